@@ -1,0 +1,104 @@
+package ledger
+
+import (
+	"fmt"
+
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+)
+
+// Key is a public key as an encoding holds it.
+type Key struct {
+	_         struct{} `cbor:",toarray"`
+	Algorithm keys.Algorithm
+	Bytes     []byte // canonical form
+}
+
+// KeyOf returns the encoded form of a public key.
+func KeyOf(k keys.PublicKey) Key { return Key{Algorithm: k.Algorithm(), Bytes: k.Bytes()} }
+
+// Member is a node that votes in a group. Its number is its place in the epoch's list.
+type Member struct {
+	_           struct{} `cbor:",toarray"`
+	Node        identity.NodeID
+	Institution string
+	Key         Key // the node's long-term key, which also signs its votes
+}
+
+// Params are the parameters of a chain that every node applies alike. They are chain state.
+type Params struct {
+	_             struct{} `cbor:",toarray"`
+	BlockTxs      uint32   // most transactions in a block
+	BlockBytes    uint64   // most bytes of transactions in a block
+	BlockGas      Gas      // most gas limits summed in a block
+	TxGas         Gas      // highest gas limit of a transaction
+	MaxLifetime   int64    // ms that a transaction's expiry may lie ahead of block time
+	Window        uint32   // uncommitted blocks that the engine may have in flight
+	ClockSkew     int64    // ms that a proposed block time may differ from a voter's clock
+	Rewrite       uint16   // version of the module rewriter
+	Costs         uint16   // version of the gas table
+	MemoryPages   uint32   // most 64 KiB pages of a contract's memory
+	DeployRoles   []string // roles that may deploy contracts; none: everybody with an active account
+	ViewTimeout   int64    // ms without progress after which members change the view
+	HeartbeatTime int64    // ms between heartbeats of an idle leader
+	BatchDelay    int64    // ms that a leader waits for more transactions before it proposes
+}
+
+// DefaultParams are the parameters of a group on one local network.
+func DefaultParams() Params {
+	return Params{
+		BlockTxs: 2_000, BlockBytes: 8 << 20, BlockGas: 200_000_000_000, TxGas: 200_000_000, MaxLifetime: 600_000,
+		Window: 1, ClockSkew: 5_000, Rewrite: 1, Costs: 1, MemoryPages: 512, DeployRoles: []string{string(identity.Deployer)},
+		ViewTimeout: 1_000, HeartbeatTime: 200, BatchDelay: 20,
+	}
+}
+
+// GenesisAccount is an account that exists from the start. Its address is NamedAddress("account", Name).
+type GenesisAccount struct {
+	_           struct{} `cbor:",toarray"`
+	Name        string
+	Institution string
+	Roles       []string // sorted
+	Keys        []Key
+}
+
+// Genesis is what the founders of a chain agree on before its first block. Its digest is the chain's id.
+type Genesis struct {
+	_         struct{} `cbor:",toarray"`
+	Version   uint16
+	Name      string // of the chain, for people
+	Suite     string // "std" or "gm"
+	Group     GroupID
+	Engine    string // consensus algorithm, such as "pbft"
+	UnixMilli int64  // time of block 0
+	Members   []Member
+	Params    Params
+	Accounts  []GenesisAccount
+}
+
+// Hash returns the chain's id.
+func (g *Genesis) Hash(s keys.Suite) keys.Digest { return keys.Hash(s, "genesis", mustMarshal(g)) }
+
+// Epoch is a fixed set of members and parameters.
+type Epoch struct {
+	_       struct{} `cbor:",toarray"`
+	Number  uint64
+	Members []Member
+	Params  Params
+}
+
+// Hash returns the epoch's digest, as Header.NextEpoch holds it.
+func (e *Epoch) Hash(s keys.Suite) keys.Digest { return keys.Hash(s, "epoch", mustMarshal(e)) }
+
+// PublicKeys parses the members' keys, in order of their numbers.
+func (e *Epoch) PublicKeys(s keys.Suite) ([]keys.PublicKey, error) {
+	parsed := make([]keys.PublicKey, len(e.Members))
+	for i, m := range e.Members {
+		key, err := s.ParsePublic(m.Key.Algorithm, m.Key.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("key of member %d (%s): %w", i, m.Institution, err)
+		}
+		parsed[i] = key
+	}
+	return parsed, nil
+}

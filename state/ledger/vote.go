@@ -1,0 +1,181 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+
+	"github.com/fondaco/fondaco/state/keys"
+)
+
+// ErrCertificate says that a certificate does not prove its statement.
+var ErrCertificate = errors.New("ledger: certificate does not verify")
+
+// StatementKind says what a member states when it signs.
+type StatementKind uint8
+
+// The statements that members sign.
+const (
+	Propose    StatementKind = 1 // "I propose Order at (View, Height)"
+	Prepare    StatementKind = 2 // "I accept Order at (View, Height)"
+	Commit     StatementKind = 3 // "Order at (View, Height) is certified and gives Block"
+	ViewChange StatementKind = 4 // "I entered View; I committed Block at Height; my highest certificate is High, on Order"
+	Heartbeat  StatementKind = 5 // "I lead View; I committed Block at Height"
+	Attest     StatementKind = 6 // "Order gives Block": signed after the fact, under engines without votes
+)
+
+// String returns the kind in the glossary's words.
+func (k StatementKind) String() string {
+	names := [...]string{"none", "propose", "prepare", "commit", "view-change", "heartbeat", "attest"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return fmt.Sprintf("statement(%d)", uint8(k))
+}
+
+// Rank orders certificates of one epoch: by view, then by height.
+type Rank struct {
+	_      struct{} `cbor:",toarray"`
+	View   uint64
+	Height Height
+}
+
+// Compare returns -1, 0 or 1 as r is below, equal to or above o.
+func (r Rank) Compare(o Rank) int {
+	switch {
+	case r.View != o.View:
+		if r.View < o.View {
+			return -1
+		}
+		return 1
+	case r.Height != o.Height:
+		if r.Height < o.Height {
+			return -1
+		}
+		return 1
+	default:
+		return 0
+	}
+}
+
+// Statement is the only thing that a node's vote key signs.
+type Statement struct {
+	_      struct{} `cbor:",toarray"`
+	Kind   StatementKind
+	Epoch  uint64
+	View   uint64
+	Height Height
+	Order  keys.Digest // order hash
+	Block  keys.Digest // block hash, or zero where the kind has none
+	High   Rank        // with ViewChange: rank of the highest certificate held
+	Seq    uint64      // with Heartbeat: a counter that makes each one new
+}
+
+// Rank returns the statement's place among certificates.
+func (st Statement) Rank() Rank { return Rank{View: st.View, Height: st.Height} }
+
+// Digest returns what is signed: it binds the statement to a chain and a group.
+func (st Statement) Digest(s keys.Suite, chain keys.Digest, group GroupID) keys.Digest {
+	return keys.Hash(s, "bft", chain[:], []byte{byte(len(group))}, []byte(group), mustMarshal(&st))
+}
+
+// Vote is a statement signed by a member.
+type Vote struct {
+	_         struct{} `cbor:",toarray"`
+	Signer    uint32   // member number in the statement's epoch
+	Statement Statement
+	Signature []byte
+}
+
+// Certificate is a statement that a quorum signed. The zero Certificate is none.
+type Certificate struct {
+	_          struct{} `cbor:",toarray"`
+	Statement  Statement
+	Signers    []byte   // bitmap: member i is bit i%8 of byte i/8; no trailing zero bytes
+	Signatures [][]byte // of the members whose bit is set, in rising order
+}
+
+// IsZero reports whether c is no certificate.
+func (c *Certificate) IsZero() bool { return c.Statement.Kind == 0 }
+
+// Count returns how many members signed.
+func (c *Certificate) Count() int {
+	n := 0
+	for _, b := range c.Signers {
+		n += bits.OnesCount8(b)
+	}
+	return n
+}
+
+// Members returns the numbers of the members that signed, in rising order.
+func (c *Certificate) Members() []uint32 {
+	var members []uint32
+	for i := range len(c.Signers) * 8 {
+		if c.Signers[i/8]&(1<<(i%8)) != 0 {
+			members = append(members, uint32(i))
+		}
+	}
+	return members
+}
+
+// NewCertificate makes a certificate of votes for one statement, sorted by signer without duplicates.
+func NewCertificate(votes []Vote) Certificate {
+	var c Certificate
+	for _, v := range votes {
+		c.Statement = v.Statement
+		for len(c.Signers) <= int(v.Signer/8) {
+			c.Signers = append(c.Signers, 0)
+		}
+		c.Signers[v.Signer/8] |= 1 << (v.Signer % 8)
+		c.Signatures = append(c.Signatures, v.Signature)
+	}
+	return c
+}
+
+// NewView proves that a quorum entered a view, and which certificate its leader must build on: the highest
+// of those that the signed ViewChange statements claim.
+type NewView struct {
+	_     struct{} `cbor:",toarray"`
+	Epoch uint64
+	View  uint64
+	Votes []Vote      // a quorum of ViewChange statements, in rising order of signer
+	High  Certificate // the certificate of the highest rank claimed; zero when all claim the epoch's start
+}
+
+// Digest returns the new-view's digest, as Order.NewView holds it.
+func (n *NewView) Digest(s keys.Suite) keys.Digest { return keys.Hash(s, "new-view", mustMarshal(n)) }
+
+// Quorum returns how many of n members must vote alike for the vote to hold while up to f = (n-1)/3 of them
+// lie: any two such sets share at least f+1 members. It is 2f+1 when n = 3f+1 (Castro and Liskov,
+// OSDI 1999) and more otherwise; for n = 5, 2f+1 would be unsafe.
+func Quorum(n int) int { return (n+Faulty(n))/2 + 1 }
+
+// Faulty returns how many of n members may lie without harm: f = (n-1)/3.
+func Faulty(n int) int { return (n - 1) / 3 }
+
+// Verify checks that a quorum of members signed the certificate's statement for the chain and group.
+func (c *Certificate) Verify(s keys.Suite, chain keys.Digest, group GroupID, members []keys.PublicKey) error {
+	if c.IsZero() {
+		return fmt.Errorf("%w: there is none", ErrCertificate)
+	}
+	if n := len(c.Signers); n > 0 && c.Signers[n-1] == 0 || n > (len(members)+7)/8 {
+		return fmt.Errorf("%w: bitmap of %d bytes for %d members", ErrCertificate, n, len(members))
+	}
+	signers := c.Members()
+	if len(signers) != len(c.Signatures) {
+		return fmt.Errorf("%w: %d signers and %d signatures", ErrCertificate, len(signers), len(c.Signatures))
+	}
+	if want := Quorum(len(members)); len(signers) < want {
+		return fmt.Errorf("%w: %d of %d members signed, want %d", ErrCertificate, len(signers), len(members), want)
+	}
+	digest := c.Statement.Digest(s, chain, group)
+	for i, m := range signers {
+		if int(m) >= len(members) {
+			return fmt.Errorf("%w: signer %d of %d members", ErrCertificate, m, len(members))
+		}
+		if err := members[m].Verify(digest, c.Signatures[i]); err != nil {
+			return fmt.Errorf("%w: member %d: %w", ErrCertificate, m, err)
+		}
+	}
+	return nil
+}
