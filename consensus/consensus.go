@@ -125,7 +125,7 @@ type (
 	}
 	// Built answers BuildPayload. A TxCount of zero means that there is nothing to propose.
 	Built struct {
-		_       struct{} `cbor:",toarray"`
+		_       struct{}    `cbor:",toarray"`
 		Parent  keys.Digest // order hash of the parent it was built on
 		Payload Payload
 	}
@@ -270,7 +270,7 @@ type (
 	// Flow tells of a step in the life of a block or view, for the flow log. It asks for nothing.
 	Flow struct {
 		_      struct{} `cbor:",toarray"`
-		Phase  string // proposed, checked, prepared, committed, view-change, new-view, …
+		Phase  string   // proposed, checked, prepared, committed, view-change, new-view, …
 		Height ledger.Height
 		View   uint64
 		Order  keys.Digest
