@@ -154,8 +154,8 @@ type (
 		Head  Head
 		Epoch *ledger.Epoch // set when the epoch changed since the last Head
 	}
-	// Pending tells how many transactions wait in the pool and how long the oldest has, in milliseconds. It
-	// comes when the count leaves zero, falls to zero, and every second between.
+	// Pending tells how many transactions wait in the pool, those of orders in flight left out, and how long the
+	// oldest has, in milliseconds. It comes when the count leaves zero, falls to zero, and every second between.
 	Pending struct {
 		_           struct{} `cbor:",toarray"`
 		Count       uint32
@@ -194,7 +194,8 @@ type (
 		Replace bool
 	}
 	// Sign asks for a vote on a statement. The host answers with Signed, and if Broadcast is not nil adds the
-	// vote to its Votes, in front, and sends it to all other members.
+	// vote to its Votes, in front, and sends it to all other members. A Heartbeat decides nothing, so the guard
+	// checks it but need not wait for the disk.
 	Sign struct {
 		_         struct{} `cbor:",toarray"`
 		Statement ledger.Statement
@@ -218,7 +219,8 @@ type (
 		Timer Timer
 	}
 	// BuildPayload asks for transactions for a block on the parent with this order hash. The host answers at
-	// once with Built. What it offers stays offered until the block is stored or abandoned.
+	// once with Built, leaving out what the parent and its ancestors that are not final hold. The engine may drop
+	// an offer without a word: an offer counts only once a CheckPayload shows its order.
 	BuildPayload struct {
 		_      struct{} `cbor:",toarray"`
 		Parent keys.Digest
@@ -242,19 +244,21 @@ type (
 		_     struct{} `cbor:",toarray"`
 		Order ledger.Order
 	}
-	// Abandon says that the order with this hash will not be finalized; its transactions return to the pool.
+	// Abandon says that the engine drops the order with this hash: its transactions return to the pool. An order
+	// that turns out to be certified elsewhere comes back with a new CheckPayload.
 	Abandon struct {
 		_     struct{} `cbor:",toarray"`
 		Order keys.Digest
 	}
 	// Finalize decides the block of Certificate, a Commit statement, and its ancestors that are not final yet,
-	// for ever. Orders lists them by hash, oldest first. The host answers Stored for each. If the certificate's
-	// block hash is not the one that this node computed, the host stops voting and raises an alarm.
+	// for ever. Orders lists them by hash, oldest first; all were executed here. The host answers Stored for each.
+	// If the certificate's block hash is not the one that this node computed, the host stops voting and raises an
+	// alarm.
 	Finalize struct {
 		_           struct{} `cbor:",toarray"`
 		Orders      []keys.Digest
 		Certificate ledger.Certificate
-		NewView     *ledger.NewView // of the newest, when its order holds one
+		NewViews    []ledger.NewView // those whose digests the orders hold, oldest first
 	}
 	// NeedSync says that a block at Height is final elsewhere. The host fetches blocks and answers Synced.
 	NeedSync struct {
