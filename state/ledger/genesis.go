@@ -9,9 +9,9 @@ import (
 
 // Key is a public key as an encoding holds it.
 type Key struct {
-	_         struct{} `cbor:",toarray"`
-	Algorithm keys.Algorithm
-	Bytes     []byte // canonical form
+	_         struct{}       `cbor:",toarray"`
+	Algorithm keys.Algorithm `json:"algorithm"`
+	Bytes     []byte         `json:"bytes"` // canonical form
 }
 
 // KeyOf returns the encoded form of a public key.
@@ -19,29 +19,29 @@ func KeyOf(k keys.PublicKey) Key { return Key{Algorithm: k.Algorithm(), Bytes: k
 
 // Member is a node that votes in a group. Its number is its place in the epoch's list.
 type Member struct {
-	_           struct{} `cbor:",toarray"`
-	Node        identity.NodeID
-	Institution string
-	Key         Key // the node's long-term key, which also signs its votes
+	_           struct{}        `cbor:",toarray"`
+	Node        identity.NodeID `json:"node"`
+	Institution string          `json:"institution"`
+	Key         Key             `json:"key"` // the node's long-term key, which also signs its votes
 }
 
 // Params are the parameters of a chain that every node applies alike. They are chain state.
 type Params struct {
 	_             struct{} `cbor:",toarray"`
-	BlockTxs      uint32   // most transactions in a block
-	BlockBytes    uint64   // most bytes of transactions in a block
-	BlockGas      Gas      // most gas limits summed in a block
-	TxGas         Gas      // highest gas limit of a transaction
-	MaxLifetime   int64    // ms that a transaction's expiry may lie ahead of block time
-	Window        uint32   // uncommitted blocks that the engine may have in flight
-	ClockSkew     int64    // ms that a proposed block time may differ from a voter's clock
-	Rewrite       uint16   // version of the module rewriter
-	Costs         uint16   // version of the gas table
-	MemoryPages   uint32   // most 64 KiB pages of a contract's memory
-	DeployRoles   []string // roles that may deploy contracts; none: everybody with an active account
-	ViewTimeout   int64    // ms without progress after which members change the view
-	HeartbeatTime int64    // ms between heartbeats of an idle leader
-	BatchDelay    int64    // ms that a leader waits for more transactions before it proposes
+	BlockTxs      uint32   `json:"block_txs"`      // most transactions in a block
+	BlockBytes    uint64   `json:"block_bytes"`    // most bytes of transactions in a block
+	BlockGas      Gas      `json:"block_gas"`      // most gas limits summed in a block
+	TxGas         Gas      `json:"tx_gas"`         // highest gas limit of a transaction
+	MaxLifetime   int64    `json:"max_lifetime"`   // ms that a transaction's expiry may lie ahead of block time
+	Window        uint32   `json:"window"`         // uncommitted blocks that the engine may have in flight
+	ClockSkew     int64    `json:"clock_skew"`     // ms that a proposed block time may differ from a voter's clock
+	Rewrite       uint16   `json:"rewrite"`        // version of the module rewriter
+	Costs         uint16   `json:"costs"`          // version of the gas table
+	MemoryPages   uint32   `json:"memory_pages"`   // most 64 KiB pages of a contract's memory
+	DeployRoles   []string `json:"deploy_roles"`   // roles that may deploy contracts; none: everybody with an active account
+	ViewTimeout   int64    `json:"view_timeout"`   // ms without progress after which members change the view
+	HeartbeatTime int64    `json:"heartbeat_time"` // ms between heartbeats of an idle leader
+	BatchDelay    int64    `json:"batch_delay"`    // ms that a leader waits for more transactions before it proposes
 }
 
 // DefaultParams are the parameters of a group on one local network.
@@ -56,24 +56,24 @@ func DefaultParams() Params {
 // GenesisAccount is an account that exists from the start. Its address is NamedAddress("account", Name).
 type GenesisAccount struct {
 	_           struct{} `cbor:",toarray"`
-	Name        string
-	Institution string
-	Roles       []string // sorted
-	Keys        []Key
+	Name        string   `json:"name"`
+	Institution string   `json:"institution"`
+	Roles       []string `json:"roles"` // sorted
+	Keys        []Key    `json:"keys"`
 }
 
 // Genesis is what the founders of a chain agree on before its first block. Its digest is the chain's id.
 type Genesis struct {
-	_         struct{} `cbor:",toarray"`
-	Version   uint16
-	Name      string // of the chain, for people
-	Suite     string // "std" or "gm"
-	Group     GroupID
-	Engine    string // consensus algorithm, such as "pbft"
-	UnixMilli int64  // time of block 0
-	Members   []Member
-	Params    Params
-	Accounts  []GenesisAccount
+	_         struct{}         `cbor:",toarray"`
+	Version   uint16           `json:"version"`
+	Name      string           `json:"name"`  // of the chain, for people
+	Suite     string           `json:"suite"` // "std" or "gm"
+	Group     GroupID          `json:"group"`
+	Engine    string           `json:"engine"`  // consensus algorithm, such as "pbft"
+	UnixMilli int64            `json:"time_ms"` // time of block 0
+	Members   []Member         `json:"members"`
+	Params    Params           `json:"params"`
+	Accounts  []GenesisAccount `json:"accounts"`
 }
 
 // Hash returns the chain's id.
@@ -82,9 +82,9 @@ func (g *Genesis) Hash(s keys.Suite) keys.Digest { return keys.Hash(s, "genesis"
 // Epoch is a fixed set of members and parameters.
 type Epoch struct {
 	_       struct{} `cbor:",toarray"`
-	Number  uint64
-	Members []Member
-	Params  Params
+	Number  uint64   `json:"number"`
+	Members []Member `json:"members"`
+	Params  Params   `json:"params"`
 }
 
 // Hash returns the epoch's digest, as Header.NextEpoch holds it.
