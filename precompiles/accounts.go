@@ -1,0 +1,428 @@
+package precompiles
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// Bounds on an account.
+const (
+	MaxAccountKeys   = ledger.MaxSignatures // more could never sign together
+	MaxKeyWeight     = 1_000
+	MaxRoles         = 16
+	MaxRegistrations = 1_000 // accounts in one call
+	maxFound         = 64    // addresses that find returns at once
+)
+
+// gasPerKey is the price of parsing a public key: about 10 µs.
+const gasPerKey ledger.Gas = 40_000
+
+// AccountStatus says whether an account may send transactions.
+type AccountStatus uint8
+
+// The statuses of an account.
+const (
+	Active              AccountStatus = 0
+	FrozenByInstitution AccountStatus = 1 // its institution's admin may lift it
+	FrozenByAuthority   AccountStatus = 2 // only a regulator or the committee may lift it
+)
+
+// Account is a row of the account table. It is keyed by an assigned address that says nothing of its keys.
+type Account struct {
+	_           struct{} `cbor:",toarray"`
+	Version     uint16   // ledger.Version
+	Institution string
+	Status      AccountStatus
+	Threshold   uint32   // total weight of keys that must sign
+	Roles       []string // sorted, without duplicates
+	Keys        []AccountKey
+}
+
+// AccountKey is a key bound to an account.
+type AccountKey struct {
+	_         struct{} `cbor:",toarray"`
+	Algorithm keys.Algorithm
+	Key       []byte // canonical form
+	Weight    uint32 // 1 to MaxKeyWeight
+	From      int64  // first block time, Unix ms, at which the key may sign
+	Until     int64  // last block time at which it may; 0: no end
+}
+
+// Has reports whether the account holds the role.
+func (a *Account) Has(r identity.Role) bool {
+	_, found := slices.BinarySearch(a.Roles, string(r))
+	return found
+}
+
+// HasAny reports whether the account holds one of the roles.
+func (a *Account) HasAny(roles ...string) bool {
+	return slices.ContainsFunc(roles, func(r string) bool { return a.Has(identity.Role(r)) })
+}
+
+// Authorize checks that the account may send a transaction that these keys signed, at that block time. The
+// error is an [*Error] with status denied.
+func (a *Account) Authorize(signatures []ledger.Signature, unixMilli int64) error {
+	if a.Status != Active {
+		return denied(DeniedFrozen, "the account is frozen")
+	}
+	var weight uint32
+	for i := range signatures {
+		s := &signatures[i]
+		k := a.key(s.Algorithm, s.Key)
+		switch {
+		case k == nil:
+			return denied(DeniedKey, "the %s key %x is not bound to the account", s.Algorithm, s.Key)
+		case unixMilli < k.From || k.Until != 0 && unixMilli > k.Until:
+			return denied(DeniedKeyTime, "the %s key %x is not valid at block time %d", s.Algorithm, s.Key, unixMilli)
+		}
+		weight += k.Weight
+	}
+	if weight < a.Threshold {
+		return denied(DeniedThreshold, "the signers weigh %d, the account wants %d", weight, a.Threshold)
+	}
+	return nil
+}
+
+func (a *Account) key(algorithm keys.Algorithm, key []byte) *AccountKey {
+	for i := range a.Keys {
+		if k := &a.Keys[i]; k.Algorithm == algorithm && bytes.Equal(k.Key, key) {
+			return k
+		}
+	}
+	return nil
+}
+
+// ReadAccount returns the account at an address.
+func ReadAccount(r Reader, address ledger.Address) (account Account, found bool, err error) {
+	return read[Account](r, AccountStateKey(address))
+}
+
+// AccountStateKey returns the state key of an account.
+func AccountStateKey(address ledger.Address) []byte {
+	return key(AccountsAddress, []byte("a"), address[:])
+}
+
+// bindingKey is the state key that leads from a public key to an account. One key may be bound to several
+// accounts: to refuse that would let anybody block a key that is not theirs.
+func bindingKey(k AccountKey, address ledger.Address) []byte {
+	return key(AccountsAddress, []byte("k"), []byte{byte(k.Algorithm)}, k.Key, address[:])
+}
+
+func newAccounts() Contract {
+	keyFields := []ledger.Field{
+		{Name: "algorithm", Type: "u8"}, {Name: "key", Type: "bytes"}, {Name: "weight", Type: "u32"},
+		{Name: "from", Type: "i64"}, {Name: "until", Type: "i64"},
+	}
+	return &system{
+		address: AccountsAddress,
+		methods: map[string]func(Env, []byte) ([]byte, error){
+			"register": query(register),
+			"bind":     command(bindKeys),
+			"unbind":   command(unbindKeys),
+			"rotate":   command(rotateKey),
+			"get":      query(getAccount),
+			"find":     query(findAccounts),
+		},
+		schema: &ledger.Schema{
+			ABI: ledger.ContractABI, Name: "accounts", Version: "1", Profile: "strict",
+			Doc: "Accounts and the keys bound to them. Key algorithms: 1 ed25519, 2 p256, 3 sm2.",
+			Types: []ledger.TypeDef{
+				{Name: "Key", Fields: keyFields},
+				{Name: "Status", Variants: []ledger.Variant{{Name: "active"}, {Name: "frozen_by_institution"}, {Name: "frozen_by_authority"}}},
+				{Name: "NewAccount", Fields: []ledger.Field{{Name: "threshold", Type: "u32"}, {Name: "roles", Type: "list<str>"}, {Name: "keys", Type: "list<Key>"}}},
+				{Name: "PublicKey", Fields: keyFields[:2]},
+				{Name: "Account", Fields: []ledger.Field{
+					{Name: "version", Type: "u16"}, {Name: "institution", Type: "str"}, {Name: "status", Type: "Status"},
+					{Name: "threshold", Type: "u32"}, {Name: "roles", Type: "list<str>"}, {Name: "keys", Type: "list<Key>"},
+				}},
+			},
+			Methods: []ledger.Method{
+				{
+					Name: "register", Kind: ledger.MethodTx, Return: "list<addr>",
+					Args: []ledger.Field{{Name: "institution", Type: "str"}, {Name: "accounts", Type: "list<NewAccount>"}},
+					Doc:  "Makes up to 1,000 accounts and returns their addresses. The caller is a registrar or institution-admin of the institution.",
+				},
+				{
+					Name: "bind", Kind: ledger.MethodTx,
+					Args: []ledger.Field{{Name: "keys", Type: "list<Key>"}, {Name: "threshold", Type: "u32"}},
+					Doc:  "Adds keys to the caller's account and sets its threshold.",
+				},
+				{
+					Name: "unbind", Kind: ledger.MethodTx,
+					Args: []ledger.Field{{Name: "keys", Type: "list<PublicKey>"}, {Name: "threshold", Type: "u32"}},
+					Doc:  "Takes keys from the caller's account and sets its threshold.",
+				},
+				{
+					Name: "rotate", Kind: ledger.MethodTx,
+					Args: []ledger.Field{{Name: "old", Type: "PublicKey"}, {Name: "new", Type: "Key"}},
+					Doc:  "Replaces a key of the caller's account.",
+				},
+				{Name: "get", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "address", Type: "addr"}}, Return: "opt<Account>"},
+				{
+					Name: "find", Kind: ledger.MethodView, Return: "list<addr>",
+					Args: []ledger.Field{{Name: "key", Type: "PublicKey"}, {Name: "after", Type: "opt<addr>"}},
+					Doc:  "Returns up to 64 accounts that a key is bound to, in order of address, beginning after one.",
+				},
+			},
+			Events: []ledger.EventDef{
+				{Topic: "registered", Fields: []ledger.Field{{Name: "institution", Type: "str"}, {Name: "accounts", Type: "list<addr>"}}, Indexed: []string{"institution"}},
+				{Topic: "keys_changed", Fields: []ledger.Field{{Name: "account", Type: "addr"}}, Indexed: []string{"account"}},
+			},
+			Errors: abortDefs(AbortArguments, AbortKey, AbortThreshold, AbortRole, AbortInstitution),
+			State: []ledger.StateDef{
+				{Prefix: "a", Key: []ledger.Type{"addr"}, Value: "Account"},
+				{Prefix: "k", Key: []ledger.Type{"u8", "bytes"}, Value: "bool", Doc: "algorithm; key and address of an account that it is bound to"},
+			},
+		},
+	}
+}
+
+// NewAccount is an account to be registered.
+type NewAccount struct {
+	_         struct{} `cbor:",toarray"`
+	Threshold uint32
+	Roles     []string // sorted, without duplicates
+	Keys      []AccountKey
+}
+
+// RegisterArgs are the arguments of the accounts method register.
+type RegisterArgs struct {
+	_           struct{} `cbor:",toarray"`
+	Institution string
+	Accounts    []NewAccount
+}
+
+func register(env Env, a RegisterArgs) ([]ledger.Address, error) {
+	caller, err := callerAccount(env)
+	if err != nil {
+		return nil, err
+	}
+	admin := caller.Has(identity.InstitutionAdmin)
+	switch {
+	case !admin && !caller.Has(identity.Registrar):
+		return nil, denied(DeniedRole, "only a registrar or institution-admin registers accounts")
+	case caller.Institution != a.Institution:
+		return nil, denied(DeniedInstitution, "the caller may register accounts of %s only", caller.Institution)
+	case len(a.Accounts) == 0 || len(a.Accounts) > MaxRegistrations:
+		return nil, aborted(AbortArguments, nil, "%d accounts, want 1 to %d", len(a.Accounts), MaxRegistrations)
+	}
+	addresses := make([]ledger.Address, len(a.Accounts))
+	for i, n := range a.Accounts {
+		if err := checkRoles(n.Roles); err != nil {
+			return nil, err
+		}
+		for _, role := range n.Roles {
+			if !grantable(&caller, a.Institution, role) {
+				return nil, aborted(AbortRole, []any{role}, "account %d: the caller may not give the role %s", i, role)
+			}
+		}
+		account := Account{Version: ledger.Version, Institution: a.Institution, Threshold: n.Threshold, Roles: n.Roles, Keys: n.Keys}
+		if addresses[i], err = env.NewAddress(); err != nil {
+			return nil, err
+		}
+		if err := putAccount(env, addresses[i], &account, nil); err != nil {
+			return nil, err
+		}
+	}
+	return addresses, emit(env, "registered", a.Institution, addresses)
+}
+
+// BindArgs are the arguments of the accounts method bind.
+type BindArgs struct {
+	_         struct{} `cbor:",toarray"`
+	Keys      []AccountKey
+	Threshold uint32
+}
+
+func bindKeys(env Env, a BindArgs) error {
+	return changeKeys(env, func(account *Account) error {
+		if len(a.Keys) > MaxAccountKeys {
+			return aborted(AbortArguments, nil, "%d keys, at most %d", len(a.Keys), MaxAccountKeys)
+		}
+		if len(a.Keys) == 0 && a.Threshold == account.Threshold {
+			return aborted(AbortArguments, nil, "no key to bind and the same threshold")
+		}
+		account.Keys = append(account.Keys, a.Keys...)
+		account.Threshold = a.Threshold
+		return nil
+	})
+}
+
+// UnbindArgs are the arguments of the accounts method unbind.
+type UnbindArgs struct {
+	_         struct{} `cbor:",toarray"`
+	Keys      []ledger.Key
+	Threshold uint32
+}
+
+func unbindKeys(env Env, a UnbindArgs) error {
+	return changeKeys(env, func(account *Account) error {
+		if len(a.Keys) == 0 || len(a.Keys) > MaxAccountKeys {
+			return aborted(AbortArguments, nil, "%d keys, want 1 to %d", len(a.Keys), MaxAccountKeys)
+		}
+		for i, k := range a.Keys {
+			n := len(account.Keys)
+			account.Keys = slices.DeleteFunc(account.Keys, func(b AccountKey) bool {
+				return b.Algorithm == k.Algorithm && bytes.Equal(b.Key, k.Bytes)
+			})
+			if len(account.Keys) == n {
+				return aborted(AbortKey, []any{i}, "the %s key %x is not bound to the account", k.Algorithm, k.Bytes)
+			}
+		}
+		account.Threshold = a.Threshold
+		return nil
+	})
+}
+
+// RotateArgs are the arguments of the accounts method rotate.
+type RotateArgs struct {
+	_   struct{} `cbor:",toarray"`
+	Old ledger.Key
+	New AccountKey
+}
+
+func rotateKey(env Env, a RotateArgs) error {
+	return changeKeys(env, func(account *Account) error {
+		old := account.key(a.Old.Algorithm, a.Old.Bytes)
+		if old == nil {
+			return aborted(AbortKey, []any{0}, "the %s key %x is not bound to the account", a.Old.Algorithm, a.Old.Bytes)
+		}
+		*old = a.New
+		return nil
+	})
+}
+
+// changeKeys applies a change to the keys of the caller's own account.
+func changeKeys(env Env, change func(*Account) error) error {
+	account, err := callerAccount(env)
+	if err != nil {
+		return err
+	}
+	before := slices.Clone(account.Keys)
+	if err := change(&account); err != nil {
+		return err
+	}
+	if err := putAccount(env, env.Caller(), &account, before); err != nil {
+		return err
+	}
+	return emit(env, "keys_changed", env.Caller())
+}
+
+// putAccount checks and writes an account whose keys were before, and the way back from its keys to it.
+func putAccount(env Env, address ledger.Address, account *Account, before []AccountKey) error {
+	if err := checkKeys(env, account, before); err != nil {
+		return err
+	}
+	for _, k := range before {
+		if account.key(k.Algorithm, k.Key) == nil {
+			if err := env.Delete(bindingKey(k, address)); err != nil {
+				return err
+			}
+		}
+	}
+	old := Account{Keys: before}
+	for _, k := range account.Keys {
+		if old.key(k.Algorithm, k.Key) == nil {
+			if err := write(env, bindingKey(k, address), true); err != nil {
+				return err
+			}
+		}
+	}
+	return write(env, AccountStateKey(address), account)
+}
+
+// checkKeys checks the keys that are new and that all together can reach the threshold now.
+func checkKeys(env Env, account *Account, before []AccountKey) error {
+	if len(account.Keys) == 0 || len(account.Keys) > MaxAccountKeys {
+		return aborted(AbortArguments, nil, "an account of %d keys, want 1 to %d", len(account.Keys), MaxAccountKeys)
+	}
+	now := env.Order().UnixMilli
+	old := Account{Keys: before}
+	var weight uint32
+	for i, k := range account.Keys {
+		if k.Weight == 0 || k.Weight > MaxKeyWeight || k.From < 0 || k.Until < 0 || k.Until != 0 && k.Until < k.From {
+			return aborted(AbortKey, []any{i}, "key %d: weight %d, want 1 to %d; valid from %d until %d", i, k.Weight, MaxKeyWeight, k.From, k.Until)
+		}
+		first := Account{Keys: account.Keys[:i]}
+		if first.key(k.Algorithm, k.Key) != nil {
+			return aborted(AbortKey, []any{i}, "key %d is bound twice", i)
+		}
+		if old.key(k.Algorithm, k.Key) == nil {
+			if err := env.Charge(gasPerKey); err != nil {
+				return err
+			}
+			if _, err := env.Suite().ParsePublic(k.Algorithm, k.Key); err != nil {
+				return aborted(AbortKey, []any{i}, "key %d: %v", i, err)
+			}
+		}
+		if now >= k.From && (k.Until == 0 || now <= k.Until) {
+			weight += k.Weight
+		}
+	}
+	if account.Threshold == 0 || weight < account.Threshold {
+		return aborted(AbortThreshold, []any{account.Threshold, weight}, "a threshold of %d, and keys of weight %d that are valid now", account.Threshold, weight)
+	}
+	return nil
+}
+
+// AddressArgs are the arguments of methods that take an address.
+type AddressArgs struct {
+	_       struct{} `cbor:",toarray"`
+	Address ledger.Address
+}
+
+func getAccount(env Env, a AddressArgs) (*Account, error) {
+	account, found, err := ReadAccount(env, a.Address)
+	if err != nil || !found {
+		return nil, err
+	}
+	return &account, nil
+}
+
+// FindArgs are the arguments of the accounts method find.
+type FindArgs struct {
+	_     struct{} `cbor:",toarray"`
+	Key   ledger.Key
+	After *ledger.Address
+}
+
+func findAccounts(env Env, a FindArgs) ([]ledger.Address, error) {
+	// A key of another length would find the accounts of keys that it is the beginning of.
+	if _, err := env.Suite().ParsePublic(a.Key.Algorithm, a.Key.Bytes); err != nil {
+		return nil, aborted(AbortKey, []any{0}, "%v", err)
+	}
+	prefix := bindingKey(AccountKey{Algorithm: a.Key.Algorithm, Key: a.Key.Bytes}, ledger.Address{})
+	prefix = prefix[:len(prefix)-ledger.AddressSize]
+	var after []byte
+	if a.After != nil {
+		after = append(slices.Clip(prefix), a.After[:]...)
+	}
+	found := []ledger.Address{}
+	err := env.Range(prefix, after, maxFound, func(k, _ []byte) error {
+		if len(k) != len(prefix)+ledger.AddressSize {
+			return fmt.Errorf("state key %x does not end in an address", k)
+		}
+		found = append(found, ledger.Address(k[len(prefix):]))
+		return nil
+	})
+	return found, err
+}
+
+// callerAccount returns the account of the direct caller, which is active.
+func callerAccount(env Env) (Account, error) {
+	account, found, err := ReadAccount(env, env.Caller())
+	switch {
+	case err != nil:
+		return account, err
+	case !found:
+		return account, denied(DeniedAccount, "the caller %s has no account", env.Caller())
+	case account.Status != Active:
+		return account, denied(DeniedFrozen, "the account %s is frozen", env.Caller())
+	}
+	return account, nil
+}

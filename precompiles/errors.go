@@ -1,0 +1,90 @@
+package precompiles
+
+import (
+	"fmt"
+
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// Error is a refusal that ends a call and becomes a receipt, or, in a call from a contract, a status that
+// the contract sees.
+type Error struct {
+	Status ledger.Status
+	Code   uint32 // with Denied: one of the Denied… constants; with Aborted from a system contract: an Abort… constant
+	Data   []byte // with Aborted: canonical CBOR array of the fields that the schema gives the code
+	Reason string // for people; never part of a receipt
+}
+
+// Error returns the reason.
+func (e *Error) Error() string {
+	if e.Reason == "" {
+		return fmt.Sprintf("%s (code %d)", e.Status, e.Code)
+	}
+	return fmt.Sprintf("%s (code %d): %s", e.Status, e.Code, e.Reason)
+}
+
+// Codes of receipts with status denied: a rule of the chain refused. They are stable. Lower codes are those
+// of the contract ABI, see the package wasmvm.
+const (
+	DeniedAccount     uint32 = 100 // the sender, or the caller, has no account
+	DeniedFrozen      uint32 = 101 // the account is frozen
+	DeniedKey         uint32 = 102 // a key that signed is not bound to the sender
+	DeniedKeyTime     uint32 = 103 // a key that signed is not valid at block time
+	DeniedThreshold   uint32 = 104 // the keys that signed do not weigh the sender's threshold
+	DeniedRole        uint32 = 105 // the caller has none of the roles that may do this
+	DeniedInstitution uint32 = 106 // the caller may do this for its own institution only
+	DeniedOwner       uint32 = 107 // the caller does not own the contract
+	DeniedHook        uint32 = 108 // init and upgrade are run by deployment only
+	DeniedModule      uint32 = 109 // code that the admission rules refuse
+	DeniedSize        uint32 = 110 // arguments or a result that are too large
+	DeniedGasLimit    uint32 = 111 // a gas limit over the chain's
+	DeniedName        uint32 = 112 // a call by name, where no name is served
+	DeniedRandom      uint32 = 113 // random numbers that the schema does not declare
+)
+
+// Codes of receipts with status aborted from a system contract, as in its schema. They are stable.
+const (
+	AbortArguments   uint32 = 1000 // the arguments are not what the schema says
+	AbortKey         uint32 = 1001 // [index]: a key is malformed, bound twice, or not bound
+	AbortThreshold   uint32 = 1002 // [threshold, weight]: the keys could never reach the threshold
+	AbortRole        uint32 = 1003 // [role]: malformed, or not for this caller to give or take
+	AbortMissing     uint32 = 1004 // [address]: no such account or contract
+	AbortInstitution uint32 = 1005 // [institution]: no such institution
+	AbortSchema      uint32 = 1006 // the module's schema is malformed
+	AbortUnchanged   uint32 = 1007 // the change would change nothing
+)
+
+func abortDefs(codes ...uint32) []ledger.ErrorDef {
+	all := []ledger.ErrorDef{
+		{Code: AbortArguments, Name: "BadArguments", Doc: "the arguments are not what the schema says, or out of bounds"},
+		{Code: AbortKey, Name: "BadKey", Fields: []ledger.Field{{Name: "index", Type: "u32"}}, Doc: "a key is malformed, bound twice, or not bound"},
+		{Code: AbortThreshold, Name: "Unreachable", Fields: []ledger.Field{{Name: "threshold", Type: "u32"}, {Name: "weight", Type: "u32"}}, Doc: "the account's keys could never reach the threshold"},
+		{Code: AbortRole, Name: "BadRole", Fields: []ledger.Field{{Name: "role", Type: "str"}}, Doc: "a role is malformed, or not for this caller to give or take"},
+		{Code: AbortMissing, Name: "Missing", Fields: []ledger.Field{{Name: "address", Type: "addr"}}, Doc: "there is no such account or contract"},
+		{Code: AbortInstitution, Name: "UnknownInstitution", Fields: []ledger.Field{{Name: "institution", Type: "str"}}},
+		{Code: AbortSchema, Name: "BadSchema", Doc: "the schema in the module is malformed"},
+		{Code: AbortUnchanged, Name: "Unchanged", Doc: "the change would change nothing"},
+	}
+	var defs []ledger.ErrorDef
+	for _, d := range all {
+		for _, c := range codes {
+			if d.Code == c {
+				defs = append(defs, d)
+			}
+		}
+	}
+	return defs
+}
+
+func denied(code uint32, format string, args ...any) error {
+	return &Error{Status: ledger.Denied, Code: code, Reason: fmt.Sprintf(format, args...)}
+}
+
+// aborted refuses with a code of the schema and the values of its fields.
+func aborted(code uint32, fields []any, format string, args ...any) error {
+	data, err := ledger.Marshal(fields)
+	if err != nil {
+		return fmt.Errorf("encode the data of abort %d: %w", code, err)
+	}
+	return &Error{Status: ledger.Aborted, Code: code, Data: data, Reason: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,206 @@
+// Package precompiles holds the system contracts: contracts written in Go that every group has from genesis
+// at fixed addresses.
+//
+// # Addresses
+//
+//	0x0000000000000000000000000000000000000001  accounts   accounts and the keys bound to them
+//	0x0000000000000000000000000000000000000002  contracts  deployed contracts and their code
+//	0x0000000000000000000000000000000000000003  access     roles, freezing
+//	0x0000000000000000000000000000000000000004  members    institutions and the members of the epoch
+//	0x0000000000000000000000000000000000000005  config     parameters of the chain
+//
+// All of 0x00…01 to 0x00…ff is kept for system contracts ([IsSystem]); assigned addresses are digests and do
+// not fall there.
+//
+// # Calling
+//
+// A system contract is called like any other: arguments are the canonical CBOR array that its
+// [Contract.Schema] describes, the result is one CBOR value. Its state is in the world state under its
+// address, laid out as the schema's State says; the functions Read… of this package read it.
+//
+// # Rights
+//
+// Rights are those of the direct caller, never of the transaction's sender behind it: a contract that is
+// tricked into calling here has no account and so no rights.
+//
+// The package has no goroutine, no clock and no state of its own: every function depends on its arguments
+// and the world state alone. It promises no compatibility beyond the encodings and codes.
+package precompiles
+
+import (
+	"fmt"
+
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// Contract is a system contract. It holds no state and is safe for concurrent use.
+type Contract interface {
+	Name() string
+	Address() ledger.Address
+	// Schema describes the methods, events, abort codes and state. The caller may keep and must not change it.
+	Schema() *ledger.Schema
+	// Invoke runs a method. args is the canonical CBOR array of its arguments. A refusal is an [*Error] and
+	// becomes a receipt; any other error is one that an Env method returned. After an error, the caller
+	// discards every write and event of the call.
+	Invoke(env Env, method string, args []byte) (out []byte, err error)
+}
+
+// Addresses of the system contracts.
+var (
+	AccountsAddress  = systemAddress(1)
+	ContractsAddress = systemAddress(2)
+	AccessAddress    = systemAddress(3)
+	MembersAddress   = systemAddress(4)
+	ConfigAddress    = systemAddress(5)
+)
+
+func systemAddress(n byte) ledger.Address { return ledger.Address{ledger.AddressSize - 1: n} }
+
+// IsSystem reports whether the address is kept for a system contract.
+func IsSystem(a ledger.Address) bool {
+	return !a.IsZero() && [ledger.AddressSize - 1]byte(a[:]) == [ledger.AddressSize - 1]byte{}
+}
+
+// All returns the system contracts in the order of their addresses.
+func All() []Contract {
+	return []Contract{newAccounts(), newContracts(), newAccess(), newMembers(), newConfig()}
+}
+
+// Reader reads the world state. Keys are a contract's address followed by the key within the contract.
+type Reader interface {
+	// Get returns the value, which the caller must not change, and whether there is one.
+	Get(key []byte) (value []byte, found bool, err error)
+}
+
+// Env is what a running system contract can reach. Its errors are returned to the caller of Invoke as they
+// are; they are of the caller's making (out of gas, read-only, a damaged disk).
+type Env interface {
+	// Reader reads through the writes of the transaction so far, at the price of state access.
+	Reader
+	// Put and Delete write, and fail in a read-only call. The key must be in the space of a system contract.
+	Put(key, value []byte) error
+	Delete(key []byte) error
+	// Range visits, in order, at most limit keys that begin with prefix and are greater than after (nil: from
+	// the first). It ends early with the error of visit.
+	Range(prefix, after []byte, limit int, visit func(key, value []byte) error) error
+
+	Suite() keys.Suite
+	// Order is that of the block being executed; in a view, that of the last block.
+	Order() *ledger.Order
+	// Caller is the account or contract that makes this call, Origin the sender of the transaction.
+	Caller() ledger.Address
+	Origin() ledger.Address
+	// Signers returns the keys that signed the transaction; none in a view.
+	Signers() []ledger.Key
+
+	// Charge takes gas for work that the other methods do not price, before it is done.
+	Charge(gas ledger.Gas) error
+	// Emit adds an event of this contract to the receipt.
+	Emit(topic string, data []byte) error
+	// NewAddress assigns the next address of the transaction.
+	NewAddress() (ledger.Address, error)
+
+	// Admit checks that code is a module that the chain's rules allow, under the profile named, and makes it
+	// ready to run. A module that they do not allow is an [*Error].
+	Admit(code []byte, profile string) error
+	// Call runs a hook, init or upgrade, of the contract at to on behalf of Caller. A contract without that
+	// method is skipped, unless args hold arguments.
+	Call(to ledger.Address, hook string, args []byte) error
+}
+
+// key returns a state key: the contract's address and the parts.
+func key(contract ledger.Address, parts ...[]byte) []byte {
+	n := len(contract)
+	for _, p := range parts {
+		n += len(p)
+	}
+	k := append(make([]byte, 0, n), contract[:]...)
+	for _, p := range parts {
+		k = append(k, p...)
+	}
+	return k
+}
+
+// read decodes the value under key into a T.
+func read[T any](r Reader, key []byte) (value T, found bool, err error) {
+	raw, found, err := r.Get(key)
+	if err != nil || !found {
+		return value, false, err
+	}
+	// What is in state was encoded here: a failure means that the state is damaged.
+	if err := ledger.Unmarshal(raw, &value); err != nil {
+		return value, false, fmt.Errorf("state under %x: %w", key, err)
+	}
+	return value, true, nil
+}
+
+func write(env Env, key []byte, value any) error {
+	raw, err := ledger.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("encode %T: %w", value, err)
+	}
+	return env.Put(key, raw)
+}
+
+// system is what the system contracts have in common.
+type system struct {
+	schema  *ledger.Schema
+	address ledger.Address
+	methods map[string]func(Env, []byte) ([]byte, error) // by name; one for each of schema.Methods
+}
+
+func (s *system) Name() string            { return s.schema.Name }
+func (s *system) Address() ledger.Address { return s.address }
+func (s *system) Schema() *ledger.Schema  { return s.schema }
+
+func (s *system) Invoke(env Env, method string, args []byte) ([]byte, error) {
+	run := s.methods[method]
+	if run == nil {
+		return nil, &Error{Status: ledger.NotFound, Reason: fmt.Sprintf("%s has no method %q", s.schema.Name, method)}
+	}
+	return run(env, args)
+}
+
+// query is a method with a result, command one without. A is a toarray struct of the arguments.
+func query[A, R any](f func(Env, A) (R, error)) func(Env, []byte) ([]byte, error) {
+	return func(env Env, args []byte) ([]byte, error) {
+		var a A
+		if err := ledger.Unmarshal(args, &a); err != nil {
+			return nil, aborted(AbortArguments, nil, "%v", err)
+		}
+		r, err := f(env, a)
+		if err != nil {
+			return nil, err
+		}
+		out, err := ledger.Marshal(r)
+		if err != nil {
+			return nil, fmt.Errorf("encode the result: %w", err)
+		}
+		return out, nil
+	}
+}
+
+func command[A any](f func(Env, A) error) func(Env, []byte) ([]byte, error) {
+	return func(env Env, args []byte) ([]byte, error) {
+		var a A
+		if err := ledger.Unmarshal(args, &a); err != nil {
+			return nil, aborted(AbortArguments, nil, "%v", err)
+		}
+		return nil, f(env, a)
+	}
+}
+
+// emit encodes the fields of an event as an array.
+func emit(env Env, topic string, fields ...any) error {
+	data, err := ledger.Marshal(fields)
+	if err != nil {
+		return fmt.Errorf("encode event %s: %w", topic, err)
+	}
+	return env.Emit(topic, data)
+}
+
+// none is the arguments of a method that takes none.
+type none struct {
+	_ struct{} `cbor:",toarray"`
+}

@@ -1,0 +1,576 @@
+package precompiles
+
+import (
+	"bytes"
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// world is an Env over a map, for a caller that each test sets. Like the executor, it drops the writes and
+// events of a call that fails.
+type world struct {
+	state  map[string][]byte
+	order  ledger.Order
+	caller ledger.Address
+	events []string
+	next   uint32
+	gas    ledger.Gas
+	hook   func(to ledger.Address, hook string, args []byte) error
+	admit  func(code []byte, profile string) error
+}
+
+func (w *world) Get(key []byte) ([]byte, bool, error) {
+	v, ok := w.state[string(key)]
+	return v, ok, nil
+}
+func (w *world) Put(key, value []byte) error { w.state[string(key)] = bytes.Clone(value); return nil }
+func (w *world) Delete(key []byte) error     { delete(w.state, string(key)); return nil }
+func (w *world) Range(prefix, after []byte, limit int, visit func(key, value []byte) error) error {
+	for _, k := range slices.Sorted(maps.Keys(w.state)) {
+		if !strings.HasPrefix(k, string(prefix)) || after != nil && k <= string(after) {
+			continue
+		}
+		if limit--; limit < 0 {
+			return nil
+		}
+		if err := visit([]byte(k), w.state[k]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+func (w *world) Suite() keys.Suite           { return keys.Std() }
+func (w *world) Order() *ledger.Order        { return &w.order }
+func (w *world) Caller() ledger.Address      { return w.caller }
+func (w *world) Origin() ledger.Address      { return w.caller }
+func (w *world) Signers() []ledger.Key       { return nil }
+func (w *world) Charge(gas ledger.Gas) error { w.gas += gas; return nil }
+func (w *world) Emit(topic string, _ []byte) error {
+	w.events = append(w.events, topic)
+	return nil
+}
+func (w *world) NewAddress() (ledger.Address, error) {
+	w.next++
+	return ledger.AssignedAddress(keys.Std(), ledger.TxID{1}, w.next), nil
+}
+func (w *world) Admit(code []byte, profile string) error {
+	if w.admit == nil {
+		return nil
+	}
+	return w.admit(code, profile)
+}
+func (w *world) Call(to ledger.Address, hook string, args []byte) error {
+	if w.hook == nil {
+		return nil
+	}
+	return w.hook(to, hook, args)
+}
+
+func (w *world) call(c Contract, method string, args any) ([]byte, error) {
+	raw, err := ledger.Marshal(args)
+	if err != nil {
+		return nil, err
+	}
+	before, events := maps.Clone(w.state), len(w.events)
+	out, err := c.Invoke(w, method, raw)
+	if err != nil {
+		w.state, w.events = before, w.events[:events]
+	}
+	return out, err
+}
+
+func (w *world) account(t *testing.T, address ledger.Address) Account {
+	t.Helper()
+	a, found, err := ReadAccount(w, address)
+	if err != nil || !found {
+		t.Fatalf("ReadAccount(%s) = found %v, %v", address, found, err)
+	}
+	return a
+}
+
+// newKey returns the n-th key of the tests.
+func newKey(t *testing.T, n uint64) ledger.Key {
+	t.Helper()
+	signer, err := keys.Std().Generate(keys.Ed25519, rand.NewChaCha8([32]byte{byte(n), byte(n >> 8), 1}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ledger.KeyOf(signer.Public())
+}
+
+func bound(k ledger.Key) AccountKey {
+	return AccountKey{Algorithm: k.Algorithm, Key: k.Bytes, Weight: 1}
+}
+
+func name(n string) ledger.Address { return ledger.NamedAddress(keys.Std(), "account", n) }
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	g := &ledger.Genesis{
+		Version: ledger.Version, Name: "test", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: 1_000, Params: ledger.DefaultParams(),
+		Members: []ledger.Member{{Node: [32]byte{1}, Institution: "alpha", Key: newKey(t, 100)}, {Node: [32]byte{2}, Institution: "beta", Key: newKey(t, 101)}},
+		Accounts: []ledger.GenesisAccount{
+			{Name: "admin", Institution: "alpha", Roles: []string{"deployer", "institution-admin"}, Keys: []ledger.Key{newKey(t, 1)}},
+			{Name: "registrar", Institution: "alpha", Roles: []string{"registrar"}, Keys: []ledger.Key{newKey(t, 2)}},
+			{Name: "user", Institution: "alpha", Keys: []ledger.Key{newKey(t, 3)}},
+			{Name: "stranger", Institution: "beta", Roles: []string{"institution-admin"}, Keys: []ledger.Key{newKey(t, 4)}},
+			{Name: "regulator", Institution: "beta", Roles: []string{"regulator"}, Keys: []ledger.Key{newKey(t, 5)}},
+			{Name: "committee", Institution: "beta", Roles: []string{"committee"}, Keys: []ledger.Key{newKey(t, 6)}},
+		},
+	}
+	changes, err := Genesis(keys.Std(), g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{state: map[string][]byte{}, order: ledger.Order{Height: 7, UnixMilli: 5_000}}
+	for _, c := range changes {
+		w.state[string(c.Key)] = c.Value
+	}
+	return w
+}
+
+// wantError checks status and code of a refusal; code 0 means none is expected.
+func wantError(t *testing.T, err error, status ledger.Status, code uint32) {
+	t.Helper()
+	if status == ledger.OK {
+		if err != nil {
+			t.Fatalf("refused: %v", err)
+		}
+		return
+	}
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Status != status || e.Code != code {
+		t.Fatalf("got %v, want %s with code %d", err, status, code)
+	}
+}
+
+func TestSchemas(t *testing.T) {
+	for i, c := range All() {
+		if want := systemAddress(byte(i + 1)); c.Address() != want || !IsSystem(c.Address()) {
+			t.Errorf("%s is at %s, want %s", c.Name(), c.Address(), want)
+		}
+		if _, err := c.Schema().Encode(); err != nil {
+			t.Errorf("%s: %v", c.Name(), err)
+		}
+		methods := c.(*system).methods
+		for _, m := range c.Schema().Methods {
+			if methods[m.Name] == nil {
+				t.Errorf("%s: the schema has %s, the code has not", c.Name(), m.Name)
+			}
+		}
+		if len(methods) != len(c.Schema().Methods) {
+			t.Errorf("%s: %d methods, the schema has %d", c.Name(), len(methods), len(c.Schema().Methods))
+		}
+		_, err := c.Invoke(newWorld(t), "nosuch", []byte{0x80})
+		wantError(t, err, ledger.NotFound, 0)
+	}
+	if IsSystem(ledger.Address{}) || IsSystem(name("admin")) {
+		t.Error("IsSystem holds for nobody or for an account")
+	}
+}
+
+func TestSchemasDescribeState(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.call(newAccounts(), "nosuch", none{}); err == nil {
+		t.Fatal("called a method that does not exist")
+	}
+	for _, c := range All() {
+		address := c.Address()
+		for k, v := range w.state {
+			inner, ok := strings.CutPrefix(k, string(address[:]))
+			if !ok {
+				continue
+			}
+			i := slices.IndexFunc(c.Schema().State, func(d ledger.StateDef) bool { return strings.HasPrefix(inner, d.Prefix) })
+			if i < 0 {
+				t.Errorf("%s: the schema does not describe the key %q", c.Name(), inner)
+				continue
+			}
+			if _, err := c.Schema().DecodeValue(c.Schema().State[i].Value, v); err != nil {
+				t.Errorf("%s: value under %q: %v", c.Name(), inner, err)
+			}
+		}
+	}
+}
+
+func TestBadArguments(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range All() {
+		for _, m := range c.Schema().Methods {
+			for _, args := range [][]byte{nil, {0xff}, {0x80, 0x80}, {0x9f, 0xff}, bytes.Repeat([]byte{0x81}, 100), {0x9a, 0xff, 0xff, 0xff, 0xff}} {
+				w.caller = name("admin")
+				_, err := c.Invoke(w, m.Name, args)
+				wantError(t, err, ledger.Aborted, AbortArguments)
+			}
+		}
+	}
+}
+
+func TestGenesis(t *testing.T) {
+	w := newWorld(t)
+	epoch, err := ReadEpoch(w)
+	if err != nil || len(epoch.Members) != 2 || epoch.Params.BlockTxs != ledger.DefaultParams().BlockTxs {
+		t.Fatalf("ReadEpoch = %+v, %v", epoch, err)
+	}
+	if a := w.account(t, name("admin")); a.Institution != "alpha" || a.Threshold != 1 || len(a.Keys) != 1 || !a.HasAny("x", "deployer") {
+		t.Errorf("admin = %+v", a)
+	}
+	out, err := w.call(newMembers(), "institutions", InstitutionsArgs{})
+	if err != nil || !bytes.Equal(out, mustMarshal(t, []string{"alpha", "beta"})) {
+		t.Errorf("institutions = %x, %v", out, err)
+	}
+	for _, c := range []struct {
+		story  string
+		change func(*ledger.Genesis)
+	}{
+		{"no members", func(g *ledger.Genesis) { g.Members = nil }},
+		{"a member without an institution", func(g *ledger.Genesis) { g.Members[0].Institution = "" }},
+		{"a member with half a key", func(g *ledger.Genesis) { g.Members[0].Key.Bytes = g.Members[0].Key.Bytes[:16] }},
+		{"a member twice", func(g *ledger.Genesis) { g.Members = append(g.Members, g.Members[0]) }},
+		{"an account twice", func(g *ledger.Genesis) { g.Accounts = append(g.Accounts, g.Accounts[0]) }},
+		{"an account without a key", func(g *ledger.Genesis) { g.Accounts[0].Keys = nil }},
+		{"unsorted roles", func(g *ledger.Genesis) { g.Accounts[0].Roles = []string{"b", "a"} }},
+	} {
+		t.Run(c.story, func(t *testing.T) {
+			g := &ledger.Genesis{
+				Members:  []ledger.Member{{Node: [32]byte{1}, Institution: "alpha", Key: newKey(t, 100)}},
+				Accounts: []ledger.GenesisAccount{{Name: "a", Institution: "alpha", Keys: []ledger.Key{newKey(t, 1)}}},
+			}
+			if _, err := Genesis(keys.Std(), g); err != nil {
+				t.Fatal(err)
+			}
+			c.change(g)
+			if _, err := Genesis(keys.Std(), g); err == nil {
+				t.Error("accepted")
+			}
+		})
+	}
+}
+
+func mustMarshal(t *testing.T, v any) []byte {
+	t.Helper()
+	raw, err := ledger.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func TestRegister(t *testing.T) {
+	one := []NewAccount{{Threshold: 1, Roles: []string{"user"}, Keys: []AccountKey{bound(newKey(t, 50))}}}
+	many := func(n int) []NewAccount { return slices.Repeat(one, n) }
+	with := func(change func(*NewAccount)) []NewAccount {
+		a := NewAccount{Threshold: 1, Roles: []string{"user"}, Keys: []AccountKey{bound(newKey(t, 50))}}
+		change(&a)
+		return []NewAccount{a}
+	}
+	for _, c := range []struct {
+		story       string
+		caller      string
+		institution string
+		accounts    []NewAccount
+		status      ledger.Status
+		code        uint32
+	}{
+		{"registrar registers a user", "registrar", "alpha", one, ledger.OK, 0},
+		{"admin registers a deployer", "admin", "alpha", with(func(a *NewAccount) { a.Roles = []string{"deployer"} }), ledger.OK, 0},
+		{"a thousand at once", "registrar", "alpha", many(1_000), ledger.OK, 0},
+		{"more than a thousand", "registrar", "alpha", many(1_001), ledger.Aborted, AbortArguments},
+		{"none", "registrar", "alpha", nil, ledger.Aborted, AbortArguments},
+		{"a user may not", "user", "alpha", one, ledger.Denied, DeniedRole},
+		{"of another institution", "stranger", "alpha", one, ledger.Denied, DeniedInstitution},
+		{"of an institution that does not exist", "admin", "gamma", one, ledger.Denied, DeniedInstitution},
+		{"by somebody without an account", "nobody", "alpha", one, ledger.Denied, DeniedAccount},
+		{"registrar gives a role that is not for users", "registrar", "alpha", with(func(a *NewAccount) { a.Roles = []string{"deployer"} }), ledger.Aborted, AbortRole},
+		{"admin makes a committee member", "admin", "alpha", with(func(a *NewAccount) { a.Roles = []string{"committee"} }), ledger.Aborted, AbortRole},
+		{"role that is no word", "admin", "alpha", with(func(a *NewAccount) { a.Roles = []string{"A b"} }), ledger.Aborted, AbortRole},
+		{"threshold zero", "admin", "alpha", with(func(a *NewAccount) { a.Threshold = 0 }), ledger.Aborted, AbortThreshold},
+		{"threshold out of reach", "admin", "alpha", with(func(a *NewAccount) { a.Threshold = 2 }), ledger.Aborted, AbortThreshold},
+		{"no key", "admin", "alpha", with(func(a *NewAccount) { a.Keys = nil }), ledger.Aborted, AbortArguments},
+		{"key of no weight", "admin", "alpha", with(func(a *NewAccount) { a.Keys[0].Weight = 0 }), ledger.Aborted, AbortKey},
+		{"key that is no point", "admin", "alpha", with(func(a *NewAccount) { a.Keys[0].Key = make([]byte, 31) }), ledger.Aborted, AbortKey},
+		{"algorithm of another suite", "admin", "alpha", with(func(a *NewAccount) { a.Keys[0].Algorithm = keys.SM2 }), ledger.Aborted, AbortKey},
+		{"the same key twice", "admin", "alpha", with(func(a *NewAccount) { a.Keys = append(a.Keys, a.Keys[0]) }), ledger.Aborted, AbortKey},
+		{"key that ends before it begins", "admin", "alpha", with(func(a *NewAccount) { a.Keys[0].From, a.Keys[0].Until = 9, 8 }), ledger.Aborted, AbortKey},
+		{"key that has expired", "admin", "alpha", with(func(a *NewAccount) { a.Keys[0].Until = 4_999 }), ledger.Aborted, AbortThreshold},
+	} {
+		t.Run(c.story, func(t *testing.T) {
+			w := newWorld(t)
+			w.caller = name(c.caller)
+			before := len(w.state)
+			out, err := w.call(newAccounts(), "register", RegisterArgs{Institution: c.institution, Accounts: c.accounts})
+			wantError(t, err, c.status, c.code)
+			if err != nil {
+				if len(w.state) != before {
+					t.Error("a refused call left something in state")
+				}
+				return
+			}
+			var addresses []ledger.Address
+			if err := ledger.Unmarshal(out, &addresses); err != nil || len(addresses) != len(c.accounts) {
+				t.Fatalf("returned %d addresses, %v; want %d", len(addresses), err, len(c.accounts))
+			}
+			if a := w.account(t, addresses[0]); a.Institution != c.institution || a.Status != Active {
+				t.Errorf("account = %+v", a)
+			}
+			if !slices.Equal(w.events, []string{"registered"}) {
+				t.Errorf("events = %v", w.events)
+			}
+		})
+	}
+}
+
+func TestOwnKeys(t *testing.T) {
+	w := newWorld(t)
+	w.caller = name("user")
+	accounts := newAccounts()
+	find := func(k ledger.Key) []ledger.Address {
+		t.Helper()
+		out, err := w.call(accounts, "find", FindArgs{Key: k})
+		wantError(t, err, ledger.OK, 0)
+		var found []ledger.Address
+		if err := ledger.Unmarshal(out, &found); err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	sign := func(ks ...ledger.Key) []ledger.Signature {
+		s := make([]ledger.Signature, len(ks))
+		for i, k := range ks {
+			s[i] = ledger.Signature{Algorithm: k.Algorithm, Key: k.Bytes}
+		}
+		return s
+	}
+	old, second, third := newKey(t, 3), newKey(t, 60), newKey(t, 61)
+
+	_, err := w.call(accounts, "bind", BindArgs{Keys: []AccountKey{bound(second)}, Threshold: 3})
+	wantError(t, err, ledger.Aborted, AbortThreshold)
+	_, err = w.call(accounts, "bind", BindArgs{Keys: []AccountKey{bound(old)}, Threshold: 1})
+	wantError(t, err, ledger.Aborted, AbortKey)
+	_, err = w.call(accounts, "bind", BindArgs{Keys: []AccountKey{bound(second)}, Threshold: 2})
+	wantError(t, err, ledger.OK, 0)
+	a := w.account(t, w.caller)
+	wantError(t, a.Authorize(sign(old), 5_000), ledger.Denied, DeniedThreshold)
+	wantError(t, a.Authorize(sign(old, third), 5_000), ledger.Denied, DeniedKey)
+	wantError(t, a.Authorize(sign(old, second), 5_000), ledger.OK, 0)
+
+	_, err = w.call(accounts, "rotate", RotateArgs{Old: third, New: bound(third)})
+	wantError(t, err, ledger.Aborted, AbortKey)
+	replacement := bound(third)
+	replacement.Until = 6_000
+	_, err = w.call(accounts, "rotate", RotateArgs{Old: old, New: replacement})
+	wantError(t, err, ledger.OK, 0)
+	if len(find(old)) != 0 || !slices.Equal(find(third), []ledger.Address{w.caller}) {
+		t.Errorf("after the rotation the old key finds %v, the new one %v", find(old), find(third))
+	}
+	a = w.account(t, w.caller)
+	wantError(t, a.Authorize(sign(old, second), 5_000), ledger.Denied, DeniedKey)
+	wantError(t, a.Authorize(sign(second, third), 6_000), ledger.OK, 0)
+	wantError(t, a.Authorize(sign(second, third), 6_001), ledger.Denied, DeniedKeyTime)
+
+	_, err = w.call(accounts, "unbind", UnbindArgs{Keys: []ledger.Key{second}, Threshold: 2})
+	wantError(t, err, ledger.Aborted, AbortThreshold)
+	_, err = w.call(accounts, "unbind", UnbindArgs{Keys: []ledger.Key{old}, Threshold: 1})
+	wantError(t, err, ledger.Aborted, AbortKey)
+	_, err = w.call(accounts, "unbind", UnbindArgs{Keys: []ledger.Key{second}, Threshold: 1})
+	wantError(t, err, ledger.OK, 0)
+	if len(find(second)) != 0 {
+		t.Errorf("an unbound key finds %v", find(second))
+	}
+	if !slices.Equal(w.events, []string{"keys_changed", "keys_changed", "keys_changed"}) {
+		t.Errorf("events = %v", w.events)
+	}
+}
+
+func TestAccess(t *testing.T) {
+	type step struct {
+		caller, method, account, role string
+		status                        ledger.Status
+		code                          uint32
+	}
+	for _, c := range []struct {
+		story string
+		steps []step
+	}{
+		{"an admin gives and takes a role in its institution", []step{
+			{"admin", "grant", "user", "deployer", ledger.OK, 0},
+			{"admin", "grant", "user", "deployer", ledger.Aborted, AbortUnchanged},
+			{"admin", "revoke", "user", "deployer", ledger.OK, 0},
+			{"admin", "revoke", "user", "deployer", ledger.Aborted, AbortUnchanged},
+		}},
+		{"but not in another", []step{{"admin", "grant", "stranger", "deployer", ledger.Denied, DeniedInstitution}}},
+		{"nor those of the chain", []step{
+			{"admin", "grant", "user", "committee", ledger.Aborted, AbortRole},
+			{"committee", "grant", "user", "regulator", ledger.Aborted, AbortRole},
+			{"committee", "revoke", "regulator", "regulator", ledger.Aborted, AbortRole},
+		}},
+		{"the committee acts everywhere", []step{{"committee", "grant", "user", "institution-admin", ledger.OK, 0}}},
+		{"a registrar and a user do not", []step{
+			{"registrar", "grant", "user", "user", ledger.Denied, DeniedRole},
+			{"user", "grant", "user", "deployer", ledger.Denied, DeniedRole},
+		}},
+		{"an account that does not exist", []step{{"admin", "grant", "nobody", "user", ledger.Aborted, AbortMissing}}},
+		{"an admin freezes and lifts", []step{
+			{"admin", "freeze", "user", "", ledger.OK, 0},
+			{"admin", "freeze", "user", "", ledger.Aborted, AbortUnchanged},
+			{"admin", "unfreeze", "user", "", ledger.OK, 0},
+			{"admin", "unfreeze", "user", "", ledger.Aborted, AbortUnchanged},
+		}},
+		{"what a regulator froze, the admin cannot lift", []step{
+			{"admin", "freeze", "user", "", ledger.OK, 0},
+			{"regulator", "freeze", "user", "", ledger.OK, 0},
+			{"admin", "unfreeze", "user", "", ledger.Denied, DeniedRole},
+			{"committee", "unfreeze", "user", "", ledger.OK, 0},
+		}},
+		{"a frozen admin does nothing", []step{
+			{"regulator", "freeze", "admin", "", ledger.OK, 0},
+			{"admin", "grant", "user", "deployer", ledger.Denied, DeniedFrozen},
+		}},
+		{"an admin does not freeze another institution's account", []step{
+			{"stranger", "freeze", "user", "", ledger.Denied, DeniedInstitution},
+			{"user", "freeze", "stranger", "", ledger.Denied, DeniedRole},
+		}},
+	} {
+		t.Run(c.story, func(t *testing.T) {
+			w := newWorld(t)
+			for _, s := range c.steps {
+				w.caller = name(s.caller)
+				var args any = RoleArgs{Account: name(s.account), Role: s.role}
+				if s.role == "" {
+					args = AddressArgs{Address: name(s.account)}
+				}
+				_, err := w.call(newAccess(), s.method, args)
+				wantError(t, err, s.status, s.code)
+				if a, found, _ := ReadAccount(w, name(s.account)); found && !slices.IsSorted(a.Roles) {
+					t.Fatalf("roles = %v", a.Roles)
+				}
+			}
+		})
+	}
+}
+
+// module returns a module without code, with a schema if there is one.
+func module(t *testing.T, schema *ledger.Schema) []byte {
+	t.Helper()
+	code := []byte("\x00asm\x01\x00\x00\x00")
+	if schema == nil {
+		return code
+	}
+	section, err := schema.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := append([]byte{byte(len(ledger.SchemaSection))}, ledger.SchemaSection...)
+	body = append(body, section...)
+	return append(append(code, 0, byte(len(body)|0x80), byte(len(body)>>7)), body...)
+}
+
+func TestDeploy(t *testing.T) {
+	schema := &ledger.Schema{ABI: ledger.ContractABI, Name: "token", Profile: "std"}
+	code := module(t, schema)
+	refuse := &Error{Status: ledger.Denied, Code: DeniedModule}
+
+	t.Run("only with a deploy role", func(t *testing.T) {
+		w := newWorld(t)
+		w.caller = name("user")
+		_, err := w.call(newContracts(), "deploy", DeployArgs{Code: code})
+		wantError(t, err, ledger.Denied, DeniedRole)
+	})
+	t.Run("with everybody when there are no deploy roles", func(t *testing.T) {
+		w := newWorld(t)
+		params := ledger.DefaultParams()
+		params.DeployRoles = nil
+		if err := write(w, paramsKey(), &params); err != nil {
+			t.Fatal(err)
+		}
+		w.caller = name("user")
+		_, err := w.call(newContracts(), "deploy", DeployArgs{Code: code})
+		wantError(t, err, ledger.OK, 0)
+		w.caller = name("nobody")
+		_, err = w.call(newContracts(), "deploy", DeployArgs{Code: code})
+		wantError(t, err, ledger.Denied, DeniedAccount)
+	})
+	t.Run("what is no module or has a broken schema is refused", func(t *testing.T) {
+		w := newWorld(t)
+		w.caller = name("admin")
+		broken := bytes.Replace(code, []byte("token"), []byte("to en"), 1)
+		for _, bad := range [][]byte{nil, []byte("MZ"), code[:len(code)-1], broken} {
+			_, err := w.call(newContracts(), "deploy", DeployArgs{Code: bad})
+			wantError(t, err, ledger.Aborted, AbortSchema)
+		}
+		w.admit = func(_ []byte, profile string) error {
+			if profile != "std" {
+				t.Errorf("admitted under %q, want the schema's profile", profile)
+			}
+			return refuse
+		}
+		_, err := w.call(newContracts(), "deploy", DeployArgs{Code: code})
+		wantError(t, err, ledger.Denied, DeniedModule)
+	})
+	t.Run("a failing init leaves nothing", func(t *testing.T) {
+		w := newWorld(t)
+		w.caller = name("admin")
+		before := len(w.state)
+		w.hook = func(ledger.Address, string, []byte) error { return &Error{Status: ledger.Aborted, Code: 1234} }
+		_, err := w.call(newContracts(), "deploy", DeployArgs{Code: code})
+		wantError(t, err, ledger.Aborted, 1234)
+		if len(w.state) != before || len(w.events) != 0 {
+			t.Errorf("%d state keys more, events %v", len(w.state)-before, w.events)
+		}
+	})
+	t.Run("deploy, upgrade, pass on", func(t *testing.T) {
+		w := newWorld(t)
+		w.caller = name("admin")
+		var hooks []string
+		w.hook = func(_ ledger.Address, hook string, args []byte) error {
+			hooks = append(hooks, hook+" "+string(args))
+			return nil
+		}
+		out, err := w.call(newContracts(), "deploy", DeployArgs{Code: code, Args: []byte("one")})
+		wantError(t, err, ledger.OK, 0)
+		var address ledger.Address
+		if err := ledger.Unmarshal(out, &address); err != nil {
+			t.Fatal(err)
+		}
+		d, found, err := ReadContract(w, address)
+		if err != nil || !found || d.Number != 1 || d.Owner != w.caller || d.Height != 7 {
+			t.Fatalf("deployment = %+v, %v, %v", d, found, err)
+		}
+		if stored, _, _ := CodeByHash(w, d.Code); !bytes.Equal(stored, code) {
+			t.Error("another code is stored")
+		}
+		if s, err := ReadSchema(w, d.Code); err != nil || s.Name != "token" {
+			t.Errorf("ReadSchema = %+v, %v", s, err)
+		}
+		_, err = w.call(newContracts(), "replace", ReplaceArgs{Address: address, Code: code})
+		wantError(t, err, ledger.Aborted, AbortUnchanged)
+		_, err = w.call(newContracts(), "transfer", TransferArgs{Address: address, Owner: name("nobody")})
+		wantError(t, err, ledger.Aborted, AbortMissing)
+		_, err = w.call(newContracts(), "replace", ReplaceArgs{Address: address, Code: module(t, nil), Args: []byte("two")})
+		wantError(t, err, ledger.OK, 0)
+		old := d.Code
+		if d, _, _ = ReadContract(w, address); d.Number != 2 || d.Code == old {
+			t.Errorf("after the upgrade: %+v", d)
+		}
+		if _, found, _ := CodeByHash(w, old); !found {
+			t.Error("the old code is gone")
+		}
+		if s, err := ReadSchema(w, d.Code); err != nil || s != nil {
+			t.Errorf("schema of a module without one = %v, %v", s, err)
+		}
+		_, err = w.call(newContracts(), "transfer", TransferArgs{Address: address, Owner: name("user")})
+		wantError(t, err, ledger.OK, 0)
+		_, err = w.call(newContracts(), "replace", ReplaceArgs{Address: address, Code: code})
+		wantError(t, err, ledger.Denied, DeniedOwner)
+		if !slices.Equal(hooks, []string{"init one", "upgrade two"}) || !slices.Equal(w.events, []string{"deployed", "upgraded", "transferred"}) {
+			t.Errorf("hooks %v, events %v", hooks, w.events)
+		}
+	})
+}
