@@ -1,0 +1,348 @@
+package transport
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// exporterLabel is that of RFC 9266.
+const exporterLabel = "EXPORTER-Channel-Binding"
+
+// accepted is the last byte of the handshake, from the server: the client may use the connection.
+const accepted = 1
+
+// proved is what the handshake established about the other node.
+type proved struct {
+	hello    *Hello
+	identity identity.Identity
+	exporter [32]byte
+}
+
+// accept identifies whoever opened conn and makes it the peer's connection.
+func (e *Endpoint) accept(ctx context.Context, conn *quic.Conn) {
+	in, ok := conn.Context().Value(incomingKey{}).(*incoming)
+	if !ok {
+		conn.CloseWithError(quic.ApplicationErrorCode(CodeFault), "") //nolint:errcheck // cannot happen
+		return
+	}
+	defer in.released()
+	who, err := e.identify(ctx, conn, roleServer, 0, identity.NodeID{}, in.spki)
+	if err != nil {
+		e.config.Log.Debug().Stringer("from", conn.RemoteAddr()).Str("reason", inWords(err)).Msg("incoming connection refused")
+		// Why a node that should be connected is not must be seen here too. Anybody can claim an id, so this
+		// neither creates a peer nor changes a connection.
+		if refused, ok := errors.AsType[*HandshakeError](err); ok && who != nil {
+			if p := e.peer(who.hello.Node); p != nil {
+				p.note(fmt.Sprintf("connection from %s: %s", conn.RemoteAddr(), refused))
+			}
+		}
+		return
+	}
+	e.install(conn, who, false)
+}
+
+// dial connects to the node at addr.
+func (e *Endpoint) dial(ctx context.Context, node identity.NodeID, addr string, class Class) error {
+	tlsConfig, spki, err := e.tls.client()
+	if err != nil {
+		return fmt.Errorf("make a TLS certificate: %w", err)
+	}
+	limited, cancel := context.WithTimeout(ctx, 2*e.config.HandshakeTimeout)
+	defer cancel()
+	to, err := resolve(limited, addr)
+	if err != nil {
+		return err
+	}
+	conn, err := e.transport.Dial(limited, to, tlsConfig, e.quic)
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			err = &quic.HandshakeTimeoutError{}
+		}
+		return err
+	}
+	who, err := e.identify(ctx, conn, roleClient, class, node, spki)
+	if err != nil {
+		return err
+	}
+	e.install(conn, who, true)
+	return nil
+}
+
+// install makes an identified connection the peer's, or closes it when the endpoint does not run any more.
+func (e *Endpoint) install(conn *quic.Conn, who *proved, dialed bool) {
+	e.mu.Lock()
+	if e.running == nil {
+		e.mu.Unlock()
+		conn.CloseWithError(quic.ApplicationErrorCode(CodeShutdown), "node "+e.self.Short()+" stops") //nolint:errcheck // it closes
+		return
+	}
+	p := e.peers[who.hello.Node]
+	if p == nil {
+		p = newPeer(e, who.hello.Node)
+		e.peers[p.node] = p
+	}
+	l := newLink(p, conn, who, dialed)
+	p.install(l)
+	l.start() // under e.mu: running is set
+	e.mu.Unlock()
+	p.announce()
+}
+
+// identify runs the identity handshake on a fresh connection. Nothing else on the connection is read before
+// it returns nil. On an error the connection is closed with the reason; the result then holds the Hello, not
+// proved, if one was read. class and want count for the client only.
+func (e *Endpoint) identify(ctx context.Context, conn *quic.Conn, as role, class Class, want identity.NodeID, spki []byte) (*proved, error) {
+	deadline := time.Now().Add(e.config.HandshakeTimeout)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+
+	h := &handshake{e: e, conn: conn, as: as, class: class, want: want}
+	err := h.begin(spki)
+	if err == nil {
+		if as == roleClient {
+			err = h.client(ctx, deadline)
+		} else {
+			err = h.server(ctx, deadline)
+		}
+	}
+	who := h.who()
+	if err == nil {
+		return who, nil
+	}
+	return who, h.fail(ctx, err)
+}
+
+// handshake is one side of the exchange on the first stream.
+type handshake struct {
+	e     *Endpoint
+	conn  *quic.Conn
+	as    role
+	class Class
+	want  identity.NodeID
+
+	binding  binding
+	theirs   *Hello
+	identity identity.Identity
+}
+
+func (h *handshake) who() *proved {
+	if h.theirs == nil {
+		return nil
+	}
+	return &proved{hello: h.theirs, identity: h.identity, exporter: h.binding.exporter}
+}
+
+// fail closes the connection with the reason and returns it in words.
+func (h *handshake) fail(ctx context.Context, err error) error {
+	refused, ok := errors.AsType[*HandshakeError](err)
+	if !ok {
+		if closed, remote := errors.AsType[*quic.ApplicationError](err); remote && closed.Remote {
+			return &HandshakeError{Code: Code(closed.ErrorCode), Reason: printable(closed.ErrorMessage), Remote: true}
+		}
+		timeout, isTimeout := errors.AsType[net.Error](err)
+		switch {
+		case context.Cause(h.conn.Context()) != nil:
+			return err // the connection broke
+		case ctx.Err() == context.Canceled:
+			refused = refuse(CodeShutdown, "node %s stops", h.e.self.Short())
+		case ctx.Err() != nil || (isTimeout && timeout.Timeout()):
+			refused = refuse(CodeTimeout, "identity was not proved within %v", h.e.config.HandshakeTimeout)
+		default:
+			refused = refuse(CodeMalformed, "identity handshake: %v", err)
+		}
+	}
+	h.conn.CloseWithError(quic.ApplicationErrorCode(refused.Code), printable(refused.Reason)) //nolint:errcheck // it closes
+	return refused
+}
+
+// begin takes from TLS what ties the proofs to this connection. spki is of the own certificate.
+func (h *handshake) begin(spki []byte) error {
+	state := h.conn.ConnectionState().TLS
+	ekm, err := state.ExportKeyingMaterial(exporterLabel, nil, len(h.binding.exporter))
+	if err != nil {
+		return fmt.Errorf("export keying material: %w", err)
+	}
+	copy(h.binding.exporter[:], ekm)
+	mine := keys.Hash(h.e.config.Suite, "spki", spki)
+	their := keys.Hash(h.e.config.Suite, "spki", state.PeerCertificates[0].RawSubjectPublicKeyInfo)
+	h.binding.certClient, h.binding.certServer = mine, their
+	if h.as == roleServer {
+		h.binding.certClient, h.binding.certServer = their, mine
+	}
+	return nil
+}
+
+// client: Hello →, ← Hello and proof, proof →, ← accepted.
+func (h *handshake) client(ctx context.Context, deadline time.Time) error {
+	stream, err := h.conn.OpenStreamSync(ctx)
+	if err != nil {
+		return err
+	}
+	stream.SetDeadline(deadline) //nolint:errcheck // never fails
+	mine, err := h.hello(h.class)
+	if err != nil {
+		return err
+	}
+	h.binding.helloClient = keys.Hash(h.e.config.Suite, "hello", mine)
+	if _, err := stream.Write(appendSized(nil, mine)); err != nil {
+		return err
+	}
+	theirs, err := h.readHello(stream)
+	if err != nil {
+		return err
+	}
+	h.binding.helloServer = keys.Hash(h.e.config.Suite, "hello", theirs)
+	if h.theirs.Node != h.want {
+		return refuse(CodeIdentity, "at %s is node %s, not node %s: correct the address in the list of peers",
+			h.conn.RemoteAddr(), h.theirs.Node, h.want)
+	}
+	if h.theirs.Connection != h.class {
+		return refuse(CodeMalformed, "node %s answered for the %s connection on the %s connection", h.theirs.Node, h.theirs.Connection, h.class)
+	}
+	if err := h.authorize(); err != nil {
+		return err
+	}
+	if err := h.readProof(stream, roleServer); err != nil {
+		return err
+	}
+	proof, err := h.proof(roleClient)
+	if err != nil {
+		return err
+	}
+	if _, err := stream.Write(proof); err != nil {
+		return err
+	}
+	var last [1]byte
+	if _, err := io.ReadFull(stream, last[:]); err != nil {
+		return err
+	}
+	if last[0] != accepted {
+		return refuse(CodeMalformed, "handshake ends with %d, want %d", last[0], accepted)
+	}
+	return stream.Close()
+}
+
+// server: the same from the other side. It does the cheap checks, and asks Authorize, before it signs.
+func (h *handshake) server(ctx context.Context, deadline time.Time) error {
+	stream, err := h.conn.AcceptStream(ctx)
+	if err != nil {
+		return err
+	}
+	stream.SetDeadline(deadline) //nolint:errcheck // never fails
+	theirs, err := h.readHello(stream)
+	if err != nil {
+		return err
+	}
+	h.binding.helloClient = keys.Hash(h.e.config.Suite, "hello", theirs)
+	if err := h.authorize(); err != nil {
+		return err
+	}
+	mine, err := h.hello(h.theirs.Connection)
+	if err != nil {
+		return err
+	}
+	h.binding.helloServer = keys.Hash(h.e.config.Suite, "hello", mine)
+	proof, err := h.proof(roleServer)
+	if err != nil {
+		return err
+	}
+	if _, err := stream.Write(append(appendSized(nil, mine), proof...)); err != nil {
+		return err
+	}
+	if err := h.readProof(stream, roleClient); err != nil {
+		return err
+	}
+	if _, err := stream.Write([]byte{accepted}); err != nil {
+		return err
+	}
+	return stream.Close()
+}
+
+// hello returns the encoding of this node's Hello for the class.
+func (h *handshake) hello(class Class) ([]byte, error) {
+	mine := h.e.hello
+	mine.Connection = class
+	rand.Read(mine.Nonce[:]) //nolint:errcheck // never fails
+	data, err := ledger.Marshal(&mine)
+	if err == nil && len(data) > MaxHelloSize {
+		err = fmt.Errorf("own hello has %d bytes, at most %d are allowed: shorten the certificate chain", len(data), MaxHelloSize)
+	}
+	return data, err
+}
+
+func appendSized(to, m []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(to, uint32(len(m))), m...)
+}
+
+// readHello reads the other node's Hello and compares it with ours.
+func (h *handshake) readHello(r io.Reader) ([]byte, error) {
+	var size [4]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(size[:])
+	if n > MaxHelloSize {
+		return nil, refuse(CodeMalformed, "hello of %d bytes, at most %d are allowed", n, MaxHelloSize)
+	}
+	data := make([]byte, n)
+	if _, err := io.ReadFull(r, data); err != nil {
+		return nil, err
+	}
+	theirs, refused := decodeHello(data, h.e.self)
+	if refused != nil {
+		return nil, refused
+	}
+	h.theirs = theirs
+	if refused := h.e.hello.matches(theirs, h.e.config.Suite); refused != nil {
+		return nil, refused
+	}
+	return data, nil
+}
+
+func (h *handshake) authorize() error {
+	who, err := h.e.config.Authorize(*h.theirs)
+	if err != nil {
+		return &HandshakeError{Code: CodeNotMember, Reason: err.Error()}
+	}
+	if !who.NotAfter.IsZero() && !time.Now().Before(who.NotAfter) {
+		return refuse(CodeNotMember, "the identity of node %s ended at %s", h.theirs.Node, who.NotAfter.UTC().Format(time.RFC3339))
+	}
+	h.identity = who
+	return nil
+}
+
+func (h *handshake) proof(as role) ([]byte, error) {
+	signature, err := h.e.config.Signer.Sign(h.binding.digest(h.e.config.Suite, as))
+	if err != nil {
+		return nil, fmt.Errorf("sign the proof of identity: %w", err)
+	}
+	return signature, nil
+}
+
+// readProof reads and checks the other side's proof. h.theirs matches already, so its key parses.
+func (h *handshake) readProof(r io.Reader, as role) error {
+	var signature [keys.SignatureSize]byte
+	if _, err := io.ReadFull(r, signature[:]); err != nil {
+		return err
+	}
+	key, err := h.theirs.PublicKey(h.e.config.Suite)
+	if err != nil {
+		return err
+	}
+	if err := key.Verify(h.binding.digest(h.e.config.Suite, as), signature[:]); err != nil {
+		return refuse(CodeProof, "proof of node %s is wrong: it does not hold the key it claims, or somebody sits between the nodes", h.theirs.Node)
+	}
+	return nil
+}

@@ -1,0 +1,139 @@
+package transport
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// Version is the version of the protocol between nodes that this package speaks.
+const Version = 1
+
+// Bounds on a Hello, against strangers.
+const (
+	MaxHelloSize    = 32 << 10 // room for a chain of four X.509 certificates with long names
+	MaxGroups       = 256
+	MaxCertificates = 8
+	MaxInfo         = 16  // entries
+	MaxInfoSize     = 128 // bytes of a key, and of a value
+)
+
+// Hello is what a node says of itself first on each connection. Its proof follows; until then nothing in it
+// is to be believed.
+type Hello struct {
+	_            struct{} `cbor:",toarray"`
+	Version      uint16
+	Chain        keys.Digest
+	Groups       []ledger.GroupID // sorted, without duplicates
+	Node         identity.NodeID
+	Algorithm    keys.Algorithm
+	Key          []byte   // the node's long-term public key in canonical form
+	Certificates [][]byte // DER, leaf first; may be empty where keys are listed on chain
+	Connection   Class
+	Instance     uint64            // random per start of the node's process
+	Nonce        [32]byte          // random per connection
+	Info         map[string]string // for operators: "software", "engine", "arch"; decides nothing
+}
+
+// PublicKey returns the node's long-term public key.
+func (h *Hello) PublicKey(s keys.Suite) (keys.PublicKey, error) {
+	return s.ParsePublic(h.Algorithm, h.Key)
+}
+
+// decodeHello reads a Hello and checks its form. self is the reader's node id, for the words of errors.
+func decodeHello(data []byte, self identity.NodeID) (*Hello, *HandshakeError) {
+	var (
+		fields  []ledger.RawMessage
+		version uint16
+	)
+	// The version comes first, so that it can be told from a Hello of another shape.
+	if err := ledger.Unmarshal(data, &fields); err != nil || len(fields) == 0 {
+		return nil, refuse(CodeMalformed, "hello is not a canonical CBOR array")
+	}
+	if err := ledger.Unmarshal(fields[0], &version); err != nil {
+		return nil, refuse(CodeMalformed, "hello does not begin with a version")
+	}
+	if version != Version {
+		return nil, refuse(CodeVersion, "peer speaks protocol %d, node %s speaks %d: run releases that speak the same on both",
+			version, self, Version)
+	}
+	h := new(Hello)
+	if err := ledger.Unmarshal(data, h); err != nil {
+		return nil, refuse(CodeMalformed, "hello: %v", err)
+	}
+	switch {
+	case h.Connection != ClassConsensus && h.Connection != ClassBulk:
+		return nil, refuse(CodeMalformed, "hello asks for connection %d, want 1 (consensus) or 2 (bulk)", h.Connection)
+	case len(h.Groups) > MaxGroups:
+		return nil, refuse(CodeMalformed, "hello lists %d groups, at most %d are allowed", len(h.Groups), MaxGroups)
+	case !slices.IsSorted(h.Groups) || len(slices.Compact(slices.Clone(h.Groups))) != len(h.Groups):
+		return nil, refuse(CodeMalformed, "hello lists groups out of order or twice")
+	case len(h.Certificates) > MaxCertificates:
+		return nil, refuse(CodeMalformed, "hello holds %d certificates, at most %d are allowed", len(h.Certificates), MaxCertificates)
+	case len(h.Info) > MaxInfo:
+		return nil, refuse(CodeMalformed, "hello holds %d entries of information, at most %d are allowed", len(h.Info), MaxInfo)
+	}
+	for k, v := range h.Info {
+		if len(k) > MaxInfoSize || len(v) > MaxInfoSize {
+			return nil, refuse(CodeMalformed, "hello holds information of more than %d bytes", MaxInfoSize)
+		}
+	}
+	return h, nil
+}
+
+// matches checks theirs, which is well formed, against ours. It does not check the proof.
+func (ours *Hello) matches(theirs *Hello, s keys.Suite) *HandshakeError {
+	if theirs.Chain != ours.Chain {
+		return refuse(CodeChain, "chain differs: node %s has %s, node %s has %s: start both from one genesis file",
+			ours.Node, ours.Chain, theirs.Node, theirs.Chain)
+	}
+	if theirs.Node == ours.Node {
+		return refuse(CodeSelf, "node %s reached itself: take its own address off its list of peers, or give the other node its own key", ours.Node)
+	}
+	if theirs.Algorithm != ours.Algorithm {
+		return refuse(CodeIdentity, "node %s has a key of algorithm %s, nodes of this chain have %s", theirs.Node, theirs.Algorithm, ours.Algorithm)
+	}
+	key, err := theirs.PublicKey(s)
+	if err != nil {
+		return refuse(CodeIdentity, "key of node %s: %v", theirs.Node, err)
+	}
+	if id := identity.NodeIDOf(s, key); id != theirs.Node {
+		return refuse(CodeIdentity, "node id %s does not belong to the key that came with it, which makes %s", theirs.Node, id)
+	}
+	if !slices.ContainsFunc(theirs.Groups, func(g ledger.GroupID) bool { return slices.Contains(ours.Groups, g) }) {
+		return refuse(CodeGroups, "no group in common: node %s has %q, node %s has %q", ours.Node, ours.Groups, theirs.Node, theirs.Groups)
+	}
+	return nil
+}
+
+// role tells the two proofs of one connection apart, so that neither can be reflected.
+type role byte
+
+const (
+	roleClient role = 1 // opened the QUIC connection
+	roleServer role = 2
+)
+
+// binding is what ties a proof to one connection.
+type binding struct {
+	exporter               [32]byte    // TLS exporter, label "EXPORTER-Channel-Binding" (RFC 9266), no context
+	helloClient            keys.Digest // Hash("hello", bytes as sent)
+	helloServer            keys.Digest
+	certClient, certServer keys.Digest // Hash("spki", SubjectPublicKeyInfo of the TLS certificate)
+}
+
+// digest returns what the node in the role signs with its long-term key.
+func (b *binding) digest(s keys.Suite, r role) keys.Digest {
+	return keys.Hash(s, "id", b.preimage(r))
+}
+
+// preimage returns 161 bytes: role, exporter and the four digests. All parts have fixed lengths, so there is
+// one way to read it.
+func (b *binding) preimage(r role) []byte {
+	return bytes.Join([][]byte{
+		{byte(r)}, b.exporter[:], b.helloClient[:], b.helloServer[:], b.certClient[:], b.certServer[:],
+	}, nil)
+}
