@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/fondaco/fondaco/state/identity"
@@ -75,6 +76,47 @@ type Genesis struct {
 	Params    Params           `json:"params"`
 	Accounts  []GenesisAccount `json:"accounts"`
 }
+
+// Epoch returns epoch 0: the founding members and parameters.
+func (g *Genesis) Epoch() *Epoch { return &Epoch{Members: g.Members, Params: g.Params} }
+
+// Check reports the first thing that keeps the genesis from founding a chain, naming the field.
+func (g *Genesis) Check(s keys.Suite) error {
+	switch {
+	case g.Version != Version:
+		return fmt.Errorf("genesis version %d, want %d", g.Version, Version)
+	case g.Suite != s.Name():
+		return fmt.Errorf("genesis suite %q, and %q is in use", g.Suite, s.Name())
+	case g.Engine == "":
+		return errors.New("genesis names no engine")
+	case g.UnixMilli <= 0:
+		return fmt.Errorf("genesis time %d ms, want a time after 1970", g.UnixMilli)
+	case len(g.Members) == 0 || len(g.Members) > MaxMembers:
+		return fmt.Errorf("genesis has %d members, want 1 to %d", len(g.Members), MaxMembers)
+	}
+	if err := g.Group.Check(); err != nil {
+		return fmt.Errorf("genesis: %w", err)
+	}
+	parsed, err := g.Epoch().PublicKeys(s)
+	if err != nil {
+		return fmt.Errorf("genesis: %w", err)
+	}
+	seen := make(map[identity.NodeID]int, len(parsed))
+	for i, key := range parsed {
+		node := g.Members[i].Node
+		if want := identity.NodeIDOf(s, key); node != want {
+			return fmt.Errorf("genesis member %d: node id %s, and its key gives %s", i, node, want)
+		}
+		if first, twice := seen[node]; twice {
+			return fmt.Errorf("genesis members %d and %d are one node, %s", first, i, node)
+		}
+		seen[node] = i
+	}
+	return nil
+}
+
+// MaxMembers bounds the members of a group, because each of them sends to all others.
+const MaxMembers = 256
 
 // Hash returns the chain's id.
 func (g *Genesis) Hash(s keys.Suite) keys.Digest { return keys.Hash(s, "genesis", mustMarshal(g)) }

@@ -3,9 +3,10 @@
 //
 // # Encoding
 //
-// Everything is CBOR in the core deterministic form of RFC 8949 §4.2.1; wire structs are arrays that
-// begin with a version, which fixes their length. Decoding is strict: unknown or missing fields,
-// duplicate keys, non-canonical forms and trailing bytes are errors, so that one value has one byte form.
+// Everything is CBOR in the core deterministic form of RFC 8949 §4.2.1. Wire structs are arrays of fixed
+// length; those that are kept or sent on their own begin with a version, which fixes their form and that of
+// what they hold. Decoding is strict: unknown or missing fields, duplicate keys, non-canonical forms and
+// trailing bytes are errors, so that one value has one byte form.
 //
 // # Digests
 //
@@ -17,20 +18,37 @@ package ledger
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/fondaco/fondaco/state/keys"
 )
 
-// Version is the first element of every wire struct of this package.
+// Version is the first element of the wire structs of this package that are kept or sent on their own.
 const Version = 1
+
+// ErrBlock says that a block is malformed: no state can make it valid.
+var ErrBlock = errors.New("ledger: malformed block")
 
 // Height is a block's distance from genesis, which has height 0.
 type Height uint64
 
 // GroupID names one ledger of a chain: 1 to 32 characters of a–z, 0–9 and '-'.
 type GroupID string
+
+// Check fails unless the id has the form that GroupID describes.
+func (g GroupID) Check() error {
+	if g == "" || len(g) > MaxGroupLength {
+		return fmt.Errorf("group %q has %d characters, want 1 to %d", string(g), len(g), MaxGroupLength)
+	}
+	for _, c := range []byte(g) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return fmt.Errorf("group %q has a character that is not of a-z, 0-9 and '-'", string(g))
+		}
+	}
+	return nil
+}
 
 // Gas counts metered work. It is a limit and never money.
 type Gas uint64
@@ -134,6 +152,28 @@ type Block struct {
 	Txs         [][]byte    // canonical encodings of Tx, in order of execution
 	Certificate Certificate // zero in genesis
 	NewView     *NewView    // what Header.Order.NewView is the digest of, or nil
+}
+
+// DecodeBlock reads a block from its canonical encoding and checks its form: versions, group, sizes. What it
+// says is for the caller to check.
+func DecodeBlock(raw []byte) (*Block, error) {
+	var b Block
+	if err := Unmarshal(raw, &b); err != nil {
+		return nil, err
+	}
+	order := &b.Header.Order
+	switch {
+	case b.Version != Version || order.Version != Version:
+		return nil, fmt.Errorf("%w: version %d of a header of version %d, want %d", ErrBlock, b.Version, order.Version, Version)
+	case len(order.Extra) > MaxOrderExtra:
+		return nil, fmt.Errorf("%w: %d bytes for the engine, at most %d", ErrBlock, len(order.Extra), MaxOrderExtra)
+	case len(b.Txs) != int(order.TxCount):
+		return nil, fmt.Errorf("%w: %d transactions, and the header says %d", ErrBlock, len(b.Txs), order.TxCount)
+	}
+	if err := order.Group.Check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBlock, err)
+	}
+	return &b, nil
 }
 
 // Decode reads and returns the block's transactions.

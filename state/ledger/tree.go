@@ -115,6 +115,14 @@ type Frontier struct {
 	Peaks []keys.Digest // roots of the complete subtrees, largest first
 }
 
+// Check fails unless the frontier, which may come from a damaged file, has a peak for each bit of its size.
+func (f *Frontier) Check() error {
+	if want := bits.OnesCount64(f.Size); len(f.Peaks) != want {
+		return fmt.Errorf("%w: frontier of %d leaves has %d peaks, want %d", ErrProof, f.Size, len(f.Peaks), want)
+	}
+	return nil
+}
+
 // Append adds a leaf.
 func (f *Frontier) Append(s keys.Suite, leaf keys.Digest) {
 	h := LeafHash(s, leaf[:])

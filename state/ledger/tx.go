@@ -75,8 +75,6 @@ func (t *Tx) check() error {
 	switch {
 	case t.Version != Version:
 		return fmt.Errorf("%w: version %d, want %d", ErrTx, t.Version, Version)
-	case t.Group == "" || len(t.Group) > MaxGroupLength:
-		return fmt.Errorf("%w: group of %d characters, want 1 to %d", ErrTx, len(t.Group), MaxGroupLength)
 	case t.Sender.IsZero():
 		return fmt.Errorf("%w: no sender", ErrTx)
 	case t.To.Address.IsZero() == (t.To.Name == ""):
@@ -91,6 +89,9 @@ func (t *Tx) check() error {
 		return fmt.Errorf("%w: no expiry", ErrTx)
 	case len(t.Signatures) == 0 || len(t.Signatures) > MaxSignatures:
 		return fmt.Errorf("%w: %d signatures, want 1 to %d", ErrTx, len(t.Signatures), MaxSignatures)
+	}
+	if err := t.Group.Check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrTx, err)
 	}
 	for i, sig := range t.Signatures {
 		if len(sig.Signature) != keys.SignatureSize {

@@ -168,14 +168,46 @@ func (c *Certificate) Verify(s keys.Suite, chain keys.Digest, group GroupID, mem
 	if want := Quorum(len(members)); len(signers) < want {
 		return fmt.Errorf("%w: %d of %d members signed, want %d", ErrCertificate, len(signers), len(members), want)
 	}
+	if last := signers[len(signers)-1]; int(last) >= len(members) {
+		return fmt.Errorf("%w: signer %d of %d members", ErrCertificate, last, len(members))
+	}
 	digest := c.Statement.Digest(s, chain, group)
-	for i, m := range signers {
-		if int(m) >= len(members) {
-			return fmt.Errorf("%w: signer %d of %d members", ErrCertificate, m, len(members))
+	if len(signers) <= batchFrom {
+		for i, m := range signers {
+			if err := members[m].Verify(digest, c.Signatures[i]); err != nil {
+				return fmt.Errorf("%w: member %d: %w", ErrCertificate, m, err)
+			}
 		}
-		if err := members[m].Verify(digest, c.Signatures[i]); err != nil {
-			return fmt.Errorf("%w: member %d: %w", ErrCertificate, m, err)
+		return nil
+	}
+	batch := s.NewBatch()
+	for i, m := range signers {
+		batch.Add(members[m], digest, c.Signatures[i])
+	}
+	for i, valid := range batch.Verify() {
+		if !valid {
+			return fmt.Errorf("%w: member %d: %w", ErrCertificate, signers[i], keys.ErrSignature)
 		}
 	}
 	return nil
+}
+
+// batchFrom is the most signatures that are checked one by one: a batch of fewer saves under a third.
+const batchFrom = 8
+
+// Finalizes checks that the certificate makes the block with this header final: a quorum of members, who must
+// be those of the header's epoch, stated that the header's order gives exactly this block. The block of height
+// 0 has no certificate: it is what the chain's genesis says.
+func (c *Certificate) Finalizes(s keys.Suite, h *Header, members []keys.PublicKey) error {
+	st := &c.Statement
+	switch {
+	case st.Kind != Commit && st.Kind != Attest:
+		return fmt.Errorf("%w: %s statements make no block final", ErrCertificate, st.Kind)
+	case st.Epoch != h.Order.Epoch || st.Height != h.Order.Height:
+		return fmt.Errorf("%w: it is for height %d of epoch %d, the block is at height %d of epoch %d", ErrCertificate,
+			st.Height, st.Epoch, h.Order.Height, h.Order.Epoch)
+	case st.Order != h.Order.Hash(s) || st.Block != h.Hash(s):
+		return fmt.Errorf("%w: it is for another block at height %d", ErrCertificate, st.Height)
+	}
+	return c.Verify(s, h.Order.Chain, h.Order.Group, members)
 }
