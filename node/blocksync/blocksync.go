@@ -1,0 +1,138 @@
+// Package blocksync lets a node that is behind fetch blocks from others and check them: that each continues
+// the chain and that a quorum of the epoch's members certified it.
+//
+// It does no I/O of its own: node/group asks peers, executes what [Check] accepted and compares the result with
+// the certified header. The package is public by path but promised nothing.
+package blocksync
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+const (
+	// MaxReply bounds the bytes of blocks in one reply, unless the first alone is larger.
+	MaxReply = 4 << 20
+	// MaxBlocks bounds the blocks in one reply.
+	MaxBlocks = 256
+)
+
+// ErrBlock says that a fetched block does not continue the chain or is not certified. The peer lied or is
+// broken.
+var ErrBlock = errors.New("blocksync: fetched block refused")
+
+// Request asks for blocks From to To, both included.
+type Request struct {
+	_        struct{} `cbor:",toarray"`
+	From, To ledger.Height
+}
+
+// Reply is encoded blocks of rising height from the requested one on: as many as are there and fit.
+type Reply struct {
+	_      struct{} `cbor:",toarray"`
+	Blocks [][]byte
+}
+
+// Serve answers an encoded request. raw returns the encoding of a stored block; head is the last one's height.
+func Serve(request []byte, head ledger.Height, raw func(ledger.Height) ([]byte, error)) ([]byte, error) {
+	var r Request
+	if err := ledger.Unmarshal(request, &r); err != nil {
+		return nil, fmt.Errorf("request for blocks: %w", err)
+	}
+	if r.From == 0 || r.From > r.To {
+		return nil, fmt.Errorf("request for blocks %d to %d", r.From, r.To)
+	}
+	reply := Reply{Blocks: [][]byte{}}
+	size := 0
+	for h := r.From; h <= min(r.To, head) && len(reply.Blocks) < MaxBlocks; h++ {
+		block, err := raw(h)
+		if err != nil {
+			return nil, err
+		}
+		if size += len(block); size > MaxReply && len(reply.Blocks) > 0 {
+			break
+		}
+		reply.Blocks = append(reply.Blocks, block)
+	}
+	return ledger.Marshal(&reply)
+}
+
+// Chain is what a block is checked against.
+type Chain struct {
+	Suite   keys.Suite
+	ID      keys.Digest
+	Group   ledger.GroupID
+	Epoch   uint64
+	Members []keys.PublicKey // of the epoch, by number
+}
+
+// Check reads an encoded block and verifies that it follows the block of parent and that a quorum certified it.
+// Signatures of its transactions and its result are the caller's to check.
+func (c *Chain) Check(parent *ledger.Header, raw []byte) (*ledger.Block, []*ledger.SignedTx, error) {
+	var b ledger.Block
+	if err := ledger.Unmarshal(raw, &b); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrBlock, err)
+	}
+	o := &b.Header.Order
+	st := &b.Certificate.Statement
+	switch {
+	case b.Version != ledger.Version || o.Version != ledger.Version:
+		return nil, nil, fmt.Errorf("%w: version %d", ErrBlock, b.Version)
+	case o.Chain != c.ID || o.Group != c.Group || o.Epoch != c.Epoch:
+		return nil, nil, fmt.Errorf("%w: of chain %s group %q epoch %d", ErrBlock, o.Chain, o.Group, o.Epoch)
+	case o.Height != parent.Order.Height+1:
+		return nil, nil, fmt.Errorf("%w: height %d after %d", ErrBlock, o.Height, parent.Order.Height)
+	case o.Parent != parent.Order.Hash(c.Suite) || b.Header.Parent != parent.Hash(c.Suite):
+		return nil, nil, fmt.Errorf("%w: block %d does not follow block %d", ErrBlock, o.Height, parent.Order.Height)
+	case o.UnixMilli <= parent.Order.UnixMilli:
+		return nil, nil, fmt.Errorf("%w: block %d has a time before its parent's", ErrBlock, o.Height)
+	case st.Kind != ledger.Commit || st.Epoch != o.Epoch || st.Height != o.Height || st.Order != o.Hash(c.Suite) || st.Block != b.Header.Hash(c.Suite):
+		return nil, nil, fmt.Errorf("%w: the certificate of block %d is for another block", ErrBlock, o.Height)
+	}
+	if err := c.checkNewView(&b); err != nil {
+		return nil, nil, err
+	}
+	if err := b.Certificate.Verify(c.Suite, c.ID, c.Group, c.Members); err != nil {
+		return nil, nil, fmt.Errorf("%w: block %d: %w", ErrBlock, o.Height, err)
+	}
+	txs, err := b.Decode(c.Suite)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrBlock, err)
+	}
+	leaves := make([]keys.Digest, len(txs))
+	for i, tx := range txs {
+		leaves[i] = tx.Leaf
+	}
+	if uint32(len(txs)) != o.TxCount || ledger.Root(c.Suite, leaves) != o.TxRoot {
+		return nil, nil, fmt.Errorf("%w: the transactions of block %d are not those of its header", ErrBlock, o.Height)
+	}
+	return &b, txs, nil
+}
+
+func (c *Chain) checkNewView(b *ledger.Block) error {
+	want := b.Header.Order.NewView
+	switch {
+	case b.NewView == nil && want.IsZero():
+		return nil
+	case b.NewView == nil || b.NewView.Digest(c.Suite) != want:
+		return fmt.Errorf("%w: block %d lacks the new-view that its header names", ErrBlock, b.Header.Order.Height)
+	}
+	seen := map[uint32]bool{}
+	for _, v := range b.NewView.Votes {
+		st := v.Statement
+		if int(v.Signer) >= len(c.Members) || seen[v.Signer] || st.Kind != ledger.ViewChange || st.View != b.NewView.View || st.Epoch != c.Epoch {
+			return fmt.Errorf("%w: block %d: new-view vote of member %d", ErrBlock, b.Header.Order.Height, v.Signer)
+		}
+		seen[v.Signer] = true
+		if err := c.Members[v.Signer].Verify(st.Digest(c.Suite, c.ID, c.Group), v.Signature); err != nil {
+			return fmt.Errorf("%w: block %d: new-view vote of member %d: %w", ErrBlock, b.Header.Order.Height, v.Signer, err)
+		}
+	}
+	if len(seen) < ledger.Quorum(len(c.Members)) {
+		return fmt.Errorf("%w: block %d: new-view of %d votes", ErrBlock, b.Header.Order.Height, len(seen))
+	}
+	return nil
+}

@@ -1,0 +1,555 @@
+// Package group runs one ledger of a chain: it drives a consensus engine, makes and checks blocks, has them
+// executed, stores them, and answers for what it stored.
+//
+// # One loop
+//
+// A Group is a single-threaded state machine over an [Env]: clock, timers, workers and network are injected,
+// and so are the files (state.FS), the store and the engine. In a node the Env is a [Loop]; the simulator
+// passes one on virtual time. All methods but those under "Methods for any goroutine" must be called on the
+// Env's loop, and the Env calls [Group.Drain] after each run of callbacks.
+//
+// # What leaves the node
+//
+// Effects of the engine are carried out in order. What the node sends waits in an outbox until the journal
+// (engine records, double-sign guard, bodies of blocks voted for) is synced, once per drained batch.
+//
+// The package is public by path but promised nothing.
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/rs/zerolog"
+)
+
+// Errors of a group.
+var (
+	// ErrStopped says that the group stopped because it could not go on safely; Status tells why.
+	ErrStopped = errors.New("the group has stopped on this node")
+	// ErrDiverged says that this node computed another result than the quorum.
+	ErrDiverged = errors.New("group: this node's result differs from the quorum's")
+	// ErrBusy says that too much waits to be checked. Try again later.
+	ErrBusy = errors.New("the node is busy: send again later, or to another node")
+)
+
+// Env is everything about the world that a group cannot compute. Callbacks run on the group's loop.
+type Env interface {
+	// Now returns the node's clock in Unix milliseconds.
+	Now() int64
+	// After runs f on the loop after a number of milliseconds. cancel may be called at any time on the loop.
+	After(milli int64, f func()) (cancel func())
+	// Go runs work elsewhere and then, on the loop, what it returned.
+	Go(work func() (then func()))
+	// Post runs f on the loop soon. It may be called from any goroutine, and reports false when the node is
+	// shutting down.
+	Post(f func()) bool
+	// Send queues a message; it may be lost.
+	Send(to identity.NodeID, p Protocol, m []byte)
+	// Request asks a peer and runs then on the loop with its reply.
+	Request(to identity.NodeID, p Protocol, m []byte, then func(reply []byte, err error))
+}
+
+// Protocol says what a message between groups is.
+type Protocol uint8
+
+// The protocols between the nodes of a group.
+const (
+	Consensus    Protocol = 1 // one-way: a consensus.Message with the leaves of a proposed payload
+	Transactions Protocol = 2 // one-way: encoded transactions
+	Leaves       Protocol = 3 // request: a transaction root; reply: the leaf digests under it
+	Bodies       Protocol = 4 // request: leaf digests; reply: the encoded transactions that the peer has
+	Blocks       Protocol = 5 // request: a range of heights; reply: encoded blocks
+)
+
+// Executor computes what a block does. node/executor satisfies it.
+type Executor interface {
+	// Execute returns the state after the block of order, whose transactions are valid and signed, on base.
+	// An error is a fault of this node.
+	Execute(ctx context.Context, base *state.Snapshot, order *ledger.Order, txs []*ledger.SignedTx) (*state.Snapshot, error)
+	// Epoch returns the members and parameters in force after base.
+	Epoch(base *state.Snapshot) (ledger.Epoch, error)
+	// Admit says why a transaction, at a state, would be refused before its contract runs, or returns nil. It
+	// checks form that depends on the target (size), the account, and that the signing keys are bound to it.
+	Admit(base *state.Snapshot, tx *ledger.SignedTx) error
+	// SizeLimit returns how many bytes a transaction to the target may have.
+	SizeLimit(to ledger.Target) int
+}
+
+// Trace tells others what happens. Nil functions are not called. They run on the loop and must be quick.
+type Trace struct {
+	Stepped   func(events []consensus.Event, effects []consensus.Effect)
+	Phase     func(phase string, height ledger.Height, view uint64, order keys.Digest)
+	Finalized func(b *ledger.Block, receipts []ledger.Receipt, txs []*ledger.SignedTx)
+	Admitted  func(tx *ledger.SignedTx, own bool)
+	Dropped   func(id ledger.TxID, why error)
+	Evidence  func(a, b ledger.Vote)
+	Alarm     func(reason string)
+	// Signing runs before a statement is signed, after the guard allowed it.
+	Signing func(ledger.Statement)
+}
+
+// Config is what a group is made of. All fields but Trace are required.
+type Config struct {
+	Suite    keys.Suite
+	Chain    keys.Digest
+	Group    ledger.GroupID
+	Signer   keys.Signer // the node's long-term key, which signs its votes
+	Store    *state.Store
+	Executor Executor
+	// Engine makes an engine for each start: of the group, and after the engine's process died, which a Step
+	// error that wraps consensus.ErrEngineDown tells.
+	Engine consensus.Factory
+	Pool   *mempool.Pool
+	FS     state.FS // holds the journal
+	Dir    string   // of the journal; must exist
+	Env    Env
+	Log    zerolog.Logger
+	Trace  Trace
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Suite == nil, c.Signer == nil, c.Store == nil, c.Executor == nil, c.Engine == nil, c.Pool == nil, c.FS == nil, c.Env == nil:
+		return errors.New("group: a required field of Config is not set")
+	case c.Chain.IsZero():
+		return errors.New("group: Config.Chain is zero")
+	case c.Group == "" || len(c.Group) > ledger.MaxGroupLength:
+		return fmt.Errorf("group: Config.Group %q is not a group name", c.Group)
+	}
+	return nil
+}
+
+// Group is one ledger as this node runs it.
+type Group struct {
+	cfg     Config
+	env     Env
+	log     zerolog.Logger
+	self    identity.NodeID
+	journal *journal
+
+	// The engine and what it is owed.
+	engine  consensus.Engine
+	events  []consensus.Event
+	outbox  []outgoing
+	timers  map[consensus.Timer]func() // cancels
+	retries int                        // restarts of the engine in a row
+	down    bool                       // the engine is being restarted
+
+	// The epoch.
+	epoch   ledger.Epoch
+	member  map[identity.NodeID]uint32
+	public  []keys.PublicKey
+	number  int32 // of this node; -1 for an observer
+	checked recent[keys.Digest]
+
+	// Blocks in the making.
+	head      consensus.Head
+	started   int64 // block time of the head at start: older ids are looked up in the store
+	proposals map[keys.Digest]*proposal
+	lists     recent[keys.Digest] // of the transaction roots in leaves
+	leaves    map[keys.Digest][]keys.Digest
+	bodies    map[keys.Digest]*ledger.SignedTx // of the journal, which the pool lost in a crash
+	final     []consensus.Finalize             // decided, and waiting for their payload or result
+
+	// Transactions on their way in and out.
+	checking int // running signature checks
+	inbox    []incoming
+	inBytes  int
+	gossip   []*ledger.SignedTx
+	gossipAt func()
+	pending  struct {
+		told  uint32 // count in the last Pending event
+		timer func()
+	}
+
+	sync syncer
+
+	// For any goroutine.
+	mu      sync.Mutex // guards changed
+	changed chan struct{}
+	stopped atomic.Pointer[error]
+	status  atomic.Pointer[Status]
+	expired recentIDs
+}
+
+type outgoing struct {
+	to      identity.NodeID
+	message []byte
+}
+
+// New opens the journal and starts the engine on what the store and journal hold. It must be called on the
+// Env's loop, followed by Drain.
+func New(c Config) (*Group, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	base := c.Store.Head()
+	if base == nil {
+		return nil, errors.New("group: the store has no genesis block: run `fondaco init` first")
+	}
+	g := &Group{
+		cfg: c, env: c.Env, log: c.Log, self: identity.NodeIDOf(c.Suite, c.Signer.Public()),
+		timers: map[consensus.Timer]func(){}, proposals: map[keys.Digest]*proposal{},
+		leaves: map[keys.Digest][]keys.Digest{}, bodies: map[keys.Digest]*ledger.SignedTx{},
+		changed: make(chan struct{}), started: base.Header().Order.UnixMilli,
+	}
+	g.checked.limit, g.lists.limit, g.expired.limit = 1024, 64, 100_000
+	block, err := c.Store.Block(base.Height())
+	if err != nil {
+		return nil, fmt.Errorf("group %s: read the last block: %w", c.Group, err)
+	}
+	g.head = consensus.Head{Order: block.Header.Order, Block: base.Hash(), Certificate: block.Certificate}
+	if err := g.enterEpoch(base); err != nil {
+		return nil, err
+	}
+	if g.journal, err = openJournal(c.FS, c.Dir); err != nil {
+		return nil, fmt.Errorf("group %s: %w", c.Group, err)
+	}
+	g.restorePayloads()
+	c.Pool.Committed(nil, g.head.Order.UnixMilli)
+	if err := g.startEngine(); err != nil {
+		return nil, errors.Join(err, g.journal.close())
+	}
+	g.publish()
+	return g, nil
+}
+
+// Close makes the journal durable and closes it. The group must not be used afterwards.
+func (g *Group) Close() error {
+	for _, cancel := range g.timers {
+		cancel()
+	}
+	g.stop(ErrStopped)
+	return g.journal.close()
+}
+
+func (g *Group) enterEpoch(base *state.Snapshot) error {
+	epoch, err := g.cfg.Executor.Epoch(base)
+	if err != nil {
+		return fmt.Errorf("group %s: read the epoch at height %d: %w", g.cfg.Group, base.Height(), err)
+	}
+	public, err := epoch.PublicKeys(g.cfg.Suite)
+	if err != nil {
+		return fmt.Errorf("group %s: %w", g.cfg.Group, err)
+	}
+	g.epoch, g.public, g.number = epoch, public, -1
+	g.member = make(map[identity.NodeID]uint32, len(epoch.Members))
+	for i, m := range epoch.Members {
+		g.member[m.Node] = uint32(i)
+		if m.Node == g.self {
+			g.number = int32(i)
+		}
+	}
+	return nil
+}
+
+func (g *Group) startEngine() error {
+	g.engine = g.cfg.Engine()
+	effects, err := g.engine.Init(consensus.Config{
+		Suite: g.cfg.Suite.Name(), Chain: g.cfg.Chain, Group: g.cfg.Group, Epoch: g.epoch, Self: g.number, Head: g.head,
+	}, g.journal.records)
+	if err != nil {
+		return fmt.Errorf("group %s: start the consensus engine: %w", g.cfg.Group, err)
+	}
+	if err := g.carryOut(nil, effects); err != nil {
+		return err
+	}
+	g.pending.told = 0
+	g.tellPending()
+	return nil
+}
+
+// Drain lets the engine handle what has happened since the last call, until nothing is left to do.
+func (g *Group) Drain() {
+	for len(g.events) > 0 && g.stopped.Load() == nil {
+		if g.down {
+			g.events = nil
+			return
+		}
+		events := g.events
+		g.events = nil
+		effects, err := consensus.StepBatch(g.engine, events)
+		if errors.Is(err, consensus.ErrEngineDown) {
+			g.restartEngine(err)
+			return
+		}
+		if err == nil {
+			err = g.carryOut(events, effects)
+		}
+		if err != nil {
+			g.fail(err)
+			return
+		}
+	}
+	g.publish()
+}
+
+// restartEngine gives a dead engine a successor, which starts from the journal as after a crash.
+func (g *Group) restartEngine(cause error) {
+	g.log.Warn().Err(cause).Int("restarts", g.retries).Msg("consensus engine went down; restarting it from the journal")
+	g.down = true
+	for timer, cancel := range g.timers {
+		cancel()
+		delete(g.timers, timer)
+	}
+	wait := int64(100) << min(g.retries, 6)
+	g.retries++
+	g.env.After(wait, func() {
+		g.down = false
+		if err := g.startEngine(); err != nil {
+			if errors.Is(err, consensus.ErrEngineDown) {
+				g.restartEngine(err)
+				return
+			}
+			g.fail(err)
+			return
+		}
+		g.log.Info().Msg("consensus engine restarted")
+	})
+}
+
+// fail stops the group for good: it cannot trust itself any more. What is stored can still be read.
+func (g *Group) fail(err error) {
+	if g.stopped.Load() != nil {
+		return
+	}
+	g.log.Error().Err(err).Uint64("height", uint64(g.head.Order.Height)).Msg("group stopped: this node takes no further part in consensus")
+	if g.cfg.Trace.Alarm != nil {
+		g.cfg.Trace.Alarm(err.Error())
+	}
+	g.stop(err)
+	g.publish()
+}
+
+func (g *Group) stop(err error) {
+	wrapped := fmt.Errorf("%w: %w", ErrStopped, err)
+	g.stopped.CompareAndSwap(nil, &wrapped)
+}
+
+// carryOut does what the engine asked, makes the journal durable, and only then lets anything out.
+func (g *Group) carryOut(events []consensus.Event, effects []consensus.Effect) error {
+	if g.cfg.Trace.Stepped != nil {
+		g.cfg.Trace.Stepped(events, effects)
+	}
+	for _, effect := range effects {
+		if err := g.carry(effect); err != nil {
+			return err
+		}
+	}
+	if err := g.journal.sync(); err != nil {
+		return err
+	}
+	outbox := g.outbox
+	g.outbox = nil
+	for _, out := range outbox {
+		g.env.Send(out.to, Consensus, out.message)
+	}
+	return g.storeFinal()
+}
+
+func (g *Group) carry(effect consensus.Effect) error {
+	switch e := effect.(type) {
+	case consensus.Persist:
+		g.journal.persist(e)
+	case consensus.Sign:
+		return g.sign(e)
+	case consensus.Send:
+		return g.send(e.To, &e.Message)
+	case consensus.SetTimer:
+		g.setTimer(e.Timer, e.Milli)
+	case consensus.ClearTimer:
+		g.clearTimer(e.Timer)
+	case consensus.BuildPayload:
+		g.build(e)
+	case consensus.CheckPayload:
+		g.check(e)
+	case consensus.Execute:
+		return g.execute(e.Order.Hash(g.cfg.Suite))
+	case consensus.Abandon:
+		g.abandon(e.Order)
+	case consensus.Finalize:
+		g.final = append(g.final, e)
+	case consensus.NeedSync:
+		g.needSync(e.Height, e.From)
+	case consensus.Evidence:
+		g.log.Error().Uint32("member", e.A.Signer).Str("kind", e.A.Statement.Kind.String()).Uint64("view", e.A.Statement.View).
+			Uint64("height", uint64(e.A.Statement.Height)).Msg("member signed two conflicting statements")
+		if g.cfg.Trace.Evidence != nil {
+			g.cfg.Trace.Evidence(e.A, e.B)
+		}
+	case consensus.Flow:
+		g.phase(e.Phase, e.Height, e.View, e.Order)
+	case consensus.Halt:
+		return fmt.Errorf("the consensus engine halted: %s", e.Reason)
+	default:
+		return fmt.Errorf("the consensus engine asked for %T, which this node does not know", effect)
+	}
+	return nil
+}
+
+func (g *Group) phase(phase string, height ledger.Height, view uint64, order keys.Digest) {
+	if g.cfg.Trace.Phase != nil {
+		g.cfg.Trace.Phase(phase, height, view, order)
+	}
+}
+
+func (g *Group) sign(e consensus.Sign) error {
+	if g.number < 0 {
+		return fmt.Errorf("%w: this node is not a member", ErrDoubleSign)
+	}
+	guarded := g.journal.guard
+	changed, err := guarded.allow(e.Statement)
+	if err != nil {
+		return err
+	}
+	if changed {
+		g.journal.setGuard(guarded)
+	}
+	if g.cfg.Trace.Signing != nil {
+		g.cfg.Trace.Signing(e.Statement)
+	}
+	signature, err := g.cfg.Signer.Sign(e.Statement.Digest(g.cfg.Suite, g.cfg.Chain, g.cfg.Group))
+	if err != nil {
+		return fmt.Errorf("sign a %s: %w", e.Statement.Kind, err)
+	}
+	vote := ledger.Vote{Signer: uint32(g.number), Statement: e.Statement, Signature: signature}
+	g.events = append(g.events, consensus.Signed{Vote: vote})
+	if e.Broadcast == nil {
+		return nil
+	}
+	message := *e.Broadcast
+	message.Votes = append([]ledger.Vote{vote}, message.Votes...)
+	return g.send(-1, &message)
+}
+
+// send puts a message into the outbox, for one member or for all others.
+func (g *Group) send(to int32, m *consensus.Message) error {
+	packet := packet{Message: *m}
+	if m.Order != nil {
+		packet.Leaves = g.leaves[m.Order.TxRoot]
+		if p := g.proposals[m.Order.Hash(g.cfg.Suite)]; p != nil && p.leaves != nil {
+			packet.Leaves = p.leaves
+		}
+	}
+	data, err := ledger.Marshal(&packet)
+	if err != nil {
+		return fmt.Errorf("encode a consensus message: %w", err)
+	}
+	if len(data) > maxPacket {
+		return fmt.Errorf("a consensus message has %d bytes, at most %d", len(data), maxPacket)
+	}
+	for i, member := range g.epoch.Members {
+		if (to < 0 || int(to) == i) && int32(i) != g.number {
+			g.outbox = append(g.outbox, outgoing{member.Node, data})
+		}
+	}
+	return nil
+}
+
+func (g *Group) setTimer(timer consensus.Timer, milli int64) {
+	g.clearTimer(timer)
+	g.timers[timer] = g.env.After(max(milli, 1), func() {
+		delete(g.timers, timer)
+		g.events = append(g.events, consensus.Expired{Timer: timer})
+	})
+}
+
+func (g *Group) clearTimer(timer consensus.Timer) {
+	if cancel := g.timers[timer]; cancel != nil {
+		cancel()
+		delete(g.timers, timer)
+	}
+}
+
+// PeerChanged tells that the connection to a node came up or broke.
+func (g *Group) PeerChanged(node identity.NodeID, up bool) {
+	if m, ok := g.member[node]; ok {
+		g.events = append(g.events, consensus.Peer{Member: m, Up: up})
+	}
+}
+
+// Receive takes a one-way message from a node that the transport authenticated. Malformed and forged messages
+// are dropped.
+func (g *Group) Receive(from identity.NodeID, p Protocol, data []byte) {
+	if g.stopped.Load() != nil {
+		return
+	}
+	member, ok := g.member[from]
+	if !ok {
+		return
+	}
+	var err error
+	switch p {
+	case Consensus:
+		err = g.receiveMessage(member, data)
+	case Transactions:
+		err = g.receiveTransactions(data)
+	default:
+		err = fmt.Errorf("protocol %d has no one-way messages", p)
+	}
+	if err != nil {
+		g.log.Debug().Err(err).Str("from", from.Short()).Msg("message dropped")
+	}
+}
+
+// Serve answers a request of a peer. reply runs once, on the loop.
+func (g *Group) Serve(from identity.NodeID, p Protocol, data []byte, reply func([]byte, error)) {
+	if _, ok := g.member[from]; !ok {
+		reply(nil, fmt.Errorf("node %s is not a member of group %s", from, g.cfg.Group))
+		return
+	}
+	switch p {
+	case Leaves:
+		reply(g.serveLeaves(data))
+	case Bodies:
+		reply(g.serveBodies(data))
+	case Blocks:
+		g.env.Go(func() func() {
+			blocks, err := g.serveBlocks(data)
+			return func() { reply(blocks, err) }
+		})
+	default:
+		reply(nil, fmt.Errorf("protocol %d has no requests", p))
+	}
+}
+
+// recent is a bounded set that forgets the oldest.
+type recent[K comparable] struct {
+	limit int
+	set   map[K]struct{}
+	order []K
+}
+
+// add puts k in and returns what it forgot for that.
+func (r *recent[K]) add(k K) (forgotten K, any bool) {
+	if _, ok := r.set[k]; ok {
+		return forgotten, false
+	}
+	if r.set == nil {
+		r.set = map[K]struct{}{}
+	}
+	r.set[k] = struct{}{}
+	r.order = append(r.order, k)
+	if len(r.order) <= r.limit {
+		return forgotten, false
+	}
+	forgotten = r.order[0]
+	r.order = r.order[1:]
+	delete(r.set, forgotten)
+	return forgotten, true
+}
+
+func (r *recent[K]) has(k K) bool {
+	_, ok := r.set[k]
+	return ok
+}

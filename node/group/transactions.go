@@ -1,0 +1,261 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+const (
+	// checkBatch is how many transactions are checked together: batch verification pays up to about 1,024.
+	checkBatch = 512
+	// checkWorkers is how many batches are checked at once.
+	checkWorkers = 2
+	// maxInbox and maxInboxBytes bound what waits to be checked.
+	maxInbox      = 20_000
+	maxInboxBytes = 64 << 20
+	// gossipDelay is how long, in ms, transactions wait for company before they are sent to the other members.
+	gossipDelay = 2
+	// gossipBytes bounds one message of transactions, unless the first alone is larger.
+	gossipBytes = 128 << 10
+	// resendAfter is how long, in ms, a client's transaction waits before the leader is sent it again.
+	resendAfter = 1_000
+	resendCount = 500
+	// pendingPulse is how often, in ms, the engine hears of a pool that stays filled.
+	pendingPulse = 1_000
+)
+
+// incoming is an encoded transaction on its way to the pool.
+type incoming struct {
+	raw  []byte
+	done func(ledger.TxID, error) // nil for gossip
+}
+
+// Submitted is what became of a transaction that a client sent.
+type Submitted struct {
+	ID  ledger.TxID // zero when the bytes are no transaction
+	Err error       // nil, mempool.ErrKnown included: it waits in the pool
+}
+
+// Submit takes encoded transactions of clients into the pool and sends them to the other members. It returns
+// what became of each when all were checked; acceptance is no promise of a block. Methods for any goroutine.
+func (g *Group) Submit(ctx context.Context, raws [][]byte) ([]Submitted, error) {
+	if err := g.Stopped(); err != nil {
+		return nil, err
+	}
+	results := make([]Submitted, len(raws))
+	var wait sync.WaitGroup
+	wait.Add(len(raws))
+	posted := g.env.Post(func() {
+		for i, raw := range raws {
+			g.enqueue(incoming{raw: raw, done: func(id ledger.TxID, err error) {
+				results[i] = Submitted{id, err}
+				wait.Done()
+			}})
+		}
+		g.checkInbox()
+	})
+	if !posted {
+		return nil, ErrStopped
+	}
+	finished := make(chan struct{})
+	go func() {
+		wait.Wait()
+		close(finished)
+	}()
+	select {
+	case <-finished:
+		return results, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// receiveTransactions takes transactions that another member had from its clients.
+func (g *Group) receiveTransactions(data []byte) error {
+	var raws [][]byte
+	if err := ledger.Unmarshal(data, &raws); err != nil {
+		return fmt.Errorf("transactions: %w", err)
+	}
+	for _, raw := range raws {
+		g.enqueue(incoming{raw: raw})
+	}
+	g.checkInbox()
+	return nil
+}
+
+func (g *Group) enqueue(in incoming) {
+	if len(g.inbox) >= maxInbox || g.inBytes+len(in.raw) > maxInboxBytes {
+		if in.done != nil {
+			in.done(ledger.TxID{}, ErrBusy)
+		}
+		return
+	}
+	g.inbox = append(g.inbox, in)
+	g.inBytes += len(in.raw)
+}
+
+// checkInbox checks form and signatures of what waits, in batches off the loop.
+func (g *Group) checkInbox() {
+	for g.checking < checkWorkers && len(g.inbox) > 0 {
+		n := min(len(g.inbox), checkBatch)
+		batch := g.inbox[:n:n]
+		g.inbox = g.inbox[n:]
+		for _, in := range batch {
+			g.inBytes -= len(in.raw)
+		}
+		g.checking++
+		base, params := g.cfg.Store.Head(), g.epoch.Params
+		g.env.Go(func() func() {
+			txs := make([]*ledger.SignedTx, n)
+			errs := make([]error, n)
+			var fresh []*ledger.SignedTx
+			var place []int
+			for i, in := range batch {
+				tx, err := ledger.DecodeTx(g.cfg.Suite, in.raw)
+				if err == nil {
+					txs[i] = tx
+					err = g.wellFormed(&params, tx)
+				}
+				if err == nil {
+					if _, known := g.cfg.Pool.Pending(tx.ID); known {
+						err = mempool.ErrKnown
+					} else if g.cfg.Pool.Seen(tx.ID) {
+						err = mempool.ErrCommitted
+					}
+				}
+				if err == nil {
+					err = g.cfg.Executor.Admit(base, tx)
+				}
+				if errs[i] = err; err == nil {
+					fresh = append(fresh, tx)
+					place = append(place, i)
+				}
+			}
+			for j, ok := range ledger.CheckBatch(g.cfg.Suite, fresh) {
+				if !ok {
+					errs[place[j]] = txs[place[j]].CheckSignatures(g.cfg.Suite) // says which one
+				}
+			}
+			return func() {
+				g.checking--
+				g.admit(batch, txs, errs)
+				g.checkInbox()
+			}
+		})
+	}
+}
+
+func (g *Group) admit(batch []incoming, txs []*ledger.SignedTx, errs []error) {
+	for i, in := range batch {
+		tx, err := txs[i], errs[i]
+		if err == nil {
+			if again, lookup := g.committed(tx); lookup != nil {
+				err = lookup
+			} else if again {
+				err = mempool.ErrCommitted
+			}
+		}
+		own := in.done != nil
+		if err == nil {
+			err = g.cfg.Pool.Add(tx, g.env.Now(), g.epoch.Params.MaxLifetime, own)
+		}
+		if err == nil {
+			if own {
+				g.gossip = append(g.gossip, tx)
+			}
+			if g.cfg.Trace.Admitted != nil {
+				g.cfg.Trace.Admitted(tx, own)
+			}
+		}
+		if own {
+			var id ledger.TxID
+			if tx != nil {
+				id = tx.ID
+			}
+			in.done(id, err)
+		}
+	}
+	if len(g.gossip) > 0 && g.gossipAt == nil {
+		g.gossipAt = g.env.After(gossipDelay, func() {
+			g.gossipAt = nil
+			txs := g.gossip
+			g.gossip = nil
+			g.sendTransactions(txs, func(member int) bool { return true })
+		})
+	}
+	g.tellPending()
+}
+
+// sendTransactions sends transactions to the members that to picks.
+func (g *Group) sendTransactions(txs []*ledger.SignedTx, to func(member int) bool) {
+	for len(txs) > 0 {
+		raws := [][]byte{}
+		size := 0
+		for _, tx := range txs {
+			if size += len(tx.Raw); size > gossipBytes && len(raws) > 0 {
+				break
+			}
+			raws = append(raws, tx.Raw)
+		}
+		txs = txs[len(raws):]
+		message := mustMarshal(raws)
+		for i, m := range g.epoch.Members {
+			if int32(i) != g.number && to(i) {
+				g.env.Send(m.Node, Transactions, message)
+			}
+		}
+	}
+}
+
+// tellPending keeps the engine informed of the pool: when it fills, when it empties, and every second between.
+func (g *Group) tellPending() {
+	count, _, oldest := g.cfg.Pool.Size()
+	told := g.pending.told
+	if (count == 0) != (told == 0) {
+		g.pendingEvent(uint32(count), oldest)
+	}
+}
+
+func (g *Group) pendingEvent(count uint32, oldest int64) {
+	if g.pending.timer != nil {
+		g.pending.timer()
+		g.pending.timer = nil
+	}
+	g.pending.told = count
+	var age int64
+	if count > 0 {
+		age = max(g.env.Now()-oldest, 0)
+		g.pending.timer = g.env.After(pendingPulse, func() {
+			g.pending.timer = nil
+			n, _, since := g.cfg.Pool.Size()
+			g.pendingEvent(uint32(n), since)
+			g.resend()
+		})
+	}
+	g.events = append(g.events, consensus.Pending{Count: count, OldestMilli: age})
+}
+
+// resend gives the leader what it seems to have missed.
+func (g *Group) resend() {
+	if g.down {
+		return
+	}
+	leader := g.engine.Status().Leader
+	if leader < 0 || leader == g.number {
+		return
+	}
+	if txs := g.cfg.Pool.Own(g.env.Now()-resendAfter, resendCount); len(txs) > 0 {
+		g.sendTransactions(txs, func(member int) bool { return int32(member) == leader })
+	}
+}
+
+// IsRefusal reports whether an error of Submit is about the transaction, so that sending it again is no use.
+func IsRefusal(err error) bool {
+	return err != nil && !errors.Is(err, ErrBusy) && !errors.Is(err, mempool.ErrFull) && !errors.Is(err, ErrStopped)
+}

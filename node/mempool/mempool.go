@@ -1,0 +1,293 @@
+// Package mempool holds the transactions of one group that wait for a block.
+//
+// Every transaction in a pool has had its form and signatures checked once, by the pool's user; blocks that
+// hold the same signed bytes reuse that verdict. The pool checks neither state nor signatures itself. Its
+// methods are safe for concurrent use. The package is public by path but promised nothing.
+package mempool
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// Errors that say why a transaction is not taken.
+var (
+	// ErrFull says that the pool holds as many transactions, or bytes, as it may. Try again later.
+	ErrFull = errors.New("the pool of waiting transactions is full: send again later, or to another node")
+	// ErrKnown says that the transaction waits in the pool already.
+	ErrKnown = errors.New("the transaction waits in the pool already")
+	// ErrCommitted says that the transaction is in a block already.
+	ErrCommitted = errors.New("the transaction is in a block already")
+	// ErrExpired says that no coming block may include the transaction.
+	ErrExpired = errors.New("the transaction has expired")
+	// ErrExpiry says that the expiry lies too far ahead.
+	ErrExpiry = errors.New("the transaction's expiry lies too far ahead")
+)
+
+// Limits bound a pool. Zero fields take the defaults.
+type Limits struct {
+	Count     int   // most transactions; default 50,000: some 10 s of work at saturation
+	Bytes     int64 // most bytes of encodings; default 256 MiB
+	PerSender int   // most transactions of one account; default Count/2, so that one client cannot fill a pool
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.Count <= 0 {
+		l.Count = 50_000
+	}
+	if l.Bytes <= 0 {
+		l.Bytes = 256 << 20
+	}
+	if l.PerSender <= 0 {
+		l.PerSender = (l.Count + 1) / 2
+	}
+	return l
+}
+
+// Pool is the waiting transactions of a group, in order of arrival, and the ids that were committed and may
+// not come again.
+type Pool struct {
+	limits Limits
+
+	mu      sync.Mutex // guards all below
+	byID    map[ledger.TxID]*entry
+	byLeaf  map[keys.Digest]*entry
+	first   *entry // oldest
+	last    *entry
+	bytes   int64
+	senders map[ledger.Address]int
+	now     int64                 // time of the last block, Unix ms
+	seen    map[ledger.TxID]int64 // committed ids whose expiry lies after now, with that expiry
+	aging   expiries              // the same ids, by expiry
+}
+
+type entry struct {
+	tx         *ledger.SignedTx
+	own        bool  // submitted at this node, which must see that the leader gets it
+	arrived    int64 // Unix ms
+	prev, next *entry
+}
+
+// New returns an empty pool.
+func New(l Limits) *Pool {
+	return &Pool{
+		limits: l.withDefaults(), byID: map[ledger.TxID]*entry{}, byLeaf: map[keys.Digest]*entry{},
+		senders: map[ledger.Address]int{}, seen: map[ledger.TxID]int64{},
+	}
+}
+
+// Add takes a transaction whose form and signatures hold. now is the node's clock in Unix milliseconds and
+// maxLifetime the chain's parameter; own says that a client sent it to this node.
+func (p *Pool) Add(tx *ledger.SignedTx, now, maxLifetime int64, own bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.seen[tx.ID]; ok {
+		return ErrCommitted
+	}
+	if _, ok := p.byID[tx.ID]; ok {
+		return ErrKnown
+	}
+	// The coming block's time is about now, but never at or below the last block's.
+	earliest := max(now, p.now+1)
+	switch {
+	case tx.Expiry < earliest:
+		return fmt.Errorf("%w: expiry %d, the next block's time is at least %d", ErrExpired, tx.Expiry, earliest)
+	case tx.Expiry > earliest+maxLifetime:
+		return fmt.Errorf("%w: at most %d ms ahead", ErrExpiry, maxLifetime)
+	case len(p.byID) >= p.limits.Count || p.bytes+int64(len(tx.Raw)) > p.limits.Bytes || p.senders[tx.Sender] >= p.limits.PerSender:
+		return ErrFull
+	}
+	e := &entry{tx: tx, own: own, arrived: now, prev: p.last}
+	if p.last == nil {
+		p.first = e
+	} else {
+		p.last.next = e
+	}
+	p.last = e
+	p.byID[tx.ID] = e
+	p.byLeaf[tx.Leaf] = e
+	p.bytes += int64(len(tx.Raw))
+	p.senders[tx.Sender]++
+	return nil
+}
+
+// Pending reports whether the transaction waits in the pool, and its expiry.
+func (p *Pool) Pending(id ledger.TxID) (expiry int64, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.byID[id]; e != nil {
+		return e.tx.Expiry, true
+	}
+	return 0, false
+}
+
+// Seen reports whether the id was committed in the window in which it could come again.
+func (p *Pool) Seen(id ledger.TxID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.seen[id]
+	return ok
+}
+
+// Find returns the transactions with these leaf digests, in their order, nil where the pool has none, and
+// how many it lacks.
+func (p *Pool) Find(leaves []keys.Digest) (txs []*ledger.SignedTx, missing int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	txs = make([]*ledger.SignedTx, len(leaves))
+	for i, leaf := range leaves {
+		if e := p.byLeaf[leaf]; e != nil {
+			txs[i] = e.tx
+		} else {
+			missing++
+		}
+	}
+	return txs, missing
+}
+
+// Select returns the oldest transactions that may stand together in a block at block time at, within the
+// chain's bounds. skip says which must not be taken, because an ancestor holds them.
+func (p *Pool) Select(params *ledger.Params, at int64, skip func(ledger.TxID) bool) []*ledger.SignedTx {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var (
+		txs   []*ledger.SignedTx
+		bytes uint64
+		gas   ledger.Gas
+	)
+	for e := p.first; e != nil && len(txs) < int(params.BlockTxs); e = e.next {
+		tx := e.tx
+		if tx.Expiry < at || tx.Expiry > at+params.MaxLifetime || skip(tx.ID) {
+			continue
+		}
+		if bytes+uint64(len(tx.Raw)) > params.BlockBytes || gas+tx.GasLimit > params.BlockGas {
+			break // later ones wait too, so that a large transaction is not overtaken for ever
+		}
+		bytes += uint64(len(tx.Raw))
+		gas += tx.GasLimit
+		txs = append(txs, tx)
+	}
+	return txs
+}
+
+// Own returns up to limit transactions that clients sent to this node and that have waited since before
+// arrivedBefore, oldest first.
+func (p *Pool) Own(arrivedBefore int64, limit int) []*ledger.SignedTx {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var txs []*ledger.SignedTx
+	for e := p.first; e != nil && e.arrived < arrivedBefore && len(txs) < limit; e = e.next {
+		if e.own {
+			txs = append(txs, e.tx)
+		}
+	}
+	return txs
+}
+
+// Committed takes the transactions of a final block at block time at out of the pool, remembers their ids
+// for as long as they could come again, and drops what no later block may include. It returns the ids it
+// dropped as expired.
+func (p *Pool) Committed(txs []*ledger.SignedTx, at int64) (expired []ledger.TxID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now = max(p.now, at)
+	for _, tx := range txs {
+		if e := p.byID[tx.ID]; e != nil {
+			p.remove(e)
+		}
+		if _, ok := p.seen[tx.ID]; !ok && tx.Expiry > p.now {
+			p.seen[tx.ID] = tx.Expiry
+			p.aging.push(expiry{tx.Expiry, tx.ID})
+		}
+	}
+	for len(p.aging) > 0 && p.aging[0].at <= p.now {
+		delete(p.seen, p.aging.pop().id)
+	}
+	for e := p.first; e != nil; {
+		next := e.next
+		if e.tx.Expiry <= p.now {
+			expired = append(expired, e.tx.ID)
+			p.remove(e)
+		}
+		e = next
+	}
+	return expired
+}
+
+func (p *Pool) remove(e *entry) {
+	if e.prev == nil {
+		p.first = e.next
+	} else {
+		e.prev.next = e.next
+	}
+	if e.next == nil {
+		p.last = e.prev
+	} else {
+		e.next.prev = e.prev
+	}
+	delete(p.byID, e.tx.ID)
+	delete(p.byLeaf, e.tx.Leaf)
+	p.bytes -= int64(len(e.tx.Raw))
+	if p.senders[e.tx.Sender]--; p.senders[e.tx.Sender] == 0 {
+		delete(p.senders, e.tx.Sender)
+	}
+}
+
+// Size returns how many transactions wait, their bytes, and when the oldest arrived (Unix ms; 0 for none).
+func (p *Pool) Size() (count int, bytes, oldest int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.first != nil {
+		oldest = p.first.arrived
+	}
+	return len(p.byID), p.bytes, oldest
+}
+
+type expiry struct {
+	at int64
+	id ledger.TxID
+}
+
+// expiries is a binary heap, soonest first.
+type expiries []expiry
+
+func (h *expiries) push(x expiry) {
+	*h = append(*h, x)
+	s := *h
+	for i := len(s) - 1; i > 0; {
+		parent := (i - 1) / 2
+		if s[parent].at <= s[i].at {
+			break
+		}
+		s[parent], s[i] = s[i], s[parent]
+		i = parent
+	}
+}
+
+func (h *expiries) pop() expiry {
+	s := *h
+	top := s[0]
+	n := len(s) - 1
+	s[0] = s[n]
+	s = s[:n]
+	for i := 0; ; {
+		child := 2*i + 1
+		if child >= n {
+			break
+		}
+		if child+1 < n && s[child+1].at < s[child].at {
+			child++
+		}
+		if s[i].at <= s[child].at {
+			break
+		}
+		s[i], s[child] = s[child], s[i]
+		i = child
+	}
+	*h = s
+	return top
+}
