@@ -1,0 +1,263 @@
+package state
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"sync"
+
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// index finds blocks by height, transactions by id, and proofs that a block is in the chain's history. The
+// newest part is in memory; the rest is in tables that can be made again from the segments:
+//
+//	blocks: height → block hash ‖ offset of the frame in its segment
+//	txs:    transaction id → height, position
+//	tiles:  level, n → root of the n-th complete subtree of 2^level block hashes; level is a multiple of tileLevels
+type index struct {
+	suite keys.Suite
+	kv    kv
+
+	mu     sync.RWMutex // guards what follows
+	stored uint64       // blocks in the tables
+	recent []indexed    // the blocks after those
+	txs    map[ledger.TxID]location
+}
+
+// tileLevels is how many levels of the history tree lie between two that are kept: a proof then reads at most
+// 2^tileLevels digests per kept level.
+const tileLevels = 6
+
+type indexed struct {
+	hash   keys.Digest
+	offset int64
+	txs    []ledger.TxID
+}
+
+type location struct {
+	height ledger.Height
+	index  uint32
+}
+
+var keyStored = []byte("stored")
+
+func openIndex(suite keys.Suite, k kv) (*index, error) {
+	x := &index{suite: suite, kv: k, txs: map[ledger.TxID]location{}}
+	return x, k.view(func(r reader) error {
+		if v := r.get(tableMeta, keyStored); len(v) == 8 {
+			x.stored = binary.BigEndian.Uint64(v)
+		}
+		return nil
+	})
+}
+
+// blocks returns how many blocks the index knows.
+func (x *index) blocks() uint64 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.stored + uint64(len(x.recent))
+}
+
+func (x *index) add(hash keys.Digest, offset int64, txs []ledger.TxID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	h := ledger.Height(x.stored + uint64(len(x.recent)))
+	x.recent = append(x.recent, indexed{hash: hash, offset: offset, txs: txs})
+	for i, id := range txs {
+		x.txs[id] = location{h, uint32(i)}
+	}
+}
+
+// flush moves the oldest blocks from memory to the tables until those hold blocks.
+func (x *index) flush(blocks uint64) error {
+	x.mu.RLock()
+	from := x.stored
+	if blocks <= from {
+		x.mu.RUnlock()
+		return nil
+	}
+	moving := x.recent[:blocks-from:blocks-from]
+	x.mu.RUnlock()
+	err := x.kv.update(func(w writer) error {
+		for i, b := range moving {
+			h := from + uint64(i)
+			row := append(make([]byte, 0, keys.DigestSize+8), b.hash[:]...)
+			if err := w.put(tableBlocks, binary.BigEndian.AppendUint64(nil, h), binary.BigEndian.AppendUint64(row, uint64(b.offset))); err != nil {
+				return err
+			}
+			for n, id := range b.txs {
+				row := binary.AppendUvarint(binary.AppendUvarint(make([]byte, 0, 8), h), uint64(n))
+				if err := w.put(tableTxs, id[:], row); err != nil {
+					return err
+				}
+			}
+			for level := tileLevels; (h+1)&(1<<level-1) == 0 && level < 64; level += tileLevels {
+				root, err := x.root(w, h+1-1<<level, h+1)
+				if err != nil {
+					return err
+				}
+				if err := w.put(tableTiles, tileKey(level, h>>level), root[:]); err != nil {
+					return err
+				}
+			}
+		}
+		return w.put(tableMeta, keyStored, binary.BigEndian.AppendUint64(nil, blocks))
+	})
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.stored = blocks
+	x.recent = append([]indexed(nil), x.recent[len(moving):]...)
+	for _, b := range moving {
+		for _, id := range b.txs {
+			delete(x.txs, id)
+		}
+	}
+	return nil
+}
+
+func tileKey(level int, n uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{byte(level)}, n)
+}
+
+// block returns the hash of a block and the offset of its frame.
+func (x *index) block(h ledger.Height) (b indexed, err error) {
+	x.mu.RLock()
+	stored := x.stored
+	if n := uint64(h) - stored; uint64(h) >= stored && n < uint64(len(x.recent)) {
+		b = x.recent[n]
+		x.mu.RUnlock()
+		return b, nil
+	}
+	x.mu.RUnlock()
+	if uint64(h) >= stored {
+		return b, fmt.Errorf("%w: block %d", ErrNotFound, h)
+	}
+	return b, x.kv.view(func(r reader) error {
+		b, err = x.row(r, uint64(h))
+		return err
+	})
+}
+
+func (x *index) row(r reader, h uint64) (b indexed, err error) {
+	row := r.get(tableBlocks, binary.BigEndian.AppendUint64(nil, h))
+	if len(row) != keys.DigestSize+8 {
+		return b, x.damaged("block %d is missing", h)
+	}
+	b.hash, b.offset = keys.Digest(row), int64(binary.BigEndian.Uint64(row[keys.DigestSize:]))
+	return b, nil
+}
+
+func (x *index) damaged(format string, args ...any) error {
+	file := "the index"
+	if b, ok := x.kv.(*boltKV); ok {
+		file = b.file
+	}
+	return &damaged{file: file, cause: fmt.Sprintf(format, args...)}
+}
+
+func (x *index) findTx(id ledger.TxID) (at location, found bool, err error) {
+	x.mu.RLock()
+	at, found = x.txs[id]
+	x.mu.RUnlock()
+	if found {
+		return at, true, nil
+	}
+	// A flush may have moved the transaction since: it is in the tables before it leaves the map.
+	err = x.kv.view(func(r reader) error {
+		row := r.get(tableTxs, id[:])
+		if row == nil {
+			return nil
+		}
+		h, n := binary.Uvarint(row)
+		if n <= 0 {
+			return x.damaged("the row of transaction %s is malformed", id)
+		}
+		i, m := binary.Uvarint(row[n:])
+		if m <= 0 || n+m != len(row) {
+			return x.damaged("the row of transaction %s is malformed", id)
+		}
+		at, found = location{ledger.Height(h), uint32(i)}, true
+		return nil
+	})
+	return at, found, err
+}
+
+// root returns the root of the history tree over the hashes of the blocks from lo up to and without hi.
+func (x *index) root(r reader, lo, hi uint64) (keys.Digest, error) {
+	n := hi - lo
+	if n == 1 {
+		b, err := x.hash(r, lo)
+		return ledger.LeafHash(x.suite, b[:]), err
+	}
+	if level := bits.TrailingZeros64(n); n&(n-1) == 0 && level%tileLevels == 0 && lo&(n-1) == 0 {
+		if row := r.get(tableTiles, tileKey(level, lo>>level)); len(row) == keys.DigestSize {
+			return keys.Digest(row), nil
+		}
+	}
+	split := lo + 1<<(bits.Len64(n-1)-1)
+	left, err := x.root(r, lo, split)
+	if err != nil {
+		return keys.Digest{}, err
+	}
+	right, err := x.root(r, split, hi)
+	return ledger.NodeHash(x.suite, left, right), err
+}
+
+// hash returns a block hash, from memory or the tables.
+func (x *index) hash(r reader, h uint64) (keys.Digest, error) {
+	x.mu.RLock()
+	if n := h - x.stored; h >= x.stored && n < uint64(len(x.recent)) {
+		d := x.recent[n].hash
+		x.mu.RUnlock()
+		return d, nil
+	}
+	x.mu.RUnlock()
+	b, err := x.row(r, h)
+	return b.hash, err
+}
+
+// frontier returns the right edge of the history tree over the first n blocks.
+func (x *index) frontier(n uint64) (f ledger.Frontier, err error) {
+	err = x.kv.view(func(r reader) error {
+		f = ledger.Frontier{Size: n}
+		for lo := uint64(0); lo < n; {
+			width := uint64(1) << (bits.Len64(n-lo) - 1)
+			peak, err := x.root(r, lo, lo+width)
+			if err != nil {
+				return err
+			}
+			f.Peaks = append(f.Peaks, peak)
+			lo += width
+		}
+		return nil
+	})
+	return f, err
+}
+
+// prove shows that block `of` is among the first size blocks.
+func (x *index) prove(of, size uint64) (p ledger.Proof, err error) {
+	err = x.kv.view(func(r reader) error {
+		p = ledger.Proof{Index: of, Size: size}
+		for lo, hi := uint64(0), size; hi-lo > 1; {
+			split := lo + 1<<(bits.Len64(hi-lo-1)-1)
+			from, to := split, hi
+			if of < split {
+				hi = split
+			} else {
+				from, to, lo = lo, split, split
+			}
+			sibling, err := x.root(r, from, to)
+			if err != nil {
+				return err
+			}
+			p.Path = append([]keys.Digest{sibling}, p.Path...)
+		}
+		return nil
+	})
+	return p, err
+}

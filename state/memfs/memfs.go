@@ -1,0 +1,505 @@
+// Package memfs is a file system in memory that forgets, on demand, what was not synced: for simulation and
+// for crash tests. It implements state.FS.
+//
+// It is as unkind as POSIX allows: the bytes of a file survive a crash only when the file was synced after
+// they were written, and a name survives only when its folder was synced after the name was made. Of the
+// rest, Crash keeps nothing, or a random part: single writes may be there or not in any order, and each may
+// be torn at sector boundaries.
+package memfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/fondaco/fondaco/state"
+)
+
+// sector is the unit that a disk writes as a whole.
+const sector = 512
+
+// Errors of the injected kind.
+var (
+	// ErrCrashed is returned by everything between the crash point that CrashAfter set and Crash, and by files
+	// that were open at a crash for ever.
+	ErrCrashed = errors.New("memfs: the machine crashed")
+	// ErrFull is returned by writes that would exceed SetLimit.
+	ErrFull = errors.New("memfs: no space left on device")
+	// Ignore, returned by a hook, makes the operation do nothing and report success: a disk that lies.
+	Ignore = errors.New("memfs: ignore the operation")
+)
+
+// Op is a kind of operation that changes what is on the disk.
+type Op string
+
+// The operations that a hook sees.
+const (
+	OpCreate   Op = "create"
+	OpWrite    Op = "write"
+	OpTruncate Op = "truncate"
+	OpSync     Op = "sync"
+	OpRemove   Op = "remove"
+	OpRename   Op = "rename"
+	OpSyncDir  Op = "syncdir"
+)
+
+// Hook is asked before every operation that changes something; n counts the operations from 1. An error
+// other than nil is returned to the caller and the operation does not take place; see Ignore.
+type Hook func(op Op, name string, n int) error
+
+// FS is a file system. The zero value is not usable; see New. It is safe for concurrent use.
+type FS struct {
+	mu      sync.Mutex // guards everything, files included
+	current map[string]*inode
+	durable map[string]*inode
+	locks   map[string]bool
+	life    int // counts crashes: files and locks of an earlier life are dead
+	ops     int
+	crashAt int // operation at which the machine stops; 0: never
+	down    bool
+	hook    Hook
+	limit   int64 // bytes; 0: none
+	used    int64
+}
+
+var _ state.FS = (*FS)(nil)
+
+type inode struct {
+	data    []byte // what readers see
+	synced  []byte // what a crash keeps
+	pending []edit // what leads from synced to data
+}
+
+// edit is a write of bytes at an offset, or when bytes is nil a change of size.
+type edit struct {
+	offset int64
+	bytes  []byte
+}
+
+func (e edit) apply(data []byte) []byte {
+	end := int(e.offset) + len(e.bytes)
+	if e.bytes == nil && end < len(data) {
+		return data[:end]
+	}
+	if end > len(data) {
+		data = append(data, make([]byte, end-len(data))...)
+	}
+	copy(data[e.offset:], e.bytes)
+	return data
+}
+
+// New returns an empty file system.
+func New() *FS {
+	return &FS{current: map[string]*inode{}, durable: map[string]*inode{}, locks: map[string]bool{}}
+}
+
+// SetHook installs a hook, or removes it with nil. The hook must not call the file system.
+func (m *FS) SetHook(h Hook) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hook = h
+}
+
+// SetLimit bounds the bytes in all files; 0 lifts the bound.
+func (m *FS) SetLimit(bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.limit = bytes
+}
+
+// Ops returns how many operations that change something took place or were tried.
+func (m *FS) Ops() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ops
+}
+
+// CrashAfter stops the machine at the n-th changing operation from now: a write may still have begun, and
+// everything from then on fails with ErrCrashed until Crash is called.
+func (m *FS) CrashAfter(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.crashAt = m.ops + n
+}
+
+// Crash discards what was not synced and restarts the machine. With a nil rng all of it is lost; else each
+// unsynced operation survives or not, or in part, as rng decides. Open files and locks are dead afterwards.
+func (m *FS) Crash(rng *rand.Rand) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := make(map[string]bool, len(m.current)+len(m.durable))
+	for name := range m.current {
+		names[name] = true
+	}
+	for name := range m.durable {
+		names[name] = true
+	}
+	sorted := make([]string, 0, len(names))
+	for name := range names {
+		sorted = append(sorted, name)
+	}
+	slices.Sort(sorted)
+	survivors := make(map[string]*inode, len(sorted))
+	settled := map[*inode]bool{}
+	for _, name := range sorted {
+		node, keep := m.durable[name]
+		if now, there := m.current[name]; now != node && rng != nil && rng.IntN(2) == 0 {
+			node, keep = now, there
+		}
+		if !keep {
+			continue
+		}
+		if !settled[node] {
+			settled[node] = true
+			node.crash(rng)
+		}
+		survivors[name] = node
+	}
+	m.durable = survivors
+	m.current = make(map[string]*inode, len(survivors))
+	m.used = 0
+	for name, node := range survivors {
+		m.current[name] = node
+		m.used += int64(len(node.data))
+	}
+	clear(m.locks)
+	m.life++
+	m.down, m.crashAt = false, 0
+}
+
+func (n *inode) crash(rng *rand.Rand) {
+	if rng != nil {
+		for _, e := range n.pending {
+			switch rng.IntN(3) {
+			case 0: // lost
+			case 1:
+				n.synced = e.apply(n.synced)
+			case 2:
+				n.synced = tear(n.synced, e, rng)
+			}
+		}
+	}
+	n.pending = nil
+	n.data = slices.Clone(n.synced)
+}
+
+// tear applies some of the sectors of a write. The file's size may be that of the whole write already, with
+// zeros where nothing was written.
+func tear(data []byte, e edit, rng *rand.Rand) []byte {
+	if e.bytes == nil {
+		return data
+	}
+	if rng.IntN(2) == 0 { // the size came first
+		if end := int(e.offset) + len(e.bytes); end > len(data) {
+			data = append(data, make([]byte, end-len(data))...)
+		}
+	}
+	for at := 0; at < len(e.bytes); {
+		end := min(len(e.bytes), at+sector-int(e.offset+int64(at))%sector)
+		if rng.IntN(2) == 0 {
+			data = edit{offset: e.offset + int64(at), bytes: e.bytes[at:end]}.apply(data)
+		}
+		at = end
+	}
+	return data
+}
+
+// Clone returns an independent copy of what is on the disk now, synced or not, as if all had been synced.
+func (m *FS) Clone() *FS {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := New()
+	for name, node := range m.current {
+		copied := &inode{data: slices.Clone(node.data), synced: slices.Clone(node.data)}
+		c.current[name], c.durable[name] = copied, copied
+		c.used += int64(len(node.data))
+	}
+	return c
+}
+
+// before counts an operation and asks whether it takes place. It is called with the lock held.
+func (m *FS) before(op Op, name string) error {
+	if m.down {
+		return ErrCrashed
+	}
+	m.ops++
+	if m.crashAt > 0 && m.ops >= m.crashAt {
+		m.down = true
+		return ErrCrashed
+	}
+	if m.hook != nil {
+		return m.hook(op, name, m.ops)
+	}
+	return nil
+}
+
+func clean(name string) string { return filepath.ToSlash(filepath.Clean(name)) }
+
+// Open implements state.FS.
+func (m *FS) Open(name string, create bool) (state.File, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	name = clean(name)
+	if m.down {
+		return nil, ErrCrashed
+	}
+	node, ok := m.current[name]
+	if !ok {
+		if !create {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+		}
+		if err := m.before(OpCreate, name); err != nil {
+			return nil, err
+		}
+		node = &inode{}
+		m.current[name] = node
+	}
+	return &file{fs: m, name: name, node: node, life: m.life}, nil
+}
+
+// Remove implements state.FS.
+func (m *FS) Remove(name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	name = clean(name)
+	node, ok := m.current[name]
+	if !ok {
+		return &fs.PathError{Op: "remove", Path: name, Err: fs.ErrNotExist}
+	}
+	if err := m.before(OpRemove, name); err != nil {
+		return ignored(err)
+	}
+	m.used -= int64(len(node.data))
+	delete(m.current, name)
+	return nil
+}
+
+// Rename implements state.FS.
+func (m *FS) Rename(from, to string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	from, to = clean(from), clean(to)
+	node, ok := m.current[from]
+	if !ok {
+		return &fs.PathError{Op: "rename", Path: from, Err: fs.ErrNotExist}
+	}
+	if err := m.before(OpRename, from); err != nil {
+		return ignored(err)
+	}
+	if old, ok := m.current[to]; ok && old != node {
+		m.used -= int64(len(old.data))
+	}
+	delete(m.current, from)
+	m.current[to] = node
+	return nil
+}
+
+// ReadDir implements state.FS.
+func (m *FS) ReadDir(dir string) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down {
+		return nil, ErrCrashed
+	}
+	var names []string
+	for name := range m.current {
+		if d, base := filepath.Split(name); clean(d) == clean(dir) {
+			names = append(names, base)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// MkdirAll implements state.FS. Folders need not be made here.
+func (m *FS) MkdirAll(string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down {
+		return ErrCrashed
+	}
+	return nil
+}
+
+// SyncDir implements state.FS.
+func (m *FS) SyncDir(dir string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	dir = clean(dir)
+	if err := m.before(OpSyncDir, dir); err != nil {
+		return ignored(err)
+	}
+	inside := func(name string) bool {
+		d, _ := filepath.Split(name)
+		return clean(d) == dir
+	}
+	for name := range m.durable {
+		if _, ok := m.current[name]; !ok && inside(name) {
+			delete(m.durable, name)
+		}
+	}
+	for name, node := range m.current {
+		if inside(name) {
+			m.durable[name] = node
+		}
+	}
+	return nil
+}
+
+// Lock implements state.FS.
+func (m *FS) Lock(name string) (io.Closer, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	name = clean(name)
+	if m.down {
+		return nil, ErrCrashed
+	}
+	if m.locks[name] {
+		return nil, fmt.Errorf("lock %s: %w", name, state.ErrLocked)
+	}
+	m.locks[name] = true
+	return &lock{fs: m, name: name, life: m.life}, nil
+}
+
+// String lists the files with their sizes and what of them is not synced, for failing tests.
+func (m *FS) String() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var lines []string
+	for name, node := range m.current {
+		lines = append(lines, fmt.Sprintf("%s: %d bytes, %d unsynced operations, name durable: %t",
+			name, len(node.data), len(node.pending), m.durable[name] == node))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+func ignored(err error) error {
+	if errors.Is(err, Ignore) {
+		return nil
+	}
+	return err
+}
+
+type lock struct {
+	fs   *FS
+	name string
+	life int
+}
+
+func (l *lock) Close() error {
+	l.fs.mu.Lock()
+	defer l.fs.mu.Unlock()
+	if l.life == l.fs.life {
+		delete(l.fs.locks, l.name)
+	}
+	return nil
+}
+
+type file struct {
+	fs   *FS
+	name string
+	node *inode
+	life int
+}
+
+func (f *file) alive() error {
+	if f.life != f.fs.life || f.fs.down {
+		return ErrCrashed
+	}
+	return nil
+}
+
+func (f *file) ReadAt(p []byte, offset int64) (int, error) {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if err := f.alive(); err != nil {
+		return 0, err
+	}
+	if offset < 0 || offset >= int64(len(f.node.data)) {
+		return 0, io.EOF
+	}
+	n := copy(p, f.node.data[offset:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (f *file) WriteAt(p []byte, offset int64) (int, error) {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if err := f.alive(); err != nil {
+		return 0, err
+	}
+	err := f.fs.before(OpWrite, f.name)
+	switch {
+	case errors.Is(err, Ignore):
+		return len(p), nil
+	case err != nil && !errors.Is(err, ErrCrashed):
+		return 0, err
+	}
+	if grow := max(offset+int64(len(p)), int64(len(f.node.data))) - int64(len(f.node.data)); f.fs.limit > 0 && f.fs.used+grow > f.fs.limit {
+		fits := max(0, min(int64(len(p)), f.fs.limit-f.fs.used+int64(len(f.node.data))-offset))
+		f.change(edit{offset: offset, bytes: append([]byte{}, p[:fits]...)})
+		return int(fits), fmt.Errorf("write %s: %w", f.name, ErrFull)
+	}
+	f.change(edit{offset: offset, bytes: append([]byte{}, p...)}) // at the crash point too: it may have begun
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (f *file) change(e edit) {
+	before := len(f.node.data)
+	f.node.data = e.apply(f.node.data)
+	f.node.pending = append(f.node.pending, e)
+	f.fs.used += int64(len(f.node.data) - before)
+}
+
+func (f *file) Size() (int64, error) {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if err := f.alive(); err != nil {
+		return 0, err
+	}
+	return int64(len(f.node.data)), nil
+}
+
+func (f *file) Truncate(size int64) error {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if err := f.alive(); err != nil {
+		return err
+	}
+	if err := f.fs.before(OpTruncate, f.name); err != nil {
+		return ignored(err)
+	}
+	f.change(edit{offset: size})
+	return nil
+}
+
+func (f *file) Sync() error {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if err := f.alive(); err != nil {
+		return err
+	}
+	if err := f.fs.before(OpSync, f.name); err != nil {
+		return ignored(err)
+	}
+	for _, e := range f.node.pending {
+		f.node.synced = e.apply(f.node.synced)
+	}
+	f.node.pending = nil
+	return nil
+}
+
+func (f *file) Close() error { return nil }

@@ -1,0 +1,506 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"sync"
+	"sync/atomic"
+
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// Errors that callers branch on.
+var (
+	// ErrNotFound says that the store has no such block yet.
+	ErrNotFound = errors.New("state: not found")
+	// ErrCommit says that a block is not the one that follows the head, or not the one of its snapshot.
+	ErrCommit = errors.New("state: block cannot be committed")
+	// ErrClosed says that the store was closed.
+	ErrClosed = errors.New("state: closed")
+)
+
+// The files of a store's folder.
+const (
+	lockName  = "lock"
+	stateName = "state.db"
+	indexName = "index.db"
+	blocksDir = "blocks"
+)
+
+// Options are the settings of a store. The zero value, and nil, are good for a node.
+type Options struct {
+	// FS is where the segments and the lock are. Default: the operating system's.
+	FS FS
+	// Memory keeps the state table and the index in memory instead of bbolt files. They are made from the
+	// segments when the store is opened. For simulation and small tests.
+	Memory bool
+	// Synchronous makes Commit do the work of the background goroutine, which is not started.
+	Synchronous bool
+	// Recent is how many of the last blocks At can return at least. Default 64. It is less when they hold
+	// more than FlushBytes.
+	Recent int
+	// FlushBlocks is after how many blocks beyond Recent the state table is brought up to date. Default 64.
+	FlushBlocks int
+	// FlushBytes is after how many bytes in memory, estimated, it is brought up to date earlier.
+	// Default 64 MiB.
+	FlushBytes int64
+	// SegmentBytes is the size from which on a new block segment is begun. Default 256 MiB.
+	SegmentBytes int64
+	// Notice is told, as one line for an operator, of what was repaired. It may be nil.
+	Notice func(string)
+}
+
+func (o *Options) complete() (Options, error) {
+	var c Options
+	if o != nil {
+		c = *o
+	}
+	if c.FS == nil {
+		c.FS = OS()
+	}
+	if c.Notice == nil {
+		c.Notice = func(string) {}
+	}
+	for _, d := range []struct {
+		name   string
+		field  *int64
+		normal int64
+	}{{"FlushBytes", &c.FlushBytes, 64 << 20}, {"SegmentBytes", &c.SegmentBytes, 256 << 20}} {
+		if *d.field < 0 {
+			return c, fmt.Errorf("state: Options.%s is negative", d.name)
+		}
+		if *d.field == 0 {
+			*d.field = d.normal
+		}
+	}
+	for _, d := range []struct {
+		name  string
+		field *int
+	}{{"Recent", &c.Recent}, {"FlushBlocks", &c.FlushBlocks}} {
+		if *d.field < 0 {
+			return c, fmt.Errorf("state: Options.%s is negative", d.name)
+		}
+		if *d.field == 0 {
+			*d.field = 64
+		}
+	}
+	return c, nil
+}
+
+// Store keeps one group's blocks and world state in a folder. See the package comment for its files and what
+// survives a crash. Its methods are safe for concurrent use; Commit is for one caller at a time.
+type Store struct {
+	dir     string
+	options Options
+	suite   keys.Suite
+	lock    io.Closer
+	log     *segments
+	index   *index
+	world   *world
+	head    atomic.Pointer[Snapshot]
+
+	commit sync.Mutex // held by Commit and Close
+
+	mu      sync.Mutex  // guards what follows
+	recent  []*Snapshot // from the newest that the state table includes, or genesis, to the head
+	tabled  uint64      // blocks that the state table includes
+	pending int64       // bytes that the blocks after those hold in memory
+	failed  error       // why nothing more can be committed
+	closed  bool
+
+	wake    chan struct{} // one element: a flush may be due
+	flushed chan struct{} // one element: a flush ended
+	stop    chan struct{}
+	done    sync.WaitGroup
+}
+
+// Head returns the snapshot after the last committed block, or nil before genesis is committed.
+func (s *Store) Head() *Snapshot { return s.head.Load() }
+
+// Suite returns the suite that the store was opened with.
+func (s *Store) Suite() keys.Suite { return s.suite }
+
+// At returns the snapshot at a recent height: ErrPruned when it is too old, ErrNotFound when there is no such
+// block yet.
+func (s *Store) At(h ledger.Height) (*Snapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.recent) > 0 {
+		first := s.recent[0].Height()
+		if h < first {
+			return nil, fmt.Errorf("%w: state at height %d; the oldest is at %d", ErrPruned, h, first)
+		}
+		if n := uint64(h - first); n < uint64(len(s.recent)) {
+			return s.recent[n], nil
+		}
+	}
+	return nil, fmt.Errorf("%w: state at height %d", ErrNotFound, h)
+}
+
+// Commit makes block b, whose execution gave next, the head. It is durable when Commit returns; after an error
+// other than ErrCommit it may be or not, and the store accepts nothing more until it is opened again.
+//
+// next must extend the head, or for genesis Empty; b.Header must be next's. Commit checks the transactions
+// against the header's root, but neither certificate nor signatures. Continue from Head, which is next itself
+// except after genesis.
+func (s *Store) Commit(b *ledger.Block, next *Snapshot) error {
+	s.commit.Lock()
+	defer s.commit.Unlock()
+	if err := s.usable(); err != nil {
+		return err
+	}
+	h := b.Header.Order.Height
+	payload, next, err := s.prepare(b, next)
+	if err != nil {
+		return fmt.Errorf("commit block %d: %w", h, err)
+	}
+	at, err := s.log.append(h, payload)
+	if err != nil {
+		err = fmt.Errorf("commit block %d: %w", h, err)
+		s.fail(err)
+		return err
+	}
+	s.accept(next, at)
+	return s.flushIfDue()
+}
+
+// usable returns why nothing can be committed, or nil.
+func (s *Store) usable() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return ErrClosed
+	case s.failed != nil:
+		return fmt.Errorf("the store stopped earlier and must be opened again: %w", s.failed)
+	}
+	return nil
+}
+
+func (s *Store) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed == nil {
+		s.failed = err
+	}
+}
+
+// prepare checks a block and returns what to write, and the snapshot to make the head.
+func (s *Store) prepare(b *ledger.Block, next *Snapshot) ([]byte, *Snapshot, error) {
+	head := s.Head()
+	if next == nil || next.header == nil || next.final.Load() {
+		return nil, nil, fmt.Errorf("%w: its snapshot is none, or committed already", ErrCommit)
+	}
+	parent := next.parent.Load()
+	switch {
+	case head == nil && parent.header != nil:
+		return nil, nil, fmt.Errorf("%w: genesis must be committed first", ErrCommit)
+	case head == nil:
+		// Take genesis over into this store's world: other stores may share the caller's.
+		own, err := emptySnapshot(s.world).extendEncoded(&next.header.Order, next.result, next.receipts)
+		if err != nil {
+			return nil, nil, err
+		}
+		own.ids = next.ids
+		next = own
+	case parent != head:
+		return nil, nil, fmt.Errorf("%w: its snapshot does not extend the head at height %d", ErrCommit, head.Height())
+	}
+	if hash := b.Header.Hash(s.suite); hash != next.hash {
+		return nil, nil, fmt.Errorf("%w: its header %s is not the snapshot's %s", ErrCommit, hash, next.hash)
+	}
+	if err := checkTxs(s.suite, b); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrCommit, err)
+	}
+	block, err := ledger.Marshal(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	r := record{block: block, receipts: next.receipts, changes: next.result.Changes}
+	return s.log.pack(&r), next, nil
+}
+
+// checkTxs checks that a block's transactions are those that its header commits to.
+func checkTxs(suite keys.Suite, b *ledger.Block) error {
+	order := &b.Header.Order
+	if int(order.TxCount) != len(b.Txs) {
+		return fmt.Errorf("%d transactions where the header says %d", len(b.Txs), order.TxCount)
+	}
+	leaves := make([]keys.Digest, len(b.Txs))
+	for i, raw := range b.Txs {
+		leaves[i] = keys.Hash(suite, "signed-tx", raw)
+	}
+	if ledger.Root(suite, leaves) != order.TxRoot {
+		return errors.New("the transactions are not those that the header commits to")
+	}
+	return nil
+}
+
+// accept makes next, which is durable at a place, the head.
+func (s *Store) accept(next *Snapshot, at place) {
+	next.final.Store(true)
+	s.index.add(next.hash, at.offset, next.ids)
+	next.receipts, next.ids = nil, nil
+	s.mu.Lock()
+	s.recent = append(s.recent, next)
+	s.pending += next.bytes
+	s.head.Store(next)
+	s.mu.Unlock()
+}
+
+// due returns the snapshot up to which the state table is to be brought, or nil.
+func (s *Store) due() *Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keep := s.options.Recent
+	switch unflushed := len(s.recent); {
+	case s.pending > s.options.FlushBytes:
+		keep = min(keep, 2)
+	case unflushed < s.options.Recent+s.options.FlushBlocks:
+		return nil
+	}
+	if len(s.recent) <= keep {
+		return nil
+	}
+	return s.recent[len(s.recent)-1-keep]
+}
+
+// backlog reports whether so much waits to be flushed that committing must wait.
+func (s *Store) backlog() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed == nil && !s.closed && (s.pending > 4*s.options.FlushBytes || len(s.recent) > s.options.Recent+8*s.options.FlushBlocks)
+}
+
+func (s *Store) flushIfDue() error {
+	to := s.due()
+	if to == nil {
+		return nil
+	}
+	if s.options.Synchronous {
+		return s.flush(to)
+	}
+	for {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+		if !s.backlog() {
+			return nil
+		}
+		<-s.flushed
+	}
+}
+
+// flusher brings the state table up to date in the background.
+func (s *Store) flusher() {
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-s.wake:
+		}
+		if to := s.due(); to != nil {
+			_ = s.flush(to) // the next Commit reports it
+		}
+		select {
+		case s.flushed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// flush brings the state table and the index up to a snapshot, in one transaction each.
+func (s *Store) flush(to *Snapshot) error {
+	s.mu.Lock()
+	var moving []*Snapshot
+	for _, sn := range s.recent {
+		if sn.blocks() > s.tabled && sn.blocks() <= to.blocks() {
+			moving = append(moving, sn)
+		}
+	}
+	s.mu.Unlock()
+	err := s.index.flush(to.blocks())
+	if err == nil {
+		var edits []*leaf
+		for _, sn := range moving {
+			edits = append(edits, sn.writes...)
+		}
+		err = s.world.table.apply(to.blocks(), edits)
+	}
+	if err != nil {
+		err = fmt.Errorf("bring the state table to height %d: %w", to.Height(), err)
+		s.fail(err)
+		return err
+	}
+	// The table now has what these versions held in memory.
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tabled = to.blocks()
+	for len(s.recent) > 0 && s.recent[0] != to {
+		s.recent[0] = nil
+		s.recent = s.recent[1:]
+	}
+	for _, sn := range moving {
+		s.pending -= sn.bytes
+		for _, n := range sn.fresh {
+			n.leaves.Store(nil)
+		}
+		sn.fresh = nil
+	}
+	to.parent.Store(nil)
+	for _, sn := range s.recent[1:] {
+		if sn.parent.Load() == to {
+			sn.parent.Store(nil)
+		}
+	}
+	return nil
+}
+
+// Close brings the state table up to date, so that the next Open is quick, and releases the folder.
+func (s *Store) Close() error {
+	s.commit.Lock()
+	defer s.commit.Unlock()
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	failed := s.failed
+	s.mu.Unlock()
+	close(s.stop)
+	s.done.Wait()
+	var err error
+	if head := s.Head(); head != nil && failed == nil && !s.options.Memory {
+		err = s.flush(head)
+	}
+	return errors.Join(err, s.release())
+}
+
+func (s *Store) release() error {
+	var errs []error
+	if s.log != nil {
+		errs = append(errs, s.log.close())
+	}
+	if s.world != nil && s.world.table != nil {
+		errs = append(errs, s.world.table.kv.close())
+	}
+	if s.index != nil {
+		errs = append(errs, s.index.kv.close())
+	}
+	return errors.Join(append(errs, s.lock.Close())...)
+}
+
+// record reads a block's record.
+func (s *Store) record(h ledger.Height) (*record, error) {
+	b, err := s.index.block(h)
+	if err != nil {
+		return nil, err
+	}
+	payload, err := s.log.read(h, b.offset)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.log.unpack(payload)
+	if err != nil {
+		return nil, fmt.Errorf("read block %d: %w", h, err)
+	}
+	return r, nil
+}
+
+// RawBlock returns the canonical encoding of a block, for sending it to others. ErrNotFound when there is no
+// such block yet.
+func (s *Store) RawBlock(h ledger.Height) ([]byte, error) {
+	r, err := s.record(h)
+	if err != nil {
+		return nil, err
+	}
+	return r.block, nil
+}
+
+// Block returns a block.
+func (s *Store) Block(h ledger.Height) (*ledger.Block, error) {
+	r, err := s.record(h)
+	if err != nil {
+		return nil, err
+	}
+	b, err := r.decodeBlock()
+	if err != nil {
+		return nil, fmt.Errorf("read block %d: %w", h, err)
+	}
+	return b, nil
+}
+
+// Receipts returns the receipts of a block.
+func (s *Store) Receipts(h ledger.Height) ([]ledger.Receipt, error) {
+	r, err := s.record(h)
+	if err != nil {
+		return nil, err
+	}
+	receipts, err := r.decodeReceipts()
+	if err != nil {
+		return nil, fmt.Errorf("read block %d: %w", h, err)
+	}
+	return receipts, nil
+}
+
+// Changes returns the changes of a block to the world state, sorted by key.
+func (s *Store) Changes(h ledger.Height) ([]ledger.Change, error) {
+	r, err := s.record(h)
+	if err != nil {
+		return nil, err
+	}
+	return r.changes, nil
+}
+
+// Header returns the header of a block.
+func (s *Store) Header(h ledger.Height) (*ledger.Header, error) {
+	if sn, err := s.At(h); err == nil {
+		return sn.header, nil
+	}
+	b, err := s.Block(h)
+	if err != nil {
+		return nil, err
+	}
+	return &b.Header, nil
+}
+
+// BlockHash returns the hash of a block.
+func (s *Store) BlockHash(h ledger.Height) (keys.Digest, error) {
+	b, err := s.index.block(h)
+	return b.hash, err
+}
+
+// FindTx returns the block that holds a transaction, and its position there.
+func (s *Store) FindTx(id ledger.TxID) (h ledger.Height, index uint32, found bool, err error) {
+	at, found, err := s.index.findTx(id)
+	return at.height, at.index, found, err
+}
+
+// ProveHistory shows that block `of` is below block `at`: the proof leads from the hash of the one to the
+// HistoryRoot of the other.
+func (s *Store) ProveHistory(of, at ledger.Height) (ledger.Proof, error) {
+	if of >= at || uint64(at) >= s.index.blocks() {
+		return ledger.Proof{}, fmt.Errorf("%w: block %d below block %d", ErrNotFound, of, at)
+	}
+	return s.index.prove(uint64(of), uint64(at))
+}
+
+// Blocks yields the blocks from height from up to and with to, or the head. An error ends the sequence.
+func (s *Store) Blocks(from, to ledger.Height) iter.Seq2[*ledger.Block, error] {
+	return func(yield func(*ledger.Block, error) bool) {
+		for h := from; h <= to; h++ {
+			b, err := s.Block(h)
+			if errors.Is(err, ErrNotFound) {
+				return
+			}
+			if !yield(b, err) || err != nil {
+				return
+			}
+		}
+	}
+}

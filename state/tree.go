@@ -1,0 +1,227 @@
+package state
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"sort"
+	"sync/atomic"
+
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// node is a node of the bucketed binary radix tree that commits to the world state (see ledger.StateProof
+// for its definition). Nodes are immutable, so that versions of the tree share them. The nil node is the
+// empty subtree. A subtree of at most ledger.StateBucketSize leaves is a bucket; a larger one has two children.
+//
+// Nodes hold hashes only. The leaves of a bucket are in the state table, except in the buckets that changed
+// since the table was written: those carry them until they are there too.
+type node struct {
+	hash        keys.Digest
+	left, right *node
+	count       int                     // leaves below
+	leaves      atomic.Pointer[[]*leaf] // of a bucket, sorted by path; nil: in the table
+}
+
+func (n *node) bucket() bool { return n.count <= ledger.StateBucketSize }
+
+func rootHash(n *node) keys.Digest {
+	if n == nil {
+		return keys.Digest{}
+	}
+	return n.hash
+}
+
+func size(n *node) int {
+	if n == nil {
+		return 0
+	}
+	return n.count
+}
+
+// leaf is one key of the world state in the tree.
+type leaf struct {
+	path   keys.Digest
+	digest keys.Digest
+	change *ledger.Change // the write that made it; nil: the table has key and value
+}
+
+func compareLeaf(a, b *leaf) int { return bytes.Compare(a.path[:], b.path[:]) }
+
+// editor makes a new version of a tree.
+type editor struct {
+	suite   keys.Suite
+	load    func(prefix keys.Digest, depth, count int) ([]*leaf, error) // reads a bucket from the table
+	fresh   []*node                                                     // buckets made
+	made    int                                                         // nodes made
+}
+
+// split returns where the leaves whose bit at depth is one begin.
+func split(leaves []*leaf, depth int) int {
+	return sort.Search(len(leaves), func(i int) bool { return ledger.StateBit(leaves[i].path, depth) == 1 })
+}
+
+func withBit(prefix keys.Digest, depth int) keys.Digest {
+	prefix[depth>>3] |= 1 << (7 - depth&7)
+	return prefix
+}
+
+// apply returns the subtree n, which holds the paths that begin with the first depth bits of prefix, after
+// edits. The edits are sorted by path; those with change.Deleted take a leaf away.
+func (e *editor) apply(n *node, prefix keys.Digest, depth int, edits []*leaf) (*node, error) {
+	if len(edits) == 0 {
+		return n, nil
+	}
+	if n == nil || n.bucket() {
+		var old []*leaf
+		if n != nil {
+			var err error
+			if old, err = e.leavesOf(n, prefix, depth); err != nil {
+				return nil, err
+			}
+		}
+		return e.build(merge(old, edits), depth), nil
+	}
+	at := split(edits, depth)
+	left, err := e.apply(n.left, prefix, depth+1, edits[:at])
+	if err != nil {
+		return nil, err
+	}
+	right, err := e.apply(n.right, withBit(prefix, depth), depth+1, edits[at:])
+	if err != nil {
+		return nil, err
+	}
+	if left == n.left && right == n.right {
+		return n, nil
+	}
+	if size(left)+size(right) > ledger.StateBucketSize {
+		return e.inner(left, right), nil
+	}
+	// What is left fits into one bucket.
+	var leaves []*leaf
+	for i, child := range []*node{left, right} {
+		if child == nil {
+			continue
+		}
+		p := prefix
+		if i == 1 {
+			p = withBit(prefix, depth)
+		}
+		more, err := e.leavesOf(child, p, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		leaves = append(leaves, more...)
+	}
+	return e.build(leaves, depth), nil
+}
+
+// leavesOf returns the leaves of a bucket. The result must not be changed.
+func (e *editor) leavesOf(n *node, prefix keys.Digest, depth int) ([]*leaf, error) {
+	if p := n.leaves.Load(); p != nil {
+		return *p, nil
+	}
+	leaves, err := e.load(prefix, depth, n.count)
+	if err != nil {
+		return nil, err
+	}
+	if e.bucketHash(leaves) != n.hash {
+		return nil, &damaged{file: "the state table", cause: fmt.Sprintf("the leaves below %x/%d do not have the hash they had", prefix[:(depth+7)/8], depth)}
+	}
+	return leaves, nil
+}
+
+// merge returns the leaves old with edits applied, both sorted by path.
+func merge(old, edits []*leaf) []*leaf {
+	out := make([]*leaf, 0, len(old)+len(edits))
+	for _, l := range edits {
+		for len(old) > 0 && compareLeaf(old[0], l) < 0 {
+			out, old = append(out, old[0]), old[1:]
+		}
+		if len(old) > 0 && old[0].path == l.path {
+			old = old[1:]
+		}
+		if !l.change.Deleted {
+			out = append(out, l)
+		}
+	}
+	return append(out, old...)
+}
+
+// build makes the subtree at depth of sorted leaves.
+func (e *editor) build(leaves []*leaf, depth int) *node {
+	switch {
+	case len(leaves) == 0:
+		return nil
+	case len(leaves) <= ledger.StateBucketSize:
+		n := &node{hash: e.bucketHash(leaves), count: len(leaves)}
+		leaves = slices.Clip(leaves)
+		n.leaves.Store(&leaves)
+		e.fresh = append(e.fresh, n)
+		e.made++
+		return n
+	}
+	at := split(leaves, depth)
+	return e.inner(e.build(leaves[:at:at], depth+1), e.build(leaves[at:], depth+1))
+}
+
+func (e *editor) inner(left, right *node) *node {
+	e.made++
+	return &node{hash: ledger.StateInner(e.suite, rootHash(left), rootHash(right)), left: left, right: right, count: size(left) + size(right)}
+}
+
+func (e *editor) bucketHash(leaves []*leaf) keys.Digest {
+	digests := make([]keys.Digest, len(leaves))
+	for i, l := range leaves {
+		digests[i] = l.digest
+	}
+	return ledger.StateBucket(e.suite, digests)
+}
+
+// stream makes the subtree at depth of the leaves that next hands out in rising order of path and that begin
+// with the first depth bits of prefix. Buckets get no leaves: they are in the table. ahead holds leaves that
+// were read but belong to no bucket yet.
+func (e *editor) stream(prefix keys.Digest, depth int, ahead *[]*leaf, next func() (*leaf, error)) (*node, error) {
+	for len(*ahead) <= ledger.StateBucketSize {
+		l, err := next()
+		if err != nil {
+			return nil, err
+		}
+		if l == nil {
+			break
+		}
+		*ahead = append(*ahead, l)
+	}
+	n := 0
+	for n < len(*ahead) && within((*ahead)[n].path, prefix, depth) {
+		n++
+	}
+	if n > ledger.StateBucketSize {
+		left, err := e.stream(prefix, depth+1, ahead, next)
+		if err != nil {
+			return nil, err
+		}
+		right, err := e.stream(withBit(prefix, depth), depth+1, ahead, next)
+		if err != nil {
+			return nil, err
+		}
+		return e.inner(left, right), nil
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	bucket := &node{hash: e.bucketHash((*ahead)[:n]), count: n}
+	*ahead = append((*ahead)[:0], (*ahead)[n:]...)
+	return bucket, nil
+}
+
+// within reports whether path begins with the first depth bits of prefix.
+func within(path, prefix keys.Digest, depth int) bool {
+	whole := depth / 8
+	if !bytes.Equal(path[:whole], prefix[:whole]) {
+		return false
+	}
+	rest := depth % 8
+	return rest == 0 || (path[whole]^prefix[whole])>>(8-rest) == 0
+}
