@@ -1,0 +1,312 @@
+// Package network makes and runs temporary networks of nodes on this machine: each node is a process of the
+// fondaco binary with its own folder, key and storage. Examples, tests and the testnet command use it.
+//
+// A network is a folder. Nothing about it is only in memory, so one process can start it and another stop it.
+// The keys in it protect nothing: they lie beside one another. The package is public by path but promised
+// nothing.
+package network
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/fondaco/fondaco/node/cli"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// ManifestFile is the file that makes a folder a network.
+const ManifestFile = "testnet.json"
+
+// Limits and defaults of a network on one machine.
+const (
+	MaxNodes    = 32
+	DefaultPort = 9540
+	portsEach   = 3 // UDP for nodes, TCP for the API, TCP for the admin interface
+)
+
+// Config says what a new network is like. Zero fields take the defaults.
+type Config struct {
+	Dir       string // required
+	Nodes     int    // default 4
+	Port      int    // first of 3 ports for each node; default DefaultPort
+	Params    ledger.Params
+	Suite     string // default std
+	Engine    string // default pbft
+	InProcess bool   // run the engines inside the nodes
+	LogLevel  string // default info
+}
+
+// Node is one node of a network.
+type Node struct {
+	Name        string          `json:"name"`
+	Institution string          `json:"institution"`
+	ID          identity.NodeID `json:"id"`
+	Dir         string          `json:"-"`
+	Listen      string          `json:"listen"`
+	API         string          `json:"api"`   // URL
+	Admin       string          `json:"admin"` // URL
+}
+
+// Account is an account of the genesis whose key is in the network's folder.
+type Account struct {
+	Name    string         `json:"name"`
+	Address ledger.Address `json:"address"`
+	Key     string         `json:"-"` // path of the key file
+}
+
+// Network is a network as its folder describes it.
+type Network struct {
+	Dir      string         `json:"-"`
+	Chain    keys.Digest    `json:"chain"`
+	Suite    string         `json:"suite"`
+	Group    ledger.GroupID `json:"group"`
+	Nodes    []Node         `json:"nodes"`
+	Accounts []Account      `json:"accounts"`
+	// Token is the address of the deployed example contract; zero until there is one.
+	Token ledger.Address `json:"token"`
+}
+
+// Create writes the folders of a new network: keys, genesis, configurations. It starts nothing. A folder that
+// holds a network already, or anything else, is left alone with an error.
+func Create(c Config) (*Network, error) {
+	if c.Nodes == 0 {
+		c.Nodes = 4
+	}
+	if c.Nodes < 1 || c.Nodes > MaxNodes {
+		return nil, fmt.Errorf("a network of %d nodes: want 1 to %d", c.Nodes, MaxNodes)
+	}
+	if c.Port == 0 {
+		c.Port = DefaultPort
+	}
+	if last := c.Port + portsEach*c.Nodes; c.Port < 1 || last > 65536 {
+		return nil, fmt.Errorf("ports %d to %d: want them between 1 and 65535; choose another --port", c.Port, last-1)
+	}
+	if c.Params.BlockTxs == 0 {
+		c.Params = ledger.DefaultParams()
+	}
+	if c.Suite == "" {
+		c.Suite = "std"
+	}
+	if c.Engine == "" {
+		c.Engine = "pbft"
+	}
+	if c.LogLevel == "" {
+		c.LogLevel = "info"
+	}
+	suite, err := keys.SuiteByName(c.Suite)
+	if err != nil {
+		return nil, err
+	}
+	if err := claim(c.Dir); err != nil {
+		return nil, err
+	}
+	if err := CheckPorts(c.Port, c.Nodes); err != nil {
+		return nil, err
+	}
+	n := &Network{Dir: c.Dir, Suite: c.Suite, Group: "main"}
+	genesis := &ledger.Genesis{
+		Version: ledger.Version, Name: "testnet", Suite: c.Suite, Group: n.Group, Engine: c.Engine,
+		UnixMilli: time.Now().UnixMilli(), Params: c.Params,
+	}
+	nodeKeys := make([]keys.Signer, c.Nodes)
+	for i := range c.Nodes {
+		if nodeKeys[i], err = suite.Generate(suite.Vote(), rand.Reader); err != nil {
+			return nil, err
+		}
+		name := "node" + strconv.Itoa(i)
+		port := c.Port + portsEach*i
+		node := Node{
+			Name: name, Institution: institution(i), ID: identity.NodeIDOf(suite, nodeKeys[i].Public()), Dir: filepath.Join(c.Dir, name),
+			Listen: loopback(port), API: "http://" + loopback(port+1), Admin: "http://" + loopback(port+2),
+		}
+		n.Nodes = append(n.Nodes, node)
+		genesis.Members = append(genesis.Members, ledger.Member{Node: node.ID, Institution: node.Institution, Key: ledger.KeyOf(nodeKeys[i].Public())})
+	}
+	for _, a := range []struct {
+		name  string
+		roles []string
+	}{
+		{"admin", []string{string(identity.Deployer), string(identity.InstitutionAdmin), string(identity.Registrar)}},
+		{"alice", []string{string(identity.User)}},
+		{"bob", []string{string(identity.User)}},
+	} {
+		key, err := suite.Generate(suite.Vote(), rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		account := Account{Name: a.name, Address: ledger.NamedAddress(suite, "account", a.name), Key: n.keyPath(a.name)}
+		if err := os.MkdirAll(filepath.Dir(account.Key), 0o700); err != nil {
+			return nil, err
+		}
+		if err := cli.WriteKey(account.Key, key, ""); err != nil {
+			return nil, err
+		}
+		n.Accounts = append(n.Accounts, account)
+		slices.Sort(a.roles)
+		genesis.Accounts = append(genesis.Accounts, ledger.GenesisAccount{
+			Name: a.name, Institution: n.Nodes[0].Institution, Roles: a.roles, Keys: []ledger.Key{ledger.KeyOf(key.Public())},
+		})
+	}
+	n.Chain = genesis.Hash(suite)
+	for i, node := range n.Nodes {
+		if err := n.writeNode(node, nodeKeys[i], genesis, c); err != nil {
+			return nil, fmt.Errorf("write the folder of %s: %w", node.Name, err)
+		}
+	}
+	return n, n.Save()
+}
+
+func (n *Network) writeNode(node Node, key keys.Signer, genesis *ledger.Genesis, c Config) error {
+	if err := os.MkdirAll(node.Dir, 0o700); err != nil {
+		return err
+	}
+	file := &cli.File{
+		Network:   cli.NetworkSection{Listen: node.Listen},
+		API:       cli.ListenSection{Listen: node.API[len("http://"):]},
+		Admin:     cli.ListenSection{Listen: node.Admin[len("http://"):]},
+		Consensus: cli.ConsensusSection{InProcess: c.InProcess},
+		Log:       cli.LogSection{Level: c.LogLevel, Format: "json"},
+	}
+	for _, other := range n.Nodes {
+		if other.ID != node.ID {
+			file.Network.Peers = append(file.Network.Peers, cli.Peer{Node: other.ID, Address: other.Listen})
+		}
+	}
+	return errors.Join(
+		cli.WriteKey(filepath.Join(node.Dir, cli.KeyFile), key, ""),
+		cli.WriteGenesis(filepath.Join(node.Dir, cli.GenesisFile), genesis),
+		cli.WriteConfig(node.Dir, file),
+	)
+}
+
+// Open reads the network in a folder.
+func Open(dir string) (*Network, error) {
+	data, err := os.ReadFile(filepath.Join(dir, ManifestFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no network in %s: make one with `go run ./testnet up`, or name its folder with -d", dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	n := &Network{Dir: dir}
+	if err := json.Unmarshal(data, n); err != nil {
+		return nil, fmt.Errorf("%s is damaged: %w; remove the folder and make a new network", filepath.Join(dir, ManifestFile), err)
+	}
+	for i := range n.Nodes {
+		n.Nodes[i].Dir = filepath.Join(dir, n.Nodes[i].Name)
+	}
+	for i := range n.Accounts {
+		n.Accounts[i].Key = n.keyPath(n.Accounts[i].Name)
+	}
+	return n, nil
+}
+
+// Save writes the manifest.
+func (n *Network) Save() error {
+	data, err := json.MarshalIndent(n, "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(n.Dir, ManifestFile)
+	if err := os.WriteFile(path+".new", append(data, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// Node returns the node of a name ("node2") or number ("2").
+func (n *Network) Node(name string) (*Node, error) {
+	for i := range n.Nodes {
+		if n.Nodes[i].Name == name || strconv.Itoa(i) == name {
+			return &n.Nodes[i], nil
+		}
+	}
+	return nil, fmt.Errorf("there is no node %q: want node0 to node%d", name, len(n.Nodes)-1)
+}
+
+// Signer reads the key of one of the network's accounts.
+func (n *Network) Signer(account string) (keys.Signer, ledger.Address, error) {
+	suite, err := keys.SuiteByName(n.Suite)
+	if err != nil {
+		return nil, ledger.Address{}, err
+	}
+	for _, a := range n.Accounts {
+		if a.Name == account {
+			key, err := cli.ReadKey(a.Key, suite, nil)
+			return key, a.Address, err
+		}
+	}
+	return nil, ledger.Address{}, fmt.Errorf("the network has no account %q", account)
+}
+
+func (n *Network) keyPath(account string) string { return filepath.Join(n.Dir, "keys", account+".key") }
+
+// claim makes sure that dir is an empty folder that can be written.
+func claim(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, ManifestFile)); err == nil {
+		return fmt.Errorf("%s holds a network already: start it with `up -d %s`, or remove the folder to make a new one", dir, dir)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("the folder %s cannot be made: %w; name another with -d", dir, err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("the folder %s cannot be read: %w; name another with -d", dir, err)
+	}
+	for _, e := range entries {
+		if e.Name() != "bin" {
+			return fmt.Errorf("%s is not empty and holds no network: name another folder with -d", dir)
+		}
+	}
+	probe := filepath.Join(dir, ".probe")
+	if err := os.WriteFile(probe, nil, 0o600); err != nil {
+		return fmt.Errorf("the folder %s cannot be written: %w; name another with -d", dir, err)
+	}
+	return os.Remove(probe)
+}
+
+// CheckPorts reports which of a network's ports are taken.
+func CheckPorts(first, nodes int) error {
+	for port := first; port < first+portsEach*nodes; port++ {
+		if err := checkPort(port, (port-first)%portsEach == 0); err != nil {
+			return fmt.Errorf("port %d is taken (%w): stop what uses it, or choose other ports with --port", port, err)
+		}
+	}
+	return nil
+}
+
+func checkPort(port int, udp bool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	var config net.ListenConfig
+	if udp {
+		c, err := config.ListenPacket(ctx, "udp", loopback(port))
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}
+	l, err := config.Listen(ctx, "tcp", loopback(port))
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+func loopback(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
+
+func institution(i int) string {
+	return "bank-" + string(rune('a'+i%26)) + map[bool]string{true: strconv.Itoa(i / 26)}[i >= 26]
+}
