@@ -1,0 +1,17 @@
+package plugins
+
+import (
+	"os"
+	"syscall"
+)
+
+// processAttributes puts the program into a process group of its own, away from the terminal's signals, and
+// has the kernel kill it when the node dies.
+func processAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+func killTree(p *os.Process) {
+	_ = p.Kill()
+	_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
+}

@@ -1,0 +1,160 @@
+// Package engine carries a consensus engine across a process boundary: [Serve] is all that the author of an
+// engine program calls, and [Client] is the engine as the node sees it.
+//
+// # What crosses
+//
+// The wire is a gRPC service of two methods over the connection that hashicorp/go-plugin sets up (a unix
+// socket with mutual TLS and certificates made for this one run). Describe returns the [Manifest]. Run is one
+// stream per group in strict lock-step: the host sends a frame with everything that happened meanwhile, the
+// program answers it once with all effects and the engine's status. The frames are in plugins/README.md.
+//
+// Digests, votes and certificates cross; transaction bodies and private keys never do.
+//
+// # When the program fails
+//
+// Each call has a deadline. A program that misses it, ends its stream, or sends a frame that does not decode
+// is killed, and the call returns an error for which errors.Is(err, [consensus.ErrEngineDown]) holds. Nothing is
+// retried here: the engine's memory is gone, so the group makes a new engine and calls Init with its journal,
+// exactly as after a crash of the node. Init waits for the host to start the program again.
+//
+// It is one of the packages with a compatibility promise.
+package engine
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/fondaco/fondaco/consensus"
+)
+
+// MinWire and MaxWire bound the wire versions that this release speaks. Host and program agree on the highest
+// that both know, so either can be upgraded first.
+const (
+	MinWire = 1
+	MaxWire = 1
+)
+
+// MaxFrame is the size in bytes of the largest frame either side accepts: it bounds what a faulty program can
+// make the node hold, and holds a full batch besides what a reply has gathered before.
+const MaxFrame = 2*consensus.MaxBatchSize - frameOverhead
+
+// frameOverhead is more than a frame needs besides its batches.
+const frameOverhead = 64 << 10
+
+// enough is how many bytes of effects a program gathers before it answers, with events left over if need be.
+const enough = consensus.MaxBatchSize / 2
+
+// maxMessage leaves room for the protobuf envelope of a frame.
+const maxMessage = MaxFrame + 64
+
+// maxError bounds the text of an engine's error, in bytes.
+const maxError = 4 << 10
+
+// FaultModel says what the faulty members may do without breaking the engine's safety.
+type FaultModel string
+
+// The fault models.
+const (
+	BFT FaultModel = "BFT" // anything: up to a third of them may lie
+	CFT FaultModel = "CFT" // stop and restart: up to half of them may be down, none may lie
+)
+
+// Manifest describes an engine program.
+type Manifest struct {
+	_          struct{} `cbor:",toarray"`
+	Name       string   // such as "pbft"; genesis names the engine by it
+	Version    string   // the program's, for people
+	Fault      FaultModel
+	MinMembers uint32 // fewest members of an epoch that the engine runs with; at least 1
+	Wire       uint16 // wire version spoken; Serve fills it in
+}
+
+func (m *Manifest) validate() error {
+	switch {
+	case m.Name == "" || len(m.Name) > 64:
+		return fmt.Errorf("manifest: Name %q must have 1 to 64 bytes", m.Name)
+	case len(m.Version) > 64:
+		return fmt.Errorf("manifest: Version %q must have at most 64 bytes", m.Version)
+	case m.Fault != BFT && m.Fault != CFT:
+		return fmt.Errorf("manifest: Fault %q must be %s or %s", m.Fault, BFT, CFT)
+	case m.MinMembers < 1:
+		return fmt.Errorf("manifest: MinMembers must be at least 1")
+	}
+	return nil
+}
+
+// Configurer is an engine that takes settings of its own. Configure is called before Init with the bytes of the
+// plugin's configuration, which may be empty. An engine without it refuses settings that are not empty.
+type Configurer interface {
+	Configure(settings []byte) error
+}
+
+// request is a frame to the program. The first of a stream has Init and no Events, all others the reverse.
+type request struct {
+	_      struct{} `cbor:",toarray"`
+	Seq    uint64   // 1, 2, 3, … on each stream
+	Init   *start
+	Events []byte // consensus.EncodeEvents
+}
+
+// start is what an engine starts from.
+type start struct {
+	_        struct{} `cbor:",toarray"`
+	Settings []byte
+	Config   consensus.Config
+	Journal  []consensus.Record
+}
+
+// reply is the frame that answers the request with the same Seq.
+type reply struct {
+	_      struct{} `cbor:",toarray"`
+	Seq    uint64
+	Error  string // not empty: Init or Step returned it, and Effects is empty
+	Status consensus.Status
+	// Effects has an entry by consensus.EncodeEffects for each event, in order, or for Init. When there are fewer
+	// entries than events, the answer was becoming large: the host sends the events left over again.
+	Effects [][]byte
+}
+
+const (
+	serviceName    = "fondaco.plugin.v1.Engine"
+	describeMethod = "/" + serviceName + "/Describe"
+	runMethod      = "/" + serviceName + "/Run"
+	pluginName     = "engine"
+)
+
+// frame is google.protobuf.BytesValue, so that no code needs to be generated in Go, and one line of a .proto
+// file is enough elsewhere.
+type frame = wrapperspb.BytesValue
+
+// Handshake is the cookie by which go-plugin tells that a program was started by a host of this kind. It keeps
+// people from starting it by hand; it is no security measure.
+func Handshake() plugin.HandshakeConfig {
+	return plugin.HandshakeConfig{MagicCookieKey: "FONDACO_PLUGIN", MagicCookieValue: pluginName}
+}
+
+// Versions returns the versions of the wire that the host offers, for go-plugin.
+func Versions() map[int]plugin.PluginSet {
+	versions := make(map[int]plugin.PluginSet)
+	for v := MinWire; v <= MaxWire; v++ {
+		versions[v] = plugin.PluginSet{pluginName: &grpcPlugin{}}
+	}
+	return versions
+}
+
+// DialOptions returns the options of the host's connection: they bound what the program may send.
+func DialOptions() []grpc.DialOption {
+	return []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage))}
+}
+
+// truncate returns s as valid UTF-8 of about n bytes at most.
+func truncate(s string, n int) string {
+	if len(s) > n {
+		s = s[:n] + "…"
+	}
+	return strings.ToValidUTF8(s, "?")
+}

@@ -1,0 +1,253 @@
+// Package plugins runs programs outside the node that do work for it: it finds them, checks what they are,
+// starts and watches them, and starts them again when they fail. Package plugins/engine is the contract of
+// consensus engines. plugins/README.md has the wire and a guide to what goes wrong.
+//
+// # What a program is trusted with
+//
+// A program runs as the node's user but gets nothing of the node: no environment, no open file, no key, no
+// terminal, and the root folder as working directory. It is either the node's own binary, executed again from
+// the running image, or a file whose SHA-256 the configuration pins. Such a file is copied while it is hashed,
+// and the copy, in a folder that only the node's user can write, is what runs: nobody can exchange the file
+// between check and use.
+//
+// # Supervision
+//
+// Each program has a supervisor. It notices when the program exits, kills it when a call found it hanging or
+// talking nonsense, and starts it again after a pause that doubles from Config.MinPause to Config.MaxPause
+// while the program keeps failing. Programs hold no state that matters: users bring back theirs, as
+// consensus.ErrEngineDown describes. A program dies with its node, however the node dies: on Linux by the
+// parent-death signal, everywhere because its standard input ends.
+package plugins
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"google.golang.org/grpc"
+
+	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/plugins/engine"
+)
+
+// Errors that callers branch on.
+var (
+	// ErrChecksum says that a program is not the one that the configuration names, or that it names none.
+	ErrChecksum = errors.New("plugins: checksum")
+	// ErrVersion says that a program and this node have no version of the wire in common.
+	ErrVersion = errors.New("plugins: version")
+	// ErrClosed says that the host has been closed.
+	ErrClosed = errors.New("plugins: host closed")
+)
+
+// Spec names a program.
+type Spec struct {
+	Name   string   // in messages and in Status; unique within a host
+	Path   string   // of the file; empty: the binary of this very process
+	Args   []string // without the program's name
+	SHA256 [32]byte // of the file; required with a Path
+	Config []byte   // settings of the plugin, which the host passes on without looking inside
+}
+
+// Config says how a host treats its programs. Zero values mean the defaults named beside them.
+type Config struct {
+	Log          zerolog.Logger
+	Dir          string        // for the copies of programs; only the node may write it. Default: a temporary folder
+	Timeout      time.Duration // for a program to answer a call; 2 s
+	StartTimeout time.Duration // for a program to start, and for a call to wait until it has; 10 s
+	MinPause     time.Duration // before a program is started again; 50 ms
+	MaxPause     time.Duration // the same when it keeps failing; 5 s
+}
+
+// Host runs plugin programs. Its methods are safe for concurrent use.
+type Host struct {
+	config Config
+
+	mu        sync.Mutex // guards what follows
+	processes []*process
+	scratch   string // folder for sockets, and for copies without Config.Dir; made when first needed
+	closed    bool
+}
+
+// New returns a host without programs.
+func New(c Config) *Host {
+	c.Timeout = cmp.Or(c.Timeout, engine.DefaultTimeout)
+	c.StartTimeout = cmp.Or(c.StartTimeout, engine.DefaultStartTimeout)
+	c.MinPause = cmp.Or(c.MinPause, 50*time.Millisecond)
+	c.MaxPause = max(cmp.Or(c.MaxPause, 5*time.Second), c.MinPause)
+	return &Host{config: c}
+}
+
+// Close ends all programs and waits until they are gone.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	processes := h.processes
+	h.processes, h.closed = nil, true
+	scratch := h.scratch
+	h.mu.Unlock()
+	for _, p := range processes {
+		p.cancel()
+	}
+	for _, p := range processes {
+		<-p.done
+	}
+	if scratch == "" {
+		return nil
+	}
+	return os.RemoveAll(scratch)
+}
+
+// Status is what operators see of a program.
+type Status struct {
+	Name     string
+	Version  string // as the program says, with its name; empty before it first ran
+	Pid      int    // zero while it does not run
+	Restarts int    // since the host began
+	Healthy  bool
+	Reason   string    // why it is in this state, in words
+	Since    time.Time // when it entered this state
+}
+
+// Status returns the state of every program, in the order in which they were added.
+func (h *Host) Status() []Status {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := make([]Status, len(h.processes))
+	for i, p := range h.processes {
+		all[i] = p.currentStatus()
+	}
+	return all
+}
+
+// Engine is a running program that holds consensus engines: one for each group that asked for one.
+type Engine struct {
+	process *process
+	spec    Spec
+	config  Config
+}
+
+// Engine starts the engine program that s names and waits until it runs. It fails with ErrChecksum or
+// ErrVersion if the program is not the right one; then, as with any other error, the program is not kept. ctx
+// bounds only the wait: the program runs until Close.
+func (h *Host) Engine(ctx context.Context, s Spec) (*Engine, error) {
+	p, err := h.start(ctx, s, kind{
+		handshake: engine.Handshake(),
+		versions:  engine.Versions(),
+		options:   engine.DialOptions(),
+		greet: func(ctx context.Context, conn grpc.ClientConnInterface) (any, string, error) {
+			m, err := engine.Describe(ctx, conn)
+			return m, m.Name + " " + m.Version, err
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start engine plugin %s: %w", s.Name, err)
+	}
+	return &Engine{process: p, spec: s, config: h.config}, nil
+}
+
+// New returns an engine that has not been started, for one group; it is a consensus.Factory. The engine is a
+// consensus.Batcher. Its Init waits for the program if that is just being started again.
+func (e *Engine) New() consensus.Engine {
+	return engine.NewClient(engine.ClientConfig{
+		Name: e.spec.Name, Connect: e.connect, Settings: e.spec.Config,
+		Timeout: e.config.Timeout, StartTimeout: e.config.StartTimeout,
+	})
+}
+
+// Manifest returns what the program said of itself when it was last started.
+func (e *Engine) Manifest() engine.Manifest {
+	e.process.mu.Lock()
+	defer e.process.mu.Unlock()
+	m, _ := e.process.greeting.(engine.Manifest)
+	return m
+}
+
+// Restart ends the program and waits until it runs again, without a pause. All engines in it are down then.
+func (e *Engine) Restart(ctx context.Context) error { return e.process.restart(ctx) }
+
+func (e *Engine) connect(ctx context.Context) (engine.Connection, error) {
+	r, err := e.process.running(ctx)
+	if err != nil {
+		return engine.Connection{}, err
+	}
+	return engine.Connection{Conn: r.conn, Manifest: e.Manifest(), Broken: func(reason string) { e.process.broken(r, reason) }}, nil
+}
+
+// start checks the program of s and brings it up for the first time.
+func (h *Host) start(ctx context.Context, s Spec, k kind) (*process, error) {
+	if s.Name == "" {
+		return nil, errors.New("Spec.Name is empty; give the plugin a name")
+	}
+	sockets, copies, err := h.folders()
+	if err != nil {
+		return nil, err
+	}
+	path, err := resolve(s, copies)
+	if err != nil {
+		return nil, err
+	}
+	p := newProcess(s, path, sockets, k, h.config)
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		return nil, ErrClosed
+	}
+	for _, other := range h.processes {
+		if other.name == s.Name {
+			h.mu.Unlock()
+			return nil, fmt.Errorf("a plugin of this name runs already")
+		}
+	}
+	h.processes = append(h.processes, p)
+	h.mu.Unlock()
+	go p.supervise()
+	if err := p.firstStart(ctx); err != nil {
+		h.remove(p)
+		return nil, err
+	}
+	return p, nil
+}
+
+// remove ends p and forgets it.
+func (h *Host) remove(p *process) {
+	p.cancel()
+	<-p.done
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i, other := range h.processes {
+		if other == p {
+			h.processes = append(h.processes[:i:i], h.processes[i+1:]...)
+			return
+		}
+	}
+}
+
+// folders returns where sockets and copies of programs go. Sockets are never in Config.Dir, because the path
+// of a unix socket holds only about 100 bytes.
+func (h *Host) folders() (sockets, copies string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return "", "", ErrClosed
+	}
+	if h.scratch == "" {
+		if h.scratch, err = os.MkdirTemp("", "fondaco-"); err != nil {
+			return "", "", fmt.Errorf("make a folder for plugin sockets: %w", err)
+		}
+	}
+	if h.config.Dir == "" {
+		return h.scratch, h.scratch, nil
+	}
+	if err := os.MkdirAll(h.config.Dir, 0o700); err != nil {
+		return "", "", fmt.Errorf("make the folder for copies of plugins: %w", err)
+	}
+	if err := os.Chmod(h.config.Dir, 0o700); err != nil { // it may have been there before
+		return "", "", fmt.Errorf("close the folder for copies of plugins to others: %w", err)
+	}
+	return h.scratch, h.config.Dir, nil
+}

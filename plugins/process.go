@@ -1,0 +1,273 @@
+package plugins
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/go-plugin/runner"
+	"github.com/rs/zerolog"
+	"google.golang.org/grpc"
+)
+
+// settled is how long a program must run before its next failure counts as the first.
+const settled = 10 * time.Second
+
+// kind is what differs between the kinds of plugins.
+type kind struct {
+	handshake plugin.HandshakeConfig
+	versions  map[int]plugin.PluginSet
+	options   []grpc.DialOption
+	// greet is called once per start, before anything else is sent. It returns what the kind wants to keep,
+	// and the program's version in words.
+	greet func(context.Context, grpc.ClientConnInterface) (greeting any, version string, err error)
+}
+
+// process keeps one program running.
+type process struct {
+	name, path, sockets string
+	args                []string
+	kind                kind
+	config              Config
+	log                 zerolog.Logger
+
+	ctx    context.Context // ends when the program shall end
+	cancel context.CancelFunc
+	done   chan struct{} // closed when supervise has returned
+	hurry  chan struct{} // cuts a pause short
+
+	mu       sync.Mutex // guards what follows
+	run      *run       // nil while the program does not run
+	greeting any
+	status   Status
+	starts   int
+	lastErr  error         // why the last start or run ended
+	changed  chan struct{} // closed and replaced at each change
+}
+
+// run is one life of a program.
+type run struct {
+	conn   *grpc.ClientConn
+	child  *child
+	reason string // why it is being killed; guarded by process.mu
+}
+
+func newProcess(s Spec, path, sockets string, k kind, c Config) *process {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &process{
+		name: s.Name, path: path, sockets: sockets, args: s.Args, kind: k, config: c,
+		log: c.Log.With().Str("plugin", s.Name).Logger(),
+		ctx: ctx, cancel: cancel, done: make(chan struct{}), hurry: make(chan struct{}, 1),
+		status:  Status{Name: s.Name, Reason: "starting", Since: time.Now()},
+		changed: make(chan struct{}),
+	}
+}
+
+// supervise runs the program again and again until ctx ends.
+func (p *process) supervise() {
+	defer close(p.done)
+	// The parent-death signal of Linux is sent when the thread that started the child ends, so this thread
+	// must live as long as the child.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	pause := p.config.MinPause
+	for {
+		began := time.Now()
+		err := p.live()
+		if p.ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > settled {
+			pause = p.config.MinPause
+		}
+		p.set(func() {
+			p.run, p.lastErr = nil, err
+			p.status.Pid, p.status.Healthy, p.status.Since = 0, false, time.Now()
+			p.status.Reason = fmt.Sprintf("%v; starting again within %s", err, pause)
+		})
+		p.log.Warn().Err(err).Dur("pause", pause).Msg("plugin is down")
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-p.hurry:
+		case <-p.ctx.Done():
+			return
+		}
+		timer.Stop()
+		pause = min(2*pause, p.config.MaxPause)
+	}
+}
+
+// live starts the program, offers it to callers, and returns why it ended.
+func (p *process) live() error {
+	var started *child
+	tail := &tail{}
+	printed := &printer{log: p.log.Sample(&zerolog.BurstSampler{Burst: maxLines, Period: time.Second})}
+	client := plugin.NewClient(&plugin.ClientConfig{
+		HandshakeConfig:  p.kind.handshake,
+		VersionedPlugins: p.kind.versions,
+		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
+		AutoMTLS:         true,
+		SkipHostEnv:      true,
+		StartTimeout:     p.config.StartTimeout,
+		GRPCDialOptions:  p.kind.options,
+		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: p.sockets},
+		Logger:           newLogger(p.log),
+		Stderr:           tail,
+		SyncStdout:       printed,
+		SyncStderr:       printed,
+		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
+			var err error
+			started, err = newChild(p.ctx, p.path, p.name, p.args, cmd.Env)
+			return started, err
+		},
+	})
+	defer func() {
+		if started != nil {
+			started.kill() // before client.Kill, which would wait for a program that hangs
+		}
+		client.Kill()
+	}()
+	began := time.Now()
+	protocol, err := client.Client()
+	if err != nil {
+		return p.explain(err, started, tail)
+	}
+	r := &run{conn: protocol.(*plugin.GRPCClient).Conn, child: started}
+	ctx, cancel := context.WithTimeout(p.ctx, p.config.Timeout)
+	greeting, version, err := p.kind.greet(ctx, r.conn)
+	cancel()
+	if err != nil {
+		return err
+	}
+	p.set(func() {
+		p.run, p.greeting, p.lastErr = r, greeting, nil
+		p.status.Restarts = p.starts
+		p.starts++
+		p.status.Version, p.status.Pid, p.status.Healthy, p.status.Since = version, started.pid(), true, time.Now()
+		p.status.Reason = "running"
+	})
+	p.log.Info().Int("pid", started.pid()).Str("version", version).Int("wire", client.NegotiatedVersion()).
+		Dur("took", time.Since(began)).Msg("plugin started")
+
+	<-started.drained
+	p.mu.Lock()
+	reason := r.reason
+	p.mu.Unlock()
+	switch ended := started.state(); {
+	case reason == "":
+		return fmt.Errorf("it exited: %s%s", ended, tail.lastWords())
+	case ended == "signal: killed": // which this host did, for that reason
+		return fmt.Errorf("%s%s", reason, tail.lastWords())
+	default:
+		return fmt.Errorf("%s; it exited: %s%s", reason, ended, tail.lastWords())
+	}
+}
+
+// explain turns an error of go-plugin's start into one that says what to do.
+func (p *process) explain(err error, c *child, t *tail) error {
+	switch text := err.Error(); {
+	case strings.Contains(text, "incompatible API version"):
+		return fmt.Errorf("%w: %w; build the program against a release of plugins/engine that shares a wire version with this node", ErrVersion, err)
+	case strings.Contains(text, "Unrecognized remote plugin message"):
+		said := ""
+		if c != nil {
+			c.kill()
+			<-c.drained
+			said = fmt.Sprintf(" (%s)%s", c.state(), t.lastWords())
+		}
+		return fmt.Errorf("the program ended or printed something before the plugin handshake%s; a plugin program must call Serve first and print nothing before", said)
+	case strings.Contains(text, "timeout while waiting"):
+		return fmt.Errorf("the program did not shake hands within %s", p.config.StartTimeout)
+	default:
+		return err
+	}
+}
+
+// firstStart waits for the outcome of the first attempt.
+func (p *process) firstStart(ctx context.Context) error {
+	for {
+		p.mu.Lock()
+		up, err, changed := p.run != nil, p.lastErr, p.changed
+		p.mu.Unlock()
+		if up || err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-p.ctx.Done():
+			return ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// running waits until the program runs.
+func (p *process) running(ctx context.Context) (*run, error) {
+	for {
+		p.mu.Lock()
+		r, reason, changed := p.run, p.status.Reason, p.changed
+		p.mu.Unlock()
+		if r != nil {
+			return r, nil
+		}
+		select {
+		case <-changed:
+		case <-p.ctx.Done():
+			return nil, ErrClosed
+		case <-ctx.Done():
+			return nil, errors.New(reason)
+		}
+	}
+}
+
+// broken kills the program if it still is the same one.
+func (p *process) broken(r *run, reason string) {
+	same := false
+	p.set(func() {
+		if same = p.run == r; same {
+			p.run, r.reason = nil, reason
+			p.status.Healthy, p.status.Reason, p.status.Since = false, reason, time.Now()
+		}
+	})
+	if same {
+		r.child.kill()
+	}
+}
+
+func (p *process) restart(ctx context.Context) error {
+	p.mu.Lock()
+	r := p.run
+	p.mu.Unlock()
+	if r != nil {
+		p.broken(r, "restarted on request")
+	}
+	select {
+	case p.hurry <- struct{}{}:
+	default:
+	}
+	_, err := p.running(ctx)
+	return err
+}
+
+func (p *process) currentStatus() Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.status
+}
+
+func (p *process) set(change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change()
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
