@@ -77,7 +77,7 @@ func StateBit(path keys.Digest, depth int) byte { return path[depth/8] >> (7 - d
 
 // StateEntry is what a leaf of the state tree is made of.
 type StateEntry struct {
-	_     struct{} `cbor:",toarray"`
+	_     struct{}    `cbor:",toarray"`
 	Path  keys.Digest // see StatePath
 	Value keys.Digest // see StateValue
 }
@@ -87,7 +87,7 @@ type StateEntry struct {
 // paths in the bucket (none of which is the key's); for presence the leaves' digests are enough. An empty
 // subtree on the way is a bucket without leaves.
 type StateProof struct {
-	_        struct{} `cbor:",toarray"`
+	_        struct{}      `cbor:",toarray"`
 	Leaves   []keys.Digest // presence: the bucket's leaves, in rising order of path
 	Entries  []StateEntry  // absence: what the bucket's leaves are made of, in rising order of path
 	Siblings []keys.Digest // the other child at each level, from the bucket's upwards; zero where it is empty
