@@ -1,0 +1,117 @@
+package consensustest
+
+import (
+	"fmt"
+
+	"github.com/fondaco/fondaco/consensus"
+)
+
+// Schedule says which kind of schedule to run; what happens in it comes from the seed.
+type Schedule struct {
+	Members int
+	Window  uint32
+	Twins   int // members that lie
+	Seed    uint64
+	Factory func(node int) consensus.Engine
+	Calm    int64 // µs of faults before the network heals; 0 means 20 s
+}
+
+// Report is what a schedule did.
+type Report struct {
+	Blocks, Messages, Lost, Crashes, ViewChanges, Syncs, Evidence int
+}
+
+// Simulate runs one schedule: a stretch of faults that differ by seed, then calm in which the group must make
+// progress again. It returns an error when a rule is broken.
+func Simulate(s Schedule) (Report, error) {
+	n := NewNetwork(Settings{Members: s.Members, Window: s.Window, Twins: s.Twins, Seed: s.Seed, Factory: s.Factory})
+	r := n.rand
+	n.Delay = []int64{500, 5_000, 60_000}[r.IntN(3)]
+	n.Loss = []float64{0, 0, 0.01, 0.1, 0.3}[r.IntN(5)]
+	n.Duplicate = []float64{0, 0.05}[r.IntN(2)]
+	n.Sync = []int64{0, 1_000, 10_000}[r.IntN(3)]
+	n.Fetch = []int64{0, 5_000, 200_000}[r.IntN(3)]
+	faults := s.Calm
+	if faults == 0 {
+		faults = 20_000_000
+	}
+	for _, x := range n.nodes {
+		x.Start()
+	}
+
+	// Load: transactions at intervals that differ by seed, with idle stretches.
+	gap := []int64{20_000, 200_000, 2_000_000}[r.IntN(3)]
+	var submit func()
+	submit = func() {
+		n.Submit()
+		n.After(1+n.upTo(2*gap), submit)
+	}
+	n.After(0, submit)
+
+	// Faults.
+	var harm func()
+	harm = func() {
+		if n.now >= faults {
+			return
+		}
+		switch x := n.nodes[r.IntN(len(n.nodes))]; r.IntN(6) {
+		case 0, 1:
+			if x.up {
+				x.Crash()
+			} else {
+				x.Start()
+			}
+		case 2: // power fails everywhere
+			if r.IntN(4) == 0 {
+				for _, y := range n.nodes {
+					y.Crash()
+				}
+				for _, y := range n.nodes {
+					n.After(n.upTo(1_000_000), y.Start)
+				}
+			}
+		case 3:
+			side := make([]int, len(n.nodes))
+			for i := range side {
+				side[i] = r.IntN(2)
+			}
+			n.Partition(side)
+		case 4:
+			n.Partition(nil)
+		case 5:
+			for _, y := range n.nodes {
+				y.Start()
+			}
+		}
+		n.After(n.upTo(2_000_000), harm)
+	}
+	if r.IntN(5) > 0 {
+		n.After(n.upTo(1_000_000), harm)
+	}
+	n.RunUntil(faults)
+
+	// Calm: the group must go on.
+	n.Partition(nil)
+	n.Loss, n.Duplicate, n.Delay = 0, 0, min(n.Delay, 5_000)
+	n.Fetch = min(n.Fetch, 5_000)
+	for _, x := range n.nodes {
+		x.Start()
+	}
+	before := n.Oracle.Height()
+	n.Submit()
+	n.RunUntil(faults + 60_000_000)
+	report := Report{
+		Blocks: int(n.Oracle.Height()), Messages: n.Messages, Lost: n.Lost, Crashes: n.Crashes, ViewChanges: n.ViewChanges,
+		Syncs: n.Syncs, Evidence: n.Oracle.Found,
+	}
+	if err := n.Err(); err != nil {
+		return report, fmt.Errorf("seed %d: %w", s.Seed, err)
+	}
+	for _, x := range n.nodes {
+		if !x.Liar && x.Head().Order.Height+2 < n.Oracle.Height() || n.Oracle.Height() <= before {
+			return report, fmt.Errorf("seed %d: no progress in the calm: node %d at %d of %d, which was %d: %+v",
+				s.Seed, x.ID, x.Head().Order.Height, n.Oracle.Height(), before, x.engine.Status())
+		}
+	}
+	return report, nil
+}

@@ -1,0 +1,91 @@
+package pbft
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+const recordVersion = 1
+
+// record is all that an engine must find again after a crash. It is persisted whole, so that the journal needs
+// only the last one.
+type record struct {
+	_         struct{} `cbor:",toarray"`
+	Version   uint16
+	Epoch     uint64
+	View      uint64
+	Mute      bool               // a journal was lost: see the package comment
+	Change    ledger.Statement   // the view change that was signed, or zero when the view was entered
+	Claim     ledger.Certificate // the certificate that Change claims to hold
+	Proposed  ledger.Statement   // the last proposal
+	Prepared  ledger.Statement   // the last prepare vote: the height and order voted for
+	Committed ledger.Statement   // the last commit vote
+	High      ledger.Certificate // the highest certificate
+	Opening   *ledger.NewView    // what opened the view, until a certificate of the view replaces it
+	Blocks    []heldBlock        // known orders above the head, by height
+}
+
+// heldBlock is a known order and its new-view.
+type heldBlock struct {
+	_       struct{} `cbor:",toarray"`
+	Order   ledger.Order
+	NewView *ledger.NewView
+}
+
+// persist emits the record if it changed. It goes before every Sign that binds this member.
+func (e *engine) persist() {
+	if e.self < 0 {
+		return
+	}
+	e.Blocks = e.Blocks[:0]
+	for _, b := range e.blocks {
+		e.Blocks = append(e.Blocks, heldBlock{Order: b.order, NewView: b.newView})
+	}
+	data, err := ledger.Marshal(&e.record)
+	if err != nil {
+		panic(fmt.Sprintf("pbft: encode record: %v", err)) // its types cannot fail to encode
+	}
+	if bytes.Equal(data, e.last) {
+		return
+	}
+	e.last = data
+	e.emit(consensus.Persist{Records: []consensus.Record{data}, Replace: true})
+}
+
+// restore reads the journal. A member whose journal is empty though its group has blocks lost it.
+func (e *engine) restore(journal []consensus.Record) error {
+	if e.self < 0 {
+		return nil
+	}
+	if len(journal) == 0 {
+		// A group of one has nobody else who could remember its votes.
+		if e.head.Order.Height > 0 && e.n > 1 {
+			e.Mute = true
+			e.persist()
+		}
+		return nil
+	}
+	var r record
+	if err := ledger.Unmarshal(journal[len(journal)-1], &r); err != nil {
+		return fmt.Errorf("read pbft journal: %w", err)
+	}
+	switch {
+	case r.Version != recordVersion:
+		return fmt.Errorf("read pbft journal: version %d, want %d", r.Version, recordVersion)
+	case r.Epoch > e.epoch.Number:
+		return fmt.Errorf("read pbft journal: it is of epoch %d, and the stored head begins epoch %d: blocks are missing", r.Epoch, e.epoch.Number)
+	case r.Epoch < e.epoch.Number:
+		return nil // nothing was signed in this epoch yet
+	}
+	e.record = r
+	e.last = journal[len(journal)-1]
+	for _, h := range r.Blocks {
+		if h.Order.Height > e.head.Order.Height {
+			e.add(h.Order, h.Order.Hash(e.suite), h.NewView, uint32(e.self))
+		}
+	}
+	return nil
+}
