@@ -78,7 +78,7 @@ func (x *index) flush(blocks uint64) error {
 		x.mu.RUnlock()
 		return nil
 	}
-	moving := x.recent[:blocks-from:blocks-from]
+	moving := x.recent[: blocks-from : blocks-from]
 	x.mu.RUnlock()
 	err := x.kv.update(func(w writer) error {
 		for i, b := range moving {

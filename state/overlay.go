@@ -55,7 +55,9 @@ func (o *Overlay) Get(key []byte) (value []byte, found bool, err error) {
 }
 
 // Put gives a key a value. The overlay keeps value, which must not be changed afterwards; key it copies.
-func (o *Overlay) Put(key, value []byte) { o.write(key, slot{value: value, found: true, written: true}) }
+func (o *Overlay) Put(key, value []byte) {
+	o.write(key, slot{value: value, found: true, written: true})
+}
 
 // Delete takes a key away. It may be missing already.
 func (o *Overlay) Delete(key []byte) { o.write(key, slot{written: true}) }

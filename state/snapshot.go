@@ -54,7 +54,7 @@ type Snapshot struct {
 
 	receipts [][]byte      // encodings; kept until the block is committed
 	ids      []ledger.TxID // of the receipts; likewise
-	result   Result   // without receipts; its changes are what writes point to
+	result   Result        // without receipts; its changes are what writes point to
 
 	parent atomic.Pointer[Snapshot] // nil once the state table includes the parent's block
 	final  atomic.Bool              // committed

@@ -323,13 +323,12 @@ func (s *Store) flush(to *Snapshot) error {
 		}
 	}
 	s.mu.Unlock()
+	if len(moving) == 0 {
+		return nil
+	}
 	err := s.index.flush(to.blocks())
 	if err == nil {
-		var edits []*leaf
-		for _, sn := range moving {
-			edits = append(edits, sn.writes...)
-		}
-		err = s.world.table.apply(to.blocks(), edits)
+		err = settle(s.world.table, moving)
 	}
 	if err != nil {
 		err = fmt.Errorf("bring the state table to height %d: %w", to.Height(), err)
@@ -346,12 +345,7 @@ func (s *Store) flush(to *Snapshot) error {
 	}
 	for _, sn := range moving {
 		s.pending -= sn.bytes
-		for _, n := range sn.fresh {
-			n.leaves.Store(nil)
-		}
-		sn.fresh = nil
 	}
-	to.parent.Store(nil)
 	for _, sn := range s.recent[1:] {
 		if sn.parent.Load() == to {
 			sn.parent.Store(nil)

@@ -51,10 +51,10 @@ func compareLeaf(a, b *leaf) int { return bytes.Compare(a.path[:], b.path[:]) }
 
 // editor makes a new version of a tree.
 type editor struct {
-	suite   keys.Suite
-	load    func(prefix keys.Digest, depth, count int) ([]*leaf, error) // reads a bucket from the table
-	fresh   []*node                                                     // buckets made
-	made    int                                                         // nodes made
+	suite keys.Suite
+	load  func(prefix keys.Digest, depth, count int) ([]*leaf, error) // reads a bucket from the table
+	fresh []*node                                                     // buckets made
+	made  int                                                         // nodes made
 }
 
 // split returns where the leaves whose bit at depth is one begin.
