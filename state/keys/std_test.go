@@ -541,7 +541,9 @@ func TestP256Hostile(t *testing.T) {
 			t.Errorf("x = 0 is a point of the curve: %v", err)
 		}
 		for _, raw := range [][]byte{
-			nil, {0}, uncompressed, hybrid, compressed[:32], append(slices.Clone(compressed), 0),
+			nil,
+			{0},
+			uncompressed, hybrid, compressed[:32], append(slices.Clone(compressed), 0),
 			append([]byte{4}, compressed[1:]...), append([]byte{0}, compressed[1:]...), make([]byte, 33),
 			append([]byte{2}, prime...), bytes.Repeat([]byte{0xff}, 33), noRoot,
 		} {

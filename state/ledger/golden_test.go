@@ -523,7 +523,7 @@ type refusedVector struct {
 
 func TestGoldenRefused(t *testing.T) {
 	f := newFixture(t)
-	good := []byte(f.txs[0].Raw)
+	good := f.txs[0].Raw
 	list := []refusedVector{}
 	for _, e := range hostile(t, good) {
 		list = append(list, refusedVector{"transaction", e.why, e.raw})
