@@ -76,6 +76,12 @@ func (g *Group) Submit(ctx context.Context, raws [][]byte) ([]Submitted, error) 
 	}
 }
 
+// Offer is Submit of one transaction on the loop; done runs there, once, when it was checked.
+func (g *Group) Offer(raw []byte, done func(ledger.TxID, error)) {
+	g.enqueue(incoming{raw: raw, done: done})
+	g.checkInbox()
+}
+
 // receiveTransactions takes transactions that another member had from its clients.
 func (g *Group) receiveTransactions(data []byte) error {
 	var raws [][]byte

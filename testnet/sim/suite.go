@@ -1,0 +1,95 @@
+package sim
+
+import (
+	"encoding/binary"
+	"io"
+
+	"github.com/fondaco/fondaco/state/keys"
+)
+
+// suite is the std suite with signatures that cost a hash instead of a curve operation: a signature is a hash of
+// the signer's secret and the digest, and the suite, which alone knows all secrets, computes it again to
+// verify. Nobody in the simulation can forge one, because secrets leave the suite only inside Signers.
+type suite struct {
+	keys.Suite
+	secrets map[[32]byte]keys.Digest // by public key
+}
+
+func newSuite() *suite { return &suite{Suite: keys.Std(), secrets: map[[32]byte]keys.Digest{}} }
+
+func (s *suite) signature(secret, d keys.Digest) []byte {
+	first := s.Sum([]byte("simulated signature"), secret[:], d[:])
+	second := s.Sum(first[:], secret[:])
+	return append(first[:], second[:]...)
+}
+
+// signer makes the key with a number.
+func (s *suite) signer(number uint64) keys.Signer {
+	var seed [8]byte
+	binary.BigEndian.PutUint64(seed[:], number)
+	secret := s.Sum([]byte("simulated secret"), seed[:])
+	public := s.Sum([]byte("simulated public key"), secret[:])
+	s.secrets[public] = secret
+	return &signer{s, public, secret}
+}
+
+// ParsePublic implements keys.Suite for the simulated keys alone.
+func (s *suite) ParsePublic(a keys.Algorithm, canonical []byte) (keys.PublicKey, error) {
+	if a != keys.Ed25519 || len(canonical) != 32 {
+		return nil, keys.ErrKey
+	}
+	secret, ok := s.secrets[[32]byte(canonical)]
+	if !ok {
+		return nil, keys.ErrKey
+	}
+	return &public{s, canonical, secret}, nil
+}
+
+// Generate implements keys.Suite.
+func (s *suite) Generate(_ keys.Algorithm, random io.Reader) (keys.Signer, error) {
+	var seed [8]byte
+	if _, err := io.ReadFull(random, seed[:]); err != nil {
+		return nil, err
+	}
+	return s.signer(binary.BigEndian.Uint64(seed[:])), nil
+}
+
+// NewBatch implements keys.Suite.
+func (s *suite) NewBatch() keys.Batch { return &batch{} }
+
+type public struct {
+	suite     *suite
+	canonical []byte
+	secret    keys.Digest
+}
+
+func (p *public) Algorithm() keys.Algorithm { return keys.Ed25519 }
+func (p *public) Bytes() []byte             { return p.canonical }
+func (p *public) Verify(d keys.Digest, signature []byte) error {
+	if string(p.suite.signature(p.secret, d)) != string(signature) {
+		return keys.ErrSignature
+	}
+	return nil
+}
+
+type signer struct {
+	suite  *suite
+	public keys.Digest
+	secret keys.Digest
+}
+
+func (s *signer) Public() keys.PublicKey             { return &public{s.suite, s.public[:], s.secret} }
+func (s *signer) Sign(d keys.Digest) ([]byte, error) { return s.suite.signature(s.secret, d), nil }
+func (s *signer) Private() ([]byte, error)           { return s.secret[:], nil }
+
+type batch struct{ verdicts []bool }
+
+func (b *batch) Add(key keys.PublicKey, d keys.Digest, signature []byte) {
+	b.verdicts = append(b.verdicts, key.Verify(d, signature) == nil)
+}
+func (b *batch) Len() int { return len(b.verdicts) }
+func (b *batch) Verify() []bool {
+	verdicts := b.verdicts
+	b.verdicts = nil
+	return verdicts
+}
