@@ -129,15 +129,15 @@ func (d *Denial) Error() string { return fmt.Sprintf("denied (%d): %s", d.Code, 
 
 // Codes of ledger.Denied that the VM and the ABI define. Rules of the chain use codes from 100.
 const (
-	DeniedReadOnly  uint32 = 1 // a write or an event in a read-only call
-	DeniedReentry   uint32 = 2 // the callee is already running
-	DeniedKey       uint32 = 3 // a key is empty or longer than MaxKey
-	DeniedValue     uint32 = 4 // a value is longer than MaxValue
-	DeniedScan      uint32 = 5 // a scan's limit is not 1…MaxScan, or too many are open, or none is
-	DeniedEvent     uint32 = 6 // more than MaxEvents events or MaxEventBytes bytes, or a topic or data that is malformed
-	DeniedCall      uint32 = 7 // the target or method of a call is malformed
-	DeniedInput     uint32 = 8 // the arguments are longer than MaxInput
-	DeniedAlgorithm uint32 = 9 // the chain has no such hash or signature algorithm
+	DeniedReadOnly  uint32 = 1  // a write or an event in a read-only call
+	DeniedReentry   uint32 = 2  // the callee is already running
+	DeniedKey       uint32 = 3  // a key is empty or longer than MaxKey
+	DeniedValue     uint32 = 4  // a value is longer than MaxValue
+	DeniedScan      uint32 = 5  // a scan's limit is not 1…MaxScan, or too many are open, or none is
+	DeniedEvent     uint32 = 6  // more than MaxEvents events or MaxEventBytes bytes, or a topic or data that is malformed
+	DeniedCall      uint32 = 7  // the target or method of a call is malformed
+	DeniedInput     uint32 = 8  // the arguments are longer than MaxInput
+	DeniedAlgorithm uint32 = 9  // the chain has no such hash or signature algorithm
 	DeniedCounter   uint32 = 10 // the value under the key is no counter
 )
 

@@ -1,0 +1,327 @@
+package wasmvm
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// Module is an admitted, compiled module. Its methods may be called concurrently. It stays usable for as long as it is
+// referred to, and then releases what it holds.
+type Module struct {
+	vm      *VM
+	info    Info
+	methods map[string]bool
+	program *program
+	digest  keys.Digest // guarded by vm.mu
+}
+
+// program is the part of a Module that outlives it until it is closed.
+type program struct {
+	vm       *VM
+	compiled wazero.CompiledModule
+	mutable  []string // exports of mutable globals
+
+	// The image: what instances hold before a call. Nothing else of an instance can change, since instructions that
+	// write tables or drop segments are not admitted.
+	memory  []byte
+	globals []uint64
+
+	mu   sync.Mutex  // guards idle
+	idle []*instance // last used last
+}
+
+// maxIdle bounds the instances that wait for calls. One Go contract's takes some 3 MB.
+const maxIdle = 8
+
+// instance runs one call at a time.
+type instance struct {
+	module  api.Module
+	memory  api.Memory
+	gas     api.MutableGlobal
+	depth   api.MutableGlobal
+	refused api.MutableGlobal
+	globals []api.MutableGlobal
+	methods map[string]api.Function
+	used    bool // since it was equal to the image
+}
+
+// callContext carries a call to host functions. It is its own type because the lookup is on the way of each.
+type callContext struct {
+	context.Context
+	call *call
+}
+
+type callKey struct{}
+
+// Value implements context.Context.
+func (c *callContext) Value(key any) any {
+	if key == (callKey{}) {
+		return c.call
+	}
+	return c.Context.Value(key)
+}
+
+// compile admits code, compiles it and runs its _initialize.
+func (v *VM) compile(ctx context.Context, code []byte) (*Module, error) {
+	w, info, err := v.admit(code)
+	if err != nil {
+		return nil, err
+	}
+	v.compiling.Lock()
+	compiled, err := v.run.CompileModule(ctx, w.code)
+	v.compiling.Unlock()
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("wasmvm: compile: %w", context.Cause(ctx))
+		}
+		return nil, &ModuleError{Reason: "not valid: " + err.Error()}
+	}
+	p := &program{vm: v, compiled: compiled, mutable: w.mutable}
+	gas, err := p.initialize(ctx, w.hasStart, sha256.Sum256(code))
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	info.InitGas = gas
+	m := &Module{vm: v, info: *info, methods: make(map[string]bool, len(info.Methods)), program: p}
+	for _, name := range info.Methods {
+		m.methods[name] = true
+	}
+	runtime.AddCleanup(m, (*program).close, p)
+	return m, nil
+}
+
+// initialize makes the first instance, runs _initialize in it, and keeps what it leaves as the image. It returns the gas that
+// every call pays for that.
+func (p *program) initialize(ctx context.Context, hasStart bool, hash [32]byte) (ledger.Gas, error) {
+	in, err := p.instantiate()
+	if err != nil {
+		return 0, &ModuleError{Reason: "cannot be instantiated: " + err.Error()}
+	}
+	used := uint64(0)
+	if hasStart {
+		c := &call{costs: p.vm.costs, suite: p.vm.config.Suite, node: ctx, in: in, seed: hash}
+		in.prepare(MaxInitGas)
+		_, err := in.function(initializer).Call(&callContext{ctx, c})
+		used = MaxInitGas - c.gasLeft()
+		if err != nil || int64(in.gas.Get()) < 0 {
+			in.close()
+			if f, ok := errors.AsType[*fault](err); ok {
+				return 0, fmt.Errorf("wasmvm: %s: %w", initializer, f)
+			}
+			return 0, &ModuleError{Reason: fmt.Sprintf("%s ended with %v after %d of %d gas: %s", initializer, err, used, MaxInitGas, c.trace)}
+		}
+	}
+	size := in.memory.Size()
+	view, _ := in.memory.Read(0, size)
+	p.memory = append([]byte(nil), view...)
+	for _, g := range in.globals {
+		p.globals = append(p.globals, g.Get())
+	}
+	p.idle = append(p.idle, in)
+	costs := p.vm.costs
+	return ledger.Gas(used + costs.start + costs.startPage*uint64(size>>16)), nil
+}
+
+// instantiate makes an instance as the module describes it.
+func (p *program) instantiate() (*instance, error) {
+	ctx := experimental.WithMemoryAllocator(context.Background(), p.vm.slabs)
+	module, err := p.vm.run.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	if err != nil {
+		return nil, err
+	}
+	in := &instance{module: module, memory: module.ExportedMemory(memoryExport), methods: map[string]api.Function{}}
+	mutable := func(name string) api.MutableGlobal { return module.ExportedGlobal(name).(api.MutableGlobal) }
+	in.gas, in.depth, in.refused = mutable(gasExport), mutable(depthExport), mutable(refusedExport)
+	for _, name := range p.mutable {
+		in.globals = append(in.globals, mutable(name))
+	}
+	return in, nil
+}
+
+// take returns an instance that is equal to the image.
+func (p *program) take() (*instance, error) {
+	p.mu.Lock()
+	var in *instance
+	if n := len(p.idle); n > 0 {
+		in = p.idle[n-1]
+		p.idle = p.idle[:n-1]
+	}
+	p.mu.Unlock()
+	if in == nil {
+		var err error
+		if in, err = p.instantiate(); err != nil {
+			return nil, fmt.Errorf("wasmvm: instantiate: %w", err)
+		}
+		if grown := uint32(len(p.memory)) - in.memory.Size(); grown > 0 {
+			if _, ok := in.memory.Grow(grown >> 16); !ok {
+				in.close()
+				return nil, errors.New("wasmvm: instantiate: the memory does not grow to the image's size")
+			}
+		}
+		in.used = true
+	}
+	if in.used {
+		view, _ := in.memory.Read(0, uint32(len(p.memory)))
+		restore(view, p.memory)
+		for i, g := range in.globals {
+			g.Set(p.globals[i])
+		}
+	}
+	in.used = true
+	return in, nil
+}
+
+// restore makes memory equal to the image.
+func restore(memory, image []byte) { copy(memory, image) }
+
+// give takes an instance back, or closes it when its memory grew, since a memory cannot shrink.
+func (p *program) give(in *instance) {
+	if int(in.memory.Size()) == len(p.memory) {
+		p.mu.Lock()
+		if len(p.idle) < maxIdle {
+			p.idle = append(p.idle, in)
+			in = nil
+		}
+		p.mu.Unlock()
+	}
+	if in != nil {
+		in.close()
+	}
+}
+
+func (p *program) close() {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	for _, in := range idle {
+		in.close()
+	}
+	p.vm.compiling.Lock()
+	defer p.vm.compiling.Unlock()
+	_ = p.compiled.Close(context.Background()) // frees memory; wazero's implementations return nil
+}
+
+func (in *instance) close() { _ = in.module.Close(context.Background()) } // likewise
+
+// prepare sets the counters for a call.
+func (in *instance) prepare(gas uint64) {
+	in.gas.Set(gas)
+	in.depth.Set(MaxDepth)
+	in.refused.Set(0)
+}
+
+func (in *instance) function(name string) api.Function {
+	f, ok := in.methods[name]
+	if !ok {
+		f = in.module.ExportedFunction(name)
+		in.methods[name] = f
+	}
+	return f
+}
+
+// Info describes the module. The caller must not change what it refers to.
+func (m *Module) Info() *Info { return &m.info }
+
+// maxGas is the most gas that a call can be given, so that the counter cannot overflow.
+const maxGas = 1 << 62
+
+// Call runs a method with args, the canonical CBOR of its arguments, and at most limit gas. A fault of the contract is
+// an Outcome; an error is a fault of the node or a cancelled ctx, and says nothing about the contract. Writes and events
+// have gone to h when Call returns: undoing them unless the status is OK is the caller's part. ctx is looked at when
+// host functions are called; code between them ends when the gas does.
+func (m *Module) Call(ctx context.Context, h Host, method string, args []byte, limit ledger.Gas) (Outcome, error) {
+	limit = min(limit, maxGas)
+	if !m.methods[method] {
+		return Outcome{Status: ledger.NotFound, Trace: fmt.Sprintf("the contract has no method %q", method)}, nil
+	}
+	if len(args) > MaxInput {
+		return Outcome{Status: ledger.Denied, Code: DeniedInput, Trace: fmt.Sprintf("arguments of %d bytes, at most %d are allowed", len(args), MaxInput)}, nil
+	}
+	if limit < m.info.InitGas {
+		return Outcome{Status: ledger.OutOfGas, Gas: limit, Trace: fmt.Sprintf("starting the contract takes %d gas, the limit is %d", m.info.InitGas, limit)}, nil
+	}
+	in, err := m.program.take()
+	if err != nil {
+		return Outcome{}, err
+	}
+	c := &call{host: h, context: h.Context(), costs: m.vm.costs, suite: m.vm.config.Suite, node: ctx, in: in, args: args}
+	in.prepare(uint64(limit - m.info.InitGas))
+	var stack [1]uint64
+	err = in.function(method).CallWithStack(&callContext{ctx, c}, stack[:])
+	for i := range c.scans {
+		if c.scans[i].Scanner != nil {
+			c.scans[i].Close()
+		}
+	}
+	o := c.outcome(uint32(stack[0]), err)
+	o.Gas = limit - ledger.Gas(c.gasLeft())
+	runtime.KeepAlive(m) // its cleanup closes what the call uses
+	if f, ok := errors.AsType[*fault](err); ok {
+		in.close()
+		return Outcome{}, fmt.Errorf("wasmvm: call of %s: %w", method, f.err)
+	}
+	if r, ok := errors.AsType[runtime.Error](err); ok {
+		in.close()
+		return Outcome{}, fmt.Errorf("wasmvm: call of %s: the node's own code failed: %w", method, r)
+	}
+	if err != nil {
+		clear(in.methods)
+	}
+	m.program.give(in)
+	return o, nil
+}
+
+// outcome says how a call ended that returned code, or err.
+func (c *call) outcome(code uint32, err error) Outcome {
+	o := Outcome{Status: ledger.OK, Data: c.output, Trace: c.trace}
+	aborted, isAbort := errors.AsType[*abortion](err)
+	denial, isDenial := errors.AsType[*Denial](err)
+	switch {
+	case int64(c.in.gas.Get()) < 0: // also if the method returned: the last charge is not checked
+		return Outcome{Status: ledger.OutOfGas, Trace: trace(c.trace, err)}
+	case err != nil && int32(c.in.depth.Get()) < 0:
+		return Outcome{Status: ledger.OutOfDepth, Trace: trace(c.trace, err)}
+	case isDenial:
+		return Outcome{Status: ledger.Denied, Code: denial.Code, Trace: trace(c.trace, err)}
+	case c.in.refused.Get() != 0 && err != nil && (!isAbort || c.exited):
+		return Outcome{Status: ledger.OutOfMemory, Trace: trace(c.trace, err)}
+	case isAbort:
+		o = Outcome{Status: ledger.Aborted, Code: aborted.code, Data: aborted.data, Trace: trace(c.trace, err)}
+	case err != nil:
+		return Outcome{Status: ledger.Trapped, Trace: trace(c.trace, err)}
+	case code != 0:
+		o.Status, o.Code = ledger.Aborted, code
+	}
+	if len(o.Data) > MaxOutput || (len(o.Data) > 0 && !canonical(o.Data)) {
+		reason := fmt.Sprintf("%d bytes of output: want one canonical CBOR value of at most %d", len(o.Data), MaxOutput)
+		return Outcome{Status: ledger.BadOutput, Code: o.Code, Trace: trace(c.trace, errors.New(reason))}
+	}
+	return o
+}
+
+// maxTrace bounds the text that a call leaves.
+const maxTrace = 8 << 10
+
+func trace(before string, err error) string {
+	s := before
+	if err != nil {
+		if s != "" {
+			s += "\n"
+		}
+		s += err.Error()
+	}
+	return s[:min(len(s), maxTrace)]
+}

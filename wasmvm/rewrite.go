@@ -1,0 +1,389 @@
+package wasmvm
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+)
+
+// RewriteVersion is the newest version of the rewriter, as ledger.Params.Rewrite names it. A version never
+// changes what it makes of a module.
+const RewriteVersion = 1
+
+// Names of exports that the rewriter adds. Modules cannot use them.
+const (
+	gasExport      = "__gas"
+	reservedExport = "__fondaco_"
+	depthExport    = reservedExport + "depth"
+	refusedExport  = reservedExport + "refused" // whether memory.grow was refused
+	globalExport   = reservedExport + "g"       // and a number: every mutable global of the module
+)
+
+// rewritten is a module that is admitted, with the code that engines run.
+type rewritten struct {
+	code     []byte
+	mutable  []string // exports of the module's own mutable globals
+	weight   uint64
+	module   *module
+	hasStart bool // exports _initialize
+}
+
+// rewriter appends to a module and never renumbers, so that offsets and names in messages stay true:
+//
+//   - gas: a mutable global counts down. Each charge subtracts; those at function entries and loop headers also end the
+//     call when it is below zero, so a function overshoots by no more than its own code;
+//   - depth: functions that call others take the weight of their frame from a second global and give it back;
+//   - memory.grow, copy, fill and init pay by their operand;
+//   - results of float arithmetic that are NaNs become the canonical NaN, since amd64 and arm64 differ in its sign;
+//   - errata of wazero's compiler are avoided, see and, popcnt and convert.
+type rewriter struct {
+	m       *module
+	costs   *costs
+	out     []byte
+	types   []byte // appended types
+	typeNew map[string]uint32
+	gas     uint32 // index of the global
+	depth   uint32
+	refused uint32
+}
+
+// rewrite validates the functions of a module and returns it with gas and depth metering.
+func rewrite(m *module, c *costs, strict bool) (*rewritten, error) {
+	n := uint32(len(m.globals))
+	w := &rewriter{m: m, costs: c, gas: n, depth: n + 1, refused: n + 2, typeNew: map[string]uint32{}}
+	v := &validator{decoder: decoder{m: m}, costs: c, strict: strict}
+	result := &rewritten{module: m}
+	code := make([]byte, 0, 2*len(m.sections[sectionCode])+1024)
+	code = appendU32(code, uint32(len(m.bodies)))
+	for f := range m.bodies {
+		a, err := v.check(f)
+		if err != nil {
+			return nil, named(m, err)
+		}
+		if result.weight += a.weight; result.weight > MaxComplexity {
+			return nil, named(m, &ModuleError{
+				Offset: m.bodies[f].offset, function: f, Reason: "of locals × blocks × (1 + nested loops), summed over functions,",
+				Value: result.weight, Limit: MaxComplexity,
+			})
+		}
+		w.function(f, a)
+		code = appendU32(code, uint32(len(w.out)))
+		code = append(code, w.out...)
+	}
+
+	out := make([]byte, 0, len(code)+len(m.data)+len(m.elements)+4096)
+	out = append(out, "\x00asm\x01\x00\x00\x00"...)
+	section := func(id int, content []byte) {
+		if content == nil {
+			return
+		}
+		out = appendU32(append(out, byte(id)), uint32(len(content)))
+		out = append(out, content...)
+	}
+	section(sectionType, w.typeSection())
+	section(sectionImport, m.sections[sectionImport])
+	section(sectionFunction, m.sections[sectionFunction])
+	section(sectionTable, m.sections[sectionTable])
+	if m.memory.declared {
+		section(sectionMemory, appendU32(appendU32([]byte{1, 1}, uint32(m.memory.min)), uint32(m.memory.max)))
+	}
+	section(sectionGlobal, w.globalSection())
+	section(sectionExport, w.exportSection(result))
+	section(sectionElement, m.sections[sectionElement])
+	section(sectionDataCount, m.sections[sectionDataCount])
+	if len(m.bodies) > 0 {
+		section(sectionCode, code)
+	}
+	section(sectionData, m.sections[sectionData])
+	if m.names != nil {
+		section(sectionCustom, append([]byte("\x04name"), m.names...))
+	}
+	result.code = out
+	return result, nil
+}
+
+// named fills in the name of the function that err is about.
+func named(m *module, err error) error {
+	if e, ok := errors.AsType[*ModuleError](err); ok && e.function >= 0 && m != nil {
+		e.Function = m.functionName(len(m.imports) + e.function)
+	}
+	return err
+}
+
+func (w *rewriter) typeSection() []byte {
+	r := reader{buf: w.m.sections[sectionType]}
+	if r.left() > 0 {
+		r.u32()
+	}
+	count := len(w.m.types) + len(w.typeNew)
+	if count == 0 {
+		return nil
+	}
+	b := appendU32(nil, uint32(count))
+	b = append(b, r.buf[r.pos:]...)
+	return append(b, w.types...)
+}
+
+func (w *rewriter) globalSection() []byte {
+	b := appendU32(nil, uint32(len(w.m.globals)+3))
+	for _, g := range w.m.globals {
+		b = append(b, g.typ, 0)
+		if g.mutable {
+			b[len(b)-1] = 1
+		}
+		b = append(b, g.init...)
+	}
+	b = append(b, typeI64, 1, opI64Const, 0, opEnd) // gas
+	b = append(b, typeI32, 1, opI32Const, 0, opEnd) // depth
+	return append(b, typeI32, 1, opI32Const, 0, opEnd)
+}
+
+// exportSection keeps what a contract needs: its memory, its functions and nothing that begins with two underscores.
+func (w *rewriter) exportSection(result *rewritten) []byte {
+	var b []byte
+	n := uint32(0)
+	add := func(name string, kind byte, index uint32) {
+		n++
+		b = appendU32(b, uint32(len(name)))
+		b = append(append(b, name...), kind)
+		b = appendU32(b, index)
+	}
+	for _, e := range w.m.exports {
+		if strings.HasPrefix(e.name, "__") || (e.kind != kindFunc && e.kind != kindMemory) {
+			continue
+		}
+		add(e.name, e.kind, e.index)
+		if e.name == initializer {
+			result.hasStart = true
+		}
+	}
+	add(gasExport, kindGlobal, w.gas)
+	add(depthExport, kindGlobal, w.depth)
+	add(refusedExport, kindGlobal, w.refused)
+	for i, g := range w.m.globals {
+		if g.mutable {
+			name := fmt.Sprint(globalExport, i)
+			result.mutable = append(result.mutable, name)
+			add(name, kindGlobal, uint32(i))
+		}
+	}
+	return append(appendU32(nil, n), b...)
+}
+
+// scratch are the locals that the rewriter appends to a function.
+type scratch struct {
+	gas  uint32 // i64, also for conversions
+	size uint32 // i32
+	f32  uint32
+	f64  uint32
+}
+
+// function rewrites one function into w.out.
+func (w *rewriter) function(f int, a *analysis) {
+	b := &w.m.bodies[f]
+	t := &w.m.types[w.m.funcs[f]]
+	var s scratch
+	next := uint32(len(t.params) + len(b.types))
+	groups := b.groups
+	var added []byte
+	local := func(typ byte) uint32 {
+		groups++
+		added = append(added, 1, typ)
+		next++
+		return next - 1
+	}
+	s.gas = local(typeI64)
+	if a.calls || a.sized {
+		s.size = local(typeI32)
+	}
+	if a.nan32 {
+		s.f32 = local(typeF32)
+	}
+	if a.nan64 {
+		s.f64 = local(typeF64)
+	}
+	w.out = appendU32(w.out[:0], uint32(groups))
+	w.out = append(w.out, b.locals...)
+	w.out = append(w.out, added...)
+
+	frame := int64(min(max(a.words, minFrame), MaxDepth+1))
+	d := decoder{m: w.m, reader: reader{buf: b.code}}
+	charges := a.charges
+	depth := 0 // open blocks of the function itself
+	var i instruction
+	for d.left() > 0 {
+		if len(charges) > 0 && charges[0].at == d.pos {
+			w.charge(charges[0], s)
+			charges = charges[1:]
+		}
+		if d.pos == 0 && a.calls {
+			w.enter(frame, s, t.results)
+		}
+		d.next(&i)
+		switch i.op {
+		case opBlock, opLoop, opIf:
+			depth++
+		case opEnd:
+			depth--
+		}
+		switch {
+		case i.op == opReturn && a.calls:
+			w.out = appendU32(append(w.out, opBr), uint32(depth))
+			continue
+		case i.op == opEnd && depth < 0 && a.calls:
+			w.out = append(w.out, opEnd)
+			w.exit(frame)
+			w.out = append(w.out, opEnd)
+			continue
+		}
+		w.instruction(&i, b.code[i.start:i.end], s)
+	}
+}
+
+// charge pays for the instructions that follow.
+func (w *rewriter) charge(c charge, s scratch) {
+	if c.cost == 0 {
+		return
+	}
+	w.global(opGlobalGet, w.gas)
+	w.out = appendSigned(append(w.out, opI64Const), int64(c.cost))
+	w.out = append(w.out, opI64Sub)
+	if !c.checked {
+		w.global(opGlobalSet, w.gas)
+		return
+	}
+	w.settle(s)
+}
+
+// settle stores the gas on top of the stack and ends the call if it is below zero.
+func (w *rewriter) settle(s scratch) {
+	w.local(opLocalTee, s.gas)
+	w.global(opGlobalSet, w.gas)
+	w.local(opLocalGet, s.gas)
+	w.out = append(w.out, opI64Const, 0, opI64LtS, opIf, 0x40, opUnreachable, opEnd)
+}
+
+// enter takes the weight of a frame and opens the block that stands for the function's body.
+func (w *rewriter) enter(frame int64, s scratch, results []byte) {
+	w.global(opGlobalGet, w.depth)
+	w.out = appendSigned(append(w.out, opI32Const), frame)
+	w.out = append(w.out, opI32Sub)
+	w.local(opLocalTee, s.size)
+	w.global(opGlobalSet, w.depth)
+	w.local(opLocalGet, s.size)
+	w.out = append(w.out, opI32Const, 0, opI32LtS, opIf, 0x40, opUnreachable, opEnd)
+	w.out = append(w.out, opBlock)
+	switch len(results) {
+	case 0:
+		w.out = append(w.out, 0x40)
+	case 1:
+		w.out = append(w.out, results[0])
+	default:
+		w.out = appendSigned(w.out, int64(w.typeOf(results)))
+	}
+}
+
+func (w *rewriter) exit(frame int64) {
+	w.global(opGlobalGet, w.depth)
+	w.out = appendSigned(append(w.out, opI32Const), frame)
+	w.out = append(w.out, opI32Add)
+	w.global(opGlobalSet, w.depth)
+}
+
+// typeOf returns the number of the type () -> results, which it appends if need be.
+func (w *rewriter) typeOf(results []byte) uint32 {
+	if n, ok := w.typeNew[string(results)]; ok {
+		return n
+	}
+	n := uint32(len(w.m.types) + len(w.typeNew))
+	w.typeNew[string(results)] = n
+	w.types = appendU32(append(w.types, 0x60, 0), uint32(len(results)))
+	w.types = append(w.types, results...)
+	return n
+}
+
+func (w *rewriter) global(op byte, index uint32) { w.out = appendU32(append(w.out, op), index) }
+func (w *rewriter) local(op byte, index uint32)  { w.out = appendU32(append(w.out, op), index) }
+
+// instruction writes an instruction, or what takes its place.
+func (w *rewriter) instruction(i *instruction, raw []byte, s scratch) {
+	switch i.op {
+	case opI32And, opI64And: // R1: the compiler mistakes 0 < (a & b) before a branch; then the operand is an or
+		zero := opI32Const
+		or := opI32Or
+		if i.op == opI64And {
+			zero, or = opI64Const, opI64Or
+		}
+		w.out = append(w.out, byte(i.op), byte(zero), 0, byte(or))
+	case opI32Popcnt: // R2: on arm64 it counts 64 bits of a sign-extended load
+		w.out = append(w.out, opI64ExtendU, opI64Popcnt, opI32WrapI64)
+	case opF32ConvertU, opF64ConvertU: // R3: on amd64 the conversion overwrites other locals
+		w.convert(i.op == opF32ConvertU, s)
+	case opMemoryGrow:
+		w.sized(s, func() {
+			w.out = appendSigned(append(w.out, opI64Const), int64(w.costs.growPage))
+			w.out = append(w.out, opI64Mul)
+		})
+		w.out = append(w.out, raw...)
+		w.local(opLocalTee, s.size)
+		w.out = append(w.out, opI32Const, 0x7f, opI32Eq, opIf, 0x40, opI32Const, 1)
+		w.global(opGlobalSet, w.refused)
+		w.out = append(w.out, opEnd)
+		w.local(opLocalGet, s.size)
+	case opMemoryCopy, opMemoryFill, opMemoryInit:
+		w.sized(s, func() { w.out = append(w.out, opI64Const, byte(w.costs.bulkShift), opI64ShrU) })
+		w.out = append(w.out, raw...)
+	default:
+		w.out = append(w.out, raw...)
+		switch operations[i.op].nan {
+		case typeF32:
+			w.local(opLocalTee, s.f32)
+			w.out = append(w.out, opF32Const)
+			w.out = binary.LittleEndian.AppendUint32(w.out, 0x7fc00000)
+			w.canonical(s.f32, opF32Eq)
+		case typeF64:
+			w.local(opLocalTee, s.f64)
+			w.out = append(w.out, opF64Const)
+			w.out = binary.LittleEndian.AppendUint64(w.out, 0x7ff8000000000000)
+			w.canonical(s.f64, opF64Eq)
+		}
+	}
+}
+
+// canonical selects the value in a local if it equals itself, else the constant on the stack above it.
+func (w *rewriter) canonical(local uint32, equal byte) {
+	w.local(opLocalGet, local)
+	w.local(opLocalGet, local)
+	w.out = append(w.out, equal, opSelect)
+}
+
+// sized pays for the i32 on top of the stack, as often as scale says.
+func (w *rewriter) sized(s scratch, scale func()) {
+	w.local(opLocalTee, s.size)
+	w.global(opGlobalGet, w.gas)
+	w.local(opLocalGet, s.size)
+	w.out = append(w.out, opI64ExtendU)
+	scale()
+	w.out = append(w.out, opI64Sub)
+	w.settle(s)
+}
+
+// convert turns an unsigned 64-bit integer x into a float: of a negative x half is converted and doubled, with the
+// bit that is lost by halving kept as a sticky bit, so that the rounding is the same.
+func (w *rewriter) convert(single bool, s scratch) {
+	typ, signed, two, mul := typeF64, byte(opF64ConvertS), binary.LittleEndian.AppendUint64([]byte{opF64Const}, math.Float64bits(2)), byte(opF64Mul)
+	if single {
+		typ, signed, two, mul = typeF32, opF32ConvertS, binary.LittleEndian.AppendUint32([]byte{opF32Const}, math.Float32bits(2)), opF32Mul
+	}
+	w.local(opLocalTee, s.gas)
+	w.out = append(w.out, opI64Const, 0, opI64GeS, opIf, typ)
+	w.local(opLocalGet, s.gas)
+	w.out = append(w.out, signed, opElse)
+	w.local(opLocalGet, s.gas)
+	w.out = append(w.out, opI64Const, 1, opI64ShrU)
+	w.local(opLocalGet, s.gas)
+	w.out = append(w.out, opI64Const, 1, opI64And, opI64Or, signed)
+	w.out = append(append(w.out, two...), mul, opEnd)
+}
