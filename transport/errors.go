@@ -95,11 +95,11 @@ func inWords(err error) string {
 		return refused.Error()
 	}
 	if closed, ok := errors.AsType[*quic.ApplicationError](err); ok {
-		who := "closed here: "
+		words := printable(closed.ErrorMessage)
 		if closed.Remote {
-			who = "closed by the other node: "
+			words = "closed by the other node: " + words
 		}
-		return who + printable(closed.ErrorMessage)
+		return words
 	}
 	if _, ok := errors.AsType[*quic.IdleTimeoutError](err); ok {
 		return "nothing was heard from the node for the idle timeout: it stopped, or the network between is cut"

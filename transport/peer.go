@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -200,6 +201,11 @@ func (p *peer) install(l *link) {
 	if old != nil {
 		old.retire()
 	}
+	for _, other := range p.links {
+		if other != nil && other.who.hello.Instance != l.who.hello.Instance {
+			other.close(CodeReplaced, "the node at the other end has restarted")
+		}
+	}
 	wake(p.changed[i])
 }
 
@@ -219,9 +225,17 @@ func (l *link) stays(later *link) bool {
 func (p *peer) ended(l *link) {
 	l.stopTimers()
 	i := l.class.index()
-	words := inWords(context.Cause(l.conn.Context()))
+	cause := context.Cause(l.conn.Context())
+	words := inWords(cause)
+	_, restarted := errors.AsType[*quic.StatelessResetError](cause)
 	p.mu.Lock()
 	if p.links[i] == l {
+		// The first connection to meet a restarted node takes the other one along, which may be silent for long.
+		for _, other := range p.links {
+			if restarted && other != nil && other != l && other.who.hello.Instance == l.who.hello.Instance {
+				other.close(CodeReplaced, words)
+			}
+		}
 		p.links[i] = nil
 		p.out[i].detach(l)
 		p.lastError = words

@@ -84,7 +84,7 @@ type Config struct {
 
 	Log zerolog.Logger // zero: no logs
 
-	IdleTimeout      time.Duration // after which silence ends a connection; zero: 5 s; keep-alives go out every third
+	IdleTimeout      time.Duration // at most so long a peer is silent until its connection ends; zero: 5 s; a quarter is the keep-alive
 	HandshakeTimeout time.Duration // for TLS, and again for the proofs; zero: 3 s
 	MaxAge           time.Duration // of a connection, which is then made anew without a gap; zero: 24 h
 	MinBackoff       time.Duration // between attempts to connect; zero: 50 ms
@@ -240,8 +240,10 @@ func New(c Config) (*Endpoint, error) {
 	e.quic = &quic.Config{
 		Versions:             []quic.Version{quic.Version1},
 		HandshakeIdleTimeout: c.HandshakeTimeout,
-		MaxIdleTimeout:       c.IdleTimeout,
-		KeepAlivePeriod:      c.IdleTimeout / 3,
+		// QUIC counts idle time from the first packet sent after the last one received, so a dead peer is
+		// noticed up to one keep-alive later; together that is IdleTimeout.
+		MaxIdleTimeout:  c.IdleTimeout * 3 / 4,
+		KeepAlivePeriod: c.IdleTimeout / 4,
 		// What a stranger can make us hold is bounded by the first connection window. Windows grow only as
 		// data is read, which begins after the proofs.
 		InitialStreamReceiveWindow:     256 << 10,

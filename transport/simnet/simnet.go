@@ -178,8 +178,9 @@ func (n *Network) send(from *net.UDPAddr, to string, data []byte) {
 		n.stats.Reordered++
 		at = at.Add(time.Duration(hold * float64(c.Latency+c.Jitter)))
 	} else {
-		if at.Before(l.last) {
-			at = l.last
+		// Timers of one instant fire in any order, so packets in order arrive at different ones.
+		if !at.After(l.last) && l.last.After(now) {
+			at = l.last.Add(1)
 		}
 		l.last = at
 	}
