@@ -39,6 +39,10 @@ func FuzzDecodeTx(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		tx, err := DecodeTx(x.suite, raw)
+		var strict Tx
+		if slow := Unmarshal(raw, &strict); (slow == nil && strict.check() == nil) != (err == nil) {
+			t.Fatalf("%x: DecodeTx says %v, Unmarshal %v", raw, err, slow)
+		}
 		if err != nil {
 			return
 		}

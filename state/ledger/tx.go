@@ -48,27 +48,24 @@ func (t Tx) Sign(s keys.Suite, signers ...keys.Signer) (*SignedTx, error) {
 		t.Signatures = append(t.Signatures, Signature{Algorithm: public.Algorithm(), Key: public.Bytes(), Signature: signature})
 	}
 	slices.SortFunc(t.Signatures, func(a, b Signature) int { return bytes.Compare(a.Key, b.Key) })
-	return seal(s, t, mustMarshal(&t))
+	return DecodeTx(s, mustMarshal(&t))
 }
 
 // DecodeTx reads a transaction from its canonical encoding and checks its form, but neither its signatures
-// (see CheckSignatures) nor anything that depends on state or time. The result keeps raw.
+// (see CheckSignatures) nor anything that depends on state or time. The result keeps raw, which must not be
+// changed afterwards.
 func DecodeTx(s keys.Suite, raw []byte) (*SignedTx, error) {
 	if len(raw) > MaxDeployTxSize {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTx, len(raw), MaxDeployTxSize)
 	}
-	var t Tx
-	if err := Unmarshal(raw, &t); err != nil {
+	t, body, err := readTx(raw)
+	if err != nil {
 		return nil, err
 	}
-	return seal(s, t, raw)
-}
-
-func seal(s keys.Suite, t Tx, raw []byte) (*SignedTx, error) {
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	return &SignedTx{Tx: t, ID: t.ID(s), Leaf: keys.Hash(s, "signed-tx", raw), Raw: raw}, nil
+	return &SignedTx{Tx: t, ID: TxID(keys.Hash(s, "tx", body[:]...)), Leaf: keys.Hash(s, "signed-tx", raw), Raw: raw}, nil
 }
 
 func (t *Tx) check() error {
