@@ -98,7 +98,7 @@ func newContracts() Contract {
 				{Topic: "upgraded", Fields: []ledger.Field{address, code, number}, Indexed: indexed},
 				{Topic: "transferred", Fields: []ledger.Field{address, owner}, Indexed: indexed},
 			},
-			Errors: abortDefs(AbortArguments, AbortMissing, AbortSchema, AbortUnchanged),
+			Errors: abortDefs(AbortArguments, AbortMissing, AbortUnchanged),
 			State: []ledger.StateDef{
 				{Prefix: "c", Key: []ledger.Type{"addr"}, Value: "Deployment"},
 				{Prefix: "m", Key: []ledger.Type{"bytes"}, Value: "bytes", Doc: "modules by digest: the bytes themselves, not CBOR"},
@@ -234,19 +234,8 @@ func storeCode(env Env, code []byte) (keys.Digest, error) {
 	if err := env.Charge(gasPerCodeByte * ledger.Gas(len(code))); err != nil {
 		return keys.Digest{}, err
 	}
-	section, err := ledger.ModuleSection(code, ledger.SchemaSection)
+	section, err := env.Admit(code)
 	if err != nil {
-		return keys.Digest{}, aborted(AbortSchema, nil, "%v", err)
-	}
-	profile := "strict"
-	if section != nil {
-		schema, err := ledger.DecodeSchema(section)
-		if err != nil {
-			return keys.Digest{}, aborted(AbortSchema, nil, "%v", err)
-		}
-		profile = schema.Profile
-	}
-	if err := env.Admit(code, profile); err != nil {
 		return keys.Digest{}, err
 	}
 	hash := CodeHash(env.Suite(), code)

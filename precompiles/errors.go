@@ -38,8 +38,6 @@ const (
 	DeniedModule      uint32 = 109 // code that the admission rules refuse
 	DeniedSize        uint32 = 110 // arguments or a result that are too large
 	DeniedGasLimit    uint32 = 111 // a gas limit over the chain's
-	DeniedName        uint32 = 112 // a call by name, where no name is served
-	DeniedRandom      uint32 = 113 // random numbers that the schema does not declare
 )
 
 // Codes of receipts with status aborted from a system contract, as in its schema. They are stable.
@@ -50,8 +48,7 @@ const (
 	AbortRole        uint32 = 1003 // [role]: malformed, or not for this caller to give or take
 	AbortMissing     uint32 = 1004 // [address]: no such account or contract
 	AbortInstitution uint32 = 1005 // [institution]: no such institution
-	AbortSchema      uint32 = 1006 // the module's schema is malformed
-	AbortUnchanged   uint32 = 1007 // the change would change nothing
+	AbortUnchanged   uint32 = 1006 // the change would change nothing
 )
 
 func abortDefs(codes ...uint32) []ledger.ErrorDef {
@@ -62,7 +59,6 @@ func abortDefs(codes ...uint32) []ledger.ErrorDef {
 		{Code: AbortRole, Name: "BadRole", Fields: []ledger.Field{{Name: "role", Type: "str"}}, Doc: "a role is malformed, or not for this caller to give or take"},
 		{Code: AbortMissing, Name: "Missing", Fields: []ledger.Field{{Name: "address", Type: "addr"}}, Doc: "there is no such account or contract"},
 		{Code: AbortInstitution, Name: "UnknownInstitution", Fields: []ledger.Field{{Name: "institution", Type: "str"}}},
-		{Code: AbortSchema, Name: "BadSchema", Doc: "the schema in the module is malformed"},
 		{Code: AbortUnchanged, Name: "Unchanged", Doc: "the change would change nothing"},
 	}
 	var defs []ledger.ErrorDef

@@ -23,7 +23,7 @@ type world struct {
 	next   uint32
 	gas    ledger.Gas
 	hook   func(to ledger.Address, hook string, args []byte) error
-	admit  func(code []byte, profile string) error
+	refuse error // of Admit
 }
 
 func (w *world) Get(key []byte) ([]byte, bool, error) {
@@ -60,11 +60,11 @@ func (w *world) NewAddress() (ledger.Address, error) {
 	w.next++
 	return ledger.AssignedAddress(keys.Std(), ledger.TxID{1}, w.next), nil
 }
-func (w *world) Admit(code []byte, profile string) error {
-	if w.admit == nil {
-		return nil
+func (w *world) Admit(code []byte) ([]byte, error) {
+	if w.refuse != nil {
+		return nil, w.refuse
 	}
-	return w.admit(code, profile)
+	return ledger.ModuleSection(code, ledger.SchemaSection)
 }
 func (w *world) Call(to ledger.Address, hook string, args []byte) error {
 	if w.hook == nil {
@@ -475,8 +475,6 @@ func module(t *testing.T, schema *ledger.Schema) []byte {
 func TestDeploy(t *testing.T) {
 	schema := &ledger.Schema{ABI: ledger.ContractABI, Name: "token", Profile: "std"}
 	code := module(t, schema)
-	refuse := &Error{Status: ledger.Denied, Code: DeniedModule}
-
 	t.Run("only with a deploy role", func(t *testing.T) {
 		w := newWorld(t)
 		w.caller = name("user")
@@ -497,22 +495,16 @@ func TestDeploy(t *testing.T) {
 		_, err = w.call(newContracts(), "deploy", DeployArgs{Code: code})
 		wantError(t, err, ledger.Denied, DeniedAccount)
 	})
-	t.Run("what is no module or has a broken schema is refused", func(t *testing.T) {
+	t.Run("what the rules refuse leaves nothing", func(t *testing.T) {
 		w := newWorld(t)
 		w.caller = name("admin")
-		broken := bytes.Replace(code, []byte("token"), []byte("to en"), 1)
-		for _, bad := range [][]byte{nil, []byte("MZ"), code[:len(code)-1], broken} {
-			_, err := w.call(newContracts(), "deploy", DeployArgs{Code: bad})
-			wantError(t, err, ledger.Aborted, AbortSchema)
-		}
-		w.admit = func(_ []byte, profile string) error {
-			if profile != "std" {
-				t.Errorf("admitted under %q, want the schema's profile", profile)
-			}
-			return refuse
-		}
+		w.refuse = &Error{Status: ledger.Denied, Code: DeniedModule}
+		before := len(w.state)
 		_, err := w.call(newContracts(), "deploy", DeployArgs{Code: code})
 		wantError(t, err, ledger.Denied, DeniedModule)
+		if len(w.state) != before {
+			t.Error("state changed")
+		}
 	})
 	t.Run("a failing init leaves nothing", func(t *testing.T) {
 		w := newWorld(t)
