@@ -55,7 +55,6 @@ type ListenSection struct {
 type ConsensusSection struct {
 	Program   string `toml:"program,omitempty" comment:"path of an engine of your own; empty: the one that the genesis names, from this binary"`
 	SHA256    string `toml:"sha256,omitempty" comment:"of that program, in hexadecimal; required with a program"`
-	InProcess bool   `toml:"in_process,omitempty" comment:"run the engine without a process of its own"`
 }
 
 // WasmSection chooses how contracts are run.

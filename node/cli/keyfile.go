@@ -11,6 +11,8 @@ import (
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 
 	"github.com/fondaco/fondaco/state/keys"
 )
@@ -112,4 +114,26 @@ func ReadKey(path string, s keys.Suite, passphrase func() (string, error)) (keys
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return key, nil
+}
+
+// passphrase returns how to come by the passphrase of a key file: from a file descriptor, or from the terminal.
+// It is never taken from a flag or the environment, where others can see it.
+func passphrase(c *cli.Context) func() (string, error) {
+	return func() (string, error) {
+		if fd := c.Int("passphrase-fd"); fd >= 0 {
+			file := os.NewFile(uintptr(fd), "passphrase")
+			if file == nil {
+				return "", fmt.Errorf("file descriptor %d is not open", fd)
+			}
+			text, err := io.ReadAll(io.LimitReader(file, 4<<10))
+			return strings.TrimRight(string(text), "\r\n"), errors.Join(err, file.Close())
+		}
+		if !term.IsTerminal(int(os.Stdin.Fd())) {
+			return "", ErrPassphrase
+		}
+		fmt.Fprint(c.App.ErrWriter, "Passphrase: ")
+		text, err := term.ReadPassword(int(os.Stdin.Fd()))
+		fmt.Fprintln(c.App.ErrWriter)
+		return string(text), err
+	}
 }

@@ -44,7 +44,6 @@ type Config struct {
 	Params    ledger.Params
 	Suite     string // default std
 	Engine    string // default pbft
-	InProcess bool   // run the engines inside the nodes
 	LogLevel  string // default info
 }
 
@@ -176,7 +175,6 @@ func (n *Network) writeNode(node Node, key keys.Signer, genesis *ledger.Genesis,
 		Network:   cli.NetworkSection{Listen: node.Listen},
 		API:       cli.ListenSection{Listen: node.API[len("http://"):]},
 		Admin:     cli.ListenSection{Listen: node.Admin[len("http://"):]},
-		Consensus: cli.ConsensusSection{InProcess: c.InProcess},
 		Log:       cli.LogSection{Level: c.LogLevel, Format: "json"},
 	}
 	for _, other := range n.Nodes {

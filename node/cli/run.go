@@ -1,0 +1,161 @@
+package cli
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
+
+	"github.com/fondaco/fondaco/node"
+	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/plugins"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/transport"
+	"github.com/fondaco/fondaco/wasmvm"
+)
+
+func dirFlag() cli.Flag {
+	return &cli.StringFlag{Name: "dir", Aliases: []string{"d"}, Usage: "the node's folder", Value: ".", EnvVars: []string{"FONDACO_DIR"}}
+}
+
+func runCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "run",
+		Usage: "run the node until it is interrupted",
+		Flags: []cli.Flag{
+			dirFlag(),
+			&cli.StringFlag{Name: "api", Usage: "TCP address of the API, instead of the file's", EnvVars: []string{"FONDACO_API"}},
+			&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error, instead of the file's", EnvVars: []string{"FONDACO_LOG_LEVEL"}},
+			&cli.IntFlag{Name: "passphrase-fd", Usage: "read the passphrase of the key file from this file descriptor", Value: -1},
+		},
+		Action: func(c *cli.Context) error {
+			config, err := nodeConfig(c)
+			if err != nil {
+				return err
+			}
+			n, err := node.New(c.Context, *config)
+			if err != nil {
+				return err
+			}
+			return n.Run(c.Context)
+		},
+	}
+}
+
+// nodeConfig puts together what the folder's files and the flags say.
+func nodeConfig(c *cli.Context) (*node.Config, error) {
+	if c.Args().Present() {
+		return nil, usage("`fondaco run` takes no arguments, and got %q", c.Args().First())
+	}
+	dir, err := filepath.Abs(c.String("dir"))
+	if err != nil {
+		return nil, err
+	}
+	file, err := ReadConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	genesis, err := ReadGenesis(filepath.Join(dir, GenesisFile))
+	if err != nil {
+		return nil, err
+	}
+	suite, err := keys.SuiteByName(genesis.Suite)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := ReadKey(filepath.Join(dir, KeyFile), suite, passphrase(c))
+	if err != nil {
+		return nil, err
+	}
+	if c.IsSet("api") {
+		file.API.Listen = c.String("api")
+	}
+	if c.IsSet("log-level") {
+		file.Log.Level = c.String("log-level")
+	}
+	log, err := logger(file.Log, c.App.ErrWriter)
+	if err != nil {
+		return nil, err
+	}
+	config := &node.Config{
+		Dir: dir, Genesis: *genesis, Signer: signer, Listen: file.Network.Listen, API: file.API.Listen, Admin: file.Admin.Listen,
+		Wasm: wasmvm.Engine(file.Wasm.Engine), Pool: mempool.Limits{Count: file.Pool.Count, Bytes: file.Pool.Bytes}, Log: log,
+	}
+	for _, p := range file.Network.Peers {
+		config.Peers = append(config.Peers, transport.Address{Node: p.Node, Addr: p.Address})
+	}
+	config.Engine, err = engineSpec(genesis.Engine, file.Consensus)
+	return config, err
+}
+
+// engineSpec names the program of the consensus engine: this binary again, or the operator's own.
+func engineSpec(engine string, section ConsensusSection) (plugins.Spec, error) {
+	name := "engine-" + engine
+	if section.Program == "" {
+		return plugins.Spec{Name: name, Args: []string{"plugin", "serve", name}}, nil
+	}
+	spec := plugins.Spec{Name: name, Path: section.Program}
+	sum, err := hex.DecodeString(section.SHA256)
+	if err != nil || len(sum) != len(spec.SHA256) {
+		return spec, fmt.Errorf("consensus.program needs consensus.sha256: put there what `sha256sum %s` prints, after you checked the program", section.Program)
+	}
+	spec.SHA256 = [32]byte(sum)
+	return spec, nil
+}
+
+func logger(section LogSection, out io.Writer) (zerolog.Logger, error) {
+	level := zerolog.InfoLevel
+	if section.Level != "" {
+		var err error
+		if level, err = zerolog.ParseLevel(section.Level); err != nil {
+			return zerolog.Nop(), fmt.Errorf("log level %q: want debug, info, warn or error", section.Level)
+		}
+	}
+	switch section.Format {
+	case "", "json":
+	case "text":
+		out = zerolog.ConsoleWriter{Out: out, NoColor: true}
+	default:
+		return zerolog.Nop(), fmt.Errorf("log format %q: want json or text", section.Format)
+	}
+	return zerolog.New(out).Level(level).With().Timestamp().Logger(), nil
+}
+
+func pluginCommand(programs Plugins) *cli.Command {
+	names := make([]string, 0, len(programs))
+	for name := range programs {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return &cli.Command{
+		Name:  "plugin",
+		Usage: "plugin programs that this binary contains",
+		Subcommands: []*cli.Command{{
+			Name:      "serve",
+			Usage:     "be the plugin program NAME; the node starts it, not you",
+			ArgsUsage: strings.Join(names, "|"),
+			Action: func(c *cli.Context) error {
+				program := programs[c.Args().First()]
+				if program == nil {
+					return usage("there is no plugin program %q: this binary has %s", c.Args().First(), strings.Join(names, ", "))
+				}
+				program()
+				return nil
+			},
+		}, {
+			Name:  "list",
+			Usage: "list the plugin programs",
+			Action: func(c *cli.Context) error {
+				for _, name := range names {
+					fmt.Fprintln(c.App.Writer, name)
+				}
+				return nil
+			},
+		}},
+	}
+}

@@ -1,0 +1,263 @@
+package client
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// The documents of the HTTP API. Ids, digests and bytes are hexadecimal with 0x, times are Unix milliseconds,
+// gas and 128-bit amounts that may exceed 2^53 are strings where JSON would lose digits. Fields are only ever
+// added.
+
+// Bytes is binary data in the API: 0x and hexadecimal digits.
+type Bytes []byte
+
+// MarshalText implements encoding.TextMarshaler.
+func (b Bytes) MarshalText() ([]byte, error) { return []byte("0x" + hex.EncodeToString(b)), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (b *Bytes) UnmarshalText(text []byte) error {
+	digits, ok := strings.CutPrefix(string(text), "0x")
+	raw, err := hex.DecodeString(digits)
+	if !ok || err != nil {
+		return fmt.Errorf("bytes %q: want 0x and an even number of hexadecimal digits", text)
+	}
+	*b = raw
+	return nil
+}
+
+// Problem is an error of the API: application/problem+json of RFC 9457 with a stable code.
+type Problem struct {
+	Type   string `json:"type"`   // "about:blank"
+	Title  string `json:"title"`  // of the HTTP status
+	Status int    `json:"status"` // HTTP status
+	Code   string `json:"code"`   // stable, for programs
+	Detail string `json:"detail"` // for people: what is wrong and what to do
+}
+
+// Error returns the detail and the code.
+func (p *Problem) Error() string { return p.Detail + " (" + p.Code + ")" }
+
+// The stable codes of problems.
+const (
+	CodeBadRequest  = "bad_request"
+	CodeNotFound    = "not_found"
+	CodeRefused     = "refused"   // the transaction: sending it again is no use
+	CodeKnown       = "known"     // it waits already; this is no failure
+	CodeCommitted   = "committed" // it is in a block already
+	CodeExpired     = "expired"
+	CodeBusy        = "busy" // send again later
+	CodeStopped     = "stopped"
+	CodeUnavailable = "unavailable" // this node no longer has, or does not have yet, what is asked for
+	CodeInternal    = "internal"
+	CodeTooLarge    = "too_large"
+)
+
+// Chain is what a client must know of a chain before it signs for it.
+type Chain struct {
+	Chain   keys.Digest    `json:"chain"`
+	Name    string         `json:"name"`
+	Group   ledger.GroupID `json:"group"`
+	Suite   string         `json:"suite"`
+	Engine  string         `json:"engine"`
+	Params  ledger.Params  `json:"params"`
+	Members []Member       `json:"members"`
+	Epoch   uint64         `json:"epoch"`
+}
+
+// Member is a node that votes.
+type Member struct {
+	Number      uint32          `json:"number"`
+	Node        identity.NodeID `json:"node"`
+	Institution string          `json:"institution"`
+	Key         ledger.Key      `json:"key"`
+}
+
+// Status is how a node is.
+type Status struct {
+	Node      identity.NodeID `json:"node"`
+	Version   string          `json:"version"`
+	Number    int32           `json:"number"` // among the members; -1: observer
+	Height    ledger.Height   `json:"height"`
+	Block     keys.Digest     `json:"block"`
+	StateRoot keys.Digest     `json:"state_root"`
+	BlockTime int64           `json:"block_time"`
+	Epoch     uint64          `json:"epoch"`
+	View      uint64          `json:"view"`
+	Leader    int32           `json:"leader"` // member number; -1: none known
+	Changing  bool            `json:"changing"`
+	Syncing   ledger.Height   `json:"syncing"` // height being fetched up to; 0: not behind
+	Pending   int             `json:"pending"` // transactions that wait
+	Stopped   string          `json:"stopped"` // why the group stopped; empty while it runs
+	Peers     []Peer          `json:"peers"`
+	Plugins   []Plugin        `json:"plugins"`
+}
+
+// Peer is another node as this one sees it.
+type Peer struct {
+	Node    identity.NodeID `json:"node"`
+	Address string          `json:"address"`
+	Up      bool            `json:"up"`
+	RTT     float64         `json:"rtt_ms"`
+	Problem string          `json:"problem"` // the last one, in words
+}
+
+// Plugin is a plugin program as the node sees it.
+type Plugin struct {
+	Name     string `json:"name"`
+	Version  string `json:"version"`
+	PID      int    `json:"pid"`
+	Healthy  bool   `json:"healthy"`
+	Restarts int    `json:"restarts"`
+	Reason   string `json:"reason"`
+}
+
+// Block is a block without the bodies of its transactions.
+type Block struct {
+	Height      ledger.Height `json:"height"`
+	Hash        keys.Digest   `json:"hash"`
+	Order       keys.Digest   `json:"order"`
+	Parent      keys.Digest   `json:"parent"`
+	Time        int64         `json:"time"`
+	Epoch       uint64        `json:"epoch"`
+	View        uint64        `json:"view"` // of the certificate
+	Proposer    uint32        `json:"proposer"`
+	Signers     []uint32      `json:"signers"` // of the certificate
+	StateRoot   keys.Digest   `json:"state_root"`
+	TxRoot      keys.Digest   `json:"tx_root"`
+	ReceiptRoot keys.Digest   `json:"receipt_root"`
+	ChangeRoot  keys.Digest   `json:"change_root"`
+	HistoryRoot keys.Digest   `json:"history_root"`
+	GasUsed     ledger.Gas    `json:"gas_used,string"`
+	Txs         []ledger.TxID `json:"txs"`
+	Header      Bytes         `json:"header"`      // canonical CBOR
+	Certificate Bytes         `json:"certificate"` // canonical CBOR
+}
+
+// Progress says where a transaction is.
+type Progress string
+
+// The states of a transaction. A client is told rejected when it sends; a timeout is never success.
+const (
+	Pending   Progress = "pending"
+	Committed Progress = "committed"
+	Rejected  Progress = "rejected"
+	Expired   Progress = "expired"
+)
+
+// Transaction is a transaction and what became of it.
+type Transaction struct {
+	ID         ledger.TxID     `json:"id"`
+	Progress   Progress        `json:"progress"`
+	PastExpiry bool            `json:"past_expiry,omitempty"` // pending, but no coming block will take it
+	Problem    *Problem        `json:"problem,omitempty"`     // when rejected
+	Height     ledger.Height   `json:"height,omitempty"`
+	Index      uint32          `json:"index"`
+	Time       int64           `json:"time,omitempty"` // of the block
+	Sender     ledger.Address  `json:"sender"`
+	To         ledger.Address  `json:"to"`
+	Name       string          `json:"name,omitempty"` // of the target, when called by name
+	Method     string          `json:"method"`
+	Args       Bytes           `json:"args"`
+	Decoded    json.RawMessage `json:"decoded,omitempty"` // the arguments by the contract's schema
+	Raw        Bytes           `json:"raw,omitempty"`     // canonical CBOR
+	Receipt    *Receipt        `json:"receipt,omitempty"`
+	Proof      *Bytes          `json:"proof,omitempty"` // a ledger.Claim about the receipt, canonical CBOR
+}
+
+// Receipt is the result of a transaction.
+type Receipt struct {
+	Status  string          `json:"status"`
+	Code    uint32          `json:"code"`
+	Error   string          `json:"error,omitempty"` // name of the contract's error, or what the code of a rule means
+	Data    Bytes           `json:"data"`
+	Decoded json.RawMessage `json:"decoded,omitempty"` // Data by the contract's schema
+	Gas     ledger.Gas      `json:"gas,string"`
+	Served  ledger.Address  `json:"served"`
+	Events  []Event         `json:"events"`
+	Raw     Bytes           `json:"raw,omitempty"` // canonical CBOR
+}
+
+// Event is what a contract emitted.
+type Event struct {
+	Height   ledger.Height   `json:"height,omitempty"`
+	Tx       *ledger.TxID    `json:"tx,omitempty"`
+	Contract ledger.Address  `json:"contract"`
+	Topic    string          `json:"topic"`
+	Data     Bytes           `json:"data"`
+	Decoded  json.RawMessage `json:"decoded,omitempty"`
+}
+
+// Submitted is what became of a transaction that was sent: Progress is pending, committed, rejected or expired.
+type Submitted struct {
+	ID       ledger.TxID `json:"id"`
+	Progress Progress    `json:"progress"`
+	Problem  *Problem    `json:"problem,omitempty"`
+}
+
+// Account is an account.
+type Account struct {
+	Address     ledger.Address `json:"address"`
+	Institution string         `json:"institution"`
+	Roles       []string       `json:"roles"`
+	Status      string         `json:"status"`
+	Threshold   uint32         `json:"threshold"`
+	Keys        []AccountKey   `json:"keys"`
+}
+
+// AccountKey is a key bound to an account.
+type AccountKey struct {
+	Key    ledger.Key `json:"key"`
+	Weight uint32     `json:"weight"`
+	From   int64      `json:"from,omitempty"`  // block time from which it is valid; 0: from the start
+	Until  int64      `json:"until,omitempty"` // last block time at which it is; 0: no end
+}
+
+// Contract is a deployed contract, or a system contract.
+type Contract struct {
+	Address  ledger.Address  `json:"address"`
+	Name     string          `json:"name"`
+	System   bool            `json:"system"`
+	Owner    *ledger.Address `json:"owner,omitempty"`
+	CodeHash *keys.Digest    `json:"code_hash,omitempty"`
+	Height   ledger.Height   `json:"height,omitempty"` // of the last deployment or upgrade
+	Schema   json.RawMessage `json:"schema"`
+}
+
+// Call is a read-only call, or a dry run of a transaction. Args is canonical CBOR; Named is used instead when
+// set: the arguments as a JSON array in the order of the schema.
+type Call struct {
+	From   *ledger.Address `json:"from,omitempty"`
+	Method string          `json:"method"`
+	Args   Bytes           `json:"args,omitempty"`
+	Named  json.RawMessage `json:"named,omitempty"`
+	Gas    ledger.Gas      `json:"gas,string,omitempty"`
+	DryRun bool            `json:"dry_run,omitempty"` // run as a transaction would, and throw the result away
+}
+
+// CallResult is what a Call gave.
+type CallResult struct {
+	Status  string          `json:"status"`
+	Code    uint32          `json:"code"`
+	Error   string          `json:"error,omitempty"`
+	Data    Bytes           `json:"data"`
+	Decoded json.RawMessage `json:"decoded,omitempty"`
+	Gas     ledger.Gas      `json:"gas,string"`
+	Height  ledger.Height   `json:"height"`          // of the state it saw
+	Trace   string          `json:"trace,omitempty"` // this node's own words; not the same on every node
+}
+
+// State is a value of the world state with an optional proof.
+type State struct {
+	Height ledger.Height `json:"height"`
+	Key    Bytes         `json:"key"` // contract address and key
+	Found  bool          `json:"found"`
+	Value  Bytes         `json:"value"`
+	Proof  *Bytes        `json:"proof,omitempty"` // a ledger.Claim, canonical CBOR
+}

@@ -1,0 +1,375 @@
+// Package node is a running node: its groups, its connections, its API. [New] is the one place where the parts
+// are put together; everything else takes what it needs as an argument.
+//
+// The package is public by path but promised nothing.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/node/executor"
+	"github.com/fondaco/fondaco/node/group"
+	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/node/monitor"
+	"github.com/fondaco/fondaco/node/rpc"
+	"github.com/fondaco/fondaco/plugins"
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/transport"
+	"github.com/fondaco/fondaco/wasmvm"
+)
+
+// Version is the release, told in handshakes and by the API.
+const Version = "0.1.0"
+
+// Config is what a node is made of. node/cli fills it from the configuration file.
+type Config struct {
+	Dir     string         // the node's folder: data, journal and caches go below it; required
+	Genesis ledger.Genesis // required
+	Signer  keys.Signer    // the node's long-term key; required
+
+	Listen string              // UDP address for other nodes; required
+	Peers  []transport.Address // the other nodes
+
+	API   string // TCP address of the HTTP API; empty: none
+	Admin string // TCP address of metrics and health; empty: none
+
+	// Engine is the consensus engine's program. With EngineFactory set it is not used.
+	Engine plugins.Spec
+	// EngineFactory makes engines in this process, for tests and for operators who accept that.
+	EngineFactory consensus.Factory
+
+	Wasm wasmvm.Engine // zero: the default for this machine
+	Pool mempool.Limits
+	Log  zerolog.Logger
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Dir == "":
+		return errors.New("node: Config.Dir is empty")
+	case c.Signer == nil:
+		return errors.New("node: Config.Signer is nil")
+	case c.Listen == "":
+		return errors.New("node: Config.Listen is empty")
+	}
+	return nil
+}
+
+// Node is a node of one group.
+type Node struct {
+	config   Config
+	log      zerolog.Logger
+	suite    keys.Suite
+	chain    keys.Digest
+	self     identity.NodeID
+	store    *state.Store
+	vm       *wasmvm.VM
+	executor *executor.Executor
+	plugins  *plugins.Host
+	endpoint *transport.Endpoint
+	monitor  *monitor.Monitor
+	group    *group.Group
+	loop     *group.Loop
+	api      *rpc.Server
+	apiAt    net.Listener
+	adminAt  net.Listener
+}
+
+// New opens the node's data, makes the genesis block if there is none, starts the plugins and binds the
+// addresses. Close must be called unless New or Run returned.
+func New(ctx context.Context, c Config) (n *Node, err error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	suite, err := keys.SuiteByName(c.Genesis.Suite)
+	if err != nil {
+		return nil, fmt.Errorf("genesis: %w", err)
+	}
+	n = &Node{config: c, suite: suite, chain: c.Genesis.Hash(suite), self: identity.NodeIDOf(suite, c.Signer.Public())}
+	n.log = c.Log.With().Str("node", n.self.Short()).Str("group", string(c.Genesis.Group)).Logger()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+			n = nil
+		}
+	}()
+	if err := n.openState(ctx); err != nil {
+		return n, err
+	}
+	factory, err := n.engine(ctx)
+	if err != nil {
+		return n, err
+	}
+	if err := n.openNetwork(); err != nil {
+		return n, err
+	}
+	n.monitor = monitor.New(monitor.Config{Log: n.log, Plugins: n.plugins.Status})
+	n.loop = group.NewLoop(&network{endpoint: n.endpoint, group: c.Genesis.Group})
+	n.group, err = group.New(group.Config{
+		Suite: suite, Chain: n.chain, Group: c.Genesis.Group, Signer: c.Signer, Store: n.store, Executor: n.executor,
+		Engine: factory, Pool: mempool.New(c.Pool), FS: state.OS(), Dir: n.groupDir(), Env: n.loop, Log: n.log,
+		Trace: n.monitor.Trace(),
+	})
+	if err != nil {
+		return n, err
+	}
+	n.handle()
+	return n, n.openAPI()
+}
+
+func (n *Node) groupDir() string {
+	return filepath.Join(n.config.Dir, "data", string(n.config.Genesis.Group))
+}
+
+func (n *Node) openState(ctx context.Context) error {
+	dir := n.groupDir()
+	if err := state.OS().MkdirAll(dir); err != nil {
+		return fmt.Errorf("make the data folder %s: %w", dir, err)
+	}
+	var err error
+	n.store, err = state.Open(dir, n.suite, &state.Options{Notice: func(text string) { n.log.Warn().Msg(text) }})
+	if err != nil {
+		return fmt.Errorf("open the data of group %s: %w", n.config.Genesis.Group, err)
+	}
+	cache := filepath.Join(n.config.Dir, "cache", "wasm")
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		return fmt.Errorf("make the cache folder: %w", err)
+	}
+	n.vm, err = wasmvm.New(ctx, wasmvm.Config{Engine: n.config.Wasm, CacheDir: cache, MemoryPages: n.config.Genesis.Params.MemoryPages})
+	if err != nil {
+		return fmt.Errorf("start the contract engine: %w", err)
+	}
+	n.executor, err = executor.New(executor.Config{Suite: n.suite, Chain: n.chain, Group: n.config.Genesis.Group, VM: n.vm})
+	if err != nil {
+		return err
+	}
+	block, first, err := n.executor.Genesis(&n.config.Genesis)
+	if err != nil {
+		return fmt.Errorf("genesis: %w", err)
+	}
+	if n.store.Head() == nil {
+		if err := n.store.Commit(block, first); err != nil {
+			return fmt.Errorf("store the genesis block: %w", err)
+		}
+		n.log.Info().Str("chain", n.chain.String()).Msg("genesis block stored")
+	}
+	stored, err := n.store.BlockHash(0)
+	if err != nil {
+		return fmt.Errorf("read the genesis block: %w", err)
+	}
+	if want := first.Hash(); stored != want {
+		return fmt.Errorf("the data in %s belong to another chain: its genesis block is %s, the genesis file gives %s; "+
+			"use the genesis file that the data were made with, or an empty folder", dir, stored, want)
+	}
+	return nil
+}
+
+// engine returns what makes consensus engines: a plugin program's, unless one is linked in.
+func (n *Node) engine(ctx context.Context) (consensus.Factory, error) {
+	n.plugins = plugins.New(plugins.Config{Log: n.log, Dir: filepath.Join(n.config.Dir, "cache", "plugins")})
+	if n.config.EngineFactory != nil {
+		return n.config.EngineFactory, nil
+	}
+	program, err := n.plugins.Engine(ctx, n.config.Engine)
+	if err != nil {
+		return nil, err
+	}
+	manifest := program.Manifest()
+	n.log.Info().Str("engine", manifest.Name).Str("version", manifest.Version).Msg("consensus engine started")
+	return program.New, nil
+}
+
+func (n *Node) openNetwork() error {
+	reset, err := n.secret("reset.key")
+	if err != nil {
+		return err
+	}
+	n.endpoint, err = transport.New(transport.Config{
+		Listen: n.config.Listen, Suite: n.suite, Signer: n.config.Signer, Chain: n.chain,
+		Groups: []ledger.GroupID{n.config.Genesis.Group}, Peers: n.config.Peers, Authorize: n.authorize,
+		Info: map[string]string{
+			"software": "fondaco " + Version, "engine": string(n.vm.Engine()), "arch": runtime.GOARCH,
+		},
+		StatelessResetKey: reset, Log: n.log,
+	})
+	return err
+}
+
+// authorize lets in the members of the group's epoch.
+func (n *Node) authorize(hello transport.Hello) (identity.Identity, error) {
+	for _, m := range n.group.Status().Epoch.Members {
+		if m.Node == hello.Node {
+			key, err := hello.PublicKey(n.suite)
+			return identity.Identity{Institution: m.Institution, Key: key}, err
+		}
+	}
+	return identity.Identity{}, fmt.Errorf("node %s is not a member of group %s", hello.Node, n.config.Genesis.Group)
+}
+
+// secret returns 32 random bytes that are kept in a file of the node's folder.
+func (n *Node) secret(name string) (secret [32]byte, err error) {
+	path := filepath.Join(n.config.Dir, name)
+	raw, err := os.ReadFile(path)
+	if err == nil && len(raw) == len(secret) {
+		return [32]byte(raw), nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return secret, fmt.Errorf("read %s: %w", path, err)
+	}
+	secret = randomBytes()
+	if err := os.WriteFile(path, secret[:], 0o600); err != nil {
+		return secret, fmt.Errorf("write %s: %w", path, err)
+	}
+	return secret, nil
+}
+
+// handle connects the endpoint's protocols with the group's.
+func (n *Node) handle() {
+	oneWay := func(from identity.NodeID, m []byte) {
+		if p, body, ok := n.unwrap(m); ok {
+			n.loop.Offer(func() { n.group.Receive(from, p, body) })
+		}
+	}
+	n.endpoint.Handle(transport.Consensus, oneWay)
+	n.endpoint.Handle(transport.TxGossip, oneWay)
+	request := func(ctx context.Context, from identity.NodeID, m []byte) ([]byte, error) {
+		p, body, ok := n.unwrap(m)
+		if !ok {
+			return nil, fmt.Errorf("this node does not serve the group of the request")
+		}
+		type answer struct {
+			reply []byte
+			err   error
+		}
+		answers := make(chan answer, 1)
+		if !n.loop.Offer(func() {
+			n.group.Serve(from, p, body, func(reply []byte, err error) { answers <- answer{reply, err} })
+		}) {
+			return nil, group.ErrBusy
+		}
+		select {
+		case a := <-answers:
+			return a.reply, a.err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	n.endpoint.HandleRequest(transport.TxFetch, request)
+	n.endpoint.HandleRequest(transport.BlockSync, request)
+	n.endpoint.OnPeer(func(node identity.NodeID, up bool) {
+		n.loop.Offer(func() { n.group.PeerChanged(node, up) })
+	})
+}
+
+func (n *Node) openAPI() (err error) {
+	if n.config.Admin != "" {
+		if n.adminAt, err = net.Listen("tcp", n.config.Admin); err != nil {
+			return fmt.Errorf("listen for the admin interface: %w; set another admin address in the configuration", err)
+		}
+	}
+	if n.config.API == "" {
+		return nil
+	}
+	if n.apiAt, err = net.Listen("tcp", n.config.API); err != nil {
+		return fmt.Errorf("listen for the API: %w; set another API address in the configuration", err)
+	}
+	n.api, err = rpc.New(rpc.Config{
+		Group: n.group, Executor: n.executor, Suite: n.suite, Chain: n.chain, Genesis: &n.config.Genesis, Version: Version,
+		Peers: n.endpoint.Peers, Plugins: n.plugins.Status, Log: n.log,
+	})
+	return err
+}
+
+// Addr returns the address of the API, or nil.
+func (n *Node) Addr() net.Addr {
+	if n.apiAt == nil {
+		return nil
+	}
+	return n.apiAt.Addr()
+}
+
+// Run works until ctx ends, or until a part fails, and then closes everything.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	tasks, ctx := errgroup.WithContext(ctx)
+	loopContext, endLoop := context.WithCancel(context.WithoutCancel(ctx))
+	defer endLoop()
+	looped := make(chan struct{})
+	go func() {
+		defer close(looped)
+		n.loop.Run(loopContext, n.group.Drain)
+	}()
+	tasks.Go(func() error { return n.endpoint.Run(ctx) })
+	tasks.Go(func() error { return n.watch(ctx) })
+	if n.apiAt != nil {
+		tasks.Go(func() error { return n.api.Serve(ctx, n.apiAt) })
+	}
+	if n.adminAt != nil {
+		tasks.Go(func() error { return n.monitor.Serve(ctx, n.adminAt) })
+	}
+	n.log.Info().Str("listen", n.config.Listen).Str("api", n.config.API).Uint64("height", uint64(n.store.Head().Height())).Msg("node started")
+	err := tasks.Wait()
+	stop()
+	endLoop()
+	<-looped
+	return errors.Join(err, n.Close())
+}
+
+// watch feeds the monitor with what nobody tells it.
+func (n *Node) watch(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			connected := 0
+			for p := range n.endpoint.Peers() {
+				if p.Up {
+					connected++
+				}
+			}
+			n.monitor.Observe(n.group.Status(), n.group.Pool(), connected)
+		}
+	}
+}
+
+// Close ends what New began. Run calls it.
+func (n *Node) Close() error {
+	var errs []error
+	if n.group != nil {
+		errs = append(errs, n.group.Close())
+	}
+	if n.plugins != nil {
+		errs = append(errs, n.plugins.Close())
+	}
+	if n.vm != nil {
+		errs = append(errs, n.vm.Close(context.Background()))
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	for _, l := range []net.Listener{n.apiAt, n.adminAt} {
+		if l != nil {
+			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
