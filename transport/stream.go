@@ -254,19 +254,28 @@ func (l *link) answer(p Protocol, stream *quic.Stream, r *bufio.Reader) {
 	if err != nil {
 		status, response = responseError, []byte(printable(err.Error()))
 	}
-	head := binary.BigEndian.AppendUint32([]byte{status}, uint32(len(response)))
-	if len(response) <= copied {
-		head, response = append(head, response...), nil
+	if err := writeFrame(stream, status, response); err != nil {
+		stream.CancelWrite(streamFailed)
+		return
+	}
+	r.Peek(1) //nolint:errcheck // reads the end of the request; without it the stream would not be free
+}
+
+// writeFrame writes a first byte and a message, and closes the stream.
+func writeFrame(stream *quic.Stream, first byte, m []byte) error {
+	head := binary.BigEndian.AppendUint32([]byte{first}, uint32(len(m)))
+	if len(m) <= copied {
+		head, m = append(head, m...), nil
 	}
 	if _, err := stream.Write(head); err != nil {
-		stream.CancelWrite(streamFailed)
-		return
+		return err
 	}
-	if _, err := stream.Write(response); err != nil {
-		stream.CancelWrite(streamFailed)
-		return
+	if len(m) > 0 {
+		if _, err := stream.Write(m); err != nil {
+			return err
+		}
 	}
-	stream.Close() //nolint:errcheck // nothing is left to do
+	return stream.Close()
 }
 
 // request sends a request and reads the response.
@@ -294,21 +303,10 @@ func (p *peer) request(ctx context.Context, protocol Protocol, m []byte) ([]byte
 	})
 	defer stop()
 
-	head := binary.BigEndian.AppendUint32([]byte{byte(protocol)}, uint32(len(m)))
-	if len(m) <= copied {
-		head, m = append(head, m...), nil
-	}
-	_, err = stream.Write(head)
-	if err == nil {
-		_, err = stream.Write(m)
-	}
-	if err != nil {
-		stream.CancelRead(streamCanceled)
+	defer stream.CancelRead(streamCanceled) // no effect after the end was read
+	if err := writeFrame(stream, byte(protocol), m); err != nil {
 		return nil, l.why(ctx, err)
 	}
-	stream.Close() //nolint:errcheck // reading tells more
-	defer stream.CancelRead(streamCanceled)
-
 	r := bufio.NewReaderSize(stream, 4<<10)
 	status, err := r.ReadByte()
 	if err != nil {
