@@ -1,0 +1,165 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
+)
+
+// block is a block, or a throw-away call, being executed.
+type block struct {
+	x       *Executor
+	order   *ledger.Order
+	params  ledger.Params
+	overlay *state.Overlay
+}
+
+func (x *Executor) newBlock(base *state.Snapshot, order *ledger.Order) (*block, error) {
+	params, err := precompiles.ReadParams(base)
+	if err != nil {
+		return nil, err
+	}
+	return &block{x: x, order: order, params: params, overlay: state.NewOverlay(base)}, nil
+}
+
+// transaction is a transaction being executed: what its calls share.
+type transaction struct {
+	*block
+	ctx     context.Context
+	id      ledger.TxID
+	index   uint32
+	origin  ledger.Address
+	signers []ledger.Signature
+
+	running    []ledger.Address // contracts from the transaction's target to the one that runs
+	events     []ledger.Event
+	eventBytes int
+	addresses  uint32     // assigned so far, in calls that were undone as well
+	random     uint64     // blocks of random bytes drawn so far
+	scanners   []*scanner // open ones
+
+	trace *trace // nil: not wanted
+}
+
+// transact executes one transaction of a block. An error is a fault of this node.
+func (b *block) transact(ctx context.Context, index uint32, tx *ledger.SignedTx) (ledger.Receipt, error) {
+	t := &transaction{block: b, ctx: ctx, id: tx.ID, index: index, origin: tx.Sender, signers: tx.Signatures}
+	outcome, err := t.run(tx)
+	if err != nil {
+		return ledger.Receipt{}, err
+	}
+	b.overlay.Settle()
+	return ledger.Receipt{
+		Version: ledger.Version, Tx: tx.ID, Index: index, Status: outcome.Status, Code: outcome.Code, Data: outcome.Data,
+		Gas: outcome.Gas, Served: tx.To, Events: t.events,
+	}, nil
+}
+
+// run checks what only the state can tell of a transaction, and calls its target. The gas of the outcome
+// includes what the transaction costs by itself.
+func (t *transaction) run(tx *ledger.SignedTx) (wasmvm.Outcome, error) {
+	price := intrinsicGas(len(tx.Raw), len(tx.Signatures))
+	if price > tx.GasLimit {
+		return wasmvm.Outcome{Status: ledger.OutOfGas, Gas: tx.GasLimit, Trace: "the gas limit does not cover the transaction itself"}, nil
+	}
+	err := t.check(tx)
+	if err == nil {
+		err = t.authorize(tx.Sender, func(a *precompiles.Account) error { return a.Authorize(tx.Signatures, t.order.UnixMilli) })
+	}
+	if err != nil {
+		outcome, err := refusal(err)
+		outcome.Gas = price
+		return outcome, err
+	}
+	outcome, err := t.call(call{
+		target: tx.To, caller: tx.Sender, method: tx.Method, args: tx.Args, limit: tx.GasLimit - price,
+	})
+	outcome.Gas += price
+	return outcome, err
+}
+
+func (t *transaction) check(tx *ledger.SignedTx) error {
+	switch limit := t.x.SizeLimit(tx.To); {
+	case tx.GasLimit > t.params.TxGas:
+		return deny(precompiles.DeniedGasLimit, "a gas limit of %d, at most %d", tx.GasLimit, t.params.TxGas)
+	case len(tx.Raw) > limit:
+		return deny(precompiles.DeniedSize, "a transaction of %d bytes to this target, at most %d", len(tx.Raw), limit)
+	}
+	return nil
+}
+
+// authorize applies a check to the account of a sender.
+func (t *transaction) authorize(sender ledger.Address, check func(*precompiles.Account) error) error {
+	account, err := t.x.accounts.read(t.overlay, sender)
+	switch {
+	case err != nil:
+		return err
+	case account == nil:
+		return deny(precompiles.DeniedAccount, "the sender %s has no account", sender)
+	}
+	return check(account)
+}
+
+// account returns the account of an address, or nil.
+func (t *transaction) account(address ledger.Address) (*precompiles.Account, error) {
+	return t.x.accounts.read(t.overlay, address)
+}
+
+// put and delete write to the world state.
+func (t *transaction) put(key, value []byte) error {
+	if err := t.keepScans(); err != nil {
+		return err
+	}
+	t.overlay.Put(key, value)
+	return nil
+}
+
+func (t *transaction) delete(key []byte) error {
+	if err := t.keepScans(); err != nil {
+		return err
+	}
+	t.overlay.Delete(key)
+	return nil
+}
+
+func (t *transaction) keepScans() error {
+	for _, s := range t.scanners {
+		if !s.kept {
+			if err := s.keep(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func deny(code uint32, format string, args ...any) error {
+	return &precompiles.Error{Status: ledger.Denied, Code: code, Reason: fmt.Sprintf(format, args...)}
+}
+
+// refusal turns a refusal into the outcome of a call; any other error is a fault of this node.
+func refusal(err error) (wasmvm.Outcome, error) {
+	if e, ok := errors.AsType[*precompiles.Error](err); ok {
+		return wasmvm.Outcome{Status: e.Status, Code: e.Code, Data: e.Data, Trace: e.Reason}, nil
+	}
+	if d, ok := errors.AsType[*wasmvm.Denial](err); ok {
+		return wasmvm.Outcome{Status: ledger.Denied, Code: d.Code, Trace: d.Reason}, nil
+	}
+	return wasmvm.Outcome{}, err
+}
+
+// trace collects text for people on this node: log lines of contracts and reasons of refusals.
+type trace struct{ text []byte }
+
+func (t *trace) add(format string, args ...any) {
+	if t == nil || len(t.text) >= maxTrace {
+		return
+	}
+	t.text = fmt.Appendf(t.text, format, args...)
+	t.text = append(t.text[:min(len(t.text), maxTrace-1)], '\n')
+}

@@ -1,0 +1,129 @@
+package executor
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
+)
+
+// call is a call of one contract: by a transaction, by another contract, or as a hook of deployment.
+type call struct {
+	target   ledger.Target
+	caller   ledger.Address
+	method   string
+	args     []byte
+	limit    ledger.Gas
+	readOnly bool
+	reentry  bool // the contract may be running already
+	hook     bool // init or upgrade, called by deployment
+	view     bool // a view from outside: its result goes to no receipt, and may be large
+}
+
+// call runs a contract and undoes its writes and events unless it ends well. An error is a fault of this node.
+func (t *transaction) call(c call) (wasmvm.Outcome, error) {
+	point, events, size := t.overlay.Savepoint(), len(t.events), t.eventBytes
+	outcome, err := t.enter(c)
+	if err != nil {
+		return outcome, err
+	}
+	if outcome.Status != ledger.OK {
+		t.overlay.Rollback(point)
+		clear(t.events[events:])
+		t.events, t.eventBytes = t.events[:events], size
+		t.trace.add("%s.%s: %s (code %d): %s", c.target.Address, c.method, outcome.Status, outcome.Code, outcome.Trace)
+	}
+	return outcome, nil
+}
+
+func (t *transaction) enter(c call) (wasmvm.Outcome, error) {
+	self := c.target.Address
+	if c.target.Name != "" {
+		return wasmvm.Outcome{Status: ledger.NotFound, Trace: fmt.Sprintf("the name %q is not known", c.target.Name)}, nil
+	}
+	if len(t.running) >= maxDepth {
+		return wasmvm.Outcome{Status: ledger.OutOfDepth, Trace: fmt.Sprintf("more than %d contracts call one another", maxDepth)}, nil
+	}
+	system := t.x.system[self]
+	// A system contract's view keeps nothing in memory that a second one could find half done.
+	harmless := system != nil && system.kind(c.method) == ledger.MethodView
+	if !c.reentry && !harmless && slices.Contains(t.running, self) {
+		return wasmvm.Outcome{Status: ledger.Denied, Code: wasmvm.DeniedReentry, Trace: "the contract is already running"}, nil
+	}
+	t.running = append(t.running, self)
+	defer func() { t.running = t.running[:len(t.running)-1] }()
+	if system != nil {
+		return t.invoke(system, c)
+	}
+	return t.runModule(c)
+}
+
+// runModule calls a contract in WebAssembly.
+func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
+	deployment, err := t.x.deployments.read(t.overlay, c.target.Address)
+	if err != nil {
+		return wasmvm.Outcome{}, err
+	}
+	if deployment == nil {
+		return wasmvm.Outcome{Status: ledger.NotFound, Trace: fmt.Sprintf("no contract at %s", c.target.Address)}, nil
+	}
+	m, err := t.x.vm.Module(t.ctx, deployment.Code, func() ([]byte, error) {
+		code, found, err := precompiles.CodeByHash(t.overlay, deployment.Code)
+		if err == nil && !found {
+			err = fmt.Errorf("the code %s is not in state", deployment.Code)
+		}
+		return code, err
+	})
+	if err != nil {
+		// The module was admitted when it was deployed: that it does not compile now is this node's fault.
+		return wasmvm.Outcome{}, fmt.Errorf("contract %s: %w", c.target.Address, err)
+	}
+	if err := t.permit(m.Info().Schema, &c); err != nil {
+		return refusal(err)
+	}
+	return m.Call(t.ctx, &host{t: t, call: c}, c.method, c.args, c.limit)
+}
+
+// permit applies what the module's schema, if it has one, says of the method.
+func (t *transaction) permit(schema *ledger.Schema, c *call) error {
+	if hook := c.method == "init" || c.method == "upgrade"; hook != c.hook {
+		return deny(precompiles.DeniedHook, "%s is run by deployment only", c.method)
+	}
+	if schema == nil {
+		return nil
+	}
+	method := schema.Method(c.method)
+	switch {
+	case method == nil && c.hook && len(c.args) <= 1: // nothing, or the empty array
+		return nil
+	case method == nil:
+		return &precompiles.Error{Status: ledger.NotFound, Reason: fmt.Sprintf("the schema has no method %q", c.method)}
+	case method.Kind == ledger.MethodView:
+		c.readOnly = true
+	case c.readOnly:
+		return deny(wasmvm.DeniedReadOnly, "%s is no view", c.method)
+	}
+	if len(method.Roles) == 0 {
+		return nil
+	}
+	account, err := t.account(c.caller)
+	if err != nil {
+		return err
+	}
+	if account == nil || account.Status != precompiles.Active || !account.HasAny(method.Roles...) {
+		return deny(precompiles.DeniedRole, "%s needs one of the roles %v", c.method, method.Roles)
+	}
+	return nil
+}
+
+// emit records an event, within the bounds of the transaction.
+func (t *transaction) emit(contract ledger.Address, topic string, data []byte) error {
+	if len(t.events) >= maxEvents || t.eventBytes+len(topic)+len(data) > maxEventBytes {
+		return &wasmvm.Denial{Code: wasmvm.DeniedEvent, Reason: fmt.Sprintf("more than %d events or %d bytes of them in the transaction", maxEvents, maxEventBytes)}
+	}
+	t.events = append(t.events, ledger.Event{Contract: contract, Topic: topic, Data: data})
+	t.eventBytes += len(topic) + len(data)
+	return nil
+}

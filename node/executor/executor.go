@@ -1,0 +1,207 @@
+// Package executor computes what a block does to the world state: it checks that each transaction's signers
+// may act for its sender, runs the contract that it calls, in order, and makes the receipts.
+//
+// Everything that it returns is a function of the base snapshot, the order and the transactions, on every
+// node and every engine of the VM. A contract that misbehaves, whatever it does, gives a receipt. An error is
+// a fault of this node (a damaged disk, a module that was admitted and does not compile): no receipt may be
+// made, and the node must not vote. For the same reason there is no recover here: after a panic the node
+// cannot trust its own state.
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
+)
+
+// DefaultViewGas is what a view may use when Config.ViewGas is 0: about a quarter of a second.
+const DefaultViewGas ledger.Gas = 1_000_000_000
+
+// Config is what an executor is made of. Suite, Chain, Group and VM are required.
+type Config struct {
+	Suite   keys.Suite
+	Chain   keys.Digest // digest of the chain's genesis
+	Group   ledger.GroupID
+	VM      *wasmvm.VM
+	ViewGas ledger.Gas // highest gas limit of a view or dry run; 0: DefaultViewGas
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Suite == nil:
+		return errors.New("executor: Config.Suite is not set")
+	case c.Chain.IsZero():
+		return errors.New("executor: Config.Chain is zero")
+	case c.Group == "" || len(c.Group) > ledger.MaxGroupLength:
+		return fmt.Errorf("executor: Config.Group %q is not a group name", c.Group)
+	case c.VM == nil:
+		return errors.New("executor: Config.VM is not set")
+	}
+	if c.ViewGas == 0 {
+		c.ViewGas = DefaultViewGas
+	}
+	return nil
+}
+
+// Executor executes the blocks of one group. It is safe for concurrent use.
+type Executor struct {
+	suite   keys.Suite
+	chain   keys.Digest
+	group   ledger.GroupID
+	vm      *wasmvm.VM
+	viewGas ledger.Gas
+
+	system      map[ledger.Address]*system
+	accounts    *decoded[precompiles.Account]
+	deployments *decoded[precompiles.Deployment]
+}
+
+// New returns an executor. The VM stays the caller's, who closes it after the executor's last call.
+func New(c Config) (*Executor, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	x := &Executor{
+		suite: c.Suite, chain: c.Chain, group: c.Group, vm: c.VM, viewGas: c.ViewGas,
+		system:   map[ledger.Address]*system{},
+		accounts: newDecoded[precompiles.Account](precompiles.AccountStateKey), deployments: newDecoded[precompiles.Deployment](precompiles.DeploymentStateKey),
+	}
+	for _, contract := range precompiles.All() {
+		x.system[contract.Address()] = newSystem(contract)
+	}
+	return x, nil
+}
+
+// Genesis returns block 0 of a chain and the state after it. The snapshot is not connected to a store.
+func Genesis(suite keys.Suite, g *ledger.Genesis) (*ledger.Block, *state.Snapshot, error) {
+	if g.Version != ledger.Version || g.Suite != suite.Name() {
+		return nil, nil, fmt.Errorf("genesis of version %d and suite %q, want %d and %q", g.Version, g.Suite, ledger.Version, suite.Name())
+	}
+	changes, err := precompiles.Genesis(suite, g)
+	if err != nil {
+		return nil, nil, err
+	}
+	order := &ledger.Order{
+		Version: ledger.Version, Chain: g.Hash(suite), Group: g.Group, UnixMilli: g.UnixMilli, TxRoot: ledger.Root(suite, nil),
+	}
+	snapshot, err := state.Empty(suite).Extend(order, state.Result{Changes: changes})
+	if err != nil {
+		return nil, nil, fmt.Errorf("state of genesis: %w", err)
+	}
+	return &ledger.Block{Version: ledger.Version, Header: *snapshot.Header()}, snapshot, nil
+}
+
+// Execute returns the state after the block of order on base. The transactions are those of the order, and
+// the block is valid: signatures verify, no transaction is expired or repeated. An error is a fault of this
+// node, or the end of ctx.
+func (x *Executor) Execute(ctx context.Context, base *state.Snapshot, order *ledger.Order, txs []*ledger.SignedTx) (*state.Snapshot, error) {
+	result, err := x.execute(ctx, base, order, txs)
+	if err != nil {
+		return nil, fmt.Errorf("execute block %d of group %s: %w", order.Height, order.Group, err)
+	}
+	return base.Extend(order, result)
+}
+
+func (x *Executor) execute(ctx context.Context, base *state.Snapshot, order *ledger.Order, txs []*ledger.SignedTx) (result state.Result, err error) {
+	if order.Chain != x.chain || order.Group != x.group || int(order.TxCount) != len(txs) {
+		return result, fmt.Errorf("order of chain %s, group %q and %d transactions; there are %d", order.Chain, order.Group, order.TxCount, len(txs))
+	}
+	b, err := x.newBlock(base, order)
+	if err != nil {
+		return result, err
+	}
+	result.Receipts = make([]ledger.Receipt, len(txs))
+	for i, tx := range txs {
+		if err := ctx.Err(); err != nil {
+			return result, err
+		}
+		if result.Receipts[i], err = b.transact(ctx, uint32(i), tx); err != nil {
+			return result, fmt.Errorf("transaction %d, %s: %w", i, tx.ID, err)
+		}
+		result.GasUsed += result.Receipts[i].Gas
+	}
+	result.Changes = b.overlay.Changes()
+	return result, nil
+}
+
+// Epoch returns the members and parameters in force after base.
+func (x *Executor) Epoch(base *state.Snapshot) (ledger.Epoch, error) {
+	epoch, err := precompiles.ReadEpoch(base)
+	if err != nil {
+		return epoch, fmt.Errorf("read the epoch at height %d: %w", base.Height(), err)
+	}
+	return epoch, nil
+}
+
+// SizeLimit returns how many bytes a transaction to the target may have.
+func (x *Executor) SizeLimit(to ledger.Target) int {
+	if to.Address == precompiles.ContractsAddress {
+		return ledger.MaxDeployTxSize
+	}
+	return ledger.MaxTxSize
+}
+
+// Admit says why a transaction would, at a state, be refused before its contract runs, or returns nil. It
+// is a filter for what is received: the state may change until the transaction is executed.
+func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
+	if limit := x.SizeLimit(tx.To); len(tx.Raw) > limit {
+		return fmt.Errorf("a transaction of %d bytes to %s, at most %d", len(tx.Raw), tx.To.Address, limit)
+	}
+	if price := intrinsicGas(len(tx.Raw), len(tx.Signatures)); tx.GasLimit < price {
+		return fmt.Errorf("a gas limit of %d; the transaction takes %d before its contract runs", tx.GasLimit, price)
+	}
+	account, err := x.accounts.read(base, tx.Sender)
+	if err != nil {
+		return fmt.Errorf("sender %s: %w", tx.Sender, err)
+	}
+	if account == nil {
+		return &precompiles.Error{Status: ledger.Denied, Code: precompiles.DeniedAccount, Reason: fmt.Sprintf("the sender %s has no account", tx.Sender)}
+	}
+	// The block that includes the transaction is later than base, at most at the transaction's expiry.
+	err = account.Authorize(tx.Signatures, base.Header().Order.UnixMilli)
+	if e, ok := errors.AsType[*precompiles.Error](err); ok && e.Code == precompiles.DeniedKeyTime {
+		err = account.Authorize(tx.Signatures, tx.Expiry)
+	}
+	return err
+}
+
+// Prepare compiles the module that a transaction deploys, if it deploys one, so that executing the block need
+// not wait for it. It may take seconds: call it when the transaction is received and its signatures hold,
+// away from anything that votes. What is wrong with the module the receipt will tell.
+func (x *Executor) Prepare(ctx context.Context, tx *ledger.SignedTx) error {
+	if tx.To.Address != precompiles.ContractsAddress {
+		return nil
+	}
+	var code []byte
+	switch tx.Method {
+	case "deploy":
+		var args precompiles.DeployArgs
+		if err := ledger.Unmarshal(tx.Args, &args); err != nil {
+			return nil
+		}
+		code = args.Code
+	case "replace":
+		var args precompiles.ReplaceArgs
+		if err := ledger.Unmarshal(tx.Args, &args); err != nil {
+			return nil
+		}
+		code = args.Code
+	default:
+		return nil
+	}
+	if _, err := x.module(ctx, precompiles.CodeHash(x.suite, code), code); err != nil && !errors.Is(err, wasmvm.ErrModule) {
+		return fmt.Errorf("prepare the module of transaction %s: %w", tx.ID, err)
+	}
+	return nil
+}
+
+// module returns the compiled module of a code.
+func (x *Executor) module(ctx context.Context, hash keys.Digest, code []byte) (*wasmvm.Module, error) {
+	return x.vm.Module(ctx, hash, func() ([]byte, error) { return code, nil })
+}

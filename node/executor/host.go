@@ -1,0 +1,193 @@
+package executor
+
+import (
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"math/bits"
+	"slices"
+
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
+)
+
+// host is what a running contract in WebAssembly can reach.
+type host struct {
+	t    *transaction
+	call call
+}
+
+var _ wasmvm.Host = (*host)(nil)
+
+func (h *host) Context() wasmvm.Context {
+	return wasmvm.Context{
+		Height: h.t.order.Height, UnixMilli: h.t.order.UnixMilli, Group: h.t.order.Group, Tx: h.t.id, Index: h.t.index,
+		Self: h.call.target.Address, Caller: h.call.caller, Origin: h.t.origin, Method: h.call.method, ReadOnly: h.call.readOnly,
+	}
+}
+
+// key returns the state key of a key of the contract.
+func (h *host) key(k []byte) []byte {
+	full := make([]byte, ledger.AddressSize+len(k))
+	copy(full, h.call.target.Address[:])
+	copy(full[ledger.AddressSize:], k)
+	return full
+}
+
+func (h *host) Get(key []byte) ([]byte, bool, error) { return h.t.overlay.Get(h.key(key)) }
+
+func (h *host) Put(key, value []byte) error {
+	return h.t.put(h.key(key), value)
+}
+
+func (h *host) Delete(key []byte) error {
+	return h.t.delete(h.key(key))
+}
+
+func (h *host) Add(key []byte, delta, low, high int64) (bool, error) {
+	full := h.key(key)
+	raw, found, err := h.t.overlay.Get(full)
+	if err != nil {
+		return false, err
+	}
+	var counter int64
+	if found {
+		if err := ledger.Unmarshal(raw, &counter); err != nil {
+			return false, &wasmvm.Denial{Code: wasmvm.DeniedCounter, Reason: "the value under the key is no counter"}
+		}
+	}
+	sum, carried := addSigned(counter, delta)
+	if carried || sum < low || sum > high {
+		return false, nil
+	}
+	if raw, err = ledger.Marshal(sum); err != nil {
+		return false, fmt.Errorf("encode a counter: %w", err)
+	}
+	return true, h.t.put(full, raw)
+}
+
+// addSigned adds, and reports whether the sum does not fit.
+func addSigned(a, b int64) (sum int64, overflow bool) {
+	u, _ := bits.Add64(uint64(a), uint64(b), 0)
+	sum = int64(u)
+	return sum, (a < 0) == (b < 0) && (sum < 0) != (a < 0)
+}
+
+func (h *host) Scan(start, end []byte, reverse bool, limit int) (wasmvm.Scanner, error) {
+	from, to := h.key(start), h.key(end)
+	if len(end) == 0 {
+		to = prefixEnd(h.call.target.Address[:])
+	}
+	s := &scanner{t: h.t, left: limit}
+	s.next, s.stop = iter.Pull2(h.t.overlay.Range(from, to, reverse))
+	h.t.scanners = append(h.t.scanners, s)
+	return s, nil
+}
+
+// scanner reads a range of the contract's keys as it was when the scanner was made: it reads on from the
+// overlay as long as nothing is written, and before a write takes the rest into memory.
+type scanner struct {
+	t    *transaction
+	next func() (state.Entry, error, bool)
+	stop func()
+	left int
+
+	kept bool // the rest is in rest
+	rest []state.Entry
+}
+
+func (s *scanner) Next() (key, value []byte, ok bool, err error) {
+	if s.left <= 0 {
+		return nil, nil, false, nil
+	}
+	s.left--
+	var entry state.Entry
+	if !s.kept {
+		entry, err, ok = s.next()
+	} else if ok = len(s.rest) > 0; ok {
+		entry, s.rest = s.rest[0], s.rest[1:]
+	}
+	if err != nil || !ok {
+		s.left = 0
+		return nil, nil, false, err
+	}
+	return entry.Key[ledger.AddressSize:], entry.Value, true, nil
+}
+
+// keep takes the rest of the range into memory.
+func (s *scanner) keep() error {
+	size := 0
+	for range s.left {
+		entry, err, ok := s.next()
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		if size += len(entry.Key) + len(entry.Value); size > maxKeptScan {
+			return &wasmvm.Denial{Code: wasmvm.DeniedScan, Reason: fmt.Sprintf("a write while a scan has over %d bytes to go: close it first", maxKeptScan)}
+		}
+		s.rest = append(s.rest, entry)
+	}
+	s.kept = true
+	s.stop()
+	return nil
+}
+
+func (s *scanner) Close() {
+	s.stop()
+	s.t.scanners = slices.DeleteFunc(s.t.scanners, func(o *scanner) bool { return o == s })
+}
+
+func (h *host) Emit(topic string, data []byte) error {
+	return h.t.emit(h.call.target.Address, topic, data)
+}
+
+func (h *host) Call(to ledger.Target, method string, args []byte, limit ledger.Gas, flags wasmvm.CallFlags) (wasmvm.Outcome, error) {
+	return h.t.call(call{
+		target: to, caller: h.call.target.Address, method: method, args: args, limit: limit,
+		readOnly: h.call.readOnly || flags&wasmvm.CallReadOnly != 0, reentry: flags&wasmvm.CallReentry != 0,
+	})
+}
+
+// CallerAttribute knows institution and roles of an account. A contract that calls has none.
+func (h *host) CallerAttribute(kind wasmvm.Attribute) ([]byte, bool, error) {
+	if kind != wasmvm.AttributeInstitution && kind != wasmvm.AttributeRoles {
+		return nil, false, nil
+	}
+	account, err := h.t.account(h.call.caller)
+	if err != nil || account == nil {
+		return nil, false, err
+	}
+	var value any = account.Institution
+	if kind == wasmvm.AttributeRoles {
+		value = account.Roles
+	}
+	raw, err := ledger.Marshal(value)
+	if err != nil {
+		return nil, false, fmt.Errorf("encode an attribute: %w", err)
+	}
+	return raw, true, nil
+}
+
+// Rand expands the parent's order hash, the transaction's id and a counter by hashing, as HKDF-Expand does with
+// HMAC. It is the same on every node and known to who proposes the block: good against accidents, not against
+// a leader.
+func (h *host) Rand(dst []byte) error {
+	for len(dst) > 0 {
+		var counter [8]byte
+		binary.BigEndian.PutUint64(counter[:], h.t.random)
+		h.t.random++
+		block := keys.Hash(h.t.x.suite, "rand", h.t.order.Parent[:], h.t.id[:], counter[:])
+		dst = dst[copy(dst, block[:]):]
+	}
+	return nil
+}
+
+func (h *host) Log(level wasmvm.LogLevel, text string) {
+	names := [...]string{"debug", "info", "warn", "error"}
+	h.t.trace.add("%s %s: %q", h.call.target.Address, names[min(level, wasmvm.LogError)], text)
+}

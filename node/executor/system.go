@@ -1,0 +1,216 @@
+package executor
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
+)
+
+// system is a system contract with what its schema says of its methods.
+type system struct {
+	precompiles.Contract
+	methods map[string]ledger.MethodKind
+}
+
+func newSystem(c precompiles.Contract) *system {
+	s := &system{Contract: c, methods: map[string]ledger.MethodKind{}}
+	for _, m := range c.Schema().Methods {
+		s.methods[m.Name] = m.Kind
+	}
+	return s
+}
+
+func (s *system) kind(method string) ledger.MethodKind { return s.methods[method] }
+
+// invoke calls a system contract.
+func (t *transaction) invoke(s *system, c call) (wasmvm.Outcome, error) {
+	switch s.kind(c.method) {
+	case "":
+		return wasmvm.Outcome{Status: ledger.NotFound, Trace: fmt.Sprintf("%s has no method %q", s.Name(), c.method)}, nil
+	case ledger.MethodView:
+		c.readOnly = true
+	default:
+		if c.readOnly {
+			return wasmvm.Outcome{Status: ledger.Denied, Code: wasmvm.DeniedReadOnly, Trace: fmt.Sprintf("%s is no view", c.method)}, nil
+		}
+	}
+	e := &env{t: t, call: c, left: c.limit}
+	out, err := s.Invoke(e, c.method, c.args)
+	if err == nil && !c.view && len(out) > wasmvm.MaxOutput {
+		err = deny(precompiles.DeniedSize, "a result of %d bytes, at most %d outside of a view", len(out), wasmvm.MaxOutput)
+	}
+	if err != nil {
+		outcome, err := refusal(err)
+		outcome.Gas = c.limit - e.left
+		return outcome, err
+	}
+	return wasmvm.Outcome{Data: out, Gas: c.limit - e.left}, nil
+}
+
+// env is what a running system contract can reach.
+type env struct {
+	t    *transaction
+	call call
+	left ledger.Gas
+}
+
+var _ precompiles.Env = (*env)(nil)
+
+func (e *env) Charge(gas ledger.Gas) error {
+	if gas > e.left {
+		e.left = 0
+		return &precompiles.Error{Status: ledger.OutOfGas, Reason: "the gas limit is used up"}
+	}
+	e.left -= gas
+	return nil
+}
+
+func (e *env) Get(key []byte) ([]byte, bool, error) {
+	if err := e.Charge(gasPerGet + gasPerGetByte*ledger.Gas(len(key))); err != nil {
+		return nil, false, err
+	}
+	value, found, err := e.t.overlay.Get(key)
+	if err == nil {
+		err = e.Charge(gasPerGetByte * ledger.Gas(len(value)))
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return value, found, nil
+}
+
+func (e *env) Put(key, value []byte) error {
+	if err := e.writable(key); err != nil {
+		return err
+	}
+	if err := e.Charge(gasPerPut + gasPerPutByte*ledger.Gas(len(key)+len(value))); err != nil {
+		return err
+	}
+	return e.t.put(key, value)
+}
+
+func (e *env) Delete(key []byte) error {
+	if err := e.writable(key); err != nil {
+		return err
+	}
+	if err := e.Charge(gasPerPut + gasPerPutByte*ledger.Gas(len(key))); err != nil {
+		return err
+	}
+	return e.t.delete(key)
+}
+
+func (e *env) writable(key []byte) error {
+	if len(key) <= ledger.AddressSize || !precompiles.IsSystem(ledger.Address(key[:ledger.AddressSize])) {
+		return fmt.Errorf("%s wrote the key %x, which is no system contract's", e.call.target.Address, key)
+	}
+	if e.call.readOnly {
+		return deny(wasmvm.DeniedReadOnly, "a write in a read-only call")
+	}
+	return nil
+}
+
+func (e *env) Range(prefix, after []byte, limit int, visit func(key, value []byte) error) error {
+	if err := e.Charge(gasPerRange); err != nil {
+		return err
+	}
+	start := prefix
+	if after != nil {
+		start = append(append(make([]byte, 0, len(after)+1), after...), 0) // the least key above after
+	}
+	n := 0
+	for entry, err := range e.t.overlay.Range(start, prefixEnd(prefix), false) {
+		if err != nil {
+			return err
+		}
+		if n++; n > limit {
+			return nil
+		}
+		if err := e.Charge(gasPerRangePair + gasPerGetByte*ledger.Gas(len(entry.Key)+len(entry.Value))); err != nil {
+			return err
+		}
+		if err := visit(entry.Key, entry.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *env) Suite() keys.Suite      { return e.t.x.suite }
+func (e *env) Order() *ledger.Order   { return e.t.order }
+func (e *env) Caller() ledger.Address { return e.call.caller }
+func (e *env) Origin() ledger.Address { return e.t.origin }
+
+func (e *env) Signers() []ledger.Key {
+	signers := make([]ledger.Key, len(e.t.signers))
+	for i, s := range e.t.signers {
+		signers[i] = ledger.Key{Algorithm: s.Algorithm, Bytes: s.Key}
+	}
+	return signers
+}
+
+func (e *env) Emit(topic string, data []byte) error {
+	if e.call.readOnly {
+		return deny(wasmvm.DeniedReadOnly, "an event in a read-only call")
+	}
+	if err := e.Charge(gasPerEvent + gasPerEventByte*ledger.Gas(len(topic)+len(data))); err != nil {
+		return err
+	}
+	return e.t.emit(e.call.target.Address, topic, data)
+}
+
+func (e *env) NewAddress() (ledger.Address, error) {
+	if err := e.Charge(gasPerAddress); err != nil {
+		return ledger.Address{}, err
+	}
+	e.t.addresses++
+	return ledger.AssignedAddress(e.t.x.suite, e.t.id, e.t.addresses-1), nil
+}
+
+func (e *env) Admit(code []byte) (schema []byte, err error) {
+	m, err := e.t.x.module(e.t.ctx, precompiles.CodeHash(e.t.x.suite, code), code)
+	if errors.Is(err, wasmvm.ErrModule) {
+		return nil, deny(precompiles.DeniedModule, "%v", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m.Info().Section, e.Charge(gasPerWeight * ledger.Gas(m.Info().Weight))
+}
+
+func (e *env) Call(to ledger.Address, hook string, args []byte) error {
+	if err := e.Charge(gasPerHook); err != nil {
+		return err
+	}
+	outcome, err := e.t.call(call{
+		target: ledger.Target{Address: to}, caller: e.call.caller, method: hook, args: args, limit: e.left, hook: true,
+	})
+	if err != nil {
+		return err
+	}
+	if err := e.Charge(outcome.Gas); err != nil {
+		return err
+	}
+	if outcome.Status == ledger.NotFound && len(args) <= 1 { // no arguments, or the empty array
+		return nil
+	}
+	if outcome.Status != ledger.OK {
+		return &precompiles.Error{Status: outcome.Status, Code: outcome.Code, Data: outcome.Data, Reason: hook + ": " + outcome.Trace}
+	}
+	return nil
+}
+
+// prefixEnd returns the least key above all that begin with prefix, or nil when there is none.
+func prefixEnd(prefix []byte) []byte {
+	for i := len(prefix) - 1; i >= 0; i-- {
+		if prefix[i] != 0xff {
+			end := append([]byte(nil), prefix[:i+1]...)
+			end[i]++
+			return end
+		}
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package executor
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// Call is a call outside of any block.
+type Call struct {
+	From   ledger.Address // on whose behalf; nobody checks a signature. Zero: nobody
+	To     ledger.Target
+	Method string
+	Args   []byte     // canonical CBOR array
+	Gas    ledger.Gas // limit; 0, or more than Config.ViewGas: that
+}
+
+// Outcome is how a call outside of any block ended.
+type Outcome struct {
+	Status  ledger.Status
+	Code    uint32
+	Data    []byte
+	Gas     ledger.Gas
+	Events  []ledger.Event  // of a dry run
+	Changes []ledger.Change // of a dry run: what it would write
+	Trace   string          // for people: log lines and reasons; differs between nodes
+}
+
+// View calls a method that only reads, at the state base and the time of its block. An error is a fault of
+// this node.
+func (x *Executor) View(ctx context.Context, base *state.Snapshot, c Call) (Outcome, error) {
+	outcome, err := x.outside(ctx, base, c, true)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("view %s.%s at height %d: %w", c.To.Address, c.Method, base.Height(), err)
+	}
+	return outcome, nil
+}
+
+// DryRun says what a transaction with the call would do in a block on base, short of its signatures, and
+// forgets it. Assigned addresses and random bytes come out differently in a real one. An error is a fault of
+// this node.
+func (x *Executor) DryRun(ctx context.Context, base *state.Snapshot, c Call) (Outcome, error) {
+	outcome, err := x.outside(ctx, base, c, false)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("dry run of %s.%s at height %d: %w", c.To.Address, c.Method, base.Height(), err)
+	}
+	return outcome, nil
+}
+
+func (x *Executor) outside(ctx context.Context, base *state.Snapshot, c Call, view bool) (Outcome, error) {
+	order := base.Header().Order
+	if !view {
+		order.Height++
+		order.Parent = base.OrderHash()
+		order.UnixMilli++
+	}
+	b, err := x.newBlock(base, &order)
+	if err != nil {
+		return Outcome{}, err
+	}
+	limit := x.viewGas
+	if c.Gas > 0 {
+		limit = min(limit, c.Gas)
+	}
+	t := &transaction{block: b, ctx: ctx, origin: c.From, trace: &trace{}}
+	if !view {
+		err := t.authorize(c.From, func(a *precompiles.Account) error {
+			if a.Status != precompiles.Active {
+				return deny(precompiles.DeniedFrozen, "the account is frozen")
+			}
+			return nil
+		})
+		if err != nil {
+			outcome, err := refusal(err)
+			return Outcome{Status: outcome.Status, Code: outcome.Code, Data: outcome.Data, Trace: outcome.Trace}, err
+		}
+	}
+	outcome, err := t.call(call{target: c.To, caller: c.From, method: c.Method, args: c.Args, limit: limit, readOnly: view, view: view})
+	if err != nil {
+		return Outcome{}, err
+	}
+	return Outcome{
+		Status: outcome.Status, Code: outcome.Code, Data: outcome.Data, Gas: outcome.Gas,
+		Events: t.events, Changes: b.overlay.Changes(), Trace: string(t.trace.text),
+	}, nil
+}
