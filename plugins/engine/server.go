@@ -47,7 +47,8 @@ func serve(versions map[int]plugin.PluginSet) {
 		VersionedPlugins: versions,
 		Logger:           hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: os.Stderr, JSONFormat: true}),
 		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(options, grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))...)
+			return grpc.NewServer(append(options, grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
+				grpc.StaticConnWindowSize(window), grpc.StaticStreamWindowSize(window))...)
 		},
 	})
 }
