@@ -17,7 +17,7 @@ import (
 	"github.com/fondaco/fondaco/wasmvm"
 )
 
-const testGas = 10_000_000
+const testGas = 3_000_000
 
 // chain is a chain of one node that makes a block of whatever it is given.
 type chain struct {
@@ -478,7 +478,9 @@ func TestDeployment(t *testing.T) {
 		t.Run(s.story, func(t *testing.T) {
 			c := newChain(t)
 			before := c.head.Root()
-			r := c.block(c.tx(s.sender, precompiles.ContractsAddress, "deploy", s.args))[0]
+			tx := c.body(s.sender, precompiles.ContractsAddress, "deploy", s.args)
+			tx.GasLimit = testGas
+			r := c.block(c.sign(tx, c.signers[s.sender]))[0]
 			c.want(r, s.status, s.code)
 			if s.status != ledger.OK && (c.head.Root() != before || len(r.Events) != 0) {
 				t.Error("a refused deployment left something")
