@@ -31,14 +31,14 @@ var layers = map[string][]string{
 
 	"node":             {"node", "state", "consensus!", "transport", "wasmvm", "precompiles", "plugins!", "plugins/ca", "plugins/compliance"},
 	"node/client":      {"state/keys", "state/identity", "state/ledger"},
-	"node/contract":    {"wasmvm", "state/keys", "state/identity", "state/ledger"},
+	"node/contract":    {"wasmvm", "sdk-contracts!", "state/keys", "state/identity", "state/ledger"},
 	"node/explorer":    {"node/explorer", "node/client", "state/keys", "state/identity", "state/ledger"},
 	"node/warehouse":   {"node/warehouse", "node/client", "state/keys", "state/identity", "state/ledger"},
 	"node/cmd/fondaco": {"node", "state", "consensus", "transport", "wasmvm", "precompiles", "plugins"},
 
 	"testnet":                       {"testnet", "node", "state", "consensus", "transport", "plugins"},
 	"sdk-contracts":                 {"sdk-contracts"},
-	"sdk-contracts/go/contracttest": {"sdk-contracts", "state", "wasmvm", "precompiles", "node/executor"},
+	"sdk-contracts/go/contracttest": {"sdk-contracts", "state", "wasmvm", "precompiles", "node/executor", "node/contract"},
 	"examples": {
 		"examples", "sdk-contracts", "node/client", "testnet/network", "consensus!",
 		"plugins/engine", "plugins/ca", "plugins/compliance", "state/keys", "state/identity", "state/ledger",

@@ -80,8 +80,8 @@ func Build(ctx context.Context, dir, out string) (*Built, error) {
 		return nil, fmt.Errorf("build the contract in %s: %w", dir, err)
 	}
 	built.Hash = sha256.Sum256(built.Code)
-	if err := admit(ctx, built.Code); err != nil {
-		return nil, fmt.Errorf("build the contract in %s: the node would refuse the module: %w", dir, err)
+	if _, err := Check(ctx, built.Code); err != nil {
+		return nil, fmt.Errorf("build the contract in %s: nodes would refuse the module: %w", dir, err)
 	}
 	if out != "" {
 		if err := os.WriteFile(out, built.Code, 0o644); err != nil {
@@ -166,11 +166,25 @@ func (t *toolchain) load(ctx context.Context, dir string) (*goPackage, error) {
 		return nil, fmt.Errorf("%w: %s is no folder; create a contract with: fondaco contract new NAME", ErrSource, dir)
 	}
 	const fields = "-json=ImportPath,Name,Dir,Export,GoFiles,Module,Error"
-	out, err := t.run(ctx, dir, "list", "-e", "-deps", "-export", "-trimpath", "-buildvcs=false", fields, ".")
+	out, err := t.run(ctx, dir, "list", "-e", fields, ".") // first without compiling what it imports
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSource, err)
 	}
 	pkg := &goPackage{exports: map[string]string{}}
+	if err := json.Unmarshal(out, &pkg.listed); err != nil {
+		return nil, fmt.Errorf("read the output of go list: %w", err)
+	}
+	switch {
+	case len(pkg.GoFiles) == 0 && pkg.Error != nil:
+		return nil, fmt.Errorf("%w: %s", ErrSource, pkg.Error.Err)
+	case pkg.Module == nil:
+		return nil, fmt.Errorf("%w: %s is in no module; create a contract with: fondaco contract new NAME", ErrSource, dir)
+	case pkg.Name == "main":
+		return nil, fmt.Errorf("%w: %s: a contract is a library package: rename package main, and remove func main", ErrSource, filepath.Join(dir, pkg.GoFiles[0]))
+	}
+	if out, err = t.run(ctx, dir, "list", "-e", "-deps", "-export", "-trimpath", "-buildvcs=false", fields, "."); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSource, err)
+	}
 	for d := json.NewDecoder(bytes.NewReader(out)); d.More(); {
 		var l listed
 		if err := d.Decode(&l); err != nil {
@@ -181,14 +195,6 @@ func (t *toolchain) load(ctx context.Context, dir string) (*goPackage, error) {
 		}
 		pkg.exports[l.ImportPath] = l.Export
 		pkg.listed = l // the package itself comes last
-	}
-	switch {
-	case len(pkg.GoFiles) == 0 && pkg.Error != nil:
-		return nil, fmt.Errorf("%w: %s", ErrSource, pkg.Error.Err)
-	case pkg.Module == nil:
-		return nil, fmt.Errorf("%w: %s is in no module; create a contract with: fondaco contract new NAME", ErrSource, dir)
-	case pkg.Name == "main":
-		return nil, fmt.Errorf("%w: %s: a contract is a library package: rename package main, and remove func main", ErrSource, filepath.Join(dir, pkg.GoFiles[0]))
 	}
 	return pkg, nil
 }

@@ -21,7 +21,7 @@
 //	//chain:tx              a method that transactions and contracts call
 //	//chain:view            a method that may not write
 //	//chain:event           on a struct that embeds Event; indexed=field,field names fields to search by
-//	//chain:error 1001      on a struct that embeds Error: its abort code, 1000 or above
+//	//chain:error 1001      on a struct that embeds Refusal: its abort code, 1000 or above
 //
 // tx, view, init and upgrade take roles=a,b (the caller needs one of them) and conflicts=key,key (what the method
 // touches, in templates over its arguments and $caller: a hint that lets calls run in parallel).
@@ -80,11 +80,11 @@ type Event struct{}
 
 func (Event) event() {}
 
-// Error is embedded by the structs that a method returns as its errors.
-type Error struct{}
+// Refusal is embedded by the structs that a method returns as its errors.
+type Refusal struct{}
 
 // Error implements error. What a client reads is made of the struct's name and fields by the schema.
-func (Error) Error() string { return "contract error" }
+func (Refusal) Error() string { return "refused" }
 
 // Failure is an error without fields, for the SDK's codes and for errors that need no schema.
 type Failure struct {
