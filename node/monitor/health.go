@@ -1,0 +1,163 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// stale is how old the last Observe may be; the node observes every second.
+const stale = 10 * time.Second
+
+// closing is how long Serve waits for requests under way.
+const closing = 2 * time.Second
+
+// Check is a condition of being healthy. Run returns nil, or why it does not hold, in words for an operator. It
+// must be quick.
+type Check struct {
+	Name string
+	Run  func() error
+}
+
+// live returns what must hold or the node should be restarted.
+func (m *Monitor) live() []Check { return []Check{{"loop", m.checkLoop}} }
+
+// ready returns what must hold for clients to be sent here.
+func (m *Monitor) ready() []Check {
+	checks := []Check{{"loop", m.checkLoop}, {"group", m.checkGroup}, {"engine", m.checkEngine}, {"sync", m.checkSync}, {"peers", m.checkPeers}}
+	if m.config.Plugins != nil {
+		for _, s := range m.config.Plugins() {
+			checks = append(checks, Check{"plugin " + s.Name, func() error {
+				if s.Healthy {
+					return nil
+				}
+				return errors.New(s.Reason)
+			}})
+		}
+	}
+	return append(checks, m.config.Checks...)
+}
+
+func (m *Monitor) checkLoop() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.observed.IsZero() {
+		return errors.New("the node is starting")
+	}
+	if age := m.config.Now().Sub(m.observed); age > stale {
+		return fmt.Errorf("the node has not looked after itself for %s", age.Round(time.Second))
+	}
+	return nil
+}
+
+func (m *Monitor) checkGroup() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.status.Stopped != nil {
+		return fmt.Errorf("stopped: %w", m.status.Stopped)
+	}
+	if m.alarm != "" {
+		return fmt.Errorf("alarm: %s", m.alarm)
+	}
+	return nil
+}
+
+func (m *Monitor) checkEngine() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.observed.IsZero() && !m.status.Engine {
+		return errors.New("the consensus engine is down and being started again")
+	}
+	return nil
+}
+
+func (m *Monitor) checkSync() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if head, to := m.status.Head.Order.Height, m.status.Syncing; to > head {
+		return fmt.Errorf("fetching blocks: at height %d of %d", head, to)
+	}
+	return nil
+}
+
+// checkPeers wants as many connections as a quorum needs.
+func (m *Monitor) checkPeers() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := len(m.status.Epoch.Members)
+	if n == 0 {
+		return nil
+	}
+	want := ledger.Quorum(n) - 1
+	if m.status.Number < 0 { // an observer is content with a single source
+		want = 1
+	}
+	if m.peers < want {
+		return fmt.Errorf("connected to %d other nodes, but %d are needed for a quorum of %d members", m.peers, want, n)
+	}
+	return nil
+}
+
+// Handler serves /metrics (Prometheus text), /livez and /readyz. The latter two answer 200 or 503, and tell
+// each check on a line of its own, those that fail first and with the reason.
+func (m *Monitor) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, m.live()) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, m.ready()) })
+	if m.config.Profile {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return mux
+}
+
+func answer(w http.ResponseWriter, checks []Check) {
+	var bad, good strings.Builder
+	for _, c := range checks {
+		if err := c.Run(); err != nil {
+			fmt.Fprintf(&bad, "not ok  %s: %v\n", c.Name, err)
+		} else {
+			fmt.Fprintf(&good, "ok      %s\n", c.Name)
+		}
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if bad.Len() > 0 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_, _ = w.Write([]byte(bad.String() + good.String()))
+}
+
+// Serve answers requests on l until ctx ends, and closes l. There is no access control: l belongs on loopback or
+// an operator's network.
+func (m *Monitor) Serve(ctx context.Context, l net.Listener) error {
+	server := &http.Server{Handler: m.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	stopped := make(chan struct{})
+	unwatch := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), closing)
+		defer cancel()
+		if server.Shutdown(late) != nil {
+			_ = server.Close()
+		}
+	})
+	err := server.Serve(l)
+	if !unwatch() {
+		<-stopped
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve metrics and health: %w", err)
+}

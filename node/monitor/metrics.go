@@ -1,0 +1,139 @@
+package monitor
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/fondaco/fondaco/node/group"
+	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/plugins"
+)
+
+// metrics are all that Prometheus sees. No name or label is made of what a stranger sends.
+type metrics struct {
+	height, view, leader, changing, syncing    prometheus.Gauge
+	members, peers, engine, running            prometheus.Gauge
+	poolTxs, poolBytes, poolOldest             prometheus.Gauge
+	blocks, gas, viewChanges, evidence, alarms prometheus.Counter
+	txs, admitted, dropped                     *prometheus.CounterVec
+	interval, latency, blockTxs                prometheus.Histogram
+	phases                                     *prometheus.HistogramVec
+}
+
+// seconds are the bounds of histograms of time: from a step on one machine to a view change across the world.
+var seconds = []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30}
+
+func newMetrics(own prometheus.Registerer, process prometheus.Registerer, status func() []plugins.Status) *metrics {
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "fondaco", Name: name, Help: help})
+		own.MustRegister(g)
+		return g
+	}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "fondaco", Name: name, Help: help})
+		own.MustRegister(c)
+		return c
+	}
+	counters := func(name, help, label string, values ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "fondaco", Name: name, Help: help}, []string{label})
+		own.MustRegister(c)
+		for _, v := range values {
+			c.WithLabelValues(v)
+		}
+		return c
+	}
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "fondaco", Name: name, Help: help, Buckets: buckets})
+		own.MustRegister(h)
+		return h
+	}
+	m := &metrics{
+		height:      gauge("height", "Height of the last block stored here."),
+		view:        gauge("view", "Number of the current leadership (view or term)."),
+		leader:      gauge("leader", "Member number of the leader, -1 when there is none."),
+		changing:    gauge("view_changing", "1 while a view change or an election is under way."),
+		syncing:     gauge("syncing_to_height", "Height that is being fetched up to, 0 when nothing is fetched."),
+		members:     gauge("members", "Members of the group's epoch."),
+		peers:       gauge("peers_connected", "Other nodes that this node is connected to."),
+		engine:      gauge("engine_up", "1 while the consensus engine runs."),
+		running:     gauge("group_up", "0 when the group stopped because it cannot trust itself any more."),
+		poolTxs:     gauge("pool_transactions", "Transactions that wait."),
+		poolBytes:   gauge("pool_bytes", "Bytes of the transactions that wait."),
+		poolOldest:  gauge("pool_oldest_seconds", "How long the oldest transaction has waited."),
+		blocks:      counter("blocks_total", "Blocks stored since the node started."),
+		gas:         counter("gas_total", "Gas used by the transactions of these blocks."),
+		viewChanges: counter("view_changes_total", "View changes that this node entered."),
+		evidence:    counter("evidence_total", "Pairs of contradicting statements by one member."),
+		alarms:      counter("alarms_total", "Reasons for which the group stopped."),
+		txs:         counters("transactions_total", "Transactions committed, by the status of their receipts.", "status"),
+		admitted:    counters("transactions_admitted_total", "Transactions taken into the pool.", "from", "client", "peer"),
+		dropped:     counters("transactions_dropped_total", "Transactions that left the pool without a block.", "why", "expired", "other"),
+		interval:    histogram("block_interval_seconds", "Time between two blocks.", seconds),
+		latency:     histogram("commit_latency_seconds", "Time from a client's transaction entering the pool to its block being durable.", seconds),
+		blockTxs:    histogram("block_transactions", "Transactions in a block.", []float64{1, 10, 50, 100, 250, 500, 1000, 2000, 5000}),
+		phases: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "fondaco", Name: "block_step_seconds", Buckets: seconds,
+			Help: "Time from a block's proposal to each step: checked, executed, prepared, committed, stored.",
+		}, []string{"step"}),
+	}
+	own.MustRegister(m.phases)
+	for _, step := range steps {
+		m.phases.WithLabelValues(step)
+	}
+	m.leader.Set(-1)
+	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if status != nil {
+		process.MustRegister(&pluginCollector{
+			status:   status,
+			up:       prometheus.NewDesc("fondaco_plugin_up", "1 while the plugin program runs and answers.", []string{"plugin"}, nil),
+			restarts: prometheus.NewDesc("fondaco_plugin_restarts_total", "How often the plugin program was started again.", []string{"plugin"}, nil),
+		})
+	}
+	return m
+}
+
+func (m *metrics) observe(s group.Status, pool *mempool.Pool, connected int, now time.Time) {
+	m.height.Set(float64(s.Head.Order.Height))
+	m.view.Set(float64(s.Consensus.View))
+	m.leader.Set(float64(s.Consensus.Leader))
+	m.changing.Set(one(s.Consensus.Changing))
+	m.syncing.Set(float64(s.Syncing))
+	m.members.Set(float64(len(s.Epoch.Members)))
+	m.peers.Set(float64(connected))
+	m.engine.Set(one(s.Engine))
+	m.running.Set(one(s.Stopped == nil))
+	if pool == nil {
+		return
+	}
+	count, bytes, oldest := pool.Size()
+	m.poolTxs.Set(float64(count))
+	m.poolBytes.Set(float64(bytes))
+	m.poolOldest.Set(0)
+	if count > 0 {
+		m.poolOldest.Set(max(0, float64(now.UnixMilli()-oldest)/1000))
+	}
+}
+
+func one(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// pluginCollector asks the plugin host at each scrape.
+type pluginCollector struct {
+	status       func() []plugins.Status
+	up, restarts *prometheus.Desc
+}
+
+func (c *pluginCollector) Describe(to chan<- *prometheus.Desc) { to <- c.up; to <- c.restarts }
+
+func (c *pluginCollector) Collect(to chan<- prometheus.Metric) {
+	for _, s := range c.status() {
+		to <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, one(s.Healthy), s.Name)
+		to <- prometheus.MustNewConstMetric(c.restarts, prometheus.CounterValue, float64(s.Restarts), s.Name)
+	}
+}

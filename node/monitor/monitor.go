@@ -1,0 +1,274 @@
+// Package monitor shows operators what a node does: metrics for Prometheus, health checks that say why not, and
+// two flow logs, of blocks and of transactions, with the time of each step.
+//
+// A Monitor learns from the functions of a group.Trace, which run on the group's loop, and from Observe, which
+// the node calls every second. It decides nothing and nothing waits for it.
+//
+// # Flow logs
+//
+// They are structured events of the node's log, told apart by the field flow. One event of level info tells the
+// life of each block (flow=block), with the milliseconds from the first sign of it to each step:
+//
+//	{"level":"info","flow":"block","height":7,"view":0,"order":"0x…","proposer":1,"txs":120,"bytes":31200,
+//	 "checked_ms":2.1,"executed_ms":9.8,"prepared_ms":10.4,"committed_ms":14.9,"stored_ms":15.6,"message":"block stored"}
+//
+// Proposed is the time zero; checked means that all transactions are here and durable (payload ready). A block
+// that was fetched from others has only txs and bytes. Changes of view are events with flow=view. Each
+// transaction has an event of level debug when it is admitted, and one when it is committed or dropped (flow=tx).
+package monitor
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/fondaco/fondaco/node/group"
+	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/plugins"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// Bounds on what is remembered for the flow logs.
+const (
+	maxBlocks = 64      // orders that are not stored yet; the lowest is forgotten first
+	maxTxs    = 200_000 // transactions that are not committed yet; at least half of them are kept
+)
+
+// Config is what a Monitor is made of. All fields may be left out.
+type Config struct {
+	Log     zerolog.Logger
+	Group   ledger.GroupID          // label of all metrics; empty: no label
+	Plugins func() []plugins.Status // asked at each scrape and health check
+	Checks  []Check                 // further conditions of being ready
+	Profile bool                    // serve /debug/pprof too
+	Now     func() time.Time        // time.Now; tests set it
+}
+
+// Monitor gathers and shows. Its methods are safe for concurrent use, but all functions of one Trace must be
+// called from one goroutine, as group.Group does.
+type Monitor struct {
+	config   Config
+	log      zerolog.Logger
+	registry *prometheus.Registry
+	metrics  *metrics
+
+	// The group's goroutine alone touches these.
+	blocks map[keys.Digest]*block
+	txs    times
+	stored ledger.Height
+	last   time.Time // when the last block was stored
+
+	mu       sync.Mutex // guards what follows
+	status   group.Status
+	peers    int
+	observed time.Time // zero: never
+	alarm    string    // the last one
+}
+
+// block is the life of a block until it is stored.
+type block struct {
+	height ledger.Height
+	began  time.Time
+	steps  map[string]time.Duration // since began
+}
+
+// steps are the steps of a block's life after its proposal, in their usual order.
+var steps = [...]string{"checked", "executed", "prepared", "committed", "stored"}
+
+// New returns a Monitor that has seen nothing.
+func New(c Config) *Monitor {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	m := &Monitor{config: c, log: c.Log, registry: prometheus.NewRegistry(), blocks: make(map[keys.Digest]*block)}
+	labels := prometheus.Labels{}
+	if c.Group != "" {
+		labels["group"] = string(c.Group)
+		m.log = c.Log.With().Str("group", string(c.Group)).Logger()
+	}
+	m.metrics = newMetrics(prometheus.WrapRegistererWith(labels, m.registry), m.registry, c.Plugins)
+	return m
+}
+
+// Trace returns the functions by which a group tells the Monitor what it does.
+func (m *Monitor) Trace() group.Trace {
+	return group.Trace{
+		Phase:     m.phase,
+		Finalized: m.finalized,
+		Admitted:  m.admitted,
+		Dropped:   m.dropped,
+		Evidence:  m.evidence,
+		Alarm:     m.alarmed,
+	}
+}
+
+// phase notes a step of a block or of a view. Engine and group both tell some steps; the first counts.
+func (m *Monitor) phase(phase string, height ledger.Height, view uint64, order keys.Digest) {
+	now := m.config.Now()
+	switch phase {
+	case "proposed", "proposal", "checked", "executed", "prepared", "committed", "stored":
+	default:
+		if strings.HasPrefix(phase, "view-change") {
+			m.metrics.viewChanges.Inc()
+		}
+		m.log.Info().Str("flow", "view").Uint64("height", uint64(height)).Uint64("view", view).Str("step", phase).Msg("view changes")
+		return
+	}
+	if height <= m.stored {
+		return // an echo of what is over
+	}
+	b := m.blocks[order]
+	if b == nil {
+		m.forget()
+		b = &block{height: height, began: now, steps: make(map[string]time.Duration, len(steps))}
+		m.blocks[order] = b
+	}
+	if _, known := b.steps[phase]; known || phase == "proposed" || phase == "proposal" {
+		return
+	}
+	took := now.Sub(b.began)
+	b.steps[phase] = took
+	m.metrics.phases.WithLabelValues(phase).Observe(took.Seconds())
+}
+
+// forget makes room for one more block.
+func (m *Monitor) forget() {
+	for len(m.blocks) >= maxBlocks {
+		var lowest keys.Digest
+		first := true
+		for order, b := range m.blocks {
+			if first || b.height < m.blocks[lowest].height {
+				lowest, first = order, false
+			}
+		}
+		delete(m.blocks, lowest)
+	}
+}
+
+func (m *Monitor) finalized(b *ledger.Block, receipts []ledger.Receipt, _ []*ledger.SignedTx) {
+	now := m.config.Now()
+	order := &b.Header.Order
+	hash := b.Certificate.Statement.Order
+	event := m.log.Info().Str("flow", "block").Uint64("height", uint64(order.Height)).Uint64("view", b.Certificate.Statement.View).
+		Str("order", hash.String()).Uint32("proposer", order.Proposer).Uint32("txs", order.TxCount).Uint64("bytes", order.TxBytes)
+	if known := m.blocks[hash]; known != nil {
+		if _, told := known.steps["stored"]; !told {
+			m.phase("stored", order.Height, 0, hash)
+		}
+		for _, step := range steps {
+			if took, ok := known.steps[step]; ok {
+				event = event.Float64(step+"_ms", float64(took.Microseconds())/1000)
+			}
+		}
+	}
+	event.Msg("block stored")
+
+	m.stored = order.Height
+	for hash, known := range m.blocks {
+		if known.height <= m.stored {
+			delete(m.blocks, hash)
+		}
+	}
+	m.metrics.height.Set(float64(order.Height))
+	m.metrics.blocks.Inc()
+	m.metrics.gas.Add(float64(b.Header.GasUsed))
+	m.metrics.blockTxs.Observe(float64(order.TxCount))
+	if !m.last.IsZero() {
+		m.metrics.interval.Observe(now.Sub(m.last).Seconds())
+	}
+	m.last = now
+	for i := range receipts {
+		r := &receipts[i]
+		m.metrics.txs.WithLabelValues(r.Status.String()).Inc()
+		began, known := m.txs.take(r.Tx)
+		if known && began.own {
+			m.metrics.latency.Observe(now.Sub(began.at).Seconds())
+		}
+		if event := m.log.Debug(); event.Enabled() {
+			event = event.Str("flow", "tx").Str("tx", r.Tx.String()).Uint64("height", uint64(order.Height)).
+				Uint32("index", r.Index).Str("status", r.Status.String()).Uint64("gas", uint64(r.Gas))
+			if known {
+				event = event.Dur("after", now.Sub(began.at))
+			}
+			event.Msg("transaction committed")
+		}
+	}
+}
+
+func (m *Monitor) admitted(tx *ledger.SignedTx, own bool) {
+	source := "peer"
+	if own {
+		source = "client"
+	}
+	m.metrics.admitted.WithLabelValues(source).Inc()
+	m.txs.put(tx.ID, admission{m.config.Now(), own})
+	m.log.Debug().Str("flow", "tx").Str("tx", tx.ID.String()).Str("from", source).Int("bytes", len(tx.Raw)).Msg("transaction admitted")
+}
+
+func (m *Monitor) dropped(id ledger.TxID, why error) {
+	reason := "other"
+	if errors.Is(why, mempool.ErrExpired) {
+		reason = "expired"
+	}
+	m.metrics.dropped.WithLabelValues(reason).Inc()
+	m.txs.take(id)
+	m.log.Debug().Str("flow", "tx").Str("tx", id.String()).AnErr("why", why).Msg("transaction dropped")
+}
+
+func (m *Monitor) evidence(a, b ledger.Vote) {
+	m.metrics.evidence.Inc()
+	m.log.Error().Uint32("member", a.Signer).Stringer("kind", a.Statement.Kind).Uint64("view", a.Statement.View).
+		Uint64("height", uint64(a.Statement.Height)).Str("order", a.Statement.Order.String()).Str("other", b.Statement.Order.String()).
+		Msg("a member signed two statements that contradict one another")
+}
+
+// alarmed does not log: the group does.
+func (m *Monitor) alarmed(reason string) {
+	m.metrics.alarms.Inc()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.alarm = reason
+}
+
+// Observe tells the Monitor what nobody reports by itself: the group's status, its pool, and how many other
+// nodes are connected. Health checks fail when it has not been called for a while.
+func (m *Monitor) Observe(s group.Status, pool *mempool.Pool, connected int) {
+	now := m.config.Now()
+	m.metrics.observe(s, pool, connected, now)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.status, m.peers, m.observed = s, connected, now
+}
+
+// admission is when a transaction came.
+type admission struct {
+	at  time.Time
+	own bool // from a client of this node
+}
+
+// times remembers the last maxTxs/2 to maxTxs transactions.
+type times struct {
+	young, old map[ledger.TxID]admission
+}
+
+func (t *times) put(id ledger.TxID, a admission) {
+	if t.young == nil || len(t.young) >= maxTxs/2 {
+		t.old, t.young = t.young, make(map[ledger.TxID]admission)
+	}
+	t.young[id] = a
+}
+
+func (t *times) take(id ledger.TxID) (admission, bool) {
+	for _, generation := range []map[ledger.TxID]admission{t.young, t.old} {
+		if a, ok := generation[id]; ok {
+			delete(generation, id)
+			return a, true
+		}
+	}
+	return admission{}, false
+}

@@ -1,0 +1,271 @@
+package monitor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/fondaco/fondaco/node/group"
+	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/plugins"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// clock is a time that tests move.
+type clock struct{ now time.Time }
+
+func (c *clock) Now() time.Time { return c.now }
+
+func (c *clock) pass(d time.Duration) { c.now = c.now.Add(d) }
+
+func newClock() *clock { return &clock{time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)} }
+
+func get(t *testing.T, h http.Handler, path string) (int, string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	return w.Code, w.Body.String()
+}
+
+// wantMetrics looks for whole lines of the metrics page.
+func wantMetrics(t *testing.T, m *Monitor, lines ...string) {
+	t.Helper()
+	code, text := get(t, m.Handler(), "/metrics")
+	if code != http.StatusOK {
+		t.Fatalf("/metrics answers %d: %s", code, text)
+	}
+	for _, line := range lines {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("/metrics has no line %q", line)
+		}
+	}
+	if t.Failed() {
+		for line := range strings.Lines(text) {
+			if strings.HasPrefix(line, "fondaco_") {
+				t.Log(strings.TrimSpace(line))
+			}
+		}
+	}
+}
+
+func finalBlock(height ledger.Height, order keys.Digest, txs int) *ledger.Block {
+	b := &ledger.Block{Version: ledger.Version}
+	b.Header.Order = ledger.Order{Version: ledger.Version, Height: height, Proposer: 2, TxCount: uint32(txs), TxBytes: 250 * uint64(txs)}
+	b.Header.GasUsed = 1000
+	b.Certificate.Statement = ledger.Statement{Kind: ledger.Commit, View: 3, Height: height, Order: order}
+	return b
+}
+
+func TestBlockFlow(t *testing.T) {
+	var log bytes.Buffer
+	c := newClock()
+	m := New(Config{Log: zerolog.New(&log), Group: "main", Now: c.Now})
+	trace := m.Trace()
+	life := func(height ledger.Height, order keys.Digest) {
+		for _, s := range []struct {
+			step string
+			took time.Duration
+		}{{"proposal", 0}, {"checked", 2}, {"executed", 5}, {"executed", 1}, {"prepared", 1}, {"committed", 4}, {"stored", 3}} {
+			c.pass(s.took * time.Millisecond)
+			trace.Phase(s.step, height, 3, order)
+		}
+		trace.Finalized(finalBlock(height, order, 40), nil, nil)
+		trace.Phase("stored", height, 3, order) // the engine hears of it later
+	}
+	life(7, keys.Digest{7})
+	c.pass(84 * time.Millisecond)
+	life(8, keys.Digest{8})
+
+	t.Run("one event tells the life of a block", func(t *testing.T) {
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		if len(lines) != 2 {
+			t.Fatalf("%d events, want 2:\n%s", len(lines), log.String())
+		}
+		var got map[string]any
+		if err := json.Unmarshal([]byte(lines[0]), &got); err != nil {
+			t.Fatal(err)
+		}
+		for field, want := range map[string]any{
+			"flow": "block", "group": "main", "height": 7.0, "view": 3.0, "proposer": 2.0, "txs": 40.0, "bytes": 10000.0,
+			"checked_ms": 2.0, "executed_ms": 7.0, "prepared_ms": 9.0, "committed_ms": 13.0, "stored_ms": 16.0, "message": "block stored",
+		} {
+			if got[field] != want {
+				t.Errorf("%s = %v, want %v", field, got[field], want)
+			}
+		}
+	})
+	t.Run("metrics", func(t *testing.T) {
+		wantMetrics(t, m,
+			`fondaco_height{group="main"} 8`,
+			`fondaco_blocks_total{group="main"} 2`,
+			`fondaco_gas_total{group="main"} 2000`,
+			`fondaco_block_transactions_sum{group="main"} 80`,
+			`fondaco_block_interval_seconds_sum{group="main"} 0.1`,
+			`fondaco_block_step_seconds_count{group="main",step="stored"} 2`,
+			`fondaco_block_step_seconds_bucket{group="main",step="prepared",le="0.01"} 2`,
+			`fondaco_block_step_seconds_bucket{group="main",step="prepared",le="0.005"} 0`,
+		)
+		if _, text := get(t, m.Handler(), "/metrics"); !strings.Contains(text, "\ngo_goroutines ") || !strings.Contains(text, "\nprocess_") {
+			t.Error("/metrics tells nothing of the process")
+		}
+	})
+	t.Run("a block that others sent has no steps", func(t *testing.T) {
+		log.Reset()
+		trace.Finalized(finalBlock(9, keys.Digest{9}, 1), nil, nil)
+		if s := log.String(); !strings.Contains(s, `"height":9`) || strings.Contains(s, "_ms") {
+			t.Errorf("event %s", s)
+		}
+	})
+	t.Run("orders that come to nothing are forgotten", func(t *testing.T) {
+		for i := range 10 * maxBlocks {
+			trace.Phase("proposal", ledger.Height(10+i), 0, keys.Digest{1, byte(i), byte(i >> 8)})
+		}
+		if n := len(m.blocks); n != maxBlocks {
+			t.Errorf("%d blocks are remembered, want %d", n, maxBlocks)
+		}
+		trace.Finalized(finalBlock(1e6, keys.Digest{2}, 1), nil, nil)
+		if n := len(m.blocks); n != 0 {
+			t.Errorf("%d blocks are remembered after a higher one was stored", n)
+		}
+	})
+	t.Run("view changes", func(t *testing.T) {
+		log.Reset()
+		trace.Phase("view-change: no progress", 10, 4, keys.Digest{})
+		trace.Phase("new-view", 10, 4, keys.Digest{})
+		wantMetrics(t, m, `fondaco_view_changes_total{group="main"} 1`)
+		if s := log.String(); !strings.Contains(s, `"flow":"view"`) || !strings.Contains(s, `"step":"view-change: no progress"`) {
+			t.Errorf("events %s", s)
+		}
+	})
+}
+
+func TestTransactionFlow(t *testing.T) {
+	var log bytes.Buffer
+	c := newClock()
+	m := New(Config{Log: zerolog.New(&log), Now: c.Now})
+	trace := m.Trace()
+	tx := func(n byte) *ledger.SignedTx { return &ledger.SignedTx{ID: ledger.TxID{n}, Raw: make([]byte, 200)} }
+	trace.Admitted(tx(1), true)
+	trace.Admitted(tx(2), false)
+	trace.Admitted(tx(3), true)
+	c.pass(60 * time.Millisecond)
+	trace.Finalized(finalBlock(1, keys.Digest{1}, 2), []ledger.Receipt{{Tx: ledger.TxID{1}}, {Tx: ledger.TxID{2}, Index: 1, Status: ledger.OutOfGas}}, nil)
+	trace.Dropped(ledger.TxID{3}, mempool.ErrExpired)
+
+	wantMetrics(t, m,
+		`fondaco_transactions_admitted_total{from="client"} 2`,
+		`fondaco_transactions_admitted_total{from="peer"} 1`,
+		`fondaco_transactions_total{status="ok"} 1`,
+		`fondaco_transactions_total{status="out_of_gas"} 1`,
+		`fondaco_transactions_dropped_total{why="expired"} 1`,
+		`fondaco_commit_latency_seconds_count 1`,
+		`fondaco_commit_latency_seconds_sum 0.06`,
+	)
+	for _, want := range []string{
+		`"message":"transaction admitted"`, `"after":60,"message":"transaction committed"`, `"status":"out_of_gas"`, `"why":"the transaction has expired"`,
+	} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log has no %s:\n%s", want, log.String())
+		}
+	}
+	t.Run("memory is bounded", func(t *testing.T) {
+		for i := range 3 * maxTxs {
+			m.txs.put(ledger.TxID{1, byte(i), byte(i >> 8), byte(i >> 16)}, admission{})
+		}
+		if n := len(m.txs.young) + len(m.txs.old); n > maxTxs {
+			t.Errorf("%d transactions are remembered, at most %d", n, maxTxs)
+		}
+	})
+}
+
+func TestHealth(t *testing.T) {
+	c := newClock()
+	programs := []plugins.Status{{Name: "engine", Healthy: true, Reason: "running"}}
+	m := New(Config{Now: c.Now, Plugins: func() []plugins.Status { return programs },
+		Checks: []Check{{"disk", func() error { return nil }}}})
+	h := m.Handler()
+	healthy := group.Status{Engine: true, Number: 0, Epoch: ledger.Epoch{Members: make([]ledger.Member, 4)}}
+
+	want := func(path string, code int, says string) {
+		t.Helper()
+		if got, text := get(t, h, path); got != code || !strings.Contains(text, says) {
+			t.Errorf("%s answers %d, want %d with %q:\n%s", path, got, code, says, text)
+		}
+	}
+	want("/readyz", 503, "not ok  loop: the node is starting\n")
+	want("/livez", 503, "the node is starting")
+	m.Observe(healthy, nil, 2)
+	want("/readyz", 200, "ok      disk\n")
+	want("/livez", 200, "ok      loop\n")
+	m.Observe(healthy, nil, 1)
+	want("/readyz", 503, "not ok  peers: connected to 1 other nodes, but 2 are needed for a quorum of 4 members\n")
+	want("/livez", 200, "ok")
+
+	observer := healthy
+	observer.Number = -1
+	m.Observe(observer, nil, 1)
+	want("/readyz", 200, "ok")
+	m.Observe(observer, nil, 0)
+	want("/readyz", 503, "peers")
+
+	syncing := healthy
+	syncing.Syncing, syncing.Head.Order.Height = 90, 40
+	m.Observe(syncing, nil, 3)
+	want("/readyz", 503, "not ok  sync: fetching blocks: at height 40 of 90\n")
+
+	down := healthy
+	down.Engine = false
+	programs[0] = plugins.Status{Name: "engine", Reason: "it did not answer frame 9 within 2s; starting again within 50ms", Restarts: 3}
+	m.Observe(down, nil, 3)
+	want("/readyz", 503, "not ok  engine: the consensus engine is down")
+	want("/readyz", 503, "not ok  plugin engine: it did not answer frame 9 within 2s")
+	wantMetrics(t, m, `fondaco_engine_up 0`, `fondaco_plugin_up{plugin="engine"} 0`, `fondaco_plugin_restarts_total{plugin="engine"} 3`, `fondaco_peers_connected 3`)
+
+	stopped := healthy
+	stopped.Stopped = errors.New("own block hash differs")
+	m.Observe(stopped, nil, 3)
+	want("/readyz", 503, "not ok  group: stopped: own block hash differs\n")
+
+	m.Observe(healthy, mempool.New(mempool.Limits{}), 3)
+	c.pass(time.Minute)
+	want("/livez", 503, "the node has not looked after itself for 1m0s")
+	wantMetrics(t, m, `fondaco_pool_transactions 0`, `fondaco_members 4`)
+	want("/debug/pprof/", 404, "")
+}
+
+func TestServe(t *testing.T) {
+	m := New(Config{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Serve(ctx, l) }()
+	response, err := http.Get("http://" + l.Addr().String() + "/livez")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(response.Body)
+	if err := errors.Join(err, response.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "starting") {
+		t.Errorf("/livez answers %d: %s", response.StatusCode, body)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+}
