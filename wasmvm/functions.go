@@ -1,6 +1,7 @@
 package wasmvm
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -197,7 +198,8 @@ func newFunctions() []function {
 
 	abi("rand", "ii:", func(c *call, s []uint64) { c.random(s[0], s[1]) })
 	abi("!log", "iii:", func(c *call, s []uint64) {
-		c.log(LogLevel(min(s[0], uint64(LogError))), c.view(s[1], s[2]))
+		c.charge(c.costs.hostByte * s[2])
+		c.log(LogLevel(min(s[0], uint64(LogError))), string(c.view(s[1], s[2])))
 	})
 	abi("!gas_left", ":l", func(c *call, s []uint64) { s[0] = c.gasLeft() })
 
@@ -234,8 +236,8 @@ func newFunctions() []function {
 		for k := range s[2] {
 			vector := c.view(uint64(uint32(s[1]+8*k)), 8)
 			n := uint64(binary.LittleEndian.Uint32(vector[4:]))
-			c.charge(8)
-			c.log(level, c.view(uint64(binary.LittleEndian.Uint32(vector)), n))
+			c.charge(8 + c.costs.hostByte*n)
+			c.write(level, c.view(uint64(binary.LittleEndian.Uint32(vector)), n))
 			written += n
 		}
 		c.store32(s[3], uint32(min(written, math.MaxUint32)))
@@ -250,17 +252,20 @@ func newFunctions() []function {
 		for k := range s[2] {
 			c.charge(48)
 			subscription := c.bytes(uint64(uint32(s[0]+48*k)), 48)
-			timeout, absolute := binary.LittleEndian.Uint64(subscription[24:]), subscription[40]&1 == 1
-			if subscription[8] != 0 || (absolute && timeout > c.now()) || (!absolute && timeout > 0) {
+			if subscription[8] != 0 { // a descriptor: nothing ever arrives
 				continue
+			}
+			timeout, absolute := binary.LittleEndian.Uint64(subscription[24:]), subscription[40]&1 == 1
+			if timeout > 0 && !(absolute && timeout <= c.now()) {
+				c.waits++
 			}
 			var event [32]byte
 			copy(event[:8], subscription)
 			copy(c.view(s[1]+32*uint64(ready), 32), event[:])
 			ready++
 		}
-		if ready == 0 {
-			c.trace = "the contract waits for something that never happens: time stands still during a call, and there is no input"
+		if ready == 0 || c.waits > maxWaits {
+			c.note("the contract waits for something that never happens: time stands still during a call, and there is no input")
 			c.abort(abortBlocked, nil)
 		}
 		c.store32(s[3], ready)
@@ -272,6 +277,10 @@ func newFunctions() []function {
 	})
 	return all
 }
+
+// maxWaits is how many sleeps in a call return at once, with no time passed. Go's runtime takes some on its way to a
+// panic's message; a contract that sleeps goes to sleep again, as its clock has not moved.
+const maxWaits = 64
 
 // abortBlocked is the abort code of a contract that waits for ever: "bad state" of the SDKs' codes.
 const abortBlocked = 6
@@ -362,7 +371,9 @@ type call struct {
 	events               int
 	eventBytes           uint64
 	logBytes             int
+	lines                [LogError + 1][]byte // without an end yet, by level
 	exited               bool
+	waits                int      // in poll_oneoff
 	seed                 [32]byte // of random bytes while _initialize runs
 	drawn                uint64
 	trace                string
@@ -558,7 +569,7 @@ func (c *call) contract(s []uint64) {
 	c.charge(min(uint64(o.Gas), limit))
 	c.result = o.Data
 	if o.Trace != "" {
-		c.trace = o.Trace
+		c.note(o.Trace)
 	}
 	s[0] = uint64(uint32(callStatus(o)))
 }
@@ -620,18 +631,49 @@ func (c *call) random(dst, n uint64) {
 	}
 }
 
-// log passes text on, without control characters that would break a line.
-func (c *call) log(level LogLevel, text []byte) {
-	c.charge(c.costs.hostByte * uint64(len(text)))
+// log passes text on, or keeps it for the trace while _initialize runs.
+func (c *call) log(level LogLevel, text string) {
 	text = text[:min(len(text), MaxLogBytes-c.logBytes)]
 	c.logBytes += len(text)
-	line := strings.TrimRight(strings.ToValidUTF8(string(text), "\ufffd"), "\n")
-	if line == "" {
-		return
+	text = strings.ToValidUTF8(text, "\ufffd")
+	if level >= LogWarn {
+		c.note(text)
 	}
-	if c.host == nil {
-		c.trace += line + "\n"
-		return
+	if c.host != nil && text != "" {
+		c.host.Log(level, text)
 	}
-	c.host.Log(level, line)
+}
+
+// note adds a line to the call's trace.
+func (c *call) note(text string) {
+	if len(c.trace) < maxTrace {
+		c.trace += text[:min(len(text), maxTrace)] + "\n"
+	}
+}
+
+// write is log for the descriptors of WASI: programs write pieces of lines.
+func (c *call) write(level LogLevel, text []byte) {
+	line := &c.lines[level]
+	if room := MaxLogBytes - c.logBytes - len(*line); len(text) > room {
+		text = text[:max(room, 0)]
+	}
+	*line = append(*line, text...)
+	for {
+		i := bytes.IndexByte(*line, '\n')
+		if i < 0 {
+			return
+		}
+		c.log(level, string((*line)[:i]))
+		*line = (*line)[i+1:]
+	}
+}
+
+// flush logs lines without an end.
+func (c *call) flush() {
+	for level := range c.lines {
+		if len(c.lines[level]) > 0 {
+			c.log(LogLevel(level), string(c.lines[level]))
+			c.lines[level] = nil
+		}
+	}
 }

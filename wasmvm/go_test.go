@@ -78,7 +78,7 @@ func TestGoContract(t *testing.T) {
 			{"transfer", transferInput(1, 2, 30), ledger.OK, 0},
 			{"transfer", transferInput(1, 2, 30), ledger.OK, 0},
 			{"transfer", transferInput(1, 2, 90), ledger.Aborted, 1001},
-			{"panics", transferInput(1, 2, 90), ledger.Aborted, 2},
+			{"panics", transferInput(1, 2, 90), ledger.Trapped, 0},
 			{"transfer", transferInput(1, 2, 30), ledger.OK, 0},
 			{"missing", nil, ledger.NotFound, 0},
 		} {

@@ -114,6 +114,7 @@ func (p *program) initialize(ctx context.Context, hasStart bool, hash [32]byte) 
 		c := &call{costs: p.vm.costs, suite: p.vm.config.Suite, node: ctx, in: in, seed: hash}
 		in.prepare(MaxInitGas)
 		_, err := in.function(initializer).Call(&callContext{ctx, c})
+		c.flush()
 		used = MaxInitGas - c.gasLeft()
 		if err != nil || int64(in.gas.Get()) < 0 {
 			in.close()
@@ -266,6 +267,7 @@ func (m *Module) Call(ctx context.Context, h Host, method string, args []byte, l
 			c.scans[i].Close()
 		}
 	}
+	c.flush()
 	o := c.outcome(uint32(stack[0]), err)
 	o.Gas = limit - ledger.Gas(c.gasLeft())
 	runtime.KeepAlive(m) // its cleanup closes what the call uses
@@ -318,9 +320,6 @@ const maxTrace = 8 << 10
 func trace(before string, err error) string {
 	s := before
 	if err != nil {
-		if s != "" {
-			s += "\n"
-		}
 		s += err.Error()
 	}
 	return s[:min(len(s), maxTrace)]
