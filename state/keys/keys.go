@@ -82,7 +82,7 @@ type Algorithm uint8
 
 // The signature algorithms. Suite std accepts Ed25519 and P256, suite gm accepts SM2.
 const (
-	Ed25519 Algorithm = 1 // 32-byte key; RFC 8032 signatures checked under the ZIP-215 rules
+	Ed25519 Algorithm = 1 // 32-byte canonical point not of small order; RFC 8032 signatures under ZIP-215 rules
 	P256    Algorithm = 2 // 33-byte compressed point; ECDSA with SHA-256 over the digest, low s only
 	SM2     Algorithm = 3 // 33-byte compressed point; GM/T 0003.2 over the digest, default user id
 )
@@ -156,7 +156,7 @@ type Signer interface {
 // Batch checks many signatures at less cost than one by one. It is not safe for concurrent use.
 // The verdict on each signature is the one that PublicKey.Verify gives.
 type Batch interface {
-	// Add queues a check. key must come from the same suite.
+	// Add queues a check. key must come from the same suite; signature must not change until Verify.
 	Add(key PublicKey, d Digest, signature []byte)
 	Len() int
 	// Verify checks all and returns the verdict on each in the order of Add, and empties the batch.

@@ -118,7 +118,8 @@ func (c *Certificate) Members() []uint32 {
 	return members
 }
 
-// NewCertificate makes a certificate of votes for one statement, sorted by signer without duplicates.
+// NewCertificate makes a certificate of votes that all state the same, sorted by signer without duplicates.
+// The signers must be numbers of members: their bitmap is as long as the highest demands.
 func NewCertificate(votes []Vote) Certificate {
 	var c Certificate
 	for _, v := range votes {
