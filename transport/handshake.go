@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -40,7 +41,9 @@ func (e *Endpoint) accept(ctx context.Context, conn *quic.Conn) {
 	defer in.released()
 	who, err := e.identify(ctx, conn, roleServer, 0, identity.NodeID{}, in.spki)
 	if err != nil {
-		e.config.Log.Debug().Stringer("from", conn.RemoteAddr()).Str("reason", inWords(err)).Msg("incoming connection refused")
+		if others, ok := e.refusals.tell(time.Now()); ok {
+			e.config.Log.Warn().Stringer("from", conn.RemoteAddr()).Str("reason", inWords(err)).Int("others", others).Msg("incoming connection refused")
+		}
 		// Why a node that should be connected is not must be seen here too. Anybody can claim an id, so this
 		// neither creates a peer nor changes a connection.
 		if refused, ok := errors.AsType[*HandshakeError](err); ok && who != nil {
@@ -51,6 +54,27 @@ func (e *Endpoint) accept(ctx context.Context, conn *quic.Conn) {
 		return
 	}
 	e.install(conn, who, false)
+}
+
+// refusals keeps strangers from filling the log: one refusal in refusalPause is told, with the number of those
+// that were not.
+type refusals struct {
+	mu     sync.Mutex // guards what follows
+	last   time.Time
+	untold int
+}
+
+const refusalPause = 10 * time.Second
+
+func (r *refusals) tell(now time.Time) (others int, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.Sub(r.last) < refusalPause {
+		r.untold++
+		return 0, false
+	}
+	others, r.untold, r.last = r.untold, 0, now
+	return others, true
 }
 
 // dial connects to the node at addr.

@@ -2,11 +2,17 @@ package transport
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -228,6 +234,43 @@ func (x *caller) prove(signer keys.Signer, as role, stale bool) {
 	x.send(proof)
 }
 
+func TestTLS(t *testing.T) {
+	c := newChain(t, 1).onLoopback()
+	m := c.start(0, nil)
+	for _, test := range []struct {
+		name   string
+		change func(*tls.Config)
+		want   string
+	}{
+		{"another application protocol", func(c *tls.Config) { c.NextProtos = []string{"h3"} }, "no application protocol"},
+		{"no certificate", func(c *tls.Config) { c.GetClientCertificate = nil }, "certificate required"},
+		{"a certificate of another kind", func(c *tls.Config) {
+			key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+			template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+			der, _ := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+			c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+			}
+		}, "bad certificate"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			config, _, err := new(ephemeral).client()
+			if err != nil {
+				t.Fatal(err)
+			}
+			test.change(config)
+			conn, err := quic.DialAddr(t.Context(), m.addr, config, nil)
+			if err == nil {
+				<-conn.Context().Done()
+				err = context.Cause(conn.Context())
+			}
+			if !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %q, want %q", err, test.want)
+			}
+		})
+	}
+}
+
 // TestManInTheMiddle puts a relay between two nodes, which ends TLS on both sides with certificates of its own
 // and passes on every byte.
 func TestManInTheMiddle(t *testing.T) {
@@ -245,10 +288,10 @@ func TestManInTheMiddle(t *testing.T) {
 	}
 	real := c.start(1, nil)
 
-	var tls ephemeral
+	var own ephemeral
 	a := admission{limit: 100, rate: 100, burst: 100}
 	between := &quic.Transport{Conn: socket, ConnContext: a.admit}
-	listener, err := between.Listen(tls.server(), nil)
+	listener, err := between.Listen(own.server(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +304,7 @@ func TestManInTheMiddle(t *testing.T) {
 				return
 			}
 			go func() {
-				config, _, _ := tls.client()
+				config, _, _ := own.client()
 				to, _ := net.ResolveUDPAddr("udp", real.addr)
 				out, err := between.Dial(t.Context(), to, config, nil)
 				if err != nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"slices"
 	"strings"
@@ -682,5 +683,71 @@ func TestBufferHint(t *testing.T) {
 	}
 	if hint := bufferHint("linux", wantedBuffer, wantedBuffer); hint != "" {
 		t.Errorf("hint = %q, want none", hint)
+	}
+}
+
+// TestChurn stops, starts and cuts off nodes at random and then wants all of them connected, each pair by the
+// same two connections.
+func TestChurn(t *testing.T) {
+	for seed := range uint64(6) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				network := simnet.New(seed)
+				random := mathrand.New(mathrand.NewPCG(seed, 0))
+				network.SetConditions(simnet.Conditions{Latency: 10 * time.Millisecond, Jitter: 20 * time.Millisecond, Loss: 0.02, Reorder: 0.05})
+				const n = 4
+				c := newChain(t, n).onSimnet(network)
+				c.change = func(_ int, config *Config) {
+					config.FallbackDial = 100 * time.Millisecond
+					config.MaxAge = 20 * time.Second
+				}
+				members := make([]*member, n)
+				for range 100 {
+					switch i := random.IntN(n); {
+					case members[i] == nil:
+						members[i] = c.start(i, nil)
+					case random.IntN(3) == 0:
+						network.Partition([]string{c.addrs[i]}, []string{c.addrs[(i+1)%n]})
+					case random.IntN(2) == 0:
+						network.Partition()
+					default:
+						members[i].stop()
+						members[i] = nil
+					}
+					for _, a := range members {
+						for k := range n {
+							if a != nil {
+								a.Send(c.id(k), Consensus, make([]byte, 300))
+							}
+						}
+					}
+					time.Sleep(mathrand.N(2 * time.Second))
+				}
+				network.Partition()
+				for i := range members {
+					if members[i] == nil {
+						members[i] = c.start(i, nil)
+					}
+				}
+				time.Sleep(10 * time.Second) // idle timeout, backoff, handshake
+				agree := func() bool {
+					for i, a := range members {
+						for k, b := range members {
+							for _, class := range []Class{ClassConsensus, ClassBulk} {
+								if i == k {
+									continue
+								}
+								x, y := a.peer(b.Self()).link(class), b.peer(a.Self()).link(class)
+								if x == nil || y == nil || x.who.exporter != y.who.exporter {
+									return false
+								}
+							}
+						}
+					}
+					return true
+				}
+				eventually(t, "all pairs agree on their connections", agree)
+			})
+		})
 	}
 }

@@ -203,7 +203,7 @@ func (p *peer) install(l *link) {
 	}
 	for _, other := range p.links {
 		if other != nil && other.who.hello.Instance != l.who.hello.Instance {
-			other.close(CodeReplaced, "the node at the other end has restarted")
+			other.closeSoon(CodeReplaced, "the node at the other end has restarted")
 		}
 	}
 	wake(p.changed[i])
@@ -233,7 +233,7 @@ func (p *peer) ended(l *link) {
 		// The first connection to meet a restarted node takes the other one along, which may be silent for long.
 		for _, other := range p.links {
 			if restarted && other != nil && other != l && other.who.hello.Instance == l.who.hello.Instance {
-				other.close(CodeReplaced, words)
+				other.closeSoon(CodeReplaced, words)
 			}
 		}
 		p.links[i] = nil
@@ -405,6 +405,11 @@ func (l *link) stopTimers() {
 // retire closes the connection after what is on its way has arrived.
 func (l *link) retire() {
 	l.after(linger, func() { l.close(CodeReplaced, "another connection between the nodes took over") })
+}
+
+// closeSoon is close for callers that hold locks: closing waits for a packet to be written.
+func (l *link) closeSoon(c Code, reason string) {
+	l.after(0, func() { l.close(c, reason) })
 }
 
 func (l *link) close(c Code, reason string) {

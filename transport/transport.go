@@ -34,6 +34,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -194,6 +195,7 @@ type Endpoint struct {
 	quic      *quic.Config
 	tls       ephemeral
 	admission admission
+	refusals  refusals
 
 	handlers        [protocols]atomic.Pointer[Handler]
 	requestHandlers [protocols]atomic.Pointer[RequestHandler]
@@ -278,6 +280,8 @@ func (e *Endpoint) Run(ctx context.Context) error {
 	defer cancel()
 	defer e.conn.Close() //nolint:errcheck // nothing to lose
 
+	// quic-go would print this to the standard logger, without what to do about it.
+	os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true") //nolint:errcheck // worst case, it prints
 	if hint := socketBuffers(e.conn); hint != "" {
 		e.config.Log.Warn().Str("hint", hint).Msg("UDP socket buffers are small: bursts of packets will be lost")
 	}
@@ -318,9 +322,9 @@ func (e *Endpoint) Run(ctx context.Context) error {
 	for _, p := range peers {
 		p.close(CodeShutdown, "node "+e.self.Short()+" stops")
 	}
-	e.tasks.Wait()
 	listener.Close()    //nolint:errcheck // the transport follows
-	e.transport.Close() //nolint:errcheck // connections are closed already
+	e.transport.Close() //nolint:errcheck // ends what is left: unidentified and replaced connections
+	e.tasks.Wait()
 	return failed
 }
 
@@ -353,12 +357,13 @@ func (e *Endpoint) OnPeer(f func(node identity.NodeID, up bool)) {
 
 // SetPeers replaces the list of nodes that the endpoint connects to. It asks Authorize again about every
 // node that is connected and closes connections to those it now refuses. A node that is only off the list
-// stays connected as long as it wants, but is not dialed any more. The node's own entry is left out.
+// stays connected as long as it wants, but is not dialed any more. The node's own entry, and those without an
+// address, are left out.
 func (e *Endpoint) SetPeers(list []Address) {
 	e.mu.Lock()
 	listed := make(map[identity.NodeID]string, len(list))
 	for _, a := range list {
-		if a.Node != e.self {
+		if a.Node != e.self && a.Addr != "" {
 			listed[a.Node] = a.Addr
 		}
 	}
