@@ -94,7 +94,8 @@ type Node struct {
 	orders  map[keys.Digest]ledger.Order // asked about, not final
 	results map[keys.Digest]keys.Digest
 	pool    []uint64
-	told    int // the last count of Pending
+	done    map[uint64]bool // transactions in the chain
+	told    int             // the last count of Pending
 	syncing bool
 
 	Log []Life // with Settings.Record
@@ -174,7 +175,7 @@ func NewNetwork(s Settings) *Network {
 }
 
 func (n *Network) add(member int, liar bool) {
-	n.nodes = append(n.nodes, &Node{ID: len(n.nodes), Member: member, Liar: liar, net: n, chain: []Block{n.genesis}})
+	n.nodes = append(n.nodes, &Node{ID: len(n.nodes), Member: member, Liar: liar, net: n, chain: []Block{n.genesis}, done: map[uint64]bool{}})
 }
 
 // Nodes returns the nodes: the members by number, then observers, then the second halves of twins.
@@ -394,9 +395,8 @@ func (x *Node) gossip() {
 	if !o.up || !x.net.linked(x.ID, o.ID) {
 		return
 	}
-	done := x.included(x.headOrder())
 	for _, id := range o.pool {
-		if !slices.Contains(x.pool, id) && !slices.Contains(done, id) {
+		if !slices.Contains(x.pool, id) && !x.done[id] {
 			x.pool = append(x.pool, id)
 		}
 	}
@@ -539,6 +539,9 @@ func (x *Node) carryOut(effect consensus.Effect) {
 			x.tell(false)
 		})
 	case consensus.Execute:
+		if ef.Order.Height <= x.Head().Order.Height {
+			return // blocks from others overtook the engine
+		}
 		hash := ef.Order.Hash(n.suite)
 		result := x.execute(ef.Order)
 		x.results[hash] = result
@@ -568,21 +571,17 @@ func (x *Node) broadcast(m consensus.Message) {
 	}
 }
 
-// included returns the transactions of a block and its ancestors, as far as they are known here.
+// included returns the transactions of a block and its ancestors that are not final.
 func (x *Node) included(order keys.Digest) []uint64 {
 	var ids []uint64
 	for {
 		o, ok := x.orders[order]
 		if !ok {
-			break
+			return ids
 		}
 		ids = append(ids, x.net.payloads[o.TxRoot]...)
 		order = o.Parent
 	}
-	for _, b := range x.chain {
-		ids = append(ids, x.net.payloads[b.Head.Order.TxRoot]...)
-	}
-	return ids
 }
 
 func (x *Node) build(ef consensus.BuildPayload) consensus.Payload {
@@ -590,7 +589,7 @@ func (x *Node) build(ef consensus.BuildPayload) consensus.Payload {
 	done := x.included(ef.Parent)
 	var ids []uint64
 	for _, id := range x.pool {
-		if !slices.Contains(done, id) && len(ids) < 5 {
+		if !x.done[id] && !slices.Contains(done, id) && len(ids) < 5 {
 			ids = append(ids, id)
 		}
 	}
@@ -614,7 +613,7 @@ func (x *Node) check(o ledger.Order) bool {
 	}
 	done := x.included(o.Parent)
 	for _, id := range ids {
-		if slices.Contains(done, id) {
+		if x.done[id] || slices.Contains(done, id) {
 			return false
 		}
 	}
@@ -683,13 +682,20 @@ func (x *Node) append(b Block) {
 		n.fail("node %d: block %d does not extend the head", x.ID, b.Head.Order.Height)
 		return
 	}
-	x.chain = append(x.chain, b)
-	n.Oracle.stored(x, b)
-	ids := n.payloads[b.Head.Order.TxRoot]
-	x.pool = slices.DeleteFunc(x.pool, func(id uint64) bool { return slices.Contains(ids, id) })
-	delete(x.orders, b.Head.Order.Hash(n.suite))
+	x.keep(b)
 	x.step(consensus.Stored{Head: b.Head})
 	x.tell(false)
+}
+
+func (x *Node) keep(b Block) {
+	n := x.net
+	x.chain = append(x.chain, b)
+	n.Oracle.stored(x, b)
+	for _, id := range n.payloads[b.Head.Order.TxRoot] {
+		x.done[id] = true
+	}
+	x.pool = slices.DeleteFunc(x.pool, func(id uint64) bool { return x.done[id] })
+	delete(x.orders, x.headOrder())
 }
 
 // sync fetches blocks from the member that is said to have them.
@@ -707,11 +713,7 @@ func (x *Node) sync(ef consensus.NeedSync) {
 			}
 			n.Syncs++
 			for _, b := range o.chain[x.Head().Order.Height+1:] {
-				x.chain = append(x.chain, b)
-				n.Oracle.stored(x, b)
-				ids := n.payloads[b.Head.Order.TxRoot]
-				x.pool = slices.DeleteFunc(x.pool, func(id uint64) bool { return slices.Contains(ids, id) })
-				delete(x.orders, b.Head.Order.Hash(n.suite))
+				x.keep(b)
 			}
 			x.step(consensus.Synced{Head: x.Head()})
 			x.tell(false)

@@ -175,12 +175,3 @@ func (o *Oracle) evidence(x *Node, ef consensus.Evidence) {
 	}
 	o.Found++
 }
-
-// Describe returns a statement in words.
-func Describe(st ledger.Statement) string {
-	s := fmt.Sprintf("%s view=%d height=%d order=%s", st.Kind, st.View, st.Height, st.Order.Short())
-	if st.Kind == ledger.ViewChange {
-		s += fmt.Sprintf(" high=%d/%d", st.High.View, st.High.Height)
-	}
-	return s
-}

@@ -38,6 +38,7 @@ func (e *engine) tick() {
 	if e.self < 0 {
 		return
 	}
+	e.letBack()
 	if e.changing() {
 		if v := e.changes[e.self].vote; v.Statement == e.Change {
 			e.emit(consensus.Send{To: -1, Message: consensus.Message{
@@ -141,7 +142,7 @@ func (e *engine) help(to uint32, st statusBody) {
 	}
 	var votes []ledger.Vote
 	for _, s := range e.slots {
-		if s.rank.View != e.View || s.rank.Compare(st.High) < 0 {
+		if at := s.rank.Compare(st.High); s.rank.View != e.View || at < 0 || at == 0 && s.rank.Height <= st.Height {
 			continue
 		}
 		if v := s.prepares[e.self]; v.Statement.Kind != 0 {
@@ -198,7 +199,7 @@ func (e *engine) fetchMissing() {
 		if _, known := e.orderOf(b.order.Parent); !known {
 			want(b.order.Parent, b.order.Height-1, e.other(b.from))
 		}
-		if !b.order.NewView.IsZero() && b.newView == nil {
+		if b.lacksNewView() {
 			want(b.hash, b.order.Height, e.other(b.from))
 		}
 	}

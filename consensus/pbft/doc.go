@@ -1,6 +1,101 @@
-// Package pbft is written.
+// Package pbft is chained two-phase PBFT with a stable leader, as a [consensus.Engine].
+//
+// It descends from Castro and Liskov's PBFT (OSDI 1999); ranking certificates by view and height and chaining
+// proposals on certificates is in the manner of HotStuff and DiemBFT. n members tolerate f = (n-1)/3 that lie; a
+// quorum is q = (n+f)/2+1 (see ledger.Quorum), so any two quorums share f+1 members and at least one honest one.
+//
+// # Normal case
+//
+//	leader       proposal(h) ─┐                                  three one-way steps
+//	everybody                 ├─ check ─ prepare vote ─┐
+//	                          └─ execute ──────────────┴─ commit vote (with block hash) ─┐
+//	                                                                                     └─ final
+//
+// The leader of view v is member v mod n. It proposes an order on top of a certified parent: the proposal carries
+// the parent's certificate. Members vote to prepare once the transactions are there and valid, and execute at the
+// same time. A quorum of prepare votes is a certificate. A member that has it, and its own result, votes to commit
+// order and result together; a quorum of those makes the block final. There is no checkpoint phase: each final
+// block's certificate covers its world state.
+//
+// Certificates are ranked by (view, height). A certificate at (v, h+1) stands for one at (v, h) too, and a final
+// block makes its ancestors final, so Params.Window blocks may be in flight. With a window of 1 a proposal carries
+// the Commit certificate of its parent.
+//
+// An order holds neither view nor result, so an order that is proposed again keeps its hash, its votes' meaning and
+// its cached result.
+//
+// # View change
+//
+// A member leaves its view when work is pending and no block becomes final in time, when the leader is silent, when
+// f+1 members left (one of them is honest), when the leader ignores what has waited very long, or to let back a
+// member that left alone. It signs ViewChange with the rank of its highest certificate. The new leader takes the
+// certificate of the highest rank that a quorum claims, and proposes that tip again, and only the tip: the NewView
+// that goes with the proposal holds the signed claims and that one certificate. Any certificate of a higher view,
+// or of the view that a member waits for, proves that a quorum is there, and the member enters it.
+//
+// The progress timer doubles with each view change, at most three times, until a block becomes final. In a view
+// change it runs only when a quorum is there, so no member runs ahead of the others alone.
+//
+// A leader with nothing to propose sends heartbeats and makes no blocks.
+//
+// # Messages
+//
+//	kind  name         holds                                              sent
+//	1     proposal     Propose vote; Order; parent's or own certificate;   by the leader to all
+//	                   NewView with the first ones of a view
+//	2     vote         Prepare or Commit votes                            to all; again to who lacks them
+//	3     view change  ViewChange vote; the certificate that it claims     to all; again at each tick
+//	4     new view     NewView                                            when there is no tip; to who lacks it
+//	5     heartbeat    Heartbeat vote                                     by the leader to all
+//	6     certificate  certificates                                       to who lacks them
+//	7     status       Body: epoch, view, changing, mute, height, rank    at ticks to the leader and two others
+//	8     fetch        Body: an order hash                                to a member that must know it
+//	9     order        Order, NewView                                     in answer to fetch
+//
+// The host checked signatures and certificates. The engine checks all else: kinds, epoch, view, roles, digests, that
+// the votes of a NewView are for its view and its certificate is the highest that they claim. What a stranger can
+// make it keep is bounded: votes of views from one below to two above its own and heights in the window, one view
+// change and one claimed height for each member, one proposal for each height.
+//
+// # What is on disk
+//
+// Everything that binds a member is one record: its view and view change, its last proposal, prepare and commit
+// vote, its highest certificate, and the orders above the head. The record is persisted whole before each signature
+// that it must outlive. After a crash the member signs the same statements again.
+//
+// # Why it is safe
+//
+// Lemma A (one view). Two certificates of view v at heights h ≤ h' are on one chain. Their quorums share an honest
+// member, which voted for both. Its votes in a view rise strictly in height, and after the first each is justified
+// by a certificate of the same view. By induction on height both are on the chain of the lower one.
+//
+// Lemma B (across views). Let q members have sent Commit(v, h, B). Each had persisted a highest certificate of rank
+// ≥ (v, h) and never acts in v after it left v. A NewView of u > v holds the claim of one of them, so its highest
+// rank is ≥ (v, h); by lemma A and induction that certificate is on B or a descendant, and the first proposal of u
+// extends or repeats it. So no certificate that conflicts with B comes into being after v, and blocks that are
+// final are on one chain.
+//
+// Only the tip is proposed again. If ancestors were certified again one by one, a certificate (u, h') with h' < h
+// would outrank (v, h), and a block that is final could be dropped.
+//
+// Results: the block hash is a function of the order and its ancestors, and an honest member signs one for each
+// order. When no result reaches a quorum the height stands still: a ledger must stop rather than fork.
+//
+// # A lost journal
+//
+// A member that starts with blocks but without a journal may not vote: it does not know what it signed. It follows,
+// says so in its status, and collects the views that a quorum of other members report since its start; their
+// connections are newer than the start, so the reports are too. Let m be the highest. A member goes at most 1+f
+// views beyond one in which a quorum was (the progress timer of a view change needs a quorum), and a reporting
+// quorum shares an honest member with that one, so the old self was in no view above m+1+f. The member speaks again
+// when a certificate or NewView without its own statement proves a higher view than that: the highest certificate
+// which comes with the proof covers all that it may have forgotten. It also speaks again with the next epoch. The
+// member of a group of one may speak at once.
+//
+// It cannot tell a first start from a loss before block 1; do not delete journals.
 package pbft
 
+// The kinds of messages.
 const (
 	kindProposal    = 1
 	kindVote        = 2

@@ -296,7 +296,7 @@ func (e *engine) prepare() {
 		}
 		if p.hash != e.headOrder {
 			b := e.find(p.hash)
-			if b == nil || !b.valid || !b.order.NewView.IsZero() && b.newView == nil {
+			if b == nil || !b.valid || b.lacksNewView() {
 				continue
 			}
 		}

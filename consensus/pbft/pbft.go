@@ -23,12 +23,14 @@ const (
 
 // Bounds on what others can make the engine keep or do.
 const (
-	maxView    = 1 << 48 // higher views are refused, so that arithmetic on views cannot overflow
-	maxWindow  = 16      // blocks in flight
-	maxBackoff = 3       // view changes double the progress timer so often, no more
-	viewsAhead = 2       // votes of views up to so many ahead of ours are kept
-	maxReplies = 16      // answers to one member between two ticks
-	quietTicks = 4       // with nothing to do, one tick of so many sends a status
+	maxView     = 1 << 48 // higher views are refused, so that arithmetic on views cannot overflow
+	maxWindow   = 16      // blocks in flight
+	maxBackoff  = 3       // view changes double the progress timer so often, no more
+	viewsAhead  = 2       // votes of views up to so many ahead of ours are kept
+	maxReplies  = 16      // answers to one member between two ticks
+	patience    = 20      // ticks after which a member that left the view alone is let back
+	maxPatience = 10      // times that this wait doubles
+	quietTicks  = 4       // with nothing to do, one tick of so many sends a status
 )
 
 // New returns an engine; it is a consensus.Factory.
@@ -118,6 +120,8 @@ type block struct {
 	running bool        // Execute was asked
 	result  keys.Digest // block hash, once executed
 }
+
+func (b *block) lacksNewView() bool { return !b.order.NewView.IsZero() && b.newView == nil }
 
 // statusReport is the highest view that a member reported.
 type statusReport struct {
@@ -212,7 +216,7 @@ func (e *engine) resume() {
 		}
 		fallthrough
 	default:
-		e.startTimers()
+		e.startTimers(2 * e.baseTime()) // connections are still being made
 	}
 }
 
@@ -434,7 +438,7 @@ func (e *engine) finalize() {
 		}
 		f := consensus.Finalize{Certificate: c}
 		for _, b := range path {
-			if b.result.IsZero() {
+			if b.result.IsZero() || b.lacksNewView() {
 				return
 			}
 			f.Orders = append(f.Orders, b.hash)
@@ -481,7 +485,7 @@ func (e *engine) startEpoch(epoch ledger.Epoch) {
 	e.final = point{e.head.Order.Height, e.headOrder}
 	e.persist()
 	e.flow("epoch", e.head.Order.Height, e.headOrder)
-	e.startTimers()
+	e.startTimers(0)
 }
 
 // prune forgets what the head has made useless.

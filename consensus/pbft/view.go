@@ -9,8 +9,10 @@ import (
 
 // change is a member's latest view change and the certificate it claims.
 type change struct {
-	vote ledger.Vote
-	high ledger.Certificate
+	vote    ledger.Vote
+	high    ledger.Certificate
+	waited  int // ticks for which the member has asked for a higher view than ours
+	granted int // how often that was granted
 }
 
 // startChange leaves the view for a higher one. From here on nothing is signed in a lower view, for ever.
@@ -73,7 +75,7 @@ func (e *engine) enter(view uint64, opening *ledger.NewView) {
 	e.forgetVotes()
 	e.forgetBlocks()
 	e.stopTimers()
-	e.startTimers()
+	e.startTimers(0)
 	e.flow("new-view", e.High.Statement.Height, e.High.Statement.Order)
 }
 
@@ -155,7 +157,7 @@ func (e *engine) keepChange(v ledger.Vote, high ledger.Certificate) {
 	default:
 		return
 	}
-	e.changes[v.Signer] = change{vote: v, high: high}
+	e.changes[v.Signer].vote, e.changes[v.Signer].high = v, high
 	for _, s := range e.slots {
 		if c := s.commits[v.Signer]; c.Statement.Kind != 0 {
 			e.accuseLiar(c, v)
@@ -188,6 +190,29 @@ func (e *engine) join() {
 	slices.Sort(higher)
 	if len(higher) > e.faulty {
 		e.startChange(higher[len(higher)-1-e.faulty], "join")
+	}
+}
+
+// letBack follows a single member into a higher view after a long wait. Such a member left the view alone, for
+// example because only its own connection to the leader broke; it may never vote in this view again, and without
+// it the group survives one failure less. A change that nobody resists takes three steps and no timeout. The wait
+// doubles each time that a member is let back, so that a liar cannot keep the group busy; and the view must be one
+// that an honest member can have reached (see outlived).
+func (e *engine) letBack() {
+	for i := range e.changes {
+		c := &e.changes[i]
+		view := c.vote.Statement.View
+		if c.vote.Statement.Kind == 0 || view <= e.View || view > e.View+1+uint64(e.faulty) || e.changing() || !e.voter() {
+			c.waited = 0
+			continue
+		}
+		c.waited++
+		if c.waited >= patience<<min(c.granted, maxPatience) {
+			c.waited = 0
+			c.granted++
+			e.startChange(view, "let a member back")
+			return
+		}
 	}
 }
 
@@ -257,15 +282,15 @@ func (e *engine) set(t consensus.Timer, milli int64) {
 	e.emit(consensus.SetTimer{Timer: t, Milli: max(milli, 1)})
 }
 
-// startTimers sets the timers of a view that was entered.
-func (e *engine) startTimers() {
+// startTimers sets the timers of a view that was entered. The leader has at least grace ms to show itself.
+func (e *engine) startTimers(grace int64) {
 	if e.self < 0 {
 		return
 	}
 	if e.leading() {
 		e.set(timerBeat, e.epoch.Params.HeartbeatTime)
 	} else {
-		e.set(timerAlive, e.aliveTime())
+		e.set(timerAlive, max(e.aliveTime(), grace))
 		e.set(timerCensor, e.oldAge())
 	}
 }
