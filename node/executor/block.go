@@ -47,13 +47,16 @@ type transaction struct {
 }
 
 // transact executes one transaction of a block. An error is a fault of this node.
-func (b *block) transact(ctx context.Context, index uint32, tx *ledger.SignedTx) (ledger.Receipt, error) {
-	t := &transaction{block: b, ctx: ctx, id: tx.ID, index: index, origin: tx.Sender, signers: tx.Signatures}
+func (b *block) transact(ctx context.Context, index uint32, tx *ledger.SignedTx, tr *trace) (ledger.Receipt, error) {
+	t := &transaction{block: b, ctx: ctx, id: tx.ID, index: index, origin: tx.Sender, signers: tx.Signatures, trace: tr}
 	outcome, err := t.run(tx)
 	if err != nil {
 		return ledger.Receipt{}, err
 	}
 	b.overlay.Settle()
+	if len(t.running) != 0 || len(t.scanners) != 0 {
+		return ledger.Receipt{}, fmt.Errorf("%d calls and %d scans are still open", len(t.running), len(t.scanners))
+	}
 	return ledger.Receipt{
 		Version: ledger.Version, Tx: tx.ID, Index: index, Status: outcome.Status, Code: outcome.Code, Data: outcome.Data,
 		Gas: outcome.Gas, Served: tx.To, Events: t.events,
@@ -65,7 +68,8 @@ func (b *block) transact(ctx context.Context, index uint32, tx *ledger.SignedTx)
 func (t *transaction) run(tx *ledger.SignedTx) (wasmvm.Outcome, error) {
 	price := intrinsicGas(len(tx.Raw), len(tx.Signatures))
 	if price > tx.GasLimit {
-		return wasmvm.Outcome{Status: ledger.OutOfGas, Gas: tx.GasLimit, Trace: "the gas limit does not cover the transaction itself"}, nil
+		t.trace.add("the transaction itself takes %d gas, the limit is %d", price, tx.GasLimit)
+		return wasmvm.Outcome{Status: ledger.OutOfGas, Gas: tx.GasLimit}, nil
 	}
 	err := t.check(tx)
 	if err == nil {
@@ -74,6 +78,7 @@ func (t *transaction) run(tx *ledger.SignedTx) (wasmvm.Outcome, error) {
 	if err != nil {
 		outcome, err := refusal(err)
 		outcome.Gas = price
+		t.trace.add("%s", outcome.Trace)
 		return outcome, err
 	}
 	outcome, err := t.call(call{

@@ -97,6 +97,14 @@ func Genesis(suite keys.Suite, g *ledger.Genesis) (*ledger.Block, *state.Snapsho
 	return &ledger.Block{Version: ledger.Version, Header: *snapshot.Header()}, snapshot, nil
 }
 
+// Genesis returns block 0 of the executor's chain and the state after it. See the function Genesis.
+func (x *Executor) Genesis(g *ledger.Genesis) (*ledger.Block, *state.Snapshot, error) {
+	if hash := g.Hash(x.suite); hash != x.chain || g.Group != x.group {
+		return nil, nil, fmt.Errorf("genesis of chain %s, group %q; want chain %s, group %q", hash, g.Group, x.chain, x.group)
+	}
+	return Genesis(x.suite, g)
+}
+
 // Execute returns the state after the block of order on base. The transactions are those of the order, and
 // the block is valid: signatures verify, no transaction is expired or repeated. An error is a fault of this
 // node, or the end of ctx.
@@ -121,7 +129,7 @@ func (x *Executor) execute(ctx context.Context, base *state.Snapshot, order *led
 		if err := ctx.Err(); err != nil {
 			return result, err
 		}
-		if result.Receipts[i], err = b.transact(ctx, uint32(i), tx); err != nil {
+		if result.Receipts[i], err = b.transact(ctx, uint32(i), tx, nil); err != nil {
 			return result, fmt.Errorf("transaction %d, %s: %w", i, tx.ID, err)
 		}
 		result.GasUsed += result.Receipts[i].Gas

@@ -578,8 +578,8 @@ func TestViews(t *testing.T) {
 	})
 }
 
-// TestDeterminism executes one history on the interpreter, then again on the other engine and on a store that
-// is closed and opened between blocks, and compares every block hash.
+// TestDeterminism executes one history on the interpreter, then again on the other engine and from the bytes of
+// its transactions, and compares every block hash.
 func TestDeterminism(t *testing.T) {
 	c := newChain(t)
 	self := c.deploy(probe().module(t, probeSchema()))
@@ -642,6 +642,78 @@ func TestDeterminism(t *testing.T) {
 	})
 }
 
+// TestReopenedStore executes each block twice on a store that is closed and opened after every block.
+func TestReopenedStore(t *testing.T) {
+	c := newChain(t)
+	self := c.deploy(probe().module(t, probeSchema()))
+	for _, method := range []string{"put", "event", "fail", "random", "count", "scan"} {
+		c.block(c.tx("user", self, method, none), c.tx("admin", self, method, none))
+	}
+	dir := t.TempDir()
+	open := func() *state.Store {
+		t.Helper()
+		store, err := state.Open(dir, c.suite, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+	block, snapshot, err := c.x.Genesis(c.genesis)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := open()
+	commit := func(b *ledger.Block, next *state.Snapshot) {
+		t.Helper()
+		if err := store.Commit(b, next); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		store = open()
+	}
+	commit(block, snapshot)
+	for _, b := range c.blocks {
+		next, err := c.x.Execute(context.Background(), store.Head(), &b.order, b.txs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := c.x.Execute(context.Background(), store.Head(), &b.order, b.txs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if next.Hash() != b.root || again.Hash() != b.root {
+			t.Fatalf("block %d has another hash", b.order.Height)
+		}
+		raw := make([][]byte, len(b.txs))
+		for i, tx := range b.txs {
+			raw[i] = tx.Raw
+		}
+		commit(&ledger.Block{Version: ledger.Version, Header: *next.Header(), Txs: raw}, next)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	c := newChain(t)
+	self := c.deploy(probe().module(t, probeSchema()))
+	txs := []*ledger.SignedTx{c.tx("user", self, "put", none), c.tx("user", self, "peek", none), c.tx("user", self, "trap", none), c.sign(c.body("user", self, "put", none), c.signers["admin"])}
+	base, order := c.head, c.order(txs...)
+	receipts := c.block(txs...)
+	for i, want := range []string{"", "looked", "unreachable", "not bound"} {
+		r, text, err := c.x.Explain(context.Background(), base, &order, txs, i)
+		if err != nil || r.Hash(c.suite) != receipts[i].Hash(c.suite) || !strings.Contains(text, want) {
+			t.Errorf("Explain(%d) = %+v, %q, %v; want %q in it", i, r, text, err, want)
+		}
+	}
+	if _, _, err := c.x.Explain(context.Background(), base, &order, txs, 4); err == nil {
+		t.Error("explained a transaction that is not there")
+	}
+}
+
 func TestGenesisBlock(t *testing.T) {
 	c := newChain(t)
 	block, snapshot, err := Genesis(c.suite, c.genesis)
@@ -652,6 +724,9 @@ func TestGenesisBlock(t *testing.T) {
 	if err != nil || len(epoch.Members) != 1 || epoch.Params.TxGas != c.genesis.Params.TxGas {
 		t.Errorf("Epoch = %+v, %v", epoch, err)
 	}
+	if again, _, err := c.x.Genesis(c.genesis); err != nil || again.Header.Hash(c.suite) != block.Header.Hash(c.suite) {
+		t.Errorf("Executor.Genesis = %+v, %v", again, err)
+	}
 	for _, bad := range []func(*ledger.Genesis){
 		func(g *ledger.Genesis) { g.Suite = "gm" },
 		func(g *ledger.Genesis) { g.Version = 9 },
@@ -661,6 +736,9 @@ func TestGenesisBlock(t *testing.T) {
 		bad(&g)
 		if _, _, err := Genesis(c.suite, &g); err == nil {
 			t.Error("accepted a bad genesis")
+		}
+		if _, _, err := c.x.Genesis(&g); err == nil {
+			t.Error("accepted another chain's genesis")
 		}
 	}
 }

@@ -50,6 +50,32 @@ func (x *Executor) DryRun(ctx context.Context, base *state.Snapshot, c Call) (Ou
 	return outcome, nil
 }
 
+// Explain executes a block up to its index-th transaction again, and returns the receipt of that one with what
+// no receipt holds: log lines, and why it failed. An error is a fault of this node.
+func (x *Executor) Explain(ctx context.Context, base *state.Snapshot, order *ledger.Order, txs []*ledger.SignedTx, index int) (r ledger.Receipt, text string, err error) {
+	if index < 0 || index >= len(txs) {
+		return r, "", fmt.Errorf("explain transaction %d of %d: no such transaction", index, len(txs))
+	}
+	b, err := x.newBlock(base, order)
+	if err != nil {
+		return r, "", fmt.Errorf("explain a transaction of block %d: %w", order.Height, err)
+	}
+	var tr trace
+	for i, tx := range txs[:index+1] {
+		if err := ctx.Err(); err != nil {
+			return r, "", err
+		}
+		var wanted *trace
+		if i == index {
+			wanted = &tr
+		}
+		if r, err = b.transact(ctx, uint32(i), tx, wanted); err != nil {
+			return r, "", fmt.Errorf("explain a transaction of block %d: transaction %d, %s: %w", order.Height, i, tx.ID, err)
+		}
+	}
+	return r, string(tr.text), nil
+}
+
 func (x *Executor) outside(ctx context.Context, base *state.Snapshot, c Call, view bool) (Outcome, error) {
 	order := base.Header().Order
 	if !view {
