@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -23,6 +24,7 @@ func powerCuts(t *testing.T, seed uint64, hook memfs.Hook) error {
 	disk.SetHook(hook)
 	o := state.Options{FS: disk, Memory: true, Synchronous: true, Recent: 3, FlushBlocks: 2, SegmentBytes: int64(1000 + rng.IntN(4000))}
 	c := newChain(seed)
+	c.keys = 60
 	var acknowledged []keys.Digest // block hashes by height
 	var models []map[string]string
 	for cut := 0; cut < 6; cut++ {
@@ -54,7 +56,6 @@ func powerCuts(t *testing.T, seed uint64, hook memfs.Hook) error {
 		} else {
 			disk.Crash(rng)
 		}
-		// Only the process dies at times: nothing is lost, and what it wrote may not be synced yet.
 		s, err = state.Open("group", suite, &o)
 		if err != nil {
 			return fmt.Errorf("cut %d: open after it: %w", cut, err)
@@ -65,8 +66,10 @@ func powerCuts(t *testing.T, seed uint64, hook memfs.Hook) error {
 		case n == 0 && head == nil:
 			s.Close()
 			continue
-		case head == nil || int(head.Height()) < n-1:
-			return fmt.Errorf("cut %d: %d blocks were acknowledged, the head is %v", cut, n, head)
+		case head == nil:
+			return fmt.Errorf("cut %d: %d blocks were acknowledged, now there is none", cut, n)
+		case int(head.Height()) < n-1:
+			return fmt.Errorf("cut %d: %d blocks were acknowledged, the head is at height %d", cut, n, head.Height())
 		case int(head.Height()) == n && head.Hash() == attempted:
 			acknowledged, models = append(acknowledged, attempted), append(models, attemptedModel)
 		case int(head.Height()) >= n || head.Hash() != acknowledged[n-1]:
@@ -89,8 +92,11 @@ func powerCuts(t *testing.T, seed uint64, hook memfs.Hook) error {
 	return nil
 }
 
+// More seeds than the usual ones: go test -run TestPowerCuts -powercuts 2000 ./state
+var powerCutSeeds = flag.Uint64("powercuts", 40, "how many seeds TestPowerCuts runs")
+
 func TestPowerCuts(t *testing.T) {
-	for seed := range uint64(400) {
+	for seed := range *powerCutSeeds {
 		if err := powerCuts(t, seed, nil); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}

@@ -73,6 +73,9 @@ type boltKV struct {
 // sized beyond what a state is expected to need.
 const initialMap = 16 << 30
 
+// growth is by how much a file grows at a time.
+const growth = 1 << 20
+
 // maxFile keeps a runaway file from filling the disk.
 const maxFile = 1 << 40
 
@@ -86,6 +89,7 @@ func openBolt(file string) (k *boltKV, err error) {
 		if err != nil {
 			return err
 		}
+		db.AllocSize = growth
 		k.db = db
 		return nil
 	})
