@@ -64,7 +64,11 @@ func (w *world) Admit(code []byte) ([]byte, error) {
 	if w.refuse != nil {
 		return nil, w.refuse
 	}
-	return ledger.ModuleSection(code, ledger.SchemaSection)
+	section, err := ledger.ModuleSection(code, ledger.SchemaSection)
+	if err != nil {
+		return nil, denied(DeniedModule, "%v", err)
+	}
+	return section, nil
 }
 func (w *world) Call(to ledger.Address, hook string, args []byte) error {
 	if w.hook == nil {

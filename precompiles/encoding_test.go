@@ -1,0 +1,192 @@
+package precompiles
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"testing"
+
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write testdata anew")
+
+// vector is a call of a system contract as JSON and as bytes, for implementations in other languages.
+type vector struct {
+	Contract ledger.Address    `json:"contract"`
+	Method   string            `json:"method"`
+	Args     []json.RawMessage `json:"args"`
+	CBOR     string            `json:"cbor"`
+}
+
+// TestVectors checks that the arguments of each method are the same bytes made from the Go types, from JSON by
+// the schema, and in testdata.
+func TestVectors(t *testing.T) {
+	k, k2 := newKey(t, 1), newKey(t, 2)
+	full := AccountKey{Algorithm: k.Algorithm, Key: k.Bytes, Weight: 2, From: 1_000, Until: 5_000_000_000_000}
+	keyJSON := func(k ledger.Key) string { return `{"algorithm":1,"key":"0x` + hex.EncodeToString(k.Bytes) + `"}` }
+	fullJSON := `{"algorithm":1,"key":"0x` + hex.EncodeToString(k.Bytes) + `","weight":2,"from":1000,"until":"5000000000000"}`
+	address := name("admin")
+	addressJSON := `"` + address.String() + `"`
+	digest := [32]byte{1, 2, 3}
+
+	var vectors []vector
+	for _, c := range []struct {
+		contract Contract
+		method   string
+		args     any
+		json     []string
+	}{
+		{newAccounts(), "register", RegisterArgs{Institution: "alpha", Accounts: []NewAccount{{Threshold: 2, Roles: []string{"user"}, Keys: []AccountKey{full}}, {Threshold: 1, Keys: []AccountKey{full}}}},
+			[]string{`"alpha"`, `[{"threshold":2,"roles":["user"],"keys":[` + fullJSON + `]},{"threshold":1,"roles":[],"keys":[` + fullJSON + `]}]`}},
+		{newAccounts(), "bind", BindArgs{Keys: []AccountKey{full}, Threshold: 3}, []string{`[` + fullJSON + `]`, `3`}},
+		{newAccounts(), "unbind", UnbindArgs{Keys: []ledger.Key{k, k2}, Threshold: 1}, []string{`[` + keyJSON(k) + `,` + keyJSON(k2) + `]`, `1`}},
+		{newAccounts(), "rotate", RotateArgs{Old: k2, New: full}, []string{keyJSON(k2), fullJSON}},
+		{newAccounts(), "get", AddressArgs{Address: address}, []string{addressJSON}},
+		{newAccounts(), "find", FindArgs{Key: k}, []string{keyJSON(k), `null`}},
+		{newAccounts(), "find", FindArgs{Key: k, After: &address}, []string{keyJSON(k), addressJSON}},
+		{newContracts(), "deploy", DeployArgs{Code: []byte("\x00asm"), Args: []byte{0x81, 0x01}}, []string{`"0x0061736d"`, `"0x8101"`}},
+		{newContracts(), "replace", ReplaceArgs{Address: address, Code: []byte("\x00asm")}, []string{addressJSON, `"0x0061736d"`, `"0x"`}},
+		{newContracts(), "transfer", TransferArgs{Address: address, Owner: address}, []string{addressJSON, addressJSON}},
+		{newContracts(), "info", AddressArgs{Address: address}, []string{addressJSON}},
+		{newContracts(), "code", CodeArgs{Digest: digest}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`}},
+		{newContracts(), "schema", AddressArgs{Address: address}, []string{addressJSON}},
+		{newAccess(), "grant", RoleArgs{Account: address, Role: "deployer"}, []string{addressJSON, `"deployer"`}},
+		{newAccess(), "revoke", RoleArgs{Account: address, Role: "deployer"}, []string{addressJSON, `"deployer"`}},
+		{newAccess(), "freeze", AddressArgs{Address: address}, []string{addressJSON}},
+		{newAccess(), "unfreeze", AddressArgs{Address: address}, []string{addressJSON}},
+		{newAccess(), "roles", AddressArgs{Address: address}, []string{addressJSON}},
+		{newMembers(), "epoch", none{}, nil},
+		{newMembers(), "institutions", InstitutionsArgs{After: "alpha"}, []string{`"alpha"`}},
+		{newConfig(), "params", none{}, nil},
+	} {
+		raw := make([]json.RawMessage, len(c.json))
+		for i, j := range c.json {
+			raw[i] = json.RawMessage(j)
+		}
+		want := mustMarshal(t, c.args)
+		got, err := c.contract.Schema().EncodeArgs(c.method, raw)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s.%s by schema: %x, %v; the Go types give %x", c.contract.Name(), c.method, got, err, want)
+		}
+		vectors = append(vectors, vector{Contract: c.contract.Address(), Method: c.method, Args: raw, CBOR: "0x" + hex.EncodeToString(want)})
+	}
+	now, err := json.MarshalIndent(vectors, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now = append(now, '\n')
+	const file = "testdata/calls.json"
+	if *rewrite {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, now, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(now, kept) {
+		t.Errorf("%s differs from what this code encodes: a change of these bytes breaks clients. If it is meant, run go test -rewrite", file)
+	}
+}
+
+// TestResults checks that what the views return is what the schema says.
+func TestResults(t *testing.T) {
+	w := newWorld(t)
+	w.caller = name("admin")
+	out, err := w.call(newContracts(), "deploy", DeployArgs{Code: module(t, &ledger.Schema{ABI: ledger.ContractABI, Name: "token", Profile: "std"})})
+	wantError(t, err, ledger.OK, 0)
+	var contract ledger.Address
+	if err := ledger.Unmarshal(out, &contract); err != nil {
+		t.Fatal(err)
+	}
+	d, _, _ := ReadContract(w, contract)
+	for _, c := range []struct {
+		contract Contract
+		method   string
+		args     any
+	}{
+		{newAccounts(), "get", AddressArgs{Address: w.caller}},
+		{newAccounts(), "get", AddressArgs{Address: name("nobody")}},
+		{newAccounts(), "find", FindArgs{Key: newKey(t, 1)}},
+		{newContracts(), "info", AddressArgs{Address: contract}},
+		{newContracts(), "info", AddressArgs{Address: name("nobody")}},
+		{newContracts(), "code", CodeArgs{Digest: d.Code}},
+		{newContracts(), "code", CodeArgs{}},
+		{newContracts(), "schema", AddressArgs{Address: contract}},
+		{newContracts(), "schema", AddressArgs{Address: AccountsAddress}},
+		{newContracts(), "schema", AddressArgs{Address: systemAddress(99)}},
+		{newAccess(), "roles", AddressArgs{Address: w.caller}},
+		{newMembers(), "epoch", none{}},
+		{newMembers(), "institutions", InstitutionsArgs{}},
+		{newConfig(), "params", none{}},
+	} {
+		out, err := w.call(c.contract, c.method, c.args)
+		wantError(t, err, ledger.OK, 0)
+		if _, err := c.contract.Schema().DecodeValue(c.contract.Schema().Method(c.method).Return, out); err != nil {
+			t.Errorf("%s.%s: %v", c.contract.Name(), c.method, err)
+		}
+	}
+}
+
+// FuzzInvoke calls every method with any arguments, as a caller that may do everything: there is no panic, a
+// refusal is an *Error, and a refused call writes nothing it could not take back.
+func FuzzInvoke(f *testing.F) {
+	contracts := All()
+	for i, c := range contracts {
+		for j := range c.Schema().Methods {
+			f.Add(uint8(i), uint8(j), []byte{0x80})
+		}
+	}
+	kept, err := os.ReadFile("testdata/calls.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	var vectors []vector
+	if err := json.Unmarshal(kept, &vectors); err != nil {
+		f.Fatal(err)
+	}
+	for _, v := range vectors {
+		raw, err := hex.DecodeString(v.CBOR[2:])
+		if err != nil {
+			f.Fatal(err)
+		}
+		for i, c := range contracts {
+			for j, m := range c.Schema().Methods {
+				if c.Address() == v.Contract && m.Name == v.Method {
+					f.Add(uint8(i), uint8(j), raw)
+				}
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, i, j uint8, args []byte) {
+		c := contracts[int(i)%len(contracts)]
+		method := c.Schema().Methods[int(j)%len(c.Schema().Methods)]
+		for _, caller := range []string{"admin", "committee", "nobody"} {
+			w := newWorld(t)
+			w.caller = name(caller)
+			out, err := c.Invoke(w, method.Name, args)
+			if err != nil {
+				if _, ok := errors.AsType[*Error](err); !ok {
+					t.Fatalf("%s.%s: %v is no *Error", c.Name(), method.Name, err)
+				}
+				continue
+			}
+			if method.Return == "" && out != nil {
+				t.Fatalf("%s.%s returned %x, the schema says nothing", c.Name(), method.Name, out)
+			}
+			if method.Return != "" {
+				if _, err := c.Schema().DecodeValue(method.Return, out); err != nil {
+					t.Fatalf("%s.%s returned %x: %v", c.Name(), method.Name, out, err)
+				}
+			}
+		}
+	})
+}
