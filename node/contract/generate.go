@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"go/format"
 	"go/types"
-	"strconv"
 	"strings"
 )
 
@@ -63,13 +62,6 @@ func (g *generator) export(x *method) {
 		g.decode(t, fmt.Sprintf("a%d", i))
 	}
 	g.line("fondaco.CheckInput(d)")
-	if len(x.Roles) > 0 {
-		quoted := make([]string, len(x.Roles))
-		for i, role := range x.Roles {
-			quoted[i] = strconv.Quote(role)
-		}
-		g.line("fondaco.CheckRoles(c, %s)", strings.Join(quoted, ", "))
-	}
 	var call strings.Builder
 	fmt.Fprintf(&call, "(%s{}).%s(c", g.self.Name(), x.goName)
 	if x.pointer {

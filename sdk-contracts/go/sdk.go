@@ -23,7 +23,7 @@
 //	//chain:event           on a struct that embeds Event; indexed=field,field names fields to search by
 //	//chain:error 1001      on a struct that embeds Refusal: its abort code, 1000 or above
 //
-// tx, view, init and upgrade take roles=a,b (the caller needs one of them) and conflicts=key,key (what the method
+// tx, view, init and upgrade take roles=a,b (the node lets only callers with one of them in) and conflicts=key,key (what the method
 // touches, in templates over its arguments and $caller: a hint that lets calls run in parallel).
 //
 // Arguments, results, fields and values of state are bool, string, []byte, [N]byte, integers of a stated
@@ -318,16 +318,6 @@ func CheckInput(d *Decoder) {
 
 // Output sets the call's result.
 func Output(data []byte) { hostOutput(data) }
-
-// CheckRoles ends the call unless the caller has one of the roles.
-func CheckRoles(c Ctx, roles ...string) {
-	for _, role := range roles {
-		if c.HasRole(role) {
-			return
-		}
-	}
-	Abort(CodeDenied, "the caller lacks the role")
-}
 
 // Log levels.
 const (

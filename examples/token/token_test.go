@@ -1,0 +1,51 @@
+package token_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/fondaco/fondaco/sdk-contracts/go/contracttest"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+func TestToken(t *testing.T) {
+	chain := contracttest.New(t, contracttest.Named("issuer", "alice", "bob")...)
+	issuer, alice, bob := chain.Address("issuer"), chain.Address("alice"), chain.Address("bob")
+	token := chain.Deploy("issuer", ".", "Gold", "XAU", issuer)
+	token.Sees("about", fmt.Sprintf(`{"name":"Gold","symbol":"XAU","issuer":"%s"}`, issuer))
+
+	token.Call("issuer", "issue", alice, 100).OK().Emitted("Issued", fmt.Sprintf(`{"to":"%s","amount":"100"}`, alice))
+	token.Call("alice", "transfer", bob, 40).OK().Emitted("Transferred", fmt.Sprintf(`{"from":"%s","to":"%s","amount":"40"}`, alice, bob))
+	token.Sees("balance_of", `"60"`, alice)
+	token.Sees("balance_of", `"40"`, bob)
+
+	t.Run("nobody can transfer more than they have", func(t *testing.T) {
+		token.Call("alice", "transfer", bob, 61).Refused("InsufficientFunds", `{"have":"60","need":"61"}`)
+		token.Sees("balance_of", `"60"`, alice)
+	})
+	t.Run("a transfer to oneself changes nothing", func(t *testing.T) {
+		token.Call("alice", "transfer", alice, 60).OK()
+		token.Sees("balance_of", `"60"`, alice)
+	})
+	t.Run("only the issuer issues", func(t *testing.T) {
+		token.Call("alice", "issue", alice, 1).Refused("NotIssuer", fmt.Sprintf(`{"issuer":"%s"}`, issuer))
+	})
+	t.Run("amounts have 128 bits and never wrap around", func(t *testing.T) {
+		const most = "340282366920938463463374607431768211455"
+		token.Call("issuer", "issue", alice, most).Ended(ledger.Aborted, 3)
+		token.Call("issuer", "issue", bob, "340282366920938463463374607431768211355").OK()
+		token.Sees("total_supply", `"`+most+`"`)
+	})
+	t.Run("a view cannot be given a transfer", func(t *testing.T) {
+		token.ViewAs("alice", "transfer", bob, 1).Ended(ledger.Denied, 1)
+	})
+	t.Run("nothing is half done when the gas runs out", func(t *testing.T) {
+		full := token.Call("alice", "transfer", bob, 0).OK().Gas
+		token.CallGas("alice", full-1, "transfer", bob, 0).Ended(ledger.OutOfGas, 0)
+		token.CallGas("alice", full, "transfer", bob, 0).OK()
+	})
+	sum := fmt.Sprint(token.View("balance_of", alice), "+", token.View("balance_of", bob))
+	if sum != "60+340282366920938463463374607431768211395" {
+		t.Errorf("balances are %s", sum)
+	}
+}
