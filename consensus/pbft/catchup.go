@@ -49,7 +49,7 @@ func (e *engine) tick() {
 	if e.changing() || e.unsettled() || e.pending > 0 || e.Mute || e.ticks%quietTicks == 0 {
 		asked := []int{e.self}
 		first := e.leader(e.View)
-		for i := 0; i < e.n && len(asked) < 4; i++ {
+		for i := 0; i <= e.n && len(asked) < 4; i++ {
 			to := first
 			if i > 0 {
 				to = int((e.ticks + uint64(i)) % uint64(e.n))
@@ -92,6 +92,7 @@ func (e *engine) onStatus(from uint32, body []byte) {
 	if st.Epoch == e.epoch.Number && e.Mute && st.View <= maxView {
 		e.statuses[from] = statusReport{known: true, view: max(st.View, e.statuses[from].view)}
 	}
+	e.changes[from].mute = st.Mute && st.Epoch == e.epoch.Number
 	if st.Epoch > e.epoch.Number {
 		return
 	}

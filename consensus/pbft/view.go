@@ -11,8 +11,9 @@ import (
 type change struct {
 	vote    ledger.Vote
 	high    ledger.Certificate
-	waited  int // ticks for which the member has asked for a higher view than ours
-	granted int // how often that was granted
+	mute    bool // the member lost its journal and cannot vote before some later view
+	waited  int  // ticks for which the member has needed a higher view than ours
+	granted int  // how often it got one
 }
 
 // startChange leaves the view for a higher one. From here on nothing is signed in a lower view, for ever.
@@ -53,7 +54,7 @@ func (e *engine) claimed() []ledger.Certificate {
 func (e *engine) nextView() uint64 {
 	view := e.View + 1
 	for range e.faulty {
-		if l := e.leader(view); l == e.self || e.up[l] {
+		if l := e.leader(view); l == e.self || e.up[l] && !e.changes[l].mute {
 			break
 		}
 		view++
@@ -193,16 +194,23 @@ func (e *engine) join() {
 	}
 }
 
-// letBack follows a single member into a higher view after a long wait. Such a member left the view alone, for
-// example because only its own connection to the leader broke; it may never vote in this view again, and without
-// it the group survives one failure less. A change that nobody resists takes three steps and no timeout. The wait
-// doubles each time that a member is let back, so that a liar cannot keep the group busy; and the view must be one
-// that an honest member can have reached (see outlived).
+// letBack changes the view for a single member that needs a higher one to vote again, after a long wait. Such a
+// member left the view alone, for example because only its own connection to the leader broke, or it lost its
+// journal; without it the group survives one failure less. A change that nobody resists takes three steps and no
+// timeout. The wait doubles each time that a member is let back, so that a liar cannot keep the group busy; and
+// the view must be one that an honest member can have reached (see outlived).
 func (e *engine) letBack() {
 	for i := range e.changes {
 		c := &e.changes[i]
 		view := c.vote.Statement.View
-		if c.vote.Statement.Kind == 0 || view <= e.View || view > e.View+1+uint64(e.faulty) || e.changing() || !e.voter() {
+		if c.vote.Statement.Kind == 0 || view <= e.View || view > e.View+1+uint64(e.faulty) {
+			view = e.nextView()
+			if !c.mute {
+				c.waited = 0
+				continue
+			}
+		}
+		if e.changing() || !e.voter() {
 			c.waited = 0
 			continue
 		}
