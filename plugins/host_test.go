@@ -80,7 +80,7 @@ func begin(t testing.TB, e consensus.Engine, height ledger.Height, journal ...co
 
 func TestEngine(t *testing.T) {
 	log := new(logged)
-	h := newHost(t, Config{Log: zerolog.New(log)})
+	h := newHost(t, Config{Log: zerolog.New(log), Timeout: time.Minute})
 	s := self("echo")
 	s.Config = []byte("fast")
 	e := start(t, h, s)
@@ -139,7 +139,7 @@ func TestEngine(t *testing.T) {
 		begin(t, engine, 0)
 		var batch []consensus.Event
 		for range 8 {
-			batch = append(batch, consensus.Expired{Timer: timerLarge}, consensus.Received{Message: consensus.Message{Body: make([]byte, 2<<20)}})
+			batch = append(batch, consensus.Expired{Timer: timerLarge}, consensus.Received{Message: consensus.Message{Body: make([]byte, 1<<20)}})
 		}
 		effects, err := consensus.StepBatch(engine, batch)
 		if err != nil || len(effects) != 8 {
@@ -283,7 +283,7 @@ func TestNonsense(t *testing.T) {
 		"enormous":       "is larger than 16711680 bytes",
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHost(t, Config{Timeout: 10 * time.Second})
+			h := newHost(t, Config{Timeout: time.Minute})
 			e := start(t, h, self(name)).New()
 			_, err := e.Init(config(0), nil)
 			if !errors.Is(err, consensus.ErrEngineDown) || !strings.Contains(err.Error(), reason) {
@@ -311,10 +311,18 @@ func TestStart(t *testing.T) {
 		want error
 		says []string
 	}{
-		{"a changed program", Spec{Name: "x", Path: path, Args: args, SHA256: other}, ErrChecksum,
-			[]string{fmt.Sprintf("%x", sum), fmt.Sprintf("%x", other), "restore the original file"}},
-		{"a program without a checksum", Spec{Name: "x", Path: path, Args: args}, ErrChecksum,
-			[]string{fmt.Sprintf("set sha256 = \"%x\"", sum)}},
+		{
+			"a changed program",
+			Spec{Name: "x", Path: path, Args: args, SHA256: other},
+			ErrChecksum,
+			[]string{fmt.Sprintf("%x", sum), fmt.Sprintf("%x", other), "restore the original file"},
+		},
+		{
+			"a program without a checksum",
+			Spec{Name: "x", Path: path, Args: args},
+			ErrChecksum,
+			[]string{fmt.Sprintf("set sha256 = \"%x\"", sum)},
+		},
 		{"no such file", Spec{Name: "x", Path: path + "2", SHA256: sum}, os.ErrNotExist, []string{"check the path"}},
 		{"a folder", Spec{Name: "x", Path: "/", SHA256: sum}, nil, []string{"/ is not a file"}},
 		{"no name", Spec{}, nil, []string{"give the plugin a name"}},

@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"log"
+	"log" //nolint:depguard // hclog.Logger names it in its methods; nothing here logs with it
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -92,7 +93,7 @@ func (l *logger) GetLevel() hclog.Level {
 }
 
 func (l *logger) With(args ...any) hclog.Logger {
-	return &logger{log: l.log, name: l.name, implied: append(l.implied[:len(l.implied):len(l.implied)], args...)}
+	return &logger{log: l.log, name: l.name, implied: append(slices.Clip(l.implied), args...)}
 }
 
 func (l *logger) Named(name string) hclog.Logger { return l.ResetNamed(name) }

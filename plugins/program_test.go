@@ -57,7 +57,7 @@ func program(name string, args []string) {
 			return answers(s, out)
 		})
 	case "enormous":
-		odd([]string{"1"}, func(s grpc.ServerStream) error { return answers(s, make([]byte, 256<<20)) })
+		odd([]string{"1"}, func(s grpc.ServerStream) error { return answers(s, make([]byte, 64<<20)) })
 	case "host": // a node with a plugin, to be killed
 		h := New(Config{Log: zerolog.Nop()})
 		if _, err := h.Engine(context.Background(), self("echo")); err != nil {

@@ -192,8 +192,10 @@ func TestTransactionFlow(t *testing.T) {
 func TestHealth(t *testing.T) {
 	c := newClock()
 	programs := []plugins.Status{{Name: "engine", Healthy: true, Reason: "running"}}
-	m := New(Config{Now: c.Now, Plugins: func() []plugins.Status { return programs },
-		Checks: []Check{{"disk", func() error { return nil }}}})
+	m := New(Config{
+		Now: c.Now, Plugins: func() []plugins.Status { return programs },
+		Checks: []Check{{"disk", func() error { return nil }}},
+	})
 	h := m.Handler()
 	healthy := group.Status{Engine: true, Number: 0, Epoch: ledger.Epoch{Members: make([]ledger.Member, 4)}}
 

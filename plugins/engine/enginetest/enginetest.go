@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/consensus/consensustest"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -27,6 +28,20 @@ func Run(t *testing.T, factory consensus.Factory) {
 			t.Run("strange messages cause no error", func(t *testing.T) { strange(t, factory, c) })
 			t.Run("the journal starts an engine", func(t *testing.T) { journal(t, factory, c) })
 		})
+	}
+	t.Run("a group keeps agreement and goes on through faults", func(t *testing.T) { simulated(t, factory) })
+}
+
+// simulated runs whole groups on a virtual clock, with delays, losses, partitions and crashes from a seed.
+func simulated(t *testing.T, factory consensus.Factory) {
+	for seed := range uint64(3) {
+		report, err := consensustest.Simulate(consensustest.Schedule{
+			Members: 4, Window: 1, Seed: seed, Faults: 3_000_000, Factory: func(int) consensus.Engine { return factory() },
+		})
+		if err != nil {
+			t.Errorf("seed %d: %v", seed, err)
+		}
+		t.Logf("seed %d: %+v", seed, report)
 	}
 }
 
