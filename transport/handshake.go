@@ -220,7 +220,7 @@ func (h *handshake) client(ctx context.Context, deadline time.Time) error {
 		return err
 	}
 	h.binding.helloClient = keys.Hash(h.e.config.Suite, "hello", mine)
-	if _, err := stream.Write(appendSized(nil, mine)); err != nil {
+	if _, err := stream.Write(appendFrame(nil, mine)); err != nil {
 		return err
 	}
 	theirs, err := h.readHello(stream)
@@ -282,7 +282,7 @@ func (h *handshake) server(ctx context.Context, deadline time.Time) error {
 	if err != nil {
 		return err
 	}
-	if _, err := stream.Write(append(appendSized(nil, mine), proof...)); err != nil {
+	if _, err := stream.Write(append(appendFrame(nil, mine), proof...)); err != nil {
 		return err
 	}
 	if err := h.readProof(stream, roleClient); err != nil {
@@ -304,10 +304,6 @@ func (h *handshake) hello(class Class) ([]byte, error) {
 		err = fmt.Errorf("own hello has %d bytes, at most %d are allowed: shorten the certificate chain", len(data), MaxHelloSize)
 	}
 	return data, err
-}
-
-func appendSized(to, m []byte) []byte {
-	return append(binary.BigEndian.AppendUint32(to, uint32(len(m))), m...)
 }
 
 // readHello reads the other node's Hello and compares it with ours.

@@ -132,7 +132,7 @@ func (c *caller) sendHello(change func(*Hello)) {
 		c.t.Fatal(err)
 	}
 	c.h.binding.helloClient = keys.Hash(c.h.e.config.Suite, "hello", data)
-	c.send(appendSized(nil, data))
+	c.send(appendFrame(nil, data))
 }
 
 func (c *caller) send(data []byte) {
@@ -174,7 +174,7 @@ func TestHandshakeHostile(t *testing.T) {
 		{"another version", func(x *caller) { x.sendHello(func(h *Hello) { h.Version = 2 }) }, CodeVersion, "peer speaks protocol 2, node 0x"},
 		{"another version with another form", func(x *caller) {
 			data, _ := ledger.Marshal([]any{uint16(9), "what comes later"})
-			x.send(appendSized(nil, data))
+			x.send(appendFrame(nil, data))
 		}, CodeVersion, "peer speaks protocol 9"},
 		{"another chain", func(x *caller) { x.sendHello(func(h *Hello) { h.Chain = keys.Digest{7} }) }, CodeChain, "chain differs"},
 		{"no group", func(x *caller) { x.sendHello(func(h *Hello) { h.Groups = nil }) }, CodeGroups, "no group in common"},
@@ -187,7 +187,7 @@ func TestHandshakeHostile(t *testing.T) {
 		}, CodeSelf, "reached itself"},
 		{"a third connection", func(x *caller) { x.sendHello(func(h *Hello) { h.Connection = 3 }) }, CodeMalformed, "connection 3"},
 		{"a hello without end", func(x *caller) { x.send([]byte{0x7f, 0, 0, 0}) }, CodeMalformed, "at most 32768"},
-		{"garbage", func(x *caller) { x.send(appendSized(nil, []byte("GET / HTTP/1.1"))) }, CodeMalformed, "not a canonical CBOR array"},
+		{"garbage", func(x *caller) { x.send(appendFrame(nil, []byte("GET / HTTP/1.1"))) }, CodeMalformed, "not a canonical CBOR array"},
 		{"half a hello", func(x *caller) { x.send([]byte{0, 0, 1, 0, 0x8b}); x.stream.Close() }, CodeMalformed, "unexpected EOF"},
 		{"silence", func(*caller) {}, CodeTimeout, "within 400ms"},
 		{"silence after the hello", func(x *caller) { x.sendHello(same) }, CodeTimeout, "within 400ms"},
@@ -211,27 +211,27 @@ func TestHandshakeHostile(t *testing.T) {
 
 // prove carries the handshake to the client's proof and sends one by signer, or the server's own when it is
 // nil; with another exporter if stale is set.
-func (x *caller) prove(signer keys.Signer, as role, stale bool) {
-	x.t.Helper()
-	x.sendHello(func(*Hello) {})
-	theirs, err := x.h.readHello(x.stream)
+func (c *caller) prove(signer keys.Signer, as role, stale bool) {
+	c.t.Helper()
+	c.sendHello(func(*Hello) {})
+	theirs, err := c.h.readHello(c.stream)
 	if err != nil {
-		x.t.Fatal(err)
+		c.t.Fatal(err)
 	}
-	x.h.binding.helloServer = keys.Hash(x.h.e.config.Suite, "hello", theirs)
+	c.h.binding.helloServer = keys.Hash(c.h.e.config.Suite, "hello", theirs)
 	proof := make([]byte, keys.SignatureSize)
-	if _, err := io.ReadFull(x.stream, proof); err != nil {
-		x.t.Fatal(err)
+	if _, err := io.ReadFull(c.stream, proof); err != nil {
+		c.t.Fatal(err)
 	}
 	if stale {
-		x.h.binding.exporter[0] ^= 1
+		c.h.binding.exporter[0] ^= 1
 	}
 	if signer != nil {
-		if proof, err = signer.Sign(x.h.binding.digest(x.h.e.config.Suite, as)); err != nil {
-			x.t.Fatal(err)
+		if proof, err = signer.Sign(c.h.binding.digest(c.h.e.config.Suite, as)); err != nil {
+			c.t.Fatal(err)
 		}
 	}
-	x.send(proof)
+	c.send(proof)
 }
 
 func TestTLS(t *testing.T) {

@@ -84,17 +84,17 @@ func decodeHello(data []byte, self identity.NodeID) (*Hello, *HandshakeError) {
 	return h, nil
 }
 
-// matches checks theirs, which is well formed, against ours. It does not check the proof.
-func (ours *Hello) matches(theirs *Hello, s keys.Suite) *HandshakeError {
-	if theirs.Chain != ours.Chain {
+// matches checks theirs, which is well formed, against h, which is h. It does not check the proof.
+func (h *Hello) matches(theirs *Hello, s keys.Suite) *HandshakeError {
+	if theirs.Chain != h.Chain {
 		return refuse(CodeChain, "chain differs: node %s has %s, node %s has %s: start both from one genesis file",
-			ours.Node, ours.Chain, theirs.Node, theirs.Chain)
+			h.Node, h.Chain, theirs.Node, theirs.Chain)
 	}
-	if theirs.Node == ours.Node {
-		return refuse(CodeSelf, "node %s reached itself: take its own address off its list of peers, or give the other node its own key", ours.Node)
+	if theirs.Node == h.Node {
+		return refuse(CodeSelf, "node %s reached itself: take its own address off its list of peers, or give the other node its own key", h.Node)
 	}
-	if theirs.Algorithm != ours.Algorithm {
-		return refuse(CodeIdentity, "node %s has a key of algorithm %s, nodes of this chain have %s", theirs.Node, theirs.Algorithm, ours.Algorithm)
+	if theirs.Algorithm != h.Algorithm {
+		return refuse(CodeIdentity, "node %s has a key of algorithm %s, nodes of this chain have %s", theirs.Node, theirs.Algorithm, h.Algorithm)
 	}
 	key, err := theirs.PublicKey(s)
 	if err != nil {
@@ -103,8 +103,8 @@ func (ours *Hello) matches(theirs *Hello, s keys.Suite) *HandshakeError {
 	if id := identity.NodeIDOf(s, key); id != theirs.Node {
 		return refuse(CodeIdentity, "node id %s does not belong to the key that came with it, which makes %s", theirs.Node, id)
 	}
-	if !slices.ContainsFunc(theirs.Groups, func(g ledger.GroupID) bool { return slices.Contains(ours.Groups, g) }) {
-		return refuse(CodeGroups, "no group in common: node %s has %q, node %s has %q", ours.Node, ours.Groups, theirs.Node, theirs.Groups)
+	if !slices.ContainsFunc(theirs.Groups, func(g ledger.GroupID) bool { return slices.Contains(h.Groups, g) }) {
+		return refuse(CodeGroups, "no group in common: node %s has %q, node %s has %q", h.Node, h.Groups, theirs.Node, theirs.Groups)
 	}
 	return nil
 }

@@ -671,7 +671,7 @@ func TestReadFrame(t *testing.T) {
 		if err != nil || !bytes.Equal(got, m) || cap(got) != len(got) {
 			t.Errorf("frame of %d bytes: %d bytes, capacity %d, %v", n, len(got), cap(got), err)
 		}
-		if _, err := readFrame(r, MaxTxGossip); err != io.EOF {
+		if _, err := readFrame(r, MaxTxGossip); !errors.Is(err, io.EOF) {
 			t.Errorf("after the last frame: %v, want io.EOF", err)
 		}
 	}

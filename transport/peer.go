@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"github.com/rs/zerolog"
 
 	"github.com/fondaco/fondaco/state/identity"
 )
@@ -169,11 +170,11 @@ func (p *peer) failed(addr string, class Class, err error) {
 	again := p.logged == words
 	p.logged = words
 	p.mu.Unlock()
-	event := p.e.config.Log.Warn()
+	level := zerolog.WarnLevel
 	if again {
-		event = p.e.config.Log.Debug()
+		level = zerolog.DebugLevel
 	}
-	event.Stringer("peer", p.node).Str("address", addr).Stringer("connection", class).Str("reason", words).Msg("peer not reached")
+	p.e.config.Log.WithLevel(level).Stringer("peer", p.node).Str("address", addr).Stringer("connection", class).Str("reason", words).Msg("peer not reached")
 }
 
 // note keeps the reason why an incoming connection was refused, if there is no connection.

@@ -148,7 +148,7 @@ func (l *link) readMessages(p Protocol, stream *quic.ReceiveStream, r *bufio.Rea
 	}
 	for {
 		m, err := readFrame(r, table[p].message)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return
 		}
 		if err != nil {
