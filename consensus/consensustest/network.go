@@ -12,6 +12,7 @@ import (
 	"bytes"
 	"container/heap"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 
@@ -410,12 +411,20 @@ func (x *Node) Crash() {
 	x.up = false
 	x.life++
 	x.net.Crashes++
+	shut(x.engine)
 	if x.Member >= 0 {
 		for _, o := range x.net.nodes {
 			if o != x {
 				x.net.hint(o, x.Member, false)
 			}
 		}
+	}
+}
+
+// shut closes an engine that is a program of its own.
+func shut(e consensus.Engine) {
+	if c, ok := e.(io.Closer); ok {
+		_ = c.Close() // it is dead either way
 	}
 }
 
@@ -643,6 +652,9 @@ func (x *Node) store(ef consensus.Finalize) {
 		return
 	}
 	for i, hash := range ef.Orders {
+		if x.has(hash) {
+			continue // blocks from others overtook the engine
+		}
 		order, ok := x.orders[hash]
 		result, executed := x.results[hash]
 		if !ok || !executed {
@@ -666,6 +678,11 @@ func (x *Node) store(ef consensus.Finalize) {
 		block := Block{Head: consensus.Head{Order: order, Block: result, Certificate: ef.Certificate}, NewViews: newViews}
 		x.later(n.upTo(n.Sync), func() { x.append(block) })
 	}
+}
+
+// has reports whether the order with a hash is in the chain.
+func (x *Node) has(hash keys.Digest) bool {
+	return slices.ContainsFunc(x.chain[max(0, len(x.chain)-32):], func(b Block) bool { return b.Head.Order.Hash(x.net.suite) == hash })
 }
 
 // append is the one gate through which blocks reach the disk, from the engine and from others alike.

@@ -1,0 +1,12 @@
+package pbft_test
+
+import (
+	"testing"
+
+	"github.com/fondaco/fondaco/consensus/consensustest"
+	"github.com/fondaco/fondaco/consensus/pbft"
+)
+
+func TestConformance(t *testing.T) { consensustest.Run(t, pbft.New) }
+
+func FuzzStep(f *testing.F) { consensustest.Fuzz(f, pbft.New) }
