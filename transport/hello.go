@@ -84,7 +84,7 @@ func decodeHello(data []byte, self identity.NodeID) (*Hello, *HandshakeError) {
 	return h, nil
 }
 
-// matches checks theirs, which is well formed, against h, which is h. It does not check the proof.
+// matches checks theirs, which is well formed, against h, this node's own. It does not check the proof.
 func (h *Hello) matches(theirs *Hello, s keys.Suite) *HandshakeError {
 	if theirs.Chain != h.Chain {
 		return refuse(CodeChain, "chain differs: node %s has %s, node %s has %s: start both from one genesis file",
