@@ -243,6 +243,13 @@ func newFunctions() []function {
 		c.store32(s[3], uint32(min(written, math.MaxUint32)))
 		s[0] = 0
 	})
+	// Go's package os asks for these when it starts, and fmt, time and most encodings import it: there are no files.
+	noFile := func(_ *call, s []uint64) { s[0] = badFile }
+	wasi("!fd_close", "i:i", noFile)
+	wasi("!fd_fdstat_get", "ii:i", noFile)
+	wasi("!fd_fdstat_set_flags", "ii:i", noFile)
+	wasi("!fd_prestat_get", "ii:i", noFile)
+	wasi("!fd_prestat_dir_name", "iii:i", noFile)
 	wasi("!poll_oneoff", "iiii:i", func(c *call, s []uint64) {
 		if s[2] == 0 {
 			s[0] = invalid

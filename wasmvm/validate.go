@@ -44,7 +44,8 @@ type validator struct {
 	decoder
 	costs    *costs
 	strict   bool
-	function int // that the module defines
+	separate bool // charges every block by itself, as a reference in tests
+	function int  // that the module defines
 	locals   []byte
 	operands []byte
 	controls []control
@@ -168,7 +169,7 @@ func (v *validator) open(i *instruction, b blockType) {
 	v.exceed("nested blocks", uint64(len(v.controls)), MaxBlockNesting)
 	v.controls = append(v.controls, c)
 	v.pushAll(b.params)
-	if i.op != opBlock {
+	if i.op != opBlock || v.separate {
 		v.newCharge(i, i.op == opLoop)
 	}
 }
@@ -246,7 +247,7 @@ func (v *validator) instruction(i *instruction) {
 		v.pushAll(closed.results)
 		outer := &v.controls[index-1]
 		outer.target = min(outer.target, closed.target)
-		if closed.target < index {
+		if closed.target < index || v.separate {
 			v.newCharge(i, false)
 		}
 	case opBr:

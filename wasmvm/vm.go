@@ -259,7 +259,7 @@ func (v *VM) admit(code []byte) (*rewritten, *Info, error) {
 			return nil, nil, &ModuleError{Reason: "a passive data segment: the strict profile has none"}
 		}
 	}
-	w, err := rewrite(m, v.costs, strict)
+	w, err := rewrite(m, v.costs, strict, false)
 	if err != nil {
 		return nil, nil, err
 	}
