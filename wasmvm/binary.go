@@ -226,7 +226,8 @@ func (r *reader) valueType() byte {
 	return typeI32
 }
 
-// decodeModule reads a module's structure and checks the limits on it, but not its functions.
+// decodeModule reads a module's structure and checks the limits on it, but not its functions. With an error it returns what
+// it has read, for the names of functions.
 func decodeModule(code []byte, pages uint32) (*module, error) {
 	r := &reader{buf: code}
 	if uint64(len(code)) > MaxModuleStd {
@@ -253,7 +254,7 @@ func decodeModule(code []byte, pages uint32) (*module, error) {
 		if id == sectionCustom {
 			m.custom(s)
 			if s.err != nil {
-				return nil, s.err
+				return m, s.err
 			}
 			continue
 		}
@@ -272,7 +273,7 @@ func decodeModule(code []byte, pages uint32) (*module, error) {
 			s.fail("%d bytes are left over in section %d", s.left(), id)
 		}
 		if s.err != nil {
-			return nil, s.err
+			return m, s.err
 		}
 	}
 	if r.err == nil && len(m.bodies) != len(m.funcs) {

@@ -31,12 +31,12 @@ const (
 	MaxLocals         = 256 // parameters and locals of a function
 	MaxLoopNesting    = 16
 	MaxBlockNesting   = 1_024
-	MaxBlocks         = 4_096     // of a function
-	MaxLocalsBlocks   = 65_536    // of a function: locals × blocks
-	MaxBody           = 128 << 10 // bytes of a function
-	MaxTargets        = 4_096     // of a br_table
-	MaxComplexity     = 8 << 20   // of a module: Σ locals × blocks × (1 + loop nesting)
-	MaxInitGas        = 100_000_000
+	MaxBlocks         = 4_096      // of a function
+	MaxLocalsBlocks   = 65_536     // of a function: locals × blocks
+	MaxBody           = 128 << 10  // bytes of a function
+	MaxTargets        = 4_096      // of a br_table
+	MaxComplexity     = 8 << 20    // of a module: Σ locals × blocks × (1 + loop nesting)
+	MaxInitGas        = 20_000_000 // of _initialize; Go's runtime takes 1,000,000
 )
 
 // Depth of calls within one module: each frame of a function that calls others weighs its locals and the most operands it

@@ -204,7 +204,7 @@ type specRun struct {
 	module  api.Module
 }
 
-func newSpecRun(t *testing.T, e Engine) *specRun {
+func newSpecRun(t testing.TB, e Engine) *specRun {
 	c := wazero.NewRuntimeConfigInterpreter()
 	if e == Compiler {
 		c = wazero.NewRuntimeConfigCompiler()
