@@ -1,3 +1,5 @@
+//go:build unix
+
 package plugins
 
 import (
@@ -430,6 +432,30 @@ func TestDiesWithHost(t *testing.T) {
 	}
 	_ = host.Wait()
 	eventually(t, "the plugin is gone", func() bool { return syscall.Kill(pid, 0) != nil || zombie(pid) })
+}
+
+func TestDiesWhenInputEnds(t *testing.T) {
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := newChild(t.Context(), path, "echo", []string{"plugin", "echo"}, []string{"FONDACO_PLUGIN=engine"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.stdout.Read(make([]byte, 1)); err != nil { // it is up when it shakes hands
+		t.Fatal(err)
+	}
+	if err := c.stdin.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-c.exited
+	if got := c.state(); got != "exit status 0" {
+		t.Errorf("it ended with %s", got)
+	}
 }
 
 // zombie reports whether the process has ended and waits for someone to take note, which in a container may
