@@ -84,7 +84,7 @@ func NewClient(c ClientConfig) *Client {
 // Init waits until the program runs, at most for StartTimeout, and starts an engine in it. The engine that this
 // Client had before, if any, is discarded.
 func (c *Client) Init(config consensus.Config, journal []consensus.Record) ([]consensus.Effect, error) {
-	c.Close()
+	_ = c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), c.config.StartTimeout)
 	defer cancel()
 	link, err := c.config.Connect(ctx)
@@ -141,12 +141,13 @@ func (c *Client) StepBatch(events []consensus.Event) ([]consensus.Effect, error)
 // Status returns what the engine showed with its last answer; it does not cross to the program.
 func (c *Client) Status() consensus.Status { return c.status }
 
-// Close discards the engine. The program goes on.
-func (c *Client) Close() {
+// Close discards the engine; the program goes on. It returns nil.
+func (c *Client) Close() error {
 	if c.cancel != nil {
 		c.cancel()
 	}
 	c.stream, c.cancel, c.reason = nil, nil, "the engine was closed"
+	return nil
 }
 
 // call sends one frame with count events and returns the effects of the first done of them, at least one.
@@ -217,7 +218,7 @@ func (c *Client) down(deadline *time.Timer, what string, err error) error {
 
 // broken gives the program up.
 func (c *Client) broken(reason string) error {
-	c.Close()
+	_ = c.Close()
 	c.reason = truncate(reason, maxError)
 	c.link.Broken(c.reason)
 	return &DownError{c.config.Name, c.reason}

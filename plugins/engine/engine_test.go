@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,7 +55,7 @@ func TestAnswer(t *testing.T) {
 		{"a second Init", 2, marshal(t, &request{Seq: 2, Init: &start{}}), "the first frame of a stream, and no other", true},
 		{"no Init", 1, late, "the first frame of a stream, and no other", true},
 		{"events of no kind", 2, marshal(t, &request{Seq: 2, Events: []byte{0x81, 0x82, 0x18, 0xc8, 0x80}}), "unknown kind 200", true},
-		{"trailing bytes", 1, append(first[:len(first):len(first)], 0), "not canonical", true},
+		{"trailing bytes", 1, append(slices.Clip(first), 0), "not canonical", true},
 		{"settings for an engine without any", 1, settings, "takes no settings", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

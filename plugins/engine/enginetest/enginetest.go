@@ -5,6 +5,7 @@ package enginetest
 
 import (
 	"bytes"
+	"io"
 	"math/rand/v2"
 	"testing"
 
@@ -15,34 +16,20 @@ import (
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
-// Run checks the engines that factory makes, in groups of one and of four members. Engines whose programs need
-// more members than one pass with the error that says so.
+// Run checks the engines that factory makes: first one engine among strangers, in groups of one and of four
+// members, then what consensustest.Run checks on whole groups.
 func Run(t *testing.T, factory consensus.Factory) {
 	for _, members := range []int{1, 4} {
 		c := Config(t, members)
 		t.Run(map[int]string{1: "one member", 4: "four members"}[members], func(t *testing.T) {
 			t.Run("a new engine stands at its head", func(t *testing.T) { newEngine(t, factory, c) })
 			t.Run("an observer is silent", func(t *testing.T) { observer(t, factory, c) })
-			t.Run("the same events have the same effects", func(t *testing.T) { deterministic(t, factory, c) })
 			t.Run("a batch has the effects of its events", func(t *testing.T) { batches(t, factory, c) })
 			t.Run("strange messages cause no error", func(t *testing.T) { strange(t, factory, c) })
 			t.Run("the journal starts an engine", func(t *testing.T) { journal(t, factory, c) })
 		})
 	}
-	t.Run("a group keeps agreement and goes on through faults", func(t *testing.T) { simulated(t, factory) })
-}
-
-// simulated runs whole groups on a virtual clock, with delays, losses, partitions and crashes from a seed.
-func simulated(t *testing.T, factory consensus.Factory) {
-	for seed := range uint64(3) {
-		report, err := consensustest.Simulate(consensustest.Schedule{
-			Members: 4, Window: 1, Seed: seed, Faults: 3_000_000, Factory: func(int) consensus.Engine { return factory() },
-		})
-		if err != nil {
-			t.Errorf("seed %d: %v", seed, err)
-		}
-		t.Logf("seed %d: %+v", seed, report)
-	}
+	consensustest.Run(t, factory)
 }
 
 // Config returns a group of n members at genesis, in which this node is member 0. The members' keys are the
@@ -73,6 +60,13 @@ func Config(t testing.TB, n int) consensus.Config {
 func begin(t *testing.T, factory consensus.Factory, c consensus.Config, journal []consensus.Record) (consensus.Engine, []consensus.Effect) {
 	t.Helper()
 	e := factory()
+	if c, ok := e.(io.Closer); ok {
+		t.Cleanup(func() {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 	effects, err := e.Init(c, journal)
 	if err != nil {
 		t.Fatalf("Init: %v", err)
@@ -104,30 +98,6 @@ func observer(t *testing.T, factory consensus.Factory, c consensus.Config) {
 	for _, effect := range effects {
 		if sign, ok := effect.(consensus.Sign); ok {
 			t.Fatalf("an observer signs %+v", sign.Statement)
-		}
-	}
-}
-
-func deterministic(t *testing.T, factory consensus.Factory, c consensus.Config) {
-	a, first := begin(t, factory, c, nil)
-	b, second := begin(t, factory, c, nil)
-	if !bytes.Equal(encode(t, first), encode(t, second)) {
-		t.Fatalf("Init differs:\n%+v\n%+v", first, second)
-	}
-	for i, event := range events(c, 500) {
-		first, err := a.Step(event)
-		if err != nil {
-			t.Fatalf("event %d, %T: %v", i, event, err)
-		}
-		second, err := b.Step(event)
-		if err != nil {
-			t.Fatalf("event %d, %T: %v", i, event, err)
-		}
-		if !bytes.Equal(encode(t, first), encode(t, second)) {
-			t.Fatalf("event %d, %T, has different effects:\n%+v\n%+v", i, event, first, second)
-		}
-		if x, y := a.Status(), b.Status(); x != y {
-			t.Fatalf("after event %d the status is %+v and %+v", i, x, y)
 		}
 	}
 }
