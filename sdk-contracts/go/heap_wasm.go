@@ -4,15 +4,13 @@ package sdk
 
 import "runtime"
 
-// heapReady makes the runtime take room for a call's allocations from the host before the first call.
-// A memory cannot shrink, so a node throws away an instance whose memory grew, and making a new one costs
-// over a millisecond. A node calls methods on a copy of what start-up leaves, so this is done once.
-var heapReady = prepareHeap()
+// roomTaken makes the runtime ask the host at start-up for memory that calls then use: it asks for 256 KiB at
+// a time, and this goes over into the next. A memory cannot shrink, so a node throws away an instance whose
+// memory grew in a call, and making a new one costs more than most calls. To collect the garbage here would
+// make more room, but cost two million gas in every call.
+var roomTaken = takeRoom()
 
-func prepareHeap() bool {
-	room := make([]byte, 512<<10)
-	runtime.KeepAlive(room)
-	room = nil
-	runtime.GC()
+func takeRoom() bool {
+	runtime.KeepAlive(make([]byte, 100<<10))
 	return true
 }
