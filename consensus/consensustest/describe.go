@@ -8,8 +8,6 @@ import (
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
-var DebugTrace func(n *Node, now int64, ev consensus.Event, effects []consensus.Effect)
-
 // Describe returns a statement in words.
 func Describe(st ledger.Statement) string {
 	s := fmt.Sprintf("%s view=%d height=%d order=%s", st.Kind, st.View, st.Height, st.Order.Short())

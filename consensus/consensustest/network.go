@@ -95,8 +95,9 @@ type Node struct {
 	orders  map[keys.Digest]ledger.Order // asked about, not final
 	results map[keys.Digest]keys.Digest
 	pool    []uint64
-	done    map[uint64]bool // transactions in the chain
-	told    int             // the last count of Pending
+	done    map[uint64]bool      // transactions in the chain
+	stored  map[keys.Digest]bool // order hashes in the chain
+	told    int                  // the last count of Pending
 	syncing bool
 
 	Log []Life // with Settings.Record
@@ -176,7 +177,7 @@ func NewNetwork(s Settings) *Network {
 }
 
 func (n *Network) add(member int, liar bool) {
-	n.nodes = append(n.nodes, &Node{ID: len(n.nodes), Member: member, Liar: liar, net: n, chain: []Block{n.genesis}, done: map[uint64]bool{}})
+	n.nodes = append(n.nodes, &Node{ID: len(n.nodes), Member: member, Liar: liar, net: n, chain: []Block{n.genesis}, done: map[uint64]bool{}, stored: map[keys.Digest]bool{}})
 }
 
 // Nodes returns the nodes: the members by number, then observers, then the second halves of twins.
@@ -326,6 +327,9 @@ func (n *Network) sign(member int, st ledger.Statement) ledger.Vote {
 	}
 	return v
 }
+
+// Now returns the virtual time in microseconds.
+func (x *Node) Now() int64 { return x.net.now }
 
 // Up reports whether the node runs.
 func (x *Node) Up() bool { return x.up }
@@ -652,7 +656,7 @@ func (x *Node) store(ef consensus.Finalize) {
 		return
 	}
 	for i, hash := range ef.Orders {
-		if x.has(hash) {
+		if x.stored[hash] {
 			continue // blocks from others overtook the engine
 		}
 		order, ok := x.orders[hash]
@@ -678,11 +682,6 @@ func (x *Node) store(ef consensus.Finalize) {
 		block := Block{Head: consensus.Head{Order: order, Block: result, Certificate: ef.Certificate}, NewViews: newViews}
 		x.later(n.upTo(n.Sync), func() { x.append(block) })
 	}
-}
-
-// has reports whether the order with a hash is in the chain.
-func (x *Node) has(hash keys.Digest) bool {
-	return slices.ContainsFunc(x.chain[max(0, len(x.chain)-32):], func(b Block) bool { return b.Head.Order.Hash(x.net.suite) == hash })
 }
 
 // append is the one gate through which blocks reach the disk, from the engine and from others alike.
@@ -712,6 +711,7 @@ func (x *Node) keep(b Block) {
 		x.done[id] = true
 	}
 	x.pool = slices.DeleteFunc(x.pool, func(id uint64) bool { return x.done[id] })
+	x.stored[x.headOrder()] = true
 	delete(x.orders, x.headOrder())
 }
 

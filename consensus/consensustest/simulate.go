@@ -13,7 +13,8 @@ type Schedule struct {
 	Twins   int // members that lie
 	Seed    uint64
 	Factory func(node int) consensus.Engine
-	Faults  int64 // µs of faults before the network heals; 0 means 20 s
+	Trace   func(n *Node, event consensus.Event, effects []consensus.Effect) // nil: off
+	Faults  int64                                                            // µs of faults before the network heals; 0 means 10 s
 }
 
 // Report is what a schedule did.
@@ -23,7 +24,7 @@ type Report struct {
 
 // After the faults, a group has so long (µs) to show that it works, the last part of it without load.
 const (
-	calm  = 40_000_000
+	calm  = 25_000_000
 	quiet = 5_000_000
 )
 
@@ -39,11 +40,9 @@ func Simulate(s Schedule) (Report, error) {
 	n.Fetch = []int64{0, 5_000, 200_000}[r.IntN(3)]
 	faults := s.Faults
 	if faults == 0 {
-		faults = 20_000_000
+		faults = 10_000_000
 	}
-	if DebugTrace != nil {
-		n.Trace = func(x *Node, ev consensus.Event, effects []consensus.Effect) { DebugTrace(x, n.now, ev, effects) }
-	}
+	n.Trace = s.Trace
 	for _, x := range n.nodes {
 		x.Start()
 	}
