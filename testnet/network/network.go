@@ -38,13 +38,13 @@ const (
 
 // Config says what a new network is like. Zero fields take the defaults.
 type Config struct {
-	Dir       string // required
-	Nodes     int    // default 4
-	Port      int    // first of 3 ports for each node; default DefaultPort
-	Params    ledger.Params
-	Suite     string // default std
-	Engine    string // default pbft
-	LogLevel  string // default info
+	Dir      string // required
+	Nodes    int    // default 4
+	Port     int    // first of 3 ports for each node; default DefaultPort
+	Params   ledger.Params
+	Suite    string // default std
+	Engine   string // default pbft
+	LogLevel string // default info
 }
 
 // Node is one node of a network.
@@ -172,10 +172,10 @@ func (n *Network) writeNode(node Node, key keys.Signer, genesis *ledger.Genesis,
 		return err
 	}
 	file := &cli.File{
-		Network:   cli.NetworkSection{Listen: node.Listen},
-		API:       cli.ListenSection{Listen: node.API[len("http://"):]},
-		Admin:     cli.ListenSection{Listen: node.Admin[len("http://"):]},
-		Log:       cli.LogSection{Level: c.LogLevel, Format: "json"},
+		Network: cli.NetworkSection{Listen: node.Listen},
+		API:     cli.ListenSection{Listen: node.API[len("http://"):]},
+		Admin:   cli.ListenSection{Listen: node.Admin[len("http://"):]},
+		Log:     cli.LogSection{Level: c.LogLevel, Format: "json"},
 	}
 	for _, other := range n.Nodes {
 		if other.ID != node.ID {

@@ -39,9 +39,8 @@ func Build(ctx context.Context, source, dir string) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(binary), 0o700); err != nil {
 		return "", fmt.Errorf("the folder %s cannot be written: %w; name another with -d", dir, err)
 	}
-	build := exec.CommandContext(ctx, compiler, "build", "-trimpath", "-o", binary, "github.com/fondaco/fondaco/node/cmd/fondaco")
+	build := exec.CommandContext(ctx, compiler, "build", "-o", binary, "github.com/fondaco/fondaco/node/cmd/fondaco")
 	build.Dir = source
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the node: %w\n%s", err, out)
 	}
@@ -195,10 +194,11 @@ func (n *Network) WaitReady(ctx context.Context, nodes ...*Node) error {
 	for _, node := range nodes {
 		for {
 			err := n.Ready(ctx, node)
-			if err == nil {
+			alive := n.Pid(node) != 0 // asked second: whoever answered may be a stranger on the same port
+			if err == nil && alive {
 				break
 			}
-			if n.Pid(node) == 0 {
+			if !alive {
 				return fmt.Errorf("%s ended while it started; the end of its log (%s):\n%s", node.Name, n.LogPath(node), n.logTail(node))
 			}
 			select {

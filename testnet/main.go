@@ -1,0 +1,238 @@
+// Command testnet runs temporary networks of nodes on this machine:
+//
+//	go run ./testnet up
+//
+// builds the node, makes keys and a genesis, starts four nodes on loopback, deploys examples/token and transfers
+// some of it. Run it in the folder of the module. The library behind it is in testnet/network, the simulator in
+// testnet/sim.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/testnet/network"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// errUsage marks errors of the command line; they exit with 2.
+var errUsage = errors.New("wrong usage")
+
+func run(ctx context.Context, args []string, out, diagnostics io.Writer) int {
+	app := &cli.App{
+		Name: "testnet", Usage: "temporary networks of fondaco nodes on this machine", HideHelpCommand: true,
+		Writer: out, ErrWriter: diagnostics,
+		ExitErrHandler: func(*cli.Context, error) {},
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return fmt.Errorf("%w: %w", errUsage, err) },
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return fmt.Errorf("%w: there is no command %q; `go run ./testnet --help` lists them", errUsage, c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
+		Commands: []*cli.Command{upCommand(), statusCommand(), downCommand(), killCommand(), startCommand(), benchCommand(), simCommand()},
+	}
+	err := app.RunContext(ctx, args)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errUsage):
+		fmt.Fprintf(diagnostics, "testnet: %v\n", err)
+		return 2
+	default:
+		fmt.Fprintf(diagnostics, "testnet: %v\n", err)
+		return 1
+	}
+}
+
+// commonFlags are the flags of every command.
+func commonFlags(more ...cli.Flag) []cli.Flag {
+	dir := "testnet"
+	if cache, err := os.UserCacheDir(); err == nil {
+		dir = filepath.Join(cache, "fondaco", "testnet")
+	}
+	return append([]cli.Flag{
+		&cli.StringFlag{Name: "dir", Aliases: []string{"d"}, Usage: "the network's folder", Value: dir, EnvVars: []string{"FONDACO_TESTNET"}},
+		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "table or json", Value: "table"},
+	}, more...)
+}
+
+// asJSON reports whether the output is for programs.
+func asJSON(c *cli.Context) (bool, error) {
+	switch o := c.String("output"); o {
+	case "table":
+		return false, nil
+	case "json":
+		return true, nil
+	default:
+		return false, fmt.Errorf("%w: -o %q: want table or json", errUsage, o)
+	}
+}
+
+func printJSON(c *cli.Context, v any) error {
+	encoder := json.NewEncoder(c.App.Writer)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
+
+// NodeStatus is a node in the output of `status -o json`.
+type NodeStatus struct {
+	Name        string         `json:"name"`
+	Institution string         `json:"institution"`
+	PID         int            `json:"pid"` // 0: not running
+	API         string         `json:"api"`
+	Admin       string         `json:"admin"`
+	Ready       bool           `json:"ready"`
+	Problem     string         `json:"problem"` // why it is not ready
+	Status      *client.Status `json:"status,omitempty"`
+}
+
+func nodeStatus(ctx context.Context, n *network.Network, node *network.Node) NodeStatus {
+	s := NodeStatus{Name: node.Name, Institution: node.Institution, PID: n.Pid(node), API: node.API, Admin: node.Admin}
+	if s.PID == 0 {
+		s.Problem = "not running"
+		return s
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := n.Ready(ctx, node); err != nil {
+		s.Problem = err.Error()
+	} else {
+		s.Ready = true
+	}
+	if api, err := client.New(node.API, nil); err == nil {
+		if status, err := api.Status(ctx); err == nil {
+			s.Status = status
+		}
+	}
+	return s
+}
+
+func statusCommand() *cli.Command {
+	return &cli.Command{
+		Name: "status", Usage: "show the nodes", Flags: commonFlags(),
+		Action: func(c *cli.Context) error {
+			json, err := asJSON(c)
+			if err != nil {
+				return err
+			}
+			n, err := network.Open(c.String("dir"))
+			if err != nil {
+				return err
+			}
+			all := make([]NodeStatus, len(n.Nodes))
+			for i := range n.Nodes {
+				all[i] = nodeStatus(c.Context, n, &n.Nodes[i])
+			}
+			if json {
+				return printJSON(c, all)
+			}
+			table := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(table, "NODE\tPID\tAPI\tHEIGHT\tVIEW\tLEADER\tSTATE ROOT\tREADY")
+			for _, s := range all {
+				ready := "yes"
+				if !s.Ready {
+					ready = "no: " + strings.ReplaceAll(s.Problem, "\n", "; ")
+				}
+				if s.Status == nil {
+					fmt.Fprintf(table, "%s\t%d\t%s\t-\t-\t-\t-\t%s\n", s.Name, s.PID, s.API, ready)
+					continue
+				}
+				fmt.Fprintf(table, "%s\t%d\t%s\t%d\t%d\tnode%d\t%s\t%s\n", s.Name, s.PID, s.API, s.Status.Height, s.Status.View, s.Status.Leader, s.Status.StateRoot.Short(), ready)
+			}
+			return table.Flush()
+		},
+	}
+}
+
+func downCommand() *cli.Command {
+	return &cli.Command{
+		Name: "down", Usage: "stop all nodes; their state stays", Flags: commonFlags(),
+		Action: func(c *cli.Context) error {
+			n, err := network.Open(c.String("dir"))
+			if err != nil {
+				return err
+			}
+			return n.StopAll()
+		},
+	}
+}
+
+func killCommand() *cli.Command {
+	return &cli.Command{
+		Name: "kill", Usage: "end a node as a crash would", ArgsUsage: "NODE…", Flags: commonFlags(),
+		Action: eachNode(func(_ context.Context, n *network.Network, node *network.Node) error { return n.Kill(node) }),
+	}
+}
+
+func startCommand() *cli.Command {
+	return &cli.Command{
+		Name: "start", Usage: "start a node again", ArgsUsage: "NODE…", Flags: commonFlags(),
+		Action: eachNode(func(ctx context.Context, n *network.Network, node *network.Node) error {
+			if _, err := n.Start(node); err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(ctx, startPatience)
+			defer cancel()
+			return n.WaitReady(ctx, node)
+		}),
+	}
+}
+
+// eachNode applies a function to the nodes that the arguments name, or to the leader for the argument "leader".
+func eachNode(do func(context.Context, *network.Network, *network.Node) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		if !c.Args().Present() {
+			return fmt.Errorf("%w: name a node, such as node0, or leader", errUsage)
+		}
+		n, err := network.Open(c.String("dir"))
+		if err != nil {
+			return err
+		}
+		for _, name := range c.Args().Slice() {
+			if name == "leader" {
+				if name, err = leader(c.Context, n); err != nil {
+					return err
+				}
+			}
+			node, err := n.Node(name)
+			if err != nil {
+				return err
+			}
+			if err := do(c.Context, n, node); err != nil {
+				return err
+			}
+			fmt.Fprintln(c.App.Writer, node.Name)
+		}
+		return nil
+	}
+}
+
+// leader asks the running nodes who leads.
+func leader(ctx context.Context, n *network.Network) (string, error) {
+	for i := range n.Nodes {
+		if s := nodeStatus(ctx, n, &n.Nodes[i]); s.Status != nil && s.Status.Leader >= 0 {
+			return fmt.Sprintf("node%d", s.Status.Leader), nil
+		}
+	}
+	return "", errors.New("no running node knows a leader")
+}

@@ -1,0 +1,139 @@
+package network
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/contract"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// txPatience is how long a transaction of the network's own may take.
+const txPatience = 30 * time.Second
+
+// Token is the example token as one node shows it.
+type Token struct {
+	Address ledger.Address
+	Schema  *ledger.Schema
+	net     *Network
+	api     *client.Client
+}
+
+// Address returns the address of one of the network's accounts, or the zero address.
+func (n *Network) Address(account string) ledger.Address {
+	for _, a := range n.Accounts {
+		if a.Name == account {
+			return a.Address
+		}
+	}
+	return ledger.Address{}
+}
+
+// OpenToken returns the token that was deployed before, or nil.
+func (n *Network) OpenToken(ctx context.Context, api *client.Client) (*Token, error) {
+	if n.Token.IsZero() {
+		return nil, nil
+	}
+	found, err := api.Contract(ctx, n.Token)
+	if err != nil {
+		return nil, fmt.Errorf("the network's token: %w", err)
+	}
+	t := &Token{Address: n.Token, Schema: new(ledger.Schema), net: n, api: api}
+	if err := json.Unmarshal(found.Schema, t.Schema); err != nil {
+		return nil, fmt.Errorf("the token's schema: %w", err)
+	}
+	return t, nil
+}
+
+// DeployToken builds examples/token from the module in folder source, deploys it as admin, and notes it in the
+// manifest.
+func (n *Network) DeployToken(ctx context.Context, api *client.Client, source string) (*Token, error) {
+	built, err := contract.Build(ctx, filepath.Join(source, "examples", "token"), "")
+	if err != nil {
+		return nil, err
+	}
+	init, err := built.Schema.EncodeText("init", []string{"Fondaco coin", "FDC", n.Address("admin").String()})
+	if err != nil {
+		return nil, err
+	}
+	args, err := ledger.Marshal(&precompiles.DeployArgs{Code: built.Code, Args: init})
+	if err != nil {
+		return nil, err
+	}
+	tx, err := n.Send(ctx, api, "admin", precompiles.ContractsAddress, "deploy", args)
+	if err != nil {
+		return nil, fmt.Errorf("deploy the token: %w", err)
+	}
+	if tx.Receipt.Status != ledger.OK.String() {
+		return nil, fmt.Errorf("deploying the token ended as %s %s (code %d)", tx.Receipt.Status, tx.Receipt.Error, tx.Receipt.Code)
+	}
+	t := &Token{Schema: built.Schema, net: n, api: api}
+	if err := ledger.Unmarshal(tx.Receipt.Data, &t.Address); err != nil {
+		return nil, fmt.Errorf("the address of the deployed token: %w", err)
+	}
+	n.Token = t.Address
+	return t, n.Save()
+}
+
+// Send signs a transaction with the key of one of the network's accounts, sends it and waits until it is in a
+// block. What its receipt says is the caller's to look at.
+func (n *Network) Send(ctx context.Context, api *client.Client, account string, to ledger.Address, method string, args []byte) (*client.Transaction, error) {
+	signer, address, err := n.Signer(account)
+	if err != nil {
+		return nil, err
+	}
+	suite, err := api.Suite(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := api.Transaction(ctx, address, ledger.Target{Address: to}, method, args)
+	if err != nil {
+		return nil, err
+	}
+	signed, err := tx.Sign(suite, signer)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, txPatience)
+	defer cancel()
+	if err := api.Send(ctx, signed); err != nil {
+		return nil, err
+	}
+	return api.Wait(ctx, signed.ID)
+}
+
+// Send calls a method of the token in a transaction of one of the network's accounts. args are as a person
+// types them.
+func (t *Token) Send(ctx context.Context, account, method string, args ...string) (*client.Transaction, error) {
+	encoded, err := t.Schema.EncodeText(method, args)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := t.net.Send(ctx, t.api, account, t.Address, method, encoded)
+	if err != nil {
+		return nil, fmt.Errorf("token %s: %w", method, err)
+	}
+	return tx, nil
+}
+
+// Balance returns an account's units as a decimal number.
+func (t *Token) Balance(ctx context.Context, who ledger.Address) (string, error) {
+	args, err := t.Schema.EncodeText("balance_of", []string{who.String()})
+	if err != nil {
+		return "", err
+	}
+	result, err := t.api.Call(ctx, t.Address, client.Call{Method: "balance_of", Args: args})
+	if err != nil {
+		return "", err
+	}
+	var units string
+	if result.Status != ledger.OK.String() || json.Unmarshal(result.Decoded, &units) != nil {
+		return "", fmt.Errorf("balance of %s: %s %s", who, result.Status, result.Decoded)
+	}
+	return units, nil
+}

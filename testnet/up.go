@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/testnet/network"
+)
+
+// startPatience is how long nodes may take to become ready.
+const startPatience = 30 * time.Second
+
+func upCommand() *cli.Command {
+	return &cli.Command{
+		Name: "up", Usage: "start a network, making it first if the folder is empty",
+		Flags: commonFlags(
+			&cli.IntFlag{Name: "nodes", Aliases: []string{"n"}, Usage: "how many nodes a new network has", Value: 4},
+			&cli.IntFlag{Name: "port", Usage: "the first of three ports for each node of a new network", Value: network.DefaultPort},
+			&cli.StringFlag{Name: "log-level", Usage: "of the nodes of a new network", Value: "info"},
+			&cli.BoolFlag{Name: "detach", Usage: "leave the nodes running and return"},
+		),
+		Action: up,
+	}
+}
+
+func up(c *cli.Context) error {
+	began := time.Now()
+	json, err := asJSON(c)
+	if err != nil {
+		return err
+	}
+	if c.Args().Present() {
+		return fmt.Errorf("%w: up takes no arguments, and got %q", errUsage, c.Args().First())
+	}
+	progress := func(format string, args ...any) {
+		fmt.Fprintf(c.App.ErrWriter, "%5.1fs  "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
+	}
+	dir := c.String("dir")
+	n, fresh, err := openOrCreate(c, dir)
+	if err != nil {
+		return err
+	}
+	if !fresh && c.IsSet("nodes") && c.Int("nodes") != len(n.Nodes) {
+		return fmt.Errorf("the network in %s has %d nodes, not %d: leave -n out to start it, or name another folder with -d", dir, len(n.Nodes), c.Int("nodes"))
+	}
+	progress("building the node")
+	if _, err := network.Build(c.Context, ".", dir); err != nil {
+		return err
+	}
+	running := 0
+	nodes := make([]*network.Node, len(n.Nodes))
+	for i := range n.Nodes {
+		nodes[i] = &n.Nodes[i]
+		if n.Pid(nodes[i]) != 0 {
+			running++
+		}
+	}
+	if running == len(nodes) {
+		return fmt.Errorf("the network in %s is running already: `status` shows it, `down` stops it", dir)
+	}
+	progress("starting %d nodes in %s", len(nodes)-running, dir)
+	started := false
+	defer func() {
+		if !started || !c.Bool("detach") {
+			if err := n.StopAll(); err != nil {
+				fmt.Fprintf(c.App.ErrWriter, "testnet: %v\n", err)
+			}
+		}
+	}()
+	for _, node := range nodes {
+		if _, err := n.Start(node); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(c.Context, startPatience)
+	defer cancel()
+	if err := n.WaitReady(ctx, nodes...); err != nil {
+		return err
+	}
+	demo, err := demonstrate(c.Context, n, progress)
+	if err != nil {
+		return err
+	}
+	started = true
+	if json {
+		err = printJSON(c, map[string]any{"network": n, "dir": dir, "transfers": demo.transfers, "balances": demo.balances, "seconds": time.Since(began).Seconds()})
+	} else {
+		err = report(c.App.Writer, n, dir, demo, c.Bool("detach"))
+	}
+	if err != nil || c.Bool("detach") {
+		return err
+	}
+	<-c.Context.Done()
+	progress("stopping the nodes")
+	return nil
+}
+
+func openOrCreate(c *cli.Context, dir string) (n *network.Network, fresh bool, err error) {
+	if _, err := os.Stat(dir + "/" + network.ManifestFile); err == nil {
+		n, err := network.Open(dir)
+		return n, false, err
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return nil, false, fmt.Errorf("the folder %s cannot be read: %w; name another with -d", dir, err)
+	}
+	n, err = network.Create(network.Config{Dir: dir, Nodes: c.Int("nodes"), Port: c.Int("port"), LogLevel: c.String("log-level")})
+	return n, true, err
+}
+
+// demo is what up shows of the running network.
+type demo struct {
+	transfers []*client.Transaction
+	balances  []balance
+}
+
+type balance struct {
+	Account string         `json:"account"`
+	Address ledger.Address `json:"address"`
+	Units   string         `json:"units"`
+}
+
+// demonstrate deploys the token if the network has none, transfers some of it, and reads the balances.
+func demonstrate(ctx context.Context, n *network.Network, progress func(string, ...any)) (*demo, error) {
+	api, err := client.New(n.Nodes[0].API, nil)
+	if err != nil {
+		return nil, err
+	}
+	token, err := n.OpenToken(ctx, api)
+	if err != nil {
+		return nil, err
+	}
+	if token == nil {
+		progress("building examples/token to WebAssembly and deploying it")
+		if token, err = n.DeployToken(ctx, api, "."); err != nil {
+			return nil, err
+		}
+		receipt, err := token.Send(ctx, "admin", "issue", n.Address("alice").String(), "1000")
+		if err != nil {
+			return nil, err
+		}
+		if receipt.Receipt.Status != ledger.OK.String() {
+			return nil, fmt.Errorf("the token's issue ended as %s", receipt.Receipt.Status)
+		}
+	}
+	d := &demo{}
+	progress("transferring")
+	for _, amount := range []string{"5", "7", "100000000"} {
+		tx, err := token.Send(ctx, "alice", "transfer", n.Address("bob").String(), amount)
+		if err != nil {
+			return nil, err
+		}
+		d.transfers = append(d.transfers, tx)
+	}
+	for _, name := range []string{"alice", "bob"} {
+		units, err := token.Balance(ctx, n.Address(name))
+		if err != nil {
+			return nil, err
+		}
+		d.balances = append(d.balances, balance{name, n.Address(name), units})
+	}
+	progress("ready")
+	return d, nil
+}
+
+func report(out io.Writer, n *network.Network, dir string, d *demo, detached bool) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "\nTRANSFER\tBLOCK\tSTATUS\tGAS")
+	for _, tx := range d.transfers {
+		status := tx.Receipt.Status
+		if tx.Receipt.Error != "" {
+			status += ": " + tx.Receipt.Error + " " + string(tx.Receipt.Decoded)
+		}
+		fmt.Fprintf(table, "%s\t%d\t%s\t%d\n", tx.ID, tx.Height, status, tx.Receipt.Gas)
+	}
+	fmt.Fprintln(table, "\nACCOUNT\tADDRESS\tUNITS")
+	for _, b := range d.balances {
+		fmt.Fprintf(table, "%s\t%s\t%s\n", b.Account, b.Address, b.Units)
+	}
+	fmt.Fprintln(table, "\nNODE\tINSTITUTION\tAPI\tMETRICS")
+	for _, node := range n.Nodes {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s/metrics\n", node.Name, node.Institution, node.API, node.Admin)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	where := ""
+	if def := commonFlags()[0].(*cli.StringFlag).Value; def != dir {
+		where = " -d " + dir
+	}
+	fmt.Fprintf(out, `
+The token is at %s. Try:
+
+  go run ./testnet status%s
+  go run ./testnet kill%s leader
+  go run ./testnet bench%s --duration 10s
+  curl %s/v1/blocks/latest
+`, n.Token, where, where, where, n.Nodes[0].API)
+	if detached {
+		_, err := fmt.Fprintf(out, "  go run ./testnet down%s\n", where)
+		return err
+	}
+	_, err := fmt.Fprintln(out, "\nCtrl-C stops all nodes; their state stays for the next `up`.")
+	return err
+}
