@@ -157,7 +157,7 @@ func (n *Node) openState(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	block, first, err := n.executor.Genesis(&n.config.Genesis)
+	block, first, err := executor.Genesis(n.suite, &n.config.Genesis)
 	if err != nil {
 		return fmt.Errorf("genesis: %w", err)
 	}

@@ -1,0 +1,530 @@
+package rpc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/executor"
+	"github.com/fondaco/fondaco/node/group"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+func (s *Server) chain(http.ResponseWriter, *http.Request) (any, error) {
+	g, epoch := s.config.Genesis, s.group.Status().Epoch
+	c := &client.Chain{
+		Chain: s.config.Chain, Name: g.Name, Group: g.Group, Suite: g.Suite, Engine: g.Engine, Params: epoch.Params, Epoch: epoch.Number,
+	}
+	for i, m := range epoch.Members {
+		c.Members = append(c.Members, client.Member{Number: uint32(i), Node: m.Node, Institution: m.Institution, Key: m.Key})
+	}
+	return c, nil
+}
+
+func (s *Server) genesis(http.ResponseWriter, *http.Request) (any, error) {
+	return s.config.Genesis, nil
+}
+
+func (s *Server) status(http.ResponseWriter, *http.Request) (any, error) {
+	st := s.group.Status()
+	head := s.group.Store().Head()
+	pending, _, _ := s.group.Pool().Size()
+	doc := &client.Status{
+		Node: st.Self, Version: s.config.Version, Number: st.Number, Height: head.Height(), Block: head.Hash(), StateRoot: head.Root(),
+		BlockTime: head.Header().Order.UnixMilli, Epoch: st.Epoch.Number, View: st.Consensus.View, Leader: st.Consensus.Leader,
+		Changing: st.Consensus.Changing, Syncing: st.Syncing, Pending: pending, Peers: []client.Peer{}, Plugins: []client.Plugin{},
+	}
+	if st.Stopped != nil {
+		doc.Stopped = st.Stopped.Error()
+	}
+	if s.config.Peers != nil {
+		for p := range s.config.Peers() {
+			doc.Peers = append(doc.Peers, client.Peer{
+				Node: p.Node, Address: p.Address, Up: p.Up, RTT: float64(p.RTT.Microseconds()) / 1000, Problem: p.LastError,
+			})
+		}
+	}
+	if s.config.Plugins != nil {
+		for _, p := range s.config.Plugins() {
+			doc.Plugins = append(doc.Plugins, client.Plugin{
+				Name: p.Name, Version: p.Version, PID: p.Pid, Healthy: p.Healthy, Restarts: p.Restarts, Reason: p.Reason,
+			})
+		}
+	}
+	return doc, nil
+}
+
+func (s *Server) blocks(_ http.ResponseWriter, r *http.Request) (any, error) {
+	limit, err := number(r, "limit", 20, maxPage)
+	if err != nil {
+		return nil, err
+	}
+	head := uint64(s.group.Store().Head().Height())
+	below, err := number(r, "below", head+1, 1<<62)
+	if err != nil {
+		return nil, err
+	}
+	docs := []*client.Block{}
+	for h := min(below, head+1); h > 0 && uint64(len(docs)) < limit; h-- {
+		doc, err := s.blockDocument(ledger.Height(h - 1))
+		if err != nil {
+			return nil, err
+		}
+		docs = append(docs, doc)
+	}
+	return docs, nil
+}
+
+func (s *Server) block(_ http.ResponseWriter, r *http.Request) (any, error) {
+	h, err := s.height(r)
+	if err != nil {
+		return nil, err
+	}
+	return s.blockDocument(h)
+}
+
+func (s *Server) rawBlock(w http.ResponseWriter, r *http.Request) (any, error) {
+	h, err := s.height(r)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := s.group.Store().RawBlock(h)
+	if err != nil {
+		return nil, err
+	}
+	w.Header().Set("Content-Type", "application/cbor")
+	w.Write(raw) //nolint:errcheck // the client is gone
+	return nil, nil
+}
+
+func (s *Server) blockDocument(h ledger.Height) (*client.Block, error) {
+	block, err := s.group.Store().Block(h)
+	if err != nil {
+		return nil, err
+	}
+	receipts, err := s.group.Store().Receipts(h)
+	if err != nil {
+		return nil, err
+	}
+	header := &block.Header
+	doc := &client.Block{
+		Height: h, Hash: header.Hash(s.config.Suite), Order: header.Order.Hash(s.config.Suite), Parent: header.Parent, Time: header.Order.UnixMilli,
+		Epoch: header.Order.Epoch, View: block.Certificate.Statement.View, Proposer: header.Order.Proposer, Signers: block.Certificate.Members(),
+		StateRoot: header.StateRoot, TxRoot: header.Order.TxRoot, ReceiptRoot: header.ReceiptRoot, ChangeRoot: header.ChangeRoot,
+		HistoryRoot: header.HistoryRoot, GasUsed: header.GasUsed, Txs: make([]ledger.TxID, len(receipts)),
+	}
+	for i := range receipts {
+		doc.Txs[i] = receipts[i].Tx
+	}
+	if doc.Signers == nil {
+		doc.Signers = []uint32{}
+	}
+	if doc.Header, err = ledger.Marshal(header); err != nil {
+		return nil, err
+	}
+	doc.Certificate, err = ledger.Marshal(&block.Certificate)
+	return doc, err
+}
+
+func (s *Server) transaction(_ http.ResponseWriter, r *http.Request) (any, error) {
+	digest, err := keys.ParseDigest(r.PathValue("id"))
+	if err != nil {
+		return nil, badRequest("transaction id: %v", err)
+	}
+	id := ledger.TxID(digest)
+	wait, err := number(r, "wait", 0, uint64(maxWait.Milliseconds()))
+	if err != nil {
+		return nil, err
+	}
+	proof, err := flag(r, "proof")
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.await(r.Context(), id, time.Duration(wait)*time.Millisecond)
+	if err != nil {
+		return nil, err
+	}
+	switch found.Progress {
+	case group.Committed:
+		return s.committed(found.Height, found.Index, proof)
+	case group.Pending:
+		return &client.Transaction{ID: id, Progress: client.Pending, PastExpiry: found.PastExpiry}, nil
+	case group.Expired:
+		return &client.Transaction{ID: id, Progress: client.Expired}, nil
+	default:
+		return nil, notFound("this node has not seen transaction %s: it may be on its way, have been refused, or never have been sent", id)
+	}
+}
+
+// await looks a transaction up, and again after each block while it is pending and the time lasts.
+func (s *Server) await(ctx context.Context, id ledger.TxID, wait time.Duration) (group.Lookup, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for {
+		changed := s.group.Changed()
+		found, err := s.group.Find(id)
+		if err != nil || found.Progress != group.Pending {
+			return found, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return found, nil
+		case <-s.closing:
+			return found, nil
+		}
+	}
+}
+
+// committed returns the document of a transaction in a block.
+func (s *Server) committed(h ledger.Height, index uint32, proof bool) (*client.Transaction, error) {
+	block, err := s.group.Store().Block(h)
+	if err != nil {
+		return nil, err
+	}
+	receipts, err := s.group.Store().Receipts(h)
+	if err != nil {
+		return nil, err
+	}
+	if int(index) >= len(receipts) || int(index) >= len(block.Txs) {
+		return nil, errors.New("the index names a transaction that its block does not have")
+	}
+	tx, err := ledger.DecodeTx(s.config.Suite, block.Txs[index])
+	if err != nil {
+		return nil, err
+	}
+	receipt := &receipts[index]
+	doc := &client.Transaction{
+		ID: tx.ID, Progress: client.Committed, Height: h, Index: index, Time: block.Header.Order.UnixMilli, Sender: tx.Sender,
+		To: tx.To.Address, Name: tx.To.Name, Method: tx.Method, Args: tx.Args, Raw: tx.Raw,
+	}
+	schema := s.schema(receipt.Served.Address)
+	if schema != nil {
+		doc.Decoded = asJSON(schema.DecodeArgs(tx.Method, tx.Args))
+	}
+	doc.Receipt = s.receiptDocument(receipt, schema, tx.Method)
+	if doc.Receipt.Raw, err = ledger.Marshal(receipt); err != nil {
+		return nil, err
+	}
+	if proof {
+		claim, err := ledgerClaim(s.config.Suite, block, receipts, index)
+		if err != nil {
+			return nil, err
+		}
+		doc.Proof = &claim
+	}
+	return doc, nil
+}
+
+func ledgerClaim(suite keys.Suite, block *ledger.Block, receipts []ledger.Receipt, index uint32) (client.Bytes, error) {
+	leaves := make([]keys.Digest, len(receipts))
+	txs := make([]keys.Digest, len(block.Txs))
+	for i := range receipts {
+		leaves[i] = receipts[i].Hash(suite)
+		txs[i] = keys.Hash(suite, "signed-tx", block.Txs[i])
+	}
+	receiptProof, err := ledger.Prove(suite, leaves, uint64(index))
+	if err != nil {
+		return nil, err
+	}
+	txProof, err := ledger.Prove(suite, txs, uint64(index))
+	if err != nil {
+		return nil, err
+	}
+	return ledger.Marshal(&ledger.Claim{
+		Version: ledger.Version, Header: block.Header, Certificate: block.Certificate,
+		Tx:      &ledger.TxClaim{Raw: block.Txs[index], Proof: txProof},
+		Receipt: &ledger.ReceiptClaim{Receipt: receipts[index], Proof: receiptProof},
+	})
+}
+
+func (s *Server) receiptDocument(receipt *ledger.Receipt, schema *ledger.Schema, method string) *client.Receipt {
+	doc := &client.Receipt{
+		Status: receipt.Status.String(), Code: receipt.Code, Data: receipt.Data, Gas: receipt.Gas, Served: receipt.Served.Address, Events: []client.Event{},
+	}
+	doc.Error, doc.Decoded = outcome(schema, method, receipt.Status, receipt.Code, receipt.Data)
+	for _, e := range receipt.Events {
+		doc.Events = append(doc.Events, s.eventDocument(&e))
+	}
+	return doc
+}
+
+func (s *Server) eventDocument(e *ledger.Event) client.Event {
+	doc := client.Event{Contract: e.Contract, Topic: e.Topic, Data: e.Data}
+	if schema := s.schema(e.Contract); schema != nil {
+		doc.Decoded = asJSON(schema.DecodeEvent(e.Topic, e.Data))
+	}
+	return doc
+}
+
+// outcome says in words and JSON what a status, code and data mean.
+func outcome(schema *ledger.Schema, method string, status ledger.Status, code uint32, data []byte) (string, json.RawMessage) {
+	switch status {
+	case ledger.OK:
+		if schema != nil {
+			return "", asJSON(schema.DecodeReturn(method, data))
+		}
+	case ledger.Aborted:
+		if schema != nil {
+			if name, fields, err := schema.DecodeError(code, data); err == nil {
+				return name, asJSON(fields, nil)
+			}
+		}
+	case ledger.Denied:
+		return executor.DenialName(code), nil
+	default:
+	}
+	return "", nil
+}
+
+func asJSON(v any, err error) json.RawMessage {
+	if err != nil {
+		return nil // what does not fit the schema is shown as bytes alone
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+// schema returns the schema of a contract, or nil.
+func (s *Server) schema(a ledger.Address) *ledger.Schema {
+	schema, err := schemaOf(s.group.Store().Head(), a)
+	if err != nil {
+		return nil
+	}
+	return schema
+}
+
+func schemaOf(base *state.Snapshot, a ledger.Address) (*ledger.Schema, error) {
+	for _, c := range precompiles.All() {
+		if c.Address() == a {
+			return c.Schema(), nil
+		}
+	}
+	deployment, found, err := precompiles.ReadContract(base, a)
+	if err != nil || !found {
+		return nil, err
+	}
+	return precompiles.ReadSchema(base, deployment.Code)
+}
+
+func (s *Server) account(_ http.ResponseWriter, r *http.Request) (any, error) {
+	a, err := address(r)
+	if err != nil {
+		return nil, err
+	}
+	account, found, err := precompiles.ReadAccount(s.group.Store().Head(), a)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, notFound("there is no account %s", a)
+	}
+	doc := &client.Account{Address: a, Institution: account.Institution, Roles: account.Roles, Status: accountStatus(account.Status), Threshold: account.Threshold}
+	for _, k := range account.Keys {
+		doc.Keys = append(doc.Keys, client.AccountKey{
+			Key: ledger.Key{Algorithm: k.Algorithm, Bytes: k.Key}, Weight: k.Weight, From: k.From, Until: k.Until,
+		})
+	}
+	return doc, nil
+}
+
+func accountStatus(status precompiles.AccountStatus) string {
+	if status == precompiles.Active {
+		return "active"
+	}
+	return "frozen"
+}
+
+func (s *Server) contract(_ http.ResponseWriter, r *http.Request) (any, error) {
+	a, err := address(r)
+	if err != nil {
+		return nil, err
+	}
+	base := s.group.Store().Head()
+	schema, err := schemaOf(base, a)
+	if err != nil {
+		return nil, err
+	}
+	doc := &client.Contract{Address: a, System: precompiles.IsSystem(a)}
+	if !doc.System {
+		deployment, found, err := precompiles.ReadContract(base, a)
+		if err != nil {
+			return nil, err
+		}
+		if !found {
+			return nil, notFound("there is no contract at %s", a)
+		}
+		doc.Owner, doc.CodeHash, doc.Height = &deployment.Owner, &deployment.Code, deployment.Height
+	} else if schema == nil {
+		return nil, notFound("there is no contract at %s", a)
+	}
+	if schema != nil {
+		doc.Name = schema.Name
+		if doc.Schema, err = json.Marshal(schema); err != nil {
+			return nil, err
+		}
+	}
+	return doc, nil
+}
+
+func (s *Server) code(w http.ResponseWriter, r *http.Request) (any, error) {
+	a, err := address(r)
+	if err != nil {
+		return nil, err
+	}
+	base := s.group.Store().Head()
+	deployment, found, err := precompiles.ReadContract(base, a)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, notFound("there is no contract with code at %s", a)
+	}
+	code, _, err := precompiles.CodeByHash(base, deployment.Code)
+	if err != nil {
+		return nil, err
+	}
+	w.Header().Set("Content-Type", "application/wasm")
+	w.Write(code) //nolint:errcheck // the client is gone
+	return nil, nil
+}
+
+func (s *Server) call(w http.ResponseWriter, r *http.Request) (any, error) {
+	a, err := address(r)
+	if err != nil {
+		return nil, err
+	}
+	body, err := readBody(w, r, maxCall)
+	if err != nil {
+		return nil, err
+	}
+	var c client.Call
+	if err := json.Unmarshal(body, &c); err != nil {
+		return nil, badRequest("the call is not understood: %v", err)
+	}
+	base := s.group.Store().Head()
+	schema, err := schemaOf(base, a)
+	if err != nil {
+		return nil, err
+	}
+	if schema == nil {
+		return nil, notFound("there is no contract at %s", a)
+	}
+	args := []byte(c.Args)
+	switch {
+	case c.Named != nil && len(args) > 0:
+		return nil, badRequest("give args or named, not both")
+	case c.Named != nil:
+		var values []json.RawMessage
+		if err := json.Unmarshal(c.Named, &values); err != nil {
+			return nil, badRequest("named: want a JSON array of the arguments: %v", err)
+		}
+		if args, err = schema.EncodeArgs(c.Method, values); err != nil {
+			return nil, badRequest("%v", err)
+		}
+	case len(args) == 0:
+		args = []byte{0x80}
+	}
+	call := executor.Call{To: ledger.Target{Address: a}, Method: c.Method, Args: args, Gas: c.Gas}
+	if c.From != nil {
+		call.From = *c.From
+	}
+	select {
+	case s.views <- struct{}{}:
+		defer func() { <-s.views }()
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+	run := s.config.Executor.View
+	if c.DryRun {
+		run = s.config.Executor.DryRun
+	}
+	result, err := run(r.Context(), base, call)
+	if err != nil {
+		return nil, err
+	}
+	doc := &client.CallResult{
+		Status: result.Status.String(), Code: result.Code, Data: result.Data, Gas: result.Gas, Height: base.Height(), Trace: result.Trace,
+	}
+	doc.Error, doc.Decoded = outcome(schema, c.Method, result.Status, result.Code, result.Data)
+	return doc, nil
+}
+
+func (s *Server) state(_ http.ResponseWriter, r *http.Request) (any, error) {
+	a, err := address(r)
+	if err != nil {
+		return nil, err
+	}
+	var key client.Bytes
+	if err := key.UnmarshalText([]byte(r.PathValue("key"))); err != nil {
+		return nil, badRequest("key: %v", err)
+	}
+	proof, err := flag(r, "proof")
+	if err != nil {
+		return nil, err
+	}
+	base := s.group.Store().Head()
+	if text := r.URL.Query().Get("height"); text != "" {
+		h, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return nil, badRequest("parameter height=%q: want a number", text)
+		}
+		if base, err = s.group.Store().At(ledger.Height(h)); err != nil {
+			return nil, problem(http.StatusGone, client.CodeUnavailable, "this node does not have the state after block %d: %v", h, err)
+		}
+	}
+	full := append(a[:], key...)
+	value, found, err := base.Get(full)
+	if err != nil {
+		return nil, err
+	}
+	doc := &client.State{Height: base.Height(), Key: full, Found: found, Value: value}
+	if !proof {
+		return doc, nil
+	}
+	path, err := base.Prove(full)
+	if err != nil {
+		return nil, err
+	}
+	block, err := s.group.Store().Block(base.Height())
+	if err != nil {
+		return nil, err
+	}
+	claim, err := ledger.Marshal(&ledger.Claim{
+		Version: ledger.Version, Header: block.Header, Certificate: block.Certificate,
+		State: &ledger.StateClaim{Key: full, Value: value, Present: found, Proof: path},
+	})
+	if err != nil {
+		return nil, err
+	}
+	bytes := client.Bytes(claim)
+	doc.Proof = &bytes
+	return doc, nil
+}
+
+// headerProof returns the header of a block with its certificate, as a claim.
+func (s *Server) headerProof(_ http.ResponseWriter, r *http.Request) (any, error) {
+	h, err := s.height(r)
+	if err != nil {
+		return nil, err
+	}
+	block, err := s.group.Store().Block(h)
+	if err != nil {
+		return nil, err
+	}
+	claim, err := ledger.Marshal(&ledger.Claim{Version: ledger.Version, Header: block.Header, Certificate: block.Certificate})
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"height": h, "proof": client.Bytes(claim)}, nil
+}
