@@ -6,6 +6,7 @@ import (
 
 	"github.com/fondaco/fondaco/sdk-contracts/go/contracttest"
 	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
 )
 
 func TestToken(t *testing.T) {
@@ -48,4 +49,21 @@ func TestToken(t *testing.T) {
 	if sum != "60+340282366920938463463374607431768211395" {
 		t.Errorf("balances are %s", sum)
 	}
+}
+
+func BenchmarkTransfer(b *testing.B) {
+	chain := contracttest.NewOn(b, wasmvm.Compiler, contracttest.Named("issuer", "alice", "bob")...)
+	token := chain.Deploy("issuer", ".", "Gold", "XAU", chain.Address("issuer"))
+	token.Call("issuer", "issue", chain.Address("alice"), 1_000_000_000).OK()
+	bob := chain.Address("bob")
+	b.Run("transaction", func(b *testing.B) { // with signature, block and commit to memory
+		for b.Loop() {
+			token.Call("alice", "transfer", bob, 1).OK()
+		}
+	})
+	b.Run("view", func(b *testing.B) {
+		for b.Loop() {
+			token.View("balance_of", bob)
+		}
+	})
 }

@@ -9,6 +9,8 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+
+	"github.com/fondaco/fondaco/state/keys"
 )
 
 // ErrSchema says that a contract's schema is malformed, or that a value does not fit it.
@@ -146,11 +148,11 @@ type StateDef struct {
 
 // Build says how a module was made, so that anybody can make it again and compare.
 type Build struct {
-	_        struct{} `cbor:",toarray"`
-	Language string   `json:"language"` // such as "go"
-	Compiler string   `json:"compiler"` // such as "go1.26.0"
-	SDK      string   `json:"sdk"`      // version of the contract SDK
-	Source   [32]byte `json:"-"`        // SHA-256 over the sorted source files, see the language's builder
+	_        struct{}    `cbor:",toarray"`
+	Language string      `json:"language"` // such as "go"
+	Compiler string      `json:"compiler"` // such as "go1.26.0"
+	SDK      string      `json:"sdk"`      // version of the contract SDK
+	Source   keys.Digest `json:"source"`   // SHA-256 over the sorted source files, see the language's builder
 }
 
 // DecodeSchema reads and checks the content of a schema section.
