@@ -44,15 +44,17 @@ func newAccess() Contract {
 
 // grantable reports whether the holder may give and take a role in an institution.
 func grantable(holder *Account, institution, role string) bool {
+	own := holder.Institution == institution
 	switch identity.Role(role) {
 	case identity.Committee, identity.Regulator:
 		return false
 	case identity.User:
-		if holder.Has(identity.Registrar) && holder.Institution == institution {
+		if own && holder.Has(identity.Registrar) {
 			return true
 		}
+	default:
 	}
-	return holder.Has(identity.Committee) || holder.Has(identity.InstitutionAdmin) && holder.Institution == institution
+	return holder.Has(identity.Committee) || own && holder.Has(identity.InstitutionAdmin)
 }
 
 // checkRoles checks that a list of roles is well formed.

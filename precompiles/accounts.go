@@ -115,8 +115,11 @@ func bindingKey(k AccountKey, address ledger.Address) []byte {
 
 func newAccounts() Contract {
 	keyFields := []ledger.Field{
-		{Name: "algorithm", Type: "u8"}, {Name: "key", Type: "bytes"}, {Name: "weight", Type: "u32"},
-		{Name: "from", Type: "i64"}, {Name: "until", Type: "i64"},
+		{Name: "algorithm", Type: "u8"},
+		{Name: "key", Type: "bytes"},
+		{Name: "weight", Type: "u32"},
+		{Name: "from", Type: "i64"},
+		{Name: "until", Type: "i64"},
 	}
 	return &system{
 		address: AccountsAddress,
@@ -137,8 +140,12 @@ func newAccounts() Contract {
 				{Name: "NewAccount", Fields: []ledger.Field{{Name: "threshold", Type: "u32"}, {Name: "roles", Type: "list<str>"}, {Name: "keys", Type: "list<Key>"}}},
 				{Name: "PublicKey", Fields: keyFields[:2]},
 				{Name: "Account", Fields: []ledger.Field{
-					{Name: "version", Type: "u16"}, {Name: "institution", Type: "str"}, {Name: "status", Type: "Status"},
-					{Name: "threshold", Type: "u32"}, {Name: "roles", Type: "list<str>"}, {Name: "keys", Type: "list<Key>"},
+					{Name: "version", Type: "u16"},
+					{Name: "institution", Type: "str"},
+					{Name: "status", Type: "Status"},
+					{Name: "threshold", Type: "u32"},
+					{Name: "roles", Type: "list<str>"},
+					{Name: "keys", Type: "list<Key>"},
 				}},
 			},
 			Methods: []ledger.Method{

@@ -40,8 +40,11 @@ func TestVectors(t *testing.T) {
 		args     any
 		json     []string
 	}{
-		{newAccounts(), "register", RegisterArgs{Institution: "alpha", Accounts: []NewAccount{{Threshold: 2, Roles: []string{"user"}, Keys: []AccountKey{full}}, {Threshold: 1, Keys: []AccountKey{full}}}},
-			[]string{`"alpha"`, `[{"threshold":2,"roles":["user"],"keys":[` + fullJSON + `]},{"threshold":1,"roles":[],"keys":[` + fullJSON + `]}]`}},
+		{
+			newAccounts(), "register",
+			RegisterArgs{Institution: "alpha", Accounts: []NewAccount{{Threshold: 2, Roles: []string{"user"}, Keys: []AccountKey{full}}, {Threshold: 1, Keys: []AccountKey{full}}}},
+			[]string{`"alpha"`, `[{"threshold":2,"roles":["user"],"keys":[` + fullJSON + `]},{"threshold":1,"roles":[],"keys":[` + fullJSON + `]}]`},
+		},
 		{newAccounts(), "bind", BindArgs{Keys: []AccountKey{full}, Threshold: 3}, []string{`[` + fullJSON + `]`, `3`}},
 		{newAccounts(), "unbind", UnbindArgs{Keys: []ledger.Key{k, k2}, Threshold: 1}, []string{`[` + keyJSON(k) + `,` + keyJSON(k2) + `]`, `1`}},
 		{newAccounts(), "rotate", RotateArgs{Old: k2, New: full}, []string{keyJSON(k2), fullJSON}},

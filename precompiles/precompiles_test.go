@@ -30,6 +30,7 @@ func (w *world) Get(key []byte) ([]byte, bool, error) {
 	v, ok := w.state[string(key)]
 	return v, ok, nil
 }
+
 func (w *world) Put(key, value []byte) error { w.state[string(key)] = bytes.Clone(value); return nil }
 func (w *world) Delete(key []byte) error     { delete(w.state, string(key)); return nil }
 func (w *world) Range(prefix, after []byte, limit int, visit func(key, value []byte) error) error {
@@ -56,10 +57,12 @@ func (w *world) Emit(topic string, _ []byte) error {
 	w.events = append(w.events, topic)
 	return nil
 }
+
 func (w *world) NewAddress() (ledger.Address, error) {
 	w.next++
 	return ledger.AssignedAddress(keys.Std(), ledger.TxID{1}, w.next), nil
 }
+
 func (w *world) Admit(code []byte) ([]byte, error) {
 	if w.refuse != nil {
 		return nil, w.refuse
@@ -70,6 +73,7 @@ func (w *world) Admit(code []byte) ([]byte, error) {
 	}
 	return section, nil
 }
+
 func (w *world) Call(to ledger.Address, hook string, args []byte) error {
 	if w.hook == nil {
 		return nil

@@ -16,9 +16,23 @@ type hostFunction struct {
 }
 
 var hostFunctions = []hostFunction{
-	{"input_read", "iii>i"}, {"output", "ii>"}, {"abort", "iii>"}, {"result_read", "iii>i"}, {"ctx", "ii>i"}, {"caller_attr", "iii>i"},
-	{"get", "iiii>i"}, {"set", "iiii>"}, {"del", "ii>"}, {"add", "iilll>i"}, {"emit", "iiii>"}, {"call", "iiiiiili>i"},
-	{"rand", "ii>"}, {"log", "iii>"}, {"scan", "iiiiii>i"}, {"scan_next", "iii>i"}, {"scan_close", "i>"},
+	{"input_read", "iii>i"},
+	{"output", "ii>"},
+	{"abort", "iii>"},
+	{"result_read", "iii>i"},
+	{"ctx", "ii>i"},
+	{"caller_attr", "iii>i"},
+	{"get", "iiii>i"},
+	{"set", "iiii>"},
+	{"del", "ii>"},
+	{"add", "iilll>i"},
+	{"emit", "iiii>"},
+	{"call", "iiiiiili>i"},
+	{"rand", "ii>"},
+	{"log", "iii>"},
+	{"scan", "iiiiii>i"},
+	{"scan_next", "iii>i"},
+	{"scan_close", "i>"},
 }
 
 // body is the code of a method, without the locals and the final end.
