@@ -1,6 +1,8 @@
 package wasmvm
 
 import (
+	"bytes"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -35,11 +37,15 @@ type program struct {
 	// The image: what instances hold before a call. Nothing else of an instance can change, since instructions that
 	// write tables or drop segments are not admitted.
 	memory  []byte
+	file    *imageFile // that memory is in, or nil
 	globals []uint64
 
 	mu   sync.Mutex  // guards idle
 	idle []*instance // last used last
 }
+
+// largeImage is the size of memory from which an imageFile is worth its system calls.
+const largeImage = 256 << 10
 
 // maxIdle bounds the instances that wait for calls. One Go contract's takes some 3 MB.
 const maxIdle = 8
@@ -126,18 +132,37 @@ func (p *program) initialize(ctx context.Context, hasStart bool, hash [32]byte) 
 	}
 	size := in.memory.Size()
 	view, _ := in.memory.Read(0, size)
-	p.memory = append([]byte(nil), view...)
+	if size >= largeImage {
+		p.file, _ = newImageFile(view) // where it cannot be had, copying does
+	}
+	if p.file != nil {
+		p.memory = p.file.image
+	} else {
+		p.memory = bytes.Clone(view)
+	}
 	for _, g := range in.globals {
 		p.globals = append(p.globals, g.Get())
 	}
-	p.idle = append(p.idle, in)
+	if p.file != nil {
+		in.close() // its memory is not of the file
+	} else {
+		p.idle = append(p.idle, in)
+	}
 	costs := p.vm.costs
 	return ledger.Gas(used + costs.start + costs.startPage*uint64(size>>16)), nil
 }
 
 // instantiate makes an instance as the module describes it.
 func (p *program) instantiate() (*instance, error) {
-	ctx := experimental.WithMemoryAllocator(context.Background(), p.vm.slabs)
+	var allocator experimental.MemoryAllocator = p.vm.slabs
+	if p.file != nil {
+		memory, err := p.file.reserve(int(p.vm.config.MemoryPages) << 16)
+		if err != nil {
+			return nil, err
+		}
+		allocator = experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory { return memory })
+	}
+	ctx := experimental.WithMemoryAllocator(context.Background(), allocator)
 	module, err := p.vm.run.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
 		return nil, err
@@ -172,10 +197,22 @@ func (p *program) take() (*instance, error) {
 			}
 		}
 		in.used = true
+		if p.file != nil {
+			view, _ := in.memory.Read(0, uint32(len(p.memory)))
+			if err := p.file.attach(view); err != nil {
+				in.close()
+				return nil, fmt.Errorf("wasmvm: instantiate: %w", err)
+			}
+		}
 	}
 	if in.used {
 		view, _ := in.memory.Read(0, uint32(len(p.memory)))
-		restore(view, p.memory)
+		if p.file == nil {
+			restore(view, p.memory)
+		} else if err := p.file.restore(view); err != nil {
+			in.close()
+			return nil, fmt.Errorf("wasmvm: reset an instance: %w", err)
+		}
 		for i, g := range in.globals {
 			g.Set(p.globals[i])
 		}
@@ -184,8 +221,17 @@ func (p *program) take() (*instance, error) {
 	return in, nil
 }
 
-// restore makes memory equal to the image.
-func restore(memory, image []byte) { copy(memory, image) }
+// restore makes memory equal to the image. A call changes a few dozen of a Go module's 600 pages of 4 KiB, and to compare a
+// page costs a third of copying it, which also writes.
+func restore(memory, image []byte) {
+	const page = 4 << 10
+	for i := 0; i < len(image); i += page {
+		end := min(i+page, len(image))
+		if !bytes.Equal(memory[i:end], image[i:end]) {
+			copy(memory[i:end], image[i:end])
+		}
+	}
+}
 
 // give takes an instance back, or closes it when its memory grew, since a memory cannot shrink.
 func (p *program) give(in *instance) {
@@ -209,6 +255,9 @@ func (p *program) close() {
 	p.mu.Unlock()
 	for _, in := range idle {
 		in.close()
+	}
+	if p.file != nil {
+		_ = p.file.close() // nobody reads it any more
 	}
 	p.vm.compiling.Lock()
 	defer p.vm.compiling.Unlock()

@@ -1,0 +1,22 @@
+//go:build !linux
+
+package wasmvm
+
+import (
+	"errors"
+
+	"github.com/tetratelabs/wazero/experimental"
+)
+
+// imageFile is not offered on this system: memories are reset by copying.
+type imageFile struct{ image []byte }
+
+func newImageFile([]byte) (*imageFile, error) { return nil, errors.ErrUnsupported }
+
+func (f *imageFile) close() error         { return nil }
+func (f *imageFile) attach([]byte) error  { return errors.ErrUnsupported }
+func (f *imageFile) restore([]byte) error { return errors.ErrUnsupported }
+
+func (f *imageFile) reserve(int) (experimental.LinearMemory, error) {
+	return nil, errors.ErrUnsupported
+}
