@@ -29,7 +29,7 @@ type Words struct {
 // story. With -rewrite the files are written anew. The commands:
 //
 //	start n=4 [window=1] [observers=1]  start the nodes; hosts answer everything at once
-//	pending NODE COUNT [oldest=MS]      transactions wait in the node's pool
+//	pending NODE COUNT [oldest=MS] [barrier]   transactions wait in the node's pool; one of them ends the epoch
 //	expire NODE TIMER                   a timer runs out
 //	peer NODE MEMBER up|down            a connection changes
 //	deliver [from=] [to=] [kind=]       deliver the messages that match, and those that they cause
@@ -134,6 +134,7 @@ type actor struct {
 	pending  uint32
 	withheld []ledger.Order
 	withhold bool
+	barrier  bool
 	fuse     bool
 	down     bool
 	results  map[keys.Digest]keys.Digest
@@ -174,6 +175,7 @@ func (s *stage) command(words []string) {
 	case "pending":
 		if x := node(0); x != nil {
 			x.pending = uint32(number(args[1], 0))
+			x.barrier = slices.Contains(args, "barrier")
 			s.step(x, consensus.Pending{Count: x.pending, OldestMilli: int64(number(options["oldest"], 1))})
 		}
 	case "expire":
@@ -294,6 +296,10 @@ func (s *stage) boot(x *actor) {
 	x.engine = s.factory()
 	config := s.config
 	config.Self, config.Head = int32(x.member), x.chain[len(x.chain)-1]
+	config.Epoch.Number = config.Head.Order.Epoch
+	if config.Head.Order.Barrier {
+		config.Epoch.Number++
+	}
 	effects, err := x.engine.Init(config, slices.Clone(x.journal))
 	if err != nil {
 		s.printf("%d: error: %v", x.id, err)
@@ -357,8 +363,8 @@ func (s *stage) carryOut(x *actor, effects []consensus.Effect) {
 			p := consensus.Payload{}
 			if x.pending > 0 {
 				s.txs++
-				p = consensus.Payload{TxRoot: s.suite.Sum([]byte(strconv.Itoa(int(s.txs)))), TxCount: x.pending, TxBytes: 1, GasLimit: 1, UnixMilli: int64(s.txs)}
-				x.pending = 0
+				p = consensus.Payload{TxRoot: s.suite.Sum([]byte(strconv.Itoa(int(s.txs)))), TxCount: x.pending, TxBytes: 1, GasLimit: 1, UnixMilli: int64(s.txs), Barrier: x.barrier}
+				x.pending, x.barrier = 0, false
 			}
 			x.later(consensus.Built{Parent: ef.Parent, Payload: p})
 			x.later(consensus.Pending{})
@@ -380,7 +386,13 @@ func (s *stage) carryOut(x *actor, effects []consensus.Effect) {
 		case consensus.Finalize:
 			for _, hash := range ef.Orders {
 				x.chain = append(x.chain, consensus.Head{Order: x.orders[hash], Block: x.results[hash], Certificate: ef.Certificate})
-				x.later(consensus.Stored{Head: x.chain[len(x.chain)-1]})
+				stored := consensus.Stored{Head: x.chain[len(x.chain)-1]}
+				if stored.Head.Order.Barrier {
+					epoch := s.config.Epoch
+					epoch.Number = stored.Head.Order.Epoch + 1
+					stored.Epoch = &epoch
+				}
+				x.later(stored)
 			}
 		}
 	}

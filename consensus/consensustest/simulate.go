@@ -60,12 +60,16 @@ func Simulate(s Schedule) (Report, error) {
 	n.After(0, submit)
 
 	// Faults.
+	journals := 1 // how many members may lose theirs: it counts as a lie, though it must not become one
+	if s.Twins > 0 || (s.Members-1)/3 == 0 {
+		journals = 0
+	}
 	var harm func()
 	harm = func() {
 		if n.now >= faults {
 			return
 		}
-		switch x := n.nodes[r.IntN(len(n.nodes))]; r.IntN(6) {
+		switch x := n.nodes[r.IntN(len(n.nodes))]; r.IntN(7) {
 		case 0, 1:
 			if x.up {
 				x.Crash()
@@ -90,6 +94,12 @@ func Simulate(s Schedule) (Report, error) {
 		case 4:
 			n.Partition(nil)
 		case 5:
+			if journals > 0 && x.Head().Order.Height > 0 && r.IntN(3) == 0 {
+				journals--
+				x.Crash()
+				x.LoseJournal()
+			}
+		case 6:
 			for _, y := range n.nodes {
 				y.Start()
 			}

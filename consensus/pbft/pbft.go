@@ -208,10 +208,10 @@ func (e *engine) resume() {
 		if e.Proposed.Kind != 0 && e.Proposed.View == e.View {
 			e.proposeAgain()
 		}
-		if e.Prepared.Kind != 0 && e.Prepared.View == e.View {
+		if e.Prepared.Kind != 0 && e.Prepared.View == e.View && e.Prepared.Height >= e.head.Order.Height {
 			e.sign(e.Prepared, &consensus.Message{Kind: kindVote})
 		}
-		if e.Committed.Kind != 0 && e.Committed.View == e.View {
+		if e.Committed.Kind != 0 && e.Committed.View == e.View && e.Committed.Height >= e.head.Order.Height {
 			e.sign(e.Committed, &consensus.Message{Kind: kindVote})
 		}
 		fallthrough
