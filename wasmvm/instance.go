@@ -2,7 +2,6 @@ package wasmvm
 
 import (
 	"bytes"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
