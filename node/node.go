@@ -149,7 +149,10 @@ func (n *Node) openState(ctx context.Context) error {
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		return fmt.Errorf("make the cache folder: %w", err)
 	}
-	n.vm, err = wasmvm.New(ctx, wasmvm.Config{Engine: n.config.Wasm, CacheDir: cache, MemoryPages: n.config.Genesis.Params.MemoryPages})
+	n.vm, err = wasmvm.New(ctx, wasmvm.Config{
+		Engine: n.config.Wasm, CacheDir: cache, Suite: n.suite, MemoryPages: n.config.Genesis.Params.MemoryPages,
+		Rewrite: n.config.Genesis.Params.Rewrite, Costs: n.config.Genesis.Params.Costs,
+	})
 	if err != nil {
 		return fmt.Errorf("start the contract engine: %w", err)
 	}
