@@ -1,13 +1,19 @@
 package token_test
 
 import (
+	"flag"
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 
+	"github.com/fondaco/fondaco/node/contract"
 	"github.com/fondaco/fondaco/sdk-contracts/go/contracttest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
 )
+
+var rewrite = flag.Bool("rewrite", false, "write testdata/gas.txt anew")
 
 func TestToken(t *testing.T) {
 	chain := contracttest.New(t, contracttest.Named("issuer", "alice", "bob")...)
@@ -66,4 +72,46 @@ func BenchmarkTransfer(b *testing.B) {
 			token.View("balance_of", bob)
 		}
 	})
+}
+
+// TestGas states what each method costs. The gas is that of the Go release in testdata/gas.txt: another one
+// makes other code. After a change of contract, SDK or prices, run it with -rewrite and read the difference.
+func TestGas(t *testing.T) {
+	chain := contracttest.New(t, contracttest.Named("issuer", "alice", "bob")...)
+	issuer, alice, bob := chain.Address("issuer"), chain.Address("alice"), chain.Address("bob")
+	built, err := contract.Build(t.Context(), ".", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := chain.DeployModule("issuer", built.Code, "Gold", "XAU", issuer)
+	got := fmt.Sprintf("%s\n", built.Build.Compiler)
+	for _, step := range []struct {
+		name    string
+		receipt *contracttest.Receipt
+	}{
+		{"issue to a new holder", token.Call("issuer", "issue", alice, 1_000).OK()},
+		{"transfer to a new holder", token.Call("alice", "transfer", bob, 10).OK()},
+		{"transfer", token.Call("alice", "transfer", bob, 10).OK()},
+		{"transfer refused", token.Call("alice", "transfer", bob, 10_000)},
+		{"balance_of", token.ViewAs("", "balance_of", bob).OK()},
+		{"total_supply", token.ViewAs("", "total_supply").OK()},
+	} {
+		got += fmt.Sprintf("%9d %s\n", step.receipt.Gas, step.name)
+	}
+	const file = "testdata/gas.txt"
+	if *rewrite {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if release, _, _ := strings.Cut(string(want), "\n"); release != built.Build.Compiler {
+		t.Skipf("the gas in %s is that of %s, and this is %s", file, release, built.Build.Compiler)
+	}
+	if got != string(want) {
+		t.Errorf("gas is\n%swant\n%s", got, want)
+	}
 }

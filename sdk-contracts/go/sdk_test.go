@@ -1,0 +1,208 @@
+package sdk
+
+import (
+	"errors"
+	"math/big"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+)
+
+func bigOf(v U128) *big.Int {
+	n := new(big.Int).Lsh(new(big.Int).SetUint64(v.Hi), 64)
+	return n.Or(n, new(big.Int).SetUint64(v.Lo))
+}
+
+// TestU128 compares the arithmetic with math/big on random values of all sizes, the edges included.
+func TestU128(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	random := func() U128 {
+		v := U128{rng.Uint64(), rng.Uint64()}
+		switch shift := rng.UintN(130); {
+		case shift < 64:
+			v = U128{v.Hi >> shift, v.Lo>>shift | v.Hi<<(64-shift)}
+		case shift < 128:
+			v = U128{0, v.Hi >> (shift - 64)}
+		case shift == 128:
+			v = U128{^uint64(0), ^uint64(0)}
+		}
+		return v
+	}
+	host := &Fake{}
+	// check runs f, which must give want, or end with an overflow when want does not fit.
+	check := func(name string, a, b U128, want *big.Int, f func() U128) {
+		t.Helper()
+		var got U128
+		err := host.Run(func(Ctx) error { got = f(); return nil })
+		if want == nil || want.Sign() < 0 || want.BitLen() > 128 {
+			if a, ok := errors.AsType[*Abortion](err); !ok || a.Code != CodeOverflow {
+				t.Fatalf("%s of %s and %s: %s, %v, want an overflow", name, a, b, got, err)
+			}
+			return
+		}
+		if err != nil || bigOf(got).Cmp(want) != 0 || got.String() != want.String() {
+			t.Fatalf("%s of %s and %s: %s, %v, want %s", name, a, b, got, err, want)
+		}
+	}
+	for range 20_000 {
+		a, b, d := random(), random(), random()
+		x, y, z := bigOf(a), bigOf(b), bigOf(d)
+		check("sum", a, b, new(big.Int).Add(x, y), func() U128 { return a.Add(b) })
+		check("difference", a, b, new(big.Int).Sub(x, y), func() U128 { return a.Sub(b) })
+		check("product", a, b, new(big.Int).Mul(x, y), func() U128 { return a.Mul(b) })
+		var quotient, rest, scaled *big.Int
+		if y.Sign() > 0 {
+			quotient, rest = new(big.Int).QuoRem(x, y, new(big.Int))
+		}
+		if z.Sign() > 0 {
+			scaled = new(big.Int).Mul(x, y)
+			scaled.Quo(scaled, z)
+		}
+		check("quotient", a, b, quotient, func() U128 { q, _ := a.Div(b); return q })
+		check("remainder", a, b, rest, func() U128 { _, r := a.Div(b); return r })
+		check("share", a, b, scaled, func() U128 { return a.MulDiv(b, d) })
+		if a.Cmp(b) != x.Cmp(y) || a.Less(b) != (x.Cmp(y) < 0) {
+			t.Fatalf("%s and %s compare wrongly", a, b)
+		}
+		if parsed, ok := ParseU128(a.String()); !ok || parsed != a {
+			t.Fatalf("ParseU128(%s) = %s, %t", a, parsed, ok)
+		}
+	}
+	for _, bad := range []string{"", "-1", "1.5", "340282366920938463463374607431768211456", "999999999999999999999999999999999999999", "0x10"} {
+		if v, ok := ParseU128(bad); ok {
+			t.Errorf("ParseU128(%q) = %s", bad, v)
+		}
+	}
+}
+
+type grade uint8
+
+type cell struct {
+	Row  uint16
+	Side int8
+	Name string
+}
+
+type record struct {
+	Grade grade
+	Owner *Addr
+	Parts [][]byte
+	Sum   U128
+}
+
+func TestFake(t *testing.T) {
+	var (
+		cells  = NewMap[cell, record]("cell")
+		plain  = NewValue[string]("plain")
+		visits = NewCounter("visits")
+	)
+	host := &Fake{Caller: Addr{1}, Roles: []string{"regulator"}, Institution: "alpha"}
+	want := record{Grade: 3, Owner: &Addr{9}, Parts: [][]byte{{}, {1, 2}}, Sum: U128{1, 2}}
+	keys := []cell{{1, -1, "b"}, {1, 0, "a"}, {1, 0, "ab"}, {256, -128, ""}}
+	err := host.Run(func(c Ctx) error {
+		for i := range keys {
+			cells.Set(keys[len(keys)-1-i], want)
+		}
+		plain.Set("kept")
+		if !visits.Add(5, 0, 5) || visits.Add(1, 0, 5) || visits.Get() != 5 {
+			t.Error("the counter left its bounds")
+		}
+		if !c.HasRole("regulator") || c.HasRole("auditor") || c.Institution() != "alpha" || c.Caller() != (Addr{1}) {
+			t.Error("the context is not the host's")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("entries come back in the order of their keys", func(t *testing.T) {
+		err := host.Run(func(Ctx) error {
+			var got []cell
+			for k, v := range cells.All(10) {
+				if got = append(got, k); !reflect.DeepEqual(v, want) {
+					t.Errorf("%v is %v, want %v", k, v, want)
+				}
+			}
+			if !reflect.DeepEqual(got, keys) {
+				t.Errorf("keys are %v, want %v", got, keys)
+			}
+			for k := range cells.From(keys[2], 10) {
+				if k != keys[2] {
+					t.Errorf("the first key from %v is %v", keys[2], k)
+				}
+				break
+			}
+			for k := range cells.Backward(1) {
+				if k != keys[3] {
+					t.Errorf("the last key is %v", k)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("a failure undoes what the call did", func(t *testing.T) {
+		err := host.Run(func(Ctx) error {
+			plain.Set("changed")
+			cells.Delete(keys[0])
+			return Denied("no")
+		})
+		if f, ok := errors.AsType[Failure](err); !ok || f.Code != CodeDenied {
+			t.Errorf("Run = %v", err)
+		}
+		if err := host.Run(func(Ctx) error {
+			if plain.Get() != "kept" || !cells.Has(keys[0]) {
+				t.Error("the failed call left something")
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("a view may not write", func(t *testing.T) {
+		host.ReadOnly = true
+		defer func() { host.ReadOnly = false }()
+		err := host.Run(func(Ctx) error { plain.Delete(); return nil })
+		if a, ok := errors.AsType[*Abortion](err); !ok || a.Code != CodeDenied {
+			t.Errorf("Run = %v, want an abort", err)
+		}
+	})
+	t.Run("a call passes on the callee's failure", func(t *testing.T) {
+		host.Calls = func(_ []byte, method string, args []byte) Result {
+			if method == "add" && len(args) == 1+21+2 {
+				return Result{Data: AppendUint(nil, 7)}
+			}
+			return Result{Status: 1001, Data: AppendArray(nil, 0)}
+		}
+		err := host.Run(func(Ctx) error {
+			d := Call(Addr{5}, "add", Args(Addr{6}, uint8(200)), CallOptions{}).Must()
+			if n := d.Uint(64); n != 7 || !d.Done() {
+				t.Errorf("the call returned %d", n)
+			}
+			CallName("bank@1", "fail", Args(), CallOptions{}).Must()
+			return nil
+		})
+		if a, ok := errors.AsType[*Abortion](err); !ok || a.Code != CodeCallFailed {
+			t.Errorf("Run = %v, want CodeCallFailed", err)
+		}
+	})
+}
+
+// FuzzDecoder checks that a Decoder takes only the form that the Append functions write.
+func FuzzDecoder(f *testing.F) {
+	f.Add([]byte{0x83, 0x18, 0x64, 0xc2, 0x49, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0x61, 'a'})
+	f.Add([]byte{0x83, 0x00, 0x00, 0x63, 0xef, 0xbf, 0xbd})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d := NewDecoder(data)
+		d.Struct(3)
+		i, u, s := d.Int(64), d.U128(), d.Text()
+		if d.Done() {
+			if again := AppendText(AppendU128(AppendInt(AppendArray(nil, 3), i), u), s); string(again) != string(data) {
+				t.Fatalf("%x reads as %d, %s, %q, which is %x", data, i, u, s, again)
+			}
+		}
+		NewDecoder(data).Skip()
+	})
+}
