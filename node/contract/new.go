@@ -189,7 +189,7 @@ func TestRegister(t *testing.T) {
 A fondaco contract in Go.
 
     go test ./...                                  # unit tests, with the ordinary toolchain
-    fondaco contract build -out NAME.wasm .        # the module: exports, codecs and schema are made from NAME.go
+    fondaco contract build --out NAME.wasm .        # the module: exports, codecs and schema are made from NAME.go
     fondaco contract inspect NAME.wasm             # what is in it
     fondaco contract check NAME.wasm               # whether a node admits it
 
