@@ -430,6 +430,27 @@ func TestRandom(t *testing.T) {
 	}
 }
 
+// TestLargeScan writes while a scan over more than a megabyte is open: the node would have to keep the rest in
+// memory for it.
+func TestLargeScan(t *testing.T) {
+	a := &assembler{}
+	a.method("fill", times(20, hostCall("set", i32(60_000), i32(4), i32(0), i32(59_000))), succeed)
+	scan := join(hostCall("scan", i32(0), i32(0), i32(0), i32(0), i32(0), i32(100)), drop, hostCall("scan_next", i32(1), i32(0), i32(60_000)), drop)
+	write := hostCall("set", a.text("k"), a.text("v"))
+	a.method("write", scan, write, succeed)
+	a.method("close", scan, hostCall("scan_close", i32(1)), write, succeed)
+	a.method("read", scan, succeed)
+	c := newChain(t)
+	self := c.deploy(a.module(t, nil))
+	tx := c.body("user", self, "fill", none)
+	tx.GasLimit = 20_000_000
+	c.want(c.block(c.sign(tx, c.signers["user"]))[0], ledger.OK, 0)
+	r := c.block(c.tx("user", self, "write", none), c.tx("user", self, "close", none), c.tx("user", self, "read", none))
+	c.want(r[0], ledger.Denied, wasmvm.DeniedScan)
+	c.want(r[1], ledger.OK, 0)
+	c.want(r[2], ledger.OK, 0)
+}
+
 func TestSchemaRules(t *testing.T) {
 	a := &assembler{}
 	a.method("trade", succeed)
