@@ -37,7 +37,7 @@ var layers = map[string][]string{
 	"node/warehouse":   {"node/warehouse", "node/client", "state/keys", "state/identity", "state/ledger"},
 	"node/cmd/fondaco": {"node", "state", "consensus", "transport", "wasmvm", "precompiles", "plugins"},
 
-	"testnet":                       {"testnet", "node", "state", "consensus", "transport", "plugins"},
+	"testnet":                       {"testnet", "node", "precompiles", "state", "consensus", "transport", "plugins"},
 	"sdk-contracts":                 {"sdk-contracts"},
 	"sdk-contracts/go/contracttest": {"sdk-contracts", "state", "wasmvm", "precompiles", "node/executor", "node/contract"},
 	"examples": {
