@@ -55,17 +55,15 @@ func (e *engine) persist() {
 	e.emit(consensus.Persist{Records: []consensus.Record{data}, Replace: true})
 }
 
-// restore reads the journal. A member whose journal is empty though its group has blocks lost it.
+// restore reads the journal. A member starts its journal before it does anything else, so one whose journal is
+// empty though its group has blocks lost it.
 func (e *engine) restore(journal []consensus.Record) error {
 	if e.self < 0 {
 		return nil
 	}
 	if len(journal) == 0 {
-		// A group of one has nobody else who could remember its votes.
-		if e.head.Order.Height > 0 && e.n > 1 {
-			e.Mute = true
-			e.persist()
-		}
+		e.Mute = e.head.Order.Height > 0 && e.n > 1 // in a group of one nobody else could remember its votes
+		e.persist()
 		return nil
 	}
 	var r record
