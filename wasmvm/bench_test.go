@@ -1,15 +1,42 @@
 package wasmvm
 
 import (
-	"bytes"
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
 func BenchmarkCall(b *testing.B) {
+	// small is what a C or Rust compiler makes of the same transfer; growing allocates, as AssemblyScript does.
+	small := func(first string) []byte {
+		a := newAssembler()
+		read, get, set := a.use("input_read"), a.use("get"), a.use("set")
+		move := func(account int, op string) string {
+			return fmt.Sprintf(`i32.const 100 i64.const 0 i64.store 0 i32.const %[1]d i32.const 20 i32.const 100 i32.const 8 call %[2]d drop
+				i32.const 100 i32.const 100 i64.load 0 i32.const 40 i64.load 0 %[4]s i64.store 0 i32.const %[1]d i32.const 20 i32.const 100 i32.const 8 call %[3]d `, account, get, set, op)
+		}
+		return a.fn("transfer", ":i", "", first+fmt.Sprintf("i32.const 0 i32.const 0 i32.const 48 call %d drop ", read)+move(0, "i64.sub")+move(20, "i64.add")+"i32.const 0").build()
+	}
 	for _, e := range []Engine{Compiler, Interpreter} {
+		for name, code := range map[string][]byte{"small": small(""), "growing": small("i32.const 1 memory.grow drop ")} {
+			b.Run("contract="+name+"/engine="+string(e), func(b *testing.B) {
+				v := newVM(b, e)
+				m, err := v.Compile(context.Background(), code)
+				if err != nil {
+					b.Fatal(err)
+				}
+				h := newHost()
+				input := transferInput(1, 2, 0)
+				b.ReportAllocs()
+				for b.Loop() {
+					if o, err := m.Call(context.Background(), h, "transfer", input, 10_000_000); err != nil || o.Status != ledger.OK {
+						b.Fatal(o, err)
+					}
+				}
+			})
+		}
 		b.Run("contract=go/engine="+string(e), func(b *testing.B) {
 			v := newVM(b, e)
 			m, err := v.Compile(context.Background(), buildGoToken(b))
@@ -29,61 +56,3 @@ func BenchmarkCall(b *testing.B) {
 	}
 }
 
-func BenchmarkRestore(b *testing.B) {
-	v := newVM(b, Compiler)
-	m, err := v.Compile(context.Background(), buildGoToken(b))
-	if err != nil {
-		b.Fatal(err)
-	}
-	image := m.program.memory
-	memory := bytes.Clone(image)
-	dirty := func() {
-		for i := range 15 {
-			memory[i*150_000]++
-		}
-	}
-	b.Run("copy", func(b *testing.B) {
-		for b.Loop() {
-			dirty()
-			copy(memory, image)
-		}
-	})
-	for _, page := range []int{256, 1024, 4096, 16384} {
-		b.Run("compare", func(b *testing.B) {
-			for b.Loop() {
-				dirty()
-				for i := 0; i < len(image); i += page {
-					if !bytes.Equal(memory[i:i+page], image[i:i+page]) {
-						copy(memory[i:i+page], image[i:i+page])
-					}
-				}
-			}
-		})
-	}
-	zero := make([]byte, 4096)
-	var zeros []bool
-	n := 0
-	for i := 0; i < len(image); i += 4096 {
-		z := bytes.Equal(image[i:i+4096], zero)
-		if z {
-			n++
-		}
-		zeros = append(zeros, z)
-	}
-	b.Logf("%d of %d pages are zero", n, len(zeros))
-	b.Run("comparezero", func(b *testing.B) {
-		for b.Loop() {
-			dirty()
-			for k, z := range zeros {
-				i := k * 4096
-				from := image[i : i+4096]
-				if z {
-					from = zero
-				}
-				if !bytes.Equal(memory[i:i+4096], from) {
-					copy(memory[i:i+4096], from)
-				}
-			}
-		}
-	})
-}

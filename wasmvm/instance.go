@@ -83,14 +83,9 @@ func (v *VM) compile(ctx context.Context, code []byte) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.compiling.Lock()
-	compiled, err := v.run.CompileModule(ctx, w.code)
-	v.compiling.Unlock()
+	compiled, err := v.compileRewritten(ctx, w.code)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("wasmvm: compile: %w", context.Cause(ctx))
-		}
-		return nil, &ModuleError{Reason: "not valid: " + err.Error()}
+		return nil, err
 	}
 	p := &program{vm: v, compiled: compiled, mutable: w.mutable}
 	gas, err := p.initialize(ctx, w.hasStart, sha256.Sum256(code))
@@ -105,6 +100,23 @@ func (v *VM) compile(ctx context.Context, code []byte) (*Module, error) {
 	}
 	runtime.AddCleanup(m, (*program).close, p)
 	return m, nil
+}
+
+// compileRewritten hands a rewritten module to the engine. What fails here is a fault of this node, not of the
+// module, which our own validator admitted: engines differ in their faults, and the verdict on a module must not.
+func (v *VM) compileRewritten(ctx context.Context, code []byte) (compiled wazero.CompiledModule, err error) {
+	v.compiling.Lock()
+	defer v.compiling.Unlock()
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("wasmvm: %s crashed on a module: %v", v.config.Engine, r)
+		}
+	}()
+	compiled, err = v.run.CompileModule(ctx, code)
+	if err != nil {
+		return nil, fmt.Errorf("wasmvm: %s refuses a rewritten module: %w", v.config.Engine, err)
+	}
+	return compiled, nil
 }
 
 // initialize makes the first instance, runs _initialize in it, and keeps what it leaves as the image. It returns the gas that

@@ -19,7 +19,6 @@ type analysis struct {
 	convert  bool // converts unsigned 64-bit integers to floats
 	sized    bool // has instructions whose price depends on an operand
 	weight   uint64
-	usesRand bool
 }
 
 // control is an open block.
@@ -290,8 +289,6 @@ func (v *validator) instruction(i *instruction) {
 		}
 		if int(i.a) >= len(v.m.imports) {
 			v.result.calls = true
-		} else if f := &v.m.imports[i.a]; f.name == "rand" && f.module == abiModule {
-			v.result.usesRand = true
 		}
 		t := v.m.typeOf(uint32(i.a))
 		v.popAll(t.params)
