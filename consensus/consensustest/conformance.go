@@ -186,7 +186,7 @@ func Fuzz(f *testing.F, factory consensus.Factory) {
 	for _, x := range n.nodes {
 		for _, life := range x.Log {
 			config = life.Config
-			for chunk := range slices.Chunk(life.Events, 40) {
+			for chunk := range slices.Chunk(life.Events, 8) {
 				data, err := consensus.EncodeEvents(chunk)
 				if err != nil {
 					f.Fatal(err)
