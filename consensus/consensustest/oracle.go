@@ -103,6 +103,7 @@ func (h *history) check(st ledger.Statement) error {
 		if st.High.Compare(h.top) < 0 && st != h.changed {
 			return fmt.Errorf("it signed a commit vote of rank %d/%d", h.top.View, h.top.Height)
 		}
+	default:
 	}
 	return nil
 }
@@ -120,6 +121,7 @@ func (h *history) note(st ledger.Statement) {
 		}
 	case ledger.ViewChange:
 		h.changed = st
+	default: // heartbeats bind nobody
 	}
 }
 

@@ -191,7 +191,7 @@ func (s *stage) command(words []string) {
 			s.step(x, consensus.Peer{Member: uint32(number(args[1], 0)), Up: args[2] == "up"})
 		}
 	case "deliver":
-		for rounds := 0; rounds < 10_000; rounds++ {
+		for range 10_000 {
 			i := slices.IndexFunc(s.queue, func(e envelope) bool { return s.matches(e, options) })
 			if i < 0 {
 				return

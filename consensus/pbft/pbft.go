@@ -81,7 +81,6 @@ type engine struct {
 	synced     bool            // NeedSync since the last tick
 	ticks      uint64          // rotates the members that are asked
 	tickHead   ledger.Height   // the head at the last tick
-	tickOrder  keys.Digest     // digest of the last record persisted
 	backoff    int             // view changes since the last progress
 	progressOn bool            // timerProgress runs
 	fast       bool            // the leader's connection broke in this view
@@ -334,6 +333,7 @@ func (e *engine) onSigned(v ledger.Vote) {
 		if v.Statement == e.Change {
 			e.keepChange(v, e.Claim)
 		}
+	default: // heartbeats
 	}
 }
 
