@@ -251,21 +251,24 @@ func (s *Store) accept(next *Snapshot, at place) {
 	s.mu.Unlock()
 }
 
-// due returns the snapshot up to which the state table is to be brought, or nil.
+// due returns the snapshot up to which the state table is to be brought, or nil. Few large blocks are as much
+// a reason as many small ones, down to the head alone when it holds more than twice what it should.
 func (s *Store) due() *Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	keep := s.options.Recent
-	switch unflushed := len(s.recent); {
+	switch {
+	case s.pending > 2*s.options.FlushBytes:
+		keep = 0
 	case s.pending > s.options.FlushBytes:
 		keep = min(keep, 2)
-	case unflushed < s.options.Recent+s.options.FlushBlocks:
+	case len(s.recent) < s.options.Recent+s.options.FlushBlocks:
 		return nil
 	}
-	if len(s.recent) <= keep {
-		return nil
+	if n := len(s.recent) - 1 - keep; n >= 0 && s.recent[n].blocks() > s.tabled {
+		return s.recent[n]
 	}
-	return s.recent[len(s.recent)-1-keep]
+	return nil
 }
 
 // backlog reports whether so much waits to be flushed that committing must wait.

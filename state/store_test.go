@@ -267,3 +267,15 @@ func TestStoreCommit(t *testing.T) {
 		check()
 	})
 }
+
+// TestLargeBlocks commits blocks that each hold more than is to stay in memory.
+func TestLargeBlocks(t *testing.T) {
+	for _, limit := range []int64{1, 2000, 20_000} {
+		s := open(t, t.TempDir(), state.Options{FlushBytes: limit})
+		c := newChain(3)
+		for range 30 {
+			c.commit(t, s)
+			mustHold(t, s.Head(), c.model)
+		}
+	}
+}

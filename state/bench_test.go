@@ -1,0 +1,248 @@
+//go:build unix
+
+package state_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// cpu returns a function that reports the processor time per operation since, of all threads, as milliseconds:
+// on a busy machine it says more than the time on the clock.
+func cpu(b *testing.B) func() {
+	used := func() time.Duration {
+		var r syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	}
+	before := used()
+	return func() { b.ReportMetric((used()-before).Seconds()*1000/float64(b.N), "cpu-ms/op") }
+}
+
+func benchKey(n int) []byte {
+	k := append(make([]byte, 0, 64), bytes.Repeat([]byte{7}, ledger.AddressSize)...)
+	k = append(k, "balance/"...)
+	d := suite.Sum(binary.BigEndian.AppendUint64(nil, uint64(n)))
+	return append(k, d[:ledger.AddressSize]...)
+}
+
+// filled returns a store with n keys, in files, flushed.
+func filled(b *testing.B, n int) *state.Store {
+	b.Helper()
+	dir := b.TempDir()
+	o := state.Options{}
+	s := open(b, dir, o)
+	parent := state.Empty(suite)
+	for lo := 0; lo < n; lo += 50_000 {
+		changes := make([]ledger.Change, 0, 50_000)
+		for i := lo; i < min(n, lo+50_000); i++ {
+			changes = append(changes, ledger.Change{Key: benchKey(i), Value: binary.BigEndian.AppendUint64(make([]byte, 8), uint64(i))})
+		}
+		slices.SortFunc(changes, func(a, b ledger.Change) int { return bytes.Compare(a.Key, b.Key) })
+		next := grow(b, parent, changes)
+		if err := s.Commit(&ledger.Block{Version: 1, Header: *next.Header()}, next); err != nil {
+			b.Fatal(err)
+		}
+		parent = s.Head()
+	}
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	return open(b, dir, o)
+}
+
+func benchChanges(rng *rand.Rand, writes, n int) []ledger.Change {
+	seen := map[int]bool{}
+	changes := make([]ledger.Change, 0, writes)
+	for len(changes) < writes {
+		i := rng.IntN(n)
+		if seen[i] {
+			continue
+		}
+		seen[i] = true
+		changes = append(changes, ledger.Change{Key: benchKey(i), Value: binary.BigEndian.AppendUint64(make([]byte, 8), rng.Uint64())})
+	}
+	slices.SortFunc(changes, func(a, b ledger.Change) int { return bytes.Compare(a.Key, b.Key) })
+	return changes
+}
+
+func BenchmarkExtend(b *testing.B) {
+	for _, n := range []int{20_000, 100_000, 1_000_000} {
+		for _, writes := range []int{1000, 2000} {
+			b.Run(fmt.Sprintf("keys=%d/writes=%d", n, writes), func(b *testing.B) {
+				s := filled(b, n)
+				rng := rand.New(rand.NewPCG(1, 1))
+				sets := make([][]ledger.Change, 50)
+				for i := range sets {
+					sets[i] = benchChanges(rng, writes, n)
+				}
+				sn := s.Head()
+				b.ReportAllocs()
+				i := 0
+				report := cpu(b)
+				for b.Loop() {
+					grow(b, sn, sets[i%len(sets)])
+					i++
+				}
+				report()
+			})
+		}
+	}
+}
+
+// BenchmarkTransfers commits blocks of token transfers: signed transactions of realistic size, two balances
+// written by each, and one event.
+func BenchmarkTransfers(b *testing.B) {
+	const accounts, txs = 10_000, 500
+	s := filled(b, 2*accounts)
+	rng := rand.New(rand.NewPCG(1, 1))
+	random := func(n int) []byte {
+		out := make([]byte, n)
+		for i := range out {
+			out[i] = byte(rng.Uint32())
+		}
+		return out
+	}
+	type account struct {
+		signer  keys.Signer
+		address ledger.Address
+	}
+	people := make([]account, 500)
+	for i := range people {
+		signer, err := suite.Generate(keys.Ed25519, bytes.NewReader(random(64)))
+		if err != nil {
+			b.Fatal(err)
+		}
+		people[i] = account{signer, ledger.Address(random(20))}
+	}
+	token := ledger.Address(bytes.Repeat([]byte{7}, 20))
+	type prepared struct {
+		block  ledger.Block
+		order  ledger.Order
+		result state.Result
+	}
+	make1 := func() prepared {
+		var p prepared
+		p.block.Version = 1
+		p.order = ledger.Order{Version: 1, Group: "main", TxCount: txs, UnixMilli: 1_750_000_000_000}
+		var leaves []keys.Digest
+		touched := map[int]bool{}
+		for i := range txs {
+			from, to := people[rng.IntN(len(people))], people[rng.IntN(len(people))]
+			args, _ := ledger.Marshal([]any{to.address, uint64(rng.IntN(1000))})
+			tx, err := ledger.Tx{
+				Version: 1, Chain: keys.Digest{1, 2, 3}, Group: "main", Sender: from.address, Nonce: [16]byte(random(16)),
+				Expiry: 1_750_000_600_000, GasLimit: 5_000_000, To: ledger.Target{Address: token}, Method: "transfer", Args: args,
+			}.Sign(suite, from.signer)
+			if err != nil {
+				b.Fatal(err)
+			}
+			p.block.Txs = append(p.block.Txs, tx.Raw)
+			p.order.TxBytes += uint64(len(tx.Raw))
+			leaves = append(leaves, tx.Leaf)
+			event, _ := ledger.Marshal([]any{from.address, to.address, uint64(rng.IntN(1000))})
+			p.result.Receipts = append(p.result.Receipts, ledger.Receipt{
+				Version: 1, Tx: tx.ID, Index: uint32(i), Gas: 812_345, Served: tx.To, Data: []byte{0xf6},
+				Events: []ledger.Event{{Contract: token, Topic: "transfer", Data: event}},
+			})
+			touched[rng.IntN(2*accounts)], touched[rng.IntN(2*accounts)] = true, true
+		}
+		p.order.TxRoot = ledger.Root(suite, leaves)
+		for n := range touched {
+			p.result.Changes = append(p.result.Changes, ledger.Change{Key: benchKey(n), Value: append(make([]byte, 10), random(6)...)})
+		}
+		slices.SortFunc(p.result.Changes, func(a, b ledger.Change) int { return bytes.Compare(a.Key, b.Key) })
+		p.block.Certificate = ledger.Certificate{Statement: ledger.Statement{Kind: ledger.Commit}, Signers: []byte{7}, Signatures: [][]byte{random(64), random(64), random(64)}}
+		return p
+	}
+	ready := make([]prepared, 40)
+	for i := range ready {
+		ready[i] = make1()
+	}
+	b.ReportAllocs()
+	n := 0
+	report := cpu(b)
+	for b.Loop() {
+		p := ready[n%len(ready)]
+		parent := s.Head()
+		p.order.Height, p.order.Parent = parent.Height()+1, parent.OrderHash()
+		next, err := parent.Extend(&p.order, p.result)
+		if err != nil {
+			b.Fatal(err)
+		}
+		p.block.Header = *next.Header()
+		if err := s.Commit(&p.block, next); err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+	report()
+	b.ReportMetric(float64(n*txs)/b.Elapsed().Seconds(), "tx/s")
+}
+
+func BenchmarkGet(b *testing.B) {
+	const n = 1_000_000
+	s := filled(b, n)
+	sn := s.Head()
+	rng := rand.New(rand.NewPCG(1, 1))
+	some := make([][]byte, 10_000)
+	for i := range some {
+		some[i] = benchKey(rng.IntN(n))
+	}
+	i := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, found, err := sn.Get(some[i%len(some)]); err != nil || !found {
+			b.Fatal(found, err)
+		}
+		i++
+	}
+	proof, err := sn.Prove(some[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	encoded, err := ledger.Marshal(&proof)
+	if err != nil {
+		b.Fatal(err)
+	}
+	absent, err := sn.Prove([]byte("absent"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	exclusion, err := ledger.Marshal(&absent)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(len(encoded)), "proof-B")
+	b.ReportMetric(float64(len(exclusion)), "absence-B")
+}
+
+func BenchmarkOverlay(b *testing.B) {
+	s := filled(b, 1000)
+	key := benchKey(5)
+	value := make([]byte, 16)
+	b.Run("put and get", func(b *testing.B) {
+		o := state.NewOverlay(s.Head())
+		b.ReportAllocs()
+		for b.Loop() {
+			mark := o.Savepoint()
+			o.Put(key, value)
+			if _, _, err := o.Get(key); err != nil {
+				b.Fatal(err)
+			}
+			o.Rollback(mark)
+		}
+	})
+}
