@@ -81,6 +81,9 @@ type Executor interface {
 	// Admit says why a transaction, at a state, would be refused before its contract runs, or returns nil. It
 	// checks form that depends on the target (size), the account, and that the signing keys are bound to it.
 	Admit(base *state.Snapshot, tx *ledger.SignedTx) error
+	// Prepare does ahead of time, off the loop, what would make executing the transaction slow: it compiles the
+	// module that it deploys. What it finds wrong the receipt will tell.
+	Prepare(ctx context.Context, tx *ledger.SignedTx) error
 	// SizeLimit returns how many bytes a transaction to the target may have.
 	SizeLimit(to ledger.Target) int
 }

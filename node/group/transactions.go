@@ -146,6 +146,10 @@ func (g *Group) checkInbox() {
 			for j, ok := range ledger.CheckBatch(g.cfg.Suite, fresh) {
 				if !ok {
 					errs[place[j]] = txs[place[j]].CheckSignatures(g.cfg.Suite) // says which one
+					continue
+				}
+				if err := g.cfg.Executor.Prepare(context.Background(), fresh[j]); err != nil {
+					errs[place[j]] = fmt.Errorf("prepare the transaction: %w", err)
 				}
 			}
 			return func() {

@@ -331,5 +331,6 @@ func (x executor) Epoch(*state.Snapshot) (ledger.Epoch, error) {
 	return ledger.Epoch{Members: x.world.config.Members, Params: x.world.config.Params}, nil
 }
 
-func (executor) Admit(*state.Snapshot, *ledger.SignedTx) error { return nil }
-func (executor) SizeLimit(ledger.Target) int                   { return ledger.MaxTxSize }
+func (executor) Admit(*state.Snapshot, *ledger.SignedTx) error   { return nil }
+func (executor) Prepare(context.Context, *ledger.SignedTx) error { return nil }
+func (executor) SizeLimit(ledger.Target) int                     { return ledger.MaxTxSize }
