@@ -521,6 +521,33 @@ func TestModuleLife(t *testing.T) {
 	runtime.GC() // cleanups after Close do no harm
 }
 
+// TestModule asks for one module under two digests.
+func TestModule(t *testing.T) {
+	v := newVM(t, Default)
+	code := method("", "i32.const 0")
+	checked, err := v.Compile(t.Context(), code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loads := 0
+	load := func() ([]byte, error) {
+		loads++
+		return code, nil
+	}
+	for range 2 {
+		if m, err := v.Module(t.Context(), keys.Digest{7}, load); err != nil || m != checked {
+			t.Errorf("%p, %v, want the module %p that Compile made", m, err, checked)
+		}
+	}
+	if loads != 1 {
+		t.Errorf("the code was loaded %d times, want once", loads)
+	}
+	fails := errors.New("disk is gone")
+	if _, err := v.Module(t.Context(), keys.Digest{8}, func() ([]byte, error) { return nil, fails }); !errors.Is(err, fails) {
+		t.Errorf("%v, want %v", err, fails)
+	}
+}
+
 func TestVerify(t *testing.T) {
 	suite := keys.Std()
 	v, err := New(t.Context(), Config{Suite: suite})

@@ -13,7 +13,6 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 
-	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -24,7 +23,6 @@ type Module struct {
 	info    Info
 	methods map[string]bool
 	program *program
-	digest  keys.Digest // guarded by vm.mu
 }
 
 // program is the part of a Module that outlives it until it is closed.

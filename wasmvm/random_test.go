@@ -295,7 +295,7 @@ func (g *generator) f64(depth int) {
 		g.emit("f64.%s", g.pick("abs", "neg", "ceil", "floor", "trunc", "nearest", "sqrt"))
 	case 3:
 		g.i64(depth - 1)
-		g.emit("%s", g.pick("f64.convert_i64_s", "f64.convert_i64_u", "f64.reinterpret_i64", "f32.convert_i64_u f64.promote_f32"))
+		g.emit("%s", g.pick("f64.convert_i64_s", "f64.convert_i64_u", "f64.convert_i64_u", "f64.convert_i64_u", "f64.reinterpret_i64", "f32.convert_i64_u f64.promote_f32"))
 	case 4:
 		g.i32(depth - 1)
 		g.emit("f64.convert_i32_%s", g.pick("s", "u"))

@@ -89,9 +89,15 @@ type VM struct {
 
 	mu      sync.Mutex // guards what follows
 	modules map[keys.Digest]*list.Element
-	recent  *list.List // of *Module, the last used in front
+	recent  *list.List // of kept, the last used in front
 	pending map[keys.Digest]*pending
 	closed  bool
+}
+
+// kept is a module under one of its digests.
+type kept struct {
+	digest keys.Digest
+	module *Module
 }
 
 // pending is a compilation that others wait for.
@@ -188,13 +194,13 @@ func (v *VM) Compile(ctx context.Context, code []byte) (*Module, error) {
 }
 
 // Module returns the module that the caller knows under a digest. It asks load for the code if the module is not among
-// those that are kept. Callers that mix Module and Compile should use SHA-256 for the digest.
+// those that are kept.
 func (v *VM) Module(ctx context.Context, digest keys.Digest, load func() ([]byte, error)) (*Module, error) {
 	v.mu.Lock()
 	if e, ok := v.modules[digest]; ok {
 		v.recent.MoveToFront(e)
 		v.mu.Unlock()
-		return e.Value.(*Module), nil
+		return e.Value.(kept).module, nil
 	}
 	if v.closed {
 		v.mu.Unlock()
@@ -218,12 +224,11 @@ func (v *VM) Module(ctx context.Context, digest keys.Digest, load func() ([]byte
 		defer v.mu.Unlock()
 		delete(v.pending, digest)
 		if p.err == nil {
-			v.modules[digest] = v.recent.PushFront(p.module)
-			p.module.digest = digest
+			v.modules[digest] = v.recent.PushFront(kept{digest, p.module})
 			for v.recent.Len() > v.config.Modules {
 				oldest := v.recent.Back()
 				v.recent.Remove(oldest)
-				delete(v.modules, oldest.Value.(*Module).digest)
+				delete(v.modules, oldest.Value.(kept).digest)
 			}
 		}
 		close(p.done)
@@ -233,7 +238,11 @@ func (v *VM) Module(ctx context.Context, digest keys.Digest, load func() ([]byte
 		p.err = fmt.Errorf("wasmvm: load a module's code: %w", err)
 		return nil, p.err
 	}
-	p.module, p.err = v.compile(ctx, code)
+	if sum := keys.Digest(sha256.Sum256(code)); sum != digest {
+		p.module, p.err = v.Compile(ctx, code) // it may be kept under this digest, by Check
+	} else {
+		p.module, p.err = v.compile(ctx, code)
+	}
 	return p.module, p.err
 }
 
