@@ -55,4 +55,3 @@ func BenchmarkCall(b *testing.B) {
 		})
 	}
 }
-

@@ -11,14 +11,14 @@ type charge struct {
 
 // analysis is what the rewriter needs to know of a function.
 type analysis struct {
-	charges  []charge // in order of at; the first is the function's entry
-	words    uint64   // of its frame: parameters, locals and operands
-	calls    bool     // calls functions of the module, so that its frame can have others above it
-	nan32    bool     // makes f32 values that may be NaNs
-	nan64    bool
-	convert  bool // converts unsigned 64-bit integers to floats
-	sized    bool // has instructions whose price depends on an operand
-	weight   uint64
+	charges []charge // in order of at; the first is the function's entry
+	words   uint64   // of its frame: parameters, locals and operands
+	calls   bool     // calls functions of the module, so that its frame can have others above it
+	nan32   bool     // makes f32 values that may be NaNs
+	nan64   bool
+	convert bool // converts unsigned 64-bit integers to floats
+	sized   bool // has instructions whose price depends on an operand
+	weight  uint64
 }
 
 // control is an open block.
