@@ -1,10 +1,10 @@
 // Package cli is the command line of a node: `fondaco`. It reads configuration (flags, environment, file, in that
 // order of precedence) and nothing else in the tree does.
 //
-// Commands are nouns, then verbs. Data goes to standard output, in a form for people or with -o json for
-// programs; logs and progress go to standard error. Exit codes: 0 done, 1 it did not work, 2 wrong usage,
-// 3 not found, 4 denied, 5 too late, 6 verification did not hold. The package is public by path but promised
-// nothing.
+// Commands are nouns, then verbs; flags may stand before and after arguments. Data goes to standard output, in a
+// form for people or with -o json for programs; logs and progress go to standard error. Exit codes: 0 done, 1 it
+// did not work, 2 wrong usage, 3 not found, 4 denied, 5 too late, 6 verification did not hold. An error ends with
+// the next step to take. The package is public by path but promised nothing.
 package cli
 
 import (
@@ -14,9 +14,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/fondaco/fondaco/node"
 )
 
 // Exit codes.
@@ -62,7 +65,7 @@ func Main(args []string, plugins Plugins) int {
 func Run(ctx context.Context, args []string, plugins Plugins, in io.Reader, out, diagnostics io.Writer) int {
 	app := newApp(plugins)
 	app.Reader, app.Writer, app.ErrWriter = in, out, diagnostics
-	err := app.RunContext(ctx, args)
+	err := app.RunContext(ctx, flagsFirst(app, args))
 	if err == nil {
 		return 0
 	}
@@ -75,19 +78,134 @@ func Run(ctx context.Context, args []string, plugins Plugins, in io.Reader, out,
 }
 
 func newApp(plugins Plugins) *cli.App {
-	return &cli.App{
-		Name:                 "fondaco",
-		Usage:                "a consortium blockchain whose contracts are WebAssembly",
-		HideHelpCommand:      true,
-		EnableBashCompletion: true,
-		ExitErrHandler:       func(*cli.Context, error) {}, // Run prints errors and chooses the code
-		OnUsageError:         func(_ *cli.Context, err error, _ bool) error { return withCode(ExitUsage, err) },
+	app := &cli.App{
+		Name:    "fondaco",
+		Usage:   "a consortium blockchain whose contracts are WebAssembly",
+		Version: node.Version,
+		Description: "Commands that speak to a node find it by --api, FONDACO_API, or the configuration file of the node's folder (-d), " +
+			"in this order, and take the signer from --key and --from, or FONDACO_KEY and FONDACO_FROM.\n\n" +
+			"Exit codes: 0 done, 1 it did not work, 2 wrong usage, 3 not found, 4 denied, 5 too late, 6 verification did not hold.",
+		HideHelpCommand:           true,
+		EnableBashCompletion:      true,
+		DisableSliceFlagSeparator: true,
+		ExitErrHandler:            func(*cli.Context, error) {}, // Run prints errors and chooses the code
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usage("there is no command %q: `fondaco --help` lists them", c.Args().First())
 			}
 			return cli.ShowAppHelp(c)
 		},
-		Commands: []*cli.Command{runCommand(), pluginCommand(plugins)},
+		Commands: []*cli.Command{
+			initCommand(), genesisCommand(), runCommand(), statusCommand(), keysCommand(), accountCommand(), contractCommand(),
+			txCommand(), blockCommand(), proofCommand(), verifyCommand(), pluginCommand(plugins), completionCommand(),
+		},
 	}
+	app.OnUsageError = wrongUsage
+	prepare(app.Commands, "fondaco")
+	return app
+}
+
+// prepare gives all commands what they have in common.
+func prepare(commands []*cli.Command, parent string) {
+	for _, c := range commands {
+		name := parent + " " + c.Name
+		c.OnUsageError = wrongUsage
+		c.HideHelpCommand = true
+		if len(c.Subcommands) > 0 {
+			c.Action = func(c *cli.Context) error {
+				if c.Args().Present() {
+					return usage("there is no command `%s %s`: `%s --help` lists what there is", name, c.Args().First(), name)
+				}
+				return usage("`%s` needs a verb: `%s --help` lists what there is", name, name)
+			}
+			prepare(c.Subcommands, name)
+		}
+	}
+}
+
+func wrongUsage(c *cli.Context, err error, _ bool) error {
+	name := "fondaco"
+	if c.Command != nil && c.Command.HelpName != "" {
+		name = c.Command.HelpName
+	}
+	return usage("%w: see `%s --help`", err, strings.TrimSpace(name))
+}
+
+// arguments returns a command's arguments, of which there must be at least least and, unless most is negative, at
+// most most. want names them.
+func arguments(c *cli.Context, least, most int, want string) ([]string, error) {
+	args := c.Args().Slice()
+	if len(args) < least || most >= 0 && len(args) > most {
+		if most == 0 {
+			return nil, usage("`%s` takes no arguments, and got %q", c.Command.HelpName, args[0])
+		}
+		return nil, usage("got %d arguments, want: %s %s", len(args), c.Command.HelpName, want)
+	}
+	return args, nil
+}
+
+// flagsFirst moves the flags of a command line before its arguments, so that they may be typed in any order: the
+// flag parser stops at the first argument. What follows "--", and numbers below zero, are arguments.
+func flagsFirst(app *cli.App, args []string) []string {
+	if len(args) == 0 || args[len(args)-1] == "--generate-bash-completion" {
+		return args
+	}
+	out, rest := []string{args[0]}, args[1:]
+	commands, flags := app.Commands, app.Flags
+	var moved, kept []string
+	for len(rest) > 0 {
+		word := rest[0]
+		rest = rest[1:]
+		switch {
+		case word == "--":
+			kept = append(kept, rest...)
+			rest = nil
+		case isFlag(word):
+			moved = append(moved, word)
+			if takesValue(flags, word) && len(rest) > 0 {
+				moved = append(moved, rest[0])
+				rest = rest[1:]
+			}
+		case len(kept) == 0 && len(commands) > 0 && find(commands, word) != nil:
+			c := find(commands, word)
+			out = append(append(out, moved...), word)
+			commands, flags, moved = c.Subcommands, c.Flags, nil
+		default:
+			kept = append(kept, word)
+		}
+	}
+	out = append(out, moved...)
+	if len(kept) > 0 {
+		out = append(append(out, "--"), kept...)
+	}
+	return out
+}
+
+func isFlag(word string) bool {
+	return len(word) > 1 && word[0] == '-' && (word[1] < '0' || word[1] > '9')
+}
+
+func takesValue(flags []cli.Flag, word string) bool {
+	if strings.Contains(word, "=") {
+		return false
+	}
+	name := strings.TrimLeft(word, "-")
+	for _, f := range flags {
+		for _, n := range f.Names() {
+			if n == name {
+				_, isBool := f.(*cli.BoolFlag)
+				return !isBool
+			}
+		}
+	}
+	return false
+}
+
+func find(commands []*cli.Command, name string) *cli.Command {
+	for _, c := range commands {
+		if c.HasName(name) {
+			return c
+		}
+	}
+	return nil
 }

@@ -53,8 +53,8 @@ type ListenSection struct {
 
 // ConsensusSection names the engine's program.
 type ConsensusSection struct {
-	Program   string `toml:"program,omitempty" comment:"path of an engine of your own; empty: the one that the genesis names, from this binary"`
-	SHA256    string `toml:"sha256,omitempty" comment:"of that program, in hexadecimal; required with a program"`
+	Program string `toml:"program,omitempty" comment:"path of an engine of your own; empty: the one that the genesis names, from this binary"`
+	SHA256  string `toml:"sha256,omitempty" comment:"of that program, in hexadecimal; required with a program"`
 }
 
 // WasmSection chooses how contracts are run.

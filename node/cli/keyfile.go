@@ -120,12 +120,16 @@ func ReadKey(path string, s keys.Suite, passphrase func() (string, error)) (keys
 // It is never taken from a flag or the environment, where others can see it.
 func passphrase(c *cli.Context) func() (string, error) {
 	return func() (string, error) {
-		if fd := c.Int("passphrase-fd"); fd >= 0 {
+		if c.IsSet("passphrase-fd") {
+			fd := c.Int("passphrase-fd")
 			file := os.NewFile(uintptr(fd), "passphrase")
 			if file == nil {
-				return "", fmt.Errorf("file descriptor %d is not open", fd)
+				return "", usage("--passphrase-fd %d: want the number of an open file descriptor, such as 3 with 3<FILE", fd)
 			}
 			text, err := io.ReadAll(io.LimitReader(file, 4<<10))
+			if err != nil {
+				return "", usage("--passphrase-fd %d: %w: open it with %d<FILE", fd, err, fd)
+			}
 			return strings.TrimRight(string(text), "\r\n"), errors.Join(err, file.Close())
 		}
 		if !term.IsTerminal(int(os.Stdin.Fd())) {

@@ -14,7 +14,6 @@ import (
 	"github.com/fondaco/fondaco/node"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/plugins"
-	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/transport"
 	"github.com/fondaco/fondaco/wasmvm"
 )
@@ -29,9 +28,10 @@ func runCommand() *cli.Command {
 		Usage: "run the node until it is interrupted",
 		Flags: []cli.Flag{
 			dirFlag(),
-			&cli.StringFlag{Name: "api", Usage: "TCP address of the API, instead of the file's", EnvVars: []string{"FONDACO_API"}},
+			&cli.StringFlag{Name: "api-listen", Usage: "TCP address of the API, instead of the file's", EnvVars: []string{"FONDACO_API_LISTEN"}},
+			&cli.StringFlag{Name: "admin-listen", Usage: "TCP address of metrics and health, instead of the file's", EnvVars: []string{"FONDACO_ADMIN_LISTEN"}},
 			&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error, instead of the file's", EnvVars: []string{"FONDACO_LOG_LEVEL"}},
-			&cli.IntFlag{Name: "passphrase-fd", Usage: "read the passphrase of the key file from this file descriptor", Value: -1},
+			passphraseFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			config, err := nodeConfig(c)
@@ -49,8 +49,8 @@ func runCommand() *cli.Command {
 
 // nodeConfig puts together what the folder's files and the flags say.
 func nodeConfig(c *cli.Context) (*node.Config, error) {
-	if c.Args().Present() {
-		return nil, usage("`fondaco run` takes no arguments, and got %q", c.Args().First())
+	if _, err := arguments(c, 0, 0, ""); err != nil {
+		return nil, err
 	}
 	dir, err := filepath.Abs(c.String("dir"))
 	if err != nil {
@@ -60,20 +60,19 @@ func nodeConfig(c *cli.Context) (*node.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	genesis, err := ReadGenesis(filepath.Join(dir, GenesisFile))
+	genesis, suite, err := trustedGenesis(filepath.Join(dir, GenesisFile))
 	if err != nil {
 		return nil, err
 	}
-	suite, err := keys.SuiteByName(genesis.Suite)
+	signer, err := openKey(c, filepath.Join(dir, KeyFile), suite)
 	if err != nil {
 		return nil, err
 	}
-	signer, err := ReadKey(filepath.Join(dir, KeyFile), suite, passphrase(c))
-	if err != nil {
-		return nil, err
+	if c.IsSet("api-listen") {
+		file.API.Listen = c.String("api-listen")
 	}
-	if c.IsSet("api") {
-		file.API.Listen = c.String("api")
+	if c.IsSet("admin-listen") {
+		file.Admin.Listen = c.String("admin-listen")
 	}
 	if c.IsSet("log-level") {
 		file.Log.Level = c.String("log-level")

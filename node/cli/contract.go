@@ -1,0 +1,403 @@
+package cli
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/contract"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
+)
+
+func contractCommand() *cli.Command {
+	argsFlag := &cli.StringFlag{Name: "args-cbor", Usage: "the arguments as `0x…`, canonical CBOR, instead of words; for contracts without a schema"}
+	return &cli.Command{
+		Name:  "contract",
+		Usage: "write, build, deploy and call contracts",
+		Description: "Arguments are words, read by the contract's schema: numbers, text, true or false, 0x… for bytes and addresses,\n" +
+			"JSON for lists and structs. The name of a genesis account stands for its address. A number below zero needs\n" +
+			"no escape; other words that begin with a dash come after --.",
+		Subcommands: []*cli.Command{{
+			Name:      "new",
+			Usage:     "write the project of a new contract in Go",
+			ArgsUsage: "NAME [DIR]",
+			Flags:     []cli.Flag{outputFlag()},
+			Action:    newContract,
+		}, {
+			Name:      "build",
+			Usage:     "build a contract in Go into a WebAssembly module",
+			ArgsUsage: "[DIR]",
+			Flags:     []cli.Flag{outputFlag(), &cli.StringFlag{Name: "out", Usage: "`FILE` to write; default: NAME.wasm"}},
+			Action:    buildContract,
+		}, {
+			Name:      "check",
+			Usage:     "say whether nodes would admit a module",
+			ArgsUsage: "FILE.wasm",
+			Flags:     []cli.Flag{outputFlag()},
+			Action:    checkContract,
+		}, {
+			Name:      "inspect",
+			Usage:     "print what a module, or a contract on the chain, says of itself",
+			ArgsUsage: "FILE.wasm|CONTRACT",
+			Flags:     remoteFlags(),
+			Action:    inspectContract,
+		}, {
+			Name:      "deploy",
+			Usage:     "put a contract on the chain; ARGs are those of its init",
+			ArgsUsage: "FILE.wasm [ARG...]",
+			Flags:     signingFlags(argsFlag),
+			Action:    deployContract,
+		}, {
+			Name:      "upgrade",
+			Usage:     "replace a contract's code; ARGs are those of the new code's upgrade",
+			ArgsUsage: "CONTRACT FILE.wasm [ARG...]",
+			Flags:     signingFlags(argsFlag),
+			Action:    upgradeContract,
+		}, {
+			Name:      "call",
+			Usage:     "send a transaction that calls a method",
+			ArgsUsage: "CONTRACT METHOD [ARG...]",
+			Flags:     signingFlags(argsFlag, &cli.BoolFlag{Name: "dry-run", Usage: "run it on the node's newest state, send nothing and keep nothing"}),
+			Action:    callContract,
+		}, {
+			Name:      "view",
+			Usage:     "call a method that only reads, on the node's newest state",
+			ArgsUsage: "CONTRACT METHOD [ARG...]",
+			Flags:     remoteFlags(argsFlag, &cli.StringFlag{Name: "from", Usage: "`ACCOUNT` in whose name", EnvVars: []string{"FONDACO_FROM"}}),
+			Action:    viewContract,
+		}},
+	}
+}
+
+func newContract(c *cli.Context) error {
+	args, err := arguments(c, 1, 2, "NAME [DIR]")
+	if err != nil {
+		return err
+	}
+	if err := checkOutput(c); err != nil {
+		return err
+	}
+	name, dir := args[0], args[len(args)-1]
+	if err := contract.New(dir, name); err != nil {
+		if errors.Is(err, contract.ErrExists) {
+			err = fmt.Errorf("%w: name another as second argument", err)
+		}
+		return err
+	}
+	note(c, "Build it with `fondaco contract build %s`; test it with `go test` in that folder.", dir)
+	return show(c, map[string]string{"name": name, "dir": dir}, func(w io.Writer) { row(w, "contract", dir) })
+}
+
+func buildContract(c *cli.Context) error {
+	args, err := arguments(c, 0, 1, "[DIR]")
+	if err != nil {
+		return err
+	}
+	if err := checkOutput(c); err != nil {
+		return err
+	}
+	dir := "."
+	if len(args) > 0 {
+		dir = args[0]
+	}
+	built, err := contract.Build(c.Context, dir, "")
+	if err != nil {
+		return err
+	}
+	out := c.String("out")
+	if out == "" {
+		out = built.Schema.Name + ".wasm"
+	}
+	if err := os.WriteFile(out, built.Code, 0o644); err != nil {
+		return fmt.Errorf("write the module: %w", err)
+	}
+	doc := map[string]any{"file": out, "size": len(built.Code), "sha256": hex.EncodeToString(built.Hash[:]), "schema": built.Schema}
+	return show(c, doc, func(w io.Writer) {
+		row(w, "file", out)
+		row(w, "size", fmt.Sprintf("%d KiB", (len(built.Code)+1023)/1024))
+		row(w, "sha256", hex.EncodeToString(built.Hash[:]))
+		row(w, "contract", built.Schema.Name)
+		for i := range built.Schema.Methods {
+			row(w, built.Schema.Methods[i].Kind, built.Schema.Methods[i].Signature())
+		}
+	})
+}
+
+// readModule reads a module, or builds one when a folder is named.
+func readModule(c *cli.Context, path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, withCode(ExitNotFound, fmt.Errorf("there is no module %s: make one with `fondaco contract build DIR`", path))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return nil, usage("%s is a folder: build it with `fondaco contract build %s` and give the module", path, path)
+	}
+	if info.Size() > ledger.MaxDeployTxSize {
+		return nil, fmt.Errorf("%s has %d bytes, a transaction holds at most %d", path, info.Size(), ledger.MaxDeployTxSize)
+	}
+	return os.ReadFile(path)
+}
+
+func checkContract(c *cli.Context) error {
+	args, err := arguments(c, 1, 1, "FILE.wasm")
+	if err != nil {
+		return err
+	}
+	if err := checkOutput(c); err != nil {
+		return err
+	}
+	code, err := readModule(c, args[0])
+	if err != nil {
+		return err
+	}
+	info, err := contract.Check(c.Context, code)
+	if errors.Is(err, wasmvm.ErrModule) {
+		return withCode(ExitInvalid, fmt.Errorf("%s: nodes would refuse it: %w", args[0], err))
+	}
+	if err != nil {
+		return err
+	}
+	return show(c, map[string]any{"admitted": true, "file": args[0], "info": info}, func(w io.Writer) {
+		row(w, "module", filepath.Base(args[0]))
+		row(w, "verdict", "nodes would admit it")
+	})
+}
+
+func inspectContract(c *cli.Context) error {
+	args, err := arguments(c, 1, 1, "FILE.wasm|CONTRACT")
+	if err != nil {
+		return err
+	}
+	if err := checkOutput(c); err != nil {
+		return err
+	}
+	if _, err := os.Stat(args[0]); err == nil {
+		code, err := readModule(c, args[0])
+		if err != nil {
+			return err
+		}
+		report, err := contract.Inspect(code)
+		if err != nil {
+			return err
+		}
+		return show(c, report, func(w io.Writer) { fmt.Fprint(w, report.Text()) })
+	}
+	if filepath.Ext(args[0]) == ".wasm" {
+		_, err := readModule(c, args[0])
+		return err
+	}
+	return talk(c, func(r *remote) error {
+		address, err := r.contract(args[0])
+		if err != nil {
+			return err
+		}
+		found, err := r.Contract(r.ctx, address)
+		if err != nil {
+			return err
+		}
+		schema, err := r.schema(address)
+		if err != nil {
+			return err
+		}
+		return show(c, found, func(w io.Writer) {
+			row(w, "contract", found.Address)
+			row(w, "name", found.Name)
+			if found.System {
+				row(w, "kind", "system contract")
+			}
+			if found.Owner != nil {
+				row(w, "owner", *found.Owner)
+			}
+			if found.CodeHash != nil {
+				row(w, "code", *found.CodeHash)
+				row(w, "in force since", fmt.Sprintf("block %d", found.Height))
+			}
+			if schema == nil {
+				row(w, "schema", "none: give arguments with --args-cbor")
+				return
+			}
+			for i := range schema.Methods {
+				row(w, schema.Methods[i].Kind, schema.Methods[i].Signature())
+			}
+			for _, e := range schema.Errors {
+				row(w, "error", fmt.Sprintf("%d %s", e.Code, e.Name))
+			}
+		})
+	})
+}
+
+func deployContract(c *cli.Context) error {
+	args, err := arguments(c, 1, -1, "FILE.wasm [ARG...]")
+	if err != nil {
+		return err
+	}
+	code, err := readModule(c, args[0])
+	if err != nil {
+		return err
+	}
+	return talk(c, func(r *remote) error {
+		init, err := r.hookArgs(code, ledger.MethodInit, args[1:])
+		if err != nil {
+			return err
+		}
+		encoded, err := ledger.Marshal(&precompiles.DeployArgs{Code: code, Args: init})
+		if err != nil {
+			return err
+		}
+		return r.transact(precompiles.ContractsAddress, "deploy", encoded, func(tx *client.Transaction, w io.Writer) {
+			var address ledger.Address
+			if json.Unmarshal(tx.Receipt.Decoded, &address) == nil {
+				row(w, "deployed", address)
+			}
+		})
+	})
+}
+
+func upgradeContract(c *cli.Context) error {
+	args, err := arguments(c, 2, -1, "CONTRACT FILE.wasm [ARG...]")
+	if err != nil {
+		return err
+	}
+	code, err := readModule(c, args[1])
+	if err != nil {
+		return err
+	}
+	return talk(c, func(r *remote) error {
+		address, err := r.contract(args[0])
+		if err != nil {
+			return err
+		}
+		hook, err := r.hookArgs(code, ledger.MethodUpgrade, args[2:])
+		if err != nil {
+			return err
+		}
+		encoded, err := ledger.Marshal(&precompiles.ReplaceArgs{Address: address, Code: code, Args: hook})
+		if err != nil {
+			return err
+		}
+		return r.transact(precompiles.ContractsAddress, "replace", encoded, nil)
+	})
+}
+
+// hookArgs encodes the arguments of the method that a module's deployment or upgrade runs.
+func (r *remote) hookArgs(code []byte, kind ledger.MethodKind, words []string) ([]byte, error) {
+	schema, err := ledger.ModuleSchema(code)
+	if err != nil {
+		return nil, err
+	}
+	if schema != nil {
+		for _, m := range schema.Methods {
+			if m.Kind == kind {
+				return r.encode(schema, m.Name, words)
+			}
+		}
+	}
+	if len(words) == 0 && r.c.String("args-cbor") == "" {
+		return nil, nil
+	}
+	if schema != nil {
+		return nil, usage("the contract %s has no %s method, so it takes no arguments", schema.Name, kind)
+	}
+	return r.encode(nil, string(kind), words)
+}
+
+// called is a method of a contract with its arguments.
+type called struct {
+	to     ledger.Address
+	method string
+	args   []byte
+}
+
+// target reads CONTRACT METHOD [ARG...].
+func (r *remote) target(args []string) (called, error) {
+	address, err := r.contract(args[0])
+	if err != nil {
+		return called{}, err
+	}
+	schema, err := r.schema(address)
+	if err != nil {
+		return called{}, err
+	}
+	encoded, err := r.encode(schema, args[1], args[2:])
+	return called{address, args[1], encoded}, err
+}
+
+func callContract(c *cli.Context) error {
+	args, err := arguments(c, 2, -1, "CONTRACT METHOD [ARG...]")
+	if err != nil {
+		return err
+	}
+	return talk(c, func(r *remote) error {
+		call, err := r.target(args)
+		if err != nil {
+			return err
+		}
+		if c.Bool("dry-run") {
+			return r.try(call, true)
+		}
+		return r.transact(call.to, call.method, call.args, nil)
+	})
+}
+
+func viewContract(c *cli.Context) error {
+	args, err := arguments(c, 2, -1, "CONTRACT METHOD [ARG...]")
+	if err != nil {
+		return err
+	}
+	return talk(c, func(r *remote) error {
+		call, err := r.target(args)
+		if err != nil {
+			return err
+		}
+		return r.try(call, false)
+	})
+}
+
+// try runs a call on the node without a transaction and shows its result.
+func (r *remote) try(call called, dryRun bool) error {
+	request := client.Call{Method: call.method, Args: call.args, Gas: ledger.Gas(r.c.Uint64("gas")), DryRun: dryRun}
+	if from := r.c.String("from"); from != "" {
+		address, err := r.account(from)
+		if err != nil {
+			return err
+		}
+		request.From = &address
+	} else if dryRun {
+		return usage("a dry run needs an account: give --from ADDRESS or set FONDACO_FROM")
+	}
+	result, err := r.Call(r.ctx, call.to, request)
+	if err != nil {
+		return err
+	}
+	if result.Status == ledger.OK.String() || r.c.String("output") == "json" {
+		err = show(r.c, result, func(w io.Writer) {
+			if result.Decoded != nil {
+				fmt.Fprintln(w, compact(result.Decoded))
+			} else if len(result.Data) > 0 {
+				fmt.Fprintln(w, hexText(result.Data))
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if dryRun {
+		note(r.c, "It would take %d gas at block %d.", result.Gas, result.Height)
+	}
+	if result.Status != ledger.OK.String() && result.Trace != "" {
+		note(r.c, "%s", result.Trace)
+	}
+	return outcomeError("the call", result.Status, result.Code, result.Error, result.Decoded)
+}

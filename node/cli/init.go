@@ -1,0 +1,478 @@
+package cli
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// MemberFile is the file in a node's folder that its institution gives to the others.
+const MemberFile = "member.json"
+
+// MemberCard is what the founders of a chain tell one another of a node. It holds nothing secret.
+type MemberCard struct {
+	Institution string          `json:"institution"`
+	Node        identity.NodeID `json:"node"`
+	Key         ledger.Key      `json:"key"`
+	Address     string          `json:"address"` // UDP, for the other nodes
+}
+
+func initCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "init",
+		Usage:     "make a node's folder, and let it join a chain",
+		ArgsUsage: "[MEMBER.json...]",
+		Description: "Institutions found a chain in three steps:\n\n" +
+			"  1. Each makes its node: fondaco init -d node --institution bank-a --listen 10.0.0.1:9540\n" +
+			"     and gives node/member.json to the others.\n" +
+			"  2. One makes the genesis: fondaco genesis new --name eurobonds --out genesis.json members/*.json\n" +
+			"     Everybody checks it with `fondaco genesis show genesis.json`: all must see the same chain id.\n" +
+			"  3. Each joins: fondaco init -d node --genesis genesis.json members/*.json\n" +
+			"     and starts: fondaco run -d node",
+		Flags: []cli.Flag{
+			dirFlag(), suiteFlag(), outputFlag(), passphraseFlag(),
+			&cli.StringFlag{Name: "institution", Usage: "`NAME` of the institution that the node belongs to"},
+			&cli.StringFlag{Name: "listen", Usage: "UDP `HOST:PORT` for other nodes"},
+			&cli.StringFlag{Name: "address", Usage: "`HOST:PORT` at which others reach the node, if not that of --listen"},
+			&cli.StringFlag{Name: "api-listen", Usage: "TCP `HOST:PORT` of the API; empty: none", Value: "127.0.0.1:9541"},
+			&cli.StringFlag{Name: "admin-listen", Usage: "TCP `HOST:PORT` of metrics and health; empty: none", Value: "127.0.0.1:9542"},
+			&cli.BoolFlag{Name: "passphrase", Usage: "lock the key file with a passphrase"},
+			&cli.StringFlag{Name: "genesis", Usage: "join the chain of this genesis `FILE`; the arguments are the members' files"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := checkOutput(c); err != nil {
+				return err
+			}
+			if c.IsSet("genesis") {
+				return joinChain(c)
+			}
+			return makeNode(c)
+		},
+	}
+}
+
+func makeNode(c *cli.Context) error {
+	if _, err := arguments(c, 0, 0, ""); err != nil {
+		return err
+	}
+	institution, listen, address := c.String("institution"), c.String("listen"), c.String("address")
+	if institution == "" || listen == "" {
+		return usage("a new node needs --institution NAME and --listen HOST:PORT; to join a chain with an existing one, give --genesis FILE")
+	}
+	if err := checkInstitution(institution); err != nil {
+		return withCode(ExitUsage, err)
+	}
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return usage("--listen %q: %w", listen, err)
+	}
+	if ip := net.ParseIP(host); address == "" && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return usage("--listen %s is every address of this machine: say with --address HOST:PORT at which one others reach it", listen)
+	}
+	if address == "" {
+		address = listen
+	}
+	suite, err := keys.SuiteByName(c.String("suite"))
+	if err != nil {
+		return withCode(ExitUsage, err)
+	}
+	dir := c.String("dir")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the node's folder: %w; name another with -d", err)
+	}
+	for _, name := range []string{KeyFile, ConfigFile} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return fmt.Errorf("%s exists: this folder has a node already, and its key is never overwritten; name another folder with -d", filepath.Join(dir, name))
+		}
+	}
+	key, err := suite.Generate(suite.Vote(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	text := ""
+	if c.Bool("passphrase") || c.IsSet("passphrase-fd") {
+		if text, err = newPassphrase(c); err != nil {
+			return err
+		}
+	}
+	if err := WriteKey(filepath.Join(dir, KeyFile), key, text); err != nil {
+		return err
+	}
+	err = WriteConfig(dir, &File{
+		Network: NetworkSection{Listen: listen}, API: ListenSection{Listen: c.String("api-listen")},
+		Admin: ListenSection{Listen: c.String("admin-listen")}, Log: LogSection{Level: "info", Format: "json"},
+	})
+	if err != nil {
+		return err
+	}
+	card := MemberCard{Institution: institution, Node: identity.NodeIDOf(suite, key.Public()), Key: ledger.KeyOf(key.Public()), Address: address}
+	file := filepath.Join(dir, MemberFile)
+	if err := writeJSON(file, card); err != nil {
+		return err
+	}
+	note(c, "Give %s to the founders of the chain; join with `fondaco init -d %s --genesis FILE MEMBER.json...`.", file, dir)
+	return show(c, card, func(w io.Writer) {
+		row(w, "node", card.Node)
+		row(w, "institution", card.Institution)
+		row(w, "key", keyText(card.Key))
+		row(w, "address", card.Address)
+		row(w, "member file", file)
+	})
+}
+
+func checkInstitution(name string) error {
+	if name == "" || len(name) > precompiles.MaxInstitutionName || strings.TrimSpace(name) != name {
+		return fmt.Errorf("institution %q: want 1 to %d bytes without space around them", name, precompiles.MaxInstitutionName)
+	}
+	return nil
+}
+
+func joinChain(c *cli.Context) error {
+	for _, name := range []string{"institution", "listen", "address", "suite", "passphrase", "api-listen", "admin-listen"} {
+		if c.IsSet(name) {
+			return usage("--%s is for making a node; --genesis lets the node in -d join a chain", name)
+		}
+	}
+	genesis, suite, err := trustedGenesis(c.String("genesis"))
+	if err != nil {
+		return err
+	}
+	dir := c.String("dir")
+	file, err := ReadConfig(dir)
+	if err != nil {
+		return err
+	}
+	self, err := ownNode(c, dir, suite)
+	if err != nil {
+		return err
+	}
+	cards, err := readCards(suite, c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	number := -1
+	var missing []string
+	file.Network.Peers = nil
+	for i, m := range genesis.Members {
+		if m.Node == self {
+			number = i
+			continue
+		}
+		k := slices.IndexFunc(cards, func(card MemberCard) bool { return card.Node == m.Node })
+		if k < 0 {
+			missing = append(missing, fmt.Sprintf("%s (%s)", m.Institution, m.Node))
+			continue
+		}
+		file.Network.Peers = append(file.Network.Peers, Peer{Node: m.Node, Address: cards[k].Address})
+	}
+	if number < 0 {
+		return withCode(ExitDenied, fmt.Errorf("the node in %s, %s, is not a member in this genesis: ask for a genesis made with its %s", dir, self, MemberFile))
+	}
+	if len(missing) > 0 {
+		return usage("where are the nodes of %s? Give the %s of each member as an argument", strings.Join(missing, ", "), MemberFile)
+	}
+	target := filepath.Join(dir, GenesisFile)
+	chain := genesis.Hash(suite)
+	if old, oldSuite, err := trustedGenesis(target); err == nil && old.Hash(oldSuite) != chain {
+		return fmt.Errorf("the node in %s is of another chain, %q: use a node of its own for each chain", dir, old.Name)
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := WriteGenesis(target, genesis); err != nil {
+		return err
+	}
+	if err := WriteConfig(dir, file); err != nil {
+		return err
+	}
+	note(c, "Start it with `fondaco run -d %s`.", dir)
+	joined := struct {
+		Chain  keys.Digest     `json:"chain"`
+		Name   string          `json:"name"`
+		Node   identity.NodeID `json:"node"`
+		Number int             `json:"number"`
+		Peers  []Peer          `json:"peers"`
+	}{chain, genesis.Name, self, number, file.Network.Peers}
+	return show(c, joined, func(w io.Writer) {
+		row(w, "chain", chain)
+		row(w, "name", genesis.Name)
+		row(w, "node", self)
+		row(w, "member", fmt.Sprintf("%d of %d", number, len(genesis.Members)))
+	})
+}
+
+// ownNode returns the id of the node in a folder: from its member file, which needs no passphrase, or its key.
+func ownNode(c *cli.Context, dir string, suite keys.Suite) (identity.NodeID, error) {
+	if cards, err := readCards(suite, []string{filepath.Join(dir, MemberFile)}); err == nil {
+		return cards[0].Node, nil
+	}
+	key, err := openKey(c, filepath.Join(dir, KeyFile), suite)
+	if err != nil {
+		return identity.NodeID{}, err
+	}
+	return identity.NodeIDOf(suite, key.Public()), nil
+}
+
+// readCards reads the members' files and checks that each is consistent.
+func readCards(suite keys.Suite, paths []string) ([]MemberCard, error) {
+	cards := make([]MemberCard, len(paths))
+	for i, path := range paths {
+		data, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, withCode(ExitNotFound, fmt.Errorf("there is no member file %s: each institution makes its own with `fondaco init`", path))
+		}
+		if err != nil {
+			return nil, err
+		}
+		card := &cards[i]
+		decoder := json.NewDecoder(bytes.NewReader(data))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(card); err != nil {
+			return nil, fmt.Errorf("%s is not a member file as `fondaco init` writes it: %w", path, err)
+		}
+		key, err := suite.ParsePublic(card.Key.Algorithm, card.Key.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if want := identity.NodeIDOf(suite, key); card.Node != want {
+			return nil, fmt.Errorf("%s: its key gives node %s, and the file says %s; ask its institution for it again", path, want, card.Node)
+		}
+		if _, _, err := net.SplitHostPort(card.Address); err != nil {
+			return nil, fmt.Errorf("%s: address %q: %w", path, card.Address, err)
+		}
+		if err := checkInstitution(card.Institution); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return cards, nil
+}
+
+func genesisCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "genesis",
+		Usage: "make and show the genesis of a chain",
+		Subcommands: []*cli.Command{{
+			Name:      "new",
+			Usage:     "make a genesis of the members' files",
+			ArgsUsage: "MEMBER.json...",
+			Flags: []cli.Flag{
+				suiteFlag(), outputFlag(), passphraseFlag(),
+				&cli.StringFlag{Name: "name", Usage: "`NAME` of the chain, for people", Required: true},
+				&cli.StringFlag{Name: "group", Usage: "`ID` of its first group", Value: "main"},
+				&cli.StringFlag{Name: "engine", Usage: "consensus `ALGORITHM`", Value: "pbft"},
+				&cli.StringFlag{Name: "out", Usage: "`FILE` to write", Value: GenesisFile},
+				&cli.StringSliceFlag{
+					Name:  "account",
+					Usage: "`NAME:INSTITUTION:ROLE,ROLE:KEY` of an account that exists from the start; KEY is what `fondaco keys show` prints, or a key file. May be repeated",
+				},
+				&cli.StringSliceFlag{Name: "param", Usage: "`NAME=VALUE` of a parameter that differs from the default, such as tx_gas=1000000. May be repeated"},
+			},
+			Action: newGenesis,
+		}, {
+			Name:      "show",
+			Usage:     "check and print a genesis",
+			ArgsUsage: "FILE",
+			Flags:     []cli.Flag{outputFlag()},
+			Action: func(c *cli.Context) error {
+				args, err := arguments(c, 1, 1, "FILE")
+				if err != nil {
+					return err
+				}
+				if err := checkOutput(c); err != nil {
+					return err
+				}
+				genesis, suite, err := trustedGenesis(args[0])
+				if err != nil {
+					return err
+				}
+				return showGenesis(c, genesis, suite)
+			},
+		}},
+	}
+}
+
+func newGenesis(c *cli.Context) error {
+	paths, err := arguments(c, 1, ledger.MaxMembers, "MEMBER.json...")
+	if err != nil {
+		return err
+	}
+	if err := checkOutput(c); err != nil {
+		return err
+	}
+	suite, err := keys.SuiteByName(c.String("suite"))
+	if err != nil {
+		return withCode(ExitUsage, err)
+	}
+	cards, err := readCards(suite, paths)
+	if err != nil {
+		return err
+	}
+	genesis := &ledger.Genesis{
+		Version: ledger.Version, Name: c.String("name"), Suite: suite.Name(), Group: ledger.GroupID(c.String("group")),
+		Engine: c.String("engine"), UnixMilli: time.Now().UnixMilli(), Params: ledger.DefaultParams(), Accounts: []ledger.GenesisAccount{},
+	}
+	for _, card := range cards {
+		genesis.Members = append(genesis.Members, ledger.Member{Node: card.Node, Institution: card.Institution, Key: card.Key})
+	}
+	for _, text := range c.StringSlice("account") {
+		account, err := parseAccount(c, suite, text)
+		if err != nil {
+			return err
+		}
+		genesis.Accounts = append(genesis.Accounts, account)
+	}
+	if err := setParams(&genesis.Params, c.StringSlice("param")); err != nil {
+		return err
+	}
+	if err := checkGenesis(suite, genesis); err != nil {
+		return withCode(ExitUsage, err)
+	}
+	out := c.String("out")
+	if _, err := os.Stat(out); err == nil {
+		return fmt.Errorf("%s exists, and may be a chain's: name another file with --out, or move that one away", out)
+	}
+	if err := WriteGenesis(out, genesis); err != nil {
+		return err
+	}
+	note(c, "Give %s to every member; each checks it with `fondaco genesis show` and joins with `fondaco init -d DIR --genesis %s MEMBER.json...`.", out, out)
+	return showGenesis(c, genesis, suite)
+}
+
+// parseAccount reads NAME:INSTITUTION:ROLE,ROLE:KEY.
+func parseAccount(c *cli.Context, suite keys.Suite, text string) (ledger.GenesisAccount, error) {
+	parts := strings.SplitN(text, ":", 4) // a key may hold a colon
+	if len(parts) != 4 || parts[0] == "" {
+		return ledger.GenesisAccount{}, usage("--account %q: want NAME:INSTITUTION:ROLE,ROLE:KEY, such as alice:bank-a:user:ed25519:0x…", text)
+	}
+	account := ledger.GenesisAccount{Name: parts[0], Institution: parts[1], Roles: splitList(parts[2])}
+	key, err := publicKey(c, suite, parts[3])
+	if err != nil {
+		return account, fmt.Errorf("--account %s: %w", account.Name, err)
+	}
+	account.Keys = []ledger.Key{key}
+	return account, nil
+}
+
+// splitList reads words with commas between them, sorted and once each.
+func splitList(text string) []string {
+	words := []string{}
+	for _, word := range strings.Split(text, ",") {
+		if word != "" {
+			words = append(words, word)
+		}
+	}
+	slices.Sort(words)
+	return slices.Compact(words)
+}
+
+// setParams changes parameters by their names in the genesis file.
+func setParams(params *ledger.Params, settings []string) error {
+	for _, text := range settings {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok {
+			return usage("--param %q: want NAME=VALUE", text)
+		}
+		if name == "deploy_roles" {
+			params.DeployRoles = splitList(value)
+			continue
+		}
+		decoder := json.NewDecoder(strings.NewReader(fmt.Sprintf("{%q:%s}", name, value)))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(params); err != nil {
+			return usage("--param %s: %w; `fondaco genesis show -o json` lists the parameters", text, err)
+		}
+	}
+	return nil
+}
+
+// checkGenesis reports what keeps a genesis from founding a chain.
+func checkGenesis(suite keys.Suite, g *ledger.Genesis) error {
+	if err := g.Check(suite); err != nil {
+		return err
+	}
+	_, err := precompiles.Genesis(suite, g)
+	return err
+}
+
+// trustedGenesis reads a genesis file and checks it.
+func trustedGenesis(path string) (*ledger.Genesis, keys.Suite, error) {
+	genesis, err := ReadGenesis(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, withCode(ExitNotFound, fmt.Errorf("there is no genesis file %s (%w): get it from the founders of the chain and join with `fondaco init -d DIR --genesis FILE MEMBER.json...`", path, fs.ErrNotExist))
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	suite, err := keys.SuiteByName(genesis.Suite)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if err := checkGenesis(suite, genesis); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return genesis, suite, nil
+}
+
+func showGenesis(c *cli.Context, g *ledger.Genesis, suite keys.Suite) error {
+	type account struct {
+		ledger.GenesisAccount
+		Address ledger.Address `json:"address"`
+	}
+	doc := struct {
+		Chain    keys.Digest     `json:"chain"`
+		Name     string          `json:"name"`
+		Suite    string          `json:"suite"`
+		Group    ledger.GroupID  `json:"group"`
+		Engine   string          `json:"engine"`
+		Time     int64           `json:"time_ms"`
+		Members  []ledger.Member `json:"members"`
+		Params   ledger.Params   `json:"params"`
+		Accounts []account       `json:"accounts"`
+	}{g.Hash(suite), g.Name, g.Suite, g.Group, g.Engine, g.UnixMilli, g.Members, g.Params, []account{}}
+	for _, a := range g.Accounts {
+		doc.Accounts = append(doc.Accounts, account{a, ledger.NamedAddress(suite, "account", a.Name)})
+	}
+	return show(c, doc, func(w io.Writer) {
+		row(w, "chain", doc.Chain)
+		row(w, "name", g.Name)
+		row(w, "suite", g.Suite)
+		row(w, "group", g.Group)
+		row(w, "engine", g.Engine)
+		row(w, "time", timeText(g.UnixMilli))
+		row(w, "quorum", fmt.Sprintf("%d of %d members; %d may be faulty", ledger.Quorum(len(g.Members)), len(g.Members), ledger.Faulty(len(g.Members))))
+		row(w)
+		row(w, "MEMBER", "INSTITUTION", "NODE")
+		for i, m := range g.Members {
+			row(w, i, m.Institution, m.Node)
+		}
+		row(w)
+		row(w, "ACCOUNT", "INSTITUTION", "ROLES", "ADDRESS")
+		for _, a := range doc.Accounts {
+			row(w, a.Name, a.Institution, strings.Join(a.Roles, ","), a.Address)
+		}
+	})
+}
+
+func writeJSON(path string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(data, '\n'), 0o644)
+}

@@ -1,0 +1,177 @@
+package cli
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+func suiteFlag() cli.Flag {
+	return &cli.StringFlag{Name: "suite", Usage: "cryptographic `SUITE` of the chain", Value: "std"}
+}
+
+func passphraseFlag() cli.Flag {
+	return &cli.IntFlag{Name: "passphrase-fd", Usage: "read the passphrase of the key file from this file descriptor", Value: -1}
+}
+
+func keysCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "keys",
+		Usage: "make and show key files",
+		Subcommands: []*cli.Command{{
+			Name:      "new",
+			Usage:     "make a key in a new file and print its public half",
+			ArgsUsage: "FILE",
+			Flags: []cli.Flag{
+				suiteFlag(), outputFlag(), passphraseFlag(),
+				&cli.StringFlag{Name: "algorithm", Usage: "ed25519 or p256; default: the suite's own"},
+				&cli.BoolFlag{Name: "passphrase", Usage: "lock the file with a passphrase, asked at the terminal or read from --passphrase-fd"},
+			},
+			Action: newKey,
+		}, {
+			Name:      "show",
+			Usage:     "print the public half of a key file",
+			ArgsUsage: "FILE",
+			Flags:     []cli.Flag{suiteFlag(), outputFlag(), passphraseFlag()},
+			Action: func(c *cli.Context) error {
+				args, err := arguments(c, 1, 1, "FILE")
+				if err != nil {
+					return err
+				}
+				suite, err := keys.SuiteByName(c.String("suite"))
+				if err != nil {
+					return withCode(ExitUsage, err)
+				}
+				key, err := openKey(c, args[0], suite)
+				if err != nil {
+					return err
+				}
+				return showKey(c, args[0], ledger.KeyOf(key.Public()))
+			},
+		}},
+	}
+}
+
+func newKey(c *cli.Context) error {
+	args, err := arguments(c, 1, 1, "FILE")
+	if err != nil {
+		return err
+	}
+	if err := checkOutput(c); err != nil {
+		return err
+	}
+	suite, err := keys.SuiteByName(c.String("suite"))
+	if err != nil {
+		return withCode(ExitUsage, err)
+	}
+	algorithm := suite.Vote()
+	if name := c.String("algorithm"); name != "" {
+		if algorithm, err = keys.ParseAlgorithm(name); err != nil {
+			return withCode(ExitUsage, err)
+		}
+	}
+	key, err := suite.Generate(algorithm, rand.Reader)
+	if err != nil {
+		return withCode(ExitUsage, err)
+	}
+	text := ""
+	if c.Bool("passphrase") || c.IsSet("passphrase-fd") {
+		if text, err = newPassphrase(c); err != nil {
+			return err
+		}
+	}
+	if err := WriteKey(args[0], key, text); err != nil {
+		return err
+	}
+	return showKey(c, args[0], ledger.KeyOf(key.Public()))
+}
+
+// newPassphrase asks for a passphrase that is being set: twice, because nobody can see it.
+func newPassphrase(c *cli.Context) (string, error) {
+	ask := passphrase(c)
+	text, err := ask()
+	if err != nil {
+		return "", err
+	}
+	if text == "" {
+		return "", errors.New("the passphrase is empty: give one, or leave --passphrase away")
+	}
+	if !c.IsSet("passphrase-fd") && term.IsTerminal(int(os.Stdin.Fd())) {
+		note(c, "The same again, please.")
+		again, err := ask()
+		if err != nil {
+			return "", err
+		}
+		if again != text {
+			return "", errors.New("the two passphrases differ: try again")
+		}
+	}
+	return text, nil
+}
+
+func showKey(c *cli.Context, file string, key ledger.Key) error {
+	if err := checkOutput(c); err != nil {
+		return err
+	}
+	return show(c, key, func(w io.Writer) {
+		row(w, "file", file)
+		row(w, "key", keyText(key))
+	})
+}
+
+// keyText is how a person passes a public key on: the algorithm, a colon and the key in hexadecimal.
+func keyText(k ledger.Key) string { return k.Algorithm.String() + ":0x" + hex.EncodeToString(k.Bytes) }
+
+// parseKey reads what keyText writes.
+func parseKey(suite keys.Suite, text string) (ledger.Key, error) {
+	name, digits, _ := strings.Cut(text, ":")
+	algorithm, err := keys.ParseAlgorithm(name)
+	if err != nil {
+		return ledger.Key{}, err
+	}
+	raw, err := hex.DecodeString(strings.TrimPrefix(digits, "0x"))
+	if err != nil {
+		return ledger.Key{}, fmt.Errorf("key %q: want %s: and hexadecimal digits, as `fondaco keys show` prints", text, name)
+	}
+	key, err := suite.ParsePublic(algorithm, raw)
+	if err != nil {
+		return ledger.Key{}, fmt.Errorf("key %q: %w", text, err)
+	}
+	return ledger.KeyOf(key), nil
+}
+
+// publicKey reads a public key as text, or takes it from a key file.
+func publicKey(c *cli.Context, suite keys.Suite, text string) (ledger.Key, error) {
+	if name, _, ok := strings.Cut(text, ":"); ok {
+		if _, err := keys.ParseAlgorithm(name); err == nil {
+			return parseKey(suite, text)
+		}
+	}
+	key, err := openKey(c, text, suite)
+	if err != nil {
+		return ledger.Key{}, fmt.Errorf("%w; a key is the path of a key file, or what `fondaco keys show` prints, such as ed25519:0x…", err)
+	}
+	return ledger.KeyOf(key.Public()), nil
+}
+
+// openKey reads a key file; what is wrong with the file or its passphrase denies the use of the key.
+func openKey(c *cli.Context, path string, suite keys.Suite) (keys.Signer, error) {
+	key, err := ReadKey(path, suite, passphrase(c))
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, withCode(ExitNotFound, fmt.Errorf("there is no key file %s: make one with `fondaco keys new %s`", path, path))
+	case errors.Is(err, ErrPassphrase):
+		return nil, withCode(ExitDenied, err)
+	}
+	return key, err
+}

@@ -1,0 +1,277 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+func proofCommand() *cli.Command {
+	out := &cli.StringFlag{Name: "out", Usage: "`FILE` to write the proof to, instead of printing it in hexadecimal"}
+	get := func(name, usage, want string, least, most int, ask func(r *remote, args []string) (*client.Bytes, error)) *cli.Command {
+		return &cli.Command{
+			Name: name, Usage: usage, ArgsUsage: want, Flags: remoteFlags(out),
+			Action: func(c *cli.Context) error {
+				args, err := arguments(c, least, most, want)
+				if err != nil {
+					return err
+				}
+				return talk(c, func(r *remote) error {
+					proof, err := ask(r, args)
+					if err != nil {
+						return err
+					}
+					if proof == nil {
+						return withCode(ExitNotFound, fmt.Errorf("%s has no proof of it yet: ask again when it is in a block", r.url))
+					}
+					return writeProof(c, *proof)
+				})
+			},
+		}
+	}
+	return &cli.Command{
+		Name:        "proof",
+		Usage:       "get proofs of what is on the chain, and verify them without a node",
+		Description: "A proof holds a header, the signatures that make it final, and a path from what is proven to the header.",
+		Subcommands: []*cli.Command{
+			{
+				Name:  "get",
+				Usage: "get a proof from a node",
+				Subcommands: []*cli.Command{
+					get("tx", "that a block holds a transaction", "ID", 1, 1, func(r *remote, args []string) (*client.Bytes, error) {
+						return r.txProof(args[0], false)
+					}),
+					get("receipt", "that a block holds a transaction and gave it its receipt", "ID", 1, 1, func(r *remote, args []string) (*client.Bytes, error) {
+						return r.txProof(args[0], true)
+					}),
+					get("state", "what the newest world state holds under a contract's key, or that it holds nothing", "CONTRACT 0xKEY", 2, 2,
+						func(r *remote, args []string) (*client.Bytes, error) {
+							address, err := r.contract(args[0])
+							if err != nil {
+								return nil, err
+							}
+							var key client.Bytes
+							if err := key.UnmarshalText([]byte(args[1])); err != nil {
+								return nil, withCode(ExitUsage, err)
+							}
+							found, err := r.State(r.ctx, address, key, true)
+							if err != nil {
+								return nil, err
+							}
+							return found.Proof, nil
+						}),
+					get("header", "that a block is final", "HEIGHT|latest", 1, 1, func(r *remote, args []string) (*client.Bytes, error) {
+						height, err := r.height(args[0])
+						if err != nil {
+							return nil, err
+						}
+						found, err := r.HeaderProof(r.ctx, height)
+						if err != nil {
+							return nil, err
+						}
+						return &found.Proof, nil
+					}),
+				},
+			},
+			{
+				Name:      "verify",
+				Usage:     "verify a proof offline, trusting nothing but a genesis file; exit code 6 when it does not hold",
+				ArgsUsage: "FILE|-|0x…",
+				Flags: []cli.Flag{
+					outputFlag(),
+					&cli.StringFlag{Name: "genesis", Usage: "genesis `FILE` of the chain, from a source that you trust", Value: GenesisFile, EnvVars: []string{"FONDACO_GENESIS"}},
+				},
+				Action: verifyProof,
+			},
+		},
+	}
+}
+
+func (r *remote) txProof(text string, receipt bool) (*client.Bytes, error) {
+	id, err := parseTxID(text)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := r.Lookup(r.ctx, id, 0, true)
+	if err != nil || tx.Proof == nil || receipt {
+		if tx == nil {
+			return nil, err
+		}
+		return tx.Proof, err
+	}
+	claim, err := ledger.DecodeClaim(*tx.Proof)
+	if err != nil {
+		return nil, err
+	}
+	claim.Receipt = nil
+	raw, err := ledger.Marshal(claim)
+	if err != nil {
+		return nil, err
+	}
+	proof := client.Bytes(raw)
+	return &proof, nil
+}
+
+func writeProof(c *cli.Context, proof client.Bytes) error {
+	file := c.String("out")
+	if file == "" {
+		return show(c, map[string]any{"proof": proof}, func(w io.Writer) { fmt.Fprintln(w, hexText(proof)) })
+	}
+	if err := os.WriteFile(file, proof, 0o644); err != nil {
+		return err
+	}
+	note(c, "Verify it anywhere with `fondaco proof verify %s --genesis FILE`.", file)
+	return show(c, map[string]any{"file": file, "bytes": len(proof)}, func(w io.Writer) {
+		row(w, "proof", file)
+		row(w, "bytes", len(proof))
+	})
+}
+
+// proven is what a proof shows, for programs.
+type proven struct {
+	Holds   bool           `json:"holds"`
+	Chain   keys.Digest    `json:"chain"`
+	Group   ledger.GroupID `json:"group"`
+	Height  ledger.Height  `json:"height"`
+	Block   keys.Digest    `json:"block"`
+	Time    int64          `json:"time"`
+	Signers []uint32       `json:"signers"`
+	Tx      *provenTx      `json:"tx,omitempty"`
+	Receipt *provenReceipt `json:"receipt,omitempty"`
+	State   *provenState   `json:"state,omitempty"`
+}
+
+type provenTx struct {
+	ID     ledger.TxID    `json:"id"`
+	Sender ledger.Address `json:"sender"`
+	To     ledger.Address `json:"to"`
+	Name   string         `json:"name,omitempty"`
+	Method string         `json:"method"`
+	Args   client.Bytes   `json:"args"`
+}
+
+type provenReceipt struct {
+	Tx     ledger.TxID  `json:"tx"`
+	Status string       `json:"status"`
+	Code   uint32       `json:"code"`
+	Data   client.Bytes `json:"data"`
+	Gas    ledger.Gas   `json:"gas,string"`
+	Events int          `json:"events"`
+}
+
+type provenState struct {
+	Contract ledger.Address `json:"contract"`
+	Key      client.Bytes   `json:"key"`
+	Found    bool           `json:"found"`
+	Value    client.Bytes   `json:"value"`
+	Meaning  any            `json:"meaning,omitempty"` // of a system contract's state
+}
+
+func verifyProof(c *cli.Context) error {
+	args, err := arguments(c, 1, 1, "FILE|-|0x…")
+	if err != nil {
+		return err
+	}
+	if err := checkOutput(c); err != nil {
+		return err
+	}
+	genesis, suite, err := trustedGenesis(c.String("genesis"))
+	if err != nil {
+		return err
+	}
+	raw, err := binaryArgument(c, args[0], ledger.MaxClaimSize)
+	if err != nil {
+		return err
+	}
+	claim, err := ledger.DecodeClaim(raw)
+	if err != nil {
+		return withCode(ExitInvalid, fmt.Errorf("the proof does not hold: it is malformed: %w", err))
+	}
+	chain := genesis.Hash(suite)
+	if err := claim.Verify(suite, chain, genesis.Group, genesis.Epoch()); err != nil {
+		return withCode(ExitInvalid, fmt.Errorf("the proof does not hold: %w; do not rely on what it claims", err))
+	}
+	doc, err := describeClaim(suite, claim)
+	if err != nil {
+		return err
+	}
+	return show(c, doc, func(w io.Writer) {
+		row(w, "verdict", "the proof holds")
+		row(w, "chain", fmt.Sprintf("%s %s, group %s", doc.Chain, genesis.Name, doc.Group))
+		row(w, "block", fmt.Sprintf("%d %s", doc.Height, doc.Block))
+		row(w, "time", timeText(doc.Time))
+		row(w, "signed by", fmt.Sprintf("members %v of %d", doc.Signers, len(genesis.Members)))
+		if t := doc.Tx; t != nil {
+			row(w, "transaction", t.ID)
+			row(w, "sender", t.Sender)
+			row(w, "contract", t.To)
+			row(w, "method", t.Method+" "+shorten(hexText(t.Args)))
+		}
+		if r := doc.Receipt; r != nil {
+			row(w, "receipt of", r.Tx)
+			row(w, "status", outcomeText(r.Status, r.Code, ""))
+			row(w, "gas", r.Gas)
+			row(w, "events", r.Events)
+		}
+		if s := doc.State; s != nil {
+			row(w, "state of", s.Contract)
+			row(w, "key", hexText(s.Key))
+			if !s.Found {
+				row(w, "value", "none")
+				return
+			}
+			row(w, "value", shorten(hexText(s.Value)))
+			if s.Meaning != nil {
+				row(w, "that is", shorten(jsonText(s.Meaning)))
+			}
+		}
+	})
+}
+
+func describeClaim(suite keys.Suite, claim *ledger.Claim) (*proven, error) {
+	order := &claim.Header.Order
+	doc := &proven{
+		Holds: true, Chain: order.Chain, Group: order.Group, Height: order.Height, Block: claim.Header.Hash(suite), Time: order.UnixMilli,
+		Signers: claim.Certificate.Members(),
+	}
+	if claim.Tx != nil {
+		tx, err := ledger.DecodeTx(suite, claim.Tx.Raw)
+		if err != nil {
+			return nil, err
+		}
+		doc.Tx = &provenTx{tx.ID, tx.Sender, tx.To.Address, tx.To.Name, tx.Method, tx.Args}
+	}
+	if claim.Receipt != nil {
+		r := &claim.Receipt.Receipt
+		doc.Receipt = &provenReceipt{r.Tx, r.Status.String(), r.Code, r.Data, r.Gas, len(r.Events)}
+	}
+	if s := claim.State; s != nil {
+		doc.State = &provenState{Found: s.Present, Value: s.Value, Key: s.Key}
+		if len(s.Key) >= ledger.AddressSize {
+			doc.State.Contract, doc.State.Key = ledger.Address(s.Key[:ledger.AddressSize]), s.Key[ledger.AddressSize:]
+		}
+		if s.Present {
+			doc.State.Meaning = meaning(doc.State.Contract, doc.State.Key, s.Value)
+		}
+	}
+	return doc, nil
+}
+
+// meaning decodes the state of a system contract, whose schema every binary knows.
+func meaning(contract ledger.Address, key, value []byte) any {
+	for _, c := range precompiles.All() {
+		if c.Address() == contract {
+			if _, _, v, err := c.Schema().DecodeState(key, value); err == nil {
+				return v
+			}
+		}
+	}
+	return nil
+}

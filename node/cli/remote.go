@@ -1,0 +1,425 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// defaultAPI is where `fondaco init` lets a node listen.
+const defaultAPI = "http://127.0.0.1:9541"
+
+// remoteFlags are those of every command that speaks to a node.
+func remoteFlags(more ...cli.Flag) []cli.Flag {
+	return append([]cli.Flag{
+		&cli.StringFlag{Name: "api", Usage: "`URL` of a node's API (default: that of the node in -d, or " + defaultAPI + ")", EnvVars: []string{"FONDACO_API"}},
+		dirFlag(), outputFlag(),
+		&cli.DurationFlag{Name: "timeout", Usage: "how long to wait for an answer, or for a transaction to be in a block", Value: 30 * time.Second, EnvVars: []string{"FONDACO_TIMEOUT"}},
+	}, more...)
+}
+
+// signingFlags are those of every command that sends a transaction.
+func signingFlags(more ...cli.Flag) []cli.Flag {
+	return append(remoteFlags(
+		&cli.StringSliceFlag{Name: "key", Usage: "key `FILE` that signs; may be repeated for accounts that want several", EnvVars: []string{"FONDACO_KEY"}},
+		&cli.StringFlag{Name: "from", Usage: "`ACCOUNT` that sends: its address, or its name in the genesis", EnvVars: []string{"FONDACO_FROM"}},
+		&cli.Uint64Flag{Name: "gas", Usage: "gas limit; 0: the chain's highest"},
+		&cli.DurationFlag{Name: "expiry", Usage: "how far ahead the transaction expires", Value: client.DefaultLifetime},
+		&cli.BoolFlag{Name: "wait", Usage: "wait until the transaction is in a block; with --wait=false, until the node took it", Value: true},
+		&cli.StringFlag{Name: "sign-only", Usage: "write the signed transaction to `FILE` and send nothing; `fondaco tx send FILE` does"},
+		passphraseFlag(),
+	), more...)
+}
+
+// remote is a command's conversation with a node.
+type remote struct {
+	*client.Client
+	c      *cli.Context
+	ctx    context.Context // ends with the command's timeout
+	cancel context.CancelFunc
+	url    string
+}
+
+// dial prepares to speak to the node that flags, environment or the node's folder name.
+func dial(c *cli.Context) (*remote, error) {
+	if err := checkOutput(c); err != nil {
+		return nil, err
+	}
+	if c.Duration("timeout") <= 0 {
+		return nil, usage("--timeout %s: want a time above zero, such as 30s", c.Duration("timeout"))
+	}
+	address := c.String("api")
+	if address == "" {
+		var err error
+		if address, err = apiOfFolder(c); err != nil {
+			return nil, err
+		}
+	}
+	api, err := client.New(address, nil)
+	if err != nil {
+		return nil, withCode(ExitUsage, err)
+	}
+	ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
+	return &remote{Client: api, c: c, ctx: ctx, cancel: cancel, url: address}, nil
+}
+
+// apiOfFolder returns the API's address by the configuration in -d, or the default where there is none.
+func apiOfFolder(c *cli.Context) (string, error) {
+	dir := c.String("dir")
+	if _, err := os.Stat(filepath.Join(dir, ConfigFile)); err != nil && !c.IsSet("dir") {
+		return defaultAPI, nil
+	}
+	file, err := ReadConfig(dir)
+	if err != nil {
+		return "", err
+	}
+	if file.API.Listen == "" {
+		return "", usage("the node in %s has no API: set api.listen in its %s, or name another node with --api", dir, ConfigFile)
+	}
+	host, port, err := net.SplitHostPort(file.API.Listen)
+	if err != nil {
+		return "", fmt.Errorf("%s: api.listen: %w", filepath.Join(dir, ConfigFile), err)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port), nil
+}
+
+// talk runs a conversation and gives its error an exit code and a next step.
+func talk(c *cli.Context, run func(r *remote) error) error {
+	r, err := dial(c)
+	if err != nil {
+		return err
+	}
+	defer r.cancel()
+	return r.explain(run(r))
+}
+
+// explain gives an error of the client an exit code, and where it can a next step.
+func (r *remote) explain(err error) error {
+	var coded *exitError
+	var problem *client.Problem
+	var network *url.Error
+	switch {
+	case err == nil || errors.As(err, &coded):
+		return err
+	case r.c.Context.Err() != nil:
+		return fmt.Errorf("interrupted: %w", err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return withCode(ExitTimeout, fmt.Errorf("%s did not answer within %s: try again, give it more with --timeout, or ask another node with --api", r.url, r.c.Duration("timeout")))
+	case errors.As(err, &problem):
+		switch problem.Code {
+		case client.CodeNotFound, client.CodeUnavailable:
+			return withCode(ExitNotFound, err)
+		case client.CodeRefused:
+			return withCode(ExitDenied, err)
+		case client.CodeExpired:
+			return withCode(ExitTimeout, err)
+		case client.CodeBadRequest, client.CodeTooLarge:
+			return withCode(ExitUsage, err)
+		}
+		return err
+	case errors.As(err, &network):
+		return fmt.Errorf("%s does not answer (%w): is the node running? Start it with `fondaco run -d DIR`, or name another with --api URL", r.url, network.Err)
+	}
+	return err
+}
+
+// account resolves an address, or the name of an account in the genesis, which must exist: a name that is
+// misspelled is no account.
+func (r *remote) account(text string) (ledger.Address, error) {
+	if strings.HasPrefix(text, "0x") {
+		address, err := ledger.ParseAddress(text)
+		return address, withCode(ExitUsage, err)
+	}
+	suite, err := r.Suite(r.ctx)
+	if err != nil {
+		return ledger.Address{}, err
+	}
+	address := ledger.NamedAddress(suite, "account", text)
+	_, err = r.Account(r.ctx, address)
+	var problem *client.Problem
+	if errors.As(err, &problem) && problem.Code == client.CodeNotFound {
+		return address, withCode(ExitNotFound, fmt.Errorf("there is no account named %q in the chain's genesis: give its address, 0x and 40 hexadecimal digits", text))
+	}
+	return address, err
+}
+
+// contract resolves the address of a contract, or the name of a system contract.
+func (r *remote) contract(text string) (ledger.Address, error) {
+	for _, c := range precompiles.All() {
+		if c.Name() == text {
+			return c.Address(), nil
+		}
+	}
+	address, err := ledger.ParseAddress(text)
+	if err != nil {
+		return address, usage("contract %q: want its address, 0x and 40 hexadecimal digits, or the name of a system contract: accounts, contracts, access, members, config", text)
+	}
+	return address, nil
+}
+
+// schema returns a contract's schema; nil if it was deployed without one.
+func (r *remote) schema(address ledger.Address) (*ledger.Schema, error) {
+	found, err := r.Contract(r.ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	if len(found.Schema) == 0 || string(found.Schema) == "null" {
+		return nil, nil
+	}
+	schema := new(ledger.Schema)
+	if err := json.Unmarshal(found.Schema, schema); err != nil {
+		return nil, fmt.Errorf("the schema of contract %s: %w", address, err)
+	}
+	return schema, nil
+}
+
+// encode turns the words of a command line into a method's arguments. An account's name stands for its address.
+func (r *remote) encode(schema *ledger.Schema, method string, words []string) ([]byte, error) {
+	if text := r.c.String("args-cbor"); text != "" {
+		var raw client.Bytes
+		if len(words) > 0 {
+			return nil, usage("give the arguments as words or with --args-cbor, not both")
+		}
+		if err := raw.UnmarshalText([]byte(text)); err != nil {
+			return nil, usage("--args-cbor: %w", err)
+		}
+		return raw, nil
+	}
+	if schema == nil {
+		return nil, usage("the contract has no schema to read arguments by: give them with --args-cbor 0x…")
+	}
+	m := schema.Method(method)
+	if m == nil {
+		return nil, withCode(ExitNotFound, fmt.Errorf("contract %s has no method %q; it has:%s", schema.Name, method, methodList(schema)))
+	}
+	words = append([]string{}, words...)
+	for i, word := range words {
+		if i < len(m.Args) && m.Args[i].Type == "addr" && !strings.HasPrefix(word, "0x") {
+			address, err := r.account(word)
+			if err != nil {
+				return nil, fmt.Errorf("argument %s: %w", m.Args[i].Name, err)
+			}
+			words[i] = address.String()
+		}
+	}
+	args, err := schema.EncodeText(method, words)
+	if err != nil {
+		return nil, usage("%w; want: %s", err, m.Signature())
+	}
+	return args, nil
+}
+
+func methodList(schema *ledger.Schema) string {
+	var text strings.Builder
+	for i := range schema.Methods {
+		text.WriteString("\n  " + schema.Methods[i].Signature())
+	}
+	return text.String()
+}
+
+// signers opens the key files of --key.
+func (r *remote) signers(suite keys.Suite) ([]keys.Signer, error) {
+	paths := r.c.StringSlice("key")
+	if len(paths) == 0 {
+		return nil, usage("no key to sign with: give --key FILE or set FONDACO_KEY; `fondaco keys new FILE` makes one")
+	}
+	signers := make([]keys.Signer, len(paths))
+	for i, path := range paths {
+		var err error
+		if signers[i], err = openKey(r.c, path, suite); err != nil {
+			return nil, err
+		}
+	}
+	return signers, nil
+}
+
+// transact signs a call by the account and keys of the flags, sends it, waits for its receipt and shows it with
+// what tell adds for people. A receipt that is not ok is an error.
+func (r *remote) transact(to ledger.Address, method string, args []byte, tell func(tx *client.Transaction, w io.Writer)) error {
+	c := r.c
+	from := c.String("from")
+	if from == "" {
+		return usage("no account to send from: give --from ADDRESS or set FONDACO_FROM")
+	}
+	suite, err := r.Suite(r.ctx)
+	if err != nil {
+		return err
+	}
+	signers, err := r.signers(suite)
+	if err != nil {
+		return err
+	}
+	sender, err := r.account(from)
+	if err != nil {
+		return err
+	}
+	tx, err := r.Transaction(r.ctx, sender, ledger.Target{Address: to}, method, args)
+	if err != nil {
+		return err
+	}
+	if gas := c.Uint64("gas"); gas > 0 {
+		tx.GasLimit = ledger.Gas(gas)
+	}
+	if c.Duration("expiry") <= 0 {
+		return usage("--expiry %s: want a time above zero, such as 1m", c.Duration("expiry"))
+	}
+	tx.Expiry = time.Now().Add(c.Duration("expiry")).UnixMilli()
+	signed, err := tx.Sign(suite, signers...)
+	if err != nil {
+		return err
+	}
+	if file := c.String("sign-only"); file != "" {
+		if err := os.WriteFile(file, signed.Raw, 0o600); err != nil {
+			return err
+		}
+		note(c, "Nothing is sent. Send it with `fondaco tx send %s` before %s.", file, timeText(signed.Expiry))
+		return show(c, map[string]any{"id": signed.ID, "file": file, "expiry": signed.Expiry}, func(w io.Writer) {
+			row(w, "transaction", signed.ID)
+			row(w, "file", file)
+			row(w, "expires", timeText(signed.Expiry))
+		})
+	}
+	return r.deliver(signed, tell)
+}
+
+// deliver sends a signed transaction and, unless --wait=false, waits until it is in a block.
+func (r *remote) deliver(tx *ledger.SignedTx, tell func(tx *client.Transaction, w io.Writer)) error {
+	if err := r.Send(r.ctx, tx); err != nil {
+		if r.ctx.Err() != nil {
+			return r.unknown(tx.ID)
+		}
+		return err
+	}
+	if !r.c.Bool("wait") {
+		return show(r.c, &client.Submitted{ID: tx.ID, Progress: client.Pending}, func(w io.Writer) {
+			row(w, "transaction", tx.ID)
+			row(w, "progress", client.Pending)
+			row(w, "next", "fondaco tx wait "+tx.ID.String())
+		})
+	}
+	return r.await(tx.ID, tell)
+}
+
+// await waits until a transaction is in a block and shows it. One that had no effect is an error.
+func (r *remote) await(id ledger.TxID, tell func(tx *client.Transaction, w io.Writer)) error {
+	found, err := r.Wait(r.ctx, id)
+	switch {
+	case errors.Is(err, client.ErrExpired):
+		return withCode(ExitTimeout, fmt.Errorf("transaction %s expired before a block took it: it has no effect, send a new one", id))
+	case err != nil && r.ctx.Err() != nil && r.c.Context.Err() == nil:
+		return r.unknown(id)
+	case err != nil:
+		return err
+	}
+	if err := r.showTransaction(found, tell); err != nil {
+		return err
+	}
+	receipt := found.Receipt
+	return outcomeError(fmt.Sprintf("transaction %s", id), receipt.Status, receipt.Code, receipt.Error, receipt.Decoded)
+}
+
+// unknown says that the time is over and nothing is known.
+func (r *remote) unknown(id ledger.TxID) error {
+	return withCode(ExitTimeout, fmt.Errorf("after %s nothing is known of transaction %s: it may still be in a block until it expires; ask again with `fondaco tx wait %s`",
+		r.c.Duration("timeout"), id, id))
+}
+
+// showTransaction shows a transaction that is in a block.
+func (r *remote) showTransaction(tx *client.Transaction, tell func(tx *client.Transaction, w io.Writer)) error {
+	return show(r.c, tx, func(w io.Writer) {
+		row(w, "transaction", tx.ID)
+		row(w, "block", fmt.Sprintf("%d, transaction %d, %s", tx.Height, tx.Index, timeText(tx.Time)))
+		row(w, "sender", tx.Sender)
+		row(w, "contract", tx.To)
+		row(w, "method", tx.Method+" "+shorten(argsText(tx.Decoded, tx.Args)))
+		row(w, "status", outcomeText(tx.Receipt.Status, tx.Receipt.Code, tx.Receipt.Error))
+		if data := tx.Receipt.Decoded; data != nil && string(data) != "null" {
+			row(w, "result", compact(data))
+		} else if len(tx.Receipt.Data) > 0 {
+			row(w, "result", hexText(tx.Receipt.Data))
+		}
+		row(w, "gas", tx.Receipt.Gas)
+		for _, e := range tx.Receipt.Events {
+			row(w, "event", e.Topic+" "+shorten(argsText(e.Decoded, e.Data)))
+		}
+		if tell != nil && tx.Receipt.Status == ledger.OK.String() {
+			tell(tx, w)
+		}
+	})
+}
+
+func argsText(decoded json.RawMessage, raw client.Bytes) string {
+	if decoded != nil {
+		return compact(decoded)
+	}
+	return hexText(raw)
+}
+
+// shorten keeps a line of a table readable: a deployed module has megabytes.
+func shorten(text string) string {
+	const most = 200
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + fmt.Sprintf("… (%d characters, -o json has all)", len(text))
+}
+
+func hexText(raw client.Bytes) string {
+	text, err := raw.MarshalText()
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// outcomeText says how a call ended.
+func outcomeText(status string, code uint32, name string) string {
+	switch {
+	case status == ledger.OK.String():
+		return status
+	case name != "":
+		return fmt.Sprintf("%s: %s (code %d)", status, name, code)
+	case code != 0:
+		return fmt.Sprintf("%s (code %d)", status, code)
+	}
+	return status
+}
+
+// outcomeError returns nil for a call that did what it should, and otherwise why it had no effect.
+func outcomeError(what, status string, code uint32, name string, fields json.RawMessage) error {
+	if status == ledger.OK.String() {
+		return nil
+	}
+	text := outcomeText(status, code, name)
+	if fields != nil && string(fields) != "null" {
+		text += " " + string(fields)
+	}
+	err := fmt.Errorf("%s had no effect: %s", what, text)
+	switch status {
+	case ledger.Denied.String():
+		return withCode(ExitDenied, fmt.Errorf("%w; `fondaco account show` prints what an account may do", err))
+	case ledger.NotFound.String():
+		return withCode(ExitNotFound, fmt.Errorf("%w; `fondaco contract inspect` lists a contract's methods", err))
+	case ledger.OutOfGas.String():
+		return fmt.Errorf("%w; send it again with a higher --gas", err)
+	}
+	return err
+}

@@ -1,0 +1,325 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"github.com/fondaco/fondaco/node/blocksync"
+	"github.com/fondaco/fondaco/node/executor"
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
+)
+
+func verifyCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "verify",
+		Usage: "recompute a stopped node's whole history, trusting nothing but a genesis file",
+		Description: "Every block from genesis to tip is checked: links, transactions, receipts, changes and roots, the certificate\n" +
+			"against the members, every signature, and the result against executing the transactions again. Nothing in the\n" +
+			"folder is changed. Exit code 6 and the height when something does not fit.",
+		Flags: []cli.Flag{
+			dirFlag(), outputFlag(),
+			&cli.StringFlag{Name: "genesis", Usage: "genesis `FILE` that you trust; default: the one in the folder", EnvVars: []string{"FONDACO_GENESIS"}},
+			&cli.StringFlag{Name: "engine", Usage: "compiler or interpreter; default: the best for this machine"},
+		},
+		Action: verifyHistory,
+	}
+}
+
+// verdict is what verify found.
+type verdict struct {
+	Holds   bool           `json:"holds"`
+	Chain   keys.Digest    `json:"chain"`
+	Group   ledger.GroupID `json:"group"`
+	Height  ledger.Height  `json:"height"` // of the tip, or of the first block that does not fit
+	Block   keys.Digest    `json:"block"`
+	Root    keys.Digest    `json:"state_root"`
+	Txs     uint64         `json:"transactions"`
+	Seconds float64        `json:"seconds"`
+	Faults  []string       `json:"faults,omitempty"`
+}
+
+func verifyHistory(c *cli.Context) error {
+	if _, err := arguments(c, 0, 0, ""); err != nil {
+		return err
+	}
+	if err := checkOutput(c); err != nil {
+		return err
+	}
+	dir := c.String("dir")
+	path := c.String("genesis")
+	if path == "" {
+		path = filepath.Join(dir, GenesisFile)
+	}
+	genesis, suite, err := trustedGenesis(path)
+	if err != nil {
+		return err
+	}
+	data := filepath.Join(dir, "data", string(genesis.Group))
+	if _, err := os.Stat(data); err != nil {
+		return withCode(ExitNotFound, fmt.Errorf("there is no history of group %s in %s (%w): name the folder of a node that ran with -d", genesis.Group, dir, err))
+	}
+	vm, err := wasmvm.New(c.Context, wasmvm.Config{Engine: wasmvm.Engine(c.String("engine")), MemoryPages: genesis.Params.MemoryPages})
+	if err != nil {
+		return withCode(ExitUsage, err)
+	}
+	defer vm.Close(context.WithoutCancel(c.Context)) //nolint:errcheck // the process is about to end
+	chain := genesis.Hash(suite)
+	x, err := executor.New(executor.Config{Suite: suite, Chain: chain, Group: genesis.Group, VM: vm})
+	if err != nil {
+		return err
+	}
+	v := &verifier{
+		suite: suite, executor: x, genesis: genesis, bar: newProgress(c.App.ErrWriter),
+		chain: blocksync.Chain{Suite: suite, ID: chain, Group: genesis.Group}, seen: map[ledger.TxID]int64{},
+		verdict: verdict{Chain: chain, Group: genesis.Group},
+	}
+	began := time.Now()
+	err = v.run(c.Context, data)
+	v.bar.end()
+	v.verdict.Seconds = time.Since(began).Seconds()
+	var bad *state.SegmentError
+	switch {
+	case c.Context.Err() != nil:
+		return fmt.Errorf("interrupted at block %d: nothing is known of the blocks from there on", v.verdict.Height)
+	case errors.Is(err, state.ErrLocked):
+		return fmt.Errorf("%w: stop the node first, or verify a copy of its folder", err)
+	case errors.As(err, &bad):
+		v.verdict.Height, v.verdict.Faults = bad.Height, []string{bad.Error()}
+	case err != nil:
+		return err
+	}
+	v.verdict.Holds = len(v.verdict.Faults) == 0
+	return v.show(c)
+}
+
+// verifier recomputes a history, block by block.
+type verifier struct {
+	suite    keys.Suite
+	executor *executor.Executor
+	genesis  *ledger.Genesis
+	chain    blocksync.Chain
+	parent   *ledger.Header
+	seen     map[ledger.TxID]int64 // transactions that could come again, with their expiry
+	bar      *progress
+	verdict  verdict
+}
+
+// run stops at the first block that does not fit, with its faults in the verdict. What lies above it stands on
+// sand.
+func (v *verifier) run(ctx context.Context, dir string) error {
+	for a, err := range state.Fsck(dir, v.suite, nil) {
+		if err != nil && a.Block == nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		b := a.Block
+		header := &b.Header
+		if v.parent == nil {
+			v.verdict.Height = 0
+		} else {
+			v.verdict.Height = v.parent.Order.Height + 1
+		}
+		faults := []error{err}
+		found, err := v.block(ctx, &a)
+		if err != nil {
+			return err
+		}
+		if faults = append(faults, found); errors.Join(faults...) != nil {
+			v.verdict.Faults = strings.Split(errors.Join(faults...).Error(), "\n")
+			return nil
+		}
+		v.parent = header
+		v.verdict.Block, v.verdict.Root = header.Hash(v.suite), header.StateRoot
+		v.verdict.Txs += uint64(len(b.Txs))
+		v.bar.show(v.verdict.Height, a.Done, a.Total)
+	}
+	return nil
+}
+
+// block checks what state.Fsck leaves to its caller. fault is what does not fit; err is a failure of this machine.
+func (v *verifier) block(ctx context.Context, a *state.Audited) (fault, err error) {
+	b := a.Block
+	if v.parent == nil {
+		first, _, err := v.executor.Genesis(v.genesis)
+		if err != nil {
+			return nil, err
+		}
+		want, err := ledger.Marshal(first)
+		if err != nil {
+			return nil, err
+		}
+		got, err := ledger.Marshal(b)
+		if err != nil {
+			return nil, err
+		}
+		if string(got) != string(want) {
+			return fmt.Errorf("block 0: it is not the one that the genesis file gives, %s", first.Header.Hash(v.suite)), nil
+		}
+		v.chain.Members, err = v.genesis.Epoch().PublicKeys(v.suite)
+		return nil, err
+	}
+	raw, err := ledger.Marshal(b)
+	if err != nil {
+		return nil, err
+	}
+	// Continuation, certificate, new-view, transactions' form.
+	_, txs, err := v.chain.Check(v.parent, raw)
+	if err != nil {
+		return fmt.Errorf("block %d: %w", v.verdict.Height, err), nil
+	}
+	if err := v.transactions(b, txs); err != nil {
+		return fmt.Errorf("block %d: %w", v.verdict.Height, err), nil
+	}
+	return v.execute(ctx, a, txs)
+}
+
+// transactions checks signatures, in one batch, and the rules of replay and sums.
+func (v *verifier) transactions(b *ledger.Block, txs []*ledger.SignedTx) error {
+	order := &b.Header.Order
+	for i, valid := range ledger.CheckBatch(v.suite, txs) {
+		if !valid {
+			return fmt.Errorf("transaction %d, %s: a signature does not verify", i, txs[i].ID)
+		}
+	}
+	for id, expiry := range v.seen {
+		if expiry < order.UnixMilli {
+			delete(v.seen, id)
+		}
+	}
+	var bytes uint64
+	var gas ledger.Gas
+	for i, tx := range txs {
+		switch {
+		case tx.Chain != order.Chain || tx.Group != order.Group:
+			return fmt.Errorf("transaction %d, %s: it is for chain %s, group %q", i, tx.ID, tx.Chain, tx.Group)
+		case tx.Expiry < order.UnixMilli || tx.Expiry > order.UnixMilli+v.genesis.Params.MaxLifetime:
+			return fmt.Errorf("transaction %d, %s: expiry %d does not suit block time %d", i, tx.ID, tx.Expiry, order.UnixMilli)
+		}
+		if _, twice := v.seen[tx.ID]; twice {
+			return fmt.Errorf("transaction %d, %s: it was in a block already", i, tx.ID)
+		}
+		v.seen[tx.ID] = tx.Expiry
+		bytes += uint64(len(tx.Raw))
+		gas += tx.GasLimit
+	}
+	if bytes != order.TxBytes || gas != order.GasLimit {
+		return fmt.Errorf("the order claims %d bytes and %d gas, its transactions have %d and %d", order.TxBytes, order.GasLimit, bytes, gas)
+	}
+	return nil
+}
+
+// execute runs the transactions again on the parent's state, and compares the result.
+func (v *verifier) execute(ctx context.Context, a *state.Audited, txs []*ledger.SignedTx) (fault, err error) {
+	header := &a.Block.Header
+	next, err := v.executor.Execute(ctx, a.Parent, &header.Order, txs)
+	if err != nil {
+		return nil, err
+	}
+	if next.Hash() == header.Hash(v.suite) {
+		return nil, nil
+	}
+	own := next.Header()
+	var faults []error
+	for _, f := range []struct {
+		what      string
+		got, want any
+	}{
+		{"state root", header.StateRoot, own.StateRoot},
+		{"receipt root", header.ReceiptRoot, own.ReceiptRoot},
+		{"change root", header.ChangeRoot, own.ChangeRoot},
+		{"history root", header.HistoryRoot, own.HistoryRoot},
+		{"gas used", header.GasUsed, own.GasUsed},
+		{"next epoch", header.NextEpoch, own.NextEpoch},
+		{"parent", header.Parent, own.Parent},
+	} {
+		if f.got != f.want {
+			faults = append(faults, fmt.Errorf("block %d: executing its transactions gives %s %v, the header says %v", header.Order.Height, f.what, f.want, f.got))
+		}
+	}
+	return errors.Join(faults...), nil
+}
+
+func (v *verifier) show(c *cli.Context) error {
+	d := &v.verdict
+	err := show(c, d, func(w io.Writer) {
+		row(w, "chain", fmt.Sprintf("%s %s, group %s", d.Chain, v.genesis.Name, d.Group))
+		if !d.Holds {
+			row(w, "verdict", fmt.Sprintf("DOES NOT HOLD at block %d", d.Height))
+			return
+		}
+		row(w, "verdict", "the history holds")
+		row(w, "blocks", fmt.Sprintf("0 to %d, with %d transactions", d.Height, d.Txs))
+		row(w, "block", d.Block)
+		row(w, "state root", d.Root)
+		row(w, "took", fmt.Sprintf("%.1f s", d.Seconds))
+	})
+	if err != nil || d.Holds {
+		return err
+	}
+	return withCode(ExitInvalid, fmt.Errorf("the history does not hold at block %d:\n  %s\nKeep this folder for the inquiry, and let the node start again with an empty data folder, to fetch all blocks from the others",
+		d.Height, strings.Join(d.Faults, "\n  ")))
+}
+
+// progress tells how far a long work is: a bar at a terminal, otherwise a line now and then.
+type progress struct {
+	out      io.Writer
+	terminal bool
+	began    time.Time
+	last     time.Time
+}
+
+// Between two signs of life.
+const (
+	barEvery  = 100 * time.Millisecond
+	lineEvery = 5 * time.Second
+)
+
+func newProgress(out io.Writer) *progress {
+	file, ok := out.(*os.File)
+	now := time.Now()
+	return &progress{out: out, terminal: ok && term.IsTerminal(int(file.Fd())), began: now, last: now}
+}
+
+// show tells of the block at a height, behind done of total bytes.
+func (p *progress) show(h ledger.Height, done, total int64) {
+	now := time.Now()
+	every := lineEvery
+	if p.terminal {
+		every = barEvery
+	}
+	if now.Sub(p.last) < every || total == 0 || done == 0 {
+		return
+	}
+	p.last = now
+	took := now.Sub(p.began)
+	left := time.Duration(float64(took) * float64(total-done) / float64(done))
+	text := fmt.Sprintf("block %d, %.0f blocks/s, %.0f %%, %s left", h, float64(h+1)/took.Seconds(), 100*float64(done)/float64(total), left.Round(time.Second))
+	if !p.terminal {
+		fmt.Fprintln(p.out, text)
+		return
+	}
+	const width = 30
+	full := int(width * done / total)
+	fmt.Fprintf(p.out, "\r\x1b[K[%s%s] %s", strings.Repeat("#", full), strings.Repeat("-", width-full), text)
+}
+
+// end takes the bar away.
+func (p *progress) end() {
+	if p.terminal {
+		fmt.Fprint(p.out, "\r\x1b[K")
+	}
+}
