@@ -21,7 +21,7 @@ var ErrJournal = errors.New("group: the consensus journal is damaged")
 const (
 	journalName = "journal"
 	// journalRotate is the size at which a journal is rewritten with only what still matters.
-	journalRotate = 32 << 20
+	journalRotate = 8 << 20
 	// maxFrame bounds what a frame header may claim: more than a block's bodies and all engine records.
 	maxFrame    = 64 << 20
 	frameHeader = 16 // sequence u64, length u32, CRC-32C u32 over sequence, length and body
