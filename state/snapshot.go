@@ -332,21 +332,21 @@ func (sn *Snapshot) extendEncoded(order *ledger.Order, r Result, encoded [][]byt
 
 // write makes the snapshot's tree: sn's with changes applied.
 func (next *Snapshot) write(sn *Snapshot, changes []ledger.Change) error {
-	suite := sn.world.suite
+	hash := ledger.NewStateHasher(sn.world.suite)
 	next.writes = make([]*leaf, len(changes))
 	block := make([]leaf, len(changes))
 	for i := range changes {
 		c, l := &changes[i], &block[i]
-		l.path, l.change = ledger.StatePath(suite, c.Key), c
+		l.path, l.change = hash.Path(c.Key), c
 		if !c.Deleted {
-			l.digest = ledger.StateLeaf(suite, l.path, ledger.StateValue(suite, c.Value))
+			l.digest = hash.Leaf(l.path, hash.Value(c.Value))
 		}
 		next.writes[i] = l
 		next.bytes += int64(len(c.Key)+len(c.Value)) + 240
 	}
 	edits := slices.Clone(next.writes)
 	slices.SortFunc(edits, compareLeaf)
-	e := &editor{suite: suite}
+	e := &editor{hash: hash}
 	var err error
 	if t := sn.world.table; t == nil {
 		next.root, err = e.apply(sn.root, keys.Digest{}, 0, edits)

@@ -204,7 +204,7 @@ func keyRow(key []byte) []byte { return append([]byte{'k'}, key...) }
 func (t *table) check() (root *node, blocks uint64, err error) {
 	err = t.kv.view(func(r reader) error {
 		blocks = applied(r)
-		e := &editor{suite: t.suite}
+		e := &editor{hash: ledger.NewStateHasher(t.suite)}
 		leaves, long := 0, 0
 		var keysSeen keys.Digest
 		from := []byte{} // below every path still to come

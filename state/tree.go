@@ -51,7 +51,7 @@ func compareLeaf(a, b *leaf) int { return bytes.Compare(a.path[:], b.path[:]) }
 
 // editor makes a new version of a tree.
 type editor struct {
-	suite keys.Suite
+	hash  *ledger.StateHasher
 	load  func(prefix keys.Digest, depth, count int) ([]*leaf, error) // reads a bucket from the table
 	fresh []*node                                                     // buckets made
 	made  int                                                         // nodes made
@@ -168,15 +168,17 @@ func (e *editor) build(leaves []*leaf, depth int) *node {
 
 func (e *editor) inner(left, right *node) *node {
 	e.made++
-	return &node{hash: ledger.StateInner(e.suite, rootHash(left), rootHash(right)), left: left, right: right, count: size(left) + size(right)}
+	return &node{hash: e.hash.Inner(rootHash(left), rootHash(right)), left: left, right: right, count: size(left) + size(right)}
 }
 
 func (e *editor) bucketHash(leaves []*leaf) keys.Digest {
-	digests := make([]keys.Digest, len(leaves))
-	for i, l := range leaves {
-		digests[i] = l.digest
+	if len(leaves) == 0 {
+		return keys.Digest{}
 	}
-	return ledger.StateBucket(e.suite, digests)
+	for _, l := range leaves {
+		e.hash.Add(l.digest)
+	}
+	return e.hash.Bucket()
 }
 
 // stream makes the subtree at depth of the leaves that next hands out in rising order of path and that begin

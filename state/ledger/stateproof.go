@@ -29,19 +29,14 @@ const (
 
 // StatePath returns the path of a key of the world state: H(0x00 ‖ n ‖ namespace ‖ rest). The namespace is the
 // address that the key begins with, so n is 20; a key that is shorter is all namespace.
-func StatePath(s keys.Suite, key []byte) keys.Digest {
-	n := min(len(key), AddressSize)
-	return s.Sum([]byte{tagStatePath, byte(n)}, key)
-}
+func StatePath(s keys.Suite, key []byte) keys.Digest { return NewStateHasher(s).Path(key) }
 
 // StateValue returns the digest of a value: H(0x02 ‖ value).
-func StateValue(s keys.Suite, value []byte) keys.Digest {
-	return s.Sum([]byte{tagStateValue}, value)
-}
+func StateValue(s keys.Suite, value []byte) keys.Digest { return NewStateHasher(s).Value(value) }
 
 // StateLeaf returns the digest of a leaf: H(0x01 ‖ path ‖ value), where value is what StateValue returns.
 func StateLeaf(s keys.Suite, path, value keys.Digest) keys.Digest {
-	return statePair(s, tagStateLeaf, path, value)
+	return NewStateHasher(s).Leaf(path, value)
 }
 
 // StateBucket returns the digest of a bucket: H(0x03 ‖ n ‖ leaves). leaves are the n digests of its leaves
@@ -50,25 +45,82 @@ func StateBucket(s keys.Suite, leaves []keys.Digest) keys.Digest {
 	if len(leaves) == 0 {
 		return keys.Digest{}
 	}
-	joined := make([]byte, 2, 2+StateBucketSize*keys.DigestSize)
-	joined[0], joined[1] = tagStateBucket, byte(len(leaves))
+	h := NewStateHasher(s)
 	for i := range leaves {
-		joined = append(joined, leaves[i][:]...)
+		h.Add(leaves[i])
 	}
-	return s.Sum(joined)
+	return h.Bucket()
 }
 
 // StateInner returns the digest of an inner node: H(0x04 ‖ left ‖ right). A child may be empty, and so zero.
 func StateInner(s keys.Suite, left, right keys.Digest) keys.Digest {
-	return statePair(s, tagStateInner, left, right)
+	return NewStateHasher(s).Inner(left, right)
 }
 
-func statePair(s keys.Suite, tag byte, a, b keys.Digest) keys.Digest {
-	joined := make([]byte, 1+2*keys.DigestSize)
-	joined[0] = tag
-	copy(joined[1:], a[:])
-	copy(joined[1+keys.DigestSize:], b[:])
-	return s.Sum(joined)
+// StateHasher makes digests of the state tree one after the other without allocating, for who makes
+// thousands. It is not safe for concurrent use.
+type StateHasher struct {
+	suite  keys.Suite
+	tag    [2]byte
+	pair   [1 + 2*keys.DigestSize]byte
+	bucket []byte
+	parts  [2][]byte
+}
+
+// NewStateHasher returns a hasher for the suite.
+func NewStateHasher(s keys.Suite) *StateHasher { return &StateHasher{suite: s} }
+
+// Path is StatePath.
+func (h *StateHasher) Path(key []byte) keys.Digest {
+	h.tag = [2]byte{tagStatePath, byte(min(len(key), AddressSize))}
+	return h.sum(h.tag[:], key)
+}
+
+// Value is StateValue.
+func (h *StateHasher) Value(value []byte) keys.Digest {
+	h.tag[0] = tagStateValue
+	return h.sum(h.tag[:1], value)
+}
+
+// Leaf is StateLeaf.
+func (h *StateHasher) Leaf(path, value keys.Digest) keys.Digest {
+	return h.two(tagStateLeaf, path, value)
+}
+
+// Inner is StateInner.
+func (h *StateHasher) Inner(left, right keys.Digest) keys.Digest {
+	return h.two(tagStateInner, left, right)
+}
+
+// Add adds a leaf's digest to the bucket that Bucket will hash, in rising order of path.
+func (h *StateHasher) Add(leaf keys.Digest) {
+	if h.bucket == nil {
+		h.bucket = make([]byte, 2, 2+StateBucketSize*keys.DigestSize)
+	}
+	h.bucket = append(h.bucket, leaf[:]...)
+}
+
+// Bucket returns the digest of the bucket with the leaves added since the last call, at least one; see
+// StateBucket.
+func (h *StateHasher) Bucket() keys.Digest {
+	h.bucket[0], h.bucket[1] = tagStateBucket, byte(len(h.bucket)/keys.DigestSize)
+	d := h.sum(h.bucket)
+	h.bucket = h.bucket[:2]
+	return d
+}
+
+func (h *StateHasher) two(tag byte, a, b keys.Digest) keys.Digest {
+	h.pair[0] = tag
+	copy(h.pair[1:], a[:])
+	copy(h.pair[1+keys.DigestSize:], b[:])
+	return h.sum(h.pair[:])
+}
+
+func (h *StateHasher) sum(parts ...[]byte) keys.Digest {
+	n := copy(h.parts[:], parts)
+	d := h.suite.Sum(h.parts[:n]...)
+	h.parts = [2][]byte{}
+	return d
 }
 
 // StateBit returns the bit of path that says which child of a node at depth holds it: 0 left, 1 right. The

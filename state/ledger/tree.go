@@ -25,14 +25,20 @@ func Root(s keys.Suite, leaves []keys.Digest) keys.Digest {
 		return s.Sum()
 	}
 	level := make([]keys.Digest, len(leaves))
+	buffer := make([]byte, 1+2*keys.DigestSize) // for all nodes: blocks have thousands
+	parts := [][]byte{buffer[:1+keys.DigestSize]}
 	for i := range leaves {
-		level[i] = LeafHash(s, leaves[i][:])
+		copy(buffer[1:], leaves[i][:])
+		level[i] = s.Sum(parts...) // as LeafHash
 	}
+	buffer[0], parts[0] = 1, buffer
 	for len(level) > 1 {
 		n := 0
 		for i := 0; i < len(level); i += 2 {
 			if i+1 < len(level) {
-				level[n] = NodeHash(s, level[i], level[i+1])
+				copy(buffer[1:], level[i][:])
+				copy(buffer[1+keys.DigestSize:], level[i+1][:])
+				level[n] = s.Sum(parts...) // as NodeHash
 			} else {
 				level[n] = level[i]
 			}
