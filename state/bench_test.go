@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
@@ -39,11 +41,11 @@ func benchKey(n int) []byte {
 }
 
 // filled returns a store with n keys, in files, flushed.
-func filled(b *testing.B, n int) *state.Store {
+func filled(b *testing.B, n int) (s *state.Store, dir string) {
 	b.Helper()
-	dir := b.TempDir()
+	dir = b.TempDir()
 	o := state.Options{}
-	s := open(b, dir, o)
+	s = open(b, dir, o)
 	parent := state.Empty(suite)
 	for lo := 0; lo < n; lo += 50_000 {
 		changes := make([]ledger.Change, 0, 50_000)
@@ -60,7 +62,7 @@ func filled(b *testing.B, n int) *state.Store {
 	if err := s.Close(); err != nil {
 		b.Fatal(err)
 	}
-	return open(b, dir, o)
+	return open(b, dir, o), dir
 }
 
 func benchChanges(rng *rand.Rand, writes, n int) []ledger.Change {
@@ -82,7 +84,7 @@ func BenchmarkExtend(b *testing.B) {
 	for _, n := range []int{20_000, 100_000, 1_000_000} {
 		for _, writes := range []int{1000, 2000} {
 			b.Run(fmt.Sprintf("keys=%d/writes=%d", n, writes), func(b *testing.B) {
-				s := filled(b, n)
+				s, _ := filled(b, n)
 				rng := rand.New(rand.NewPCG(1, 1))
 				sets := make([][]ledger.Change, 50)
 				for i := range sets {
@@ -106,7 +108,7 @@ func BenchmarkExtend(b *testing.B) {
 // written by each, and one event.
 func BenchmarkTransfers(b *testing.B) {
 	const accounts, txs = 10_000, 500
-	s := filled(b, 2*accounts)
+	s, dir := filled(b, 2*accounts)
 	rng := rand.New(rand.NewPCG(1, 1))
 	random := func(n int) []byte {
 		out := make([]byte, n)
@@ -172,6 +174,7 @@ func BenchmarkTransfers(b *testing.B) {
 		ready[i] = make1()
 	}
 	b.ReportAllocs()
+	empty := folderSize(b, dir)
 	n := 0
 	report := cpu(b)
 	for b.Loop() {
@@ -189,12 +192,33 @@ func BenchmarkTransfers(b *testing.B) {
 		n++
 	}
 	report()
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(folderSize(b, dir)-empty)/float64(n*txs), "disk-B/tx")
 	b.ReportMetric(float64(n*txs)/b.Elapsed().Seconds(), "tx/s")
+}
+
+func folderSize(b *testing.B, dir string) (size int64) {
+	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return size
 }
 
 func BenchmarkGet(b *testing.B) {
 	const n = 1_000_000
-	s := filled(b, n)
+	s, _ := filled(b, n)
 	sn := s.Head()
 	rng := rand.New(rand.NewPCG(1, 1))
 	some := make([][]byte, 10_000)
@@ -230,7 +254,7 @@ func BenchmarkGet(b *testing.B) {
 }
 
 func BenchmarkOverlay(b *testing.B) {
-	s := filled(b, 1000)
+	s, _ := filled(b, 1000)
 	key := benchKey(5)
 	value := make([]byte, 16)
 	b.Run("put and get", func(b *testing.B) {
