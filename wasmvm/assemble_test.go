@@ -96,7 +96,7 @@ func (a *assembler) code(body string) []byte {
 			}
 			return n
 		}
-		switch operations[op].imm {
+		switch operations[op].imm { //nolint:exhaustive // what the tests use
 		case immBlock:
 			i++
 			switch {

@@ -239,8 +239,10 @@ func decodeModule(code []byte, pages uint32) (*module, error) {
 	}
 	m := &module{dataCount: -1}
 	// The order that the format prescribes; the data count stands before the code.
-	order := [...]int{sectionType: 1, sectionImport: 2, sectionFunction: 3, sectionTable: 4, sectionMemory: 5, sectionGlobal: 6,
-		sectionExport: 7, sectionStart: 8, sectionElement: 9, sectionDataCount: 10, sectionCode: 11, sectionData: 12}
+	order := [...]int{
+		sectionType: 1, sectionImport: 2, sectionFunction: 3, sectionTable: 4, sectionMemory: 5, sectionGlobal: 6,
+		sectionExport: 7, sectionStart: 8, sectionElement: 9, sectionDataCount: 10, sectionCode: 11, sectionData: 12,
+	}
 	last := 0
 	for r.left() > 0 && r.err == nil {
 		id := r.u8()
@@ -522,9 +524,8 @@ func (m *module) body(s *reader) {
 	}
 	var f body
 	total := uint64(len(m.types[m.funcs[len(m.bodies)]].params))
-	groupsAt := b.pos
 	f.groups = b.count("groups of locals", 2, MaxBody)
-	groupsAt, f.locals = b.pos, nil
+	groupsAt := b.pos
 	for range f.groups {
 		n := b.u32()
 		total += uint64(n)
@@ -647,7 +648,6 @@ type decoder struct {
 	reader
 	m      *module
 	labels []uint32 // of the last br_table, the default last
-	single [1]byte
 }
 
 // next reads an instruction into i.
@@ -718,7 +718,7 @@ func (d *decoder) next(i *instruction) {
 			d.fail("%s: a second memory", o.name)
 		}
 	case immCopy:
-		if d.u8() != 0 || d.u8() != 0 {
+		if to, from := d.u8(), d.u8(); to|from != 0 {
 			d.fail("%s: a second memory", o.name)
 		}
 	}

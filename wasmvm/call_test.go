@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"reflect"
 	"runtime"
 	"slices"
@@ -333,78 +332,6 @@ func TestHostile(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestErrata runs the instruction sequences that wazero's compiler gets wrong.
-func TestErrata(t *testing.T) {
-	for _, test := range []struct{ name, locals, body string }{
-		{"E1: zero below an and", "ii", "i32.const 12 local.set 0 i32.const 8 local.set 1 i32.const 0 local.get 0 local.get 1 i32.and i32.lt_u if i i32.const 1 else i32.const 2 end"},
-		{"E1: zero above an and", "ii", "i32.const 12 local.set 0 i32.const -8 local.set 1 i32.const 0 local.get 0 local.get 1 i32.and i32.gt_s if i i32.const 1 else i32.const 2 end"},
-		{"E1: 64 bits", "ll", "i64.const 12 local.set 0 i64.const 8 local.set 1 i64.const 0 local.get 0 local.get 1 i64.and i64.lt_u if i i32.const 1 else i32.const 2 end"},
-		{"E1: an and and zero", "ii", "i32.const 12 local.set 0 i32.const 8 local.set 1 local.get 0 local.get 1 i32.and i32.const 0 i32.gt_u if i i32.const 1 else i32.const 2 end"},
-		{"E2: bits of a sign-extended load", "", "i32.const 0 i32.const -1 i32.store8 0 i32.const 0 i32.load8_s 0 i32.popcnt"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			o := both(t, method(test.locals, test.body), newHost(), "run", nil, 1_000_000)
-			want := map[string]uint32{"E1: zero above an and": 2, "E2: bits of a sign-extended load": 32}[test.name]
-			if o.Code != max(want, 1) {
-				t.Errorf("result %d, want %d", o.Code, max(want, 1))
-			}
-		})
-	}
-	t.Run("the compiler still needs the rewrite of E1", func(t *testing.T) {
-		if runtime.GOARCH != "amd64" {
-			t.Skip("E1 is an erratum of the compiler for amd64")
-		}
-		code := method("ii", "i32.const 12 local.set 0 i32.const 8 local.set 1 i32.const 0 local.get 0 local.get 1 i32.and i32.lt_u if i i32.const 1 else i32.const 2 end")
-		for _, e := range []Engine{Compiler, Interpreter} {
-			r := newSpecRun(t, e)
-			defer r.runtime.Close(t.Context())
-			if err := r.instantiate(t.Context(), code); err != nil {
-				t.Fatal(err)
-			}
-			out, err := r.module.ExportedFunction("run").Call(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if right := uint32(out[0]) == 1; right != (e == Interpreter) {
-				t.Errorf("%s: 0 < (12 & 8) as a branch is %v; if the compiler is right now, a new version of the rewriter can do without R1", e, right)
-			}
-		}
-	})
-	t.Run("E3: unsigned 64-bit integers to floats", func(t *testing.T) {
-		for _, n := range []uint64{0, 1, 1 << 53, 1<<53 + 1, 1<<63 - 1, 1 << 63, 1<<63 + 1, 1<<63 + 1024, 1<<63 + 1025, 1<<63 + 3072, math.MaxUint64, math.MaxUint64 - 1023, math.MaxUint64 - 1024, 0xffffff7fffffffff, 0xffffff8000000001} {
-			for _, convert := range []struct {
-				name string
-				bits uint64
-			}{
-				{"i64.reinterpret_f64", math.Float64bits(float64(n))},
-				{"i64.extend_i32_u", uint64(math.Float32bits(float32(n)))},
-			} {
-				body := fmt.Sprintf("i64.const %d f64.convert_i64_u i64.reinterpret_f64", int64(n))
-				if convert.name == "i64.extend_i32_u" {
-					body = fmt.Sprintf("i64.const %d f32.convert_i64_u i32.reinterpret_f32 i64.extend_i32_u", int64(n))
-				}
-				body += fmt.Sprintf(" i64.const %d i64.ne", int64(convert.bits))
-				if o := both(t, std(body), newHost(), "run", nil, 1_000_000); o.Status != ledger.OK {
-					t.Errorf("%s of %d: %v %s", convert.name, n, o.Status, o.Trace)
-				}
-			}
-		}
-	})
-	t.Run("NaNs are canonical", func(t *testing.T) {
-		for _, body := range []string{
-			"f64.const 0 f64.const 0 f64.div i64.reinterpret_f64 i64.const 0x7ff8000000000000 i64.ne",
-			"i64.const -1 f64.reinterpret_i64 f64.const 0 f64.add i64.reinterpret_f64 i64.const 0x7ff8000000000000 i64.ne",
-			"i32.const -1 f32.reinterpret_i32 f32.sqrt i32.reinterpret_f32 i32.const 0x7fc00000 i32.ne",
-			"i32.const -1 f32.reinterpret_i32 f64.promote_f32 i64.reinterpret_f64 i64.const 0x7ff8000000000000 i64.ne",
-			"i64.const -1 f64.reinterpret_i64 f64.neg i64.reinterpret_f64 i64.const 0x7fffffffffffffff i64.ne", // bits are kept
-		} {
-			if o := both(t, std(body), newHost(), "run", nil, 1_000_000); o.Status != ledger.OK {
-				t.Errorf("%s: %v %s", body, o.Status, o.Trace)
-			}
-		}
-	})
 }
 
 // std is a module of the profile std with one method.

@@ -119,7 +119,7 @@ const (
 
 // Denial is the error with which a Host, or the VM, refuses what a contract asks for by a rule of the chain. It ends the
 // contract's call with ledger.Denied.
-type Denial struct {
+type Denial struct { //nolint:errname // it is a verdict first, and reads as one
 	Code   uint32
 	Reason string // for the local trace
 }

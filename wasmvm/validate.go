@@ -1,6 +1,9 @@
 package wasmvm
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // charge is gas that is paid at one place for all instructions up to the next place that a branch can leave or reach.
 type charge struct {
@@ -122,8 +125,8 @@ func (v *validator) expect(want byte) byte {
 }
 
 func (v *validator) popAll(types []byte) {
-	for i := len(types) - 1; i >= 0; i-- {
-		v.expect(types[i])
+	for _, t := range slices.Backward(types) {
+		v.expect(t)
 	}
 }
 
