@@ -48,7 +48,7 @@ func TestToken(t *testing.T) {
 	})
 	t.Run("nothing is half done when the gas runs out", func(t *testing.T) {
 		full := token.Call("alice", "transfer", bob, 0).OK().Gas
-		token.CallGas("alice", full-1, "transfer", bob, 0).Ended(ledger.OutOfGas, 0)
+		token.CallGas("alice", full-1_000, "transfer", bob, 0).Ended(ledger.OutOfGas, 0)
 		token.CallGas("alice", full, "transfer", bob, 0).OK()
 	})
 	sum := fmt.Sprint(token.View("balance_of", alice), "+", token.View("balance_of", bob))

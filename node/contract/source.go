@@ -34,6 +34,7 @@ type model struct {
 	errors  []coded
 	events  []*types.TypeName
 	named   []*types.TypeName        // types that need codecs, each after those it is made of
+	values  []*types.TypeName        // types of values of state
 	keys    []*types.TypeName        // types that need key codecs
 	enums   map[*types.TypeName]int  // number of constants
 	state   map[*types.TypeName]bool // types being looked at (false) or done (true)
@@ -293,6 +294,10 @@ func (m *model) readState(value ast.Expr, doc *ast.CommentGroup) {
 // have none.
 func (m *model) stateType(t types.Type, pos token.Pos) ledger.Type {
 	switch u := types.Unalias(t).(type) {
+	case *types.Named:
+		if u.Obj().Pkg() == m.pkg && !slices.Contains(m.values, u.Obj()) {
+			m.values = append(m.values, u.Obj())
+		}
 	case *types.Slice:
 		if !isByte(u.Elem()) {
 			m.fault(pos, "a value of state cannot be of the unnamed type %s: name it, as in: type Items %s", m.show(t), m.show(t))

@@ -86,7 +86,7 @@ func encodeEvent(e any) (topic string, data []byte) {
 	if !ok {
 		Abort(CodePanic, "the event is not a struct of the contract's package, given by value")
 	}
-	return g.ChainTopic(), g.AppendCBOR(make([]byte, 0, 128))
+	return g.ChainTopic(), g.AppendCBOR(scratch.write[:0])
 }
 
 // The builder adds codecs to all types that its checks let through, so these are not reached.

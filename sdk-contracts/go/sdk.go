@@ -104,93 +104,127 @@ func NotFound(what string) error { return Failure{CodeNotFound, what} }
 // Ctx is the call that a method serves. It is valid until the method returns.
 type Ctx struct{ call *call }
 
-// call is what the host says about a call; it is read when first asked for.
-type call struct {
-	loaded               bool
-	height, timeMilli    uint64
-	index                uint64
-	caller, origin, self Addr
-	tx                   Hash
-	group, method        string
-	readOnly             bool
+// call is what the host says about a call: a CBOR map, read when first asked for.
+type call struct{ data []byte }
+
+// scratch is memory for one call of a host function at a time. In a fresh image of a Go module the first
+// allocation of each size is dear (some 2 µs), and these would be among them. Nothing that is decoded shares memory with
+// it.
+var scratch struct {
+	call    call
+	input   Decoder
+	value   Decoder
+	args    [1024]byte
+	context [512]byte
+	read    [1024]byte
+	key     [256]byte
+	write   [1024]byte
 }
 
 // Enter returns the context of the call that the host just began. The generated exports call it.
-func Enter() Ctx { return Ctx{new(call)} }
+func Enter() Ctx {
+	scratch.call = call{}
+	return Ctx{&scratch.call}
+}
 
-func (c Ctx) load() *call {
-	if c.call.loaded {
-		return c.call
+// Warm prepares the memory that every call begins with; the generated code calls it when the module starts. It
+// allocates a little of each common size, so that there is room at hand and the memory need not grow: an instance
+// whose memory grew cannot be used again. And it looks up the codecs of events, values of state and keys.
+func Warm(events, values, keys []any) {
+	found := true
+	for _, v := range events {
+		_, ok := v.(generatedEvent)
+		found = found && ok
 	}
-	var buffer [512]byte
-	n := int(hostCtx(buffer[:]))
-	data := buffer[:min(n, len(buffer))]
-	if n > len(buffer) {
-		data = result()
+	for _, v := range values {
+		_, encodes := v.(Encodable)
+		_, decodes := v.(decodable)
+		found = found && encodes && decodes
 	}
-	d := Decoder{data: data}
-	for range d.head(majorMap) {
-		switch name := d.Text(); name {
-		case "height":
-			c.call.height = d.Uint(64)
-		case "time_ms":
-			c.call.timeMilli = d.Uint(64)
-		case "group":
-			c.call.group = d.Text()
-		case "tx_id":
-			c.call.tx = Hash(d.fixed(32))
-		case "tx_index":
-			c.call.index = d.Uint(32)
-		case "self":
-			c.call.self = d.Addr()
-		case "caller":
-			c.call.caller = d.Addr()
-		case "origin":
-			c.call.origin = d.Addr()
-		case "method":
-			c.call.method = d.Text()
-		case "read_only":
-			c.call.readOnly = d.Bool()
-		default:
-			d.Skip()
+	for _, v := range keys {
+		_, encodes := v.(keyEncodable)
+		_, decodes := v.(keyDecodable)
+		found = found && encodes && decodes
+	}
+	if !found {
+		panic("a type without a codec")
+	}
+	warm = [...]any{
+		new([8]byte), new([16]byte), new([24]byte), new([32]byte), new([48]byte), new([64]byte), new([80]byte), new([96]byte),
+		new([112]byte), new([128]byte), new([192]byte), new([256]byte),
+		new([1]*byte), new([2]*byte), new([3]*byte), new([4]*byte), new([6]*byte), new([8]*byte), new([10]*byte), new([12]*byte), new([16]*byte),
+	}
+	warm = [len(warm)]any{}
+	done := make(chan byte)
+	go func() { done <- deep([1 << 10]byte{}, 5) }() // grows a stack as calls will
+	<-done
+}
+
+var warm [21]any // keeps the compiler from leaving Warm's allocations out
+
+//go:noinline
+func deep(a [1 << 10]byte, n byte) byte {
+	if a[n] = n; n == 0 {
+		return a[1]
+	}
+	return deep(a, n-1)
+}
+
+// field returns a decoder at the value of a name in the call's context.
+func (c Ctx) field(name string) *Decoder {
+	if c.call.data == nil {
+		data := scratch.context[:]
+		if n := int(hostCtx(data)); n > len(data) {
+			data = result()
+		} else {
+			data = data[:n]
 		}
+		c.call.data = data
 	}
-	if !d.Done() {
-		Abort(CodeState, "the call's context is malformed")
+	d := &scratch.value
+	*d = Decoder{data: c.call.data}
+	for range d.head(majorMap) {
+		if string(d.take(d.head(majorText))) == name {
+			return d
+		}
+		d.Skip()
 	}
-	c.call.loaded = true
-	return c.call
+	Abort(CodeState, "the call's context lacks "+name)
+	return d
 }
 
 // Caller is the account or contract that called.
-func (c Ctx) Caller() Addr { return c.load().caller }
+func (c Ctx) Caller() Addr { return c.field("caller").Addr() }
 
 // Origin is the account that signed the transaction.
-func (c Ctx) Origin() Addr { return c.load().origin }
+func (c Ctx) Origin() Addr { return c.field("origin").Addr() }
 
 // Self is this contract.
-func (c Ctx) Self() Addr { return c.load().self }
+func (c Ctx) Self() Addr { return c.field("self").Addr() }
 
 // Height is the height of the block that is made, or, in a view without a transaction, the last one's.
-func (c Ctx) Height() uint64 { return c.load().height }
+func (c Ctx) Height() uint64 { return c.field("height").Uint(64) }
 
 // TimeMilli is the block's time in Unix milliseconds.
-func (c Ctx) TimeMilli() uint64 { return c.load().timeMilli }
+func (c Ctx) TimeMilli() uint64 { return c.field("time_ms").Uint(64) }
 
 // Group names the ledger.
-func (c Ctx) Group() string { return c.load().group }
+func (c Ctx) Group() string { return c.field("group").Text() }
 
 // TxID is the transaction's id.
-func (c Ctx) TxID() Hash { return c.load().tx }
+func (c Ctx) TxID() (id Hash) {
+	c.field("tx_id").Fixed(id[:])
+	return id
+}
 
 // TxIndex is the transaction's place in its block.
-func (c Ctx) TxIndex() uint64 { return c.load().index }
+func (c Ctx) TxIndex() uint64 { return c.field("tx_index").Uint(64) }
 
 // Method is the name of the method that was called.
-func (c Ctx) Method() string { return c.load().method }
+func (c Ctx) Method() string { return c.field("method").Text() }
 
 // ReadOnly reports whether writes are denied.
-func (c Ctx) ReadOnly() bool { return c.load().readOnly }
+func (c Ctx) ReadOnly() bool { return c.field("read_only").Bool() }
 
 // Emit adds an event to the receipt, under the name of its type.
 func (c Ctx) Emit(e interface{ event() }) {
@@ -298,11 +332,15 @@ func Recovered() {
 
 // Input reads the call's arguments and checks that there are n.
 func Input(n int) *Decoder {
-	data := make([]byte, hostInputLen())
-	if len(data) > 0 {
-		hostInputRead(data)
+	data := scratch.args[:]
+	if size := int(hostInputLen()); size > len(data) {
+		data = make([]byte, size)
+	} else {
+		data = data[:size]
 	}
-	d := &Decoder{data: data}
+	hostInputRead(data)
+	d := &scratch.input
+	*d = Decoder{data: data}
 	if d.Array() != n {
 		d.Fail()
 	}

@@ -13,13 +13,13 @@ func (s Value[V]) Get() V {
 }
 
 // Lookup returns the value and whether it was ever set.
-func (s Value[V]) Lookup() (V, bool) { return load[V]([]byte(s.key)) }
+func (s Value[V]) Lookup() (V, bool) { return load[V](name(s.key)) }
 
 // Set replaces the value.
-func (s Value[V]) Set(v V) { store([]byte(s.key), &v) }
+func (s Value[V]) Set(v V) { store(name(s.key), &v) }
 
 // Delete removes the value.
-func (s Value[V]) Delete() { hostDel([]byte(s.key)) }
+func (s Value[V]) Delete() { hostDel(name(s.key)) }
 
 // Map is a mapping from K to V in the contract's state. K is an integer, string, []byte, Addr, Hash, a type
 // made of those, or a struct of them in which only the last field may be a string or []byte.
@@ -55,7 +55,7 @@ func (m Map[K, V]) All(limit uint32) func(yield func(K, V) bool) {
 
 // From is All, beginning with the first key that is not below k: the way to the next page.
 func (m Map[K, V]) From(k K, limit uint32) func(yield func(K, V) bool) {
-	return m.scan(m.key(&k), limit, 0)
+	return m.scan(append([]byte(nil), m.key(&k)...), limit, 0)
 }
 
 // Backward is All from the highest key down.
@@ -72,26 +72,25 @@ func (m Map[K, V]) scan(start []byte, limit, flags uint32) func(yield func(K, V)
 		it := hostScan(start, end, flags, limit)
 		defer hostScanClose(it)
 		for {
-			buffer := make([]byte, 512)
-			n := hostScanNext(it, buffer)
-			if n < 0 {
+			entry := scratch.read[:]
+			if n := int(hostScanNext(it, entry)); n < 0 {
 				return
-			}
-			if int(n) > len(buffer) {
-				buffer = result()
+			} else if n > len(entry) {
+				entry = result()
 			} else {
-				buffer = buffer[:n]
+				entry = entry[:n]
 			}
-			d := Decoder{data: buffer}
+			d := Decoder{data: entry}
 			d.Struct(2)
 			key := d.take(d.head(majorBytes))
-			value := Decoder{data: d.take(d.head(majorBytes))}
+			value := &scratch.value
+			*value = Decoder{data: d.take(d.head(majorBytes))}
 			var k K
 			var v V
 			if !d.Done() || !decodeKey(key[len(m.prefix):], &k) {
 				Abort(CodeState, "key of "+m.prefix)
 			}
-			if decodeValue(&value, &v); !value.Done() {
+			if decodeValue(value, &v); !value.Done() {
 				Abort(CodeState, "value under "+m.prefix)
 			}
 			if !yield(k, v) {
@@ -102,28 +101,31 @@ func (m Map[K, V]) scan(start []byte, limit, flags uint32) func(yield func(K, V)
 }
 
 func (m Map[K, V]) key(k *K) []byte {
-	return appendKey(append(make([]byte, 0, 64), m.prefix...), k)
+	return appendKey(append(scratch.key[:0], m.prefix...), k)
 }
 
+// name returns the key of a value.
+func name(key string) []byte { return append(scratch.key[:0], key...) }
+
 func load[V any](key []byte) (v V, ok bool) {
-	var buffer [256]byte
-	n := hostGet(key, buffer[:])
-	if n < 0 {
+	data := scratch.read[:]
+	if n := int(hostGet(key, data)); n < 0 {
 		return v, false
-	}
-	data := buffer[:min(int(n), len(buffer))]
-	if int(n) > len(buffer) {
+	} else if n > len(data) {
 		data = result()
+	} else {
+		data = data[:n]
 	}
-	d := Decoder{data: data}
-	if decodeValue(&d, &v); !d.Done() {
+	d := &scratch.value
+	*d = Decoder{data: data}
+	if decodeValue(d, &v); !d.Done() {
 		Abort(CodeState, "value under "+string(key))
 	}
 	return v, true
 }
 
 func store(key []byte, v any) {
-	hostSet(key, appendValue(make([]byte, 0, 64), v))
+	hostSet(key, appendValue(scratch.write[:0], v))
 }
 
 // Counter is a number in state that is only added to, so that calls which add to it can run in parallel.
@@ -134,12 +136,12 @@ func NewCounter(key string) Counter { return Counter{key} }
 
 // Add adds delta if the sum stays within least and most, and reports whether it did.
 func (c Counter) Add(delta, least, most int64) bool {
-	return hostAdd([]byte(c.key), delta, least, most) == 0
+	return hostAdd(name(c.key), delta, least, most) == 0
 }
 
 // Get returns the counter. A method that reads it cannot run in parallel with those that add.
 func (c Counter) Get() int64 {
-	v, _ := load[int64]([]byte(c.key))
+	v, _ := load[int64](name(c.key))
 	return v
 }
 
