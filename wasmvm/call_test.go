@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"slices"
@@ -472,6 +475,44 @@ func TestModule(t *testing.T) {
 	fails := errors.New("disk is gone")
 	if _, err := v.Module(t.Context(), keys.Digest{8}, func() ([]byte, error) { return nil, fails }); !errors.Is(err, fails) {
 		t.Errorf("%v, want %v", err, fails)
+	}
+}
+
+func TestCacheDir(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "compiled")
+	files := 0
+	for run := range 2 {
+		v, err := New(t.Context(), Config{Engine: Compiler, CacheDir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := v.Compile(t.Context(), method("", "i32.const 1004"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o, err := m.Call(t.Context(), newHost(), "run", nil, 1_000_000); err != nil || o.Code != 1004 {
+			t.Errorf("run %d: %+v, %v, want code 1004", run, o, err)
+		}
+		if err := v.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		found := 0
+		err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				found++
+			}
+			return err
+		})
+		if err != nil || found == 0 || (run == 1 && found != files) {
+			t.Errorf("run %d: %d files in the cache after %d, %v", run, found, files, err)
+		}
+		files = found
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the cache has mode %v, %v, want 0700", info.Mode(), err)
+	}
+	if _, err := New(t.Context(), Config{Engine: "jit"}); err == nil || !strings.Contains(err.Error(), `Engine "jit"`) {
+		t.Errorf("%v, want the field Engine named", err)
 	}
 }
 
