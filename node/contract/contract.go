@@ -25,6 +25,7 @@ import (
 	"strings"
 
 	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
 )
 
 // Errors that a caller may branch on.
@@ -81,7 +82,11 @@ func Build(ctx context.Context, dir, out string) (*Built, error) {
 	}
 	built.Hash = sha256.Sum256(built.Code)
 	if _, err := Check(ctx, built.Code); err != nil {
-		return nil, fmt.Errorf("build the contract in %s: nodes would refuse the module: %w", dir, err)
+		hint := ""
+		if e, ok := errors.AsType[*wasmvm.ModuleError](err); ok && strings.Contains(e.Reason, "wasi_snapshot_preview1") {
+			hint = "; a package that the contract imports uses files or the network, which contracts have not: remove its import"
+		}
+		return nil, fmt.Errorf("build the contract in %s: nodes would refuse the module: %w%s", dir, err, hint)
 	}
 	if out != "" {
 		if err := os.WriteFile(out, built.Code, 0o644); err != nil {
