@@ -27,7 +27,7 @@ func powerCuts(t *testing.T, seed uint64, hook memfs.Hook) error {
 	c.keys = 60
 	var acknowledged []keys.Digest // block hashes by height
 	var models []map[string]string
-	for cut := 0; cut < 6; cut++ {
+	for cut := range 6 {
 		disk.CrashAfter(1 + rng.IntN(40))
 		attempted := keys.Digest{}
 		var attemptedModel map[string]string
@@ -111,19 +111,19 @@ func TestPowerCutsFindMissingSync(t *testing.T) {
 	}{
 		{"of a segment's content", func(op memfs.Op, name string, _ int) error {
 			if op == memfs.OpSync && strings.HasSuffix(name, ".blocks") {
-				return memfs.Ignore
+				return memfs.ErrIgnore
 			}
 			return nil
 		}},
 		{"of one segment in three", func(op memfs.Op, name string, n int) error {
 			if op == memfs.OpSync && n%3 == 0 {
-				return memfs.Ignore
+				return memfs.ErrIgnore
 			}
 			return nil
 		}},
 		{"of the folder when a segment is new", func(op memfs.Op, _ string, _ int) error {
 			if op == memfs.OpSyncDir {
-				return memfs.Ignore
+				return memfs.ErrIgnore
 			}
 			return nil
 		}},

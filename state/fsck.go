@@ -12,19 +12,19 @@ import (
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
-// ErrFault is what every *Fault matches.
+// ErrFault is what every *FaultError matches.
 var ErrFault = errors.New("state: the history is not consistent")
 
-// Fault says what of a block does not fit.
-type Fault struct {
+// FaultError says what of a block does not fit.
+type FaultError struct {
 	Height ledger.Height
 	What   string
 }
 
-func (f *Fault) Error() string { return fmt.Sprintf("block %d: %s", f.Height, f.What) }
+func (f *FaultError) Error() string { return fmt.Sprintf("block %d: %s", f.Height, f.What) }
 
-// Is makes a Fault match ErrFault.
-func (f *Fault) Is(target error) bool { return target == ErrFault }
+// Is makes a FaultError match ErrFault.
+func (f *FaultError) Is(target error) bool { return target == ErrFault }
 
 // Audited is one block of a history as Fsck read it.
 type Audited struct {
@@ -37,7 +37,7 @@ type Audited struct {
 }
 
 // Fsck reads a group's whole history from its segments, trusting nothing that is derived from them, and yields
-// every block from genesis on. With a block comes nil, or one or several joined *Fault values: a header that
+// every block from genesis on. With a block comes nil, or one or several joined *FaultError values: a header that
 // does not link to its parent, transactions, receipts, changes or history that are not what the header
 // commits to, change sets that do not give the state root. It goes on behind a fault. What cannot be read at
 // all, as *SegmentError tells, ends the sequence, with a zero Audited.
@@ -142,7 +142,7 @@ func (a *auditor) block(h ledger.Height, at place, payload []byte) error {
 	}
 	var faults []error
 	fault := func(format string, args ...any) {
-		faults = append(faults, &Fault{Height: h, What: fmt.Sprintf(format, args...)})
+		faults = append(faults, &FaultError{Height: h, What: fmt.Sprintf(format, args...)})
 	}
 	header, parent := &b.Header, a.sn
 	if header.Order.Height != h {

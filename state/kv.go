@@ -12,6 +12,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // kv is a transactional store of sorted tables: bbolt, or memory under simulation. What it holds can always
@@ -94,7 +95,7 @@ func openBolt(file string) (k *boltKV, err error) {
 		return nil
 	})
 	if err != nil {
-		if errors.Is(err, bolt.ErrTimeout) || errors.Is(err, os.ErrPermission) {
+		if errors.Is(err, bolterrors.ErrTimeout) || errors.Is(err, os.ErrPermission) {
 			return nil, fmt.Errorf("open %s: %w", file, err)
 		}
 		if d, ok := errors.AsType[*damaged](err); ok {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -100,7 +101,7 @@ func openSegments(files FS, dir string, rotate int64) (*segments, error) {
 		}
 		s.first = append(s.first, ledger.Height(first))
 	}
-	sort.Slice(s.first, func(i, j int) bool { return s.first[i] < s.first[j] })
+	slices.Sort(s.first)
 	if len(s.first) > 0 && s.first[0] != 0 {
 		return nil, &SegmentError{File: filepath.Join(dir, segmentName(0)), Reason: "the file is missing"}
 	}

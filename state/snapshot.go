@@ -149,7 +149,7 @@ func (sn *Snapshot) Get(key []byte) (value []byte, found bool, err error) {
 		}
 	}
 	err = sn.view(func(r reader) error {
-		_, value, _, found, err = sn.world.table.get(r, path)
+		value, found, err = sn.world.table.get(r, path)
 		return err
 	})
 	if err != nil {
@@ -221,7 +221,7 @@ func (sn *Snapshot) prove(key []byte) (proof ledger.StateProof, err error) {
 		if l.change != nil {
 			entry.Value = ledger.StateValue(suite, l.change.Value)
 		} else if err := sn.view(func(r reader) error {
-			_, value, _, found, err := sn.world.table.get(r, l.path)
+			value, found, err := sn.world.table.get(r, l.path)
 			if err == nil && !found {
 				err = sn.world.table.damaged("the row of path %s is missing", l.path)
 			}
@@ -330,10 +330,10 @@ func (sn *Snapshot) extendEncoded(order *ledger.Order, r Result, encoded [][]byt
 	return next, nil
 }
 
-// write makes the snapshot's tree: sn's with changes applied.
-func (next *Snapshot) write(sn *Snapshot, changes []ledger.Change) error {
-	hash := ledger.NewStateHasher(sn.world.suite)
-	next.writes = make([]*leaf, len(changes))
+// write makes the snapshot's tree: parent's with changes applied.
+func (sn *Snapshot) write(parent *Snapshot, changes []ledger.Change) error {
+	hash := ledger.NewStateHasher(parent.world.suite)
+	sn.writes = make([]*leaf, len(changes))
 	block := make([]leaf, len(changes))
 	for i := range changes {
 		c, l := &changes[i], &block[i]
@@ -341,29 +341,30 @@ func (next *Snapshot) write(sn *Snapshot, changes []ledger.Change) error {
 		if !c.Deleted {
 			l.digest = hash.Leaf(l.path, hash.Value(c.Value))
 		}
-		next.writes[i] = l
-		next.bytes += int64(len(c.Key)+len(c.Value)) + 240
+		sn.writes[i] = l
+		sn.bytes += int64(len(c.Key)+len(c.Value)) + 240
 	}
-	edits := slices.Clone(next.writes)
+	edits := slices.Clone(sn.writes)
 	slices.SortFunc(edits, compareLeaf)
 	e := &editor{hash: hash}
 	var err error
-	if t := sn.world.table; t == nil {
-		next.root, err = e.apply(sn.root, keys.Digest{}, 0, edits)
-	} else {
-		loaded := 0
-		err = t.view(sn.limit(), func(r reader) error {
-			e.load = func(prefix keys.Digest, depth, count int) ([]*leaf, error) {
-				loaded += count
-				return t.bucket(r, prefix, depth, count)
-			}
-			next.root, err = e.apply(sn.root, keys.Digest{}, 0, edits)
-			return err
-		})
-		next.bytes += 80 * int64(loaded)
+	loaded := 0
+	if t := parent.world.table; t != nil {
+		// One read transaction per bucket: it must begin after the bucket was seen without leaves, because
+		// they are only taken away once they are in the table.
+		e.load = func(prefix keys.Digest, depth, count int) (leaves []*leaf, err error) {
+			loaded += count
+			err = t.view(parent.limit(), func(r reader) error {
+				leaves, err = t.bucket(r, prefix, depth, count)
+				return err
+			})
+			return leaves, err
+		}
 	}
-	next.fresh = e.fresh
-	next.bytes += 64*int64(e.made) + 128*int64(len(e.fresh))
+	sn.root, err = e.apply(parent.root, keys.Digest{}, 0, edits)
+	sn.bytes += 80 * int64(loaded)
+	sn.fresh = e.fresh
+	sn.bytes += 64*int64(e.made) + 128*int64(len(e.fresh))
 	return err
 }
 
@@ -528,7 +529,7 @@ func (s *tableSource) fill() error {
 				}
 				return nil
 			}
-			_, value, _, found, err := t.get(r, ledger.StatePath(t.suite, key))
+			value, found, err := t.get(r, ledger.StatePath(t.suite, key))
 			if err != nil {
 				return err
 			}

@@ -23,7 +23,6 @@ type chain struct {
 	model map[string]string // the world state after the last block
 	txs   int               // per block
 	keys  int               // key space
-	sign  bool
 }
 
 func newChain(seed uint64) *chain {

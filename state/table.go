@@ -85,14 +85,14 @@ func parseRow(row []byte) (s stored, ok bool) {
 	return s, true
 }
 
-// get returns copies of the key and value at path, checked against the leaf digest beside them.
-func (t *table) get(r reader, path keys.Digest) (key, value []byte, digest keys.Digest, found bool, err error) {
+// get returns a copy of the value at path, checked against the leaf digest beside it.
+func (t *table) get(r reader, path keys.Digest) (value []byte, found bool, err error) {
 	row := r.get(tableLeaves, path[:])
 	if row == nil {
-		return nil, nil, digest, false, nil
+		return nil, false, nil
 	}
-	key, value, digest, err = t.open(r, path, row)
-	return key, value, digest, err == nil, err
+	_, value, _, err = t.open(r, path, row)
+	return value, err == nil, err
 }
 
 func (t *table) open(r reader, path keys.Digest, row []byte) (key, value []byte, digest keys.Digest, err error) {

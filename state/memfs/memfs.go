@@ -31,8 +31,8 @@ var (
 	ErrCrashed = errors.New("memfs: the machine crashed")
 	// ErrFull is returned by writes that would exceed SetLimit.
 	ErrFull = errors.New("memfs: no space left on device")
-	// Ignore, returned by a hook, makes the operation do nothing and report success: a disk that lies.
-	Ignore = errors.New("memfs: ignore the operation")
+	// ErrIgnore, returned by a hook, makes the operation do nothing and report success: a disk that lies.
+	ErrIgnore = errors.New("memfs: ignore the operation")
 )
 
 // Op is a kind of operation that changes what is on the disk.
@@ -50,7 +50,7 @@ const (
 )
 
 // Hook is asked before every operation that changes something; n counts the operations from 1. An error
-// other than nil is returned to the caller and the operation does not take place; see Ignore.
+// other than nil is returned to the caller and the operation does not take place; see ErrIgnore.
 type Hook func(op Op, name string, n int) error
 
 // FS is a file system. The zero value is not usable; see New. It is safe for concurrent use.
@@ -381,7 +381,7 @@ func (m *FS) String() string {
 }
 
 func ignored(err error) error {
-	if errors.Is(err, Ignore) {
+	if errors.Is(err, ErrIgnore) {
 		return nil
 	}
 	return err
@@ -440,7 +440,7 @@ func (f *file) WriteAt(p []byte, offset int64) (int, error) {
 	}
 	err := f.fs.before(OpWrite, f.name)
 	switch {
-	case errors.Is(err, Ignore):
+	case errors.Is(err, ErrIgnore):
 		return len(p), nil
 	case err != nil && !errors.Is(err, ErrCrashed):
 		return 0, err
