@@ -129,11 +129,11 @@ func (r *Report) Text() string {
 			line("error", "%d %s{%s}", e.Code, e.Name, fieldList(e.Fields))
 		}
 		for _, e := range s.State {
-			key := ""
-			for _, k := range e.Key {
-				key += "{" + string(k) + "}"
+			parts := make([]string, len(e.Key))
+			for i, k := range e.Key {
+				parts[i] = "{" + string(k) + "}"
 			}
-			line("state", "%s%s = %s", e.Prefix, key, e.Value)
+			line("state", "%s%s = %s", e.Prefix, strings.Join(parts, ""), e.Value)
 		}
 	} else {
 		line("schema", "none: arguments and results of this module can only be given and shown as CBOR")

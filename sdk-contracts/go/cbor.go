@@ -1,7 +1,5 @@
 package sdk
 
-import "unsafe"
-
 // The codec writes and reads canonical CBOR (RFC 8949 §4.2.1). It is written out by hand, without
 // reflection: the generated code calls it type by type.
 
@@ -396,6 +394,3 @@ func decodeValue(d *Decoder, v any) {
 		decodeOther(d, v)
 	}
 }
-
-// pointer returns the address of data for the host.
-func pointer(data []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(data)) }

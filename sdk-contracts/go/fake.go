@@ -302,12 +302,13 @@ func appendReflect(b []byte, v reflect.Value) []byte {
 		return b
 	case reflect.Struct:
 		b = AppendArray(b, v.NumField())
-		for i := range v.NumField() {
-			b = appendReflect(b, v.Field(i))
+		for _, f := range v.Fields() {
+			b = appendReflect(b, f)
 		}
 		return b
+	default:
+		panic(fmt.Sprintf("sdk: %s cannot be a value of a contract", v.Type()))
 	}
-	panic(fmt.Sprintf("sdk: %s cannot be a value of a contract", v.Type()))
 }
 
 func decodeOther(d *Decoder, v any) { decodeReflect(d, reflect.ValueOf(v).Elem()) }
@@ -349,8 +350,8 @@ func decodeReflect(d *Decoder, v reflect.Value) {
 		reflect.Copy(v, reflect.ValueOf(d.fixed(v.Len())))
 	case reflect.Struct:
 		d.Struct(v.NumField())
-		for i := range v.NumField() {
-			decodeReflect(d, v.Field(i))
+		for _, f := range v.Fields() {
+			decodeReflect(d, f)
 		}
 	default:
 		panic(fmt.Sprintf("sdk: %s cannot be a value of a contract", v.Type()))
@@ -360,7 +361,7 @@ func decodeReflect(d *Decoder, v reflect.Value) {
 func appendKeyOther(b []byte, k any) []byte { return appendKeyReflect(b, reflect.ValueOf(k).Elem()) }
 
 func appendKeyReflect(b []byte, v reflect.Value) []byte {
-	if known, ok := v.Interface().(U128); ok {
+	if known, ok := reflect.TypeAssert[U128](v); ok {
 		return append64(append64(b, known.Hi), known.Lo)
 	}
 	switch v.Kind() {
@@ -376,12 +377,13 @@ func appendKeyReflect(b []byte, v reflect.Value) []byte {
 		}
 		return b
 	case reflect.Struct:
-		for i := range v.NumField() {
-			b = appendKeyReflect(b, v.Field(i))
+		for _, f := range v.Fields() {
+			b = appendKeyReflect(b, f)
 		}
 		return b
+	default:
+		panic(fmt.Sprintf("sdk: %s cannot be a key", v.Type()))
 	}
-	panic(fmt.Sprintf("sdk: %s cannot be a key", v.Type()))
 }
 
 func decodeKeyOther(b []byte, k any) ([]byte, bool) {
@@ -389,7 +391,7 @@ func decodeKeyOther(b []byte, k any) ([]byte, bool) {
 }
 
 func decodeKeyReflect(b []byte, v reflect.Value) ([]byte, bool) {
-	if known, ok := v.Addr().Interface().(*U128); ok {
+	if known, ok := reflect.TypeAssert[*U128](v.Addr()); ok {
 		raw := make([]byte, 16)
 		rest, ok := KeyFixed(b, raw)
 		known.Hi, _, _ = KeyUint(raw, 8)
@@ -422,6 +424,7 @@ func decodeKeyReflect(b []byte, v reflect.Value) ([]byte, bool) {
 			b, ok = decodeKeyReflect(b, v.Field(i))
 		}
 		return b, ok
+	default:
+		panic(fmt.Sprintf("sdk: %s cannot be a key", v.Type()))
 	}
-	panic(fmt.Sprintf("sdk: %s cannot be a key", v.Type()))
 }

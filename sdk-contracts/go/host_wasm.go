@@ -76,6 +76,9 @@ func hostLog(level uint32, text string) {
 
 func hostGasLeft() uint64 { return wasmGasLeft() }
 
+// pointer returns the address of data for the host.
+func pointer(data []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(data)) }
+
 func len32(data []byte) uint32 { return uint32(len(data)) }
 
 // rethrow is for panics that only the tests' host makes.

@@ -388,7 +388,7 @@ func (r *Receipt) Returned() any {
 func (r *Receipt) Emitted(topic, fields string) *Receipt {
 	c := r.contract.chain
 	c.tb.Helper()
-	var others string
+	var others []string
 	for _, e := range r.Events {
 		if e.Contract != r.contract.Address {
 			continue
@@ -397,12 +397,12 @@ func (r *Receipt) Emitted(topic, fields string) *Receipt {
 		if err != nil {
 			c.tb.Fatal(err)
 		}
-		if text := c.json(record); e.Topic == topic && text == fields {
+		text := c.json(record)
+		if e.Topic == topic && text == fields {
 			return r
-		} else {
-			others += "\n" + e.Topic + text
 		}
+		others = append(others, e.Topic+text)
 	}
-	c.tb.Errorf("%s did not emit %s%s; it emitted:%s", r.method, topic, fields, others)
+	c.tb.Errorf("%s did not emit %s%s; it emitted %q", r.method, topic, fields, others)
 	return r
 }
