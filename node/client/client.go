@@ -30,6 +30,9 @@ import (
 // DefaultLifetime is how far ahead Transaction sets the expiry.
 const DefaultLifetime = time.Minute
 
+// maxWait is the longest that a node holds an answer back.
+const maxWait = 30 * time.Second
+
 // maxResponse bounds what a node may make the client hold: a block of the largest transactions.
 const maxResponse = 64 << 20
 
@@ -83,6 +86,12 @@ func (c *Client) Suite(ctx context.Context) (keys.Suite, error) {
 		return nil, err
 	}
 	return keys.SuiteByName(chain.Suite)
+}
+
+// Genesis returns what the node says the chain was founded on. It is only as good as its digest, which is the
+// chain's id.
+func (c *Client) Genesis(ctx context.Context) (*ledger.Genesis, error) {
+	return get[ledger.Genesis](ctx, c, "/v1/genesis")
 }
 
 // Status returns how the node is.
@@ -140,10 +149,10 @@ func (c *Client) SendBatch(ctx context.Context, raws [][]byte) ([]Submitted, err
 }
 
 // Lookup returns a transaction and what became of it. wait is how long the node may hold the answer back while
-// the transaction is pending; at most 30 s. proof asks for a proof of the receipt.
+// the transaction is pending; more than 30 s counts as that. proof asks for a proof of the receipt.
 func (c *Client) Lookup(ctx context.Context, id ledger.TxID, wait time.Duration, proof bool) (*Transaction, error) {
 	query := url.Values{}
-	if wait > 0 {
+	if wait = min(wait, maxWait); wait > 0 {
 		query.Set("wait", strconv.FormatInt(wait.Milliseconds(), 10))
 	}
 	if proof {
@@ -188,34 +197,76 @@ func (c *Client) Blocks(ctx context.Context, below ledger.Height, limit int) ([]
 	if below > 0 {
 		query.Set("below", strconv.FormatUint(uint64(below), 10))
 	}
-	var blocks []Block
-	return blocks, c.get(ctx, "/v1/blocks?"+query.Encode(), &blocks)
+	blocks, err := get[[]Block](ctx, c, "/v1/blocks?"+query.Encode())
+	if err != nil {
+		return nil, err
+	}
+	return *blocks, nil
+}
+
+// RawBlock returns the block at a height in its canonical encoding, see ledger.DecodeBlock.
+func (c *Client) RawBlock(ctx context.Context, h ledger.Height) ([]byte, error) {
+	return c.raw(ctx, http.MethodGet, "/v1/blocks/"+strconv.FormatUint(uint64(h), 10)+"/raw", "", nil)
+}
+
+// HeaderProof returns the header of a block with its certificate; the block at height 0 has none.
+func (c *Client) HeaderProof(ctx context.Context, h ledger.Height) (*HeaderProof, error) {
+	return get[HeaderProof](ctx, c, "/v1/headers/"+strconv.FormatUint(uint64(h), 10)+"/proof")
 }
 
 // Follow yields blocks from a height on, for as long as ctx lasts, each once and in order. It reconnects by
 // itself; an error ends it. What a node says is not verified.
 func (c *Client) Follow(ctx context.Context, from ledger.Height) iter.Seq2[*Block, error] {
-	return func(yield func(*Block, error) bool) {
-		next := from
-		failures := 0
+	next := from
+	path := "/v1/events/blocks?from=" + strconv.FormatUint(uint64(from), 10)
+	return follow(ctx, c, path, func(b *Block) error {
+		if b.Height != next {
+			return fmt.Errorf("the node sent block %d in place of block %d", b.Height, next)
+		}
+		next++
+		return nil
+	})
+}
+
+// FollowEvents yields what contracts emit from a height on, as Follow does blocks. contract and topic, unless
+// nil and empty, say which are wanted.
+func (c *Client) FollowEvents(ctx context.Context, from ledger.Height, contract *ledger.Address, topic string) iter.Seq2[*Event, error] {
+	query := url.Values{"from": {strconv.FormatUint(uint64(from), 10)}}
+	if contract != nil {
+		query.Set("contract", contract.String())
+	}
+	if topic != "" {
+		query.Set("topic", topic)
+	}
+	return follow(ctx, c, "/v1/events?"+query.Encode(), func(*Event) error { return nil })
+}
+
+// maxFailures is how often in a row a stream may break before its reader is told.
+const maxFailures = 5
+
+// follow yields the documents of a stream and goes on after the last one when the connection breaks. The
+// iterator can be used once.
+func follow[T any](ctx context.Context, c *Client, path string, check func(*T) error) iter.Seq2[*T, error] {
+	return func(yield func(*T, error) bool) {
+		last, failures := "", 0
 		for ctx.Err() == nil {
-			err := c.stream(ctx, "/v1/events/blocks?from="+strconv.FormatUint(uint64(next), 10), func(data []byte) (bool, error) {
-				var b Block
-				if err := json.Unmarshal(data, &b); err != nil {
+			err := c.stream(ctx, path, &last, func(data []byte) (bool, error) {
+				doc := new(T)
+				if err := json.Unmarshal(data, doc); err != nil {
 					return false, err
 				}
-				if b.Height != next {
-					return false, fmt.Errorf("the node sent block %d after %d", b.Height, int64(next)-1)
+				if err := check(doc); err != nil {
+					return false, err
 				}
-				next++
 				failures = 0
-				return yield(&b, nil), nil
+				return yield(doc, nil), nil
 			})
+			var problem *Problem
 			if errors.Is(err, errStop) || ctx.Err() != nil {
 				return
 			}
-			if failures++; failures > 5 {
-				yield(nil, fmt.Errorf("follow blocks: %w", err))
+			if failures++; failures > maxFailures || errors.As(err, &problem) && problem.Status < 500 {
+				yield(nil, fmt.Errorf("%s: %w", path, err))
 				return
 			}
 			select {
@@ -296,13 +347,16 @@ func (c *Client) raw(ctx context.Context, method, path, contentType string, body
 }
 
 // open sends a request and turns answers that are no success into errors.
-func (c *Client) open(ctx context.Context, method, path, contentType string, body []byte) (*http.Response, error) {
+func (c *Client) open(ctx context.Context, method, path, contentType string, body []byte, headers ...[2]string) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	if contentType != "" {
 		request.Header.Set("Content-Type", contentType)
+	}
+	for _, h := range headers {
+		request.Header.Set(h[0], h[1])
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
@@ -325,26 +379,37 @@ func (c *Client) open(ctx context.Context, method, path, contentType string, bod
 
 var errStop = errors.New("client: stopped by the reader")
 
-// stream reads server-sent events and passes on their data until take returns false.
-func (c *Client) stream(ctx context.Context, path string, take func([]byte) (bool, error)) error {
-	response, err := c.open(ctx, http.MethodGet, path, "", nil)
+// stream reads server-sent events and passes on their data until take returns false. last is the id of the event
+// that came last; it is kept up to date.
+func (c *Client) stream(ctx context.Context, path string, last *string, take func([]byte) (bool, error)) error {
+	var headers [][2]string
+	if *last != "" {
+		headers = append(headers, [2]string{"Last-Event-ID", *last})
+	}
+	response, err := c.open(ctx, http.MethodGet, path, "", nil, headers...)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close() //nolint:errcheck // the stream has no end to check
 	lines := bufio.NewScanner(response.Body)
 	lines.Buffer(make([]byte, 0, 64<<10), maxResponse)
+	id := ""
 	for lines.Scan() {
-		data, ok := bytes.CutPrefix(lines.Bytes(), []byte("data:"))
-		if !ok {
-			continue
+		line := lines.Bytes()
+		if text, ok := bytes.CutPrefix(line, []byte("id: ")); ok {
+			id = string(text)
 		}
-		more, err := take(bytes.TrimPrefix(data, []byte(" ")))
-		if err != nil {
-			return err
+		if data, ok := bytes.CutPrefix(line, []byte("data: ")); ok {
+			more, err := take(data)
+			if err != nil {
+				return err
+			}
+			if !more {
+				return errStop
+			}
 		}
-		if !more {
-			return errStop
+		if len(line) == 0 && id != "" {
+			*last = id
 		}
 	}
 	if err := lines.Err(); err != nil {

@@ -48,7 +48,10 @@ func (p *Problem) Error() string { return p.Detail + " (" + p.Code + ")" }
 const (
 	CodeBadRequest  = "bad_request"
 	CodeNotFound    = "not_found"
-	CodeRefused     = "refused"   // the transaction: sending it again is no use
+	CodeMalformed   = "malformed" // the transaction is not one: sending it again is no use
+	CodeSignature   = "signature" // a signature of it does not hold
+	CodeDenied      = "denied"    // its sender may not send it, or not with these keys
+	CodeRefused     = "refused"   // it breaks another rule of the chain: chain, group, size, gas limit, expiry
 	CodeKnown       = "known"     // it waits already; this is no failure
 	CodeCommitted   = "committed" // it is in a block already
 	CodeExpired     = "expired"
@@ -156,15 +159,14 @@ type Transaction struct {
 	ID         ledger.TxID     `json:"id"`
 	Progress   Progress        `json:"progress"`
 	PastExpiry bool            `json:"past_expiry,omitempty"` // pending, but no coming block will take it
-	Problem    *Problem        `json:"problem,omitempty"`     // when rejected
 	Height     ledger.Height   `json:"height,omitempty"`
-	Index      uint32          `json:"index"`
-	Time       int64           `json:"time,omitempty"` // of the block
-	Sender     ledger.Address  `json:"sender"`
-	To         ledger.Address  `json:"to"`
+	Index      uint32          `json:"index"`           // in the block
+	Time       int64           `json:"time,omitempty"`  // of the block
+	Sender     ledger.Address  `json:"sender,omitzero"` // this and the fields below: once committed
+	To         ledger.Address  `json:"to,omitzero"`
 	Name       string          `json:"name,omitempty"` // of the target, when called by name
-	Method     string          `json:"method"`
-	Args       Bytes           `json:"args"`
+	Method     string          `json:"method,omitempty"`
+	Args       Bytes           `json:"args,omitempty"`
 	Decoded    json.RawMessage `json:"decoded,omitempty"` // the arguments by the contract's schema
 	Raw        Bytes           `json:"raw,omitempty"`     // canonical CBOR
 	Receipt    *Receipt        `json:"receipt,omitempty"`
@@ -196,7 +198,7 @@ type Event struct {
 
 // Submitted is what became of a transaction that was sent: Progress is pending, committed, rejected or expired.
 type Submitted struct {
-	ID       ledger.TxID `json:"id"`
+	ID       ledger.TxID `json:"id,omitzero"` // none when the bytes are no transaction
 	Progress Progress    `json:"progress"`
 	Problem  *Problem    `json:"problem,omitempty"`
 }
@@ -227,11 +229,12 @@ type Contract struct {
 	Owner    *ledger.Address `json:"owner,omitempty"`
 	CodeHash *keys.Digest    `json:"code_hash,omitempty"`
 	Height   ledger.Height   `json:"height,omitempty"` // of the last deployment or upgrade
-	Schema   json.RawMessage `json:"schema"`
+	Number   uint32          `json:"number,omitempty"` // 1 when deployed, one more with each upgrade
+	Schema   json.RawMessage `json:"schema"`           // null when the module has none
 }
 
-// Call is a read-only call, or a dry run of a transaction. Args is canonical CBOR; Named is used instead when
-// set: the arguments as a JSON array in the order of the schema.
+// Call is a read-only call, or a dry run of a transaction. Args is the canonical CBOR array of the arguments.
+// Named is used instead when set: a JSON object of them by name, or an array of them in the schema's order.
 type Call struct {
 	From   *ledger.Address `json:"from,omitempty"`
 	Method string          `json:"method"`
@@ -249,8 +252,9 @@ type CallResult struct {
 	Data    Bytes           `json:"data"`
 	Decoded json.RawMessage `json:"decoded,omitempty"`
 	Gas     ledger.Gas      `json:"gas,string"`
-	Height  ledger.Height   `json:"height"`          // of the state it saw
-	Trace   string          `json:"trace,omitempty"` // this node's own words; not the same on every node
+	Height  ledger.Height   `json:"height"`           // of the state it saw
+	Events  []Event         `json:"events,omitempty"` // of a dry run
+	Trace   string          `json:"trace,omitempty"`  // this node's own words; not the same on every node
 }
 
 // State is a value of the world state with an optional proof.
@@ -260,4 +264,10 @@ type State struct {
 	Found  bool          `json:"found"`
 	Value  Bytes         `json:"value"`
 	Proof  *Bytes        `json:"proof,omitempty"` // a ledger.Claim, canonical CBOR
+}
+
+// HeaderProof is the header of a block with its certificate.
+type HeaderProof struct {
+	Height ledger.Height `json:"height"`
+	Proof  Bytes         `json:"proof"` // a ledger.Claim, canonical CBOR
 }

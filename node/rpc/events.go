@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -12,23 +11,66 @@ import (
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
-// heartbeat is how often an idle stream gets a comment, so that dead connections are noticed.
+// heartbeat is how often an idle stream gets a comment, so that dead connections are noticed, and how long a
+// reader may take for what is written.
 const heartbeat = 15 * time.Second
+
+// cursor is the place in a stream after which it goes on: an event of a block, or the whole block.
+type cursor struct {
+	height    ledger.Height
+	tx, event uint64
+	within    bool // after event number event of transaction number tx; else after the block
+}
+
+// String returns the id of the event.
+func (c cursor) String() string {
+	if !c.within {
+		return strconv.FormatUint(uint64(c.height), 10)
+	}
+	return fmt.Sprintf("%d-%d-%d", c.height, c.tx, c.event)
+}
+
+// covers reports whether an event of block c.height was sent already.
+func (c cursor) covers(tx, event uint64) bool {
+	return c.within && (tx < c.tx || tx == c.tx && event <= c.event)
+}
+
+func parseCursor(text string) (c cursor, err error) {
+	parts := strings.Split(text, "-")
+	numbers := make([]uint64, len(parts))
+	for i, part := range parts {
+		if numbers[i], err = strconv.ParseUint(part, 10, 62); err != nil {
+			break
+		}
+	}
+	if err != nil || len(parts) != 1 && len(parts) != 3 {
+		return c, badRequest("Last-Event-ID %q is not an id of this stream: send the last one received, or none", text)
+	}
+	c.height = ledger.Height(numbers[0])
+	if len(parts) == 3 {
+		c.tx, c.event, c.within = numbers[1], numbers[2], true
+	}
+	return c, nil
+}
 
 // blockEvents streams blocks from a height on. The id of each event is its height, so that a browser resumes by
 // itself with Last-Event-ID.
 func (s *Server) blockEvents(w http.ResponseWriter, r *http.Request) (any, error) {
-	return nil, s.stream(w, r, func(h ledger.Height, send func(id string, doc any) error) error {
-		doc, err := s.blockDocument(h)
+	return nil, s.stream(w, r, func(h ledger.Height, _ cursor, write func([]byte) error) error {
+		b, err := s.stored(h)
 		if err != nil {
 			return err
 		}
-		return send(strconv.FormatUint(uint64(h), 10), doc)
+		event, err := b.frame()
+		if err != nil {
+			return err
+		}
+		return write(event)
 	})
 }
 
 // contractEvents streams what contracts emit, from a height on, filtered by contract and topic. The id of each
-// event is height-transaction-number.
+// event is height-transaction-event.
 func (s *Server) contractEvents(w http.ResponseWriter, r *http.Request) (any, error) {
 	query := r.URL.Query()
 	var contract *ledger.Address
@@ -40,20 +82,26 @@ func (s *Server) contractEvents(w http.ResponseWriter, r *http.Request) (any, er
 		contract = &a
 	}
 	topic := query.Get("topic")
-	return nil, s.stream(w, r, func(h ledger.Height, send func(id string, doc any) error) error {
-		receipts, err := s.group.Store().Receipts(h)
+	return nil, s.stream(w, r, func(h ledger.Height, after cursor, write func([]byte) error) error {
+		b, err := s.stored(h)
 		if err != nil {
 			return err
 		}
-		for i := range receipts {
-			for n := range receipts[i].Events {
-				e := &receipts[i].Events[n]
-				if contract != nil && e.Contract != *contract || topic != "" && e.Topic != topic {
+		schemas := s.reader()
+		for i := range b.receipts {
+			for n := range b.receipts[i].Events {
+				e := &b.receipts[i].Events[n]
+				at := cursor{height: h, tx: uint64(i), event: uint64(n), within: true}
+				if contract != nil && e.Contract != *contract || topic != "" && e.Topic != topic || after.height == h && after.covers(at.tx, at.event) {
 					continue
 				}
-				doc := s.eventDocument(e)
-				doc.Height, doc.Tx = h, &receipts[i].Tx
-				if err := send(fmt.Sprintf("%d-%d-%d", h, i, n), doc); err != nil {
+				doc := schemas.event(e)
+				doc.Height, doc.Tx = h, &b.receipts[i].Tx
+				event, err := frame(at.String(), &doc)
+				if err != nil {
+					return err
+				}
+				if err := write(event); err != nil {
 					return err
 				}
 			}
@@ -62,9 +110,9 @@ func (s *Server) contractEvents(w http.ResponseWriter, r *http.Request) (any, er
 	})
 }
 
-// stream calls emit for each block from the wanted height on, as blocks come.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, emit func(ledger.Height, func(id string, doc any) error) error) error {
-	next, err := s.firstHeight(r)
+// stream calls emit for each block from the wanted height on, as blocks come. after is where the reader was.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, emit func(h ledger.Height, after cursor, write func([]byte) error) error) error {
+	next, after, err := s.start(r)
 	if err != nil {
 		return err
 	}
@@ -75,64 +123,72 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, emit func(ledger
 		return problem(http.StatusServiceUnavailable, client.CodeBusy, "%d event streams are open, which is the most: close one, or use another node", maxStreams)
 	}
 	control := http.NewResponseController(w)
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(http.StatusOK)
-	if err := control.Flush(); err != nil {
-		return nil
-	}
-	write := func(text string) error {
+	write := func(event []byte) error {
 		if err := control.SetWriteDeadline(time.Now().Add(heartbeat)); err != nil {
 			return err
 		}
-		_, err := w.Write([]byte(text))
+		_, err := w.Write(event)
 		return err
 	}
-	send := func(id string, doc any) error {
-		data, err := json.Marshal(doc)
-		if err != nil {
-			return err
-		}
-		return write("id: " + id + "\ndata: " + string(data) + "\n\n")
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	err = control.SetReadDeadline(time.Time{}) // that of the request would end the stream
+	if err == nil {
+		err = write([]byte(": stream\n\n"))
 	}
 	idle := time.NewTicker(heartbeat)
 	defer idle.Stop()
-	for {
+	for err == nil {
 		changed := s.group.Changed()
-		for head := s.group.Store().Head().Height(); next <= head; next++ {
-			if err := emit(next, send); err != nil {
-				s.config.Log.Debug().Err(err).Msg("event stream ended")
-				return nil // the status is sent; the reader sees the end and resumes
+		for head := s.group.Store().Head().Height(); next <= head && err == nil; next++ {
+			select {
+			case <-s.closing:
+				return nil
+			default:
+				err = emit(next, after, write)
 			}
 		}
-		if err := control.Flush(); err != nil {
-			return nil
+		if err == nil {
+			err = control.Flush()
+		}
+		if err != nil {
+			break
 		}
 		select {
 		case <-changed:
 		case <-idle.C:
-			if err := write(": idle\n\n"); err != nil {
-				return nil
+			// The id tells a reader to whom nothing was sent from where to go on.
+			text := ": idle\n\n"
+			if next > 0 {
+				text = "id: " + cursor{height: next - 1}.String() + "\n" + text
 			}
+			err = write([]byte(text))
 		case <-r.Context().Done():
 			return nil
 		case <-s.closing:
 			return nil
 		}
 	}
+	s.config.Log.Debug().Err(err).Msg("event stream ended")
+	return nil // the status is sent; the reader sees the end and resumes
 }
 
-// firstHeight is where a stream begins: after the last event that the reader had, at the wanted height, or at
-// the next block.
-func (s *Server) firstHeight(r *http.Request) (ledger.Height, error) {
+// start is where a stream begins: after the last event that the reader had, at the wanted height, or at the
+// next block.
+func (s *Server) start(r *http.Request) (next ledger.Height, after cursor, err error) {
+	head := s.group.Store().Head().Height()
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
-		height, _, _ := strings.Cut(last, "-")
-		h, err := strconv.ParseUint(height, 10, 62)
-		if err != nil {
-			return 0, badRequest("Last-Event-ID %q is not one of this stream", last)
+		if after, err = parseCursor(last); err != nil {
+			return 0, after, err
 		}
-		return ledger.Height(h) + 1, nil
+		if after.height > head {
+			return 0, after, badRequest("Last-Event-ID %q is ahead of this node, whose last block is %d: it is of another chain, or the node is behind", last, head)
+		}
+		if after.within {
+			return after.height, after, nil
+		}
+		return after.height + 1, after, nil
 	}
-	from, err := number(r, "from", uint64(s.group.Store().Head().Height())+1, 1<<62)
-	return ledger.Height(from), err
+	from, err := number(r, "from", uint64(head)+1, 1<<62)
+	return ledger.Height(from), after, err
 }

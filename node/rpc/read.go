@@ -3,7 +3,7 @@ package rpc
 import (
 	"context"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -12,7 +12,6 @@ import (
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/precompiles"
-	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -72,8 +71,12 @@ func (s *Server) blocks(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, err
 	}
 	docs := []*client.Block{}
-	for h := min(below, head+1); h > 0 && uint64(len(docs)) < limit; h-- {
-		doc, err := s.blockDocument(ledger.Height(h - 1))
+	for h := min(below, head+1); h > 0 && uint64(len(docs)) < limit && r.Context().Err() == nil; h-- {
+		b, err := s.stored(ledger.Height(h - 1))
+		if err != nil {
+			return nil, err
+		}
+		doc, err := s.blockDocument(b)
 		if err != nil {
 			return nil, err
 		}
@@ -87,7 +90,11 @@ func (s *Server) block(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.blockDocument(h)
+	b, err := s.stored(h)
+	if err != nil {
+		return nil, err
+	}
+	return s.blockDocument(b)
 }
 
 func (s *Server) rawBlock(w http.ResponseWriter, r *http.Request) (any, error) {
@@ -104,36 +111,7 @@ func (s *Server) rawBlock(w http.ResponseWriter, r *http.Request) (any, error) {
 	return nil, nil
 }
 
-func (s *Server) blockDocument(h ledger.Height) (*client.Block, error) {
-	block, err := s.group.Store().Block(h)
-	if err != nil {
-		return nil, err
-	}
-	receipts, err := s.group.Store().Receipts(h)
-	if err != nil {
-		return nil, err
-	}
-	header := &block.Header
-	doc := &client.Block{
-		Height: h, Hash: header.Hash(s.config.Suite), Order: header.Order.Hash(s.config.Suite), Parent: header.Parent, Time: header.Order.UnixMilli,
-		Epoch: header.Order.Epoch, View: block.Certificate.Statement.View, Proposer: header.Order.Proposer, Signers: block.Certificate.Members(),
-		StateRoot: header.StateRoot, TxRoot: header.Order.TxRoot, ReceiptRoot: header.ReceiptRoot, ChangeRoot: header.ChangeRoot,
-		HistoryRoot: header.HistoryRoot, GasUsed: header.GasUsed, Txs: make([]ledger.TxID, len(receipts)),
-	}
-	for i := range receipts {
-		doc.Txs[i] = receipts[i].Tx
-	}
-	if doc.Signers == nil {
-		doc.Signers = []uint32{}
-	}
-	if doc.Header, err = ledger.Marshal(header); err != nil {
-		return nil, err
-	}
-	doc.Certificate, err = ledger.Marshal(&block.Certificate)
-	return doc, err
-}
-
-func (s *Server) transaction(_ http.ResponseWriter, r *http.Request) (any, error) {
+func (s *Server) transaction(w http.ResponseWriter, r *http.Request) (any, error) {
 	digest, err := keys.ParseDigest(r.PathValue("id"))
 	if err != nil {
 		return nil, badRequest("transaction id: %v", err)
@@ -146,6 +124,11 @@ func (s *Server) transaction(_ http.ResponseWriter, r *http.Request) (any, error
 	proof, err := flag(r, "proof")
 	if err != nil {
 		return nil, err
+	}
+	if wait > 0 { // as long as reading a request may take
+		if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil {
+			return nil, err
+		}
 	}
 	found, err := s.await(r.Context(), id, time.Duration(wait)*time.Millisecond)
 	if err != nil {
@@ -185,36 +168,30 @@ func (s *Server) await(ctx context.Context, id ledger.TxID, wait time.Duration) 
 
 // committed returns the document of a transaction in a block.
 func (s *Server) committed(h ledger.Height, index uint32, proof bool) (*client.Transaction, error) {
-	block, err := s.group.Store().Block(h)
+	b, err := s.stored(h)
 	if err != nil {
 		return nil, err
 	}
-	receipts, err := s.group.Store().Receipts(h)
+	if int(index) >= len(b.receipts) {
+		return nil, fmt.Errorf("the index names transaction %d of block %d, which has %d", index, h, len(b.receipts))
+	}
+	tx, err := ledger.DecodeTx(s.config.Suite, b.block.Txs[index])
 	if err != nil {
 		return nil, err
 	}
-	if int(index) >= len(receipts) || int(index) >= len(block.Txs) {
-		return nil, errors.New("the index names a transaction that its block does not have")
-	}
-	tx, err := ledger.DecodeTx(s.config.Suite, block.Txs[index])
-	if err != nil {
-		return nil, err
-	}
-	receipt := &receipts[index]
+	receipt, schemas := &b.receipts[index], s.reader()
 	doc := &client.Transaction{
-		ID: tx.ID, Progress: client.Committed, Height: h, Index: index, Time: block.Header.Order.UnixMilli, Sender: tx.Sender,
-		To: tx.To.Address, Name: tx.To.Name, Method: tx.Method, Args: tx.Args, Raw: tx.Raw,
+		ID: tx.ID, Progress: client.Committed, Height: h, Index: index, Time: b.block.Header.Order.UnixMilli, Sender: tx.Sender,
+		To: tx.To.Address, Name: tx.To.Name, Method: tx.Method, Args: tx.Args, Raw: tx.Raw, Receipt: schemas.receipt(receipt, tx.Method),
 	}
-	schema := s.schema(receipt.Served.Address)
-	if schema != nil {
+	if schema := schemas.schema(receipt.Served.Address); schema != nil {
 		doc.Decoded = asJSON(schema.DecodeArgs(tx.Method, tx.Args))
 	}
-	doc.Receipt = s.receiptDocument(receipt, schema, tx.Method)
 	if doc.Receipt.Raw, err = ledger.Marshal(receipt); err != nil {
 		return nil, err
 	}
 	if proof {
-		claim, err := ledgerClaim(s.config.Suite, block, receipts, index)
+		claim, err := ledgerClaim(s.config.Suite, b.block, b.receipts, index)
 		if err != nil {
 			return nil, err
 		}
@@ -245,25 +222,6 @@ func ledgerClaim(suite keys.Suite, block *ledger.Block, receipts []ledger.Receip
 	})
 }
 
-func (s *Server) receiptDocument(receipt *ledger.Receipt, schema *ledger.Schema, method string) *client.Receipt {
-	doc := &client.Receipt{
-		Status: receipt.Status.String(), Code: receipt.Code, Data: receipt.Data, Gas: receipt.Gas, Served: receipt.Served.Address, Events: []client.Event{},
-	}
-	doc.Error, doc.Decoded = outcome(schema, method, receipt.Status, receipt.Code, receipt.Data)
-	for _, e := range receipt.Events {
-		doc.Events = append(doc.Events, s.eventDocument(&e))
-	}
-	return doc
-}
-
-func (s *Server) eventDocument(e *ledger.Event) client.Event {
-	doc := client.Event{Contract: e.Contract, Topic: e.Topic, Data: e.Data}
-	if schema := s.schema(e.Contract); schema != nil {
-		doc.Decoded = asJSON(schema.DecodeEvent(e.Topic, e.Data))
-	}
-	return doc
-}
-
 // outcome says in words and JSON what a status, code and data mean.
 func outcome(schema *ledger.Schema, method string, status ledger.Status, code uint32, data []byte) (string, json.RawMessage) {
 	switch status {
@@ -273,9 +231,8 @@ func outcome(schema *ledger.Schema, method string, status ledger.Status, code ui
 		}
 	case ledger.Aborted:
 		if schema != nil {
-			if name, fields, err := schema.DecodeError(code, data); err == nil {
-				return name, asJSON(fields, nil)
-			}
+			name, fields, err := schema.DecodeError(code, data)
+			return name, asJSON(fields, err)
 		}
 	case ledger.Denied:
 		return executor.DenialName(code), nil
@@ -285,7 +242,7 @@ func outcome(schema *ledger.Schema, method string, status ledger.Status, code ui
 }
 
 func asJSON(v any, err error) json.RawMessage {
-	if err != nil {
+	if err != nil || v == nil {
 		return nil // what does not fit the schema is shown as bytes alone
 	}
 	data, err := json.Marshal(v)
@@ -293,28 +250,6 @@ func asJSON(v any, err error) json.RawMessage {
 		return nil
 	}
 	return data
-}
-
-// schema returns the schema of a contract, or nil.
-func (s *Server) schema(a ledger.Address) *ledger.Schema {
-	schema, err := schemaOf(s.group.Store().Head(), a)
-	if err != nil {
-		return nil
-	}
-	return schema
-}
-
-func schemaOf(base *state.Snapshot, a ledger.Address) (*ledger.Schema, error) {
-	for _, c := range precompiles.All() {
-		if c.Address() == a {
-			return c.Schema(), nil
-		}
-	}
-	deployment, found, err := precompiles.ReadContract(base, a)
-	if err != nil || !found {
-		return nil, err
-	}
-	return precompiles.ReadSchema(base, deployment.Code)
 }
 
 func (s *Server) account(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -329,7 +264,13 @@ func (s *Server) account(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if !found {
 		return nil, notFound("there is no account %s", a)
 	}
-	doc := &client.Account{Address: a, Institution: account.Institution, Roles: account.Roles, Status: accountStatus(account.Status), Threshold: account.Threshold}
+	doc := &client.Account{
+		Address: a, Institution: account.Institution, Roles: account.Roles, Status: accountStatus(account.Status), Threshold: account.Threshold,
+		Keys: []client.AccountKey{},
+	}
+	if doc.Roles == nil {
+		doc.Roles = []string{}
+	}
 	for _, k := range account.Keys {
 		doc.Keys = append(doc.Keys, client.AccountKey{
 			Key: ledger.Key{Algorithm: k.Algorithm, Bytes: k.Key}, Weight: k.Weight, From: k.From, Until: k.Until,
@@ -350,23 +291,16 @@ func (s *Server) contract(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := s.group.Store().Head()
-	schema, err := schemaOf(base, a)
+	schema, deployment, found, err := s.schemas.of(s.group.Store().Head(), a)
 	if err != nil {
 		return nil, err
 	}
-	doc := &client.Contract{Address: a, System: precompiles.IsSystem(a)}
-	if !doc.System {
-		deployment, found, err := precompiles.ReadContract(base, a)
-		if err != nil {
-			return nil, err
-		}
-		if !found {
-			return nil, notFound("there is no contract at %s", a)
-		}
-		doc.Owner, doc.CodeHash, doc.Height = &deployment.Owner, &deployment.Code, deployment.Height
-	} else if schema == nil {
+	if !found {
 		return nil, notFound("there is no contract at %s", a)
+	}
+	doc := &client.Contract{Address: a, System: deployment == nil}
+	if deployment != nil {
+		doc.Owner, doc.CodeHash, doc.Height, doc.Number = &deployment.Owner, &deployment.Code, deployment.Height, deployment.Number
 	}
 	if schema != nil {
 		doc.Name = schema.Name
@@ -404,36 +338,26 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := readBody(w, r, maxCall)
+	body, release, err := s.receive(w, r, maxCall)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	var c client.Call
-	if err := json.Unmarshal(body, &c); err != nil {
+	if err := decodeJSON(body, &c); err != nil {
 		return nil, badRequest("the call is not understood: %v", err)
 	}
 	base := s.group.Store().Head()
-	schema, err := schemaOf(base, a)
+	schema, _, found, err := s.schemas.of(base, a)
 	if err != nil {
 		return nil, err
 	}
-	if schema == nil {
+	if !found {
 		return nil, notFound("there is no contract at %s", a)
 	}
-	args := []byte(c.Args)
-	switch {
-	case c.Named != nil && len(args) > 0:
-		return nil, badRequest("give args or named, not both")
-	case c.Named != nil:
-		var values []json.RawMessage
-		if err := json.Unmarshal(c.Named, &values); err != nil {
-			return nil, badRequest("named: want a JSON array of the arguments: %v", err)
-		}
-		if args, err = schema.EncodeArgs(c.Method, values); err != nil {
-			return nil, badRequest("%v", err)
-		}
-	case len(args) == 0:
-		args = []byte{0x80}
+	args, err := callArgs(schema, &c)
+	if err != nil {
+		return nil, err
 	}
 	call := executor.Call{To: ledger.Target{Address: a}, Method: c.Method, Args: args, Gas: c.Gas}
 	if c.From != nil {
@@ -456,8 +380,52 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) (any, error) {
 	doc := &client.CallResult{
 		Status: result.Status.String(), Code: result.Code, Data: result.Data, Gas: result.Gas, Height: base.Height(), Trace: result.Trace,
 	}
+	schemas := s.reader()
+	for i := range result.Events {
+		doc.Events = append(doc.Events, schemas.event(&result.Events[i]))
+	}
 	doc.Error, doc.Decoded = outcome(schema, c.Method, result.Status, result.Code, result.Data)
 	return doc, nil
+}
+
+// callArgs returns the canonical arguments of a call.
+func callArgs(schema *ledger.Schema, c *client.Call) ([]byte, error) {
+	switch {
+	case len(c.Named) == 0 && len(c.Args) == 0:
+		return []byte{0x80}, nil // the empty array
+	case len(c.Named) == 0:
+		return c.Args, nil
+	case len(c.Args) > 0:
+		return nil, badRequest("give args or named, not both")
+	case schema == nil:
+		return nil, badRequest("the contract was deployed without a schema: give args, the CBOR array of the arguments, in place of named")
+	}
+	var values []json.RawMessage
+	if err := json.Unmarshal(c.Named, &values); err != nil {
+		var byName map[string]json.RawMessage
+		if err := json.Unmarshal(c.Named, &byName); err != nil {
+			return nil, badRequest("named: want a JSON object of the arguments by name, or an array of them in order")
+		}
+		method := schema.Method(c.Method)
+		if method == nil {
+			return nil, badRequest("the contract has no method %q: GET /v1/contracts/{address} lists its methods", c.Method)
+		}
+		for _, field := range method.Args {
+			value, given := byName[field.Name]
+			if !given || len(byName) != len(method.Args) {
+				return nil, badRequest("named: want exactly the arguments of %s", method.Signature())
+			}
+			values = append(values, value)
+		}
+		if len(byName) != len(method.Args) {
+			return nil, badRequest("named: want exactly the arguments of %s", method.Signature())
+		}
+	}
+	args, err := schema.EncodeArgs(c.Method, values)
+	if err != nil {
+		return nil, badRequest("%v", err)
+	}
+	return args, nil
 }
 
 func (s *Server) state(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -479,8 +447,11 @@ func (s *Server) state(_ http.ResponseWriter, r *http.Request) (any, error) {
 		if err != nil {
 			return nil, badRequest("parameter height=%q: want a number", text)
 		}
+		if head := base.Height(); ledger.Height(h) > head {
+			return nil, notFound("there is no block %d yet: the last is %d", h, head)
+		}
 		if base, err = s.group.Store().At(ledger.Height(h)); err != nil {
-			return nil, problem(http.StatusGone, client.CodeUnavailable, "this node does not have the state after block %d: %v", h, err)
+			return nil, problem(http.StatusGone, client.CodeUnavailable, "this node no longer has the state after block %d: ask for a newer one, or a node that keeps history", h)
 		}
 	}
 	full := append(a[:], key...)
@@ -492,24 +463,22 @@ func (s *Server) state(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if !proof {
 		return doc, nil
 	}
+	if base.Height() == 0 {
+		return nil, noCertificate()
+	}
 	path, err := base.Prove(full)
 	if err != nil {
 		return nil, err
 	}
-	block, err := s.group.Store().Block(base.Height())
+	b, err := s.stored(base.Height())
 	if err != nil {
 		return nil, err
 	}
-	claim, err := ledger.Marshal(&ledger.Claim{
-		Version: ledger.Version, Header: block.Header, Certificate: block.Certificate,
+	doc.Proof, err = marshalled(&ledger.Claim{
+		Version: ledger.Version, Header: b.block.Header, Certificate: b.block.Certificate,
 		State: &ledger.StateClaim{Key: full, Value: value, Present: found, Proof: path},
 	})
-	if err != nil {
-		return nil, err
-	}
-	bytes := client.Bytes(claim)
-	doc.Proof = &bytes
-	return doc, nil
+	return doc, err
 }
 
 // headerProof returns the header of a block with its certificate, as a claim.
@@ -518,13 +487,28 @@ func (s *Server) headerProof(_ http.ResponseWriter, r *http.Request) (any, error
 	if err != nil {
 		return nil, err
 	}
-	block, err := s.group.Store().Block(h)
+	if h == 0 {
+		return nil, noCertificate()
+	}
+	b, err := s.stored(h)
 	if err != nil {
 		return nil, err
 	}
-	claim, err := ledger.Marshal(&ledger.Claim{Version: ledger.Version, Header: block.Header, Certificate: block.Certificate})
+	claim, err := marshalled(&ledger.Claim{Version: ledger.Version, Header: b.block.Header, Certificate: b.block.Certificate})
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"height": h, "proof": client.Bytes(claim)}, nil
+	return &client.HeaderProof{Height: h, Proof: *claim}, nil
+}
+
+func noCertificate() error {
+	return problem(http.StatusConflict, client.CodeUnavailable, "block 0 is what the genesis says, and nobody signed it: there is something to prove from block 1 on")
+}
+
+func marshalled(v any) (*client.Bytes, error) {
+	data, err := ledger.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return (*client.Bytes)(&data), nil
 }

@@ -7,6 +7,7 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -17,6 +18,8 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -40,6 +43,10 @@ const (
 	maxStreams   = 256              // event streams at once
 	submitWithin = 10 * time.Second // that the pool may take to check a batch
 	viewsAtOnce  = 4                // calls that run at once; more wait
+	maxBodies    = 256 << 20        // bytes of all bodies being worked on
+	readWithin   = 30 * time.Second // that a request may take to arrive
+	writeWithin  = 60 * time.Second // that an answer may take to leave
+	closeWithin  = 2 * time.Second  // that open requests have when the node stops
 )
 
 //go:embed openapi.json
@@ -63,9 +70,15 @@ type Server struct {
 	config  Config
 	group   *group.Group
 	handler http.Handler
-	views   chan struct{}
-	streams chan struct{}
-	closing chan struct{}
+	closing chan struct{}  // closed when Serve ends
+	active  sync.WaitGroup // requests being answered
+
+	views   chan struct{} // holds one for each call that runs
+	streams chan struct{} // holds one for each open stream
+	bodies  atomic.Int64  // bytes that bodies being read and worked on may have, see receive
+
+	schemas    *schemaCache
+	blockCache blockCache
 }
 
 // New returns the API, not listening yet.
@@ -73,9 +86,13 @@ func New(c Config) (*Server, error) {
 	if c.Group == nil || c.Executor == nil || c.Suite == nil || c.Genesis == nil {
 		return nil, errors.New("rpc: a required field of Config is not set")
 	}
+	schemas, err := newSchemaCache()
+	if err != nil {
+		return nil, fmt.Errorf("rpc: schemas of the system contracts: %w", err)
+	}
 	s := &Server{
 		config: c, group: c.Group, views: make(chan struct{}, viewsAtOnce), streams: make(chan struct{}, maxStreams),
-		closing: make(chan struct{}),
+		closing: make(chan struct{}), schemas: schemas,
 	}
 	mux := http.NewServeMux()
 	for pattern, handle := range s.routes() {
@@ -85,14 +102,21 @@ func New(c Config) (*Server, error) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(openAPI) //nolint:errcheck // the client is gone
 	})
-	mux.HandleFunc("/", s.wrap(func(http.ResponseWriter, *http.Request) (any, error) {
-		return nil, problem(http.StatusNotFound, client.CodeNotFound, "there is nothing at this path: GET /openapi.json lists what there is")
+	mux.HandleFunc("/", s.wrap(func(w http.ResponseWriter, r *http.Request) (any, error) {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			other := &http.Request{Method: method, URL: r.URL, Host: r.Host}
+			if _, pattern := mux.Handler(other); pattern != "/" && method != r.Method {
+				w.Header().Set("Allow", method)
+				return nil, problem(http.StatusMethodNotAllowed, client.CodeBadRequest, "this path answers to %s, not to %s", method, r.Method)
+			}
+		}
+		return nil, notFound("there is nothing at this path: GET /openapi.json lists what there is")
 	}))
 	s.handler = mux
 	return s, nil
 }
 
-// handler answers with a document, or has written the answer itself and returns nil.
+// handle answers with a document, or has written the answer itself and returns nil.
 type handle func(w http.ResponseWriter, r *http.Request) (any, error)
 
 // routes is the whole API: every pattern here is in openapi.json, which a test holds it to.
@@ -118,26 +142,32 @@ func (s *Server) routes() map[string]handle {
 	}
 }
 
-// Serve answers on l until ctx ends.
+// Serve answers on l until ctx ends, and returns when the last request is answered or cut off. It is called
+// once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
 	server := &http.Server{
-		Handler: s.handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 16 << 10,
+		Handler: s.handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: readWithin, WriteTimeout: maxWait + writeWithin,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, BaseContext: func(net.Listener) context.Context { return requests },
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
+	var failed error
 	select {
 	case err := <-ended:
-		return fmt.Errorf("API on %s: %w", l.Addr(), err)
+		failed = fmt.Errorf("API on %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
 	close(s.closing)
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	grace, cancel := context.WithTimeout(requests, closeWithin)
 	defer cancel()
-	if err := server.Shutdown(grace); err != nil {
-		return server.Close()
+	if server.Shutdown(grace) != nil {
+		cut()
+		failed = errors.Join(failed, server.Close())
 	}
-	return nil
+	s.active.Wait()
+	return failed
 }
 
 // ServeHTTP implements http.Handler.
@@ -145,6 +175,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 
 func (s *Server) wrap(h handle) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		s.active.Add(1)
+		defer s.active.Done()
 		document, err := h(w, r)
 		if err != nil {
 			s.fail(w, r, err)
@@ -165,11 +197,8 @@ func (s *Server) wrap(h handle) http.HandlerFunc {
 
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var p *client.Problem
-	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &p):
-	case errors.As(err, &large):
-		p = problem(http.StatusRequestEntityTooLarge, client.CodeTooLarge, "the request has more than %d bytes", large.Limit)
 	case r.Context().Err() != nil:
 		return
 	default:
@@ -182,6 +211,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
+	if p.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
 	w.WriteHeader(p.Status)
 	w.Write(append(data, '\n')) //nolint:errcheck // the client is gone
 }
@@ -198,8 +230,53 @@ func notFound(format string, args ...any) error {
 	return problem(http.StatusNotFound, client.CodeNotFound, format, args...)
 }
 
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	return io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+// receive reads a body of at most limit bytes. The caller calls release when it is done with it, so that all
+// bodies together stay within maxBodies.
+func (s *Server) receive(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, release func(), err error) {
+	size := r.ContentLength
+	if size > limit {
+		return nil, nil, tooLarge(limit)
+	}
+	if size < 0 {
+		size = limit
+	}
+	if s.bodies.Add(size) > maxBodies {
+		s.bodies.Add(-size)
+		return nil, nil, problem(http.StatusServiceUnavailable, client.CodeBusy, "the node is reading %d MB of requests already: send again later, or to another node", maxBodies>>20)
+	}
+	release = func() { s.bodies.Add(-size) }
+	body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		err = tooLarge(limit)
+	case err != nil:
+		err = badRequest("the body did not arrive whole: %v", err)
+	}
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	// The answer may be held back for longer than reading may take, and only a connection without a deadline
+	// tells that the client is gone.
+	return body, release, http.NewResponseController(w).SetReadDeadline(time.Time{})
+}
+
+func tooLarge(limit int64) error {
+	return problem(http.StatusRequestEntityTooLarge, client.CodeTooLarge, "the body has more than %d bytes, which is the most at this path", limit)
+}
+
+// decodeJSON reads a document that a client sent; a field that the API does not have is an error, not ignored.
+func decodeJSON(data []byte, v any) error {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(v); err != nil {
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is more after the JSON document")
+	}
+	return nil
 }
 
 func flag(r *http.Request, name string) (bool, error) {

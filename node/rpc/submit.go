@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"mime"
 	"net/http"
@@ -10,15 +9,18 @@ import (
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
 // submit takes one transaction: its canonical CBOR, or JSON with that in the field raw.
 func (s *Server) submit(w http.ResponseWriter, r *http.Request) (any, error) {
-	raw, err := readBody(w, r, 2*ledger.MaxDeployTxSize+1024)
+	raw, release, err := s.receive(w, r, 2*ledger.MaxDeployTxSize+1024)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil {
 		kind = ""
@@ -29,7 +31,7 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request) (any, error) {
 		var doc struct {
 			Raw client.Bytes `json:"raw"`
 		}
-		if err := json.Unmarshal(raw, &doc); err != nil {
+		if err := decodeJSON(raw, &doc); err != nil {
 			return nil, badRequest(`the transaction is not understood: want {"raw":"0x…"} with its canonical CBOR: %v`, err)
 		}
 		raw = doc.Raw
@@ -48,10 +50,11 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request) (any, error) {
 
 // submitBatch takes a CBOR array of encoded transactions.
 func (s *Server) submitBatch(w http.ResponseWriter, r *http.Request) (any, error) {
-	body, err := readBody(w, r, maxBatch)
+	body, release, err := s.receive(w, r, maxBatch)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	var raws [][]byte
 	if err := ledger.Unmarshal(body, &raws); err != nil {
 		return nil, badRequest("want a CBOR array of byte strings, each a transaction: %v", err)
@@ -70,7 +73,7 @@ func (s *Server) take(ctx context.Context, raws [][]byte) ([]client.Submitted, e
 	case errors.Is(err, group.ErrStopped):
 		return nil, problem(http.StatusServiceUnavailable, client.CodeStopped, "%v; use another node", err)
 	case errors.Is(err, context.DeadlineExceeded):
-		return nil, problem(http.StatusServiceUnavailable, client.CodeBusy, "%v", group.ErrBusy)
+		return nil, problem(http.StatusServiceUnavailable, client.CodeBusy, "the node did not check this within %v and may have taken some of it: ask for each transaction by its id, or send the same bytes again, which is safe", submitWithin)
 	case err != nil:
 		return nil, err
 	}
@@ -95,10 +98,25 @@ func submitted(t group.Submitted) client.Submitted {
 		result.Problem = problem(http.StatusUnprocessableEntity, client.CodeExpired, "%v: sign it again with a later expiry", err)
 	case group.IsRefusal(err):
 		result.Progress = client.Rejected
-		result.Problem = problem(http.StatusUnprocessableEntity, client.CodeRefused, "%v", err)
+		result.Problem = problem(http.StatusUnprocessableEntity, refusal(err), "the transaction was refused: %v", err)
 	default:
 		result.Progress = client.Rejected
 		result.Problem = problem(http.StatusServiceUnavailable, client.CodeBusy, "%v", err)
 	}
 	return result
+}
+
+// refusal returns the code of a problem that sending again does not cure.
+func refusal(err error) string {
+	var denied *precompiles.Error
+	switch {
+	case errors.Is(err, ledger.ErrEncoding), errors.Is(err, ledger.ErrTx):
+		return client.CodeMalformed
+	case errors.Is(err, keys.ErrSignature), errors.Is(err, keys.ErrKey), errors.Is(err, keys.ErrAlgorithm):
+		return client.CodeSignature
+	case errors.As(err, &denied):
+		return client.CodeDenied
+	default:
+		return client.CodeRefused
+	}
 }

@@ -1,0 +1,823 @@
+package rpc_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/fondaco/fondaco/consensus/pbft"
+	"github.com/fondaco/fondaco/node"
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/contract"
+	"github.com/fondaco/fondaco/node/rpc"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// chain is a running chain of one node in this process, and a client of its API whose every answer is held to
+// the document.
+type chain struct {
+	t       *testing.T
+	suite   keys.Suite
+	genesis ledger.Genesis
+	id      keys.Digest
+	url     string
+	api     *client.Client
+	http    *http.Client
+	checker *checker
+	signers map[string]keys.Signer
+	stop    func() error // stops the node and says how it ended; once
+
+	token  ledger.Address
+	schema *ledger.Schema
+	module []byte
+}
+
+// accounts of the genesis; nobody's key is in none.
+var accounts = map[string][]string{"admin": {string(identity.Deployer)}, "alice": {string(identity.User)}, "bob": {string(identity.User)}}
+
+func start(t *testing.T) *chain {
+	t.Helper()
+	c := &chain{t: t, suite: keys.Std(), signers: map[string]keys.Signer{}}
+	generate := func() keys.Signer {
+		key, err := c.suite.Generate(keys.Ed25519, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	self := generate()
+	params := ledger.DefaultParams()
+	params.BatchDelay = 1
+	c.genesis = ledger.Genesis{
+		Version: ledger.Version, Name: "api", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: time.Now().UnixMilli(), Params: params,
+		Members: []ledger.Member{{Node: identity.NodeIDOf(c.suite, self.Public()), Institution: "bank", Key: ledger.KeyOf(self.Public())}},
+	}
+	for _, name := range []string{"admin", "alice", "bob"} {
+		c.signers[name] = generate()
+		c.genesis.Accounts = append(c.genesis.Accounts, ledger.GenesisAccount{
+			Name: name, Institution: "bank", Roles: accounts[name], Keys: []ledger.Key{ledger.KeyOf(c.signers[name].Public())},
+		})
+	}
+	c.signers["nobody"] = generate()
+	c.id = c.genesis.Hash(c.suite)
+	n, err := node.New(t.Context(), node.Config{
+		Dir: t.TempDir(), Genesis: c.genesis, Signer: self, Listen: "127.0.0.1:0", API: "127.0.0.1:0", EngineFactory: pbft.New,
+		Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	stopped := false
+	c.stop = func() error {
+		cancel()
+		if stopped {
+			return nil
+		}
+		stopped = true
+		return <-ended
+	}
+	t.Cleanup(func() {
+		if err := c.stop(); err != nil {
+			t.Errorf("the node ended: %v", err)
+		}
+	})
+	c.url = "http://" + n.Addr().String()
+	c.checker = &checker{t: t, doc: readDocument(t), next: &http.Transport{MaxIdleConnsPerHost: 16}, asked: map[string]bool{}}
+	c.http = &http.Client{Transport: c.checker}
+	if c.api, err = client.New(c.url, c.http); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (c *chain) address(name string) ledger.Address {
+	return ledger.NamedAddress(c.suite, "account", name)
+}
+
+// deployToken builds and deploys the example token, with 1,000 units at alice.
+func (c *chain) deployToken() {
+	c.t.Helper()
+	built, err := contract.Build(c.t.Context(), "../../examples/token", "")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.schema, c.module = built.Schema, built.Code
+	init, err := built.Schema.EncodeText("init", []string{"Coin", "FDC", c.address("admin").String()})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	args, err := ledger.Marshal(&precompiles.DeployArgs{Code: built.Code, Args: init})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	done := c.send(c.tx("admin", precompiles.ContractsAddress, "deploy", args))
+	if done.Receipt.Status != "ok" {
+		c.t.Fatalf("deploying the token: %s %s %d", done.Receipt.Status, done.Receipt.Error, done.Receipt.Code)
+	}
+	if err := ledger.Unmarshal(done.Receipt.Data, &c.token); err != nil {
+		c.t.Fatal(err)
+	}
+	if done := c.send(c.call("admin", "issue", c.address("alice").String(), "1000")); done.Receipt.Status != "ok" {
+		c.t.Fatalf("issue: %s %s", done.Receipt.Status, done.Receipt.Error)
+	}
+}
+
+func (c *chain) tx(sender string, to ledger.Address, method string, args []byte) ledger.Tx {
+	c.t.Helper()
+	tx, err := c.api.Transaction(c.t.Context(), c.address(sender), ledger.Target{Address: to}, method, args)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return tx
+}
+
+// call returns a call of the token, arguments as a person types them.
+func (c *chain) call(sender, method string, args ...string) ledger.Tx {
+	c.t.Helper()
+	encoded, err := c.schema.EncodeText(method, args)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return c.tx(sender, c.token, method, encoded)
+}
+
+func (c *chain) sign(tx ledger.Tx, names ...string) *ledger.SignedTx {
+	c.t.Helper()
+	var signers []keys.Signer
+	for _, name := range names {
+		signers = append(signers, c.signers[name])
+	}
+	signed, err := tx.Sign(c.suite, signers...)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return signed
+}
+
+// send signs a transaction with its sender's key and waits until it is in a block.
+func (c *chain) send(tx ledger.Tx) *client.Transaction {
+	c.t.Helper()
+	for name := range accounts {
+		if c.address(name) == tx.Sender {
+			return c.sendSigned(c.sign(tx, name))
+		}
+	}
+	c.t.Fatal("the sender is no account of the genesis")
+	return nil
+}
+
+func (c *chain) sendSigned(tx *ledger.SignedTx) *client.Transaction {
+	c.t.Helper()
+	if err := c.api.Send(c.t.Context(), tx); err != nil {
+		c.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+	defer cancel()
+	done, err := c.api.Wait(ctx, tx.ID)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return done
+}
+
+// do makes a request and returns status and body.
+func (c *chain) do(method, path, kind string, body []byte) (int, []byte) {
+	c.t.Helper()
+	request, err := http.NewRequestWithContext(c.t.Context(), method, c.url+path, bytes.NewReader(body))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if kind != "" {
+		request.Header.Set("Content-Type", kind)
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return response.StatusCode, data
+}
+
+// refused makes a request that must give a problem with this status and code, and returns its detail.
+func (c *chain) refused(t *testing.T, status int, code, method, path, kind string, body []byte) string {
+	t.Helper()
+	got, data := c.do(method, path, kind, body)
+	var p client.Problem
+	if err := json.Unmarshal(data, &p); err != nil {
+		t.Fatalf("%s %s: %s", method, path, data)
+	}
+	if got != status || p.Code != code || len(p.Detail) < 10 {
+		t.Errorf("%s %s: %d %s (%s), want %d %s", method, path, got, p.Code, p.Detail, status, code)
+	}
+	return p.Detail
+}
+
+func TestAPI(t *testing.T) {
+	c := start(t)
+	ctx := t.Context()
+
+	t.Run("the chain is described, before there is a block", func(t *testing.T) {
+		got, err := c.api.Chain(ctx)
+		if err != nil || got.Chain != c.id || got.Group != "main" || len(got.Members) != 1 || got.Params.TxGas != c.genesis.Params.TxGas {
+			t.Errorf("chain = %+v, %v", got, err)
+		}
+		genesis, err := c.api.Genesis(ctx)
+		if err != nil || genesis.Hash(c.suite) != c.id {
+			t.Errorf("the genesis has another digest, or %v", err)
+		}
+		status, err := c.api.Status(ctx)
+		if err != nil || status.Height != 0 || status.Number != 0 || status.Stopped != "" || status.Node != c.genesis.Members[0].Node {
+			t.Errorf("status = %+v, %v", status, err)
+		}
+	})
+	t.Run("nothing of block 0 can be proven, and the answer says why", func(t *testing.T) {
+		c.refused(t, 409, client.CodeUnavailable, "GET", "/v1/headers/0/proof", "", nil)
+		c.refused(t, 409, client.CodeUnavailable, "GET", "/v1/state/"+c.address("bob").String()+"/0x?proof=true", "", nil)
+	})
+
+	c.deployToken()
+	alice, bob := c.address("alice"), c.address("bob")
+	transfer := func(amount int) ledger.Tx { return c.call("alice", "transfer", bob.String(), strconv.Itoa(amount)) }
+	claimed := func(t *testing.T, raw []byte) *ledger.Claim {
+		t.Helper()
+		claim, err := ledger.DecodeClaim(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := claim.Verify(c.suite, c.id, "main", c.genesis.Epoch()); err != nil {
+			t.Fatal(err)
+		}
+		return claim
+	}
+
+	t.Run("a transfer is committed with a decoded receipt", func(t *testing.T) {
+		done := c.send(transfer(10))
+		r := done.Receipt
+		want := fmt.Sprintf(`{"from":"%s","to":"%s","amount":"10"}`, alice, bob)
+		if done.Progress != client.Committed || r.Status != "ok" || len(r.Events) != 1 || r.Events[0].Topic != "Transferred" || string(r.Events[0].Decoded) != want {
+			t.Errorf("transaction = %+v, receipt = %+v", done, r)
+		}
+		if want := fmt.Sprintf(`{"to":"%s","amount":"10"}`, bob); string(done.Decoded) != want || done.Sender != alice || done.Method != "transfer" {
+			t.Errorf("arguments = %s, want %s", done.Decoded, want)
+		}
+	})
+	t.Run("a refusal of the contract is committed too, with its name and data", func(t *testing.T) {
+		r := c.send(transfer(5000)).Receipt
+		if r.Status != "aborted" || r.Code != 1001 || r.Error != "InsufficientFunds" || string(r.Decoded) != `{"have":"990","need":"5000"}` || len(r.Events) != 0 {
+			t.Errorf("receipt = %+v %s", r, r.Decoded)
+		}
+	})
+	t.Run("the proof of a receipt holds without the node", func(t *testing.T) {
+		signed := c.sign(transfer(1), "alice")
+		done := c.sendSigned(signed)
+		proven, err := c.api.Lookup(ctx, done.ID, 0, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		claim := claimed(t, *proven.Proof)
+		if claim.Receipt.Receipt.Tx != done.ID || claim.Receipt.Receipt.Status != ledger.OK || !bytes.Equal(claim.Tx.Raw, signed.Raw) {
+			t.Errorf("the claim is about %s", claim.Receipt.Receipt.Tx)
+		}
+		forged := *claim
+		forged.Receipt = &ledger.ReceiptClaim{Receipt: claim.Receipt.Receipt, Proof: claim.Receipt.Proof}
+		forged.Receipt.Receipt.Status = ledger.Aborted
+		if err := forged.Verify(c.suite, c.id, "main", c.genesis.Epoch()); !errors.Is(err, ledger.ErrProof) {
+			t.Errorf("a forged receipt: %v, want ErrProof", err)
+		}
+	})
+	t.Run("one transaction is sent as CBOR or JSON", func(t *testing.T) {
+		for _, kind := range []string{"application/cbor", "application/json; charset=utf-8"} {
+			signed := c.sign(transfer(1), "alice")
+			body := signed.Raw
+			if strings.HasPrefix(kind, "application/json") {
+				body = fmt.Appendf(nil, `{"raw":"0x%x"}`, signed.Raw)
+			}
+			var sent client.Submitted
+			status, data := c.do("POST", "/v1/transactions", kind, body)
+			if err := json.Unmarshal(data, &sent); err != nil || status != 200 || sent.ID != signed.ID || sent.Progress != client.Pending || sent.Problem != nil {
+				t.Errorf("%s: %d %s", kind, status, data)
+			}
+			if done, err := c.api.Wait(ctx, signed.ID); err != nil || done.Receipt.Status != "ok" {
+				t.Errorf("%s: %+v, %v", kind, done, err)
+			}
+			status, data = c.do("POST", "/v1/transactions", kind, body)
+			if err := json.Unmarshal(data, &sent); err != nil || status != 200 || sent.Progress != client.Committed || sent.Problem.Code != client.CodeCommitted {
+				t.Errorf("%s again: %d %s", kind, status, data)
+			}
+		}
+	})
+	t.Run("a transaction that waits is told as known", func(t *testing.T) {
+		signed := c.sign(transfer(1), "alice")
+		results, err := c.api.SendBatch(ctx, [][]byte{signed.Raw, signed.Raw})
+		if err != nil || results[0].Problem != nil || results[1].Problem == nil || results[1].Progress != client.Pending && results[1].Progress != client.Committed {
+			t.Errorf("results = %+v, %v", results, err)
+		}
+		if code := results[1].Problem.Code; code != client.CodeKnown && code != client.CodeCommitted {
+			t.Errorf("the second is %s, want known", code)
+		}
+		if _, err := c.api.Wait(ctx, signed.ID); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("bad transactions are refused in words", func(t *testing.T) {
+		change := func(f func(*ledger.Tx)) *ledger.SignedTx {
+			tx := transfer(1)
+			f(&tx)
+			return c.sign(tx, "alice")
+		}
+		spoilt := slices.Clone(c.sign(transfer(1), "alice").Raw)
+		spoilt[len(spoilt)-1] ^= 1
+		canonical := c.sign(transfer(1), "alice").Raw
+		longer := slices.Concat(canonical[:1], []byte{0x18, 0x01}, canonical[2:]) // the version in two bytes
+		for _, refusal := range []struct {
+			what, code, says string
+			raw              []byte
+		}{
+			{"expired", client.CodeExpired, "expired", change(func(tx *ledger.Tx) { tx.Expiry = time.Now().Add(-time.Minute).UnixMilli() }).Raw},
+			{"expiry too far ahead", client.CodeRefused, "too far ahead", change(func(tx *ledger.Tx) { tx.Expiry = time.Now().Add(time.Hour).UnixMilli() }).Raw},
+			{"a signature that does not hold", client.CodeSignature, "invalid signature", spoilt},
+			{"a key that is not bound", client.CodeDenied, "key", c.sign(transfer(1), "nobody").Raw},
+			{"a sender without an account", client.CodeDenied, "no account", change(func(tx *ledger.Tx) { tx.Sender = ledger.Address{9} }).Raw},
+			{"oversized", client.CodeRefused, "at most 65536", change(func(tx *ledger.Tx) { tx.Args = make([]byte, ledger.MaxTxSize) }).Raw},
+			{"another chain", client.CodeRefused, "chain", change(func(tx *ledger.Tx) { tx.Chain = keys.Digest{1} }).Raw},
+			{"another group", client.CodeRefused, `group "other"`, change(func(tx *ledger.Tx) { tx.Group = "other" }).Raw},
+			{"too much gas", client.CodeRefused, "gas limit", change(func(tx *ledger.Tx) { tx.GasLimit = c.genesis.Params.TxGas + 1 }).Raw},
+			{"too little gas", client.CodeRefused, "gas limit", change(func(tx *ledger.Tx) { tx.GasLimit = 1 }).Raw},
+			{"not canonical", client.CodeMalformed, "canonical", longer},
+			{"trailing bytes", client.CodeMalformed, "canonical", append(slices.Clone(canonical), 0)},
+			{"no transaction", client.CodeMalformed, "canonical", []byte("hello")},
+			{"nothing", client.CodeMalformed, "canonical", nil},
+		} {
+			t.Run(refusal.what, func(t *testing.T) {
+				detail := c.refused(t, 422, refusal.code, "POST", "/v1/transactions", "application/cbor", refusal.raw)
+				if !strings.Contains(detail, refusal.says) {
+					t.Errorf("detail %q does not say %q", detail, refusal.says)
+				}
+				results, err := c.api.SendBatch(ctx, [][]byte{refusal.raw})
+				if err != nil || results[0].Problem == nil || results[0].Problem.Code != refusal.code || results[0].Problem.Detail != detail && refusal.code != client.CodeExpired && refusal.what != "expiry too far ahead" {
+					t.Errorf("in a batch: %+v, %v", results, err)
+				}
+			})
+		}
+	})
+	t.Run("requests that are wrong are refused in words", func(t *testing.T) {
+		long, err := ledger.Marshal(make([][]byte, rpc.MaxBatchTx+1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := c.token.String()
+		for _, r := range []struct {
+			status                   int
+			code, method, path, kind string
+			body                     []byte
+		}{
+			{404, client.CodeNotFound, "GET", "/v1/nothing", "", nil},
+			{404, client.CodeNotFound, "GET", "/", "", nil},
+			{405, client.CodeBadRequest, "POST", "/v1/chain", "", nil},
+			{405, client.CodeBadRequest, "GET", "/v1/transactions", "", nil},
+			{405, client.CodeBadRequest, "DELETE", "/v1/blocks/1", "", nil},
+			{404, client.CodeNotFound, "GET", "/v1/blocks/999999", "", nil},
+			{404, client.CodeNotFound, "GET", "/v1/blocks/999999/raw", "", nil},
+			{404, client.CodeNotFound, "GET", "/v1/headers/999999/proof", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/blocks/first", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/blocks?limit=101", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/blocks?below=x", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/transactions/0x12", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/transactions/" + c.id.String() + "?wait=30001", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/transactions/" + c.id.String() + "?proof=perhaps", "", nil},
+			{404, client.CodeNotFound, "GET", "/v1/transactions/" + c.id.String() + "?wait=50", "", nil},
+			{415, client.CodeBadRequest, "POST", "/v1/transactions", "text/plain", nil},
+			{400, client.CodeBadRequest, "POST", "/v1/transactions", "application/json", []byte(`{"raw":"12"}`)},
+			{400, client.CodeBadRequest, "POST", "/v1/transactions", "application/json", []byte(`{"row":"0x12"}`)},
+			{413, client.CodeTooLarge, "POST", "/v1/transactions", "application/cbor", make([]byte, 2*ledger.MaxDeployTxSize+1025)},
+			{413, client.CodeTooLarge, "POST", "/v1/transactions/batch", "application/cbor", make([]byte, rpc.MaxBatch+1)},
+			{400, client.CodeBadRequest, "POST", "/v1/transactions/batch", "application/cbor", long},
+			{400, client.CodeBadRequest, "POST", "/v1/transactions/batch", "application/cbor", []byte{0x80}},
+			{400, client.CodeBadRequest, "POST", "/v1/transactions/batch", "application/cbor", []byte{0xff}},
+			{400, client.CodeBadRequest, "GET", "/v1/accounts/alice", "", nil},
+			{404, client.CodeNotFound, "GET", "/v1/accounts/" + token, "", nil},
+			{404, client.CodeNotFound, "GET", "/v1/contracts/" + alice.String(), "", nil},
+			{404, client.CodeNotFound, "GET", "/v1/contracts/0x0000000000000000000000000000000000000099", "", nil},
+			{404, client.CodeNotFound, "GET", "/v1/contracts/" + precompiles.ContractsAddress.String() + "/code", "", nil},
+			{404, client.CodeNotFound, "POST", "/v1/contracts/" + alice.String() + "/call", "", []byte(`{"method":"x"}`)},
+			{400, client.CodeBadRequest, "POST", "/v1/contracts/" + token + "/call", "", []byte(`{"method":`)},
+			{400, client.CodeBadRequest, "POST", "/v1/contracts/" + token + "/call", "", []byte(`{"method":"about","gass":"1"}`)},
+			{400, client.CodeBadRequest, "POST", "/v1/contracts/" + token + "/call", "", []byte(`{"method":"about"} {}`)},
+			{400, client.CodeBadRequest, "POST", "/v1/contracts/" + token + "/call", "", []byte(`{"method":"about","args":"0x80","named":[]}`)},
+			{400, client.CodeBadRequest, "POST", "/v1/contracts/" + token + "/call", "", []byte(`{"method":"balance_of","named":{"whom":"0x"}}`)},
+			{400, client.CodeBadRequest, "POST", "/v1/contracts/" + token + "/call", "", []byte(`{"method":"balance_of","named":["0x12"]}`)},
+			{400, client.CodeBadRequest, "POST", "/v1/contracts/" + token + "/call", "", []byte(`{"method":"balance","named":{}}`)},
+			{413, client.CodeTooLarge, "POST", "/v1/contracts/" + token + "/call", "", make([]byte, 1<<20+1)},
+			{400, client.CodeBadRequest, "GET", "/v1/state/" + token + "/supply", "", nil},
+			{404, client.CodeNotFound, "GET", "/v1/state/" + token + "/0x00?height=999999", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/events?contract=token", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/events/blocks?from=-1", "", nil},
+		} {
+			c.refused(t, r.status, r.code, r.method, r.path, r.kind, r.body)
+		}
+	})
+	t.Run("blocks are read one by one, in pages and raw", func(t *testing.T) {
+		status, err := c.api.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var heights []ledger.Height
+		for below := ledger.Height(0); ; {
+			page, err := c.api.Blocks(ctx, below, 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, b := range page {
+				heights = append(heights, b.Height)
+			}
+			if below = page[len(page)-1].Height; below == 0 {
+				break
+			}
+		}
+		for i, h := range heights {
+			if h != status.Height-ledger.Height(i) {
+				t.Fatalf("heights in pages: %v, from %d", heights, status.Height)
+			}
+		}
+		if len(heights) != int(status.Height)+1 {
+			t.Fatalf("heights in pages: %v, want %d to 0", heights, status.Height)
+		}
+		parent := keys.Digest{}
+		for h := range status.Height + 1 {
+			b, err := c.api.Block(ctx, h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := c.api.RawBlock(ctx, h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			block, err := ledger.DecodeBlock(raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if block.Header.Hash(c.suite) != b.Hash || b.Parent != parent || b.Height != h || len(b.Txs) != len(block.Txs) {
+				t.Errorf("block %d = %+v", h, b)
+			}
+			parent = b.Hash
+			if h > 0 {
+				proof, err := c.api.HeaderProof(ctx, h)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if claim := claimed(t, proof.Proof); claim.Header.Hash(c.suite) != b.Hash {
+					t.Errorf("the proof of header %d is of another", h)
+				}
+			}
+		}
+		if status.Block != parent {
+			t.Errorf("status has block %s, want %s", status.Block, parent)
+		}
+		var latest client.Block
+		if _, data := c.do("GET", "/v1/blocks/latest", "", nil); json.Unmarshal(data, &latest) != nil || latest.Hash != parent {
+			t.Errorf("latest = %s", data)
+		}
+	})
+	t.Run("accounts and contracts are described", func(t *testing.T) {
+		a, err := c.api.Account(ctx, c.address("admin"))
+		if err != nil || a.Institution != "bank" || a.Status != "active" || !slices.Equal(a.Roles, accounts["admin"]) || len(a.Keys) != 1 || !bytes.Equal(a.Keys[0].Key.Bytes, c.signers["admin"].Public().Bytes()) {
+			t.Errorf("account = %+v, %v", a, err)
+		}
+		got, err := c.api.Contract(ctx, c.token)
+		if err != nil || got.System || got.Name != c.schema.Name || *got.Owner != c.address("admin") || got.Number != 1 {
+			t.Errorf("contract = %+v, %v", got, err)
+		}
+		code, err := c.api.Code(ctx, c.token)
+		if err != nil || !bytes.Equal(code, c.module) || precompiles.CodeHash(c.suite, code) != *got.CodeHash {
+			t.Errorf("the code is another, or %v", err)
+		}
+		for _, s := range precompiles.All() {
+			if got, err := c.api.Contract(ctx, s.Address()); err != nil || !got.System || len(got.Schema) < 10 {
+				t.Errorf("system contract %s = %+v, %v", s.Address(), got, err)
+			}
+		}
+	})
+	t.Run("views take arguments by name, in order and encoded", func(t *testing.T) {
+		encoded, err := c.schema.EncodeText("balance_of", []string{bob.String()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, call := range []client.Call{
+			{Method: "balance_of", Named: json.RawMessage(`{"who":"` + bob.String() + `"}`)},
+			{Method: "balance_of", Named: json.RawMessage(`["` + bob.String() + `"]`)},
+			{Method: "balance_of", Args: encoded},
+		} {
+			got, err := c.api.Call(ctx, c.token, call)
+			if err != nil || got.Status != "ok" || string(got.Decoded) != `"14"` || got.Gas == 0 {
+				t.Errorf("%+v: %+v, %v", call, got, err)
+			}
+		}
+		if got, err := c.api.Call(ctx, c.token, client.Call{Method: "total_supply"}); err != nil || string(got.Decoded) != `"1000"` {
+			t.Errorf("total_supply = %+v, %v", got, err)
+		}
+	})
+	t.Run("a call that does not go well says so in its answer", func(t *testing.T) {
+		named := json.RawMessage(`{"to":"` + bob.String() + `","amount":"5000"}`)
+		for _, want := range []struct {
+			call          client.Call
+			status, error string
+		}{
+			{client.Call{Method: "transfer", Named: named, From: &alice}, "denied", "ReadOnly"},
+			{client.Call{Method: "transfer", Named: named, From: &alice, DryRun: true}, "aborted", "InsufficientFunds"},
+			{client.Call{Method: "nothing"}, "not_found", ""},
+			{client.Call{Method: "total_supply", Gas: 10}, "out_of_gas", ""},
+			{client.Call{Method: "transfer", Named: named, DryRun: true}, "denied", "NoAccount"},
+		} {
+			got, err := c.api.Call(ctx, c.token, want.call)
+			if err != nil || got.Status != want.status || got.Error != want.error {
+				t.Errorf("%+v: %+v, %v", want, got, err)
+			}
+		}
+		before, err := c.api.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dry, err := c.api.Call(ctx, c.token, client.Call{Method: "transfer", Named: json.RawMessage(`["` + bob.String() + `","1"]`), From: &alice, DryRun: true})
+		if err != nil || dry.Status != "ok" || len(dry.Events) != 1 || len(dry.Events[0].Decoded) == 0 {
+			t.Errorf("dry run = %+v, %v", dry, err)
+		}
+		if after, err := c.api.Status(ctx); err != nil || after.StateRoot != before.StateRoot {
+			t.Errorf("a dry run changed the state, or %v", err)
+		}
+	})
+	t.Run("values of the state are proven, and that there is none", func(t *testing.T) {
+		for _, want := range []struct {
+			key   []byte
+			found bool
+		}{{append([]byte("bal/"), bob[:]...), true}, {[]byte("supply"), true}, {[]byte("balance"), false}} {
+			got, err := c.api.State(ctx, c.token, want.key, true)
+			if err != nil || got.Found != want.found {
+				t.Fatalf("state at %q = %+v, %v", want.key, got, err)
+			}
+			claim := claimed(t, *got.Proof)
+			if claim.State.Present != want.found || !bytes.Equal(claim.State.Key, append(c.token[:], want.key...)) || !bytes.Equal(claim.State.Value, got.Value) {
+				t.Errorf("the claim is %+v", claim.State)
+			}
+			if plain, err := c.api.State(ctx, c.token, want.key, false); err != nil || !bytes.Equal(plain.Value, got.Value) || plain.Proof != nil {
+				t.Errorf("without proof: %+v, %v", plain, err)
+			}
+		}
+		var old client.State
+		if _, data := c.do("GET", fmt.Sprintf("/v1/state/%s/0x%x?height=1", c.token, "supply"), "", nil); json.Unmarshal(data, &old) != nil || old.Found || old.Height != 1 {
+			t.Errorf("before the issue: %s", data)
+		}
+	})
+	t.Run("streams go on where they were left", func(t *testing.T) { streams(t, c) })
+	t.Run("a waiting request is answered when the block comes", func(t *testing.T) {
+		signed := c.sign(transfer(1), "alice")
+		sent, answers := make(chan struct{}), make(chan *client.Transaction, 8)
+		for range cap(answers) {
+			go func() {
+				<-sent
+				tx, err := c.api.Wait(ctx, signed.ID)
+				if err != nil {
+					t.Error(err)
+				}
+				answers <- tx
+			}()
+		}
+		close(sent)
+		if err := c.api.Send(ctx, signed); err != nil {
+			t.Fatal(err)
+		}
+		for range cap(answers) {
+			if tx := <-answers; tx == nil || tx.Progress != client.Committed {
+				t.Errorf("answer = %+v", tx)
+			}
+		}
+	})
+	t.Run("every operation was checked against the document", func(t *testing.T) {
+		for _, pattern := range rpc.Patterns() {
+			if pattern == "GET /openapi.json" {
+				c.do("GET", "/openapi.json", "", nil)
+			}
+			if !c.checker.asked[pattern+" 200"] {
+				t.Errorf("%s: no answer was checked", pattern)
+			}
+		}
+	})
+}
+
+// event is a server-sent event.
+type event struct{ id, data string }
+
+// stream opens a stream and returns a function that reads its next event.
+func (c *chain) stream(t *testing.T, path, last string) (next func() event, end func()) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last != "" {
+		request.Header.Set("Last-Event-ID", last)
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s", path, response.Status)
+	}
+	_, op := c.checker.operation(request)
+	schema := c.checker.doc.at(op, "responses", "200", "content", "text/event-stream", "x-event-data")
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(nil, 1<<20)
+	return func() event {
+		t.Helper()
+		var e event
+		for lines.Scan() {
+			line := lines.Text()
+			if v, ok := strings.CutPrefix(line, "id: "); ok {
+				e.id = v
+			}
+			if v, ok := strings.CutPrefix(line, "data: "); ok {
+				e.data = v
+			}
+			if line == "" && e.data != "" {
+				var value any
+				if err := json.Unmarshal([]byte(e.data), &value); err != nil {
+					t.Fatal(err)
+				}
+				for _, fault := range c.checker.doc.check(path, schema, value) {
+					t.Error(fault)
+				}
+				return e
+			}
+		}
+		t.Fatalf("%s ended: %v", path, lines.Err())
+		return e
+	}, func() { cancel(); response.Body.Close() }
+}
+
+func streams(t *testing.T, c *chain) {
+	bob := c.address("bob").String()
+	first := c.send(c.call("alice", "transfer", bob, "1"))
+	status, err := c.api.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := status.Height
+
+	t.Run("blocks from a height on, then those that come", func(t *testing.T) {
+		next, end := c.stream(t, "/v1/events/blocks?from=0", "")
+		defer end()
+		for h := range head + 1 {
+			if e := next(); e.id != strconv.Itoa(int(h)) {
+				t.Fatalf("event %s, want %d", e.id, h)
+			}
+		}
+		done := c.send(c.call("alice", "transfer", bob, "1"))
+		var b client.Block
+		if e := next(); json.Unmarshal([]byte(e.data), &b) != nil || b.Height != done.Height || !slices.Contains(b.Txs, done.ID) {
+			t.Errorf("event = %+v, want block %d", e, done.Height)
+		}
+	})
+	t.Run("blocks after the last one received", func(t *testing.T) {
+		next, end := c.stream(t, "/v1/events/blocks?from=0", "2")
+		defer end()
+		if e := next(); e.id != "3" {
+			t.Errorf("event %s, want 3", e.id)
+		}
+	})
+	t.Run("events of one contract and topic", func(t *testing.T) {
+		next, end := c.stream(t, "/v1/events?from=0&topic=Issued&contract="+c.token.String(), "")
+		defer end()
+		var e client.Event
+		if got := next(); json.Unmarshal([]byte(got.data), &e) != nil || e.Topic != "Issued" || e.Contract != c.token || !strings.Contains(string(e.Decoded), `"amount":"1000"`) {
+			t.Errorf("event = %+v", got)
+		}
+	})
+	t.Run("events after the last one received, within a block", func(t *testing.T) {
+		// Many transfers in one request come to lie in few blocks; every cut must give the same sequence.
+		var raws [][]byte
+		var last ledger.TxID
+		for range 20 {
+			signed := c.sign(c.call("alice", "transfer", bob, "1"), "alice")
+			raws, last = append(raws, signed.Raw), signed.ID
+		}
+		if _, err := c.api.SendBatch(t.Context(), raws); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.api.Wait(t.Context(), last); err != nil {
+			t.Fatal(err)
+		}
+		path := fmt.Sprintf("/v1/events?topic=Transferred&from=%d", first.Height)
+		next, end := c.stream(t, path, "")
+		defer end()
+		var whole []event
+		within := false
+		for range 15 {
+			whole = append(whole, next())
+			within = within || !strings.Contains(whole[len(whole)-1].id, "-0-0")
+		}
+		if !within {
+			t.Error("no block has two events: the test shows nothing")
+		}
+		for i := range len(whole) - 1 {
+			next, end := c.stream(t, path, whole[i].id)
+			if got := next(); got != whole[i+1] {
+				t.Errorf("after %s comes %s, want %s", whole[i].id, got.id, whole[i+1].id)
+			}
+			end()
+		}
+	})
+	t.Run("an id of another chain is refused", func(t *testing.T) {
+		for _, last := range []string{"999999", "1-2", "x", "1-2-3-4"} {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.url+"/v1/events", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("Last-Event-ID", last)
+			response, err := c.http.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if response.StatusCode != http.StatusBadRequest {
+				t.Errorf("Last-Event-ID %s: %s, want 400", last, response.Status)
+			}
+		}
+	})
+	t.Run("the client follows blocks and events", func(t *testing.T) {
+		next := ledger.Height(1)
+		for b, err := range c.api.Follow(t.Context(), 1) {
+			if err != nil || b.Height != next {
+				t.Fatalf("block %+v, %v, want %d", b, err, next)
+			}
+			if next++; next > head {
+				break
+			}
+		}
+		for e, err := range c.api.FollowEvents(t.Context(), 0, &c.token, "") {
+			if err != nil || e.Topic != "Issued" {
+				t.Errorf("event %+v, %v, want Issued", e, err)
+			}
+			break
+		}
+	})
+}
+
+func TestServeEnds(t *testing.T) {
+	c := start(t)
+	_, end := c.stream(t, "/v1/events/blocks", "")
+	defer end()
+	waiting := make(chan struct{})
+	go func() {
+		defer close(waiting)
+		for range c.api.Follow(t.Context(), 5) {
+			break
+		}
+	}()
+	began := time.Now()
+	if err := c.stop(); err != nil {
+		t.Errorf("the node ended: %v", err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("with open streams the node took %v to end", took)
+	}
+	<-waiting
+	if _, err := c.api.Status(t.Context()); err == nil || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("a node that ended: %v", err)
+	}
+}
+
+func TestStreamsAreBounded(t *testing.T) {
+	c := start(t)
+	for range rpc.MaxStreams {
+		_, end := c.stream(t, "/v1/events/blocks", "")
+		defer end()
+	}
+	detail := c.refused(t, 503, client.CodeBusy, "GET", "/v1/events", "", nil)
+	if !strings.Contains(detail, strconv.Itoa(rpc.MaxStreams)) {
+		t.Errorf("detail %q does not say how many", detail)
+	}
+}
