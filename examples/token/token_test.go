@@ -74,17 +74,42 @@ func BenchmarkTransfer(b *testing.B) {
 	})
 }
 
-// TestGas states what each method costs. The gas is that of the Go release in testdata/gas.txt: another one
-// makes other code. After a change of contract, SDK or prices, run it with -rewrite and read the difference.
+// TestGas states what each method costs, which is the same on both engines. The gas is that of the Go release in
+// testdata/gas.txt: another one makes other code. After a change of contract, SDK or prices, run it with -rewrite and
+// read the difference.
 func TestGas(t *testing.T) {
-	chain := contracttest.New(t, contracttest.Named("issuer", "alice", "bob")...)
-	issuer, alice, bob := chain.Address("issuer"), chain.Address("alice"), chain.Address("bob")
 	built, err := contract.Build(t.Context(), ".", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	token := chain.DeployModule("issuer", built.Code, "Gold", "XAU", issuer)
-	got := fmt.Sprintf("%s\n", built.Build.Compiler)
+	got := built.Build.Compiler + "\n" + costs(t, wasmvm.Interpreter, built.Code)
+	const file = "testdata/gas.txt"
+	if *rewrite {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if compiled := built.Build.Compiler + "\n" + costs(t, wasmvm.Default, built.Code); compiled != got {
+		t.Errorf("gas on this machine's engine is\n%swant that of the interpreter\n%s", compiled, got)
+	}
+	if release, _, _ := strings.Cut(string(want), "\n"); release != built.Build.Compiler {
+		t.Skipf("the gas in %s is that of %s, and this is %s", file, release, built.Build.Compiler)
+	}
+	if got != string(want) {
+		t.Errorf("gas is\n%swant\n%s", got, want)
+	}
+}
+
+func costs(t *testing.T, engine wasmvm.Engine, code []byte) string {
+	t.Helper()
+	chain := contracttest.NewOn(t, engine, contracttest.Named("issuer", "alice", "bob")...)
+	issuer, alice, bob := chain.Address("issuer"), chain.Address("alice"), chain.Address("bob")
+	token := chain.DeployModule("issuer", code, "Gold", "XAU", issuer)
+	var lines strings.Builder
 	for _, step := range []struct {
 		name    string
 		receipt *contracttest.Receipt
@@ -96,22 +121,7 @@ func TestGas(t *testing.T) {
 		{"balance_of", token.ViewAs("", "balance_of", bob).OK()},
 		{"total_supply", token.ViewAs("", "total_supply").OK()},
 	} {
-		got += fmt.Sprintf("%9d %s\n", step.receipt.Gas, step.name)
+		fmt.Fprintf(&lines, "%9d %s\n", step.receipt.Gas, step.name)
 	}
-	const file = "testdata/gas.txt"
-	if *rewrite {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if release, _, _ := strings.Cut(string(want), "\n"); release != built.Build.Compiler {
-		t.Skipf("the gas in %s is that of %s, and this is %s", file, release, built.Build.Compiler)
-	}
-	if got != string(want) {
-		t.Errorf("gas is\n%swant\n%s", got, want)
-	}
+	return lines.String()
 }
