@@ -13,14 +13,15 @@ import (
 // test: most mistakes break it only in the rarest schedules.
 type Oracle struct {
 	net       *Network
-	histories map[int]*history
+	histories map[int]*History
 	votes     map[ledger.Statement]map[uint32]bool
 	final     map[ledger.Height]Block
 	Found     int // pieces of evidence against liars
 }
 
-// history is what one honest member has signed so far.
-type history struct {
+// History is what one honest member has signed so far, across crashes, and the rules that it must keep: those of
+// the double-sign guard, written down a second time.
+type History struct {
 	proposed, prepared, committed ledger.Statement // the last of each kind
 	changed                       ledger.Statement // the highest view change
 	proposals                     map[ledger.Rank]ledger.Statement
@@ -31,7 +32,7 @@ type history struct {
 
 func newOracle(n *Network) *Oracle {
 	return &Oracle{
-		net: n, histories: map[int]*history{}, votes: map[ledger.Statement]map[uint32]bool{},
+		net: n, histories: map[int]*History{}, votes: map[ledger.Statement]map[uint32]bool{},
 		final: map[ledger.Height]Block{0: n.genesis},
 	}
 }
@@ -51,13 +52,10 @@ func (o *Oracle) voted(v ledger.Vote) {
 func (o *Oracle) signed(x *Node, st ledger.Statement) {
 	h := o.histories[x.Member]
 	if h == nil {
-		h = &history{
-			proposals: map[ledger.Rank]ledger.Statement{}, prepares: map[ledger.Rank]ledger.Statement{},
-			commits: map[ledger.Rank]ledger.Statement{},
-		}
+		h = NewHistory()
 		o.histories[x.Member] = h
 	}
-	if err := h.check(st); err != nil {
+	if err := h.Check(st); err != nil {
 		o.net.fail("member %d signs %s: %w", x.Member, Describe(st), err)
 		return
 	}
@@ -65,10 +63,19 @@ func (o *Oracle) signed(x *Node, st ledger.Statement) {
 		o.net.fail("member %d signs %s: no quorum prepared it", x.Member, Describe(st))
 		return
 	}
-	h.note(st)
+	h.Note(st)
 }
 
-func (h *history) check(st ledger.Statement) error {
+// NewHistory returns the history of a member that signed nothing.
+func NewHistory() *History {
+	return &History{
+		proposals: map[ledger.Rank]ledger.Statement{}, prepares: map[ledger.Rank]ledger.Statement{},
+		commits: map[ledger.Rank]ledger.Statement{},
+	}
+}
+
+// Check says which rule the member would break with a statement.
+func (h *History) Check(st ledger.Statement) error {
 	last := func(what string, old ledger.Statement, all map[ledger.Rank]ledger.Statement) error {
 		if same, ok := all[st.Rank()]; ok {
 			if same != st {
@@ -108,7 +115,8 @@ func (h *history) check(st ledger.Statement) error {
 	return nil
 }
 
-func (h *history) note(st ledger.Statement) {
+// Note adds a statement that the member signed.
+func (h *History) Note(st ledger.Statement) {
 	switch st.Kind {
 	case ledger.Propose:
 		h.proposed, h.proposals[st.Rank()] = st, st

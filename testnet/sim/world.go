@@ -1,22 +1,14 @@
-// Package sim runs whole groups (engine, host, journal, store) in one process on virtual time, virtual disks and
-// a virtual network, from one seed, and checks what they do. A seed replays to the same steps.
-//
-// What is real: consensus/pbft, node/group with its mempool, guard, journal and block sync, and the state
-// store on an in-memory file system that loses what was not synced. What is not: signatures (a hash, which
-// only the simulator can compute), contract execution (a running digest), bbolt (a table in memory).
 package sim
 
 import (
-	"container/heap"
-	"context"
+	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 
 	"github.com/rs/zerolog"
 
 	"github.com/fondaco/fondaco/consensus"
-	"github.com/fondaco/fondaco/node/group"
-	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
@@ -24,92 +16,44 @@ import (
 	"github.com/fondaco/fondaco/state/memfs"
 )
 
-// epochStart is the virtual clock's zero in Unix milliseconds.
-const epochStart = 1_700_000_000_000
+const (
+	// epochStart is the virtual clock's zero in Unix milliseconds.
+	epochStart = 1_700_000_000_000
 
-// world is everything that a schedule happens in.
+	milli  = 1_000 // of the virtual clock, which counts microseconds
+	second = 1_000 * milli
+)
+
+// world is everything that a schedule happens in: a clock, a network, hosts with their disks, and the oracle.
 type world struct {
 	rng    *rand.Rand
-	now    int64 // microseconds
+	now    int64 // µs
 	queue  agenda
 	seq    uint64
+	steps  int
 	suite  *suite
 	config ledger.Genesis
+	chain  keys.Digest
 	block  *ledger.Block
 	first  *state.Snapshot
-	chain  keys.Digest
-	nodes  []*host
+	hosts  []*host // those of the members by number, then second halves of twins
 	engine consensus.Factory
-	link   link
+	links  links
+	oracle *oracle
 	log    zerolog.Logger
-	watch  watcher
-	steps  int
-	counts Counts
+	report Report
+	print  func(format string, args ...any) // the trace; nil: off
+	broken error                            // the first rule that was broken
 }
 
-// watcher is told what the nodes do.
-type watcher interface {
-	signing(h *host, st ledger.Statement)
-	finalized(h *host, b *ledger.Block, txs []*ledger.SignedTx)
-	alarm(h *host, reason string)
-}
-
-// link decides what happens to a message: the delays in microseconds after which copies arrive, none if lost.
-type link func(from, to int) []int64
-
-// Counts tells what a schedule contained.
-type Counts struct {
-	Sent, Lost, Copied, Crashes, Views, Blocks int
-}
-
-type event struct {
-	at  int64
-	seq uint64
-	run func()
-}
-
-type agenda []event
-
-func (a agenda) Len() int { return len(a) }
-func (a agenda) Less(i, j int) bool {
-	return a[i].at < a[j].at || a[i].at == a[j].at && a[i].seq < a[j].seq
-}
-func (a agenda) Swap(i, j int) { a[i], a[j] = a[j], a[i] }
-func (a *agenda) Push(x any)   { *a = append(*a, x.(event)) }
-func (a *agenda) Pop() any {
-	old := *a
-	e := old[len(old)-1]
-	*a = old[:len(old)-1]
-	return e
-}
-
-// after plans run for a number of microseconds from now.
-func (w *world) after(micro int64, run func()) {
-	w.seq++
-	heap.Push(&w.queue, event{w.now + micro, w.seq, run})
-}
-
-// step runs what is next and reports whether there was anything before the time until.
-func (w *world) step(until int64) bool {
-	if len(w.queue) == 0 || w.queue[0].at > until {
-		w.now = until
-		return false
-	}
-	e := heap.Pop(&w.queue).(event)
-	w.now = e.at
-	w.steps++
-	e.run()
-	return true
-}
-
-// newWorld makes n nodes with genesis stored, not started.
-func newWorld(n int, seed uint64, engine consensus.Factory, watch watcher) (*world, error) {
-	w := &world{
-		rng: rand.New(rand.NewPCG(seed, 0x5eed)), suite: newSuite(), engine: engine, watch: watch, log: zerolog.Nop(),
-	}
-	w.link = func(int, int) []int64 { return []int64{500} }
+// newWorld makes hosts for n members, the first twins of which run twice, with genesis stored, not started.
+func newWorld(n, twins int, seed uint64, engine consensus.Factory) (*world, error) {
+	w := &world{rng: rand.New(rand.NewPCG(seed, 0x5eed)), suite: newSuite(), engine: engine, log: zerolog.Nop()}
 	params := ledger.DefaultParams()
-	w.config = ledger.Genesis{Version: ledger.Version, Name: "sim", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: epochStart, Params: params}
+	params.BlockTxs, params.BatchDelay, params.HeartbeatTime = 8, 5, 400
+	w.config = ledger.Genesis{
+		Version: ledger.Version, Name: "sim", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: epochStart, Params: params,
+	}
 	for i := range n {
 		key := w.suite.signer(uint64(i))
 		w.config.Members = append(w.config.Members, ledger.Member{
@@ -117,220 +61,182 @@ func newWorld(n int, seed uint64, engine consensus.Factory, watch watcher) (*wor
 		})
 	}
 	w.chain = w.config.Hash(w.suite)
-	order := &ledger.Order{Version: ledger.Version, Chain: w.chain, Group: "main", UnixMilli: epochStart, TxRoot: ledger.Root(w.suite, nil)}
+	order := &ledger.Order{
+		Version: ledger.Version, Chain: w.chain, Group: "main", UnixMilli: epochStart - minute/milli, TxRoot: ledger.Root(w.suite, nil),
+	}
 	first, err := state.Empty(w.suite).Extend(order, state.Result{})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("make genesis: %w", err)
 	}
 	w.first = first
 	w.block = &ledger.Block{Version: ledger.Version, Header: *first.Header()}
-	for i := range n {
-		w.nodes = append(w.nodes, &host{world: w, number: i, id: w.config.Members[i].Node, key: w.suite.signer(uint64(i)), fs: memfs.New()})
+	w.oracle = newOracle(w)
+	for i := range n + twins {
+		w.hosts = append(w.hosts, &host{
+			world: w, index: i, member: i % n, twin: i%n < twins, id: w.config.Members[i%n].Node, key: w.suite.signer(uint64(i % n)), fs: memfs.New(),
+		})
 	}
+	w.links = newLinks(len(w.hosts))
 	return w, nil
 }
 
-// host is one node of the simulation.
-type host struct {
-	world  *world
-	number int
-	id     identity.NodeID
-	key    keys.Signer
-	fs     *memfs.FS
-	store  *state.Store
-	group  *group.Group
-	life   int   // counts starts: callbacks of an earlier life are void
-	skew   int64 // of its clock, ms
-	up     bool
+const minute = 60 * second
+
+// errFound marks violations, so that a caller can tell them from a simulator that could not run.
+var errFound = errors.New("rule broken")
+
+// fail notes that a rule was broken. The first one counts.
+func (w *world) fail(format string, args ...any) {
+	if w.broken == nil {
+		w.broken = fmt.Errorf("%w at %d.%03d ms: %s", errFound, w.now/milli, w.now%milli, fmt.Sprintf(format, args...))
+		w.tell("BROKEN: %v", w.broken)
+	}
 }
 
-// start opens the node's disk and runs it.
-func (h *host) start() error {
-	w := h.world
-	store, err := state.Open("data", w.suite, &state.Options{FS: h.fs, Memory: true, Synchronous: true})
-	if err != nil {
-		return fmt.Errorf("node %d: open the store: %w", h.number, err)
+// tell writes a line of the trace.
+func (w *world) tell(format string, args ...any) {
+	if w.print != nil {
+		w.print("%10.3f ms  %s\n", float64(w.now)/milli, fmt.Sprintf(format, args...))
 	}
-	if store.Head() == nil {
-		if err := store.Commit(w.block, w.first); err != nil {
-			return fmt.Errorf("node %d: store genesis: %w", h.number, err)
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// note folds something that happened into the schedule's digest.
+func (w *world) note(a, b int, data []byte) {
+	d := w.report.Digest ^ uint64(w.now)<<16 ^ uint64(a)<<8 ^ uint64(b) ^ uint64(crc32.Checksum(data, castagnoli))<<32
+	d *= 0x9e3779b97f4a7c15
+	w.report.Digest = d ^ d>>29
+}
+
+// event is something that will happen.
+type event struct {
+	at  int64
+	seq uint64
+	run func()
+}
+
+// agenda is a binary heap, soonest first, and of the same time in order of planning.
+type agenda []event
+
+func (e event) before(o event) bool { return e.at < o.at || e.at == o.at && e.seq < o.seq }
+
+func (a *agenda) push(e event) {
+	*a = append(*a, e)
+	s := *a
+	for i := len(s) - 1; i > 0; {
+		parent := (i - 1) / 2
+		if s[parent].before(s[i]) {
+			break
+		}
+		s[parent], s[i] = s[i], s[parent]
+		i = parent
+	}
+}
+
+func (a *agenda) pop() event {
+	s := *a
+	top := s[0]
+	n := len(s) - 1
+	s[0], s[n] = s[n], event{}
+	s = s[:n]
+	for i := 0; ; {
+		child := 2*i + 1
+		if child >= n {
+			break
+		}
+		if child+1 < n && s[child+1].before(s[child]) {
+			child++
+		}
+		if s[i].before(s[child]) {
+			break
+		}
+		s[i], s[child] = s[child], s[i]
+		i = child
+	}
+	*a = s
+	return top
+}
+
+// after plans run for a number of microseconds from now.
+func (w *world) after(micro int64, run func()) {
+	w.seq++
+	w.queue.push(event{w.now + max(micro, 0), w.seq, run})
+}
+
+// Bounds on what a schedule may keep and do: memory and messages must not grow without load.
+const (
+	maxQueue = 50_000
+	maxSteps = 2_000_000
+)
+
+// runUntil lets time pass until a moment, until done says so, or until a rule is broken.
+func (w *world) runUntil(end int64, done func() bool) {
+	for w.broken == nil && len(w.queue) > 0 && w.queue[0].at <= end {
+		e := w.queue.pop()
+		w.now = e.at
+		w.steps++
+		e.run()
+		if len(w.queue) > maxQueue*len(w.hosts) || w.steps > maxSteps*len(w.hosts) {
+			w.fail("%d things planned after %d steps: somebody sends without bound", len(w.queue), w.steps)
+		}
+		if done != nil && done() {
+			return
 		}
 	}
-	h.store = store
-	h.life++
-	h.up = true
-	h.group, err = group.New(group.Config{
-		Suite: w.suite, Chain: w.chain, Group: "main", Signer: h.key, Store: store, Executor: executor{w},
-		Engine: w.engine, Pool: mempool.New(mempool.Limits{}), FS: h.fs, Dir: "data", Env: &env{h, h.life}, Log: w.log,
-		Trace: group.Trace{
-			Signing:   func(st ledger.Statement) { w.watch.signing(h, st) },
-			Finalized: func(b *ledger.Block, _ []ledger.Receipt, txs []*ledger.SignedTx) { w.watch.finalized(h, b, txs) },
-			Alarm:     func(reason string) { w.watch.alarm(h, reason) },
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("node %d: %w", h.number, err)
+	if w.broken == nil {
+		w.now = max(w.now, end)
 	}
-	h.group.Drain()
-	for _, other := range w.nodes {
-		if other.up && other != h {
-			h.tell(other, true)
-			other.tell(h, true)
+}
+
+// upTo returns a random number from 0 to limit.
+func (w *world) upTo(limit int64) int64 {
+	if limit <= 0 {
+		return 0
+	}
+	return w.rng.Int64N(limit + 1)
+}
+
+// chance is true so many times in a hundred.
+func (w *world) chance(percent int) bool { return w.rng.IntN(100) < percent }
+
+// links say what happens to messages between hosts.
+type links struct {
+	delay     int64   // longest usual one-way delay, µs
+	loss      int     // percent
+	duplicate int     // percent
+	worse     [][]int // percent lost from one host to another, on top
+	side      []int   // with a partition: where each host is
+}
+
+func newLinks(n int) links {
+	l := links{delay: 500, worse: make([][]int, n)}
+	for i := range l.worse {
+		l.worse[i] = make([]int, n)
+	}
+	return l
+}
+
+func (l *links) connected(a, b int) bool { return l.side == nil || l.side[a] == l.side[b] }
+
+// arrivals returns the delays in µs after which copies of a message arrive: none when it is lost.
+func (w *world) arrivals(from, to int) []int64 {
+	l := &w.links
+	w.report.Messages++
+	if !l.connected(from, to) || l.loss > 0 && w.chance(l.loss) || l.worse[from][to] > 0 && w.chance(l.worse[from][to]) {
+		w.report.Lost++
+		return nil
+	}
+	delays := make([]int64, 1, 2)
+	if l.duplicate > 0 && w.chance(l.duplicate) {
+		w.report.Copied++
+		delays = delays[:2]
+	}
+	for i := range delays {
+		delays[i] = 50 + w.upTo(l.delay)
+		if w.rng.IntN(50) == 0 {
+			delays[i] *= 10 // a straggler, overtaken by what was sent after it
 		}
 	}
-	return nil
+	return delays
 }
-
-// crash ends the node at once; its disk loses what was not synced.
-func (h *host) crash() {
-	h.up = false
-	h.life++
-	h.fs.Crash(h.world.rng)
-	h.world.counts.Crashes++
-	for _, other := range h.world.nodes {
-		if other.up {
-			other.tell(h, false)
-		}
-	}
-}
-
-// tell lets the node know of a peer a moment later.
-func (h *host) tell(peer *host, up bool) {
-	h.run(1_000, func() { h.group.PeerChanged(peer.id, up) })
-}
-
-// run plans f on the node's loop, unless the node has gone through a crash by then.
-func (h *host) run(micro int64, f func()) {
-	life := h.life
-	h.world.after(micro, func() {
-		if h.up && h.life == life {
-			f()
-			h.group.Drain()
-		}
-	})
-}
-
-// env is the node's group.Env.
-type env struct {
-	host *host
-	life int
-}
-
-func (e *env) Now() int64 { return epochStart + e.host.world.now/1_000 + e.host.skew }
-
-func (e *env) After(milli int64, f func()) (cancel func()) {
-	cancelled := false
-	e.host.run(milli*1_000, func() {
-		if !cancelled {
-			f()
-		}
-	})
-	return func() { cancelled = true }
-}
-
-func (e *env) Go(work func() (then func())) {
-	then := work()
-	e.host.run(e.host.world.rng.Int64N(2_000), then)
-}
-
-func (e *env) Post(f func()) bool {
-	e.host.run(0, f)
-	return true
-}
-
-func (e *env) Send(to identity.NodeID, p group.Protocol, m []byte) {
-	w := e.host.world
-	target := w.node(to)
-	if target == nil {
-		return
-	}
-	w.counts.Sent++
-	arrivals := w.link(e.host.number, target.number)
-	if len(arrivals) == 0 {
-		w.counts.Lost++
-	}
-	w.counts.Copied += max(len(arrivals)-1, 0)
-	from := e.host.id
-	for _, delay := range arrivals {
-		w.after(delay, func() {
-			if target.up {
-				target.group.Receive(from, p, m)
-				target.group.Drain()
-			}
-		})
-	}
-}
-
-func (e *env) Request(to identity.NodeID, p group.Protocol, m []byte, then func([]byte, error)) {
-	w := e.host.world
-	target := w.node(to)
-	answered := false
-	e.host.run(5_000_000, func() {
-		if !answered {
-			answered = true
-			then(nil, context.DeadlineExceeded)
-		}
-	})
-	if target == nil {
-		return
-	}
-	from := e.host
-	for _, there := range w.link(from.number, target.number) {
-		w.after(there, func() {
-			if !target.up {
-				return
-			}
-			target.group.Serve(from.id, p, m, func(reply []byte, err error) {
-				for _, back := range w.link(target.number, from.number) {
-					from.run(back, func() {
-						if !answered {
-							answered = true
-							then(reply, err)
-						}
-					})
-				}
-			})
-			target.group.Drain()
-		})
-		break
-	}
-}
-
-func (w *world) node(id identity.NodeID) *host {
-	for _, h := range w.nodes {
-		if h.id == id {
-			return h
-		}
-	}
-	return nil
-}
-
-// executor gives each transaction one write that depends on all before it, so that any difference in order or
-// content shows in the state root.
-type executor struct{ world *world }
-
-var counterKey = append(make([]byte, ledger.AddressSize), "digest"...)
-
-func (x executor) Execute(_ context.Context, base *state.Snapshot, order *ledger.Order, txs []*ledger.SignedTx) (*state.Snapshot, error) {
-	value, _, err := base.Get(counterKey)
-	if err != nil {
-		return nil, err
-	}
-	var result state.Result
-	for i, tx := range txs {
-		d := x.world.suite.Sum(value, tx.ID[:])
-		value = d[:]
-		result.Receipts = append(result.Receipts, ledger.Receipt{Version: ledger.Version, Tx: tx.ID, Index: uint32(i), Gas: 1, Served: tx.To})
-		result.GasUsed++
-	}
-	result.Changes = []ledger.Change{{Key: counterKey, Value: value}}
-	return base.Extend(order, result)
-}
-
-func (x executor) Epoch(*state.Snapshot) (ledger.Epoch, error) {
-	return ledger.Epoch{Members: x.world.config.Members, Params: x.world.config.Params}, nil
-}
-
-func (executor) Admit(*state.Snapshot, *ledger.SignedTx) error   { return nil }
-func (executor) Prepare(context.Context, *ledger.SignedTx) error { return nil }
-func (executor) SizeLimit(ledger.Target) int                     { return ledger.MaxTxSize }

@@ -1,0 +1,331 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/fondaco/fondaco/node/group"
+	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/state/memfs"
+)
+
+// dataDir is where a host keeps everything.
+const dataDir = "data"
+
+// errDisk is what a disk answers that cannot sync.
+var errDisk = errors.New("sim: input/output error")
+
+// host is a machine that runs a node of the group.
+type host struct {
+	world  *world
+	index  int // among the hosts
+	member int
+	twin   bool // another host has the same key: the member lies
+	id     identity.NodeID
+	key    keys.Signer
+	fs     *memfs.FS
+	skew   int64 // of its clock, ms
+	store  *state.Store
+	group  *group.Group
+	life   int // counts starts: what was planned in an earlier life is void
+	up     bool
+	dead   bool // power failed in the middle of a file operation: nothing leaves the host any more
+	sick   bool // a sync failed
+}
+
+func (h *host) String() string {
+	if h.index != h.member {
+		return fmt.Sprintf("node %d' ", h.member)
+	}
+	return fmt.Sprintf("node %d  ", h.member)
+}
+
+// start runs the node on what is on its disk.
+func (h *host) start() {
+	if h.up {
+		return
+	}
+	w := h.world
+	h.life++
+	h.up = true
+	err := h.open()
+	switch {
+	case h.dead:
+		h.crash("in the middle of its start")
+	case err != nil && errors.Is(err, errDisk):
+		h.crash("because its disk failed at the start")
+	case err != nil:
+		h.up = false
+		w.fail("%s cannot start: %v", h, err)
+	default:
+		w.tell("%s starts at height %d", h, h.store.Head().Height())
+		w.oracle.started(h)
+		h.drain()
+		for _, other := range w.hosts {
+			if other.up && other.member != h.member {
+				other.hint(h, true)
+				if !w.links.connected(h.index, other.index) {
+					h.hint(other, false)
+				}
+			}
+		}
+	}
+}
+
+func (h *host) open() error {
+	w := h.world
+	store, err := state.Open(dataDir, w.suite, &state.Options{FS: h.fs, Memory: true, Synchronous: true})
+	if err != nil {
+		return fmt.Errorf("open the store: %w", err)
+	}
+	if store.Head() == nil {
+		if err := store.Commit(w.block, w.first); err != nil {
+			return fmt.Errorf("store genesis: %w", err)
+		}
+	}
+	h.store = store
+	h.group, err = group.New(group.Config{
+		Suite: w.suite, Chain: w.chain, Group: "main", Signer: h.key, Store: store, Executor: executor{w},
+		Engine: w.engine, Pool: mempool.New(mempool.Limits{Count: 1_000}), FS: h.fs, Dir: dataDir, Env: &env{h, h.life}, Log: w.log,
+		Trace: w.oracle.trace(h),
+	})
+	return err
+}
+
+// crash ends the node at once. Its disk loses what was not synced: all of it, or a random part, torn.
+func (h *host) crash(why string) {
+	if !h.up {
+		return
+	}
+	w := h.world
+	w.tell("%s crashes %s", h, why)
+	w.report.Crashes++
+	h.up, h.dead, h.sick = false, false, false
+	h.life++
+	h.fs.SetHook(nil)
+	if w.chance(30) {
+		h.fs.Crash(nil)
+	} else {
+		h.fs.Crash(w.rng)
+	}
+	w.oracle.crashed(h)
+	for _, other := range w.hosts {
+		if other.up && other.member != h.member {
+			other.hint(h, false)
+		}
+	}
+}
+
+// powerFailsAt plans a crash for the n-th file operation from now that changes something: a write may have begun,
+// and nothing leaves the host from then on.
+func (h *host) powerFailsAt(n int) {
+	h.fs.SetHook(func(memfs.Op, string, int) error {
+		if n--; n > 0 {
+			return nil
+		}
+		h.dead = true
+		return memfs.ErrCrashed
+	})
+}
+
+// syncFails makes the next sync of a file fail.
+func (h *host) syncFails() {
+	h.fs.SetHook(func(op memfs.Op, name string, _ int) error {
+		if op != memfs.OpSync && !h.sick {
+			return nil
+		}
+		if !h.sick {
+			h.world.report.DiskErrors++
+		}
+		h.sick = true
+		return fmt.Errorf("sync %s: %w", name, errDisk)
+	})
+}
+
+// loseJournal deletes the file that tells what the node has signed.
+func (h *host) loseJournal() {
+	if err := errors.Join(h.fs.Remove(dataDir+"/journal"), h.fs.SyncDir(dataDir)); err != nil {
+		h.world.tell("%s had no journal to lose: %v", h, err)
+		return
+	}
+	h.world.tell("%s loses its journal", h)
+	h.world.report.Journals++
+}
+
+// hint tells the node a moment later that the connection to another came up or broke.
+func (h *host) hint(peer *host, up bool) {
+	h.run(h.world.upTo(100*milli), func() { h.group.PeerChanged(peer.id, up) })
+}
+
+// run plans f on the node's loop, unless the node went through a crash by then.
+func (h *host) run(micro int64, f func()) {
+	life := h.life
+	h.world.after(micro, func() {
+		if h.up && h.life == life {
+			f()
+			h.drain()
+		}
+	})
+}
+
+// drain lets the node do what has come up, and sees whether it survived that.
+func (h *host) drain() {
+	h.group.Drain()
+	stopped := h.group.Stopped()
+	switch {
+	case h.dead:
+		h.crash("in the middle of a file operation")
+	case h.sick && stopped == nil:
+		h.world.fail("%s goes on after a sync failed", h)
+	case h.sick:
+		h.crash("because its disk failed")
+	case stopped != nil:
+		h.world.fail("%s stopped: %v", h, stopped)
+	}
+}
+
+// env is the node's group.Env. It is of one life: a callback of an earlier one does not run.
+type env struct {
+	host *host
+	life int
+}
+
+func (e *env) Now() int64 { return epochStart + e.host.world.now/milli + e.host.skew }
+
+func (e *env) After(milliseconds int64, f func()) (cancel func()) {
+	cancelled := false
+	e.host.run(milliseconds*milli, func() {
+		if !cancelled {
+			f()
+		}
+	})
+	return func() { cancelled = true }
+}
+
+// Go runs work at some moment between now and when its result is due, as a worker would.
+func (e *env) Go(work func() (then func())) {
+	w := e.host.world
+	took := w.upTo(2 * milli)
+	if w.chance(50) {
+		e.host.run(took, work())
+		return
+	}
+	e.host.run(took, func() { work()() })
+}
+
+func (e *env) Post(f func()) bool {
+	e.host.run(0, f)
+	return true
+}
+
+func (e *env) Send(to identity.NodeID, p group.Protocol, m []byte) {
+	h := e.host
+	w := h.world
+	if h.dead {
+		return
+	}
+	if p == group.Consensus {
+		w.oracle.left(h)
+	}
+	for _, target := range w.hosts {
+		if target.id != to {
+			continue
+		}
+		for _, delay := range w.arrivals(h.index, target.index) {
+			w.after(delay, func() {
+				if target.up && w.links.connected(h.index, target.index) {
+					w.note(h.index, target.index, m)
+					target.group.Receive(h.id, p, m)
+					target.drain()
+				}
+			})
+		}
+	}
+}
+
+// requestPatience is that of group.Loop.
+const requestPatience = 5 * second
+
+func (e *env) Request(to identity.NodeID, p group.Protocol, m []byte, then func([]byte, error)) {
+	h := e.host
+	w := h.world
+	answered := false
+	answer := func(reply []byte, err error) {
+		if !answered {
+			answered = true
+			then(reply, err)
+		}
+	}
+	var target *host
+	for _, x := range w.hosts { // of twins, the one or the other
+		if x.id == to && (target == nil || w.chance(50)) {
+			target = x
+		}
+	}
+	if target == nil || !target.up {
+		h.run(milli, func() { answer(nil, errors.New("no connection")) })
+		return
+	}
+	h.run(requestPatience, func() { answer(nil, context.DeadlineExceeded) })
+	for _, there := range w.arrivals(h.index, target.index) {
+		w.after(there, func() {
+			if !target.up {
+				return
+			}
+			w.note(h.index, target.index, m)
+			target.group.Serve(h.id, p, m, func(reply []byte, err error) {
+				for _, back := range w.arrivals(target.index, h.index) {
+					h.run(back, func() { answer(reply, err) })
+				}
+			})
+			target.drain()
+		})
+	}
+}
+
+// executor gives each block one write that depends on all transactions so far, so that any difference in order or
+// content shows in the state root.
+type executor struct{ world *world }
+
+// counterKey is where the running digest is.
+var counterKey = append(make([]byte, ledger.AddressSize), "digest"...)
+
+func (w *world) running(value []byte, tx ledger.TxID) []byte {
+	d := w.suite.Sum(value, tx[:])
+	return d[:]
+}
+
+// Execute implements group.Executor.
+func (x executor) Execute(_ context.Context, base *state.Snapshot, order *ledger.Order, txs []*ledger.SignedTx) (*state.Snapshot, error) {
+	value, _, err := base.Get(counterKey)
+	if err != nil {
+		return nil, fmt.Errorf("read the running digest: %w", err)
+	}
+	var result state.Result
+	for i, tx := range txs {
+		value = x.world.running(value, tx.ID)
+		result.Receipts = append(result.Receipts, ledger.Receipt{Version: ledger.Version, Tx: tx.ID, Index: uint32(i), Gas: 1, Served: tx.To})
+		result.GasUsed++
+	}
+	result.Changes = []ledger.Change{{Key: counterKey, Value: value}}
+	return base.Extend(order, result)
+}
+
+// Epoch implements group.Executor.
+func (x executor) Epoch(*state.Snapshot) (ledger.Epoch, error) {
+	return ledger.Epoch{Members: x.world.config.Members, Params: x.world.config.Params}, nil
+}
+
+// Admit implements group.Executor.
+func (executor) Admit(*state.Snapshot, *ledger.SignedTx) error { return nil }
+
+// Prepare implements group.Executor.
+func (executor) Prepare(context.Context, *ledger.SignedTx) error { return nil }
+
+// SizeLimit implements group.Executor.
+func (executor) SizeLimit(ledger.Target) int { return ledger.MaxTxSize }

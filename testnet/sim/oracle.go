@@ -1,0 +1,293 @@
+package sim
+
+import (
+	"bytes"
+
+	"github.com/fondaco/fondaco/consensus/consensustest"
+	"github.com/fondaco/fondaco/node/group"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// oracle sees what no node can: every statement that left a host, and every block that became final anywhere,
+// across crashes. It checks
+//
+//   - each statement of an honest member against the rules of the double-sign guard, with a memory of its own,
+//     and that a quorum prepared what a member commits to;
+//   - each final block: one for each height, certified by members that did sign, its transactions submitted by a
+//     client, in no other block and in time, its state root and running digest those of the model;
+//   - each host: blocks come to it once and in order, and what it finalized is there after a crash;
+//   - evidence: none against an honest member.
+type oracle struct {
+	world     *world
+	histories []*consensustest.History // of members
+	votes     map[ledger.Statement]map[int]bool
+	chain     []final // by height
+	submitted map[ledger.TxID]*request
+	hosts     []witness
+}
+
+// final is a block that became final.
+type final struct {
+	hash, root keys.Digest
+	value      []byte // the running digest, as the model computes it
+}
+
+// witness is what the oracle remembers of a host.
+type witness struct {
+	height ledger.Height      // of the last block that it finalized
+	view   uint64             // the highest that it signed in
+	unsent []ledger.Statement // signed, and not yet out of the host
+}
+
+func newOracle(w *world) *oracle {
+	o := &oracle{world: w, votes: map[ledger.Statement]map[int]bool{}, submitted: map[ledger.TxID]*request{}}
+	o.chain = []final{{hash: w.first.Hash(), root: w.first.Root()}}
+	return o
+}
+
+func (o *oracle) witness(h *host) *witness {
+	for len(o.hosts) <= h.index {
+		o.hosts = append(o.hosts, witness{})
+	}
+	return &o.hosts[h.index]
+}
+
+func (o *oracle) history(member int) *consensustest.History {
+	for len(o.histories) <= member {
+		o.histories = append(o.histories, consensustest.NewHistory())
+	}
+	return o.histories[member]
+}
+
+// height returns that of the highest final block.
+func (o *oracle) height() ledger.Height { return ledger.Height(len(o.chain) - 1) }
+
+// trace returns the hooks through which the oracle watches a node of one life.
+func (o *oracle) trace(h *host) group.Trace {
+	t := group.Trace{
+		Signing: func(st ledger.Statement) { o.signing(h, st) },
+		Finalized: func(b *ledger.Block, _ []ledger.Receipt, txs []*ledger.SignedTx) {
+			o.finalized(h, b, txs)
+		},
+		Evidence: func(a, b ledger.Vote) { o.evidence(h, a, b) },
+		Alarm:    func(reason string) { o.world.tell("%s ALARM %s", h, reason) },
+	}
+	if o.world.print != nil {
+		t.Phase = func(phase string, height ledger.Height, view uint64, order keys.Digest) {
+			o.world.tell("%s   %s view %d height %d %s", h, phase, view, height, order.Short())
+		}
+	}
+	return t
+}
+
+// signing checks a statement against all that left the member before. It counts once it leaves: a host that
+// crashes with it inside has not said it.
+func (o *oracle) signing(h *host, st ledger.Statement) {
+	if st.Kind == ledger.Heartbeat {
+		return
+	}
+	o.world.tell("%s signs %s", h, consensustest.Describe(st))
+	x := o.witness(h)
+	if st.View > x.view {
+		x.view = st.View
+		o.world.report.Views++
+	}
+	if !h.twin {
+		if err := o.history(h.member).Check(st); err != nil {
+			o.world.fail("%s signs %s: %v", h, consensustest.Describe(st), err)
+			return
+		}
+	}
+	x.unsent = append(x.unsent, st)
+}
+
+// left notes that messages leave a host: whatever it signed before may be in them.
+func (o *oracle) left(h *host) {
+	x := o.witness(h)
+	for _, st := range x.unsent {
+		if !h.twin {
+			if err := o.history(h.member).Check(st); err != nil {
+				o.world.fail("%s sends %s: %v", h, consensustest.Describe(st), err)
+				return
+			}
+			if st.Kind == ledger.Commit && !o.certified(st) {
+				o.world.fail("%s sends %s: no quorum prepared it", h, consensustest.Describe(st))
+				return
+			}
+			o.history(h.member).Note(st)
+		}
+		o.voted(st, h.member)
+	}
+	x.unsent = x.unsent[:0]
+}
+
+func (o *oracle) voted(st ledger.Statement, member int) {
+	if o.votes[st] == nil {
+		o.votes[st] = map[int]bool{}
+	}
+	o.votes[st][member] = true
+}
+
+// certified reports whether a quorum prepared the order of a commit vote, or one above it in the same
+// view.
+func (o *oracle) certified(commit ledger.Statement) bool {
+	prepare := commit
+	prepare.Kind, prepare.Block = ledger.Prepare, keys.Digest{}
+	quorum := ledger.Quorum(len(o.world.config.Members))
+	if len(o.votes[prepare]) >= quorum {
+		return true
+	}
+	for st, voters := range o.votes {
+		if st.Kind == ledger.Prepare && st.View == commit.View && st.Height > commit.Height && len(voters) >= quorum {
+			return true
+		}
+	}
+	return false
+}
+
+// finalized checks a block that became final and durable at a host.
+func (o *oracle) finalized(h *host, b *ledger.Block, txs []*ledger.SignedTx) {
+	w := o.world
+	x := o.witness(h)
+	height := b.Header.Order.Height
+	if height != x.height+1 {
+		w.fail("%s finalizes block %d after block %d", h, height, x.height)
+		return
+	}
+	x.height = height
+	o.block(h, b, txs)
+}
+
+// block checks a block that is durable at a host.
+func (o *oracle) block(h *host, b *ledger.Block, txs []*ledger.SignedTx) {
+	w := o.world
+	height := b.Header.Order.Height
+	hash := b.Header.Hash(w.suite)
+	w.note(h.index, int(height), hash[:])
+	w.tell("%s finalizes block %d %s with %d transactions", h, height, hash.Short(), len(txs))
+	st := b.Certificate.Statement
+	order := b.Header.Order.Hash(w.suite)
+	if st.Kind != ledger.Commit || st.Height != height || st.Order != order || st.Block != hash {
+		w.fail("%s: the certificate of block %d is %s", h, height, consensustest.Describe(st))
+		return
+	}
+	signers := 0
+	for _, member := range b.Certificate.Members() {
+		if o.votes[st][int(member)] {
+			signers++
+		}
+	}
+	if quorum := ledger.Quorum(len(w.config.Members)); signers < quorum {
+		w.fail("%s: %d members signed block %d, want %d", h, signers, height, quorum)
+		return
+	}
+	if height <= o.height() {
+		if was := o.chain[height]; was.hash != hash {
+			w.fail("%s: two final blocks at height %d: %s and %s", h, height, was.hash.Short(), hash.Short())
+		} else if was.root != b.Header.StateRoot {
+			w.fail("%s: two state roots at height %d", h, height)
+		}
+		return
+	}
+	o.extend(h, b, hash, txs)
+}
+
+// extend takes the first sight of a block into the model.
+func (o *oracle) extend(h *host, b *ledger.Block, hash keys.Digest, txs []*ledger.SignedTx) {
+	w := o.world
+	height := b.Header.Order.Height
+	last := o.chain[len(o.chain)-1]
+	if height != o.height()+1 || b.Header.Parent != last.hash {
+		w.fail("%s: final block %d does not extend final block %d", h, height, o.height())
+		return
+	}
+	if len(txs) == 0 {
+		w.fail("%s: block %d is empty", h, height)
+	}
+	value := last.value
+	for _, tx := range txs {
+		r := o.submitted[tx.ID]
+		switch {
+		case r == nil:
+			w.fail("%s: block %d holds transaction %s, which nobody submitted", h, height, tx.ID)
+		case r.height != 0:
+			w.fail("%s: transaction %s is in blocks %d and %d", h, tx.ID, r.height, height)
+		case tx.Expiry < b.Header.Order.UnixMilli:
+			w.fail("%s: transaction %s is in block %d after it expired", h, tx.ID, height)
+		default:
+			r.height = height
+		}
+		value = w.running(value, tx.ID)
+	}
+	o.chain = append(o.chain, final{hash, b.Header.StateRoot, value})
+	w.report.Blocks++
+	w.report.Txs += len(txs)
+}
+
+// evidence checks that nobody is accused without guilt.
+func (o *oracle) evidence(h *host, a, b ledger.Vote) {
+	w := o.world
+	w.report.Evidence++
+	w.tell("%s accuses member %d: %s, %s", h, a.Signer, consensustest.Describe(a.Statement), consensustest.Describe(b.Statement))
+	if h.twin {
+		return
+	}
+	if a.Signer != b.Signer || a.Statement == b.Statement {
+		w.fail("%s shows evidence that proves nothing", h)
+	}
+	if !w.hosts[a.Signer].twin {
+		w.fail("%s accuses honest member %d: %s, %s", h, a.Signer, consensustest.Describe(a.Statement), consensustest.Describe(b.Statement))
+	}
+}
+
+// crashed forgets what never left the host.
+func (o *oracle) crashed(h *host) {
+	o.witness(h).unsent = nil
+}
+
+// started checks what a host found on its disk: at least what it finalized before, and the model's state.
+func (o *oracle) started(h *host) {
+	x := o.witness(h)
+	head := h.store.Head()
+	if head.Height() < x.height {
+		o.world.fail("%s finalized block %d and has only %d after a crash", h, x.height, head.Height())
+		return
+	}
+	x.height = head.Height()
+	for o.height() < x.height && o.world.broken == nil { // it stored a block and crashed before it told anybody
+		b, err := h.store.Block(o.height() + 1)
+		if err != nil {
+			o.world.fail("%s: read block %d: %v", h, o.height()+1, err)
+			return
+		}
+		txs := make([]*ledger.SignedTx, len(b.Txs))
+		for i, raw := range b.Txs {
+			if txs[i], err = ledger.DecodeTx(o.world.suite, raw); err != nil {
+				o.world.fail("%s: transaction %d of block %d: %v", h, i, b.Header.Order.Height, err)
+				return
+			}
+		}
+		o.block(h, b, txs)
+	}
+	o.compare(h)
+}
+
+// compare checks a host's head against the model.
+func (o *oracle) compare(h *host) {
+	if o.world.broken != nil {
+		return
+	}
+	head := h.store.Head()
+	want := o.chain[head.Height()]
+	value, _, err := head.Get(counterKey)
+	switch {
+	case err != nil:
+		o.world.fail("%s: read the state of block %d: %v", h, head.Height(), err)
+	case head.Hash() != want.hash || head.Root() != want.root:
+		o.world.fail("%s has block %s with state root %s at height %d, final is %s with %s", h,
+			head.Hash().Short(), head.Root().Short(), head.Height(), want.hash.Short(), want.root.Short())
+	case !bytes.Equal(value, want.value):
+		o.world.fail("%s: the state of block %d is not what its transactions give", h, head.Height())
+	}
+}

@@ -1,0 +1,425 @@
+package sim
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/rs/zerolog"
+
+	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/consensus/pbft"
+	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// Bounds on the size of a simulated group.
+const (
+	MinNodes = 2
+	MaxNodes = 31
+)
+
+// Schedule names one run: all that happens in it comes from the seed.
+type Schedule struct {
+	Nodes  int // members of the group
+	Seed   uint64
+	Engine consensus.Factory // nil: consensus/pbft
+	Trace  io.Writer         // what happens, in words; nil: off
+	Log    bool              // with Trace: the nodes' own logs too
+}
+
+// Report tells what one schedule, or several, contained.
+type Report struct {
+	Blocks     int    `json:"blocks"`      // that became final
+	Txs        int    `json:"txs"`         // in them
+	Messages   int    `json:"messages"`    // sent
+	Lost       int    `json:"lost"`        // of those
+	Copied     int    `json:"copied"`      // of those, delivered twice
+	Crashes    int    `json:"crashes"`     // of hosts, losing what was not synced
+	DiskErrors int    `json:"disk_errors"` // syncs that failed
+	Journals   int    `json:"journals"`    // lost
+	Partitions int    `json:"partitions"`
+	Views      int    `json:"views"` // higher views in which a host signed
+	Twins      int    `json:"twins"` // members that ran twice
+	Evidence   int    `json:"evidence"`
+	VirtualMs  int64  `json:"virtual_ms"`
+	Digest     uint64 `json:"-"` // of one schedule: everything that was delivered and finalized, and when
+}
+
+func (r *Report) add(o Report) {
+	r.Blocks += o.Blocks
+	r.Txs += o.Txs
+	r.Messages += o.Messages
+	r.Lost += o.Lost
+	r.Copied += o.Copied
+	r.Crashes += o.Crashes
+	r.DiskErrors += o.DiskErrors
+	r.Journals += o.Journals
+	r.Partitions += o.Partitions
+	r.Views += o.Views
+	r.Twins += o.Twins
+	r.Evidence += o.Evidence
+	r.VirtualMs += o.VirtualMs
+	r.Digest ^= o.Digest
+}
+
+const (
+	// enough is how many blocks each schedule makes.
+	enough = 10
+	// calm is how long the group may take to recover, µs: progress timers have grown to eight times the view
+	// timeout by then, and a member that left the view alone is let back after waits that double.
+	calm = 90 * second
+	// idleTime is how long the group is watched with nothing to do, µs.
+	idleTime = 3 * second
+)
+
+// Run runs one schedule: faults that differ by seed, then a calm in which the group must go on. The error says
+// which rule was broken; Violation tells it from a simulator that could not run.
+func Run(s Schedule) (Report, error) {
+	if s.Nodes < MinNodes || s.Nodes > MaxNodes {
+		return Report{}, fmt.Errorf("simulate %d nodes: want %d to %d", s.Nodes, MinNodes, MaxNodes)
+	}
+	if s.Engine == nil {
+		s.Engine = pbft.New
+	}
+	twins := 0
+	if f := ledger.Faulty(s.Nodes); s.Seed%4 == 3 {
+		twins = f
+	}
+	w, err := newWorld(s.Nodes, twins, s.Seed, s.Engine)
+	if err != nil {
+		return Report{}, err
+	}
+	w.report.Twins = twins
+	if s.Trace != nil {
+		w.print = func(format string, args ...any) { fmt.Fprintf(s.Trace, format, args...) }
+		if s.Log {
+			w.log = zerolog.New(s.Trace)
+		}
+	}
+	p := &play{world: w, faulty: ledger.Faulty(s.Nodes) - twins}
+	p.run()
+	w.report.VirtualMs = w.now / milli
+	if w.broken != nil {
+		return w.report, fmt.Errorf("seed %d: %w", s.Seed, w.broken)
+	}
+	return w.report, nil
+}
+
+// Violation reports whether an error of Run says that a rule was broken.
+func Violation(err error) bool { return errors.Is(err, errFound) }
+
+// play is the course of a schedule: its client and its faults.
+type play struct {
+	*world
+	faulty  int   // members that may still lose their journals
+	gap     int64 // usual time between transactions, µs
+	healed  bool  // faults are over
+	resting bool  // the client sends no more
+	sent    []*request
+	open    []*request // sent and not final, oldest first
+}
+
+// request is a transaction of the client.
+type request struct {
+	id     ledger.TxID
+	raw    []byte
+	short  bool // it may expire
+	height ledger.Height
+}
+
+func (p *play) run() {
+	w := p.world
+	w.links.delay = []int64{300, 3 * milli, 30 * milli}[w.rng.IntN(3)]
+	w.links.loss = []int{0, 0, 1, 10, 30, 40}[w.rng.IntN(6)]
+	w.links.duplicate = []int{0, 0, 5, 20}[w.rng.IntN(4)]
+	p.gap = []int64{15 * milli, 60 * milli, 250 * milli}[w.rng.IntN(3)]
+	skew := []int64{0, 50, 2_000}[w.rng.IntN(3)]
+	for _, h := range w.hosts {
+		h.skew = w.upTo(2*skew) - skew
+	}
+	w.tell("delay %d µs, loss %d %%, copies %d %%, a transaction every %d ms, clocks differ by %d ms, %d twins",
+		w.links.delay, w.links.loss, w.links.duplicate, p.gap/milli, skew, w.report.Twins)
+	for _, h := range w.hosts {
+		w.after(w.upTo(20*milli), h.start)
+	}
+	faults := second + w.upTo(3*second)
+	p.client()
+	p.resend()
+	w.after(w.upTo(500*milli), p.harm)
+	w.runUntil(faults, nil)
+
+	p.heal()
+	before := w.oracle.height()
+	p.submit(false)
+	p.gap = 20 * milli
+	settled := func() bool {
+		if w.steps%16 != 0 {
+			return false
+		}
+		if w.oracle.height() >= max(before+1, enough) {
+			p.resting = true
+		}
+		return p.resting && p.settled()
+	}
+	w.runUntil(w.now+calm, settled)
+	if w.broken == nil && !p.settled() || !p.resting {
+		p.stuck(before)
+	}
+	for _, h := range w.hosts {
+		if h.up && !h.twin {
+			w.oracle.compare(h)
+		}
+	}
+	if w.rng.IntN(4) == 0 {
+		p.idle()
+	}
+}
+
+// settled reports whether all honest nodes have all blocks, and all transactions of the client are in them.
+func (p *play) settled() bool {
+	for _, h := range p.hosts {
+		if !h.twin && (!h.up || h.store.Head().Height() < p.oracle.height()) {
+			return false
+		}
+	}
+	return len(p.unfinished()) == 0
+}
+
+// unfinished returns the client's requests that are not in a block and cannot expire.
+func (p *play) unfinished() []*request {
+	kept := p.open[:0]
+	for _, r := range p.open {
+		if r.height == 0 && !r.short {
+			kept = append(kept, r)
+		}
+	}
+	clear(p.open[len(kept):])
+	p.open = kept
+	return kept
+}
+
+func (p *play) stuck(before ledger.Height) {
+	if p.broken != nil {
+		return
+	}
+	state := ""
+	for _, h := range p.hosts {
+		if !h.up {
+			state += fmt.Sprintf("; %s is down", h)
+			continue
+		}
+		s := h.group.Status()
+		count, _, _ := h.group.Pool().Size()
+		state += fmt.Sprintf("; %s at height %d in view %d (changing: %t, syncing: %d), %d waiting", h, h.store.Head().Height(),
+			s.Consensus.View, s.Consensus.Changing, s.Syncing, count)
+	}
+	p.fail("no recovery %d s after the last fault: height %d, was %d, %d transactions open%s", calm/second,
+		p.oracle.height(), before, len(p.unfinished()), state)
+}
+
+// idle watches the group with nothing to do: it makes no block and few messages.
+func (p *play) idle() {
+	w := p.world
+	w.tell("idle")
+	// What clients could not get in any more may still be on its way, and short-lived requests in a pool.
+	w.runUntil(w.now+2*second, nil)
+	for _, h := range w.hosts {
+		if count, _, _ := h.group.Pool().Size(); h.up && count > 0 {
+			return // a request that expires only with the next block
+		}
+	}
+	height, messages := w.oracle.height(), w.report.Messages
+	w.runUntil(w.now+idleTime, nil)
+	if made := w.oracle.height() - height; made > 0 {
+		w.fail("%d blocks in %d s of idling", made, idleTime/second)
+	}
+	// Each second a leader sends heartbeats to all, and each member a status to three and an answer to each.
+	n := len(w.hosts)
+	if most := int(idleTime/second) * (3*n*n + 8*n); w.report.Messages-messages > most {
+		w.fail("%d messages in %d s of idling, want at most %d", w.report.Messages-messages, idleTime/second, most)
+	}
+}
+
+// client submits transactions at random nodes, until enough is done.
+func (p *play) client() {
+	if p.resting {
+		return
+	}
+	p.submit(p.rng.IntN(10) == 0)
+	p.after(1+p.upTo(2*p.gap), p.client)
+}
+
+// submit makes a transaction and gives it to one node, or to several at once.
+func (p *play) submit(short bool) {
+	w := p.world
+	lifetime := int64(300_000)
+	if short {
+		lifetime = 5 + w.upTo(2_000)
+	}
+	tx := ledger.Tx{
+		Version: ledger.Version, Chain: w.chain, Group: "main", Sender: ledger.Address{1}, Expiry: epochStart + w.now/milli + lifetime,
+		GasLimit: 1, To: ledger.Target{Address: ledger.Address{2}}, Method: "m", Args: []byte{0x80},
+	}
+	binary.BigEndian.PutUint64(tx.Nonce[:], uint64(len(p.sent)))
+	signed, err := tx.Sign(w.suite, w.suite.signer(1_000_000))
+	if err != nil {
+		w.fail("sign transaction: %v", err)
+		return
+	}
+	r := &request{id: signed.ID, raw: signed.Raw, short: short}
+	p.sent = append(p.sent, r)
+	p.open = append(p.open, r)
+	w.oracle.submitted[signed.ID] = r
+	p.give(r)
+	if w.chance(15) {
+		for range w.rng.IntN(len(w.hosts)) {
+			p.give(r)
+		}
+	}
+	if w.chance(10) { // and an old one once more, which must not come again
+		p.give(p.sent[w.rng.IntN(len(p.sent))])
+	}
+}
+
+// give sends a request to a random node.
+func (p *play) give(r *request) {
+	h := p.hosts[p.rng.IntN(len(p.hosts))]
+	h.run(p.upTo(5*milli), func() {
+		h.group.Offer(r.raw, func(_ ledger.TxID, err error) {
+			switch {
+			case err == nil, errors.Is(err, mempool.ErrKnown), errors.Is(err, mempool.ErrCommitted), r.short && errors.Is(err, mempool.ErrExpired):
+			default:
+				p.fail("%s refuses a transaction: %v", h, err)
+			}
+		})
+	})
+}
+
+// resend gives requests that waited long to other nodes: those that had them may have crashed.
+func (p *play) resend() {
+	for i, r := range p.unfinished() {
+		if i == 16 {
+			break
+		}
+		p.give(r)
+	}
+	p.after(second, p.resend)
+}
+
+// harm does something bad, and plans the next.
+func (p *play) harm() {
+	w := p.world
+	if p.healed {
+		return
+	}
+	x := w.hosts[w.rng.IntN(len(w.hosts))]
+	switch w.rng.IntN(12) {
+	case 0, 1:
+		x.crash("by force")
+	case 2, 3:
+		if x.up {
+			n := 1 + w.rng.IntN(12)
+			w.tell("%s will lose power at file operation %d", x, n)
+			x.powerFailsAt(n)
+		}
+	case 4:
+		x.powerFailsAt(1 + w.rng.IntN(8))
+		x.start()
+	case 5:
+		if w.chance(40) {
+			p.blackout()
+		}
+	case 6, 7:
+		p.partition()
+	case 8:
+		p.reconnect()
+	case 9:
+		for from := range w.links.worse {
+			for to := range w.links.worse[from] {
+				w.links.worse[from][to] = []int{0, 0, 0, 0, 50, 95}[w.rng.IntN(6)]
+			}
+		}
+		w.tell("links become uneven")
+	case 10:
+		if x.up && w.chance(50) {
+			x.syncFails()
+		}
+	case 11:
+		if p.faulty > 0 && !x.twin && x.up && x.store.Head().Height() > 0 && w.chance(30) {
+			p.faulty--
+			x.crash("and its journal goes with it")
+			x.loseJournal()
+		}
+	}
+	if w.chance(60) {
+		x := w.hosts[w.rng.IntN(len(w.hosts))]
+		w.after(w.upTo(300*milli), func() {
+			if !p.healed {
+				x.start()
+			}
+		})
+	}
+	w.after(w.upTo(400*milli), p.harm)
+}
+
+// blackout takes the power from all hosts at once.
+func (p *play) blackout() {
+	p.tell("power fails everywhere")
+	for _, h := range p.hosts {
+		h.crash("with all others")
+		p.after(p.upTo(500*milli), h.start)
+	}
+}
+
+// partition splits the hosts into sides.
+func (p *play) partition() {
+	k := 2 + p.rng.IntN(max(len(p.hosts)-2, 1))
+	side := make([]int, len(p.hosts))
+	for i := range side {
+		side[i] = p.rng.IntN(k)
+	}
+	p.report.Partitions++
+	p.tell("partition: sides %v", side)
+	p.split(side)
+}
+
+func (p *play) reconnect() { p.split(nil) }
+
+// split sets the sides, and lets some of the nodes know whose connections change.
+func (p *play) split(side []int) {
+	l := &p.links
+	old := *l
+	l.side = side
+	for _, a := range p.hosts {
+		for _, b := range p.hosts {
+			if was, is := old.connected(a.index, b.index), l.connected(a.index, b.index); was != is && a.member != b.member && p.chance(80) {
+				a.hint(b, is)
+			}
+		}
+	}
+}
+
+// heal ends all faults.
+func (p *play) heal() {
+	w := p.world
+	w.tell("all faults end")
+	p.healed = true
+	p.reconnect()
+	w.links.loss, w.links.duplicate, w.links.delay = 0, 0, min(w.links.delay, 3*milli)
+	for from := range w.links.worse {
+		clear(w.links.worse[from])
+	}
+	for _, h := range w.hosts {
+		if !h.sick && !h.dead {
+			h.fs.SetHook(nil)
+		}
+		h.start()
+		for _, other := range w.hosts {
+			if other.member != h.member {
+				h.hint(other, true)
+			}
+		}
+	}
+}
