@@ -1,0 +1,271 @@
+package cli_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/fondaco/fondaco/node/cli"
+	enginepbft "github.com/fondaco/fondaco/plugins/cmd/engine-pbft"
+)
+
+// TestMain makes this test binary also be the program fondaco, under that name for scripts, and under any name
+// when it is started again as a plugin program.
+func TestMain(m *testing.M) {
+	fondaco := func() {
+		os.Exit(cli.Main(os.Args, cli.Plugins{"engine-pbft": enginepbft.Main}))
+	}
+	if len(os.Args) > 1 && os.Args[1] == "plugin" {
+		fondaco()
+	}
+	testscript.Main(m, map[string]func(){"fondaco": fondaco})
+}
+
+// patience bounds everything that scripts wait for.
+const patience = 30 * time.Second
+
+// TestScripts runs the commands as a person at a terminal would. Besides what testscript has, scripts can say:
+//
+//	chain                    speak to a chain of one node, with a token, that all scripts share
+//	exits CODE COMMAND...    the command ends with this exit code
+//	eventually COMMAND...    the command succeeds, if not at once, then soon
+//	capture NAME REGEXP      put what the expression's group matches in the last output into a variable
+//	ports NAME...            put the number of a free port into each variable
+func TestScripts(t *testing.T) {
+	shared := &chain{dir: t.TempDir()}
+	t.Cleanup(func() { shared.end(t) })
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("HOME", env.WorkDir)
+			// What `fondaco contract build` needs of the Go toolchain.
+			for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} {
+				value, err := exec.Command("go", "env", name).Output()
+				if err != nil {
+					return fmt.Errorf("go env %s: %w; these tests need the Go toolchain on PATH", name, err)
+				}
+				env.Setenv(name, strings.TrimSpace(string(value)))
+			}
+			return nil
+		},
+		RequireExplicitExec: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"chain": func(ts *testscript.TestScript, _ bool, _ []string) {
+				ts.Check(shared.start())
+				for _, pair := range shared.env {
+					name, value, _ := strings.Cut(pair, "=")
+					ts.Setenv(name, value)
+				}
+			},
+			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+				want, err := strconv.Atoi(args[0])
+				ts.Check(err)
+				got := 0
+				if err := ts.Exec(args[1], args[2:]...); err != nil {
+					var ended *exec.ExitError
+					if !errors.As(err, &ended) {
+						ts.Fatalf("%v", err)
+					}
+					got = ended.ExitCode()
+				}
+				if got != want {
+					ts.Fatalf("exit code %d, want %d", got, want)
+				}
+			},
+			"eventually": func(ts *testscript.TestScript, _ bool, args []string) {
+				began := time.Now()
+				for ts.Exec(args[0], args[1:]...) != nil {
+					if time.Since(began) > patience {
+						ts.Fatalf("no success within %s", patience)
+					}
+					time.Sleep(50 * time.Millisecond)
+				}
+			},
+			"capture": func(ts *testscript.TestScript, _ bool, args []string) {
+				found := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+				if len(found) != 2 {
+					ts.Fatalf("no match of %s in the last output", args[1])
+				}
+				ts.Setenv(args[0], found[1])
+			},
+			"ports": func(ts *testscript.TestScript, _ bool, args []string) {
+				ports, err := freePorts(len(args))
+				ts.Check(err)
+				for i, name := range args {
+					ts.Setenv(name, strconv.Itoa(ports[i]))
+				}
+			},
+		},
+	})
+}
+
+// freePorts returns ports that are free for TCP and UDP.
+func freePorts(n int) ([]int, error) {
+	var ports []int
+	for len(ports) < n {
+		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer tcp.Close()
+		udp, err := net.ListenPacket("udp", tcp.Addr().String())
+		if err != nil {
+			continue
+		}
+		defer udp.Close()
+		ports = append(ports, tcp.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+// chain is a chain of one node that scripts share. Its accounts are admin, alice, bob and, for scripts that change
+// keys, carol; the token's issuer is admin, who has given alice 1000 units.
+type chain struct {
+	dir  string
+	once sync.Once
+	err  error
+	env  []string
+	node *exec.Cmd
+	log  *os.File
+}
+
+func (c *chain) start() error {
+	c.once.Do(func() { c.err = c.make() })
+	return c.err
+}
+
+func (c *chain) fondaco(args ...string) (string, error) {
+	command := exec.Command("fondaco", args...)
+	command.Dir, command.Env = c.dir, append(os.Environ(), c.env...)
+	out, err := command.Output()
+	if err != nil {
+		var ended *exec.ExitError
+		if errors.As(err, &ended) {
+			err = fmt.Errorf("%w: %s", err, ended.Stderr)
+		}
+		return "", fmt.Errorf("fondaco %s: %w", strings.Join(args, " "), err)
+	}
+	return string(out), nil
+}
+
+func (c *chain) make() error {
+	ports, err := freePorts(3)
+	if err != nil {
+		return err
+	}
+	address := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
+	source, err := filepath.Abs("../../examples/token")
+	if err != nil {
+		return err
+	}
+	roles := map[string]string{"admin": "deployer,institution-admin,registrar", "alice": "user", "bob": "user", "carol": "user"}
+	steps := [][]string{{"init", "-d", "node", "--institution", "bank-a", "--listen", address(0), "--api-listen", address(1), "--admin-listen", address(2)}}
+	found := []string{"genesis", "new", "node/member.json", "--name", "shared"}
+	for _, name := range []string{"admin", "alice", "bob", "carol"} {
+		steps = append(steps, []string{"keys", "new", name + ".key"})
+		found = append(found, "--account", name+":bank-a:"+roles[name]+":"+name+".key")
+	}
+	steps = append(steps, found,
+		[]string{"init", "-d", "node", "--genesis", "genesis.json"},
+		[]string{"contract", "build", source, "--out", "token.wasm"})
+	for _, step := range steps {
+		if _, err := c.fondaco(step...); err != nil {
+			return err
+		}
+	}
+	config, err := os.ReadFile(filepath.Join(c.dir, "node", cli.ConfigFile))
+	if err != nil {
+		return err
+	}
+	// The interpreter starts a contract sooner than the compiler.
+	config = []byte(strings.Replace(string(config), "engine = ''", "engine = 'interpreter'", 1))
+	if err := os.WriteFile(filepath.Join(c.dir, "node", cli.ConfigFile), config, 0o600); err != nil {
+		return err
+	}
+	if c.log, err = os.Create(filepath.Join(c.dir, "log")); err != nil {
+		return err
+	}
+	c.node = exec.Command("fondaco", "run", "-d", filepath.Join(c.dir, "node"))
+	c.node.Stderr = c.log
+	if err := c.node.Start(); err != nil {
+		return err
+	}
+	c.env = []string{
+		"FONDACO_API=http://" + address(1), "FONDACO_GENESIS=" + filepath.Join(c.dir, "genesis.json"), "KEYS=" + c.dir, "MODULE=" + filepath.Join(c.dir, "token.wasm"),
+		"FONDACO_FROM=admin", "FONDACO_KEY=" + filepath.Join(c.dir, "admin.key"),
+	}
+	began := time.Now()
+	for {
+		if _, err = c.fondaco("status"); err == nil {
+			break
+		}
+		if time.Since(began) > patience {
+			return fmt.Errorf("%w; the node's log: %s", err, c.tail())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	out, err := c.fondaco("contract", "deploy", "token.wasm", "Fondaco coin", "FDC", "admin")
+	if err != nil {
+		return fmt.Errorf("%w; the node's log: %s", err, c.tail())
+	}
+	deployed := regexp.MustCompile(`deployed +(0x[0-9a-f]{40})`).FindStringSubmatch(out)
+	if deployed == nil {
+		return fmt.Errorf("no address in %s", out)
+	}
+	if _, err := c.fondaco("contract", "call", deployed[1], "issue", "alice", "1000"); err != nil {
+		return err
+	}
+	c.env = append(c.env, "TOKEN="+deployed[1], "FONDACO_FROM=alice", "FONDACO_KEY="+filepath.Join(c.dir, "alice.key"))
+	return nil
+}
+
+func (c *chain) tail() string {
+	data, err := os.ReadFile(filepath.Join(c.dir, "log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(data[max(0, len(data)-3000):])
+}
+
+// end stops the node and verifies all that the scripts did.
+func (c *chain) end(t *testing.T) {
+	if c.node == nil || c.node.Process == nil {
+		return
+	}
+	defer c.log.Close()
+	if err := c.node.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.node.Wait() }()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("the node ended: %v; its log: %s", err, c.tail())
+		}
+	case <-ctx.Done():
+		t.Errorf("the node does not end; its log: %s", c.tail())
+		c.node.Process.Kill()
+		<-ended
+	}
+	if c.err == nil && !t.Failed() {
+		if out, err := c.fondaco("verify", "-d", "node", "--engine", "interpreter"); err != nil || !strings.Contains(out, "the history holds") {
+			t.Errorf("verify: %s %v", out, err)
+		}
+	}
+}
