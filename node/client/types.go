@@ -33,7 +33,7 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 }
 
 // Problem is an error of the API: application/problem+json of RFC 9457 with a stable code.
-type Problem struct {
+type Problem struct { //nolint:errname // RFC 9457 calls it so
 	Type   string `json:"type"`   // "about:blank"
 	Title  string `json:"title"`  // of the HTTP status
 	Status int    `json:"status"` // HTTP status

@@ -1,0 +1,164 @@
+// Package httpclient holds a script that uses a node's HTTP API without any of this project's code; its test runs
+// the script against a network of four nodes.
+package httpclient
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/testnet/network"
+)
+
+// program returns the path of Node.js. It skips the test where that is not installed.
+func program(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("node")
+	if err != nil {
+		const advice = "Node.js is not installed: apt-get install nodejs (version 20 or later)"
+		if os.Getenv("FONDACO_REQUIRE_TOOLS") == "1" {
+			t.Fatal(advice)
+		}
+		t.Skip(advice)
+	}
+	return path
+}
+
+// script runs transfer.mjs and returns what it wrote.
+func script(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	command := exec.CommandContext(ctx, program(t), append([]string{"transfer.mjs"}, args...)...)
+	var out, problems bytes.Buffer
+	command.Stdout, command.Stderr = &out, &problems
+	var exit *exec.ExitError
+	if err := command.Run(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), problems.String(), command.ProcessState.ExitCode()
+}
+
+func TestGoldenVectors(t *testing.T) {
+	out, problems, code := script(t, "--self-test", "../../state/ledger/testdata")
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, problems)
+	}
+	var checked struct{ Transactions, Trees, Claims, Forgeries int }
+	if err := json.Unmarshal([]byte(out), &checked); err != nil || checked.Transactions == 0 || checked.Trees == 0 || checked.Claims == 0 || checked.Forgeries < 1000 {
+		t.Errorf("checked %s: nothing of a kind, or %v", out, err)
+	}
+}
+
+func TestTransfer(t *testing.T) {
+	program(t) // skips before a network is made
+	net := startNetwork(t)
+	api, err := client.New(net.Nodes[0].API, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := net.DeployToken(t.Context(), api, "../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if issued, err := token.Send(t.Context(), "admin", "issue", net.Address("alice").String(), "100"); err != nil || issued.Receipt.Status != "ok" {
+		t.Fatalf("issue: %+v, %v", issued, err)
+	}
+	transfer := func(from, to, amount, chain string) []string {
+		key := ""
+		for _, a := range net.Accounts {
+			if a.Name == from {
+				key = a.Key
+			}
+		}
+		return []string{net.Nodes[1].API, key, from, token.Address.String(), to, amount, chain}
+	}
+	type outcome struct {
+		ID                   string
+		Status, Code, Voters int
+	}
+	run := func(args []string) outcome {
+		t.Helper()
+		out, problems, code := script(t, args...)
+		if code != 0 {
+			t.Fatalf("exit code %d: %s", code, problems)
+		}
+		var got outcome
+		if err := json.Unmarshal([]byte(out), &got); err != nil {
+			t.Fatalf("%s: %v", out, err)
+		}
+		return got
+	}
+
+	t.Run("a transfer is made and its receipt verified", func(t *testing.T) {
+		if got := run(transfer("alice", "bob", "5", net.Chain.String())); got.Status != 0 || got.Voters < 3 {
+			t.Errorf("outcome = %+v, want status 0 and at least 3 voters", got)
+		}
+		if units, err := token.Balance(t.Context(), net.Address("bob")); err != nil || units != "5" {
+			t.Errorf("bob has %s, %v, want 5", units, err)
+		}
+	})
+	t.Run("an amount of more than 64 bits is refused by the contract, which is proven as well", func(t *testing.T) {
+		if got := run(transfer("alice", net.Address("bob").String(), "340282366920938463463374607431768211455", net.Chain.String())); got.Status != 1 || got.Code != 1001 {
+			t.Errorf("outcome = %+v, want status 1 (aborted) and code 1001", got)
+		}
+	})
+	t.Run("a node of another chain than the one trusted is found out", func(t *testing.T) {
+		other := "0x" + strings.Repeat("ab", 32)
+		if _, problems, code := script(t, transfer("alice", "bob", "5", other)...); code != 1 || !strings.Contains(problems, "(refused)") {
+			t.Errorf("exit code %d: %s, want 1 and a refusal", code, problems)
+		}
+	})
+	t.Run("another account's key is refused in words", func(t *testing.T) {
+		args := transfer("alice", "bob", "5", net.Chain.String())
+		args[1] = transfer("bob", "", "", "")[1]
+		if _, problems, code := script(t, args...); code != 1 || !strings.Contains(problems, "(denied)") {
+			t.Errorf("exit code %d: %s, want 1 and a denial", code, problems)
+		}
+	})
+}
+
+// startNetwork runs four nodes, each a process of its own, until the test ends.
+func startNetwork(t *testing.T) *network.Network {
+	t.Helper()
+	port := 0
+	for range 50 {
+		if p := 20_000 + rand.IntN(30_000); network.CheckPorts(p, 4) == nil {
+			port = p
+			break
+		}
+	}
+	net, err := network.Create(network.Config{Dir: t.TempDir(), Port: port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := network.Build(t.Context(), ".", net.Dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := net.StopAll(); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var nodes []*network.Node
+	for i := range net.Nodes {
+		if _, err := net.Start(&net.Nodes[i]); err != nil {
+			t.Fatal(err)
+		}
+		nodes = append(nodes, &net.Nodes[i])
+	}
+	if err := net.WaitReady(ctx, nodes...); err != nil {
+		t.Fatal(err)
+	}
+	return net
+}
