@@ -157,7 +157,7 @@ func TestDamagedSegments(t *testing.T) {
 		{"nothing is damaged", last, func(d []byte) []byte { return d }, 0, ""},
 		{"the last frame is cut", last, func(d []byte) []byte { return d[:len(d)-7] }, 1, ""},
 		{"the last frame's head is cut", last, func(d []byte) []byte { return d[:lastFrame(d)+5] }, 1, ""},
-		{"the last frame is partly zero", last, func(d []byte) []byte { clear(d[lastFrame(d)+40 : lastFrame(d)+60]); return d }, 1, ""},
+		{"the last frame is partly zero", last, func(d []byte) []byte { clear(d[lastFrame(d)+40 : lastFrame(d)+160]); return d }, 1, ""},
 		{"the last frame is all zero", last, func(d []byte) []byte { clear(d[lastFrame(d):]); return d }, 1, ""},
 		{"zeros follow the last frame", last, func(d []byte) []byte { return append(d, make([]byte, 700)...) }, 0, ""},
 		{"a byte in the middle of the last segment is changed", last, func(d []byte) []byte { d[60] ^= 1; return d }, 0, "checksum, and blocks follow"},

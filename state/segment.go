@@ -246,9 +246,16 @@ func readFrame(f io.ReaderAt, h ledger.Height, offset int64) (payload []byte, re
 	return payload, "", nil
 }
 
+// packFrom is the size from which a record is compressed. Small blocks are digests and signatures for the most
+// part, which do not shrink.
+const packFrom = 4 << 10
+
 // pack makes a payload of a record.
 func (s *segments) pack(r *record) []byte {
 	plain := r.encode()
+	if len(plain) < packFrom {
+		return append([]byte{payloadPlain}, plain...)
+	}
 	return s.zip.EncodeAll(plain, append(make([]byte, 0, len(plain)/2+64), payloadZstd))
 }
 

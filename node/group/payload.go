@@ -104,7 +104,7 @@ func (g *Group) ancestry(order keys.Digest) (at int64, ids map[ledger.TxID]struc
 	return at, ids, true
 }
 
-func (g *Group) headHash() keys.Digest { return g.head.Order.Hash(g.cfg.Suite) }
+func (g *Group) headHash() keys.Digest { return g.cfg.Store.Head().OrderHash() }
 
 // check answers CheckPayload when it can.
 func (g *Group) check(e consensus.CheckPayload) {
