@@ -383,7 +383,7 @@ func (r *remote) try(call called, dryRun bool) error {
 	}
 	if result.Status == ledger.OK.String() || r.c.String("output") == "json" {
 		err = show(r.c, result, func(w io.Writer) {
-			if result.Decoded != nil {
+			if result.Decoded != nil && string(result.Decoded) != "null" {
 				fmt.Fprintln(w, compact(result.Decoded))
 			} else if len(result.Data) > 0 {
 				fmt.Fprintln(w, hexText(result.Data))

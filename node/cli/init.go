@@ -273,7 +273,7 @@ func genesisCommand() *cli.Command {
 			ArgsUsage: "MEMBER.json...",
 			Flags: []cli.Flag{
 				suiteFlag(), outputFlag(), passphraseFlag(),
-				&cli.StringFlag{Name: "name", Usage: "`NAME` of the chain, for people", Required: true},
+				&cli.StringFlag{Name: "name", Usage: "`NAME` of the chain, for people; required"},
 				&cli.StringFlag{Name: "group", Usage: "`ID` of its first group", Value: "main"},
 				&cli.StringFlag{Name: "engine", Usage: "consensus `ALGORITHM`", Value: "pbft"},
 				&cli.StringFlag{Name: "out", Usage: "`FILE` to write", Value: GenesisFile},
@@ -314,6 +314,9 @@ func newGenesis(c *cli.Context) error {
 	}
 	if err := checkOutput(c); err != nil {
 		return err
+	}
+	if c.String("name") == "" {
+		return usage("a chain needs a name: give --name NAME")
 	}
 	suite, err := keys.SuiteByName(c.String("suite"))
 	if err != nil {

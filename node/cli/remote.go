@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -127,7 +128,7 @@ func (r *remote) explain(err error) error {
 		switch problem.Code {
 		case client.CodeNotFound, client.CodeUnavailable:
 			return withCode(ExitNotFound, err)
-		case client.CodeRefused:
+		case client.CodeRefused, client.CodeDenied, client.CodeSignature:
 			return withCode(ExitDenied, err)
 		case client.CodeExpired:
 			return withCode(ExitTimeout, err)
@@ -237,7 +238,7 @@ func methodList(schema *ledger.Schema) string {
 
 // signers opens the key files of --key.
 func (r *remote) signers(suite keys.Suite) ([]keys.Signer, error) {
-	paths := r.c.StringSlice("key")
+	paths := slices.DeleteFunc(r.c.StringSlice("key"), func(path string) bool { return path == "" })
 	if len(paths) == 0 {
 		return nil, usage("no key to sign with: give --key FILE or set FONDACO_KEY; `fondaco keys new FILE` makes one")
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -110,8 +111,10 @@ type verifier struct {
 	executor *executor.Executor
 	genesis  *ledger.Genesis
 	chain    blocksync.Chain
+	epoch    ledger.Epoch // of the block being checked
 	parent   *ledger.Header
-	seen     map[ledger.TxID]int64 // transactions that could come again, with their expiry
+	seen     map[ledger.TxID]int64 // at least the transactions that could come again, with their expiry
+	cleared  int64                 // block time at which seen was last cleared of others
 	bar      *progress
 	verdict  verdict
 }
@@ -169,7 +172,14 @@ func (v *verifier) block(ctx context.Context, a *state.Audited) (fault, err erro
 		if string(got) != string(want) {
 			return fmt.Errorf("block 0: it is not the one that the genesis file gives, %s", first.Header.Hash(v.suite)), nil
 		}
-		v.chain.Members, err = v.genesis.Epoch().PublicKeys(v.suite)
+		return nil, nil
+	}
+	// The parent's state is what it should be, so it tells who the members are, and the parameters.
+	if v.epoch, err = v.executor.Epoch(a.Parent); err != nil {
+		return nil, err
+	}
+	v.chain.Epoch = v.epoch.Number
+	if v.chain.Members, err = v.epoch.PublicKeys(v.suite); err != nil {
 		return nil, err
 	}
 	raw, err := ledger.Marshal(b)
@@ -187,37 +197,49 @@ func (v *verifier) block(ctx context.Context, a *state.Audited) (fault, err erro
 	return v.execute(ctx, a, txs)
 }
 
-// transactions checks signatures, in one batch, and the rules of replay and sums.
+// transactions checks signatures, in one batch, and the rules that hold for blocks and for what is in them.
 func (v *verifier) transactions(b *ledger.Block, txs []*ledger.SignedTx) error {
-	order := &b.Header.Order
+	order, params := &b.Header.Order, &v.epoch.Params
 	for i, valid := range ledger.CheckBatch(v.suite, txs) {
 		if !valid {
 			return fmt.Errorf("transaction %d, %s: a signature does not verify", i, txs[i].ID)
 		}
 	}
-	for id, expiry := range v.seen {
-		if expiry < order.UnixMilli {
-			delete(v.seen, id)
-		}
+	if order.UnixMilli-v.cleared > params.MaxLifetime/2 {
+		maps.DeleteFunc(v.seen, func(_ ledger.TxID, expiry int64) bool { return expiry < order.UnixMilli })
+		v.cleared = order.UnixMilli
 	}
 	var bytes uint64
 	var gas ledger.Gas
 	for i, tx := range txs {
-		switch {
+		_, twice := v.seen[tx.ID]
+		var wrong string
+		switch limit := v.executor.SizeLimit(tx.To); {
 		case tx.Chain != order.Chain || tx.Group != order.Group:
-			return fmt.Errorf("transaction %d, %s: it is for chain %s, group %q", i, tx.ID, tx.Chain, tx.Group)
-		case tx.Expiry < order.UnixMilli || tx.Expiry > order.UnixMilli+v.genesis.Params.MaxLifetime:
-			return fmt.Errorf("transaction %d, %s: expiry %d does not suit block time %d", i, tx.ID, tx.Expiry, order.UnixMilli)
+			wrong = fmt.Sprintf("it is for chain %s, group %q", tx.Chain, tx.Group)
+		case len(tx.Raw) > limit:
+			wrong = fmt.Sprintf("it has %d bytes, at most %d", len(tx.Raw), limit)
+		case tx.GasLimit == 0 || tx.GasLimit > params.TxGas:
+			wrong = fmt.Sprintf("its gas limit is %d, want 1 to %d", tx.GasLimit, params.TxGas)
+		case tx.Expiry < order.UnixMilli || tx.Expiry > order.UnixMilli+params.MaxLifetime:
+			wrong = fmt.Sprintf("its expiry %d does not suit block time %d", tx.Expiry, order.UnixMilli)
+		case twice:
+			wrong = "it was in a block already"
 		}
-		if _, twice := v.seen[tx.ID]; twice {
-			return fmt.Errorf("transaction %d, %s: it was in a block already", i, tx.ID)
+		if wrong != "" {
+			return fmt.Errorf("transaction %d, %s: %s", i, tx.ID, wrong)
 		}
 		v.seen[tx.ID] = tx.Expiry
 		bytes += uint64(len(tx.Raw))
 		gas += tx.GasLimit
 	}
-	if bytes != order.TxBytes || gas != order.GasLimit {
+	switch {
+	case bytes != order.TxBytes || gas != order.GasLimit:
 		return fmt.Errorf("the order claims %d bytes and %d gas, its transactions have %d and %d", order.TxBytes, order.GasLimit, bytes, gas)
+	case order.TxCount == 0 || order.TxCount > params.BlockTxs || bytes > params.BlockBytes || gas > params.BlockGas:
+		return fmt.Errorf("%d transactions of %d bytes and %d gas exceed a block's limits", order.TxCount, bytes, gas)
+	case int(order.Proposer) >= len(v.epoch.Members):
+		return fmt.Errorf("proposer %d of %d members", order.Proposer, len(v.epoch.Members))
 	}
 	return nil
 }
