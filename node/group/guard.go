@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -16,17 +15,18 @@ var ErrDoubleSign = errors.New("group: the engine asked to sign against an earli
 // Its state is kept in the journal, in the same sync as the engine's own records, so the two cannot disagree.
 // It follows the safety data of DiemBFT and the private validator of CometBFT.
 //
-// Within an epoch: proposals and prepares rise strictly in rank, commits too, and a commit's view is the
-// highest view signed; view changes rise strictly in view and claim at least the rank of the last commit;
-// and once a view change is signed, nothing of an earlier view is. The same statement may be signed again.
+// Within an epoch nothing is signed in a view below the highest signed in. Proposals, prepares and commits each
+// rise strictly in rank; a view change goes to a view above all that was signed in, and claims at least the rank
+// of the last commit; attestations rise strictly in height. The same statement may be signed again.
 type guard struct {
 	_       struct{} `cbor:",toarray"`
 	Epoch   uint64
-	View    uint64 // highest view signed
+	View    uint64 // highest view signed in
 	Propose ledger.Statement
 	Prepare ledger.Statement
 	Commit  ledger.Statement
 	Change  ledger.Statement
+	Attest  ledger.Statement
 }
 
 // allow records the statement and returns whether that changed the guard, so must be durable before the
@@ -39,37 +39,42 @@ func (g *guard) allow(st ledger.Statement) (changed bool, err error) {
 	if st.Epoch > g.Epoch {
 		next = guard{Epoch: st.Epoch}
 	}
-	if st.View < next.Change.View {
-		return false, refuse(st, "view %d was left for %d", st.View, next.Change.View)
+	if st.View < next.View && st.Kind != ledger.Attest {
+		return false, refuse(st, "view %d was signed in before", next.View)
 	}
 	switch st.Kind {
 	case ledger.Propose:
-		if err := rise(&next.Propose, st); err != nil {
-			return false, err
-		}
+		err = rise(&next.Propose, st)
 	case ledger.Prepare:
-		if err := rise(&next.Prepare, st); err != nil {
-			return false, err
-		}
+		err = rise(&next.Prepare, st)
 	case ledger.Commit:
-		if st.View < next.View {
-			return false, refuse(st, "view %d was signed before", next.View)
+		if st.Block.IsZero() {
+			return false, refuse(st, "it names no block")
 		}
-		if err := rise(&next.Commit, st); err != nil {
-			return false, err
-		}
+		err = rise(&next.Commit, st)
 	case ledger.ViewChange:
-		if next.Change.Kind != 0 && st != next.Change && st.View <= next.Change.View {
-			return false, refuse(st, "a view change to %d was signed before", next.Change.View)
+		if st != next.Change && st.View <= next.View {
+			return false, refuse(st, "view %d was signed in before", next.View)
 		}
 		if next.Commit.Kind != 0 && st.High.Compare(next.Commit.Rank()) < 0 {
 			return false, refuse(st, "it claims rank %v below the commit at %v", st.High, next.Commit.Rank())
 		}
 		next.Change = st
-	case ledger.Heartbeat, ledger.Attest:
+	case ledger.Attest:
+		if last := next.Attest; last.Kind != 0 && st != last && st.Height <= last.Height {
+			return false, refuse(st, "block %s was attested at height %d before", last.Block.Short(), last.Height)
+		}
+		next.Attest = st
+		changed = next != *g
+		*g = next
+		return changed, nil
+	case ledger.Heartbeat:
 		return false, nil
 	default:
 		return false, refuse(st, "there is no such statement")
+	}
+	if err != nil {
+		return false, err
 	}
 	next.View = max(next.View, st.View)
 	changed = next != *g
@@ -82,7 +87,7 @@ func rise(last *ledger.Statement, st ledger.Statement) error {
 	if last.Kind != 0 && st != *last && st.Rank().Compare(last.Rank()) <= 0 {
 		return refuse(st, "order %s block %s was signed at %v before", last.Order.Short(), last.Block.Short(), last.Rank())
 	}
-	if st.Order == (keys.Digest{}) {
+	if st.Order.IsZero() {
 		return refuse(st, "it names no order")
 	}
 	*last = st

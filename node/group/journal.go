@@ -1,12 +1,14 @@
 package group
 
 import (
+	"bytes"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"path/filepath"
+	"slices"
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/state"
@@ -22,9 +24,16 @@ const (
 	journalName = "journal"
 	// journalRotate is the size at which a journal is rewritten with only what still matters.
 	journalRotate = 8 << 20
-	// maxFrame bounds what a frame header may claim: more than a block's bodies and all engine records.
-	maxFrame    = 64 << 20
-	frameHeader = 16 // sequence u64, length u32, CRC-32C u32 over sequence, length and body
+	// maxFrame bounds a frame: more than the bodies that are kept, and all engine records.
+	maxFrame = 128 << 20
+	// maxPayloads bounds the bytes of bodies that are kept; beyond it the oldest are forgotten. It is several
+	// full blocks, and only a long row of view changes over different blocks can reach it.
+	maxPayloads = 48 << 20
+	frameHeader = 16 // sequence u64, length u32, CRC-32C u32 over salt, sequence, length and body
+	saltSize    = 8
+	fileHeader  = len(journalMagic) + saltSize
+	// journalMagic begins the file; its last byte is the version of the form.
+	journalMagic = "fondjnl\x01"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -54,18 +63,34 @@ type payload struct {
 	Txs    [][]byte
 }
 
+func (p *payload) size() (bytes int) {
+	for _, tx := range p.Txs {
+		bytes += len(tx)
+	}
+	return bytes
+}
+
 // journal holds what the node must not forget in a crash: the engine's records, the double-sign guard's state
 // and the bodies of blocks it voted for. They share one file and one sync.
 //
-// The file is a sequence of frames; a frame is written only after the one before it is on disk, so a crash
-// can tear only the last. A bad last frame is cut off: nothing that depended on it left the node. A bad frame
-// before a good one is damage, and opening fails with ErrJournal.
+// The file is a header and a sequence of frames; a frame is written only after the one before it is on disk, so
+// a crash can tear only the last. A bad last frame is cut off: nothing that depended on it left the node. A bad
+// frame before a good one is damage, and opening fails with ErrJournal. The header holds a random salt that all
+// checksums begin with, so that bytes in a client's transaction cannot pass for a frame behind a torn one.
+//
+// After an error the journal takes nothing more: what a disk holds after a failed sync is unknown.
+//
+// BUG: damage to the very last frame, after it was synced, looks like a torn write. The node then forgets what
+// it signed last. A disk that loses synced bytes can make a node sign twice.
 type journal struct {
-	fs   state.FS
-	dir  string
-	file state.File
-	seq  uint64
-	size int64
+	fs     state.FS
+	dir    string
+	file   state.File
+	salt   [saltSize]byte
+	seq    uint64
+	size   int64
+	floor  int64 // size after the last rewriting
+	failed error
 
 	pending []entry // since the last sync
 
@@ -73,9 +98,10 @@ type journal struct {
 	records  []consensus.Record
 	guard    guard
 	payloads []payload
+	held     int // bytes of the transactions in payloads
 }
 
-// openJournal reads the journal in dir, which may be missing.
+// openJournal reads the journal in dir, and makes one if it is missing.
 func openJournal(fs state.FS, dir string) (*journal, error) {
 	j := &journal{fs: fs, dir: dir}
 	path := filepath.Join(dir, journalName)
@@ -83,45 +109,89 @@ func openJournal(fs state.FS, dir string) (*journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the consensus journal %s: %w", path, err)
 	}
-	if err := fs.SyncDir(dir); err != nil {
-		return nil, errors.Join(fmt.Errorf("make the name of the consensus journal %s durable: %w", path, err), file.Close())
-	}
 	j.file = file
-	size, err := file.Size()
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("size of the consensus journal %s: %w", path, err), file.Close())
-	}
-	if size > 4*maxFrame {
-		return nil, errors.Join(fmt.Errorf("%w: %s has %d bytes", ErrJournal, path, size), file.Close())
-	}
-	data := make([]byte, size)
-	if _, err := file.ReadAt(data, 0); err != nil && !(errors.Is(err, io.EOF) && size == 0) {
-		return nil, errors.Join(fmt.Errorf("read the consensus journal %s: %w", path, err), file.Close())
-	}
-	if err := j.replay(data); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), file.Close())
-	}
-	if j.size < size {
-		if err := file.Truncate(j.size); err != nil {
-			return nil, errors.Join(fmt.Errorf("cut the torn end of %s: %w", path, err), file.Close())
-		}
+	if err := j.load(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the consensus journal %s: %w", path, err), file.Close())
 	}
 	return j, nil
 }
 
+func (j *journal) load() error {
+	if err := j.fs.SyncDir(j.dir); err != nil {
+		return fmt.Errorf("make its name durable: %w", err)
+	}
+	size, err := j.file.Size()
+	if err != nil {
+		return err
+	}
+	if size > 2*maxFrame {
+		return fmt.Errorf("%w: it has %d bytes, at most %d", ErrJournal, size, 2*maxFrame)
+	}
+	data := make([]byte, size)
+	if n, err := j.file.ReadAt(data, 0); n < len(data) {
+		return fmt.Errorf("read it: %w", err)
+	}
+	switch {
+	case len(data) > fileHeader && !bytes.HasPrefix(data, []byte(journalMagic)):
+		return fmt.Errorf("%w: it does not begin as a journal does", ErrJournal)
+	case len(data) <= fileHeader: // new, or torn before the first frame was begun
+		return j.begin()
+	}
+	copy(j.salt[:], data[len(journalMagic):])
+	if err := j.replay(data); err != nil {
+		return err
+	}
+	if j.size < size {
+		if err := j.file.Truncate(j.size); err != nil {
+			return fmt.Errorf("cut its torn end: %w", err)
+		}
+		if err := j.file.Sync(); err != nil { // else a shorter frame over the torn one could end in the torn one's rest
+			return fmt.Errorf("cut its torn end: %w", err)
+		}
+	}
+	return nil
+}
+
+// begin writes the header of an empty journal.
+func (j *journal) begin() error {
+	if err := j.file.Truncate(0); err != nil {
+		return fmt.Errorf("begin it: %w", err)
+	}
+	header := newHeader()
+	copy(j.salt[:], header[len(journalMagic):])
+	if _, err := j.file.WriteAt(header, 0); err != nil {
+		return fmt.Errorf("begin it: %w", err)
+	}
+	if err := j.file.Sync(); err != nil {
+		return fmt.Errorf("begin it: %w", err)
+	}
+	j.size = int64(fileHeader)
+	return nil
+}
+
+// newHeader returns a file header with a fresh salt.
+func newHeader() []byte {
+	header := make([]byte, fileHeader)
+	copy(header, journalMagic)
+	rand.Read(header[len(journalMagic):]) //nolint:errcheck // never fails, see package crypto/rand
+	return header
+}
+
 // replay reads frames up to the torn end, if there is one, and sets j.size to where the next goes.
 func (j *journal) replay(data []byte) error {
-	for at := 0; at < len(data); {
-		body, next, ok := readFrame(data[at:], j.seq)
+	j.size = int64(fileHeader)
+	for at := fileHeader; at < len(data); {
+		body, next, ok := readFrame(data[at:], j.salt, j.seq)
 		if !ok {
 			// Torn, or damaged: then a later frame is whole.
 			for later := at + 1; later+frameHeader <= len(data); later++ {
 				seq := binary.BigEndian.Uint64(data[later:])
-				if seq > j.seq && seq < j.seq+1<<20 {
-					if _, _, whole := readFrame(data[later:], seq); whole {
-						return fmt.Errorf("%w at byte %d: a later entry, at byte %d, is whole. "+
-							"Restore the file, or remove the node's data and let it join again with a new key", ErrJournal, at, later)
-					}
+				if seq <= j.seq || seq > j.seq+uint64(len(data)) {
+					continue
+				}
+				if _, _, whole := readFrame(data[later:], j.salt, seq); whole {
+					return fmt.Errorf("%w at byte %d: a later entry, at byte %d, is whole. "+
+						"Restore the file, or remove the node's data and let it join again with a new key", ErrJournal, at, later)
 				}
 			}
 			return nil
@@ -142,7 +212,7 @@ func (j *journal) replay(data []byte) error {
 	return nil
 }
 
-func readFrame(data []byte, seq uint64) (body []byte, size int, ok bool) {
+func readFrame(data []byte, salt [saltSize]byte, seq uint64) (body []byte, size int, ok bool) {
 	if len(data) < frameHeader || binary.BigEndian.Uint64(data) != seq {
 		return nil, 0, false
 	}
@@ -151,8 +221,24 @@ func readFrame(data []byte, seq uint64) (body []byte, size int, ok bool) {
 		return nil, 0, false
 	}
 	body = data[frameHeader : frameHeader+n]
-	sum := crc32.Update(crc32.Checksum(data[:12], castagnoli), castagnoli, body)
-	return body, frameHeader + n, sum == binary.BigEndian.Uint32(data[12:])
+	return body, frameHeader + n, frameSum(salt, data[:12], body) == binary.BigEndian.Uint32(data[12:])
+}
+
+func frameSum(salt [saltSize]byte, head, body []byte) uint32 {
+	return crc32.Update(crc32.Update(crc32.Checksum(salt[:], castagnoli), castagnoli, head), castagnoli, body)
+}
+
+// appendFrame appends a frame with entries to to.
+func appendFrame(to []byte, salt [saltSize]byte, seq uint64, entries []entry) ([]byte, error) {
+	body := mustMarshal(entries)
+	if len(body) > maxFrame || len(entries) > ledger.MaxElements {
+		return nil, fmt.Errorf("%d bytes in %d entries at once, at most %d in %d", len(body), len(entries), maxFrame, ledger.MaxElements)
+	}
+	var head [frameHeader]byte
+	binary.BigEndian.PutUint64(head[:], seq)
+	binary.BigEndian.PutUint32(head[8:], uint32(len(body)))
+	binary.BigEndian.PutUint32(head[12:], frameSum(salt, head[:12], body))
+	return append(append(to, head[:]...), body...), nil
 }
 
 func (j *journal) apply(e entry) error {
@@ -168,7 +254,7 @@ func (j *journal) apply(e entry) error {
 		if err := ledger.Unmarshal(e.Data, &p); err != nil {
 			return err
 		}
-		j.payloads = append(j.payloads, p)
+		j.keepPayload(p)
 	default:
 		return fmt.Errorf("entry of kind %d: was the file written by a newer version?", e.Kind)
 	}
@@ -200,57 +286,73 @@ func (j *journal) addPayload(p payload) {
 			return
 		}
 	}
-	j.payloads = append(j.payloads, p)
+	j.keepPayload(p)
 	j.pending = append(j.pending, entry{Kind: entryPayload, Data: mustMarshal(&p)})
+}
+
+// keepPayload remembers bodies, and forgets the oldest beyond maxPayloads, but never the last.
+func (j *journal) keepPayload(p payload) {
+	j.payloads = append(j.payloads, p)
+	j.held += p.size()
+	for j.held > maxPayloads && len(j.payloads) > 1 {
+		j.held -= j.payloads[0].size()
+		j.payloads[0] = payload{}
+		j.payloads = j.payloads[1:]
+	}
 }
 
 // stored forgets the bodies of blocks up to height, which the store has now.
 func (j *journal) stored(height ledger.Height) {
-	kept := j.payloads[:0]
-	for _, p := range j.payloads {
+	j.payloads = slices.DeleteFunc(j.payloads, func(p payload) bool {
 		if p.Height > height {
-			kept = append(kept, p)
+			return false
 		}
-	}
-	clear(j.payloads[len(kept):])
-	j.payloads = kept
+		j.held -= p.size()
+		return true
+	})
 }
 
 // sync makes all that was queued durable.
 func (j *journal) sync() error {
+	if j.failed != nil {
+		return j.failed
+	}
 	if len(j.pending) == 0 {
 		return nil
 	}
-	if j.size > journalRotate {
-		return j.rotate()
+	var err error
+	if j.size > max(journalRotate, 2*j.floor) {
+		err = j.rotate()
+	} else {
+		err = j.append()
 	}
-	n, err := j.write(j.file, j.size, j.seq, j.pending)
 	if err != nil {
-		return fmt.Errorf("write the consensus journal: %w", err)
+		j.failed = fmt.Errorf("write the consensus journal: %w", err)
+		return j.failed
 	}
-	j.size += n
-	j.seq++
 	clear(j.pending)
 	j.pending = j.pending[:0]
 	return nil
 }
 
-func (j *journal) write(file state.File, at int64, seq uint64, entries []entry) (int64, error) {
-	body := mustMarshal(entries)
-	frame := make([]byte, frameHeader+len(body))
-	binary.BigEndian.PutUint64(frame, seq)
-	binary.BigEndian.PutUint32(frame[8:], uint32(len(body)))
-	copy(frame[frameHeader:], body)
-	sum := crc32.Update(crc32.Checksum(frame[:12], castagnoli), castagnoli, body)
-	binary.BigEndian.PutUint32(frame[12:], sum)
-	if _, err := file.WriteAt(frame, at); err != nil {
-		return 0, err
+func (j *journal) append() error {
+	frame, err := appendFrame(nil, j.salt, j.seq, j.pending)
+	if err != nil {
+		return err
 	}
-	return int64(len(frame)), file.Sync()
+	if _, err := j.file.WriteAt(frame, j.size); err != nil {
+		return err
+	}
+	if err := j.file.Sync(); err != nil {
+		return err
+	}
+	j.size += int64(len(frame))
+	j.seq++
+	return nil
 }
 
-// rotate replaces the journal by one that holds only what still matters.
-func (j *journal) rotate() error {
+// rotate replaces the journal by one that holds only what still matters, what is queued included.
+func (j *journal) rotate() (err error) {
 	entries := []entry{{Kind: entryGuard, Data: mustMarshal(&j.guard)}}
 	for _, r := range j.records {
 		entries = append(entries, entry{Kind: entryRecord, Data: r})
@@ -258,37 +360,40 @@ func (j *journal) rotate() error {
 	for _, p := range j.payloads {
 		entries = append(entries, entry{Kind: entryPayload, Data: mustMarshal(&p)})
 	}
+	data := newHeader()
+	salt := [saltSize]byte(data[len(journalMagic):])
+	if data, err = appendFrame(data, salt, 0, entries); err != nil {
+		return err
+	}
 	fresh := filepath.Join(j.dir, journalName+".new")
-	path := filepath.Join(j.dir, journalName)
 	file, err := j.fs.Open(fresh, true)
 	if err != nil {
-		return fmt.Errorf("rewrite the consensus journal: %w", err)
+		return err
 	}
-	err = file.Truncate(0)
-	var size int64
+	err = file.Truncate(0) // a crash may have left one
 	if err == nil {
-		size, err = j.write(file, 0, 0, entries)
+		_, err = file.WriteAt(data, 0)
 	}
 	if err == nil {
-		err = j.fs.Rename(fresh, path)
+		err = file.Sync()
+	}
+	if err == nil {
+		err = j.fs.Rename(fresh, filepath.Join(j.dir, journalName))
 	}
 	if err == nil {
 		err = j.fs.SyncDir(j.dir)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("rewrite the consensus journal: %w", err), file.Close())
+		return errors.Join(err, file.Close())
 	}
 	old := j.file
-	j.file, j.size, j.seq = file, size, 1
-	j.pending = nil
-	if err := old.Close(); err != nil {
-		return fmt.Errorf("close the old consensus journal: %w", err)
-	}
-	return nil
+	j.file, j.salt, j.seq = file, salt, 1
+	j.size, j.floor = int64(len(data)), int64(len(data))
+	return old.Close()
 }
 
-// close syncs and closes the file.
-func (j *journal) close() error { return errors.Join(j.sync(), j.file.Close()) }
+// close closes the file. What is queued and not synced is lost: nothing that left the node depends on it.
+func (j *journal) close() error { return j.file.Close() }
 
 func mustMarshal(v any) []byte {
 	data, err := ledger.Marshal(v)

@@ -1,0 +1,314 @@
+package group
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/state/memfs"
+)
+
+// content is what a journal holds, in a form that compares.
+func (j *journal) content() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "view %d", j.guard.View)
+	for _, r := range j.records {
+		fmt.Fprintf(&b, " record %x", []byte(r))
+	}
+	for _, p := range j.payloads {
+		fmt.Fprintf(&b, " payload %d %x %x", p.Height, p.TxRoot[:1], p.Txs)
+	}
+	return b.String()
+}
+
+// act does the i-th of a row of updates, each different.
+func act(j *journal, i int) {
+	n := byte(i)
+	switch i % 3 {
+	case 0:
+		j.persist(consensus.Persist{Records: []consensus.Record{{n}, {n, n}}, Replace: i%2 == 0})
+	case 1:
+		j.addPayload(payload{Height: ledger.Height(i), TxRoot: digest(n), Txs: [][]byte{bytes.Repeat([]byte{n}, 600)}})
+	case 2:
+		j.stored(ledger.Height(i - 4))
+	}
+	j.setGuard(guard{View: uint64(i)})
+}
+
+func mustJournal(t testing.TB, fs state.FS) *journal {
+	t.Helper()
+	j, err := openJournal(fs, "data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+func readAll(t testing.TB, fs state.FS) []byte {
+	t.Helper()
+	f, err := fs.Open("data/journal", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, _ := f.Size()
+	data := make([]byte, size)
+	if n, err := f.ReadAt(data, 0); n < len(data) {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func diskOf(t testing.TB, data []byte) *memfs.FS {
+	t.Helper()
+	fs := memfs.New()
+	f, err := fs.Open("data/journal", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(data, 0); err != nil {
+		t.Fatal(err)
+	}
+	return fs
+}
+
+func TestJournalTornAtEveryByte(t *testing.T) {
+	fs := memfs.New()
+	j := mustJournal(t, fs)
+	states, ends := []string{j.content()}, []int64{j.size}
+	for i := range 6 {
+		act(j, i)
+		if err := j.sync(); err != nil {
+			t.Fatal(err)
+		}
+		states, ends = append(states, j.content()), append(ends, j.size)
+	}
+	data := readAll(t, fs)
+	whole := 0
+	for cut := range data {
+		for whole+1 < len(ends) && ends[whole+1] <= int64(cut) {
+			whole++
+		}
+		torn := diskOf(t, data[:cut])
+		j := mustJournal(t, torn)
+		// stored is not an entry: a payload that it forgot may come back, and is forgotten again at start.
+		if got, want := j.content(), states[whole]; !strings.HasPrefix(got, strings.SplitN(want, " payload", 2)[0]) {
+			t.Fatalf("cut at byte %d: journal holds %q, want %q", cut, got, want)
+		}
+		act(j, 40)
+		if err := j.sync(); err != nil {
+			t.Fatal(err)
+		}
+		if again := mustJournal(t, torn); again.content() != j.content() || again.guard.View != 40 {
+			t.Fatalf("cut at byte %d, then written: journal holds %q, want %q", cut, again.content(), j.content())
+		}
+	}
+}
+
+func TestJournalDamaged(t *testing.T) {
+	fs := memfs.New()
+	j := mustJournal(t, fs)
+	var begins []int64
+	for i := range 4 {
+		begins = append(begins, j.size)
+		act(j, i)
+		if err := j.sync(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data := readAll(t, fs)
+	for at := begins[0]; at < begins[3]; at += 7 {
+		bad := bytes.Clone(data)
+		bad[at] ^= 0x40
+		_, err := openJournal(diskOf(t, bad), "data")
+		if !errors.Is(err, ErrJournal) {
+			t.Fatalf("byte %d flipped: %v, want ErrJournal", at, err)
+		}
+		if !strings.Contains(err.Error(), "a later entry, at byte") || !strings.Contains(err.Error(), "join again with a new key") {
+			t.Fatalf("byte %d flipped: the message does not help: %v", at, err)
+		}
+	}
+	t.Run("a foreign file", func(t *testing.T) {
+		if _, err := openJournal(diskOf(t, bytes.Repeat([]byte("text "), 100)), "data"); !errors.Is(err, ErrJournal) {
+			t.Errorf("openJournal = %v, want ErrJournal", err)
+		}
+	})
+}
+
+// A client chooses bytes that come to lie in a frame. They must not make a torn frame look like damage.
+func TestJournalFramesInTransactions(t *testing.T) {
+	fs := memfs.New()
+	j := mustJournal(t, fs)
+	var forged []byte
+	for seq := range uint64(8) {
+		var guess [saltSize]byte // what a client that does not know the salt would take
+		var err error
+		if forged, err = appendFrame(forged, guess, seq, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j.setGuard(guard{View: 1})
+	if err := j.sync(); err != nil {
+		t.Fatal(err)
+	}
+	j.addPayload(payload{Height: 1, Txs: [][]byte{forged}})
+	if err := j.sync(); err != nil {
+		t.Fatal(err)
+	}
+	data := readAll(t, fs)
+	if again := mustJournal(t, diskOf(t, data[:len(data)-1])); again.guard.View != 1 || len(again.payloads) != 0 {
+		t.Errorf("after a torn frame with forged ones in it: %s", again.content())
+	}
+}
+
+// TestJournalCrash stops the machine at every operation of a row of updates, rewriting included, and looks at
+// what is there afterwards: all that sync returned for, and nothing that was never queued.
+func TestJournalCrash(t *testing.T) {
+	const updates = 9
+	run := func(fs *memfs.FS) (states []string, synced int) {
+		j, err := openJournal(fs, "data")
+		if err != nil {
+			return nil, -1
+		}
+		states = append(states, fmt.Sprint(j.guard.View))
+		for i := range updates {
+			if i == 4 || i == 7 {
+				j.size, j.floor = journalRotate+1, 0 // as if it had grown
+			}
+			act(j, i+1)
+			states = append(states, fmt.Sprint(j.guard.View))
+			if j.sync() != nil {
+				return states, synced
+			}
+			synced = i + 1
+		}
+		return states, synced
+	}
+	whole := memfs.New()
+	run(whole)
+	total := whole.Ops()
+	// The machine stops at each operation, with each of some ways of losing what was not synced.
+	check := func(t *testing.T, lie memfs.Hook) (lost int) {
+		for at := 1; at <= total; at++ {
+			for seed := range uint64(6) {
+				fs := memfs.New()
+				fs.SetHook(lie)
+				fs.CrashAfter(at)
+				states, synced := run(fs)
+				fs.SetHook(nil)
+				var rng *rand.Rand
+				if seed > 0 {
+					rng = rand.New(rand.NewPCG(seed, uint64(at)))
+				}
+				fs.Crash(rng)
+				j, err := openJournal(fs, "data")
+				if err != nil {
+					lost++
+					if lie == nil {
+						t.Fatalf("operation %d, seed %d: %v", at, seed, err)
+					}
+					continue
+				}
+				got := fmt.Sprint(j.guard.View)
+				ok := synced < 0
+				for i := max(synced, 0); i < len(states); i++ {
+					ok = ok || states[i] == got
+				}
+				if !ok {
+					lost++
+					if lie == nil {
+						t.Fatalf("operation %d, seed %d: guard at view %s after %d synced updates of %v", at, seed, got, synced, states)
+					}
+				}
+			}
+		}
+		return lost
+	}
+	check(t, nil)
+	for _, op := range []memfs.Op{memfs.OpSync, memfs.OpSyncDir} {
+		t.Run(fmt.Sprintf("without %s something is lost", op), func(t *testing.T) {
+			lie := func(o memfs.Op, name string, n int) error {
+				if o == op {
+					return memfs.ErrIgnore
+				}
+				return nil
+			}
+			if check(t, lie) == 0 {
+				t.Error("the test does not see what it is for")
+			}
+		})
+	}
+}
+
+func TestJournalStopsAtAnError(t *testing.T) {
+	fs := memfs.New()
+	j := mustJournal(t, fs)
+	broken := errors.New("broken disk")
+	fs.SetHook(func(op memfs.Op, _ string, _ int) error {
+		if op == memfs.OpSync {
+			return broken
+		}
+		return nil
+	})
+	j.setGuard(guard{View: 1})
+	if err := j.sync(); !errors.Is(err, broken) {
+		t.Fatalf("sync = %v, want the disk's error", err)
+	}
+	fs.SetHook(nil)
+	if err := j.sync(); !errors.Is(err, broken) {
+		t.Errorf("sync after a failed one = %v: what the disk holds is unknown", err)
+	}
+}
+
+func TestJournalBoundsBodies(t *testing.T) {
+	j := mustJournal(t, memfs.New())
+	big := make([]byte, maxPayloads/4)
+	for i := range 10 {
+		j.addPayload(payload{Height: 7, TxRoot: digest(byte(i)), Txs: [][]byte{big}})
+		j.pending = j.pending[:0]
+	}
+	if n := len(j.payloads); n != 4 {
+		t.Errorf("%d bodies of a quarter of the bound are kept, want 4", n)
+	}
+	if j.payloads[3].TxRoot != digest(9) {
+		t.Error("the newest was forgotten")
+	}
+	j.stored(7)
+	if j.held != 0 || len(j.payloads) != 0 {
+		t.Errorf("%d bytes in %d payloads after the block was stored", j.held, len(j.payloads))
+	}
+}
+
+func FuzzJournal(f *testing.F) {
+	fs := memfs.New()
+	j := mustJournal(f, fs)
+	for i := range 4 {
+		act(j, i)
+		if err := j.sync(); err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.Add(readAll(f, fs))
+	f.Add([]byte(journalMagic))
+	f.Add(binary.BigEndian.AppendUint64([]byte(journalMagic+"saltsalt"), 0))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		fs := diskOf(t, data)
+		j, err := openJournal(fs, "data")
+		if err != nil {
+			return
+		}
+		j.setGuard(guard{View: 77})
+		if err := j.sync(); err != nil {
+			t.Fatal(err)
+		}
+		if again := mustJournal(t, fs); again.guard.View != 77 {
+			t.Error("an entry after recovery was lost")
+		}
+	})
+}
