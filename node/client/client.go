@@ -148,8 +148,8 @@ func (c *Client) SendBatch(ctx context.Context, raws [][]byte) ([]Submitted, err
 	return results, nil
 }
 
-// Lookup returns a transaction and what became of it. wait is how long the node may hold the answer back while
-// the transaction is pending; more than 30 s counts as that. proof asks for a proof of the receipt.
+// Lookup returns a transaction and what became of it. wait is how long the node may hold the answer back until
+// the transaction is committed or expired; more than 30 s counts as that. proof asks for a proof of the receipt.
 func (c *Client) Lookup(ctx context.Context, id ledger.TxID, wait time.Duration, proof bool) (*Transaction, error) {
 	query := url.Values{}
 	if wait = min(wait, maxWait); wait > 0 {

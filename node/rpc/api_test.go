@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -51,7 +52,8 @@ type chain struct {
 // accounts of the genesis; nobody's key is in none.
 var accounts = map[string][]string{"admin": {string(identity.Deployer)}, "alice": {string(identity.User)}, "bob": {string(identity.User)}}
 
-func start(t *testing.T) *chain {
+// start runs a node of a chain that has as many members; the others do not run.
+func start(t *testing.T, members int) *chain {
 	t.Helper()
 	c := &chain{t: t, suite: keys.Std(), signers: map[string]keys.Signer{}}
 	generate := func() keys.Signer {
@@ -66,7 +68,10 @@ func start(t *testing.T) *chain {
 	params.BatchDelay = 1
 	c.genesis = ledger.Genesis{
 		Version: ledger.Version, Name: "api", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: time.Now().UnixMilli(), Params: params,
-		Members: []ledger.Member{{Node: identity.NodeIDOf(c.suite, self.Public()), Institution: "bank", Key: ledger.KeyOf(self.Public())}},
+	}
+	for member := self; len(c.genesis.Members) < members; member = generate() {
+		public := member.Public()
+		c.genesis.Members = append(c.genesis.Members, ledger.Member{Node: identity.NodeIDOf(c.suite, public), Institution: "bank", Key: ledger.KeyOf(public)})
 	}
 	for _, name := range []string{"admin", "alice", "bob"} {
 		c.signers[name] = generate()
@@ -236,7 +241,7 @@ func (c *chain) refused(t *testing.T, status int, code, method, path, kind strin
 }
 
 func TestAPI(t *testing.T) {
-	c := start(t)
+	c := start(t, 1)
 	ctx := t.Context()
 
 	t.Run("the chain is described, before there is a block", func(t *testing.T) {
@@ -787,7 +792,7 @@ func streams(t *testing.T, c *chain) {
 }
 
 func TestServeEnds(t *testing.T) {
-	c := start(t)
+	c := start(t, 1)
 	_, end := c.stream(t, "/v1/events/blocks", "")
 	defer end()
 	waiting := make(chan struct{})
@@ -811,7 +816,7 @@ func TestServeEnds(t *testing.T) {
 }
 
 func TestStreamsAreBounded(t *testing.T) {
-	c := start(t)
+	c := start(t, 1)
 	for range rpc.MaxStreams {
 		_, end := c.stream(t, "/v1/events/blocks", "")
 		defer end()
@@ -820,4 +825,60 @@ func TestStreamsAreBounded(t *testing.T) {
 	if !strings.Contains(detail, strconv.Itoa(rpc.MaxStreams)) {
 		t.Errorf("detail %q does not say how many", detail)
 	}
+}
+
+func TestPending(t *testing.T) {
+	c := start(t, 4) // one of four members can make no block
+	tx := c.tx("alice", precompiles.AccountsAddress, "account", nil)
+	tx.Expiry = time.Now().Add(500 * time.Millisecond).UnixMilli()
+	signed := c.sign(tx, "alice")
+	if err := c.api.Send(t.Context(), signed); err != nil {
+		t.Fatal(err)
+	}
+	var sent client.Submitted
+	if _, data := c.do("POST", "/v1/transactions", "application/cbor", signed.Raw); json.Unmarshal(data, &sent) != nil || sent.Progress != client.Pending || sent.Problem.Code != client.CodeKnown {
+		t.Errorf("sent again: %+v, want it known", sent)
+	}
+	got, err := c.api.Lookup(t.Context(), signed.ID, 20*time.Millisecond, true)
+	if err != nil || got.Progress != client.Pending || got.Receipt != nil || got.Proof != nil {
+		t.Errorf("after a short wait: %+v, %v, want it pending", got, err)
+	}
+	got, err = c.api.Lookup(t.Context(), signed.ID, time.Until(time.UnixMilli(tx.Expiry))+100*time.Millisecond, false)
+	if err != nil || got.Progress != client.Pending || !got.PastExpiry {
+		t.Errorf("after its expiry: %+v, %v, want it pending and past expiry: no final block says that it is expired", got, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if got, err := c.api.Wait(ctx, signed.ID); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("waiting ended with %+v, %v, want nothing but the deadline", got, err)
+	}
+	status, err := c.api.Status(t.Context())
+	if err != nil || status.Pending != 1 || status.Height != 0 {
+		t.Errorf("status = %+v, %v, want one transaction that waits", status, err)
+	}
+}
+
+func TestBodiesAreBounded(t *testing.T) {
+	c := start(t, 1)
+	for range rpc.MaxBodies / rpc.MaxBatch { // clients that announce the largest body and send none of it
+		connection, err := net.Dial("tcp", strings.TrimPrefix(c.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer connection.Close()
+		if _, err := fmt.Fprintf(connection, "POST /v1/transactions/batch HTTP/1.1\r\nHost: node\r\nContent-Length: %d\r\n\r\n", rpc.MaxBatch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one, err := ledger.Marshal([][]byte{{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 { // until the node has seen all of them
+		if status, _ := c.do("POST", "/v1/transactions/batch", "application/cbor", one); status == http.StatusServiceUnavailable {
+			c.refused(t, 503, client.CodeBusy, "POST", "/v1/transactions/batch", "application/cbor", one)
+			return
+		}
+	}
+	t.Error("there is no bound on the bodies that the node reads at once")
 }

@@ -18,4 +18,5 @@ const (
 	MaxBatch   = maxBatch
 	MaxBatchTx = maxBatchTxs
 	MaxStreams = maxStreams
+	MaxBodies  = maxBodies
 )

@@ -146,20 +146,21 @@ func (s *Server) transaction(w http.ResponseWriter, r *http.Request) (any, error
 	}
 }
 
-// await looks a transaction up, and again after each block while it is pending and the time lasts.
+// await looks a transaction up, and again after each block and at the end of the time, until a block or its
+// expiry decides about it. One that this node has not seen may be on its way.
 func (s *Server) await(ctx context.Context, id ledger.TxID, wait time.Duration) (group.Lookup, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for {
 		changed := s.group.Changed()
 		found, err := s.group.Find(id)
-		if err != nil || found.Progress != group.Pending {
+		if err != nil || found.Progress == group.Committed || found.Progress == group.Expired {
 			return found, err
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return found, nil
+			return s.group.Find(id)
 		case <-s.closing:
 			return found, nil
 		}
