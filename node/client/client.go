@@ -169,19 +169,18 @@ func (c *Client) Wait(ctx context.Context, id ledger.TxID) (*Transaction, error)
 		tx, err := c.Lookup(ctx, id, 20*time.Second, false)
 		var problem *Problem
 		switch {
-		case errors.As(err, &problem) && problem.Code == CodeNotFound:
-			// This node has not heard of it yet.
-			select {
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			case <-time.After(100 * time.Millisecond):
-			}
+		case errors.As(err, &problem) && problem.Code == CodeNotFound: // this node has not heard of it yet
 		case err != nil:
 			return nil, err
 		case tx.Progress == Committed:
 			return tx, nil
 		case tx.Progress == Expired:
 			return tx, ErrExpired
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond): // in case that the node does not hold answers back
 		}
 	}
 }
