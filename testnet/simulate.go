@@ -1,5 +1,100 @@
 package main
 
-import "github.com/urfave/cli/v2"
+import (
+	"fmt"
+	"runtime/debug"
+	"text/tabwriter"
+	"time"
 
-func simCommand() *cli.Command { return &cli.Command{Name: "sim", Hidden: true} }
+	"github.com/urfave/cli/v2"
+
+	"github.com/fondaco/fondaco/testnet/sim"
+)
+
+func simCommand() *cli.Command {
+	return &cli.Command{
+		Name: "sim", Usage: "run whole groups on virtual time, disks and network, with faults from a seed, and check what they do",
+		Description: "Exits with 0 when every rule held in every schedule, with 1 and the command that repeats it when one was broken.",
+		Flags: []cli.Flag{
+			&cli.IntFlag{Name: "schedules", Aliases: []string{"n"}, Usage: "how many, of consecutive seeds", Value: 5_000},
+			&cli.IntFlag{Name: "nodes", Usage: fmt.Sprintf("members of the group, %d to %d", sim.MinNodes, sim.MaxNodes), Value: 4},
+			&cli.Uint64Flag{Name: "seed", Usage: "of the first schedule", Value: 1},
+			&cli.IntFlag{Name: "parallel", Usage: "schedules at once; 0: one for each processor"},
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "with --schedules 1: print what happens"},
+			&cli.BoolFlag{Name: "logs", Usage: "with -v: the nodes' logs too"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "table or json", Value: "table"},
+		},
+		Action: simulate,
+	}
+}
+
+func simulate(c *cli.Context) error {
+	json, err := asJSON(c)
+	if err != nil {
+		return err
+	}
+	campaign := sim.Campaign{Nodes: c.Int("nodes"), Seed: c.Uint64("seed"), Schedules: c.Int("schedules"), Parallel: c.Int("parallel")}
+	switch {
+	case c.Args().Present():
+		return fmt.Errorf("%w: sim takes no argument %q", errUsage, c.Args().First())
+	case campaign.Schedules < 1:
+		return fmt.Errorf("%w: --schedules %d: want at least 1", errUsage, campaign.Schedules)
+	case campaign.Nodes < sim.MinNodes || campaign.Nodes > sim.MaxNodes:
+		return fmt.Errorf("%w: --nodes %d: want %d to %d", errUsage, campaign.Nodes, sim.MinNodes, sim.MaxNodes)
+	case campaign.Parallel < 0:
+		return fmt.Errorf("%w: --parallel %d: want at least 1, or 0 for one for each processor", errUsage, campaign.Parallel)
+	case c.Bool("verbose") && campaign.Schedules != 1:
+		return fmt.Errorf("%w: -v prints one schedule: add --schedules 1", errUsage)
+	case c.Bool("logs") && !c.Bool("verbose"):
+		return fmt.Errorf("%w: --logs goes with -v", errUsage)
+	}
+	debug.SetGCPercent(400) // schedules are short and leave nothing behind
+	if c.Bool("verbose") {
+		report, err := sim.Run(sim.Schedule{Nodes: campaign.Nodes, Seed: campaign.Seed, Trace: c.App.Writer, Log: c.Bool("logs")})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(c.App.Writer, "every rule held: %d blocks, digest %016x\n", report.Blocks, report.Digest)
+		return nil
+	}
+	campaign.Every = 2 * time.Second
+	campaign.Progress = func(s sim.Summary) {
+		fmt.Fprintf(c.App.ErrWriter, "%d of %d schedules, %.0f/s, %d blocks, %d view changes, %d crashes, %d violations\n",
+			s.Schedules, campaign.Schedules, s.Rate, s.Blocks, s.Views, s.Crashes, len(s.Broken))
+	}
+	campaign.Found = func(v sim.Broken) bool {
+		fmt.Fprintf(c.App.ErrWriter, "%s\n  repeat it with: %s\n", v.What, v.Repeat)
+		return false
+	}
+	s, err := campaign.Run(c.Context)
+	if err != nil {
+		return err
+	}
+	if json {
+		if err := printJSON(c, s); err != nil {
+			return err
+		}
+	} else if err := printSummary(c, s); err != nil {
+		return err
+	}
+	if len(s.Broken) > 0 {
+		return fmt.Errorf("%d of %d schedules broke a rule; repeat the first with: %s", len(s.Broken), s.Schedules, s.Broken[0].Repeat)
+	}
+	return nil
+}
+
+func printSummary(c *cli.Context, s sim.Summary) error {
+	t := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "schedules\t%d of %d nodes, seeds %d to %d, in %.1f s (%.0f/s)\n", s.Schedules, s.Nodes, s.Seed, s.Seed+uint64(s.Schedules)-1, s.Seconds, s.Rate)
+	fmt.Fprintf(t, "blocks\t%d, with %d transactions, in %.0f s of virtual time\n", s.Blocks, s.Txs, float64(s.VirtualMs)/1000)
+	fmt.Fprintf(t, "messages\t%d, %d lost, %d copied\n", s.Messages, s.Lost, s.Copied)
+	fmt.Fprintf(t, "faults\t%d crashes, %d failed syncs, %d lost journals, %d partitions, %d members that ran twice\n", s.Crashes, s.DiskErrors, s.Journals, s.Partitions, s.Twins)
+	fmt.Fprintf(t, "views\t%d changes\n", s.Views)
+	fmt.Fprintf(t, "evidence\t%d, all against members that lied\n", s.Evidence)
+	if s.Held {
+		fmt.Fprintf(t, "verdict\tevery rule held\n")
+	} else {
+		fmt.Fprintf(t, "verdict\tBROKEN in %d schedules\n", len(s.Broken))
+	}
+	return t.Flush()
+}

@@ -70,6 +70,8 @@ const (
 	// calm is how long the group may take to recover, µs: progress timers have grown to eight times the view
 	// timeout by then, and a member that left the view alone is let back after waits that double.
 	calm = 90 * second
+	// maxOpen is how many transactions the client has under way.
+	maxOpen = 5
 	// idleTime is how long the group is watched with nothing to do, µs.
 	idleTime = 3 * second
 )
@@ -134,7 +136,7 @@ func (p *play) run() {
 	w.links.delay = []int64{300, 3 * milli, 30 * milli}[w.rng.IntN(3)]
 	w.links.loss = []int{0, 0, 1, 10, 30, 40}[w.rng.IntN(6)]
 	w.links.duplicate = []int{0, 0, 5, 20}[w.rng.IntN(4)]
-	p.gap = []int64{15 * milli, 60 * milli, 250 * milli}[w.rng.IntN(3)]
+	p.gap = []int64{30 * milli, 80 * milli, 250 * milli}[w.rng.IntN(3)]
 	skew := []int64{0, 50, 2_000}[w.rng.IntN(3)]
 	for _, h := range w.hosts {
 		h.skew = w.upTo(2*skew) - skew
@@ -144,10 +146,10 @@ func (p *play) run() {
 	for _, h := range w.hosts {
 		w.after(w.upTo(20*milli), h.start)
 	}
-	faults := second + w.upTo(3*second)
+	faults := 600*milli + w.upTo(1_400*milli)
 	p.client()
 	p.resend()
-	w.after(w.upTo(500*milli), p.harm)
+	w.after(w.upTo(200*milli), p.harm)
 	w.runUntil(faults, nil)
 
 	p.heal()
@@ -247,7 +249,9 @@ func (p *play) client() {
 	if p.resting {
 		return
 	}
-	p.submit(p.rng.IntN(10) == 0)
+	if len(p.unfinished()) < maxOpen {
+		p.submit(p.rng.IntN(10) == 0)
+	}
 	p.after(1+p.upTo(2*p.gap), p.client)
 }
 
@@ -361,7 +365,7 @@ func (p *play) harm() {
 			}
 		})
 	}
-	w.after(w.upTo(400*milli), p.harm)
+	w.after(w.upTo(250*milli), p.harm)
 }
 
 // blackout takes the power from all hosts at once.

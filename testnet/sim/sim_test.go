@@ -1,14 +1,80 @@
 package sim
 
 import (
+	"bytes"
+	"flag"
+	"runtime/debug"
 	"testing"
 )
 
-func TestOne(t *testing.T) {
-	for seed := range uint64(200) {
-		r, err := Run(Schedule{Nodes: 4, Seed: seed})
+var (
+	first     = flag.Uint64("seed", 1, "first seed of the schedules")
+	schedules = flag.Int("schedules", 0, "schedules to run; 0: 5,000, or 300 with -short")
+	nodes     = flag.Int("nodes", 4, "members of the simulated group")
+	all       = flag.Bool("all", false, "go on after the first violation")
+)
+
+// TestSchedules is the test of the whole node: no schedule breaks a rule.
+func TestSchedules(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // schedules are short and leave nothing behind
+	count := *schedules
+	switch {
+	case count > 0:
+	case testing.Short():
+		count = 300
+	default:
+		count = 5_000
+	}
+	c := Campaign{Nodes: *nodes, Seed: *first, Schedules: count}
+	if *all {
+		c.Found = func(Broken) bool { return false }
+	}
+	s, err := c.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range s.Broken {
+		t.Errorf("%s\nrepeat it with: %s", v.What, v.Repeat)
+	}
+	t.Logf("%d schedules of %d nodes in %.1f s (%.0f/s): %+v", s.Schedules, s.Nodes, s.Seconds, s.Rate, s.Report)
+	for what, n := range map[string]int{
+		"view changes": s.Views, "crashes": s.Crashes, "lost messages": s.Lost, "copied messages": s.Copied,
+		"partitions": s.Partitions, "failed syncs": s.DiskErrors,
+	} {
+		if n == 0 && count >= 100 {
+			t.Errorf("no %s in %d schedules", what, count)
+		}
+	}
+	if s.Blocks < enough*s.Schedules && len(s.Broken) == 0 {
+		t.Errorf("%d blocks in %d schedules, want at least %d in each", s.Blocks, s.Schedules, enough)
+	}
+}
+
+// TestSameSeed runs seeds twice: everything that was sent and became final must be the same, at the same time.
+func TestSameSeed(t *testing.T) {
+	for seed := range uint64(8) {
+		run := func() (Report, string) {
+			var trace bytes.Buffer
+			r, err := Run(Schedule{Nodes: 4, Seed: seed, Trace: &trace})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r, trace.String()
+		}
+		a, traceA := run()
+		b, traceB := run()
+		if a != b || traceA != traceB {
+			t.Errorf("seed %d: two runs differ: %+v and %+v", seed, a, b)
+		}
+		untraced, err := Run(Schedule{Nodes: 4, Seed: seed})
 		if err != nil {
-			t.Errorf("%v %+v", err, r)
+			t.Fatal(err)
+		}
+		if untraced != a {
+			t.Errorf("seed %d: the trace changes what happens: %+v and %+v", seed, a, untraced)
+		}
+		if a.Blocks < enough {
+			t.Errorf("seed %d: %d blocks, want at least %d", seed, a.Blocks, enough)
 		}
 	}
 }

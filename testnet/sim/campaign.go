@@ -1,0 +1,135 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Campaign is many schedules of consecutive seeds.
+type Campaign struct {
+	Nodes     int
+	Seed      uint64                     // of the first
+	Schedules int                        // how many
+	Parallel  int                        // run at once; 0: one for each processor
+	Progress  func(Summary)              // is told what happened so far, now and then; nil: not
+	Every     time.Duration              // between calls of Progress; 0: a second
+	Found     func(v Broken) (stop bool) // is told of each violation; nil: the campaign stops at the first
+}
+
+// Summary is what a campaign did.
+type Summary struct {
+	Nodes     int           `json:"nodes"`
+	Seed      uint64        `json:"seed"`
+	Schedules int           `json:"schedules"` // that ran to their end
+	Elapsed   time.Duration `json:"-"`
+	Seconds   float64       `json:"seconds"`
+	Rate      float64       `json:"schedules_per_second"`
+	Report                  // sums over all schedules
+	Broken    []Broken      `json:"violations"` // by seed
+	Held      bool          `json:"held"`       // no rule was broken in any schedule
+}
+
+// Broken is a schedule in which a rule was broken.
+type Broken struct {
+	Seed   uint64 `json:"seed"`
+	What   string `json:"what"`
+	Repeat string `json:"repeat"` // the command that shows it again, with its trace
+}
+
+// maxBroken bounds how many violations a campaign collects before it stops.
+const maxBroken = 20
+
+// Run runs the schedules on several processors. The error says that the simulator could not run, or that ctx
+// ended; violations are in the summary.
+func (c Campaign) Run(ctx context.Context) (Summary, error) {
+	if c.Schedules < 0 {
+		return Summary{}, fmt.Errorf("run %d schedules", c.Schedules)
+	}
+	workers := c.Parallel
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	start := time.Now()
+	var (
+		next  atomic.Int64
+		mu    sync.Mutex // guards all below
+		sum   = Summary{Nodes: c.Nodes, Seed: c.Seed, Broken: []Broken{}}
+		fatal error
+		all   sync.WaitGroup
+	)
+	snapshot := func() Summary {
+		mu.Lock()
+		defer mu.Unlock()
+		s := sum
+		s.Elapsed = time.Since(start)
+		s.Seconds = s.Elapsed.Seconds()
+		s.Rate = float64(s.Schedules) / max(s.Seconds, 1e-9)
+		s.Held = len(s.Broken) == 0 && s.Schedules == c.Schedules
+		return s
+	}
+	for range workers {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				i := next.Add(1) - 1
+				if i >= int64(c.Schedules) {
+					return
+				}
+				seed := c.Seed + uint64(i)
+				report, err := Run(Schedule{Nodes: c.Nodes, Seed: seed})
+				mu.Lock()
+				sum.Schedules++
+				sum.add(report)
+				switch {
+				case err == nil:
+				case Violation(err):
+					v := Broken{Seed: seed, What: err.Error(), Repeat: Repeat(c.Nodes, seed)}
+					sum.Broken = append(sum.Broken, v)
+					if c.Found == nil || c.Found(v) || len(sum.Broken) >= maxBroken {
+						stop()
+					}
+				default:
+					fatal = err
+					stop()
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	finished := make(chan struct{})
+	go func() {
+		all.Wait()
+		close(finished)
+	}()
+	if c.Every <= 0 {
+		c.Every = time.Second
+	}
+	ticker := time.NewTicker(c.Every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			if c.Progress != nil {
+				c.Progress(snapshot())
+			}
+			continue
+		case <-finished:
+		}
+		break
+	}
+	s := snapshot()
+	if fatal == nil && len(s.Broken) == 0 && s.Schedules < c.Schedules {
+		fatal = context.Cause(ctx)
+	}
+	return s, fatal
+}
+
+// Repeat returns the command that runs one schedule again and prints its trace.
+func Repeat(nodes int, seed uint64) string {
+	return fmt.Sprintf("go run ./testnet sim --seed %d --schedules 1 --nodes %d -v", seed, nodes)
+}

@@ -1,0 +1,35 @@
+// Package sim runs whole groups of nodes in one process on virtual time, virtual disks and a virtual network,
+// from one seed, harms them, and checks what they do. The same seed gives the same steps.
+//
+// # What is real
+//
+// consensus/pbft; node/group with its guard, journal, payload gathering and block sync; node/mempool;
+// node/blocksync; the state store with its segments, tree and recovery. Each host runs them on a disk that
+// loses, in a crash, what was not synced (state/memfs), and on a clock of its own.
+//
+// # What is not
+//
+// Signatures cost next to nothing, and nobody forges them (but members that lie by running twice sign what they
+// like). Contracts are replaced by one running digest over all transactions. The tables that bbolt holds in a node
+// are in memory, and made again from the segments at each start. Callbacks of a node run one at a time, as on its
+// loop, and its workers' results come at random moments: data races are for the race detector, not for this.
+// Members and parameters stay the same, and one block is in flight at a time.
+//
+// # A schedule
+//
+// A [Schedule] draws its network from the seed: delays on one of three scales, up to 40 % loss, copies, stragglers,
+// clocks that differ by up to four seconds, the rate of its client, and in one of four schedules f members that run
+// twice, each half with its own disk. Then it does harm at random moments: hosts crash, lose power in the middle of
+// a file operation or fail to sync, all lose power at once, the network splits into several sides, links become
+// uneven, and up to f honest members lose their journals. The client submits at random nodes, sometimes the same at
+// several, sends old transactions again, and short-lived ones. Then all faults end, and the group must recover, make
+// at least 10 blocks altogether and bring every honest node to the same head; in one of four schedules it is
+// watched when idle.
+//
+// # What is checked
+//
+// See oracle: every statement that leaves an honest member, against a memory that survives its crashes; agreement
+// block by block; the model's state after each start and at the end; that transactions come once, in time and from
+// the client; that no finalized block is lost or delivered twice; that nobody honest is accused or stops; that
+// nothing grows without bound; and that the group recovers.
+package sim
