@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -70,8 +71,7 @@ func Run(ctx context.Context, args []string, plugins Plugins, in io.Reader, out,
 		return 0
 	}
 	fmt.Fprintf(diagnostics, "fondaco: %v\n", err)
-	var coded *exitError
-	if errors.As(err, &coded) {
+	if coded, ok := errors.AsType[*exitError](err); ok {
 		return coded.code
 	}
 	return ExitError
@@ -190,15 +190,12 @@ func takesValue(flags []cli.Flag, word string) bool {
 		return false
 	}
 	name := strings.TrimLeft(word, "-")
-	for _, f := range flags {
-		for _, n := range f.Names() {
-			if n == name {
-				_, isBool := f.(*cli.BoolFlag)
-				return !isBool
-			}
-		}
+	i := slices.IndexFunc(flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
+	if i < 0 {
+		return false
 	}
-	return false
+	_, isBool := flags[i].(*cli.BoolFlag)
+	return !isBool
 }
 
 func find(commands []*cli.Command, name string) *cli.Command {

@@ -75,8 +75,8 @@ func TestScripts(t *testing.T) {
 				ts.Check(err)
 				got := 0
 				if err := ts.Exec(args[1], args[2:]...); err != nil {
-					var ended *exec.ExitError
-					if !errors.As(err, &ended) {
+					ended, ok := errors.AsType[*exec.ExitError](err)
+					if !ok {
 						ts.Fatalf("%v", err)
 					}
 					got = ended.ExitCode()
@@ -152,8 +152,7 @@ func (c *chain) fondaco(args ...string) (string, error) {
 	command.Dir, command.Env = c.dir, append(os.Environ(), c.env...)
 	out, err := command.Output()
 	if err != nil {
-		var ended *exec.ExitError
-		if errors.As(err, &ended) {
+		if ended, ok := errors.AsType[*exec.ExitError](err); ok {
 			err = fmt.Errorf("%w: %s", err, ended.Stderr)
 		}
 		return "", fmt.Errorf("fondaco %s: %w", strings.Join(args, " "), err)

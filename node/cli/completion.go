@@ -17,7 +17,7 @@ _fondaco() {
 complete -o bashdefault -o default -F _fondaco fondaco
 `
 	zshCompletion = `#compdef fondaco
-# zsh completion for fondaco: put it into a folder of $fpath as _fondaco
+# zsh completion for fondaco: source it, or put it into a folder of $fpath as _fondaco
 _fondaco() {
   local -a found
   local word=${words[CURRENT]}
@@ -27,6 +27,7 @@ _fondaco() {
   if [[ -n ${found[1]} ]]; then compadd -a found; else _files; fi
 }
 compdef _fondaco fondaco
+[[ $funcstack[1] == _fondaco ]] && _fondaco "$@"
 `
 )
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -87,13 +88,11 @@ func ReadConfig(dir string) (*File, error) {
 	var f File
 	decoder := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
 	if err := decoder.Decode(&f); err != nil {
-		var strict *toml.StrictMissingError
-		if errors.As(err, &strict) && len(strict.Errors) > 0 {
+		if strict, ok := errors.AsType[*toml.StrictMissingError](err); ok && len(strict.Errors) > 0 {
 			row, _ := strict.Errors[0].Position()
-			return nil, fmt.Errorf("%s:%d: unknown key %q: remove it, or correct its spelling", path, row, dotted(strict.Errors[0].Key()))
+			return nil, fmt.Errorf("%s:%d: unknown key %q: remove it, or correct its spelling", path, row, strings.Join(strict.Errors[0].Key(), "."))
 		}
-		var bad *toml.DecodeError
-		if errors.As(err, &bad) {
+		if bad, ok := errors.AsType[*toml.DecodeError](err); ok {
 			row, _ := bad.Position()
 			return nil, fmt.Errorf("%s:%d: %s", path, row, bad.Error())
 		}
@@ -105,17 +104,6 @@ func ReadConfig(dir string) (*File, error) {
 		}
 	}
 	return &f, nil
-}
-
-func dotted(key []string) string {
-	joined := ""
-	for i, k := range key {
-		if i > 0 {
-			joined += "."
-		}
-		joined += k
-	}
-	return joined
 }
 
 // WriteConfig writes the configuration file of a node's folder.

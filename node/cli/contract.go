@@ -132,8 +132,8 @@ func buildContract(c *cli.Context) error {
 	})
 }
 
-// readModule reads a module, or builds one when a folder is named.
-func readModule(c *cli.Context, path string) ([]byte, error) {
+// readModule reads a module that fits into a transaction.
+func readModule(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, withCode(ExitNotFound, fmt.Errorf("there is no module %s: make one with `fondaco contract build DIR`", path))
@@ -158,7 +158,7 @@ func checkContract(c *cli.Context) error {
 	if err := checkOutput(c); err != nil {
 		return err
 	}
-	code, err := readModule(c, args[0])
+	code, err := readModule(args[0])
 	if err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func inspectContract(c *cli.Context) error {
 		return err
 	}
 	if _, err := os.Stat(args[0]); err == nil {
-		code, err := readModule(c, args[0])
+		code, err := readModule(args[0])
 		if err != nil {
 			return err
 		}
@@ -195,7 +195,7 @@ func inspectContract(c *cli.Context) error {
 		return show(c, report, func(w io.Writer) { fmt.Fprint(w, report.Text()) })
 	}
 	if filepath.Ext(args[0]) == ".wasm" {
-		_, err := readModule(c, args[0])
+		_, err := readModule(args[0])
 		return err
 	}
 	return talk(c, func(r *remote) error {
@@ -243,7 +243,7 @@ func deployContract(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	code, err := readModule(c, args[0])
+	code, err := readModule(args[0])
 	if err != nil {
 		return err
 	}
@@ -270,7 +270,7 @@ func upgradeContract(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	code, err := readModule(c, args[1])
+	code, err := readModule(args[1])
 	if err != nil {
 		return err
 	}

@@ -375,7 +375,7 @@ func parseAccount(c *cli.Context, suite keys.Suite, text string) (ledger.Genesis
 // splitList reads words with commas between them, sorted and once each.
 func splitList(text string) []string {
 	words := []string{}
-	for _, word := range strings.Split(text, ",") {
+	for word := range strings.SplitSeq(text, ",") {
 		if word != "" {
 			words = append(words, word)
 		}

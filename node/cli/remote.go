@@ -114,17 +114,17 @@ func talk(c *cli.Context, run func(r *remote) error) error {
 
 // explain gives an error of the client an exit code, and where it can a next step.
 func (r *remote) explain(err error) error {
-	var coded *exitError
-	var problem *client.Problem
-	var network *url.Error
-	switch {
-	case err == nil || errors.As(err, &coded):
+	if _, done := errors.AsType[*exitError](err); err == nil || done {
 		return err
+	}
+	problem, refused := errors.AsType[*client.Problem](err)
+	network, unreachable := errors.AsType[*url.Error](err)
+	switch {
 	case r.c.Context.Err() != nil:
 		return fmt.Errorf("interrupted: %w", err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return withCode(ExitTimeout, fmt.Errorf("%s did not answer within %s: try again, give it more with --timeout, or ask another node with --api", r.url, r.c.Duration("timeout")))
-	case errors.As(err, &problem):
+	case refused:
 		switch problem.Code {
 		case client.CodeNotFound, client.CodeUnavailable:
 			return withCode(ExitNotFound, err)
@@ -136,7 +136,7 @@ func (r *remote) explain(err error) error {
 			return withCode(ExitUsage, err)
 		}
 		return err
-	case errors.As(err, &network):
+	case unreachable:
 		return fmt.Errorf("%s does not answer (%w): is the node running? Start it with `fondaco run -d DIR`, or name another with --api URL", r.url, network.Err)
 	}
 	return err
@@ -155,8 +155,7 @@ func (r *remote) account(text string) (ledger.Address, error) {
 	}
 	address := ledger.NamedAddress(suite, "account", text)
 	_, err = r.Account(r.ctx, address)
-	var problem *client.Problem
-	if errors.As(err, &problem) && problem.Code == client.CodeNotFound {
+	if problem, ok := errors.AsType[*client.Problem](err); ok && problem.Code == client.CodeNotFound {
 		return address, withCode(ExitNotFound, fmt.Errorf("there is no account named %q in the chain's genesis: give its address, 0x and 40 hexadecimal digits", text))
 	}
 	return address, err

@@ -90,14 +90,14 @@ func verifyHistory(c *cli.Context) error {
 	err = v.run(c.Context, data)
 	v.bar.end()
 	v.verdict.Seconds = time.Since(began).Seconds()
-	var bad *state.SegmentError
+	unreadable, damaged := errors.AsType[*state.SegmentError](err)
 	switch {
 	case c.Context.Err() != nil:
 		return fmt.Errorf("interrupted at block %d: nothing is known of the blocks from there on", v.verdict.Height)
 	case errors.Is(err, state.ErrLocked):
 		return fmt.Errorf("%w: stop the node first, or verify a copy of its folder", err)
-	case errors.As(err, &bad):
-		v.verdict.Height, v.verdict.Faults = bad.Height, []string{bad.Error()}
+	case damaged:
+		v.verdict.Height, v.verdict.Faults = unreadable.Height, []string{unreadable.Error()}
 	case err != nil:
 		return err
 	}
@@ -136,13 +136,12 @@ func (v *verifier) run(ctx context.Context, dir string) error {
 		} else {
 			v.verdict.Height = v.parent.Order.Height + 1
 		}
-		faults := []error{err}
-		found, err := v.block(ctx, &a)
-		if err != nil {
-			return err
+		fault, failure := v.block(ctx, &a)
+		if failure != nil && err == nil { // behind a fault, anything may fail
+			return failure
 		}
-		if faults = append(faults, found); errors.Join(faults...) != nil {
-			v.verdict.Faults = strings.Split(errors.Join(faults...).Error(), "\n")
+		if fault = errors.Join(err, fault); fault != nil {
+			v.verdict.Faults = strings.Split(fault.Error(), "\n")
 			return nil
 		}
 		v.parent = header
