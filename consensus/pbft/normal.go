@@ -299,6 +299,7 @@ func (e *engine) prepare() {
 			if b == nil || !b.valid || b.lacksNewView() {
 				continue
 			}
+			b.voted = e.View + 1
 		}
 		e.Prepared = e.statement(ledger.Prepare, p.order.Height, p.hash)
 		e.persist()

@@ -31,6 +31,7 @@ const (
 	patience    = 20      // ticks after which a member that left the view alone is let back
 	maxPatience = 10      // times that this wait doubles
 	quietTicks  = 4       // with nothing to do, one tick of so many sends a status
+	maxVoted    = 32      // orders without a certificate that are kept because this member voted for them
 )
 
 // New returns an engine; it is a consensus.Factory.
@@ -117,6 +118,7 @@ type block struct {
 	checked bool
 	valid   bool
 	running bool        // Execute was asked
+	voted   uint64      // one more than the last view in which this member voted for it; 0: it did not
 	result  keys.Digest // block hash, once executed
 }
 

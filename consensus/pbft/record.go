@@ -82,7 +82,8 @@ func (e *engine) restore(journal []consensus.Record) error {
 	e.last = journal[len(journal)-1]
 	for _, h := range r.Blocks {
 		if h.Order.Height > e.head.Order.Height {
-			e.add(h.Order, h.Order.Hash(e.suite), h.NewView, uint32(e.self))
+			b := e.add(h.Order, h.Order.Hash(e.suite), h.NewView, uint32(e.self))
+			b.voted = e.View + 1 // perhaps: it is not noted which
 		}
 	}
 	return nil

@@ -85,11 +85,25 @@ func (e *engine) forgetVotes() {
 	e.slots = slices.DeleteFunc(e.slots, func(s *slot) bool { return s.rank.View+1 < e.View })
 }
 
-// forgetBlocks drops the orders that are neither certified nor decided when a view begins.
+// forgetBlocks drops the orders that do not matter any more when a view begins. Those that are certified or
+// decided do, and those that this member voted for: its vote may be in a certificate that only a member knows that
+// is away now, and that the group must build on when that member comes back. A certificate of a higher view than
+// the vote's takes its place.
 func (e *engine) forgetBlocks() {
 	keep, _ := e.path(e.headPoint(), e.High.Statement.Order)
 	for _, c := range e.decided {
 		path, _ := e.path(e.headPoint(), c.Statement.Order)
+		keep = append(keep, path...)
+	}
+	var voted []*block
+	for _, b := range e.blocks {
+		if b.voted > 0 && (e.High.IsZero() || b.voted > e.High.Statement.View) {
+			voted = append(voted, b)
+		}
+	}
+	slices.SortStableFunc(voted, func(a, b *block) int { return compare(b.voted, a.voted) })
+	for _, b := range voted[:min(len(voted), maxVoted)] {
+		path, _ := e.path(e.headPoint(), b.hash)
 		keep = append(keep, path...)
 	}
 	e.blocks = slices.DeleteFunc(e.blocks, func(b *block) bool {
