@@ -51,6 +51,9 @@ func run(ctx context.Context, args []string, out, diagnostics io.Writer) int {
 		},
 		Commands: []*cli.Command{upCommand(), statusCommand(), downCommand(), killCommand(), startCommand(), benchCommand(), simCommand()},
 	}
+	for _, command := range app.Commands {
+		command.OnUsageError = app.OnUsageError
+	}
 	err := app.RunContext(ctx, args)
 	switch {
 	case err == nil:

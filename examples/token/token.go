@@ -36,6 +36,16 @@ type Transferred struct {
 	Amount   sdk.U128
 }
 
+// Paid is emitted by a transfer that names what it is for.
+//
+//chain:event indexed=from,to
+type Paid struct {
+	sdk.Event
+	From, To  sdk.Addr
+	Amount    sdk.U128
+	Reference []byte
+}
+
 // InsufficientFunds refuses a transfer of more than the holder has.
 //
 //chain:error 1001
@@ -76,14 +86,31 @@ func (Token) Issue(c sdk.Ctx, to sdk.Addr, amount sdk.U128) error {
 //
 //chain:tx conflicts=bal/{$caller},bal/{to}
 func (Token) Transfer(c sdk.Ctx, to sdk.Addr, amount sdk.U128) error {
-	from := c.Caller()
+	if err := move(c.Caller(), to, amount); err != nil {
+		return err
+	}
+	c.Emit(Transferred{From: c.Caller(), To: to, Amount: amount})
+	return nil
+}
+
+// Pay is Transfer with a reference, such as an invoice's number, that goes into the event.
+//
+//chain:tx conflicts=bal/{$caller},bal/{to}
+func (Token) Pay(c sdk.Ctx, to sdk.Addr, amount sdk.U128, reference []byte) error {
+	if err := move(c.Caller(), to, amount); err != nil {
+		return err
+	}
+	c.Emit(Paid{From: c.Caller(), To: to, Amount: amount, Reference: reference})
+	return nil
+}
+
+func move(from, to sdk.Addr, amount sdk.U128) error {
 	have := balances.Get(from)
 	if have.Less(amount) {
 		return InsufficientFunds{Have: have, Need: amount}
 	}
 	balances.Set(from, have.Sub(amount))
-	balances.Set(to, balances.Get(to).Add(amount)) // read after the write: to may be the caller
-	c.Emit(Transferred{From: from, To: to, Amount: amount})
+	balances.Set(to, balances.Get(to).Add(amount)) // read after the write: to may be from
 	return nil
 }
 

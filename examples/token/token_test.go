@@ -34,6 +34,9 @@ func TestToken(t *testing.T) {
 		token.Call("alice", "transfer", alice, 60).OK()
 		token.Sees("balance_of", `"60"`, alice)
 	})
+	t.Run("a payment says what it is for", func(t *testing.T) {
+		token.Call("alice", "pay", bob, 0, "0x1234").OK().Emitted("Paid", fmt.Sprintf(`{"from":"%s","to":"%s","amount":"0","reference":"0x1234"}`, alice, bob))
+	})
 	t.Run("only the issuer issues", func(t *testing.T) {
 		token.Call("alice", "issue", alice, 1).Refused("NotIssuer", fmt.Sprintf(`{"issuer":"%s"}`, issuer))
 	})
