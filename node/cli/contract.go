@@ -72,7 +72,7 @@ func contractCommand() *cli.Command {
 			Name:      "view",
 			Usage:     "call a method that only reads, on the node's newest state",
 			ArgsUsage: "CONTRACT METHOD [ARG...]",
-			Flags:     remoteFlags(argsFlag, &cli.StringFlag{Name: "from", Usage: "`ACCOUNT` in whose name", EnvVars: []string{"FONDACO_FROM"}}),
+			Flags:     remoteFlags(argsFlag, &cli.StringFlag{Name: "from", Usage: "`ACCOUNT` in whose name"}),
 			Action:    viewContract,
 		}},
 	}

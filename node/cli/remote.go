@@ -303,10 +303,10 @@ func (r *remote) transact(to ledger.Address, method string, args []byte, tell fu
 // deliver sends a signed transaction and, unless --wait=false, waits until it is in a block.
 func (r *remote) deliver(tx *ledger.SignedTx, tell func(tx *client.Transaction, w io.Writer)) error {
 	if err := r.Send(r.ctx, tx); err != nil {
-		if r.ctx.Err() != nil {
-			return r.unknown(tx.ID)
+		if _, refused := errors.AsType[*client.Problem](err); refused {
+			return err
 		}
-		return err
+		return r.unknown(tx.ID, err)
 	}
 	if !r.c.Bool("wait") {
 		return show(r.c, &client.Submitted{ID: tx.ID, Progress: client.Pending}, func(w io.Writer) {
@@ -324,10 +324,8 @@ func (r *remote) await(id ledger.TxID, tell func(tx *client.Transaction, w io.Wr
 	switch {
 	case errors.Is(err, client.ErrExpired):
 		return withCode(ExitTimeout, fmt.Errorf("transaction %s expired before a block took it: it has no effect, send a new one", id))
-	case err != nil && r.ctx.Err() != nil && r.c.Context.Err() == nil:
-		return r.unknown(id)
 	case err != nil:
-		return err
+		return r.unknown(id, err)
 	}
 	if err := r.showTransaction(found, tell); err != nil {
 		return err
@@ -336,10 +334,17 @@ func (r *remote) await(id ledger.TxID, tell func(tx *client.Transaction, w io.Wr
 	return outcomeError(fmt.Sprintf("transaction %s", id), receipt.Status, receipt.Code, receipt.Error, receipt.Decoded)
 }
 
-// unknown says that the time is over and nothing is known.
-func (r *remote) unknown(id ledger.TxID) error {
-	return withCode(ExitTimeout, fmt.Errorf("after %s nothing is known of transaction %s: it may still be in a block until it expires; ask again with `fondaco tx wait %s`",
-		r.c.Duration("timeout"), id, id))
+// unknown says that nothing is known of a transaction that may have reached the node, because the time is over or
+// err came between.
+func (r *remote) unknown(id ledger.TxID, err error) error {
+	what := fmt.Sprintf("nothing is known of transaction %s: it may still be in a block until it expires; ask again with `fondaco tx wait %s`", id, id)
+	switch {
+	case r.c.Context.Err() != nil:
+		return fmt.Errorf("interrupted: %s", what)
+	case r.ctx.Err() != nil:
+		return withCode(ExitTimeout, fmt.Errorf("after %s %s", r.c.Duration("timeout"), what))
+	}
+	return fmt.Errorf("%s (%w)", what, r.explain(err))
 }
 
 // showTransaction shows a transaction that is in a block.

@@ -97,6 +97,7 @@ func verifyHistory(c *cli.Context) error {
 	case errors.Is(err, state.ErrLocked):
 		return fmt.Errorf("%w: stop the node first, or verify a copy of its folder", err)
 	case damaged:
+		v.unreadable = true
 		v.verdict.Height, v.verdict.Faults = unreadable.Height, []string{unreadable.Error()}
 	case err != nil:
 		return err
@@ -117,6 +118,8 @@ type verifier struct {
 	cleared  int64                 // block time at which seen was last cleared of others
 	bar      *progress
 	verdict  verdict
+
+	unreadable bool // a segment cannot be read
 }
 
 // run stops at the first block that does not fit, with its faults in the verdict. What lies above it stands on
@@ -288,8 +291,11 @@ func (v *verifier) show(c *cli.Context) error {
 		row(w, "state root", d.Root)
 		row(w, "took", fmt.Sprintf("%.1f s", d.Seconds))
 	})
-	if err != nil || d.Holds {
+	switch {
+	case err != nil || d.Holds:
 		return err
+	case v.unreadable: // the fault says what to do
+		return withCode(ExitInvalid, fmt.Errorf("the history does not hold at block %d: it cannot be read: %s", d.Height, d.Faults[0]))
 	}
 	return withCode(ExitInvalid, fmt.Errorf("the history does not hold at block %d:\n  %s\nKeep this folder for the inquiry, and let the node start again with an empty data folder, to fetch all blocks from the others",
 		d.Height, strings.Join(d.Faults, "\n  ")))
