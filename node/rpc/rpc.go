@@ -41,7 +41,7 @@ const (
 	maxWait      = 30 * time.Second // that an answer is held back
 	maxPage      = 100              // blocks or events in an answer
 	maxStreams   = 256              // event streams at once
-	submitWithin = 10 * time.Second // that the pool may take to check a batch
+	submitWithin = 30 * time.Second // that the pool may take to check a batch: compiling a module takes seconds
 	viewsAtOnce  = 4                // calls that run at once; more wait
 	maxBodies    = 256 << 20        // bytes of all bodies being worked on
 	readWithin   = 30 * time.Second // that a request may take to arrive
