@@ -34,8 +34,11 @@ type host struct {
 	group  *group.Group
 	life   int // counts starts: what was planned in an earlier life is void
 	up     bool
-	dead   bool // power failed in the middle of a file operation: nothing leaves the host any more
-	sick   bool // a sync failed
+
+	powerFails int  // in so many file operations; 0: not planned
+	syncFails  bool // the next one
+	dead       bool // power failed in the middle of a file operation: nothing leaves the host any more
+	sick       bool // a sync failed
 }
 
 func (h *host) String() string {
@@ -105,9 +108,8 @@ func (h *host) crash(why string) {
 	w := h.world
 	w.tell("%s crashes %s", h, why)
 	w.report.Crashes++
-	h.up, h.dead, h.sick = false, false, false
+	h.up, h.powerFails, h.syncFails, h.dead, h.sick = false, 0, false, false, false
 	h.life++
-	h.fs.SetHook(nil)
 	if w.chance(30) {
 		h.fs.Crash(nil)
 	} else {
@@ -121,30 +123,26 @@ func (h *host) crash(why string) {
 	}
 }
 
-// powerFailsAt plans a crash for the n-th file operation from now that changes something: a write may have begun,
-// and nothing leaves the host from then on.
-func (h *host) powerFailsAt(n int) {
-	h.fs.SetHook(func(memfs.Op, string, int) error {
-		if n--; n > 0 {
-			return nil
+// operation is asked before each file operation that changes something.
+func (h *host) operation(op memfs.Op, name string, _ int) error {
+	if h.powerFails > 0 {
+		if h.powerFails--; h.powerFails == 0 {
+			h.dead = true
 		}
-		h.dead = true
+	}
+	if op == memfs.OpSync && h.syncFails {
+		h.syncFails, h.sick = false, true
+		h.world.report.DiskErrors++
+	}
+	switch {
+	case h.dead:
 		return memfs.ErrCrashed
-	})
-}
-
-// syncFails makes the next sync of a file fail.
-func (h *host) syncFails() {
-	h.fs.SetHook(func(op memfs.Op, name string, _ int) error {
-		if op != memfs.OpSync && !h.sick {
-			return nil
-		}
-		if !h.sick {
-			h.world.report.DiskErrors++
-		}
-		h.sick = true
+	case h.sick:
 		return fmt.Errorf("sync %s: %w", name, errDisk)
-	})
+	case op == memfs.OpSync && h.world.lies != nil && h.world.lies(name):
+		return memfs.ErrIgnore
+	}
+	return nil
 }
 
 // loseJournal deletes the file that tells what the node has signed.

@@ -39,6 +39,7 @@ type world struct {
 	hosts  []*host // those of the members by number, then second halves of twins
 	engine consensus.Factory
 	links  links
+	lies   func(file string) bool // whose syncs do nothing, though they succeed; nil: none
 	oracle *oracle
 	log    zerolog.Logger
 	report Report
@@ -72,9 +73,11 @@ func newWorld(n, twins int, seed uint64, engine consensus.Factory) (*world, erro
 	w.block = &ledger.Block{Version: ledger.Version, Header: *first.Header()}
 	w.oracle = newOracle(w)
 	for i := range n + twins {
-		w.hosts = append(w.hosts, &host{
+		h := &host{
 			world: w, index: i, member: i % n, twin: i%n < twins, id: w.config.Members[i%n].Node, key: w.suite.signer(uint64(i % n)), fs: memfs.New(),
-		})
+		}
+		h.fs.SetHook(h.operation)
+		w.hosts = append(w.hosts, h)
 	}
 	w.links = newLinks(len(w.hosts))
 	return w, nil
