@@ -117,7 +117,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err := n.openNetwork(); err != nil {
 		return n, err
 	}
-	n.monitor = monitor.New(monitor.Config{Log: n.log, Group: c.Genesis.Group, Plugins: n.plugins.Status, Profile: true})
+	n.monitor = monitor.New(monitor.Config{Log: c.Log.With().Str("node", n.self.Short()).Logger(), Group: c.Genesis.Group, Plugins: n.plugins.Status, Profile: true})
 	n.loop = group.NewLoop(&network{endpoint: n.endpoint, group: c.Genesis.Group})
 	n.group, err = group.New(group.Config{
 		Suite: suite, Chain: n.chain, Group: c.Genesis.Group, Signer: c.Signer, Store: n.store, Executor: n.executor,
