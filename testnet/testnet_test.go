@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -243,9 +244,7 @@ func TestFaults(t *testing.T) {
 	}
 	final := map[ledger.TxID]ledger.Height{}
 	for _, p := range payers {
-		for id, h := range p.final {
-			final[id] = h
-		}
+		maps.Copy(final, p.final)
 	}
 	checkHistory(t, n, final)
 

@@ -61,7 +61,7 @@ func family(pid int) ([]int, error) {
 			if err != nil {
 				continue
 			}
-			for _, field := range strings.Fields(string(children)) {
+			for field := range strings.FieldsSeq(string(children)) {
 				if child, err := strconv.Atoi(field); err == nil {
 					all = append(all, child)
 				}
