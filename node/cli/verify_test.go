@@ -53,13 +53,13 @@ func TestVerifyFindsEveryChange(t *testing.T) {
 	}
 	for _, region := range regions {
 		t.Run(region.name, func(t *testing.T) {
-			for _, height := range []int{1, 4, last} {
+			for _, height := range []int{1, last} {
 				part := region.of(parse(t, frames[height]))
 				at := bytes.Index(frames[height], part)
 				if at < 0 || len(part) == 0 {
 					t.Fatalf("block %d: %d bytes are not in the file", height, len(part))
 				}
-				step := max(1, len(part)/9)
+				step := max(1, len(part)/7)
 				for i := 0; i < len(part); i += step {
 					changed := bytes.Clone(frames[height])
 					changed[at+i] ^= 1 << (i % 8)
