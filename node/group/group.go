@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -159,13 +160,14 @@ type Group struct {
 	head      consensus.Head
 	started   int64 // block time of the head at start: older ids are looked up in the store
 	proposals map[keys.Digest]*proposal
-	lists     recent[keys.Digest] // of the transaction roots in leaves
-	leaves    map[keys.Digest][]keys.Digest
-	bodies    map[keys.Digest]*ledger.SignedTx // of the journal, which the pool lost in a crash
+	senders   []sender                         // by member number; this node's own place holds what it built or fetched
+	held      []leafList                       // of the payloads in the journal
+	bodies    map[keys.Digest]*ledger.SignedTx // of the payloads in the journal, by leaf
 	final     []consensus.Finalize             // decided, and waiting for their payload or result
 
 	// Transactions on their way in and out.
 	checking int // running signature checks
+	serving  int // requests for blocks that are being answered
 	inbox    []incoming
 	inBytes  int
 	gossip   []*ledger.SignedTx
@@ -202,11 +204,10 @@ func New(c Config) (*Group, error) {
 	}
 	g := &Group{
 		cfg: c, env: c.Env, log: c.Log, self: identity.NodeIDOf(c.Suite, c.Signer.Public()),
-		timers: map[consensus.Timer]func(){}, proposals: map[keys.Digest]*proposal{},
-		leaves: map[keys.Digest][]keys.Digest{}, bodies: map[keys.Digest]*ledger.SignedTx{},
+		timers: map[consensus.Timer]func(){}, proposals: map[keys.Digest]*proposal{}, bodies: map[keys.Digest]*ledger.SignedTx{},
 		changed: make(chan struct{}), started: base.Header().Order.UnixMilli,
 	}
-	g.checked.limit, g.lists.limit, g.expired.limit = 1024, 64, 100_000
+	g.expired.limit = 100_000
 	block, err := c.Store.Block(base.Height())
 	if err != nil {
 		return nil, fmt.Errorf("group %s: read the last block: %w", c.Group, err)
@@ -220,20 +221,31 @@ func New(c Config) (*Group, error) {
 	}
 	g.restorePayloads()
 	c.Pool.Committed(nil, g.head.Order.UnixMilli)
-	if err := g.startEngine(); err != nil {
-		return nil, errors.Join(err, g.journal.close())
+	engine := c.Engine()
+	effects, err := engine.Init(g.engineConfig(), g.journal.records)
+	if err == nil {
+		err = g.begin(engine, effects)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("group %s: start the consensus engine: %w", c.Group, err), g.journal.close())
 	}
 	g.publish()
 	return g, nil
 }
 
-// Close makes the journal durable and closes it. The group must not be used afterwards.
+// Close stops the group and closes the journal. It is called on the loop, or after the loop has ended. The store
+// stays open.
 func (g *Group) Close() error {
-	for _, cancel := range g.timers {
-		cancel()
-	}
-	g.stop(ErrStopped)
+	g.cancelTimers()
+	g.stop(errors.New("it was closed"))
 	return g.journal.close()
+}
+
+func (g *Group) cancelTimers() {
+	for timer, cancel := range g.timers {
+		cancel()
+		delete(g.timers, timer)
+	}
 }
 
 func (g *Group) enterEpoch(base *state.Snapshot) error {
@@ -246,6 +258,8 @@ func (g *Group) enterEpoch(base *state.Snapshot) error {
 		return fmt.Errorf("group %s: %w", g.cfg.Group, err)
 	}
 	g.epoch, g.public, g.number = epoch, public, -1
+	g.senders = make([]sender, len(epoch.Members)+1) // the last is an observer's own
+	g.checked.limit = max(1_024, 16*len(epoch.Members))
 	g.member = make(map[identity.NodeID]uint32, len(epoch.Members))
 	for i, m := range epoch.Members {
 		g.member[m.Node] = uint32(i)
@@ -256,14 +270,15 @@ func (g *Group) enterEpoch(base *state.Snapshot) error {
 	return nil
 }
 
-func (g *Group) startEngine() error {
-	g.engine = g.cfg.Engine()
-	effects, err := g.engine.Init(consensus.Config{
+func (g *Group) engineConfig() consensus.Config {
+	return consensus.Config{
 		Suite: g.cfg.Suite.Name(), Chain: g.cfg.Chain, Group: g.cfg.Group, Epoch: g.epoch, Self: g.number, Head: g.head,
-	}, g.journal.records)
-	if err != nil {
-		return fmt.Errorf("group %s: start the consensus engine: %w", g.cfg.Group, err)
 	}
+}
+
+// begin puts an engine to work that was initialized.
+func (g *Group) begin(engine consensus.Engine, effects []consensus.Effect) error {
+	g.engine, g.down = engine, false
 	if err := g.carryOut(nil, effects); err != nil {
 		return err
 	}
@@ -274,13 +289,13 @@ func (g *Group) startEngine() error {
 
 // Drain lets the engine handle what has happened since the last call, until nothing is left to do.
 func (g *Group) Drain() {
-	for len(g.events) > 0 && g.stopped.Load() == nil {
-		if g.down {
-			g.events = nil
-			return
-		}
+	defer g.publish()
+	for len(g.events) > 0 {
 		events := g.events
 		g.events = nil
+		if g.down || g.stopped.Load() != nil {
+			return // an engine that comes back starts from the journal and the head
+		}
 		effects, err := consensus.StepBatch(g.engine, events)
 		if errors.Is(err, consensus.ErrEngineDown) {
 			g.restartEngine(err)
@@ -294,31 +309,51 @@ func (g *Group) Drain() {
 			return
 		}
 	}
-	g.publish()
 }
 
-// restartEngine gives a dead engine a successor, which starts from the journal as after a crash.
+// restartEngine gives a dead engine a successor, which starts from the journal as after a crash. To start a
+// program may take long, so it happens off the loop.
 func (g *Group) restartEngine(cause error) {
 	g.log.Warn().Err(cause).Int("restarts", g.retries).Msg("consensus engine went down; restarting it from the journal")
 	g.down = true
-	for timer, cancel := range g.timers {
-		cancel()
-		delete(g.timers, timer)
+	g.cancelTimers()
+	for hash, p := range g.proposals { // nobody waits for the answers any more
+		p.ask, p.wanted = nil, false
+		if !p.valid {
+			g.abandon(hash)
+		}
 	}
 	wait := int64(100) << min(g.retries, 6)
 	g.retries++
 	g.env.After(wait, func() {
-		g.down = false
-		if err := g.startEngine(); err != nil {
-			if errors.Is(err, consensus.ErrEngineDown) {
-				g.restartEngine(err)
-				return
-			}
-			g.fail(err)
-			return
-		}
-		g.log.Info().Msg("consensus engine restarted")
+		config, records := g.engineConfig(), slices.Clone(g.journal.records)
+		g.env.Go(func() func() {
+			engine := g.cfg.Engine()
+			effects, err := engine.Init(config, records)
+			return func() { g.restarted(engine, config.Head, effects, err) }
+		})
 	})
+}
+
+func (g *Group) restarted(engine consensus.Engine, from consensus.Head, effects []consensus.Effect, err error) {
+	if g.stopped.Load() != nil {
+		return
+	}
+	if err == nil {
+		err = g.begin(engine, effects)
+	}
+	switch {
+	case errors.Is(err, consensus.ErrEngineDown):
+		g.restartEngine(err)
+		return
+	case err != nil:
+		g.fail(fmt.Errorf("start the consensus engine again: %w", err))
+		return
+	}
+	if g.head.Order.Height > from.Order.Height { // blocks were fetched meanwhile
+		g.synced()
+	}
+	g.log.Info().Msg("consensus engine restarted")
 }
 
 // fail stops the group for good: it cannot trust itself any more. What is stored can still be read.
@@ -337,6 +372,8 @@ func (g *Group) fail(err error) {
 func (g *Group) stop(err error) {
 	wrapped := fmt.Errorf("%w: %w", ErrStopped, err)
 	g.stopped.CompareAndSwap(nil, &wrapped)
+	g.cancelTimers()
+	g.outbox, g.events = nil, nil
 }
 
 // carryOut does what the engine asked, makes the journal durable, and only then lets anything out.
@@ -346,6 +383,7 @@ func (g *Group) carryOut(events []consensus.Event, effects []consensus.Effect) e
 	}
 	for _, effect := range effects {
 		if err := g.carry(effect); err != nil {
+			g.outbox = nil
 			return err
 		}
 	}
@@ -377,7 +415,7 @@ func (g *Group) carry(effect consensus.Effect) error {
 	case consensus.CheckPayload:
 		g.check(e)
 	case consensus.Execute:
-		return g.execute(e.Order.Hash(g.cfg.Suite))
+		return g.execute(&e.Order)
 	case consensus.Abandon:
 		g.abandon(e.Order)
 	case consensus.Finalize:
@@ -407,8 +445,8 @@ func (g *Group) phase(phase string, height ledger.Height, view uint64, order key
 }
 
 func (g *Group) sign(e consensus.Sign) error {
-	if g.number < 0 {
-		return fmt.Errorf("%w: this node is not a member", ErrDoubleSign)
+	if g.number < 0 || e.Statement.Epoch != g.epoch.Number {
+		return refuse(e.Statement, "this node is member %d of epoch %d", g.number, g.epoch.Number)
 	}
 	guarded := g.journal.guard
 	changed, err := guarded.allow(e.Statement)
@@ -426,6 +464,7 @@ func (g *Group) sign(e consensus.Sign) error {
 		return fmt.Errorf("sign a %s: %w", e.Statement.Kind, err)
 	}
 	vote := ledger.Vote{Signer: uint32(g.number), Statement: e.Statement, Signature: signature}
+	g.checked.add(g.voteKey(&vote))
 	g.events = append(g.events, consensus.Signed{Vote: vote})
 	if e.Broadcast == nil {
 		return nil
@@ -439,12 +478,13 @@ func (g *Group) sign(e consensus.Sign) error {
 func (g *Group) send(to int32, m *consensus.Message) error {
 	packet := packet{Message: *m}
 	if m.Order != nil {
-		packet.Leaves = g.leaves[m.Order.TxRoot]
-		if p := g.proposals[m.Order.Hash(g.cfg.Suite)]; p != nil && p.leaves != nil {
-			packet.Leaves = p.leaves
-		}
+		packet.Leaves = g.leavesOf(m.Order.TxRoot)
 	}
 	data, err := ledger.Marshal(&packet)
+	if err == nil && len(data) > maxPacket && packet.Leaves != nil {
+		packet.Leaves = nil // the others ask for them
+		data, err = ledger.Marshal(&packet)
+	}
 	if err != nil {
 		return fmt.Errorf("encode a consensus message: %w", err)
 	}
@@ -496,7 +536,7 @@ func (g *Group) Receive(from identity.NodeID, p Protocol, data []byte) {
 	case Consensus:
 		err = g.receiveMessage(member, data)
 	case Transactions:
-		err = g.receiveTransactions(data)
+		err = g.receiveTransactions(member, data)
 	default:
 		err = fmt.Errorf("protocol %d has no one-way messages", p)
 	}
@@ -504,6 +544,9 @@ func (g *Group) Receive(from identity.NodeID, p Protocol, data []byte) {
 		g.log.Debug().Err(err).Str("from", from.Short()).Msg("message dropped")
 	}
 }
+
+// maxServing bounds the requests for blocks that are answered at once: each reads megabytes.
+const maxServing = 8
 
 // Serve answers a request of a peer. reply runs once, on the loop.
 func (g *Group) Serve(from identity.NodeID, p Protocol, data []byte, reply func([]byte, error)) {
@@ -517,9 +560,17 @@ func (g *Group) Serve(from identity.NodeID, p Protocol, data []byte, reply func(
 	case Bodies:
 		reply(g.serveBodies(data))
 	case Blocks:
+		if g.serving >= maxServing {
+			reply(nil, ErrBusy)
+			return
+		}
+		g.serving++
 		g.env.Go(func() func() {
 			blocks, err := g.serveBlocks(data)
-			return func() { reply(blocks, err) }
+			return func() {
+				g.serving--
+				reply(blocks, err)
+			}
 		})
 	default:
 		reply(nil, fmt.Errorf("protocol %d has no requests", p))

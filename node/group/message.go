@@ -2,6 +2,7 @@ package group
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/fondaco/fondaco/consensus"
@@ -20,6 +21,30 @@ type packet struct {
 	Leaves  []keys.Digest
 }
 
+// maxVerified is how many signatures a second are checked for one member. An honest one needs a few for each
+// block and member; the bound keeps one that sends forged ones from taking the loop.
+const maxVerified = 2_000
+
+// nobody stands for what the engine of this node says.
+const nobody = math.MaxUint32
+
+// sender is what the group keeps of a member that sends to it. A member can fill only its own.
+type sender struct {
+	second   int64 // in which verified were checked
+	verified int
+	inbox    int // its transactions that wait to be checked
+	lists    []leafList
+}
+
+// leafList is the leaf digests that a transaction root stands for.
+type leafList struct {
+	root   keys.Digest
+	leaves []keys.Digest
+}
+
+// maxLists is how many lists one member may leave here.
+const maxLists = 4
+
 // receiveMessage checks everything that is signed in a message, and hands it to the engine.
 func (g *Group) receiveMessage(from uint32, data []byte) error {
 	if len(data) > maxPacket {
@@ -33,11 +58,11 @@ func (g *Group) receiveMessage(from uint32, data []byte) error {
 	if len(m.Votes) > consensus.MaxMessageVotes || len(m.Certificates) > consensus.MaxMessageCertificates {
 		return fmt.Errorf("consensus message with %d votes and %d certificates", len(m.Votes), len(m.Certificates))
 	}
-	if err := g.checkVotes(m.Votes); err != nil {
+	if err := g.checkVotes(from, m.Votes); err != nil {
 		return err
 	}
 	for i := range m.Certificates {
-		if err := g.checkCertificate(&m.Certificates[i]); err != nil {
+		if err := g.checkCertificate(from, &m.Certificates[i]); err != nil {
 			return err
 		}
 	}
@@ -45,11 +70,11 @@ func (g *Group) receiveMessage(from uint32, data []byte) error {
 		if len(nv.Votes) > len(g.public) {
 			return fmt.Errorf("new view with %d votes of %d members", len(nv.Votes), len(g.public))
 		}
-		if err := g.checkVotes(nv.Votes); err != nil {
+		if err := g.checkVotes(from, nv.Votes); err != nil {
 			return err
 		}
 		if !nv.High.IsZero() {
-			if err := g.checkCertificate(&nv.High); err != nil {
+			if err := g.checkCertificate(from, &nv.High); err != nil {
 				return err
 			}
 		}
@@ -59,30 +84,60 @@ func (g *Group) receiveMessage(from uint32, data []byte) error {
 			return fmt.Errorf("order with %d extra bytes, at most %d", len(m.Order.Extra), ledger.MaxOrderExtra)
 		}
 		if len(p.Leaves) > 0 {
-			if uint32(len(p.Leaves)) != m.Order.TxCount || ledger.Root(g.cfg.Suite, p.Leaves) != m.Order.TxRoot {
-				return fmt.Errorf("proposal at height %d: its %d leaves are not those of its root", m.Order.Height, len(p.Leaves))
+			if err := g.isList(m.Order, p.Leaves); err != nil {
+				return err
 			}
-			g.keepLeaves(m.Order.TxRoot, p.Leaves)
+			g.keepLeaves(&g.senders[from], m.Order.TxRoot, p.Leaves)
 		}
 	}
 	g.events = append(g.events, consensus.Received{From: from, Message: *m})
 	return nil
 }
 
-func (g *Group) checkVotes(votes []ledger.Vote) error {
+// isList checks that leaf digests are those of an order.
+func (g *Group) isList(o *ledger.Order, leaves []keys.Digest) error {
+	if len(leaves) != int(o.TxCount) || o.TxCount > g.epoch.Params.BlockTxs || ledger.Root(g.cfg.Suite, leaves) != o.TxRoot {
+		return fmt.Errorf("order at height %d: its %d leaves are not those of its root", o.Height, len(leaves))
+	}
+	return nil
+}
+
+// verify checks signatures that member from sent, if that member's share of the time allows. nobody has no bound.
+func (g *Group) verify(from uint32, count int, check func() error) error {
+	if from == nobody {
+		return check()
+	}
+	s := &g.senders[from]
+	if second := g.env.Now() / 1_000; second != s.second {
+		s.second, s.verified = second, 0
+	}
+	if s.verified > maxVerified {
+		return fmt.Errorf("member %d sent more than %d signatures in a second", from, maxVerified)
+	}
+	s.verified += count
+	return check()
+}
+
+func (g *Group) voteKey(v *ledger.Vote) keys.Digest {
+	return keys.Hash(g.cfg.Suite, "checked-vote", mustMarshal(v))
+}
+
+func (g *Group) checkVotes(from uint32, votes []ledger.Vote) error {
 	for i := range votes {
 		v := &votes[i]
 		if v.Statement.Epoch != g.epoch.Number {
 			return fmt.Errorf("%s of epoch %d, this node is in %d", v.Statement.Kind, v.Statement.Epoch, g.epoch.Number)
 		}
-		if int(v.Signer) >= len(g.public) {
+		if int64(v.Signer) >= int64(len(g.public)) {
 			return fmt.Errorf("%s of member %d of %d", v.Statement.Kind, v.Signer, len(g.public))
 		}
-		once := keys.Hash(g.cfg.Suite, "checked-vote", mustMarshal(v))
+		once := g.voteKey(v)
 		if g.checked.has(once) {
 			continue
 		}
-		if err := g.public[v.Signer].Verify(v.Statement.Digest(g.cfg.Suite, g.cfg.Chain, g.cfg.Group), v.Signature); err != nil {
+		if err := g.verify(from, 1, func() error {
+			return g.public[v.Signer].Verify(v.Statement.Digest(g.cfg.Suite, g.cfg.Chain, g.cfg.Group), v.Signature)
+		}); err != nil {
 			return fmt.Errorf("%s of member %d: %w", v.Statement.Kind, v.Signer, err)
 		}
 		g.checked.add(once)
@@ -90,12 +145,11 @@ func (g *Group) checkVotes(votes []ledger.Vote) error {
 	return nil
 }
 
-func (g *Group) checkCertificate(c *ledger.Certificate) error {
-	if c.IsZero() {
-		return fmt.Errorf("%w: empty", ledger.ErrCertificate)
-	}
-	if !slices.Contains([]ledger.StatementKind{ledger.Prepare, ledger.Commit}, c.Statement.Kind) {
-		return fmt.Errorf("%w: of a %s", ledger.ErrCertificate, c.Statement.Kind)
+// checkCertificate verifies a certificate that member from sent. Most are made of votes that were checked when
+// they came one by one, and cost no signature work.
+func (g *Group) checkCertificate(from uint32, c *ledger.Certificate) error {
+	if k := c.Statement.Kind; k != ledger.Prepare && k != ledger.Commit {
+		return fmt.Errorf("%w: of a %s", ledger.ErrCertificate, k)
 	}
 	if c.Statement.Epoch != g.epoch.Number {
 		return fmt.Errorf("certificate of epoch %d, this node is in %d", c.Statement.Epoch, g.epoch.Number)
@@ -104,17 +158,63 @@ func (g *Group) checkCertificate(c *ledger.Certificate) error {
 	if g.checked.has(once) {
 		return nil
 	}
-	if err := c.Verify(g.cfg.Suite, g.cfg.Chain, g.cfg.Group, g.public); err != nil {
-		return err
+	if !g.checkedVotes(c) {
+		if err := g.verify(from, len(c.Signatures), func() error {
+			return c.Verify(g.cfg.Suite, g.cfg.Chain, g.cfg.Group, g.public)
+		}); err != nil {
+			return err
+		}
 	}
 	g.checked.add(once)
 	return nil
 }
 
-// keepLeaves remembers which transactions a root stands for.
-func (g *Group) keepLeaves(root keys.Digest, leaves []keys.Digest) {
-	if old, any := g.lists.add(root); any {
-		delete(g.leaves, old)
+// checkedVotes reports whether a certificate is well-formed and made of votes that were checked before.
+func (g *Group) checkedVotes(c *ledger.Certificate) bool {
+	members := c.Members()
+	if len(members) != len(c.Signatures) || len(members) < ledger.Quorum(len(g.public)) {
+		return false
 	}
-	g.leaves[root] = leaves
+	for i, m := range members {
+		v := ledger.Vote{Signer: m, Statement: c.Statement, Signature: c.Signatures[i]}
+		if int64(m) >= int64(len(g.public)) || !g.checked.has(g.voteKey(&v)) {
+			return false
+		}
+	}
+	return c.Signers[len(c.Signers)-1] != 0
+}
+
+// keepLeaves remembers in a sender's place which transactions a root stands for.
+func (g *Group) keepLeaves(s *sender, root keys.Digest, leaves []keys.Digest) {
+	for _, l := range s.lists {
+		if l.root == root {
+			return
+		}
+	}
+	if len(s.lists) >= maxLists {
+		s.lists = slices.Delete(s.lists, 0, 1)
+	}
+	s.lists = append(s.lists, leafList{root, leaves})
+}
+
+// leavesOf returns the leaf digests that a root stands for, or nil.
+func (g *Group) leavesOf(root keys.Digest) []keys.Digest {
+	for _, p := range g.proposals {
+		if p.leaves != nil && p.order.TxRoot == root {
+			return p.leaves
+		}
+	}
+	for _, l := range g.held {
+		if l.root == root {
+			return l.leaves
+		}
+	}
+	for i := range g.senders {
+		for _, l := range g.senders[i].lists {
+			if l.root == root {
+				return l.leaves
+			}
+		}
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package group
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/mempool"
@@ -12,7 +13,8 @@ import (
 )
 
 const (
-	fetchRetry  = 250     // ms after which missing transactions are asked of the next member
+	fetchRetry  = 250     // ms after which missing transactions are asked of the next member; it doubles in each round
+	fetchRounds = 3       // doublings, at most
 	maxBodies   = 2 << 20 // bytes of transactions in one reply, unless the first alone is larger
 	maxUnstored = 256     // proposals kept at once
 )
@@ -26,10 +28,11 @@ type proposal struct {
 	leaves  []keys.Digest
 	txs     []*ledger.SignedTx // in order; nil where missing
 	missing int
-	asked   uint32 // members asked for what is missing
+	asked   uint32 // requests for what is missing; it tells which member is asked next
 	retry   func() // cancels the next attempt
 	wanted  bool   // the engine asked for its execution
 	running bool
+	base    *state.Snapshot // what result was computed on
 	result  *state.Snapshot
 }
 
@@ -37,17 +40,51 @@ type proposal struct {
 func (g *Group) restorePayloads() {
 	g.journal.stored(g.head.Order.Height)
 	for _, p := range g.journal.payloads {
-		leaves := make([]keys.Digest, 0, len(p.Txs))
+		txs := make([]*ledger.SignedTx, 0, len(p.Txs))
 		for _, raw := range p.Txs {
-			tx, err := ledger.DecodeTx(g.cfg.Suite, raw)
-			if err != nil {
-				continue // it was checked before it was written; a proposal that needs it fetches it
+			if tx, err := ledger.DecodeTx(g.cfg.Suite, raw); err == nil {
+				txs = append(txs, tx)
 			}
-			g.bodies[tx.Leaf] = tx
-			leaves = append(leaves, tx.Leaf)
 		}
-		g.keepLeaves(p.TxRoot, leaves)
+		if leaves := leavesOf(txs); ledger.Root(g.cfg.Suite, leaves) == p.TxRoot {
+			g.hold(p.TxRoot, leaves, txs)
+		}
 	}
+}
+
+func leavesOf(txs []*ledger.SignedTx) []keys.Digest {
+	leaves := make([]keys.Digest, len(txs))
+	for i, tx := range txs {
+		leaves[i] = tx.Leaf
+	}
+	return leaves
+}
+
+// hold makes the transactions of a payload in the journal known.
+func (g *Group) hold(root keys.Digest, leaves []keys.Digest, txs []*ledger.SignedTx) {
+	g.held = append(g.held, leafList{root, leaves})
+	for _, tx := range txs {
+		g.bodies[tx.Leaf] = tx
+	}
+}
+
+// release forgets what the journal has forgotten.
+func (g *Group) release() {
+	if len(g.held) == len(g.journal.payloads) {
+		return
+	}
+	kept := map[keys.Digest]bool{}
+	for _, p := range g.journal.payloads {
+		kept[p.TxRoot] = true
+	}
+	g.held = slices.DeleteFunc(g.held, func(l leafList) bool { return !kept[l.root] })
+	bodies := map[keys.Digest]*ledger.SignedTx{}
+	for _, l := range g.held {
+		for _, leaf := range l.leaves {
+			bodies[leaf] = g.bodies[leaf]
+		}
+	}
+	g.bodies = bodies
 }
 
 // build answers BuildPayload from the pool.
@@ -67,14 +104,13 @@ func (g *Group) build(e consensus.BuildPayload) {
 		return
 	}
 	payload := consensus.Payload{TxCount: uint32(len(txs)), UnixMilli: at}
-	leaves := make([]keys.Digest, len(txs))
-	for i, tx := range txs {
-		leaves[i] = tx.Leaf
+	for _, tx := range txs {
 		payload.TxBytes += uint64(len(tx.Raw))
 		payload.GasLimit += tx.GasLimit
 	}
+	leaves := leavesOf(txs)
 	payload.TxRoot = ledger.Root(g.cfg.Suite, leaves)
-	g.keepLeaves(payload.TxRoot, leaves)
+	g.keepLeaves(g.own(), payload.TxRoot, leaves)
 	built.Payload = payload
 }
 
@@ -104,6 +140,14 @@ func (g *Group) ancestry(order keys.Digest) (at int64, ids map[ledger.TxID]struc
 	return at, ids, true
 }
 
+// own is this node's place among the senders.
+func (g *Group) own() *sender {
+	if g.number < 0 {
+		return &g.senders[len(g.senders)-1]
+	}
+	return &g.senders[g.number]
+}
+
 func (g *Group) headHash() keys.Digest { return g.cfg.Store.Head().OrderHash() }
 
 // check answers CheckPayload when it can.
@@ -111,6 +155,13 @@ func (g *Group) check(e consensus.CheckPayload) {
 	hash := e.Order.Hash(g.cfg.Suite)
 	if hash == g.headHash() {
 		g.events = append(g.events, consensus.Checked{Order: hash, Valid: true})
+		return
+	}
+	if e.Order.Height <= g.head.Order.Height {
+		return // the engine is about to hear that the chain went on
+	}
+	if err := g.possible(&e.Order); err != nil {
+		g.refuse(&e.Order, hash, err)
 		return
 	}
 	p := g.proposals[hash]
@@ -130,6 +181,13 @@ func (g *Group) check(e consensus.CheckPayload) {
 	g.gather(p)
 }
 
+// refuse answers the engine that a proposal is invalid, and forgets it.
+func (g *Group) refuse(o *ledger.Order, hash keys.Digest, why error) {
+	g.log.Warn().Err(why).Uint64("height", uint64(o.Height)).Uint32("proposer", o.Proposer).Msg("proposal refused")
+	g.abandon(hash)
+	g.events = append(g.events, consensus.Checked{Order: hash})
+}
+
 // gather collects a proposal's transactions from pool and journal, asks other members for the rest, and answers
 // the engine when all are there.
 func (g *Group) gather(p *proposal) {
@@ -138,7 +196,9 @@ func (g *Group) gather(p *proposal) {
 		p.retry = nil
 	}
 	if p.leaves == nil {
-		p.leaves = g.leaves[p.order.TxRoot]
+		if leaves := g.leavesOf(p.order.TxRoot); len(leaves) == int(p.order.TxCount) {
+			p.leaves = leaves
+		}
 	}
 	if p.leaves == nil {
 		g.askFor(p, Leaves, p.order.TxRoot[:], g.tookLeaves)
@@ -161,19 +221,25 @@ func (g *Group) gather(p *proposal) {
 		}
 	}
 	if p.missing > 0 {
-		var want []keys.Digest
-		for i, tx := range p.txs {
-			if tx == nil {
-				want = append(want, p.leaves[i])
-			}
-		}
-		g.askFor(p, Bodies, mustMarshal(want), g.tookBodies)
+		g.askFor(p, Bodies, mustMarshal(p.wants()), g.tookBodies)
 		return
 	}
 	g.judge(p)
 }
 
-// askFor sends a request to the proposer, and on later attempts to the other members in turn.
+// wants returns the leaves of the transactions that are missing.
+func (p *proposal) wants() []keys.Digest {
+	var want []keys.Digest
+	for i, tx := range p.txs {
+		if tx == nil {
+			want = append(want, p.leaves[i])
+		}
+	}
+	return want
+}
+
+// askFor sends a request to the proposer, and on later attempts to the other members in turn: in the first round
+// as soon as one has failed, later after a wait.
 func (g *Group) askFor(p *proposal, protocol Protocol, request []byte, took func(*proposal, []byte) error) {
 	if p.ask == nil || len(g.epoch.Members) < 2 {
 		return
@@ -185,19 +251,24 @@ func (g *Group) askFor(p *proposal, protocol Protocol, request []byte, took func
 		to = (to + 1) % n
 	}
 	p.asked++
-	p.retry = g.env.After(fetchRetry, func() {
+	asked := p.asked
+	p.retry = g.env.After(fetchRetry<<min(asked/n, fetchRounds), func() {
 		p.retry = nil
 		g.gather(p)
 	})
 	g.env.Request(g.epoch.Members[to].Node, protocol, request, func(reply []byte, err error) {
-		if g.proposals[p.hash] != p || p.valid || p.ask == nil {
+		if g.proposals[p.hash] != p || p.valid || p.ask == nil || g.stopped.Load() != nil {
 			return
 		}
 		if err == nil {
 			err = took(p, reply)
 		}
-		if err != nil {
-			g.log.Debug().Err(err).Uint32("member", to).Uint64("height", uint64(p.order.Height)).Msg("payload not received; the next member is asked")
+		if err == nil {
+			return
+		}
+		g.log.Debug().Err(err).Uint32("member", to).Uint64("height", uint64(p.order.Height)).Msg("payload not received; the next member is asked")
+		if p.asked == asked && asked < n {
+			g.gather(p)
 		}
 	})
 }
@@ -207,52 +278,81 @@ func (g *Group) tookLeaves(p *proposal, reply []byte) error {
 	if err := ledger.Unmarshal(reply, &leaves); err != nil {
 		return fmt.Errorf("leaves: %w", err)
 	}
-	if uint32(len(leaves)) != p.order.TxCount || ledger.Root(g.cfg.Suite, leaves) != p.order.TxRoot {
-		return fmt.Errorf("leaves: they are not those of root %s", p.order.TxRoot)
+	if err := g.isList(&p.order, leaves); err != nil {
+		return err
 	}
-	g.keepLeaves(p.order.TxRoot, leaves)
-	p.asked = 0
-	g.gather(p)
+	if p.leaves == nil {
+		p.leaves = leaves
+		p.asked = 0 // who proposed it is asked for the transactions
+		g.gather(p)
+	}
 	return nil
 }
 
-// tookBodies checks fetched transactions off the loop, for they were in no pool here.
+// tookBodies checks fetched transactions off the loop, for they were in no pool here. A leaf is the digest of
+// all of a transaction, signatures included: one that was asked for and is not valid makes the proposal invalid.
 func (g *Group) tookBodies(p *proposal, reply []byte) error {
 	var raws [][]byte
 	if err := ledger.Unmarshal(reply, &raws); err != nil {
 		return fmt.Errorf("bodies: %w", err)
 	}
-	if len(raws) == 0 {
-		return fmt.Errorf("bodies: the member has none of them")
-	}
 	suite := g.cfg.Suite
+	wanted := map[keys.Digest]bool{}
+	for _, leaf := range p.wants() {
+		wanted[leaf] = true
+	}
+	size := 0
+	raws = slices.DeleteFunc(raws, func(raw []byte) bool {
+		leaf := keys.Hash(suite, "signed-tx", raw)
+		ok := wanted[leaf]
+		delete(wanted, leaf)
+		if ok {
+			size += len(raw)
+		}
+		return !ok
+	})
+	if len(raws) == 0 {
+		return fmt.Errorf("bodies: the member sent none of those that were asked for")
+	}
+	asked := p.asked
 	g.env.Go(func() func() {
 		var txs []*ledger.SignedTx
+		var bad error
 		for _, raw := range raws {
-			if tx, err := ledger.DecodeTx(suite, raw); err == nil {
-				txs = append(txs, tx)
+			tx, err := ledger.DecodeTx(suite, raw)
+			if err != nil {
+				bad = err
+				continue
+			}
+			txs = append(txs, tx)
+		}
+		for i, ok := range ledger.CheckBatch(suite, txs) {
+			if !ok {
+				bad = fmt.Errorf("%s: %w", txs[i].ID, keys.ErrSignature)
 			}
 		}
-		verdicts := ledger.CheckBatch(suite, txs)
 		return func() {
-			byLeaf := make(map[keys.Digest]*ledger.SignedTx, len(txs))
-			for i, tx := range txs {
-				if verdicts[i] {
-					byLeaf[tx.Leaf] = tx
-				}
+			if g.proposals[p.hash] != p || p.valid || p.ask == nil || g.stopped.Load() != nil {
+				return
 			}
-			took := 0
+			if bad != nil {
+				g.refuse(&p.order, p.hash, fmt.Errorf("it holds a bad transaction: %w", bad))
+				return
+			}
+			byLeaf := make(map[keys.Digest]*ledger.SignedTx, len(txs))
+			for _, tx := range txs {
+				byLeaf[tx.Leaf] = tx
+			}
 			for i, leaf := range p.leaves {
 				if tx := byLeaf[leaf]; tx != nil && p.txs[i] == nil {
 					p.txs[i] = tx
 					p.missing--
-					took++
 				}
 			}
-			if took > 0 && g.proposals[p.hash] == p && !p.valid && p.ask != nil {
-				p.asked = 0
-				g.gather(p)
+			if p.missing > 0 && size >= maxBodies/2 && p.asked == asked {
+				p.asked-- // the member sent as much as fits; it has more
 			}
+			g.gather(p)
 		}
 	})
 	return nil
@@ -267,9 +367,7 @@ func (g *Group) judge(p *proposal) {
 	}
 	p.ask = nil
 	if err := g.valid(p, ask); err != nil {
-		g.log.Warn().Err(err).Uint64("height", uint64(p.order.Height)).Uint32("proposer", p.order.Proposer).Msg("proposal refused")
-		delete(g.proposals, p.hash)
-		g.events = append(g.events, consensus.Checked{Order: p.hash})
+		g.refuse(&p.order, p.hash, err)
 		return
 	}
 	p.valid = true
@@ -278,6 +376,10 @@ func (g *Group) judge(p *proposal) {
 		raws[i] = tx.Raw
 	}
 	g.journal.addPayload(payload{Height: p.order.Height, TxRoot: p.order.TxRoot, Txs: raws})
+	if !slices.ContainsFunc(g.held, func(l leafList) bool { return l.root == p.order.TxRoot }) {
+		g.hold(p.order.TxRoot, p.leaves, p.txs)
+	}
+	g.release()
 	g.events = append(g.events, consensus.Checked{Order: p.hash, Valid: true})
 	for _, child := range g.children(p.hash) {
 		if child.ask != nil {
@@ -298,27 +400,35 @@ func (g *Group) children(parent keys.Digest) []*proposal {
 	return found
 }
 
-// valid checks a complete proposal against the rules of block validity. All but the clock's are the same on
-// every node.
-func (g *Group) valid(p *proposal, ask *consensus.CheckPayload) error {
-	o := &p.order
+// possible checks of an order what needs neither its transactions nor other blocks.
+func (g *Group) possible(o *ledger.Order) error {
 	params := &g.epoch.Params
-	parentTime, ancestors, _ := g.ancestry(o.Parent)
-	skew := params.ClockSkew << min(ask.Widen, 3)
-	ahead := o.UnixMilli - g.env.Now()
 	switch {
 	case o.Version != ledger.Version || o.Chain != g.cfg.Chain || o.Group != g.cfg.Group || o.Epoch != g.epoch.Number:
-		return fmt.Errorf("order of chain %s group %s epoch %d version %d", o.Chain.Short(), o.Group, o.Epoch, o.Version)
-	case int(o.Proposer) >= len(g.epoch.Members):
+		return fmt.Errorf("order of chain %s group %q epoch %d version %d", o.Chain.Short(), o.Group, o.Epoch, o.Version)
+	case int64(o.Proposer) >= int64(len(g.epoch.Members)):
 		return fmt.Errorf("proposer %d of %d members", o.Proposer, len(g.epoch.Members))
 	case o.Barrier:
 		return fmt.Errorf("a block that ends its epoch, which none of its transactions does")
+	case o.TxCount == 0 || o.TxCount > params.BlockTxs || o.TxBytes > params.BlockBytes || o.GasLimit > params.BlockGas:
+		return fmt.Errorf("%d transactions of %d bytes and %d gas, a block has 1 to %d of at most %d bytes and %d gas",
+			o.TxCount, o.TxBytes, o.GasLimit, params.BlockTxs, params.BlockBytes, params.BlockGas)
+	}
+	return nil
+}
+
+// valid checks a complete proposal, which is possible, against the rules of block validity. All but the clock's
+// are the same on every node.
+func (g *Group) valid(p *proposal, ask *consensus.CheckPayload) error {
+	o := &p.order
+	parentTime, ancestors, _ := g.ancestry(o.Parent)
+	skew := g.epoch.Params.ClockSkew << min(ask.Widen, 3)
+	ahead := o.UnixMilli - g.env.Now()
+	switch {
 	case o.UnixMilli <= parentTime:
 		return fmt.Errorf("block time %d is not after the parent's %d", o.UnixMilli, parentTime)
 	case !ask.Seen && (ahead > skew || ahead < -skew):
 		return fmt.Errorf("block time is %d ms from this node's clock, at most %d: check the clocks of both nodes", ahead, skew)
-	case o.TxCount == 0 || o.TxCount > params.BlockTxs || o.TxBytes > params.BlockBytes || o.GasLimit > params.BlockGas:
-		return fmt.Errorf("%d transactions of %d bytes and %d gas exceed the block's limits", o.TxCount, o.TxBytes, o.GasLimit)
 	}
 	return g.validTransactions(o, p.txs, func(id ledger.TxID) bool {
 		_, taken := ancestors[id]
@@ -343,7 +453,7 @@ func (g *Group) validTransactions(o *ledger.Order, txs []*ledger.SignedTx, taken
 			return fmt.Errorf("transaction %d: %w", i, err)
 		}
 		switch {
-		case tx.Expiry < o.UnixMilli || tx.Expiry > o.UnixMilli+params.MaxLifetime:
+		case tx.Expiry < o.UnixMilli || tx.Expiry-params.MaxLifetime > o.UnixMilli:
 			return fmt.Errorf("transaction %d: expiry %d does not suit block time %d", i, tx.Expiry, o.UnixMilli)
 		case twice || taken(tx.ID):
 			return fmt.Errorf("transaction %d: %s comes twice", i, tx.ID)
@@ -371,8 +481,10 @@ func (g *Group) wellFormed(params *ledger.Params, tx *ledger.SignedTx) error {
 		return fmt.Errorf("it is for group %q, this is %q", tx.Group, g.cfg.Group)
 	case len(tx.Raw) > limit:
 		return fmt.Errorf("it has %d bytes, a transaction to this target at most %d", len(tx.Raw), limit)
-	case tx.GasLimit == 0 || tx.GasLimit > params.TxGas:
-		return fmt.Errorf("its gas limit is %d, want 1 to %d", tx.GasLimit, params.TxGas)
+	case uint64(len(tx.Raw)) > params.BlockBytes:
+		return fmt.Errorf("it has %d bytes, a block at most %d", len(tx.Raw), params.BlockBytes)
+	case tx.GasLimit == 0 || tx.GasLimit > min(params.TxGas, params.BlockGas):
+		return fmt.Errorf("its gas limit is %d, want 1 to %d", tx.GasLimit, min(params.TxGas, params.BlockGas))
 	}
 	return nil
 }
@@ -394,10 +506,14 @@ func (g *Group) committed(tx *ledger.SignedTx) (bool, error) {
 }
 
 // execute computes a block's result off the loop, or answers from the cache.
-func (g *Group) execute(hash keys.Digest) error {
+func (g *Group) execute(o *ledger.Order) error {
+	hash := o.Hash(g.cfg.Suite)
 	if hash == g.headHash() {
 		g.events = append(g.events, consensus.Executed{Order: hash, Block: g.head.Block})
 		return nil
+	}
+	if o.Height <= g.head.Order.Height {
+		return nil // the engine is about to hear that the chain went on
 	}
 	p := g.proposals[hash]
 	if p == nil || !p.valid {
@@ -413,13 +529,6 @@ func (g *Group) run(p *proposal) {
 	if p.running {
 		return
 	}
-	if p.result != nil {
-		if p.wanted {
-			p.wanted = false
-			g.events = append(g.events, consensus.Executed{Order: p.hash, Block: p.result.Hash()})
-		}
-		return
-	}
 	base := g.cfg.Store.Head()
 	if p.order.Parent != g.headHash() {
 		parent := g.proposals[p.order.Parent]
@@ -428,6 +537,14 @@ func (g *Group) run(p *proposal) {
 		}
 		base = parent.result
 	}
+	if p.result != nil && p.base == base {
+		if p.wanted {
+			p.wanted = false
+			g.events = append(g.events, consensus.Executed{Order: p.hash, Block: p.result.Hash()})
+		}
+		return
+	}
+	p.result = nil // none, or on a parent that was fetched meanwhile: the same result, in another snapshot
 	p.running = true
 	g.env.Go(func() func() {
 		result, err := g.cfg.Executor.Execute(context.Background(), base, &p.order, p.txs)
@@ -437,10 +554,10 @@ func (g *Group) run(p *proposal) {
 				g.fail(fmt.Errorf("execute block %d: %w", p.order.Height, err))
 				return
 			}
-			if g.proposals[p.hash] != p {
+			if g.proposals[p.hash] != p || g.stopped.Load() != nil {
 				return
 			}
-			p.result = result
+			p.base, p.result = base, result
 			g.phase("executed", p.order.Height, 0, p.hash)
 			g.run(p)
 			for _, child := range g.children(p.hash) {
@@ -468,8 +585,15 @@ func (g *Group) abandon(hash keys.Digest) {
 // storeFinal stores decided blocks, in order, as far as their results are there. It is the only place, with
 // the syncer's, where blocks are committed, and both go through commit.
 func (g *Group) storeFinal() error {
-	for len(g.final) > 0 {
+	for len(g.final) > 0 && g.stopped.Load() == nil {
 		f := g.final[0]
+		st := f.Certificate.Statement
+		if len(f.Orders) == 0 || st.Kind != ledger.Commit || st.Order != f.Orders[len(f.Orders)-1] {
+			return fmt.Errorf("the consensus engine made blocks final by a certificate for another: %s at height %d", st.Kind, st.Height)
+		}
+		if err := g.checkCertificate(nobody, &f.Certificate); err != nil {
+			return fmt.Errorf("the consensus engine made block %d final: %w", st.Height, err)
+		}
 		for i, hash := range f.Orders {
 			p := g.proposals[hash]
 			if p == nil {
@@ -481,7 +605,7 @@ func (g *Group) storeFinal() error {
 			if p.order.Height <= g.head.Order.Height {
 				continue
 			}
-			if p.result == nil {
+			if p.result == nil || p.base != g.cfg.Store.Head() {
 				if p.valid {
 					g.run(p)
 				} else {
@@ -501,6 +625,9 @@ func (g *Group) storeFinal() error {
 				if f.NewViews[n].Digest(g.cfg.Suite) == p.order.NewView {
 					block.NewView = &f.NewViews[n]
 				}
+			}
+			if block.NewView == nil && !p.order.NewView.IsZero() {
+				return fmt.Errorf("the consensus engine made block %d final without the new-view that it names", p.order.Height)
 			}
 			if err := g.commit(block, p.result, p.txs); err != nil {
 				return err
@@ -529,10 +656,8 @@ func (g *Group) commit(block *ledger.Block, result *state.Snapshot, txs []*ledge
 			g.abandon(hash)
 		}
 	}
-	for _, tx := range txs {
-		delete(g.bodies, tx.Leaf)
-	}
 	g.journal.stored(height)
+	g.release()
 	for _, id := range g.cfg.Pool.Committed(txs, g.head.Order.UnixMilli) {
 		g.expired.add(id)
 		if g.cfg.Trace.Dropped != nil {
@@ -557,7 +682,7 @@ func (g *Group) serveLeaves(request []byte) ([]byte, error) {
 	if len(request) != keys.DigestSize {
 		return nil, fmt.Errorf("a request for leaves has %d bytes, want %d", len(request), keys.DigestSize)
 	}
-	leaves := g.leaves[keys.Digest(request)]
+	leaves := g.leavesOf(keys.Digest(request))
 	if leaves == nil {
 		return nil, fmt.Errorf("no leaves of root %x here", request)
 	}
@@ -573,22 +698,10 @@ func (g *Group) serveBodies(request []byte) ([]byte, error) {
 	if len(leaves) > int(g.epoch.Params.BlockTxs) {
 		return nil, fmt.Errorf("request for %d bodies, at most %d", len(leaves), g.epoch.Params.BlockTxs)
 	}
-	txs, missing := g.cfg.Pool.Find(leaves)
-	if missing > 0 {
-		held := map[keys.Digest]*ledger.SignedTx{}
-		for _, p := range g.proposals {
-			for _, tx := range p.txs {
-				if tx != nil {
-					held[tx.Leaf] = tx
-				}
-			}
-		}
-		for i, tx := range txs {
-			if tx == nil {
-				if txs[i] = held[leaves[i]]; txs[i] == nil {
-					txs[i] = g.bodies[leaves[i]]
-				}
-			}
+	txs, _ := g.cfg.Pool.Find(leaves)
+	for i, tx := range txs {
+		if tx == nil {
+			txs[i] = g.bodies[leaves[i]]
 		}
 	}
 	raws := [][]byte{}

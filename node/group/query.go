@@ -24,7 +24,7 @@ type Status struct {
 	Number    int32            // of this node among the members; -1 for an observer
 	Consensus consensus.Status // as the engine tells it
 	Engine    bool             // the engine is running
-	Syncing   ledger.Height    // the height that is being fetched up to, or 0
+	Syncing   ledger.Height    // the height that members say is final, while blocks are being fetched, or 0
 	Stopped   error            // why the group stopped; nil while it runs
 }
 
@@ -36,7 +36,7 @@ func (g *Group) publish() {
 	s := &Status{
 		Group: g.cfg.Group, Head: g.head, Epoch: g.epoch, Self: g.self, Number: g.number, Engine: !g.down, Stopped: g.Stopped(),
 	}
-	if g.sync.active {
+	if g.sync.active && g.sync.proved > 0 { // until a block has come, somebody may only claim that there are more
 		s.Syncing = g.sync.target
 	}
 	if g.down {

@@ -19,8 +19,9 @@ type syncer struct {
 	from   uint32        // member asked last
 	tries  int           // in a row without a block
 	active bool
-	round  uint64 // makes late answers recognizable
-	wait   func() // cancels the patience timer
+	proved ledger.Height // the height of the last block that was fetched for this target
+	round  uint64        // makes late answers recognizable
+	wait   func()        // cancels the patience timer
 }
 
 // needSync notes that a block at height is final at member from.
@@ -32,7 +33,7 @@ func (g *Group) needSync(height ledger.Height, from uint32) {
 	if g.sync.active || len(g.epoch.Members) < 2 {
 		return
 	}
-	g.sync.active, g.sync.tries, g.sync.from = true, 0, from
+	g.sync.active, g.sync.tries, g.sync.from, g.sync.proved = true, 0, from, 0
 	g.log.Info().Uint64("height", uint64(g.head.Order.Height)).Uint64("target", uint64(height)).Msg("behind: fetching blocks")
 	g.requestBlocks()
 }
@@ -69,8 +70,8 @@ func (g *Group) requestBlocks() {
 		if err == nil {
 			err = ledger.Unmarshal(reply, &r)
 		}
-		if err == nil && len(r.Blocks) == 0 {
-			err = fmt.Errorf("it has no block %d", request.From)
+		if n := len(r.Blocks); err == nil && (n == 0 || n > blocksync.MaxBlocks) {
+			err = fmt.Errorf("it sent %d blocks from %d on", n, request.From)
 		}
 		if err != nil {
 			g.log.Debug().Err(err).Uint32("member", member).Msg("no blocks from member; the next is asked")
@@ -78,7 +79,7 @@ func (g *Group) requestBlocks() {
 			s.round++
 			return
 		}
-		g.takeBlocks(r.Blocks)
+		g.takeBlocks(member, request.From, r.Blocks)
 	})
 }
 
@@ -91,73 +92,68 @@ func (g *Group) nextPeer() {
 
 func (g *Group) endSync() { g.sync.active = false }
 
-// takeBlocks checks, executes and commits blocks one after the other, the heavy parts off the loop.
-func (g *Group) takeBlocks(raws [][]byte) {
+// takeBlocks checks, executes and commits blocks that a member sent, the first of which should have the height
+// at, one after the other and the heavy parts off the loop. Then it asks the next member for more, so that one
+// that is slow on purpose is only one of several.
+func (g *Group) takeBlocks(member uint32, at ledger.Height, raws [][]byte) {
 	s := &g.sync
+	if g.stopped.Load() != nil {
+		return
+	}
 	base := g.cfg.Store.Head()
-	for len(raws) > 0 { // skip what was committed here meanwhile
-		height, ok := peekHeight(raws[0])
-		if !ok || height > base.Height() {
-			break
-		}
-		raws = raws[1:]
+	for len(raws) > 0 && at <= base.Height() { // committed here meanwhile
+		raws, at = raws[1:], at+1
 	}
 	if len(raws) == 0 {
-		g.synced()
+		s.from++
 		g.requestBlocks()
 		return
 	}
 	chain := blocksync.Chain{Suite: g.cfg.Suite, ID: g.cfg.Chain, Group: g.cfg.Group, Epoch: g.epoch.Number, Members: g.public}
-	raw, rest := raws[0], raws[1:]
 	g.env.Go(func() func() {
-		block, txs, err := chain.Check(base.Header(), raw)
+		block, txs, err := chain.Check(base.Header(), raws[0])
 		if err == nil {
 			for i, ok := range ledger.CheckBatch(chain.Suite, txs) {
 				if !ok {
-					err = fmt.Errorf("%w: block %d: signatures of transaction %d", blocksync.ErrBlock, block.Header.Order.Height, i)
+					err = fmt.Errorf("%w: block %d: signatures of transaction %d", blocksync.ErrBlock, at, i)
 					break
 				}
 			}
 		}
 		if err != nil {
 			return func() {
-				g.log.Warn().Err(err).Uint32("member", s.from).Msg("member sent a bad block; the next is asked")
-				g.synced()
+				g.log.Warn().Err(err).Uint32("member", member).Msg("member sent a bad block; the next is asked")
 				g.nextPeer()
 			}
 		}
 		result, err := g.cfg.Executor.Execute(context.Background(), base, &block.Header.Order, txs)
 		return func() {
-			if err != nil {
-				g.fail(fmt.Errorf("execute fetched block %d: %w", block.Header.Order.Height, err))
-				return
-			}
 			if g.stopped.Load() != nil {
 				return
 			}
-			if g.head.Order.Height+1 == block.Header.Order.Height {
+			if err != nil {
+				g.fail(fmt.Errorf("execute fetched block %d: %w", at, err))
+				return
+			}
+			if g.head.Order.Height+1 == at {
 				if err := g.commit(block, result, txs); err != nil {
 					g.fail(err)
 					return
 				}
-				s.tries = 0
+				s.tries, s.proved = 0, at
+				g.synced()
+				if err := g.storeFinal(); err != nil {
+					g.fail(err)
+					return
+				}
 			}
-			g.takeBlocks(rest)
+			g.takeBlocks(member, at+1, raws[1:])
 		}
 	})
 }
 
 // synced tells the engine how far the store is now.
 func (g *Group) synced() { g.events = append(g.events, consensus.Synced{Head: g.head}) }
-
-// peekHeight reads only as much of a block as its height needs.
-func peekHeight(raw []byte) (ledger.Height, bool) {
-	var b ledger.Block
-	if err := ledger.Unmarshal(raw, &b); err != nil {
-		return 0, false
-	}
-	return b.Header.Order.Height, true
-}
 
 func (g *Group) serveBlocks(request []byte) ([]byte, error) {
 	return blocksync.Serve(request, g.cfg.Store.Head().Height(), g.cfg.Store.RawBlock)

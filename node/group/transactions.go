@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/mempool"
@@ -23,7 +22,9 @@ const (
 	gossipDelay = 2
 	// gossipBytes bounds one message of transactions, unless the first alone is larger.
 	gossipBytes = 128 << 10
-	// resendAfter is how long, in ms, a client's transaction waits before the leader is sent it again.
+	// maxInboxShare is how much of the inbox, one part of it, the transactions from one member may take.
+	maxInboxShare = 4
+	// resendAfter is how long, in ms, a transaction waits before the leader is sent it again.
 	resendAfter = 1_000
 	resendCount = 500
 	// pendingPulse is how often, in ms, the engine hears of a pool that stays filled.
@@ -34,6 +35,7 @@ const (
 type incoming struct {
 	raw  []byte
 	done func(ledger.TxID, error) // nil for gossip
+	from uint32                   // the member, for gossip
 }
 
 // Submitted is what became of a transaction that a client sent.
@@ -49,13 +51,18 @@ func (g *Group) Submit(ctx context.Context, raws [][]byte) ([]Submitted, error) 
 		return nil, err
 	}
 	results := make([]Submitted, len(raws))
-	var wait sync.WaitGroup
-	wait.Add(len(raws))
+	finished := make(chan struct{})
 	posted := g.env.Post(func() {
+		left := len(raws)
+		if left == 0 {
+			close(finished)
+		}
 		for i, raw := range raws {
 			g.enqueue(incoming{raw: raw, done: func(id ledger.TxID, err error) {
 				results[i] = Submitted{id, err}
-				wait.Done()
+				if left--; left == 0 {
+					close(finished)
+				}
 			}})
 		}
 		g.checkInbox()
@@ -63,11 +70,6 @@ func (g *Group) Submit(ctx context.Context, raws [][]byte) ([]Submitted, error) 
 	if !posted {
 		return nil, ErrStopped
 	}
-	finished := make(chan struct{})
-	go func() {
-		wait.Wait()
-		close(finished)
-	}()
 	select {
 	case <-finished:
 		return results, nil
@@ -83,24 +85,34 @@ func (g *Group) Offer(raw []byte, done func(ledger.TxID, error)) {
 }
 
 // receiveTransactions takes transactions that another member had from its clients.
-func (g *Group) receiveTransactions(data []byte) error {
+func (g *Group) receiveTransactions(from uint32, data []byte) error {
 	var raws [][]byte
 	if err := ledger.Unmarshal(data, &raws); err != nil {
 		return fmt.Errorf("transactions: %w", err)
 	}
 	for _, raw := range raws {
-		g.enqueue(incoming{raw: raw})
+		if g.senders[from].inbox >= maxInbox/maxInboxShare || g.inBytes > maxInboxBytes-maxInboxBytes/maxInboxShare {
+			break
+		}
+		g.enqueue(incoming{raw: raw, from: from})
 	}
 	g.checkInbox()
 	return nil
 }
 
 func (g *Group) enqueue(in incoming) {
-	if len(g.inbox) >= maxInbox || g.inBytes+len(in.raw) > maxInboxBytes {
+	err := g.Stopped()
+	if err == nil && (len(g.inbox) >= maxInbox || g.inBytes+len(in.raw) > maxInboxBytes) {
+		err = ErrBusy
+	}
+	if err != nil {
 		if in.done != nil {
-			in.done(ledger.TxID{}, ErrBusy)
+			in.done(ledger.TxID{}, err)
 		}
 		return
+	}
+	if in.done == nil {
+		g.senders[in.from].inbox++
 	}
 	g.inbox = append(g.inbox, in)
 	g.inBytes += len(in.raw)
@@ -111,9 +123,14 @@ func (g *Group) checkInbox() {
 	for g.checking < checkWorkers && len(g.inbox) > 0 {
 		n := min(len(g.inbox), checkBatch)
 		batch := g.inbox[:n:n]
-		g.inbox = g.inbox[n:]
+		if g.inbox = g.inbox[n:]; len(g.inbox) == 0 {
+			g.inbox = nil
+		}
 		for _, in := range batch {
 			g.inBytes -= len(in.raw)
+			if in.done == nil {
+				g.senders[in.from].inbox--
+			}
 		}
 		g.checking++
 		base, params := g.cfg.Store.Head(), g.epoch.Params
@@ -225,33 +242,39 @@ func (g *Group) sendTransactions(txs []*ledger.SignedTx, to func(member int) boo
 
 // tellPending keeps the engine informed of the pool: when it fills, when it empties, and every second between.
 func (g *Group) tellPending() {
-	count, _, oldest := g.cfg.Pool.Size()
-	told := g.pending.told
-	if (count == 0) != (told == 0) {
-		g.pendingEvent(uint32(count), oldest)
+	if count, _ := g.waiting(1); (count == 0) != (g.pending.told == 0) {
+		g.pendingEvent()
 	}
 }
 
-func (g *Group) pendingEvent(count uint32, oldest int64) {
+// waiting counts the transactions that a block could include now. What has expired by the clock does not count,
+// though it may stay in the pool until the next block: nobody can make progress with it.
+func (g *Group) waiting(limit int) (count int, oldest int64) {
+	return g.cfg.Pool.Waiting(&g.epoch.Params, g.env.Now(), limit)
+}
+
+func (g *Group) pendingEvent() {
 	if g.pending.timer != nil {
 		g.pending.timer()
 		g.pending.timer = nil
 	}
-	g.pending.told = count
+	count, oldest := g.waiting(int(g.epoch.Params.BlockTxs))
+	g.pending.told = uint32(count)
 	var age int64
 	if count > 0 {
 		age = max(g.env.Now()-oldest, 0)
 		g.pending.timer = g.env.After(pendingPulse, func() {
 			g.pending.timer = nil
-			n, _, since := g.cfg.Pool.Size()
-			g.pendingEvent(uint32(n), since)
-			g.resend()
+			if g.stopped.Load() == nil {
+				g.pendingEvent()
+				g.resend()
+			}
 		})
 	}
-	g.events = append(g.events, consensus.Pending{Count: count, OldestMilli: age})
+	g.events = append(g.events, consensus.Pending{Count: uint32(count), OldestMilli: age})
 }
 
-// resend gives the leader what it seems to have missed.
+// resend gives the leader what it seems to lack.
 func (g *Group) resend() {
 	if g.down {
 		return
@@ -260,7 +283,7 @@ func (g *Group) resend() {
 	if leader < 0 || leader == g.number {
 		return
 	}
-	if txs := g.cfg.Pool.Own(g.env.Now()-resendAfter, resendCount); len(txs) > 0 {
+	if txs := g.cfg.Pool.Forward(uint32(leader), g.env.Now()-resendAfter, resendCount); len(txs) > 0 {
 		g.sendTransactions(txs, func(member int) bool { return int32(member) == leader })
 	}
 }

@@ -69,6 +69,7 @@ type entry struct {
 	tx         *ledger.SignedTx
 	own        bool  // submitted at this node, which must see that the leader gets it
 	arrived    int64 // Unix ms
+	forwarded  int64 // the leader that it was sent to last by Forward, plus 1
 	prev, next *entry
 }
 
@@ -149,6 +150,12 @@ func (p *Pool) Find(leaves []keys.Digest) (txs []*ledger.SignedTx, missing int) 
 	return txs, missing
 }
 
+// fits reports whether a block at block time at may include the transaction.
+func fits(tx *ledger.SignedTx, params *ledger.Params, at int64) bool {
+	return tx.Expiry >= at && tx.Expiry-params.MaxLifetime <= at &&
+		uint64(len(tx.Raw)) <= params.BlockBytes && tx.GasLimit <= params.BlockGas
+}
+
 // Select returns the oldest transactions that may stand together in a block at block time at, within the
 // chain's bounds. skip says which must not be taken, because an ancestor holds them.
 func (p *Pool) Select(params *ledger.Params, at int64, skip func(ledger.TxID) bool) []*ledger.SignedTx {
@@ -161,10 +168,10 @@ func (p *Pool) Select(params *ledger.Params, at int64, skip func(ledger.TxID) bo
 	)
 	for e := p.first; e != nil && len(txs) < int(params.BlockTxs); e = e.next {
 		tx := e.tx
-		if tx.Expiry < at || tx.Expiry > at+params.MaxLifetime || skip(tx.ID) {
+		if !fits(tx, params, at) || skip(tx.ID) {
 			continue
 		}
-		if bytes+uint64(len(tx.Raw)) > params.BlockBytes || gas+tx.GasLimit > params.BlockGas {
+		if uint64(len(tx.Raw)) > params.BlockBytes-bytes || tx.GasLimit > params.BlockGas-gas {
 			break // later ones wait too, so that a large transaction is not overtaken for ever
 		}
 		bytes += uint64(len(tx.Raw))
@@ -174,14 +181,33 @@ func (p *Pool) Select(params *ledger.Params, at int64, skip func(ledger.TxID) bo
 	return txs
 }
 
-// Own returns up to limit transactions that clients sent to this node and that have waited since before
-// arrivedBefore, oldest first.
-func (p *Pool) Own(arrivedBefore int64, limit int) []*ledger.SignedTx {
+// Waiting counts the transactions that a block made at the time now (Unix ms) could include, up to limit, and
+// returns when the oldest of them arrived, 0 for none. Others may be in the pool: what has expired by the clock
+// stays until block time says so too, because until then a block of a leader with a slow clock could take it.
+func (p *Pool) Waiting(params *ledger.Params, now int64, limit int) (count int, oldest int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for e := p.first; e != nil && count < limit; e = e.next {
+		if fits(e.tx, params, max(now, p.now+1)) {
+			if count == 0 {
+				oldest = e.arrived
+			}
+			count++
+		}
+	}
+	return count, oldest
+}
+
+// Forward returns up to limit transactions that have waited since before arrivedBefore, oldest first, and that
+// the leader may lack: all that clients sent to this node, and of the others those that Forward has not returned
+// for this leader before.
+func (p *Pool) Forward(leader uint32, arrivedBefore int64, limit int) []*ledger.SignedTx {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var txs []*ledger.SignedTx
 	for e := p.first; e != nil && e.arrived < arrivedBefore && len(txs) < limit; e = e.next {
-		if e.own {
+		if e.own || e.forwarded != int64(leader)+1 {
+			e.forwarded = int64(leader) + 1
 			txs = append(txs, e.tx)
 		}
 	}

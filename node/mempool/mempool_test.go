@@ -1,0 +1,350 @@
+package mempool
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+const (
+	now      = 1_000_000
+	lifetime = 60_000
+)
+
+// newTx returns a transaction that looks to the pool like a signed one.
+func newTx(n uint64, sender byte, expiry int64, size int) *ledger.SignedTx {
+	tx := &ledger.SignedTx{Tx: ledger.Tx{Sender: ledger.Address{sender}, Expiry: expiry, GasLimit: 10}, Raw: make([]byte, size)}
+	binary.BigEndian.PutUint64(tx.ID[:], n)
+	binary.BigEndian.PutUint64(tx.Leaf[1:], n)
+	return tx
+}
+
+func mustAdd(t *testing.T, p *Pool, txs ...*ledger.SignedTx) {
+	t.Helper()
+	for _, tx := range txs {
+		if err := p.Add(tx, now, lifetime, false); err != nil {
+			t.Fatalf("Add(%s) = %v", tx.ID, err)
+		}
+	}
+}
+
+func ids(txs []*ledger.SignedTx) (ns []uint64) {
+	for _, tx := range txs {
+		ns = append(ns, binary.BigEndian.Uint64(tx.ID[:]))
+	}
+	return ns
+}
+
+func none(ledger.TxID) bool { return false }
+
+func params() *ledger.Params {
+	return &ledger.Params{BlockTxs: 10, BlockBytes: 1_000, BlockGas: 1_000, MaxLifetime: lifetime}
+}
+
+func TestAdd(t *testing.T) {
+	t.Run("expiry, both ends", func(t *testing.T) {
+		for _, c := range []struct {
+			name   string
+			expiry int64
+			want   error
+		}{
+			{"now", now, nil}, {"just past", now - 1, ErrExpired},
+			{"a lifetime ahead", now + lifetime, nil}, {"too far ahead", now + lifetime + 1, ErrExpiry},
+		} {
+			if err := New(Limits{}).Add(newTx(1, 1, c.expiry, 1), now, lifetime, true); !errors.Is(err, c.want) {
+				t.Errorf("%s: Add = %v, want %v", c.name, err, c.want)
+			}
+		}
+	})
+	t.Run("block time ahead of the clock counts", func(t *testing.T) {
+		p := New(Limits{})
+		p.Committed(nil, now+100)
+		if err := p.Add(newTx(1, 1, now+100, 1), now, lifetime, true); !errors.Is(err, ErrExpired) {
+			t.Errorf("expiry at the last block's time: Add = %v, want ErrExpired", err)
+		}
+		if err := p.Add(newTx(2, 1, now+101, 1), now, lifetime, true); err != nil {
+			t.Errorf("expiry after the last block's time: Add = %v", err)
+		}
+	})
+	t.Run("limits", func(t *testing.T) {
+		for _, c := range []struct {
+			name   string
+			limits Limits
+			third  *ledger.SignedTx
+			want   error
+		}{
+			{"count", Limits{Count: 2, PerSender: 9}, newTx(3, 2, now, 1), ErrFull},
+			{"bytes", Limits{Bytes: 25}, newTx(3, 2, now, 6), ErrFull},
+			{"bytes, exactly", Limits{Bytes: 25}, newTx(3, 2, now, 5), nil},
+			{"one sender", Limits{PerSender: 2}, newTx(3, 1, now, 1), ErrFull},
+			{"one sender, another comes", Limits{PerSender: 2}, newTx(3, 2, now, 1), nil},
+			{"one sender by default", Limits{Count: 4}, newTx(3, 1, now, 1), ErrFull},
+		} {
+			p := New(c.limits)
+			mustAdd(t, p, newTx(1, 1, now, 10), newTx(2, 1, now, 10))
+			if err := p.Add(c.third, now, lifetime, true); !errors.Is(err, c.want) {
+				t.Errorf("%s: Add = %v, want %v", c.name, err, c.want)
+			}
+			p.Committed([]*ledger.SignedTx{newTx(1, 1, now, 10)}, now-1)
+			if err := p.Add(newTx(4, 1, now, 1), now, lifetime, true); c.want != nil && err != nil {
+				t.Errorf("%s, after one left: Add = %v", c.name, err)
+			}
+		}
+	})
+	t.Run("known and committed", func(t *testing.T) {
+		p := New(Limits{})
+		tx := newTx(1, 1, now+50, 1)
+		mustAdd(t, p, tx)
+		if err := p.Add(tx, now, lifetime, true); !errors.Is(err, ErrKnown) {
+			t.Errorf("Add again = %v, want ErrKnown", err)
+		}
+		p.Committed([]*ledger.SignedTx{tx}, now+49)
+		if err := p.Add(tx, now, lifetime, true); !errors.Is(err, ErrCommitted) {
+			t.Errorf("Add after commit = %v, want ErrCommitted", err)
+		}
+		p.Committed(nil, now+50) // from here on the expiry refuses it
+		if p.Seen(tx.ID) || len(p.seen) != 0 || len(p.aging) != 0 {
+			t.Error("an id is remembered that can never come again")
+		}
+		if err := p.Add(tx, now, lifetime, true); !errors.Is(err, ErrExpired) {
+			t.Errorf("Add after its expiry = %v, want ErrExpired", err)
+		}
+	})
+}
+
+func TestCommitted(t *testing.T) {
+	p := New(Limits{})
+	early, late, stays := newTx(1, 1, now+10, 1), newTx(2, 2, now+11, 1), newTx(3, 3, now+99, 1)
+	foreign := newTx(4, 4, now+99, 1)
+	mustAdd(t, p, early, late, stays)
+	if expired := p.Committed([]*ledger.SignedTx{foreign}, now+10); !slices.Equal(expired, []ledger.TxID{early.ID}) {
+		t.Errorf("a block at %d expires %v, want the first alone", now+10, expired)
+	}
+	if !p.Seen(foreign.ID) {
+		t.Error("a committed transaction that was never in the pool is not remembered")
+	}
+	if expired := p.Committed([]*ledger.SignedTx{stays}, now+5); len(expired) != 0 {
+		t.Errorf("block time went back and expired %v", expired)
+	}
+	if count, bytes, _ := p.Size(); count != 1 || bytes != 1 || len(p.byLeaf) != 1 || len(p.senders) != 1 {
+		t.Errorf("pool holds %d transactions of %d bytes, %d leaves, %d senders; want 1 of each", count, bytes, len(p.byLeaf), len(p.senders))
+	}
+	if _, pending := p.Pending(late.ID); !pending {
+		t.Error("the transaction that waits is not pending")
+	}
+	if found, missing := p.Find([]keys.Digest{early.Leaf, late.Leaf}); missing != 1 || found[0] != nil || found[1] != late {
+		t.Errorf("Find = %v, %d missing", found, missing)
+	}
+}
+
+func TestSelect(t *testing.T) {
+	p := New(Limits{})
+	mustAdd(t, p,
+		newTx(1, 1, now+1, 300), newTx(2, 1, now+50, 300), newTx(3, 2, now+lifetime, 2_000), newTx(4, 1, now+50, 300),
+		newTx(5, 2, now+50, 300), newTx(6, 3, now+50, 50))
+	t.Run("oldest first, up to the first that does not fit", func(t *testing.T) {
+		if got := ids(p.Select(params(), now, none)); !slices.Equal(got, []uint64{1, 2, 4}) {
+			t.Errorf("Select = %v, want [1 2 4]: 3 fits in no block, 5 waits for the next, 6 does not overtake it", got)
+		}
+	})
+	t.Run("what an ancestor holds is left out", func(t *testing.T) {
+		got := ids(p.Select(params(), now, func(id ledger.TxID) bool { return id == ledger.TxID{7: 2} }))
+		if !slices.Equal(got, []uint64{1, 4, 5, 6}) {
+			t.Errorf("Select = %v, want [1 4 5 6]", got)
+		}
+	})
+	t.Run("expiry, both ends", func(t *testing.T) {
+		if got := ids(p.Select(params(), now+2, none)); !slices.Equal(got, []uint64{2, 4, 5, 6}) {
+			t.Errorf("Select past an expiry = %v, want [2 4 5 6]", got)
+		}
+		short := params()
+		short.MaxLifetime = 49
+		if got := ids(p.Select(short, now, none)); !slices.Equal(got, []uint64{1}) {
+			t.Errorf("Select with a lifetime of 49 = %v, want [1]", got)
+		}
+		if got := ids(p.Select(short, now+1, none)); !slices.Equal(got, []uint64{1, 2, 4}) {
+			t.Errorf("Select with a lifetime of 49, 1 ms later = %v, want [1 2 4]", got)
+		}
+	})
+	t.Run("count and gas", func(t *testing.T) {
+		few := params()
+		few.BlockTxs = 2
+		if got := ids(p.Select(few, now, none)); !slices.Equal(got, []uint64{1, 2}) {
+			t.Errorf("Select of two = %v, want [1 2]", got)
+		}
+		lean := params()
+		lean.BlockGas = 20
+		if got := ids(p.Select(lean, now, none)); !slices.Equal(got, []uint64{1, 2}) {
+			t.Errorf("Select of 20 gas = %v, want [1 2]", got)
+		}
+		lean.BlockGas = 9
+		if got := ids(p.Select(lean, now, none)); len(got) != 0 {
+			t.Errorf("Select of 9 gas = %v, want none", got)
+		}
+	})
+}
+
+func TestWaiting(t *testing.T) {
+	p := New(Limits{})
+	if err := p.Add(newTx(1, 1, now+10, 1), now-7, lifetime, true); err != nil {
+		t.Fatal(err)
+	}
+	mustAdd(t, p, newTx(2, 1, now+50, 1), newTx(3, 1, now+50, 1))
+	for _, c := range []struct {
+		at, oldest   int64
+		limit, count int
+	}{
+		{now, now - 7, 9, 3}, {now, now - 7, 2, 2}, {now + 10, now - 7, 9, 3}, {now + 11, now, 9, 2}, {now + 51, 0, 9, 0},
+	} {
+		if count, oldest := p.Waiting(params(), c.at, c.limit); count != c.count || oldest != c.oldest {
+			t.Errorf("Waiting at +%d = %d since %d, want %d since %d", c.at-now, count, oldest, c.count, c.oldest)
+		}
+	}
+	if count, _, _ := p.Size(); count != 3 {
+		t.Errorf("%d transactions are left: what expired by the clock must stay until a block says so", count)
+	}
+}
+
+func TestForward(t *testing.T) {
+	p := New(Limits{})
+	mustAdd(t, p, newTx(1, 1, now, 1))
+	if err := p.Add(newTx(2, 1, now, 1), now, lifetime, true); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		leader uint32
+		before int64
+		want   []uint64
+	}{
+		{"too young", 0, now, nil},
+		{"both", 0, now + 1, []uint64{1, 2}},
+		{"own again", 0, now + 1, []uint64{2}},
+		{"a new leader gets both", 1, now + 1, []uint64{1, 2}},
+	} {
+		if got := ids(p.Forward(c.leader, c.before, 9)); !slices.Equal(got, c.want) {
+			t.Errorf("%s: Forward = %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// TestHistory does random things to a pool and to a plain model of it.
+func TestHistory(t *testing.T) {
+	const seed = 1
+	rng := rand.New(rand.NewPCG(seed, 2))
+	p := New(Limits{Count: 40, Bytes: 3_000, PerSender: 20})
+	var model []*ledger.SignedTx
+	committed := map[ledger.TxID]int64{}
+	at := int64(now)
+	for step := range 20_000 {
+		clock := at + rng.Int64N(20)
+		if rng.IntN(3) > 0 {
+			tx := newTx(rng.Uint64N(400), byte(rng.IntN(3)), clock+rng.Int64N(300)-20, 1+rng.IntN(150))
+			err := p.Add(tx, clock, 250, false)
+			bytes, same := 0, 0
+			for _, m := range model {
+				bytes += len(m.Raw)
+				if m.Sender == tx.Sender {
+					same++
+				}
+			}
+			var want error
+			switch expiry, seen := committed[tx.ID]; {
+			case seen && expiry > at:
+				want = ErrCommitted
+			case slices.ContainsFunc(model, func(m *ledger.SignedTx) bool { return m.ID == tx.ID }):
+				want = ErrKnown
+			case tx.Expiry < max(clock, at+1):
+				want = ErrExpired
+			case tx.Expiry > max(clock, at+1)+250:
+				want = ErrExpiry
+			case len(model) >= 40 || bytes+len(tx.Raw) > 3_000 || same >= 20:
+				want = ErrFull
+			default:
+				model = append(model, tx)
+			}
+			if !errors.Is(err, want) {
+				t.Fatalf("seed %d step %d: Add = %v, want %v", seed, step, err, want)
+			}
+			continue
+		}
+		limits := params()
+		limits.MaxLifetime = 1_000
+		at += 1 + rng.Int64N(30)
+		block := p.Select(limits, at, none)
+		expired := p.Committed(block, at)
+		var want []ledger.TxID
+		for _, tx := range block {
+			committed[tx.ID] = tx.Expiry
+		}
+		model = slices.DeleteFunc(model, func(m *ledger.SignedTx) bool {
+			switch in := slices.Contains(block, m); {
+			case in:
+				return true
+			case m.Expiry <= at:
+				want = append(want, m.ID)
+				return true
+			}
+			return false
+		})
+		if !slices.Equal(expired, want) {
+			t.Fatalf("seed %d step %d: expired %v, want %v", seed, step, expired, want)
+		}
+		if got := p.Select(&ledger.Params{BlockTxs: 1e6, BlockBytes: 1e6, BlockGas: 1e6, MaxLifetime: 1e6}, at+1, none); !slices.Equal(got, model) {
+			t.Fatalf("seed %d step %d: pool holds %v, want %v", seed, step, ids(got), ids(model))
+		}
+		remembered := 0
+		for _, expiry := range committed {
+			if expiry > at {
+				remembered++
+			}
+		}
+		if len(p.seen) != remembered || len(p.aging) != remembered {
+			t.Fatalf("seed %d step %d: %d ids remembered in a heap of %d, want %d", seed, step, len(p.seen), len(p.aging), remembered)
+		}
+	}
+}
+
+func TestHeap(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	var h expiries
+	var model []int64
+	for step := range 5_000 {
+		if len(model) == 0 || rng.IntN(5) > 1 {
+			at := rng.Int64N(100)
+			h.push(expiry{at: at})
+			model = append(model, at)
+			continue
+		}
+		slices.Sort(model)
+		if got := h.pop().at; got != model[0] {
+			t.Fatalf("step %d: pop = %d, want %d", step, got, model[0])
+		}
+		model = model[1:]
+	}
+}
+
+func BenchmarkPool(b *testing.B) {
+	txs := make([]*ledger.SignedTx, 2_000)
+	for i := range txs {
+		txs[i] = newTx(uint64(i), byte(i), now+lifetime, 250)
+	}
+	limits := &ledger.Params{BlockTxs: 2_000, BlockBytes: 8 << 20, BlockGas: 1 << 40, MaxLifetime: lifetime}
+	b.Run("add, select and commit", func(b *testing.B) {
+		for b.Loop() {
+			p := New(Limits{PerSender: 50_000})
+			for _, tx := range txs {
+				if err := p.Add(tx, now, lifetime, true); err != nil {
+					b.Fatal(err)
+				}
+			}
+			p.Committed(p.Select(limits, now, none), now)
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(txs)), "ns/tx")
+	})
+}
