@@ -48,7 +48,7 @@ func simulate(c *cli.Context) error {
 	case c.Bool("logs") && !c.Bool("verbose"):
 		return fmt.Errorf("%w: --logs goes with -v", errUsage)
 	}
-	debug.SetGCPercent(400) // schedules are short and leave nothing behind
+	debug.SetGCPercent(1_600) // schedules are short and leave nothing behind
 	if c.Bool("verbose") {
 		report, err := sim.Run(sim.Schedule{Nodes: campaign.Nodes, Seed: campaign.Seed, Trace: c.App.Writer, Log: c.Bool("logs")})
 		if err != nil {

@@ -47,9 +47,6 @@ var mutants = []struct {
 		"consensus/pbft/view.go", "High: e.High.Statement.Rank(), Order: e.High.Statement.Order,", "High: e.head.Certificate.Statement.Rank(), Order: e.head.Certificate.Statement.Order,",
 		"consensus/pbft/view.go", "e.Claim = e.High", "e.Claim = e.head.Certificate",
 	}},
-	{"orders that were voted for are forgotten with the view", []string{
-		"consensus/pbft/view.go", "b.voted > 0 &&", "b.voted > 1<<60 &&",
-	}},
 	{"messages leave before the journal is synced", []string{
 		"node/group/group.go", "\tif err := g.journal.sync(); err != nil {\n\t\treturn err\n\t}\n\toutbox := g.outbox", "\toutbox := g.outbox",
 		"node/group/group.go", "\treturn g.storeFinal()\n}", "\treturn errors.Join(g.journal.sync(), g.storeFinal())\n}",

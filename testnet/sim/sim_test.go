@@ -16,7 +16,7 @@ var (
 
 // TestSchedules is the test of the whole node: no schedule breaks a rule.
 func TestSchedules(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // schedules are short and leave nothing behind
+	defer debug.SetGCPercent(debug.SetGCPercent(1_600)) // schedules are short and leave nothing behind
 	count := *schedules
 	switch {
 	case count > 0:
