@@ -45,6 +45,9 @@ const patience = 30 * time.Second
 //	capture NAME REGEXP      put what the expression's group matches in the last output into a variable
 //	ports NAME...            put the number of a free port into each variable
 func TestScripts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: the scripts start hundreds of processes, some of them nodes")
+	}
 	shared := &chain{dir: t.TempDir()}
 	t.Cleanup(func() { shared.end(t) })
 	testscript.Run(t, testscript.Params{
