@@ -184,7 +184,7 @@ func (e *engine) seekBlocks() {
 func (e *engine) fetchMissing() {
 	height := e.head.Order.Height
 	want := func(hash keys.Digest, at ledger.Height, from uint32) {
-		if at <= height || at > height+2*e.window || slices.Contains(e.fetched, hash) || int(from) == e.self {
+		if at <= height || at > e.reach() || slices.Contains(e.fetched, hash) || int(from) == e.self {
 			return
 		}
 		e.fetched = append(e.fetched, hash)

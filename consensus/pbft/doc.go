@@ -54,7 +54,7 @@
 //
 // The host checked signatures and certificates. The engine checks all else: kinds, epoch, view, roles, digests, that
 // the votes of a NewView are for its view and its certificate is the highest that they claim. What a stranger can
-// make it keep is bounded: votes of views from one below to two above its own and heights in the window, one view
+// make it keep is bounded: votes of views from one below to two above its own and heights up to 16 above the window, one view
 // change and one claimed height for each member, one proposal for each height.
 //
 // # What is on disk

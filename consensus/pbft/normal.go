@@ -216,7 +216,7 @@ func (e *engine) onProposal(m consensus.Message) {
 	}
 	e.heard(v.Signer)
 	height := e.head.Order.Height
-	if order.Height < height || order.Height == height && hash != e.headOrder || order.Height > height+2*e.window {
+	if order.Height < height || order.Height == height && hash != e.headOrder || order.Height > e.reach() {
 		return
 	}
 	at, known := slices.BinarySearchFunc(e.proposals, order.Height, func(p *proposal, h ledger.Height) int {
@@ -348,7 +348,7 @@ func (e *engine) onVote(v ledger.Vote) {
 		return
 	}
 	height := e.head.Order.Height
-	if st.View+1 < e.View || st.View > e.View+viewsAhead || st.Height < height || st.Height > height+2*e.window {
+	if st.View+1 < e.View || st.View > e.View+viewsAhead || st.Height < height || st.Height > e.reach() {
 		return
 	}
 	s := e.slot(st.Rank())

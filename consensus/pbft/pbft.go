@@ -27,6 +27,7 @@ const (
 	maxWindow   = 16      // blocks in flight
 	maxBackoff  = 3       // view changes double the progress timer so often, no more
 	viewsAhead  = 2       // votes of views up to so many ahead of ours are kept
+	blocksAhead = 16      // beyond the window, proposals and votes of so many heights are kept
 	maxReplies  = 16      // answers to one member between two ticks
 	patience    = 20      // ticks after which a member that left the view alone is let back
 	maxPatience = 10      // times that this wait doubles
@@ -400,6 +401,11 @@ func (e *engine) isCertificate(c ledger.Certificate) bool {
 	return st.Epoch == e.epoch.Number && st.View <= maxView && st.Height > 0 && st.High == (ledger.Rank{}) && st.Seq == 0
 }
 
+// reach returns the highest height of which proposals, votes and certificates are kept. It lies well above the
+// window, so that a member that is some blocks behind a busy group follows from what it has heard. Were they
+// dropped, it would have to fetch every block and come too late for every vote.
+func (e *engine) reach() ledger.Height { return e.head.Order.Height + e.window + blocksAhead }
+
 // decide takes note of a Commit certificate: its block and all below are final.
 func (e *engine) decide(c ledger.Certificate, from uint32) {
 	st := c.Statement
@@ -412,7 +418,7 @@ func (e *engine) decide(c ledger.Certificate, from uint32) {
 			e.halt(fmt.Sprintf("two final blocks at height %d: more than %d of %d members lie", st.Height, e.faulty, e.n))
 		}
 		return
-	case st.Height > e.head.Order.Height+2*e.window:
+	case st.Height > e.reach():
 		return // out of reach: blocks come by NeedSync
 	}
 	at, known := slices.BinarySearchFunc(e.decided, st.Height, func(d ledger.Certificate, h ledger.Height) int {
