@@ -1,0 +1,382 @@
+package group
+
+import (
+	"container/heap"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/consensus/pbft"
+	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/state/memfs"
+)
+
+// begins is the time of genesis and the virtual clock's zero, Unix ms.
+const begins = 1_700_000_000_000
+
+// world is a group on virtual time, in one goroutine. Messages take 1 ms unless hook says otherwise.
+type world struct {
+	t       testing.TB
+	suite   keys.Suite
+	genesis ledger.Genesis
+	chain   keys.Digest
+	block   *ledger.Block
+	first   *state.Snapshot
+	client  keys.Signer
+	nodes   []*testNode
+
+	now  int64 // ms
+	seq  int
+	todo agenda
+
+	// hook sees what a node sends, requests included, and returns what arrives; nil: nothing.
+	hook func(from, to int, p Protocol, m []byte) []byte
+}
+
+type event struct {
+	at  int64
+	seq int
+	run func()
+}
+
+type agenda []event
+
+func (a agenda) Len() int { return len(a) }
+func (a agenda) Less(i, j int) bool {
+	return a[i].at < a[j].at || a[i].at == a[j].at && a[i].seq < a[j].seq
+}
+func (a agenda) Swap(i, j int) { a[i], a[j] = a[j], a[i] }
+func (a *agenda) Push(x any)   { *a = append(*a, x.(event)) }
+func (a *agenda) Pop() any {
+	e := (*a)[len(*a)-1]
+	*a = (*a)[:len(*a)-1]
+	return e
+}
+
+// testNode is one member. Its fields may be set before start.
+type testNode struct {
+	*world
+	number int
+	id     identity.NodeID
+	key    keys.Signer
+	fs     *memfs.FS
+	store  *state.Store
+	group  *Group
+	life   int
+	up     bool
+	engine consensus.Factory
+	spoil  func(*state.Result) // changes what it computes
+	sent   int                 // consensus messages
+	signed []ledger.Statement
+	alarms []string
+	blocks []*ledger.Block // finalized in this life
+}
+
+func newWorld(t testing.TB, n int) *world {
+	t.Helper()
+	w := &world{t: t, suite: keys.Std()}
+	rng := rand.NewChaCha8([32]byte{1})
+	signers := make([]keys.Signer, n)
+	w.genesis = ledger.Genesis{
+		Version: 1, Name: "test", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: begins, Params: ledger.DefaultParams(),
+	}
+	for i := range signers {
+		signers[i] = must(w.suite.Generate(keys.Ed25519, rng))
+		w.genesis.Members = append(w.genesis.Members, ledger.Member{
+			Node: identity.NodeIDOf(w.suite, signers[i].Public()), Key: ledger.KeyOf(signers[i].Public()),
+		})
+	}
+	w.client = must(w.suite.Generate(keys.Ed25519, rng))
+	w.chain = w.genesis.Hash(w.suite)
+	order := &ledger.Order{Version: 1, Chain: w.chain, Group: "main", UnixMilli: begins, TxRoot: ledger.Root(w.suite, nil)}
+	w.first = must(state.Empty(w.suite).Extend(order, state.Result{}))
+	w.block = &ledger.Block{Version: 1, Header: *w.first.Header()}
+	for i, key := range signers {
+		w.nodes = append(w.nodes, &testNode{world: w, number: i, id: w.genesis.Members[i].Node, key: key, fs: memfs.New(), engine: pbft.New})
+	}
+	return w
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// open opens the node's store.
+func (n *testNode) open() {
+	n.store = must(state.Open("data", n.suite, &state.Options{FS: n.fs, Memory: true, Synchronous: true}))
+	if n.store.Head() == nil {
+		if err := n.store.Commit(n.block, n.first); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+}
+
+func (n *testNode) start() error {
+	if n.store == nil {
+		n.open()
+	}
+	n.life++
+	n.up = true
+	n.blocks = nil
+	var err error
+	n.group, err = New(Config{
+		Suite: n.suite, Chain: n.chain, Group: "main", Signer: n.key, Store: n.store, Executor: executor{n}, Engine: n.engine,
+		Pool: mempool.New(mempool.Limits{}), FS: n.fs, Dir: "data", Env: &env{n, n.life}, Log: zerolog.Nop(),
+		Trace: Trace{
+			Signing:   func(st ledger.Statement) { n.signed = append(n.signed, st) },
+			Alarm:     func(reason string) { n.alarms = append(n.alarms, reason) },
+			Finalized: func(b *ledger.Block, _ []ledger.Receipt, _ []*ledger.SignedTx) { n.blocks = append(n.blocks, b) },
+		},
+	})
+	if err == nil {
+		n.group.Drain()
+	}
+	return err
+}
+
+func (w *world) start(numbers ...int) {
+	w.t.Helper()
+	for _, i := range numbers {
+		if err := w.nodes[i].start(); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+func (n *testNode) crash() {
+	n.up = false
+	n.life++
+	n.fs.Crash(nil)
+	n.store = nil
+}
+
+// on runs f on the node's loop after a while, unless it has crashed by then.
+func (n *testNode) on(milli int64, f func()) {
+	life := n.life
+	n.seq++
+	heap.Push(&n.todo, event{n.now + milli, n.seq, func() {
+		if n.up && n.life == life {
+			f()
+			n.group.Drain()
+		}
+	}})
+}
+
+// run lets time pass until done, at most for a number of milliseconds, and reports whether it is done.
+func (w *world) run(milli int64, done func() bool) bool {
+	for until := w.now + milli; !done(); {
+		if len(w.todo) == 0 || w.todo[0].at > until {
+			w.now = until
+			return done()
+		}
+		e := heap.Pop(&w.todo).(event)
+		w.now = e.at
+		e.run()
+	}
+	return true
+}
+
+// reach lets time pass until all nodes that are up have a height.
+func (w *world) reach(height ledger.Height) {
+	w.t.Helper()
+	if !w.run(60_000, func() bool {
+		for _, n := range w.nodes {
+			if n.up && n.store.Head().Height() < height {
+				return false
+			}
+		}
+		return true
+	}) {
+		for _, n := range w.nodes {
+			if n.up {
+				w.t.Errorf("node %d is at height %d, want %d: %+v", n.number, n.store.Head().Height(), height, n.group.Status().Consensus)
+			}
+		}
+		w.t.FailNow()
+	}
+}
+
+// tx returns the number-th transaction, which lives for a number of milliseconds.
+func (w *world) tx(number uint64, lives int64) *ledger.SignedTx {
+	tx := ledger.Tx{
+		Version: 1, Chain: w.chain, Group: "main", Sender: ledger.Address{1}, Expiry: begins + w.now + lives, GasLimit: 10,
+		To: ledger.Target{Address: ledger.Address{2}}, Method: "m", Args: []byte{0x80},
+	}
+	binary.BigEndian.PutUint64(tx.Nonce[:], number)
+	return must(tx.Sign(w.suite, w.client))
+}
+
+// offer submits a transaction and returns what becomes of it.
+func (n *testNode) offer(raw []byte) (err error) {
+	n.t.Helper()
+	answered := false
+	n.on(0, func() {
+		n.group.Offer(raw, func(_ ledger.TxID, e error) { answered, err = true, e })
+	})
+	if !n.run(1_000, func() bool { return answered }) {
+		n.t.Fatal("the submission was not answered")
+	}
+	return err
+}
+
+func (n *testNode) mustOffer(tx *ledger.SignedTx) {
+	n.t.Helper()
+	if err := n.offer(tx.Raw); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+type env struct {
+	node *testNode
+	life int
+}
+
+func (e *env) Now() int64 { return begins + e.node.now }
+
+func (e *env) After(milli int64, f func()) func() {
+	cancelled := false
+	e.node.on(milli, func() {
+		if !cancelled {
+			f()
+		}
+	})
+	return func() { cancelled = true }
+}
+
+func (e *env) Go(work func() func()) {
+	life := e.life
+	e.node.on(0, func() {
+		if e.node.life == life {
+			then := work()
+			e.node.on(1, then)
+		}
+	})
+}
+
+func (e *env) Post(f func()) bool {
+	e.node.on(0, f)
+	return true
+}
+
+func (w *world) deliver(from, to int, p Protocol, m []byte) ([]byte, *testNode) {
+	if w.hook != nil {
+		m = w.hook(from, to, p, m)
+	}
+	if target := w.nodes[to]; m != nil && target.up {
+		return m, target
+	}
+	return nil, nil
+}
+
+func (w *world) numberOf(id identity.NodeID) int {
+	for i, n := range w.nodes {
+		if n.id == id {
+			return i
+		}
+	}
+	return -1
+}
+
+func (e *env) Send(to identity.NodeID, p Protocol, m []byte) {
+	n := e.node
+	if p == Consensus {
+		n.sent++
+	}
+	if m, target := n.deliver(n.number, n.numberOf(to), p, m); target != nil {
+		target.on(1, func() { target.group.Receive(n.id, p, m) })
+	}
+}
+
+func (e *env) Request(to identity.NodeID, p Protocol, m []byte, then func([]byte, error)) {
+	n := e.node
+	m, target := n.deliver(n.number, n.numberOf(to), p, m)
+	if target == nil {
+		n.on(5_000, func() { then(nil, context.DeadlineExceeded) })
+		return
+	}
+	target.on(1, func() {
+		target.group.Serve(n.id, p, m, func(reply []byte, err error) { n.on(1, func() { then(reply, err) }) })
+	})
+}
+
+type executor struct{ node *testNode }
+
+var counterKey = append(make([]byte, ledger.AddressSize), "digest"...)
+
+func (x executor) Execute(_ context.Context, base *state.Snapshot, order *ledger.Order, txs []*ledger.SignedTx) (*state.Snapshot, error) {
+	value, _, err := base.Get(counterKey)
+	if err != nil {
+		return nil, err
+	}
+	var result state.Result
+	for i, tx := range txs {
+		d := x.node.suite.Sum(value, tx.ID[:])
+		value = d[:]
+		result.Receipts = append(result.Receipts, ledger.Receipt{Version: 1, Tx: tx.ID, Index: uint32(i), Gas: 1, Served: tx.To})
+	}
+	result.GasUsed = ledger.Gas(len(txs))
+	result.Changes = []ledger.Change{{Key: counterKey, Value: value}}
+	if x.node.spoil != nil {
+		x.node.spoil(&result)
+	}
+	return base.Extend(order, result)
+}
+
+func (x executor) Epoch(*state.Snapshot) (ledger.Epoch, error)   { return *x.node.genesis.Epoch(), nil }
+func (executor) Prepare(context.Context, *ledger.SignedTx) error { return nil }
+func (executor) SizeLimit(ledger.Target) int                     { return ledger.MaxTxSize }
+
+var errBarred = errors.New("the sender is barred")
+
+func (executor) Admit(_ *state.Snapshot, tx *ledger.SignedTx) error {
+	if tx.Sender == (ledger.Address{9}) {
+		return errBarred
+	}
+	return nil
+}
+
+// grow makes blocks from..to with certificates of the first three members, and commits them to the nodes' stores.
+func (w *world) grow(to ledger.Height, nodes ...*testNode) {
+	w.t.Helper()
+	for _, n := range nodes {
+		n.open()
+	}
+	for h := nodes[0].store.Head().Height() + 1; h <= to; h++ {
+		tx := w.tx(uint64(h)<<32, 60_000)
+		parent := nodes[0].store.Head().Header()
+		order := &ledger.Order{
+			Version: 1, Chain: w.chain, Group: "main", Height: h, Parent: parent.Order.Hash(w.suite), UnixMilli: begins + int64(h),
+			TxRoot: ledger.Root(w.suite, []keys.Digest{tx.Leaf}), TxCount: 1, TxBytes: uint64(len(tx.Raw)), GasLimit: 10,
+		}
+		var certificate ledger.Certificate
+		for i, n := range nodes {
+			next := must(executor{n}.Execute(context.Background(), n.store.Head(), order, []*ledger.SignedTx{tx}))
+			if i == 0 {
+				st := ledger.Statement{Kind: ledger.Commit, Height: h, Order: order.Hash(w.suite), Block: next.Hash()}
+				var votes []ledger.Vote
+				for m := range 3 {
+					signature := must(w.nodes[m].key.Sign(st.Digest(w.suite, w.chain, "main")))
+					votes = append(votes, ledger.Vote{Signer: uint32(m), Statement: st, Signature: signature})
+				}
+				certificate = ledger.NewCertificate(votes)
+			}
+			block := &ledger.Block{Version: 1, Header: *next.Header(), Txs: [][]byte{tx.Raw}, Certificate: certificate}
+			if err := n.store.Commit(block, next); err != nil {
+				w.t.Fatal(fmt.Errorf("block %d: %w", h, err))
+			}
+		}
+	}
+}
