@@ -488,7 +488,7 @@ func (l *load) send(ctx context.Context, node int, api *client.Client, began tim
 		for i := first; i < first+due; i++ {
 			at := now
 			if l.rate > 0 {
-				at = began.Add(time.Duration(float64(dues+i-first) / share * float64(time.Second)))
+				at = began.Add(time.Duration(float64(dues+i-first+1) / share * float64(time.Second)))
 			}
 			l.sent[l.ids[i]] = sending{node, at}
 		}
