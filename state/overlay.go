@@ -136,15 +136,17 @@ func (o *Overlay) Range(start, end []byte, reverse bool) iter.Seq2[Entry, error]
 				}
 			}
 		}
-		for e, err := range o.base.Range(start, end, reverse) {
+		hides := func(key []byte) bool { return o.entries[string(key)].written }
+		base := o.base.Range(start, end, reverse)
+		if sn, ok := o.base.(*Snapshot); ok {
+			base = sn.walk(start, end, reverse, hides)
+		}
+		for e, err := range base {
 			if err != nil {
 				yield(Entry{}, err)
 				return
 			}
-			hidden := false
-			if s, ok := o.entries[string(e.Key)]; ok && s.written {
-				hidden = true
-			}
+			hidden := hides(e.Key)
 			if !emit(e.Key) || !hidden && !yield(e, nil) {
 				return
 			}

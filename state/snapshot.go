@@ -370,6 +370,11 @@ func (sn *Snapshot) write(parent *Snapshot, changes []ledger.Change) error {
 
 // Range yields the keys from start up to and without end in order. See Reader.
 func (sn *Snapshot) Range(start, end []byte, reverse bool) iter.Seq2[Entry, error] {
+	return sn.walk(start, end, reverse, nil)
+}
+
+// walk is Range that leaves out the values of the keys that hidden names: to read one costs the most.
+func (sn *Snapshot) walk(start, end []byte, reverse bool, hidden func(key []byte) bool) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		if end != nil && bytes.Compare(start, end) >= 0 {
 			return
@@ -383,7 +388,7 @@ func (sn *Snapshot) Range(start, end []byte, reverse bool) iter.Seq2[Entry, erro
 		if sn.world.table != nil {
 			sources = append(sources, &tableSource{sn: sn, start: start, end: end, reverse: reverse})
 		}
-		for e, err := range mergeSources(sources, reverse) {
+		for e, err := range mergeSources(sources, reverse, hidden) {
 			if err != nil {
 				yield(Entry{}, fmt.Errorf("range over %x to %x at height %d: %w", start, end, sn.Height(), err))
 				return
@@ -410,13 +415,17 @@ type source interface {
 	// peek returns what comes next, or ok false at the end.
 	peek() (c *ledger.Change, ok bool, err error)
 	next()
+	// load returns the value of a change that peek returned.
+	load(c *ledger.Change) ([]byte, error)
 }
 
-// mergeSources yields what a reader sees who reads the sources on top of one another, the first on top.
-func mergeSources(sources []source, reverse bool) iter.Seq2[Entry, error] {
+// mergeSources yields what a reader sees who reads the sources on top of one another, the first on top. Values are
+// loaded one by one, as they are yielded, and not for keys that hidden names.
+func mergeSources(sources []source, reverse bool, hidden func(key []byte) bool) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for {
 			var best *ledger.Change
+			var from source
 			for _, s := range sources {
 				c, ok, err := s.peek()
 				if err != nil {
@@ -427,9 +436,9 @@ func mergeSources(sources []source, reverse bool) iter.Seq2[Entry, error] {
 					continue
 				}
 				if best == nil {
-					best = c
+					best, from = c, s
 				} else if d := bytes.Compare(c.Key, best.Key); d < 0 != reverse && d != 0 {
-					best = c
+					best, from = c, s
 				}
 			}
 			if best == nil {
@@ -440,7 +449,18 @@ func mergeSources(sources []source, reverse bool) iter.Seq2[Entry, error] {
 					s.next()
 				}
 			}
-			if !best.Deleted && !yield(Entry{Key: best.Key, Value: best.Value}, nil) {
+			if best.Deleted {
+				continue
+			}
+			e := Entry{Key: best.Key}
+			if hidden == nil || !hidden(e.Key) {
+				var err error
+				if e.Value, err = from.load(best); err != nil {
+					yield(Entry{}, err)
+					return
+				}
+			}
+			if !yield(e, nil) {
 				return
 			}
 		}
@@ -471,9 +491,11 @@ func (s *writeSource) next() {
 	}
 }
 
-// tableSource reads keys and values from the state table in pieces, so that no read transaction stays open
-// while the consumer works. Between two pieces the table may take in newer blocks, but only such that the
-// snapshot knows: their writes hide the table's.
+func (s *writeSource) load(c *ledger.Change) ([]byte, error) { return c.Value, nil }
+
+// tableSource reads keys from the state table in pieces, so that no read transaction stays open while the consumer
+// works, and a value only when it is asked for: a contract pays for what it was given, and values can be large.
+// Meanwhile the table may take in newer blocks, but only such that the snapshot knows: their writes hide the table's.
 type tableSource struct {
 	sn         *Snapshot
 	start, end []byte
@@ -483,11 +505,10 @@ type tableSource struct {
 	done       bool
 }
 
-// The sizes of the first and the largest piece, in keys and bytes.
+// The sizes of the first and the largest piece, in keys.
 const (
 	firstPiece = 16
 	largePiece = 256
-	pieceBytes = 1 << 20
 )
 
 func (s *tableSource) peek() (*ledger.Change, bool, error) {
@@ -504,10 +525,22 @@ func (s *tableSource) peek() (*ledger.Change, bool, error) {
 
 func (s *tableSource) next() { s.piece = s.piece[1:] }
 
+func (s *tableSource) load(c *ledger.Change) (value []byte, err error) {
+	err = s.sn.view(func(r reader) error {
+		t := s.sn.world.table
+		var found bool
+		value, found, err = t.get(r, ledger.StatePath(t.suite, c.Key))
+		if err == nil && !found {
+			err = t.damaged("key %x has no leaf", c.Key)
+		}
+		return err
+	})
+	return value, err
+}
+
 func (s *tableSource) fill() error {
 	s.size = min(max(2*s.size, firstPiece), largePiece)
 	return s.sn.view(func(r reader) error {
-		t := s.sn.world.table
 		from := keyRow(s.start)
 		if s.reverse {
 			from = nil
@@ -515,13 +548,12 @@ func (s *tableSource) fill() error {
 				from = keyRow(s.end)
 			}
 		}
-		bytesRead := 0
 		for k := range r.scan(tableKeys, from, s.reverse) {
 			key := bytes.Clone(k[1:])
 			if s.reverse && bytes.Compare(key, s.start) < 0 || !s.reverse && s.end != nil && bytes.Compare(key, s.end) >= 0 {
 				break
 			}
-			if len(s.piece) == s.size || bytesRead > pieceBytes {
+			if len(s.piece) == s.size {
 				if s.reverse {
 					s.end = s.piece[len(s.piece)-1].Key
 				} else {
@@ -529,15 +561,7 @@ func (s *tableSource) fill() error {
 				}
 				return nil
 			}
-			value, found, err := t.get(r, ledger.StatePath(t.suite, key))
-			if err != nil {
-				return err
-			}
-			if !found {
-				return t.damaged("key %x has no leaf", key)
-			}
-			bytesRead += len(key) + len(value)
-			s.piece = append(s.piece, ledger.Change{Key: key, Value: value})
+			s.piece = append(s.piece, ledger.Change{Key: key})
 		}
 		s.done = true
 		return nil
