@@ -99,6 +99,9 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("genesis: %w", err)
 	}
+	if err := c.Genesis.Check(suite); err != nil {
+		return nil, err
+	}
 	n = &Node{config: c, suite: suite, chain: c.Genesis.Hash(suite), self: identity.NodeIDOf(suite, c.Signer.Public())}
 	n.log = c.Log.With().Str("node", n.self.Short()).Str("group", string(c.Genesis.Group)).Logger()
 	defer func() {
