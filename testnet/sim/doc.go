@@ -23,7 +23,7 @@
 // a file operation or fail to sync, all lose power at once, the network splits into several sides, links become
 // uneven, and up to f honest members lose their journals. The client submits at random nodes, sometimes the same at
 // several, sends old transactions again, and short-lived ones. Then all faults end, and the group must recover, make
-// at least 10 blocks altogether and bring every honest node to the same head; in one of four schedules it is
+// at least 10 blocks altogether and bring every honest node to the same head; in one of eight schedules it is
 // watched when idle.
 //
 // # What is checked

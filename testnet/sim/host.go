@@ -196,10 +196,11 @@ type env struct {
 func (e *env) Now() int64 { return epochStart + e.host.world.now/milli + e.host.skew }
 
 func (e *env) After(milliseconds int64, f func()) (cancel func()) {
-	cancelled := false
-	e.host.run(milliseconds*milli, func() {
-		if !cancelled {
+	h, cancelled := e.host, false
+	h.world.after(milliseconds*milli, func() {
+		if !cancelled && h.up && h.life == e.life {
 			f()
+			h.drain()
 		}
 	})
 	return func() { cancelled = true }
@@ -269,7 +270,12 @@ func (e *env) Request(to identity.NodeID, p group.Protocol, m []byte, then func(
 		h.run(milli, func() { answer(nil, errors.New("no connection")) })
 		return
 	}
-	h.run(requestPatience, func() { answer(nil, context.DeadlineExceeded) })
+	w.after(requestPatience, func() {
+		if !answered && h.up && h.life == e.life {
+			answer(nil, context.DeadlineExceeded)
+			h.drain()
+		}
+	})
 	for _, there := range w.arrivals(h.index, target.index) {
 		w.after(there, func() {
 			if !target.up {

@@ -75,7 +75,7 @@ const (
 	// maxOpen is how many transactions the client has under way.
 	maxOpen = 5
 	// idleTime is how long the group is watched with nothing to do, µs.
-	idleTime = 3 * second
+	idleTime = 2 * second
 )
 
 // Run runs one schedule: faults that differ by seed, then a calm in which the group must go on. The error says
@@ -148,7 +148,7 @@ func (p *play) run() {
 	for _, h := range w.hosts {
 		w.after(w.upTo(20*milli), h.start)
 	}
-	faults := 600*milli + w.upTo(1_400*milli)
+	faults := 500*milli + w.upTo(1_000*milli)
 	p.client()
 	p.resend()
 	w.after(w.upTo(200*milli), p.harm)
@@ -157,7 +157,7 @@ func (p *play) run() {
 	p.heal()
 	before := w.oracle.height()
 	p.submit(false)
-	p.gap = 20 * milli
+	p.gap = 10 * milli
 	settled := func() bool {
 		if w.steps%16 != 0 {
 			return false
@@ -176,7 +176,7 @@ func (p *play) run() {
 			w.oracle.compare(h)
 		}
 	}
-	if w.rng.IntN(4) == 0 {
+	if w.rng.IntN(8) == 0 {
 		p.idle()
 	}
 }
@@ -228,7 +228,7 @@ func (p *play) idle() {
 	w := p.world
 	w.tell("idle")
 	// What clients could not get in any more may still be on its way, and short-lived requests in a pool.
-	w.runUntil(w.now+2*second, nil)
+	w.runUntil(w.now+second/2, nil)
 	for _, h := range w.hosts {
 		if count, _, _ := h.group.Pool().Size(); h.up && count > 0 {
 			return // a request that expires only with the next block

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/fondaco/fondaco/testnet/sim"
+)
+
+func TestSim(t *testing.T) {
+	sh := func(args ...string) (code int, out, diagnostics string) {
+		var o, d bytes.Buffer
+		code = run(t.Context(), append([]string{"testnet", "sim"}, args...), &o, &d)
+		return code, o.String(), d.String()
+	}
+	t.Run("a few schedules hold", func(t *testing.T) {
+		code, out, diagnostics := sh("--schedules", "3", "--seed", "7", "-o", "json")
+		var s sim.Summary
+		if err := json.Unmarshal([]byte(out), &s); code != 0 || err != nil {
+			t.Fatalf("exit %d, %v: %s%s", code, err, out, diagnostics)
+		}
+		if !s.Held || s.Schedules != 3 || s.Blocks < 30 {
+			t.Errorf("summary %+v", s)
+		}
+	})
+	t.Run("one schedule with its trace", func(t *testing.T) {
+		code, out, diagnostics := sh("--schedules", "1", "--seed", "7", "-v")
+		if code != 0 || !strings.Contains(out, "finalizes block 10") || !strings.Contains(out, "every rule held") {
+			t.Errorf("exit %d: %s%s", code, out[max(0, len(out)-500):], diagnostics)
+		}
+	})
+	for _, wrong := range [][]string{{"--schedules", "0"}, {"--nodes", "1"}, {"--parallel", "-1"}, {"-v"}, {"-o", "xml"}, {"--bogus"}, {"more"}} {
+		t.Run("wrong: "+strings.Join(wrong, " "), func(t *testing.T) {
+			if code, _, diagnostics := sh(wrong...); code != 2 || !strings.Contains(diagnostics, "wrong usage") {
+				t.Errorf("exit %d: %s", code, diagnostics)
+			}
+		})
+	}
+}
