@@ -53,8 +53,10 @@ func TestAdd(t *testing.T) {
 			expiry int64
 			want   error
 		}{
-			{"now", now, nil}, {"just past", now - 1, ErrExpired},
-			{"a lifetime ahead", now + lifetime, nil}, {"too far ahead", now + lifetime + 1, ErrExpiry},
+			{"now", now, nil},
+			{"just past", now - 1, ErrExpired},
+			{"a lifetime ahead", now + lifetime, nil},
+			{"too far ahead", now + lifetime + 1, ErrExpiry},
 		} {
 			if err := New(Limits{}).Add(newTx(1, 1, c.expiry, 1), now, lifetime, true); !errors.Is(err, c.want) {
 				t.Errorf("%s: Add = %v, want %v", c.name, err, c.want)
