@@ -17,6 +17,7 @@ type block struct {
 	order   *ledger.Order
 	params  ledger.Params
 	overlay *state.Overlay
+	written int // bytes that transactions wrote, in calls that were undone as well
 }
 
 func (x *Executor) newBlock(base *state.Snapshot, order *ledger.Order) (*block, error) {
@@ -117,7 +118,7 @@ func (t *transaction) account(address ledger.Address) (*precompiles.Account, err
 
 // put and delete write to the world state.
 func (t *transaction) put(key, value []byte) error {
-	if err := t.keepScans(); err != nil {
+	if err := t.mayWrite(len(key) + len(value)); err != nil {
 		return err
 	}
 	t.overlay.Put(key, value)
@@ -125,11 +126,19 @@ func (t *transaction) put(key, value []byte) error {
 }
 
 func (t *transaction) delete(key []byte) error {
-	if err := t.keepScans(); err != nil {
+	if err := t.mayWrite(len(key)); err != nil {
 		return err
 	}
 	t.overlay.Delete(key)
 	return nil
+}
+
+// mayWrite prepares for a write of so many bytes.
+func (t *transaction) mayWrite(bytes int) error {
+	if t.written += bytes; t.written > maxBlockWrites {
+		return &wasmvm.Denial{Code: precompiles.DeniedSize, Reason: fmt.Sprintf("the block's transactions write more than %d bytes: send it again", maxBlockWrites)}
+	}
+	return t.keepScans()
 }
 
 func (t *transaction) keepScans() error {

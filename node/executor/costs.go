@@ -22,6 +22,10 @@ const (
 	gasPerWeight    ledger.Gas = 5 // of a module's weight, which tells how long it compiles
 )
 
+// maxBlockWrites bounds the bytes that a block's transactions write. A block must fit into memory and into one record
+// of the store, with its receipts: one that does not would stop every node for good.
+const maxBlockWrites = 512 << 20
+
 // Bounds on a transaction's execution.
 const (
 	maxDepth      = 16       // contracts that call one another

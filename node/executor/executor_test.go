@@ -451,6 +451,29 @@ func TestLargeScan(t *testing.T) {
 	c.want(r[2], ledger.OK, 0)
 }
 
+// TestBlockWrites fills a block with writes: what does not fit is denied, and the block stays one that can be stored.
+func TestBlockWrites(t *testing.T) {
+	c := newChain(t)
+	self := c.deploy(probe().module(t, probeSchema()))
+	put := c.tx("user", self, "put", none)
+	order := c.order(put)
+	b, err := c.x.newBlock(c.head, &order)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.written = maxBlockWrites - 30
+	small, err := b.transact(t.Context(), 0, put, nil) // a key of 21 bytes and a value of 2
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.want(small, ledger.OK, 0)
+	large, err := b.transact(t.Context(), 0, put, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.want(large, ledger.Denied, precompiles.DeniedSize)
+}
+
 func TestSchemaRules(t *testing.T) {
 	a := &assembler{}
 	a.method("trade", succeed)
