@@ -54,6 +54,32 @@ func DefaultParams() Params {
 	}
 }
 
+// Check reports the first parameter that no group could run with.
+func (p *Params) Check() error {
+	const hour = 3_600_000
+	switch {
+	case p.BlockTxs == 0 || p.BlockTxs > MaxElements:
+		return fmt.Errorf("block_txs is %d, want 1 to %d", p.BlockTxs, MaxElements)
+	case p.BlockBytes < MaxTxSize || p.BlockBytes > 32<<20:
+		return fmt.Errorf("block_bytes is %d, want %d to %d", p.BlockBytes, MaxTxSize, 32<<20)
+	case p.TxGas == 0 || p.TxGas > p.BlockGas || p.BlockGas > 1<<48:
+		return fmt.Errorf("tx_gas is %d and block_gas %d, want 1 or more, no more than block_gas, and that at most %d", p.TxGas, p.BlockGas, uint64(1)<<48)
+	case p.MaxLifetime <= 0 || p.MaxLifetime > 24*hour:
+		return fmt.Errorf("max_lifetime is %d ms, want 1 to %d", p.MaxLifetime, 24*hour)
+	case p.Window != 1:
+		return fmt.Errorf("window is %d: this version runs with 1 only", p.Window)
+	case p.ClockSkew <= 0 || p.ClockSkew > hour:
+		return fmt.Errorf("clock_skew is %d ms, want 1 to %d", p.ClockSkew, hour)
+	case p.ViewTimeout < 10 || p.ViewTimeout > hour:
+		return fmt.Errorf("view_timeout is %d ms, want 10 to %d", p.ViewTimeout, hour)
+	case p.HeartbeatTime <= 0 || p.HeartbeatTime > hour:
+		return fmt.Errorf("heartbeat_time is %d ms, want 1 to %d", p.HeartbeatTime, hour)
+	case p.BatchDelay < 0 || p.BatchDelay > p.ViewTimeout:
+		return fmt.Errorf("batch_delay is %d ms, want 0 to the view_timeout of %d", p.BatchDelay, p.ViewTimeout)
+	}
+	return nil
+}
+
 // GenesisAccount is an account that exists from the start. Its address is NamedAddress("account", Name).
 type GenesisAccount struct {
 	_           struct{} `cbor:",toarray"`
@@ -96,6 +122,9 @@ func (g *Genesis) Check(s keys.Suite) error {
 	}
 	if err := g.Group.Check(); err != nil {
 		return fmt.Errorf("genesis: %w", err)
+	}
+	if err := g.Params.Check(); err != nil {
+		return fmt.Errorf("genesis parameter %w", err)
 	}
 	parsed, err := g.Epoch().PublicKeys(s)
 	if err != nil {

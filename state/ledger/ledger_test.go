@@ -377,6 +377,16 @@ func TestGenesisCheck(t *testing.T) {
 		"half a key":           func(g *Genesis) { g.Members[1].Key.Bytes = g.Members[1].Key.Bytes[:16] },
 		"a key of small order": func(g *Genesis) { g.Members[1].Key.Bytes = append([]byte{1}, make([]byte, 31)...) },
 		"too many members":     func(g *Genesis) { g.Members = make([]Member, MaxMembers+1) },
+		"empty blocks":         func(g *Genesis) { g.Params.BlockTxs = 0 },
+		"endless lists":        func(g *Genesis) { g.Params.BlockTxs = MaxElements + 1 },
+		"tiny blocks":          func(g *Genesis) { g.Params.BlockBytes = 1_000 },
+		"gas that never fits":  func(g *Genesis) { g.Params.TxGas = g.Params.BlockGas + 1 },
+		"endless lifetime":     func(g *Genesis) { g.Params.MaxLifetime = 1 << 62 },
+		"a wider window":       func(g *Genesis) { g.Params.Window = 4 },
+		"no clock skew":        func(g *Genesis) { g.Params.ClockSkew = 0 },
+		"no view timeout":      func(g *Genesis) { g.Params.ViewTimeout = 0 },
+		"no heartbeat":         func(g *Genesis) { g.Params.HeartbeatTime = 0 },
+		"batches that block":   func(g *Genesis) { g.Params.BatchDelay = g.Params.ViewTimeout + 1 },
 	} {
 		t.Run(why, func(t *testing.T) {
 			g := *f.genesis
