@@ -667,7 +667,11 @@ func (g *Group) commit(block *ledger.Block, result *state.Snapshot, txs []*ledge
 	g.retries = 0
 	g.phase("stored", height, block.Certificate.Statement.View, block.Certificate.Statement.Order)
 	if g.cfg.Trace.Finalized != nil {
-		g.cfg.Trace.Finalized(block, result.Result().Receipts, txs)
+		receipts, err := g.cfg.Store.Receipts(height)
+		if err != nil {
+			return fmt.Errorf("read back the receipts of block %d: %w", height, err)
+		}
+		g.cfg.Trace.Finalized(block, receipts, txs)
 	}
 	g.tellPending()
 	g.publish()
