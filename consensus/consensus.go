@@ -155,7 +155,7 @@ type (
 		Epoch *ledger.Epoch // set when the epoch changed since the last Head
 	}
 	// Pending tells how many transactions wait in the pool, those of orders in flight left out, and how long the
-	// oldest has, in milliseconds. It comes when the count leaves zero, falls to zero, and every second between.
+	// oldest has, in milliseconds. It comes when the count leaves zero, falls to zero, and twice a second between.
 	Pending struct {
 		_           struct{} `cbor:",toarray"`
 		Count       uint32

@@ -25,10 +25,10 @@ const (
 	// maxInboxShare is how much of the inbox, one part of it, the transactions from one member may take.
 	maxInboxShare = 4
 	// resendAfter is how long, in ms, a transaction waits before the leader is sent it again.
-	resendAfter = 1_000
+	resendAfter = 500
 	resendCount = 500
 	// pendingPulse is how often, in ms, the engine hears of a pool that stays filled.
-	pendingPulse = 1_000
+	pendingPulse = 500
 )
 
 // incoming is an encoded transaction on its way to the pool.
@@ -240,7 +240,7 @@ func (g *Group) sendTransactions(txs []*ledger.SignedTx, to func(member int) boo
 	}
 }
 
-// tellPending keeps the engine informed of the pool: when it fills, when it empties, and every second between.
+// tellPending keeps the engine informed of the pool: when it fills, when it empties, and twice a second between.
 func (g *Group) tellPending() {
 	if count, _ := g.waiting(1); (count == 0) != (g.pending.told == 0) {
 		g.pendingEvent()
