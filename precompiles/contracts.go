@@ -204,11 +204,16 @@ func mayDeploy(env Env) error {
 	if err != nil {
 		return err
 	}
-	params, err := ReadParams(env)
+	return MayDeploy(env, &caller)
+}
+
+// MayDeploy says why an account may not deploy code by the chain's parameters, or returns nil.
+func MayDeploy(r Reader, account *Account) error {
+	params, err := ReadParams(r)
 	if err != nil {
 		return err
 	}
-	if len(params.DeployRoles) > 0 && !caller.HasAny(params.DeployRoles...) {
+	if len(params.DeployRoles) > 0 && !account.HasAny(params.DeployRoles...) {
 		return denied(DeniedRole, "deploying needs one of the roles %v", params.DeployRoles)
 	}
 	return nil

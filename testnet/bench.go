@@ -28,6 +28,7 @@ const (
 	benchMax    = 2_000_000            // transactions signed ahead
 	benchSigned = 6_000                // a second, when the rate is not limited
 	benchExpiry = 9 * time.Minute      // below the chain's ten
+	benchGas    = 2_000_000            // of a transfer
 	benchUnits  = 1_000_000            // that each account begins with
 )
 
@@ -338,7 +339,7 @@ func signOne(suite keys.Suite, chain *client.Chain, token *network.Token, people
 	}
 	tx := ledger.Tx{
 		Version: ledger.Version, Chain: chain.Chain, Group: chain.Group, Sender: people[from].Address, Expiry: expiry,
-		GasLimit: min(chain.Params.TxGas, 10_000_000), To: ledger.Target{Address: token.Address}, Method: method, Args: args,
+		GasLimit: min(chain.Params.TxGas, benchGas+ledger.Gas(payload)*1_000), To: ledger.Target{Address: token.Address}, Method: method, Args: args,
 	}
 	for i := range tx.Nonce {
 		tx.Nonce[i] = byte(rng.Uint32())

@@ -39,7 +39,7 @@ func signingFlags(more ...cli.Flag) []cli.Flag {
 	return append(remoteFlags(
 		&cli.StringSliceFlag{Name: "key", Usage: "key `FILE` that signs; may be repeated for accounts that want several", EnvVars: []string{"FONDACO_KEY"}},
 		&cli.StringFlag{Name: "from", Usage: "`ACCOUNT` that sends: its address, or its name in the genesis", EnvVars: []string{"FONDACO_FROM"}},
-		&cli.Uint64Flag{Name: "gas", Usage: "gas limit; 0: the chain's highest"},
+		&cli.Uint64Flag{Name: "gas", Usage: "gas limit; 0: ten million for a contract, the chain's highest for a system contract"},
 		&cli.DurationFlag{Name: "expiry", Usage: "how far ahead the transaction expires", Value: client.DefaultLifetime},
 		&cli.BoolFlag{Name: "wait", Usage: "wait until the transaction is in a block; with --wait=false, until the node took it", Value: true},
 		&cli.StringFlag{Name: "sign-only", Usage: "write the signed transaction to `FILE` and send nothing; `fondaco tx send FILE` does"},

@@ -33,6 +33,10 @@ const DefaultLifetime = time.Minute
 // maxWait is the longest that a node holds an answer back.
 const maxWait = 30 * time.Second
 
+// DefaultGas is the gas limit that Transaction sets for a call of a contract: several times what a transfer takes.
+// Blocks are filled by gas limits, so a higher one than needed makes room for fewer transactions.
+const DefaultGas ledger.Gas = 10_000_000
+
 // maxResponse bounds what a node may make the client hold: a block of the largest transactions.
 const maxResponse = 64 << 20
 
@@ -100,7 +104,7 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 }
 
 // Transaction returns an unsigned transaction of sender: chain, group, nonce and expiry are filled in, the gas
-// limit is the chain's highest. args is canonical CBOR; nil stands for no arguments.
+// limit is DefaultGas, or the chain's highest for a system contract, which may be given a whole module. args is canonical CBOR; nil stands for no arguments.
 func (c *Client) Transaction(ctx context.Context, sender ledger.Address, to ledger.Target, method string, args []byte) (ledger.Tx, error) {
 	chain, err := c.Chain(ctx)
 	if err != nil {
@@ -109,9 +113,13 @@ func (c *Client) Transaction(ctx context.Context, sender ledger.Address, to ledg
 	if args == nil {
 		args = []byte{0x80} // the empty array
 	}
+	gas := chain.Params.TxGas
+	if to.Name != "" || [ledger.AddressSize - 1]byte(to.Address[:]) != [ledger.AddressSize - 1]byte{} {
+		gas = min(gas, DefaultGas)
+	}
 	tx := ledger.Tx{
 		Version: ledger.Version, Chain: chain.Chain, Group: chain.Group, Sender: sender, To: to, Method: method, Args: args,
-		GasLimit: chain.Params.TxGas, Expiry: time.Now().Add(DefaultLifetime).UnixMilli(),
+		GasLimit: gas, Expiry: time.Now().Add(DefaultLifetime).UnixMilli(),
 	}
 	rand.Read(tx.Nonce[:]) //nolint:errcheck // never fails, see package crypto/rand
 	return tx, nil

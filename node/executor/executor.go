@@ -176,6 +176,9 @@ func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 	if e, ok := errors.AsType[*precompiles.Error](err); ok && e.Code == precompiles.DeniedKeyTime {
 		err = account.Authorize(tx.Signatures, tx.Expiry)
 	}
+	if err == nil && tx.To.Address == precompiles.ContractsAddress && (tx.Method == "deploy" || tx.Method == "replace") {
+		err = precompiles.MayDeploy(base, account) // before anybody compiles its module
+	}
 	return err
 }
 

@@ -48,7 +48,7 @@ type Params struct {
 // DefaultParams are the parameters of a group on one local network.
 func DefaultParams() Params {
 	return Params{
-		BlockTxs: 2_000, BlockBytes: 8 << 20, BlockGas: 200_000_000_000, TxGas: 200_000_000, MaxLifetime: 600_000,
+		BlockTxs: 2_000, BlockBytes: 8 << 20, BlockGas: 4_000_000_000, TxGas: 200_000_000, MaxLifetime: 600_000,
 		Window: 1, ClockSkew: 5_000, Rewrite: 1, Costs: 1, MemoryPages: 512, DeployRoles: []string{string(identity.Deployer)},
 		ViewTimeout: 1_000, HeartbeatTime: 200, BatchDelay: 20,
 	}
