@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/rs/zerolog"
 
@@ -208,19 +209,19 @@ func (p *play) stuck(before ledger.Height) {
 	if p.broken != nil {
 		return
 	}
-	state := ""
+	var state strings.Builder
 	for _, h := range p.hosts {
 		if !h.up {
-			state += fmt.Sprintf("; %s is down", h)
+			fmt.Fprintf(&state, "; %s is down", h)
 			continue
 		}
 		s := h.group.Status()
 		count, _, _ := h.group.Pool().Size()
-		state += fmt.Sprintf("; %s at height %d in view %d (changing: %t, syncing: %d), %d waiting", h, h.store.Head().Height(),
+		fmt.Fprintf(&state, "; %s at height %d in view %d (changing: %t, syncing: %d), %d waiting", h, h.store.Head().Height(),
 			s.Consensus.View, s.Consensus.Changing, s.Syncing, count)
 	}
 	p.fail("no recovery %d s after the last fault: height %d, was %d, %d transactions open%s", calm/second,
-		p.oracle.height(), before, len(p.unfinished()), state)
+		p.oracle.height(), before, len(p.unfinished()), state.String())
 }
 
 // idle watches the group with nothing to do: it makes no block and few messages.
