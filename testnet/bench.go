@@ -41,7 +41,7 @@ func benchCommand() *cli.Command {
 			&cli.DurationFlag{Name: "warmup", Usage: "before it", Value: 5 * time.Second},
 			&cli.IntFlag{Name: "accounts", Usage: "between which units move, in random pairs", Value: 1_000},
 			&cli.IntFlag{Name: "inflight", Usage: "most transfers that wait at once, over all nodes", Value: 1_200},
-			&cli.StringFlag{Name: "contract", Usage: "address of a token; default: the one that `up` deployed"},
+			&cli.StringFlag{Name: "contract", Usage: "`ADDRESS` of a token; default: the one that up deployed"},
 			&cli.IntFlag{Name: "payload", Usage: "bytes of a payment reference that each transfer carries"},
 			&cli.Uint64Flag{Name: "seed", Usage: "of the random pairs", Value: 1},
 		),

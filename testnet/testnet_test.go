@@ -308,6 +308,7 @@ func TestUpRefuses(t *testing.T) {
 	for name, args := range map[string][]string{
 		"an unknown command": {"upp"}, "an unknown flag": {"up", "--nods", "4"}, "a wrong output form": {"status", "-o", "xml"},
 		"an argument too many": {"up", "now"}, "a node without a name": {"kill"}, "a load of nothing": {"bench", "--accounts", "1"},
+		"a network of nothing": {"up", "-n", "0"}, "a network of too much": {"up", "-n", "100"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, diagnostics, code := testnet(t, args...); code != 2 || diagnostics == "" {

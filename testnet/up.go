@@ -41,6 +41,9 @@ func up(c *cli.Context) error {
 	if c.Args().Present() {
 		return fmt.Errorf("%w: up takes no arguments, and got %q", errUsage, c.Args().First())
 	}
+	if nodes := c.Int("nodes"); nodes < 1 || nodes > network.MaxNodes {
+		return fmt.Errorf("%w: -n %d: want 1 to %d nodes", errUsage, nodes, network.MaxNodes)
+	}
 	progress := func(format string, args ...any) {
 		fmt.Fprintf(c.App.ErrWriter, "%5.1fs  "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
 	}

@@ -36,6 +36,7 @@ func TestBuild(t *testing.T) {
 	const want = `init init(name str, symbol str, issuer addr)
 tx issue(to addr, amount u128)
 tx transfer(to addr, amount u128)
+tx pay(to addr, amount u128, reference bytes)
 view balance_of(who addr) u128
 view total_supply() u128
 view about() About`

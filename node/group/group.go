@@ -166,13 +166,14 @@ type Group struct {
 	final     []consensus.Finalize             // decided, and waiting for their payload or result
 
 	// Transactions on their way in and out.
-	checking int // running signature checks
-	serving  int // requests for blocks that are being answered
-	inbox    []incoming
-	inBytes  int
-	gossip   []*ledger.SignedTx
-	gossipAt func()
-	pending  struct {
+	checking  int // running signature checks
+	preparing int // running compilations
+	serving   int // requests for blocks that are being answered
+	inbox     []incoming
+	inBytes   int
+	gossip    []*ledger.SignedTx
+	gossipAt  func()
+	pending   struct {
 		told  uint32 // count in the last Pending event
 		timer func()
 	}

@@ -15,6 +15,8 @@ const (
 	checkBatch = 512
 	// checkWorkers is how many batches are checked at once.
 	checkWorkers = 2
+	// maxPreparing is how many deployments may be compiled ahead of their blocks at once.
+	maxPreparing = 4
 	// maxInbox and maxInboxBytes bound what waits to be checked.
 	maxInbox      = 20_000
 	maxInboxBytes = 64 << 20
@@ -163,10 +165,6 @@ func (g *Group) checkInbox() {
 			for j, ok := range ledger.CheckBatch(g.cfg.Suite, fresh) {
 				if !ok {
 					errs[place[j]] = txs[place[j]].CheckSignatures(g.cfg.Suite) // says which one
-					continue
-				}
-				if err := g.cfg.Executor.Prepare(context.Background(), fresh[j]); err != nil {
-					errs[place[j]] = fmt.Errorf("prepare the transaction: %w", err)
 				}
 			}
 			return func() {
@@ -180,32 +178,10 @@ func (g *Group) checkInbox() {
 
 func (g *Group) admit(batch []incoming, txs []*ledger.SignedTx, errs []error) {
 	for i, in := range batch {
-		tx, err := txs[i], errs[i]
-		if err == nil {
-			if again, lookup := g.committed(tx); lookup != nil {
-				err = lookup
-			} else if again {
-				err = mempool.ErrCommitted
-			}
-		}
-		own := in.done != nil
-		if err == nil {
-			err = g.cfg.Pool.Add(tx, g.env.Now(), g.epoch.Params.MaxLifetime, own)
-		}
-		if err == nil {
-			if own {
-				g.gossip = append(g.gossip, tx)
-			}
-			if g.cfg.Trace.Admitted != nil {
-				g.cfg.Trace.Admitted(tx, own)
-			}
-		}
-		if own {
-			var id ledger.TxID
-			if tx != nil {
-				id = tx.ID
-			}
-			in.done(id, err)
+		if tx := txs[i]; errs[i] == nil && g.cfg.Executor.SizeLimit(tx.To) > ledger.MaxTxSize {
+			g.prepare(in, tx)
+		} else if g.add(in, tx, errs[i]) && in.done != nil {
+			g.gossip = append(g.gossip, tx)
 		}
 	}
 	if len(g.gossip) > 0 && g.gossipAt == nil {
@@ -217,6 +193,57 @@ func (g *Group) admit(batch []incoming, txs []*ledger.SignedTx, errs []error) {
 		})
 	}
 	g.tellPending()
+}
+
+// prepare sends a transaction that may deploy code to the others before the code is compiled here, so that all
+// compile at the same time, and puts it into the pool after. A node whose pool had it seconds before the leader's
+// would think that the leader is not working.
+func (g *Group) prepare(in incoming, tx *ledger.SignedTx) {
+	if g.preparing >= maxPreparing {
+		g.add(in, tx, ErrBusy)
+		return
+	}
+	g.preparing++
+	if in.done != nil {
+		g.gossip = append(g.gossip, tx)
+	}
+	g.env.Go(func() func() {
+		err := g.cfg.Executor.Prepare(context.Background(), tx)
+		if err != nil {
+			err = fmt.Errorf("prepare the transaction: %w", err)
+		}
+		return func() {
+			g.preparing--
+			g.add(in, tx, err)
+			g.tellPending()
+		}
+	})
+}
+
+// add puts a checked transaction into the pool, unless err says why not, and answers its sender.
+func (g *Group) add(in incoming, tx *ledger.SignedTx, err error) bool {
+	if err == nil {
+		if again, lookup := g.committed(tx); lookup != nil {
+			err = lookup
+		} else if again {
+			err = mempool.ErrCommitted
+		}
+	}
+	own := in.done != nil
+	if err == nil {
+		err = g.cfg.Pool.Add(tx, g.env.Now(), g.epoch.Params.MaxLifetime, own)
+	}
+	if err == nil && g.cfg.Trace.Admitted != nil {
+		g.cfg.Trace.Admitted(tx, own)
+	}
+	if own {
+		var id ledger.TxID
+		if tx != nil {
+			id = tx.ID
+		}
+		in.done(id, err)
+	}
+	return err == nil
 }
 
 // sendTransactions sends transactions to the members that to picks.
