@@ -136,6 +136,9 @@ func (p *program) initialize(ctx context.Context, hasStart bool, hash [32]byte) 
 			if f, ok := errors.AsType[*fault](err); ok {
 				return 0, fmt.Errorf("wasmvm: %s: %w", initializer, f)
 			}
+			if r, ok := errors.AsType[runtime.Error](err); ok {
+				return 0, fmt.Errorf("wasmvm: %s: the node's own code failed: %w", initializer, r)
+			}
 			return 0, &ModuleError{Reason: fmt.Sprintf("%s ended with %v after %d of %d gas: %s", initializer, err, used, MaxInitGas, c.trace)}
 		}
 	}
@@ -328,7 +331,7 @@ func (m *Module) Call(ctx context.Context, h Host, method string, args []byte, l
 	c.flush()
 	o := c.outcome(uint32(stack[0]), err)
 	o.Gas = limit - ledger.Gas(c.gasLeft())
-	runtime.KeepAlive(m) // its cleanup closes what the call uses
+	defer runtime.KeepAlive(m) // its cleanup closes what the call uses, the instance given back below included
 	if f, ok := errors.AsType[*fault](err); ok {
 		in.close()
 		return Outcome{}, fmt.Errorf("wasmvm: call of %s: %w", method, f.err)
