@@ -65,9 +65,9 @@ type Bench struct {
 	Seconds   float64 `json:"seconds"`
 	Sent      int64   `json:"sent"`
 	Committed int64   `json:"committed"`
-	Refused   int64   `json:"refused"`   // by a node, because it was busy or for the transfer's own fault
-	Lost      int64   `json:"lost"`      // waited at a node, and were not seen in a block in time
-	Restarted bool    `json:"restarted"` // a node was killed or started during the run: what waited there alone is lost
+	Refused   int64   `json:"refused"`  // by a node, because it was busy or for the transfer's own fault
+	Lost      int64   `json:"lost"`     // waited at a node that kept running, and were not seen in a block in time
+	Stranded  int64   `json:"stranded"` // waited at a node that was killed during the run; nobody was told that they are final
 	Blocks    int64   `json:"blocks"`
 	Accounts  int     `json:"accounts"`
 	Rate      int     `json:"rate"`
@@ -78,6 +78,8 @@ type Bench struct {
 type load struct {
 	net      *network.Network
 	apis     []*client.Client
+	nodes    []*network.Node // of the apis
+	pids     []int           // of the nodes when the run began
 	txs      [][]byte
 	ids      []ledger.TxID
 	next     atomic.Int64
@@ -138,6 +140,8 @@ func bench(c *cli.Context) error {
 			return err
 		}
 		l.apis = append(l.apis, api)
+		l.nodes = append(l.nodes, &n.Nodes[i])
+		l.pids = append(l.pids, n.Pid(&n.Nodes[i]))
 	}
 	if len(l.apis) == 0 {
 		return errors.New("no node of the network runs: start it with `up`")
@@ -196,7 +200,7 @@ func bench(c *cli.Context) error {
 		return fmt.Errorf("the sum of balances was %s and is %s: this must never happen", before, after)
 	case !result.RootsEqual:
 		return errors.New("the nodes' state roots differ: this must never happen")
-	case result.Lost > 0 && !result.Restarted:
+	case result.Lost > 0:
 		return fmt.Errorf("%d waiting transfers did not come into a block within %v", result.Lost, benchTail)
 	}
 	return nil
@@ -209,7 +213,7 @@ func (b *Bench) print(c *cli.Context) error {
 	fmt.Fprintf(table, "CPU per 1,000 transfers\t%.2f s\t(all nodes and plugins)\n", b.CPU)
 	fmt.Fprintf(table, "resident memory\t%.0f MB\t(anonymous, largest node with plugins)\n", b.RSS)
 	fmt.Fprintf(table, "disk per transfer\t%.0f bytes\t(all nodes)\n", b.Disk)
-	fmt.Fprintf(table, "refused / lost\t%d / %d\t\n", b.Refused, b.Lost)
+	fmt.Fprintf(table, "refused / lost / stranded\t%d / %d / %d\t\n", b.Refused, b.Lost, b.Stranded)
 	fmt.Fprintf(table, "state roots equal\t%t\t\n", b.RootsEqual)
 	fmt.Fprintf(table, "sum of balances unchanged\t%t\t\n", b.SumUnchanged)
 	return table.Flush()
@@ -269,8 +273,47 @@ func (l *load) fund(ctx context.Context, token *network.Token, people []network.
 	return nil
 }
 
-// sum adds up the accounts' balances as the first node has them.
+// sum adds up the accounts' balances at one height: it waits until all nodes rest at the same one with nothing
+// waiting, and reads again if a block came meanwhile. A sum over several heights would be of no state.
 func (l *load) sum(ctx context.Context, token *network.Token, people []network.LoadAccount) (*big.Int, error) {
+	for deadline := time.Now().Add(benchTail); time.Now().Before(deadline); {
+		before, resting, err := l.resting(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if resting {
+			total, err := l.add(ctx, token, people)
+			if err != nil {
+				return nil, err
+			}
+			if after, still, err := l.resting(ctx); err != nil || still && after == before {
+				return total, err
+			}
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("the nodes did not come to rest at one height within %v: the balances cannot be added up; `status` shows the nodes", benchTail)
+}
+
+// resting reports whether all nodes are at one height with no transaction waiting, and which.
+func (l *load) resting(ctx context.Context) (height ledger.Height, resting bool, err error) {
+	for i, api := range l.apis {
+		status, err := api.Status(ctx)
+		if err != nil {
+			return 0, false, err
+		}
+		if status.Pending > 0 || i > 0 && status.Height != height {
+			return 0, false, nil
+		}
+		height = status.Height
+	}
+	return height, true, nil
+}
+
+// add adds up the accounts' balances as the first node has them.
+func (l *load) add(ctx context.Context, token *network.Token, people []network.LoadAccount) (*big.Int, error) {
 	const readers = 4
 	total := new(big.Int)
 	var mu sync.Mutex // guards total and failed
@@ -411,19 +454,22 @@ func (l *load) run(ctx context.Context, warmup, duration time.Duration) (*Bench,
 	slices.Sort(l.latency)
 	b := &Bench{
 		Seconds: duration.Seconds(), Committed: committed, TPS: float64(committed) / duration.Seconds(), Rate: l.rate, Nodes: len(l.apis),
-		Sent: l.accepted.Load() + l.refused.Load(), Refused: l.refused.Load(), Lost: l.waiting.Load(), Blocks: int64(len(l.blocks)),
+		Sent: l.accepted.Load() + l.refused.Load(), Refused: l.refused.Load(), Blocks: int64(len(l.blocks)),
 		P50: percentile(l.latency, 0.50), P95: percentile(l.latency, 0.95), P99: percentile(l.latency, 0.99),
 	}
 	var used network.Usage
 	for pid, u := range last {
-		if _, before := first[pid]; !before {
-			b.Restarted = true
-		}
 		used.CPU += u.CPU - first[pid].CPU
 		used.Disk += u.Disk - first[pid].Disk
 		used.Memory = max(used.Memory, u.Memory)
 	}
-	b.Restarted = b.Restarted || len(last) != len(first)
+	for _, waits := range l.sent {
+		if node := l.nodes[waits.node]; l.net.Pid(node) == l.pids[waits.node] {
+			b.Lost++
+		} else {
+			b.Stranded++
+		}
+	}
 	if committed > 0 {
 		b.CPU = used.CPU.Seconds() / float64(committed) * 1000
 		b.Disk = float64(used.Disk) / float64(committed)
