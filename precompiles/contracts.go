@@ -1,7 +1,9 @@
 package precompiles
 
 import (
+	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -52,6 +54,16 @@ func DeploymentStateKey(address ledger.Address) []byte {
 	return key(ContractsAddress, []byte("c"), address[:])
 }
 
+// historyKey returns the state key of a deployment as it was, by its number.
+func historyKey(address ledger.Address, number uint32) []byte {
+	return key(ContractsAddress, []byte("h"), address[:], binary.BigEndian.AppendUint32(nil, number))
+}
+
+// ranKey returns the state key that says that a contract ran a module once.
+func ranKey(address ledger.Address, hash keys.Digest) []byte {
+	return key(ContractsAddress, []byte("r"), address[:], hash[:])
+}
+
 func codeKey(hash keys.Digest) []byte   { return key(ContractsAddress, []byte("m"), hash[:]) }
 func schemaKey(hash keys.Digest) []byte { return key(ContractsAddress, []byte("s"), hash[:]) }
 
@@ -69,6 +81,7 @@ func newContracts() Contract {
 			"replace":  command(replace),
 			"transfer": command(transferContract),
 			"info":     query(contractInfo),
+			"history":  query(contractHistory),
 			"code":     query(contractCode),
 			"schema":   query(contractSchema),
 		},
@@ -85,11 +98,16 @@ func newContracts() Contract {
 						"The caller becomes the owner, and needs one of the chain's deploy roles.",
 				},
 				{
-					Name: "replace", Kind: ledger.MethodTx, Args: []ledger.Field{address, code, args},
-					Doc: "Replaces the code and runs the new code's upgrade with the argument array args. Only the owner may, while it may deploy.",
+					Name: "replace", Kind: ledger.MethodTx, Args: []ledger.Field{address, code, args, {Name: "breaking", Type: "bool"}},
+					Doc: "Replaces the code and runs the new code's upgrade with the argument array args; both happen or neither does. Only the owner may, " +
+						"while it may deploy. A schema that users of the old one could trip over needs breaking; code of an older version, or that the contract ran before, is refused.",
 				},
 				{Name: "transfer", Kind: ledger.MethodTx, Args: []ledger.Field{address, owner}, Doc: "Makes another account the owner."},
 				{Name: "info", Kind: ledger.MethodView, Args: []ledger.Field{address}, Return: "opt<Deployment>"},
+				{
+					Name: "history", Kind: ledger.MethodView, Args: []ledger.Field{address, {Name: "after", Type: "u32"}}, Return: "list<Deployment>",
+					Doc: "Returns what ran at the address, from the number after + 1 on, at most 100; all code stays readable.",
+				},
 				{Name: "code", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "digest", Type: "bytes"}}, Return: "opt<bytes>"},
 				{Name: "schema", Kind: ledger.MethodView, Args: []ledger.Field{address}, Return: "opt<bytes>", Doc: "Returns the schema section of the contract's module; a system contract has one, too."},
 			},
@@ -98,10 +116,12 @@ func newContracts() Contract {
 				{Topic: "upgraded", Fields: []ledger.Field{address, code, number}, Indexed: indexed},
 				{Topic: "transferred", Fields: []ledger.Field{address, owner}, Indexed: indexed},
 			},
-			Errors: abortDefs(AbortArguments, AbortMissing, AbortUnchanged),
+			Errors: abortDefs(AbortArguments, AbortMissing, AbortUnchanged, AbortIncompatible, AbortDowngrade),
 			State: []ledger.StateDef{
 				{Prefix: "c", Key: []ledger.Type{"addr"}, Value: "Deployment"},
+				{Prefix: "h", Key: []ledger.Type{"addr", "u32"}, Value: "Deployment", Doc: "deployments as they were, by number"},
 				{Prefix: "m", Key: []ledger.Type{"bytes"}, Value: "bytes", Doc: "modules by digest: the bytes themselves, not CBOR"},
+				{Prefix: "r", Key: []ledger.Type{"addr", "bytes"}, Value: "u32", Doc: "the number under which a contract ran the module of a digest"},
 				{Prefix: "s", Key: []ledger.Type{"bytes"}, Value: "bytes", Doc: "schema sections by digest of the module: the bytes themselves"},
 			},
 		},
@@ -128,7 +148,7 @@ func deploy(env Env, a DeployArgs) (ledger.Address, error) {
 		return ledger.Address{}, err
 	}
 	d := Deployment{Version: ledger.Version, Code: hash, Owner: env.Caller(), Number: 1, Height: env.Order().Height}
-	if err := write(env, DeploymentStateKey(address), &d); err != nil {
+	if err := install(env, address, &d); err != nil {
 		return ledger.Address{}, err
 	}
 	if err := env.Call(address, "init", a.Args); err != nil {
@@ -137,12 +157,24 @@ func deploy(env Env, a DeployArgs) (ledger.Address, error) {
 	return address, emit(env, "deployed", address, hash, d.Owner)
 }
 
+// install makes a deployment the one that runs, and notes it in the contract's history.
+func install(env Env, address ledger.Address, d *Deployment) error {
+	if err := write(env, DeploymentStateKey(address), d); err != nil {
+		return err
+	}
+	if err := write(env, historyKey(address, d.Number), d); err != nil {
+		return err
+	}
+	return write(env, ranKey(address, d.Code), d.Number)
+}
+
 // ReplaceArgs are the arguments of the contracts method replace.
 type ReplaceArgs struct {
-	_       struct{} `cbor:",toarray"`
-	Address ledger.Address
-	Code    []byte // WebAssembly
-	Args    []byte // canonical CBOR array of upgrade's arguments; empty: none
+	_        struct{} `cbor:",toarray"`
+	Address  ledger.Address
+	Code     []byte // WebAssembly
+	Args     []byte // canonical CBOR array of upgrade's arguments; empty: none
+	Breaking bool   // the schema may change in ways that users of the old one trip over
 }
 
 func replace(env Env, a ReplaceArgs) error {
@@ -160,14 +192,75 @@ func replace(env Env, a ReplaceArgs) error {
 	if hash == d.Code {
 		return aborted(AbortUnchanged, nil, "the contract already runs this code")
 	}
+	if err := mayFollow(env, a.Address, d.Code, hash, a.Breaking); err != nil {
+		return err
+	}
 	d.Code, d.Number, d.Height = hash, d.Number+1, env.Order().Height
-	if err := write(env, DeploymentStateKey(a.Address), &d); err != nil {
+	if err := install(env, a.Address, &d); err != nil {
 		return err
 	}
 	if err := env.Call(a.Address, "upgrade", a.Args); err != nil {
 		return err
 	}
 	return emit(env, "upgraded", a.Address, hash, d.Number)
+}
+
+// maxReasons bounds what an abort lists, so that its data stays small.
+const maxReasons = 32
+
+// mayFollow refuses code that must not run after the code that a contract runs now.
+func mayFollow(env Env, address ledger.Address, now, next keys.Digest, breaking bool) error {
+	number, ran, err := read[uint32](env, ranKey(address, next))
+	if err != nil {
+		return err
+	}
+	if ran {
+		return aborted(AbortDowngrade, []any{fmt.Sprintf("it ran as number %d", number)}, "the contract ran this code before, as number %d: its data may be newer than the code; release it under a new version", number)
+	}
+	was, err := chargedSchema(env, now)
+	if err != nil {
+		return err
+	}
+	will, err := chargedSchema(env, next)
+	if err != nil {
+		return err
+	}
+	if was != nil && will != nil && ledger.OlderVersion(will.Version, was.Version) {
+		return aborted(AbortDowngrade, []any{fmt.Sprintf("version %s comes before %s", will.Version, was.Version)}, "version %s comes before %s, which runs now", will.Version, was.Version)
+	}
+	if breaking || was == nil {
+		return nil
+	}
+	reasons := []string{"the schema is gone"}
+	if will != nil {
+		reasons = was.Incompatible(will)
+	}
+	if len(reasons) == 0 {
+		return nil
+	}
+	if more := len(reasons) - maxReasons; more > 0 {
+		reasons = append(reasons[:maxReasons], fmt.Sprintf("and %d more", more))
+	}
+	return aborted(AbortIncompatible, []any{reasons}, "%s", strings.Join(reasons, "; "))
+}
+
+// gasPerSchemaByte is the price of decoding and comparing a byte of a schema, about 50 ns.
+const gasPerSchemaByte ledger.Gas = 200
+
+// chargedSchema returns the schema of a stored module, or nil when it was deployed without one.
+func chargedSchema(env Env, hash keys.Digest) (*ledger.Schema, error) {
+	section, found, err := env.Get(schemaKey(hash))
+	if err != nil || !found {
+		return nil, err
+	}
+	if err := env.Charge(gasPerSchemaByte * ledger.Gas(len(section))); err != nil {
+		return nil, err
+	}
+	schema, err := ledger.DecodeSchema(section)
+	if err != nil {
+		return nil, fmt.Errorf("schema of module %s: %w", hash, err)
+	}
+	return schema, nil
 }
 
 // TransferArgs are the arguments of the contracts method transfer.
@@ -262,6 +355,31 @@ func contractInfo(env Env, a AddressArgs) (*Deployment, error) {
 		return nil, err
 	}
 	return &d, nil
+}
+
+// HistoryArgs are the arguments of the contracts method history.
+type HistoryArgs struct {
+	_       struct{} `cbor:",toarray"`
+	Address ledger.Address
+	After   uint32 // number of the last deployment that is known; 0: from the first
+}
+
+// maxHistory bounds what one call of history returns.
+const maxHistory = 100
+
+func contractHistory(env Env, a HistoryArgs) ([]Deployment, error) {
+	all := []Deployment{}
+	prefix := historyKey(a.Address, 0)
+	prefix = prefix[:len(prefix)-4]
+	err := env.Range(prefix, historyKey(a.Address, a.After), maxHistory, func(_, value []byte) error {
+		var d Deployment
+		if err := ledger.Unmarshal(value, &d); err != nil {
+			return fmt.Errorf("history of %s: %w", a.Address, err)
+		}
+		all = append(all, d)
+		return nil
+	})
+	return all, err
 }
 
 // CodeArgs are the arguments of the contracts method code.

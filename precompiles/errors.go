@@ -49,6 +49,9 @@ const (
 	AbortMissing     uint32 = 1004 // [address]: no such account or contract
 	AbortInstitution uint32 = 1005 // [institution]: no such institution
 	AbortUnchanged   uint32 = 1006 // the change would change nothing
+
+	AbortIncompatible uint32 = 1007 // [reasons]: users of the code that runs could trip over the new one
+	AbortDowngrade    uint32 = 1008 // [reason]: the code is older than what runs
 )
 
 func abortDefs(codes ...uint32) []ledger.ErrorDef {
@@ -60,6 +63,11 @@ func abortDefs(codes ...uint32) []ledger.ErrorDef {
 		{Code: AbortMissing, Name: "Missing", Fields: []ledger.Field{{Name: "address", Type: "addr"}}, Doc: "there is no such account or contract"},
 		{Code: AbortInstitution, Name: "UnknownInstitution", Fields: []ledger.Field{{Name: "institution", Type: "str"}}},
 		{Code: AbortUnchanged, Name: "Unchanged", Doc: "the change would change nothing"},
+		{
+			Code: AbortIncompatible, Name: "Incompatible", Fields: []ledger.Field{{Name: "reasons", Type: "list<str>"}},
+			Doc: "users of the code that runs could trip over the new one: keep what the reasons name, or say that the change is breaking",
+		},
+		{Code: AbortDowngrade, Name: "Downgrade", Fields: []ledger.Field{{Name: "reason", Type: "str"}}, Doc: "the code is older than what runs"},
 	}
 	var defs []ledger.ErrorDef
 	for _, d := range all {

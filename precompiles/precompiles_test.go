@@ -3,6 +3,7 @@ package precompiles
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -554,7 +555,11 @@ func TestDeploy(t *testing.T) {
 		_, err = w.call(newContracts(), "transfer", TransferArgs{Address: address, Owner: name("nobody")})
 		wantError(t, err, ledger.Aborted, AbortMissing)
 		_, err = w.call(newContracts(), "replace", ReplaceArgs{Address: address, Code: module(t, nil), Args: []byte("two")})
+		wantError(t, err, ledger.Aborted, AbortIncompatible)
+		_, err = w.call(newContracts(), "replace", ReplaceArgs{Address: address, Code: module(t, nil), Args: []byte("two"), Breaking: true})
 		wantError(t, err, ledger.OK, 0)
+		_, err = w.call(newContracts(), "replace", ReplaceArgs{Address: address, Code: code, Breaking: true})
+		wantError(t, err, ledger.Aborted, AbortDowngrade)
 		old := d.Code
 		if d, _, _ = ReadContract(w, address); d.Number != 2 || d.Code == old {
 			t.Errorf("after the upgrade: %+v", d)
@@ -571,6 +576,78 @@ func TestDeploy(t *testing.T) {
 		wantError(t, err, ledger.Denied, DeniedOwner)
 		if !slices.Equal(hooks, []string{"init one", "upgrade two"}) || !slices.Equal(w.events, []string{"deployed", "upgraded", "transferred"}) {
 			t.Errorf("hooks %v, events %v", hooks, w.events)
+		}
+	})
+}
+
+// TestReplace tells which code may follow which.
+func TestReplace(t *testing.T) {
+	w := newWorld(t)
+	w.caller = name("admin")
+	release := func(version string, methods ...string) []byte {
+		schema := &ledger.Schema{ABI: ledger.ContractABI, Name: "token", Version: version, Profile: "strict"}
+		for _, m := range methods {
+			schema.Methods = append(schema.Methods, ledger.Method{Name: m, Kind: ledger.MethodTx})
+		}
+		return module(t, schema)
+	}
+	first := release("1.0.0", "pay", "issue")
+	out, err := w.call(newContracts(), "deploy", DeployArgs{Code: first})
+	wantError(t, err, ledger.OK, 0)
+	address := ledger.Address(out[1:])
+	for _, step := range []struct {
+		name     string
+		code     []byte
+		breaking bool
+		status   ledger.Status
+		abort    uint32
+		data     any
+	}{
+		{"a method goes", release("1.1.0", "pay"), false, ledger.Aborted, AbortIncompatible, []any{[]string{"method issue is gone"}}},
+		{"a method goes, and the owner says so", release("1.1.0", "pay"), true, ledger.OK, 0, nil},
+		{"an older version", release("1.0.9", "pay", "mint"), true, ledger.Aborted, AbortDowngrade, []any{"version 1.0.9 comes before 1.1.0"}},
+		{"code that ran before", first, true, ledger.Aborted, AbortDowngrade, []any{"it ran as number 1"}},
+		{"a newer version", release("1.2.0", "pay", "mint"), false, ledger.OK, 0, nil},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			_, err := w.call(newContracts(), "replace", ReplaceArgs{Address: address, Code: step.code, Breaking: step.breaking})
+			wantError(t, err, step.status, step.abort)
+			if e, ok := errors.AsType[*Error](err); ok && !bytes.Equal(e.Data, mustMarshal(t, step.data)) {
+				t.Errorf("data %x", e.Data)
+			}
+		})
+	}
+	t.Run("all that ran is remembered", func(t *testing.T) {
+		for after, numbers := range [][]uint32{{1, 2, 3}, {2, 3}, {3}, nil} {
+			out, err := w.call(newContracts(), "history", HistoryArgs{Address: address, After: uint32(after)})
+			wantError(t, err, ledger.OK, 0)
+			var history []Deployment
+			if err := ledger.Unmarshal(out, &history); err != nil {
+				t.Fatal(err)
+			}
+			var got []uint32
+			for _, d := range history {
+				got = append(got, d.Number)
+				if _, found, err := CodeByHash(w, d.Code); !found || err != nil {
+					t.Errorf("code of number %d: %v, %v", d.Number, found, err)
+				}
+			}
+			if !slices.Equal(got, numbers) {
+				t.Errorf("after %d: %v, want %v", after, got, numbers)
+			}
+		}
+	})
+	t.Run("an abort names 32 reasons at most", func(t *testing.T) {
+		var many []string
+		for i := range 60 {
+			many = append(many, fmt.Sprint("m", i))
+		}
+		_, err := w.call(newContracts(), "replace", ReplaceArgs{Address: address, Code: release("2.0.0", append(many, "pay", "mint")...)})
+		wantError(t, err, ledger.OK, 0)
+		_, err = w.call(newContracts(), "replace", ReplaceArgs{Address: address, Code: release("3.0.0")})
+		wantError(t, err, ledger.Aborted, AbortIncompatible)
+		if e, _ := errors.AsType[*Error](err); !strings.HasSuffix(e.Reason, "and 30 more") {
+			t.Error(e.Reason)
 		}
 	})
 }
