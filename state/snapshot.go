@@ -104,6 +104,18 @@ func (sn *Snapshot) Len() int { return size(sn.root) }
 // Result returns what the block's execution gave, without its receipts. It must not be changed.
 func (sn *Snapshot) Result() Result { return sn.result }
 
+// Receipts returns the receipts of the block's transactions while the block is not committed. Afterwards they are the
+// store's (Store.Receipts), and here there are none. It must not be called while the snapshot is being committed.
+func (sn *Snapshot) Receipts() ([]ledger.Receipt, error) {
+	receipts := make([]ledger.Receipt, len(sn.receipts))
+	for i, raw := range sn.receipts {
+		if err := ledger.Unmarshal(raw, &receipts[i]); err != nil {
+			return nil, fmt.Errorf("receipt %d at height %d: %w", i, sn.Height(), err)
+		}
+	}
+	return receipts, nil
+}
+
 // blocks returns how many blocks led to the snapshot.
 func (sn *Snapshot) blocks() uint64 {
 	if sn.header == nil {

@@ -1,6 +1,5 @@
-// Package contracttest runs contracts as a node does, without a network: the real module, rewritten and
-// metered, on the real executor and world state, one block for each call. Gas, statuses and receipts are those
-// of a chain. Time moves only when a test moves it.
+// Package contracttest runs contracts in Go tests as a node does: node/contract/localchain with a testing.TB in its hand. For
+// tests that need no Go, write a story: see node/contract/story.
 //
 //	chain := contracttest.New(t, contracttest.Named("issuer", "alice", "bob")...)
 //	token := chain.Deploy("issuer", ".", "Gold", "XAU", chain.Address("issuer"))
@@ -15,31 +14,20 @@ package contracttest
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/fondaco/fondaco/node/contract"
-	"github.com/fondaco/fondaco/node/executor"
-	"github.com/fondaco/fondaco/precompiles"
-	"github.com/fondaco/fondaco/state"
-	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/node/contract/localchain"
 	"github.com/fondaco/fondaco/state/ledger"
-	"github.com/fondaco/fondaco/state/memfs"
 	"github.com/fondaco/fondaco/wasmvm"
 )
 
 // Account is an account of the chain. Its institution is "bank" if empty.
-type Account struct {
-	Name        string
-	Institution string
-	Roles       []string // sorted
-}
+type Account = localchain.Account
 
 // Named returns accounts without roles.
 func Named(names ...string) []Account {
@@ -52,23 +40,12 @@ func Named(names ...string) []Account {
 
 // Chain is a chain with a block for each call. It is not safe for concurrent use.
 type Chain struct {
-	tb      testing.TB
-	suite   keys.Suite
-	genesis *ledger.Genesis
-	id      keys.Digest
-	signers map[string]keys.Signer
-	vm      *wasmvm.VM
-	exec    *executor.Executor
-	store   *state.Store
-	now     int64 // Unix ms of the next block
-	nonce   uint64
+	tb    testing.TB
+	chain *localchain.Chain
 }
 
 // Start is the time of block 0 in Unix milliseconds: 2026-01-01 UTC.
-const Start = 1_767_225_600_000
-
-// blockTime is how much later each block is than the one before.
-const blockTime = 1_000
+const Start = localchain.Start
 
 // New returns a chain with the accounts, on which everybody may deploy. It ends with the test.
 func New(tb testing.TB, accounts ...Account) *Chain {
@@ -80,80 +57,54 @@ func New(tb testing.TB, accounts ...Account) *Chain {
 // and gas are equal.
 func NewOn(tb testing.TB, engine wasmvm.Engine, accounts ...Account) *Chain {
 	tb.Helper()
-	c := &Chain{tb: tb, suite: keys.Std(), signers: map[string]keys.Signer{}, now: Start}
-	params := ledger.DefaultParams()
-	params.DeployRoles = nil
-	node := c.signer("node of bank")
-	c.genesis = &ledger.Genesis{
-		Version: ledger.Version, Name: "contracttest", Suite: c.suite.Name(), Group: "main", Engine: "none", UnixMilli: Start, Params: params,
-		Members: []ledger.Member{{Node: [32]byte{1}, Institution: "bank", Key: ledger.KeyOf(node.Public())}},
-	}
-	for _, a := range accounts {
-		if a.Institution == "" {
-			a.Institution = "bank"
-		}
-		c.signers[a.Name] = c.signer(a.Name)
-		c.genesis.Accounts = append(c.genesis.Accounts, ledger.GenesisAccount{
-			Name: a.Name, Institution: a.Institution, Roles: a.Roles, Keys: []ledger.Key{ledger.KeyOf(c.signers[a.Name].Public())},
-		})
-	}
-	c.id = c.genesis.Hash(c.suite)
-	var err error
-	if c.store, err = state.Open("chain", c.suite, &state.Options{FS: memfs.New(), Memory: true, Synchronous: true}); err != nil {
-		tb.Fatal(err)
-	}
-	block, genesis, err := executor.Genesis(c.suite, c.genesis)
-	if err == nil {
-		err = c.store.Commit(block, genesis)
-	}
+	vm, err := localchain.NewVM(context.Background(), engine)
 	if err != nil {
-		tb.Fatal(err)
-	}
-	if c.vm, err = wasmvm.New(context.Background(), wasmvm.Config{Engine: engine, Suite: c.suite, MemoryPages: params.MemoryPages}); err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		if err := errors.Join(c.vm.Close(context.Background()), c.store.Close()); err != nil {
+		if err := vm.Close(context.Background()); err != nil {
 			tb.Error(err)
 		}
 	})
-	if c.exec, err = executor.New(executor.Config{Suite: c.suite, Chain: c.id, Group: "main", VM: c.vm}); err != nil {
+	chain, err := localchain.New(context.Background(), localchain.Config{Accounts: accounts, VM: vm})
+	if err != nil {
 		tb.Fatal(err)
 	}
-	return c
-}
-
-// signer returns a key that depends on the name alone.
-func (c *Chain) signer(name string) keys.Signer {
-	c.tb.Helper()
-	seed := [32]byte(c.suite.Sum([]byte("contracttest"), []byte(name)))
-	signer, err := c.suite.Generate(keys.Ed25519, rand.NewChaCha8(seed))
-	if err != nil {
-		c.tb.Fatal(err)
-	}
-	return signer
+	return &Chain{tb: tb, chain: chain}
 }
 
 // Address returns the address of an account.
 func (c *Chain) Address(account string) ledger.Address {
 	c.tb.Helper()
-	if c.signers[account] == nil {
-		c.tb.Fatalf("the chain has no account %q: name it in New", account)
+	address, err := c.chain.Address(account)
+	if err != nil {
+		c.tb.Fatal(err)
 	}
-	return ledger.NamedAddress(c.suite, "account", account)
+	return address
 }
 
 // Height is the height of the last block.
-func (c *Chain) Height() ledger.Height { return c.store.Head().Height() }
+func (c *Chain) Height() ledger.Height { return c.chain.Height() }
 
-// Now is the time of the last block.
-func (c *Chain) Now() time.Time { return time.UnixMilli(c.store.Head().Header().Order.UnixMilli) }
+// Now is the time of the last block, or what Advance made of it since.
+func (c *Chain) Now() time.Time { return c.chain.Now() }
 
-// Advance makes the next block later by d.
-func (c *Chain) Advance(d time.Duration) { c.now += d.Milliseconds() }
+// Advance sets the time of the next block to d after Now.
+func (c *Chain) Advance(d time.Duration) {
+	c.tb.Helper()
+	if err := c.chain.Advance(d); err != nil {
+		c.tb.Fatal(err)
+	}
+}
 
-// Deploy builds the contract in the Go package in folder dir and deploys it on behalf of an account, with the
-// arguments of its init.
+// Point returns where the chain is, for GoBack.
+func (c *Chain) Point() localchain.Point { return c.chain.Point() }
+
+// GoBack makes the chain what it was at a point.
+func (c *Chain) GoBack(to localchain.Point) { c.chain.GoBack(to) }
+
+// Deploy builds the contract in folder dir, whatever its language, and deploys it on behalf of an account, with
+// the arguments of its init.
 func (c *Chain) Deploy(from, dir string, args ...any) *Contract {
 	c.tb.Helper()
 	built, err := contract.Build(c.tb.Context(), dir, "")
@@ -170,60 +121,20 @@ func (c *Chain) DeployModule(from string, code []byte, args ...any) *Contract {
 	if err != nil {
 		c.tb.Fatal(err)
 	}
-	init := []byte{0x80}
+	var init []byte
 	if schema.Method("init") != nil || len(args) > 0 {
 		init = c.encode(schema, "init", args)
 	}
-	raw, err := ledger.Marshal(precompiles.DeployArgs{Code: code, Args: init})
+	address, receipt, err := c.chain.Deploy(context.Background(), from, code, init)
 	if err != nil {
 		c.tb.Fatal(err)
 	}
-	receipt := c.transact(from, ledger.Target{Address: precompiles.ContractsAddress}, "deploy", raw, 0)
-	deployed := &Contract{chain: c, Schema: schema}
-	r := &Receipt{Receipt: receipt, contract: deployed, method: "init"}
+	deployed := &Contract{Address: address, Schema: schema, chain: c}
+	deployed.Deployed = c.receipt(deployed, "init", receipt)
 	if receipt.Status != ledger.OK {
-		c.tb.Fatalf("deploy %s: %s", schema.Name, r.outcome())
+		c.tb.Fatalf("deploy %s: %s", schema.Name, deployed.Deployed.outcome())
 	}
-	if err := ledger.Unmarshal(receipt.Data, &deployed.Address); err != nil {
-		c.tb.Fatal(err)
-	}
-	deployed.Deployed = r
 	return deployed
-}
-
-// transact makes a block of one transaction. Gas 0 is the chain's limit.
-func (c *Chain) transact(from string, to ledger.Target, method string, args []byte, gas ledger.Gas) ledger.Receipt {
-	c.tb.Helper()
-	last := c.store.Head().Header().Order
-	c.now = max(c.now, last.UnixMilli) + blockTime
-	c.nonce++
-	tx := ledger.Tx{
-		Version: ledger.Version, Chain: c.id, Group: "main", Sender: c.Address(from), Expiry: c.now, GasLimit: gas, To: to, Method: method, Args: args,
-	}
-	if gas == 0 {
-		tx.GasLimit = c.genesis.Params.TxGas
-	}
-	binary.BigEndian.PutUint64(tx.Nonce[:], c.nonce)
-	signed, err := tx.Sign(c.suite, c.signers[from])
-	if err != nil {
-		c.tb.Fatal(err)
-	}
-	order := ledger.Order{
-		Version: ledger.Version, Chain: c.id, Group: "main", Height: last.Height + 1, Parent: c.store.Head().OrderHash(), UnixMilli: c.now,
-		TxRoot: ledger.Root(c.suite, []keys.Digest{signed.Leaf}), TxCount: 1, TxBytes: uint64(len(signed.Raw)), GasLimit: c.genesis.Params.BlockGas,
-	}
-	next, err := c.exec.Execute(context.Background(), c.store.Head(), &order, []*ledger.SignedTx{signed})
-	if err == nil {
-		err = c.store.Commit(&ledger.Block{Version: ledger.Version, Header: *next.Header(), Txs: [][]byte{signed.Raw}}, next)
-	}
-	if err != nil {
-		c.tb.Fatal(err)
-	}
-	receipts, err := c.store.Receipts(order.Height)
-	if err != nil || len(receipts) != 1 {
-		c.tb.Fatalf("%d receipts of a block of one transaction, %v", len(receipts), err)
-	}
-	return receipts[0]
 }
 
 func (c *Chain) encode(schema *ledger.Schema, method string, args []any) []byte {
@@ -264,9 +175,12 @@ func (x *Contract) Call(from, method string, args ...any) *Receipt {
 // CallGas is Call with a gas limit.
 func (x *Contract) CallGas(from string, gas ledger.Gas, method string, args ...any) *Receipt {
 	x.chain.tb.Helper()
-	encoded := x.chain.encode(x.Schema, method, args)
-	receipt := x.chain.transact(from, ledger.Target{Address: x.Address}, method, encoded, gas)
-	return &Receipt{Receipt: receipt, contract: x, method: method}
+	call := localchain.Call{From: from, To: x.Address, Method: method, Args: x.chain.encode(x.Schema, method, args), Gas: gas}
+	r, err := x.chain.chain.Call(context.Background(), call)
+	if err != nil {
+		x.chain.tb.Fatal(err)
+	}
+	return x.chain.receipt(x, method, r)
 }
 
 // View calls a view at the last block, on behalf of nobody, and returns its result as
@@ -283,17 +197,13 @@ func (x *Contract) View(method string, args ...any) any {
 // ViewAs calls a view on behalf of an account, or of nobody, and returns how it ended; the receipt is in no
 // block.
 func (x *Contract) ViewAs(from, method string, args ...any) *Receipt {
-	c := x.chain
-	c.tb.Helper()
-	call := executor.Call{To: ledger.Target{Address: x.Address}, Method: method, Args: c.encode(x.Schema, method, args)}
-	if from != "" {
-		call.From = c.Address(from)
-	}
-	out, err := c.exec.View(context.Background(), c.store.Head(), call)
+	x.chain.tb.Helper()
+	call := localchain.Call{From: from, To: x.Address, Method: method, Args: x.chain.encode(x.Schema, method, args)}
+	r, err := x.chain.chain.View(context.Background(), call)
 	if err != nil {
-		c.tb.Fatal(err)
+		x.chain.tb.Fatal(err)
 	}
-	return &Receipt{Receipt: ledger.Receipt{Status: out.Status, Code: out.Code, Data: out.Data, Gas: out.Gas}, Trace: out.Trace, contract: x, method: method}
+	return x.chain.receipt(x, method, r)
 }
 
 // Sees fails the test unless the view returns what the JSON says.
@@ -313,13 +223,28 @@ func (c *Chain) json(v any) string {
 	return string(text)
 }
 
+func (c *Chain) receipt(x *Contract, method string, r *localchain.Receipt) *Receipt {
+	return &Receipt{Receipt: r.Receipt, full: r, contract: x, method: method}
+}
+
 // Receipt is how a call ended.
 type Receipt struct {
 	ledger.Receipt
-	Trace string // of a view: log lines and reasons, for people
 
+	full     *localchain.Receipt
 	contract *Contract
 	method   string
+}
+
+// Trace returns log lines and reasons, for people. See localchain.Receipt.Trace.
+func (r *Receipt) Trace() string {
+	tb := r.contract.chain.tb
+	tb.Helper()
+	text, err := r.full.Trace(context.Background())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return text
 }
 
 // outcome says in words how the call ended.
@@ -335,8 +260,8 @@ func (r *Receipt) outcome() string {
 	} else if len(r.Data) > 0 && len(r.Data) <= 1<<10 {
 		text += fmt.Sprintf(", data %x", r.Data)
 	}
-	if r.Trace != "" {
-		text += "\n" + r.Trace
+	if trace := r.Trace(); trace != "" {
+		text += "\n" + trace
 	}
 	return text
 }
