@@ -87,7 +87,7 @@ func newContract(c *cli.Context) error {
 		return err
 	}
 	name, dir := args[0], args[len(args)-1]
-	if err := contract.New(dir, name); err != nil {
+	if err := contract.New(dir, name, "go"); err != nil {
 		if errors.Is(err, contract.ErrExists) {
 			err = fmt.Errorf("%w: name another as second argument", err)
 		}

@@ -1,27 +1,21 @@
-// Package contract makes contracts: it scaffolds a project, builds it into a WebAssembly module, and reports
+// Package contract makes contracts: it scaffolds a project, builds it into a WebAssembly module, tests it, and reports
 // what is in a module. It is the library behind "fondaco contract".
 //
-// # How a Go contract is built
-//
-// The author's package is an ordinary library package. Build type-checks it, finds the methods with //chain:
-// directives, and writes two files that exist only for the compiler (go build -overlay): the exports and codecs
-// in the package itself, and a main package that imports it. Nothing is found out by reflection at run time,
-// and nothing is written into the author's folder. The compiler's output then loses its symbol sections, its
-// 20,000 data segments are merged into a few (a third of the time to instantiate), and the schema and build
-// sections are appended. The same sources and the same Go give the same bytes on every machine.
+// A contract is written in one of several languages, each of which has its own file here and the same few functions
+// (the type language). What they compile is finished in one way: the schema is made from the text that the
+// author's macros wrote (../../sdk-contracts/INTERFACE.md), unless the builder knows it already; the compiler's other custom
+// sections are taken out; data segments are merged (Go's are 20,000, and take two thirds of the time to instantiate);
+// the schema and what is known about the build are appended; and the module is checked as a node would. The same
+// sources and the same tools give the same bytes on every machine.
 package contract
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/fondaco/fondaco/state/ledger"
@@ -30,230 +24,93 @@ import (
 
 // Errors that a caller may branch on.
 var (
-	// ErrToolchain says that there is no usable Go toolchain.
-	ErrToolchain = errors.New("no Go toolchain")
+	// ErrToolchain says that a tool of the contract's language is missing or too old; the text says what to install.
+	ErrToolchain = errors.New("toolchain")
 	// ErrSource says that the contract's source cannot be built; the text names file and line.
 	ErrSource = errors.New("contract source")
+	// ErrTest says that the contract's tests did not pass; what they printed says why.
+	ErrTest = errors.New("contract tests")
 )
 
 // Built is a contract module with what is known about it.
 type Built struct {
 	Code   []byte         // the module
+	Names  []byte         // content of the compiler's name section, which Code has not; nil: none. See WithNames
 	Hash   [32]byte       // SHA-256 of Code
 	Schema *ledger.Schema // as the module carries it
 	Build  ledger.Build   // as the module carries it
 }
 
-// Build builds the contract in the package in folder dir. When out is not empty, the module is written there
-// as well. The Go toolchain is looked up in PATH; its module cache and, for modules that are not in it, the
-// network are used as by "go build".
+// Build builds the contract in folder dir, in whatever language it is. When out is not empty, the module is written
+// there as well, and the names of its functions next to it (see WithNames). The tools of the language are looked
+// up in PATH.
 func Build(ctx context.Context, dir, out string) (*Built, error) {
-	t, err := findToolchain(ctx)
+	l, err := languageOf(dir)
 	if err != nil {
 		return nil, err
 	}
-	dir, err = filepath.Abs(dir)
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, fmt.Errorf("build the contract in %s: %w", dir, err)
+	}
+	code, build, err := l.build(ctx, dir)
 	if err != nil {
 		return nil, fmt.Errorf("build the contract in %s: %w", dir, err)
 	}
-	pkg, err := t.load(ctx, dir)
+	built, err := finish(code, build)
 	if err != nil {
 		return nil, fmt.Errorf("build the contract in %s: %w", dir, err)
 	}
-	m, err := newModel(pkg)
-	if err != nil {
-		return nil, fmt.Errorf("build the contract in %s: %w", dir, err)
-	}
-	section, err := m.schema.Encode()
-	if err != nil {
-		return nil, fmt.Errorf("build the contract in %s: %w", dir, err)
-	}
-	code, err := t.compile(ctx, pkg, m.generate())
-	if err != nil {
-		return nil, fmt.Errorf("build the contract in %s: %w", dir, err)
-	}
-	source, err := pkg.digest()
-	if err != nil {
-		return nil, fmt.Errorf("build the contract in %s: %w", dir, err)
-	}
-	built := &Built{Schema: m.schema, Build: ledger.Build{Language: "go", Compiler: t.version, SDK: m.sdkVersion(), Source: source}}
-	if built.Code, err = finish(code, section, built.Build); err != nil {
-		return nil, fmt.Errorf("build the contract in %s: %w", dir, err)
-	}
-	built.Hash = sha256.Sum256(built.Code)
 	if _, err := Check(ctx, built.Code); err != nil {
-		hint := ""
-		if e, ok := errors.AsType[*wasmvm.ModuleError](err); ok && strings.Contains(e.Reason, "wasi_snapshot_preview1") {
-			hint = "; a package that the contract imports uses files or the network, which contracts have not: remove its import"
+		if _, named := Check(ctx, WithNames(built.Code, built.Names)); named != nil {
+			err = named // the same, with the function's name
 		}
-		return nil, fmt.Errorf("build the contract in %s: nodes would refuse the module: %w%s", dir, err, hint)
+		return nil, fmt.Errorf("build the contract in %s: nodes would refuse the module: %w%s", dir, err, importHint(err))
 	}
 	if out != "" {
-		if err := os.WriteFile(out, built.Code, 0o644); err != nil {
-			return nil, fmt.Errorf("write the module: %w", err)
+		if err := built.Write(out); err != nil {
+			return nil, err
 		}
 	}
 	return built, nil
 }
 
-// toolchain is a Go command that can build for wasip1.
-type toolchain struct {
-	path    string
-	version string // such as "go1.26.0"
+// importHint explains the refusal of an import.
+func importHint(err error) string {
+	if e, ok := errors.AsType[*wasmvm.ModuleError](err); ok && strings.Contains(e.Reason, "wasi_snapshot_preview1") {
+		return "; a package that the contract imports uses files or the network, which contracts have not: remove its import"
+	}
+	return ""
 }
 
-const minimumGo = "go1.26"
+// NamesSuffix is what the name of the file with a module's names adds to the module's.
+const NamesSuffix = ".names"
 
-func findToolchain(ctx context.Context) (*toolchain, error) {
-	path, err := exec.LookPath("go")
+// Write writes the module to file out, and its names, if there are any, to a file next to it.
+func (b *Built) Write(out string) error {
+	if err := os.WriteFile(out, b.Code, 0o644); err != nil {
+		return fmt.Errorf("write the module: %w", err)
+	}
+	if b.Names == nil {
+		return nil
+	}
+	if err := os.WriteFile(out+NamesSuffix, encodeNames(b.Names, b.Hash), 0o644); err != nil {
+		return fmt.Errorf("write the module's names: %w", err)
+	}
+	return nil
+}
+
+// Test runs the unit tests of the contract in folder dir with the tools of its language, and writes what they print to
+// out. ErrTest says that they did not pass.
+func Test(ctx context.Context, dir string, out io.Writer) error {
+	l, err := languageOf(dir)
 	if err != nil {
-		return nil, fmt.Errorf("%w: contracts in Go need the command \"go\" in PATH: install Go 1.26 or later from https://go.dev/dl", ErrToolchain)
+		return err
 	}
-	t := &toolchain{path: path}
-	out, err := t.run(ctx, "", "env", "GOVERSION")
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrToolchain, err)
+	if dir, err = filepath.Abs(dir); err != nil {
+		return fmt.Errorf("test the contract in %s: %w", dir, err)
 	}
-	t.version, _, _ = strings.Cut(strings.TrimSpace(string(out)), " ") // "go1.26.0 X:experiment"
-	if olderGo(t.version) {
-		return nil, fmt.Errorf("%w of 1.26 or later: %s is %s: install a newer one from https://go.dev/dl", ErrToolchain, path, t.version)
+	if err := l.test(ctx, dir, out); err != nil {
+		return fmt.Errorf("test the contract in %s: %w", dir, err)
 	}
-	return t, nil
-}
-
-// olderGo reports whether a release such as go1.25.3 is older than minimumGo. Development versions are not.
-func olderGo(version string) bool {
-	var have, want [2]int
-	if _, err := fmt.Sscanf(version, "go%d.%d", &have[0], &have[1]); err != nil {
-		return false
-	}
-	if _, err := fmt.Sscanf(minimumGo, "go%d.%d", &want[0], &want[1]); err != nil {
-		return false
-	}
-	return slices.Compare(have[:], want[:]) < 0
-}
-
-// run runs the go command for the contracts' target, with flags from the environment cleared as they could
-// change the module.
-func (t *toolchain) run(ctx context.Context, dir string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, t.path, args...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOWASM=", "GOEXPERIMENT=", "GOFLAGS=", "CGO_ENABLED=0")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		text := strings.TrimSpace(stderr.String())
-		if len(text) > 8<<10 {
-			text = text[:8<<10] + " …"
-		}
-		return nil, fmt.Errorf("go %s: %w\n%s", args[0], err, text)
-	}
-	return out, nil
-}
-
-// listed is what go list tells about a package.
-type listed struct {
-	ImportPath, Name, Dir, Export string
-	GoFiles                       []string
-	Module                        *struct{ Path, Version string }
-	Error                         *struct{ Err string }
-}
-
-// goPackage is the author's package and its compiled dependencies.
-type goPackage struct {
-	listed
-	exports map[string]string // import path → file with export data
-}
-
-func (t *toolchain) load(ctx context.Context, dir string) (*goPackage, error) {
-	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return nil, fmt.Errorf("%w: %s is no folder; create a contract with: fondaco contract new NAME", ErrSource, dir)
-	}
-	const fields = "-json=ImportPath,Name,Dir,Export,GoFiles,Module,Error"
-	out, err := t.run(ctx, dir, "list", "-e", fields, ".") // first without compiling what it imports
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSource, err)
-	}
-	pkg := &goPackage{exports: map[string]string{}}
-	if err := json.Unmarshal(out, &pkg.listed); err != nil {
-		return nil, fmt.Errorf("read the output of go list: %w", err)
-	}
-	switch {
-	case len(pkg.GoFiles) == 0 && pkg.Error != nil:
-		return nil, fmt.Errorf("%w: %s", ErrSource, pkg.Error.Err)
-	case pkg.Module == nil:
-		return nil, fmt.Errorf("%w: %s is in no module; create a contract with: fondaco contract new NAME", ErrSource, dir)
-	case pkg.Name == "main":
-		return nil, fmt.Errorf("%w: %s: a contract is a library package: rename package main, and remove func main", ErrSource, filepath.Join(dir, pkg.GoFiles[0]))
-	}
-	if out, err = t.run(ctx, dir, "list", "-e", "-deps", "-export", "-trimpath", "-buildvcs=false", fields, "."); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSource, err)
-	}
-	for d := json.NewDecoder(bytes.NewReader(out)); d.More(); {
-		var l listed
-		if err := d.Decode(&l); err != nil {
-			return nil, fmt.Errorf("read the output of go list: %w", err)
-		}
-		if l.Error != nil && l.Export == "" && l.Dir != dir {
-			return nil, fmt.Errorf("%w: %s", ErrSource, l.Error.Err)
-		}
-		pkg.exports[l.ImportPath] = l.Export
-		pkg.listed = l // the package itself comes last
-	}
-	return pkg, nil
-}
-
-// digest returns the SHA-256 over name, length and content of the package's Go files, in order of name.
-func (p *goPackage) digest() ([32]byte, error) {
-	h := sha256.New()
-	for _, name := range slices.Sorted(slices.Values(p.GoFiles)) {
-		content, err := os.ReadFile(filepath.Join(p.Dir, name))
-		if err != nil {
-			return [32]byte{}, err
-		}
-		fmt.Fprintf(h, "%s %d\n", name, len(content))
-		h.Write(content)
-	}
-	return [32]byte(h.Sum(nil)), nil
-}
-
-// Names of what Build adds for the compiler. Neither exists on disk.
-const (
-	generatedFile = "fondaco_generated.go"
-	mainFolder    = "fondaco_main"
-)
-
-func (t *toolchain) compile(ctx context.Context, pkg *goPackage, generated []byte) ([]byte, error) {
-	for _, name := range []string{generatedFile, mainFolder} {
-		if _, err := os.Lstat(filepath.Join(pkg.Dir, name)); err == nil {
-			return nil, fmt.Errorf("%w: %s is a name that the builder needs: rename it", ErrSource, filepath.Join(pkg.Dir, name))
-		}
-	}
-	scratch, err := os.MkdirTemp("", "fondaco-contract-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(scratch)
-	main := "package main\n\nimport _ \"" + pkg.ImportPath + "\"\n\nfunc main() {}\n"
-	overlay := map[string]map[string]string{"Replace": {
-		filepath.Join(pkg.Dir, generatedFile):         filepath.Join(scratch, "generated.go"),
-		filepath.Join(pkg.Dir, mainFolder, "main.go"): filepath.Join(scratch, "main.go"),
-	}}
-	index, err := json.Marshal(overlay)
-	if err != nil {
-		return nil, err
-	}
-	for name, content := range map[string][]byte{"generated.go": generated, "main.go": []byte(main), "overlay.json": index} {
-		if err := os.WriteFile(filepath.Join(scratch, name), content, 0o600); err != nil {
-			return nil, err
-		}
-	}
-	module := filepath.Join(scratch, "contract.wasm")
-	_, err = t.run(ctx, pkg.Dir, "build", "-overlay", filepath.Join(scratch, "overlay.json"), "-buildmode=c-shared", "-trimpath",
-		"-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", module, "./"+mainFolder)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSource, err)
-	}
-	return os.ReadFile(module)
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
 )
 
 func build(t *testing.T, dir string) *Built {
@@ -43,6 +44,9 @@ view about() About`
 	if got := strings.Join(signatures, "\n"); got != want {
 		t.Errorf("methods:\n%s\nwant:\n%s", got, want)
 	}
+	if !bytes.Contains(b.Names, []byte("Token.Transfer")) {
+		t.Error("the names of functions lack the contract's methods")
+	}
 	inModule, err := ledger.ModuleSchema(b.Code)
 	if err != nil || inModule.Name != "token" {
 		t.Errorf("schema in the module: %v, %v", inModule, err)
@@ -59,7 +63,7 @@ view about() About`
 
 	t.Run("the same source gives the same module in another folder", func(t *testing.T) {
 		copied := filepath.Join(t.TempDir(), "elsewhere")
-		if err := New(copied, "token"); err != nil {
+		if err := New(copied, "token", "go"); err != nil {
 			t.Fatal(err)
 		}
 		first := build(t, copied)
@@ -75,7 +79,7 @@ view about() About`
 
 func TestNew(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "bond")
-	if err := New(dir, "bond"); err != nil {
+	if err := New(dir, "bond", ""); err != nil {
 		t.Fatal(err)
 	}
 	b := build(t, dir)
@@ -88,10 +92,10 @@ func TestNew(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("go test in the new project: %v\n%s", err, out)
 	}
-	if err := New(dir, "bond"); !errors.Is(err, ErrExists) {
+	if err := New(dir, "bond", ""); !errors.Is(err, ErrExists) {
 		t.Errorf("New in a used folder: %v, want ErrExists", err)
 	}
-	if err := New(t.TempDir(), "Two Words"); err == nil {
+	if err := New(t.TempDir(), "Two Words", "go"); err == nil {
 		t.Error("New took a name that is no package name")
 	}
 }
@@ -130,16 +134,22 @@ func TestFaults(t *testing.T) {
 	if n := strings.Count(got, "faults.go:"); n != wanted+1 {
 		t.Errorf("%d faults, want %d:\n%s", n, wanted+1, got)
 	}
-	for dir, want := range map[string]string{
-		"testdata":         "no Go files",
-		"testdata/nowhere": "fondaco contract new",
-		"../cmd/fondaco":   "a contract is a library package",
-		"../../state/keys": "no method with //chain:tx",
-		"testdata/files":   "uses files or the network",
+	for dir, want := range map[string]struct {
+		err  error
+		text string
+	}{
+		"testdata":         {ErrLanguage, "holds no contract"},
+		"testdata/nowhere": {ErrLanguage, "fondaco contract new"},
+		"../cmd/fondaco":   {ErrSource, "a contract is a library package"},
+		"../../state/keys": {ErrSource, "no method with //chain:tx"},
+		"testdata/files":   {wasmvm.ErrModule, "uses files or the network"},
 	} {
-		if _, err := Build(t.Context(), dir, ""); dir != "testdata/files" && !errors.Is(err, ErrSource) || err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("Build(%s) = %v, want ErrSource with %q", dir, err, want)
+		if _, err := Build(t.Context(), dir, ""); !errors.Is(err, want.err) || !strings.Contains(err.Error(), want.text) {
+			t.Errorf("Build(%s) = %v, want %v with %q", dir, err, want.err, want.text)
 		}
+	}
+	if err := New(t.TempDir(), "bond", "cobol"); !errors.Is(err, ErrLanguage) || !strings.Contains(err.Error(), "go") {
+		t.Errorf("New in an unknown language: %v, want ErrLanguage with those that are known", err)
 	}
 }
 
@@ -186,15 +196,12 @@ func TestMergeData(t *testing.T) {
 }
 
 func FuzzInspect(f *testing.F) {
-	schema, err := (&ledger.Schema{ABI: ledger.ContractABI, Name: "x", Profile: "strict"}).Encode()
+	code := appendSection([]byte(wasmHeader+"\x07\x05\x01\x01a\x00\x00\x02\x07\x01\x01a\x01b\x00\x00"), interfaceSection, []byte("contract x 1"))
+	built, err := finish(code, ledger.Build{})
 	if err != nil {
 		f.Fatal(err)
 	}
-	module, err := finish([]byte(wasmHeader+"\x07\x05\x01\x01a\x00\x00\x02\x07\x01\x01a\x01b\x00\x00"), schema, ledger.Build{})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(module)
+	f.Add(built.Code)
 	f.Fuzz(func(t *testing.T, code []byte) {
 		if report, err := Inspect(code); err == nil {
 			_ = report.Text()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/fondaco/fondaco/state/ledger"
@@ -31,7 +32,7 @@ type language struct {
 
 // languages lists the languages that contracts can be written in.
 func languages() []language {
-	return []language{}
+	return []language{golang()}
 }
 
 // ErrLanguage says that a folder holds no contract, or that a language is not known.
@@ -54,7 +55,7 @@ func languageOf(dir string) (language, error) {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return language{}, fmt.Errorf("%w: %s is no folder; create a contract with: fondaco contract new NAME", ErrLanguage, dir)
 	}
-	for _, l := range languages() {
+	for _, l := range slices.Backward(languages()) { // Go last: tests in Go may stand beside any contract
 		for _, mark := range l.marks {
 			if found, err := filepath.Glob(filepath.Join(dir, mark)); err == nil && len(found) > 0 {
 				return l, nil

@@ -1,10 +1,15 @@
 package contract
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
+	"strings"
 
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -12,6 +17,7 @@ import (
 // Ids of the sections that finish looks at (WebAssembly core specification §5.5).
 const (
 	sectionCustom    = 0
+	sectionImport    = 2
 	sectionData      = 11
 	sectionDataCount = 12
 )
@@ -56,11 +62,71 @@ func customSection(name string, content []byte) section {
 	return section{sectionCustom, append(append(body, name...), content...)}
 }
 
-// finish drops the compiler's custom sections, merges the data segments and appends ours.
-func finish(code, schema []byte, build ledger.Build) ([]byte, error) {
+// appendSection returns a module with a custom section more.
+func appendSection(code []byte, name string, content []byte) []byte {
+	s := customSection(name, content)
+	code = binary.AppendUvarint(append(slices.Clip(code), s.id), uint64(len(s.body)))
+	return append(code, s.body...)
+}
+
+// customName returns the name and the content of a custom section.
+func customName(body []byte) (name string, content []byte, err error) {
+	size, n := binary.Uvarint(body)
+	if n <= 0 || size > uint64(len(body)-n) {
+		return "", nil, fmt.Errorf("%w: a custom section ends within its name", errModule)
+	}
+	return string(body[n : n+int(size)]), body[n+int(size):], nil
+}
+
+// finish makes the contract's module of what a compiler made: see the package's text.
+func finish(code []byte, build ledger.Build) (*Built, error) {
 	sections, err := splitModule(code)
 	if err != nil {
 		return nil, err
+	}
+	built := &Built{Build: build}
+	var text []byte // declarations in the section of the interface, of which linkers may leave several
+	for _, s := range sections {
+		if s.id != sectionCustom {
+			continue
+		}
+		name, content, err := customName(s.body)
+		if err != nil {
+			return nil, err
+		}
+		switch name {
+		case interfaceSection:
+			text = append(append(text, content...), '\n')
+		case ledger.SchemaSection:
+			built.Schema, err = ledger.DecodeSchema(content)
+		case "name":
+			built.Names = content
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case built.Schema != nil && text != nil:
+		return nil, fmt.Errorf("%w: the module has both a section %s and a section %s", ErrSource, ledger.SchemaSection, interfaceSection)
+	case text != nil:
+		profile := "strict"
+		if importsWASI(sections) {
+			profile = "std"
+		}
+		if built.Schema, err = parseInterface(text, profile); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrSource, err)
+		}
+	case built.Schema == nil:
+		return nil, fmt.Errorf("%w: it declares no contract: the module has no section %s", ErrSource, interfaceSection)
+	}
+	schema, err := built.Schema.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSource, err)
+	}
+	encoded, err := ledger.Marshal(build)
+	if err != nil {
+		return nil, fmt.Errorf("encode the build section: %w", err)
 	}
 	sections = slices.DeleteFunc(sections, func(s section) bool { return s.id == sectionCustom })
 	counted := slices.ContainsFunc(sections, func(s section) bool { return s.id == sectionDataCount })
@@ -69,11 +135,70 @@ func finish(code, schema []byte, build ledger.Build) ([]byte, error) {
 			sections[i].body = mergeData(s.body)
 		}
 	}
-	encoded, err := ledger.Marshal(build)
-	if err != nil {
-		return nil, fmt.Errorf("encode the build section: %w", err)
+	built.Code = joinModule(append(sections, customSection(ledger.SchemaSection, schema), customSection(ledger.BuildSection, encoded)))
+	built.Hash = sha256.Sum256(built.Code)
+	return built, nil
+}
+
+// importsWASI reports whether a module imports WASI. A malformed import section imports nothing: the check finds it.
+func importsWASI(sections []section) bool {
+	for _, s := range sections {
+		if s.id != sectionImport {
+			continue
+		}
+		r := wasmReader{data: s.body}
+		for n := r.uint(); n > 0 && !r.bad; n-- {
+			module := r.name()
+			r.name()
+			r.importType()
+			if !r.bad && strings.HasPrefix(module, "wasi_") {
+				return true
+			}
+		}
 	}
-	return joinModule(append(sections, customSection(ledger.SchemaSection, schema), customSection(ledger.BuildSection, encoded))), nil
+	return false
+}
+
+// WithNames returns a module with a name section (WebAssembly core specification, appendix 7.4.1), so that traces and
+// refusals tell functions by name. It is another module than the one without: it has another hash, and is never
+// deployed.
+func WithNames(code, names []byte) []byte {
+	if names == nil {
+		return code
+	}
+	return appendSection(code, "name", names)
+}
+
+// ErrNames says that a file holds no names, or those of another module.
+var ErrNames = errors.New("names of a module's functions")
+
+// namesOf is the custom section of a names file that holds the SHA-256 of the module that they belong to.
+const namesOf = "fondaco.names-of"
+
+// encodeNames returns the content of a names file: a module of two custom sections, so that any tool for
+// WebAssembly can show it.
+func encodeNames(names []byte, module [32]byte) []byte {
+	return joinModule([]section{customSection("name", names), customSection(namesOf, module[:])})
+}
+
+// ReadNames returns the content of the name section that Build wrote next to module file, for the module code. It
+// is nil when there is no such file, and ErrNames when it belongs to another module.
+func ReadNames(file string, code []byte) ([]byte, error) {
+	data, err := os.ReadFile(file + NamesSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNames, err)
+	}
+	of, err := ledger.ModuleSection(data, namesOf)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrNames, file+NamesSuffix, err)
+	}
+	if hash := sha256.Sum256(code); !bytes.Equal(of, hash[:]) {
+		return nil, fmt.Errorf("%w: %s belongs to another build of %s: build it again", ErrNames, file+NamesSuffix, file)
+	}
+	return ledger.ModuleSection(data, "name")
 }
 
 // dataGap is how many zero bytes mergeData writes to save a segment. Instantiating a segment costs about as

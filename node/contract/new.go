@@ -3,58 +3,38 @@ package contract
 import (
 	"errors"
 	"fmt"
-	"go/token"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
-	"strings"
-
-	contracts "github.com/fondaco/fondaco/sdk-contracts"
+	"regexp"
 )
 
 // ErrExists says that New would overwrite something.
 var ErrExists = errors.New("folder is not empty")
 
-// New writes a contract project called name into folder dir, which must be empty or absent: a contract with a
-// unit test, a go.mod, and the SDK's sources under .fondaco, so that it builds without a network.
-func New(dir, name string) error {
-	if !token.IsIdentifier(name) || name != strings.ToLower(name) || name == "main" || name == "_" {
-		return fmt.Errorf("create a contract: %q is no package name: want lower-case letters and digits, such as bond", name)
+// New writes a contract project called name, in language lang ("go" if empty), into folder dir, which must be empty or
+// absent: a contract with a unit test, and the SDK's sources, so that it builds without a network.
+func New(dir, name, lang string) error {
+	if lang == "" {
+		lang = "go"
+	}
+	l, err := languageNamed(lang)
+	if err != nil {
+		return fmt.Errorf("create a contract: %w", err)
+	}
+	if !regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`).MatchString(name) {
+		return fmt.Errorf("create a contract: %q is no name of a contract: want up to 64 lower-case letters, digits and _, such as bond", name)
 	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return fmt.Errorf("create a contract in %s: %w", dir, ErrExists)
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("create a contract in %s: %w", dir, err)
 	}
-	files := map[string]string{
-		"go.mod":             goMod,
-		name + ".go":         source,
-		name + "_test.go":    unitTest,
-		"README.md":          readme,
-		".gitignore":         "*.wasm\n",
-		".fondaco/go.mod":    "module github.com/fondaco/fondaco\n\ngo 1.26\n",
-		".fondaco/README.md": sdkReadme,
-	}
-	sources, err := fs.Glob(contracts.Sources, "go/*.go")
+	files, err := l.files(name)
 	if err != nil {
-		return fmt.Errorf("create a contract in %s: %w", dir, err)
+		return fmt.Errorf("create a contract: %w", err)
 	}
-	for _, file := range sources {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
-		content, err := contracts.Sources.ReadFile(file)
-		if err != nil {
-			return fmt.Errorf("create a contract in %s: %w", dir, err)
-		}
-		files[path.Join(".fondaco/sdk-contracts", file)] = string(content)
-	}
-	title := strings.ToUpper(name[:1]) + name[1:]
 	for file, content := range files {
-		if !strings.HasPrefix(file, ".fondaco/") {
-			content = strings.NewReplacer("NAME", name, "TITLE", title).Replace(content)
-		}
 		target := filepath.Join(dir, filepath.FromSlash(file))
 		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 			return fmt.Errorf("create a contract in %s: %w", dir, err)
@@ -65,143 +45,3 @@ func New(dir, name string) error {
 	}
 	return nil
 }
-
-// In these texts NAME is the contract's name, TITLE the same with a capital letter.
-const (
-	goMod = `module NAME
-
-go 1.26
-
-require github.com/fondaco/fondaco v0.0.0
-
-// The SDK came with the fondaco command that made this project; see .fondaco/README.md.
-replace github.com/fondaco/fondaco => ./.fondaco
-`
-
-	source = `// Package NAME is a contract: a register in which each entry has an owner.
-package NAME
-
-import sdk "github.com/fondaco/fondaco/sdk-contracts/go"
-
-// TITLE has the contract's methods. It has no fields: what a contract keeps is in state.
-type TITLE struct{}
-
-var (
-	admin   = sdk.NewValue[sdk.Addr]("admin")
-	entries = sdk.NewMap[string, Entry]("entry")
-)
-
-// Entry is one entry of the register.
-type Entry struct {
-	Owner  sdk.Addr
-	Amount sdk.U128
-	Since  uint64 // block time, Unix ms
-}
-
-// Registered is emitted for each new entry.
-//
-//chain:event indexed=name,owner
-type Registered struct {
-	sdk.Event
-	Name  string
-	Owner sdk.Addr
-}
-
-// Taken refuses a name that is registered already.
-//
-//chain:error 1001
-type Taken struct {
-	sdk.Refusal
-	Owner sdk.Addr
-}
-
-// Init runs once, at deployment.
-//
-//chain:init
-func (TITLE) Init(c sdk.Ctx) { admin.Set(c.Caller()) }
-
-// Register enters a name for the caller.
-//
-//chain:tx conflicts=entry/{name}
-func (TITLE) Register(c sdk.Ctx, name string, amount sdk.U128) error {
-	if e, ok := entries.Lookup(name); ok {
-		return Taken{Owner: e.Owner}
-	}
-	entries.Set(name, Entry{Owner: c.Caller(), Amount: amount, Since: c.TimeMilli()})
-	c.Emit(Registered{Name: name, Owner: c.Caller()})
-	return nil
-}
-
-// Remove takes a name out. Only the contract's administrator may.
-//
-//chain:tx conflicts=entry/{name}
-func (TITLE) Remove(c sdk.Ctx, name string) error {
-	if c.Caller() != admin.Get() {
-		return sdk.Denied("only the administrator removes entries")
-	}
-	entries.Delete(name)
-	return nil
-}
-
-// Lookup returns an entry, or nothing.
-//
-//chain:view
-func (TITLE) Lookup(_ sdk.Ctx, name string) *Entry {
-	e, ok := entries.Lookup(name)
-	if !ok {
-		return nil
-	}
-	return &e
-}
-`
-
-	unitTest = `package NAME
-
-import (
-	"errors"
-	"testing"
-
-	sdk "github.com/fondaco/fondaco/sdk-contracts/go"
-)
-
-func TestRegister(t *testing.T) {
-	alice, bob := sdk.Addr{1}, sdk.Addr{2}
-	host := &sdk.Fake{Caller: alice, TimeMilli: 1_000}
-	register := func(name string) error {
-		return host.Run(func(c sdk.Ctx) error { return TITLE{}.Register(c, name, sdk.NewU128(5)) })
-	}
-	if err := register("harbour"); err != nil {
-		t.Fatal(err)
-	}
-	host.Caller = bob
-	taken, ok := errors.AsType[Taken](register("harbour"))
-	if !ok || taken.Owner != alice {
-		t.Errorf("a name that is taken: %v", taken)
-	}
-	if len(host.Events) != 1 || host.Events[0] != (Registered{Name: "harbour", Owner: alice}) {
-		t.Errorf("events: %v", host.Events)
-	}
-}
-`
-
-	readme = `# NAME
-
-A fondaco contract in Go.
-
-    go test ./...                                  # unit tests, with the ordinary toolchain
-    fondaco contract build --out NAME.wasm .        # the module: exports, codecs and schema are made from NAME.go
-    fondaco contract inspect NAME.wasm             # what is in it
-    fondaco contract check NAME.wasm               # whether a node admits it
-
-What a contract can use is in the package comment of the SDK:
-
-    go doc github.com/fondaco/fondaco/sdk-contracts/go
-`
-
-	sdkReadme = `# The contract SDK
-
-These are the sources of github.com/fondaco/fondaco/sdk-contracts/go, of the version of the fondaco command that
-created this project. Keep them with the contract: together they give the same module, byte for byte, on every machine.
-To take a newer SDK, create a project in an empty folder with a newer command and replace this folder with its .fondaco.
-`
-)
