@@ -361,6 +361,9 @@ func (r *remote) showTransaction(tx *client.Transaction, tell func(tx *client.Tr
 		} else if len(tx.Receipt.Data) > 0 {
 			row(w, "result", hexText(tx.Receipt.Data))
 		}
+		for _, f := range tx.Receipt.Failures {
+			row(w, "because", fmt.Sprintf("%s.%s: %s", f.Contract, f.Method, outcomeText(f.Status, f.Code, f.Error)))
+		}
 		row(w, "gas", tx.Receipt.Gas)
 		for _, e := range tx.Receipt.Events {
 			row(w, "event", e.Topic+" "+shorten(argsText(e.Decoded, e.Data)))

@@ -175,15 +175,25 @@ type Transaction struct {
 
 // Receipt is the result of a transaction.
 type Receipt struct {
-	Status  string          `json:"status"`
-	Code    uint32          `json:"code"`
-	Error   string          `json:"error,omitempty"` // name of the contract's error, or what the code of a rule means
-	Data    Bytes           `json:"data"`
-	Decoded json.RawMessage `json:"decoded,omitempty"` // Data by the contract's schema
-	Gas     ledger.Gas      `json:"gas,string"`
-	Served  ledger.Address  `json:"served"`
-	Events  []Event         `json:"events"`
-	Raw     Bytes           `json:"raw,omitempty"` // canonical CBOR
+	Status   string          `json:"status"`
+	Code     uint32          `json:"code"`
+	Error    string          `json:"error,omitempty"` // name of the contract's error, or what the code of a rule means
+	Data     Bytes           `json:"data"`
+	Decoded  json.RawMessage `json:"decoded,omitempty"` // Data by the contract's schema
+	Gas      ledger.Gas      `json:"gas,string"`
+	Served   ledger.Address  `json:"served"`
+	Events   []Event         `json:"events"`
+	Failures []Failure       `json:"failures,omitempty"` // the failed calls between contracts that led to the status, the innermost last
+	Raw      Bytes           `json:"raw,omitempty"`      // canonical CBOR
+}
+
+// Failure is a call from one contract to another that failed.
+type Failure struct {
+	Contract ledger.Address `json:"contract"`
+	Method   string         `json:"method"`
+	Status   string         `json:"status"`
+	Code     uint32         `json:"code"`
+	Error    string         `json:"error,omitempty"` // name of the contract's error, or what the code of a rule means
 }
 
 // Event is what a contract emitted.
@@ -246,15 +256,16 @@ type Call struct {
 
 // CallResult is what a Call gave.
 type CallResult struct {
-	Status  string          `json:"status"`
-	Code    uint32          `json:"code"`
-	Error   string          `json:"error,omitempty"`
-	Data    Bytes           `json:"data"`
-	Decoded json.RawMessage `json:"decoded,omitempty"`
-	Gas     ledger.Gas      `json:"gas,string"`
-	Height  ledger.Height   `json:"height"`           // of the state it saw
-	Events  []Event         `json:"events,omitempty"` // of a dry run
-	Trace   string          `json:"trace,omitempty"`  // this node's own words; not the same on every node
+	Status   string          `json:"status"`
+	Code     uint32          `json:"code"`
+	Error    string          `json:"error,omitempty"`
+	Data     Bytes           `json:"data"`
+	Decoded  json.RawMessage `json:"decoded,omitempty"`
+	Gas      ledger.Gas      `json:"gas,string"`
+	Height   ledger.Height   `json:"height"`             // of the state it saw
+	Events   []Event         `json:"events,omitempty"`   // of a dry run
+	Failures []Failure       `json:"failures,omitempty"` // as in a Receipt
+	Trace    string          `json:"trace,omitempty"`    // this node's own words; not the same on every node
 }
 
 // State is a value of the world state with an optional proof.

@@ -44,6 +44,8 @@ type transaction struct {
 	random     uint64     // blocks of random bytes drawn so far
 	scanners   []*scanner // open ones
 
+	failed []ledger.Failure // the last call that ended, if it failed, and the calls within that made it fail
+
 	trace *trace // nil: not wanted
 }
 
@@ -60,8 +62,16 @@ func (b *block) transact(ctx context.Context, index uint32, tx *ledger.SignedTx,
 	}
 	return ledger.Receipt{
 		Version: ledger.Version, Tx: tx.ID, Index: index, Status: outcome.Status, Code: outcome.Code, Data: outcome.Data,
-		Gas: outcome.Gas, Served: tx.To, Events: t.events,
+		Gas: outcome.Gas, Served: tx.To, Events: t.events, Failures: t.within(),
 	}, nil
+}
+
+// within returns the failed calls below the transaction's own.
+func (t *transaction) within() []ledger.Failure {
+	if len(t.failed) < 2 {
+		return nil
+	}
+	return t.failed[1:]
 }
 
 // run checks what only the state can tell of a transaction, and calls its target. The gas of the outcome

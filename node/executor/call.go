@@ -25,11 +25,15 @@ type call struct {
 // call runs a contract and undoes its writes and events unless it ends well. An error is a fault of this node.
 func (t *transaction) call(c call) (wasmvm.Outcome, error) {
 	point, events, size := t.overlay.Savepoint(), len(t.events), t.eventBytes
+	t.failed = nil
 	outcome, err := t.enter(c)
 	if err != nil {
 		return outcome, err
 	}
-	if outcome.Status != ledger.OK {
+	if outcome.Status == ledger.OK {
+		t.failed = nil
+	} else {
+		t.failed = slices.Insert(t.failed, 0, ledger.Failure{Contract: c.target.Address, Method: c.method, Status: outcome.Status, Code: outcome.Code})
 		t.overlay.Rollback(point)
 		clear(t.events[events:])
 		t.events, t.eventBytes = t.events[:events], size

@@ -540,7 +540,7 @@ func TestDeployment(t *testing.T) {
 		self := c.deploy(good)
 		c.want(c.block(c.tx("user", self, "put", none))[0], ledger.OK, 0)
 		replace := func(sender string, code []byte) ledger.Receipt {
-			return c.block(c.tx(sender, precompiles.ContractsAddress, "replace", precompiles.ReplaceArgs{Address: self, Code: code}))[0]
+			return c.block(c.tx(sender, precompiles.ContractsAddress, "replace", precompiles.ReplaceArgs{Address: self, Code: code, Breaking: true}))[0]
 		}
 		c.want(replace("user", hooked("upgrade", succeed)), ledger.Denied, precompiles.DeniedRole)
 		c.want(replace("admin", hooked("upgrade", unreachable)), ledger.Trapped, 0)

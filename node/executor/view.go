@@ -20,13 +20,14 @@ type Call struct {
 
 // Outcome is how a call outside of any block ended.
 type Outcome struct {
-	Status  ledger.Status
-	Code    uint32
-	Data    []byte
-	Gas     ledger.Gas
-	Events  []ledger.Event  // of a dry run
-	Changes []ledger.Change // of a dry run: what it would write
-	Trace   string          // for people: log lines and reasons; differs between nodes
+	Status   ledger.Status
+	Code     uint32
+	Data     []byte
+	Gas      ledger.Gas
+	Events   []ledger.Event   // of a dry run
+	Changes  []ledger.Change  // of a dry run: what it would write
+	Failures []ledger.Failure // the failed calls within, as in a receipt
+	Trace    string           // for people: log lines and reasons; differs between nodes
 }
 
 // View calls a method that only reads, at the state base and the time of its block. An error is a fault of
@@ -110,6 +111,6 @@ func (x *Executor) outside(ctx context.Context, base *state.Snapshot, c Call, vi
 	}
 	return Outcome{
 		Status: outcome.Status, Code: outcome.Code, Data: outcome.Data, Gas: outcome.Gas,
-		Events: t.events, Changes: b.overlay.Changes(), Trace: string(t.trace.text),
+		Events: t.events, Changes: b.overlay.Changes(), Failures: t.within(), Trace: string(t.trace.text),
 	}, nil
 }

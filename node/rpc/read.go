@@ -385,6 +385,7 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) (any, error) {
 	for i := range result.Events {
 		doc.Events = append(doc.Events, schemas.event(&result.Events[i]))
 	}
+	doc.Failures = schemas.failures(result.Failures)
 	doc.Error, doc.Decoded = outcome(schema, c.Method, result.Status, result.Code, result.Data)
 	return doc, nil
 }

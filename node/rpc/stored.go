@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
@@ -204,6 +205,23 @@ func (r *reader) event(e *ledger.Event) client.Event {
 	return doc
 }
 
+func (r *reader) failures(all []ledger.Failure) []client.Failure {
+	var docs []client.Failure
+	for _, f := range all {
+		doc := client.Failure{Contract: f.Contract, Method: f.Method, Status: f.Status.String(), Code: f.Code}
+		switch schema := r.schema(f.Contract); {
+		case f.Status == ledger.Denied:
+			doc.Error = executor.DenialName(f.Code)
+		case f.Status == ledger.Aborted && schema != nil:
+			if e := schema.Error(f.Code); e != nil {
+				doc.Error = e.Name
+			}
+		}
+		docs = append(docs, doc)
+	}
+	return docs
+}
+
 func (r *reader) receipt(receipt *ledger.Receipt, method string) *client.Receipt {
 	doc := &client.Receipt{
 		Status: receipt.Status.String(), Code: receipt.Code, Data: receipt.Data, Gas: receipt.Gas, Served: receipt.Served.Address, Events: []client.Event{},
@@ -212,5 +230,6 @@ func (r *reader) receipt(receipt *ledger.Receipt, method string) *client.Receipt
 	for i := range receipt.Events {
 		doc.Events = append(doc.Events, r.event(&receipt.Events[i]))
 	}
+	doc.Failures = r.failures(receipt.Failures)
 	return doc
 }

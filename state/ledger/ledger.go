@@ -290,16 +290,28 @@ type Event struct {
 // Receipt is the result of one transaction. It holds no text of an execution engine: that is the node's
 // local trace.
 type Receipt struct {
-	_       struct{} `cbor:",toarray"`
-	Version uint16
-	Tx      TxID
-	Index   uint32 // position in the block
-	Status  Status
-	Code    uint32 // with Aborted and Denied: which reason
-	Data    []byte // output, or the data of the abort
-	Gas     Gas
-	Served  Target // the contract that served the call
-	Events  []Event
+	_        struct{} `cbor:",toarray"`
+	Version  uint16
+	Tx       TxID
+	Index    uint32 // position in the block
+	Status   Status
+	Code     uint32 // with Aborted and Denied: which reason
+	Data     []byte // output, or the data of the abort
+	Gas      Gas
+	Served   Target // the contract that served the call
+	Events   []Event
+	Failures []Failure // with another status than OK: the failed calls within, see Failure; none if the contract itself failed
+}
+
+// Failure is a call between contracts that did not end well, the last one that its caller made before it
+// failed too. In a receipt, each one's caller is the one before it, the first one's the contract that served the
+// transaction: the last is where the trouble began.
+type Failure struct {
+	_        struct{} `cbor:",toarray"`
+	Contract Address
+	Method   string
+	Status   Status
+	Code     uint32
 }
 
 // Hash returns the receipt's digest, the leaf of the receipt tree.
