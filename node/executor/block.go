@@ -176,14 +176,3 @@ func refusal(err error) (wasmvm.Outcome, error) {
 	}
 	return wasmvm.Outcome{}, err
 }
-
-// trace collects text for people on this node: log lines of contracts and reasons of refusals.
-type trace struct{ text []byte }
-
-func (t *trace) add(format string, args ...any) {
-	if t == nil || len(t.text) >= maxTrace {
-		return
-	}
-	t.text = fmt.Appendf(t.text, format, args...)
-	t.text = append(t.text[:min(len(t.text), maxTrace-1)], '\n')
-}

@@ -26,10 +26,12 @@ type call struct {
 func (t *transaction) call(c call) (wasmvm.Outcome, error) {
 	point, events, size := t.overlay.Savepoint(), len(t.events), t.eventBytes
 	t.failed = nil
+	t.trace.enter(len(t.running), &c)
 	outcome, err := t.enter(c)
 	if err != nil {
 		return outcome, err
 	}
+	t.trace.leave(len(t.running), &outcome)
 	if outcome.Status == ledger.OK {
 		t.failed = nil
 	} else {
@@ -37,7 +39,7 @@ func (t *transaction) call(c call) (wasmvm.Outcome, error) {
 		t.overlay.Rollback(point)
 		clear(t.events[events:])
 		t.events, t.eventBytes = t.events[:events], size
-		t.trace.add("%s.%s: %s (code %d): %s", c.target.Address, c.method, outcome.Status, outcome.Code, outcome.Trace)
+		t.trace.reason(&c, &outcome)
 	}
 	return outcome, nil
 }
@@ -87,7 +89,11 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 	if err := t.permit(m.Info().Schema, &c); err != nil {
 		return refusal(err)
 	}
-	return m.Call(t.ctx, &host{t: t, call: c}, c.method, c.args, c.limit)
+	h := &host{t: t, call: c}
+	if t.trace != nil && t.trace.calls {
+		return m.Call(t.ctx, traced{h}, c.method, c.args, c.limit)
+	}
+	return m.Call(t.ctx, h, c.method, c.args, c.limit)
 }
 
 // permit applies what the module's schema, if it has one, says of the method.

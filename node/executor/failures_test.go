@@ -2,7 +2,9 @@ package executor
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/fondaco/fondaco/precompiles"
@@ -79,4 +81,41 @@ func TestFailures(t *testing.T) {
 			t.Errorf("failures %+v", r.Failures)
 		}
 	})
+}
+
+// TestTrace tells what Explain says of a transaction that called through contracts.
+func TestTrace(t *testing.T) {
+	c := newChain(t)
+	callee := &assembler{}
+	callee.method("take", hostCall("set", callee.text("k"), callee.text("v\x01")), hostCall("get", callee.text("k"), i32(600), i32(64)), drop, unreachable)
+	target := c.deploy(callee.module(t, nil))
+	caller := &assembler{}
+	caller.method("give", hostCall("input_read", i32(0), i32(0), i32(64)), drop, hostCall("emit", caller.text("Gave"), caller.text("\x80")),
+		hostCall("call", i32(2), i32(20), caller.text("take"), caller.text("\x80"), i64(100_000), i32(0)), drop,
+		hostCall("get", caller.text("none"), i32(600), i32(64)), drop, i32(7))
+	self := c.deploy(caller.module(t, nil))
+	tx := c.tx("user", self, "give", c.marshal([]any{target}))
+	base, order := c.head, c.order(tx)
+	c.block(tx)
+	_, text, err := c.x.Explain(context.Background(), base, &order, []*ledger.SignedTx{tx}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		self.String() + ".give 0x8154" + fmt.Sprintf("%x", target[:]) + " by " + address("user").String() + ", gas ",
+		`  emit Gave 0x80`,
+		"  " + target.String() + ".take 0x80 by " + self.String() + ", gas 100000",
+		`    set "k" = 0x7601`,
+		`    get "k": 0x7601`,
+		"  = trapped, gas ",
+		target.String() + ".take: trapped (code 0): wasm error: unreachable",
+		`  get "none": none`,
+		"= aborted (code 7), gas ",
+	} {
+		if _, rest, found := strings.Cut(text, want); found {
+			text = rest // the next one comes after
+		} else {
+			t.Fatalf("the trace lacks %q, in that place:\n%s", want, text)
+		}
+	}
 }

@@ -52,7 +52,7 @@ func (x *Executor) DryRun(ctx context.Context, base *state.Snapshot, c Call) (Ou
 }
 
 // Explain executes a block up to its index-th transaction again, and returns the receipt of that one with what
-// no receipt holds: log lines, and why it failed. An error is a fault of this node.
+// no receipt holds: the tree of its calls, what each asked of its host, log lines, and why what failed did. An error is a fault of this node.
 func (x *Executor) Explain(ctx context.Context, base *state.Snapshot, order *ledger.Order, txs []*ledger.SignedTx, index int) (r ledger.Receipt, text string, err error) {
 	if index < 0 || index >= len(txs) {
 		return r, "", fmt.Errorf("explain transaction %d of %d: no such transaction", index, len(txs))
@@ -61,7 +61,7 @@ func (x *Executor) Explain(ctx context.Context, base *state.Snapshot, order *led
 	if err != nil {
 		return r, "", fmt.Errorf("explain a transaction of block %d: %w", order.Height, err)
 	}
-	var tr trace
+	tr := trace{calls: true}
 	for i, tx := range txs[:index+1] {
 		if err := ctx.Err(); err != nil {
 			return r, "", err
