@@ -21,7 +21,15 @@ import (
 // and codecs in the package itself, and a main package that imports it. Nothing is found out by reflection at run time, and
 // nothing is written into the author's folder.
 func golang() language {
-	return language{name: "go", marks: []string{"*.go"}, build: buildGo, files: newGo, test: testGo}
+	return language{name: "go", marks: []string{"*.go"}, flags: strings.Join(append(goTarget(), goFlags()...), " "), build: buildGo, files: newGo, test: testGo}
+}
+
+// goTarget is the target of the go command, as environment variables.
+func goTarget() []string { return []string{"GOOS=wasip1", "GOARCH=wasm"} }
+
+// goFlags are the flags of go build.
+func goFlags() []string {
+	return []string{"-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-ldflags=-w -buildid="}
 }
 
 // buildGo compiles the package in a folder. The module cache and, for modules that are not in it, the network are used as
@@ -111,7 +119,7 @@ func olderGo(version string) bool {
 func (t *toolchain) run(ctx context.Context, dir string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, t.path, args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOWASM=", "GOEXPERIMENT=", "GOFLAGS=", "CGO_ENABLED=0")
+	cmd.Env = append(append(os.Environ(), goTarget()...), "GOWASM=", "GOEXPERIMENT=", "GOFLAGS=", "CGO_ENABLED=0")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -220,9 +228,8 @@ func (t *toolchain) compile(ctx context.Context, pkg *goPackage, generated []byt
 		}
 	}
 	module := filepath.Join(scratch, "contract.wasm")
-	_, err = t.run(ctx, pkg.Dir, "build", "-overlay", filepath.Join(scratch, "overlay.json"), "-buildmode=c-shared", "-trimpath",
-		"-buildvcs=false", "-ldflags=-w -buildid=", "-o", module, "./"+mainFolder)
-	if err != nil {
+	args := append(append([]string{"build"}, goFlags()...), "-overlay", filepath.Join(scratch, "overlay.json"), "-o", module, "./"+mainFolder)
+	if _, err = t.run(ctx, pkg.Dir, args...); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSource, err)
 	}
 	return os.ReadFile(module)

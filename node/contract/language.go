@@ -19,6 +19,10 @@ type language struct {
 	name  string   // as --lang and ledger.Build.Language have it: "go", "rust", "c", "as"
 	marks []string // a folder with a file that matches one of these patterns holds a project of the language
 
+	// flags tells with which target and flags build calls the compiler. It is part of contract.lock, so that a
+	// change of them is seen; empty: they are none of those that matter.
+	flags string
+
 	// build compiles the project in a folder. The module has either the section of the schema or that of the interface text
 	// (sdk-contracts/INTERFACE.md); Build makes the first of the second. The same sources and tools give the same bytes, in
 	// whatever folder.
