@@ -6,5 +6,5 @@ import "embed"
 
 // Sources holds abi.json and the SDKs, each in the folder of its language.
 //
-//go:embed abi.json go/*.go
+//go:embed abi.json go/*.go c/*.h
 var Sources embed.FS

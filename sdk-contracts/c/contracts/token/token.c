@@ -1,0 +1,74 @@
+// A contract: an issuer puts units of a token into circulation, and holders transfer them.
+#include "../../fondaco.h"
+
+CONTRACT(token, "1.0.0", doc("Units that an issuer puts into circulation and holders transfer."))
+
+// What the token says of itself.
+STRUCT(About, (str, name), (str, symbol), (addr, issuer))
+
+VALUE(about, About)
+VALUE(supply, u128)
+MAP(bal, (addr), u128)
+MAP(allow, (addr, addr), u128) // owner, spender
+
+EVENT(Issued, (addr, to), (u128, amount), indexed("to"))
+EVENT(Transferred, (addr, from), (addr, to), (u128, amount), indexed("from,to"))
+EVENT(Paid, (addr, from), (addr, to), (u128, amount), (bytes, reference), indexed("from,to"))
+EVENT(Approved, (addr, owner), (addr, spender), (u128, amount), indexed("owner,spender"))
+
+ERROR(1001, InsufficientFunds, (u128, have), (u128, need))
+ERROR(1002, NotIssuer, (addr, issuer))
+ERROR(1003, InsufficientAllowance, (u128, have), (u128, need))
+
+static void move(addr from, addr to, u128 amount) {
+	u128 have = bal_get(from);
+	if (have < amount) fail(InsufficientFunds, have, amount);
+	bal_set(from, have - amount);
+	bal_set(to, checked_add(bal_get(to), amount)); // read after the write: to may be from
+}
+
+INIT((str, name), (str, symbol), (addr, issuer)) { about_set((About){name, symbol, issuer}); }
+
+TX(void, issue, (addr, to), (u128, amount), conflicts("supply,bal/{to}")) {
+	addr issuer = about_get().issuer;
+	if (!addr_eq(chain_caller(), issuer)) fail(NotIssuer, issuer);
+	supply_set(checked_add(supply_get(), amount));
+	bal_set(to, checked_add(bal_get(to), amount));
+	emit(Issued, to, amount);
+}
+
+TX(void, transfer, (addr, to), (u128, amount), conflicts("bal/{$caller},bal/{to}")) {
+	addr from = chain_caller();
+	move(from, to, amount);
+	emit(Transferred, from, to, amount);
+}
+
+// A transfer that names what it is for, such as an invoice's number.
+TX(void, pay, (addr, to), (u128, amount), (bytes, reference), conflicts("bal/{$caller},bal/{to}")) {
+	addr from = chain_caller();
+	move(from, to, amount);
+	emit(Paid, from, to, amount, reference);
+}
+
+TX(void, approve, (addr, spender), (u128, amount)) {
+	addr owner = chain_caller();
+	allow_set(owner, spender, amount);
+	emit(Approved, owner, spender, amount);
+}
+
+TX(void, transfer_from, (addr, owner), (addr, to), (u128, amount), conflicts("bal/{owner},bal/{to}")) {
+	addr spender = chain_caller();
+	u128 allowed = allow_get(owner, spender);
+	if (allowed < amount) fail(InsufficientAllowance, allowed, amount);
+	move(owner, to, amount);
+	allow_set(owner, spender, allowed - amount);
+	emit(Transferred, owner, to, amount);
+}
+
+VIEW(u128, balance_of, (addr, who)) { return bal_get(who); }
+
+VIEW(u128, allowance, (addr, owner), (addr, spender)) { return allow_get(owner, spender); }
+
+VIEW(u128, total_supply) { return supply_get(); }
+
+VIEW(About, about) { return about_get(); }
