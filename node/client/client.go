@@ -169,6 +169,11 @@ func (c *Client) Lookup(ctx context.Context, id ledger.TxID, wait time.Duration,
 	return get[Transaction](ctx, c, "/v1/transactions/"+id.String()+"?"+query.Encode())
 }
 
+// Trace asks the node to execute a transaction of one of its last blocks again, and to tell why it ended as it did.
+func (c *Client) Trace(ctx context.Context, id ledger.TxID) (*Trace, error) {
+	return get[Trace](ctx, c, "/v1/transactions/"+id.String()+"/trace")
+}
+
 // Wait follows a transaction until it is in a final block, and returns it with its receipt, whatever the
 // receipt's status. It returns ErrExpired when no block can take it any more, and ctx's error when that ends
 // first, which says nothing about the transaction.

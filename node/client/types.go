@@ -187,6 +187,14 @@ type Receipt struct {
 	Raw      Bytes           `json:"raw,omitempty"`      // canonical CBOR
 }
 
+// Trace is what a node tells people of a transaction's execution. Nothing in its text is agreed upon.
+type Trace struct {
+	ID     ledger.TxID   `json:"id"`
+	Height ledger.Height `json:"height"`
+	Index  uint32        `json:"index"` // position in the block
+	Text   string        `json:"text"`
+}
+
 // Failure is a call from one contract to another that failed.
 type Failure struct {
 	Contract ledger.Address `json:"contract"`

@@ -295,6 +295,21 @@ func TestAPI(t *testing.T) {
 			t.Errorf("receipt = %+v %s", r, r.Decoded)
 		}
 	})
+	t.Run("a trace tells what a transaction did, and why it failed", func(t *testing.T) {
+		done := c.send(transfer(5001))
+		trace, err := c.api.Trace(t.Context(), done.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{c.token.String() + ".transfer 0x82", `  get "bal`, "= aborted (code 1001)"} {
+			if !strings.Contains(trace.Text, want) {
+				t.Errorf("the trace lacks %q:\n%s", want, trace.Text)
+			}
+		}
+		if trace.ID != done.ID || trace.Height != done.Height || trace.Index != done.Index {
+			t.Errorf("trace of %s, transaction %d of block %d", trace.ID, trace.Index, trace.Height)
+		}
+	})
 	t.Run("the proof of a receipt holds without the node", func(t *testing.T) {
 		signed := c.sign(transfer(1), "alice")
 		done := c.sendSigned(signed)
@@ -414,6 +429,8 @@ func TestAPI(t *testing.T) {
 			{400, client.CodeBadRequest, "GET", "/v1/transactions/" + c.id.String() + "?wait=30001", "", nil},
 			{400, client.CodeBadRequest, "GET", "/v1/transactions/" + c.id.String() + "?proof=perhaps", "", nil},
 			{404, client.CodeNotFound, "GET", "/v1/transactions/" + c.id.String() + "?wait=50", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/transactions/0x12/trace", "", nil},
+			{404, client.CodeNotFound, "GET", "/v1/transactions/" + c.id.String() + "/trace", "", nil},
 			{415, client.CodeBadRequest, "POST", "/v1/transactions", "text/plain", nil},
 			{400, client.CodeBadRequest, "POST", "/v1/transactions", "application/json", []byte(`{"raw":"12"}`)},
 			{400, client.CodeBadRequest, "POST", "/v1/transactions", "application/json", []byte(`{"row":"0x12"}`)},

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -390,6 +392,47 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) (any, error) {
 	return doc, nil
 }
 
+// trace executes a block again up to a transaction, which costs as much as a view may.
+func (s *Server) trace(_ http.ResponseWriter, r *http.Request) (any, error) {
+	digest, err := keys.ParseDigest(r.PathValue("id"))
+	if err != nil {
+		return nil, badRequest("transaction id: %v", err)
+	}
+	id, store := ledger.TxID(digest), s.group.Store()
+	h, index, found, err := store.FindTx(id)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, notFound("transaction %s is in no block that this node has", id)
+	}
+	b, err := s.stored(h)
+	if err != nil {
+		return nil, err
+	}
+	base, err := s.stateAt(h - 1)
+	if err != nil {
+		return nil, err
+	}
+	txs := make([]*ledger.SignedTx, index+1)
+	for i := range txs {
+		if txs[i], err = ledger.DecodeTx(s.config.Suite, b.block.Txs[i]); err != nil {
+			return nil, err
+		}
+	}
+	select {
+	case s.views <- struct{}{}:
+		defer func() { <-s.views }()
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+	_, text, err := s.config.Executor.Explain(r.Context(), base, &b.block.Header.Order, txs, int(index))
+	if err != nil {
+		return nil, err
+	}
+	return &client.Trace{ID: id, Height: h, Index: index, Text: text}, nil
+}
+
 // callArgs returns the canonical arguments of a call.
 func callArgs(schema *ledger.Schema, c *client.Call) ([]byte, error) {
 	switch {
@@ -430,6 +473,15 @@ func callArgs(schema *ledger.Schema, c *client.Call) ([]byte, error) {
 	return args, nil
 }
 
+// stateAt returns the state after a block that is there.
+func (s *Server) stateAt(h ledger.Height) (*state.Snapshot, error) {
+	base, err := s.group.Store().At(h)
+	if errors.Is(err, state.ErrPruned) {
+		return nil, problem(http.StatusGone, client.CodeUnavailable, "this node no longer has the state after block %d: ask for a newer one, or a node that keeps history", h)
+	}
+	return base, err
+}
+
 func (s *Server) state(_ http.ResponseWriter, r *http.Request) (any, error) {
 	a, err := address(r)
 	if err != nil {
@@ -452,8 +504,8 @@ func (s *Server) state(_ http.ResponseWriter, r *http.Request) (any, error) {
 		if head := base.Height(); ledger.Height(h) > head {
 			return nil, notFound("there is no block %d yet: the last is %d", h, head)
 		}
-		if base, err = s.group.Store().At(ledger.Height(h)); err != nil {
-			return nil, problem(http.StatusGone, client.CodeUnavailable, "this node no longer has the state after block %d: ask for a newer one, or a node that keeps history", h)
+		if base, err = s.stateAt(ledger.Height(h)); err != nil {
+			return nil, err
 		}
 	}
 	full := append(a[:], key...)

@@ -129,6 +129,7 @@ func (s *Server) routes() map[string]handle {
 		"GET /v1/blocks/{height}":           s.block,
 		"GET /v1/blocks/{height}/raw":       s.rawBlock,
 		"GET /v1/transactions/{id}":         s.transaction,
+		"GET /v1/transactions/{id}/trace":   s.trace,
 		"POST /v1/transactions":             s.submit,
 		"POST /v1/transactions/batch":       s.submitBatch,
 		"GET /v1/accounts/{address}":        s.account,
