@@ -1,4 +1,4 @@
-// Package token is a contract: an issuer puts units of a token into circulation, and holders transfer them.
+// Package token is a contract: an issuer puts units of a token into circulation, holders transfer them, or allow others to.
 package token
 
 import sdk "github.com/fondaco/fondaco/sdk-contracts/go"
@@ -7,10 +7,14 @@ import sdk "github.com/fondaco/fondaco/sdk-contracts/go"
 type Token struct{}
 
 var (
-	about    = sdk.NewValue[About]("about")
-	supply   = sdk.NewValue[sdk.U128]("supply")
-	balances = sdk.NewMap[sdk.Addr, sdk.U128]("bal")
+	about      = sdk.NewValue[About]("about")
+	supply     = sdk.NewValue[sdk.U128]("supply")
+	balances   = sdk.NewMap[sdk.Addr, sdk.U128]("bal")
+	allowances = sdk.NewMap[Allowed, sdk.U128]("allow")
 )
+
+// Allowed is a pair of whose units and who may move some of them.
+type Allowed struct{ Owner, Spender sdk.Addr }
 
 // About is what the token says of itself.
 type About struct {
@@ -46,6 +50,15 @@ type Paid struct {
 	Reference []byte
 }
 
+// Approved is emitted when a holder allows a spender to move an amount.
+//
+//chain:event indexed=owner,spender
+type Approved struct {
+	sdk.Event
+	Owner, Spender sdk.Addr
+	Amount         sdk.U128
+}
+
 // InsufficientFunds refuses a transfer of more than the holder has.
 //
 //chain:error 1001
@@ -60,6 +73,14 @@ type InsufficientFunds struct {
 type NotIssuer struct {
 	sdk.Refusal
 	Issuer sdk.Addr
+}
+
+// InsufficientAllowance refuses a spender who moves more than is allowed.
+//
+//chain:error 1003
+type InsufficientAllowance struct {
+	sdk.Refusal
+	Have, Need sdk.U128
 }
 
 // Init names the token and who may issue it.
@@ -104,6 +125,31 @@ func (Token) Pay(c sdk.Ctx, to sdk.Addr, amount sdk.U128, reference []byte) erro
 	return nil
 }
 
+// Approve lets a spender move amount units of the caller's, instead of what was allowed before.
+//
+//chain:tx
+func (Token) Approve(c sdk.Ctx, spender sdk.Addr, amount sdk.U128) {
+	allowances.Set(Allowed{c.Caller(), spender}, amount)
+	c.Emit(Approved{Owner: c.Caller(), Spender: spender, Amount: amount})
+}
+
+// TransferFrom moves amount units from owner to to, as owner allowed the caller.
+//
+//chain:tx conflicts=bal/{owner},bal/{to}
+func (Token) TransferFrom(c sdk.Ctx, owner, to sdk.Addr, amount sdk.U128) error {
+	key := Allowed{owner, c.Caller()}
+	allowed := allowances.Get(key)
+	if allowed.Less(amount) {
+		return InsufficientAllowance{Have: allowed, Need: amount}
+	}
+	if err := move(owner, to, amount); err != nil {
+		return err
+	}
+	allowances.Set(key, allowed.Sub(amount))
+	c.Emit(Transferred{From: owner, To: to, Amount: amount})
+	return nil
+}
+
 func move(from, to sdk.Addr, amount sdk.U128) error {
 	have := balances.Get(from)
 	if have.Less(amount) {
@@ -118,6 +164,13 @@ func move(from, to sdk.Addr, amount sdk.U128) error {
 //
 //chain:view
 func (Token) BalanceOf(_ sdk.Ctx, who sdk.Addr) sdk.U128 { return balances.Get(who) }
+
+// Allowance returns the units of owner's that spender may move.
+//
+//chain:view
+func (Token) Allowance(_ sdk.Ctx, owner, spender sdk.Addr) sdk.U128 {
+	return allowances.Get(Allowed{owner, spender})
+}
 
 // TotalSupply returns the units in circulation.
 //

@@ -38,7 +38,10 @@ func TestBuild(t *testing.T) {
 tx issue(to addr, amount u128)
 tx transfer(to addr, amount u128)
 tx pay(to addr, amount u128, reference bytes)
+tx approve(spender addr, amount u128)
+tx transfer_from(owner addr, to addr, amount u128)
 view balance_of(who addr) u128
+view allowance(owner addr, spender addr) u128
 view total_supply() u128
 view about() About`
 	if got := strings.Join(signatures, "\n"); got != want {
