@@ -12,6 +12,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"golang.org/x/crypto/sha3"
 
@@ -321,10 +322,10 @@ func (t *funcType) String() string {
 	return names(t.params) + " -> " + names(t.results)
 }
 
-// export gives the host functions to the runtime. They use wazero's stack interface: its reflection takes 30 times as long.
-func (v *VM) export(ctx context.Context) error {
+// offer gives the host functions to a runtime. They use wazero's stack interface: its reflection takes 30 times as long.
+func offer(ctx context.Context, run wazero.Runtime) error {
 	for _, module := range []string{abiModule, wasiModule} {
-		b := v.run.NewHostModuleBuilder(module)
+		b := run.NewHostModuleBuilder(module)
 		for i := range functions {
 			f := &functions[i]
 			if f.module != module {

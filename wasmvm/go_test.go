@@ -38,7 +38,7 @@ func buildGoToken(t testing.TB) []byte {
 }
 
 func newVM(t testing.TB, e Engine) *VM {
-	v, err := New(context.Background(), Config{Engine: e})
+	v, err := New(context.Background(), Config{Engine: e, Wait: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestGoContract(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%s: %+v, image %d bytes", e, m.info, len(m.program.memory))
+		t.Logf("%s: %+v, image %d bytes", e, m.info, len(m.image.memory))
 		h := newHost()
 		for _, step := range []struct {
 			method string

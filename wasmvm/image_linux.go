@@ -8,7 +8,6 @@ import (
 	"sync"
 	"unsafe"
 
-	"github.com/tetratelabs/wazero/experimental"
 	"golang.org/x/sys/unix"
 )
 
@@ -139,7 +138,7 @@ func (f *imageFile) restore(memory []byte) error {
 }
 
 // reserve returns the memory of a new instance, with addresses for all that it may grow to.
-func (f *imageFile) reserve(limit int) (experimental.LinearMemory, error) {
+func (f *imageFile) reserve(limit int) (linear, error) {
 	region, err := unix.Mmap(-1, 0, max(limit, len(f.image)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, fmt.Errorf("reserve an instance's memory: %w", err)
@@ -148,13 +147,27 @@ func (f *imageFile) reserve(limit int) (experimental.LinearMemory, error) {
 }
 
 // mapping is the memory of one instance.
-type mapping struct{ region []byte }
+type mapping struct {
+	region []byte
+	size   uint64 // of the memory
+	shrunk bool   // Reallocate is to answer with size
+}
+
+func (m *mapping) shrink(size uint64) {
+	clear(m.region[size:m.size])
+	m.size, m.shrunk = size, true
+}
 
 // Reallocate implements experimental.LinearMemory.
 func (m *mapping) Reallocate(size uint64) []byte {
+	if m.shrunk {
+		m.shrunk = false
+		size = m.size
+	}
 	if size > uint64(len(m.region)) {
 		return nil
 	}
+	m.size = size
 	return m.region[:size:size]
 }
 

@@ -2,11 +2,7 @@
 
 package wasmvm
 
-import (
-	"errors"
-
-	"github.com/tetratelabs/wazero/experimental"
-)
+import "errors"
 
 // imageFile is not offered on this system: memories are reset by copying.
 type imageFile struct{ image []byte }
@@ -17,6 +13,6 @@ func (f *imageFile) close() error         { return nil }
 func (f *imageFile) attach([]byte) error  { return errors.ErrUnsupported }
 func (f *imageFile) restore([]byte) error { return errors.ErrUnsupported }
 
-func (f *imageFile) reserve(int) (experimental.LinearMemory, error) {
+func (f *imageFile) reserve(int) (linear, error) {
 	return nil, errors.ErrUnsupported
 }

@@ -3,60 +3,110 @@ package wasmvm
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
-// Module is an admitted, compiled module. Its methods may be called concurrently. It stays usable for as long as it is
+// Module is an admitted module, ready to be called. Its methods may be called concurrently. It stays usable for as long as it is
 // referred to, and then releases what it holds.
 type Module struct {
 	vm      *VM
+	digest  keys.Digest // under which it is known
+	source  *candidate
 	info    Info
 	methods map[string]bool
-	program *program
+	image   *image // which does not depend on the engine
+
+	serving   atomic.Pointer[serving]
+	reference *serving // with the engine Shadow: the interpreter's
+
+	queued  atomic.Bool // for the compiler, or done
+	once    sync.Once   // compiles
+	refusal error       // of the compiler; set in once
+	weight  int64       // as the VM counts it; guarded by VM.mu
 }
 
-// program is the part of a Module that outlives it until it is closed.
+// Bytes that a module takes for each byte of its rewritten code. The interpreter's form of a Go contract takes 23, its machine code 4 and
+// what wazero keeps beside that 1.5.
+const (
+	interpretedBytes = 24
+	compiledBytes    = 6
+)
+
+// size is about how much memory the module takes, without instances.
+func (m *Module) size() int64 {
+	perByte := int64(compiledBytes)
+	if m.serving.Load().backend.engine == Interpreter {
+		perByte = interpretedBytes
+	} else if m.reference != nil {
+		perByte += interpretedBytes
+	}
+	return perByte*int64(m.info.Rewrote) + int64(len(m.image.memory)) + 4<<10
+}
+
+// program is a module in the form of one of the engines.
 type program struct {
 	vm       *VM
+	backend  *backend
 	compiled wazero.CompiledModule
 	mutable  []string // exports of mutable globals
+	image    *image
 
-	// The image: what instances hold before a call. Nothing else of an instance can change, since instructions that
-	// write tables or drop segments are not admitted.
-	memory  []byte
-	file    *imageFile // that memory is in, or nil
-	globals []uint64
+	mu     sync.Mutex  // guards what follows
+	idle   []*instance // last used last
+	closed bool
+}
 
-	mu   sync.Mutex  // guards idle
-	idle []*instance // last used last
+// serving is a program that calls use. They refer to it, and when nothing does any more the program is closed.
+type serving struct{ *program }
+
+func serve(p *program) *serving {
+	s := &serving{p}
+	runtime.AddCleanup(s, (*program).close, p)
+	return s
 }
 
 // largeImage is the size of memory from which an imageFile is worth its system calls.
 const largeImage = 256 << 10
 
-// maxIdle bounds the instances that wait for calls. One Go contract's takes some 3 MB.
-const maxIdle = 8
+// Bounds on the instances that wait for calls. One of a Go contract's takes some 3 MB.
+const (
+	maxIdle      = 8         // of a program
+	maxIdleBytes = 512 << 20 // of all programs together
+)
 
 // instance runs one call at a time.
 type instance struct {
 	module  api.Module
 	memory  api.Memory
+	linear  linear // that memory is in
 	gas     api.MutableGlobal
 	depth   api.MutableGlobal
 	refused api.MutableGlobal
 	globals []api.MutableGlobal
 	methods map[string]api.Function
 	used    bool // since it was equal to the image
+	call    call // the one that runs
+	context callContext
+}
+
+// linear is the memory of an instance. wazero never shrinks one, so that an instance whose memory grew would be lost; but it takes
+// what an allocator answers when a memory is to grow.
+type linear interface {
+	experimental.LinearMemory
+	// shrink zeroes what is behind size, and answers the next call of Reallocate with a memory of that size.
+	shrink(size uint64)
 }
 
 // callContext carries a call to host functions. It is its own type because the lookup is on the way of each.
@@ -75,111 +125,71 @@ func (c *callContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// compile admits code, compiles it and runs its _initialize.
-func (v *VM) compile(ctx context.Context, code []byte) (*Module, error) {
-	w, info, err := v.admit(code)
-	if err != nil {
-		return nil, err
+// initialize makes the first instance and runs _initialize in it. It returns the gas that that took.
+func (p *program) initialize(ctx context.Context, c *candidate) (in *instance, gas uint64, err error) {
+	if in, err = p.instantiate(); err != nil {
+		return nil, 0, &ModuleError{Reason: "cannot be instantiated: " + err.Error()}
 	}
-	compiled, err := v.compileRewritten(ctx, w.code)
-	if err != nil {
-		return nil, err
+	if !c.hasStart {
+		return in, 0, nil
 	}
-	p := &program{vm: v, compiled: compiled, mutable: w.mutable}
-	gas, err := p.initialize(ctx, w.hasStart, sha256.Sum256(code))
-	if err != nil {
-		p.close()
-		return nil, err
+	in.call = call{costs: p.vm.costs, suite: p.vm.config.Suite, node: ctx, in: in, seed: c.hash}
+	in.prepare(MaxInitGas)
+	_, err = in.function(initializer).Call(&callContext{ctx, &in.call})
+	in.call.flush()
+	gas = MaxInitGas - in.call.gasLeft()
+	if err == nil && int64(in.gas.Get()) >= 0 {
+		in.call = call{}
+		return in, gas, nil
 	}
-	info.InitGas = gas
-	m := &Module{vm: v, info: *info, methods: make(map[string]bool, len(info.Methods)), program: p}
-	for _, name := range info.Methods {
-		m.methods[name] = true
+	in.close()
+	if f, ok := errors.AsType[*fault](err); ok {
+		return nil, 0, fmt.Errorf("wasmvm: %s: %w", initializer, f)
 	}
-	runtime.AddCleanup(m, (*program).close, p)
-	return m, nil
+	if r, ok := errors.AsType[runtime.Error](err); ok {
+		return nil, 0, fmt.Errorf("wasmvm: %s: the node's own code failed: %w", initializer, r)
+	}
+	return nil, 0, &ModuleError{Reason: fmt.Sprintf("%s ended with %v after %d of %d gas: %s", initializer, err, gas, MaxInitGas, in.call.trace)}
 }
 
-// compileRewritten hands a rewritten module to the engine. What fails here is a fault of this node, not of the
-// module, which our own validator admitted: engines differ in their faults, and the verdict on a module must not.
-func (v *VM) compileRewritten(ctx context.Context, code []byte) (compiled wazero.CompiledModule, err error) {
-	v.compiling.Lock()
-	defer v.compiling.Unlock()
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("wasmvm: %s crashed on a module: %v", v.config.Engine, r)
-		}
-	}()
-	compiled, err = v.run.CompileModule(ctx, code)
-	if err != nil {
-		return nil, fmt.Errorf("wasmvm: %s refuses a rewritten module: %w", v.config.Engine, err)
-	}
-	return compiled, nil
-}
-
-// initialize makes the first instance, runs _initialize in it, and keeps what it leaves as the image. It returns the gas that
-// every call pays for that.
-func (p *program) initialize(ctx context.Context, hasStart bool, hash [32]byte) (ledger.Gas, error) {
-	in, err := p.instantiate()
-	if err != nil {
-		return 0, &ModuleError{Reason: "cannot be instantiated: " + err.Error()}
-	}
-	used := uint64(0)
-	if hasStart {
-		c := &call{costs: p.vm.costs, suite: p.vm.config.Suite, node: ctx, in: in, seed: hash}
-		in.prepare(MaxInitGas)
-		_, err := in.function(initializer).Call(&callContext{ctx, c})
-		c.flush()
-		used = MaxInitGas - c.gasLeft()
-		if err != nil || int64(in.gas.Get()) < 0 {
-			in.close()
-			if f, ok := errors.AsType[*fault](err); ok {
-				return 0, fmt.Errorf("wasmvm: %s: %w", initializer, f)
-			}
-			if r, ok := errors.AsType[runtime.Error](err); ok {
-				return 0, fmt.Errorf("wasmvm: %s: the node's own code failed: %w", initializer, r)
-			}
-			return 0, &ModuleError{Reason: fmt.Sprintf("%s ended with %v after %d of %d gas: %s", initializer, err, used, MaxInitGas, c.trace)}
-		}
-	}
-	size := in.memory.Size()
-	view, _ := in.memory.Read(0, size)
-	if size >= largeImage {
-		p.file, _ = newImageFile(view) // where it cannot be had, copying does
-	}
-	if p.file != nil {
-		p.memory = p.file.image
-	} else {
-		p.memory = bytes.Clone(view)
-	}
-	for _, g := range in.globals {
-		p.globals = append(p.globals, g.Get())
-	}
-	if p.file != nil {
+// adopt gives a program its image, to which in is equal.
+func (p *program) adopt(i *image, in *instance) {
+	p.image = i
+	if i.file != nil || !p.vm.reserve(in) {
 		in.close() // its memory is not of the file
-	} else {
-		p.idle = append(p.idle, in)
+		return
 	}
-	costs := p.vm.costs
-	return ledger.Gas(used + costs.start + costs.startPage*uint64(size>>16)), nil
+	p.idle = append(p.idle, in)
+}
+
+// reserve counts an instance that is to wait for a call, unless too many wait.
+func (v *VM) reserve(in *instance) bool {
+	size := int64(in.memory.Size())
+	if v.idle.Add(size) <= maxIdleBytes {
+		return true
+	}
+	v.idle.Add(-size)
+	return false
 }
 
 // instantiate makes an instance as the module describes it.
 func (p *program) instantiate() (*instance, error) {
-	var allocator experimental.MemoryAllocator = p.vm.slabs
-	if p.file != nil {
-		memory, err := p.file.reserve(int(p.vm.config.MemoryPages) << 16)
+	in := &instance{methods: map[string]api.Function{}}
+	if p.image != nil && p.image.file != nil {
+		memory, err := p.image.file.reserve(int(p.vm.config.MemoryPages) << 16)
 		if err != nil {
 			return nil, err
 		}
-		allocator = experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory { return memory })
+		in.linear = memory
+	} else {
+		in.linear = &slab{from: p.vm.slabs}
 	}
-	ctx := experimental.WithMemoryAllocator(context.Background(), allocator)
-	module, err := p.vm.run.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	ctx := experimental.WithMemoryAllocator(context.Background(), experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory { return in.linear }))
+	module, err := p.backend.run.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(noRandom{}))
 	if err != nil {
 		return nil, err
 	}
-	in := &instance{module: module, memory: module.ExportedMemory(memoryExport), methods: map[string]api.Function{}}
+	in.module, in.memory = module, module.ExportedMemory(memoryExport)
 	mutable := func(name string) api.MutableGlobal { return module.ExportedGlobal(name).(api.MutableGlobal) }
 	in.gas, in.depth, in.refused = mutable(gasExport), mutable(depthExport), mutable(refusedExport)
 	for _, name := range p.mutable {
@@ -188,45 +198,53 @@ func (p *program) instantiate() (*instance, error) {
 	return in, nil
 }
 
+// noRandom is for wazero's own WASI, which no module can import. wazero's default takes longer to seed than an instance to make.
+type noRandom struct{}
+
+func (noRandom) Read([]byte) (int, error) { return 0, io.EOF }
+
 // take returns an instance that is equal to the image.
 func (p *program) take() (*instance, error) {
 	p.mu.Lock()
 	var in *instance
 	if n := len(p.idle); n > 0 {
-		in = p.idle[n-1]
+		in, p.idle[n-1] = p.idle[n-1], nil
 		p.idle = p.idle[:n-1]
 	}
 	p.mu.Unlock()
+	i := p.image
 	if in == nil {
 		var err error
 		if in, err = p.instantiate(); err != nil {
 			return nil, fmt.Errorf("wasmvm: instantiate: %w", err)
 		}
-		if grown := uint32(len(p.memory)) - in.memory.Size(); grown > 0 {
+		if grown := uint32(len(i.memory)) - in.memory.Size(); grown > 0 {
 			if _, ok := in.memory.Grow(grown >> 16); !ok {
 				in.close()
 				return nil, errors.New("wasmvm: instantiate: the memory does not grow to the image's size")
 			}
 		}
 		in.used = true
-		if p.file != nil {
-			view, _ := in.memory.Read(0, uint32(len(p.memory)))
-			if err := p.file.attach(view); err != nil {
+		if i.file != nil {
+			view, _ := in.memory.Read(0, uint32(len(i.memory)))
+			if err := i.file.attach(view); err != nil {
 				in.close()
 				return nil, fmt.Errorf("wasmvm: instantiate: %w", err)
 			}
 		}
+	} else {
+		p.vm.idle.Add(-int64(len(i.memory)))
 	}
 	if in.used {
-		view, _ := in.memory.Read(0, uint32(len(p.memory)))
-		if p.file == nil {
-			restore(view, p.memory)
-		} else if err := p.file.restore(view); err != nil {
+		view, _ := in.memory.Read(0, uint32(len(i.memory)))
+		if i.file == nil {
+			restore(view, i.memory)
+		} else if err := i.file.restore(view); err != nil {
 			in.close()
 			return nil, fmt.Errorf("wasmvm: reset an instance: %w", err)
 		}
-		for i, g := range in.globals {
-			g.Set(p.globals[i])
+		for at, g := range in.globals {
+			g.Set(i.globals[at])
 		}
 	}
 	in.used = true
@@ -245,34 +263,49 @@ func restore(memory, image []byte) {
 	}
 }
 
-// give takes an instance back, or closes it when its memory grew, since a memory cannot shrink.
+// give takes an instance back, or closes it.
 func (p *program) give(in *instance) {
-	if int(in.memory.Size()) == len(p.memory) {
+	if in.shrink(len(p.image.memory)) && p.vm.reserve(in) {
 		p.mu.Lock()
-		if len(p.idle) < maxIdle {
+		if len(p.idle) < maxIdle && !p.closed {
 			p.idle = append(p.idle, in)
-			in = nil
+			p.mu.Unlock()
+			return
 		}
 		p.mu.Unlock()
+		p.vm.idle.Add(-int64(in.memory.Size()))
 	}
-	if in != nil {
-		in.close()
+	in.close()
+}
+
+// maxGrown bounds what an instance that waits may have grown by.
+const maxGrown = 4 << 20
+
+// shrink makes memory that grew as small as the image again. It reports whether it is.
+func (in *instance) shrink(size int) bool {
+	now := int(in.memory.Size())
+	if now == size {
+		return true
 	}
+	if now > size+maxGrown {
+		return false
+	}
+	in.linear.shrink(uint64(size))
+	_, ok := in.memory.Grow(1) // fails at the limit of a memory
+	return ok && int(in.memory.Size()) == size
 }
 
 func (p *program) close() {
 	p.mu.Lock()
 	idle := p.idle
-	p.idle = nil
+	p.idle, p.closed = nil, true
 	p.mu.Unlock()
 	for _, in := range idle {
+		p.vm.idle.Add(-int64(in.memory.Size()))
 		in.close()
 	}
-	if p.file != nil {
-		_ = p.file.close() // nobody reads it any more
-	}
-	p.vm.compiling.Lock()
-	defer p.vm.compiling.Unlock()
+	p.backend.busy.Lock()
+	defer p.backend.busy.Unlock()
 	_ = p.compiled.Close(context.Background()) // frees memory; wazero's implementations return nil
 }
 
@@ -315,14 +348,31 @@ func (m *Module) Call(ctx context.Context, h Host, method string, args []byte, l
 	if limit < m.info.InitGas {
 		return Outcome{Status: ledger.OutOfGas, Gas: limit, Trace: fmt.Sprintf("starting the contract takes %d gas, the limit is %d", m.info.InitGas, limit)}, nil
 	}
-	in, err := m.program.take()
+	now := h.Context()
+	s := m.serving.Load()
+	defer runtime.KeepAlive(m) // its cleanups close what the call uses
+	if m.vm.config.Engine == Shadow && m.vm.sampled(&now, method, args) {
+		if s != m.reference {
+			return m.shadow(ctx, h, &now, method, args, limit)
+		}
+		m.vm.uncompared.Add(1)
+	}
+	return m.call(ctx, s, h, &now, method, args, limit)
+}
+
+// call runs a method in one of the engines.
+func (m *Module) call(ctx context.Context, s *serving, h Host, now *Context, method string, args []byte, limit ledger.Gas) (Outcome, error) {
+	defer runtime.KeepAlive(s)
+	in, err := s.take()
 	if err != nil {
 		return Outcome{}, err
 	}
-	c := &call{host: h, context: h.Context(), costs: m.vm.costs, suite: m.vm.config.Suite, node: ctx, in: in, args: args}
+	in.call = call{host: h, context: *now, costs: m.vm.costs, suite: m.vm.config.Suite, node: ctx, in: in, args: args}
+	in.context = callContext{ctx, &in.call}
+	c := &in.call
 	in.prepare(uint64(limit - m.info.InitGas))
 	var stack [1]uint64
-	err = in.function(method).CallWithStack(&callContext{ctx, c}, stack[:])
+	err = in.function(method).CallWithStack(&in.context, stack[:])
 	for i := range c.scans {
 		if c.scans[i].Scanner != nil {
 			c.scans[i].Close()
@@ -331,7 +381,7 @@ func (m *Module) Call(ctx context.Context, h Host, method string, args []byte, l
 	c.flush()
 	o := c.outcome(uint32(stack[0]), err)
 	o.Gas = limit - ledger.Gas(c.gasLeft())
-	defer runtime.KeepAlive(m) // its cleanup closes what the call uses, the instance given back below included
+	in.call, in.context = call{}, callContext{}
 	if f, ok := errors.AsType[*fault](err); ok {
 		in.close()
 		return Outcome{}, fmt.Errorf("wasmvm: call of %s: %w", method, f.err)
@@ -343,7 +393,10 @@ func (m *Module) Call(ctx context.Context, h Host, method string, args []byte, l
 	if err != nil {
 		clear(in.methods)
 	}
-	m.program.give(in)
+	s.give(in)
+	if m.vm.config.Spoil != nil {
+		m.vm.config.Spoil(s.backend.engine, method, &o)
+	}
 	return o, nil
 }
 

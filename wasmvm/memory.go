@@ -61,12 +61,22 @@ func slabClass(size uint64) int {
 
 // slab is the memory of one instance.
 type slab struct {
-	from *slabs
-	buf  []byte
+	from   *slabs
+	buf    []byte
+	shrunk bool // buf has the size that Reallocate is to answer with
+}
+
+func (s *slab) shrink(size uint64) {
+	clear(s.buf[size:])
+	s.buf, s.shrunk = s.buf[:size], true
 }
 
 // Reallocate implements experimental.LinearMemory.
 func (s *slab) Reallocate(size uint64) []byte {
+	if s.shrunk {
+		s.shrunk = false
+		return s.buf
+	}
 	if size <= uint64(cap(s.buf)) {
 		s.buf = s.buf[:size] // what is behind len has never been written
 		return s.buf

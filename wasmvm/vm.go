@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
+	"weak"
 
 	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/api"
 
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -21,11 +23,12 @@ import (
 type Engine string
 
 // The engines. Default is the compiler on amd64 and the interpreter elsewhere: wazero's compiler for arm64 has errata
-// that no rewrite avoids yet.
+// that no rewrite avoids yet. Shadow runs calls in both and compares; see Config.ShadowShare.
 const (
 	Default     Engine = ""
 	Compiler    Engine = "compiler"
 	Interpreter Engine = "interpreter"
+	Shadow      Engine = "shadow"
 )
 
 // Config configures a VM. The zero value works, without a cache on disk.
@@ -40,8 +43,25 @@ type Config struct {
 	Rewrite, Costs uint16
 	// Suite is the chain's, for the host functions hash and verify; nil: hash and verify offer what needs no suite.
 	Suite keys.Suite
-	// Modules is how many modules are kept compiled; 0 is 128.
+	// Modules is how many modules are kept ready; 0 is 128.
 	Modules int
+	// MemoryBytes is about how much memory kept modules may take, with what is ready for their next calls; 0 is 1 GiB. The module
+	// used last is kept whatever it takes.
+	MemoryBytes int64
+	// Wait makes a module that is asked for come compiled, and an error of a compiler that refuses it. Tests and
+	// benchmarks want that. A node does not: the interpreter serves calls until the compiler is ready.
+	Wait bool
+	// ShadowShare is the share of transactions, above 0 and at most 1, that the engine Shadow runs in both engines; 0 is 1. Which they
+	// are depends on their ids and on ShadowKey, which a node keeps to itself, so that nobody can choose not to be checked.
+	ShadowShare float64
+	ShadowKey   [32]byte
+	// Warn is told of a module that the compiler does not take: the interpreter goes on serving it. Alarm is told when
+	// the engines differ: the node must not vote on what it computed, or will compute. Both may be nil. They are called from any goroutine
+	// and must not wait.
+	Warn  func(module keys.Digest, err error)
+	Alarm func(*DivergenceError)
+	// Spoil, unless it is nil, changes what an engine returned. Tests plant faults with it.
+	Spoil func(engine Engine, method string, o *Outcome)
 }
 
 func (c *Config) validate() error {
@@ -51,8 +71,8 @@ func (c *Config) validate() error {
 			c.Engine = Compiler
 		}
 	}
-	if c.Engine != Compiler && c.Engine != Interpreter {
-		return fmt.Errorf("wasmvm: Engine %q, want compiler or interpreter", c.Engine)
+	if c.Engine != Compiler && c.Engine != Interpreter && c.Engine != Shadow {
+		return fmt.Errorf("wasmvm: Engine %q, want compiler, interpreter or shadow", c.Engine)
 	}
 	if c.MemoryPages == 0 {
 		c.MemoryPages = 512
@@ -72,6 +92,15 @@ func (c *Config) validate() error {
 	if c.Modules <= 0 {
 		c.Modules = 128
 	}
+	if c.MemoryBytes <= 0 {
+		c.MemoryBytes = 1 << 30
+	}
+	if c.ShadowShare == 0 {
+		c.ShadowShare = 1
+	}
+	if !(c.ShadowShare > 0 && c.ShadowShare <= 1) {
+		return fmt.Errorf("wasmvm: ShadowShare %v, want more than 0 and at most 1", c.ShadowShare)
+	}
 	return nil
 }
 
@@ -79,26 +108,38 @@ func (c *Config) validate() error {
 type VM struct {
 	config Config
 	costs  *costs
-	run    wazero.Runtime
-	cache  wazero.CompilationCache
 	slabs  *slabs
+	cache  wazero.CompilationCache
+	known  string // folder of what is known of modules in the cache; empty: none
 
-	compiling sync.Mutex // wazero compiles and closes modules one at a time
+	interpreter *backend
+	compiler    *backend // nil with the engine Interpreter
+	queue       chan weak.Pointer[Module]
+	ending      chan struct{} // closed by Close
+	worker      sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	modules map[keys.Digest]*list.Element
-	recent  *list.List // of kept, the last used in front
+	recent  *list.List // of *Module, the last used in front
+	weight  int64      // of the modules in recent
+	refused map[keys.Digest]refusal
 	pending map[keys.Digest]*pending
 	closed  bool
+
+	idle                                              atomic.Int64 // bytes of instances that wait for calls
+	compiled, unfit, compared, uncompared, divergence atomic.Uint64
 }
 
-// kept is a module under one of its digests.
-type kept struct {
-	digest keys.Digest
-	module *Module
+// refusal remembers why a module is not admitted, so that nobody makes the node look at it again and again.
+type refusal struct {
+	err    *ModuleError
+	weight uint64 // to be charged before the refusal is told; 0 for one that our validator refuses
 }
 
-// pending is a compilation that others wait for.
+// maxRefused bounds the refusals that are remembered; at the bound the VM forgets them all.
+const maxRefused = 256
+
+// pending is an admission that others wait for.
 type pending struct {
 	done   chan struct{}
 	module *Module
@@ -110,58 +151,107 @@ func New(ctx context.Context, c Config) (*VM, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	v := &VM{config: c, slabs: &slabs{}, modules: map[keys.Digest]*list.Element{}, recent: list.New(), pending: map[keys.Digest]*pending{}}
+	v := &VM{
+		config: c, slabs: &slabs{}, modules: map[keys.Digest]*list.Element{}, recent: list.New(), refused: map[keys.Digest]refusal{},
+		pending: map[keys.Digest]*pending{}, queue: make(chan weak.Pointer[Module], maxQueue), ending: make(chan struct{}),
+	}
 	var err error
 	if v.costs, err = newCosts(c.Costs); err != nil {
 		return nil, err
 	}
-	var r wazero.RuntimeConfig
-	if c.Engine == Compiler {
-		r = wazero.NewRuntimeConfigCompiler()
-	} else {
-		r = wazero.NewRuntimeConfigInterpreter()
+	if v.interpreter, err = v.newBackend(ctx, Interpreter, wazero.NewRuntimeConfigInterpreter()); err != nil {
+		return nil, errors.Join(err, v.Close(ctx))
 	}
-	r = r.WithCoreFeatures(api.CoreFeaturesV2 &^ api.CoreFeatureSIMD).WithMemoryLimitPages(c.MemoryPages).WithDebugInfoEnabled(false)
-	if c.CacheDir != "" && c.Engine == Compiler {
-		if err := os.MkdirAll(c.CacheDir, 0o700); err != nil {
-			return nil, fmt.Errorf("wasmvm: make the cache of compiled modules: %w", err)
-		}
-		if err := os.Chmod(c.CacheDir, 0o700); err != nil { // it may have existed
-			return nil, fmt.Errorf("wasmvm: protect the cache of compiled modules: %w", err)
-		}
-		if v.cache, err = wazero.NewCompilationCacheWithDir(c.CacheDir); err != nil {
-			return nil, fmt.Errorf("wasmvm: open the cache of compiled modules: %w", err)
+	if c.Engine == Interpreter {
+		return v, nil
+	}
+	r := wazero.NewRuntimeConfigCompiler()
+	if c.CacheDir != "" {
+		if err := v.openCache(); err != nil {
+			return nil, errors.Join(err, v.Close(ctx))
 		}
 		r = r.WithCompilationCache(v.cache)
 	}
-	v.run = wazero.NewRuntimeWithConfig(ctx, r)
-	if err := v.export(ctx); err != nil {
+	if v.compiler, err = v.newBackend(ctx, Compiler, r); err != nil {
 		return nil, errors.Join(err, v.Close(ctx))
 	}
+	v.worker.Go(v.optimize)
 	return v, nil
+}
+
+func (v *VM) openCache() (err error) {
+	v.known = filepath.Join(v.config.CacheDir, v.knownName())
+	for _, dir := range []string{v.config.CacheDir, v.known} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("wasmvm: make the cache of compiled modules: %w", err)
+		}
+		if err := os.Chmod(dir, 0o700); err != nil { // it may have existed
+			return fmt.Errorf("wasmvm: protect the cache of compiled modules: %w", err)
+		}
+	}
+	if v.cache, err = wazero.NewCompilationCacheWithDir(v.config.CacheDir); err != nil {
+		return fmt.Errorf("wasmvm: open the cache of compiled modules: %w", err)
+	}
+	return nil
 }
 
 // Engine returns the engine in use.
 func (v *VM) Engine() Engine { return v.config.Engine }
 
-// Close releases the VM and all its modules. No call may be running.
+// Capacity returns how many modules the VM keeps.
+func (v *VM) Capacity() int { return v.config.Modules }
+
+// Close waits for the compiler to finish the module that it is at, and releases the VM and all its modules. No call may be running.
 func (v *VM) Close(ctx context.Context) error {
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	if v.closed {
+		v.mu.Unlock()
 		return nil
 	}
 	v.closed = true
 	clear(v.modules)
 	v.recent.Init()
-	err := v.run.Close(ctx)
-	if v.cache != nil {
-		err = errors.Join(err, v.cache.Close(ctx))
+	v.weight = 0
+	v.mu.Unlock()
+	close(v.ending)
+	v.worker.Wait()
+	var errs []error
+	for _, b := range []*backend{v.interpreter, v.compiler} {
+		if b != nil {
+			errs = append(errs, b.run.Close(ctx))
+		}
 	}
-	if err != nil {
+	if v.cache != nil {
+		errs = append(errs, v.cache.Close(ctx))
+	}
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("wasmvm: close: %w", err)
 	}
 	return nil
+}
+
+// Stats counts what a VM holds and has done since New.
+type Stats struct {
+	Modules     int    // kept ready
+	Bytes       int64  // that they take, about
+	Queued      int    // waiting for the compiler
+	Compiled    uint64 // taken over by the compiler
+	Refused     uint64 // refused by the compiler, and so left to the interpreter
+	Compared    uint64 // calls that ran in both engines
+	Uncompared  uint64 // calls that were to be compared and could not: the compiler was not ready, or the call was too long
+	Divergences uint64 // comparisons in which the engines differed
+}
+
+// Stats returns what the VM holds and has done.
+func (v *VM) Stats() Stats {
+	s := Stats{
+		Queued: len(v.queue), Compiled: v.compiled.Load(), Refused: v.unfit.Load(), Compared: v.compared.Load(),
+		Uncompared: v.uncompared.Load(), Divergences: v.divergence.Load(),
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s.Modules, s.Bytes = v.recent.Len(), v.weight+v.idle.Load()
+	return s
 }
 
 // Info describes an admitted module.
@@ -186,34 +276,96 @@ func (v *VM) Check(code []byte) (*Info, error) {
 	return m.Info(), nil
 }
 
-// Compile returns the module for code, compiled and ready to be called. It keeps Config.Modules of them.
+// Compile returns the module for code, ready to be called. It keeps Config.Modules of them.
 func (v *VM) Compile(ctx context.Context, code []byte) (*Module, error) {
 	return v.Module(ctx, sha256.Sum256(code), func() ([]byte, error) { return code, nil })
 }
 
-// Module returns the module that the caller knows under a digest. It asks load for the code if the module is not among
-// those that are kept.
+// Module returns the module that the caller knows under a digest, which must belong to the code alone. It asks load for the code if the
+// module is not among those that are kept. That takes time in proportion to the module, not to what compiling it takes.
 func (v *VM) Module(ctx context.Context, digest keys.Digest, load func() ([]byte, error)) (*Module, error) {
+	return v.module(ctx, digest, load, nil)
+}
+
+// Admit is Module for a module that is being deployed. It calls charge with the module's weight before any engine sees the
+// module, and fails with charge's error. Whether charge is called depends on the module alone.
+func (v *VM) Admit(ctx context.Context, digest keys.Digest, code []byte, charge func(weight uint64) error) (*Module, error) {
 	v.mu.Lock()
-	if e, ok := v.modules[digest]; ok {
-		v.recent.MoveToFront(e)
-		v.mu.Unlock()
-		return e.Value.(kept).module, nil
+	kept, old := v.lookup(digest), v.refused[digest]
+	v.mu.Unlock()
+	load := func() ([]byte, error) { return code, nil }
+	switch {
+	case kept != nil:
+		return kept, charge(kept.info.Weight)
+	case old.err != nil && old.weight == 0:
+		return nil, old.err
+	case old.err != nil:
+		if err := charge(old.weight); err != nil {
+			return nil, err
+		}
+		return nil, old.err
 	}
+	c, err := v.candidate(code)
+	if err != nil {
+		if refused, ok := errors.AsType[*ModuleError](err); ok {
+			v.mu.Lock()
+			v.refuse(digest, refusal{err: refused})
+			v.mu.Unlock()
+		}
+		return nil, err
+	}
+	if err := charge(c.info.Weight); err != nil {
+		return nil, err
+	}
+	return v.module(ctx, digest, load, c)
+}
+
+// lookup returns a module that is kept, or nil. v.mu is held.
+func (v *VM) lookup(digest keys.Digest) *Module {
+	e, ok := v.modules[digest]
+	if !ok {
+		return nil
+	}
+	v.recent.MoveToFront(e)
+	return e.Value.(*Module)
+}
+
+// refuse remembers a refusal. v.mu is held.
+func (v *VM) refuse(digest keys.Digest, r refusal) {
+	if len(v.refused) >= maxRefused {
+		clear(v.refused)
+	}
+	v.refused[digest] = r
+}
+
+// module is Module. c, if it is not nil, is made of the code.
+func (v *VM) module(ctx context.Context, digest keys.Digest, load func() ([]byte, error), c *candidate) (*Module, error) {
+	v.mu.Lock()
 	if v.closed {
 		v.mu.Unlock()
 		return nil, errors.New("wasmvm: the VM is closed")
+	}
+	if m := v.lookup(digest); m != nil {
+		v.mu.Unlock()
+		return m, nil
+	}
+	if r, ok := v.refused[digest]; ok {
+		v.mu.Unlock()
+		return nil, r.err
 	}
 	if p, ok := v.pending[digest]; ok {
 		v.mu.Unlock()
 		select {
 		case <-p.done:
-			return p.module, p.err
+			if p.err == nil || errors.Is(p.err, ErrModule) {
+				return p.module, p.err
+			}
+			return v.module(ctx, digest, load, c) // what went wrong was the other caller's
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wasmvm: wait for a compilation: %w", context.Cause(ctx))
+			return nil, fmt.Errorf("wasmvm: wait for a module: %w", context.Cause(ctx))
 		}
 	}
-	p := &pending{done: make(chan struct{}), err: errors.New("wasmvm: compilation ended early")}
+	p := &pending{done: make(chan struct{}), err: errors.New("wasmvm: the module was given up")}
 	v.pending[digest] = p
 	v.mu.Unlock()
 
@@ -222,24 +374,56 @@ func (v *VM) Module(ctx context.Context, digest keys.Digest, load func() ([]byte
 		defer v.mu.Unlock()
 		delete(v.pending, digest)
 		if p.err == nil {
-			v.modules[digest] = v.recent.PushFront(kept{digest, p.module})
-			for v.recent.Len() > v.config.Modules {
-				oldest := v.recent.Back()
-				v.recent.Remove(oldest)
-				delete(v.modules, oldest.Value.(kept).digest)
+			v.keep(p.module)
+		} else if refused, ok := errors.AsType[*ModuleError](p.err); ok {
+			r := refusal{err: refused}
+			if c != nil { // it was _initialize
+				r.weight = c.info.Weight
 			}
+			v.refuse(digest, r)
 		}
 		close(p.done)
 	}()
-	code, err := load()
-	if err != nil {
-		p.err = fmt.Errorf("wasmvm: load a module's code: %w", err)
-		return nil, p.err
+	if c == nil {
+		code, err := load()
+		if err != nil {
+			p.err = fmt.Errorf("wasmvm: load a module's code: %w", err)
+			return nil, p.err
+		}
+		if c, p.err = v.candidate(code); p.err != nil {
+			return nil, p.err
+		}
 	}
-	if sum := keys.Digest(sha256.Sum256(code)); sum != digest {
-		p.module, p.err = v.Compile(ctx, code) // it may be kept under this digest, by Check
-	} else {
-		p.module, p.err = v.compile(ctx, code)
-	}
+	p.module, p.err = v.make(context.WithoutCancel(ctx), digest, c) // others may be waiting for it
 	return p.module, p.err
+}
+
+// keep puts a module in front of those that are kept. v.mu is held.
+func (v *VM) keep(m *Module) {
+	m.weight = m.size()
+	v.weight += m.weight
+	v.modules[m.digest] = v.recent.PushFront(m)
+	v.evict()
+}
+
+// evict lets go of modules that were not used for long, as far as the bounds want it. v.mu is held.
+func (v *VM) evict() {
+	for v.recent.Len() > 1 && (v.recent.Len() > v.config.Modules || v.weight > v.config.MemoryBytes) {
+		oldest := v.recent.Back()
+		m := v.recent.Remove(oldest).(*Module)
+		v.weight -= m.weight
+		delete(v.modules, m.digest)
+	}
+}
+
+// weigh notes that a module takes another amount of memory than before.
+func (v *VM) weigh(m *Module) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if e, ok := v.modules[m.digest]; ok && e.Value.(*Module) == m {
+		v.weight -= m.weight
+		m.weight = m.size()
+		v.weight += m.weight
+		v.evict()
+	}
 }

@@ -75,17 +75,11 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 	if deployment == nil {
 		return wasmvm.Outcome{Status: ledger.NotFound, Trace: fmt.Sprintf("no contract at %s", c.target.Address)}, nil
 	}
-	m, err := t.x.vm.Module(t.ctx, deployment.Code, func() ([]byte, error) {
-		code, found, err := precompiles.CodeByHash(t.overlay, deployment.Code)
-		if err == nil && !found {
-			err = fmt.Errorf("the code %s is not in state", deployment.Code)
-		}
-		return code, err
-	})
+	m, err := t.x.module(t.ctx, t.overlay, deployment.Code)
 	if err != nil {
-		// The module was admitted when it was deployed: that it does not compile now is this node's fault.
 		return wasmvm.Outcome{}, fmt.Errorf("contract %s: %w", c.target.Address, err)
 	}
+	t.optimize(m)
 	if err := t.permit(m.Info().Schema, &c); err != nil {
 		return refusal(err)
 	}
@@ -94,6 +88,13 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 		return m.Call(t.ctx, traced{h}, c.method, c.args, c.limit)
 	}
 	return m.Call(t.ctx, h, c.method, c.args, c.limit)
+}
+
+// optimize asks for a module's compilation, unless the call is one that anybody may make outside of a block.
+func (t *transaction) optimize(m *wasmvm.Module) {
+	if t.id != (ledger.TxID{}) {
+		m.Optimize()
+	}
 }
 
 // permit applies what the module's schema, if it has one, says of the method.

@@ -3,8 +3,8 @@
 //
 // Everything that it returns is a function of the base snapshot, the order and the transactions, on every
 // node and every engine of the VM. A contract that misbehaves, whatever it does, gives a receipt. An error is
-// a fault of this node (a damaged disk, a module that was admitted and does not compile): no receipt may be
-// made, and the node must not vote. For the same reason there is no recover here: after a panic the node
+// a fault of this node (a damaged disk, a module that was admitted and that the interpreter does not take, engines
+// that differ): no receipt may be made, and the node must not vote. For the same reason there is no recover here: after a panic the node
 // cannot trust its own state.
 package executor
 
@@ -182,8 +182,8 @@ func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 	return err
 }
 
-// Prepare compiles the module that a transaction deploys, if it deploys one, so that executing the block need
-// not wait for it. It may take seconds: call it when the transaction is received and its signatures hold,
+// Prepare admits the module that a transaction deploys, if it deploys one, so that executing the block need not
+// wait for it. It takes time in proportion to the module: call it when the transaction is received and its signatures hold,
 // away from anything that votes. What is wrong with the module the receipt will tell.
 func (x *Executor) Prepare(ctx context.Context, tx *ledger.SignedTx) error {
 	if tx.To.Address != precompiles.ContractsAddress {
@@ -206,13 +206,50 @@ func (x *Executor) Prepare(ctx context.Context, tx *ledger.SignedTx) error {
 	default:
 		return nil
 	}
-	if _, err := x.module(ctx, precompiles.CodeHash(x.suite, code), code); err != nil && !errors.Is(err, wasmvm.ErrModule) {
+	load := func() ([]byte, error) { return code, nil }
+	if _, err := x.vm.Module(ctx, precompiles.CodeHash(x.suite, code), load); err != nil && !errors.Is(err, wasmvm.ErrModule) {
 		return fmt.Errorf("prepare the module of transaction %s: %w", tx.ID, err)
 	}
 	return nil
 }
 
-// module returns the compiled module of a code.
-func (x *Executor) module(ctx context.Context, hash keys.Digest, code []byte) (*wasmvm.Module, error) {
-	return x.vm.Module(ctx, hash, func() ([]byte, error) { return code, nil })
+// Warm makes the modules of deployed contracts ready to be called, as many as the VM keeps, and returns how many. Those
+// in the VM's cache come compiled, and the others are queued for the compiler. It stops without an error when ctx ends.
+func (x *Executor) Warm(ctx context.Context, base *state.Snapshot) (int, error) {
+	seen := map[keys.Digest]bool{}
+	prefix := precompiles.DeploymentStateKey(ledger.Address{})
+	prefix = prefix[:len(prefix)-ledger.AddressSize]
+	for entry, err := range base.Range(prefix, prefixEnd(prefix), false) {
+		if err != nil {
+			return len(seen), fmt.Errorf("read the deployed contracts: %w", err)
+		}
+		if ctx.Err() != nil || len(seen) >= x.vm.Capacity() {
+			return len(seen), nil
+		}
+		var deployment precompiles.Deployment
+		if err := ledger.Unmarshal(entry.Value, &deployment); err != nil {
+			return len(seen), fmt.Errorf("state under %x: %w", entry.Key, err)
+		}
+		if seen[deployment.Code] {
+			continue
+		}
+		m, err := x.module(ctx, base, deployment.Code)
+		if err != nil {
+			return len(seen), fmt.Errorf("contract %x: %w", entry.Key[len(prefix):], err)
+		}
+		m.Optimize()
+		seen[deployment.Code] = true
+	}
+	return len(seen), nil
+}
+
+// module returns the module of a code that is in state. That it is not admitted now is a fault of this node.
+func (x *Executor) module(ctx context.Context, r precompiles.Reader, hash keys.Digest) (*wasmvm.Module, error) {
+	return x.vm.Module(ctx, hash, func() ([]byte, error) {
+		code, found, err := precompiles.CodeByHash(r, hash)
+		if err == nil && !found {
+			err = fmt.Errorf("the code %s is not in state", hash)
+		}
+		return code, err
+	})
 }

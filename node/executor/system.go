@@ -171,14 +171,17 @@ func (e *env) NewAddress() (ledger.Address, error) {
 }
 
 func (e *env) Admit(code []byte) (schema []byte, err error) {
-	m, err := e.t.x.module(e.t.ctx, precompiles.CodeHash(e.t.x.suite, code), code)
+	m, err := e.t.x.vm.Admit(e.t.ctx, precompiles.CodeHash(e.t.x.suite, code), code, func(weight uint64) error {
+		return e.Charge(gasPerWeight * ledger.Gas(weight))
+	})
 	if errors.Is(err, wasmvm.ErrModule) {
 		return nil, deny(precompiles.DeniedModule, "%v", err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return m.Info().Section, e.Charge(gasPerWeight * ledger.Gas(m.Info().Weight))
+	e.t.optimize(m)
+	return m.Info().Section, nil
 }
 
 func (e *env) Call(to ledger.Address, hook string, args []byte) error {

@@ -1,0 +1,351 @@
+package wasmvm
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"weak"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// backend is one of wazero's engines, with the host functions.
+type backend struct {
+	engine Engine
+	run    wazero.Runtime
+	busy   sync.Mutex // wazero compiles and closes modules one at a time
+}
+
+func (v *VM) newBackend(ctx context.Context, engine Engine, r wazero.RuntimeConfig) (*backend, error) {
+	r = r.WithCoreFeatures(api.CoreFeaturesV2 &^ api.CoreFeatureSIMD).WithMemoryLimitPages(v.config.MemoryPages).WithDebugInfoEnabled(false)
+	b := &backend{engine: engine, run: wazero.NewRuntimeWithConfig(ctx, r)}
+	if err := offer(ctx, b.run); err != nil {
+		return nil, errors.Join(err, b.run.Close(ctx))
+	}
+	return b, nil
+}
+
+// compile hands a rewritten module to the engine. What fails here is no fault of the module, which our own validator
+// admitted: engines differ in their faults, and the verdict on a module must not. b.busy is held.
+func (b *backend) compile(ctx context.Context, code []byte) (compiled wazero.CompiledModule, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("wasmvm: the %s crashed on a module: %v", b.engine, r)
+		}
+	}()
+	compiled, err = b.run.CompileModule(ctx, code)
+	if err != nil {
+		return nil, fmt.Errorf("wasmvm: the %s refuses a rewritten module: %w", b.engine, err)
+	}
+	return compiled, nil
+}
+
+// candidate is a module that our validator admits: what is needed to make a Module of it.
+type candidate struct {
+	hash     [32]byte // SHA-256 of the module as it came
+	code     []byte   // rewritten
+	mutable  []string // exports of its mutable globals
+	hasStart bool     // exports _initialize
+	info     *Info
+}
+
+func (v *VM) candidate(code []byte) (*candidate, error) {
+	w, info, err := v.admit(code)
+	if err != nil {
+		return nil, err
+	}
+	return &candidate{hash: sha256.Sum256(code), code: w.code, mutable: w.mutable, hasStart: w.hasStart, info: info}, nil
+}
+
+// make makes a Module. The interpreter takes any module in linear time, so it decides whether _initialize ends well, and
+// serves until the compiler is ready. A module whose machine code is in the cache skips it.
+func (v *VM) make(ctx context.Context, digest keys.Digest, c *candidate) (*Module, error) {
+	m := &Module{vm: v, digest: digest, source: c, methods: make(map[string]bool, len(c.info.Methods))}
+	for _, name := range c.info.Methods {
+		m.methods[name] = true
+	}
+	if v.config.Engine == Compiler && v.known != "" {
+		if p, err := v.fromCache(ctx, c); err == nil {
+			m.once.Do(func() { m.finish(p) })
+			m.settle(p)
+			return m, nil
+		}
+	}
+	p, in, gas, err := v.build(ctx, v.interpreter, c)
+	if err != nil {
+		return nil, err
+	}
+	p.adopt(v.newImage(in, gas), in)
+	m.settle(p)
+	if v.config.Wait {
+		if err := m.Ready(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// build compiles a module with a backend and runs its _initialize, in the instance that it returns. gas is what that took.
+func (v *VM) build(ctx context.Context, b *backend, c *candidate) (p *program, in *instance, gas uint64, err error) {
+	b.busy.Lock()
+	compiled, err := b.compile(ctx, c.code)
+	b.busy.Unlock()
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	p = &program{vm: v, backend: b, compiled: compiled, mutable: c.mutable}
+	if in, gas, err = p.initialize(ctx, c); err != nil {
+		p.close()
+		return nil, nil, 0, err
+	}
+	return p, in, gas, nil
+}
+
+// settle makes p, the first program of a module, and its image the module's.
+func (m *Module) settle(p *program) {
+	m.image = p.image
+	m.info = *m.source.info
+	m.info.InitGas = p.image.gas
+	if p.image.file != nil {
+		runtime.AddCleanup(m, func(f *imageFile) { _ = f.close() }, p.image.file) // nobody reads it any more
+	}
+	m.serving.Store(serve(p))
+	if m.vm.config.Engine == Shadow {
+		m.reference = m.serving.Load()
+	}
+}
+
+// finish ends a module's wait for the compiler: p is its program there, or nil.
+func (m *Module) finish(p *program) {
+	m.source.code = nil
+	if p != nil {
+		m.vm.compiled.Add(1)
+	}
+}
+
+// The queue to the compiler. One module is compiled at a time, which leaves the other processors to blocks. It takes
+// place in our goroutine, not in workers of wazero, since a panic there could not be caught.
+const maxQueue = 64
+
+// Optimize asks for the module to be compiled in the background, if the engine compiles. The interpreter serves calls until
+// then. It does nothing when the queue is full, and costs little when it was called before.
+func (m *Module) Optimize() {
+	if m.vm.compiler == nil || m.queued.Load() || !m.queued.CompareAndSwap(false, true) {
+		return
+	}
+	select {
+	case m.vm.queue <- weak.Make(m):
+	default:
+		m.queued.Store(false)
+	}
+}
+
+// Ready compiles the module, unless that is done or under way, waits until it is, and says why the compiler does not
+// take it, if it does not.
+func (m *Module) Ready(ctx context.Context) error {
+	if m.vm.compiler == nil {
+		return nil
+	}
+	m.once.Do(func() { m.refusal = m.compile(ctx) })
+	return m.refusal
+}
+
+// optimize is the goroutine that compiles what is queued. A module that was let go meanwhile is skipped.
+func (v *VM) optimize() {
+	for {
+		select {
+		case <-v.ending:
+			return
+		case next := <-v.queue:
+			if m := next.Value(); m != nil {
+				_ = m.Ready(context.Background()) // Config.Warn has been told
+			}
+		}
+	}
+}
+
+// compile has the compiler take over a module.
+func (m *Module) compile(ctx context.Context) error {
+	v := m.vm
+	p, in, gas, err := v.build(ctx, v.compiler, m.source)
+	if err == nil {
+		if what := m.image.differs(in, gas); what != "" {
+			in.close()
+			p.close()
+			err = fmt.Errorf("wasmvm: the compiler's code for %s is wrong: %s", initializer, what)
+			if v.config.Engine == Shadow {
+				v.report(&DivergenceError{Module: m.digest, Method: initializer, What: what})
+			}
+		}
+	}
+	if err != nil {
+		m.finish(nil)
+		v.unfit.Add(1)
+		v.warn(m.digest, err)
+		return err
+	}
+	if err := v.remember(m.source, m.image); err != nil {
+		v.warn(m.digest, err)
+	}
+	p.adopt(m.image, in)
+	m.finish(p)
+	m.serving.Store(serve(p)) // calls that began go on in the interpreter, which is closed after the last of them
+	v.weigh(m)
+	return nil
+}
+
+func (v *VM) warn(module keys.Digest, err error) {
+	if v.config.Warn != nil {
+		v.config.Warn(module, err)
+	}
+}
+
+// knownName is the name of the folder of what is known of modules in the cache. A folder for another VM than
+// this is never read.
+func (v *VM) knownName() string {
+	version := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, d := range info.Deps {
+			if d.Path == "github.com/tetratelabs/wazero" {
+				version = d.Version
+			}
+		}
+	}
+	return fmt.Sprintf("images-%s-%s-%d-%d-%d", version, runtime.GOARCH, v.config.Rewrite, v.config.Costs, v.config.MemoryPages)
+}
+
+// remember notes that the machine code of a module is in the cache, and what its image is.
+func (v *VM) remember(c *candidate, i *image) error {
+	if v.known == "" {
+		return nil
+	}
+	path, sum := filepath.Join(v.known, hex.EncodeToString(c.hash[:])), i.sum()
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, sum[:]) {
+		return nil
+	}
+	temporary := path + rand.Text()
+	if err := os.WriteFile(temporary, sum[:], 0o600); err != nil {
+		return fmt.Errorf("wasmvm: note that a module is in the cache: %w", err)
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return fmt.Errorf("wasmvm: note that a module is in the cache: %w", errors.Join(err, os.Remove(temporary)))
+	}
+	return nil
+}
+
+var errNotCached = errors.New("not in the cache of compiled modules")
+
+// fromCache takes a module's machine code from the cache, if that can be done at once and it makes the image that it made before.
+func (v *VM) fromCache(ctx context.Context, c *candidate) (*program, error) {
+	want, err := os.ReadFile(filepath.Join(v.known, hex.EncodeToString(c.hash[:])))
+	if err != nil {
+		return nil, err
+	}
+	if !v.compiler.busy.TryLock() {
+		return nil, errNotCached
+	}
+	compiled, err := v.compiler.compile(ctx, c.code)
+	v.compiler.busy.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	p := &program{vm: v, backend: v.compiler, compiled: compiled, mutable: c.mutable}
+	in, gas, err := p.initialize(ctx, c)
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	i := v.newImage(in, gas)
+	if sum := i.sum(); !bytes.Equal(want, sum[:]) {
+		in.close()
+		p.close()
+		if i.file != nil {
+			_ = i.file.close() // nobody reads it any more
+		}
+		return nil, errNotCached
+	}
+	p.adopt(i, in)
+	return p, nil
+}
+
+// image is what instances hold before a call. Nothing else of an instance can change, since instructions that write tables or
+// drop segments are not admitted.
+type image struct {
+	memory  []byte
+	file    *imageFile // that memory is in, or nil
+	globals []uint64
+	used    uint64     // gas of _initialize
+	gas     ledger.Gas // that every call pays for it
+}
+
+// newImage keeps what _initialize left in an instance, and took.
+func (v *VM) newImage(in *instance, gas uint64) *image {
+	size := in.memory.Size()
+	view, _ := in.memory.Read(0, size)
+	i := &image{gas: ledger.Gas(gas + v.costs.start + v.costs.startPage*uint64(size>>16)), used: gas}
+	if size >= largeImage {
+		i.file, _ = newImageFile(view) // where it cannot be had, copying does
+	}
+	if i.file != nil {
+		i.memory = i.file.image
+	} else {
+		i.memory = bytes.Clone(view)
+	}
+	for _, g := range in.globals {
+		i.globals = append(i.globals, g.Get())
+	}
+	return i
+}
+
+// differs says what the compiler's _initialize, which took gas, left in an instance that it did not in the
+// interpreter's, whose image i is; it is empty when that is nothing.
+func (i *image) differs(in *instance, gas uint64) string {
+	if gas != i.used {
+		return fmt.Sprintf("gas %d in the compiler, %d in the interpreter", gas, i.used)
+	}
+	view, _ := in.memory.Read(0, in.memory.Size())
+	if len(view) != len(i.memory) {
+		return fmt.Sprintf("memory of %d bytes in the compiler, %d in the interpreter", len(view), len(i.memory))
+	}
+	if !bytes.Equal(view, i.memory) {
+		at := 0
+		for view[at] == i.memory[at] {
+			at++
+		}
+		return fmt.Sprintf("the byte at %d of memory is %d in the compiler, %d in the interpreter", at, view[at], i.memory[at])
+	}
+	for at, g := range in.globals {
+		if g.Get() != i.globals[at] {
+			return fmt.Sprintf("the global %d is %d in the compiler, %d in the interpreter", at, g.Get(), i.globals[at])
+		}
+	}
+	return ""
+}
+
+// sum identifies an image.
+func (i *image) sum() [32]byte {
+	h := sha256.New()
+	var head []byte
+	head = binary.BigEndian.AppendUint64(head, uint64(i.gas))
+	head = binary.BigEndian.AppendUint64(head, uint64(len(i.memory)))
+	for _, g := range i.globals {
+		head = binary.BigEndian.AppendUint64(head, g)
+	}
+	h.Write(head)
+	h.Write(i.memory)
+	return [32]byte(h.Sum(nil))
+}
