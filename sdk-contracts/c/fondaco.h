@@ -257,14 +257,14 @@ FD_FN u32 fd_take_any(reader *r, u64 *n) {
 		*n = size;
 		return major;
 	}
-	u32 width = 1u << (size - 24 & 3);
+	u32 width = 1u << ((size - 24) & 3);
 	if (size > 27 || major == FD_SIMPLE || fd_left(r) < width) {
 		fd_bad(r);
 		return FD_SIMPLE;
 	}
 	u64 value = 0;
 	for (u32 i = 0; i < width; i++) value = value << 8 | *r->at++;
-	if (value < (width == 1 ? 24 : (u64)1 << 4 * width)) { // a shorter head would do
+	if (value < (width == 1 ? 24 : (u64)1 << (4 * width))) { // a shorter head would do
 		fd_bad(r);
 		return FD_SIMPLE;
 	}
@@ -1166,12 +1166,12 @@ FD_FN void fd_must(i32 status, bytes data) {
 // what runs once, at deployment, and UPGRADE(arguments) what runs once when this code replaces earlier code. The result is void
 // or a type. conflicts("keys") says what a method touches, in templates over its arguments and {$caller}: a hint that lets
 // calls run in parallel. roles("names") lets only callers with one of them in. The body is the function method_name.
-#define TX(R, name, ...) FD_METHOD("tx " #name, FD_IF_VOID(R, , FD_SAY(" -> " FD_SPELL(R))), R, name, __VA_ARGS__)
-#define VIEW(R, name, ...) FD_METHOD("view " #name, FD_IF_VOID(R, , FD_SAY(" -> " FD_SPELL(R))), R, name, __VA_ARGS__)
-#define INIT(...) FD_METHOD("init", , void, init, __VA_ARGS__)
-#define UPGRADE(...) FD_METHOD("upgrade", , void, upgrade, __VA_ARGS__)
+#define TX(R, name, ...) FD_METHOD(0, "tx " #name, FD_IF_VOID(R, , FD_SAY(" -> " FD_SPELL(R))), R, name, __VA_ARGS__)
+#define VIEW(R, name, ...) FD_METHOD(1, "view " #name, FD_IF_VOID(R, , FD_SAY(" -> " FD_SPELL(R))), R, name, __VA_ARGS__)
+#define INIT(...) FD_METHOD(0, "init", , void, init, __VA_ARGS__)
+#define UPGRADE(...) FD_METHOD(0, "upgrade", , void, upgrade, __VA_ARGS__)
 
-#define FD_METHOD(said, returned, R, name, ...)                                                                    \
+#define FD_METHOD(view, said, returned, R, name, ...)                                                              \
 	FD_INTERFACE(FD_SAY(said) FD_SAY_FIELDS(__VA_ARGS__) returned FD_OPTIONS(__VA_ARGS__))                         \
 	static FD_TYPE(R) method_##name(FD_PARAMS(__VA_ARGS__));                                                       \
 	FD_EXPORT(name) i32 fd_export_##name(void) {                                                                   \
@@ -1181,7 +1181,7 @@ FD_FN void fd_must(i32 status, bytes data) {
 		FD_IF_VOID(R, method_##name(FD_VALUES(__VA_ARGS__));, FD_OUTPUT(R, method_##name(FD_VALUES(__VA_ARGS__)))) \
 		return 0;                                                                                                  \
 	}                                                                                                              \
-	FD_MOCK(R, name, __VA_ARGS__)                                                                                  \
+	FD_MOCK(view, R, name, __VA_ARGS__)                                                                            \
 	static FD_TYPE(R) method_##name(FD_PARAMS(__VA_ARGS__))
 
 #define FD_OUTPUT(R, value)              \
@@ -1234,16 +1234,16 @@ FD_FN void fd_must(i32 status, bytes data) {
 
 // Native builds have call_name(arguments) for each method, which calls it as the host does; see fondaco_mock.h.
 #ifdef __wasm__
-#define FD_MOCK(R, name, ...)
+#define FD_MOCK(view, R, name, ...)
 #else
-FD_FN outcome fd_mock_call(const char *method, i32 (*exported)(void), bytes args);
-#define FD_MOCK(R, name, ...)                                                                                      \
+FD_FN outcome fd_mock_call(bool view, str method, i32 (*exported)(void), bytes args);
+#define FD_MOCK(view, R, name, ...)                                                                                \
 	FD_OUTCOME(R, name##_outcome)                                                                                  \
 	FD_FN name##_outcome call_##name(FD_PARAMS(__VA_ARGS__)) {                                                     \
 		writer fd_w = chain_writer();                                                                              \
 		fd_put_array(&fd_w, FD_COUNT(__VA_ARGS__));                                                                \
 		FD_EACH(FD_PUT_ARGUMENT, __VA_ARGS__)                                                                      \
-		outcome fd_o = fd_mock_call(#name, fd_export_##name, (bytes){fd_w.at, fd_w.len});                          \
+		outcome fd_o = fd_mock_call(view, TEXT(#name), fd_export_##name, (bytes){fd_w.at, fd_w.len});              \
 		FD_ENDED(R, name##_outcome)                                                                                \
 	}
 #endif
