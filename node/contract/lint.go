@@ -1,0 +1,352 @@
+package contract
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf16"
+
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
+)
+
+// Rules of the linter. They are judgements on what an author probably means: a module with warnings is admitted all the same.
+const (
+	RuleScan       = "scan-in-loop"   // each turn of a loop opens a scan: its gas has no bound
+	RuleView       = "not-a-view"     // a tx method that cannot change anything
+	RuleViewWrites = "view-writes"    // a view that can reach a write, which is denied
+	RuleStatus     = "unchecked-call" // the status of a call to another contract is thrown away
+	RuleState      = "never-written"  // state that is read, and written by no method
+	RuleFloats     = "floats"         // floating point
+	RuleLimit      = "near-limit"     // over 80 % of an admission limit
+	RuleMemory     = "memory"         // more memory at the start than contracts need
+)
+
+// Warning is a finding of the linter.
+type Warning struct {
+	Rule     string `json:"rule"`
+	Methods  string `json:"methods,omitempty"`  // through which the place is reached, separated by commas
+	Function string `json:"function,omitempty"` // with the place, or of most of what is limited
+	Offset   int    `json:"offset,omitempty"`   // of the place in the module
+	Text     string `json:"text"`               // what is wrong and what to do
+}
+
+// String returns the warning on one line.
+func (w Warning) String() string {
+	var b strings.Builder
+	b.WriteString(w.Rule + ": ")
+	if w.Methods != "" {
+		b.WriteString(w.Methods + ": ")
+	}
+	b.WriteString(w.Text)
+	if w.Function != "" {
+		fmt.Fprintf(&b, " (%s", w.Function)
+		if w.Offset > 0 {
+			fmt.Fprintf(&b, ", offset 0x%x", w.Offset)
+		}
+		b.WriteString(")")
+	}
+	return b.String()
+}
+
+const (
+	nearLimit   = 80 // percent of a limit that are worth a warning
+	mostPages   = 16 // of memory at the start that are not
+	mostPlaces  = 8  // that one rule names
+	shortestKey = 2  // bytes of a prefix of state that can be told from other data
+)
+
+// Lint looks for what an author probably did not mean, in a module that Check admits. names, if not nil, is the
+// content of its name section (see Built.Names): without it findings name functions by number, and modules
+// made from Go, whose runtime calls most functions through a table, are searched for less.
+func Lint(code, names []byte) ([]Warning, error) {
+	a, err := wasmvm.Analyze(WithNames(code, names))
+	if err != nil {
+		return nil, err
+	}
+	l := &linter{a: a, roots: map[string]int{}}
+	section, err := ledger.ModuleSection(code, ledger.SchemaSection)
+	if err == nil && section != nil {
+		l.schema, err = ledger.DecodeSchema(section)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lint a module: %w", err)
+	}
+	if section, err := ledger.ModuleSection(code, ledger.BuildSection); err == nil && section != nil {
+		var b ledger.Build
+		l.golang = ledger.Unmarshal(section, &b) == nil && b.Language == "go"
+	}
+	for _, m := range a.Methods {
+		l.roots[a.Functions[m].Export] = m
+	}
+	l.reach()
+	l.views()
+	l.scans()
+	l.statuses()
+	l.state()
+	l.floats()
+	l.limits()
+	return l.warnings, nil
+}
+
+type linter struct {
+	a        *wasmvm.Analysis
+	schema   *ledger.Schema // nil: none
+	golang   bool
+	author   string           // prefix of the names of the author's functions in Go; "" when names are missing
+	roots    map[string]int   // methods
+	direct   map[string][]int // functions that a method reaches by direct calls, sorted
+	all      map[string][]int // the same, and through the table
+	warnings []Warning
+}
+
+func (l *linter) warn(rule string, methods []string, f *wasmvm.Function, offset int, format string, args ...any) {
+	w := Warning{Rule: rule, Methods: strings.Join(methods, ", "), Offset: offset, Text: fmt.Sprintf(format, args...)}
+	if f != nil {
+		w.Function = f.Name
+	}
+	l.warnings = append(l.warnings, w)
+}
+
+// reach finds out which functions each method can run.
+func (l *linter) reach() {
+	if l.golang {
+		for name, root := range l.roots {
+			for _, c := range l.a.Functions[root].Calls {
+				if prefix, ok := strings.CutSuffix(l.a.Functions[c.Function].Name, "fondaco_"+name); ok {
+					l.author = prefix
+				}
+			}
+		}
+	}
+	// Go's runtime and library call through the table all the time; the author's code does so for closures and interfaces.
+	opaque := func(f *wasmvm.Function) bool { return l.golang && !strings.HasPrefix(f.Name, l.author) }
+	l.direct, l.all = map[string][]int{}, map[string][]int{}
+	for name, root := range l.roots {
+		l.direct[name] = l.a.Reaches(root, func(*wasmvm.Function) bool { return true })
+		l.all[name] = l.a.Reaches(root, opaque)
+	}
+}
+
+// hosts returns which of the host functions are among functions.
+func (l *linter) hosts(functions []int, names ...string) (found []string) {
+	for _, f := range functions {
+		if name := l.a.Functions[f].HostName(); slices.Contains(names, name) {
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
+// methodsTo returns the methods that reach a function by the given graph, sorted.
+func (l *linter) methodsTo(function int, graph map[string][]int) (methods []string) {
+	for name, reached := range graph {
+		if _, ok := slices.BinarySearch(reached, function); ok {
+			methods = append(methods, name)
+		}
+	}
+	slices.Sort(methods)
+	return methods
+}
+
+// views compares the methods' kinds with what they can do.
+func (l *linter) views() {
+	if l.schema == nil || l.golang && l.author == "" {
+		return
+	}
+	for _, m := range l.schema.Methods {
+		root, ok := l.roots[m.Name]
+		if !ok {
+			continue
+		}
+		f := &l.a.Functions[root]
+		switch m.Kind {
+		case ledger.MethodTx:
+			if l.hosts(l.all[m.Name], "set", "del", "add", "emit", "call") == nil {
+				l.warn(RuleView, []string{m.Name}, f, 0, "the method writes, emits and calls nothing: declare it a view, so that it can be called without a transaction")
+			}
+		case ledger.MethodView:
+			if found := l.hosts(l.direct[m.Name], "set", "del", "add", "emit"); found != nil {
+				l.warn(RuleViewWrites, []string{m.Name}, f, 0, "the view can reach the host function %s, which a read-only call is denied: make it a tx, or take the write out", strings.Join(found, ", "))
+			}
+		}
+	}
+}
+
+// scans looks for loops that open a scan in each turn, themselves or through what they call.
+func (l *linter) scans() {
+	if l.golang {
+		return // its functions are loops over their own blocks
+	}
+	opens := l.callersOf(func(f *wasmvm.Function) bool { return f.HostName() == "scan" }, func(wasmvm.Call) bool { return true })
+	l.places(RuleScan, func(_ *wasmvm.Function, c wasmvm.Call) bool { return c.Looped && opens[c.Function] },
+		"each turn of a loop opens a scan, so its gas has no bound as the state grows: take one page with a limit, and let the caller ask for the next")
+}
+
+// statuses looks for calls to other contracts whose status is dropped, also by the callers of functions that return it.
+func (l *linter) statuses() {
+	if l.golang {
+		return // results pass through memory
+	}
+	returns := l.callersOf(func(f *wasmvm.Function) bool { return f.HostName() == "call" }, func(c wasmvm.Call) bool { return c.Tail })
+	l.places(RuleStatus, func(_ *wasmvm.Function, c wasmvm.Call) bool { return c.Dropped && returns[c.Function] },
+		"the status of a call to another contract is not looked at: a callee that failed has changed nothing, and this contract goes on as if it had")
+}
+
+// callersOf returns the functions of a kind and those that reach them over calls of a kind.
+func (l *linter) callersOf(is func(f *wasmvm.Function) bool, over func(c wasmvm.Call) bool) map[int]bool {
+	found := map[int]bool{}
+	for i := range l.a.Functions {
+		if is(&l.a.Functions[i]) {
+			found[i] = true
+		}
+	}
+	for grown := len(found) > 0; grown; {
+		grown = false
+		for i := range l.a.Functions {
+			if !found[i] && slices.ContainsFunc(l.a.Functions[i].Calls, func(c wasmvm.Call) bool { return over(c) && found[c.Function] }) {
+				found[i], grown = true, true
+			}
+		}
+	}
+	return found
+}
+
+// places warns of calls that methods can reach.
+func (l *linter) places(rule string, is func(f *wasmvm.Function, c wasmvm.Call) bool, text string) {
+	n := 0
+	for i := range l.a.Functions {
+		f := &l.a.Functions[i]
+		for _, c := range f.Calls {
+			if !is(f, c) {
+				continue
+			}
+			methods := l.methodsTo(i, l.all)
+			if len(methods) == 0 {
+				continue
+			}
+			if n++; n <= mostPlaces {
+				l.warn(rule, methods, f, c.Offset, "%s", text)
+			}
+		}
+	}
+}
+
+// state looks for prefixes that only methods without any write refer to.
+func (l *linter) state() {
+	if l.schema == nil || l.golang {
+		return // Go's maps are made before the methods run
+	}
+	for _, def := range l.schema.State {
+		name := strings.TrimSuffix(def.Prefix, "/")
+		if len(name) < shortestKey {
+			continue
+		}
+		addresses := l.addressesOf(name)
+		readers, written := map[string]bool{}, false
+		for i := range l.a.Functions {
+			if !refersTo(&l.a.Functions[i], name, addresses) {
+				continue
+			}
+			for _, m := range l.methodsTo(i, l.all) {
+				readers[m] = true
+				written = written || l.hosts(l.all[m], "set", "add") != nil
+			}
+		}
+		if len(readers) == 0 || written {
+			continue
+		}
+		methods := make([]string, 0, len(readers))
+		for m := range readers {
+			methods = append(methods, m)
+		}
+		slices.Sort(methods)
+		l.warn(RuleState, methods, nil, 0, "the state %q is read, and no method that refers to it writes anything: it always holds nothing. Write it, or take it out", name)
+	}
+}
+
+// addressesOf returns where a text stands in the module's data, and where pointers to it stand with what precedes them in
+// their structure.
+func (l *linter) addressesOf(text string) map[uint64]bool {
+	wide := make([]byte, 0, 2*len(text)) // as AssemblyScript keeps it
+	for _, u := range utf16.Encode([]rune(text)) {
+		wide = binary.LittleEndian.AppendUint16(wide, u)
+	}
+	found := map[uint64]bool{}
+	for _, s := range l.a.Data {
+		for _, pattern := range [][]byte{[]byte(text), wide} {
+			for at := 0; ; at++ {
+				next := bytes.Index(s.Bytes[at:], pattern)
+				if next < 0 {
+					break
+				}
+				at += next
+				found[uint64(s.Address)+uint64(at)] = true
+			}
+		}
+	}
+	const structure = 16 // bytes before a pointer that may belong to its structure
+	var pointers []uint64
+	for _, s := range l.a.Data {
+		for at := 0; at+4 <= len(s.Bytes); at += 4 {
+			if found[uint64(binary.LittleEndian.Uint32(s.Bytes[at:]))] {
+				pointers = append(pointers, uint64(s.Address)+uint64(at))
+			}
+		}
+	}
+	for _, p := range pointers {
+		for before := uint64(0); before <= structure && before <= p; before += 4 {
+			found[p-before] = true
+		}
+	}
+	return found
+}
+
+// refersTo reports whether a function's code has one of the addresses, or the beginning of text as a number, as compilers
+// write short texts.
+func refersTo(f *wasmvm.Function, text string, addresses map[uint64]bool) bool {
+	begin := []byte(text[:min(len(text), 4)])
+	for _, c := range f.Constants {
+		if addresses[c] || bytes.Contains(binary.LittleEndian.AppendUint64(nil, c), begin) {
+			return true
+		}
+	}
+	return false
+}
+
+// floats names the functions with floating point. Those of Go's library are not the author's choice.
+func (l *linter) floats() {
+	n := 0
+	for i := range l.a.Functions {
+		f := &l.a.Functions[i]
+		if f.Float == 0 || l.golang && (l.author == "" || !strings.HasPrefix(f.Name, l.author)) {
+			continue
+		}
+		if n++; n <= mostPlaces {
+			l.warn(RuleFloats, l.methodsTo(i, l.direct), f, f.Float,
+				"%s: floating point is slow here and rounds amounts: count in the smallest unit with integers", f.FloatName)
+		}
+	}
+	if n > mostPlaces {
+		l.warn(RuleFloats, nil, nil, 0, "%d more functions use floating point", n-mostPlaces)
+	}
+}
+
+// limits warns of what comes near a limit, and of memory that each call pays for.
+func (l *linter) limits() {
+	for _, u := range l.a.Limits {
+		if u.Value*100 < u.Limit*nearLimit {
+			continue
+		}
+		w := Warning{Rule: RuleLimit, Function: u.Function}
+		w.Text = fmt.Sprintf("%d %s, of %d that nodes admit: split the contract, or make it smaller before it grows", u.Value, u.Name, u.Limit)
+		l.warnings = append(l.warnings, w)
+	}
+	if l.a.Pages > mostPages && !l.golang {
+		l.warn(RuleMemory, nil, nil, 0, "the memory starts with %d pages of 64 KiB, and every call pays for each: give the linker a smaller stack, such as -z stack-size=16384, and allocate on demand", l.a.Pages)
+	}
+	slices.SortStableFunc(l.warnings, func(x, y Warning) int { return cmp.Compare(x.Rule, y.Rule) })
+}
