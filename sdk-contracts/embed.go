@@ -6,5 +6,5 @@ import "embed"
 
 // Sources holds abi.json and the SDKs, each in the folder of its language.
 //
-//go:embed abi.json go/*.go c/*.h
+//go:embed abi.json go/*.go c/*.h rust/Cargo.toml rust/src/*.rs rust/macros/Cargo.toml rust/macros/src/*.rs
 var Sources embed.FS

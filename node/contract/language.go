@@ -36,7 +36,7 @@ type language struct {
 
 // languages lists the languages that contracts can be written in.
 func languages() []language {
-	return []language{golang(), languageC()}
+	return []language{golang(), languageC(), rust()}
 }
 
 // ErrLanguage says that a folder holds no contract, or that a language is not known.
