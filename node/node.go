@@ -52,9 +52,13 @@ type Config struct {
 	// EngineFactory makes engines in this process, for tests and for operators who accept that.
 	EngineFactory consensus.Factory
 
-	Wasm wasmvm.Engine // zero: the default for this machine
-	Pool mempool.Limits
-	Log  zerolog.Logger
+	Wasm        wasmvm.Engine // zero: the default for this machine
+	ShadowShare float64       // of the transactions, that the engine wasmvm.Shadow runs twice; zero: all
+	Pool        mempool.Limits
+	Log         zerolog.Logger
+
+	// Spoil is wasmvm.Config.Spoil, for tests of what happens when engines differ; nil.
+	Spoil func(engine wasmvm.Engine, method string, o *wasmvm.Outcome)
 }
 
 func (c *Config) validate() error {
@@ -120,7 +124,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err := n.openNetwork(); err != nil {
 		return n, err
 	}
-	n.monitor = monitor.New(monitor.Config{Log: c.Log.With().Str("node", n.self.Short()).Logger(), Group: c.Genesis.Group, Plugins: n.plugins.Status, Profile: true})
+	n.monitor = monitor.New(monitor.Config{Log: c.Log.With().Str("node", n.self.Short()).Logger(), Group: c.Genesis.Group, Plugins: n.plugins.Status, Wasm: n.vm.Stats, Profile: true})
 	n.loop = group.NewLoop(&network{endpoint: n.endpoint, group: c.Genesis.Group})
 	n.group, err = group.New(group.Config{
 		Suite: suite, Chain: n.chain, Group: c.Genesis.Group, Signer: c.Signer, Store: n.store, Executor: n.executor,
@@ -131,7 +135,38 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 		return n, err
 	}
 	n.handle()
-	return n, n.openAPI()
+	if err := n.openAPI(); err != nil {
+		return n, err
+	}
+	n.warm(ctx)
+	return n, nil
+}
+
+// warming bounds how long a node's start waits for contracts to be made ready. The others become so when they are called.
+const warming = 10 * time.Second
+
+// warm makes deployed contracts ready before the first block. One that does not become so will stop the group when it is called.
+func (n *Node) warm(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, warming)
+	defer cancel()
+	began := time.Now()
+	count, err := n.executor.Warm(ctx, n.store.Head())
+	if err != nil {
+		n.log.Error().Err(err).Msg("a deployed contract is not ready to be called")
+	}
+	n.log.Info().Int("modules", count).Dur("took", time.Since(began)).Str("engine", string(n.vm.Engine())).Msg("contracts are ready")
+}
+
+// warned is told of a module that the compiler does not take.
+func (n *Node) warned(module keys.Digest, err error) {
+	n.log.Warn().Str("module", module.String()).Err(err).Msg("a contract stays with the interpreter, where it is slower and does the same")
+}
+
+// alarmed is told that the VM's engines differ: whatever this node computes may be wrong.
+func (n *Node) alarmed(d *wasmvm.DivergenceError) {
+	n.log.Error().Str("module", d.Module.String()).Str("method", d.Method).Hex("input", d.Input).Str("tx", d.Tx.String()).Str("difference", d.What).
+		Msg("the engines that run contracts differ: this node stops voting; keep its data and this line, and run it with engine = 'interpreter'")
+	n.loop.Post(func() { n.group.Fail(d) })
 }
 
 func (n *Node) groupDir() string {
@@ -148,6 +183,10 @@ func (n *Node) openState(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open the data of group %s: %w", n.config.Genesis.Group, err)
 	}
+	shadow, err := n.secret("shadow.key")
+	if err != nil {
+		return err
+	}
 	cache := filepath.Join(n.config.Dir, "cache", "wasm")
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		return fmt.Errorf("make the cache folder: %w", err)
@@ -155,6 +194,7 @@ func (n *Node) openState(ctx context.Context) error {
 	n.vm, err = wasmvm.New(ctx, wasmvm.Config{
 		Engine: n.config.Wasm, CacheDir: cache, Suite: n.suite, MemoryPages: n.config.Genesis.Params.MemoryPages,
 		Rewrite: n.config.Genesis.Params.Rewrite, Costs: n.config.Genesis.Params.Costs,
+		ShadowShare: n.config.ShadowShare, ShadowKey: shadow, Warn: n.warned, Alarm: n.alarmed, Spoil: n.config.Spoil,
 	})
 	if err != nil {
 		return fmt.Errorf("start the contract engine: %w", err)

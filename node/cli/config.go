@@ -60,7 +60,8 @@ type ConsensusSection struct {
 
 // WasmSection chooses how contracts are run.
 type WasmSection struct {
-	Engine string `toml:"engine" comment:"compiler or interpreter; empty: the best for this machine"`
+	Engine      string  `toml:"engine" comment:"compiler, interpreter, or shadow: both, and stop voting when they differ; empty: the best for this machine"`
+	ShadowShare float64 `toml:"shadow_share" comment:"share of the transactions that shadow runs in both, above 0 and at most 1; 0: all"`
 }
 
 // PoolSection bounds the waiting transactions; zero: the defaults.
@@ -102,6 +103,9 @@ func ReadConfig(dir string) (*File, error) {
 		if raw, err := hex.DecodeString(f.Consensus.SHA256); err != nil || len(raw) != 32 {
 			return nil, fmt.Errorf("%s: consensus.sha256 %q: want 64 hexadecimal digits, as sha256sum prints", path, f.Consensus.SHA256)
 		}
+	}
+	if share := f.Wasm.ShadowShare; !(share >= 0 && share <= 1) {
+		return nil, fmt.Errorf("%s: wasm.shadow_share %v: want a share from 0 to 1", path, share)
 	}
 	return &f, nil
 }

@@ -357,6 +357,10 @@ func (g *Group) restarted(engine consensus.Engine, from consensus.Head, effects 
 	g.log.Info().Msg("consensus engine restarted")
 }
 
+// Fail stops the group for good, as a fault does that it finds itself: somebody else found that this node cannot trust what it
+// computes. It is called on the loop.
+func (g *Group) Fail(err error) { g.fail(err) }
+
 // fail stops the group for good: it cannot trust itself any more. What is stored can still be read.
 func (g *Group) fail(err error) {
 	if g.stopped.Load() != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/plugins"
+	"github.com/fondaco/fondaco/wasmvm"
 )
 
 // metrics are all that Prometheus sees. No name or label is made of what a stranger sends.
@@ -25,7 +26,7 @@ type metrics struct {
 // seconds are the bounds of histograms of time: from a step on one machine to a view change across the world.
 var seconds = []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30}
 
-func newMetrics(own prometheus.Registerer, process prometheus.Registerer, status func() []plugins.Status) *metrics {
+func newMetrics(own prometheus.Registerer, process prometheus.Registerer, status func() []plugins.Status, wasm func() wasmvm.Stats) *metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "fondaco", Name: name, Help: help})
 		own.MustRegister(g)
@@ -91,6 +92,9 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, status
 			restarts: prometheus.NewDesc("fondaco_plugin_restarts_total", "How often the plugin program was started again.", []string{"plugin"}, nil),
 		})
 	}
+	if wasm != nil {
+		own.MustRegister(newWasmCollector(wasm))
+	}
 	return m
 }
 
@@ -135,5 +139,49 @@ func (c *pluginCollector) Collect(to chan<- prometheus.Metric) {
 	for _, s := range c.status() {
 		to <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, one(s.Healthy), s.Name)
 		to <- prometheus.MustNewConstMetric(c.restarts, prometheus.CounterValue, float64(s.Restarts), s.Name)
+	}
+}
+
+// wasmCollector asks the VM at each scrape.
+type wasmCollector struct {
+	stats    func() wasmvm.Stats
+	families []wasmFamily
+}
+
+type wasmFamily struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(*wasmvm.Stats) float64
+}
+
+func newWasmCollector(stats func() wasmvm.Stats) *wasmCollector {
+	c := &wasmCollector{stats: stats}
+	add := func(kind prometheus.ValueType, name, help string, value func(*wasmvm.Stats) float64) {
+		c.families = append(c.families, wasmFamily{prometheus.NewDesc("fondaco_wasm_"+name, help, nil, nil), kind, value})
+	}
+	gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
+	add(gauge, "modules", "Contracts' modules that are ready to be called.", func(s *wasmvm.Stats) float64 { return float64(s.Modules) })
+	add(gauge, "bytes", "Memory that these modules and their instances take, about.", func(s *wasmvm.Stats) float64 { return float64(s.Bytes) })
+	add(gauge, "compile_queue", "Modules that wait for the compiler, and run in the interpreter meanwhile.", func(s *wasmvm.Stats) float64 { return float64(s.Queued) })
+	add(counter, "compiled_total", "Modules that the compiler took over.", func(s *wasmvm.Stats) float64 { return float64(s.Compiled) })
+	add(counter, "compile_refused_total", "Modules that the compiler did not take: they stay with the interpreter.", func(s *wasmvm.Stats) float64 { return float64(s.Refused) })
+	add(counter, "compared_total", "Calls that ran in both engines.", func(s *wasmvm.Stats) float64 { return float64(s.Compared) })
+	add(counter, "uncompared_total", "Calls that were to run in both engines and ran in one: the compiler was not ready, or they asked too much of their host.", func(s *wasmvm.Stats) float64 { return float64(s.Uncompared) })
+	add(counter, "divergences_total", "Comparisons in which the engines differed. Any stops the node's voting.", func(s *wasmvm.Stats) float64 { return float64(s.Divergences) })
+	return c
+}
+
+// Describe implements prometheus.Collector.
+func (c *wasmCollector) Describe(to chan<- *prometheus.Desc) {
+	for i := range c.families {
+		to <- c.families[i].desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *wasmCollector) Collect(to chan<- prometheus.Metric) {
+	s := c.stats()
+	for i := range c.families {
+		to <- prometheus.MustNewConstMetric(c.families[i].desc, c.families[i].kind, c.families[i].value(&s))
 	}
 }

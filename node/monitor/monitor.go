@@ -31,6 +31,7 @@ import (
 	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
 )
 
 // Bounds on what is remembered for the flow logs.
@@ -44,6 +45,7 @@ type Config struct {
 	Log     zerolog.Logger
 	Group   ledger.GroupID          // label of all metrics; empty: no label
 	Plugins func() []plugins.Status // asked at each scrape and health check
+	Wasm    func() wasmvm.Stats     // asked at each scrape
 	Checks  []Check                 // further conditions of being ready
 	Profile bool                    // serve /debug/pprof too
 	Now     func() time.Time        // time.Now; tests set it
@@ -91,7 +93,7 @@ func New(c Config) *Monitor {
 		labels["group"] = string(c.Group)
 		m.log = c.Log.With().Str("group", string(c.Group)).Logger()
 	}
-	m.metrics = newMetrics(prometheus.WrapRegistererWith(labels, m.registry), m.registry, c.Plugins)
+	m.metrics = newMetrics(prometheus.WrapRegistererWith(labels, m.registry), m.registry, c.Plugins, c.Wasm)
 	return m
 }
 
