@@ -201,7 +201,7 @@ func (e *env) Call(to ledger.Address, hook string, args []byte) error {
 		return nil
 	}
 	if outcome.Status != ledger.OK {
-		return &precompiles.Error{Status: outcome.Status, Code: outcome.Code, Data: outcome.Data, Reason: hook + ": " + outcome.Trace}
+		return &precompiles.Error{Status: outcome.Status, Code: outcome.Code, Data: outcome.Data, Reason: hook + " did not end well"}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -61,19 +62,21 @@ func (t *trace) leave(depth int, o *wasmvm.Outcome) {
 
 func indent(depth int) string { return strings.Repeat("  ", depth) }
 
-// shown prints bytes as text if they are that, else as hexadecimal digits.
+// shown prints bytes as text as far as they are that, such as the prefix of a key, and then in hexadecimal digits.
 func shown(b []byte) string {
 	more := ""
 	if len(b) > maxShown {
 		more = fmt.Sprintf("… (%d bytes)", len(b))
 		b = b[:maxShown]
 	}
-	for _, c := range b {
-		if c < ' ' || c > '~' {
-			return fmt.Sprintf("0x%x%s", b, more)
-		}
+	switch n := bytes.IndexFunc(b, func(r rune) bool { return r < ' ' || r > '~' }); {
+	case n < 0:
+		return fmt.Sprintf("%q%s", b, more)
+	case n < 2:
+		return fmt.Sprintf("0x%x%s", b, more)
+	default:
+		return fmt.Sprintf("%q+0x%x%s", b[:n], b[n:], more)
 	}
-	return fmt.Sprintf("%q%s", b, more)
 }
 
 // traced is a host that tells the trace what the contract asks for.

@@ -341,7 +341,11 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, release, err := s.receive(w, r, maxCall)
+	limit := int64(maxCall)
+	if a == precompiles.ContractsAddress {
+		limit = maxDeployCall
+	}
+	body, release, err := s.receive(w, r, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -35,18 +35,19 @@ import (
 
 // Limits of the API.
 const (
-	maxBatch     = 16 << 20         // bytes of a batch of transactions
-	maxBatchTxs  = 5_000            // transactions in a batch
-	maxCall      = 1 << 20          // bytes of a call's document
-	maxWait      = 30 * time.Second // that an answer is held back
-	maxPage      = 100              // blocks or events in an answer
-	maxStreams   = 256              // event streams at once
-	submitWithin = 30 * time.Second // that the pool may take to check a batch: compiling a module takes seconds
-	viewsAtOnce  = 4                // calls that run at once; more wait
-	maxBodies    = 256 << 20        // bytes of all bodies being worked on
-	readWithin   = 30 * time.Second // that a request may take to arrive
-	writeWithin  = 60 * time.Second // that an answer may take to leave
-	closeWithin  = 2 * time.Second  // that open requests have when the node stops
+	maxBatch      = 16 << 20                         // bytes of a batch of transactions
+	maxBatchTxs   = 5_000                            // transactions in a batch
+	maxCall       = 1 << 20                          // bytes of a call's document
+	maxDeployCall = 2*ledger.MaxDeployTxSize + 1<<10 // of one to the contracts system contract: a module in hexadecimal digits
+	maxWait       = 30 * time.Second                 // that an answer is held back
+	maxPage       = 100                              // blocks or events in an answer
+	maxStreams    = 256                              // event streams at once
+	submitWithin  = 30 * time.Second                 // that the pool may take to check a batch: compiling a module takes seconds
+	viewsAtOnce   = 4                                // calls that run at once; more wait
+	maxBodies     = 256 << 20                        // bytes of all bodies being worked on
+	readWithin    = 30 * time.Second                 // that a request may take to arrive
+	writeWithin   = 60 * time.Second                 // that an answer may take to leave
+	closeWithin   = 2 * time.Second                  // that open requests have when the node stops
 )
 
 //go:embed openapi.json
