@@ -64,6 +64,11 @@ type Story struct {
 	steps []step
 }
 
+// Keep drops the stories that keep does not want.
+func (f *File) Keep(keep func(Story) bool) {
+	f.Stories = slices.DeleteFunc(f.Stories, func(s Story) bool { return !keep(s) })
+}
+
 // action is what a step does.
 type action string
 
