@@ -82,6 +82,17 @@ FD_FN bool addr_eq(addr a, addr b) { return fd_same(a.at, b.at, sizeof a.at); }
 FD_FN bool str_eq(str a, str b) { return a.len == b.len && fd_same(a.at, b.at, a.len); }
 FD_FN bool bytes_eq(bytes a, bytes b) { return a.len == b.len && fd_same(a.at, b.at, a.len); }
 
+FD_FN i32 fd_compare(const u8 *a, u32 a_len, const u8 *b, u32 b_len) {
+	for (u32 i = 0; i < a_len && i < b_len; i++) {
+		if (a[i] != b[i]) return a[i] < b[i] ? -1 : 1;
+	}
+	return (a_len > b_len) - (a_len < b_len);
+}
+
+// str_cmp and bytes_cmp return -1, 0 or 1 as a sorts before, with or after b, byte by byte, as keys of state do.
+FD_FN i32 str_cmp(str a, str b) { return fd_compare((const u8 *)a.at, a.len, (const u8 *)b.at, b.len); }
+FD_FN i32 bytes_cmp(bytes a, bytes b) { return fd_compare(a.at, a.len, b.at, b.len); }
+
 // str_begins reports whether s begins with prefix.
 FD_FN bool str_begins(str s, str prefix) { return s.len >= prefix.len && fd_same(s.at, prefix.at, prefix.len); }
 
@@ -781,7 +792,7 @@ FD_FN bool fd_next(u32 it, u32 prefix, reader *key, reader *value) {
 // ---- Calls to other contracts ----
 
 // target says whom to call and how. chain_at(x) calls the contract at address x with what gas may be passed on.
-typedef struct {
+typedef struct target {
 	addr to;
 	str name;           // instead of to: a CNS name, with @version or without
 	u64 gas;            // the most it may use; 0: 63/64 of what is left

@@ -168,23 +168,18 @@ static fd_pairs fd_state;
 static fd_event fd_events[64];
 static u32 fd_event_count;
 
-FD_FN int fd_compare(bytes a, bytes b) {
-	int c = a.len > 0 && b.len > 0 ? memcmp(a.at, b.at, a.len < b.len ? a.len : b.len) : 0;
-	return c != 0 ? c : (a.len > b.len) - (a.len < b.len);
-}
-
 // fd_find returns where the key is, or would be.
 FD_FN u32 fd_find(bytes key, bool *found) {
 	u32 low = 0, high = fd_state.len;
 	while (low < high) {
 		u32 middle = (low + high) / 2;
-		if (fd_compare(fd_state.at[middle].key, key) < 0) {
+		if (bytes_cmp(fd_state.at[middle].key, key) < 0) {
 			low = middle + 1;
 		} else {
 			high = middle;
 		}
 	}
-	*found = low < fd_state.len && fd_compare(fd_state.at[low].key, key) == 0;
+	*found = low < fd_state.len && bytes_eq(fd_state.at[low].key, key);
 	return low;
 }
 
