@@ -348,6 +348,14 @@ func (n *Node) Addr() net.Addr {
 	return n.apiAt.Addr()
 }
 
+// AdminAddr returns the address of metrics and health, or nil.
+func (n *Node) AdminAddr() net.Addr {
+	if n.adminAt == nil {
+		return nil
+	}
+	return n.adminAt.Addr()
+}
+
 // Run works until ctx ends, or until a part fails, and then closes everything.
 func (n *Node) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
