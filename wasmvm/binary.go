@@ -48,11 +48,12 @@ type module struct {
 	elements  []byte // content of the element section
 	bodies    []body
 	data      []byte // content of the data section
-	segments  []bool // of the data section: whether passive
+	segments  []segment
 	dataCount int    // of its own section, or -1
 	names     []byte // content of the name section after its name
 	schema    []byte // content of the schema section, nil without
 	sections  [sectionDataCount + 1][]byte
+	starts    [sectionDataCount + 1]int // offsets of the sections' contents; of custom ones, that of the schema
 }
 
 type funcType struct{ params, results []byte }
@@ -60,6 +61,7 @@ type funcType struct{ params, results []byte }
 type funcImport struct {
 	module, name string
 	typ          uint32
+	offset       int
 }
 
 type global struct {
@@ -72,6 +74,14 @@ type export struct {
 	name  string
 	kind  byte
 	index uint32
+
+	offset int
+}
+
+// segment is a data segment.
+type segment struct {
+	offset  int
+	passive bool
 }
 
 type body struct {
@@ -269,12 +279,13 @@ func decodeModule(code []byte, pages uint32) (*module, error) {
 			break
 		}
 		last = order[id]
-		m.sections[id] = content
+		m.sections[id], m.starts[id] = content, start
 		m.section(s, int(id), pages)
 		if s.err == nil && s.left() > 0 {
 			s.fail("%d bytes are left over in section %d", s.left(), id)
 		}
 		if s.err != nil {
+			m.findNames(r)
 			return m, s.err
 		}
 	}
@@ -287,6 +298,17 @@ func decodeModule(code []byte, pages uint32) (*module, error) {
 	return m, r.err
 }
 
+// findNames reads on to the name section, which tells an author where a fault is that was found before.
+func (m *module) findNames(r *reader) {
+	for r.left() > 0 && m.names == nil {
+		id := r.u8()
+		s := &reader{buf: r.bytes(uint64(r.u32()))}
+		if id == sectionCustom && s.name() == "name" && s.err == nil {
+			m.names = s.buf[s.pos:]
+		}
+	}
+}
+
 func (m *module) custom(s *reader) {
 	switch s.name() {
 	case "name":
@@ -296,7 +318,7 @@ func (m *module) custom(s *reader) {
 			s.fail("two sections %s", schemaSection)
 			return
 		}
-		m.schema = s.buf[s.pos:]
+		m.schema, m.starts[sectionCustom] = s.buf[s.pos:], s.off+s.pos
 	}
 }
 
@@ -314,7 +336,7 @@ func (m *module) section(s *reader, id int, pages uint32) {
 	case sectionImport:
 		n := s.count("imports", 4, MaxImports)
 		for range n {
-			i := funcImport{module: s.name(), name: s.name()}
+			i := funcImport{offset: s.off + s.pos, module: s.name(), name: s.name()}
 			if kind := s.u8(); s.err == nil && kind != kindFunc {
 				s.fail("import %s.%s is not a function: memory, tables and globals cannot be imported", i.module, i.name)
 			}
@@ -386,7 +408,7 @@ func (m *module) section(s *reader, id int, pages uint32) {
 		n := s.count("exports", 3, MaxExports)
 		seen := make(map[string]bool, n)
 		for range n {
-			e := export{name: s.name(), kind: s.u8(), index: s.u32()}
+			e := export{offset: s.off + s.pos, name: s.name(), kind: s.u8(), index: s.u32()}
 			if s.err != nil {
 				return
 			}
@@ -431,8 +453,9 @@ func (m *module) section(s *reader, id int, pages uint32) {
 	case sectionData:
 		m.data = s.buf
 		n := s.count("data segments", 2, MaxSegmentsStd)
-		m.segments = make([]bool, 0, n)
+		m.segments = make([]segment, 0, n)
 		for range n {
+			at := s.off + s.pos
 			flag := s.u32()
 			if flag > 2 {
 				s.fail("unknown flags %d of a data segment", flag)
@@ -447,7 +470,7 @@ func (m *module) section(s *reader, id int, pages uint32) {
 				}
 			}
 			s.bytes(uint64(s.u32()))
-			m.segments = append(m.segments, flag == 1)
+			m.segments = append(m.segments, segment{at, flag == 1})
 			if s.err != nil {
 				return
 			}

@@ -304,7 +304,7 @@ func TestHostile(t *testing.T) {
 		{"an infinite loop", method("", "loop _ br 0 end i32.const 0"), ledger.OutOfGas},
 		{"a loop that leaves by a table", method("", "loop _ i32.const 0 br_table 1 0 0 end i32.const 0"), ledger.OutOfGas},
 		{"endless recursion", newAssembler().fn("run", ":i", "", "call 0").build(), ledger.OutOfDepth},
-		{"endless recursion with 200 locals", newAssembler().fn("run", ":i", strings.Repeat("l", 200), "call 0").build(), ledger.OutOfDepth},
+		{"endless recursion with 200 locals", newAssembler().fn("run", ":i", strings.Repeat("l", 200), "call 0").build(), ledger.OutOfGas},
 		{"endless recursion through a table", func() []byte {
 			a := newAssembler().fn("run", ":i", "", "i32.const 0 call_indirect :i")
 			a.table = []uint32{0}

@@ -108,15 +108,15 @@ func TestCheck(t *testing.T) {
 		{"1,000 locals and 500 nested loops", method(repeat("l", 1000), repeat("loop _ ", 500)+repeat("end ", 500)+"i32.const 0"), "257 parameters and locals of a function in function 0 <run> at offset"},
 		{"500 nested loops", method("l", repeat("loop _ ", 500)+repeat("end ", 500)+"i32.const 0"), "17 nested loops in function 0 <run> at offset 0x"},
 		{"2,000 nested blocks", method("", repeat("block _ ", 2000)+repeat("end ", 2000)+"i32.const 0"), "1025 nested blocks in function 0 <run>"},
-		{"10,000 blocks", method("", repeat("block _ end ", 10000)+"i32.const 0"), "4097 blocks of a function"},
+		{"10,000 blocks", method("", repeat("block _ end ", 10000)+"i32.const 0"), "4097 blocks and branches of a function"},
 		{"255 locals and 300 blocks", method(repeat("l", 255), repeat("block _ end ", 300)+"i32.const 0"), "76755 locals × blocks of a function in function 0 <run>"},
 		{"a sum of locals and blocks over functions", func() []byte {
 			a := newAssembler()
 			for range 60 {
-				a.fn("", ":", repeat("l", 40), "loop _ loop _ "+repeat("block _ end ", 1500)+"end end")
+				a.fn("", ":", repeat("l", 80), "loop _ loop _ "+repeat("block _ end ", 700)+"end end")
 			}
 			return a.fn("run", ":i", "", "i32.const 0").build()
-		}(), "of locals × blocks × (1 + nested loops), summed over functions, in function 46"},
+		}(), "of locals × blocks × (1 + nested loops), summed over functions, in function 49"},
 		{"a br_table of 5,000 targets", method("", "block _ i32.const 0 br_table 5000 "+repeat("0 ", 5001)+"end i32.const 0"), "5000 targets of a br_table in function 0 <run>"},
 		{"a body of 200 KB", method("", repeat("nop ", 200_000)+"i32.const 0"), "bytes of a function in function 0"},
 		{"floats in the strict profile", method("", "f64.const 0 f64.const 0 f64.add drop i32.const 0"), "f64.const: the strict profile has no floating point; declare the profile std in the schema in function 0 <run> at offset 0x"},

@@ -57,6 +57,7 @@ func rewrite(m *module, c *costs, strict, separate bool) (*rewritten, error) {
 	result := &rewritten{module: m}
 	code := make([]byte, 0, 2*len(m.sections[sectionCode])+1024)
 	code = appendU32(code, uint32(len(m.bodies)))
+	paths := uint64(0)
 	for f := range m.bodies {
 		a, err := v.check(f)
 		if err != nil {
@@ -68,7 +69,18 @@ func rewrite(m *module, c *costs, strict, separate bool) (*rewritten, error) {
 				Value: result.weight, Limit: MaxComplexity,
 			})
 		}
+		if paths += a.paths; paths > MaxPaths {
+			return nil, named(m, &ModuleError{
+				Offset: m.bodies[f].offset, function: f, Reason: "of 4 × blocks² + locals × Σ (branches to a label)², summed over functions,",
+				Value: paths, Limit: MaxPaths,
+			})
+		}
 		w.function(f, a)
+		if size := len(code) + len(w.out); size > MaxRewritten {
+			return nil, named(m, &ModuleError{
+				Offset: m.bodies[f].offset, function: f, Reason: "bytes of code with its metering", Value: uint64(size), Limit: MaxRewritten,
+			})
+		}
 		code = appendU32(code, uint32(len(w.out)))
 		code = append(code, w.out...)
 	}
@@ -219,7 +231,7 @@ func (w *rewriter) function(f int, a *analysis) {
 			charges = charges[1:]
 		}
 		if d.pos == 0 && a.calls {
-			w.enter(frame, s, t.results)
+			w.enter(frame, a.words, s, t.results)
 		}
 		d.next(&i)
 		switch i.op {
@@ -265,15 +277,24 @@ func (w *rewriter) settle(s scratch) {
 	w.out = append(w.out, opI64Const, 0, opI64LtS, opIf, 0x40, opUnreachable, opEnd)
 }
 
-// enter takes the weight of a frame and opens the block that stands for the function's body.
-func (w *rewriter) enter(frame int64, s scratch, results []byte) {
+// enter takes the weight of a frame, pays for it if the stack is deep, and opens the block that stands for the
+// function's body.
+func (w *rewriter) enter(frame int64, words uint64, s scratch, results []byte) {
 	w.global(opGlobalGet, w.depth)
 	w.out = appendSigned(append(w.out, opI32Const), frame)
 	w.out = append(w.out, opI32Sub)
 	w.local(opLocalTee, s.size)
 	w.global(opGlobalSet, w.depth)
 	w.local(opLocalGet, s.size)
+	w.out = appendSigned(append(w.out, opI32Const), MaxDepth-freeDepth)
+	w.out = append(w.out, opI32LtS, opIf, 0x40)
+	w.local(opLocalGet, s.size)
 	w.out = append(w.out, opI32Const, 0, opI32LtS, opIf, 0x40, opUnreachable, opEnd)
+	w.global(opGlobalGet, w.gas)
+	w.out = appendSigned(append(w.out, opI64Const), int64(words)*deepWord)
+	w.out = append(w.out, opI64Sub)
+	w.settle(s)
+	w.out = append(w.out, opEnd)
 	w.out = append(w.out, opBlock)
 	switch len(results) {
 	case 0:

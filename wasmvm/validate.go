@@ -15,13 +15,13 @@ type charge struct {
 // analysis is what the rewriter needs to know of a function.
 type analysis struct {
 	charges []charge // in order of at; the first is the function's entry
-	words   uint64   // of its frame: parameters, locals and operands
+	words   uint64   // of its frame, see MaxDepth
 	calls   bool     // calls functions of the module, so that its frame can have others above it
 	nan32   bool     // makes f32 values that may be NaNs
 	nan64   bool
-	convert bool // converts unsigned 64-bit integers to floats
-	sized   bool // has instructions whose price depends on an operand
-	weight  uint64
+	sized   bool   // has instructions whose price depends on an operand
+	weight  uint64 // see MaxComplexity
+	paths   uint64 // see MaxPaths
 }
 
 // control is an open block.
@@ -31,9 +31,10 @@ type control struct {
 	results     []byte
 	height      int // of the operand stack below the block's parameters
 	unreachable bool
-	loops       int // open loops, this one included
-	charge      int // that instructions add to, as an index of charges
-	target      int // lowest index of a control that a branch inside goes to
+	loops       int    // open loops, this one included
+	charge      int    // that instructions add to, as an index of charges
+	target      int    // lowest index of a control that a branch inside goes to
+	branches    uint64 // that go to its label
 }
 
 // validator checks one function after another by the algorithm of the WebAssembly 2.0 specification, appendix "Validation
@@ -53,7 +54,9 @@ type validator struct {
 	controls []control
 	result   analysis
 	highest  int
-	blocks   uint64
+	blocks   uint64 // that compilers make of the function with its metering: what begins behind a branch is one
+	merges   uint64 // Σ (branches to a label)²
+	values   uint64 // that instructions make
 	loops    int
 }
 
@@ -66,7 +69,7 @@ func (v *validator) check(function int) (*analysis, error) {
 	v.locals = append(append(v.locals[:0], t.params...), f.types...)
 	v.operands, v.controls = v.operands[:0], v.controls[:0]
 	v.result = analysis{charges: append(v.result.charges[:0], charge{cost: uint64(len(v.locals)) / v.costs.perLocals, checked: true})}
-	v.highest, v.blocks, v.loops = 0, 1, 0
+	v.highest, v.blocks, v.merges, v.values, v.loops = 0, 1, 0, 0, 0
 
 	v.controls = append(v.controls, control{op: opBlock, results: t.results})
 	var i instruction
@@ -87,13 +90,15 @@ func (v *validator) check(function int) (*analysis, error) {
 		}
 		return nil, v.err
 	}
-	v.result.words = uint64(len(v.locals) + v.highest)
+	v.result.words = uint64(len(v.locals)+v.highest) + (v.values+locals*v.blocks)/4
 	v.result.weight = locals * v.blocks * uint64(1+v.loops)
+	v.result.paths = 4*v.blocks*v.blocks + locals*v.merges
 	return &v.result, nil
 }
 
 func (v *validator) push(t byte) {
 	v.operands = append(v.operands, t)
+	v.values++
 	v.highest = max(v.highest, len(v.operands))
 }
 
@@ -152,10 +157,18 @@ func (v *validator) label(depth uint64) []byte {
 	index := len(v.controls) - 1 - int(depth)
 	top := &v.controls[len(v.controls)-1]
 	top.target = min(top.target, index)
-	if c := &v.controls[index]; c.op == opLoop {
+	c := &v.controls[index]
+	c.branches++
+	if c.op == opLoop {
 		return c.params
 	}
-	return v.controls[index].results
+	return c.results
+}
+
+// split counts blocks that begin behind an instruction.
+func (v *validator) split(n uint64) {
+	v.blocks += n
+	v.exceed("blocks and branches of a function", v.blocks, MaxBlocks)
 }
 
 func (v *validator) open(i *instruction, b blockType) {
@@ -165,9 +178,9 @@ func (v *validator) open(i *instruction, b blockType) {
 		c.loops++
 		v.loops = max(v.loops, c.loops)
 		v.exceed("nested loops", uint64(c.loops), MaxLoopNesting)
+		v.split(1) // the check of the gas
 	}
-	v.blocks++
-	v.exceed("blocks of a function", v.blocks, MaxBlocks)
+	v.split(1)
 	v.exceed("nested blocks", uint64(len(v.controls)), MaxBlockNesting)
 	v.controls = append(v.controls, c)
 	v.pushAll(b.params)
@@ -206,11 +219,16 @@ func (v *validator) instruction(i *instruction) {
 		}
 		switch i.op {
 		case opF32ConvertU, opF64ConvertU:
-			v.result.convert = true
-		case opMemoryGrow, opMemoryCopy, opMemoryFill:
+			v.split(1)
+		case opMemoryGrow:
 			v.result.sized = true
+			v.split(2)
+		case opMemoryCopy, opMemoryFill:
+			v.result.sized = true
+			v.split(1)
 		case opMemoryInit:
 			v.result.sized = true
+			v.split(1)
 			if v.m.dataCount < 0 || i.a >= uint64(v.m.dataCount) {
 				v.fail("memory.init of data segment %d of %d", i.a, max(v.m.dataCount, 0))
 			}
@@ -242,6 +260,7 @@ func (v *validator) instruction(i *instruction) {
 			v.fail("an if without else must leave what it takes")
 		}
 		closed, index := *top, len(v.controls)-1
+		v.merges += closed.branches * closed.branches
 		v.controls = v.controls[:index]
 		if index == 0 {
 			return
@@ -262,6 +281,7 @@ func (v *validator) instruction(i *instruction) {
 		v.popAll(types)
 		v.pushAll(types)
 		v.newCharge(i, false)
+		v.split(1)
 	case opBrTable:
 		v.expect(typeI32)
 		last := v.label(uint64(v.labels[len(v.labels)-1]))
@@ -335,6 +355,7 @@ func (v *validator) instruction(i *instruction) {
 		}
 		if i.op != opLocalSet {
 			v.push(t)
+			v.values-- // it is there already
 		}
 	case opGlobalGet, opGlobalSet:
 		if i.a >= uint64(len(v.m.globals)) {
