@@ -182,7 +182,7 @@ func (c *chain) make() error {
 	}
 	steps = append(steps, found,
 		[]string{"init", "-d", "node", "--genesis", "genesis.json"},
-		[]string{"contract", "build", source, "--out", "token.wasm"})
+		[]string{"contract", "build", "--no-lock", source, "--out", "token.wasm"})
 	for _, step := range steps {
 		if _, err := c.fondaco(step...); err != nil {
 			return err
@@ -206,7 +206,7 @@ func (c *chain) make() error {
 		return err
 	}
 	c.env = []string{
-		"FONDACO_API=http://" + address(1), "FONDACO_GENESIS=" + filepath.Join(c.dir, "genesis.json"), "KEYS=" + c.dir, "MODULE=" + filepath.Join(c.dir, "token.wasm"),
+		"FONDACO_API=http://" + address(1), "FONDACO_GENESIS=" + filepath.Join(c.dir, "genesis.json"), "KEYS=" + c.dir, "MODULE=" + filepath.Join(c.dir, "token.wasm"), "SOURCE=" + source,
 		"FONDACO_FROM=admin", "FONDACO_KEY=" + filepath.Join(c.dir, "admin.key"),
 	}
 	began := time.Now()

@@ -1,13 +1,10 @@
 package cli
 
 import (
-	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -15,7 +12,6 @@ import (
 	"github.com/fondaco/fondaco/node/contract"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/ledger"
-	"github.com/fondaco/fondaco/wasmvm"
 )
 
 func contractCommand() *cli.Command {
@@ -28,21 +24,25 @@ func contractCommand() *cli.Command {
 			"no escape; other words that begin with a dash come after --.",
 		Subcommands: []*cli.Command{{
 			Name:      "new",
-			Usage:     "write the project of a new contract in Go",
+			Usage:     "write the project of a new contract",
 			ArgsUsage: "NAME [DIR]",
-			Flags:     []cli.Flag{outputFlag()},
+			Flags:     []cli.Flag{outputFlag(), &cli.StringFlag{Name: "lang", Usage: "`LANGUAGE` of the contract: " + strings.Join(contract.Languages(), ", "), Value: "go"}},
 			Action:    newContract,
 		}, {
 			Name:      "build",
-			Usage:     "build a contract in Go into a WebAssembly module",
+			Usage:     "build a contract into a WebAssembly module",
 			ArgsUsage: "[DIR]",
-			Flags:     []cli.Flag{outputFlag(), &cli.StringFlag{Name: "out", Usage: "`FILE` to write; default: NAME.wasm"}},
-			Action:    buildContract,
+			Flags: []cli.Flag{
+				outputFlag(), &cli.StringFlag{Name: "out", Usage: "`FILE` to write; default: NAME.wasm"},
+				&cli.BoolFlag{Name: "update-lock", Usage: "take the tools that are installed into " + contract.LockFile},
+				&cli.BoolFlag{Name: "no-lock", Usage: "neither read nor write " + contract.LockFile},
+			},
+			Action: buildContract,
 		}, {
 			Name:      "check",
-			Usage:     "say whether nodes would admit a module",
-			ArgsUsage: "FILE.wasm",
-			Flags:     []cli.Flag{outputFlag()},
+			Usage:     "say whether nodes would admit a module, and what in it is probably not meant",
+			ArgsUsage: "FILE.wasm|DIR",
+			Flags:     []cli.Flag{outputFlag(), &cli.BoolFlag{Name: "strict", Usage: "end with an error if there are warnings"}},
 			Action:    checkContract,
 		}, {
 			Name:      "inspect",
@@ -50,6 +50,12 @@ func contractCommand() *cli.Command {
 			ArgsUsage: "FILE.wasm|CONTRACT",
 			Flags:     remoteFlags(),
 			Action:    inspectContract,
+		}, {
+			Name:      "verify",
+			Usage:     "build a contract again, and compare it with a module, or with one on the chain",
+			ArgsUsage: "CONTRACT|HASH|FILE.wasm DIR",
+			Flags:     remoteFlags(),
+			Action:    verifyContract,
 		}, {
 			Name:      "deploy",
 			Usage:     "put a contract on the chain; ARGs are those of its init",
@@ -76,166 +82,6 @@ func contractCommand() *cli.Command {
 			Action:    viewContract,
 		}, testCommand()},
 	}
-}
-
-func newContract(c *cli.Context) error {
-	args, err := arguments(c, 1, 2, "NAME [DIR]")
-	if err != nil {
-		return err
-	}
-	if err := checkOutput(c); err != nil {
-		return err
-	}
-	name, dir := args[0], args[len(args)-1]
-	if err := contract.New(dir, name, "go"); err != nil {
-		if errors.Is(err, contract.ErrExists) {
-			err = fmt.Errorf("%w: name another as second argument", err)
-		}
-		return err
-	}
-	note(c, "Build it with `fondaco contract build %s`; test it with `go test` in that folder.", dir)
-	return show(c, map[string]string{"name": name, "dir": dir}, func(w io.Writer) { row(w, "contract", dir) })
-}
-
-func buildContract(c *cli.Context) error {
-	args, err := arguments(c, 0, 1, "[DIR]")
-	if err != nil {
-		return err
-	}
-	if err := checkOutput(c); err != nil {
-		return err
-	}
-	dir := "."
-	if len(args) > 0 {
-		dir = args[0]
-	}
-	built, err := contract.Build(c.Context, dir, "")
-	if err != nil {
-		return err
-	}
-	out := c.String("out")
-	if out == "" {
-		out = built.Schema.Name + ".wasm"
-	}
-	if err := os.WriteFile(out, built.Code, 0o644); err != nil {
-		return fmt.Errorf("write the module: %w", err)
-	}
-	doc := map[string]any{"file": out, "size": len(built.Code), "sha256": hex.EncodeToString(built.Hash[:]), "schema": built.Schema}
-	return show(c, doc, func(w io.Writer) {
-		row(w, "file", out)
-		row(w, "size", fmt.Sprintf("%d KiB", (len(built.Code)+1023)/1024))
-		row(w, "sha256", hex.EncodeToString(built.Hash[:]))
-		row(w, "contract", built.Schema.Name)
-		for i := range built.Schema.Methods {
-			row(w, built.Schema.Methods[i].Kind, built.Schema.Methods[i].Signature())
-		}
-	})
-}
-
-// readModule reads a module that fits into a transaction.
-func readModule(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, withCode(ExitNotFound, fmt.Errorf("there is no module %s: make one with `fondaco contract build DIR`", path))
-	}
-	if err != nil {
-		return nil, err
-	}
-	if info.IsDir() {
-		return nil, usage("%s is a folder: build it with `fondaco contract build %s` and give the module", path, path)
-	}
-	if info.Size() > ledger.MaxDeployTxSize {
-		return nil, fmt.Errorf("%s has %d bytes, a transaction holds at most %d", path, info.Size(), ledger.MaxDeployTxSize)
-	}
-	return os.ReadFile(path)
-}
-
-func checkContract(c *cli.Context) error {
-	args, err := arguments(c, 1, 1, "FILE.wasm")
-	if err != nil {
-		return err
-	}
-	if err := checkOutput(c); err != nil {
-		return err
-	}
-	code, err := readModule(args[0])
-	if err != nil {
-		return err
-	}
-	info, err := contract.Check(c.Context, code)
-	if errors.Is(err, wasmvm.ErrModule) {
-		return withCode(ExitInvalid, fmt.Errorf("%s: nodes would refuse it: %w", args[0], err))
-	}
-	if err != nil {
-		return err
-	}
-	return show(c, map[string]any{"admitted": true, "file": args[0], "info": info}, func(w io.Writer) {
-		row(w, "module", filepath.Base(args[0]))
-		row(w, "verdict", "nodes would admit it")
-	})
-}
-
-func inspectContract(c *cli.Context) error {
-	args, err := arguments(c, 1, 1, "FILE.wasm|CONTRACT")
-	if err != nil {
-		return err
-	}
-	if err := checkOutput(c); err != nil {
-		return err
-	}
-	if _, err := os.Stat(args[0]); err == nil {
-		code, err := readModule(args[0])
-		if err != nil {
-			return err
-		}
-		report, err := contract.Inspect(code)
-		if err != nil {
-			return err
-		}
-		return show(c, report, func(w io.Writer) { fmt.Fprint(w, report.Text()) })
-	}
-	if filepath.Ext(args[0]) == ".wasm" {
-		_, err := readModule(args[0])
-		return err
-	}
-	return talk(c, func(r *remote) error {
-		address, err := r.contract(args[0])
-		if err != nil {
-			return err
-		}
-		found, err := r.Contract(r.ctx, address)
-		if err != nil {
-			return err
-		}
-		schema, err := r.schema(address)
-		if err != nil {
-			return err
-		}
-		return show(c, found, func(w io.Writer) {
-			row(w, "contract", found.Address)
-			row(w, "name", found.Name)
-			if found.System {
-				row(w, "kind", "system contract")
-			}
-			if found.Owner != nil {
-				row(w, "owner", *found.Owner)
-			}
-			if found.CodeHash != nil {
-				row(w, "code", *found.CodeHash)
-				row(w, "in force since", fmt.Sprintf("block %d", found.Height))
-			}
-			if schema == nil {
-				row(w, "schema", "none: give arguments with --args-cbor")
-				return
-			}
-			for i := range schema.Methods {
-				row(w, schema.Methods[i].Kind, schema.Methods[i].Signature())
-			}
-			for _, e := range schema.Errors {
-				row(w, "error", fmt.Sprintf("%d %s", e.Code, e.Name))
-			}
-		})
-	})
 }
 
 func deployContract(c *cli.Context) error {

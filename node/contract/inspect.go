@@ -9,20 +9,23 @@ import (
 	"strings"
 
 	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
 )
 
 // Report describes a module. It is made without running it.
 type Report struct {
-	Size     int             `json:"size"`
-	SHA256   string          `json:"sha256"`
-	Language string          `json:"language,omitempty"`
-	Compiler string          `json:"compiler,omitempty"`
-	SDK      string          `json:"sdk,omitempty"`
-	Source   string          `json:"source,omitempty"` // SHA-256 over the sources
-	Schema   *ledger.Schema  `json:"schema,omitempty"`
-	Exports  []string        `json:"exports"`
-	Imports  []string        `json:"imports"`
-	Sections []ReportSection `json:"sections"`
+	Size     int               `json:"size"`
+	SHA256   string            `json:"sha256"`
+	Language string            `json:"language,omitempty"`
+	Compiler string            `json:"compiler,omitempty"`
+	SDK      string            `json:"sdk,omitempty"`
+	Source   string            `json:"source,omitempty"` // SHA-256 over the sources
+	Schema   *ledger.Schema    `json:"schema,omitempty"`
+	Exports  []string          `json:"exports"`
+	Imports  []string          `json:"imports"`
+	Sections []ReportSection   `json:"sections"`
+	Limits   []wasmvm.LimitUse `json:"limits,omitempty"`    // of admission, and how much of each is used; none: not a contract's module
+	Gas      ledger.Gas        `json:"start_gas,omitempty"` // that a call costs before the method runs, if the caller of Inspect knows it
 }
 
 // ReportSection is one section of a module.
@@ -68,6 +71,9 @@ func Inspect(code []byte) (*Report, error) {
 	}
 	slices.Sort(r.Exports)
 	slices.Sort(r.Imports)
+	if a, err := wasmvm.Analyze(code); err == nil {
+		r.Limits = a.Limits
+	}
 	section, err := ledger.ModuleSection(code, ledger.SchemaSection)
 	if err == nil && section != nil {
 		r.Schema, err = ledger.DecodeSchema(section)
@@ -96,7 +102,7 @@ func (r *Report) Text() string {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "%-10s "+format+"\n", append([]any{name}, args...)...)
 	}
-	line("size", "%s (limit %s)", kilobytes(r.Size), kilobytes(4<<20))
+	line("size", "%s", kilobytes(r.Size))
 	line("sha256", "%s", r.SHA256)
 	if r.Language != "" {
 		line("built", "%s, %s, SDK %s", r.Language, r.Compiler, r.SDK)
@@ -144,6 +150,12 @@ func (r *Report) Text() string {
 		if s.Bytes >= 1<<10 {
 			line("section", "%s %s", s.Name, kilobytes(s.Bytes))
 		}
+	}
+	if r.Gas > 0 {
+		line("start", "%d gas before a method runs", r.Gas)
+	}
+	for _, u := range r.Limits {
+		line("limit", "%d of %d %s (%d %%)", u.Value, u.Limit, u.Name, u.Value*100/u.Limit)
 	}
 	return b.String()
 }

@@ -39,19 +39,26 @@ func languages() []language {
 	return []language{golang(), languageC(), rust()}
 }
 
+// Languages returns the names of the languages that contracts can be written in, as New takes them.
+func Languages() []string {
+	var names []string
+	for _, l := range languages() {
+		names = append(names, l.name)
+	}
+	return names
+}
+
 // ErrLanguage says that a folder holds no contract, or that a language is not known.
 var ErrLanguage = errors.New("contract language")
 
 // languageNamed returns a language by its name.
 func languageNamed(name string) (language, error) {
-	var names []string
 	for _, l := range languages() {
 		if l.name == name {
 			return l, nil
 		}
-		names = append(names, l.name)
 	}
-	return language{}, fmt.Errorf("%w %q is not known: want one of %s", ErrLanguage, name, strings.Join(names, ", "))
+	return language{}, fmt.Errorf("%w %q is not known: want one of %s", ErrLanguage, name, strings.Join(Languages(), ", "))
 }
 
 // languageOf returns the language of the project in a folder.

@@ -120,8 +120,10 @@ func TestVerify(t *testing.T) {
 	if err != nil || !v.Same || v.Given != v.Built || len(v.Differences) > 0 {
 		t.Errorf("the same sources: %+v, %v", v, err)
 	}
-	if s := keys.Std(); !b.HasHash(s, b.Hash) || !b.HasHash(s, keys.Hash(s, "code", b.Code)) || b.HasHash(s, [32]byte{}) {
-		t.Error("HasHash does not know the module's hashes")
+	for hash, same := range map[[32]byte]bool{b.Hash: true, keys.Hash(keys.Std(), "code", b.Code): true, {}: false} {
+		if v, err = VerifyHash(t.Context(), dir, keys.Std(), hash); err != nil || v.Same != same || same == (len(v.Differences) > 0) {
+			t.Errorf("by its hash %x: %+v, %v", hash, v, err)
+		}
 	}
 	other, err := finish(appendSection([]byte(wasmHeader), interfaceSection, []byte("contract a 1")), ledger.Build{Language: "go", Compiler: "go1.20", SDK: b.Build.SDK})
 	if err != nil {

@@ -16,9 +16,10 @@ import (
 // Verification compares a module with the one that its sources give.
 type Verification struct {
 	Same        bool     `json:"same"`
-	Given       string   `json:"given"`       // SHA-256 of the module that was given
-	Built       string   `json:"built"`       // SHA-256 of the module that the sources gave
-	Differences []string `json:"differences"` // in tools and sources, as far as the modules and the lock tell
+	Given       string   `json:"given"`            // SHA-256 of the module that was given
+	Built       string   `json:"built"`            // SHA-256 of the module that the sources gave
+	Stored      string   `json:"stored,omitempty"` // with VerifyHash: hash under which a chain would keep the built module
+	Differences []string `json:"differences"`      // in tools and sources, as far as the modules and the lock tell
 }
 
 // Verify builds the contract in folder dir and compares the result with the module code, such as the chain keeps it.
@@ -61,6 +62,28 @@ func Verify(ctx context.Context, dir string, code []byte) (*Verification, error)
 	return v, nil
 }
 
+// VerifyHash is Verify for a module of which only a hash is known: its SHA-256, or that under which a chain of the suite
+// keeps code.
+func VerifyHash(ctx context.Context, dir string, s keys.Suite, hash [32]byte) (*Verification, error) {
+	built, err := Build(ctx, dir, "")
+	if err != nil {
+		return nil, err
+	}
+	stored := keys.Hash(s, "code", built.Code)
+	v := &Verification{
+		Same: hash == built.Hash || hash == stored, Given: hex.EncodeToString(hash[:]), Built: hex.EncodeToString(built.Hash[:]),
+		Stored: hex.EncodeToString(stored[:]), Differences: []string{},
+	}
+	if v.Same {
+		return v, nil
+	}
+	if v.Differences = append(v.Differences, lockDifferences(dir, built)...); len(v.Differences) == 0 {
+		b := &built.Build
+		v.Differences = append(v.Differences, fmt.Sprintf("a hash does not tell; built with %s, %s, SDK %s", b.Language, b.Compiler, b.SDK))
+	}
+	return v, nil
+}
+
 // lockDifferences says where the tools that made a module differ from the lock, if there is one.
 func lockDifferences(dir string, built *Built) []string {
 	text, err := os.ReadFile(filepath.Join(dir, LockFile))
@@ -91,9 +114,4 @@ func ParseHash(text string) (hash [32]byte, err error) {
 		return hash, ErrHash
 	}
 	return [32]byte(data), nil
-}
-
-// HasHash reports whether hash is a hash of the module: its SHA-256, or that under which a chain of the suite keeps code.
-func (b *Built) HasHash(s keys.Suite, hash [32]byte) bool {
-	return b.Hash == hash || keys.Hash(s, "code", b.Code) == keys.Digest(hash)
 }
