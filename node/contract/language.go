@@ -36,7 +36,7 @@ type language struct {
 
 // languages lists the languages that contracts can be written in.
 func languages() []language {
-	return []language{golang(), languageC(), rust()}
+	return []language{golang(), languageC(), rust(), assemblyScript()}
 }
 
 // Languages returns the names of the languages that contracts can be written in, as New takes them.

@@ -267,18 +267,26 @@ const GAS = 1n << 40n;
 
 // Building.
 
-const built = new Map(); // folder → module and interface
+const built = new Map(); // folder → module and interface, or why there is none
 
 function load(folder) {
-  if (built.has(folder)) return built.get(folder);
+  if (!built.has(folder)) built.set(folder, build(folder));
+  const found = built.get(folder);
+  if (found instanceof Error) throw found;
+  return found;
+}
+
+function build(folder) {
   const scratch = mkdtempSync(join(tmpdir(), "fondaco-"));
   try {
     const file = join(scratch, "contract.wasm");
-    execFileSync(process.execPath, ["--enable-source-maps", compiler(folder), "--outFile", file], { cwd: folder, stdio: ["ignore", "ignore", "inherit"] });
+    const asc = ["--enable-source-maps", compiler(folder), "--baseDir", folder, "--outFile", file];
+    execFileSync(process.execPath, asc, { cwd: folder, stdio: ["ignore", "ignore", "inherit"] });
     const module = new WebAssembly.Module(readFileSync(file));
     const [section] = WebAssembly.Module.customSections(module, "fondaco.interface");
-    built.set(folder, { module, text: parseInterface(new TextDecoder().decode(section)) });
-    return built.get(folder);
+    return { module, text: parseInterface(new TextDecoder().decode(section)) };
+  } catch (e) {
+    return e.status ? new Error("the contract does not compile: see above") : e;
   } finally {
     rmSync(scratch, { recursive: true });
   }

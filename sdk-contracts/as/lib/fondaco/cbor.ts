@@ -410,8 +410,9 @@ const MOST_ELEMENTS = 65_536;
     } else if (isBoolean<T>()) {
       return <T>this.bool();
     } else if (isInteger<T>()) {
-      if (isSigned<T>()) return <T>this.int(u64(T.MAX_VALUE));
-      return <T>this.uint(u64(T.MAX_VALUE));
+      const most = u64.MAX_VALUE >> (64 - 8 * sizeof<T>());
+      if (isSigned<T>()) return <T>this.int(most >> 1);
+      return <T>this.uint(most);
     } else if (isString<T>()) {
       return this.text();
     } else if (isArray<T>()) {
