@@ -66,7 +66,7 @@ func contractCommand() *cli.Command {
 			Name:      "upgrade",
 			Usage:     "replace a contract's code; ARGs are those of the new code's upgrade",
 			ArgsUsage: "CONTRACT FILE.wasm [ARG...]",
-			Flags:     signingFlags(argsFlag),
+			Flags:     signingFlags(append(upgradeFlags(), argsFlag)...),
 			Action:    upgradeContract,
 		}, {
 			Name:      "call",
@@ -80,7 +80,7 @@ func contractCommand() *cli.Command {
 			ArgsUsage: "CONTRACT METHOD [ARG...]",
 			Flags:     remoteFlags(argsFlag, &cli.StringFlag{Name: "from", Usage: "`ACCOUNT` in whose name"}),
 			Action:    viewContract,
-		}, testCommand()},
+		}, historyCommand(), explainCommand(), testCommand()},
 	}
 }
 
@@ -108,32 +108,6 @@ func deployContract(c *cli.Context) error {
 				row(w, "deployed", address)
 			}
 		})
-	})
-}
-
-func upgradeContract(c *cli.Context) error {
-	args, err := arguments(c, 2, -1, "CONTRACT FILE.wasm [ARG...]")
-	if err != nil {
-		return err
-	}
-	code, err := readModule(args[1])
-	if err != nil {
-		return err
-	}
-	return talk(c, func(r *remote) error {
-		address, err := r.contract(args[0])
-		if err != nil {
-			return err
-		}
-		hook, err := r.hookArgs(code, ledger.MethodUpgrade, args[2:])
-		if err != nil {
-			return err
-		}
-		encoded, err := ledger.Marshal(&precompiles.ReplaceArgs{Address: address, Code: code, Args: hook})
-		if err != nil {
-			return err
-		}
-		return r.transact(precompiles.ContractsAddress, "replace", encoded, nil)
 	})
 }
 

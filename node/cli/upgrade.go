@@ -1,0 +1,290 @@
+package cli
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/contract"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+func upgradeFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "breaking", Usage: "allow changes that callers of the old code, or readers of its events and state, would trip over"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "say what would happen, and send nothing"},
+	}
+}
+
+// upgradeContract replaces a contract's code, after a dry run on the node's newest state went well.
+func upgradeContract(c *cli.Context) error {
+	args, err := arguments(c, 2, -1, "CONTRACT FILE.wasm [ARG...]")
+	if err != nil {
+		return err
+	}
+	code, err := readModule(args[1])
+	if err != nil {
+		return err
+	}
+	return talk(c, func(r *remote) error {
+		address, err := r.contract(args[0])
+		if err != nil {
+			return err
+		}
+		if err := r.compare(address, code); err != nil {
+			return err
+		}
+		hook, err := r.hookArgs(code, ledger.MethodUpgrade, args[2:])
+		if err != nil {
+			return err
+		}
+		encoded, err := ledger.Marshal(&precompiles.ReplaceArgs{Address: address, Code: code, Args: hook, Breaking: c.Bool("breaking")})
+		if err != nil {
+			return err
+		}
+		call := called{precompiles.ContractsAddress, "replace", encoded}
+		if err := r.rehearse(call, address, code); err != nil || c.Bool("dry-run") {
+			return err
+		}
+		return r.transact(call.to, call.method, call.args, nil)
+	})
+}
+
+// compare lists what users of a contract would trip over if its code became that of a module, and refuses it without
+// --breaking. The chain refuses it as well: here it is told before anything is sent.
+func (r *remote) compare(address ledger.Address, code []byte) error {
+	was, err := r.schema(address)
+	if err != nil || was == nil {
+		return err
+	}
+	will, err := ledger.ModuleSchema(code)
+	if err != nil {
+		return err
+	}
+	reasons := was.Incompatible(will)
+	if len(reasons) == 0 {
+		return nil
+	}
+	list := "\n  " + strings.Join(reasons, "\n  ")
+	if !r.c.Bool("breaking") {
+		return withCode(ExitDenied, fmt.Errorf("the new code breaks what the old one promised:%s\nKeep it, or say --breaking if everybody who uses the contract knows", list))
+	}
+	note(r.c, "This breaks what the old code promised:%s", list)
+	return nil
+}
+
+// rehearse runs the upgrade of a contract to a module without a transaction, and returns an error unless it goes well.
+func (r *remote) rehearse(call called, contract ledger.Address, code []byte) error {
+	from := r.c.String("from")
+	if from == "" {
+		return usage("no account to send from: give --from ADDRESS or set FONDACO_FROM")
+	}
+	sender, err := r.account(from)
+	if err != nil {
+		return err
+	}
+	result, err := r.Call(r.ctx, call.to, client.Call{Method: call.method, Args: call.args, From: &sender, DryRun: true, Gas: ledger.Gas(r.c.Uint64("gas"))})
+	if err != nil {
+		return fmt.Errorf("dry run: %w", err)
+	}
+	if result.Status != ledger.OK.String() && result.Trace != "" {
+		note(r.c, "%s", strings.TrimSuffix(result.Trace, "\n"))
+	}
+	for _, f := range result.Failures {
+		if f.Contract != contract {
+			continue
+		}
+		// The code that refused is not on the chain, so the node does not know its errors.
+		if schema, err := ledger.ModuleSchema(code); err == nil && f.Status == ledger.Aborted.String() {
+			if e := schema.Error(f.Code); e != nil {
+				f.Error = e.Name
+			}
+		}
+		return outcomeError("in the dry run "+f.Method, f.Status, f.Code, f.Error, nil)
+	}
+	if err := outcomeError("the dry run", result.Status, result.Code, result.Error, result.Decoded); err != nil {
+		return err
+	}
+	note(r.c, "The dry run on the state after block %d went well: %d gas, %d events.", result.Height, result.Gas, len(result.Events))
+	if !r.c.Bool("dry-run") {
+		return nil
+	}
+	return show(r.c, result, func(w io.Writer) {
+		row(w, "gas", result.Gas)
+		for _, e := range result.Events {
+			row(w, "event", e.Topic+" "+shorten(argsText(e.Decoded, e.Data)))
+		}
+	})
+}
+
+func historyCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "history",
+		Usage:     "list the code that ran at a contract's address; `contract code` reads each",
+		ArgsUsage: "CONTRACT",
+		Flags:     remoteFlags(),
+		Action: func(c *cli.Context) error {
+			args, err := arguments(c, 1, 1, "CONTRACT")
+			if err != nil {
+				return err
+			}
+			return talk(c, func(r *remote) error {
+				address, err := r.contract(args[0])
+				if err != nil {
+					return err
+				}
+				all, err := r.history(address)
+				if err != nil {
+					return err
+				}
+				if len(all) == 0 {
+					return withCode(ExitNotFound, fmt.Errorf("no contract was deployed at %s", address))
+				}
+				return show(c, all, func(w io.Writer) {
+					row(w, "number", "since block", "code", "owner then")
+					for _, d := range all {
+						row(w, d.Number, d.Height, d.Code, d.Owner)
+					}
+				})
+			})
+		},
+	}
+}
+
+// history returns all deployments at an address, a page at a time.
+func (r *remote) history(address ledger.Address) (all []precompiles.Deployment, err error) {
+	for {
+		after := uint32(len(all))
+		args, err := ledger.Marshal(&precompiles.HistoryArgs{Address: address, After: after})
+		if err != nil {
+			return nil, err
+		}
+		result, err := r.Call(r.ctx, precompiles.ContractsAddress, client.Call{Method: "history", Args: args})
+		if err != nil {
+			return nil, err
+		}
+		if err := outcomeError("reading the history", result.Status, result.Code, result.Error, result.Decoded); err != nil {
+			return nil, err
+		}
+		var page []precompiles.Deployment
+		if err := ledger.Unmarshal(result.Data, &page); err != nil {
+			return nil, fmt.Errorf("the history of %s: %w", address, err)
+		}
+		if len(page) == 0 {
+			return all, nil
+		}
+		all = append(all, page...)
+	}
+}
+
+func explainCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "explain",
+		Usage:     "tell why a transaction ended as it did: calls, host functions, log lines, and where a contract trapped",
+		ArgsUsage: "TX",
+		Description: "The node executes the block again, which it can for its last blocks. Functions are told by name with --module: the\n" +
+			"file that `contract build` wrote, next to its .names.",
+		Flags: remoteFlags(&cli.StringSliceFlag{Name: "module", Usage: "`FILE.wasm` of a contract that took part; may be repeated"}),
+		Action: func(c *cli.Context) error {
+			id, err := txArgument(c)
+			if err != nil {
+				return err
+			}
+			modules := map[[32]byte][]byte{}
+			for _, file := range c.StringSlice("module") {
+				code, err := readModule(file)
+				if err != nil {
+					return err
+				}
+				names, err := contract.ReadNames(file, code)
+				if err != nil {
+					return err
+				}
+				if names == nil {
+					return withCode(ExitNotFound, fmt.Errorf("there is no %s%s: build the contract again with `fondaco contract build`", file, contract.NamesSuffix))
+				}
+				modules[sha256.Sum256(code)] = names
+			}
+			return talk(c, func(r *remote) error {
+				trace, err := r.Trace(r.ctx, id)
+				if err != nil {
+					return err
+				}
+				if len(modules) > 0 {
+					if trace.Text, err = r.nameFunctions(trace.Text, modules); err != nil {
+						return err
+					}
+				}
+				if c.String("output") != "json" { // its lines are indented: not a table
+					_, err := io.WriteString(c.App.Writer, trace.Text)
+					return err
+				}
+				return show(c, trace, nil)
+			})
+		},
+	}
+}
+
+// failing begins the lines that say why a call failed; frame is a line of a WebAssembly stack, without names.
+var (
+	failing = regexp.MustCompile(`^(0x[0-9a-f]{40})\.[^ ]+: `)
+	frame   = regexp.MustCompile(`^\s*\.\$(\d+)\(`)
+)
+
+// nameFunctions puts the names of functions into the stacks of a trace. A stack belongs to the contract of the last
+// line before it that says why a call failed.
+func (r *remote) nameFunctions(text string, modules map[[32]byte][]byte) (string, error) {
+	known := map[string]map[uint32]string{}
+	var current map[uint32]string
+	var out bytes.Buffer
+	for line := range strings.Lines(text) {
+		if m := failing.FindStringSubmatch(line); m != nil {
+			names, ok := known[m[1]]
+			if !ok {
+				var err error
+				if names, err = r.functionNames(m[1], modules); err != nil {
+					return "", err
+				}
+				known[m[1]] = names
+			}
+			current = names
+		}
+		out.WriteString(nameFrame(line, current))
+	}
+	return out.String(), nil
+}
+
+// nameFrame puts a function's name into a line of a stack.
+func nameFrame(line string, names map[uint32]string) string {
+	m := frame.FindStringSubmatch(line)
+	if m == nil {
+		return line
+	}
+	index, err := strconv.ParseUint(m[1], 10, 32)
+	name := names[uint32(index)]
+	if err != nil || name == "" {
+		return line
+	}
+	return "\t" + name + line[len(m[0])-1:]
+}
+
+// functionNames returns the names of the functions of a contract, by index; none if its module is not among modules.
+func (r *remote) functionNames(address string, modules map[[32]byte][]byte) (map[uint32]string, error) {
+	a, err := ledger.ParseAddress(address)
+	if err != nil || precompiles.IsSystem(a) {
+		return nil, nil
+	}
+	code, err := r.Code(r.ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	return contract.FunctionNames(modules[sha256.Sum256(code)])
+}
