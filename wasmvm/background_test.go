@@ -1,0 +1,359 @@
+package wasmvm
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// engine returns the engine that serves a module's calls.
+func (m *Module) engine() Engine { return m.serving.Load().backend.engine }
+
+func newConfigured(t testing.TB, c Config) *VM {
+	t.Helper()
+	v, err := New(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := v.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return v
+}
+
+func mustCompile(t testing.TB, v *VM, code []byte) *Module {
+	t.Helper()
+	m, err := v.Compile(t.Context(), code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func mustCall(t testing.TB, m *Module, h Host, name string, input []byte) Outcome {
+	t.Helper()
+	o, err := m.Call(t.Context(), h, name, input, 50_000_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// starting returns a module of which _initialize writes 7 to memory and a global, and mint finds that.
+func starting() []byte {
+	a := newAssembler()
+	a.globals, a.memory = []byte("i"), []uint32{8} // an image that goes to a file
+	return a.fn("_initialize", ":", "", "i32.const 70000 i32.const 7 i32.store8 0 i32.const 7 global.set 0").
+		fn("mint", ":i", "", "i32.const 70000 i32.load8_u 0 global.get 0 i32.sub i32.const 70000 i32.load8_u 0 i32.const 7 i32.sub i32.or").build()
+}
+
+// growing returns a module of which run reads a byte of the page that it grows by, and then writes there and to a global: one that
+// finds a trace of an earlier call aborts.
+func growing() []byte {
+	a := newAssembler()
+	return a.fn("run", ":i", "i", `i32.const 1 memory.grow i32.const 65536 i32.mul local.tee 0 i32.load8_u 0
+		i32.const 100 i32.load8_u 0 i32.or memory.size i32.const 2 i32.ne i32.or
+		local.get 0 i32.const 255 i32.store8 0 i32.const 100 i32.const 255 i32.store8 0`).build()
+}
+
+func TestBackground(t *testing.T) {
+	t.Run("the interpreter serves until the compiler is ready, with equal gas", func(t *testing.T) {
+		v := newConfigured(t, Config{Engine: Compiler})
+		m := mustCompile(t, v, buildGoToken(t))
+		if m.engine() != Interpreter {
+			t.Fatalf("%s serves a module that nobody has asked to be compiled", m.engine())
+		}
+		h := newHost()
+		before := mustCall(t, m, h, "mint", transferInput(1, 0, 100))
+		m.Optimize()
+		m.Optimize()
+		for range 3 { // while it compiles
+			if o := mustCall(t, m, h, "mint", transferInput(1, 0, 100)); o.Status != ledger.OK || o.Gas != before.Gas {
+				t.Errorf("%+v, want the outcome %+v", o, before)
+			}
+		}
+		if err := m.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if m.engine() != Compiler {
+			t.Errorf("%s serves a module that is compiled", m.engine())
+		}
+		if o := mustCall(t, m, h, "mint", transferInput(1, 0, 100)); o.Status != ledger.OK || o.Gas != before.Gas {
+			t.Errorf("compiled: %+v, want the outcome %+v", o, before)
+		}
+		if s := v.Stats(); s.Compiled != 1 || s.Modules != 1 || s.Queued != 0 || s.Refused != 0 {
+			t.Errorf("%+v, want one module, compiled", s)
+		}
+	})
+	t.Run("calls go on while the engine changes under them", func(t *testing.T) {
+		v := newConfigured(t, Config{Engine: Compiler})
+		m := mustCompile(t, v, growing())
+		var calls sync.WaitGroup
+		for range 4 {
+			calls.Go(func() {
+				for i := range 200 {
+					if i == 50 {
+						m.Optimize()
+					}
+					if o, err := m.Call(context.Background(), newHost(), "run", nil, 1_000_000); err != nil || o.Status != ledger.OK {
+						t.Errorf("%+v, %v", o, err)
+						return
+					}
+				}
+			})
+		}
+		calls.Wait()
+	})
+	t.Run("a module that the compiler cannot take stays with the interpreter", func(t *testing.T) {
+		var told []string
+		v := newConfigured(t, Config{Engine: Compiler, Warn: func(d keys.Digest, err error) { told = append(told, d.String()+": "+err.Error()) }})
+		code := method("", "i32.const 1004")
+		for _, cut := range []func(*Module){
+			func(m *Module) { m.source.code = []byte("no module") },
+			func(m *Module) { m.source.code = nil; v.compiler.run = nil }, // wazero panics
+		} {
+			told = nil
+			v.mu.Lock()
+			delete(v.modules, sha256.Sum256(code))
+			v.mu.Unlock()
+			m := mustCompile(t, v, code)
+			run := v.compiler.run
+			cut(m)
+			err := m.Ready(t.Context())
+			v.compiler.run = run
+			if err == nil || len(told) != 1 || !strings.HasSuffix(told[0], err.Error()) {
+				t.Errorf("%v, and the hook was told %q", err, told)
+			}
+			if o := mustCall(t, m, newHost(), "run", nil); o.Code != 1004 || m.engine() != Interpreter {
+				t.Errorf("%+v by %s, want the interpreter to serve", o, m.engine())
+			}
+		}
+		if s := v.Stats(); s.Refused != 2 {
+			t.Errorf("%+v, want two refusals of the compiler", s)
+		}
+	})
+	t.Run("a compiler whose _initialize leaves another image does not take over", func(t *testing.T) {
+		var alarms []*DivergenceError
+		for _, e := range []Engine{Compiler, Shadow} {
+			v := newConfigured(t, Config{Engine: e, Alarm: func(d *DivergenceError) { alarms = append(alarms, d) }})
+			m := mustCompile(t, v, starting())
+			other := *m.image
+			other.used++
+			m.image = &other
+			if err := m.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "_initialize is wrong: gas") {
+				t.Errorf("%v, want a difference in gas", err)
+			}
+			if m.engine() != Interpreter {
+				t.Errorf("%s serves", m.engine())
+			}
+		}
+		if len(alarms) != 1 || alarms[0].Method != initializer {
+			t.Errorf("%v, want one alarm, of the engine shadow", alarms)
+		}
+	})
+	t.Run("closing does not wait for the queue", func(t *testing.T) {
+		v, err := New(t.Context(), Config{Engine: Compiler})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var kept []*Module
+		for i := range maxQueue + 8 {
+			m := mustCompile(t, v, method("", fmt.Sprintf("i32.const %d", i)))
+			m.Optimize()
+			kept = append(kept, m)
+		}
+		if err := v.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err := v.Compile(t.Context(), method("", "i32.const 0")); err == nil {
+			t.Error("a closed VM takes a module")
+		}
+		runtime.KeepAlive(kept)
+	})
+}
+
+func TestImageOfEngines(t *testing.T) {
+	for name, code := range map[string][]byte{"go": buildGoToken(t), "assembled": starting()} {
+		sums := map[Engine][32]byte{}
+		for _, e := range []Engine{Interpreter, Compiler} {
+			v := newConfigured(t, Config{Engine: e})
+			m := mustCompile(t, v, code)
+			backend := v.interpreter
+			if e == Compiler {
+				backend = v.compiler
+			}
+			p, in, gas, err := v.build(t.Context(), backend, m.source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.adopt(v.newImage(in, gas), in)
+			sums[e] = p.image.sum()
+			if p.image.file != nil {
+				if err := p.image.file.close(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if sums[Interpreter] != sums[Compiler] {
+			t.Errorf("%s: the image depends on the engine", name)
+		}
+	}
+}
+
+func TestWarmStart(t *testing.T) {
+	dir, code := t.TempDir(), starting()
+	start := func(e Engine) *Module {
+		v := newConfigured(t, Config{Engine: e, CacheDir: dir})
+		return mustCompile(t, v, code)
+	}
+	m := start(Compiler)
+	if m.engine() != Interpreter {
+		t.Fatal("a cold cache serves machine code")
+	}
+	want := mustCall(t, m, newHost(), "mint", nil)
+	if err := m.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if m = start(Compiler); m.engine() != Compiler {
+		t.Error("a warm cache does not serve machine code")
+	}
+	if o := mustCall(t, m, newHost(), "mint", nil); o.Gas != want.Gas || o.Status != ledger.OK {
+		t.Errorf("%+v, want %+v", o, want)
+	}
+	if m = start(Shadow); m.engine() != Interpreter {
+		t.Error("the engine shadow does not begin with the interpreter")
+	}
+	notes, err := filepath.Glob(filepath.Join(dir, "images-*", "*"))
+	if err != nil || len(notes) != 1 {
+		t.Fatalf("%q, %v, want one note", notes, err)
+	}
+	if err := os.WriteFile(notes[0], bytes.Repeat([]byte{1}, 32), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if m = start(Compiler); m.engine() != Interpreter {
+		t.Error("machine code that makes another image than it did is served")
+	}
+	if err := m.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if m = start(Compiler); m.engine() != Compiler {
+		t.Error("the note of the image was not made again")
+	}
+}
+
+func TestAdmit(t *testing.T) {
+	errPoor := errors.New("cannot pay")
+	bad := method("", "i64.const 0")
+	fails := newAssembler().fn("_initialize", ":", "", "unreachable").fn("run", ":i", "i", "i32.const 0 block _ end").build()
+	good := newAssembler().fn("run", ":i", "i", "i32.const 0 block _ end").build()
+	for _, test := range []struct {
+		name    string
+		code    []byte
+		refused bool
+		charged bool
+	}{
+		{"a module that our validator refuses is not charged for", bad, true, false},
+		{"one whose _initialize fails is", fails, true, true},
+		{"a good one is", good, false, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			v := newConfigured(t, Config{Engine: Interpreter})
+			for i := range 3 { // the second time from memory
+				charged := uint64(0)
+				_, err := v.Admit(t.Context(), keys.Digest{1}, test.code, func(weight uint64) error {
+					charged = weight
+					return nil
+				})
+				if errors.Is(err, ErrModule) != test.refused || (err != nil) != test.refused || (charged > 0) != test.charged {
+					t.Errorf("time %d: %v, charged %d", i, err, charged)
+				}
+				if !test.charged {
+					continue
+				}
+				if _, err := v.Admit(t.Context(), keys.Digest{1}, test.code, func(uint64) error { return errPoor }); !errors.Is(err, errPoor) {
+					t.Errorf("time %d: %v, want %v", i, err, errPoor)
+				}
+			}
+		})
+	}
+	t.Run("who cannot pay makes no engine work", func(t *testing.T) {
+		v := newConfigured(t, Config{Engine: Interpreter})
+		if _, err := v.Admit(t.Context(), keys.Digest{1}, good, func(uint64) error { return errPoor }); !errors.Is(err, errPoor) || v.Stats().Modules != 0 {
+			t.Errorf("%v, %+v", err, v.Stats())
+		}
+	})
+}
+
+func TestRefusedModules(t *testing.T) {
+	v := newConfigured(t, Config{Engine: Interpreter})
+	loads := 0
+	ask := func(i int) error {
+		_, err := v.Module(t.Context(), keys.Digest{byte(i), byte(i >> 8)}, func() ([]byte, error) {
+			loads++
+			return []byte("hostile"), nil
+		})
+		return err
+	}
+	first := ask(0)
+	if again := ask(0); loads != 1 || !errors.Is(again, ErrModule) || again.Error() != first.Error() {
+		t.Errorf("%v after %v, %d loads, want one", again, first, loads)
+	}
+	for i := range 3 * maxRefused {
+		if err := ask(i); !errors.Is(err, ErrModule) {
+			t.Fatal(err)
+		}
+	}
+	if len(v.refused) > maxRefused {
+		t.Errorf("%d refusals are remembered, want at most %d", len(v.refused), maxRefused)
+	}
+}
+
+func TestMemoryOfModules(t *testing.T) {
+	v := newConfigured(t, Config{Engine: Interpreter, MemoryBytes: 600 << 10})
+	for i := range 30 {
+		mustCompile(t, v, method("", fmt.Sprintf("i32.const %d", i))) // each has an image of 64 KiB
+	}
+	if s := v.Stats(); s.Modules < 5 || s.Modules > 9 || v.weight > 600<<10 {
+		t.Errorf("%+v and a weight of %d, want as many modules as fit", s, v.weight)
+	}
+	if len(v.modules) != v.recent.Len() {
+		t.Errorf("%d modules by digest, %d by age", len(v.modules), v.recent.Len())
+	}
+}
+
+func TestGrownMemory(t *testing.T) {
+	for _, e := range []Engine{Compiler, Interpreter} {
+		t.Run(string(e), func(t *testing.T) {
+			m := mustCompile(t, newVM(t, e), growing())
+			for i := range 5 {
+				if o := mustCall(t, m, newHost(), "run", nil); o.Status != ledger.OK {
+					t.Errorf("call %d: %+v: it saw what the one before left", i, o)
+				}
+			}
+			if idle := m.serving.Load().idle; len(idle) != 1 {
+				t.Errorf("%d instances wait, want the one that was shrunk", len(idle))
+			}
+			code := newAssembler().fn("run", ":i", "", "i32.const 100 memory.grow drop i32.const 6500000 i32.const 1 i32.store8 0 i32.const 0").build()
+			m = mustCompile(t, newVM(t, e), code)
+			if o := mustCall(t, m, newHost(), "run", nil); o.Status != ledger.OK {
+				t.Errorf("%+v", o)
+			}
+			if idle := m.serving.Load().idle; len(idle) != 0 {
+				t.Errorf("%d instances wait, want none that grew by 6 MiB", len(idle))
+			}
+		})
+	}
+}
