@@ -296,14 +296,14 @@ ERROR(1001, Taken, (addr, owner), doc("the name is registered already"))
 
 INIT() { admin_set(chain_caller()); }
 
-TX(void, register_name, (str, name), (u128, amount), conflicts("entry/{name}"), doc("enters a name for the caller")) {
+TX(void, register, (str, name), (u128, amount), conflicts("entry/{name}"), doc("enters a name for the caller")) {
 	Entry e;
 	if (entry_find(name, &e)) fail(Taken, e.owner);
 	entry_set(name, (Entry){chain_caller(), amount, chain_now()});
 	emit(Registered, name, chain_caller());
 }
 
-TX(void, remove_name, (str, name), conflicts("entry/{name}"), doc("takes a name out; only the administrator may")) {
+TX(void, remove, (str, name), conflicts("entry/{name}"), doc("takes a name out; only the administrator may")) {
 	chain_require(addr_eq(chain_caller(), admin_get()), "only the administrator removes entries");
 	entry_delete(name);
 }
@@ -325,11 +325,11 @@ TEST("a name belongs to who enters it first") {
 	mock.caller = alice;
 	mock.now = 1000;
 	OK(call_init());
-	OK(call_register_name(TEXT("harbour"), 5));
+	OK(call_register(TEXT("harbour"), 5));
 	EMITTED(Registered, TEXT("harbour"), alice);
 
 	mock.caller = bob;
-	REFUSED(call_register_name(TEXT("harbour"), 7), Taken, alice);
+	REFUSED(call_register(TEXT("harbour"), 7), Taken, alice);
 	opt_Entry e = OK(call_lookup(TEXT("harbour"))).value;
 	CHECK(e.some && addr_eq(e.value.owner, alice) && e.value.amount == 5 && e.value.since == 1000);
 }
@@ -337,11 +337,11 @@ TEST("a name belongs to who enters it first") {
 TEST("only the administrator takes a name out") {
 	mock.caller = alice;
 	OK(call_init());
-	OK(call_register_name(TEXT("harbour"), 5));
+	OK(call_register(TEXT("harbour"), 5));
 	mock.caller = bob;
-	ENDED(call_remove_name(TEXT("harbour")), CHAIN_DENIED);
+	ENDED(call_remove(TEXT("harbour")), CHAIN_DENIED);
 	mock.caller = alice;
-	OK(call_remove_name(TEXT("harbour")));
+	OK(call_remove(TEXT("harbour")));
 	CHECK(!OK(call_lookup(TEXT("harbour"))).value.some);
 }
 `

@@ -620,6 +620,18 @@ u128 __umodti3(u128 a, u128 b) {
 	fd_divide(0, a, b, &rest);
 	return rest;
 }
+
+u128 __ashlti3(u128 a, int by) {
+	u64 high = (u64)(a >> 64), low = (u64)a;
+	if (by >= 64) return (u128)(low << (by - 64)) << 64;
+	return by == 0 ? a : (u128)(high << by | low >> (64 - by)) << 64 | low << by;
+}
+
+u128 __lshrti3(u128 a, int by) {
+	u64 high = (u64)(a >> 64), low = (u64)a;
+	if (by >= 64) return high >> (by - 64);
+	return by == 0 ? a : (u128)(high >> by) << 64 | (low >> by | high << (64 - by));
+}
 #endif
 
 // ---- The call ----

@@ -1,0 +1,216 @@
+package contract
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// needC skips the test on a machine that cannot build contracts in C.
+func needC(t *testing.T) {
+	t.Helper()
+	for _, tool := range []string{"clang", "wasm-ld"} {
+		_, err := findTool(tool)
+		switch {
+		case err != nil && os.Getenv("FONDACO_REQUIRE_TOOLS") == "1":
+			t.Fatal(err)
+		case err != nil:
+			t.Skip(err)
+		}
+	}
+}
+
+// TestCProject makes a project in two folders, as two authors would: both build to the same module, whatever their environment says,
+// and its unit tests pass.
+func TestCProject(t *testing.T) {
+	needC(t)
+	var modules []*Built
+	folder := ""
+	for i, name := range []string{"one", filepath.Join("two", "deeper")} {
+		dir := filepath.Join(t.TempDir(), name)
+		if err := New(dir, "bond", "c"); err != nil {
+			t.Fatal(err)
+		}
+		if i == 1 {
+			t.Setenv("CPATH", t.TempDir())
+			t.Setenv("SOURCE_DATE_EPOCH", "1")
+			t.Setenv("CCC_OVERRIDE_OPTIONS", "# O0")
+		}
+		built, err := Build(t.Context(), dir, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		modules, folder = append(modules, built), dir
+	}
+	if modules[0].Hash != modules[1].Hash || modules[0].Build != modules[1].Build {
+		t.Errorf("the same project built to %x of %v and to %x of %v", modules[0].Hash, modules[0].Build, modules[1].Hash, modules[1].Build)
+	}
+	schema := modules[0].Schema
+	if schema.Name != "bond" || schema.Profile != "strict" || len(schema.Methods) != 4 || len(modules[0].Code) > 16<<10 || modules[0].Build.SDK != "1" {
+		t.Errorf("a module of %d bytes by SDK %q with the schema %+v", len(modules[0].Code), modules[0].Build.SDK, schema)
+	}
+	if names, err := FunctionNames(modules[0].Names); err != nil || len(names) == 0 {
+		t.Errorf("names of the functions: %v, %v", names, err)
+	}
+
+	t.Run("its unit tests pass", func(t *testing.T) {
+		var out strings.Builder
+		if err := Test(t.Context(), folder, &out); err != nil || !strings.Contains(out.String(), "2 of 2 tests passed") {
+			t.Errorf("%v\n%s", err, out.String())
+		}
+	})
+	source, unitTest := filepath.Join(folder, "bond.c"), filepath.Join(folder, "bond_test.c")
+	content, err := os.ReadFile(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(file, text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("another source has another digest, and a comment makes no other code", func(t *testing.T) {
+		write(source, string(content)+"\n// the end\n")
+		built, err := Build(t.Context(), folder, "")
+		if err != nil || built.Build.Source == modules[0].Build.Source || len(built.Code) != len(modules[0].Code) {
+			t.Errorf("%+v, %v", built, err)
+		}
+	})
+	t.Run("a test that fails is told", func(t *testing.T) {
+		write(source, strings.Replace(string(content), "fail(Taken, e.owner)", "fail(Taken, chain_caller())", 1))
+		var out strings.Builder
+		if err := Test(t.Context(), folder, &out); !errors.Is(err, ErrTest) || !strings.Contains(out.String(), "bond_test.c:15: ") {
+			t.Errorf("%v\n%s", err, out.String())
+		}
+	})
+	t.Run("a test that does not compile is told", func(t *testing.T) {
+		good, err := os.ReadFile(unitTest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(source, string(content))
+		write(unitTest, string(good)+"nonsense\n")
+		defer write(unitTest, string(good))
+		var out strings.Builder
+		if err := Test(t.Context(), folder, &out); !errors.Is(err, ErrTest) || !strings.Contains(out.String(), "bond_test.c:") {
+			t.Errorf("%v\n%s", err, out.String())
+		}
+	})
+	t.Run("what the compiler refuses is shown with its place", func(t *testing.T) {
+		for _, c := range []struct{ old, new, want string }{
+			{"(u128, amount), conflicts", "(u256, amount), conflicts", "u256"},
+			{"conflicts(\"entry/{name}\"), doc(\"enters", "conflict(\"entry/{name}\"), doc(\"enters", "conflict("},
+			{"fail(Taken, e.owner)", "fail(Token, e.owner)", "Token"},
+			{"emit(Registered, name, chain_caller())", "emit(Registered, name)", "missing field"},
+			{"entry_delete(name);", "entry_drop(name);", "entry_drop"},
+			{"	return found;\n", "", "non-void function"},
+			{"(u64, since))", "(u64, since)", "unterminated"},
+			{"chain_now()}", "__TIME__[0]}", "not reproducible"},
+		} {
+			write(source, strings.Replace(string(content), c.old, c.new, 1))
+			_, err := Build(t.Context(), folder, "")
+			if !errors.Is(err, ErrSource) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "bond.c:") {
+				t.Errorf("%s: %v", c.new, err)
+			}
+		}
+	})
+	t.Run("what the schema cannot say is refused", func(t *testing.T) {
+		for _, c := range []struct{ old, new, want string }{
+			{"ERROR(1001", "ERROR(7", "from 1000"},
+			{"indexed(\"name,owner\")", "indexed(\"who\")", "who"},
+			{"CONTRACT(bond, \"1.0.0\")", "", "contract"},
+		} {
+			write(source, strings.Replace(string(content), c.old, c.new, 1))
+			if _, err := Build(t.Context(), folder, ""); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v", c.new, err)
+			}
+		}
+	})
+	t.Run("a contract is one file that includes the SDK", func(t *testing.T) {
+		write(source, "int x;\n")
+		if _, err := Build(t.Context(), folder, ""); !errors.Is(err, ErrSource) || !strings.Contains(err.Error(), "bond.c does not include fondaco.h") {
+			t.Error(err)
+		}
+		write(filepath.Join(folder, "more.c"), "int y;\n")
+		if _, err := Build(t.Context(), folder, ""); !errors.Is(err, ErrSource) || !strings.Contains(err.Error(), "there are bond.c, more.c") {
+			t.Error(err)
+		}
+		lonely := t.TempDir()
+		write(filepath.Join(lonely, "a_test.c"), "int z;\n")
+		if _, err := Build(t.Context(), lonely, ""); !errors.Is(err, ErrSource) || !strings.Contains(err.Error(), "new --lang c") {
+			t.Error(err)
+		}
+	})
+}
+
+func TestCToolchain(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "bond")
+	if err := New(dir, "bond", "c"); err != nil {
+		t.Fatal(err)
+	}
+	tools := t.TempDir()
+	t.Setenv("PATH", tools)
+	refused := func(want string) {
+		t.Helper()
+		_, err := Build(t.Context(), dir, "")
+		if !errors.Is(err, ErrToolchain) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "apt-get install clang lld") {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	fake := func(name, script string) {
+		if err := os.WriteFile(filepath.Join(tools, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused(`need the command "clang"`)
+	fake("clang", "echo Apple clang")
+	refused(`need the command "wasm-ld"`)
+	fake("wasm-ld", "echo LLD")
+	refused("has no target wasm32")
+	if err := Test(t.Context(), dir, io.Discard); err != nil && !errors.Is(err, ErrToolchain) && !errors.Is(err, ErrTest) {
+		t.Error(err)
+	}
+}
+
+// TestCSuite compares what the contracts of the suite offer with ../../sdk-contracts/suite.
+func TestCSuite(t *testing.T) {
+	needC(t)
+	for _, name := range []string{"token", "escrow", "registry", "multisig", "caller"} {
+		t.Run(name, func(t *testing.T) {
+			built, err := Build(t.Context(), "../../sdk-contracts/c/contracts/"+name, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := os.ReadFile("../../sdk-contracts/suite/" + name + ".interface")
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := parseInterface(text, "strict")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, wanted := undocumented(t, built.Schema), undocumented(t, want); !bytes.Equal(got, wanted) {
+				t.Errorf("the schema is\n%s\nwant\n%s", got, wanted)
+			}
+		})
+	}
+}
+
+// undocumented returns a schema as text without its documentation.
+func undocumented(t *testing.T, s *ledger.Schema) []byte {
+	t.Helper()
+	c := *s
+	c.Doc = ""
+	for i := range c.Methods {
+		c.Methods[i].Doc = ""
+	}
+	return fmt.Appendf(nil, "%+v", c)
+}
