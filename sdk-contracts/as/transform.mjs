@@ -234,14 +234,15 @@ export default class Contract {
       if (key === "range" || child === null || typeof child !== "object") continue;
       const error = child.kind === NodeKind.Throw && child.value.kind === NodeKind.New && this.classes.get(child.value.typeName.identifier.text);
       if (error && error.kind === "error") {
-        const [f] = this.parse(`function f(): void { { __refuse(${error.code}, x); unreachable(); } }`, child.range.source);
-        const block = f.body.statements[0];
-        const call = block.statements[0].expression;
+        // It stays a throw, after which the compiler knows that nothing follows.
+        const [f] = this.parse(`function f(): void { throw new Error(__refuse(${error.code}, x)); }`, child.range.source);
+        const thrown = f.body.statements[0].value;
+        const call = thrown.args[0];
         call.args[0].range = child.value.range;
         call.args[1] = child.value;
-        node[key] = block;
+        child.value = thrown;
       }
-      if (Array.isArray(child) || child.kind !== undefined) this.throws(node[key]);
+      if (Array.isArray(child) || child.kind !== undefined) this.throws(child);
     }
   }
 

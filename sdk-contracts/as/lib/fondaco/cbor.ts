@@ -18,7 +18,7 @@ const TRUE: u8 = 0xf5;
 const NULL: u8 = 0xf6;
 
 /** The most values in one array. */
-const MOST_ELEMENTS = 65_536;
+const MOST_ELEMENTS: u64 = 65_536;
 
 /** A buffer that grows, outside of the managed heap. */
 @final export class Writer {

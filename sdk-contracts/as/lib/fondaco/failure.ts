@@ -34,12 +34,17 @@ export function require(condition: bool, why: string): void {
   if (!condition) fail(Code.DENIED, why);
 }
 
-/** Ends the call with the code and fields of an error. `throw new InsufficientFunds(…)` becomes a call of this. */
-export function refuse<T>(code: i32, error: T): void {
+/** Ends the call with the code and fields of an error. `throw new X(…)` of an @error class becomes a throw of this. */
+@inline export function refuse<T>(code: i32, error: T): string {
+  abortWith<T>(code, error);
+  unreachable();
+  return changetype<string>(0);
+}
+
+function abortWith<T>(code: i32, error: T): void {
   const out = new Writer(128);
   out.put<T>(error);
   host.abort(code, out.start, out.length);
-  unreachable();
 }
 
 /** Where the compiler sends `throw new Error` and `assert` (asconfig.json: use). */

@@ -160,7 +160,9 @@ function save<V>(v: V): void {
    *     for (const page = entries.scan(20).from(k); page.next(); ) { page.key; page.value; }
    */
   scan(limit: i32): Scan<K, V> {
-    return new Scan<K, V>(this.prefix, limit);
+    const base = new Writer(64);
+    base.utf8(this.prefix);
+    return new Scan<K, V>(base, limit);
   }
 }
 
@@ -207,15 +209,15 @@ function save<V>(v: V): void {
 
   /** Goes through at most `limit` entries under k, in the order of their second keys. */
   scan(k: K, limit: i32): Scan<L, V> {
-    const found = new Scan<L, V>(this.prefix, limit);
-    found.within<K>(k);
-    return found;
+    const base = new Writer(64);
+    base.utf8(this.prefix);
+    base.key<K>(k);
+    return new Scan<L, V>(base, limit);
   }
 }
 
 /** Entries of a map, one after the other. It shows the state as it was at the first `next`. */
 @final export class Scan<K, V> {
-  private base: Writer = new Writer(64); // what all keys begin with
   private start: Writer; // the first key
   private end: Writer; // the first key that is beyond
   private flags: i32 = 0;
@@ -226,20 +228,13 @@ function save<V>(v: V): void {
   private lastValue: usize = 0;
   private lastValueEnd: usize = 0;
 
+  /** Begins with all keys that begin with `base`. */
   constructor(
-    prefix: string,
+    private base: Writer,
     private limit: i32,
   ) {
-    this.base.utf8(prefix);
-    this.start = this.base;
-    this.end = successor(this.base);
-  }
-
-  /** Narrows to the keys whose first part is k. */
-  within<P>(k: P): void {
-    this.base.key<P>(k);
-    this.start = this.base;
-    this.end = successor(this.base);
+    this.start = base;
+    this.end = successor(base);
   }
 
   /** Leaves out the keys below k: the way to the next page. */
