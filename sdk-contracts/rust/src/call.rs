@@ -1,9 +1,6 @@
 use crate::cbor::{self, Args, Data};
 use crate::{code, host, Addr, Error};
 
-/// How a call to another contract ended: 0 well, above 0 with the callee's abort code, below 0 for a reason of the host.
-pub type Status = i32;
-
 /// Prepares a call of a contract's method. Arguments are a tuple, or [`Raw`](crate::Raw) bytes.
 ///
 /// ```ignore
@@ -69,29 +66,29 @@ impl<'a> Call<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a call may have failed"]
 pub struct Reply {
-    /// 0 if it succeeded; see the constants.
-    pub status: Status,
+    /// 0 if it succeeded, above 0 the callee's abort code, below 0 a reason of the host: see the constants.
+    pub status: i32,
     /// The output, or the data of the abort.
     pub data: Vec<u8>,
 }
 
 impl Reply {
     /// The callee's code is faulty.
-    pub const TRAPPED: Status = -1;
+    pub const TRAPPED: i32 = -1;
     /// The gas was used up.
-    pub const OUT_OF_GAS: Status = -2;
+    pub const OUT_OF_GAS: i32 = -2;
     /// The callee is already running; see [`Call::allow_reentry`].
-    pub const REENTRY: Status = -3;
+    pub const REENTRY: i32 = -3;
     /// There is no such contract or method.
-    pub const NOT_FOUND: Status = -4;
+    pub const NOT_FOUND: i32 = -4;
     /// A rule of the chain refused, such as writing in a view.
-    pub const DENIED: Status = -5;
+    pub const DENIED: i32 = -5;
     /// Calls nest too deep.
-    pub const OUT_OF_DEPTH: Status = -6;
+    pub const OUT_OF_DEPTH: i32 = -6;
     /// The output is not canonical.
-    pub const BAD_OUTPUT: Status = -7;
+    pub const BAD_OUTPUT: i32 = -7;
     /// The callee used up its memory.
-    pub const OUT_OF_MEMORY: Status = -8;
+    pub const OUT_OF_MEMORY: i32 = -8;
 
     /// Whether it succeeded.
     pub fn ok(&self) -> bool {

@@ -1,6 +1,6 @@
 use crate::cbor::{self, Data, Decoder, Malformed};
 use crate::{abort, code, host, Error};
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::fmt;
 
 /// Names an account or a contract. The default is nobody.
@@ -53,23 +53,22 @@ pub trait Event: Data {
 
 /// The call that a method serves.
 pub struct Ctx {
-    data: RefCell<Vec<u8>>, // what the host says about the call: a CBOR map, read when first asked for
+    data: Cell<Vec<u8>>, // what the host says about the call: a CBOR map, read when first asked for
 }
 
 impl Ctx {
     pub(crate) fn new() -> Self {
-        Ctx { data: RefCell::new(Vec::new()) }
+        Ctx { data: Cell::new(Vec::new()) }
     }
 
     fn field<T: Data>(&self, name: &str) -> T {
-        let mut data = self.data.borrow_mut();
+        let mut data = self.data.take();
         if data.is_empty() {
-            *data = host::ctx();
+            data = host::ctx();
         }
-        match field(&data, name) {
-            Ok(value) => value,
-            Err(Malformed) => abort(Error::text(code::STATE, name)),
-        }
+        let value = field(&data, name);
+        self.data.set(data);
+        value.unwrap_or_else(|Malformed| abort(Error::text(code::STATE, name)))
     }
 
     /// The account or contract that called.

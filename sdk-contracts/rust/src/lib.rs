@@ -90,7 +90,7 @@ mod state;
 #[cfg(not(target_arch = "wasm32"))]
 use mock as host;
 
-pub use call::{call, call_name, Call, Reply, Status};
+pub use call::{call, call_name, Call, Reply};
 pub use cbor::{decode, encode, Args, Data, Decoder, Malformed, Raw};
 pub use context::{gas_left, log, Addr, Ctx, Event, Hash, Level};
 pub use crypto::{keccak256, random, sha256, sm3, verify, Signature};
@@ -103,6 +103,6 @@ pub use state::{Counter, Key, Map, Scan, Value};
 pub mod prelude {
     pub use crate::{
         call, contract, data, denied, ensure, error, event, init, not_found, state, tx, upgrade, view, Addr, Counter, Ctx, Error, Hash, Map,
-        Raw, Reply, Result, Status, Value,
+        Raw, Reply, Result, Value,
     };
 }

@@ -2,8 +2,7 @@
 //! [`Host::answer`] says; `fondaco contract test` runs the real module.
 //!
 //! ```ignore
-//! let mut chain = Host::new();
-//! chain.caller = ALICE;
+//! let mut chain = Host { caller: ALICE, ..Host::new() };
 //! let refused = chain.run(|ctx| transfer(ctx, BOB, 5)).unwrap_err();
 //! assert_eq!(refused, InsufficientFunds { have: 0, need: 5 }.into());
 //! ```
@@ -50,9 +49,14 @@ pub struct Host {
     /// Whether writes are denied.
     pub read_only: bool,
 
-    answers: Option<Box<dyn FnMut(&Called) -> Reply>>,
-    scans: Vec<Vec<(Vec<u8>, Vec<u8>)>>,
+    #[doc(hidden)]
+    pub answers: Option<Answers>,
+    #[doc(hidden)]
+    pub scans: Vec<Vec<Entry>>,
 }
+
+type Answers = Box<dyn FnMut(&Called) -> Reply>;
+type Entry = (Vec<u8>, Vec<u8>);
 
 /// An event that was emitted; any event's struct becomes one by `into`.
 #[derive(Clone, Debug, PartialEq, Eq)]

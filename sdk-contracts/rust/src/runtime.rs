@@ -1,7 +1,7 @@
 //! What the attributes' code calls.
 
 pub use crate::cbor::{encode_struct, encode_variant};
-use crate::cbor::{self, Args, Data, Decoder};
+use crate::cbor::{self, Args, Data, Decoder, Malformed};
 use crate::{code, Ctx, Error, Result};
 
 /// What a method returns: a value, nothing, or either of them or an error.
@@ -53,7 +53,7 @@ where
     let mut from = Decoder::new(input);
     match A::decode_args(&mut from).and_then(|args| from.end().map(|()| args)) {
         Ok(args) => Ok(method(&Ctx::new(), args).outcome()?.bytes()),
-        Err(_) => Err(Error::text(code::ARGUMENTS, "the arguments do not fit the method")),
+        Err(Malformed) => Err(Error::text(code::ARGUMENTS, "the arguments do not fit the method")),
     }
 }
 
@@ -63,8 +63,18 @@ pub fn serve<A: Args, R: Outcome>(method: impl FnOnce(&Ctx, A) -> R) -> i32
 where
     R::Value: Output,
 {
+    end(run(&begin(), method))
+}
+
+#[cfg(target_arch = "wasm32")]
+fn begin() -> Vec<u8> {
     std::panic::set_hook(Box::new(|info| crate::abort(panicked(message(info.payload()), info.location()))));
-    match run(&crate::host::input(), method) {
+    crate::host::input()
+}
+
+#[cfg(target_arch = "wasm32")]
+fn end(result: Result<Vec<u8>>) -> i32 {
+    match result {
         Ok(output) if output.is_empty() => {}
         Ok(output) => crate::host::output(&output),
         Err(error) => crate::abort(error),

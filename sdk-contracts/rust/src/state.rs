@@ -92,16 +92,16 @@ impl<A: Key, B: Key, C: Key> Key for (A, B, C) {
     }
 }
 
+/// Ends the call, as what is under a key is not what the contract's types say.
+#[cold]
 fn malformed(key: &[u8]) -> ! {
-    abort(Error::text(code::STATE, &String::from_utf8_lossy(key)))
+    let name = key.split(|byte| *byte == b'/').next().and_then(|name| std::str::from_utf8(name).ok());
+    abort(Error::text(code::STATE, name.unwrap_or("state")))
 }
 
 fn load<V: Data>(key: &[u8]) -> Option<V> {
     let data = host::get(key)?;
-    match cbor::decode(&data) {
-        Ok(value) => Some(value),
-        Err(Malformed) => malformed(key),
-    }
+    Some(cbor::decode(&data).unwrap_or_else(|Malformed| malformed(key)))
 }
 
 /// One value in the contract's state.

@@ -129,9 +129,8 @@ impl Function {
 /// Returns the type of what a function returns, without the Result around it; empty for nothing.
 fn returned(tokens: &[TokenTree]) -> Result<String, Fault> {
     let result = path(tokens);
-    let kind = match result.name.as_str() {
-        "Result" if result.args.is_empty() => return Err(Fault::new(tokens[0].span(), "say what is returned: Result<()>")),
-        "Result" => kind(&result.args[0])?,
+    let kind = match (result.name.as_str(), result.args.as_slice()) {
+        ("Result", [value, ..]) => kind(value)?,
         _ => kind(tokens)?,
     };
     Ok(if kind == "()" { String::new() } else { kind })
