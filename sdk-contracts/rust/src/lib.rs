@@ -3,7 +3,7 @@
 //!
 //! A contract is a library crate whose functions carry an attribute:
 //!
-//! ```ignore
+//! ```
 //! use fondaco::prelude::*;
 //!
 //! contract!();
