@@ -193,7 +193,7 @@ func TestCSuite(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want, err := parseInterface(text, "strict")
+			want, err := ParseInterface(text, "strict")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -22,9 +22,9 @@ const (
 	maxTypeNesting = 16        // type constructors within one another
 )
 
-// parseInterface makes a schema of an interface text. Methods, events and types keep the text's order, but each type comes
+// ParseInterface makes a schema of an interface text. Methods, events and types keep the text's order, but each type comes
 // after those that it is made of; errors are sorted by code, state by prefix. An error names the line.
-func parseInterface(text []byte, profile string) (*ledger.Schema, error) {
+func ParseInterface(text []byte, profile string) (*ledger.Schema, error) {
 	if len(text) > maxInterface {
 		return nil, fmt.Errorf("interface text of %d bytes, at most %d", len(text), maxInterface)
 	}

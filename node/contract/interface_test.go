@@ -52,7 +52,7 @@ random
 	}
 	for name, text := range map[string]string{"lines": text, "zero bytes": strings.ReplaceAll(text, "\n", "\x00")} {
 		t.Run(name, func(t *testing.T) {
-			got, err := parseInterface([]byte(text), "strict")
+			got, err := ParseInterface([]byte(text), "strict")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -71,8 +71,8 @@ random
 			if err != nil {
 				t.Fatal(err)
 			}
-			if s, err := parseInterface(text, "std"); err != nil || s.Name != strings.TrimSuffix(filepath.Base(file), ".interface") || s.Profile != "std" {
-				t.Errorf("parseInterface: %+v, %v", s, err)
+			if s, err := ParseInterface(text, "std"); err != nil || s.Name != strings.TrimSuffix(filepath.Base(file), ".interface") || s.Profile != "std" {
+				t.Errorf("ParseInterface: %+v, %v", s, err)
 			}
 		})
 	}
@@ -108,9 +108,9 @@ func TestInterfaceFaults(t *testing.T) {
 		"contract a 1\nerror 1001 A()\nerror 1001 B()":            "does not rise",
 		strings.Repeat("#", maxInterface+1):                       "at most",
 	} {
-		_, err := parseInterface([]byte(text), "strict")
+		_, err := ParseInterface([]byte(text), "strict")
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("parseInterface(%.60q) = %v, want %q", text, err, want)
+			t.Errorf("ParseInterface(%.60q) = %v, want %q", text, err, want)
 		}
 	}
 }
@@ -204,7 +204,7 @@ func FuzzInterface(f *testing.F) {
 	}
 	f.Add([]byte("contract a 1 \"x\"\nstate a(u8)->opt<map<str,A>>\nenum A(b(c: B))\nstruct B()"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if s, err := parseInterface(text, "strict"); err == nil {
+		if s, err := ParseInterface(text, "strict"); err == nil {
 			if _, err := s.Encode(); err != nil && !strings.Contains(err.Error(), "bytes") {
 				t.Errorf("a schema that is valid and cannot be encoded: %v", err)
 			}

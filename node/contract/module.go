@@ -114,7 +114,7 @@ func finish(code []byte, build ledger.Build) (*Built, error) {
 		if importsWASI(sections) {
 			profile = "std"
 		}
-		if built.Schema, err = parseInterface(text, profile); err != nil {
+		if built.Schema, err = ParseInterface(text, profile); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrSource, err)
 		}
 	case built.Schema == nil:
