@@ -587,6 +587,10 @@ FD_FN u128 checked_mul_div(u128 a, u128 b, u128 c) {
 }
 
 #ifdef __wasm__
+#ifndef __wasm_bulk_memory__
+#error "compile with -mbulk-memory, as fondaco contract build does"
+#endif
+
 // What the compiler calls for operations that WebAssembly has not.
 
 void *memcpy(void *to, const void *from, __SIZE_TYPE__ n) { return __builtin_memcpy(to, from, n); }
@@ -779,8 +783,10 @@ FD_FN void fd_loaded(const reader *value) {
 	if (!fd_done(value)) chain_abort(CHAIN_BAD_STATE, TEXT("a value of state is of another type"));
 }
 
+enum { FD_LONGEST_NAME = 64 };
+
 FD_FN u32 fd_scan(const char *name, u32 len, const writer *start, u32 flags, u32 limit) {
-	u8 end[80];
+	u8 end[FD_LONGEST_NAME];
 	fd_copy(end, name, len);
 	end[len - 1]++; // the slash becomes what follows it
 	return host_scan(start->at, start->len, end, len, flags, limit);
@@ -1082,6 +1088,7 @@ FD_FN void fd_must(i32 status, bytes data) {
 #define FD_MAP_OF(...) FD_MAP_(__VA_ARGS__)
 #define FD_MAP_(name, V, said, params, args, puts, members, takes, ...)                                    \
 	FD_INTERFACE(FD_SAY("state " #name "(" said ") -> " FD_SPELL(V)) FD_OPTIONS(__VA_ARGS__))              \
+	_Static_assert(sizeof #name <= FD_LONGEST_NAME, "the name of the map " #name " is too long");          \
 	FD_FN writer fd_key_of_##name(FD_UNWRAP params) {                                                      \
 		writer w = fd_key(#name "/", sizeof #name);                                                        \
 		FD_UNWRAP puts                                                                                     \

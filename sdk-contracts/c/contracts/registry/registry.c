@@ -25,14 +25,10 @@ enum { LONGEST_KEY = 64, LARGEST_PAGE = 100 };
 
 static const i64 MOST = 0x7fffffffffffffff;
 
-static void check_key(str key) {
-	if (key.len < 1 || key.len > LONGEST_KEY) fail(BadKey, key.len);
-}
-
 INIT() {}
 
 TX(void, put, (str, key), (bytes, value), conflicts("entry/{key}")) {
-	check_key(key);
+	if (key.len < 1 || key.len > LONGEST_KEY) fail(BadKey, key.len);
 	addr owner = chain_caller();
 	Entry old;
 	if (!entry_find(key, &old)) {
@@ -45,7 +41,6 @@ TX(void, put, (str, key), (bytes, value), conflicts("entry/{key}")) {
 }
 
 TX(void, remove, (str, key), conflicts("entry/{key}")) {
-	check_key(key);
 	addr owner = chain_caller();
 	Entry old;
 	if (!entry_find(key, &old)) fail(NoSuchKey, key);
@@ -56,7 +51,6 @@ TX(void, remove, (str, key), conflicts("entry/{key}")) {
 }
 
 VIEW(opt(Entry), get, (str, key)) {
-	check_key(key);
 	opt_Entry e;
 	e.some = entry_find(key, &e.value);
 	return e;
