@@ -1,16 +1,12 @@
 package contract
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/fondaco/fondaco/state/ledger"
 )
 
 // needC skips the test on a machine that cannot build contracts in C.
@@ -178,39 +174,4 @@ func TestCToolchain(t *testing.T) {
 	if err := Test(t.Context(), dir, io.Discard); err != nil && !errors.Is(err, ErrToolchain) && !errors.Is(err, ErrTest) {
 		t.Error(err)
 	}
-}
-
-// TestCSuite compares what the contracts of the suite offer with ../../sdk-contracts/suite.
-func TestCSuite(t *testing.T) {
-	needC(t)
-	for _, name := range []string{"token", "escrow", "registry", "multisig", "caller"} {
-		t.Run(name, func(t *testing.T) {
-			built, err := Build(t.Context(), "../../sdk-contracts/c/contracts/"+name, "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			text, err := os.ReadFile("../../sdk-contracts/suite/" + name + ".interface")
-			if err != nil {
-				t.Fatal(err)
-			}
-			want, err := ParseInterface(text, "strict")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, wanted := undocumented(t, built.Schema), undocumented(t, want); !bytes.Equal(got, wanted) {
-				t.Errorf("the schema is\n%s\nwant\n%s", got, wanted)
-			}
-		})
-	}
-}
-
-// undocumented returns a schema as text without its documentation.
-func undocumented(t *testing.T, s *ledger.Schema) []byte {
-	t.Helper()
-	c := *s
-	c.Doc = ""
-	for i := range c.Methods {
-		c.Methods[i].Doc = ""
-	}
-	return fmt.Appendf(nil, "%+v", c)
 }
