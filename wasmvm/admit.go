@@ -24,7 +24,7 @@ func (v *VM) admit(code []byte) (*rewritten, *Info, error) {
 			return nil, nil, err
 		}
 	}
-	w, err := rewrite(m, v.costs, strict, false)
+	w, err := rewrite(m, v.costs, strict)
 	if err != nil {
 		return nil, nil, err
 	}

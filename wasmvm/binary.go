@@ -463,13 +463,18 @@ func (m *module) section(s *reader, id int, pages uint32) {
 			if flag == 2 && s.u32() != 0 {
 				s.fail("a data segment for a second memory")
 			}
+			start := uint64(0)
 			if flag != 1 {
-				s.constant(typeI32)
+				start = s.address()
 				if !m.memory.declared {
 					s.fail("a data segment without a memory")
 				}
 			}
-			s.bytes(uint64(s.u32()))
+			size := uint64(s.u32())
+			if flag != 1 && start+size > m.memory.min<<16 {
+				s.fail("a data segment goes to byte %d of a memory of %d pages", start+size, m.memory.min)
+			}
+			s.bytes(size)
 			m.segments = append(m.segments, segment{at, flag == 1})
 			if s.err != nil {
 				return
@@ -487,6 +492,7 @@ func (m *module) elementSection(s *reader) {
 			return
 		}
 		active, declared := flag&1 == 0, flag&3 == 3
+		start := uint64(0)
 		if !active && !declared {
 			s.fail("passive element segments are of no use without table.init")
 			return
@@ -498,7 +504,7 @@ func (m *module) elementSection(s *reader) {
 			if flag&2 != 0 && s.u32() != 0 {
 				s.fail("an element segment for a second table")
 			}
-			s.constant(typeI32)
+			start = s.address()
 		}
 		if flag&3 != 0 { // all but the short active form name their element kind or type
 			if kind := s.u8(); (flag&4 == 0 && kind != 0) || (flag&4 != 0 && kind != typeFunc) {
@@ -508,6 +514,9 @@ func (m *module) elementSection(s *reader) {
 		n := s.count("elements", 1, MaxTable)
 		if total += uint64(n); s.exceed("elements", total, 2*MaxTable) {
 			return
+		}
+		if active && start+uint64(n) > m.tableSize {
+			s.fail("an element segment goes to entry %d of a table of %d", start+uint64(n), m.tableSize)
 		}
 		for range n {
 			if flag&4 == 0 {
@@ -627,6 +636,15 @@ func (r *reader) constant(t byte) []byte {
 		r.fail("an initial value is not one constant")
 	}
 	return r.buf[start:r.pos]
+}
+
+// address reads a constant expression of an i32 and returns its value.
+func (r *reader) address() uint64 {
+	c := reader{buf: r.constant(typeI32)}
+	if c.left() > 0 {
+		c.pos = 1
+	}
+	return uint64(uint32(c.signed(32)))
 }
 
 // functionName returns the name of a function from the name section, an export or its number.

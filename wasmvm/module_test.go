@@ -237,7 +237,7 @@ func TestRewriteGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := rewrite(m, costs, false, false)
+	w, err := rewrite(m, costs, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +318,7 @@ func FuzzDecode(f *testing.F) {
 		if err := m.describe(&Info{}); err != nil {
 			return
 		}
-		w, err := rewrite(m, costs, false, false)
+		w, err := rewrite(m, costs, false)
 		if err != nil {
 			if !errors.Is(err, ErrModule) {
 				t.Fatalf("%v is not ErrModule", err)

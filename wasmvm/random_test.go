@@ -31,7 +31,7 @@ func TestRandomPrograms(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, err := rewrite(m, costs, false, false)
+		w, err := rewrite(m, costs, false)
 		if err != nil {
 			t.Fatalf("seed %d, program %d: %v", *randomSeed, n, err)
 		}

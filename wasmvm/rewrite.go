@@ -50,10 +50,10 @@ type rewriter struct {
 }
 
 // rewrite validates the functions of a module and returns it with gas and depth metering.
-func rewrite(m *module, c *costs, strict, separate bool) (*rewritten, error) {
+func rewrite(m *module, c *costs, strict bool) (*rewritten, error) {
 	n := uint32(len(m.globals))
 	w := &rewriter{m: m, costs: c, gas: n, depth: n + 1, refused: n + 2, typeNew: map[string]uint32{}}
-	v := &validator{decoder: decoder{m: m}, costs: c, strict: strict, separate: separate}
+	v := &validator{decoder: decoder{m: m}, costs: c, strict: strict}
 	result := &rewritten{module: m}
 	code := make([]byte, 0, 2*len(m.sections[sectionCode])+1024)
 	code = appendU32(code, uint32(len(m.bodies)))

@@ -47,8 +47,7 @@ type validator struct {
 	decoder
 	costs    *costs
 	strict   bool
-	separate bool // charges every block by itself, as a reference in tests
-	function int  // that the module defines
+	function int // that the module defines
 	locals   []byte
 	operands []byte
 	controls []control
@@ -184,7 +183,7 @@ func (v *validator) open(i *instruction, b blockType) {
 	v.exceed("nested blocks", uint64(len(v.controls)), MaxBlockNesting)
 	v.controls = append(v.controls, c)
 	v.pushAll(b.params)
-	if i.op != opBlock || v.separate {
+	if i.op != opBlock {
 		v.newCharge(i, i.op == opLoop)
 	}
 }
@@ -268,7 +267,7 @@ func (v *validator) instruction(i *instruction) {
 		v.pushAll(closed.results)
 		outer := &v.controls[index-1]
 		outer.target = min(outer.target, closed.target)
-		if closed.target < index || v.separate {
+		if closed.target < index {
 			v.newCharge(i, false)
 		}
 	case opBr:
