@@ -6,6 +6,9 @@ import sdk "github.com/fondaco/fondaco/sdk-contracts/go"
 // Token keeps balances that add up to the total supply.
 type Token struct{}
 
+// Version is the contract's, which its schema tells.
+const Version = "1.0.0"
+
 var (
 	about      = sdk.NewValue[About]("about")
 	supply     = sdk.NewValue[sdk.U128]("supply")

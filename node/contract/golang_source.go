@@ -97,6 +97,9 @@ func newModel(p *goPackage) (*model, error) {
 	if len(m.faults) > 0 {
 		return nil, errors.Join(m.faults...)
 	}
+	if v, ok := m.pkg.Scope().Lookup("Version").(*types.Const); ok && v.Val().Kind() == constant.String {
+		m.schema.Version = constant.StringVal(v.Val())
+	}
 	m.read()
 	if len(m.faults) > 0 {
 		return nil, errors.Join(m.faults...)

@@ -29,6 +29,7 @@ type Fake struct {
 
 	// Calls answers calls to other contracts; nil answers StatusNotFound.
 	Calls func(to []byte, method string, args []byte) Result
+	Asked CallOptions // of the call that Calls answers
 
 	result []byte
 	scans  [][][2][]byte
@@ -230,8 +231,9 @@ func encodeEvent(e any) (topic string, data []byte) {
 	return "", nil
 }
 
-func hostCall(to []byte, method string, args []byte, _ uint64, _ uint32) int32 {
+func hostCall(to []byte, method string, args []byte, gas uint64, flags uint32) int32 {
 	h := current()
+	h.Asked = CallOptions{Gas: gas, ReadOnly: flags&flagReadOnly != 0, AllowReentry: flags&flagAllowReentry != 0}
 	r := Result{Status: StatusNotFound}
 	if h.Calls != nil {
 		r = h.Calls(to, method, args)

@@ -26,6 +26,8 @@
 // tx, view, init and upgrade take roles=a,b (the node lets only callers with one of them in) and conflicts=key,key (what the method
 // touches, in templates over its arguments and $caller: a hint that lets calls run in parallel).
 //
+// A constant of the package, const Version = "1.0.0", is the contract's version.
+//
 // Arguments, results, fields and values of state are bool, string, []byte, [N]byte, integers of a stated
 // width, Addr, U128, and structs, slices and pointers (absent when nil) of those. A named integer type with
 // constants that count from 0 is an enum. There are no floats and no maps, as neither has one byte form.

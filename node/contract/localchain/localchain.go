@@ -81,7 +81,7 @@ type Point struct {
 
 // NewVM returns a VM as a chain needs it. The caller closes it.
 func NewVM(ctx context.Context, engine wasmvm.Engine) (*wasmvm.VM, error) {
-	return wasmvm.New(ctx, wasmvm.Config{Engine: engine, Suite: keys.Std(), MemoryPages: ledger.DefaultParams().MemoryPages})
+	return wasmvm.New(ctx, wasmvm.Config{Engine: engine, Suite: keys.Std(), MemoryPages: ledger.DefaultParams().MemoryPages, Wait: true})
 }
 
 // New returns a chain at block 0. Close releases it.

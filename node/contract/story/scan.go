@@ -30,6 +30,12 @@ type word struct {
 // is reports whether the word is a keyword.
 func (w word) is(keyword string) bool { return w.kind == bare && w.field == "" && w.text == keyword }
 
+// isTarget reports whether the word is CONTRACT.METHOD.
+func (w word) isTarget() bool {
+	contract, _, ok := strings.Cut(w.text, ".")
+	return ok && w.kind == bare && w.field == "" && names.MatchString(contract)
+}
+
 // plain returns the text of a bare word or a JSON string.
 func (w word) plain() string {
 	var s string

@@ -280,7 +280,7 @@ func (p *parser) step() (s step, err error) {
 	case head.is("view") && second.kind == bare:
 		s.action = views
 		return s, p.call(&s, second, rest)
-	case head.kind == bare && head.field == "" && strings.Contains(head.text, "."):
+	case head.isTarget():
 		s.action = views
 		if err := p.call(&s, head, words[1:]); err != nil {
 			return s, err
