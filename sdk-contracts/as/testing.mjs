@@ -66,19 +66,25 @@ export class Host {
     return contract;
   }
 
-  // Runs a method. What it did is undone if it does not succeed.
-  run(method, values) {
-    if (method.roles.length > 0 && !method.roles.some((r) => this.roles.includes(r))) throw new Denied(`${method.name} needs a role of ${method.roles}`);
-    if (values.length !== method.fields.length) throw new TypeError(`${method.name} takes ${method.fields.length} arguments, not ${values.length}`);
-    const before = [new Map(this.state), this.events.length];
-    const call = new Call(this, method, encodeFields(method.fields, values, this.schema));
+  /** Calls a method, by its name in the schema, with arguments as CBOR, and returns the output as CBOR. */
+  raw(name, input) {
+    const method = this.schema.methods.find((m) => m.name === name);
+    const { roles } = method;
+    if (roles.length > 0 && !roles.some((r) => this.roles.includes(r))) throw new Denied(`${name} needs a role of ${roles}`);
+    const [state, events] = [new Map(this.state), this.events.length];
     try {
-      return call.run();
-    } catch (e) {
-      this.state = before[0];
-      this.events.length = before[1];
+      return new Call(this, method, input).run();
+    } catch (e) { // what the call did is undone
+      this.state = state;
+      this.events.length = events;
       throw e;
     }
+  }
+
+  run({ name, fields, returns }, values) {
+    if (values.length !== fields.length) throw new TypeError(`${name} takes ${fields.length} arguments, not ${values.length}`);
+    const output = this.raw(name, encodeFields(fields, values, this.schema));
+    return returns ? new Decoder(output, this.schema).whole(returns) : undefined;
   }
 }
 
@@ -101,7 +107,7 @@ class Call {
     instance.exports._initialize?.();
     const code = instance.exports[this.method.name]();
     if (code !== 0) throw new Abort(code, this.out ?? new Uint8Array());
-    return this.method.returns ? new Decoder(this.out, this.host.schema).whole(this.method.returns) : undefined;
+    return this.out;
   }
 
   read(at, n) {

@@ -179,7 +179,7 @@ const MOST_ELEMENTS: u64 = 65_536;
   /** Writes a key of state. Integers are big-endian, signed ones with the sign bit inverted, so that keys sort as they do. */
   key<T>(v: T): void {
     if (isInteger<T>()) {
-      if (isSigned<T>()) this.fixed<T>(v ^ (<T>1 << (sizeof<T>() * 8 - 1)));
+      if (isSigned<T>()) this.fixed<T>(v ^ (<T>1 << <T>(8 * sizeof<T>() - 1)));
       else this.fixed<T>(v);
     } else if (isString<T>()) {
       this.utf8(v);
@@ -433,7 +433,7 @@ const MOST_ELEMENTS: u64 = 65_536;
   key<T>(): T {
     if (isInteger<T>()) {
       const n = this.fixed<T>();
-      if (isSigned<T>()) return n ^ (<T>1 << (sizeof<T>() * 8 - 1));
+      if (isSigned<T>()) return n ^ (<T>1 << <T>(8 * sizeof<T>() - 1));
       return n;
     } else if (isString<T>()) {
       return this.utf8(i32(this.end - this.at));

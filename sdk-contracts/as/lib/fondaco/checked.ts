@@ -20,7 +20,7 @@ export function checkedSub<T extends number>(a: T, b: T): T {
 export function checkedMul<T extends number>(a: T, b: T): T {
   const product = <T>(a * b);
   if (isSigned<T>()) {
-    if ((a == -1 && b == <T>1 << (8 * sizeof<T>() - 1)) || (a != 0 && a != -1 && product / a != b)) fail(Code.OVERFLOW, "mul");
+    if ((a == -1 && b == <T>1 << <T>(8 * sizeof<T>() - 1)) || (a != 0 && a != -1 && product / a != b)) fail(Code.OVERFLOW, "mul");
   } else if (a != 0 && product / a != b) {
     fail(Code.OVERFLOW, "mul");
   }

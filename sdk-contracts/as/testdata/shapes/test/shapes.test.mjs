@@ -1,0 +1,144 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Abort, Denied, Host, address, encode } from "../../../testing.mjs";
+
+const [alice, bob] = ["alice", "bob"].map(address);
+const leg = { colour: "blue", notes: ["å", "日本", ""] };
+const numbers = {
+  a: 255, b: 65535, c: 4294967295, d: (1n << 64n) - 1n, e: (1n << 128n) - 1n,
+  f: -128, g: -32768, h: -2147483648, i: -(1n << 63n), j: true,
+};
+const deal = {
+  numbers, name: "XS0123", blob: Uint8Array.of(0xff, 0), legs: [leg, leg], agent: bob, spare: leg,
+  sizes: [0n, 23n, 24n, 255n, 256n, 65535n, 65536n, 1n << 32n], rank: 7, colours: ["red", "blue"],
+};
+const bare = { ...deal, name: "", blob: new Uint8Array(), legs: [], agent: null, spare: null, sizes: [], rank: null, colours: [] };
+
+function deployed(fields) {
+  const host = new Host({ caller: alice, ...fields });
+  return { host, shapes: host.deploy() };
+}
+
+test("values of every type come back", () => {
+  const { host, shapes } = deployed();
+  for (const d of [deal, bare, { ...deal, name: "long ".repeat(4000) }]) {
+    assert.deepEqual(shapes.echo(d), d);
+    assert.deepEqual(shapes.store(d), d);
+    assert.deepEqual(host.events.slice(-2), [{ topic: "Stored", name: d.name, deal: d }, { topic: "Nothing" }]);
+  }
+  assert.equal(shapes.count(), 3n);
+  assert.deepEqual(shapes.empty({}), {});
+  const big = { ...deal, legs: [leg, leg, leg, leg] };
+  assert.throws(() => shapes.store(big), { name: "TooBig", deal: big });
+  assert.throws(() => shapes.always(), { name: "Always", code: 2000 });
+});
+
+test("scans go in the order of keys, both ways and between bounds", () => {
+  const { shapes } = deployed();
+  assert.ok(shapes.absent());
+  for (const name of ["b", "a", "", "ab", "é"]) shapes.mark(-1, name, 1);
+  shapes.mark(0, "other", 1);
+  shapes.mark(-1, "ab", 0);
+  const names = (days) => days.map((d) => d.name);
+  assert.deepEqual(names(shapes.marks(-1, 1024, false)), ["", "a", "b", "é"]);
+  assert.deepEqual(names(shapes.marks(-1, 2, true)), ["é", "b"]);
+  assert.deepEqual(shapes.between(-1, "a", "é"), ["a", "b"]);
+  assert.deepEqual(shapes.between(-1, "b", "a"), []);
+  assert.ok(shapes.keys());
+  assert.throws(() => shapes.marks(-1, 1025, false), Denied);
+});
+
+test("a call says who, when and what", () => {
+  const { shapes } = deployed({ origin: bob, now: 1_700_000_000_000, height: 9, group: "main", roles: ["regulator"], institution: "bank" });
+  assert.deepEqual(shapes.who(), {
+    caller: alice, origin: bob, self: address("contract"), height: 9n, time: 1_700_000_000_000n, group: "main", method: "who",
+    readOnly: true, regulator: true, institution: "bank",
+  });
+  assert.deepEqual(shapes.texts(alice, Buffer.from(alice.slice(2), "hex")), [alice, "true", alice, "none"]);
+  shapes.restricted();
+  assert.throws(() => deployed().shapes.restricted(), Denied);
+});
+
+test("what goes wrong ends the call with a code", () => {
+  const { host, shapes } = deployed();
+  assert.throws(() => shapes.panics("throw"), { code: 2, data: encode("that was wrong") });
+  assert.throws(() => shapes.panics("assert"), { code: 2, data: encode("that is false") });
+  assert.throws(() => shapes.panics("index"), { code: 2, data: encode("Index out of range") });
+  assert.throws(() => shapes.panics("null"), { code: 2 });
+  assert.equal(shapes.panics("not"), 0);
+  assert.throws(() => shapes.lastStored(), { code: 4, data: encode("last") });
+  assert.throws(() => shapes.calculate("?", 0n, 0n, 0n), { code: 4, data: encode("?") });
+  host.state.set("stored", Uint8Array.of(0x60));
+  assert.throws(() => shapes.count(), { code: 6 });
+});
+
+test("calls are made by address and by name, and what must succeed ends the call", () => {
+  const { host, shapes } = deployed();
+  const calls = [];
+  host.onCall = (call) => (calls.push(call), 5n);
+  assert.equal(shapes.forward(bob, "", new Uint8Array()), 5n);
+  assert.equal(shapes.forward(bob, "bank@1", encode([])), 5n);
+  assert.deepEqual(calls, [
+    { to: bob, method: "calculate", args: ["add", 1n, 1n << 64n, 0n], gas: 0n, readOnly: true, allowReentry: false },
+    { to: "bank@1", method: "echo", args: [], gas: 1_000_000n, readOnly: false, allowReentry: false },
+  ]);
+  host.onCall = () => {
+    throw new Abort(1001, Uint8Array.of(1));
+  };
+  assert.throws(() => shapes.forward(bob, "", new Uint8Array()), { code: 7, data: encode([1001n, Uint8Array.of(1)]) });
+  host.onCall = () => "no number";
+  assert.throws(() => shapes.forward(bob, "", new Uint8Array()), { code: 7 });
+});
+
+test("digests, random bytes and the log", () => {
+  const { host, shapes } = deployed();
+  const abc = Buffer.from("abc");
+  assert.equal(Buffer.from(shapes.digest(abc, 2)).toString("hex"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  assert.equal(Buffer.from(shapes.digest(abc, 1)).toString("hex"), "66c7f0f462eeedd9d1f2d46bdc10e4e24167c4875cf2f7a2297da02b8f4ba8e0");
+  assert.equal(shapes.dice(), false); // this host's bytes are no surprise
+  assert.deepEqual(host.logs, ["rolled 1"]);
+  host.onVerify = (algorithm, key) => algorithm === 2 && key.length === 3;
+  assert.ok(shapes.check(abc, abc, new Uint8Array(32)));
+  assert.ok(!shapes.check(new Uint8Array(), abc, new Uint8Array(32)));
+});
+
+// Encoded values of a u64, and what they are.
+test("no value has two forms", () => {
+  const { host } = deployed();
+  const is = (method, ...hex) => host.raw(method, Buffer.from("81" + hex.join(""), "hex"));
+  const refused = (method, ...hex) => assert.throws(() => is(method, ...hex), { code: 1 }, hex.join(""));
+  is("panics", "63", "e282ac");
+  is("panics", "64", "f48fbfbf");
+  is("panics", "63", "ed9fbf");
+  for (const text of ["c080", "c1bf", "e09fbf", "eda080", "f08fbfbf", "f4908080", "f5808080", "80", "c3", "e282"]) {
+    refused("panics", (0x60 + text.length / 2).toString(16), text);
+  }
+  for (const size of ["1817", "1900ff", "1a0000ffff", "1b00000000ffffffff", "1f", "1a7fffffff00", "f4", "1a80000000", "3a80000000", ""]) refused("large", size);
+  for (const count of ["9a00010000", "9bffffffffffffffff", "5bffffffffffffffff", "7affffffff", "80", "9f00ff"]) refused("echo", count);
+});
+
+test("hostile arguments end a call, and nothing else", () => {
+  const { host } = deployed();
+  let seed = 1n;
+  const below = (n) => {
+    seed = (seed * 6364136223846793005n + 1442695040888963407n) & ((1n << 64n) - 1n);
+    return Number((seed >> 33n) % BigInt(n));
+  };
+  let good;
+  const raw = host.raw.bind(host);
+  host.raw = (name, input) => ((good = input), raw(name, input));
+  host.run(host.schema.methods.find((m) => m.name === "echo"), [deal]);
+  let refused = 0;
+  for (let i = 0; i < 3000; i++) {
+    let data = Buffer.from(good);
+    for (let n = below(3); n > 0; n--) data[below(data.length)] = below(256);
+    if (below(2)) data = data.subarray(0, below(data.length) + 1);
+    try {
+      assert.deepEqual(Buffer.from(raw("echo", data)), data.subarray(1)); // what is read is written in the same form
+    } catch (e) {
+      if (e.code !== 1) throw e;
+      refused++;
+    }
+  }
+  assert.ok(refused > 1000 && refused < 2900, String(refused));
+});
