@@ -32,7 +32,7 @@ func languageC() language {
 // stamps would make each build another.
 func clangFlags() []string {
 	return []string{
-		"--target=wasm32", "-std=gnu11", "-ffreestanding", "-nostdlib", "-Os", "-flto", "-mbulk-memory", "-msign-ext", "-fvisibility=hidden",
+		"--target=wasm32", "-mcpu=mvp", "-std=gnu11", "-ffreestanding", "-nostdlib", "-Os", "-flto", "-mbulk-memory", "-msign-ext", "-fvisibility=hidden",
 		"-Wall", "-Wextra", "-Wdate-time", "-Werror",
 	}
 }

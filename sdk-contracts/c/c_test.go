@@ -172,6 +172,10 @@ func TestShapes(t *testing.T) {
 	})
 	t.Run("a hash, random bytes and memory", func(t *testing.T) {
 		shapes.Sees("digest", `"0xba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"`, []byte("abc"))
+		a, b := strings.Repeat("ab", 32), strings.Repeat("00", 32)
+		if got, err := json.Marshal(shapes.Call("alice", "see", json.RawMessage(`["0x`+a+`","0x`+b+`","0x`+a+`"]`)).Returned()); err != nil || string(got) != `["0x`+a+`","0x`+b+`"]` {
+			t.Errorf("see = %s, %v", got, err)
+		}
 		if got := shapes.Call("alice", "dice").Returned(); got != true {
 			t.Errorf("dice = %v", got)
 		}

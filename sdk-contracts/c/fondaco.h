@@ -22,7 +22,7 @@
 // Declarations write the interface text of sdk-contracts/INTERFACE.md into the module, of which the builder makes the schema: the
 // text and the code come from the same words, and cannot disagree.
 //
-// Fields and arguments are pairs of type and name. Types are u8 u16 u32 u64 u128 i8 i16 i32 i64 bool str bytes addr, those
+// Fields and arguments are pairs of type and name. Types are u8 u16 u32 u64 u128 i8 i16 i32 i64 bool str bytes addr hash, those
 // that STRUCT and ENUM declare, and list(T) and opt(T) after LIST(T) and OPT(T), which in C are called list_T and opt_T.
 // After the pairs may follow conflicts("keys"), roles("names"), indexed("fields") and doc("what it is").
 //
@@ -59,7 +59,7 @@ enum { false, true };
 #define FD_NORETURN FD_FN __attribute__((noreturn, cold))
 
 typedef struct { u8 at[20]; } addr;            // an account or a contract; all zero is nobody
-typedef struct { u8 at[32]; } hash;            // a digest, or a transaction's id
+typedef struct { u8 at[32]; } hash;            // a digest, or a transaction's id; in the schema, bytes
 typedef struct { const char *at; u32 len; } str; // UTF-8 text, not ended by a zero byte
 typedef struct { const u8 *at; u32 len; } bytes;
 
@@ -516,12 +516,22 @@ FD_FN void fd_put_addr(writer *w, const addr *v) {
 
 FD_FN void fd_take_addr(reader *r, addr *v) { fd_take_fixed(r, v->at, sizeof v->at); }
 
-FD_FN void fd_key_addr(writer *w, const addr *v) { fd_put_raw(w, v->at, sizeof v->at); }
-
-FD_FN void fd_unkey_addr(reader *r, addr *v) {
-	const u8 *raw = fd_take_raw(r, sizeof v->at);
-	if (raw) fd_copy(v->at, raw, sizeof v->at);
+FD_FN void fd_put_hash(writer *w, const hash *v) {
+	fd_put_head(w, FD_BYTES, sizeof v->at);
+	fd_put_raw(w, v->at, sizeof v->at);
 }
+
+FD_FN void fd_take_hash(reader *r, hash *v) { fd_take_fixed(r, v->at, sizeof v->at); }
+
+FD_FN void fd_unkey_fixed(reader *r, u8 *to, u32 size) {
+	const u8 *raw = fd_take_raw(r, size);
+	if (raw) fd_copy(to, raw, size);
+}
+
+FD_FN void fd_key_addr(writer *w, const addr *v) { fd_put_raw(w, v->at, sizeof v->at); }
+FD_FN void fd_key_hash(writer *w, const hash *v) { fd_put_raw(w, v->at, sizeof v->at); }
+FD_FN void fd_unkey_addr(reader *r, addr *v) { fd_unkey_fixed(r, v->at, sizeof v->at); }
+FD_FN void fd_unkey_hash(reader *r, hash *v) { fd_unkey_fixed(r, v->at, sizeof v->at); }
 
 // ---- Ending a call ----
 
@@ -547,6 +557,14 @@ FD_NORETURN void chain_abort(u32 code, str why) {
 #define checked_add(a, b) FD_CHECKED(add, a, b)
 #define checked_sub(a, b) FD_CHECKED(sub, a, b)
 #define checked_mul(a, b) FD_CHECKED(mul, a, b)
+
+// checked_to(T, a) is a as an integer of type T.
+#define checked_to(T, a)                                                                                             \
+	(__extension__({                                                                                                 \
+		T fd_result;                                                                                                 \
+		if (__builtin_add_overflow(a, 0, &fd_result)) chain_abort(CHAIN_OVERFLOW, TEXT("conversion overflow"));      \
+		fd_result;                                                                                                   \
+	}))
 
 #define FD_CHECKED(operation, a, b)                                                                                        \
 	(__extension__({                                                                                                       \
@@ -684,16 +702,9 @@ FD_ABOUT(u64, chain_now, "time_ms")            // block time, Unix ms
 FD_ABOUT(u64, chain_height, "height")          // of the block
 FD_ABOUT(str, chain_group, "group")            // of the chain
 FD_ABOUT(str, chain_method, "method")          // that is running
-FD_ABOUT(u64, chain_tx_index, "tx_index")      // within the block
+FD_ABOUT(hash, chain_tx_id, "tx_id")           // of the transaction
+FD_ABOUT(u64, chain_tx_index, "tx_index")      // its place in the block
 FD_ABOUT(bool, chain_read_only, "read_only")   // whether the call may not write
-
-// chain_tx_id returns the transaction's id.
-FD_FN hash chain_tx_id(void) {
-	hash v;
-	reader r = fd_about(TEXT("tx_id"));
-	fd_take_fixed(&r, v.at, sizeof v.at);
-	return v;
-}
 
 FD_FN bool fd_attribute(u32 kind, reader *r) {
 	void *dst = fd_reserve(FD_READ);
@@ -880,7 +891,7 @@ FD_FN void fd_must(i32 status, bytes data) {
 #define FD_IS_PAIR(e) FD_SECOND(FD_PAIR_PROBE e, 0, ~)
 #define FD_PAIR_PROBE(...) ~, 1
 
-// FD_LIST(first, next, none, …) applies first to the first of the pairs among …, and next to the others; none is what there is without.
+// FD_LISTED(first, next, none, …) applies first to the first of the pairs among …, and next to the others; none is what there is without.
 #define FD_LISTED(first, next, none, ...) FD_JOIN(FD_LISTED_, FD_IS_PAIR(FD_HEAD(__VA_ARGS__ __VA_OPT__(,) ~)))(first, next, none, __VA_ARGS__)
 #define FD_HEAD(...) FD_HEAD_(__VA_ARGS__)
 #define FD_HEAD_(e, ...) e
@@ -896,8 +907,10 @@ FD_FN void fd_must(i32 status, bytes data) {
 #define FD_TYPE_list(T) ~, list_##T
 #define FD_TYPE_opt(T) ~, opt_##T
 #define FD_SPELL(T) FD_SECOND(FD_SPELL_##T, #T, ~)
-#define FD_SPELL_list(T) ~, "list<" #T ">"
-#define FD_SPELL_opt(T) ~, "opt<" #T ">"
+#define FD_SPELL_list(T) ~, "list<" FD_SPELL_ONE(T) ">"
+#define FD_SPELL_opt(T) ~, "opt<" FD_SPELL_ONE(T) ">"
+#define FD_SPELL_ONE(T) FD_SECOND(FD_SPELL_##T, #T, ~)
+#define FD_SPELL_hash ~, "bytes"
 
 #define FD_PUT(T) FD_JOIN(fd_put_, FD_TYPE(T))
 #define FD_TAKE(T) FD_JOIN(fd_take_, FD_TYPE(T))
@@ -1070,7 +1083,7 @@ FD_FN void fd_must(i32 status, bytes data) {
 	}
 
 // MAP(name, (K), V), and with up to four keys MAP(name, (K1, K2), V), declares a mapping in state. Keys are integers, addr, and as
-// the last one str or bytes:
+// the last one hash, str or bytes:
 //
 //	V    name_get(K key)               the value under the key, all zero when there is none
 //	bool name_find(K key, V *value)    whether there is one
@@ -1155,16 +1168,16 @@ FD_FN void fd_must(i32 status, bytes data) {
 
 #define FD_KEY_COUNT(...) FD_FIFTH(__VA_ARGS__, 4, 3, 2, 1, ~)
 #define FD_FIFTH(a, b, c, d, e, ...) e
-#define FD_KEYS_1(A) #A, (A key), (key), (fd_key_##A(&w, &key);), (A key;), (fd_unkey_##A(&k, &s->key);)
+#define FD_KEYS_1(A) FD_SPELL(A), (A key), (key), (fd_key_##A(&w, &key);), (A key;), (fd_unkey_##A(&k, &s->key);)
 #define FD_KEYS_2(A, B)                                                                                    \
-	#A ", " #B, (A key1, B key2), (key1, key2), (fd_key_##A(&w, &key1); fd_key_##B(&w, &key2);),           \
+	FD_SPELL(A) ", " FD_SPELL(B), (A key1, B key2), (key1, key2), (fd_key_##A(&w, &key1); fd_key_##B(&w, &key2);),           \
 		(A key1; B key2;), (fd_unkey_##A(&k, &s->key1); fd_unkey_##B(&k, &s->key2);)
 #define FD_KEYS_3(A, B, C)                                                                                 \
-	#A ", " #B ", " #C, (A key1, B key2, C key3), (key1, key2, key3),                                      \
+	FD_SPELL(A) ", " FD_SPELL(B) ", " FD_SPELL(C), (A key1, B key2, C key3), (key1, key2, key3),                                      \
 		(fd_key_##A(&w, &key1); fd_key_##B(&w, &key2); fd_key_##C(&w, &key3);), (A key1; B key2; C key3;), \
 		(fd_unkey_##A(&k, &s->key1); fd_unkey_##B(&k, &s->key2); fd_unkey_##C(&k, &s->key3);)
 #define FD_KEYS_4(A, B, C, D)                                                                              \
-	#A ", " #B ", " #C ", " #D, (A key1, B key2, C key3, D key4), (key1, key2, key3, key4),                \
+	FD_SPELL(A) ", " FD_SPELL(B) ", " FD_SPELL(C) ", " FD_SPELL(D), (A key1, B key2, C key3, D key4), (key1, key2, key3, key4),                \
 		(fd_key_##A(&w, &key1); fd_key_##B(&w, &key2); fd_key_##C(&w, &key3); fd_key_##D(&w, &key4);),     \
 		(A key1; B key2; C key3; D key4;),                                                                 \
 		(fd_unkey_##A(&k, &s->key1); fd_unkey_##B(&k, &s->key2); fd_unkey_##C(&k, &s->key3); fd_unkey_##D(&k, &s->key4);)

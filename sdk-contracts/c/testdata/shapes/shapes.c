@@ -19,9 +19,12 @@ LIST(Day)
 STRUCT(Who, (addr, caller), (addr, origin), (addr, self), (u64, height), (u64, time), (str, group), (str, method), (bool, read_only), (bool, regulator), (str, institution))
 STRUCT(Empty)
 
+LIST(hash)
+
 VALUE(last, Deal, doc("the last that was stored"))
 VALUE(lists, list(u64))
 VALUE(upgraded, bool)
+MAP(seen, (u8, hash), hash)
 COUNTER(stored, doc("how many were stored"))
 MAP(day, (i16, str), u8)
 MAP(wide, (u128, u64, i64, addr), Colour)
@@ -111,12 +114,18 @@ VIEW(Who, who) {
 	};
 }
 
-VIEW(bytes, digest, (bytes, data)) {
-	u8 *out = chain_alloc(32);
-	hash h = chain_hash(HASH_SHA256, data);
-	fd_copy(out, h.at, 32);
-	return (bytes){out, 32};
+VIEW(hash, digest, (bytes, data)) { return chain_hash(HASH_SHA256, data); }
+
+TX(list(hash), see, (list(hash), hashes)) {
+	list_hash unseen = {0, 0, 0};
+	for (u32 i = 0; i < hashes.len; i++) {
+		if (!seen_has(1, hashes.at[i])) list_hash_append(&unseen, hashes.at[i]);
+		seen_set(1, hashes.at[i], chain_tx_id());
+	}
+	return unseen;
 }
+
+VIEW(u32, short_of, (u128, a)) { return checked_to(u32, a); }
 
 TX(bool, dice) {
 	u8 a[16] = {0}, b[16] = {0};

@@ -265,11 +265,19 @@ TEST("the context, roles and a digest") {
 	Who w = OK(call_who()).value;
 	CHECK(w.caller.at[0] == 4 && w.time == 1700000000000 && str_eq(w.group, TEXT("main")) && str_eq(w.method, TEXT("who")));
 	CHECK(w.read_only && w.regulator && str_eq(w.institution, TEXT("bank")));
-	bytes d = OK(call_digest((bytes){(const u8 *)"abc", 3})).value;
+	hash d = OK(call_digest((bytes){(const u8 *)"abc", 3})).value;
 	CHECK(fd_same(d.at, "\xba\x78\x16\xbf\x8f\x01\xcf\xea\x41\x41\x40\xde\x5d\xae\x22\x23\xb0\x03\x61\xa3\x96\x17\x7a\x9c\xb4\x10\xff\x61\xf2\x00\x15\xad", 32));
 	static u8 long_data[120];
 	d = OK(call_digest((bytes){long_data, 120})).value;
 	CHECK(d.at[0] == 0x6e && d.at[31] == 0x4f);
 	CHECK(OK(call_dice()).value);
 	OK(call_upgrade(true));
+	mock.tx_id.at[31] = 9;
+	hash twice[] = {d, mock.tx_id, d};
+	list_hash unseen = OK(call_see((list_hash){twice, 3, 3})).value;
+	CHECK(unseen.len == 2 && fd_same(unseen.at[0].at, d.at, 32) && seen_get(1, d).at[31] == 9);
+	seen_scan s = seen_all(5);
+	CHECK(seen_next(&s) && s.key1 == 1 && s.key2.at[31] == 9 && seen_next(&s) && !seen_next(&s));
+	CHECK(OK(call_short_of(0xffffffff)).value == 0xffffffff);
+	ENDED(call_short_of(0x100000000), CHAIN_OVERFLOW);
 }
