@@ -94,7 +94,7 @@ func findRust(ctx context.Context, compilers []string) (*rustTools, error) {
 func (t *rustTools) command(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, t.cargo, args...)
 	cmd.Dir = dir
-	cmd.Env = []string{"RUSTC=" + t.rustc, "RUSTC_WRAPPER=", "RUSTC_WORKSPACE_WRAPPER=", "CARGO_TERM_COLOR=never", "CARGO_NET_OFFLINE=true"}
+	cmd.Env = []string{"RUSTC=" + t.rustc, "RUSTDOC=" + filepath.Join(filepath.Dir(t.rustc), "rustdoc"), "RUSTC_WRAPPER=", "RUSTC_WORKSPACE_WRAPPER=", "CARGO_TERM_COLOR=never", "CARGO_NET_OFFLINE=true"}
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_TARGET_DIR"} {
 		if value, ok := os.LookupEnv(name); ok {
 			cmd.Env = append(cmd.Env, name+"="+value)

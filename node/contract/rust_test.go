@@ -69,13 +69,12 @@ func TestRustProject(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Run("another source has another digest, and a comment makes no other module", func(t *testing.T) {
+	t.Run("another source has another digest", func(t *testing.T) {
 		if err := os.WriteFile(source, append(content, "\n// the end\n"...), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		built, err := Build(t.Context(), folder, "")
-		if err != nil || built.Build.Source == modules[0].Build.Source {
-			t.Errorf("%+v, %v", built, err)
+		if digest, err := digestRust(folder); err != nil || digest == modules[0].Build.Source {
+			t.Errorf("digest %x, %v", digest, err)
 		}
 	})
 	t.Run("a test that fails is told", func(t *testing.T) {

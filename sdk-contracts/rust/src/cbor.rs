@@ -389,6 +389,15 @@ impl<T: Data> Data for Option<T> {
     }
 }
 
+impl<T: Data> Data for Box<T> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        (**self).encode(out);
+    }
+    fn decode(from: &mut Decoder) -> Result<Self, Malformed> {
+        T::decode(from).map(Box::new)
+    }
+}
+
 impl<K: Data + Ord, V: Data> Data for BTreeMap<K, V> {
     fn encode(&self, out: &mut Vec<u8>) {
         let mut entries: Vec<(Vec<u8>, &V)> = self.iter().map(|(key, value)| (encode(key), value)).collect();

@@ -101,8 +101,6 @@ pub use state::{Counter, Key, Map, Scan, Value};
 
 /// What almost every contract uses.
 pub mod prelude {
-    pub use crate::{
-        call, contract, data, denied, ensure, error, event, init, not_found, state, tx, upgrade, view, Addr, Counter, Ctx, Error, Hash, Map,
-        Raw, Reply, Result, Value,
-    };
+    pub use crate::{call, denied, ensure, not_found, Addr, Counter, Ctx, Error, Hash, Map, Raw, Reply, Result, Value};
+    pub use fondaco_macros::{contract, data, error, event, init, state, tx, upgrade, view};
 }
