@@ -1,6 +1,7 @@
 package wasmvm
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ type assembler struct {
 	memory  []uint32
 	table   []uint32
 	data    map[uint32]string
+	passive []string // data segments, with the first numbers
 	schema  []byte
 }
 
@@ -127,12 +129,19 @@ func (a *assembler) code(body string) []byte {
 			b = append(b, 0, 0)
 		case immI32, immI64:
 			b = appendSigned(b, next())
-		case immF32:
-			b = append(b, 0, 0, 0, 0)
+		case immF32, immF64: // the bits
 			i++
-		case immF64:
-			b = append(b, 0, 0, 0, 0, 0, 0, 0, 0)
-			i++
+			bits, err := strconv.ParseUint(words[i], 0, 64)
+			if err != nil {
+				panic(err)
+			}
+			if operations[op].imm == immF32 {
+				b = binary.LittleEndian.AppendUint32(b, uint32(bits))
+			} else {
+				b = binary.LittleEndian.AppendUint64(b, bits)
+			}
+		case immInit:
+			b = append(appendU32(b, uint32(next())), 0)
 		}
 	}
 	return b
@@ -195,7 +204,7 @@ func (a *assembler) build() []byte {
 	}
 	section(sectionMemory, 1, limits)
 	for _, t := range valueTypes(string(a.globals)) {
-		op := map[byte][]byte{typeI32: {opI32Const, 0}, typeI64: {opI64Const, 0}, typeF64: {opF64Const, 0, 0, 0, 0, 0, 0, 0, 0}}[t]
+		op := map[byte][]byte{typeI32: {opI32Const, 0}, typeI64: {opI64Const, 0}, typeF32: {opF32Const, 0, 0, 0, 0}, typeF64: {opF64Const, 0, 0, 0, 0, 0, 0, 0, 0}}[t]
 		globals = append(append(append(globals, t, 1), op...), opEnd)
 	}
 	section(sectionGlobal, len(a.globals), globals)
@@ -207,14 +216,20 @@ func (a *assembler) build() []byte {
 		}
 		section(sectionElement, 1, elements)
 	}
+	if len(a.passive) > 0 {
+		section(sectionDataCount, len(a.passive)+len(a.data), nil)
+	}
 	section(sectionCode, len(a.funcs), codes)
+	for _, s := range a.passive {
+		data = name(append(data, 1), s)
+	}
 	for at := range uint32(65_536) { // in order
 		if s, ok := a.data[at]; ok {
 			data = append(appendSigned(append(data, 0, opI32Const), int64(at)), opEnd)
 			data = name(data, s)
 		}
 	}
-	section(sectionData, len(a.data), data)
+	section(sectionData, len(a.passive)+len(a.data), data)
 	if a.schema != nil {
 		content := append(name(nil, schemaSection), a.schema...)
 		out = append(appendU32(append(out, sectionCustom), uint32(len(content))), content...)

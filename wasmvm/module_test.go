@@ -151,7 +151,7 @@ func TestCheck(t *testing.T) {
 			a := newAssembler()
 			a.data = map[uint32]string{65_535: "ab"}
 			return a.fn("run", ":i", "", "i32.const 0").build()
-		}(), "cannot be instantiated"},
+		}(), "a data segment goes to byte 65537 of a memory of 1 pages at offset 0x"},
 		{"operands of another type", method("", "i64.const 0"), "an operand is i64, want i32 in function 0 <run>"},
 		{"a vector instruction", bytes.Replace(method("", "i32.const 77 drop i32.const 0"), []byte{0x41, 0xcd, 0x00}, []byte{0xfd, 0x0c, 0x00}, 1), "a vector instruction is not part of the ABI in function 0 <run>"},
 		{"a schema that is none", func() []byte {

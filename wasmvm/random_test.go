@@ -1,306 +1,370 @@
 package wasmvm
 
 import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
 	"flag"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/tetratelabs/wazero/api"
 )
 
 var (
 	randomSeed     = flag.Uint64("seed", 1, "seed of the random programs")
-	randomPrograms = flag.Int("programs", 60, "how many random programs to run")
+	randomPrograms = flag.Int("programs", 500, "how many random programs to run")
+	randomFirst    = flag.Int("first", 0, "the first program, to repeat one")
 )
 
-// TestRandomPrograms runs random programs in both engines, rewritten: results and gas must be equal. It is how the errata
-// were found; `go test -run Random -programs=5000 -seed=7` looks for more.
+// TestRandomPrograms runs random programs in both engines, in the reference and in V8: results, traps, memory, globals and gas must be
+// equal. It is how the errata were found; `go test -run RandomPrograms -programs=20000 -seed=7 ./wasmvm` looks for more.
 func TestRandomPrograms(t *testing.T) {
+	const batch = 50
+	count := make(chan randomCounts, *randomPrograms/batch+1)
+	t.Run("programs", func(t *testing.T) {
+		for first := *randomFirst; first < *randomFirst+*randomPrograms; first += batch {
+			t.Run(strconv.Itoa(first), func(t *testing.T) {
+				t.Parallel()
+				count <- compareRandom(t, first, min(batch, *randomFirst+*randomPrograms-first))
+			})
+		}
+	})
+	close(count)
+	var sum randomCounts
+	for c := range count {
+		sum.programs += c.programs
+		sum.calls += c.calls
+		sum.traps += c.traps
+		sum.exhausted += c.exhausted
+		sum.bytes += c.bytes
+		sum.v8 += c.v8
+	}
+	t.Logf("%+v", sum)
+	if sum.programs > 100 && (sum.traps < sum.calls/50 || sum.traps > sum.calls/2 || sum.exhausted < sum.calls/50) {
+		t.Errorf("%+v: the programs have lost their variety", sum)
+	}
+}
+
+type randomCounts struct {
+	programs, calls, traps, exhausted, bytes int
+	v8                                       int // calls that V8 confirms
+}
+
+// compareRandom runs programs first, first+1, … everywhere.
+func compareRandom(t *testing.T, first, n int) (sum randomCounts) {
+	costs := versionOne(t)
 	runs := [2]*specRun{newSpecRun(t, Compiler), newSpecRun(t, Interpreter)}
-	defer runs[0].runtime.Close(t.Context())
-	defer runs[1].runtime.Close(t.Context())
-	costs, err := newCosts(1)
+	defer runs[0].runtime.Close(context.Background())
+	defer runs[1].runtime.Close(context.Background())
+	var programs []*randomProgram
+	var results [][]randomResult
+	for k := range n {
+		p := newRandomProgram(t, *randomSeed, first+k, costs)
+		programs = append(programs, p)
+		compiled, interpreted := p.run(t, runs[0]), p.run(t, runs[1])
+		results = append(results, compiled)
+		p.compare(t, "compiler", compiled, "interpreter", interpreted)
+		p.compareReference(t, compiled)
+		sum.programs++
+		sum.bytes += len(p.code)
+		for _, r := range compiled {
+			sum.calls++
+			if r.Trapped {
+				sum.traps++
+			}
+			if r.Gas < 0 {
+				sum.exhausted++
+			}
+		}
+	}
+	for k, r := range runV8(t, programs) {
+		programs[k].compare(t, "compiler", results[k], "V8", r)
+		sum.v8 += len(r)
+	}
+	return sum
+}
+
+// randomProgram is a module, as written and rewritten, and calls of it.
+type randomProgram struct {
+	name            string
+	code, rewritten []byte
+	words           []int64
+	calls           []randomCall
+	globals         []string // exports of the integer ones
+	costs           *costs
+}
+
+// randomCall calls a function (i32, i32, i64, i64) -> i64.
+type randomCall struct {
+	name string
+	args [4]uint64
+	gas  int64 // limit
+}
+
+// randomResult is what a call leaves. Two engines that agree on it agree on everything.
+type randomResult struct {
+	Trapped bool
+	Value   uint64
+	Gas     int64  // left
+	State   string // hash of memory and globals
+}
+
+// plenty is a limit that no random call reaches.
+const plenty = 1 << 40
+
+func newRandomProgram(t testing.TB, seed uint64, number int, costs *costs) *randomProgram {
+	g := &generator{rand: rand.New(rand.NewPCG(seed, uint64(number)))}
+	p := &randomProgram{name: fmt.Sprintf("program %d (-seed=%d -first=%d -programs=1)", number, seed, number), costs: costs, code: g.module()}
+	m, err := decodeModule(p.code, 4)
+	if err != nil {
+		t.Fatalf("%s: %v", p.name, err)
+	}
+	w, err := rewrite(m, costs, false)
+	if err != nil {
+		t.Fatalf("%s: %v", p.name, err)
+	}
+	p.rewritten = w.code
+	p.words = frames(t, m, costs)
+	for i, typ := range "il" {
+		_ = typ
+		p.globals = append(p.globals, fmt.Sprint(globalExport, i))
+	}
+	for round := range 4 {
+		for f := range g.functions {
+			c := randomCall{name: fmt.Sprint("f", f), args: [4]uint64{g.number() & math.MaxUint32, g.number() & math.MaxUint32, g.number(), g.number()}, gas: plenty}
+			if round == 3 { // last, because the reference knows no limits
+				c.gas = int64(g.rand.IntN(3000))
+			}
+			p.calls = append(p.calls, c)
+		}
+	}
+	return p
+}
+
+// run runs all calls in one instance.
+func (p *randomProgram) run(t testing.TB, r *specRun) []randomResult {
+	ctx := context.Background()
+	if err := r.instantiate(ctx, p.rewritten); err != nil {
+		t.Fatalf("%s: %v", p.name, err)
+	}
+	defer r.module.Close(ctx)
+	var all []randomResult
+	gas := r.module.ExportedGlobal(gasExport).(api.MutableGlobal)
+	for _, c := range p.calls {
+		gas.Set(uint64(c.gas))
+		r.module.ExportedGlobal(depthExport).(api.MutableGlobal).Set(MaxDepth)
+		out, err := r.module.ExportedFunction(c.name).Call(ctx, c.args[:]...)
+		result := randomResult{Trapped: err != nil, Gas: int64(gas.Get())}
+		if err == nil {
+			result.Value = out[0]
+		}
+		h := sha256.New()
+		memory, _ := r.module.Memory().Read(0, r.module.Memory().Size())
+		h.Write(memory)
+		for _, name := range p.globals {
+			fmt.Fprintf(h, "%d,", r.module.ExportedGlobal(name).Get())
+		}
+		result.State = hex.EncodeToString(h.Sum(nil))
+		all = append(all, result)
+	}
+	return all
+}
+
+func (p *randomProgram) compare(t testing.TB, one string, a []randomResult, other string, b []randomResult) {
+	for i, c := range p.calls {
+		if a[i] != b[i] {
+			t.Errorf("%s, call %d, %s(%v) with gas %d: %+v in the %s, %+v in the %s; module in %s", p.name, i, c.name, c.args, c.gas, a[i], one, b[i], other, p.keep(t))
+			return // the rest follows from it
+		}
+	}
+}
+
+// keep stores the module for whoever looks into a difference.
+func (p *randomProgram) keep(t testing.TB) string {
+	file := filepath.Join(os.TempDir(), fmt.Sprintf("fondaco-%x.wasm", sha256.Sum256(p.rewritten))[:32]+".wasm")
+	if err := os.WriteFile(file, p.rewritten, 0o600); err != nil {
+		t.Error(err)
+	}
+	return file
+}
+
+// compareReference runs the calls without a limit in the reference, and wants the same values, traps, memory and globals, and of calls that
+// return the same gas.
+func (p *randomProgram) compareReference(t testing.TB, results []randomResult) {
+	m := newReference(p.code, p.costs, p.words, 4, nil)
+	for i, c := range p.calls {
+		if c.gas != plenty {
+			return
+		}
+		m.reset()
+		out, err := m.run(c.name, c.args[:])
+		got := randomResult{Trapped: err != nil, Gas: plenty - int64(m.gas)}
+		if err == nil {
+			got.Value = out[0]
+		} else if got.Gas >= results[i].Gas { // charges are paid before what they are for
+			got.Gas = results[i].Gas
+		}
+		h := sha256.New()
+		h.Write(m.memory)
+		fmt.Fprintf(h, "%d,%d,", m.globals[0], m.globals[1])
+		got.State = hex.EncodeToString(h.Sum(nil))
+		if got != results[i] {
+			t.Errorf("%s, call %d, %s(%v): %+v in the compiler, %+v, %v in the reference; module in %s", p.name, i, c.name, c.args, results[i], got, err, p.keep(t))
+			return
+		}
+	}
+}
+
+// v8Program makes Node.js run programs, given as JSON in a file.
+const v8Program = `
+const {createHash} = require('crypto'), {readFileSync} = require('fs');
+for (const p of JSON.parse(readFileSync(process.argv[1]))) {
+  const e = new WebAssembly.Instance(new WebAssembly.Module(Buffer.from(p.Code, 'base64'))).exports;
+  const results = [];
+  for (const c of p.Calls) {
+    e.__gas.value = BigInt(c.Gas);
+    e.__fondaco_depth.value = p.Depth;
+    let value = 0n, trapped = false;
+    const [a, b, x, y] = c.Args.map(BigInt);
+    try {
+      value = BigInt.asUintN(64, e[c.Name](Number(a), Number(b), x, y));
+    } catch (err) {
+      if (!(err instanceof WebAssembly.RuntimeError)) throw err;
+      trapped = true;
+    }
+    const h = createHash('sha256');
+    h.update(new Uint8Array(e.memory.buffer));
+    h.update((e[p.Globals[0]].value >>> 0) + ',' + BigInt.asUintN(64, e[p.Globals[1]].value) + ',');
+    results.push([trapped, value.toString(), e.__gas.value.toString(), h.digest('hex')]);
+  }
+  console.log(JSON.stringify(results));
+}
+`
+
+// runV8 runs programs in Node.js, if there is one.
+func runV8(t *testing.T, programs []*randomProgram) [][]randomResult {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		if os.Getenv("FONDACO_REQUIRE_TOOLS") != "" {
+			t.Fatal("V8 is missing: apt-get install nodejs")
+		}
+		t.Log("without V8 as a referee: apt-get install nodejs")
+		return nil
+	}
+	type call struct {
+		Name, Gas string
+		Args      []string
+	}
+	type program struct {
+		Code    string
+		Depth   int
+		Globals []string
+		Calls   []call
+	}
+	var all []program
+	for _, p := range programs {
+		one := program{Code: base64.StdEncoding.EncodeToString(p.rewritten), Depth: MaxDepth, Globals: p.globals}
+		for _, c := range p.calls {
+			one.Calls = append(one.Calls, call{c.name, fmt.Sprint(c.gas), strings.Fields(strings.Trim(fmt.Sprint(c.args), "[]"))})
+		}
+		all = append(all, one)
+	}
+	raw, err := json.Marshal(all)
 	if err != nil {
 		t.Fatal(err)
 	}
-	traps := 0
-	for n := range *randomPrograms {
-		g := &generator{rand: rand.New(rand.NewPCG(*randomSeed, uint64(n)))}
-		code := g.module()
-		m, err := decodeModule(code, 512)
-		if err != nil {
+	file := filepath.Join(t.TempDir(), "programs.json")
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), node, "-e", v8Program, file)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("node: %v\n%s", err, &stderr)
+	}
+	var results [][]randomResult
+	for line := range bytes.Lines(out) {
+		var rows [][4]any
+		if err := json.Unmarshal(line, &rows); err != nil {
 			t.Fatal(err)
 		}
-		w, err := rewrite(m, costs, false)
-		if err != nil {
-			t.Fatalf("seed %d, program %d: %v", *randomSeed, n, err)
+		var one []randomResult
+		for _, r := range rows {
+			value, _ := strconv.ParseUint(r[1].(string), 10, 64)
+			gas, _ := strconv.ParseInt(r[2].(string), 10, 64)
+			one = append(one, randomResult{Trapped: r[0].(bool), Value: value, Gas: gas, State: r[3].(string)})
 		}
-		for _, r := range runs {
-			if err := r.instantiate(t.Context(), w.code); err != nil {
-				t.Fatalf("seed %d, program %d: %v", *randomSeed, n, err)
-			}
-		}
-		for f := range randomFunctions {
-			for range 6 {
-				args := []uint64{g.number() & 0xffffffff, g.number() & 0xffffffff, g.number(), g.number()}
-				name := fmt.Sprint("f", f)
-				out, gas, err := runs[0].call(t.Context(), name, args)
-				out2, gas2, err2 := runs[1].call(t.Context(), name, args)
-				if (err == nil) != (err2 == nil) || gas != gas2 || (err == nil && out[0] != out2[0]) {
-					t.Errorf("%s(%v): %v, gas %d, %v in the compiler, %v, gas %d, %v in the interpreter; repeat with -seed=%d -programs=%d (the last)", name, args, out, gas, err, out2, gas2, err2, *randomSeed, n+1)
-				}
-				if err != nil {
-					traps++
-				}
-			}
-		}
-		for _, r := range runs {
-			r.module.Close(t.Context())
-		}
+		results = append(results, one)
 	}
-	t.Logf("%d programs, %d calls in each engine, %d traps", *randomPrograms, *randomPrograms*6*randomFunctions, traps)
+	if len(results) != len(programs) {
+		t.Fatalf("node: %d results of %d programs\n%s", len(results), len(programs), &stderr)
+	}
+	return results
 }
 
-const randomFunctions = 8
+// digestPrograms is how many programs another processor runs.
+const digestPrograms = 60
 
-// generator makes functions (i32, i32, i64, i64) -> i64 of arithmetic, memory, floats, calls and branches. Locals 0 and 1 are i32, 2 and 3
-// i64, 4 to 6 i32, 7 to 9 i64, 10 and 11 f64; 12 counts loops.
-type generator struct {
-	rand     *rand.Rand
-	function int
-	body     strings.Builder
-	labels   int
+// TestRandomDigest prints a digest of what programs do in the interpreter. TestArm64 runs it on another processor.
+func TestRandomDigest(t *testing.T) {
+	fmt.Printf("%s random programs: %x\n", runtime.GOARCH, randomDigest(t))
 }
 
-func (g *generator) module() []byte {
-	a := newAssembler()
-	a.globals = []byte("il")
-	for i := range randomFunctions {
-		a.table = append(a.table, uint32(i))
-	}
-	for f := range randomFunctions {
-		g.function, g.labels = f, 0
-		g.body.Reset()
-		g.statements(6, 3)
-		g.i64(3)
-		for _, l := range []int{7, 8, 9} {
-			g.emit("local.get %d i64.xor", l)
+func randomDigest(t testing.TB) [32]byte {
+	r := newSpecRun(t, Interpreter)
+	defer r.runtime.Close(context.Background())
+	h := sha256.New()
+	for n := range digestPrograms {
+		p := newRandomProgram(t, 1, n, versionOne(t))
+		for _, result := range p.run(t, r) {
+			fmt.Fprintf(h, "%+v\n", result)
 		}
-		for _, l := range []int{4, 5, 6} {
-			g.emit("local.get %d i64.extend_i32_s i64.add", l)
-		}
-		a.fn(fmt.Sprint("f", f), "iill:l", "iiilllddi", g.body.String())
 	}
-	return a.build()
+	return [32]byte(h.Sum(nil))
 }
 
-func (g *generator) emit(format string, args ...any) { fmt.Fprintf(&g.body, format+" ", args...) }
-
-func (g *generator) pick(s ...string) string { return s[g.rand.IntN(len(s))] }
-
-// number returns a value at which instructions are likely to differ.
-func (g *generator) number() uint64 {
-	special := []uint64{0, 1, 2, 31, 32, 63, 64, 127, 128, 255, 1<<31 - 1, 1 << 31, 1<<32 - 1, 1 << 32, 1<<63 - 1, 1 << 63, 1<<64 - 1, 1<<64 - 128}
-	if g.rand.IntN(3) > 0 {
-		return special[g.rand.IntN(len(special))]
+// TestArm64 runs a sample under an emulator of arm64 and wants what this processor does: results, traps, gas and memory, in which
+// are the bits of NaNs.
+func TestArm64(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the tests for another processor")
 	}
-	return g.rand.Uint64()
-}
-
-func (g *generator) statements(n, depth int) {
-	for range 1 + g.rand.IntN(n) {
-		switch k := g.rand.IntN(14); {
-		case k < 3:
-			g.i32(depth)
-			g.emit("local.set %d", 4+g.rand.IntN(3))
-		case k < 6:
-			g.i64(depth)
-			g.emit("local.set %d", 7+g.rand.IntN(3))
-		case k < 7:
-			g.f64(depth)
-			g.emit("local.set %d", 10+g.rand.IntN(2))
-		case k < 8:
-			g.i32(1)
-			g.emit("i32.const 0xfff8 i32.and")
-			g.i64(depth)
-			g.emit("%s 0", g.pick("i64.store", "i64.store8", "i64.store16", "i64.store32"))
-		case k < 9:
-			g.i32(depth)
-			g.emit("global.set 0")
-		case depth == 0:
-			g.emit("nop")
-		case k < 11:
-			g.i32(depth)
-			g.labels++
-			g.emit("if _")
-			g.statements(3, depth-1)
-			if g.rand.IntN(2) == 0 {
-				g.emit("else")
-				g.statements(3, depth-1)
-			}
-			g.emit("end")
-			g.labels--
-		case k < 12:
-			g.labels++
-			g.emit("block _")
-			g.statements(2, depth-1)
-			g.i32(depth - 1)
-			g.emit("br_if %d", g.rand.IntN(g.labels))
-			g.statements(2, depth-1)
-			g.emit("end")
-			g.labels--
-		case k < 13: // a loop of at most 5 rounds, counted down from where it stands
-			g.emit("i32.const 5 local.set 12 loop _ local.get 12 i32.const 1 i32.sub local.tee 12 i32.const 0 i32.gt_s if _")
-			held := g.labels
-			g.labels = 0 // a branch to the loop would not end
-			g.statements(2, 0)
-			g.labels = held
-			g.emit("br 1 end end")
-		default:
-			g.labels += 2
-			g.emit("block _ block _")
-			g.i32(depth - 1)
-			g.emit("br_table 2 0 1 %d", g.rand.IntN(2))
-			g.emit("end")
-			g.labels--
-			g.statements(1, depth-1)
-			g.emit("end")
-			g.labels--
+	if runtime.GOARCH == "arm64" {
+		t.Skip("is on arm64")
+	}
+	qemu, err := exec.LookPath("qemu-aarch64-static")
+	if err != nil {
+		if os.Getenv("FONDACO_REQUIRE_TOOLS") != "" {
+			t.Fatal("qemu-aarch64-static is missing: apt-get install qemu-user-static")
 		}
+		t.Skip("qemu-aarch64-static is missing: apt-get install qemu-user-static")
 	}
-}
-
-func (g *generator) i32(depth int) {
-	if depth <= 0 {
-		switch g.rand.IntN(3) {
-		case 0:
-			g.emit("i32.const %d", int32(g.number()))
-		case 1:
-			g.emit("global.get 0")
-		default:
-			g.emit("local.get %d", []int{0, 1, 4, 5, 6}[g.rand.IntN(5)])
-		}
-		return
+	test := filepath.Join(t.TempDir(), "wasmvm.test")
+	build := exec.Command("go", "test", "-c", "-o", test, ".")
+	build.Env = append(os.Environ(), "GOOS=linux", "GOARCH=arm64", "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build for arm64: %v\n%s", err, out)
 	}
-	switch g.rand.IntN(12) {
-	case 0, 1, 2:
-		g.i32(depth - 1)
-		g.i32(depth - 1)
-		g.emit("i32.%s", g.pick("add", "sub", "mul", "and", "and", "or", "xor", "shl", "shr_s", "shr_u", "rotl", "rotr"))
-	case 3, 4:
-		g.i32(depth - 1)
-		g.i32(depth - 1)
-		g.emit("i32.%s", g.pick("eq", "ne", "lt_s", "lt_u", "gt_s", "gt_u", "le_s", "le_u", "ge_s", "ge_u"))
-	case 5: // what E1 is made of
-		g.emit("i32.const 0")
-		g.i32(depth - 1)
-		g.i32(depth - 1)
-		g.emit("i32.and i32.%s", g.pick("lt_s", "lt_u", "gt_s", "gt_u", "le_s", "le_u", "ge_s", "ge_u"))
-	case 6:
-		g.i64(depth - 1)
-		g.i64(depth - 1)
-		g.emit("i64.%s", g.pick("eq", "ne", "lt_s", "lt_u", "gt_s", "gt_u", "le_s", "le_u", "ge_s", "ge_u"))
-	case 7:
-		g.i32(depth - 1)
-		g.emit("i32.%s", g.pick("clz", "ctz", "popcnt", "eqz", "extend8_s", "extend16_s"))
-	case 8:
-		g.i64(depth - 1)
-		g.emit("%s", g.pick("i32.wrap_i64", "i64.eqz"))
-	case 9:
-		g.f64(depth - 1)
-		if g.rand.IntN(2) == 0 {
-			g.emit("i32.trunc_sat_f64_%s", g.pick("s", "u"))
-		} else {
-			g.f64(depth - 1)
-			g.emit("f64.%s", g.pick("eq", "ne", "lt", "gt", "le", "ge"))
-		}
-	case 10:
-		g.i32(depth - 1)
-		g.i32(depth - 1)
-		g.i32(depth - 1)
-		g.emit("select")
-	default:
-		g.i32(depth - 1)
-		g.emit("i32.const 0xffff i32.and %s %d", g.pick("i32.load8_s", "i32.load8_u", "i32.load16_s", "i32.load16_u", "i32.load"), g.rand.IntN(8))
+	cmd := exec.CommandContext(t.Context(), qemu, test, "-test.run", "^TestRandomDigest$")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("run on arm64: %v\n%s", err, out)
 	}
-}
-
-func (g *generator) i64(depth int) {
-	if depth <= 0 {
-		switch g.rand.IntN(3) {
-		case 0:
-			g.emit("i64.const %d", int64(g.number()))
-		case 1:
-			g.emit("global.get 1")
-		default:
-			g.emit("local.get %d", []int{2, 3, 7, 8, 9}[g.rand.IntN(5)])
-		}
-		return
-	}
-	switch g.rand.IntN(10) {
-	case 0, 1, 2:
-		g.i64(depth - 1)
-		g.i64(depth - 1)
-		g.emit("i64.%s", g.pick("add", "sub", "mul", "and", "and", "or", "xor", "shl", "shr_s", "shr_u", "rotl", "rotr"))
-	case 3:
-		g.i64(depth - 1)
-		g.i64(depth - 1)
-		g.emit("i64.const 1 i64.or i64.%s", g.pick("div_s", "div_u", "rem_s", "rem_u"))
-	case 4:
-		g.i64(depth - 1)
-		g.emit("i64.%s", g.pick("clz", "ctz", "popcnt", "extend8_s", "extend16_s", "extend32_s"))
-	case 5:
-		g.i32(depth - 1)
-		g.emit("i64.extend_i32_%s", g.pick("s", "u"))
-	case 6:
-		g.f64(depth - 1)
-		g.emit("%s", g.pick("i64.reinterpret_f64", "i64.trunc_sat_f64_s", "i64.trunc_sat_f64_u"))
-	case 7:
-		g.i32(depth - 1)
-		g.emit("i32.const 0xffff i32.and %s %d", g.pick("i64.load8_s", "i64.load16_u", "i64.load32_s", "i64.load"), g.rand.IntN(8))
-	case 8: // only functions before this one, so that calls end
-		if g.function == 0 {
-			g.emit("local.get 2")
-			return
-		}
-		g.i32(depth - 1)
-		g.i32(0)
-		g.i64(depth - 1)
-		g.i64(0)
-		if g.rand.IntN(2) == 0 {
-			g.emit("call %d", g.rand.IntN(g.function))
-		} else {
-			g.emit("i32.const %d call_indirect iill:l", g.rand.IntN(g.function))
-		}
-	default:
-		g.i64(depth - 1)
-		g.i64(depth - 1)
-		g.i32(depth - 1)
-		g.emit("select")
-	}
-}
-
-func (g *generator) f64(depth int) {
-	if depth <= 0 {
-		g.emit("local.get %d", 10+g.rand.IntN(2))
-		return
-	}
-	switch g.rand.IntN(6) {
-	case 0, 1:
-		g.f64(depth - 1)
-		g.f64(depth - 1)
-		g.emit("f64.%s", g.pick("add", "sub", "mul", "div", "min", "max", "copysign"))
-	case 2:
-		g.f64(depth - 1)
-		g.emit("f64.%s", g.pick("abs", "neg", "ceil", "floor", "trunc", "nearest", "sqrt"))
-	case 3:
-		g.i64(depth - 1)
-		g.emit("%s", g.pick("f64.convert_i64_s", "f64.convert_i64_u", "f64.convert_i64_u", "f64.convert_i64_u", "f64.reinterpret_i64", "f32.convert_i64_u f64.promote_f32"))
-	case 4:
-		g.i32(depth - 1)
-		g.emit("f64.convert_i32_%s", g.pick("s", "u"))
-	default:
-		g.f64(depth - 1)
-		g.emit("f32.demote_f64 f64.promote_f32")
+	if want := fmt.Sprintf("arm64 random programs: %x\n", randomDigest(t)); !strings.Contains(string(out), want) {
+		t.Errorf("on arm64:\n%swant:\n%s", out, want)
 	}
 }
