@@ -98,6 +98,23 @@ func TestBackground(t *testing.T) {
 			t.Errorf("%+v, want one module, compiled", s)
 		}
 	})
+	t.Run("the interpreter's form is given up when the compiler has taken over", func(t *testing.T) {
+		m := mustCompile(t, newConfigured(t, Config{Engine: Compiler}), starting())
+		mustCall(t, m, newHost(), "mint", nil)
+		interpreted := m.serving.Load().program
+		if err := m.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for closed := false; !closed; { // ends, unless something refers to it for ever
+			runtime.GC()
+			interpreted.mu.Lock()
+			closed = interpreted.closed
+			interpreted.mu.Unlock()
+		}
+		if o := mustCall(t, m, newHost(), "mint", nil); o.Status != ledger.OK {
+			t.Errorf("%+v", o)
+		}
+	})
 	t.Run("calls go on while the engine changes under them", func(t *testing.T) {
 		v := newConfigured(t, Config{Engine: Compiler})
 		m := mustCompile(t, v, growing())
