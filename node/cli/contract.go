@@ -57,6 +57,18 @@ func contractCommand() *cli.Command {
 			Flags:     remoteFlags(),
 			Action:    verifyContract,
 		}, {
+			Name:      "client",
+			Usage:     "write a typed client of a contract, in Go or TypeScript",
+			ArgsUsage: "FILE.wasm|CONTRACT",
+			Description: "In Go the client uses the package node/client. For TypeScript it is a module of JavaScript, FILE.mjs, with its types\n" +
+				"in FILE.d.mts; it needs no package, and runs in Node.js 20 or later and in browsers.",
+			Flags: remoteFlags(
+				&cli.StringFlag{Name: "lang", Usage: "`LANGUAGE` of the client: go or ts", Value: "go"},
+				&cli.StringFlag{Name: "out", Usage: "`FILE` to write: .go or .mjs", Required: true},
+				&cli.StringFlag{Name: "package", Usage: "`NAME` of the package in Go; default: the contract's"},
+			),
+			Action: clientOfContract,
+		}, {
 			Name:      "deploy",
 			Usage:     "put a contract on the chain; ARGs are those of its init",
 			ArgsUsage: "FILE.wasm [ARG...]",

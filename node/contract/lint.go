@@ -163,12 +163,12 @@ func (l *linter) views() {
 			continue
 		}
 		f := &l.a.Functions[root]
-		switch m.Kind {
-		case ledger.MethodTx:
+		if m.Kind == ledger.MethodTx {
 			if l.hosts(l.all[m.Name], "set", "del", "add", "emit", "call") == nil {
 				l.warn(RuleView, []string{m.Name}, f, 0, "the method writes, emits and calls nothing: declare it a view, so that it can be called without a transaction")
 			}
-		case ledger.MethodView:
+		}
+		if m.Kind == ledger.MethodView {
 			if found := l.hosts(l.direct[m.Name], "set", "del", "add", "emit"); found != nil {
 				l.warn(RuleViewWrites, []string{m.Name}, f, 0, "the view can reach the host function %s, which a read-only call is denied: make it a tx, or take the write out", strings.Join(found, ", "))
 			}

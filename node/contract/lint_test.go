@@ -93,15 +93,19 @@ func drop() []byte              { return []byte{0x1a} }
 func read(address int64) []byte {
 	return seq(number(address), number(3), number(0), number(0), call(hostGet), drop())
 }
+
 func write(address int64) []byte {
 	return seq(number(address), number(3), number(0), number(0), call(hostSet))
 }
+
 func openScan() []byte {
 	return seq(number(0), number(0), number(0), number(0), number(0), number(9), call(hostScan))
 }
+
 func callOther() []byte {
 	return seq(slices.Repeat(number(0), 6), []byte{0x42, 0}, number(0), call(hostCall))
 }
+
 func export(name string, code ...[]byte) function {
 	return function{0, 1, name, seq(append(code, number(0))...)}
 }
@@ -117,26 +121,34 @@ func TestLint(t *testing.T) {
 	}{
 		"nothing to say": {
 			"tx put()\nview see() -> u8\nstate bal -> u8",
-			[]function{export("put", write(dataAt)), export("see", read(dataAt))}, "bal", 2, nil,
+			[]function{export("put", write(dataAt)), export("see", read(dataAt))},
+			"bal", 2, nil,
 		},
 		"a tx that writes nothing": {
-			"tx see()", []function{export("see", read(dataAt))}, "bal", 2,
+			"tx see()",
+			[]function{export("see", read(dataAt))},
+			"bal", 2,
 			[]string{"not-a-view: see: the method writes, emits and calls nothing: declare it a view"},
 		},
 		"a tx that writes through a helper": {
 			"tx put()", []function{export("put", call(first+1)), {code: write(dataAt)}}, "bal", 2, nil,
 		},
 		"a view that writes through a helper": {
-			"view see()", []function{export("see", call(first+1)), {code: write(dataAt)}}, "bal", 2,
+			"view see()",
+			[]function{export("see", call(first+1)), {code: write(dataAt)}},
+			"bal", 2,
 			[]string{"view-writes: see: the view can reach the host function set, which a read-only call is denied"},
 		},
 		"a scan in a loop": {
 			"tx put()\nview all()",
-			[]function{export("put", write(dataAt)), export("all", loop(openScan(), drop()))}, "bal", 2,
+			[]function{export("put", write(dataAt)), export("all", loop(openScan(), drop()))},
+			"bal", 2,
 			[]string{"scan-in-loop: all: each turn of a loop opens a scan"},
 		},
 		"a scan in a loop, in a helper": {
-			"view all()", []function{export("all", loop(call(first+1), drop())), {0, 1, "", openScan()}}, "bal", 2,
+			"view all()",
+			[]function{export("all", loop(call(first+1), drop())), {0, 1, "", openScan()}},
+			"bal", 2,
 			[]string{"scan-in-loop: all: "},
 		},
 		"a scan before a loop": {
@@ -146,7 +158,9 @@ func TestLint(t *testing.T) {
 			"view all()", []function{export("all"), {code: loop(openScan(), drop())}}, "bal", 2, nil,
 		},
 		"a status that is dropped": {
-			"tx pay()", []function{export("pay", callOther(), drop())}, "bal", 2,
+			"tx pay()",
+			[]function{export("pay", callOther(), drop())},
+			"bal", 2,
 			[]string{"unchecked-call: pay: the status of a call to another contract is not looked at"},
 		},
 		"a status in a variable that nothing reads": {
@@ -160,24 +174,31 @@ func TestLint(t *testing.T) {
 		},
 		"state that nothing writes": {
 			"tx put()\nview see()\nstate bal(u8) -> u8\nstate lost(u8) -> u8",
-			[]function{export("put", write(dataAt)), export("see", read(dataAt+4))}, "bal\x00lost", 2,
+			[]function{export("put", write(dataAt)), export("see", read(dataAt+4))},
+			"bal\x00lost", 2,
 			[]string{`never-written: see: the state "lost" is read, and no method that refers to it writes anything`},
 		},
 		"state behind a pointer that nothing writes": {
 			"tx put()\nview see()\nstate lost -> u8",
-			[]function{export("put", write(dataAt+8)), export("see", number(dataAt+4), drop())}, "lost\x00\x04\x00\x00other", 2,
+			[]function{export("put", write(dataAt+8)), export("see", number(dataAt+4), drop())},
+			"lost\x00\x04\x00\x00other", 2,
 			[]string{`never-written: see: the state "lost"`},
 		},
 		"state whose name is written as a number": {
 			"tx put()\nview see()\nstate lost -> u8",
-			[]function{export("put", number(int64(binary.LittleEndian.Uint32([]byte("lost")))), drop(), write(dataAt)), export("see", read(dataAt))}, "lost", 2, nil,
+			[]function{export("put", number(int64(binary.LittleEndian.Uint32([]byte("lost")))), drop(), write(dataAt)), export("see", read(dataAt))},
+			"lost", 2, nil,
 		},
 		"floats": {
-			"profile std\nview see()", []function{export("see", []byte{0x43, 0, 0, 0, 0}, drop())}, "bal", 2,
+			"profile std\nview see()",
+			[]function{export("see", []byte{0x43, 0, 0, 0, 0}, drop())},
+			"bal", 2,
 			[]string{"floats: see: f32.const: floating point is slow here"},
 		},
 		"much memory": {
-			"view see()", []function{export("see")}, "bal", 60,
+			"view see()",
+			[]function{export("see")},
+			"bal", 60,
 			[]string{"memory: the memory starts with 60 pages of 64 KiB", "near-limit: 60 initial pages of memory, of 64 that nodes admit"},
 		},
 	} {

@@ -1,0 +1,45 @@
+// Encodes and decodes an order with the generated client; the node is this file.
+import { deepStrictEqual as same, rejects, throws } from 'node:assert'
+import { ContractError, Market, NodeError, addressOf, decodeEvent, ed25519 } from './market/market.mjs'
+
+const [args, value] = process.argv.slice(2)
+const order = {
+  id: 2n ** 64n - 1n, owner: '0x0100000000000000000000000000000000000000', amount: 2n ** 128n - 1n, side: 'sell',
+  status: { kind: 'closed', why: { text: 'late', error: -(2n ** 63n) }, at: 300n }, tags: ['a', 'ä€'],
+  limits: new Map([['b', 1], ['aa', 65536], ['a', 24]]), note: null, proof: new Uint8Array(), most: 2n ** 64n,
+  raw: Uint8Array.of(0, 255), low: -128, parts: [null, {}],
+}
+let asked, answer = { status: 'ok', code: 0, data: value }
+globalThis.fetch = async (url, request) => {
+  asked = { url, ...request && JSON.parse(request.body) }
+  return { ok: !answer.detail, json: async () => answer }
+}
+const market = new Market('http://node/', '0x0300000000000000000000000000000000000000')
+
+const found = await market.find(new Map([['0x0200000000000000000000000000000000000000', []], [order.owner, [order]]]), [1, 255])
+same(asked, { url: 'http://node/v1/contracts/0x0300000000000000000000000000000000000000/call', method: 'find', args })
+order.limits = new Map([['a', 24], ['b', 1], ['aa', 65536]]) // as CBOR sorts them
+same(found, order)
+answer.data = '0xf6'
+same(await market.find(new Map(), []), null)
+answer.data = '0x83' + '00' + '02' + '83018261780005'
+same(await market.client(), [{ kind: 'open' }, { kind: 'cancelled' }, { kind: 'closed', why: { text: 'x', error: 0n }, at: 5n }])
+
+answer = { status: 'aborted', code: 1001, data: '0x81182a' }
+await rejects(market.ping(), e => e instanceof ContractError && e.status === 'aborted' && e.refusal.name === 'Refused' && e.refusal.fields.need === 42n)
+answer = { status: 'trapped', code: 0, data: '0x' }
+await rejects(market.ping(), e => e instanceof ContractError && e.refusal === null && /ping: trapped/.test(e.message))
+answer = { code: 'not_found', detail: 'there is no such contract' }
+await rejects(market.ping(), e => e instanceof NodeError && e.code === 'not_found')
+
+for (const [name, wrong] of Object.entries({
+  id: -1n, owner: '0x01', amount: 2n ** 128n, side: 'hold', status: { kind: 'lost' }, tags: 'a', limits: {}, note: 5, proof: 'x', most: 1.5, raw: [0], low: 128, parts: [5],
+})) await rejects(market.find(new Map([[order.owner, [{ ...order, [name]: wrong }]]]), []), TypeError, name)
+await rejects(market.cancel(1n), /needs a sender/)
+throws(() => new Market('http://node', '0x00'), TypeError)
+
+same(decodeEvent('Placed', '0x820154' + '01' + '00'.repeat(19)), { topic: 'Placed', fields: { id: 1n, by: order.owner } })
+throws(() => decodeEvent('Other', '0x80'), /no event/)
+same(await addressOf('alice'), await addressOf('alice'))
+const signer = await ed25519(new Uint8Array(32).fill(7))
+same([signer.algorithm, signer.publicKey.length, (await signer.sign(new Uint8Array(32))).length], [1, 32, 64])

@@ -1,0 +1,30 @@
+// Calls the contract shapes on a node with the generated client: shapes.test.mjs CONTRACT KEYFILE ACCOUNT, node in FONDACO_API.
+import { deepStrictEqual as same, rejects } from 'node:assert'
+import { readFileSync } from 'node:fs'
+import { ContractError, Shapes, addressOf, ed25519 } from './shapes/shapes.mjs'
+
+const [address, keyFile, account] = process.argv.slice(2)
+const nobody = new Shapes(process.env.FONDACO_API, address)
+const sender = await addressOf(account)
+const contract = nobody.as(sender, await ed25519(readFileSync(keyFile, 'utf8')))
+const deal = {
+  name: 'XS2', colour: 'Green', legs: [{ pay: true, rate: -250, notes: ['a', ''] }], agent: sender, digest: new Uint8Array(32),
+  short: Uint8Array.of(1, 2, 3, 4), blob: new Uint8Array(), size: 2n ** 100n, low: -(2n ** 63n), cash: [[1, 65535], []],
+}
+same(await nobody.echo(deal), deal)
+const before = await contract.count()
+const { id, result, events, height } = await contract.store(deal, ['Red'])
+same(result, deal)
+same(events, [{ topic: 'Stored', fields: { name: 'XS2', deal } }])
+const stop = new AbortController()
+for await (const event of contract.events({ from: height, signal: stop.signal })) {
+  same([event.tx, event.topic, event.fields], [id, 'Stored', { name: 'XS2', deal }])
+  break
+}
+stop.abort()
+same(await contract.count(), before + 1n)
+same((await contract.who()).caller, sender)
+const big = { ...deal, legs: Array(3).fill(deal.legs[0]) }
+await rejects(contract.store(big, []), e => e instanceof ContractError && e.refusal.name === 'TooBig' && e.refusal.fields.deal.legs.length === 3)
+await rejects(contract.panic([]), e => e instanceof ContractError && e.status === 'aborted' && e.refusal === null)
+await rejects(contract.restricted(), e => e instanceof ContractError && e.status === 'denied')
