@@ -122,6 +122,41 @@ alice calls caller.probe token issue (token.issue bob 1) 7000
   returns status=-2 data=0x
   emits nothing
 
+story a callee's faults are told apart, and the caller goes on
+alice deploys faulty
+alice calls caller.probe faulty trap 0x80 0
+  returns status=-1 data=0x
+alice calls caller.probe faulty divide 0x80 0
+  returns status=-1 data=0x
+alice calls caller.probe faulty sink 0x80 0
+  returns status=-6 data=0x
+alice calls caller.probe faulty garble 0x80 0
+  returns status=-7 data=0x
+alice calls caller.probe faulty grow 0x80 0
+  returns status=-8 data=0x
+alice calls caller.probe faulty refuse 0x80 0
+  returns status=7777 data=0x
+alice calls caller.probe faulty spin 0x80 100_000
+  returns status=-2 data=0x
+
+story a callee that uses up all it was passed leaves its caller enough to say so
+alice deploys faulty
+alice calls caller.probe faulty spin 0x80 0
+  given 6_000_000 gas
+  returns status=-2 data=0x
+alice calls faulty.spin
+  given 200_000 gas
+  ends out of gas
+  uses 200_000 gas
+
+story a token that is faulty
+alice deploys faulty
+alice deploys caller as fooled with faulty
+alice calls fooled.pay_many [{"to":"bob","amount":1}]
+  emits Failed to=bob amount=1 status=-4 data=0x
+view fooled.peek alice
+  refused PeekFailed status=-4 data=0x
+
 story re-entry is denied
 alice calls caller.probe caller failures (caller.failures) 0
   returns status=-3 data=0x
@@ -153,6 +188,13 @@ alice calls outer.probe caller pay_many (caller.pay_many [{"to":"bob","amount":1
   emits nothing
   returns status=-2 data=0x
 token.balance_of bob is 0
+caller.failures is 0
+# 50 payments are more events than a transaction may have: those before are undone as well
+alice calls outer.probe caller pay_many (caller.pay_many (50 of {"to":"bob","amount":1})) 0
+  emits nothing
+  returns status=-5 data=0x
+token.balance_of bob is 0
+token.allowance alice caller is 50
 caller.failures is 0
 # a failure further down is the inner call's to handle
 alice calls outer.probe caller pay_many (caller.pay_many [{"to":"bob","amount":51}]) 0

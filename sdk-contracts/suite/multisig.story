@@ -145,6 +145,18 @@ ann calls multisig.execute 5
   ends denied Call
 multisig.get 4 is status=open ...
 
+story a callee that traps leaves the motion open
+ann deploys faulty
+ann calls multisig.propose why faulty trap 0x80
+ann calls multisig.propose why faulty refuse 0x80
+ann calls multisig.vote {1..2} true
+ben calls multisig.vote {1..2} true
+ann calls multisig.execute 1
+  refused CallFailed status=-1 data=0x
+ann calls multisig.execute 2
+  refused CallFailed status=7777 data=0x
+multisig.get 1 is status=open ...
+
 story a committee has 1 to 32 voters, no double, and a threshold that it can reach
 ann deploys multisig as bad with [] 1
   refused BadCommittee reason=voters

@@ -4,6 +4,7 @@ package suite_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -51,6 +52,7 @@ func testLanguage(t *testing.T, language string) {
 	for _, name := range contracts {
 		modules.AddProject(name, folder(language, name))
 	}
+	modules.Add("faulty", faulty(t))
 	built, err := build(t.Context(), modules)
 	if errors.Is(err, contract.ErrToolchain) && os.Getenv("FONDACO_REQUIRE_TOOLS") == "" {
 		t.Skip(err)
@@ -100,6 +102,27 @@ func build(ctx context.Context, modules *story.Modules) (map[string]*contract.Bu
 		all[name] = built[i]
 	}
 	return all, errors.Join(faults...)
+}
+
+// faulty is a contract that does everything wrong, for those that call it to survive.
+func faulty(t *testing.T) *contract.Built {
+	t.Helper()
+	code, err := os.ReadFile("testdata/faulty.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := &ledger.Schema{ABI: ledger.ContractABI, Name: "faulty", Profile: "strict"}
+	for _, name := range []string{"trap", "divide", "spin", "sink", "grow", "garble", "refuse"} {
+		schema.Methods = append(schema.Methods, ledger.Method{Name: name, Kind: ledger.MethodTx})
+	}
+	section, err := schema.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	custom := append(binary.AppendUvarint(nil, uint64(len(ledger.SchemaSection))), ledger.SchemaSection...)
+	custom = append(custom, section...)
+	code = append(binary.AppendUvarint(append(code, 0), uint64(len(custom))), custom...)
+	return &contract.Built{Code: code, Schema: schema}
 }
 
 // compilersOf names the compiler, of which there must be one.
