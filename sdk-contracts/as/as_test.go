@@ -116,6 +116,7 @@ func TestUnits(t *testing.T) {
 	}
 	for _, dir := range append(dirs, "testdata/shapes") {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
+			t.Parallel()
 			var out strings.Builder
 			err := contract.Test(t.Context(), dir, &out)
 			switch {

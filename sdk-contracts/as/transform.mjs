@@ -39,6 +39,7 @@ export default class Contract {
     this.enums = new Map(); // name → node
     this.aliases = new Map(); // name → type node
     this.used = new Set(); // enums that the interface mentions
+    this.methods = new Set(); // names
     this.lines = [];
     const sources = parser.sources.filter((s) => s.sourceKind === SourceKind.User || s.sourceKind === SourceKind.UserEntry);
     for (const source of sources) this.collect(source);
@@ -134,6 +135,8 @@ export default class Contract {
     const kind = decorator.name.text;
     const name = snake(node.name.text);
     if ((kind === "init" || kind === "upgrade") && name !== kind) this.error(node.name.range, `the function with @${kind} is called ${kind}`);
+    if (this.methods.has(name)) this.error(node.name.range, `a second method ${name}`);
+    this.methods.add(name);
     const { parameters, returnType } = node.signature;
     for (const p of parameters) if (p.initializer) this.error(p.range, `argument ${p.name.text} of a method cannot have a default`);
     const args = parameters.map((p) => `${snake(p.name.text)}: ${this.type(p.type)}`);
