@@ -24,7 +24,7 @@
 //
 // Fields and arguments are pairs of type and name. Types are u8 u16 u32 u64 u128 i8 i16 i32 i64 bool str bytes addr hash, those
 // that STRUCT and ENUM declare, and list(T) and opt(T) after LIST(T) and OPT(T), which in C are called list_T and opt_T.
-// After the pairs may follow conflicts("keys"), roles("names"), indexed("fields") and doc("what it is").
+// There are at most 64 pairs; after them may follow conflicts("keys"), roles("names"), indexed("fields") and doc("what it is").
 //
 // A method that ends with fail, chain_abort or a trap undoes everything it did. What a method decodes or reads lives in memory
 // that only grows until the call ends; nothing is freed, and nothing but state survives the call.
@@ -378,33 +378,33 @@ FD_FN bool fd_utf8(const u8 *s, u32 len) {
 // Each type T has a codec, fd_put_T and fd_take_T, and each type that keys are made of fd_key_T and fd_unkey_T: integers
 // big-endian of their full width, with the sign inverted, so that keys sort as numbers do.
 
-#define FD_UNSIGNED(T)                                                                      \
-	FD_FN void fd_put_##T(writer *w, const T *v) { fd_put_head(w, FD_UINT, *v); }           \
-	FD_FN void fd_take_##T(reader *r, T *v) {                                               \
-		u64 n = fd_take_head(r, FD_UINT);                                                   \
-		*v = (T)n;                                                                          \
-		if (*v != n) {                                                                      \
-			fd_bad(r);                                                                      \
-			*v = 0;                                                                         \
-		}                                                                                   \
-	}                                                                                       \
-	FD_FN void fd_key_##T(writer *w, const T *v) { fd_put_big_endian(w, *v, sizeof *v); }   \
+#define FD_UNSIGNED(T)                                                                    \
+	FD_FN void fd_put_##T(writer *w, const T *v) { fd_put_head(w, FD_UINT, *v); }         \
+	FD_FN void fd_take_##T(reader *r, T *v) {                                             \
+		u64 n = fd_take_head(r, FD_UINT);                                                 \
+		*v = (T)n;                                                                        \
+		if (*v != n) {                                                                    \
+			fd_bad(r);                                                                    \
+			*v = 0;                                                                       \
+		}                                                                                 \
+	}                                                                                     \
+	FD_FN void fd_key_##T(writer *w, const T *v) { fd_put_big_endian(w, *v, sizeof *v); } \
 	FD_FN void fd_unkey_##T(reader *r, T *v) { *v = (T)fd_unkey_integer(r, sizeof *v); }
 
-#define FD_SIGNED(T, U)                                                                                         \
-	FD_FN void fd_put_##T(writer *w, const T *v) { fd_put_signed(w, *v); }                                      \
-	FD_FN void fd_take_##T(reader *r, T *v) {                                                                   \
-		u64 n;                                                                                                  \
-		u32 major = fd_take_any(r, &n);                                                                         \
-		if (major > FD_NEGATIVE || n >> (8 * sizeof *v - 1) != 0) {                                             \
-			fd_bad(r);                                                                                          \
-			major = n = 0;                                                                                      \
-		}                                                                                                       \
-		*v = (T)(major == FD_NEGATIVE ? ~n : n);                                                                \
-	}                                                                                                           \
-	FD_FN void fd_key_##T(writer *w, const T *v) {                                                              \
-		fd_put_big_endian(w, (U)((U)*v ^ (U)1 << (8 * sizeof *v - 1)), sizeof *v);                              \
-	}                                                                                                           \
+#define FD_SIGNED(T, U)                                                            \
+	FD_FN void fd_put_##T(writer *w, const T *v) { fd_put_signed(w, *v); }         \
+	FD_FN void fd_take_##T(reader *r, T *v) {                                      \
+		u64 n;                                                                     \
+		u32 major = fd_take_any(r, &n);                                            \
+		if (major > FD_NEGATIVE || n >> (8 * sizeof *v - 1) != 0) {                \
+			fd_bad(r);                                                             \
+			major = n = 0;                                                         \
+		}                                                                          \
+		*v = (T)(major == FD_NEGATIVE ? ~n : n);                                   \
+	}                                                                              \
+	FD_FN void fd_key_##T(writer *w, const T *v) {                                 \
+		fd_put_big_endian(w, (U)((U)*v ^ (U)1 << (8 * sizeof *v - 1)), sizeof *v); \
+	}                                                                              \
 	FD_FN void fd_unkey_##T(reader *r, T *v) { *v = (T)((U)fd_unkey_integer(r, sizeof *v) ^ (U)1 << (8 * sizeof *v - 1)); }
 
 FD_FN u64 fd_unkey_integer(reader *r, u32 width) {
@@ -559,11 +559,11 @@ FD_NORETURN void chain_abort(u32 code, str why) {
 #define checked_mul(a, b) FD_CHECKED(mul, a, b)
 
 // checked_to(T, a) is a as an integer of type T.
-#define checked_to(T, a)                                                                                             \
-	(__extension__({                                                                                                 \
-		T fd_result;                                                                                                 \
-		if (__builtin_add_overflow(a, 0, &fd_result)) chain_abort(CHAIN_OVERFLOW, TEXT("conversion overflow"));      \
-		fd_result;                                                                                                   \
+#define checked_to(T, a)                                                                                        \
+	(__extension__({                                                                                            \
+		T fd_result;                                                                                            \
+		if (__builtin_add_overflow(a, 0, &fd_result)) chain_abort(CHAIN_OVERFLOW, TEXT("conversion overflow")); \
+		fd_result;                                                                                              \
 	}))
 
 #define FD_CHECKED(operation, a, b)                                                                                        \
@@ -687,12 +687,12 @@ FD_FN reader fd_about(str name) {
 	chain_abort(CHAIN_PANIC, TEXT("the host does not tell the context of the call"));
 }
 
-#define FD_ABOUT(T, function, name)              \
-	FD_FN T function(void) {                     \
-		T v;                                     \
-		reader r = fd_about(TEXT(name));         \
-		fd_take_##T(&r, &v);                     \
-		return v;                                \
+#define FD_ABOUT(T, function, name)      \
+	FD_FN T function(void) {             \
+		T v;                             \
+		reader r = fd_about(TEXT(name)); \
+		fd_take_##T(&r, &v);             \
+		return v;                        \
 	}
 
 FD_ABOUT(addr, chain_caller, "caller")         // who called this contract: an account or a contract
@@ -871,7 +871,7 @@ FD_FN void fd_must(i32 status, bytes data) {
 #define FD_SECOND_(first, second, ...) second
 #define FD_UNWRAP(...) __VA_ARGS__
 
-// FD_EACH(m, …) applies m to each of the pairs among …, and FD_OPTIONS(…) FD_OPTION_x to each x("text").
+// FD_EACH(m, …) applies m to each of the pairs among …, of which there can be 64, and FD_OPTIONS(…) FD_OPTION_x to each x("text").
 #define FD_EACH(m, ...) __VA_OPT__(FD_RESCAN(FD_STEP(m, __VA_ARGS__)))
 #define FD_STEP(m, e, ...) FD_JOIN(FD_ON_, FD_IS_PAIR(e))(m, e) __VA_OPT__(FD_STEP_AGAIN FD_NOTHING()(m, __VA_ARGS__))
 #define FD_STEP_AGAIN() FD_STEP
@@ -883,16 +883,17 @@ FD_FN void fd_must(i32 status, bytes data) {
 #define FD_OPTION_AGAIN() FD_OPTION_STEP
 #define FD_OPTION_ON_0(e) FD_OPTION_##e
 #define FD_OPTION_ON_1(e)
-#define FD_RESCAN(...) FD_RESCAN3(FD_RESCAN3(FD_RESCAN3(__VA_ARGS__)))
-#define FD_RESCAN3(...) FD_RESCAN2(FD_RESCAN2(FD_RESCAN2(__VA_ARGS__)))
-#define FD_RESCAN2(...) FD_RESCAN1(FD_RESCAN1(FD_RESCAN1(__VA_ARGS__)))
+#define FD_RESCAN(...) FD_RESCAN3(FD_RESCAN3(FD_RESCAN3(FD_RESCAN3(__VA_ARGS__))))
+#define FD_RESCAN3(...) FD_RESCAN2(FD_RESCAN2(FD_RESCAN2(FD_RESCAN2(__VA_ARGS__))))
+#define FD_RESCAN2(...) FD_RESCAN1(FD_RESCAN1(FD_RESCAN1(FD_RESCAN1(__VA_ARGS__))))
 #define FD_RESCAN1(...) __VA_ARGS__
 
 #define FD_IS_PAIR(e) FD_SECOND(FD_PAIR_PROBE e, 0, ~)
 #define FD_PAIR_PROBE(...) ~, 1
 
-// FD_LISTED(first, next, none, …) applies first to the first of the pairs among …, and next to the others; none is what there is without.
-#define FD_LISTED(first, next, none, ...) FD_JOIN(FD_LISTED_, FD_IS_PAIR(FD_HEAD(__VA_ARGS__ __VA_OPT__(,) ~)))(first, next, none, __VA_ARGS__)
+// FD_LISTED(first, next, none, …) applies first to the first of the pairs among …, and next to the others; without pairs it is none.
+#define FD_LISTED(first, next, none, ...) \
+	FD_JOIN(FD_LISTED_, FD_IS_PAIR(FD_HEAD(__VA_ARGS__ __VA_OPT__(,) ~)))(first, next, none, __VA_ARGS__)
 #define FD_HEAD(...) FD_HEAD_(__VA_ARGS__)
 #define FD_HEAD_(e, ...) e
 #define FD_LISTED_0(first, next, none, ...) none
@@ -947,7 +948,7 @@ FD_FN void fd_must(i32 status, bytes data) {
 // ---- Declarations ----
 
 // CONTRACT(name, "version") comes first; a doc("what it is") may follow.
-#define CONTRACT(name, version, ...)                                                     \
+#define CONTRACT(name, version, ...)                                                              \
 	FD_INTERFACE(FD_SAY("contract " #name " ") "\t.ascii " #version "\n" FD_OPTIONS(__VA_ARGS__)) \
 	FD_EXPORT(fondaco_abi_1) void fd_marker(void) {}
 
@@ -955,35 +956,35 @@ FD_FN void fd_must(i32 status, bytes data) {
 #define RANDOM FD_INTERFACE(FD_SAY("random"))
 
 // STRUCT(Name, fields) declares a type for state, arguments and results.
-#define STRUCT(Name, ...)                                                      \
+#define STRUCT(Name, ...)                                                                    \
 	FD_INTERFACE(FD_SAY("struct " #Name) FD_SAY_FIELDS(__VA_ARGS__) FD_OPTIONS(__VA_ARGS__)) \
 	FD_RECORD(Name, __VA_ARGS__)
 
-#define FD_RECORD(Name, ...)                                        \
-	typedef struct { FD_EACH(FD_MEMBER, __VA_ARGS__) } Name;        \
-	FD_FN void fd_put_##Name(writer *w, const Name *v) {            \
-		(void)v;                                                    \
-		fd_put_array(w, FD_COUNT(__VA_ARGS__));                     \
-		FD_EACH(FD_PUT_MEMBER, __VA_ARGS__)                         \
-	}                                                               \
-	FD_FN void fd_take_##Name(reader *r, Name *v) {                 \
-		(void)v;                                                    \
-		fd_take_exactly(r, FD_COUNT(__VA_ARGS__));                  \
-		FD_EACH(FD_TAKE_MEMBER, __VA_ARGS__)                        \
+#define FD_RECORD(Name, ...)                                 \
+	typedef struct { FD_EACH(FD_MEMBER, __VA_ARGS__) } Name; \
+	FD_FN void fd_put_##Name(writer *w, const Name *v) {     \
+		(void)v;                                             \
+		fd_put_array(w, FD_COUNT(__VA_ARGS__));              \
+		FD_EACH(FD_PUT_MEMBER, __VA_ARGS__)                  \
+	}                                                        \
+	FD_FN void fd_take_##Name(reader *r, Name *v) {          \
+		(void)v;                                             \
+		fd_take_exactly(r, FD_COUNT(__VA_ARGS__));           \
+		FD_EACH(FD_TAKE_MEMBER, __VA_ARGS__)                 \
 	}
 #define FD_MEMBER(T, n) FD_TYPE(T) n;
 #define FD_PUT_MEMBER(T, n) FD_PUT(T)(w, &v->n);
 #define FD_TAKE_MEMBER(T, n) FD_TAKE(T)(r, &v->n);
 
 // ENUM(Name, a, b, …) declares a type with the values Name_a, Name_b, …
-#define ENUM(Name, first, ...)                                                                       \
+#define ENUM(Name, first, ...)                                                                          \
 	FD_INTERFACE(FD_SAY("enum " #Name "(" #first) FD_NAMES(FD_SAY_NAME, Name, __VA_ARGS__) FD_SAY(")")) \
-	typedef enum { Name##_##first, FD_NAMES(FD_CONSTANT, Name, __VA_ARGS__) fd_count_##Name } Name;  \
-	FD_FN void fd_put_##Name(writer *w, const Name *v) { fd_put_head(w, FD_UINT, (u64)*v); }         \
-	FD_FN void fd_take_##Name(reader *r, Name *v) {                                                  \
-		u64 n = fd_take_head(r, FD_UINT);                                                            \
-		if (n >= fd_count_##Name) fd_bad(r);                                                         \
-		*v = r->bad ? Name##_##first : (Name)n;                                                      \
+	typedef enum { Name##_##first, FD_NAMES(FD_CONSTANT, Name, __VA_ARGS__) fd_count_##Name } Name;     \
+	FD_FN void fd_put_##Name(writer *w, const Name *v) { fd_put_head(w, FD_UINT, (u64)*v); }            \
+	FD_FN void fd_take_##Name(reader *r, Name *v) {                                                     \
+		u64 n = fd_take_head(r, FD_UINT);                                                               \
+		if (n >= fd_count_##Name) fd_bad(r);                                                            \
+		*v = r->bad ? Name##_##first : (Name)n;                                                         \
 	}
 #define FD_NAMES(m, Name, ...) __VA_OPT__(FD_RESCAN(FD_NAMES_STEP(m, Name, __VA_ARGS__)))
 #define FD_NAMES_STEP(m, Name, e, ...) m(Name, e) __VA_OPT__(FD_NAMES_AGAIN FD_NOTHING()(m, Name, __VA_ARGS__))
@@ -992,42 +993,42 @@ FD_FN void fd_must(i32 status, bytes data) {
 #define FD_CONSTANT(Name, e) Name##_##e,
 
 // LIST(T) declares list_T, which declarations call list(T): x.at[0] to x.at[x.len-1]; list_T_append(&x, value) lengthens it.
-#define LIST(T)                                                             \
-	typedef struct { T *at; u32 len, cap; } list_##T;                       \
-	FD_FN void list_##T##_append(list_##T *v, T value) {                    \
-		if (v->len >= v->cap) {                                             \
-			u32 cap = 2 * v->len + 4;                                       \
-			T *larger = (T *)chain_alloc(cap * (u64)sizeof(T));             \
-			fd_copy(larger, v->at, v->len * (u32)sizeof(T));                \
-			v->at = larger;                                                 \
-			v->cap = cap;                                                   \
-		}                                                                   \
-		v->at[v->len++] = value;                                            \
-	}                                                                       \
-	FD_FN void fd_put_list_##T(writer *w, const list_##T *v) {              \
-		fd_put_array(w, v->len);                                            \
-		for (u32 i = 0; i < v->len; i++) fd_put_##T(w, &v->at[i]);          \
-	}                                                                       \
-	FD_FN void fd_take_list_##T(reader *r, list_##T *v) {                   \
-		u32 n = fd_take_array(r);                                           \
-		*v = (list_##T){(T *)chain_alloc(n * (u64)sizeof(T)), n, n};        \
-		for (u32 i = 0; i < n; i++) fd_take_##T(r, &v->at[i]);              \
+#define LIST(T)                                                      \
+	typedef struct { T *at; u32 len, cap; } list_##T;                \
+	FD_FN void list_##T##_append(list_##T *v, T value) {             \
+		if (v->len >= v->cap) {                                      \
+			u32 cap = 2 * v->len + 4;                                \
+			T *larger = (T *)chain_alloc(cap * (u64)sizeof(T));      \
+			fd_copy(larger, v->at, v->len * (u32)sizeof(T));         \
+			v->at = larger;                                          \
+			v->cap = cap;                                            \
+		}                                                            \
+		v->at[v->len++] = value;                                     \
+	}                                                                \
+	FD_FN void fd_put_list_##T(writer *w, const list_##T *v) {       \
+		fd_put_array(w, v->len);                                     \
+		for (u32 i = 0; i < v->len; i++) fd_put_##T(w, &v->at[i]);   \
+	}                                                                \
+	FD_FN void fd_take_list_##T(reader *r, list_##T *v) {            \
+		u32 n = fd_take_array(r);                                    \
+		*v = (list_##T){(T *)chain_alloc(n * (u64)sizeof(T)), n, n}; \
+		for (u32 i = 0; i < n; i++) fd_take_##T(r, &v->at[i]);       \
 	}
 
 // OPT(T) declares opt_T, which declarations call opt(T): x.some says whether there is an x.value.
-#define OPT(T)                                                     \
-	typedef struct { bool some; T value; } opt_##T;                \
-	FD_FN void fd_put_opt_##T(writer *w, const opt_##T *v) {       \
-		if (v->some) {                                             \
-			fd_put_##T(w, &v->value);                              \
-		} else {                                                   \
-			fd_put_null(w);                                        \
-		}                                                          \
-	}                                                              \
-	FD_FN void fd_take_opt_##T(reader *r, opt_##T *v) {            \
-		__builtin_memset(v, 0, sizeof *v);                         \
-		v->some = !fd_take_null(r);                                \
-		if (v->some) fd_take_##T(r, &v->value);                    \
+#define OPT(T)                                               \
+	typedef struct { bool some; T value; } opt_##T;          \
+	FD_FN void fd_put_opt_##T(writer *w, const opt_##T *v) { \
+		if (v->some) {                                       \
+			fd_put_##T(w, &v->value);                        \
+		} else {                                             \
+			fd_put_null(w);                                  \
+		}                                                    \
+	}                                                        \
+	FD_FN void fd_take_opt_##T(reader *r, opt_##T *v) {      \
+		__builtin_memset(v, 0, sizeof *v);                   \
+		v->some = !fd_take_null(r);                          \
+		if (v->some) fd_take_##T(r, &v->value);              \
 	}
 
 // VALUE(name, T) declares one value in state:
@@ -1036,30 +1037,30 @@ FD_FN void fd_must(i32 status, bytes data) {
 //	bool name_find(T *value)     whether it was ever set
 //	void name_set(T value)
 //	void name_delete(void)
-#define VALUE(name, T, ...)                                                                                \
-	FD_INTERFACE(FD_SAY("state " #name " -> " FD_SPELL(T)) FD_OPTIONS(__VA_ARGS__))                        \
-	FD_FN bool name##_find(FD_TYPE(T) *value) {                                                            \
-		writer k = fd_key(#name, sizeof #name - 1);                                                        \
-		FD_LOAD(T)                                                                                         \
-	}                                                                                                      \
-	FD_FN FD_TYPE(T) name##_get(void) {                                                                    \
-		FD_TYPE(T) value;                                                                                  \
-		name##_find(&value);                                                                               \
-		return value;                                                                                      \
-	}                                                                                                      \
-	FD_FN void name##_set(FD_TYPE(T) value) {                                                              \
-		writer k = fd_key(#name, sizeof #name - 1), w = chain_writer();                                  \
-		FD_PUT(T)(&w, &value);                                                                             \
-		host_set(k.at, k.len, w.at, w.len);                                                                \
-	}                                                                                                      \
+#define VALUE(name, T, ...)                                                         \
+	FD_INTERFACE(FD_SAY("state " #name " -> " FD_SPELL(T)) FD_OPTIONS(__VA_ARGS__)) \
+	FD_FN bool name##_find(FD_TYPE(T) *value) {                                     \
+		writer k = fd_key(#name, sizeof #name - 1);                                 \
+		FD_LOAD(T)                                                                  \
+	}                                                                               \
+	FD_FN FD_TYPE(T) name##_get(void) {                                             \
+		FD_TYPE(T) value;                                                           \
+		name##_find(&value);                                                        \
+		return value;                                                               \
+	}                                                                               \
+	FD_FN void name##_set(FD_TYPE(T) value) {                                       \
+		writer k = fd_key(#name, sizeof #name - 1), w = chain_writer();             \
+		FD_PUT(T)(&w, &value);                                                      \
+		host_set(k.at, k.len, w.at, w.len);                                         \
+	}                                                                               \
 	FD_FN void name##_delete(void) { host_del(#name, sizeof #name - 1); }
 
-#define FD_LOAD(T)                                  \
-	reader r;                                       \
-	__builtin_memset(value, 0, sizeof *value);      \
-	if (!fd_load(&k, &r)) return false;             \
-	FD_TAKE(T)(&r, value);                          \
-	fd_loaded(&r);                                  \
+#define FD_LOAD(T)                             \
+	reader r;                                  \
+	__builtin_memset(value, 0, sizeof *value); \
+	if (!fd_load(&k, &r)) return false;        \
+	FD_TAKE(T)(&r, value);                     \
+	fd_loaded(&r);                             \
 	return true;
 
 // COUNTER(name) declares a number in state that starts at 0 and is only added to, so that calls which add to it can run in
@@ -1067,19 +1068,19 @@ FD_FN void fd_must(i32 status, bytes data) {
 //
 //	bool name_add(i64 delta, i64 least, i64 most)  adds if the sum stays within least and most, and reports whether
 //	i64  name_get(void)                            a method that calls it cannot run in parallel with those that add
-#define COUNTER(name, ...)                                                                                 \
-	FD_INTERFACE(FD_SAY("state " #name " -> i64") FD_OPTIONS(__VA_ARGS__))                                 \
-	FD_FN bool name##_add(i64 delta, i64 least, i64 most) {                                                \
-		return host_add(#name, sizeof #name - 1, delta, least, most) == 0;                                 \
-	}                                                                                                      \
-	FD_FN i64 name##_get(void) {                                                                           \
-		writer k = fd_key(#name, sizeof #name - 1);                                                        \
-		i64 value = 0;                                                                                     \
-		reader r;                                                                                          \
-		if (!fd_load(&k, &r)) return 0;                                                                    \
-		fd_take_i64(&r, &value);                                                                           \
-		fd_loaded(&r);                                                                                     \
-		return value;                                                                                      \
+#define COUNTER(name, ...)                                                 \
+	FD_INTERFACE(FD_SAY("state " #name " -> i64") FD_OPTIONS(__VA_ARGS__)) \
+	FD_FN bool name##_add(i64 delta, i64 least, i64 most) {                \
+		return host_add(#name, sizeof #name - 1, delta, least, most) == 0; \
+	}                                                                      \
+	FD_FN i64 name##_get(void) {                                           \
+		writer k = fd_key(#name, sizeof #name - 1);                        \
+		i64 value = 0;                                                     \
+		reader r;                                                          \
+		if (!fd_load(&k, &r)) return 0;                                    \
+		fd_take_i64(&r, &value);                                           \
+		fd_loaded(&r);                                                     \
+		return value;                                                      \
 	}
 
 // MAP(name, (K), V), and with up to four keys MAP(name, (K1, K2), V), declares a mapping in state. Keys are integers, addr, and as
@@ -1099,109 +1100,109 @@ FD_FN void fd_must(i32 status, bytes data) {
 // that is left early is ended with name_close(&s): there can be 8 at a time. With several keys they are s.key1, s.key2 …
 #define MAP(name, keys, V, ...) FD_MAP_OF(name, V, FD_JOIN(FD_KEYS_, FD_KEY_COUNT keys) keys, __VA_ARGS__)
 #define FD_MAP_OF(...) FD_MAP_(__VA_ARGS__)
-#define FD_MAP_(name, V, said, params, args, puts, members, takes, ...)                                    \
-	FD_INTERFACE(FD_SAY("state " #name "(" said ") -> " FD_SPELL(V)) FD_OPTIONS(__VA_ARGS__))              \
-	_Static_assert(sizeof #name <= FD_LONGEST_NAME, "the name of the map " #name " is too long");          \
-	FD_FN writer fd_key_of_##name(FD_UNWRAP params) {                                                      \
-		writer w = fd_key(#name "/", sizeof #name);                                                        \
-		FD_UNWRAP puts                                                                                     \
-		return w;                                                                                          \
-	}                                                                                                      \
-	FD_FN bool name##_find(FD_UNWRAP params, FD_TYPE(V) *value) {                                          \
-		writer k = fd_key_of_##name args;                                                                  \
-		FD_LOAD(V)                                                                                         \
-	}                                                                                                      \
-	FD_FN FD_TYPE(V) name##_get(FD_UNWRAP params) {                                                        \
-		FD_TYPE(V) value;                                                                                  \
-		name##_find(FD_UNWRAP args, &value);                                                               \
-		return value;                                                                                      \
-	}                                                                                                      \
-	FD_FN bool name##_has(FD_UNWRAP params) {                                                              \
-		writer k = fd_key_of_##name args;                                                                  \
-		return host_has(k.at, k.len) == 1;                                                                 \
-	}                                                                                                      \
-	FD_FN void name##_set(FD_UNWRAP params, FD_TYPE(V) value) {                                            \
-		writer k = fd_key_of_##name args, w = chain_writer();                                              \
-		FD_PUT(V)(&w, &value);                                                                             \
-		host_set(k.at, k.len, w.at, w.len);                                                                \
-	}                                                                                                      \
-	FD_FN void name##_delete(FD_UNWRAP params) {                                                           \
-		writer k = fd_key_of_##name args;                                                                  \
-		host_del(k.at, k.len);                                                                             \
-	}                                                                                                      \
-	typedef struct {                                                                                       \
-		u32 iterator;                                                                                      \
-		FD_UNWRAP members                                                                                  \
-		FD_TYPE(V) value;                                                                                  \
-	} name##_scan;                                                                                         \
-	FD_FN name##_scan fd_scan_##name(const writer *start, u32 flags, u32 limit) {                          \
-		name##_scan s;                                                                                     \
-		__builtin_memset(&s, 0, sizeof s);                                                                 \
-		s.iterator = fd_scan(#name "/", sizeof #name, start, flags, limit);                                \
-		return s;                                                                                          \
-	}                                                                                                      \
-	FD_FN name##_scan name##_all(u32 limit) {                                                              \
-		writer k = fd_key(#name "/", sizeof #name);                                                        \
-		return fd_scan_##name(&k, 0, limit);                                                               \
-	}                                                                                                      \
-	FD_FN name##_scan name##_backward(u32 limit) {                                                         \
-		writer k = fd_key(#name "/", sizeof #name);                                                        \
-		return fd_scan_##name(&k, FD_SCAN_REVERSE, limit);                                                 \
-	}                                                                                                      \
-	FD_FN name##_scan name##_from(FD_UNWRAP params, u32 limit) {                                           \
-		writer k = fd_key_of_##name args;                                                                  \
-		return fd_scan_##name(&k, 0, limit);                                                               \
-	}                                                                                                      \
-	FD_FN void name##_close(name##_scan *s) { host_scan_close(s->iterator); }                              \
-	FD_FN bool name##_next(name##_scan *s) {                                                               \
-		reader k, r;                                                                                       \
-		if (!fd_next(s->iterator, sizeof #name, &k, &r)) {                                                 \
-			name##_close(s);                                                                               \
-			return false;                                                                                  \
-		}                                                                                                  \
-		FD_UNWRAP takes                                                                                    \
-		FD_TAKE(V)(&r, &s->value);                                                                         \
-		fd_loaded(&k);                                                                                     \
-		fd_loaded(&r);                                                                                     \
-		return true;                                                                                       \
+#define FD_MAP_(name, V, said, params, args, puts, members, takes, ...)                           \
+	FD_INTERFACE(FD_SAY("state " #name "(" said ") -> " FD_SPELL(V)) FD_OPTIONS(__VA_ARGS__))     \
+	_Static_assert(sizeof #name <= FD_LONGEST_NAME, "the name of the map " #name " is too long"); \
+	FD_FN writer fd_key_of_##name(FD_UNWRAP params) {                                             \
+		writer w = fd_key(#name "/", sizeof #name);                                               \
+		FD_UNWRAP puts                                                                            \
+		return w;                                                                                 \
+	}                                                                                             \
+	FD_FN bool name##_find(FD_UNWRAP params, FD_TYPE(V) *value) {                                 \
+		writer k = fd_key_of_##name args;                                                         \
+		FD_LOAD(V)                                                                                \
+	}                                                                                             \
+	FD_FN FD_TYPE(V) name##_get(FD_UNWRAP params) {                                               \
+		FD_TYPE(V) value;                                                                         \
+		name##_find(FD_UNWRAP args, &value);                                                      \
+		return value;                                                                             \
+	}                                                                                             \
+	FD_FN bool name##_has(FD_UNWRAP params) {                                                     \
+		writer k = fd_key_of_##name args;                                                         \
+		return host_has(k.at, k.len) == 1;                                                        \
+	}                                                                                             \
+	FD_FN void name##_set(FD_UNWRAP params, FD_TYPE(V) value) {                                   \
+		writer k = fd_key_of_##name args, w = chain_writer();                                     \
+		FD_PUT(V)(&w, &value);                                                                    \
+		host_set(k.at, k.len, w.at, w.len);                                                       \
+	}                                                                                             \
+	FD_FN void name##_delete(FD_UNWRAP params) {                                                  \
+		writer k = fd_key_of_##name args;                                                         \
+		host_del(k.at, k.len);                                                                    \
+	}                                                                                             \
+	typedef struct {                                                                              \
+		u32 iterator;                                                                             \
+		FD_UNWRAP members                                                                         \
+		FD_TYPE(V) value;                                                                         \
+	} name##_scan;                                                                                \
+	FD_FN name##_scan fd_scan_##name(const writer *start, u32 flags, u32 limit) {                 \
+		name##_scan s;                                                                            \
+		__builtin_memset(&s, 0, sizeof s);                                                        \
+		s.iterator = fd_scan(#name "/", sizeof #name, start, flags, limit);                       \
+		return s;                                                                                 \
+	}                                                                                             \
+	FD_FN name##_scan name##_all(u32 limit) {                                                     \
+		writer k = fd_key(#name "/", sizeof #name);                                               \
+		return fd_scan_##name(&k, 0, limit);                                                      \
+	}                                                                                             \
+	FD_FN name##_scan name##_backward(u32 limit) {                                                \
+		writer k = fd_key(#name "/", sizeof #name);                                               \
+		return fd_scan_##name(&k, FD_SCAN_REVERSE, limit);                                        \
+	}                                                                                             \
+	FD_FN name##_scan name##_from(FD_UNWRAP params, u32 limit) {                                  \
+		writer k = fd_key_of_##name args;                                                         \
+		return fd_scan_##name(&k, 0, limit);                                                      \
+	}                                                                                             \
+	FD_FN void name##_close(name##_scan *s) { host_scan_close(s->iterator); }                     \
+	FD_FN bool name##_next(name##_scan *s) {                                                      \
+		reader k, r;                                                                              \
+		if (!fd_next(s->iterator, sizeof #name, &k, &r)) {                                        \
+			name##_close(s);                                                                      \
+			return false;                                                                         \
+		}                                                                                         \
+		FD_UNWRAP takes                                                                           \
+		FD_TAKE(V)(&r, &s->value);                                                                \
+		fd_loaded(&k);                                                                            \
+		fd_loaded(&r);                                                                            \
+		return true;                                                                              \
 	}
 
 #define FD_KEY_COUNT(...) FD_FIFTH(__VA_ARGS__, 4, 3, 2, 1, ~)
 #define FD_FIFTH(a, b, c, d, e, ...) e
 #define FD_KEYS_1(A) FD_SPELL(A), (A key), (key), (fd_key_##A(&w, &key);), (A key;), (fd_unkey_##A(&k, &s->key);)
-#define FD_KEYS_2(A, B)                                                                                    \
-	FD_SPELL(A) ", " FD_SPELL(B), (A key1, B key2), (key1, key2), (fd_key_##A(&w, &key1); fd_key_##B(&w, &key2);),           \
+#define FD_KEYS_2(A, B)                                                                                            \
+	FD_SPELL(A) ", " FD_SPELL(B), (A key1, B key2), (key1, key2), (fd_key_##A(&w, &key1); fd_key_##B(&w, &key2);), \
 		(A key1; B key2;), (fd_unkey_##A(&k, &s->key1); fd_unkey_##B(&k, &s->key2);)
 #define FD_KEYS_3(A, B, C)                                                                                 \
-	FD_SPELL(A) ", " FD_SPELL(B) ", " FD_SPELL(C), (A key1, B key2, C key3), (key1, key2, key3),                                      \
+	FD_SPELL(A) ", " FD_SPELL(B) ", " FD_SPELL(C), (A key1, B key2, C key3), (key1, key2, key3),           \
 		(fd_key_##A(&w, &key1); fd_key_##B(&w, &key2); fd_key_##C(&w, &key3);), (A key1; B key2; C key3;), \
 		(fd_unkey_##A(&k, &s->key1); fd_unkey_##B(&k, &s->key2); fd_unkey_##C(&k, &s->key3);)
-#define FD_KEYS_4(A, B, C, D)                                                                              \
-	FD_SPELL(A) ", " FD_SPELL(B) ", " FD_SPELL(C) ", " FD_SPELL(D), (A key1, B key2, C key3, D key4), (key1, key2, key3, key4),                \
-		(fd_key_##A(&w, &key1); fd_key_##B(&w, &key2); fd_key_##C(&w, &key3); fd_key_##D(&w, &key4);),     \
-		(A key1; B key2; C key3; D key4;),                                                                 \
+#define FD_KEYS_4(A, B, C, D)                                                                                                   \
+	FD_SPELL(A) ", " FD_SPELL(B) ", " FD_SPELL(C) ", " FD_SPELL(D), (A key1, B key2, C key3, D key4), (key1, key2, key3, key4), \
+		(fd_key_##A(&w, &key1); fd_key_##B(&w, &key2); fd_key_##C(&w, &key3); fd_key_##D(&w, &key4);),                          \
+		(A key1; B key2; C key3; D key4;),                                                                                      \
 		(fd_unkey_##A(&k, &s->key1); fd_unkey_##B(&k, &s->key2); fd_unkey_##C(&k, &s->key3); fd_unkey_##D(&k, &s->key4);)
 
 // EVENT(Name, fields, indexed("fields to search by")) declares an event; emit(Name, values) emits it.
-#define EVENT(Name, ...)                                                                                           \
-	FD_INTERFACE(FD_SAY("event " #Name) FD_SAY_FIELDS(__VA_ARGS__) FD_OPTIONS(__VA_ARGS__))                        \
-	FD_RECORD(Name, __VA_ARGS__)                                                                                   \
-	FD_FN void emit_##Name(Name e) {                                                                               \
-		writer w = chain_writer();                                                                                 \
-		fd_put_##Name(&w, &e);                                                                                     \
-		host_emit(#Name, sizeof #Name - 1, w.at, w.len);                                                           \
+#define EVENT(Name, ...)                                                                    \
+	FD_INTERFACE(FD_SAY("event " #Name) FD_SAY_FIELDS(__VA_ARGS__) FD_OPTIONS(__VA_ARGS__)) \
+	FD_RECORD(Name, __VA_ARGS__)                                                            \
+	FD_FN void emit_##Name(Name e) {                                                        \
+		writer w = chain_writer();                                                          \
+		fd_put_##Name(&w, &e);                                                              \
+		host_emit(#Name, sizeof #Name - 1, w.at, w.len);                                    \
 	}
 #define emit(Name, ...) emit_##Name((Name){__VA_ARGS__})
 
 // ERROR(code, Name, fields) declares an error, of a code from 1000 on; fail(Name, values) ends the call with it.
-#define ERROR(code, Name, ...)                                                                                     \
-	FD_INTERFACE(FD_SAY("error " #code " " #Name) FD_SAY_FIELDS(__VA_ARGS__) FD_OPTIONS(__VA_ARGS__))              \
-	FD_RECORD(Name, __VA_ARGS__)                                                                                   \
-	enum { code_##Name = code };                                                                                   \
-	FD_NORETURN void fail_##Name(Name e) {                                                                         \
-		writer w = chain_writer();                                                                                 \
-		fd_put_##Name(&w, &e);                                                                                     \
-		fd_abort(code, &w);                                                                                        \
+#define ERROR(code, Name, ...)                                                                        \
+	FD_INTERFACE(FD_SAY("error " #code " " #Name) FD_SAY_FIELDS(__VA_ARGS__) FD_OPTIONS(__VA_ARGS__)) \
+	FD_RECORD(Name, __VA_ARGS__)                                                                      \
+	enum { code_##Name = code };                                                                      \
+	FD_NORETURN void fail_##Name(Name e) {                                                            \
+		writer w = chain_writer();                                                                    \
+		fd_put_##Name(&w, &e);                                                                        \
+		fd_abort(code, &w);                                                                           \
 	}
 #define fail(Name, ...) fail_##Name((Name){__VA_ARGS__})
 
@@ -1227,10 +1228,10 @@ FD_FN void fd_must(i32 status, bytes data) {
 	FD_MOCK(view, R, name, __VA_ARGS__)                                                                            \
 	static FD_TYPE(R) method_##name(FD_PARAMS(__VA_ARGS__))
 
-#define FD_OUTPUT(R, value)              \
-	FD_TYPE(R) fd_result = value;        \
-	writer fd_out = chain_writer();      \
-	FD_PUT(R)(&fd_out, &fd_result);      \
+#define FD_OUTPUT(R, value)         \
+	FD_TYPE(R) fd_result = value;   \
+	writer fd_out = chain_writer(); \
+	FD_PUT(R)(&fd_out, &fd_result); \
 	host_output(fd_out.at, fd_out.len);
 
 #define FD_PARAMS(...) FD_LISTED(FD_PARAM, FD_NEXT_PARAM, void, __VA_ARGS__)
@@ -1239,8 +1240,8 @@ FD_FN void fd_must(i32 status, bytes data) {
 #define FD_VALUES(...) FD_LISTED(FD_VALUE, FD_NEXT_VALUE, , __VA_ARGS__)
 #define FD_VALUE(T, n) n
 #define FD_NEXT_VALUE(T, n) , n
-#define FD_ARGUMENT(T, n)  \
-	FD_TYPE(T) n;          \
+#define FD_ARGUMENT(T, n) \
+	FD_TYPE(T) n;         \
 	FD_TAKE(T)(&fd_args, &n);
 #define FD_PUT_ARGUMENT(T, n) FD_PUT(T)(&fd_w, &n);
 
@@ -1251,28 +1252,28 @@ FD_FN void fd_must(i32 status, bytes data) {
 //	REMOTE(void, Token, transfer, (addr, to), (u128, amount))
 //	…
 //	chain_must(Token_transfer(chain_at(token), to, amount));
-#define REMOTE(R, Name, method, ...)                                                                                    \
-	FD_OUTCOME(R, Name##_##method##_outcome)                                                                            \
-	FD_FN Name##_##method##_outcome Name##_##method(target fd_at FD_EACH(FD_NEXT_PARAM, __VA_ARGS__)) {                 \
-		writer fd_w = chain_writer();                                                                                   \
-		fd_put_array(&fd_w, FD_COUNT(__VA_ARGS__));                                                                     \
-		FD_EACH(FD_PUT_ARGUMENT, __VA_ARGS__)                                                                           \
-		outcome fd_o = chain_call(fd_at, TEXT(#method), (bytes){fd_w.at, fd_w.len});                                    \
-		FD_ENDED(R, Name##_##method##_outcome)                                                                          \
+#define REMOTE(R, Name, method, ...)                                                                    \
+	FD_OUTCOME(R, Name##_##method##_outcome)                                                            \
+	FD_FN Name##_##method##_outcome Name##_##method(target fd_at FD_EACH(FD_NEXT_PARAM, __VA_ARGS__)) { \
+		writer fd_w = chain_writer();                                                                   \
+		fd_put_array(&fd_w, FD_COUNT(__VA_ARGS__));                                                     \
+		FD_EACH(FD_PUT_ARGUMENT, __VA_ARGS__)                                                           \
+		outcome fd_o = chain_call(fd_at, TEXT(#method), (bytes){fd_w.at, fd_w.len});                    \
+		FD_ENDED(R, Name##_##method##_outcome)                                                          \
 	}
 
 #define FD_OUTCOME(R, name) FD_IF_VOID(R, typedef outcome name;, typedef struct { i32 status; bytes data; FD_TYPE(R) value; } name;)
 #define FD_ENDED(R, name) FD_IF_VOID(R, return fd_o;, FD_DECODED(R, name))
-#define FD_DECODED(R, name)                                              \
-	name fd_result;                                                      \
-	__builtin_memset(&fd_result, 0, sizeof fd_result);                   \
-	fd_result.status = fd_o.status;                                      \
-	fd_result.data = fd_o.data;                                          \
-	if (fd_o.status == STATUS_OK) {                                      \
-		reader fd_r = fd_reader(fd_o.data);                              \
-		FD_TAKE(R)(&fd_r, &fd_result.value);                             \
-		if (!fd_done(&fd_r)) fd_result.status = STATUS_BAD_OUTPUT;       \
-	}                                                                    \
+#define FD_DECODED(R, name)                                        \
+	name fd_result;                                                \
+	__builtin_memset(&fd_result, 0, sizeof fd_result);             \
+	fd_result.status = fd_o.status;                                \
+	fd_result.data = fd_o.data;                                    \
+	if (fd_o.status == STATUS_OK) {                                \
+		reader fd_r = fd_reader(fd_o.data);                        \
+		FD_TAKE(R)(&fd_r, &fd_result.value);                       \
+		if (!fd_done(&fd_r)) fd_result.status = STATUS_BAD_OUTPUT; \
+	}                                                              \
 	return fd_result;
 
 // Native builds have call_name(arguments) for each method, which calls it as the host does; see fondaco_mock.h.
@@ -1280,14 +1281,14 @@ FD_FN void fd_must(i32 status, bytes data) {
 #define FD_MOCK(view, R, name, ...)
 #else
 FD_FN outcome fd_mock_call(bool view, str method, i32 (*exported)(void), bytes args);
-#define FD_MOCK(view, R, name, ...)                                                                                \
-	FD_OUTCOME(R, name##_outcome)                                                                                  \
-	FD_FN name##_outcome call_##name(FD_PARAMS(__VA_ARGS__)) {                                                     \
-		writer fd_w = chain_writer();                                                                              \
-		fd_put_array(&fd_w, FD_COUNT(__VA_ARGS__));                                                                \
-		FD_EACH(FD_PUT_ARGUMENT, __VA_ARGS__)                                                                      \
-		outcome fd_o = fd_mock_call(view, TEXT(#name), fd_export_##name, (bytes){fd_w.at, fd_w.len});              \
-		FD_ENDED(R, name##_outcome)                                                                                \
+#define FD_MOCK(view, R, name, ...)                                                                   \
+	FD_OUTCOME(R, name##_outcome)                                                                     \
+	FD_FN name##_outcome call_##name(FD_PARAMS(__VA_ARGS__)) {                                        \
+		writer fd_w = chain_writer();                                                                 \
+		fd_put_array(&fd_w, FD_COUNT(__VA_ARGS__));                                                   \
+		FD_EACH(FD_PUT_ARGUMENT, __VA_ARGS__)                                                         \
+		outcome fd_o = fd_mock_call(view, TEXT(#name), fd_export_##name, (bytes){fd_w.at, fd_w.len}); \
+		FD_ENDED(R, name##_outcome)                                                                   \
 	}
 #endif
 

@@ -56,37 +56,37 @@ static struct {
 #define CHECK(condition) ((condition) ? (void)0 : fd_failed(__FILE__, __LINE__, #condition))
 
 // OK fails the test unless the call succeeded; it is the call's outcome.
-#define OK(call)                                                           \
-	(__extension__({                                                       \
-		__auto_type fd_o = (call);                                         \
-		fd_expect(__FILE__, __LINE__, #call, fd_o.status, fd_o.data, 0);   \
-		fd_o;                                                              \
+#define OK(call)                                                         \
+	(__extension__({                                                     \
+		__auto_type fd_o = (call);                                       \
+		fd_expect(__FILE__, __LINE__, #call, fd_o.status, fd_o.data, 0); \
+		fd_o;                                                            \
 	}))
 
 // ENDED fails the test unless the call ended with the status: an abort code, or one of STATUS_….
-#define ENDED(call, want)                                                  \
-	do {                                                                   \
-		__auto_type fd_o = (call);                                         \
+#define ENDED(call, want)                                                   \
+	do {                                                                    \
+		__auto_type fd_o = (call);                                          \
 		fd_expect(__FILE__, __LINE__, #call, fd_o.status, fd_o.data, want); \
 	} while (0)
 
 // REFUSED fails the test unless the call failed with the named error and its values.
-#define REFUSED(call, Name, ...)                                                                    \
-	do {                                                                                            \
-		__auto_type fd_o = (call);                                                                  \
-		Name fd_want = {__VA_ARGS__};                                                               \
-		writer fd_w = chain_writer();                                                               \
-		fd_put_##Name(&fd_w, &fd_want);                                                             \
-		fd_expect(__FILE__, __LINE__, #call, fd_o.status, fd_o.data, code_##Name);                  \
+#define REFUSED(call, Name, ...)                                                                                             \
+	do {                                                                                                                     \
+		__auto_type fd_o = (call);                                                                                           \
+		Name fd_want = {__VA_ARGS__};                                                                                        \
+		writer fd_w = chain_writer();                                                                                        \
+		fd_put_##Name(&fd_w, &fd_want);                                                                                      \
+		fd_expect(__FILE__, __LINE__, #call, fd_o.status, fd_o.data, code_##Name);                                           \
 		if (!bytes_eq(fd_o.data, (bytes){fd_w.at, fd_w.len})) fd_failed(__FILE__, __LINE__, #call ": the values of " #Name); \
 	} while (0)
 
 // EMITTED fails the test unless the last call emitted, alone or among others, the named event with the values.
-#define EMITTED(Name, ...)                                                                          \
-	do {                                                                                            \
-		Name fd_want = {__VA_ARGS__};                                                               \
-		writer fd_w = chain_writer();                                                               \
-		fd_put_##Name(&fd_w, &fd_want);                                                             \
+#define EMITTED(Name, ...)                                                                                                               \
+	do {                                                                                                                                 \
+		Name fd_want = {__VA_ARGS__};                                                                                                    \
+		writer fd_w = chain_writer();                                                                                                    \
+		fd_put_##Name(&fd_w, &fd_want);                                                                                                  \
 		if (!fd_emitted(TEXT(#Name), (bytes){fd_w.at, fd_w.len})) fd_failed(__FILE__, __LINE__, "no event " #Name " with these values"); \
 	} while (0)
 
@@ -288,8 +288,8 @@ FD_FN i32 host_ctx(void *dst, u32 cap) {
 	bytes tx_id = {mock.tx_id.at, sizeof mock.tx_id.at};
 	writer w = {(u8 *)fd_reserve(64), 0, 64};
 	fd_put_head(&w, FD_MAP, 10);
-#define FD_ENTRY(T, name, value)      \
-	fd_put_str(&w, &TEXT(name));      \
+#define FD_ENTRY(T, name, value) \
+	fd_put_str(&w, &TEXT(name)); \
 	fd_put_##T(&w, value);
 	FD_ENTRY(addr, "self", &mock.self)
 	FD_ENTRY(str, "group", &mock.group)

@@ -114,6 +114,23 @@ TEST("text is UTF-8 in its one form") {
 	IS_NOT(str, "\x62\xe2\x82");
 }
 
+// Of the strings of three bytes whose last is one of six, as many are UTF-8 as there are ways to put characters of one, two and three
+// bytes together; and of four bytes that begin one character, those from U+10000 to U+10FFFF.
+TEST("as many texts are UTF-8 as there ought to be") {
+	static const u8 last[] = {0x00, 0x7f, 0x80, 0xbf, 0xc0, 0xff};
+	u32 three = 0, four = 0;
+	for (u32 i = 0; i < 65536 * 6; i++) {
+		u8 s[] = {(u8)(i / 6 >> 8), (u8)(i / 6), last[i % 6]};
+		three += fd_utf8(s, 3);
+	}
+	CHECK(three == 128 * 128 * 2 + 128 * 30 * 2 + 1920 * 2 + (32 + 14 * 64 + 32) * 2);
+	for (u32 i = 0; i < 16 * 256 * 36; i++) {
+		u8 s[] = {(u8)(0xf0 + i / 36 / 256), (u8)(i / 36), last[i / 6 % 6], last[i % 6]};
+		four += fd_utf8(s, 4);
+	}
+	CHECK(four == (48 + 3 * 64 + 16) * 2 * 2);
+}
+
 TEST("counts of nothing allocate nothing") {
 	IS_NOT(list_u64, "\x9a\x00\x01\x00\x00");
 	IS_NOT(list_u64, "\x9b\xff\xff\xff\xff\xff\xff\xff\xff");
