@@ -87,21 +87,29 @@ func TestRustProject(t *testing.T) {
 		}
 	})
 	t.Run("what the compiler and the attributes refuse is shown with its place", func(t *testing.T) {
-		for _, c := range []struct{ old, new, want string }{
-			{"amount: u128) -> Result<()>", "amount: f64) -> Result<()>", "f64 is no type of the schema"},
-			{"name: String, amount: u128)", "name: &str, amount: u128)", "String for &str"},
+		faults := []struct{ old, new, want string }{
+			{"name: String, amount: u128)", "name: &str, amount: f64)", "String for &str"},
 			{"#[error(1001)]", "#[error(7)]", "1000 or above"},
-			{"conflicts = [\"entry/{name}\"]", "conflict = [\"x\"]", "want roles or conflicts"},
+			{"conflicts = [\"entry/{name}\"])]\nfn remove", "conflict = [\"x\"])]\nfn remove", "want roles or conflicts"},
 			{"indexed = [name, owner]", "indexed = [who]", "has no field who"},
 			{"fn lookup(_: &Ctx, name: String)", "fn lookup(name: String)", "the first argument of a method is ctx: &Ctx"},
-			{"since: u64,", "since: Since,", "cannot find type `Since`"},
-		} {
-			if err := os.WriteFile(source, []byte(strings.Replace(string(content), c.old, c.new, 1)), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			_, err := Build(t.Context(), folder, "")
-			if !errors.Is(err, ErrSource) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "src/lib.rs:") {
-				t.Errorf("%s: %v", c.new, err)
+			{"since: u64,", "since: f64,", "machines differ in floats"},
+			{"Value<Addr> =", "Option<Addr> =", "state is a Value<T>, Map<K, V> or Counter"},
+		}
+		wrong := string(content)
+		for _, f := range faults {
+			wrong = strings.Replace(wrong, f.old, f.new, 1)
+		}
+		if err := os.WriteFile(source, []byte(wrong), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Build(t.Context(), folder, "")
+		if !errors.Is(err, ErrSource) {
+			t.Fatal(err)
+		}
+		for _, f := range faults {
+			if _, after, found := strings.Cut(err.Error(), f.want); !found || !strings.HasPrefix(after[strings.Index(after, "-->")+len("-->"):], " src/lib.rs:") {
+				t.Errorf("no %q with its place in\n%v", f.want, err)
 			}
 		}
 	})
