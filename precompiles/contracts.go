@@ -9,10 +9,6 @@ import (
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
-// gasPerCodeByte is the price of checking and rewriting a byte of a module, about 30 ns. What is paid for
-// the bytes of the transaction and of the write comes on top.
-const gasPerCodeByte ledger.Gas = 20
-
 // Deployment is a row of the contract table. It is keyed by the contract's assigned address.
 type Deployment struct {
 	_       struct{}    `cbor:",toarray"`
@@ -328,10 +324,6 @@ func owned(env Env, address ledger.Address) (Deployment, error) {
 
 // storeCode admits a module and stores it with its schema, unless it is stored already.
 func storeCode(env Env, code []byte) (keys.Digest, error) {
-	// Priced by size before anything looks at the bytes.
-	if err := env.Charge(gasPerCodeByte * ledger.Gas(len(code))); err != nil {
-		return keys.Digest{}, err
-	}
 	section, err := env.Admit(code)
 	if err != nil {
 		return keys.Digest{}, err

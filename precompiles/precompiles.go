@@ -101,8 +101,8 @@ type Env interface {
 	// NewAddress assigns the next address of the transaction.
 	NewAddress() (ledger.Address, error)
 
-	// Admit checks that code is a module that the chain's rules allow, makes it ready to run and returns its
-	// schema section, nil for none. A module that they do not allow is an [*Error].
+	// Admit takes gas for the code's size and complexity, checks that it is a module that the chain's rules allow, makes it
+	// ready to run and returns its schema section, nil for none. A module that they do not allow is an [*Error].
 	Admit(code []byte) (schema []byte, err error)
 	// Call runs a hook, init or upgrade, of the contract at to on behalf of Caller. A contract without that
 	// method is skipped, unless args hold arguments.

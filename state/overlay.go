@@ -87,6 +87,7 @@ func (o *Overlay) Rollback(mark int) {
 		}
 		if !u.slot.written {
 			o.written--
+			o.order.remove(u.key)
 		}
 		*u = undone{}
 	}
@@ -114,6 +115,16 @@ func (o *Overlay) Changes() []ledger.Change {
 // Range yields the keys from start up to and without end in order. See Reader. The overlay must not be written
 // while the sequence is consumed.
 func (o *Overlay) Range(start, end []byte, reverse bool) iter.Seq2[Entry, error] {
+	return o.walk(start, end, reverse, false)
+}
+
+// Walk is Range that yields the keys that the overlay took away as well, marked as Deleted and without a value: to pass
+// them takes time, and who pays for a range has to know. Which they are depends on what was written alone.
+func (o *Overlay) Walk(start, end []byte, reverse bool) iter.Seq2[Entry, error] {
+	return o.walk(start, end, reverse, true)
+}
+
+func (o *Overlay) walk(start, end []byte, reverse, deleted bool) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		if end != nil && bytes.Compare(start, end) >= 0 {
 			return
@@ -128,7 +139,7 @@ func (o *Overlay) Range(start, end []byte, reverse bool) iter.Seq2[Entry, error]
 					return true
 				}
 				own.next()
-				if !c.Deleted && !yield(Entry{Key: c.Key, Value: c.Value}, nil) {
+				if (deleted || !c.Deleted) && !yield(Entry{Key: c.Key, Value: c.Value, Deleted: c.Deleted}, nil) {
 					return false
 				}
 				if before != nil && bytes.Equal(c.Key, before) {
@@ -179,16 +190,12 @@ func (s *overlaySource) begin() {
 }
 
 func (s *overlaySource) peek() (ledger.Change, bool) {
-	for {
-		k, ok := s.overlay.order.key(s.at)
-		if !ok || s.reverse && k < string(s.start) || !s.reverse && s.end != nil && k >= string(s.end) {
-			return ledger.Change{}, false
-		}
-		if e := s.overlay.entries[k]; e.written {
-			return ledger.Change{Key: []byte(k), Value: e.value, Deleted: !e.found}, true
-		}
-		s.next() // written once, and taken back
+	k, ok := s.overlay.order.key(s.at)
+	if !ok || s.reverse && k < string(s.start) || !s.reverse && s.end != nil && k >= string(s.end) {
+		return ledger.Change{}, false
 	}
+	e := s.overlay.entries[k]
+	return ledger.Change{Key: []byte(k), Value: e.value, Deleted: !e.found}, true
 }
 
 func (s *overlaySource) next() {
@@ -246,6 +253,24 @@ func (l *keyList) add(k string) {
 		half := len(piece) / 2
 		l.pieces = slices.Insert(l.pieces, p+1, slices.Clone(piece[half:]))
 		l.pieces[p] = piece[:half:half]
+	}
+}
+
+// remove takes out a key that was added.
+func (l *keyList) remove(k string) {
+	if !l.kept {
+		return
+	}
+	p := l.find(k)
+	if p == len(l.pieces) {
+		return
+	}
+	i, found := slices.BinarySearch(l.pieces[p], k)
+	if !found {
+		return
+	}
+	if l.pieces[p] = slices.Delete(l.pieces[p], i, i+1); len(l.pieces[p]) == 0 {
+		l.pieces = slices.Delete(l.pieces, p, p+1)
 	}
 }
 

@@ -23,7 +23,10 @@ type Reader interface {
 }
 
 // Entry is a key of the world state and its value.
-type Entry struct{ Key, Value []byte }
+type Entry struct {
+	Key, Value []byte
+	Deleted    bool // only from Overlay.Walk: the overlay took the key away
+}
 
 // Result is what executing an order gave.
 type Result struct {

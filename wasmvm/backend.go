@@ -119,7 +119,7 @@ func (v *VM) build(ctx context.Context, b *backend, c *candidate) (p *program, i
 func (m *Module) settle(p *program) {
 	m.image = p.image
 	m.info = *m.source.info
-	m.info.InitGas = p.image.gas
+	m.info.InitGas, m.info.Initialize = p.image.gas, ledger.Gas(p.image.used)
 	if p.image.file != nil {
 		runtime.AddCleanup(m, func(f *imageFile) { _ = f.close() }, p.image.file) // nobody reads it any more
 	}
@@ -289,14 +289,14 @@ type image struct {
 	file    *imageFile // that memory is in, or nil
 	globals []uint64
 	used    uint64     // gas of _initialize
-	gas     ledger.Gas // that every call pays for it
+	gas     ledger.Gas // that every call pays for being reset to it
 }
 
 // newImage keeps what _initialize left in an instance, and took.
 func (v *VM) newImage(in *instance, gas uint64) *image {
 	size := in.memory.Size()
 	view, _ := in.memory.Read(0, size)
-	i := &image{gas: ledger.Gas(gas + v.costs.start + v.costs.startPage*uint64(size>>16)), used: gas}
+	i := &image{gas: ledger.Gas(v.costs.starting(uint64(size >> 16))), used: gas}
 	if size >= largeImage {
 		i.file, _ = newImageFile(view) // where it cannot be had, copying does
 	}

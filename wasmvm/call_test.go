@@ -247,7 +247,7 @@ func TestHostFunctions(t *testing.T) {
 		},
 		{
 			name: "memory that is refused and a trap are out of memory", make: func() []byte {
-				return method("", "i32.const 1000 memory.grow i32.const -1 i32.eq if _ unreachable end i32.const 0")
+				return method("", "i32.const 512 memory.grow i32.const -1 i32.eq if _ unreachable end i32.const 0")
 			}, want: want{status: ledger.OutOfMemory},
 		},
 		{
@@ -264,7 +264,7 @@ func TestHostFunctions(t *testing.T) {
 			if test.host != nil {
 				test.host(h)
 			}
-			o := both(t, test.make(), h, "run", []byte(test.input), 10_000_000)
+			o := both(t, test.make(), h, "run", []byte(test.input), 100_000_000)
 			if test.want.data == "*" {
 				test.want.data = string(o.Data)
 				if !canonical(o.Data) {

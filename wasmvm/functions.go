@@ -116,15 +116,19 @@ func newFunctions() []function {
 			c.deny(DeniedValue, "set: a value of %d bytes, at most %d are allowed", s[3], MaxValue)
 		}
 		c.charge(c.costs.writeByte * s[3])
+		c.keep()
 		c.check(c.host.Put(key, c.bytes(s[2], s[3])))
 	})
 	abi("del", "ii:", func(c *call, s []uint64) {
 		c.writes("del")
-		c.check(c.host.Delete(c.key(s[0], s[1], c.costs.write, c.costs.writeByte)))
+		key := c.key(s[0], s[1], c.costs.write, c.costs.writeByte)
+		c.keep()
+		c.check(c.host.Delete(key))
 	})
 	abi("add", "iilll:i", func(c *call, s []uint64) {
 		c.writes("add")
-		key := c.key(s[0], s[1], c.costs.write, c.costs.writeByte)
+		key := c.key(s[0], s[1], c.costs.read+c.costs.write, c.costs.writeByte)
+		c.keep()
 		ok, err := c.host.Add(key, int64(s[2]), int64(s[3]), int64(s[4]))
 		c.check(err)
 		s[0] = 0
@@ -199,7 +203,7 @@ func newFunctions() []function {
 
 	abi("rand", "ii:", func(c *call, s []uint64) { c.random(s[0], s[1]) })
 	abi("!log", "iii:", func(c *call, s []uint64) {
-		c.charge(c.costs.hostByte * s[2])
+		c.charge(c.costs.log + c.costs.hostByte*s[2])
 		c.log(LogLevel(min(s[0], uint64(LogError))), string(c.view(s[1], s[2])))
 	})
 	abi("!gas_left", ":l", func(c *call, s []uint64) { s[0] = c.gasLeft() })
@@ -237,7 +241,7 @@ func newFunctions() []function {
 		for k := range s[2] {
 			vector := c.view(uint64(uint32(s[1]+8*k)), 8)
 			n := uint64(binary.LittleEndian.Uint32(vector[4:]))
-			c.charge(8 + c.costs.hostByte*n)
+			c.charge(c.costs.log + c.costs.hostByte*n)
 			c.write(level, c.view(uint64(binary.LittleEndian.Uint32(vector)), n))
 			written += n
 		}
@@ -258,7 +262,7 @@ func newFunctions() []function {
 		}
 		ready := uint32(0)
 		for k := range s[2] {
-			c.charge(48)
+			c.charge(c.costs.host)
 			subscription := c.bytes(uint64(uint32(s[0]+48*k)), 48)
 			if subscription[8] != 0 { // a descriptor: nothing ever arrives
 				continue
@@ -412,11 +416,19 @@ func (c *call) gasLeft() uint64 { return uint64(max(int64(c.in.gas.Get()), 0)) }
 
 // charge takes gas before the work that it pays for. Amounts stay below 2^48: lengths are below 2^32 and prices small.
 func (c *call) charge(n uint64) {
+	if err := c.take(n); err != nil {
+		panic(err)
+	}
+}
+
+// take is charge that returns errGas.
+func (c *call) take(n uint64) error {
 	left := int64(c.in.gas.Get()) - int64(n)
 	c.in.gas.Set(uint64(left))
 	if left < 0 {
-		panic(errGas)
+		return errGas
 	}
+	return nil
 }
 
 func (c *call) check(err error) {
@@ -463,7 +475,7 @@ func (c *call) store64(ptr, v uint64)        { binary.LittleEndian.PutUint64(c.v
 func (c *call) copyOut(value []byte, dst, off, limit uint64) uint64 {
 	value = value[min(off, uint64(len(value))):]
 	value = value[:min(limit, uint64(len(value)))]
-	c.charge(c.costs.hostByte * uint64(len(value)))
+	c.charge(uint64(len(value)) >> c.costs.backShift)
 	copy(c.view(dst, uint64(len(value))), value)
 	return uint64(len(value))
 }
@@ -502,7 +514,7 @@ func (c *call) scan(s []uint64) {
 	if limit == 0 || limit > MaxScan || flags > scanReverse|scanKeysOnly {
 		c.deny(DeniedScan, "scan: limit %d and flags %d, want 1 to %d and at most %d", limit, flags, MaxScan, scanReverse|scanKeysOnly)
 	}
-	c.charge(c.costs.scan + c.costs.scanPair*limit)
+	c.charge(c.costs.scan)
 	i := slices.IndexFunc(c.scans[:], func(o openScan) bool { return o.Scanner == nil })
 	if i < 0 {
 		c.deny(DeniedScan, "scan: %d are open already", MaxOpenScans)
@@ -521,20 +533,38 @@ func (c *call) opened(it uint64) *openScan {
 }
 
 func (c *call) scanNext(s []uint64) {
-	c.charge(c.costs.scanNext)
 	scan := c.opened(s[0])
-	key, value, ok, err := scan.Next()
+	c.charge(c.costs.scanNext)
+	pair, ok, err := scan.Next()
+	for ; ok && pair.Deleted; pair, ok, err = scan.Next() {
+		c.charge(c.costs.scanDead)
+	}
 	c.check(err)
 	if !ok {
 		s[0] = c.answerIf(false, nil, 0, 0)
 		return
 	}
+	c.charge(c.costs.readByte * uint64(len(pair.Key)+len(pair.Value)))
 	if scan.keysOnly {
-		value = nil
+		pair.Value = nil
 	}
-	c.charge(c.costs.readByte * uint64(len(key)+len(value)))
-	pair := appendHead(make([]byte, 0, len(key)+len(value)+8), 4, 2)
-	s[0] = c.answer(appendBytes(appendBytes(pair, key), value), s[1], s[2])
+	out := appendHead(make([]byte, 0, len(pair.Key)+len(pair.Value)+8), 4, 2)
+	s[0] = c.answer(appendBytes(appendBytes(out, pair.Key), pair.Value), s[1], s[2])
+}
+
+// keep lets open scans take into memory what a write would change, at the price of scan_next.
+func (c *call) keep() {
+	err := c.host.Keep(func(p Pair) error {
+		price := c.costs.scanDead
+		if !p.Deleted {
+			price = c.costs.scanNext + c.costs.readByte*uint64(len(p.Key)+len(p.Value))
+		}
+		return c.take(price)
+	})
+	if errors.Is(err, errGas) {
+		panic(errGas)
+	}
+	c.check(err)
 }
 
 // contract calls another contract.

@@ -38,6 +38,10 @@ type Host interface {
 	// now: later writes of the same call do not change what the scanner returns.
 	Scan(start, end []byte, reverse bool, limit int) (Scanner, error)
 
+	// Keep is called before a write: it takes into memory what open scans of the transaction have not shown yet, and gives
+	// each pair to pay first, which ends it by an error. Without open scans it does nothing.
+	Keep(pay func(Pair) error) error
+
 	// Emit records an event of this contract. Data is canonical CBOR.
 	Emit(topic string, data []byte) error
 	// Call runs a method of another contract with at most limit gas, and returns how it ended. A callee that
@@ -56,10 +60,18 @@ type Host interface {
 
 // Scanner iterates over a range of keys.
 type Scanner interface {
-	// Next returns the next pair; ok is false at the end.
-	Next() (key, value []byte, ok bool, err error)
+	// Next returns the next pair, or a key to pass; ok is false at the end.
+	Next() (pair Pair, ok bool, err error)
 	// Close ends the iteration. It is called once.
 	Close()
+}
+
+// Pair is a key of a contract and its value.
+type Pair struct {
+	Key, Value []byte
+	// Deleted says that an earlier write of the block took the key away. A scan does not show it, and pays for passing it,
+	// since whoever deletes many keys could else make every scan slow.
+	Deleted bool
 }
 
 // Context describes a call to the contract that runs.

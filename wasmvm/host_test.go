@@ -72,6 +72,8 @@ func (h *mapHost) Scan(start, end []byte, reverse bool, limit int) (Scanner, err
 	return s, nil
 }
 
+func (h *mapHost) Keep(func(Pair) error) error { return nil } // a mapScanner has all pairs
+
 func (h *mapHost) Emit(topic string, data []byte) error {
 	h.events = append(h.events, topic)
 	return nil
@@ -97,13 +99,13 @@ func (h *mapHost) Log(_ LogLevel, text string) { h.lines = append(h.lines, text)
 
 type mapScanner struct{ pairs [][2][]byte }
 
-func (s *mapScanner) Next() (key, value []byte, ok bool, err error) {
+func (s *mapScanner) Next() (pair Pair, ok bool, err error) {
 	if len(s.pairs) == 0 {
-		return nil, nil, false, nil
+		return Pair{}, false, nil
 	}
 	p := s.pairs[0]
 	s.pairs = s.pairs[1:]
-	return p[0], p[1], true, nil
+	return Pair{Key: p[0], Value: p[1]}, true, nil
 }
 
 func (s *mapScanner) Close() {}

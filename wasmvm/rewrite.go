@@ -354,7 +354,11 @@ func (w *rewriter) instruction(i *instruction, raw []byte, s scratch) {
 		w.out = append(w.out, opEnd)
 		w.local(opLocalGet, s.size)
 	case opMemoryCopy, opMemoryFill, opMemoryInit:
-		w.sized(s, func() { w.out = append(w.out, opI64Const, byte(w.costs.bulkShift), opI64ShrU) })
+		shift := w.costs.copyShift
+		if i.op == opMemoryFill {
+			shift = w.costs.fillShift
+		}
+		w.sized(s, func() { w.out = append(w.out, opI64Const, byte(shift), opI64ShrU) })
 		w.out = append(w.out, raw...)
 	default:
 		w.out = append(w.out, raw...)

@@ -124,6 +124,8 @@ func (q *question) String() string {
 type answer struct {
 	a, b    []byte
 	ok      bool
+	deleted bool   // of a Pair
+	kept    []Pair // of Keep
 	outcome *Outcome
 	err     error
 }
@@ -196,6 +198,7 @@ func scanQuestion(start, end []byte, reverse bool, limit int) question {
 	return q
 }
 func nextQuestion(scan int64) question  { return question{function: "next", x: scan} }
+func keepQuestion() question            { return question{function: "keep"} }
 func closeQuestion(scan int64) question { return question{function: "close", x: scan} }
 func emitQuestion(topic string, data []byte) question {
 	return question{function: "emit", a: []byte(topic), b: data}
@@ -291,10 +294,10 @@ type recordedScan struct {
 }
 
 // Next implements Scanner.
-func (s *recordedScan) Next() (key, value []byte, ok bool, err error) {
-	key, value, ok, err = s.scanner.Next()
-	s.r.note(nextQuestion(s.number), answer{a: key, b: value, ok: ok, err: err})
-	return key, value, ok, err
+func (s *recordedScan) Next() (pair Pair, ok bool, err error) {
+	pair, ok, err = s.scanner.Next()
+	s.r.note(nextQuestion(s.number), answer{a: pair.Key, b: pair.Value, deleted: pair.Deleted, ok: ok, err: err})
+	return pair, ok, err
 }
 
 // Close implements Scanner.
@@ -309,13 +312,40 @@ type replayedScan struct {
 }
 
 // Next implements Scanner.
-func (s *replayedScan) Next() (key, value []byte, ok bool, err error) {
+func (s *replayedScan) Next() (pair Pair, ok bool, err error) {
 	a := s.p.take(nextQuestion(s.number))
-	return a.a, a.b, a.ok, a.err
+	return Pair{Key: a.a, Value: a.b, Deleted: a.deleted}, a.ok, a.err
 }
 
 // Close implements Scanner.
 func (s *replayedScan) Close() { s.p.take(closeQuestion(s.number)) }
+
+// Keep implements Host.
+func (r *recorder) Keep(pay func(Pair) error) error {
+	var kept []Pair
+	err := r.host.Keep(func(p Pair) error {
+		kept = append(kept, p)
+		return pay(p)
+	})
+	if len(kept) > 0 || err != nil {
+		r.note(keepQuestion(), answer{kept: kept, err: err})
+	}
+	return err
+}
+
+// Keep implements Host.
+func (p *replayer) Keep(pay func(Pair) error) error {
+	if p.next == len(p.exchanges) || p.exchanges[p.next].function != "keep" {
+		return nil
+	}
+	a := p.take(keepQuestion())
+	for _, pair := range a.kept {
+		if err := pay(pair); err != nil {
+			return err
+		}
+	}
+	return a.err
+}
 
 // Emit implements Host.
 func (r *recorder) Emit(topic string, data []byte) error {

@@ -62,6 +62,9 @@ type Config struct {
 	Alarm func(*DivergenceError)
 	// Spoil, unless it is nil, changes what an engine returned. Tests plant faults with it.
 	Spoil func(engine Engine, method string, o *Outcome)
+	// Trial has gas tables of the future, by version: each takes so many times the prices of version 1. Tests change the
+	// version of a chain with it.
+	Trial map[uint16]uint64
 }
 
 func (c *Config) validate() error {
@@ -77,17 +80,14 @@ func (c *Config) validate() error {
 	if c.MemoryPages == 0 {
 		c.MemoryPages = 512
 	}
-	if c.MemoryPages > 65_536 {
-		return fmt.Errorf("wasmvm: MemoryPages %d, want at most 65,536", c.MemoryPages)
-	}
 	if c.Rewrite == 0 {
-		c.Rewrite = RewriteVersion
-	}
-	if c.Rewrite != RewriteVersion {
-		return fmt.Errorf("wasmvm: Rewrite: no rewriter of version %d, want 1 to %d", c.Rewrite, RewriteVersion)
+		c.Rewrite = 1
 	}
 	if c.Costs == 0 {
-		c.Costs = CostsVersion
+		c.Costs = 1
+	}
+	if err := (Rules{c.Rewrite, c.Costs, c.MemoryPages}).check(c.Trial); err != nil {
+		return err
 	}
 	if c.Modules <= 0 {
 		c.Modules = 128
@@ -117,6 +117,9 @@ type VM struct {
 	queue       chan weak.Pointer[Module]
 	ending      chan struct{} // closed by Close
 	worker      sync.WaitGroup
+
+	rules  sync.Mutex // guards others
+	others map[Rules]*VM
 
 	mu      sync.Mutex // guards what follows
 	modules map[keys.Digest]*list.Element
@@ -156,7 +159,7 @@ func New(ctx context.Context, c Config) (*VM, error) {
 		pending: map[keys.Digest]*pending{}, queue: make(chan weak.Pointer[Module], maxQueue), ending: make(chan struct{}),
 	}
 	var err error
-	if v.costs, err = newCosts(c.Costs); err != nil {
+	if v.costs, err = c.table(); err != nil {
 		return nil, err
 	}
 	if v.interpreter, err = v.newBackend(ctx, Interpreter, wazero.NewRuntimeConfigInterpreter()); err != nil {
@@ -216,6 +219,12 @@ func (v *VM) Close(ctx context.Context) error {
 	close(v.ending)
 	v.worker.Wait()
 	var errs []error
+	v.rules.Lock()
+	for _, other := range v.others {
+		errs = append(errs, other.Close(ctx))
+	}
+	v.others = nil
+	v.rules.Unlock()
 	for _, b := range []*backend{v.interpreter, v.compiler} {
 		if b != nil {
 			errs = append(errs, b.run.Close(ctx))
@@ -262,8 +271,10 @@ type Info struct {
 	Section []byte     // content of the schema section; nil without
 	Size    int        // bytes of the module
 	Rewrote int        // bytes of the rewritten module
-	InitGas ledger.Gas // charged on every call for _initialize and for taking an instance
-	Weight  uint64     // Σ locals × blocks × (1 + loop nesting): what compiling costs, at most MaxComplexity
+	InitGas ledger.Gas // charged on every call for taking an instance and resetting it
+	// Initialize is the gas that _initialize took: it runs when the module is loaded, and calls begin with what it left.
+	Initialize ledger.Gas
+	Weight     uint64 // Σ locals × blocks × (1 + loop nesting): what compiling costs, at most MaxComplexity
 }
 
 // Check decides whether a module may be deployed, and describes it. A refusal is a *ModuleError; other errors are

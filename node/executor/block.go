@@ -13,19 +13,19 @@ import (
 
 // block is a block, or a throw-away call, being executed.
 type block struct {
-	x       *Executor
-	order   *ledger.Order
-	params  ledger.Params
+	x     *Executor
+	order *ledger.Order
+	*rules
 	overlay *state.Overlay
 	written int // bytes that transactions wrote, in calls that were undone as well
 }
 
 func (x *Executor) newBlock(base *state.Snapshot, order *ledger.Order) (*block, error) {
-	params, err := precompiles.ReadParams(base)
+	r, err := x.rules(base)
 	if err != nil {
 		return nil, err
 	}
-	return &block{x: x, order: order, params: params, overlay: state.NewOverlay(base)}, nil
+	return &block{x: x, order: order, rules: r, overlay: state.NewOverlay(base)}, nil
 }
 
 // transaction is a transaction being executed: what its calls share.
@@ -77,7 +77,7 @@ func (t *transaction) within() []ledger.Failure {
 // run checks what only the state can tell of a transaction, and calls its target. The gas of the outcome
 // includes what the transaction costs by itself.
 func (t *transaction) run(tx *ledger.SignedTx) (wasmvm.Outcome, error) {
-	price := intrinsicGas(len(tx.Raw), len(tx.Signatures))
+	price := t.prices.intrinsic(len(tx.Raw), len(tx.Signatures))
 	if price > tx.GasLimit {
 		t.trace.add("the transaction itself takes %d gas, the limit is %d", price, tx.GasLimit)
 		return wasmvm.Outcome{Status: ledger.OutOfGas, Gas: tx.GasLimit}, nil
@@ -148,13 +148,14 @@ func (t *transaction) mayWrite(bytes int) error {
 	if t.written += bytes; t.written > maxBlockWrites {
 		return &wasmvm.Denial{Code: precompiles.DeniedSize, Reason: fmt.Sprintf("the block's transactions write more than %d bytes: send it again", maxBlockWrites)}
 	}
-	return t.keepScans()
+	return nil
 }
 
-func (t *transaction) keepScans() error {
+// keepScans prepares open scans for a write. See wasmvm.Host.
+func (t *transaction) keepScans(pay func(wasmvm.Pair) error) error {
 	for _, s := range t.scanners {
 		if !s.kept {
-			if err := s.keep(); err != nil {
+			if err := s.keep(pay); err != nil {
 				return err
 			}
 		}

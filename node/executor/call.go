@@ -75,7 +75,7 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 	if deployment == nil {
 		return wasmvm.Outcome{Status: ledger.NotFound, Trace: fmt.Sprintf("no contract at %s", c.target.Address)}, nil
 	}
-	m, err := t.x.module(t.ctx, t.overlay, deployment.Code)
+	m, err := t.x.module(t.ctx, t.vm, t.overlay, deployment.Code)
 	if err != nil {
 		return wasmvm.Outcome{}, fmt.Errorf("contract %s: %w", c.target.Address, err)
 	}

@@ -1,26 +1,107 @@
 package executor
 
-import "github.com/fondaco/fondaco/state/ledger"
+import (
+	"context"
+	"fmt"
 
-// What a transaction costs before its contract runs, and what system contracts pay for the world state. They
-// are part of costs version 1, as are the prices of the VM: a unit is about a quarter of a nanosecond.
-const (
-	gasPerTx        ledger.Gas = 20_000 // account lookup, receipt, its hashes
-	gasPerTxByte    ledger.Gas = 8      // decoding, hashing, storing
-	gasPerSignature ledger.Gas = 60_000 // about 15 µs in a batch
-
-	gasPerGet       ledger.Gas = 2_000
-	gasPerGetByte   ledger.Gas = 2
-	gasPerPut       ledger.Gas = 8_000
-	gasPerPutByte   ledger.Gas = 8
-	gasPerRange     ledger.Gas = 2_000
-	gasPerRangePair ledger.Gas = 500
-	gasPerEvent     ledger.Gas = 1_000
-	gasPerEventByte ledger.Gas = 8
-	gasPerHook      ledger.Gas = 5_000
-	gasPerAddress   ledger.Gas = 1_000
-	gasPerWeight    ledger.Gas = 5 // of a module's weight, which tells how long it compiles
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
 )
+
+// prices are what a transaction costs before its contract runs, and what system contracts pay for the world state. They
+// are part of a version of the gas table, as are the prices of the VM, in whose unit they are: at most a third of a
+// nanosecond.
+type prices struct {
+	tx          ledger.Gas // account lookup, receipt, its hashes
+	txByte      ledger.Gas // decoding, hashing, storing
+	signature   ledger.Gas // about 15 µs in a batch
+	get         ledger.Gas
+	getByte     ledger.Gas
+	put         ledger.Gas
+	putByte     ledger.Gas
+	scan        ledger.Gas
+	scanPair    ledger.Gas
+	scanDeleted ledger.Gas // for each key that the block took away, and that a range passes
+	event       ledger.Gas
+	eventByte   ledger.Gas
+	hook        ledger.Gas
+	address     ledger.Gas
+	codeByte    ledger.Gas // of a module: checking and rewriting it
+	weight      ledger.Gas // of a module, which tells how long it compiles
+}
+
+// newPrices returns those of a version of the gas table.
+func newPrices(version uint16) (*prices, error) {
+	if version != 1 {
+		return nil, fmt.Errorf("%w: gas table %d", wasmvm.ErrVersion, version)
+	}
+	return &prices{
+		tx: 20_000, txByte: 8, signature: 60_000,
+		get: 20_000, getByte: 14, put: 90_000, putByte: 40, scan: 40_000, scanPair: 20_000, scanDeleted: 500,
+		event: 5_000, eventByte: 25, hook: 6_000, address: 1_000, codeByte: 20, weight: 5,
+	}, nil
+}
+
+// pricesOf returns those of a version of the gas table, or in tests one of the future.
+func (x *Executor) pricesOf(version uint16) (*prices, error) {
+	n := x.trial[version]
+	if n == 0 {
+		return newPrices(version)
+	}
+	p, err := newPrices(1)
+	if err != nil {
+		return nil, err
+	}
+	for _, price := range []*ledger.Gas{
+		&p.tx, &p.txByte, &p.signature, &p.get, &p.getByte, &p.put, &p.putByte, &p.scan, &p.scanPair, &p.scanDeleted, &p.event, &p.eventByte,
+		&p.hook, &p.address, &p.codeByte, &p.weight,
+	} {
+		*price *= n
+	}
+	return p, nil
+}
+
+// intrinsic returns what a transaction costs by itself.
+func (p *prices) intrinsic(bytes, signatures int) ledger.Gas {
+	return p.tx + p.txByte*ledger.Gas(bytes) + p.signature*ledger.Gas(signatures)
+}
+
+// rules are what the chain's parameters say of executing a block.
+type rules struct {
+	params ledger.Params
+	prices *prices
+	vm     *wasmvm.VM
+}
+
+// known are the rules at a state.
+type known struct {
+	base *state.Snapshot
+	*rules
+}
+
+// rules returns the rules at a state. Parameters that name versions which this release does not have are an error that wraps
+// wasmvm.ErrVersion: the node must not go on.
+func (x *Executor) rules(base *state.Snapshot) (*rules, error) {
+	last := x.known.Load()
+	if last != nil && last.base == base {
+		return last.rules, nil
+	}
+	params, err := precompiles.ReadParams(base)
+	if err != nil {
+		return nil, err
+	}
+	r := &rules{params: params}
+	if r.vm, err = x.vm.At(context.Background(), wasmvm.RulesOf(&params)); err != nil {
+		return nil, fmt.Errorf("height %d: %w", base.Height(), err)
+	}
+	if r.prices, err = x.pricesOf(params.Costs); err != nil {
+		return nil, err
+	}
+	x.known.Store(&known{base, r})
+	return r, nil
+}
 
 // maxBlockWrites bounds the bytes that a block's transactions write. A block must fit into memory and into one record
 // of the store, with its receipts: one that does not would stop every node for good.
@@ -34,7 +115,3 @@ const (
 	maxKeptScan   = 1 << 20  // bytes of an open scan that a write takes into memory
 	maxTrace      = 64 << 10 // bytes of local trace
 )
-
-func intrinsicGas(bytes, signatures int) ledger.Gas {
-	return gasPerTx + gasPerTxByte*ledger.Gas(bytes) + gasPerSignature*ledger.Gas(signatures)
-}

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
@@ -56,6 +57,8 @@ type Executor struct {
 	group   ledger.GroupID
 	vm      *wasmvm.VM
 	viewGas ledger.Gas
+	known   atomic.Pointer[known]
+	trial   map[uint16]ledger.Gas // as wasmvm.Config.Trial, in tests
 
 	system      map[ledger.Address]*system
 	accounts    *decoded[precompiles.Account]
@@ -161,7 +164,11 @@ func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 	if limit := x.SizeLimit(tx.To); len(tx.Raw) > limit {
 		return fmt.Errorf("a transaction of %d bytes to %s, at most %d", len(tx.Raw), tx.To.Address, limit)
 	}
-	if price := intrinsicGas(len(tx.Raw), len(tx.Signatures)); tx.GasLimit < price {
+	r, err := x.rules(base)
+	if err != nil {
+		return err
+	}
+	if price := r.prices.intrinsic(len(tx.Raw), len(tx.Signatures)); tx.GasLimit < price {
 		return fmt.Errorf("a gas limit of %d; the transaction takes %d before its contract runs", tx.GasLimit, price)
 	}
 	account, err := x.accounts.read(base, tx.Sender)
@@ -207,7 +214,11 @@ func (x *Executor) Prepare(ctx context.Context, tx *ledger.SignedTx) error {
 		return nil
 	}
 	load := func() ([]byte, error) { return code, nil }
-	if _, err := x.vm.Module(ctx, precompiles.CodeHash(x.suite, code), load); err != nil && !errors.Is(err, wasmvm.ErrModule) {
+	vm := x.vm
+	if last := x.known.Load(); last != nil { // of the state that was looked at last: good enough to be early
+		vm = last.vm
+	}
+	if _, err := vm.Module(ctx, precompiles.CodeHash(x.suite, code), load); err != nil && !errors.Is(err, wasmvm.ErrModule) {
 		return fmt.Errorf("prepare the module of transaction %s: %w", tx.ID, err)
 	}
 	return nil
@@ -216,6 +227,10 @@ func (x *Executor) Prepare(ctx context.Context, tx *ledger.SignedTx) error {
 // Warm makes the modules of deployed contracts ready to be called, as many as the VM keeps, and returns how many. Those
 // in the VM's cache come compiled, and the others are queued for the compiler. It stops without an error when ctx ends.
 func (x *Executor) Warm(ctx context.Context, base *state.Snapshot) (int, error) {
+	r, err := x.rules(base)
+	if err != nil {
+		return 0, err
+	}
 	seen := map[keys.Digest]bool{}
 	prefix := precompiles.DeploymentStateKey(ledger.Address{})
 	prefix = prefix[:len(prefix)-ledger.AddressSize]
@@ -233,7 +248,7 @@ func (x *Executor) Warm(ctx context.Context, base *state.Snapshot) (int, error) 
 		if seen[deployment.Code] {
 			continue
 		}
-		m, err := x.module(ctx, base, deployment.Code)
+		m, err := x.module(ctx, r.vm, base, deployment.Code)
 		if err != nil {
 			return len(seen), fmt.Errorf("contract %x: %w", entry.Key[len(prefix):], err)
 		}
@@ -244,8 +259,8 @@ func (x *Executor) Warm(ctx context.Context, base *state.Snapshot) (int, error) 
 }
 
 // module returns the module of a code that is in state. That it is not admitted now is a fault of this node.
-func (x *Executor) module(ctx context.Context, r precompiles.Reader, hash keys.Digest) (*wasmvm.Module, error) {
-	return x.vm.Module(ctx, hash, func() ([]byte, error) {
+func (x *Executor) module(ctx context.Context, vm *wasmvm.VM, r precompiles.Reader, hash keys.Digest) (*wasmvm.Module, error) {
+	return vm.Module(ctx, hash, func() ([]byte, error) {
 		code, found, err := precompiles.CodeByHash(r, hash)
 		if err == nil && !found {
 			err = fmt.Errorf("the code %s is not in state", hash)

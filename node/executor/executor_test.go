@@ -17,7 +17,7 @@ import (
 	"github.com/fondaco/fondaco/wasmvm"
 )
 
-const testGas = 3_000_000
+const testGas = 30_000_000
 
 // chain is a chain of one node that makes a block of whatever it is given.
 type chain struct {
@@ -295,7 +295,7 @@ func TestSenderRules(t *testing.T) {
 		}, status: ledger.Denied, code: precompiles.DeniedFrozen},
 		{story: "gas below what the transaction itself takes", change: func(tx *ledger.Tx) { tx.GasLimit = 100 }, status: ledger.OutOfGas},
 		{story: "gas for the transaction but not for the call", change: func(tx *ledger.Tx) { tx.GasLimit = 84_000 }, status: ledger.OutOfGas},
-		{story: "gas over the chain's limit", change: func(tx *ledger.Tx) { tx.GasLimit = 200_000_001 }, status: ledger.Denied, code: precompiles.DeniedGasLimit},
+		{story: "gas over the chain's limit", change: func(tx *ledger.Tx) { tx.GasLimit = ledger.DefaultParams().TxGas + 1 }, status: ledger.Denied, code: precompiles.DeniedGasLimit},
 		{story: "more bytes than a call may have", change: func(tx *ledger.Tx) { tx.Args = make([]byte, ledger.MaxTxSize) }, status: ledger.Denied, code: precompiles.DeniedSize},
 		{story: "a contract that does not exist", change: func(tx *ledger.Tx) { tx.To.Address[0] = 9 }, status: ledger.NotFound},
 		{story: "a name", change: func(tx *ledger.Tx) { tx.To = ledger.Target{Name: "token"} }, status: ledger.NotFound},
@@ -443,7 +443,7 @@ func TestLargeScan(t *testing.T) {
 	c := newChain(t)
 	self := c.deploy(a.module(t, nil))
 	tx := c.body("user", self, "fill", none)
-	tx.GasLimit = 20_000_000
+	tx.GasLimit = 80_000_000
 	c.want(c.block(c.sign(tx, c.signers["user"]))[0], ledger.OK, 0)
 	r := c.block(c.tx("user", self, "write", none), c.tx("user", self, "close", none), c.tx("user", self, "read", none))
 	c.want(r[0], ledger.Denied, wasmvm.DeniedScan)

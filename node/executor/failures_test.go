@@ -91,7 +91,7 @@ func TestTrace(t *testing.T) {
 	target := c.deploy(callee.module(t, nil))
 	caller := &assembler{}
 	caller.method("give", hostCall("input_read", i32(0), i32(0), i32(64)), drop, hostCall("emit", caller.text("Gave"), caller.text("\x80")),
-		hostCall("call", i32(2), i32(20), caller.text("take"), caller.text("\x80"), i64(100_000), i32(0)), drop,
+		hostCall("call", i32(2), i32(20), caller.text("take"), caller.text("\x80"), i64(300_000), i32(0)), drop,
 		hostCall("get", caller.text("none"), i32(600), i32(64)), drop, i32(7))
 	self := c.deploy(caller.module(t, nil))
 	tx := c.tx("user", self, "give", c.marshal([]any{target}))
@@ -104,7 +104,7 @@ func TestTrace(t *testing.T) {
 	for _, want := range []string{
 		self.String() + ".give 0x8154" + fmt.Sprintf("%x", target[:]) + " by " + address("user").String() + ", gas ",
 		`  emit Gave 0x80`,
-		"  " + target.String() + ".take 0x80 by " + self.String() + ", gas 100000",
+		"  " + target.String() + ".take 0x80 by " + self.String() + ", gas 300000",
 		`    set "k" = 0x7601`,
 		`    get "k": 0x7601`,
 		"  = trapped, gas ",

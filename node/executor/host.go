@@ -38,6 +38,8 @@ func (h *host) key(k []byte) []byte {
 
 func (h *host) Get(key []byte) ([]byte, bool, error) { return h.t.overlay.Get(h.key(key)) }
 
+func (h *host) Keep(pay func(wasmvm.Pair) error) error { return h.t.keepScans(pay) }
+
 func (h *host) Put(key, value []byte) error {
 	return h.t.put(h.key(key), value)
 }
@@ -81,7 +83,7 @@ func (h *host) Scan(start, end []byte, reverse bool, limit int) (wasmvm.Scanner,
 		to = prefixEnd(h.call.target.Address[:])
 	}
 	s := &scanner{t: h.t, left: limit}
-	s.next, s.stop = iter.Pull2(h.t.overlay.Range(from, to, reverse))
+	s.next, s.stop = iter.Pull2(h.t.overlay.Walk(from, to, reverse))
 	h.t.scanners = append(h.t.scanners, s)
 	return s, nil
 }
@@ -94,43 +96,59 @@ type scanner struct {
 	stop func()
 	left int
 
-	kept bool // the rest is in rest
-	rest []state.Entry
+	kept bool          // all that is left is in rest
+	rest []wasmvm.Pair // comes before what next returns
+	size int           // bytes that were taken to rest
 }
 
-func (s *scanner) Next() (key, value []byte, ok bool, err error) {
+func (s *scanner) Next() (pair wasmvm.Pair, ok bool, err error) {
 	if s.left <= 0 {
-		return nil, nil, false, nil
+		return pair, false, nil
 	}
-	s.left--
-	var entry state.Entry
-	if !s.kept {
-		entry, err, ok = s.next()
-	} else if ok = len(s.rest) > 0; ok {
-		entry, s.rest = s.rest[0], s.rest[1:]
+	if ok = len(s.rest) > 0; ok {
+		pair, s.rest = s.rest[0], s.rest[1:]
+	} else if !s.kept {
+		pair, ok, err = s.read()
 	}
 	if err != nil || !ok {
 		s.left = 0
-		return nil, nil, false, err
+		return wasmvm.Pair{}, false, err
 	}
-	return entry.Key[ledger.AddressSize:], entry.Value, true, nil
+	if !pair.Deleted {
+		s.left--
+	}
+	return pair, true, nil
 }
 
-// keep takes the rest of the range into memory.
-func (s *scanner) keep() error {
-	size := 0
-	for range s.left {
-		entry, err, ok := s.next()
+// read reads on in the overlay.
+func (s *scanner) read() (pair wasmvm.Pair, ok bool, err error) {
+	entry, err, ok := s.next()
+	if err != nil || !ok {
+		return pair, false, err
+	}
+	return wasmvm.Pair{Key: entry.Key[ledger.AddressSize:], Value: entry.Value, Deleted: entry.Deleted}, true, nil
+}
+
+// keep takes the rest of the range into memory. If that fails halfway, for want of gas, what it has taken is shown first.
+func (s *scanner) keep(pay func(wasmvm.Pair) error) error {
+	for len(s.rest) < s.left {
+		pair, ok, err := s.read()
 		if err != nil {
 			return err
 		}
 		if !ok {
 			break
 		}
-		if size += len(entry.Key) + len(entry.Value); size > maxKeptScan {
+		if !pair.Deleted {
+			s.rest = append(s.rest, pair)
+			s.size += len(pair.Key) + len(pair.Value)
+		}
+		if err := pay(pair); err != nil {
+			return err
+		}
+		if s.size > maxKeptScan {
 			return &wasmvm.Denial{Code: wasmvm.DeniedScan, Reason: fmt.Sprintf("a write while a scan has over %d bytes to go: close it first", maxKeptScan)}
 		}
-		s.rest = append(s.rest, entry)
 	}
 	s.kept = true
 	s.stop()

@@ -70,12 +70,12 @@ func (e *env) Charge(gas ledger.Gas) error {
 }
 
 func (e *env) Get(key []byte) ([]byte, bool, error) {
-	if err := e.Charge(gasPerGet + gasPerGetByte*ledger.Gas(len(key))); err != nil {
+	if err := e.Charge(e.t.prices.get + e.t.prices.getByte*ledger.Gas(len(key))); err != nil {
 		return nil, false, err
 	}
 	value, found, err := e.t.overlay.Get(key)
 	if err == nil {
-		err = e.Charge(gasPerGetByte * ledger.Gas(len(value)))
+		err = e.Charge(e.t.prices.getByte * ledger.Gas(len(value)))
 	}
 	if err != nil {
 		return nil, false, err
@@ -87,7 +87,10 @@ func (e *env) Put(key, value []byte) error {
 	if err := e.writable(key); err != nil {
 		return err
 	}
-	if err := e.Charge(gasPerPut + gasPerPutByte*ledger.Gas(len(key)+len(value))); err != nil {
+	if err := e.Charge(e.t.prices.put + e.t.prices.putByte*ledger.Gas(len(key)+len(value))); err != nil {
+		return err
+	}
+	if err := e.t.keepScans(e.kept); err != nil {
 		return err
 	}
 	return e.t.put(key, value)
@@ -97,10 +100,21 @@ func (e *env) Delete(key []byte) error {
 	if err := e.writable(key); err != nil {
 		return err
 	}
-	if err := e.Charge(gasPerPut + gasPerPutByte*ledger.Gas(len(key))); err != nil {
+	if err := e.Charge(e.t.prices.put + e.t.prices.putByte*ledger.Gas(len(key))); err != nil {
+		return err
+	}
+	if err := e.t.keepScans(e.kept); err != nil {
 		return err
 	}
 	return e.t.delete(key)
+}
+
+// kept pays for a pair that a write makes an open scan keep.
+func (e *env) kept(p wasmvm.Pair) error {
+	if p.Deleted {
+		return e.Charge(e.t.prices.scanDeleted)
+	}
+	return e.Charge(e.t.prices.scanPair + e.t.prices.getByte*ledger.Gas(len(p.Key)+len(p.Value)))
 }
 
 func (e *env) writable(key []byte) error {
@@ -114,7 +128,7 @@ func (e *env) writable(key []byte) error {
 }
 
 func (e *env) Range(prefix, after []byte, limit int, visit func(key, value []byte) error) error {
-	if err := e.Charge(gasPerRange); err != nil {
+	if err := e.Charge(e.t.prices.scan); err != nil {
 		return err
 	}
 	start := prefix
@@ -122,14 +136,20 @@ func (e *env) Range(prefix, after []byte, limit int, visit func(key, value []byt
 		start = append(append(make([]byte, 0, len(after)+1), after...), 0) // the least key above after
 	}
 	n := 0
-	for entry, err := range e.t.overlay.Range(start, prefixEnd(prefix), false) {
+	for entry, err := range e.t.overlay.Walk(start, prefixEnd(prefix), false) {
 		if err != nil {
 			return err
+		}
+		if entry.Deleted {
+			if err := e.Charge(e.t.prices.scanDeleted); err != nil {
+				return err
+			}
+			continue
 		}
 		if n++; n > limit {
 			return nil
 		}
-		if err := e.Charge(gasPerRangePair + gasPerGetByte*ledger.Gas(len(entry.Key)+len(entry.Value))); err != nil {
+		if err := e.Charge(e.t.prices.scanPair + e.t.prices.getByte*ledger.Gas(len(entry.Key)+len(entry.Value))); err != nil {
 			return err
 		}
 		if err := visit(entry.Key, entry.Value); err != nil {
@@ -156,14 +176,14 @@ func (e *env) Emit(topic string, data []byte) error {
 	if e.call.readOnly {
 		return deny(wasmvm.DeniedReadOnly, "an event in a read-only call")
 	}
-	if err := e.Charge(gasPerEvent + gasPerEventByte*ledger.Gas(len(topic)+len(data))); err != nil {
+	if err := e.Charge(e.t.prices.event + e.t.prices.eventByte*ledger.Gas(len(topic)+len(data))); err != nil {
 		return err
 	}
 	return e.t.emit(e.call.target.Address, topic, data)
 }
 
 func (e *env) NewAddress() (ledger.Address, error) {
-	if err := e.Charge(gasPerAddress); err != nil {
+	if err := e.Charge(e.t.prices.address); err != nil {
 		return ledger.Address{}, err
 	}
 	e.t.addresses++
@@ -171,8 +191,11 @@ func (e *env) NewAddress() (ledger.Address, error) {
 }
 
 func (e *env) Admit(code []byte) (schema []byte, err error) {
-	m, err := e.t.x.vm.Admit(e.t.ctx, precompiles.CodeHash(e.t.x.suite, code), code, func(weight uint64) error {
-		return e.Charge(gasPerWeight * ledger.Gas(weight))
+	if err := e.Charge(e.t.prices.codeByte * ledger.Gas(len(code))); err != nil { // before anything looks at the bytes
+		return nil, err
+	}
+	m, err := e.t.vm.Admit(e.t.ctx, precompiles.CodeHash(e.t.x.suite, code), code, func(weight uint64) error {
+		return e.Charge(e.t.prices.weight * ledger.Gas(weight))
 	})
 	if errors.Is(err, wasmvm.ErrModule) {
 		return nil, deny(precompiles.DeniedModule, "%v", err)
@@ -181,11 +204,11 @@ func (e *env) Admit(code []byte) (schema []byte, err error) {
 		return nil, err
 	}
 	e.t.optimize(m)
-	return m.Info().Section, nil
+	return m.Info().Section, e.Charge(m.Info().Initialize)
 }
 
 func (e *env) Call(to ledger.Address, hook string, args []byte) error {
-	if err := e.Charge(gasPerHook); err != nil {
+	if err := e.Charge(e.t.prices.hook); err != nil {
 		return err
 	}
 	outcome, err := e.t.call(call{

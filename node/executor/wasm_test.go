@@ -33,6 +33,10 @@ var hostFunctions = []hostFunction{
 	{"scan", "iiiiii>i"},
 	{"scan_next", "iii>i"},
 	{"scan_close", "i>"},
+	{"hash", "iiiii>i"},
+	{"verify", "iiiiiii>i"},
+	{"has", "ii>i"},
+	{"gas_left", ">l"},
 }
 
 // body is the code of a method, without the locals and the final end.

@@ -31,8 +31,8 @@ type Params struct {
 	_             struct{} `cbor:",toarray"`
 	BlockTxs      uint32   `json:"block_txs"`      // most transactions in a block
 	BlockBytes    uint64   `json:"block_bytes"`    // most bytes of transactions in a block
-	BlockGas      Gas      `json:"block_gas"`      // most gas limits summed in a block
-	TxGas         Gas      `json:"tx_gas"`         // highest gas limit of a transaction
+	BlockGas      Gas      `json:"block_gas"`      // most gas limits summed in a block; by default about a second of work
+	TxGas         Gas      `json:"tx_gas"`         // highest gas limit of a transaction; by default the largest module can be deployed
 	MaxLifetime   int64    `json:"max_lifetime"`   // ms that a transaction's expiry may lie ahead of block time
 	Window        uint32   `json:"window"`         // uncommitted blocks that the engine may have in flight
 	ClockSkew     int64    `json:"clock_skew"`     // ms that a proposed block time may differ from a voter's clock
@@ -48,7 +48,7 @@ type Params struct {
 // DefaultParams are the parameters of a group on one local network.
 func DefaultParams() Params {
 	return Params{
-		BlockTxs: 2_000, BlockBytes: 8 << 20, BlockGas: 4_000_000_000, TxGas: 200_000_000, MaxLifetime: 600_000,
+		BlockTxs: 2_000, BlockBytes: 8 << 20, BlockGas: 4_000_000_000, TxGas: 320_000_000, MaxLifetime: 600_000,
 		Window: 1, ClockSkew: 5_000, Rewrite: 1, Costs: 1, MemoryPages: 512, DeployRoles: []string{string(identity.Deployer)},
 		ViewTimeout: 1_000, HeartbeatTime: 200, BatchDelay: 20,
 	}
@@ -64,6 +64,10 @@ func (p *Params) Check() error {
 		return fmt.Errorf("block_bytes is %d, want %d to %d", p.BlockBytes, MaxTxSize, 32<<20)
 	case p.TxGas == 0 || p.TxGas > p.BlockGas || p.BlockGas > 1<<48:
 		return fmt.Errorf("tx_gas is %d and block_gas %d, want 1 or more, no more than block_gas, and that at most %d", p.TxGas, p.BlockGas, uint64(1)<<48)
+	case p.Rewrite == 0 || p.Costs == 0:
+		return fmt.Errorf("rewrite is %d and costs %d, want versions from 1", p.Rewrite, p.Costs)
+	case p.MemoryPages == 0 || p.MemoryPages > 65_536:
+		return fmt.Errorf("memory_pages is %d, want 1 to 65,536", p.MemoryPages)
 	case p.MaxLifetime <= 0 || p.MaxLifetime > 24*hour:
 		return fmt.Errorf("max_lifetime is %d ms, want 1 to %d", p.MaxLifetime, 24*hour)
 	case p.Window != 1:
