@@ -27,6 +27,7 @@ import (
 type backend struct {
 	engine Engine
 	run    wazero.Runtime
+	advice string     // that ends what compile complains of
 	busy   sync.Mutex // wazero compiles and closes modules one at a time
 }
 
@@ -49,7 +50,7 @@ func (b *backend) compile(ctx context.Context, code []byte) (compiled wazero.Com
 	}()
 	compiled, err = b.run.CompileModule(ctx, code)
 	if err != nil {
-		return nil, fmt.Errorf("wasmvm: the %s refuses a rewritten module: %w", b.engine, err)
+		return nil, fmt.Errorf("wasmvm: the %s refuses a rewritten module: %w%s", b.engine, err, b.advice)
 	}
 	return compiled, nil
 }
@@ -132,6 +133,7 @@ func (m *Module) settle(p *program) {
 // finish ends a module's wait for the compiler: p is its program there, or nil.
 func (m *Module) finish(p *program) {
 	m.source.code = nil
+	m.decided.Store(true)
 	if p != nil {
 		m.vm.compiled.Add(1)
 	}
@@ -141,10 +143,22 @@ func (m *Module) finish(p *program) {
 // place in our goroutine, not in workers of wazero, since a panic there could not be caught.
 const maxQueue = 64
 
+// maxInterpreted is the gas that a module that is to be compiled may use in the interpreter: about a second there, by when the
+// compiler is ready, unless somebody fills its queue.
+const maxInterpreted = 40_000_000
+
 // Optimize asks for the module to be compiled in the background, if the engine compiles. The interpreter serves calls until
-// then. It does nothing when the queue is full, and costs little when it was called before.
-func (m *Module) Optimize() {
-	if m.vm.compiler == nil || m.queued.Load() || !m.queued.CompareAndSwap(false, true) {
+// then, but not for ever: when it has worked for about a second, Optimize waits for the compiler as Ready does. It does nothing when
+// the queue is full, and costs little once the module is compiled.
+func (m *Module) Optimize(ctx context.Context) {
+	if m.vm.compiler == nil || m.decided.Load() {
+		return
+	}
+	if m.interpreted.Load() > maxInterpreted {
+		_ = m.Ready(ctx) // Config.Warn has been told
+		return
+	}
+	if !m.queued.CompareAndSwap(false, true) {
 		return
 	}
 	select {

@@ -78,8 +78,8 @@ func TestBackground(t *testing.T) {
 		}
 		h := newHost()
 		before := mustCall(t, m, h, "mint", transferInput(1, 0, 100))
-		m.Optimize()
-		m.Optimize()
+		m.Optimize(t.Context())
+		m.Optimize(t.Context())
 		for range 3 { // while it compiles
 			if o := mustCall(t, m, h, "mint", transferInput(1, 0, 100)); o.Status != ledger.OK || o.Gas != before.Gas {
 				t.Errorf("%+v, want the outcome %+v", o, before)
@@ -115,6 +115,23 @@ func TestBackground(t *testing.T) {
 			t.Errorf("%+v", o)
 		}
 	})
+	t.Run("who uses much gas in the interpreter waits for the compiler", func(t *testing.T) {
+		v := newConfigured(t, Config{Engine: Compiler})
+		m := mustCompile(t, v, newAssembler().fn("run", ":i", "", "loop _ br 0 end i32.const 0").build())
+		m.queued.Store(true) // behind others
+		for m.interpreted.Load() <= maxInterpreted {
+			if m.Optimize(t.Context()); m.engine() != Interpreter {
+				t.Fatalf("%s serves before the interpreter has worked for long", m.engine())
+			}
+			m.interpreted.Add(maxInterpreted - 500_000) // by earlier calls
+			if o, err := m.Call(t.Context(), newHost(), "run", nil, 1_000_000); err != nil || o.Status != ledger.OutOfGas {
+				t.Fatalf("%+v, %v", o, err)
+			}
+		}
+		if m.Optimize(t.Context()); m.engine() != Compiler {
+			t.Errorf("%s serves after %d gas in the interpreter", m.engine(), m.interpreted.Load())
+		}
+	})
 	t.Run("calls go on while the engine changes under them", func(t *testing.T) {
 		v := newConfigured(t, Config{Engine: Compiler})
 		m := mustCompile(t, v, growing())
@@ -123,7 +140,7 @@ func TestBackground(t *testing.T) {
 			calls.Go(func() {
 				for i := range 200 {
 					if i == 50 {
-						m.Optimize()
+						m.Optimize(context.Background())
 					}
 					if o, err := m.Call(context.Background(), newHost(), "run", nil, 1_000_000); err != nil || o.Status != ledger.OK {
 						t.Errorf("%+v, %v", o, err)
@@ -189,7 +206,7 @@ func TestBackground(t *testing.T) {
 		var kept []*Module
 		for i := range maxQueue + 8 {
 			m := mustCompile(t, v, method("", fmt.Sprintf("i32.const %d", i)))
-			m.Optimize()
+			m.Optimize(t.Context())
 			kept = append(kept, m)
 		}
 		if err := v.Close(t.Context()); err != nil {

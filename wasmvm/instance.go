@@ -31,10 +31,12 @@ type Module struct {
 	serving   atomic.Pointer[serving]
 	reference *serving // with the engine Shadow: the interpreter's
 
-	queued  atomic.Bool // for the compiler, or done
-	once    sync.Once   // compiles
-	refusal error       // of the compiler; set in once
-	weight  int64       // as the VM counts it; guarded by VM.mu
+	interpreted atomic.Uint64 // gas that was used in the interpreter
+	queued      atomic.Bool   // for the compiler
+	once        sync.Once     // compiles
+	decided     atomic.Bool   // once has compiled, or failed to
+	refusal     error         // of the compiler; set in once
+	weight      int64         // as the VM counts it; guarded by VM.mu
 }
 
 // Bytes that a module takes for each byte of its rewritten code. The interpreter's form of a Go contract takes 23, its machine code 4 and
@@ -394,6 +396,9 @@ func (m *Module) call(ctx context.Context, s *serving, h Host, now *Context, met
 		clear(in.methods)
 	}
 	s.give(in)
+	if s.backend.engine == Interpreter {
+		m.interpreted.Add(uint64(o.Gas - m.info.InitGas))
+	}
 	if m.vm.config.Spoil != nil {
 		m.vm.config.Spoil(s.backend.engine, method, &o)
 	}

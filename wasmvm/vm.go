@@ -178,6 +178,9 @@ func New(ctx context.Context, c Config) (*VM, error) {
 	if v.compiler, err = v.newBackend(ctx, Compiler, r); err != nil {
 		return nil, errors.Join(err, v.Close(ctx))
 	}
+	if v.cache != nil {
+		v.compiler.advice = "; if that goes on, stop the node and delete its folder " + c.CacheDir
+	}
 	v.worker.Go(v.optimize)
 	return v, nil
 }

@@ -93,7 +93,7 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 // optimize asks for a module's compilation, unless the call is one that anybody may make outside of a block.
 func (t *transaction) optimize(m *wasmvm.Module) {
 	if t.id != (ledger.TxID{}) {
-		m.Optimize()
+		m.Optimize(t.ctx)
 	}
 }
 

@@ -252,7 +252,7 @@ func (x *Executor) Warm(ctx context.Context, base *state.Snapshot) (int, error) 
 		if err != nil {
 			return len(seen), fmt.Errorf("contract %x: %w", entry.Key[len(prefix):], err)
 		}
-		m.Optimize()
+		m.Optimize(ctx)
 		seen[deployment.Code] = true
 	}
 	return len(seen), nil
