@@ -167,10 +167,12 @@ func TestRegister(t *testing.T) {
 
 A fondaco contract in Go.
 
-    go test ./...                                  # unit tests, with the ordinary toolchain
-    fondaco contract build --out NAME.wasm .        # the module: exports, codecs and schema are made from NAME.go
-    fondaco contract inspect NAME.wasm             # what is in it
-    fondaco contract check NAME.wasm               # whether a node admits it
+    fondaco contract test                # the unit tests with go test, and NAME.story on a chain in one process
+    fondaco contract build               # NAME.wasm: exports, codecs and schema are made from NAME.go
+    fondaco contract inspect NAME.wasm   # what is in it
+    fondaco contract check NAME.wasm     # whether a node admits it, and what in it is probably not meant
+
+The unit tests are ordinary ones: go test, debugger and coverage work as for any package.
 
 What a contract can use is in the package comment of the SDK:
 

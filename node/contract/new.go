@@ -7,13 +7,15 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 )
 
 // ErrExists says that New would overwrite something.
 var ErrExists = errors.New("folder is not empty")
 
 // New writes a contract project called name, in language lang ("go" if empty), into folder dir, which must be empty or
-// absent: a contract with a unit test, and the SDK's sources, so that it builds without a network.
+// absent: a contract with a unit test and a story (see the package story), and the SDK's sources, so that it builds without
+// a network. It is the same contract in every language.
 func New(dir, name, lang string) error {
 	if lang == "" {
 		lang = "go"
@@ -34,6 +36,7 @@ func New(dir, name, lang string) error {
 	if err != nil {
 		return fmt.Errorf("create a contract: %w", err)
 	}
+	files[name+".story"] = strings.ReplaceAll(newStory, "NAME", name)
 	for file, content := range files {
 		target := filepath.Join(dir, filepath.FromSlash(file))
 		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
@@ -45,3 +48,26 @@ func New(dir, name, lang string) error {
 	}
 	return nil
 }
+
+// newStory is what the contract of a new project does.
+const newStory = `# What the contract NAME does, whatever language it is written in: "fondaco contract test" tells it on a chain in one process.
+accounts admin alice bob
+
+admin deploys NAME
+
+story a name belongs to who registers it first
+at 2026-02-01T12:00:00Z
+alice calls NAME.register harbour 5
+  emits Registered name=harbour owner=alice
+bob calls NAME.register harbour 7
+  refused Taken owner=alice
+  emits nothing
+NAME.lookup harbour is {"owner":"alice","amount":"5","since":"2026-02-01T12:00:00Z"}
+
+story only the administrator takes a name out
+alice calls NAME.register harbour 5
+alice calls NAME.remove harbour
+  ends aborted
+admin calls NAME.remove harbour
+NAME.lookup harbour is null
+`
