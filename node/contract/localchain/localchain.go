@@ -245,9 +245,11 @@ func (c *Chain) Deploy(ctx context.Context, from string, code, init []byte) (led
 	return address, r, err
 }
 
-// Upgrade replaces the code of a contract, with the arguments of the new code's upgrade.
-func (c *Chain) Upgrade(ctx context.Context, from string, contract ledger.Address, code, upgrade []byte) (*Receipt, error) {
-	r, err := c.install(ctx, Call{From: from, Method: "replace"}, code, precompiles.ReplaceArgs{Address: contract, Code: code, Args: upgrade})
+// Upgrade replaces the code of a contract, with the arguments of the new code's upgrade. Unless it is breaking, code that users of
+// the old one trip over is refused.
+func (c *Chain) Upgrade(ctx context.Context, from string, contract ledger.Address, code, upgrade []byte, breaking bool) (*Receipt, error) {
+	args := precompiles.ReplaceArgs{Address: contract, Code: code, Args: upgrade, Breaking: breaking}
+	r, err := c.install(ctx, Call{From: from, Method: "replace"}, code, args)
 	if err == nil {
 		r.Method = string(ledger.MethodUpgrade)
 	}
@@ -351,7 +353,17 @@ func (c *Chain) View(ctx context.Context, call Call) (*Receipt, error) {
 	return r, nil
 }
 
-// Schema returns the schema of the contract at an address, as of the last block; nil if there is none.
+// Contracts returns the system contract that deploys and upgrades: its schema decodes why it refused.
+func Contracts() (ledger.Address, *ledger.Schema) {
+	for _, c := range precompiles.All() {
+		if c.Address() == precompiles.ContractsAddress {
+			return c.Address(), c.Schema()
+		}
+	}
+	return ledger.Address{}, nil
+}
+
+// Schema returns the schema of the contract at an address, as of the last block; nil if there is none, and for system contracts.
 func (c *Chain) Schema(contract ledger.Address) (*ledger.Schema, error) {
 	deployment, found, err := precompiles.ReadContract(c.at.head, contract)
 	if err != nil || !found {

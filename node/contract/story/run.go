@@ -220,6 +220,9 @@ func (r *run) install(ctx context.Context, s *step) error {
 	if r.cfg.Module == nil {
 		return errors.New("there are no modules here")
 	}
+	if known, err := r.address(s.contract); err == nil && s.action == deploys {
+		return fmt.Errorf("%s is the name of %s already: choose another with as NAME", s.contract, known)
+	}
 	code, err := r.cfg.Module(ctx, s.module, s.from)
 	if err != nil {
 		return err
@@ -250,14 +253,11 @@ func (r *run) install(ctx context.Context, s *step) error {
 		if !ok {
 			return fmt.Errorf("no contract %s to upgrade", s.contract)
 		}
-		receipt, err := r.Upgrade(ctx, s.who, address, code, args)
+		receipt, err := r.Upgrade(ctx, s.who, address, code, args, s.breaking)
 		if err != nil {
 			return err
 		}
 		return r.check(ctx, s, receipt, ledger.MethodUpgrade, address)
-	}
-	if known, err := r.address(s.contract); err == nil {
-		return fmt.Errorf("%s is the name of %s already: choose another with as NAME", s.contract, known)
 	}
 	address, receipt, err := r.Deploy(ctx, s.who, code, args)
 	if err != nil {
@@ -305,7 +305,7 @@ func (r *run) check(ctx context.Context, s *step, receipt *localchain.Receipt, k
 	r.calls = append(r.calls, Call{
 		Line: s.line, Contract: receipt.Schema.Name, Method: receipt.Method, Kind: kind, Status: receipt.Status, Gas: receipt.Gas, Transcript: string(transcript),
 	})
-	c := &checking{reading: reading{r, receipt.Schema}, run: r, receipt: receipt, want: &s.want, to: to}
+	c := &checking{reading: reading{r, receipt.Schema}, run: r, receipt: receipt, want: &s.want, install: s.module != "", to: to}
 	err := c.all(ctx)
 	if err != nil {
 		return err
@@ -360,6 +360,7 @@ type checking struct {
 	run      *run
 	receipt  *localchain.Receipt
 	want     *expectation
+	install  bool
 	to       ledger.Address
 	line     int
 	problems []string
@@ -418,17 +419,22 @@ func (c *checking) ending(names *strings.Replacer) error {
 			c.problem(0, c.outcome(names), "ok")
 		}
 	case want.refused != "":
-		i := slices.IndexFunc(c.types.Errors, func(e ledger.ErrorDef) bool { return e.Name == want.refused })
+		i, types := -1, c.types
+		for _, types = range c.schemas() {
+			if i = slices.IndexFunc(types.Errors, func(e ledger.ErrorDef) bool { return e.Name == want.refused }); i >= 0 {
+				break
+			}
+		}
 		if i < 0 {
 			return fmt.Errorf("the contract %s has no error %s", c.types.Name, want.refused)
 		}
-		def := c.types.Errors[i]
+		def := types.Errors[i]
 		text := strings.TrimRight("refused "+want.refused+" "+join(want.fields), " ")
 		if got.Status != ledger.Aborted || got.Code != def.Code {
 			c.problem(want.line, c.outcome(names), text)
 			return nil
 		}
-		different, err := c.fieldsDiffer(def.Fields, got.Data, want.fields)
+		different, err := c.as(types).fieldsDiffer(def.Fields, got.Data, want.fields)
 		if err != nil {
 			return fmt.Errorf("refused %s: %w", want.refused, err)
 		}
@@ -456,6 +462,15 @@ func (c *checking) ending(names *strings.Replacer) error {
 	return nil
 }
 
+// schemas are those whose errors the call may have ended with: the contract's, and for deployments the system contract's.
+func (c *checking) schemas() []*ledger.Schema {
+	if c.install {
+		_, system := localchain.Contracts()
+		return []*ledger.Schema{c.types, system}
+	}
+	return []*ledger.Schema{c.types}
+}
+
 // outcome says in a story's words how the call ended.
 func (c *checking) outcome(names *strings.Replacer) string {
 	got := c.receipt
@@ -466,8 +481,10 @@ func (c *checking) outcome(names *strings.Replacer) string {
 	case ledger.Denied:
 		return text + " " + got.Denial()
 	case ledger.Aborted:
-		if name, fields, err := c.types.DecodeError(got.Code, got.Data); err == nil {
-			return strings.TrimRight("refused "+name+" "+show(fields, names), " ")
+		for _, types := range c.schemas() {
+			if name, fields, err := types.DecodeError(got.Code, got.Data); err == nil {
+				return strings.TrimRight("refused "+name+" "+show(fields, names), " ")
+			}
 		}
 		text += fmt.Sprintf(" %d", got.Code)
 		if v, err := c.types.DecodeValue("str", got.Data); err == nil {

@@ -92,6 +92,7 @@ type step struct {
 	method   string
 	module   string // of deploys and upgrades
 	from     string // path of the module; empty: what the project calls by that name
+	breaking bool   // the upgrade may break what users rely on
 	args     []word
 	repeat   span // the range in the words, if any
 
@@ -240,7 +241,7 @@ func (p *parser) accounts() error {
 
 const usage = `want one of
   accounts NAME...                    ACCOUNT deploys MODULE [from PATH] [as NAME] [with ARG...]
-  story TITLE                         ACCOUNT upgrades CONTRACT to MODULE [from PATH] [with ARG...]
+  story TITLE                         ACCOUNT upgrades CONTRACT to MODULE [from PATH] [breaking] [with ARG...]
   at TIME, at block HEIGHT            ACCOUNT calls CONTRACT.METHOD ARG...
   after DURATION                      ACCOUNT views CONTRACT.METHOD ARG... [is VALUE]
   keep POINT, back to POINT           CONTRACT.METHOD ARG... is VALUE`
@@ -321,7 +322,7 @@ func (p *parser) call(s *step, target word, args []word) error {
 	return p.findSpan(s)
 }
 
-// install reads MODULE [from PATH] [as NAME] [with ARG...], or CONTRACT to MODULE [from PATH] [with ARG...].
+// install reads MODULE [from PATH] [as NAME] [with ARG...], or CONTRACT to MODULE [from PATH] [breaking] [with ARG...].
 func (p *parser) install(s *step, words []word) error {
 	name := words[0]
 	if name.kind != bare || !names.MatchString(name.text) {
@@ -329,6 +330,12 @@ func (p *parser) install(s *step, words []word) error {
 	}
 	s.contract, s.module = name.text, name.text
 	for words = words[1:]; len(words) > 0; words = words[2:] {
+		if words[0].is("breaking") && s.action == upgrades {
+			s.breaking, words = true, words[1:]
+		}
+		if len(words) == 0 {
+			break
+		}
 		if words[0].is("with") {
 			s.args = words[1:]
 			break

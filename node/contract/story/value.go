@@ -377,6 +377,7 @@ func (r reading) differs(t ledger.Type, data []byte, words []word) (string, erro
 
 // fieldsDiffer compares fields, canonical CBOR, with FIELD=VALUE words: all of them, or some if the last word is "...".
 func (r reading) fieldsDiffer(fields []ledger.Field, data []byte, words []word) (string, error) {
+	all := words
 	some := len(words) > 0 && words[len(words)-1].is("...")
 	if some {
 		words = words[:len(words)-1]
@@ -416,11 +417,7 @@ func (r reading) fieldsDiffer(fields []ledger.Field, data []byte, words []word) 
 			return "", err
 		}
 		if !bytes.Equal(have, want) {
-			texts := make([]string, len(words))
-			for i := range words {
-				texts[i] = words[i].String()
-			}
-			return strings.Join(texts, " "), nil
+			return join(all), nil
 		}
 	}
 	return "", nil
