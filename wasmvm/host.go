@@ -9,8 +9,8 @@ import (
 // Host is what a running contract can reach. The executor implements it, one for each call of a contract.
 //
 // Gas is charged before the host works: the VM subtracts the price of a host function (ABI.md) first, so a
-// Host needs no prices of its own. Byte slices that a Host is given are copies and belong to it; slices that
-// it returns stay the Host's and are only read, until the call ends. Keys are the contract's own: the Host
+// Host needs no prices of its own. Byte slices that a Host is given are copies, which it may keep and must not
+// change; slices that it returns stay the Host's and are only read, until the call ends, and must not change before that. Keys are the contract's own: the Host
 // prefixes them with the contract's address.
 //
 // A Host answers a breach of a rule with a [*Denial], which ends the call with ledger.Denied and its code.

@@ -82,8 +82,8 @@ type Executor interface {
 	// Admit says why a transaction, at a state, would be refused before its contract runs, or returns nil. It
 	// checks form that depends on the target (size), the account, and that the signing keys are bound to it.
 	Admit(base *state.Snapshot, tx *ledger.SignedTx) error
-	// Prepare does ahead of time, off the loop, what would make executing the transaction slow: it compiles the
-	// module that it deploys. What it finds wrong the receipt will tell.
+	// Prepare does ahead of time, off the loop, what would make executing the transaction slow: it has the VM take up
+	// the module that it deploys. What it finds wrong the receipt will tell.
 	Prepare(ctx context.Context, tx *ledger.SignedTx) error
 	// SizeLimit returns how many bytes a transaction to the target may have.
 	SizeLimit(to ledger.Target) int
@@ -167,7 +167,7 @@ type Group struct {
 
 	// Transactions on their way in and out.
 	checking  int // running signature checks
-	preparing int // running compilations
+	preparing int // modules being taken up
 	serving   int // requests for blocks that are being answered
 	inbox     []incoming
 	inBytes   int

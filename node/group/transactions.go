@@ -195,8 +195,8 @@ func (g *Group) admit(batch []incoming, txs []*ledger.SignedTx, errs []error) {
 	g.tellPending()
 }
 
-// prepare sends a transaction that may deploy code to the others before the code is compiled here, so that all
-// compile at the same time, and puts it into the pool after. A node whose pool had it seconds before the leader's
+// prepare sends a transaction that may deploy code to the others before the VM takes up the code here, so that all
+// do that at the same time, and puts it into the pool after. A node whose pool had it seconds before the leader's
 // would think that the leader is not working.
 func (g *Group) prepare(in incoming, tx *ledger.SignedTx) {
 	if g.preparing >= maxPreparing {
