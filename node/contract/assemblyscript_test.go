@@ -125,6 +125,7 @@ class Plain {}
 enum Colour { red = 1, green } // count from 0
 const NAME = "bal";
 const balances = new StateMap<Address, u128>(NAME); // the name of state is a text
+const flags = new StateMap<bool, u128>("flag"); // bool is no key
 @init function start(colour: Colour): void {} // the function with @init is called init
 @tx function pay(amount: u128 = u128.zero): void {} // cannot have a default
 @tx({ rules: ["issuer"] }) function rule(): void {} // want roles:

@@ -190,7 +190,10 @@ export default class Contract {
   // The parts of a key: a struct stands for its fields.
   key(type) {
     const struct = this.classes.get(type.name?.identifier.text);
-    return struct ? struct.fields.flatMap((f) => (f.type ? this.key(f.type) : [])) : [this.type(type)];
+    if (struct && !type.isNullable) return struct.fields.flatMap((f) => (f.type ? this.key(f.type) : []));
+    const text = this.type(type);
+    if (!/^([ui]\d+|str|bytes|addr)$/.test(text)) this.error(type.range, `${print(type)} is no key: want an integer, string, Uint8Array, Address, or a @struct of those`);
+    return [text];
   }
 
   // A type in the words of the interface text.
