@@ -107,6 +107,7 @@ func TestCProject(t *testing.T) {
 			{"fail(Taken, e.owner)", "fail(Token, e.owner)", "Token"},
 			{"emit(Registered, name, chain_caller())", "emit(Registered, name)", "missing field"},
 			{"entry_delete(name);", "entry_drop(name);", "entry_drop"},
+			{"entry_delete(name);", "chain_call(chain_at(admin_get()), name, (bytes){0, 0});", "ignoring return value"},
 			{"	return found;\n", "", "non-void function"},
 			{"(u64, since))", "(u64, since)", "unterminated"},
 			{"chain_now()}", "__TIME__[0]}", "not reproducible"},

@@ -56,6 +56,7 @@ enum { false, true };
 #endif
 
 #define FD_FN static __attribute__((unused))
+#define FD_CHECKED_FN static __attribute__((unused, warn_unused_result)) // the caller must look at the result
 #define FD_NORETURN FD_FN __attribute__((noreturn, cold))
 
 typedef struct { u8 at[20]; } addr;            // an account or a contract; all zero is nobody
@@ -838,8 +839,8 @@ FD_FN target chain_at(addr to) {
 typedef struct { i32 status; bytes data; } outcome;
 
 // chain_call calls a method of another contract with arguments in canonical CBOR. A failure undoes what the callee did, and is
-// the caller's to handle. REMOTE makes typed functions of it.
-FD_FN outcome chain_call(target t, str method, bytes args) {
+// the caller's to handle: that nobody looks at the outcome is an error. REMOTE makes typed functions of it.
+FD_CHECKED_FN outcome chain_call(target t, str method, bytes args) {
 	u32 flags = (t.read_only ? FD_CALL_READ_ONLY : 0) | (t.allow_reentry ? FD_CALL_ALLOW_REENTRY : 0) | (t.name.len > 0 ? FD_CALL_BY_NAME : 0);
 	const void *to = t.name.len > 0 ? (const void *)t.name.at : (const void *)t.to.at;
 	u32 to_len = t.name.len > 0 ? t.name.len : sizeof t.to.at;
@@ -1252,14 +1253,14 @@ FD_FN void fd_must(i32 status, bytes data) {
 //	REMOTE(void, Token, transfer, (addr, to), (u128, amount))
 //	…
 //	chain_must(Token_transfer(chain_at(token), to, amount));
-#define REMOTE(R, Name, method, ...)                                                                    \
-	FD_OUTCOME(R, Name##_##method##_outcome)                                                            \
-	FD_FN Name##_##method##_outcome Name##_##method(target fd_at FD_EACH(FD_NEXT_PARAM, __VA_ARGS__)) { \
-		writer fd_w = chain_writer();                                                                   \
-		fd_put_array(&fd_w, FD_COUNT(__VA_ARGS__));                                                     \
-		FD_EACH(FD_PUT_ARGUMENT, __VA_ARGS__)                                                           \
-		outcome fd_o = chain_call(fd_at, TEXT(#method), (bytes){fd_w.at, fd_w.len});                    \
-		FD_ENDED(R, Name##_##method##_outcome)                                                          \
+#define REMOTE(R, Name, method, ...)                                                                            \
+	FD_OUTCOME(R, Name##_##method##_outcome)                                                                    \
+	FD_CHECKED_FN Name##_##method##_outcome Name##_##method(target fd_at FD_EACH(FD_NEXT_PARAM, __VA_ARGS__)) { \
+		writer fd_w = chain_writer();                                                                           \
+		fd_put_array(&fd_w, FD_COUNT(__VA_ARGS__));                                                             \
+		FD_EACH(FD_PUT_ARGUMENT, __VA_ARGS__)                                                                   \
+		outcome fd_o = chain_call(fd_at, TEXT(#method), (bytes){fd_w.at, fd_w.len});                            \
+		FD_ENDED(R, Name##_##method##_outcome)                                                                  \
 	}
 
 #define FD_OUTCOME(R, name) FD_IF_VOID(R, typedef outcome name;, typedef struct { i32 status; bytes data; FD_TYPE(R) value; } name;)

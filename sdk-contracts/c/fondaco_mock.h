@@ -90,6 +90,24 @@ static struct {
 		if (!fd_emitted(TEXT(#Name), (bytes){fd_w.at, fd_w.len})) fd_failed(__FILE__, __LINE__, "no event " #Name " with these values"); \
 	} while (0)
 
+// EVENTS fails the test unless the last call emitted that many events.
+#define EVENTS(count) CHECK(fd_event_count == (count))
+
+// ARGUMENTS declares and decodes the arguments of a call that mock.answer answers, as in ARGUMENTS(args, (addr, to), (u128,
+// amount)), and ANSWER is the outcome of one that returns a value of type T.
+#define ARGUMENTS(args, ...)                          \
+	reader fd_args = fd_reader(args);                 \
+	fd_take_exactly(&fd_args, FD_COUNT(__VA_ARGS__)); \
+	FD_EACH(FD_ARGUMENT, __VA_ARGS__)                 \
+	CHECK(fd_done(&fd_args))
+#define ANSWER(T, value)                             \
+	(__extension__({                                 \
+		FD_TYPE(T) fd_value = value;                 \
+		writer fd_w = {(u8 *)fd_reserve(64), 0, 64}; \
+		FD_PUT(T)(&fd_w, &fd_value);                 \
+		(outcome){STATUS_OK, {fd_w.at, fd_w.len}};   \
+	}))
+
 static struct {
 	const char *what;
 	void (*run)(void);

@@ -5,31 +5,27 @@
 static const addr payer = {{1}}, bob = {{2}}, carol = {{3}}, self = {{5}}, other = {{6}};
 static const addr ledger = {{7}};
 
-// answer pays what is not 13, says that bob has 20 units, and runs the contract's own recurse up to three deep.
+// answer pays what is not 13, says that bob has 20 units, lets nobody else ask, and runs the contract's own recurse.
 static outcome answer(target to, str method, bytes args) {
-	static const u8 twenty[] = {20}, refusal[] = {0x63, 'n', 'o', '!'};
-	reader r = fd_reader(args);
+	static const bytes refusal = {(const u8 *)"\x63no!", 4};
 	if (str_eq(method, TEXT("recurse"))) {
 		CHECK(addr_eq(to.to, self) && to.allow_reentry);
-		if (args.at[1] == 0) return (outcome){STATUS_OUT_OF_DEPTH, {0, 0}};
-		return fd_mock_call(false, TEXT("recurse"), fd_export_recurse, args);
+		ARGUMENTS(args, (u32, depth));
+		if (depth == 0) return (outcome){STATUS_OUT_OF_DEPTH, {0, 0}};
+		recurse_outcome deeper = call_recurse(depth);
+		return (outcome){deeper.status, deeper.data};
 	}
 	if (str_eq(method, TEXT("balance_of"))) {
 		CHECK(to.read_only && addr_eq(to.to, ledger));
-		addr who;
-		fd_take_exactly(&r, 1);
-		fd_take_addr(&r, &who);
-		return addr_eq(who, bob) ? (outcome){0, {twenty, 1}} : addr_eq(who, carol) ? (outcome){0, {refusal, 4}} : (outcome){5, {refusal, 4}};
+		ARGUMENTS(args, (addr, who));
+		if (addr_eq(who, bob)) return ANSWER(u128, 20);
+		if (addr_eq(who, carol)) return ANSWER(str, TEXT("no!"));
+		return (outcome){5, refusal};
 	}
 	if (str_eq(method, TEXT("transfer_from"))) {
-		addr from, payee;
-		u128 amount;
-		fd_take_exactly(&r, 3);
-		fd_take_addr(&r, &from);
-		fd_take_addr(&r, &payee);
-		fd_take_u128(&r, &amount);
-		CHECK(fd_done(&r) && addr_eq(from, payer));
-		return amount == 13 ? (outcome){1001, {refusal, 4}} : (outcome){0, {0, 0}};
+		ARGUMENTS(args, (addr, from), (addr, payee), (u128, amount));
+		CHECK(addr_eq(from, payer) && !addr_eq(payee, payer));
+		return amount == 13 ? (outcome){1001, refusal} : (outcome){STATUS_OK, {0, 0}};
 	}
 	CHECK(to.gas == 99);
 	return (outcome){STATUS_TRAPPED, {0, 0}};
@@ -50,7 +46,8 @@ TEST("a payment that fails does not stop the others") {
 	CHECK(r.len == 3 && r.at[0].status == 0 && r.at[1].status == 1001 && r.at[2].status == 0);
 	EMITTED(PaidOut, bob, 7);
 	EMITTED(Failed, carol, 13, 1001, {(const u8 *)"\x63no!", 4});
-	CHECK(fd_event_count == 3 && OK(call_failures()).value == 1);
+	EVENTS(3);
+	CHECK(OK(call_failures()).value == 1);
 	static Payment many[51];
 	REFUSED(call_pay_many((list_Payment){many, 51, 51}), TooMany, 51, 50);
 }

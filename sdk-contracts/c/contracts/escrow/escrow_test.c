@@ -8,17 +8,21 @@ static const addr token = {{7}}, buyer = {{1}}, seller = {{2}}, carol = {{3}}, e
 static struct { str method; addr from, to; u128 amount; } paid;
 
 static outcome ledger(target to, str method, bytes args) {
-	reader r = fd_reader(args);
-	bool pulls = str_eq(method, TEXT("transfer_from"));
-	fd_take_exactly(&r, pulls ? 3 : 2);
-	paid.method = method;
-	paid.from = escrow;
-	if (pulls) fd_take_addr(&r, &paid.from);
-	fd_take_addr(&r, &paid.to);
-	fd_take_u128(&r, &paid.amount);
-	CHECK(fd_done(&r) && addr_eq(to.to, token));
 	static const u8 refusal[] = {0x82, 0x00, 0x0d};
-	return paid.amount == 13 ? (outcome){1001, {refusal, 3}} : (outcome){0, {0, 0}};
+	CHECK(addr_eq(to.to, token));
+	paid.method = method;
+	if (str_eq(method, TEXT("transfer_from"))) {
+		ARGUMENTS(args, (addr, from), (addr, to), (u128, amount));
+		paid.from = from;
+		paid.to = to;
+		paid.amount = amount;
+	} else {
+		ARGUMENTS(args, (addr, to), (u128, amount));
+		paid.from = escrow;
+		paid.to = to;
+		paid.amount = amount;
+	}
+	return paid.amount == 13 ? (outcome){1001, {refusal, 3}} : (outcome){STATUS_OK, {0, 0}};
 }
 
 static void begin(void) {
@@ -75,5 +79,5 @@ TEST("a payment that fails undoes the agreement") {
 	begin();
 	REFUSED(call_open(seller, 13, 2000), PaymentFailed, 1001, {(const u8 *)"\x82\x00\x0d", 3});
 	REFUSED(call_get(1), NoSuchAgreement, 1);
-	CHECK(fd_event_count == 0);
+	EVENTS(0);
 }

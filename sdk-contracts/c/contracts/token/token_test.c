@@ -38,12 +38,10 @@ TEST("a holder transfers what it has") {
 	EMITTED(Transferred, alice, bob, 40);
 	CHECK(balance(alice) == 60 && balance(bob) == 40);
 	REFUSED(call_transfer(bob, 61), InsufficientFunds, 60, 61);
-	CHECK(fd_event_count == 0);
+	EVENTS(0);
 	OK(call_pay(bob, 60, (bytes){(const u8 *)"inv", 3}));
 	EMITTED(Paid, alice, bob, 60, {(const u8 *)"inv", 3});
-	bool kept = false;
-	fd_find((bytes){(const u8 *)"bal/\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 24}, &kept);
-	CHECK(kept && balance(alice) == 0);
+	CHECK(bal_has(alice) && balance(alice) == 0);
 }
 
 TEST("a transfer to oneself changes nothing") {
