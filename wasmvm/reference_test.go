@@ -478,7 +478,11 @@ func (m *reference) invoke(index int, args []uint64) []uint64 {
 			push(o.a)
 		case 0x108, 0x10a, 0x10b:
 			n, b, a := pop(), pop(), pop()
-			m.gas += n >> m.costs.bulkShift
+			if o.op == 0x10b {
+				m.gas += n >> m.costs.fillShift
+			} else {
+				m.gas += n >> m.costs.copyShift
+			}
 			size := uint64(len(m.memory))
 			trap(a+n > size)
 			switch o.op {
