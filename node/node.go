@@ -91,6 +91,7 @@ type Node struct {
 	api      *rpc.Server
 	apiAt    net.Listener
 	adminAt  net.Listener
+	alarms   chan *wasmvm.DivergenceError // for watch
 }
 
 // New opens the node's data, makes the genesis block if there is none, starts the plugins and binds the
@@ -106,7 +107,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err := c.Genesis.Check(suite); err != nil {
 		return nil, err
 	}
-	n = &Node{config: c, suite: suite, chain: c.Genesis.Hash(suite), self: identity.NodeIDOf(suite, c.Signer.Public())}
+	n = &Node{alarms: make(chan *wasmvm.DivergenceError, 1), config: c, suite: suite, chain: c.Genesis.Hash(suite), self: identity.NodeIDOf(suite, c.Signer.Public())}
 	n.log = c.Log.With().Str("node", n.self.Short()).Str("group", string(c.Genesis.Group)).Logger()
 	defer func() {
 		if err != nil {
@@ -135,11 +136,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 		return n, err
 	}
 	n.handle()
-	if err := n.openAPI(); err != nil {
-		return n, err
-	}
-	n.warm(ctx)
-	return n, nil
+	return n, n.openAPI()
 }
 
 // warming bounds how long a node's start waits for contracts to be made ready. The others become so when they are called.
@@ -166,7 +163,10 @@ func (n *Node) warned(module keys.Digest, err error) {
 func (n *Node) alarmed(d *wasmvm.DivergenceError) {
 	n.log.Error().Str("module", d.Module.String()).Str("method", d.Method).Hex("input", d.Input).Str("tx", d.Tx.String()).Str("difference", d.What).
 		Msg("the engines that run contracts differ: this node stops voting; keep its data and this line, and run it with engine = 'interpreter'")
-	n.loop.Post(func() { n.group.Fail(d) })
+	select {
+	case n.alarms <- d:
+	default: // the first is enough
+	}
 }
 
 func (n *Node) groupDir() string {
@@ -221,6 +221,7 @@ func (n *Node) openState(ctx context.Context) error {
 		return fmt.Errorf("the data in %s belong to another chain: its genesis block is %s, the genesis file gives %s; "+
 			"use the genesis file that the data were made with, or an empty folder", dir, stored, want)
 	}
+	n.warm(ctx)
 	return nil
 }
 
@@ -383,7 +384,7 @@ func (n *Node) Run(ctx context.Context) error {
 	return errors.Join(err, n.Close())
 }
 
-// watch feeds the monitor with what nobody tells it.
+// watch feeds the monitor with what nobody tells it, and stops the group when the VM raises an alarm.
 func (n *Node) watch(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -391,6 +392,8 @@ func (n *Node) watch(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case d := <-n.alarms:
+			n.loop.Post(func() { n.group.Fail(d) })
 		case <-tick.C:
 			connected := 0
 			for p := range n.endpoint.Peers() {
