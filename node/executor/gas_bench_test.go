@@ -47,7 +47,9 @@ func gasClasses(a *assembler) []gasClass {
 	next := join(hostCall("scan_next", i32(1), i32(64), i32(200)), drop)
 	emit := func(n int) body { return hostCall("emit", a.text("t"), i32(20_000), i32(n)) }
 	bytestring := func(n int) body { return join(i32(20_000), i32(0x59|n>>8<<8|n&0xff<<16), body{0x36, 0x02, 0x00}) } // the head of a byte string
-	hash := func(alg, n int) body { return join(hostCall("hash", i32(alg), i32(0), i32(n), i32(50_000), i32(32)), drop) }
+	hash := func(alg, n int) body {
+		return join(hostCall("hash", i32(alg), i32(0), i32(n), i32(50_000), i32(32)), drop)
+	}
 	digest := keys.Std().Sum([]byte("gas"))
 	verify := func(name string, alg int, of keys.Algorithm) gasClass {
 		signer, err := keys.Std().Generate(of, zeros{})

@@ -32,7 +32,9 @@ func (Flaws) Peek(_ sdk.Ctx, name string) uint64 {
 // Average counts with floats.
 //
 //chain:view
-func (Flaws) Average(_ sdk.Ctx, parts uint64) uint64 { return uint64(average(float64(total.Get()), parts)) }
+func (Flaws) Average(_ sdk.Ctx, parts uint64) uint64 {
+	return uint64(average(float64(total.Get()), parts))
+}
 
 //go:noinline
 func average(sum float64, parts uint64) float64 { return sum / float64(parts) }
