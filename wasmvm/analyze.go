@@ -36,7 +36,8 @@ type Function struct {
 type Call struct {
 	Function int  // that is called
 	Offset   int  // of the call in the module
-	Looped   bool // it is within a loop
+	Loop     int  // number of the innermost loop that it is in, from 1 in each function; 0: none
+	Guarded  bool // within that loop, or else the function, it is in a block, which may be skipped
 	Dropped  bool // its result is thrown away
 	Tail     bool // its result is the caller's own result
 }
@@ -65,6 +66,7 @@ func Analyze(code []byte) (*Analysis, error) {
 	if m.memory.hasMax {
 		a.MaxPages = m.memory.max
 	}
+	a.checker = validator{decoder: decoder{m: m}, costs: costs1()}
 	a.names()
 	a.segments()
 	if err := a.table(); err != nil {
@@ -85,7 +87,9 @@ type analyzer struct {
 	byType  map[string][]int // functions in the table, by their type
 	widest  [limitCount]peak
 	weight  uint64
+	paths   uint64
 	decoder decoder
+	checker validator
 }
 
 // peak is the most of something that a function has.
@@ -226,13 +230,22 @@ func (a *analyzer) function(n int) error {
 	d := &a.decoder
 	d.reader, d.m = reader{buf: b.code, off: b.offset}, a.m
 	locals := uint64(len(b.types) + len(a.m.typeOf(uint32(index)).params))
+	checked, err := a.checker.check(n)
+	if err != nil {
+		return err
+	}
+	a.weight += checked.weight
+	a.paths += checked.paths
+	a.reach(limitLocals, locals, index)
+	a.reach(limitLoops, uint64(a.checker.loops), index)
+	a.reach(limitBlocks, a.checker.blocks, index)
+	a.reach(limitLocalsBlocks, max(locals, 1)*a.checker.blocks, index)
+	a.reach(limitBody, uint64(f.Size), index)
 	var (
-		open      []bool // blocks that are open, and whether each is a loop
-		loops     uint64
-		deepest   uint64
-		blocks    uint64 = 1
-		indirect         = map[string]bool{}
-		pending   *Call  // the call that was the instruction before
+		open      []int // blocks that are open: a loop's number, or 0
+		numbered  int   // loops so far
+		indirect  = map[string]bool{}
+		pending   *Call // the call that was the instruction before
 		stored    = map[uint64][]int{}
 		read      = map[uint64]bool{}
 		i         instruction
@@ -261,31 +274,26 @@ func (a *analyzer) function(n int) error {
 		}
 		switch i.op {
 		case opBlock, opLoop, opIf:
-			open = append(open, i.op == opLoop)
-			blocks++
-			a.reach(limitNesting, uint64(len(open)), index)
+			number := 0
 			if i.op == opLoop {
-				loops++
-				deepest = max(deepest, loops)
+				numbered++
+				number = numbered
 			}
+			open = append(open, number)
+			a.reach(limitNesting, uint64(len(open)), index)
 		case opEnd:
-			if len(open) > 0 {
-				if open[len(open)-1] {
-					loops--
-				}
-				open = open[:len(open)-1]
-			}
+			open = open[:max(len(open)-1, 0)] // the last ends the function
 		case opCall:
-			if int(i.a) < len(a.Functions) {
-				f.Calls = append(f.Calls, Call{Function: int(i.a), Offset: b.offset + i.start, Looped: loops > 0})
-				if t := a.m.typeOf(uint32(i.a)); len(t.results) == 1 {
-					pending = &f.Calls[len(f.Calls)-1]
-				}
+			c := Call{Function: int(i.a), Offset: b.offset + i.start, Guarded: len(open) > 0 && open[len(open)-1] == 0}
+			for _, number := range open {
+				c.Loop = max(c.Loop, number) // the innermost has the highest number
+			}
+			f.Calls = append(f.Calls, c)
+			if t := a.m.typeOf(uint32(i.a)); len(t.results) == 1 {
+				pending = &f.Calls[len(f.Calls)-1]
 			}
 		case opCallIndirect:
-			if int(i.a) < len(a.m.types) {
-				indirect[signatureOf(&a.m.types[i.a])] = true
-			}
+			indirect[signatureOf(&a.m.types[i.a])] = true
 		case opLocalGet:
 			read[i.a] = true
 		case opI32Const:
@@ -314,12 +322,6 @@ func (a *analyzer) function(n int) error {
 		}
 	}
 	slices.Sort(f.Constants)
-	a.reach(limitLocals, locals, index)
-	a.reach(limitLoops, deepest, index)
-	a.reach(limitBlocks, blocks, index)
-	a.reach(limitLocalsBlocks, max(locals, 1)*blocks, index)
-	a.reach(limitBody, uint64(f.Size), index)
-	a.weight += max(locals, 1) * blocks * (1 + deepest)
 	return nil
 }
 
@@ -347,7 +349,8 @@ func (a *analyzer) limits(size int) {
 	use("table entries", int(m.tableSize), MaxTable)
 	use("initial pages of memory", int(m.memory.min), MaxInitialPages)
 	use("data segments", len(m.segments), segments)
-	use("complexity", int(a.weight), MaxComplexity)
+	use("locals × blocks × (1 + nested loops), summed over functions", int(a.weight), MaxComplexity)
+	use("4 × blocks² + locals × Σ (branches to a label)², summed over functions", int(a.paths), MaxPaths)
 	for _, l := range [...]struct {
 		name  string
 		peak  int
@@ -355,7 +358,7 @@ func (a *analyzer) limits(size int) {
 	}{
 		{"bytes of a function", limitBody, MaxBody},
 		{"parameters and locals of a function", limitLocals, MaxLocals},
-		{"blocks of a function", limitBlocks, MaxBlocks},
+		{"blocks and branches of a function", limitBlocks, MaxBlocks},
 		{"nested blocks", limitNesting, MaxBlockNesting},
 		{"nested loops", limitLoops, MaxLoopNesting},
 		{"locals × blocks of a function", limitLocalsBlocks, MaxLocalsBlocks},

@@ -176,13 +176,24 @@ func (l *linter) views() {
 	}
 }
 
-// scans looks for loops that open a scan in each turn, themselves or through what they call.
+// scans looks for loops that open a scan in each turn, themselves or through what they call. An iterator that opens its scan
+// when the first pair is asked for does so under a condition, beside the call for the next pair.
 func (l *linter) scans() {
 	if l.golang {
 		return // its functions are loops over their own blocks
 	}
-	opens := l.callersOf(func(f *wasmvm.Function) bool { return f.HostName() == "scan" }, func(wasmvm.Call) bool { return true })
-	l.places(RuleScan, func(_ *wasmvm.Function, c wasmvm.Call) bool { return c.Looped && opens[c.Function] },
+	named := func(name string) func(f *wasmvm.Function) bool {
+		return func(f *wasmvm.Function) bool { return f.HostName() == name }
+	}
+	any := func(*wasmvm.Function, wasmvm.Call) bool { return true }
+	scans, nexts := l.callersOf(named("scan"), any), l.callersOf(named("scan_next"), any)
+	eager := func(f *wasmvm.Function, c wasmvm.Call) bool {
+		return !c.Guarded || !scans[c.Function] || !slices.ContainsFunc(f.Calls, func(next wasmvm.Call) bool {
+			return next.Loop == c.Loop && next.Function != c.Function && nexts[next.Function]
+		})
+	}
+	opens := l.callersOf(named("scan"), eager)
+	l.places(RuleScan, func(f *wasmvm.Function, c wasmvm.Call) bool { return c.Loop > 0 && opens[c.Function] && eager(f, c) },
 		"each turn of a loop opens a scan, so its gas has no bound as the state grows: take one page with a limit, and let the caller ask for the next")
 }
 
@@ -191,13 +202,13 @@ func (l *linter) statuses() {
 	if l.golang {
 		return // results pass through memory
 	}
-	returns := l.callersOf(func(f *wasmvm.Function) bool { return f.HostName() == "call" }, func(c wasmvm.Call) bool { return c.Tail })
+	returns := l.callersOf(func(f *wasmvm.Function) bool { return f.HostName() == "call" }, func(_ *wasmvm.Function, c wasmvm.Call) bool { return c.Tail })
 	l.places(RuleStatus, func(_ *wasmvm.Function, c wasmvm.Call) bool { return c.Dropped && returns[c.Function] },
 		"the status of a call to another contract is not looked at: a callee that failed has changed nothing, and this contract goes on as if it had")
 }
 
 // callersOf returns the functions of a kind and those that reach them over calls of a kind.
-func (l *linter) callersOf(is func(f *wasmvm.Function) bool, over func(c wasmvm.Call) bool) map[int]bool {
+func (l *linter) callersOf(is func(f *wasmvm.Function) bool, over func(f *wasmvm.Function, c wasmvm.Call) bool) map[int]bool {
 	found := map[int]bool{}
 	for i := range l.a.Functions {
 		if is(&l.a.Functions[i]) {
@@ -207,7 +218,8 @@ func (l *linter) callersOf(is func(f *wasmvm.Function) bool, over func(c wasmvm.
 	for grown := len(found) > 0; grown; {
 		grown = false
 		for i := range l.a.Functions {
-			if !found[i] && slices.ContainsFunc(l.a.Functions[i].Calls, func(c wasmvm.Call) bool { return over(c) && found[c.Function] }) {
+			f := &l.a.Functions[i]
+			if !found[i] && slices.ContainsFunc(f.Calls, func(c wasmvm.Call) bool { return found[c.Function] && over(f, c) }) {
 				found[i], grown = true, true
 			}
 		}
