@@ -62,8 +62,8 @@ func BenchmarkHostCall(b *testing.B) {
 			input := make([]byte, 32)
 			for b.Loop() {
 				h.Forget()
-				if o := mustCall(b, m, h, "run", input); o.Status != ledger.OK {
-					b.Fatalf("%+v", o)
+				if o, err := m.Call(b.Context(), h, "run", input, 1_000_000_000); err != nil || o.Status != ledger.OK {
+					b.Fatalf("%+v, %v", o, err)
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*f.times), "ns/call")

@@ -197,6 +197,7 @@ func scanQuestion(start, end []byte, reverse bool, limit int) question {
 	}
 	return q
 }
+
 func nextQuestion(scan int64) question  { return question{function: "next", x: scan} }
 func keepQuestion() question            { return question{function: "keep"} }
 func closeQuestion(scan int64) question { return question{function: "close", x: scan} }
@@ -207,9 +208,11 @@ func emitQuestion(topic string, data []byte) question {
 func callQuestion(to ledger.Target, method string, args []byte, limit ledger.Gas, flags CallFlags) question {
 	return question{function: "call", a: fmt.Appendf(nil, "%x %q %q %q", to.Address, to.Name, to.Version, method), b: args, x: int64(limit), y: int64(flags)}
 }
+
 func attributeQuestion(kind Attribute) question {
 	return question{function: "attribute", x: int64(kind)}
 }
+
 func randQuestion(n int) question { return question{function: "rand", x: int64(n)} }
 func logQuestion(level LogLevel, text string) question {
 	return question{function: "log", a: []byte(text), x: int64(level)}
