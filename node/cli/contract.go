@@ -31,10 +31,13 @@ func contractCommand() *cli.Command {
 		}, {
 			Name:      "build",
 			Usage:     "build a contract into a WebAssembly module",
-			ArgsUsage: "[DIR]",
+			ArgsUsage: "[DIR|FILE.wasm]",
+			Description: "DIR holds a contract in one of the languages. FILE.wasm is a module that any other tool compiled; the text of\n" +
+				"sdk-contracts/INTERFACE.md, which says what the contract offers, is in it or in the file of --interface.",
 			Flags: []cli.Flag{
 				outputFlag(), &cli.StringFlag{Name: "out", Usage: "`FILE` to write; default: NAME.wasm"},
 				&cli.BoolFlag{Name: "update-lock", Usage: "take the tools that are installed into " + contract.LockFile},
+				&cli.StringFlag{Name: "interface", Usage: "`FILE` with the interface of the module FILE.wasm"},
 				&cli.BoolFlag{Name: "no-lock", Usage: "neither read nor write " + contract.LockFile},
 			},
 			Action: buildContract,

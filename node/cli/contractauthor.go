@@ -39,7 +39,7 @@ func newContract(c *cli.Context) error {
 }
 
 func buildContract(c *cli.Context) error {
-	args, err := arguments(c, 0, 1, "[DIR]")
+	args, err := arguments(c, 0, 1, "[DIR|FILE.wasm]")
 	if err != nil {
 		return err
 	}
@@ -53,18 +53,22 @@ func buildContract(c *cli.Context) error {
 	if c.Bool("no-lock") && c.Bool("update-lock") {
 		return usage("give --no-lock or --update-lock, not both")
 	}
-	built, err := contract.Build(c.Context, dir, "")
+	build := buildProject
+	if filepath.Ext(dir) == ".wasm" {
+		build = finishModule
+	} else if c.IsSet("interface") {
+		return usage("--interface is for a module that another tool compiled: give that, FILE.wasm, in place of %s", dir)
+	}
+	built, err := build(c, dir)
 	if err != nil {
 		return err
-	}
-	if !c.Bool("no-lock") {
-		if err := contract.CheckLock(dir, built, c.Bool("update-lock")); err != nil {
-			return err
-		}
 	}
 	out := c.String("out")
 	if out == "" {
 		out = built.Schema.Name + ".wasm"
+	}
+	if filepath.Clean(out) == filepath.Clean(dir) {
+		return usage("%s would overwrite what it is made of: name another file with --out", out)
 	}
 	if err := built.Write(out); err != nil {
 		return err
@@ -80,6 +84,30 @@ func buildContract(c *cli.Context) error {
 			row(w, built.Schema.Methods[i].Kind, built.Schema.Methods[i].Signature())
 		}
 	})
+}
+
+// buildProject builds the contract in a folder with the tools that its lock pins.
+func buildProject(c *cli.Context, dir string) (*contract.Built, error) {
+	built, err := contract.Build(c.Context, dir, "")
+	if err != nil || c.Bool("no-lock") {
+		return built, err
+	}
+	return built, contract.CheckLock(dir, built, c.Bool("update-lock"))
+}
+
+// finishModule makes a contract of a module that another tool compiled.
+func finishModule(c *cli.Context, path string) (*contract.Built, error) {
+	code, err := readModule(path)
+	if err != nil {
+		return nil, err
+	}
+	var text []byte
+	if file := c.String("interface"); file != "" {
+		if text, err = os.ReadFile(file); err != nil {
+			return nil, err
+		}
+	}
+	return contract.Finish(c.Context, code, text)
 }
 
 // readModule reads a module that fits into a transaction.

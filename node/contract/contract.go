@@ -11,6 +11,7 @@ package contract
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -57,19 +58,56 @@ func Build(ctx context.Context, dir, out string) (*Built, error) {
 		return nil, fmt.Errorf("build the contract in %s: %w", dir, err)
 	}
 	built, err := finish(code, build)
+	if err == nil {
+		err = admitted(ctx, built)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("build the contract in %s: %w", dir, err)
-	}
-	if _, err := Check(ctx, built.Code); err != nil {
-		if _, named := Check(ctx, WithNames(built.Code, built.Names)); named != nil {
-			err = named // the same, with the function's name
-		}
-		return nil, fmt.Errorf("build the contract in %s: nodes would refuse the module: %w%s", dir, err, importHint(err))
 	}
 	if out != "" {
 		if err := built.Write(out); err != nil {
 			return nil, err
 		}
+	}
+	return built, nil
+}
+
+// admitted checks a module that was built as a node would.
+func admitted(ctx context.Context, built *Built) error {
+	_, err := Check(ctx, built.Code)
+	if err == nil {
+		return nil
+	}
+	if _, named := Check(ctx, WithNames(built.Code, built.Names)); named != nil {
+		err = named // the same, with the function's name
+	}
+	return fmt.Errorf("nodes would refuse the module: %w%s", err, importHint(err))
+}
+
+// Finish makes a contract's module of one that any other tool compiled: an SDK that this package does not know. The interface
+// text is in the module, or given apart; nil: it is in the module. Build.Language of the result is "wasm", unless the
+// module says itself how it was built.
+func Finish(ctx context.Context, code, text []byte) (*Built, error) {
+	if _, err := splitModule(code); err != nil {
+		return nil, fmt.Errorf("finish a module: %w", err)
+	}
+	build := ledger.Build{Language: "wasm", Compiler: "unknown", SDK: "none", Source: sha256.Sum256(code)}
+	if section, err := ledger.ModuleSection(code, ledger.BuildSection); err != nil {
+		return nil, fmt.Errorf("finish a module: %w", err)
+	} else if section != nil {
+		if err := ledger.Unmarshal(section, &build); err != nil {
+			return nil, fmt.Errorf("finish a module: section %s: %w", ledger.BuildSection, err)
+		}
+	}
+	if text != nil {
+		code = appendSection(code, interfaceSection, text)
+	}
+	built, err := finish(code, build)
+	if err == nil {
+		err = admitted(ctx, built)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("finish a module: %w", err)
 	}
 	return built, nil
 }

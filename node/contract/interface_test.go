@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -210,4 +211,36 @@ func FuzzInterface(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestFinishOther(t *testing.T) {
+	const text = "contract flawed 1\nview see()"
+	code := assembled("", 1, []function{export("see")}, "")
+	plain := code[:bytes.LastIndex(code, []byte(interfaceSection))-3] // without the section of the text
+	b, err := Finish(t.Context(), plain, []byte(text))
+	if err != nil || b.Schema.Name != "flawed" || b.Build.Language != "wasm" {
+		t.Fatalf("with a text apart: %+v, %v", b, err)
+	}
+	made, err := ledger.Marshal(ledger.Build{Language: "zig", Compiler: "0.16"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	withText := appendSection(appendSection(plain, interfaceSection, []byte(text)), ledger.BuildSection, made)
+	if b, err = Finish(t.Context(), withText, nil); err != nil || b.Build.Language != "zig" {
+		t.Errorf("with a text in the module, which says how it was built: %+v, %v", b, err)
+	}
+	for name, tc := range map[string]struct {
+		code, text []byte
+		want       string
+	}{
+		"no module":                       {[]byte("x"), nil, "not a WebAssembly module"},
+		"no text":                         {plain, nil, "declares no contract"},
+		"a text with a fault":             {plain, []byte("contract"), "line 1"},
+		"a method without a function":     {plain, []byte(text + "\ntx put()"), "put"},
+		"a build section that is no such": {appendSection(plain, ledger.BuildSection, []byte{1}), []byte(text), "section fondaco.build"},
+	} {
+		if _, err := Finish(t.Context(), tc.code, tc.text); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		}
+	}
 }

@@ -1,0 +1,116 @@
+package cli_test
+
+import (
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Rust and AssemblyScript take a minute to build what they need: their projects are made with this flag, or with
+// FONDACO_REQUIRE_TOOLS=1, as in CI.
+var allLanguages = flag.Bool("all-languages", false, "try sdk-contracts/README.md in Rust and AssemblyScript as well")
+
+// fenced returns the blocks of a document that are marked as a language.
+func fenced(t *testing.T, file, mark string) []string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var blocks []string
+	for _, found := range regexp.MustCompile("(?ms)^```"+mark+"\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
+		blocks = append(blocks, found[1])
+	}
+	return blocks
+}
+
+// shell runs a script of a document in a folder, and stops at the first command that fails.
+func shell(t *testing.T, c *chain, dir, script string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "bash", "-euxo", "pipefail", "-c", script)
+	cmd.Dir = dir
+	cmd.Env = append(append(os.Environ(), c.env...), "FONDACO_FROM=admin", "FONDACO_KEY="+filepath.Join(c.dir, "admin.key"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// TestContractsReadme does what sdk-contracts/README.md says, in every language: a new project is tested and built, and the
+// result deployed to a running chain, called, verified and upgraded.
+func TestContractsReadme(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: builds contracts and starts a node")
+	}
+	const network = "go run ./testnet up -d /tmp/net --detach\n"
+	blocks := fenced(t, "../../sdk-contracts/README.md", "sh")
+	// This test has a chain already; that of the document is started by the test of the root's README.md.
+	blocks = slices.DeleteFunc(blocks, func(b string) bool { return strings.HasPrefix(b, network) })
+	script := strings.Join(blocks, "")
+	for _, want := range []string{"contract new --lang go hello", "contract test", "contract deploy", "contract upgrade", " hello.go\n"} {
+		if !strings.Contains(script, want) {
+			t.Fatalf("sdk-contracts/README.md has no command with %q", want)
+		}
+	}
+	c := &chain{dir: t.TempDir()}
+	t.Cleanup(func() { c.end(t) })
+	if err := c.start(); err != nil {
+		t.Fatal(err)
+	}
+	required := os.Getenv("FONDACO_REQUIRE_TOOLS") == "1"
+	for _, l := range []struct {
+		name, file    string
+		tool, install string
+		slow          bool
+	}{
+		{"go", "hello.go", "go", "https://go.dev/dl", false},
+		{"c", "hello.c", "clang", "apt-get install clang lld gcc", false},
+		{"rust", "src/lib.rs", "cargo", "apt-get install rustc cargo libstd-rust-dev-wasm32", true},
+		{"as", "assembly/index.ts", "asc", "npm install --global assemblyscript", true},
+	} {
+		t.Run(l.name, func(t *testing.T) {
+			if _, err := exec.LookPath(l.tool); err != nil && !required {
+				t.Skipf("needs the command %s: %s", l.tool, l.install)
+			}
+			if l.slow && !*allLanguages && !required {
+				t.Skip("takes a minute: run with -all-languages, or FONDACO_REQUIRE_TOOLS=1")
+			}
+			script := strings.NewReplacer("--lang go hello ", "--lang "+l.name+" hello ", " hello.go\n", " "+l.file+"\n").Replace(script)
+			out := shell(t, c, t.TempDir(), script)
+			for _, want := range []string{`unit tests +passed`, `story +ok`, `nodes would admit it`, `"amount":"5"`, `same +true`} {
+				if !regexp.MustCompile(want).MatchString(out) {
+					t.Errorf("the commands did not print %s:\n%s", want, out)
+				}
+			}
+		})
+	}
+
+	t.Run("the contract without an SDK of wasmvm/ABI.md", func(t *testing.T) {
+		if _, err := exec.LookPath("wat2wasm"); err != nil {
+			if required {
+				t.Fatal("needs wat2wasm: apt-get install wabt")
+			}
+			t.Skip("needs wat2wasm: apt-get install wabt")
+		}
+		dir := t.TempDir()
+		for mark, file := range map[string]string{"wat": "counter.wat", "interface": "counter.interface"} {
+			found := fenced(t, "../../wasmvm/ABI.md", mark)
+			if len(found) != 1 {
+				t.Fatalf("wasmvm/ABI.md has %d blocks of %s, want 1", len(found), mark)
+			}
+			if err := os.WriteFile(filepath.Join(dir, file), []byte(found[0]), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out := shell(t, c, dir, strings.Join(fenced(t, "../../wasmvm/ABI.md", "sh"), ""))
+		if !strings.Contains(out, "Full (code 1001)") && !strings.Contains(out, "aborted: Full") {
+			t.Errorf("the third bump was not refused:\n%s", out)
+		}
+	})
+}
