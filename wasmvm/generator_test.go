@@ -361,13 +361,6 @@ func (g *generator) address(depth int) {
 	}
 }
 
-func (g *generator) offset() int {
-	if g.chance(4) {
-		return g.rand.IntN(70_000)
-	}
-	return g.rand.IntN(8)
-}
-
 func (g *generator) store(depth int) {
 	typ := g.typ()
 	op := map[byte]string{'i': g.pick("i32.store", "i32.store8", "i32.store16"), 'l': g.pick("i64.store", "i64.store8", "i64.store16", "i64.store32"), 'f': "f32.store", 'd': "f64.store"}[typ]

@@ -51,7 +51,7 @@ type refFunc struct {
 // refOp is an instruction. Blocks know where they end, ifs also where their else is.
 type refOp struct {
 	op       int
-	a, b     uint64
+	a        uint64
 	end, els int
 	labels   []uint32
 	block    refType

@@ -462,12 +462,3 @@ func (r *specRun) instantiate(ctx context.Context, code []byte) (err error) {
 	r.module, err = r.runtime.InstantiateWithConfig(ctx, code, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	return err
 }
-
-func (r *specRun) call(ctx context.Context, field string, args []uint64) (out []uint64, gas uint64, err error) {
-	set := func(name string, v uint64) { r.module.ExportedGlobal(name).(api.MutableGlobal).Set(v) }
-	const limit = 1 << 60
-	set(gasExport, limit)
-	set(depthExport, MaxDepth)
-	out, err = r.module.ExportedFunction(field).Call(ctx, args...)
-	return out, limit - r.module.ExportedGlobal(gasExport).Get(), err
-}

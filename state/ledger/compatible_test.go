@@ -57,10 +57,14 @@ func TestIncompatible(t *testing.T) {
 		{"a case more: the old code's readers do not know it", func(s *Schema) {
 			s.Types[0].Variants = append(s.Types[0].Variants, Variant{Name: "gold"})
 		}, []string{"method account returns another Account"}},
-		{"a case less: callers and state may have it", func(s *Schema) { s.Types[0].Variants = s.Types[0].Variants[:1] },
-			[]string{"method set: argument kind is another Kind", "state acc holds another Account"}},
-		{"a field more", func(s *Schema) { s.Types[1].Fields = append(s.Types[1].Fields, Field{Name: "since", Type: "u64"}) },
-			[]string{"method account returns another Account", "state acc holds another Account"}},
+		{
+			"a case less: callers and state may have it", func(s *Schema) { s.Types[0].Variants = s.Types[0].Variants[:1] },
+			[]string{"method set: argument kind is another Kind", "state acc holds another Account"},
+		},
+		{
+			"a field more", func(s *Schema) { s.Types[1].Fields = append(s.Types[1].Fields, Field{Name: "since", Type: "u64"}) },
+			[]string{"method account returns another Account", "state acc holds another Account"},
+		},
 		{"an event's field changes", func(s *Schema) { s.Events[0].Fields[0].Type = "u64" }, []string{"event Paid has other fields"}},
 		{"an event goes", func(s *Schema) { s.Events = nil }, []string{"event Paid is gone"}},
 		{"a code gets another meaning", func(s *Schema) { s.Errors[0].Name = "TooMuch" }, []string{"error 1001 is TooMuch, was TooLittle, or has other fields"}},
