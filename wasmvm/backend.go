@@ -34,7 +34,7 @@ type backend struct {
 func (v *VM) newBackend(ctx context.Context, engine Engine, r wazero.RuntimeConfig) (*backend, error) {
 	r = r.WithCoreFeatures(api.CoreFeaturesV2 &^ api.CoreFeatureSIMD).WithMemoryLimitPages(v.config.MemoryPages).WithDebugInfoEnabled(false)
 	b := &backend{engine: engine, run: wazero.NewRuntimeWithConfig(ctx, r)}
-	if err := offer(ctx, b.run); err != nil {
+	if err := offer(v.config.Profile.watch(ctx, [32]byte{}), b.run); err != nil {
 		return nil, errors.Join(err, b.run.Close(ctx))
 	}
 	return b, nil
@@ -103,7 +103,7 @@ func (v *VM) make(ctx context.Context, digest keys.Digest, c *candidate) (*Modul
 // build compiles a module with a backend and runs its _initialize, in the instance that it returns. gas is what that took.
 func (v *VM) build(ctx context.Context, b *backend, c *candidate) (p *program, in *instance, gas uint64, err error) {
 	b.busy.Lock()
-	compiled, err := b.compile(ctx, c.code)
+	compiled, err := b.compile(v.config.Profile.watch(ctx, c.hash), c.code)
 	b.busy.Unlock()
 	if err != nil {
 		return nil, nil, 0, err
@@ -272,7 +272,7 @@ func (v *VM) fromCache(ctx context.Context, c *candidate) (*program, error) {
 	if !v.compiler.busy.TryLock() {
 		return nil, errNotCached
 	}
-	compiled, err := v.compiler.compile(ctx, c.code)
+	compiled, err := v.compiler.compile(v.config.Profile.watch(ctx, c.hash), c.code)
 	v.compiler.busy.Unlock()
 	if err != nil {
 		return nil, err

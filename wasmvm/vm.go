@@ -60,6 +60,8 @@ type Config struct {
 	// and must not wait.
 	Warn  func(module keys.Digest, err error)
 	Alarm func(*DivergenceError)
+	// Profile, unless it is nil, counts the calls and the gas of functions. It is for tools: see there what it costs.
+	Profile *Profile
 	// Spoil, unless it is nil, changes what an engine returned. Tests plant faults with it.
 	Spoil func(engine Engine, method string, o *Outcome)
 	// Trial has gas tables of the future, by version: each takes so many times the prices of version 1. Tests change the

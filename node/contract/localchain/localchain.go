@@ -81,7 +81,13 @@ type Point struct {
 
 // NewVM returns a VM as a chain needs it. The caller closes it.
 func NewVM(ctx context.Context, engine wasmvm.Engine) (*wasmvm.VM, error) {
-	return wasmvm.New(ctx, wasmvm.Config{Engine: engine, Suite: keys.Std(), MemoryPages: ledger.DefaultParams().MemoryPages, Wait: true})
+	return NewProfiledVM(ctx, engine, nil)
+}
+
+// NewProfiledVM is NewVM with a profile, unless it is nil, of the calls that the VM runs.
+func NewProfiledVM(ctx context.Context, engine wasmvm.Engine, profile *wasmvm.Profile) (*wasmvm.VM, error) {
+	params := ledger.DefaultParams()
+	return wasmvm.New(ctx, wasmvm.Config{Engine: engine, Suite: keys.Std(), MemoryPages: params.MemoryPages, Wait: true, Profile: profile})
 }
 
 // New returns a chain at block 0. Close releases it.
