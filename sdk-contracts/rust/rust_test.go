@@ -153,7 +153,7 @@ func TestUnits(t *testing.T) {
 
 // TestInterfaces compares the schemas of the suite's contracts with its interfaces, and states the modules' sizes.
 func TestInterfaces(t *testing.T) {
-	for name, most := range map[string]int{"token": 36_000, "escrow": 36_000, "registry": 36_000, "multisig": 40_000, "caller": 36_000} {
+	for name, most := range map[string]int{"token": 40_000, "escrow": 36_000, "registry": 40_000, "multisig": 42_000, "caller": 36_000} {
 		t.Run(name, func(t *testing.T) {
 			built := build(t, filepath.Join("contracts", name))
 			t.Logf("%d bytes", len(built.Code))
