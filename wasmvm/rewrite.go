@@ -250,8 +250,61 @@ func (w *rewriter) function(f int, a *analysis) {
 			w.out = append(w.out, opEnd)
 			continue
 		}
+		if (i.op == opI32And || i.op == opI64And) && harmless(d) {
+			w.out = append(w.out, byte(i.op))
+			continue
+		}
 		w.instruction(&i, b.code[i.start:i.end], s)
 	}
+}
+
+// harmless reports whether the value that the instruction before d leaves on the stack goes straight into an instruction
+// that no branch can compare it through: then R1 need not hide it. It takes a copy of the decoder, and looks a few instructions ahead.
+func harmless(d decoder) bool {
+	d.labels = nil
+	above := 0 // operands on top of the value
+	var i, last instruction
+	for range 16 {
+		last = i
+		if d.next(&i); d.err != nil {
+			return false
+		}
+		o := &operations[i.op]
+		switch {
+		case i.op == opLocalGet || i.op == opGlobalGet:
+			above++
+		case i.op == opLocalTee && above > 0:
+		case (i.op == opLocalSet || i.op == opGlobalSet || i.op == opDrop) && above > 0:
+			above--
+		case !o.fixed || i.op == opF32ConvertU || i.op == opF64ConvertU || o.imm == immZero || o.imm == immInit || o.imm == immCopy:
+			return false // a branch, a copy, or what is rewritten with the operand in a local
+		case len(o.params) <= above:
+			above += len(o.results) - len(o.params)
+		case o.orders():
+			return false
+		case o.shifts() && above == 1: // by 0 the compiler takes it for the value itself
+			return (last.op == opI32Const || last.op == opI64Const) && last.a%32 != 0
+		default:
+			return true
+		}
+	}
+	return false
+}
+
+// orders reports whether an instruction compares integers by order.
+func (o *operation) orders() bool {
+	_, name, _ := strings.Cut(o.name, ".")
+	switch strings.TrimRight(name, "_su") {
+	case "lt", "gt", "le", "ge":
+		return true
+	}
+	return false
+}
+
+// shifts reports whether an instruction shifts or rotates.
+func (o *operation) shifts() bool {
+	_, name, _ := strings.Cut(o.name, ".")
+	return strings.HasPrefix(name, "sh") || strings.HasPrefix(name, "rot")
 }
 
 // charge pays for the instructions that follow.
