@@ -89,7 +89,9 @@ func testContract(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	reports, err := tell(c.Context, files, built, vm)
+	modules := &story.Modules{}
+	modules.Add(built.Schema.Name, built)
+	reports, err := tell(c.Context, files, modules, vm)
 	if err != nil {
 		return err
 	}
@@ -192,10 +194,8 @@ func readStories(dir, run string) ([]*story.File, error) {
 	return files, nil
 }
 
-// tell runs stories about a contract.
-func tell(ctx context.Context, files []*story.File, built *contract.Built, vm *wasmvm.VM) ([]*story.Report, error) {
-	modules := &story.Modules{}
-	modules.Add(built.Schema.Name, built)
+// tell runs stories.
+func tell(ctx context.Context, files []*story.File, modules *story.Modules, vm *wasmvm.VM) ([]*story.Report, error) {
 	var reports []*story.Report
 	for _, file := range files {
 		report, err := file.Run(ctx, story.Config{VM: vm, Module: modules.For(file.Name)})

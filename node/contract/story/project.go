@@ -3,14 +3,17 @@ package story
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/fondaco/fondaco/node/contract"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -68,12 +71,16 @@ type Modules struct {
 type module struct {
 	once sync.Once
 	load func(context.Context) (*contract.Built, error)
+	done atomic.Bool // got or err is set
 	got  *contract.Built
 	err  error
 }
 
 func (m *module) get(ctx context.Context) (*contract.Built, error) {
-	m.once.Do(func() { m.got, m.err = m.load(ctx) })
+	m.once.Do(func() {
+		m.got, m.err = m.load(ctx)
+		m.done.Store(true)
+	})
 	return m.got, m.err
 }
 
@@ -105,6 +112,21 @@ func (m *Modules) Get(ctx context.Context, name string) (*contract.Built, error)
 		return nil, nil
 	}
 	return known.get(ctx)
+}
+
+// Used returns the modules that were asked for so far and could be had.
+func (m *Modules) Used() []*contract.Built {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []*contract.Built
+	for _, modules := range []map[string]*module{m.named, m.placed} {
+		for _, name := range slices.Sorted(maps.Keys(modules)) {
+			if known := modules[name]; known.done.Load() && known.err == nil {
+				all = append(all, known.got)
+			}
+		}
+	}
+	return all
 }
 
 // For returns a Config's Module for a story file: names are those that were added, and paths are relative to the story's folder. A
@@ -167,7 +189,8 @@ func load(ctx context.Context, path string) (*contract.Built, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &contract.Built{Code: code}, nil
+	names, _ := contract.ReadNames(path, code) // what they are for works without
+	return &contract.Built{Code: code, Names: names, Hash: sha256.Sum256(code)}, nil
 }
 
 // MethodGas is what a method's calls used.
