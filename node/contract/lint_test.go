@@ -84,6 +84,7 @@ const dataAt = 1024
 func block(code ...[]byte) []byte {
 	return seq(append(append([][]byte{{0x02, 0x40}}, code...), []byte{0x0b})...)
 }
+
 func scanNext() []byte       { return seq(getLocal(0), number(0), number(0), call(hostScanNext), drop()) }
 func call(n byte) []byte     { return []byte{0x10, n} }
 func number(v int64) []byte  { return appendSignedLEB([]byte{0x41}, v) }
