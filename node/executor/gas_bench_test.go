@@ -25,7 +25,7 @@ type gasClass struct {
 	code   body // repeated
 	rounds int
 	writes bool // the time is that of a block that is committed, with its share of the state table
-	before body
+	before body // is done once, and not counted
 }
 
 // nextKey puts a key of 4 bytes that is there at address 0: another each time, all over the state.
@@ -135,6 +135,7 @@ func BenchmarkGas(b *testing.B) {
 	classes := gasClasses(a)
 	for i, g := range classes {
 		a.method(fmt.Sprint("c", i), g.before, times(g.rounds, g.code), succeed)
+		a.method(fmt.Sprint("before", i), g.before, succeed)
 	}
 	c := newChainOn(b, newVM(b, wasmvm.Compiler))
 	schema := &ledger.Schema{ABI: ledger.ContractABI, Name: "gas", Profile: "strict", Random: true}
@@ -222,6 +223,12 @@ func BenchmarkGas(b *testing.B) {
 			began := time.Now()
 			gas := run(t, fmt.Sprint("c", i))
 			took := time.Since(began)
+			if len(g.before) > 0 { // is no part of it
+				b := begin()
+				began := time.Now()
+				gas -= run(b, fmt.Sprint("before", i))
+				took -= time.Since(began)
+			}
 			switch {
 			case g.writes:
 				commit(c.head, t.order, state.Result{Changes: t.overlay.Changes()})
