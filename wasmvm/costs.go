@@ -16,8 +16,8 @@ type costs struct {
 	ops       [opCount]uint32 // of instructions, on entry to their block
 	perLocals uint64          // a function's entry costs 1 for so many parameters and locals
 	growPage  uint64          // for each page that memory.grow asks for
-	copyShift uint64          // memory.copy, init: n >> copyShift
-	fillShift uint64          // memory.fill: n >> fillShift
+	copy16    uint64          // memory.copy, init: for 16 bytes
+	fill16    uint64          // memory.fill: for 16 bytes
 
 	start      uint64 // of a call: taking and resetting an instance
 	startPage  uint64 // for each 64 KiB page of the memory that is reset, while they are fewer than largePages
@@ -73,7 +73,7 @@ func (c *costs) times(n uint64) {
 		c.ops[i] *= uint32(n)
 	}
 	for _, p := range []*uint64{
-		&c.growPage, &c.start, &c.startPage, &c.largePage, &c.host, &c.hostByte, &c.log, &c.read, &c.readByte, &c.write, &c.writeByte,
+		&c.growPage, &c.copy16, &c.fill16, &c.start, &c.startPage, &c.largePage, &c.host, &c.hostByte, &c.log, &c.read, &c.readByte, &c.write, &c.writeByte,
 		&c.scan, &c.scanNext, &c.scanDead, &c.emit, &c.emitByte, &c.call, &c.context, &c.attribute, &c.random, &c.randByte,
 	} {
 		*p *= n
@@ -86,10 +86,10 @@ func (c *costs) times(n uint64) {
 
 func costs1() *costs {
 	c := &costs{
-		perLocals: 4, growPage: 105_000, copyShift: 3, fillShift: 2,
+		perLocals: 4, growPage: 105_000, copy16: 3, fill16: 4,
 		start: 8_000, startPage: 8_000, largePage: 24_000, largePages: 4,
 		host: 450, hostByte: 1, backShift: 2, log: 500,
-		read: 20_000, readByte: 14, write: 90_000, writeByte: 40, scan: 40_000, scanNext: 20_000, scanDead: 100,
+		read: 20_000, readByte: 14, write: 125_000, writeByte: 50, scan: 40_000, scanNext: 20_000, scanDead: 100,
 		emit: 5_000, emitByte: 25, call: 6_000, context: 1_200, attribute: 2_500, random: 4_000, randByte: 80,
 		hash:   [4]price{hashSM3: {3_000, 20}, hashSHA256: {1_500, 12}, hashKeccak256: {4_000, 18}},
 		verify: [4]uint64{verifySM2: 400_000, verifyEd25519: 230_000, verifyP256: 500_000},
@@ -124,7 +124,7 @@ func opCost(op int) uint32 {
 	case opReturn, opSelect, opSelectT, opI64Popcnt:
 		return 2
 	case opIf, opBr, opBrIf: // taken or not at random
-		return 4
+		return 5
 	case opI32Popcnt:
 		return 5
 	case opBrTable:

@@ -479,9 +479,9 @@ func (m *reference) invoke(index int, args []uint64) []uint64 {
 		case 0x108, 0x10a, 0x10b:
 			n, b, a := pop(), pop(), pop()
 			if o.op == 0x10b {
-				m.gas += n >> m.costs.fillShift
+				m.gas += n * m.costs.fill16 / 16
 			} else {
-				m.gas += n >> m.costs.copyShift
+				m.gas += n * m.costs.copy16 / 16
 			}
 			size := uint64(len(m.memory))
 			trap(a+n > size)

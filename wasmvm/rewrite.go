@@ -407,11 +407,14 @@ func (w *rewriter) instruction(i *instruction, raw []byte, s scratch) {
 		w.out = append(w.out, opEnd)
 		w.local(opLocalGet, s.size)
 	case opMemoryCopy, opMemoryFill, opMemoryInit:
-		shift := w.costs.copyShift
+		price := w.costs.copy16
 		if i.op == opMemoryFill {
-			shift = w.costs.fillShift
+			price = w.costs.fill16
 		}
-		w.sized(s, func() { w.out = append(w.out, opI64Const, byte(shift), opI64ShrU) })
+		w.sized(s, func() {
+			w.out = appendSigned(append(w.out, opI64Const), int64(price))
+			w.out = append(w.out, opI64Mul, opI64Const, 4, opI64ShrU)
+		})
 		w.out = append(w.out, raw...)
 	default:
 		w.out = append(w.out, raw...)

@@ -39,7 +39,7 @@ func newPrices(version uint16) (*prices, error) {
 	}
 	return &prices{
 		tx: 20_000, txByte: 8, signature: 60_000,
-		get: 20_000, getByte: 14, put: 90_000, putByte: 40, scan: 40_000, scanPair: 20_000, scanDeleted: 100,
+		get: 20_000, getByte: 14, put: 125_000, putByte: 50, scan: 40_000, scanPair: 20_000, scanDeleted: 100,
 		event: 5_000, eventByte: 25, hook: 6_000, address: 1_000, codeByte: 20, weight: 5,
 	}, nil
 }
