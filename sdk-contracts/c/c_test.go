@@ -181,6 +181,13 @@ func TestShapes(t *testing.T) {
 		}
 		shapes.ViewAs("alice", "large", 1_000_000).OK()
 	})
+	t.Run("a call that must succeed is made once", func(t *testing.T) {
+		token := chain.Deploy("alice", "contracts/token", "Gold", "XAU", alice)
+		token.Call("alice", "issue", shapes.Address, 100).OK()
+		shapes.Call("alice", "pay", token.Address, chain.Address("regulator"), 10).OK()
+		token.Sees("balance_of", `"10"`, chain.Address("regulator"))
+		shapes.Call("alice", "pay", token.Address, chain.Address("regulator"), 91).Ended(ledger.Aborted, 7)
+	})
 	t.Run("a value of state that is of another type", func(t *testing.T) {
 		shapes.ViewAs("", "days", 4_294_967_295, false).Ended(ledger.Denied, 5) // more than a scan may return
 	})

@@ -853,7 +853,11 @@ FD_CHECKED_FN outcome chain_call(target t, str method, bytes args) {
 }
 
 // chain_must ends this call as well, with CHAIN_CALL_FAILED, unless the other one succeeded.
-#define chain_must(o) fd_must((o).status, (o).data)
+#define chain_must(o)                            \
+	__extension__({                              \
+		__auto_type fd_ended = (o);              \
+		fd_must(fd_ended.status, fd_ended.data); \
+	})
 
 FD_FN void fd_must(i32 status, bytes data) {
 	if (status == STATUS_OK) return;

@@ -36,6 +36,9 @@ EVENT(Nothing)
 ERROR(1001, TooBig, (Deal, deal), doc("more than 3 legs"))
 ERROR(2000, Always)
 
+REMOTE(void, Token, transfer, (addr, to), (u128, amount))
+REMOTE(u128, Token, balance_of, (addr, who))
+
 INIT() {}
 
 UPGRADE((bool, value)) { upgraded_set(value); }
@@ -143,4 +146,9 @@ VIEW(void, large, (u32, size)) {
 	u8 *x = chain_alloc(size);
 	x[size - 1] = 1;
 	chain_require(x[0] == 0, "memory is zero");
+}
+
+TX(void, pay, (addr, token), (addr, to), (u128, amount)) {
+	chain_must(Token_transfer(chain_at(token), to, amount));
+	chain_must(Token_balance_of(chain_at(token), to));
 }

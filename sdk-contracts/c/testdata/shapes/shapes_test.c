@@ -298,3 +298,61 @@ TEST("the context, roles and a digest") {
 	CHECK(OK(call_short_of(0xffffffff)).value == 0xffffffff);
 	ENDED(call_short_of(0x100000000), CHAIN_OVERFLOW);
 }
+
+static u32 answered;
+
+static outcome answer_once(target to, str method, bytes args) {
+	(void)args;
+	CHECK(addr_eq(to.to, (addr){{9}}));
+	answered++;
+	return str_eq(method, TEXT("transfer")) ? (outcome){STATUS_OK, {0, 0}} : ANSWER(u128, 10);
+}
+
+static outcome answer_refused(target to, str method, bytes args) {
+	(void)to, (void)method, (void)args;
+	answered++;
+	return (outcome){1001, {(const u8 *)"\x80", 1}};
+}
+
+TEST("a call that must succeed is made once") {
+	mock.answer = answer_once;
+	answered = 0;
+	OK(call_pay((addr){{9}}, (addr){{1}}, 10));
+	CHECK(answered == 2); // one transfer, and one question for the balance
+	mock.answer = answer_refused;
+	answered = 0;
+	pay_outcome o = call_pay((addr){{9}}, (addr){{1}}, 10);
+	CHECK(answered == 1 && o.status == CHAIN_CALL_FAILED && bytes_eq(o.data, (bytes){(const u8 *)"\x82\x19\x03\xe9\x41\x80", 6}));
+}
+
+// next counts how often a macro evaluates its argument.
+static u32 evaluated;
+
+static u32 next(void) { return ++evaluated; }
+
+static outcome next_outcome(void) { return (outcome){STATUS_OK, {(const u8 *)"", next() * 0}}; }
+
+#define ONCE(expression)       \
+	do {                       \
+		evaluated = 0;         \
+		(void)(expression);    \
+		CHECK(evaluated == 1); \
+	} while (0)
+
+TEST("macros evaluate each argument once") {
+	ONCE(checked_add(next(), 1u));
+	ONCE(checked_add(1u, next()));
+	ONCE(checked_sub(next(), 1u));
+	ONCE(checked_sub(5u, next()));
+	ONCE(checked_mul(next(), 1u));
+	ONCE(checked_mul(1u, next()));
+	ONCE(checked_add(checked_mul(next(), 2u), checked_sub(2u, 1u)));
+	ONCE(checked_to(u8, next()));
+	ONCE((chain_require(next() == 1, "first"), 0));
+	ONCE(({ chain_must(next_outcome()); 0; }));
+	ONCE(({ CHECK(next() == 1); 0; }));
+	ONCE(OK(next_outcome()));
+	ONCE(({ ENDED(next_outcome(), STATUS_OK); 0; }));
+	ONCE(({ ENDED(next_outcome(), (i32)(evaluated - evaluated)); 0; }));
+	ONCE(ANSWER(u32, next()));
+}
