@@ -37,6 +37,11 @@
 // Every node runs the call and must get the same bytes. The builder's target makes the clock the block's
 // time and math/rand unseeded the same everywhere; goroutines and maps work and are deterministic too.
 //
+// # Arithmetic
+//
+// Go's own operators wrap around: 0 - 1 of a uint64 is its greatest value. Add, Sub and Mul end the call instead, as U128's
+// methods do.
+//
 // # Failure
 //
 // A method that returns an error, or calls Abort, undoes everything it did. A panic does as well, with the

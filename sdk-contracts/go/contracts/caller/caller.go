@@ -110,11 +110,11 @@ func (Caller) Recurse(c sdk.Ctx, depth uint32) uint32 {
 	if depth == 0 {
 		return 0
 	}
-	r := sdk.Call(c.Self(), "recurse", sdk.Args(depth-1), sdk.CallOptions{AllowReentry: true})
+	r := sdk.Call(c.Self(), "recurse", sdk.Args(sdk.Sub(depth, 1)), sdk.CallOptions{AllowReentry: true})
 	if r.Status != sdk.StatusOK {
 		return 1
 	}
-	return 1 + uint32(r.Must().Uint(32))
+	return sdk.Add(1, uint32(r.Must().Uint(32)))
 }
 
 // Peek asks the token for a balance, without letting it write.

@@ -132,7 +132,7 @@ func (Escrow) Open(c sdk.Ctx, seller sdk.Addr, amount sdk.U128, deadline uint64)
 		return 0, BadTerms{Reason: "deadline"}
 	}
 	id := max(next.Get(), 1)
-	next.Set(id + 1)
+	next.Set(sdk.Add(id, 1))
 	agreements.Set(id, Agreement{Buyer: buyer, Seller: seller, Amount: amount, Deadline: deadline})
 	if err := pay("transfer_from", sdk.Args(buyer, c.Self(), amount)); err != nil {
 		return 0, err

@@ -169,7 +169,7 @@ func (Multisig) Propose(c sdk.Ctx, text string, target sdk.Addr, method string, 
 		return 0, err
 	}
 	id := max(next.Get(), 1)
-	next.Set(id + 1)
+	next.Set(sdk.Add(id, 1))
 	motions.Set(id, Motion{Proposer: c.Caller(), Text: text, Target: target, Method: method, Args: args})
 	c.Emit(Proposed{ID: id, Proposer: c.Caller(), Text: text})
 	return id, nil
