@@ -168,7 +168,7 @@ func startHistory(t *testing.T, dir string) *history {
 	if h.store, err = state.Open(data, h.suite, nil); err != nil {
 		t.Fatal(err)
 	}
-	vm, err := wasmvm.New(t.Context(), wasmvm.Config{Engine: wasmvm.Interpreter})
+	vm, err := wasmvm.New(t.Context(), wasmvm.Config{Engine: wasmvm.Interpreter, Suite: h.suite})
 	if err != nil {
 		t.Fatal(err)
 	}

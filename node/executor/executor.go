@@ -43,6 +43,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("executor: Config.Group %q is not a group name", c.Group)
 	case c.VM == nil:
 		return errors.New("executor: Config.VM is not set")
+	case c.VM.Suite() == nil || c.VM.Suite().Name() != c.Suite.Name(): // contracts would hash and verify by another one
+		return fmt.Errorf("executor: Config.VM has not the suite %s", c.Suite.Name())
 	}
 	if c.ViewGas == 0 {
 		c.ViewGas = DefaultViewGas
