@@ -13,7 +13,7 @@ test:
 
 # tests of the concurrent parts under the race detector
 race:
-    go test -race -short ./consensus/... ./node/... ./transport/...
+    go test -race -short ./consensus/... ./node/... ./transport/... ./wasmvm
 
 # the linter, pinned as in .ci/run
 lint:
