@@ -28,12 +28,12 @@ func languageC() language {
 	}
 }
 
-// clangFlags are the flags that decide what clang makes of a source. A warning in code that moves money is an error; time
-// stamps would make each build another.
+// clangFlags are the flags that decide what clang makes of a source. A warning in code that moves money is an error, and so is
+// a conversion that may lose part of an amount; time stamps would make each build another.
 func clangFlags() []string {
 	return []string{
 		"--target=wasm32", "-mcpu=mvp", "-std=gnu11", "-ffreestanding", "-nostdlib", "-Os", "-flto", "-mbulk-memory", "-msign-ext", "-fvisibility=hidden",
-		"-Wall", "-Wextra", "-Wdate-time", "-Werror",
+		"-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wdate-time", "-Werror",
 	}
 }
 
@@ -203,6 +203,9 @@ func runC(ctx context.Context, dir, tool string, args ...string) ([]byte, error)
 	if len(text) > 8<<10 {
 		text = text[:8<<10] + " …"
 	}
+	if strings.Contains(text, "conversion]") || strings.Contains(text, "-Wshorten-64-to-32]") {
+		text += "\n\ta conversion may change the number: write checked_to(TYPE, value), which ends the call when it would"
+	}
 	return nil, fmt.Errorf("%w: %s: %w\n%s", ErrSource, filepath.Base(tool), err, text)
 }
 
@@ -229,7 +232,7 @@ func testC(ctx context.Context, dir string, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(scratch)
-	flags := []string{"-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror"}
+	flags := []string{"-std=gnu11", "-g", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Werror"}
 	if sanitizes(ctx, cc, scratch) {
 		flags = append(flags, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 	}

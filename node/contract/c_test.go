@@ -119,6 +119,27 @@ func TestCProject(t *testing.T) {
 			}
 		}
 	})
+	t.Run("conversions that may lose part of an amount are refused, with the way out", func(t *testing.T) {
+		silent := []string{
+			"u64 x0 = amount;", "u32 x1 = chain_now();", "u64 x2 = checked_div(amount, 2);", "u64 x3 = (i64)amount;", "u128 x4 = -1;",
+			"u8 x5 = 256;", "i64 x6 = chain_now();", "u64 x7 = checked_add(amount, 1);",
+		}
+		write(source, strings.Replace(string(content), "	Entry e;\n	if", strings.Join(silent, " ")+"\n	Entry e;\n	if", 1))
+		_, err := Build(t.Context(), folder, "")
+		if !errors.Is(err, ErrSource) || !strings.Contains(err.Error(), "bond.c:") || !strings.Contains(err.Error(), "write checked_to(TYPE, value)") {
+			t.Error(err)
+		}
+		if got := strings.Count(err.Error(), "error: implicit conversion"); got != len(silent) {
+			t.Errorf("%d of %d conversions were told:\n%v", got, len(silent), err)
+		}
+		if err := Test(t.Context(), folder, io.Discard); !errors.Is(err, ErrTest) {
+			t.Errorf("in a unit test: %v", err)
+		}
+		write(source, strings.Replace(string(content), "	Entry e;\n	if", "	u64 x = checked_to(u64, amount);\n	(void)x;\n	Entry e;\n	if", 1))
+		if _, err := Build(t.Context(), folder, ""); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("what the schema cannot say is refused", func(t *testing.T) {
 		for _, c := range []struct{ old, new, want string }{
 			{"ERROR(1001", "ERROR(7", "from 1000"},

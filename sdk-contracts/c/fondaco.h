@@ -399,7 +399,8 @@ FD_FN bool fd_utf8(const u8 *s, u32 len) {
 		u32 major = fd_take_any(r, &n);                                            \
 		if (major > FD_NEGATIVE || n >> (8 * sizeof *v - 1) != 0) {                \
 			fd_bad(r);                                                             \
-			major = n = 0;                                                         \
+			n = 0;                                                                 \
+			major = FD_UINT;                                                       \
 		}                                                                          \
 		*v = (T)(major == FD_NEGATIVE ? ~n : n);                                   \
 	}                                                                              \
@@ -559,7 +560,8 @@ FD_NORETURN void chain_abort(u32 code, str why) {
 #define checked_sub(a, b) FD_CHECKED(sub, a, b)
 #define checked_mul(a, b) FD_CHECKED(mul, a, b)
 
-// checked_to(T, a) is a as an integer of type T.
+// checked_to(T, a) is a as an integer of type T, and ends the call when that cannot hold it. The compiler refuses what converts
+// silently to a narrower type, or between signed and unsigned ones.
 #define checked_to(T, a)                                                                                        \
 	(__extension__({                                                                                            \
 		T fd_result;                                                                                            \
