@@ -285,13 +285,13 @@ const MOST_ELEMENTS: u64 = 65_536;
   }
 
   text(): string {
-    const n = i32(this.head(TEXT));
-    return this.utf8(n);
+    return this.utf8(this.head(TEXT));
   }
 
-  /** Reads n bytes of UTF-8. */
-  utf8(n: i32): string {
-    const from = this.take(n);
+  /** Reads length bytes of UTF-8. */
+  utf8(length: u64): string {
+    const from = this.take(length);
+    const n = i32(length); // what is in memory has less than 2^31
     const s = changetype<string>(__new(n << 1, idof<string>()));
     const to = changetype<usize>(s);
     for (let i = 0; i < n; i++) {
@@ -369,8 +369,9 @@ const MOST_ELEMENTS: u64 = 65_536;
       return 0;
     }
     if (first != ((TAG << 5) | 2)) this.fail();
-    const n = i32(this.head(BYTES)) - 8;
-    if (n < 1 || n > 8) this.fail();
+    const length = this.head(BYTES);
+    if (length < 9 || length > 16) this.fail();
+    const n = i32(length) - 8;
     let hi: u64 = 0;
     for (let i = 0; i < n; i++) hi = (hi << 8) | load<u8>(this.take(1));
     if (hi >> ((n - 1) << 3) == 0) this.fail();
@@ -383,8 +384,8 @@ const MOST_ELEMENTS: u64 = 65_536;
   /** Moves to the value under a text key of the map that is next; the key must be there. */
   field(name: string): this {
     for (let left = this.head(MAP); left > 0; left--) {
-      const n = i32(this.head(TEXT));
-      if (same(name, this.take(n), n)) return this;
+      const n = this.head(TEXT);
+      if (same(name, this.take(n), i32(n))) return this;
       this.skip();
     }
     this.fail();

@@ -117,6 +117,22 @@ test("no value has two forms", () => {
   for (const count of ["9a00010000", "9bffffffffffffffff", "5bffffffffffffffff", "7affffffff", "80", "9f00ff"]) refused("echo", count);
 });
 
+// Lengths of 2^32 and more, of which a cut to 32 bits would leave what follows.
+test("lengths have 64 bits", () => {
+  const { host } = deployed();
+  const refused = (method, hex) => assert.throws(() => host.raw(method, Buffer.from(hex, "hex")), { code: 1 }, hex);
+  refused("panics", "817b000000010000000568656c6c6f");
+  refused("panics", "817bffffffff0000000568656c6c6f");
+  refused("digest", "825b000000010000000361626302");
+  for (const first of ["0000000100000009", "ffffffff00000009", "8000000000000009"]) {
+    refused("calculate", "8463616464c25b" + first + "0100000000000000000101");
+  }
+  refused("large", "9b0000000100000001187f");
+  refused("echo", "819b0000000100000009" + "00".repeat(9));
+  refused("check", "8340405b0000000100000020" + "00".repeat(32));
+  host.raw("calculate", Buffer.from("8463616464c2490100000000000000000101", "hex"));
+});
+
 test("hostile arguments end a call, and nothing else", () => {
   const { host } = deployed();
   let seed = 1n;
