@@ -87,6 +87,7 @@ func proofCommand() *cli.Command {
 				Flags: []cli.Flag{
 					outputFlag(),
 					&cli.StringFlag{Name: "genesis", Usage: "genesis `FILE` of the chain, from a source that you trust", Value: GenesisFile, EnvVars: []string{"FONDACO_GENESIS"}},
+					&cli.StringFlag{Name: "module", Usage: "the contract's module, `FILE`.wasm: its schema says what arguments, result and state mean"},
 				},
 				Action: verifyProof,
 			},
@@ -146,6 +147,7 @@ type proven struct {
 	Tx      *provenTx      `json:"tx,omitempty"`
 	Receipt *provenReceipt `json:"receipt,omitempty"`
 	State   *provenState   `json:"state,omitempty"`
+	Module  *keys.Digest   `json:"module,omitempty"` // whose schema was used; the contract table has it as code
 }
 
 type provenTx struct {
@@ -155,6 +157,8 @@ type provenTx struct {
 	Name   string         `json:"name,omitempty"`
 	Method string         `json:"method"`
 	Args   client.Bytes   `json:"args"`
+
+	Meaning ledger.Record `json:"meaning,omitempty"` // of the arguments
 }
 
 type provenReceipt struct {
@@ -164,6 +168,8 @@ type provenReceipt struct {
 	Data   client.Bytes `json:"data"`
 	Gas    ledger.Gas   `json:"gas,string"`
 	Events int          `json:"events"`
+
+	Meaning any `json:"meaning,omitempty"` // of the data
 }
 
 type provenState struct {
@@ -171,7 +177,7 @@ type provenState struct {
 	Key      client.Bytes   `json:"key"`
 	Found    bool           `json:"found"`
 	Value    client.Bytes   `json:"value"`
-	Meaning  any            `json:"meaning,omitempty"` // of a system contract's state
+	Meaning  any            `json:"meaning,omitempty"`
 }
 
 func verifyProof(c *cli.Context) error {
@@ -186,6 +192,19 @@ func verifyProof(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	var module []byte
+	var schema *ledger.Schema
+	if file := c.String("module"); file != "" {
+		if module, err = readModule(file); err != nil {
+			return err
+		}
+		if schema, err = ledger.ModuleSchema(module); err != nil {
+			return err
+		}
+		if schema == nil {
+			return usage("the module %s has no schema: leave out --module", file)
+		}
+	}
 	raw, err := binaryArgument(c, args[0], ledger.MaxClaimSize)
 	if err != nil {
 		return err
@@ -198,9 +217,14 @@ func verifyProof(c *cli.Context) error {
 	if err := claim.Verify(suite, chain, genesis.Group, genesis.Epoch()); err != nil {
 		return withCode(ExitInvalid, fmt.Errorf("the proof does not hold: %w; do not rely on what it claims", err))
 	}
-	doc, err := describeClaim(suite, claim)
+	doc, err := describeClaim(suite, claim, schema)
 	if err != nil {
 		return err
+	}
+	text := func(v any) string { return shorten(jsonText(v)) }
+	if module != nil {
+		doc.Module = new(precompiles.CodeHash(suite, module))
+		text = jsonText // who asks for words wants all of them
 	}
 	return show(c, doc, func(w io.Writer) {
 		row(w, "verdict", "the proof holds")
@@ -212,11 +236,18 @@ func verifyProof(c *cli.Context) error {
 			row(w, "transaction", t.ID)
 			row(w, "sender", t.Sender)
 			row(w, "contract", t.To)
-			row(w, "method", t.Method+" "+shorten(hexText(t.Args)))
+			if t.Meaning != nil {
+				row(w, "method", t.Method+" "+text(t.Meaning))
+			} else {
+				row(w, "method", t.Method+" "+shorten(hexText(t.Args)))
+			}
 		}
 		if r := doc.Receipt; r != nil {
 			row(w, "receipt of", r.Tx)
 			row(w, "status", outcomeText(r.Status, r.Code, ""))
+			if r.Meaning != nil {
+				row(w, "result", text(r.Meaning))
+			}
 			row(w, "gas", r.Gas)
 			row(w, "events", r.Events)
 		}
@@ -225,53 +256,69 @@ func verifyProof(c *cli.Context) error {
 			row(w, "key", hexText(s.Key))
 			if !s.Found {
 				row(w, "value", "none")
-				return
+			} else {
+				row(w, "value", shorten(hexText(s.Value)))
 			}
-			row(w, "value", shorten(hexText(s.Value)))
 			if s.Meaning != nil {
-				row(w, "that is", shorten(jsonText(s.Meaning)))
+				row(w, "that is", text(s.Meaning))
 			}
+		}
+		if doc.Module != nil {
+			row(w, "module", doc.Module)
 		}
 	})
 }
 
-func describeClaim(suite keys.Suite, claim *ledger.Claim) (*proven, error) {
+// describeClaim says what a claim proves. What is of another than a system contract is read by the schema, if there is one;
+// what that cannot read, such as arguments that the contract refused, stays bytes.
+func describeClaim(suite keys.Suite, claim *ledger.Claim, schema *ledger.Schema) (*proven, error) {
 	order := &claim.Header.Order
 	doc := &proven{
 		Holds: true, Chain: order.Chain, Group: order.Group, Height: order.Height, Block: claim.Header.Hash(suite), Time: order.UnixMilli,
 		Signers: claim.Certificate.Members(),
 	}
+	var called *ledger.Schema
 	if claim.Tx != nil {
 		tx, err := ledger.DecodeTx(suite, claim.Tx.Raw)
 		if err != nil {
 			return nil, err
 		}
-		doc.Tx = &provenTx{tx.ID, tx.Sender, tx.To.Address, tx.To.Name, tx.Method, tx.Args}
+		doc.Tx = &provenTx{ID: tx.ID, Sender: tx.Sender, To: tx.To.Address, Name: tx.To.Name, Method: tx.Method, Args: tx.Args}
+		if called = schemaOf(tx.To.Address, schema); called != nil {
+			if args, err := called.DecodeArgs(tx.Method, tx.Args); err == nil {
+				doc.Tx.Meaning = args
+			}
+		}
 	}
 	if claim.Receipt != nil {
 		r := &claim.Receipt.Receipt
-		doc.Receipt = &provenReceipt{r.Tx, r.Status.String(), r.Code, r.Data, r.Gas, len(r.Events)}
+		doc.Receipt = &provenReceipt{Tx: r.Tx, Status: r.Status.String(), Code: r.Code, Data: r.Data, Gas: r.Gas, Events: len(r.Events)}
+		if called != nil && r.Status == ledger.OK {
+			if result, err := called.DecodeReturn(doc.Tx.Method, r.Data); err == nil {
+				doc.Receipt.Meaning = result
+			}
+		}
 	}
 	if s := claim.State; s != nil {
 		doc.State = &provenState{Found: s.Present, Value: s.Value, Key: s.Key}
 		if len(s.Key) >= ledger.AddressSize {
 			doc.State.Contract, doc.State.Key = ledger.Address(s.Key[:ledger.AddressSize]), s.Key[ledger.AddressSize:]
 		}
-		if s.Present {
-			doc.State.Meaning = meaning(doc.State.Contract, doc.State.Key, s.Value)
+		if of := schemaOf(doc.State.Contract, schema); of != nil && s.Present {
+			if _, _, v, err := of.DecodeState(doc.State.Key, s.Value); err == nil {
+				doc.State.Meaning = v
+			}
 		}
 	}
 	return doc, nil
 }
 
-// meaning decodes the state of a system contract, whose schema every binary knows.
-func meaning(contract ledger.Address, key, value []byte) any {
+// schemaOf returns a system contract's schema, which every binary knows, or that of the others.
+func schemaOf(contract ledger.Address, others *ledger.Schema) *ledger.Schema {
 	for _, c := range precompiles.All() {
 		if c.Address() == contract {
-			if _, _, v, err := c.Schema().DecodeState(key, value); err == nil {
-				return v
-			}
+			return c.Schema()
 		}
 	}
-	return nil
+	return others
 }
