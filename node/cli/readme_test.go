@@ -91,6 +91,42 @@ func TestContractsReadme(t *testing.T) {
 		})
 	}
 
+	t.Run("the retrieval package of examples/evidence", func(t *testing.T) {
+		if _, err := exec.LookPath("cargo"); err != nil && !required {
+			t.Skip("needs the command cargo: apt-get install rustc cargo libstd-rust-dev-wasm32")
+		}
+		if !*allLanguages && !required {
+			t.Skip("builds a contract in Rust: run with -all-languages, or FONDACO_REQUIRE_TOOLS=1")
+		}
+		dir := t.TempDir()
+		examples, err := filepath.Abs("../../examples")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(examples, filepath.Join(dir, "examples")); err != nil {
+			t.Fatal(err)
+		}
+		blocks := slices.DeleteFunc(fenced(t, "../../examples/evidence/README.md", "sh"), func(b string) bool { return strings.HasPrefix(b, network) })
+		script := strings.NewReplacer("contract build ", "contract build --no-lock ", "/tmp/net/node0/", c.dir+"/node/", "/tmp/net/keys/", c.dir+"/").Replace(strings.Join(blocks, ""))
+		out := shell(t, c, dir, script)
+		digest := regexp.MustCompile(`(?m)^([0-9a-f]{64})  loan.pdf$`).FindStringSubmatch(out)
+		if digest == nil {
+			t.Fatalf("the commands did not print the digest of loan.pdf:\n%s", out)
+		}
+		for _, want := range []string{
+			`method +deposit {"digest":"0x` + digest[1] + `","algorithm":"sha256"`, `result +1\n`,
+			`that is +{"digest":"0x` + digest[1] + `".*"parties":\[{"who":"0x[0-9a-f]{40}","confirmed":"[0-9]+"}\].*"disavowed":null}`,
+		} {
+			if !regexp.MustCompile(want).MatchString(out) {
+				t.Errorf("the commands did not print %s:\n%s", want, out)
+			}
+		}
+		code := regexp.MustCompile(`that is +.*"code":"(0x[0-9a-f]{64})"[^\n]*\nmodule +(0x[0-9a-f]{64})`).FindStringSubmatch(out)
+		if code == nil || code[1] != code[2] {
+			t.Errorf("the proof of the contract's code and the module differ: %q\n%s", code, out)
+		}
+	})
+
 	t.Run("the contract without an SDK of wasmvm/ABI.md", func(t *testing.T) {
 		if _, err := exec.LookPath("wat2wasm"); err != nil {
 			if required {

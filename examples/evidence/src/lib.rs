@@ -17,10 +17,19 @@ static NEWEST: Map<Hash, u64> = Map::new("newest");
 #[state]
 static BY: Map<(Addr, Hash), u64> = Map::new("by");
 
+/// How a document is digested.
+#[data]
+#[derive(Copy)]
+enum Algorithm {
+    Sm3,
+    Sha256,
+}
+
 /// What somebody deposited.
 #[data]
 struct Deposit {
     digest: Hash, // of the document, with salt if it could be guessed
+    algorithm: Algorithm,
     kind: String, // such as "contract" or "delivery note"
     note: String,
     depositor: Addr,
@@ -58,6 +67,7 @@ struct Numbered {
 struct Deposited {
     id: u64,
     digest: Hash,
+    algorithm: Algorithm,
     depositor: Addr,
     kind: String,
     replaces: Option<u64>,
@@ -108,16 +118,17 @@ const LONGEST_NOTE: usize = 256;
 const MOST_PARTIES: usize = 16;
 const LARGEST_PAGE: usize = 20;
 
-/// Deposits a digest on behalf of the caller, and returns the deposit's number.
+/// Deposits a digest on behalf of the caller, and returns the deposit's number. The parties, who confirm it, are others.
 #[tx]
-fn deposit(ctx: &Ctx, digest: Hash, kind: String, note: String, parties: Vec<Addr>) -> Result<u64> {
-    add(ctx, digest, kind, note, parties, None)
+fn deposit(ctx: &Ctx, digest: Hash, algorithm: Algorithm, kind: String, note: String, parties: Vec<Addr>) -> Result<u64> {
+    add(ctx, digest, algorithm, kind, note, parties, None)
 }
 
-/// Deposits a digest in the place of one of the caller's deposits, which is disavowed.
+/// Deposits a digest, which may be the same, in the place of one of the caller's deposits, which is disavowed. Whoever
+/// confirmed that one is asked again.
 #[tx]
-fn replace(ctx: &Ctx, id: u64, digest: Hash, kind: String, note: String, parties: Vec<Addr>) -> Result<u64> {
-    let new = add(ctx, digest, kind, note, parties, Some(id))?;
+fn replace(ctx: &Ctx, id: u64, digest: Hash, algorithm: Algorithm, kind: String, note: String, parties: Vec<Addr>) -> Result<u64> {
+    let new = add(ctx, digest, algorithm, kind, note, parties, Some(id))?;
     disavow(ctx, id, format!("replaced by {}", new))?;
     Ok(new)
 }
@@ -173,22 +184,33 @@ fn find(_: &Ctx, digest: Hash, from: Option<u64>) -> Vec<Numbered> {
     found
 }
 
-fn add(ctx: &Ctx, digest: Hash, kind: String, note: String, parties: Vec<Addr>, replaces: Option<u64>) -> Result<u64> {
+fn add(
+    ctx: &Ctx,
+    digest: Hash,
+    algorithm: Algorithm,
+    kind: String,
+    note: String,
+    parties: Vec<Addr>,
+    replaces: Option<u64>,
+) -> Result<u64> {
     let depositor = ctx.caller();
     let terms = |reason: &str| BadTerms { reason: reason.into() };
     ensure!((1..=LONGEST_KIND).contains(&kind.len()), terms("kind"));
     ensure!(note.len() <= LONGEST_NOTE, terms("note"));
     ensure!(parties.len() <= MOST_PARTIES, terms("parties"));
     for (i, party) in parties.iter().enumerate() {
-        ensure!(!parties[..i].contains(party), terms("parties"));
+        ensure!(!party.is_zero(), terms("nobody is no party"));
+        ensure!(*party != depositor, terms("the depositor is no party"));
+        ensure!(!parties[..i].contains(party), terms("a party is named twice"));
     }
     if let Some(id) = BY.get(&(depositor, digest)) {
-        ensure!(get(ctx, id)?.disavowed.is_some(), AlreadyDeposited { id });
+        ensure!(replaces == Some(id) || get(ctx, id)?.disavowed.is_some(), AlreadyDeposited { id });
     }
     let id = LAST.get().unwrap_or(0) + 1;
     LAST.set(&id);
     let deposit = Deposit {
         digest,
+        algorithm,
         kind: kind.clone(),
         note,
         depositor,
@@ -203,12 +225,13 @@ fn add(ctx: &Ctx, digest: Hash, kind: String, note: String, parties: Vec<Addr>, 
     NEWEST.set(&digest, &id);
     BY.set(&(depositor, digest), &id);
     DEPOSITS.set(&id, &deposit);
-    ctx.emit(Deposited { id, digest, depositor, kind, replaces });
+    ctx.emit(Deposited { id, digest, algorithm, depositor, kind, replaces });
     Ok(id)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Algorithm::*;
     use super::*;
     use fondaco::mock::Host;
 
@@ -220,7 +243,7 @@ mod tests {
     fn a_party_confirms_once() {
         let mut chain = Host::new();
         chain.caller = BANK;
-        assert_eq!(chain.run(|ctx| deposit(ctx, DOCUMENT, "contract".into(), "".into(), vec![BUYER])), Ok(1));
+        assert_eq!(chain.run(|ctx| deposit(ctx, DOCUMENT, Sha256, "contract".into(), "".into(), vec![BUYER])), Ok(1));
         assert_eq!(chain.run(|ctx| confirm(ctx, 1)), Err(NotYours { id: 1 }.into()));
         chain.caller = BUYER;
         chain.time_ms = 5_000;
@@ -233,10 +256,30 @@ mod tests {
     fn what_is_replaced_stays() {
         let mut chain = Host::new();
         chain.caller = BANK;
-        chain.run(|ctx| deposit(ctx, DOCUMENT, "contract".into(), "".into(), vec![])).unwrap();
-        assert_eq!(chain.run(|ctx| replace(ctx, 1, Hash([8; 32]), "contract".into(), "".into(), vec![])), Ok(2));
+        chain.run(|ctx| deposit(ctx, DOCUMENT, Sha256, "contract".into(), "".into(), vec![])).unwrap();
+        assert_eq!(chain.run(|ctx| replace(ctx, 1, Hash([8; 32]), Sha256, "contract".into(), "".into(), vec![])), Ok(2));
         let old = chain.view(|ctx| get(ctx, 1)).unwrap();
         assert_eq!(old.disavowed.unwrap().reason, "replaced by 2");
-        assert_eq!(chain.run(|ctx| replace(ctx, 9, DOCUMENT, "contract".into(), "".into(), vec![])), Err(Unknown { id: 9 }.into()));
+        assert_eq!(chain.run(|ctx| replace(ctx, 9, DOCUMENT, Sha256, "contract".into(), "".into(), vec![])), Err(Unknown { id: 9 }.into()));
+    }
+    #[test]
+    fn parties_are_corrected_for_the_same_document() {
+        let mut chain = Host::new();
+        chain.caller = BANK;
+        chain.run(|ctx| deposit(ctx, DOCUMENT, Sha256, "contract".into(), "".into(), vec![])).unwrap();
+        assert_eq!(chain.run(|ctx| replace(ctx, 1, DOCUMENT, Sha256, "contract".into(), "".into(), vec![BUYER])), Ok(2));
+        let again = chain.run(|ctx| replace(ctx, 1, DOCUMENT, Sha256, "contract".into(), "".into(), vec![BUYER]));
+        assert_eq!(again, Err(AlreadyDeposited { id: 2 }.into()));
+        assert_eq!(chain.view(|ctx| find(ctx, DOCUMENT, None)).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn parties_are_others_than_the_depositor() {
+        let mut chain = Host::new();
+        chain.caller = BANK;
+        for party in [BANK, Addr::default()] {
+            let got = chain.run(|ctx| deposit(ctx, DOCUMENT, Sm3, "contract".into(), "".into(), vec![BUYER, party]));
+            assert!(got.is_err(), "{}", party);
+        }
     }
 }
