@@ -73,8 +73,8 @@ func (v *VM) candidate(code []byte) (*candidate, error) {
 }
 
 // make makes a Module. The interpreter takes any module in linear time, so it decides whether _initialize ends well, and
-// serves until the compiler is ready. A module whose machine code is in the cache skips it.
-func (v *VM) make(ctx context.Context, digest keys.Digest, c *candidate) (*Module, error) {
+// serves until the compiler is ready. A module whose machine code is in the cache skips it. used is what an _initialize took that failed.
+func (v *VM) make(ctx context.Context, digest keys.Digest, c *candidate, limit ledger.Gas) (_ *Module, used ledger.Gas, err error) {
 	m := &Module{vm: v, digest: digest, source: c, methods: make(map[string]bool, len(c.info.Methods))}
 	for _, name := range c.info.Methods {
 		m.methods[name] = true
@@ -83,25 +83,25 @@ func (v *VM) make(ctx context.Context, digest keys.Digest, c *candidate) (*Modul
 		if p, err := v.fromCache(ctx, c); err == nil {
 			m.once.Do(func() { m.finish(p) })
 			m.settle(p)
-			return m, nil
+			return m, 0, nil
 		}
 	}
-	p, in, gas, err := v.build(ctx, v.interpreter, c)
+	p, in, gas, err := v.build(ctx, v.interpreter, c, limit)
 	if err != nil {
-		return nil, err
+		return nil, gas, err
 	}
 	p.adopt(v.newImage(in, gas), in)
 	m.settle(p)
 	if v.config.Wait {
 		if err := m.Ready(ctx); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
-	return m, nil
+	return m, 0, nil
 }
 
-// build compiles a module with a backend and runs its _initialize, in the instance that it returns. gas is what that took.
-func (v *VM) build(ctx context.Context, b *backend, c *candidate) (p *program, in *instance, gas uint64, err error) {
+// build compiles a module with a backend and runs its _initialize, in the instance that it returns. gas is what that took, at most limit.
+func (v *VM) build(ctx context.Context, b *backend, c *candidate, limit ledger.Gas) (p *program, in *instance, gas ledger.Gas, err error) {
 	b.busy.Lock()
 	compiled, err := b.compile(v.config.Profile.watch(ctx, c.hash), c.code)
 	b.busy.Unlock()
@@ -109,9 +109,9 @@ func (v *VM) build(ctx context.Context, b *backend, c *candidate) (p *program, i
 		return nil, nil, 0, err
 	}
 	p = &program{vm: v, backend: b, compiled: compiled, mutable: c.mutable}
-	if in, gas, err = p.initialize(ctx, c); err != nil {
+	if in, gas, err = p.initialize(ctx, c, limit); err != nil {
 		p.close()
-		return nil, nil, 0, err
+		return nil, nil, gas, err
 	}
 	return p, in, gas, nil
 }
@@ -120,7 +120,7 @@ func (v *VM) build(ctx context.Context, b *backend, c *candidate) (p *program, i
 func (m *Module) settle(p *program) {
 	m.image = p.image
 	m.info = *m.source.info
-	m.info.InitGas, m.info.Initialize = p.image.gas, ledger.Gas(p.image.used)
+	m.info.InitGas, m.info.Initialize = p.image.gas, p.image.used
 	if p.image.file != nil {
 		runtime.AddCleanup(m, func(f *imageFile) { _ = f.close() }, p.image.file) // nobody reads it any more
 	}
@@ -195,7 +195,7 @@ func (v *VM) optimize() {
 // compile has the compiler take over a module.
 func (m *Module) compile(ctx context.Context) error {
 	v := m.vm
-	p, in, gas, err := v.build(ctx, v.compiler, m.source)
+	p, in, gas, err := v.build(ctx, v.compiler, m.source, MaxInitGas)
 	if err == nil {
 		if what := m.image.differs(in, gas); what != "" {
 			in.close()
@@ -278,7 +278,7 @@ func (v *VM) fromCache(ctx context.Context, c *candidate) (*program, error) {
 		return nil, err
 	}
 	p := &program{vm: v, backend: v.compiler, compiled: compiled, mutable: c.mutable}
-	in, gas, err := p.initialize(ctx, c)
+	in, gas, err := p.initialize(ctx, c, MaxInitGas)
 	if err != nil {
 		p.close()
 		return nil, err
@@ -302,12 +302,12 @@ type image struct {
 	memory  []byte
 	file    *imageFile // that memory is in, or nil
 	globals []uint64
-	used    uint64     // gas of _initialize
+	used    ledger.Gas // by _initialize
 	gas     ledger.Gas // that every call pays for being reset to it
 }
 
 // newImage keeps what _initialize left in an instance, and took.
-func (v *VM) newImage(in *instance, gas uint64) *image {
+func (v *VM) newImage(in *instance, gas ledger.Gas) *image {
 	size := in.memory.Size()
 	view, _ := in.memory.Read(0, size)
 	i := &image{gas: ledger.Gas(v.costs.starting(uint64(size >> 16))), used: gas}
@@ -327,7 +327,7 @@ func (v *VM) newImage(in *instance, gas uint64) *image {
 
 // differs says what the compiler's _initialize, which took gas, left in an instance that it did not in the
 // interpreter's, whose image i is; it is empty when that is nothing.
-func (i *image) differs(in *instance, gas uint64) string {
+func (i *image) differs(in *instance, gas ledger.Gas) string {
 	if gas != i.used {
 		return fmt.Sprintf("gas %d in the compiler, %d in the interpreter", gas, i.used)
 	}
@@ -354,6 +354,7 @@ func (i *image) differs(in *instance, gas uint64) string {
 func (i *image) sum() [32]byte {
 	h := sha256.New()
 	var head []byte
+	head = binary.BigEndian.AppendUint64(head, uint64(i.used))
 	head = binary.BigEndian.AppendUint64(head, uint64(i.gas))
 	head = binary.BigEndian.AppendUint64(head, uint64(len(i.memory)))
 	for _, g := range i.globals {

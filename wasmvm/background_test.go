@@ -229,7 +229,7 @@ func TestImageOfEngines(t *testing.T) {
 			if e == Compiler {
 				backend = v.compiler
 			}
-			p, in, gas, err := v.build(t.Context(), backend, m.source)
+			p, in, gas, err := v.build(t.Context(), backend, m.source, MaxInitGas)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -290,6 +290,7 @@ func TestWarmStart(t *testing.T) {
 
 func TestAdmit(t *testing.T) {
 	errPoor := errors.New("cannot pay")
+	poor := func(uint64) (ledger.Gas, error) { return 0, errPoor }
 	bad := method("", "i64.const 0")
 	fails := newAssembler().fn("_initialize", ":", "", "unreachable").fn("run", ":i", "i", "i32.const 0 block _ end").build()
 	good := newAssembler().fn("run", ":i", "i", "i32.const 0 block _ end").build()
@@ -307,9 +308,9 @@ func TestAdmit(t *testing.T) {
 			v := newConfigured(t, Config{Engine: Interpreter})
 			for i := range 3 { // the second time from memory
 				charged := uint64(0)
-				_, err := v.Admit(t.Context(), keys.Digest{1}, test.code, func(weight uint64) error {
+				_, _, err := v.Admit(t.Context(), keys.Digest{1}, test.code, func(weight uint64) (ledger.Gas, error) {
 					charged = weight
-					return nil
+					return MaxInitGas, nil
 				})
 				if errors.Is(err, ErrModule) != test.refused || (err != nil) != test.refused || (charged > 0) != test.charged {
 					t.Errorf("time %d: %v, charged %d", i, err, charged)
@@ -317,7 +318,7 @@ func TestAdmit(t *testing.T) {
 				if !test.charged {
 					continue
 				}
-				if _, err := v.Admit(t.Context(), keys.Digest{1}, test.code, func(uint64) error { return errPoor }); !errors.Is(err, errPoor) {
+				if _, _, err := v.Admit(t.Context(), keys.Digest{1}, test.code, poor); !errors.Is(err, errPoor) {
 					t.Errorf("time %d: %v, want %v", i, err, errPoor)
 				}
 			}
@@ -325,10 +326,83 @@ func TestAdmit(t *testing.T) {
 	}
 	t.Run("who cannot pay makes no engine work", func(t *testing.T) {
 		v := newConfigured(t, Config{Engine: Interpreter})
-		if _, err := v.Admit(t.Context(), keys.Digest{1}, good, func(uint64) error { return errPoor }); !errors.Is(err, errPoor) || v.Stats().Modules != 0 {
+		if _, _, err := v.Admit(t.Context(), keys.Digest{1}, good, poor); !errors.Is(err, errPoor) || v.Stats().Modules != 0 {
 			t.Errorf("%v, %+v", err, v.Stats())
 		}
 	})
+}
+
+// TestInitGas deploys modules with all amounts of gas that matter, on VMs that know them in all the ways there are. What _initialize
+// took, and whether that is more than what is left, must not depend on that.
+func TestInitGas(t *testing.T) {
+	const steps = 10_000
+	work := fmt.Sprintf("loop _ local.get 0 i32.const 1 i32.add local.tee 0 i32.const %d i32.lt_u br_if 0 end ", steps)
+	measures := newAssembler()
+	left := measures.use("gas_left")
+	for name, code := range map[string][]byte{
+		"ends well":        newAssembler().fn(initializer, ":", "i", work).fn("run", ":i", "", "i32.const 0").build(),
+		"traps":            newAssembler().fn(initializer, ":", "i", work+"unreachable").fn("run", ":i", "", "i32.const 0").build(),
+		"recurses":         newAssembler().fn(initializer, ":", "", "call 0").fn("run", ":i", "", "i32.const 0").build(),
+		"loops":            newAssembler().fn(initializer, ":", "", "loop _ br 0 end").fn("run", ":i", "", "i32.const 0").build(),
+		"has none":         method("", "i32.const 0"),
+		"asks what it has": measures.fn(initializer, ":", "i", fmt.Sprintf("i32.const 500 call %d i64.store 0 ", left)+work).fn("run", ":i", "", "i32.const 500 i32.load 0").build(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			type verdict struct {
+				used    ledger.Gas // left + 1: more than left
+				refused bool
+				code    uint32 // of run
+			}
+			admit := func(v *VM, left ledger.Gas) (a verdict) {
+				m, used, err := v.Admit(t.Context(), keys.Digest{1}, code, func(uint64) (ledger.Gas, error) { return left, nil })
+				if used > left {
+					return verdict{used: left + 1}
+				}
+				if err != nil && !errors.Is(err, ErrModule) {
+					t.Errorf("%d gas left: %v", left, err)
+				}
+				a = verdict{used: used, refused: err != nil}
+				if m != nil {
+					a.code = mustCall(t, m, newHost(), "run", nil).Code
+				}
+				return a
+			}
+			knows := newVM(t, Interpreter)
+			most := admit(knows, 2*MaxInitGas)
+			if most.used == MaxInitGas { // that takes long
+				for _, left := range []ledger.Gas{MaxInitGas / 20, MaxInitGas} {
+					want := most
+					if want.used > left {
+						want = verdict{used: left + 1}
+					}
+					for _, v := range []*VM{newVM(t, Interpreter), knows} {
+						if got := admit(v, left); got != want {
+							t.Errorf("%d gas left: %+v, want %+v", left, got, want)
+						}
+					}
+				}
+				return
+			}
+			dir := t.TempDir()
+			cached := newConfigured(t, Config{Engine: Compiler, CacheDir: dir, Wait: true})
+			admit(cached, 2*MaxInitGas)
+			for _, left := range []ledger.Gas{0, 1, most.used / 2, max(most.used, 1) - 1, most.used, most.used + 1, MaxInitGas - 1, MaxInitGas, MaxInitGas + 1} {
+				want := most
+				if want.used > left {
+					want = verdict{used: left + 1}
+				}
+				tried := newVM(t, Interpreter)
+				for _, v := range []*VM{newVM(t, Interpreter), knows, cached, newConfigured(t, Config{Engine: Compiler, CacheDir: dir}), tried} {
+					if v == tried {
+						admit(tried, left/3) // must not be taken for a verdict
+					}
+					if got := admit(v, left); got != want {
+						t.Errorf("%d gas left: %+v, want %+v", left, got, want)
+					}
+				}
+			}
+		})
+	}
 }
 
 func TestRefusedModules(t *testing.T) {

@@ -127,20 +127,22 @@ func (c *callContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// initialize makes the first instance and runs _initialize in it. It returns the gas that that took.
-func (p *program) initialize(ctx context.Context, c *candidate) (in *instance, gas uint64, err error) {
+// initialize makes the first instance and runs _initialize in it, with at most limit gas. It returns the gas that that took,
+// also if it fails: more than limit if that is why, unless it is MaxInitGas. What _initialize sees does not depend on limit.
+func (p *program) initialize(ctx context.Context, c *candidate, limit ledger.Gas) (in *instance, gas ledger.Gas, err error) {
 	if in, err = p.instantiate(); err != nil {
 		return nil, 0, &ModuleError{Reason: "cannot be instantiated: " + err.Error()}
 	}
 	if !c.hasStart {
 		return in, 0, nil
 	}
-	in.call = call{costs: p.vm.costs, suite: p.vm.config.Suite, node: ctx, in: in, seed: c.hash}
-	in.prepare(MaxInitGas)
+	in.call = call{costs: p.vm.costs, suite: p.vm.config.Suite, node: ctx, in: in, seed: c.hash, withheld: uint64(MaxInitGas - limit)}
+	in.prepare(uint64(limit))
 	_, err = in.function(initializer).Call(&callContext{ctx, &in.call})
 	in.call.flush()
-	gas = MaxInitGas - in.call.gasLeft()
-	if err == nil && int64(in.gas.Get()) >= 0 {
+	gas = limit - ledger.Gas(in.call.gasLeft())
+	enough := int64(in.gas.Get()) >= 0
+	if err == nil && enough {
 		in.call = call{}
 		return in, gas, nil
 	}
@@ -151,7 +153,10 @@ func (p *program) initialize(ctx context.Context, c *candidate) (in *instance, g
 	if r, ok := errors.AsType[runtime.Error](err); ok {
 		return nil, 0, fmt.Errorf("wasmvm: %s: the node's own code failed: %w", initializer, r)
 	}
-	return nil, 0, &ModuleError{Reason: fmt.Sprintf("%s ended with %v after %d of %d gas: %s", initializer, err, gas, MaxInitGas, in.call.trace)}
+	if !enough && limit < MaxInitGas {
+		return nil, limit + 1, errInitGas
+	}
+	return nil, gas, &ModuleError{Reason: fmt.Sprintf("%s ended with %v after %d of %d gas: %s", initializer, err, gas, MaxInitGas, in.call.trace)}
 }
 
 // adopt gives a program its image, to which in is equal.

@@ -138,7 +138,9 @@ type VM struct {
 // refusal remembers why a module is not admitted, so that nobody makes the node look at it again and again.
 type refusal struct {
 	err    *ModuleError
-	weight uint64 // to be charged before the refusal is told; 0 for one that our validator refuses
+	engine bool       // an engine has seen the module, which weight and used were paid for
+	weight uint64     // of the module
+	used   ledger.Gas // by _initialize
 }
 
 // maxRefused bounds the refusals that are remembered; at the bound the VM forgets them all.
@@ -148,6 +150,7 @@ const maxRefused = 256
 type pending struct {
 	done   chan struct{}
 	module *Module
+	used   ledger.Gas // by an _initialize that failed
 	err    error
 }
 
@@ -300,26 +303,32 @@ func (v *VM) Compile(ctx context.Context, code []byte) (*Module, error) {
 // Module returns the module that the caller knows under a digest, which must belong to the code alone. It asks load for the code if the
 // module is not among those that are kept. That takes time in proportion to the module, not to what compiling it takes.
 func (v *VM) Module(ctx context.Context, digest keys.Digest, load func() ([]byte, error)) (*Module, error) {
-	return v.module(ctx, digest, load, nil)
+	m, _, err := v.module(ctx, digest, load, nil, MaxInitGas)
+	return m, err
 }
 
-// Admit is Module for a module that is being deployed. It calls charge with the module's weight before any engine sees the
-// module, and fails with charge's error. Whether charge is called depends on the module alone.
-func (v *VM) Admit(ctx context.Context, digest keys.Digest, code []byte, charge func(weight uint64) error) (*Module, error) {
+// Admit is Module for a module that is being deployed. It calls pay with the module's weight before any engine sees the
+// module, and fails with pay's error; else _initialize may use what pay says is left. used is what it took, also if it failed. More
+// than is left says that it ended for that, and err says nothing of the module. All that depends on the module and on what is
+// left, not on what this VM knows of the module.
+func (v *VM) Admit(ctx context.Context, digest keys.Digest, code []byte, pay func(weight uint64) (left ledger.Gas, err error)) (m *Module, used ledger.Gas, err error) {
 	v.mu.Lock()
 	kept, old := v.lookup(digest), v.refused[digest]
 	v.mu.Unlock()
 	load := func() ([]byte, error) { return code, nil }
 	switch {
 	case kept != nil:
-		return kept, charge(kept.info.Weight)
-	case old.err != nil && old.weight == 0:
-		return nil, old.err
-	case old.err != nil:
-		if err := charge(old.weight); err != nil {
-			return nil, err
+		if _, err := pay(kept.info.Weight); err != nil {
+			return nil, 0, err
 		}
-		return nil, old.err
+		return kept, kept.info.Initialize, nil
+	case old.engine:
+		if _, err := pay(old.weight); err != nil {
+			return nil, 0, err
+		}
+		return nil, old.used, old.err
+	case old.err != nil:
+		return nil, 0, old.err
 	}
 	c, err := v.candidate(code)
 	if err != nil {
@@ -328,12 +337,16 @@ func (v *VM) Admit(ctx context.Context, digest keys.Digest, code []byte, charge 
 			v.refuse(digest, refusal{err: refused})
 			v.mu.Unlock()
 		}
-		return nil, err
+		return nil, 0, err
 	}
-	if err := charge(c.info.Weight); err != nil {
-		return nil, err
+	left, err := pay(c.info.Weight)
+	if err != nil {
+		return nil, 0, err
 	}
-	return v.module(ctx, digest, load, c)
+	if m, used, err = v.module(ctx, digest, load, c, min(left, MaxInitGas)); err != nil {
+		return nil, used, err
+	}
+	return m, m.info.Initialize, nil
 }
 
 // lookup returns a module that is kept, or nil. v.mu is held.
@@ -354,31 +367,34 @@ func (v *VM) refuse(digest keys.Digest, r refusal) {
 	v.refused[digest] = r
 }
 
-// module is Module. c, if it is not nil, is made of the code.
-func (v *VM) module(ctx context.Context, digest keys.Digest, load func() ([]byte, error), c *candidate) (*Module, error) {
+// errInitGas says that _initialize wanted more gas than there was, and less than it may have.
+var errInitGas = fmt.Errorf("wasmvm: %s takes more gas than is left", initializer)
+
+// module is Module. c, if it is not nil, is made of the code. _initialize may take so much gas, and used is what it took if it failed.
+func (v *VM) module(ctx context.Context, digest keys.Digest, load func() ([]byte, error), c *candidate, limit ledger.Gas) (m *Module, used ledger.Gas, err error) {
 	v.mu.Lock()
 	if v.closed {
 		v.mu.Unlock()
-		return nil, errors.New("wasmvm: the VM is closed")
+		return nil, 0, errors.New("wasmvm: the VM is closed")
 	}
 	if m := v.lookup(digest); m != nil {
 		v.mu.Unlock()
-		return m, nil
+		return m, 0, nil
 	}
 	if r, ok := v.refused[digest]; ok {
 		v.mu.Unlock()
-		return nil, r.err
+		return nil, r.used, r.err
 	}
 	if p, ok := v.pending[digest]; ok {
 		v.mu.Unlock()
 		select {
 		case <-p.done:
 			if p.err == nil || errors.Is(p.err, ErrModule) {
-				return p.module, p.err
+				return p.module, p.used, p.err
 			}
-			return v.module(ctx, digest, load, c) // what went wrong was the other caller's
+			return v.module(ctx, digest, load, c, limit) // what went wrong was the other caller's
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wasmvm: wait for a module: %w", context.Cause(ctx))
+			return nil, 0, fmt.Errorf("wasmvm: wait for a module: %w", context.Cause(ctx))
 		}
 	}
 	p := &pending{done: make(chan struct{}), err: errors.New("wasmvm: the module was given up")}
@@ -392,7 +408,7 @@ func (v *VM) module(ctx context.Context, digest keys.Digest, load func() ([]byte
 		if p.err == nil {
 			v.keep(p.module)
 		} else if refused, ok := errors.AsType[*ModuleError](p.err); ok {
-			r := refusal{err: refused}
+			r := refusal{err: refused, engine: c != nil, used: p.used}
 			if c != nil { // it was _initialize
 				r.weight = c.info.Weight
 			}
@@ -404,14 +420,14 @@ func (v *VM) module(ctx context.Context, digest keys.Digest, load func() ([]byte
 		code, err := load()
 		if err != nil {
 			p.err = fmt.Errorf("wasmvm: load a module's code: %w", err)
-			return nil, p.err
+			return nil, 0, p.err
 		}
 		if c, p.err = v.candidate(code); p.err != nil {
-			return nil, p.err
+			return nil, 0, p.err
 		}
 	}
-	p.module, p.err = v.make(context.WithoutCancel(ctx), digest, c) // others may be waiting for it
-	return p.module, p.err
+	p.module, p.used, p.err = v.make(context.WithoutCancel(ctx), digest, c, limit) // others may be waiting for it
+	return p.module, p.used, p.err
 }
 
 // keep puts a module in front of those that are kept. v.mu is held.

@@ -192,8 +192,9 @@ func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 }
 
 // Prepare admits the module that a transaction deploys, if it deploys one, so that executing the block need not
-// wait for it. It takes time in proportion to the module: call it when the transaction is received and its signatures hold,
-// away from anything that votes. What is wrong with the module the receipt will tell.
+// wait for it. It takes time in proportion to the module and to the gas that the transaction offers its _initialize: call it when the
+// transaction is received, Admit lets it pass and its signatures hold, away from anything that votes. What is wrong with the
+// module the receipt will tell.
 func (x *Executor) Prepare(ctx context.Context, tx *ledger.SignedTx) error {
 	if tx.To.Address != precompiles.ContractsAddress {
 		return nil
@@ -215,16 +216,33 @@ func (x *Executor) Prepare(ctx context.Context, tx *ledger.SignedTx) error {
 	default:
 		return nil
 	}
-	load := func() ([]byte, error) { return code, nil }
-	vm := x.vm
-	if last := x.known.Load(); last != nil { // of the state that was looked at last: good enough to be early
-		vm = last.vm
+	r := x.known.Load() // of the state that was looked at last: good enough to be early
+	if r == nil || tx.GasLimit > r.params.TxGas {
+		return nil
 	}
-	if _, err := vm.Module(ctx, precompiles.CodeHash(x.suite, code), load); err != nil && !errors.Is(err, wasmvm.ErrModule) {
-		return fmt.Errorf("prepare the module of transaction %s: %w", tx.ID, err)
+	left := tx.GasLimit
+	spend := func(gas ledger.Gas) error {
+		if gas > left {
+			return errSpent
+		}
+		left -= gas
+		return nil
 	}
-	return nil
+	if spend(r.prices.intrinsic(len(tx.Raw), len(tx.Signatures))) != nil || spend(r.prices.codeByte*ledger.Gas(len(code))) != nil {
+		return nil
+	}
+	_, used, err := r.vm.Admit(ctx, precompiles.CodeHash(x.suite, code), code, func(weight uint64) (ledger.Gas, error) {
+		err := spend(r.prices.weight * ledger.Gas(weight))
+		return left, err
+	})
+	if err == nil || used > left || errors.Is(err, errSpent) || errors.Is(err, wasmvm.ErrModule) {
+		return nil
+	}
+	return fmt.Errorf("prepare the module of transaction %s: %w", tx.ID, err)
 }
+
+// errSpent says that a transaction's gas limit is too low for its module.
+var errSpent = errors.New("the gas limit is used up")
 
 // Warm makes the modules of deployed contracts ready to be called, as many as the VM keeps, and returns how many. Those
 // in the VM's cache come compiled, and the others are queued for the compiler. It stops without an error when ctx ends.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -795,7 +796,8 @@ func TestPrepare(t *testing.T) {
 	c := newChain(t)
 	for _, args := range []any{precompiles.DeployArgs{Code: probe().module(t, nil)}, precompiles.DeployArgs{Code: []byte("no module")}, none} {
 		for _, method := range []string{"deploy", "replace", "info"} {
-			if err := c.x.Prepare(context.Background(), c.tx("admin", precompiles.ContractsAddress, method, args)); err != nil {
+			tx := c.tx("admin", precompiles.ContractsAddress, method, args)
+			if err := errors.Join(c.x.Admit(c.head, tx), c.x.Prepare(context.Background(), tx)); err != nil {
 				t.Error(err)
 			}
 		}
