@@ -26,6 +26,7 @@ type costs struct {
 
 	host      uint64 // of every host function
 	hostByte  uint64 // for each byte that the contract hands over
+	item      uint64 // for each data item of the CBOR that it hands over as its result
 	backShift uint64 // for n bytes that it is given: n >> backShift
 	log       uint64
 	read      uint64
@@ -73,7 +74,7 @@ func (c *costs) times(n uint64) {
 		c.ops[i] *= uint32(n)
 	}
 	for _, p := range []*uint64{
-		&c.growPage, &c.copy16, &c.fill16, &c.start, &c.startPage, &c.largePage, &c.host, &c.hostByte, &c.log, &c.read, &c.readByte, &c.write, &c.writeByte,
+		&c.growPage, &c.copy16, &c.fill16, &c.start, &c.startPage, &c.largePage, &c.host, &c.hostByte, &c.item, &c.log, &c.read, &c.readByte, &c.write, &c.writeByte,
 		&c.scan, &c.scanNext, &c.scanDead, &c.emit, &c.emitByte, &c.call, &c.context, &c.attribute, &c.random, &c.randByte,
 	} {
 		*p *= n
@@ -88,7 +89,7 @@ func costs1() *costs {
 	c := &costs{
 		perLocals: 4, growPage: 105_000, copy16: 3, fill16: 4,
 		start: 8_000, startPage: 8_000, largePage: 24_000, largePages: 4,
-		host: 450, hostByte: 1, backShift: 2, log: 500,
+		host: 450, hostByte: 1, item: 16, backShift: 2, log: 500,
 		read: 20_000, readByte: 14, write: 125_000, writeByte: 50, scan: 40_000, scanNext: 20_000, scanDead: 100,
 		emit: 5_000, emitByte: 25, call: 6_000, context: 1_200, attribute: 2_500, random: 4_000, randByte: 80,
 		hash:   [4]price{hashSM3: {3_000, 20}, hashSHA256: {1_500, 12}, hashKeccak256: {4_000, 18}},

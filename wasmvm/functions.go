@@ -76,8 +76,8 @@ func newFunctions() []function {
 
 	abi("input_len", ":i", func(c *call, s []uint64) { s[0] = uint64(len(c.args)) })
 	abi("input_read", "iii:i", func(c *call, s []uint64) { s[0] = c.copyOut(c.args, s[0], s[1], s[2]) })
-	abi("output", "ii:", func(c *call, s []uint64) { c.output = c.bytes(s[0], s[1]) })
-	abi("!abort", "iii:", func(c *call, s []uint64) { c.abort(max(uint32(s[0]), 1), c.bytes(s[1], s[2])) })
+	abi("output", "ii:", func(c *call, s []uint64) { c.output = c.value(s[0], s[1]) })
+	abi("!abort", "iii:", func(c *call, s []uint64) { c.abort(max(uint32(s[0]), 1), c.value(s[1], s[2])) })
 	abi("result_len", ":i", func(c *call, s []uint64) { s[0] = uint64(len(c.result)) })
 	abi("result_read", "iii:i", func(c *call, s []uint64) { s[0] = c.copyOut(c.result, s[0], s[1], s[2]) })
 
@@ -206,7 +206,7 @@ func newFunctions() []function {
 		c.charge(c.costs.log + c.costs.hostByte*s[2])
 		c.log(LogLevel(min(s[0], uint64(LogError))), string(c.view(s[1], s[2])))
 	})
-	abi("!gas_left", ":l", func(c *call, s []uint64) { s[0] = c.gasLeft() + c.withheld })
+	abi("!gas_left", ":l", func(c *call, s []uint64) { s[0] = c.gasLeft() })
 
 	const badFile, invalid = 8, 28         // errno of WASI preview 1
 	nothing := func(c *call, s []uint64) { // of the counts at two addresses
@@ -387,7 +387,6 @@ type call struct {
 	exited               bool
 	waits                int      // in poll_oneoff
 	seed                 [32]byte // of random bytes while _initialize runs
-	withheld             uint64   // from _initialize, of its gas: gas_left counts it
 	drawn                uint64
 	trace                string
 }
@@ -467,6 +466,13 @@ func (c *call) view(ptr, n uint64) []byte {
 func (c *call) bytes(ptr, n uint64) []byte {
 	c.charge(c.costs.hostByte * n)
 	return slices.Clone(c.view(ptr, n))
+}
+
+// value is bytes for a CBOR value, and pays for looking at each item of it.
+func (c *call) value(ptr, n uint64) []byte {
+	b := c.bytes(ptr, n)
+	c.charge(c.costs.item * ledger.Items(b))
+	return b
 }
 
 func (c *call) store32(ptr uint64, v uint32) { binary.LittleEndian.PutUint32(c.view(ptr, 4), v) }

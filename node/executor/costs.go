@@ -17,6 +17,7 @@ type prices struct {
 	tx          ledger.Gas // account lookup, receipt, its hashes
 	txByte      ledger.Gas // decoding, hashing, storing
 	signature   ledger.Gas // about 15 µs in a batch
+	item        ledger.Gas // of CBOR in a system contract's arguments
 	get         ledger.Gas
 	getByte     ledger.Gas
 	put         ledger.Gas
@@ -38,7 +39,7 @@ func newPrices(version uint16) (*prices, error) {
 		return nil, fmt.Errorf("%w: gas table %d", wasmvm.ErrVersion, version)
 	}
 	return &prices{
-		tx: 20_000, txByte: 8, signature: 60_000,
+		tx: 20_000, txByte: 8, signature: 60_000, item: 60,
 		get: 20_000, getByte: 14, put: 125_000, putByte: 50, scan: 40_000, scanPair: 20_000, scanDeleted: 100,
 		event: 5_000, eventByte: 25, hook: 6_000, address: 1_000, codeByte: 20, weight: 5,
 	}, nil
@@ -55,7 +56,7 @@ func (x *Executor) pricesOf(version uint16) (*prices, error) {
 		return nil, err
 	}
 	for _, price := range []*ledger.Gas{
-		&p.tx, &p.txByte, &p.signature, &p.get, &p.getByte, &p.put, &p.putByte, &p.scan, &p.scanPair, &p.scanDeleted, &p.event, &p.eventByte,
+		&p.tx, &p.txByte, &p.signature, &p.item, &p.get, &p.getByte, &p.put, &p.putByte, &p.scan, &p.scanPair, &p.scanDeleted, &p.event, &p.eventByte,
 		&p.hook, &p.address, &p.codeByte, &p.weight,
 	} {
 		*price *= n

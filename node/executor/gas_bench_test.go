@@ -91,6 +91,10 @@ func gasClasses(a *assembler) []gasClass {
 		{name: "emit, 1,000 bytes", rounds: 60, code: join(bytestring(997), emit(1000))},
 		{name: "call of another contract", rounds: 500, code: join(hostCall("call", i32(59_000), i32(20), a.text("nothing"), i32(0), i32(0), i64(0), i32(2)), drop), before: self(a)},
 		{name: "call of no contract", rounds: 500, code: join(hostCall("call", i32(59_100), i32(20), a.text("nothing"), i32(0), i32(0), i64(0), i32(2)), drop)},
+		// 40,000 small items, which are the wrong arguments of params.
+		{name: "call of a system contract, 40 KB", rounds: 20, code: join(hostCall("call", i32(59_200), i32(20), a.text("params"), i32(10_000), i32(40_003), i64(0), i32(0)), drop), before: join(
+			i32(59_219), i32(5), body{0x3a, 0x00, 0x00}, i32(10_000), i32(0x409c99), body{0x36, 0x02, 0x00})},
+		{name: "output of 40,000 items", rounds: 1, code: join(i32(10_000), i32(0x409c99), body{0x36, 0x02, 0x00}, hostCall("output", i32(10_000), i32(40_003)))},
 		{name: "hash SHA-256, 0 bytes", rounds: 2_000, code: hash(2, 0)},
 		{name: "hash SHA-256, 16 KiB", rounds: 20, code: hash(2, 16_384)},
 		{name: "hash Keccak-256, 0 bytes", rounds: 2_000, code: hash(3, 0)},

@@ -39,7 +39,11 @@ func (t *transaction) invoke(s *system, c call) (wasmvm.Outcome, error) {
 		}
 	}
 	e := &env{t: t, call: c, left: c.limit}
-	out, err := s.Invoke(e, c.method, c.args)
+	var out []byte
+	err := e.Charge(t.prices.item * ledger.Gas(ledger.Items(c.args)))
+	if err == nil {
+		out, err = s.Invoke(e, c.method, c.args)
+	}
 	if err == nil && !c.view && len(out) > wasmvm.MaxOutput {
 		err = deny(precompiles.DeniedSize, "a result of %d bytes, at most %d outside of a view", len(out), wasmvm.MaxOutput)
 	}
@@ -194,13 +198,9 @@ func (e *env) Admit(code []byte) (schema []byte, err error) {
 	if err := e.Charge(e.t.prices.codeByte * ledger.Gas(len(code))); err != nil { // before anything looks at the bytes
 		return nil, err
 	}
-	m, used, err := e.t.vm.Admit(e.t.ctx, precompiles.CodeHash(e.t.x.suite, code), code, func(weight uint64) (ledger.Gas, error) {
-		err := e.Charge(e.t.prices.weight * ledger.Gas(weight))
-		return e.left, err
+	m, err := e.t.vm.Admit(e.t.ctx, precompiles.CodeHash(e.t.x.suite, code), code, func(weight uint64) error {
+		return e.Charge(e.t.prices.weight * ledger.Gas(weight))
 	})
-	if err := e.Charge(used); err != nil { // also if the module is refused
-		return nil, err
-	}
 	if errors.Is(err, wasmvm.ErrModule) {
 		return nil, deny(precompiles.DeniedModule, "%v", err)
 	}
@@ -208,7 +208,7 @@ func (e *env) Admit(code []byte) (schema []byte, err error) {
 		return nil, err
 	}
 	e.t.optimize(m)
-	return m.Info().Section, nil
+	return m.Info().Section, e.Charge(m.Info().Initialize)
 }
 
 func (e *env) Call(to ledger.Address, hook string, args []byte) error {

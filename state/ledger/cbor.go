@@ -69,6 +69,38 @@ func Unmarshal(data []byte, v any) error {
 	return nil
 }
 
+// Items returns how many data items (RFC 8949 §1.2) a decoder would meet in data, at least 1: what decoding them costs goes by
+// it. It stops at what is not well-formed, and looks neither into strings nor at whether the items are what containers want.
+func Items(data []byte) uint64 {
+	n := uint64(1)
+	for ; len(data) > 0; n++ {
+		major, low := data[0]>>5, data[0]&31
+		data = data[1:]
+		arg := uint64(low)
+		if low > 27 {
+			return n
+		}
+		if low >= 24 {
+			size := 1 << (low - 24)
+			if len(data) < size {
+				return n
+			}
+			arg = 0
+			for _, b := range data[:size] {
+				arg = arg<<8 | uint64(b)
+			}
+			data = data[size:]
+		}
+		if major == 2 || major == 3 {
+			if arg > uint64(len(data)) {
+				return n
+			}
+			data = data[arg:]
+		}
+	}
+	return max(n-1, 1)
+}
+
 // RawMessage is the encoding of a value that is read later or elsewhere.
 type RawMessage = cbor.RawMessage
 

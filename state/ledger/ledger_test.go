@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"cmp"
+	"encoding/hex"
 	"errors"
 	"math/bits"
 	"slices"
@@ -569,5 +570,34 @@ func TestNames(t *testing.T) {
 				t.Errorf("%v against %v: %d", r, o, got)
 			}
 		}
+	}
+}
+
+// TestItems counts what a decoder would meet, also in what no decoder accepts.
+func TestItems(t *testing.T) {
+	for _, test := range []struct {
+		name, hex string
+		want      uint64
+	}{
+		{"nothing", "", 1},
+		{"an integer of 64 bits", "1bffffffffffffffff", 1},
+		{"an array of three", "83010203", 4},
+		{"a map of two", "a201020304", 5},
+		{"a long string is one", "5818" + strings.Repeat("00", 24), 1},
+		{"a tag and its value", "c24101", 2},
+		{"ends within a head", "8219", 2},
+		{"a string longer than the rest", "827b7fffffffffffffff", 2},
+		{"indefinite length", "9f01ff", 1},
+		{"an array that promises more than there is", "9bffffffffffffffff00", 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			data, err := hex.DecodeString(test.hex)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := Items(data); got != test.want {
+				t.Errorf("%d items, want %d", got, test.want)
+			}
+		})
 	}
 }
