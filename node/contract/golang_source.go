@@ -65,7 +65,7 @@ func (m *model) fault(pos token.Pos, format string, args ...any) {
 func newModel(p *goPackage) (*model, error) {
 	m := &model{
 		fset: token.NewFileSet(), enums: map[*types.TypeName]int{}, state: map[*types.TypeName]bool{},
-		info:   &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Defs: map[*ast.Ident]types.Object{}, Uses: map[*ast.Ident]types.Object{}},
+		info:   &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Defs: map[*ast.Ident]types.Object{}, Uses: map[*ast.Ident]types.Object{}, Instances: map[*ast.Ident]types.Instance{}},
 		schema: &ledger.Schema{ABI: ledger.ContractABI, Name: p.Name, Profile: "std"},
 	}
 	if p.Module != nil {
@@ -126,8 +126,15 @@ func (m *model) read() {
 			}
 		}
 		ast.Inspect(f, func(n ast.Node) bool {
-			if sel, ok := n.(*ast.SelectorExpr); ok && isSDK(m.info.Uses[sel.Sel], "Random") {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if isSDK(m.info.Uses[sel.Sel], "Random") {
 				m.schema.Random = true
+			}
+			if isSDK(m.info.Uses[sel.Sel], "Returned") { // of a type that needs a codec as values of state do
+				m.stateType(m.info.Instances[sel.Sel].TypeArgs.At(0), sel.Pos())
 			}
 			return true
 		})
@@ -293,8 +300,8 @@ func (m *model) readState(value ast.Expr, doc *ast.CommentGroup) {
 	m.schema.State = append(m.schema.State, def)
 }
 
-// stateType is typeOf for values of state, which find their codec as a method: unnamed lists and pointers
-// have none.
+// stateType is typeOf for values of state and what other contracts return, which find their codec as a method: unnamed lists and
+// pointers have none.
 func (m *model) stateType(t types.Type, pos token.Pos) ledger.Type {
 	switch u := types.Unalias(t).(type) {
 	case *types.Named:
@@ -303,10 +310,10 @@ func (m *model) stateType(t types.Type, pos token.Pos) ledger.Type {
 		}
 	case *types.Slice:
 		if !isByte(u.Elem()) {
-			m.fault(pos, "a value of state cannot be of the unnamed type %s: name it, as in: type Items %s", m.show(t), m.show(t))
+			m.fault(pos, "neither a value of state nor what a call returned can be of the unnamed type %s: name it, as in: type Items %s", m.show(t), m.show(t))
 		}
 	case *types.Pointer, *types.Array:
-		m.fault(pos, "a value of state cannot be of type %s: use a named type", m.show(t))
+		m.fault(pos, "neither a value of state nor what a call returned can be of type %s: use a named type", m.show(t))
 	}
 	return m.typeOf(t, pos)
 }

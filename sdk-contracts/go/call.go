@@ -31,7 +31,7 @@ type Result struct {
 }
 
 // Call calls a method of another contract with arguments made by Args. A failure undoes what the callee
-// did, and is the caller's to handle; Result.Must passes it on.
+// did, and is the caller's to handle; Returned and Result.Must pass it on.
 func Call(to Addr, method string, args []byte, options CallOptions) Result {
 	return invoke(to[:], method, args, options, 0)
 }
@@ -58,13 +58,27 @@ func invoke(to []byte, method string, args []byte, options CallOptions, flags ui
 	return Result{Status(status), result()}
 }
 
-// Must ends this call as well unless the other one succeeded, and returns a decoder of its output.
-func (r Result) Must() *Decoder {
+// Must ends this call as well, with CodeCallFailed, unless the other one succeeded.
+func (r Result) Must() {
 	if r.Status != StatusOK {
-		data := AppendBytes(AppendInt(AppendArray(nil, 2), int64(r.Status)), r.Data)
-		hostAbort(CodeCallFailed, data)
+		r.fail()
 	}
-	return &Decoder{data: r.Data}
+}
+
+// Returned returns what the other contract did. If the call failed, this one ends as well, with CodeCallFailed; so it does if the
+// output is not of type T, as the other contract is somebody else's. T is what a value of state may be.
+func Returned[T any](r Result) (v T) {
+	r.Must()
+	d := Decoder{data: r.Data}
+	if decodeValue(&d, &v); !d.Done() {
+		r.Status = StatusBadOutput
+		r.fail()
+	}
+	return v
+}
+
+func (r Result) fail() {
+	AbortData(CodeCallFailed, AppendBytes(AppendInt(AppendArray(nil, 2), int64(r.Status)), r.Data))
 }
 
 // Args encodes arguments: booleans, strings, []byte, integers of a stated width, Addr, Hash, U128 and the

@@ -299,8 +299,12 @@ func result() []byte {
 	return data
 }
 
-// Abort ends the call with a code and a text, and undoes everything it did. It does not return.
+// Abort ends the call with a code and a text, and undoes everything it did. It does not return. What of the text is not UTF-8 becomes
+// U+FFFD, as a receipt has nothing else.
 func Abort(code uint32, text string) {
+	if !validText(text) {
+		text = string([]rune(text))
+	}
 	hostAbort(code, AppendText(nil, text))
 }
 

@@ -179,8 +179,7 @@ func TestFake(t *testing.T) {
 			return Result{Status: 1001, Data: AppendArray(nil, 0)}
 		}
 		err := host.Run(func(Ctx) error {
-			d := Call(Addr{5}, "add", Args(Addr{6}, uint8(200)), CallOptions{}).Must()
-			if n := d.Uint(64); n != 7 || !d.Done() {
+			if n := Returned[uint8](Call(Addr{5}, "add", Args(Addr{6}, uint8(200)), CallOptions{})); n != 7 {
 				t.Errorf("the call returned %d", n)
 			}
 			CallName("bank@1", "fail", Args(), CallOptions{}).Must()
@@ -190,6 +189,48 @@ func TestFake(t *testing.T) {
 			t.Errorf("Run = %v, want CodeCallFailed", err)
 		}
 	})
+}
+
+// TestReturned gives callers outputs that are not of the type they want.
+func TestReturned(t *testing.T) {
+	outputs := map[string][]byte{
+		"a text": AppendText(nil, "7"), "a negative number": AppendInt(nil, -7), "a number too large": AppendU128(nil, U128{Hi: 1}),
+		"two numbers": {7, 7}, "a number not in its shortest form": {0x18, 7}, "nothing": {}, "null": {null}, "half a number": {0x19, 1},
+	}
+	for name, output := range outputs {
+		t.Run(name, func(t *testing.T) {
+			host := &Fake{Calls: func([]byte, string, []byte) Result { return Result{Data: output} }}
+			err := host.Run(func(Ctx) error {
+				t.Errorf("the call returned %d", Returned[uint64](Call(Addr{5}, "count", Args(), CallOptions{})))
+				return nil
+			})
+			want := AppendBytes(AppendInt(AppendArray(nil, 2), int64(StatusBadOutput)), output)
+			if a, ok := errors.AsType[*Abortion](err); !ok || a.Code != CodeCallFailed || string(a.Data) != string(want) {
+				t.Errorf("Run = %v, want CodeCallFailed with %x", err, want)
+			}
+		})
+	}
+}
+
+// TestAbortTexts ends calls with texts that are not UTF-8, which a receipt could not hold.
+func TestAbortTexts(t *testing.T) {
+	balances := NewMap[Addr, U128]("bal")
+	who := Addr{0xff, 0xfe}
+	host := &Fake{State: map[string][]byte{"bal/" + string(who[:]): {0xff}}}
+	for name, test := range map[string]struct {
+		f    func(Ctx) error
+		want Abortion
+	}{
+		"a text":   {func(Ctx) error { Abort(1234, "a\xffb\xc3"); return nil }, Abortion{1234, AppendText(nil, "a\ufffdb\ufffd")}},
+		"a state":  {func(Ctx) error { balances.Get(who); return nil }, Abortion{CodeState, AppendText(nil, "value under bal/")}},
+		"an error": {func(Ctx) error { Fail(errors.New(string(who[:2]))); return nil }, Abortion{CodePanic, AppendText(nil, "\ufffd\ufffd")}},
+		"a panic":  {func(Ctx) error { defer Recovered(); panic("\xff") }, Abortion{CodePanic, AppendText(nil, "\ufffd")}},
+	} {
+		err := host.Run(test.f)
+		if a, ok := errors.AsType[*Abortion](err); !ok || !reflect.DeepEqual(*a, test.want) {
+			t.Errorf("%s: %v, want %v", name, err, &test.want)
+		}
+	}
 }
 
 // FuzzDecoder checks that a Decoder takes only the form that the Append functions write.

@@ -13,7 +13,7 @@ func (s Value[V]) Get() V {
 }
 
 // Lookup returns the value and whether it was ever set.
-func (s Value[V]) Lookup() (V, bool) { return load[V](name(s.key)) }
+func (s Value[V]) Lookup() (V, bool) { return load[V](name(s.key), s.key) }
 
 // Set replaces the value.
 func (s Value[V]) Set(v V) { store(name(s.key), &v) }
@@ -35,7 +35,7 @@ func (m Map[K, V]) Get(k K) V {
 }
 
 // Lookup returns the value under k and whether there is one.
-func (m Map[K, V]) Lookup(k K) (V, bool) { return load[V](m.key(&k)) }
+func (m Map[K, V]) Lookup(k K) (V, bool) { return load[V](m.key(&k), m.prefix) }
 
 // Has reports whether there is a value under k.
 func (m Map[K, V]) Has(k K) bool { return hostHas(m.key(&k)) }
@@ -107,7 +107,8 @@ func (m Map[K, V]) key(k *K) []byte {
 // name returns the key of a value.
 func name(key string) []byte { return append(scratch.key[:0], key...) }
 
-func load[V any](key []byte) (v V, ok bool) {
+// load returns the value under a key. Of the key, a failure tells what the source calls it: the rest may be bytes that are no text.
+func load[V any](key []byte, called string) (v V, ok bool) {
 	data := scratch.read[:]
 	if n := int(hostGet(key, data)); n < 0 {
 		return v, false
@@ -119,7 +120,7 @@ func load[V any](key []byte) (v V, ok bool) {
 	d := &scratch.value
 	*d = Decoder{data: data}
 	if decodeValue(d, &v); !d.Done() {
-		Abort(CodeState, "value under "+string(key))
+		Abort(CodeState, "value under "+called)
 	}
 	return v, true
 }
@@ -141,7 +142,7 @@ func (c Counter) Add(delta, least, most int64) bool {
 
 // Get returns the counter. A method that reads it cannot run in parallel with those that add.
 func (c Counter) Get() int64 {
-	v, _ := load[int64](name(c.key))
+	v, _ := load[int64](name(c.key), c.key)
 	return v
 }
 

@@ -154,8 +154,11 @@ alice deploys faulty
 alice deploys caller as fooled with faulty
 alice calls fooled.pay_many [{"to":"bob","amount":1}]
   emits Failed to=bob amount=1 status=-4 data=0x
+# its balance is a text
 view fooled.peek alice
-  refused PeekFailed status=-4 data=0x
+  ends aborted call_failed
+alice calls fooled.probe faulty balance_of (token.balance_of alice) 0
+  returns status=0 data=0x6374656e
 
 story re-entry is denied
 alice calls caller.probe caller failures (caller.failures) 0

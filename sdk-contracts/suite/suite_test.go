@@ -115,6 +115,7 @@ func faulty(t *testing.T) *contract.Built {
 	for _, name := range []string{"trap", "divide", "spin", "sink", "grow", "garble", "refuse"} {
 		schema.Methods = append(schema.Methods, ledger.Method{Name: name, Kind: ledger.MethodTx})
 	}
+	schema.Methods = append(schema.Methods, ledger.Method{Name: "balance_of", Kind: ledger.MethodView})
 	section, err := schema.Encode()
 	if err != nil {
 		t.Fatal(err)

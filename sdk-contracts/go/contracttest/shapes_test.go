@@ -70,6 +70,9 @@ func TestShapes(t *testing.T) {
 			t.Errorf("forward to panic with a list of one = %v, want 0", got)
 		}
 	})
+	t.Run("what a call returned is of the type that it was asked for", func(t *testing.T) {
+		shapes.Sees("ask_days", `3`, shapes.Address)
+	})
 	t.Run("arguments that do not fit are refused", func(t *testing.T) {
 		shapes.ViewAs("", "days", 4_294_967_295).Ended(ledger.Denied, 5) // more than a scan may return
 	})

@@ -39,7 +39,7 @@ var name = "computed" + sdk.Version
 var (
 	_ = sdk.NewValue[uint64](name)       // want "must be a constant string"
 	_ = sdk.NewMap[Key, uint64]("keyed") //
-	_ = sdk.NewValue[[]uint64]("list")   // want "cannot be of the unnamed type"
+	_ = sdk.NewValue[[]uint64]("list")   // want "can be of the unnamed type"
 )
 
 //chain:tx
@@ -71,6 +71,9 @@ func (Faults) Option(c sdk.Ctx) {} // the directive's line: no option "colour"
 
 //chain:tx
 func (Other) Second(c sdk.Ctx) {} // want "belong to one struct"
+
+//chain:tx
+func (Faults) Asks(c sdk.Ctx) { sdk.Returned[[]uint64](sdk.Result{}) } // want "what a call returned can be of the unnamed type"
 
 //chain:init
 func (Faults) Init(c sdk.Ctx) uint64 { return 0 } // want "returns at most an error"

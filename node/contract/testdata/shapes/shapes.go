@@ -148,6 +148,22 @@ func (Shapes) Forward(_ sdk.Ctx, to sdk.Addr, method string, list []uint64) int3
 	return int32(sdk.Call(to, method, args, sdk.CallOptions{AllowReentry: true}).Status)
 }
 
+// Entry is what only another contract's method returns.
+type Entry struct {
+	Number int32
+	Colour Colour
+}
+
+// Entries is a list of them.
+type Entries []Entry
+
+// AskDays asks a contract for its days, and returns how many there are.
+//
+//chain:view
+func (Shapes) AskDays(_ sdk.Ctx, to sdk.Addr) uint32 {
+	return uint32(len(sdk.Returned[Entries](sdk.Call(to, "days", sdk.Args(uint32(10)), sdk.CallOptions{AllowReentry: true}))))
+}
+
 // Restricted needs a role.
 //
 //chain:tx roles=committee,regulator

@@ -114,7 +114,7 @@ func (Caller) Recurse(c sdk.Ctx, depth uint32) uint32 {
 	if r.Status != sdk.StatusOK {
 		return 1
 	}
-	return sdk.Add(1, uint32(r.Must().Uint(32)))
+	return sdk.Add(1, sdk.Returned[uint32](r))
 }
 
 // Peek asks the token for a balance, without letting it write.
@@ -125,7 +125,7 @@ func (Caller) Peek(_ sdk.Ctx, who sdk.Addr) (sdk.U128, error) {
 	if r.Status != sdk.StatusOK {
 		return sdk.U128{}, PeekFailed{Status: int32(r.Status), Data: r.Data}
 	}
-	return r.Must().U128(), nil
+	return sdk.Returned[sdk.U128](r), nil
 }
 
 // Failures returns how many payments failed.

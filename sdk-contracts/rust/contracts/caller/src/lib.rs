@@ -97,8 +97,8 @@ fn recurse(ctx: &Ctx, depth: u32) -> u32 {
 #[view]
 fn peek(_: &Ctx, who: Addr) -> fondaco::Result<u128> {
     let reply = call(TOKEN.load(), "balance_of", (who,)).read_only().send();
-    let (status, data) = (reply.status, reply.data.clone());
-    reply.returned().map_err(|_| PeekFailed { status, data }.into())
+    ensure!(reply.ok(), PeekFailed { status: reply.status, data: reply.data });
+    reply.returned()
 }
 
 /// Returns how many payments failed.
@@ -171,5 +171,7 @@ mod tests {
         assert_eq!(chain.view(|ctx| peek(ctx, RICH)), Ok(7));
         chain.answer(|_| Reply::failed(Reply::TRAPPED));
         assert_eq!(chain.view(|ctx| peek(ctx, RICH)), Err(PeekFailed { status: Reply::TRAPPED, data: vec![] }.into()));
+        chain.answer(|_| Reply::value(String::from("seven")));
+        assert_eq!(chain.view(|ctx| peek(ctx, RICH)).unwrap_err().code, fondaco::code::CALL_FAILED);
     }
 }
