@@ -1,6 +1,7 @@
 package wasmvm
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -69,9 +70,7 @@ func Analyze(code []byte) (*Analysis, error) {
 	a.checker = validator{decoder: decoder{m: m}, costs: costs1()}
 	a.names()
 	a.segments()
-	if err := a.table(); err != nil {
-		return nil, fmt.Errorf("analyze a module: %w", err)
-	}
+	a.table()
 	for i := range m.bodies {
 		if err := a.function(i); err != nil {
 			return nil, fmt.Errorf("analyze a module: function %s: %w", a.Functions[len(m.imports)+i].Name, err)
@@ -118,18 +117,9 @@ func (a *analyzer) names() {
 			a.Functions[i].Name = a.Functions[i].Import
 		}
 	}
-	r := &reader{buf: a.m.names}
-	for r.left() > 0 && r.err == nil {
-		id := r.u8()
-		sub := &reader{buf: r.bytes(uint64(r.u32()))}
-		if id != 1 {
-			continue
-		}
-		for range sub.count("names", 2, MaxFunctions*2) {
-			n, name := sub.u32(), sub.name()
-			if sub.err == nil && int(n) < len(a.Functions) && a.Functions[n].Import == "" {
-				a.Functions[n].Name = name
-			}
+	for i, name := range a.m.functionNames {
+		if a.Functions[i].Import == "" {
+			a.Functions[i].Name = name
 		}
 	}
 	for _, e := range a.m.exports {
@@ -154,70 +144,27 @@ func (a *analyzer) names() {
 	}
 }
 
-// segments reads the data that the module puts at constant addresses. decodeModule has checked their form.
+// segments collects the data that the module puts at constant addresses.
 func (a *analyzer) segments() {
-	if a.m.data == nil {
-		return
-	}
-	r := &reader{buf: a.m.data}
-	for range r.count("data segments", 2, MaxSegmentsStd) {
-		flag := r.u32()
-		if flag == 2 {
-			r.u32()
-		}
-		address := int64(-1)
-		if flag != 1 {
-			init := &reader{buf: r.constant(typeI32)}
-			init.u8()
-			address = init.signed(32)
-		}
-		if data := r.bytes(uint64(r.u32())); address != -1 && r.err == nil {
-			a.Data = append(a.Data, Segment{uint32(address), data})
+	for _, s := range a.m.segments {
+		if !s.passive {
+			a.Data = append(a.Data, Segment{s.address, s.data})
 		}
 	}
-	slices.SortStableFunc(a.Data, func(x, y Segment) int { return int(int64(x.Address) - int64(y.Address)) })
+	slices.SortStableFunc(a.Data, func(x, y Segment) int { return cmp.Compare(x.Address, y.Address) })
 }
 
 // table collects the functions that indirect calls can mean.
-func (a *analyzer) table() error {
+func (a *analyzer) table() {
 	a.byType = map[string][]int{}
-	if a.m.elements == nil {
-		return nil
-	}
-	seen := map[uint32]bool{}
-	add := func(index uint32) {
-		if int(index) < a.m.functions() && !seen[index] {
-			seen[index] = true
-			key := signatureOf(a.m.typeOf(index))
-			a.byType[key] = append(a.byType[key], int(index))
+	seen := map[int32]bool{noFunction: true}
+	for _, f := range a.m.table {
+		if !seen[f] {
+			seen[f] = true
+			key := signatureOf(a.m.typeOf(uint32(f)))
+			a.byType[key] = append(a.byType[key], int(f))
 		}
 	}
-	r := &reader{buf: a.m.elements}
-	for range r.count("element segments", 2, MaxTable) {
-		flag := r.u32()
-		if flag&1 == 0 {
-			if flag&2 != 0 {
-				r.u32()
-			}
-			r.constant(typeI32)
-		}
-		if flag&3 != 0 {
-			r.u8()
-		}
-		for range r.count("elements", 1, MaxTable) {
-			if flag&4 == 0 {
-				add(r.u32())
-				continue
-			}
-			if op := r.u8(); op == 0xd2 { // ref.func
-				add(r.u32())
-			} else {
-				r.u8()
-			}
-			r.u8() // end
-		}
-	}
-	return r.err
 }
 
 func signatureOf(t *funcType) string { return string(t.params) + ":" + string(t.results) }
@@ -346,7 +293,7 @@ func (a *analyzer) limits(size int) {
 	use("imports", len(m.imports), MaxImports)
 	use("globals", len(m.globals), MaxGlobals)
 	use("exports", len(m.exports), MaxExports)
-	use("table entries", int(m.tableSize), MaxTable)
+	use("table entries", len(m.table), MaxTable)
 	use("initial pages of memory", int(m.memory.min), MaxInitialPages)
 	use("data segments", len(m.segments), segments)
 	use("locals × blocks × (1 + nested loops), summed over functions", int(a.weight), MaxComplexity)

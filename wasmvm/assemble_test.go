@@ -19,6 +19,7 @@ type assembler struct {
 	data    map[uint32]string
 	passive []string // data segments, with the first numbers
 	schema  []byte
+	long    bool // writes numbers in their longest form
 }
 
 type assembled struct {
@@ -67,6 +68,30 @@ func (a *assembler) fn(export, signature, locals, body string) *assembler {
 	return a
 }
 
+// appendU32 appends an unsigned number.
+func (a *assembler) appendU32(b []byte, v uint32) []byte {
+	if !a.long {
+		return appendU32(b, v)
+	}
+	for range 4 {
+		b = append(b, byte(v)|0x80)
+		v >>= 7
+	}
+	return append(b, byte(v))
+}
+
+// appendSigned appends a signed number of so many bits.
+func (a *assembler) appendSigned(b []byte, v int64, bits int) []byte {
+	if !a.long {
+		return appendSigned(b, v)
+	}
+	for range (bits+6)/7 - 1 {
+		b = append(b, byte(v)|0x80)
+		v >>= 7
+	}
+	return append(b, byte(v&0x7f))
+}
+
 var mnemonics = func() map[string]int {
 	m := map[string]int{}
 	for i, o := range operations {
@@ -74,6 +99,7 @@ var mnemonics = func() map[string]int {
 			m[o.name] = i
 		}
 	}
+	m["select_t"] = opSelectT
 	return m
 }()
 
@@ -86,7 +112,7 @@ func (a *assembler) code(body string) []byte {
 			panic("no instruction " + words[i])
 		}
 		if op >= prefixed {
-			b = appendU32(append(b, prefix), uint32(op-prefixed))
+			b = a.appendU32(append(b, prefix), uint32(op-prefixed))
 		} else {
 			b = append(b, byte(op))
 		}
@@ -107,28 +133,32 @@ func (a *assembler) code(body string) []byte {
 			case len(words[i]) == 1:
 				b = append(b, valueTypes(words[i])...)
 			default:
-				b = appendSigned(b, int64(a.typeOf(words[i])))
+				b = a.appendSigned(b, int64(a.typeOf(words[i])), 33)
 			}
 		case immLabel, immFunc, immLocal, immGlobal:
-			b = appendU32(b, uint32(next()))
+			b = a.appendU32(b, uint32(next()))
 		case immLabels:
 			n := next()
-			b = appendU32(b, uint32(n))
+			b = a.appendU32(b, uint32(n))
 			for range n + 1 {
-				b = appendU32(b, uint32(next()))
+				b = a.appendU32(b, uint32(next()))
 			}
 		case immIndirect:
 			i++
-			b = append(appendU32(b, a.typeOf(words[i])), 0)
+			b = a.appendU32(a.appendU32(b, a.typeOf(words[i])), 0)
 		case immMemArg:
-			b = append(b, 0)
-			b = appendU32(b, uint32(next()))
+			b = a.appendU32(a.appendU32(b, 0), uint32(next()))
 		case immZero:
 			b = append(b, 0)
 		case immCopy:
 			b = append(b, 0, 0)
-		case immI32, immI64:
-			b = appendSigned(b, next())
+		case immI32:
+			b = a.appendSigned(b, next(), 32)
+		case immI64:
+			b = a.appendSigned(b, next(), 64)
+		case immTypes: // one
+			i++
+			b = append(a.appendU32(b, 1), valueTypes(words[i])...)
 		case immF32, immF64: // the bits
 			i++
 			bits, err := strconv.ParseUint(words[i], 0, 64)
@@ -141,7 +171,7 @@ func (a *assembler) code(body string) []byte {
 				b = binary.LittleEndian.AppendUint64(b, bits)
 			}
 		case immInit:
-			b = append(appendU32(b, uint32(next())), 0)
+			b = append(a.appendU32(b, uint32(next())), 0)
 		}
 	}
 	return b
@@ -159,60 +189,60 @@ func (a *assembler) build() []byte {
 	var types []byte
 	for _, t := range a.types {
 		in, out, _ := strings.Cut(t, ":")
-		types = appendU32(append(types, 0x60), uint32(len(in)))
+		types = a.appendU32(append(types, 0x60), uint32(len(in)))
 		types = append(types, valueTypes(in)...)
-		types = append(appendU32(types, uint32(len(out))), valueTypes(out)...)
+		types = append(a.appendU32(types, uint32(len(out))), valueTypes(out)...)
 	}
 	out := []byte("\x00asm\x01\x00\x00\x00")
 	section := func(id byte, count int, content []byte) {
 		if count == 0 {
 			return
 		}
-		content = append(appendU32(nil, uint32(count)), content...)
-		out = append(appendU32(append(out, id), uint32(len(content))), content...)
+		content = append(a.appendU32(nil, uint32(count)), content...)
+		out = append(a.appendU32(append(out, id), uint32(len(content))), content...)
 	}
-	name := func(b []byte, s string) []byte { return append(appendU32(b, uint32(len(s))), s...) }
+	name := func(b []byte, s string) []byte { return append(a.appendU32(b, uint32(len(s))), s...) }
 	section(sectionType, len(a.types), types)
 	var imports, funcs, exports, codes, globals, data []byte
 	for _, i := range a.imports {
 		imports = append(name(name(imports, i[0]), i[1]), kindFunc)
-		imports = appendU32(imports, a.typeOf(i[2]))
+		imports = a.appendU32(imports, a.typeOf(i[2]))
 	}
 	section(sectionImport, len(a.imports), imports)
 	exported := 1
-	exports = append(name(exports, memoryExport), kindMemory, 0)
+	exports = a.appendU32(append(name(exports, memoryExport), kindMemory), 0)
 	for n, f := range a.funcs {
-		funcs = appendU32(funcs, a.typeOf(f.signature))
+		funcs = a.appendU32(funcs, a.typeOf(f.signature))
 		if f.export != "" {
 			exported++
-			exports = appendU32(append(name(exports, f.export), kindFunc), uint32(len(a.imports)+n))
+			exports = a.appendU32(append(name(exports, f.export), kindFunc), uint32(len(a.imports)+n))
 		}
-		body := appendU32(nil, uint32(len(f.locals)))
+		body := a.appendU32(nil, uint32(len(f.locals)))
 		for _, t := range valueTypes(f.locals) {
-			body = append(body, 1, t)
+			body = append(a.appendU32(body, 1), t)
 		}
 		body = append(body, f.code...)
-		codes = append(appendU32(codes, uint32(len(body))), body...)
+		codes = append(a.appendU32(codes, uint32(len(body))), body...)
 	}
 	section(sectionFunction, len(a.funcs), funcs)
 	if len(a.table) > 0 {
-		section(sectionTable, 1, appendU32([]byte{typeFunc, 0}, uint32(len(a.table))))
+		section(sectionTable, 1, a.appendU32([]byte{typeFunc, 0}, uint32(len(a.table))))
 	}
-	limits := appendU32([]byte{0}, a.memory[0])
+	limits := a.appendU32([]byte{0}, a.memory[0])
 	if len(a.memory) > 1 {
-		limits = appendU32(appendU32([]byte{1}, a.memory[0]), a.memory[1])
+		limits = a.appendU32(a.appendU32([]byte{1}, a.memory[0]), a.memory[1])
 	}
 	section(sectionMemory, 1, limits)
 	for _, t := range valueTypes(string(a.globals)) {
-		op := map[byte][]byte{typeI32: {opI32Const, 0}, typeI64: {opI64Const, 0}, typeF32: {opF32Const, 0, 0, 0, 0}, typeF64: {opF64Const, 0, 0, 0, 0, 0, 0, 0, 0}}[t]
+		op := map[byte][]byte{typeI32: a.appendSigned([]byte{opI32Const}, 0, 32), typeI64: a.appendSigned([]byte{opI64Const}, 0, 64), typeF32: {opF32Const, 0, 0, 0, 0}, typeF64: {opF64Const, 0, 0, 0, 0, 0, 0, 0, 0}}[t]
 		globals = append(append(append(globals, t, 1), op...), opEnd)
 	}
 	section(sectionGlobal, len(a.globals), globals)
 	section(sectionExport, exported, exports)
 	if len(a.table) > 0 {
-		elements := appendU32([]byte{0, opI32Const, 0, opEnd}, uint32(len(a.table)))
+		elements := a.appendU32(append(a.appendSigned(append(a.appendU32(nil, 0), opI32Const), 0, 32), opEnd), uint32(len(a.table)))
 		for _, f := range a.table {
-			elements = appendU32(elements, f)
+			elements = a.appendU32(elements, f)
 		}
 		section(sectionElement, 1, elements)
 	}
@@ -221,18 +251,18 @@ func (a *assembler) build() []byte {
 	}
 	section(sectionCode, len(a.funcs), codes)
 	for _, s := range a.passive {
-		data = name(append(data, 1), s)
+		data = name(a.appendU32(data, 1), s)
 	}
 	for at := range uint32(65_536) { // in order
 		if s, ok := a.data[at]; ok {
-			data = append(appendSigned(append(data, 0, opI32Const), int64(at)), opEnd)
+			data = append(a.appendSigned(append(a.appendU32(data, 0), opI32Const), int64(at), 32), opEnd)
 			data = name(data, s)
 		}
 	}
 	section(sectionData, len(a.passive)+len(a.data), data)
 	if a.schema != nil {
 		content := append(name(nil, schemaSection), a.schema...)
-		out = append(appendU32(append(out, sectionCustom), uint32(len(content))), content...)
+		out = append(a.appendU32(append(out, sectionCustom), uint32(len(content))), content...)
 	}
 	return out
 }

@@ -3,7 +3,9 @@ package wasmvm
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -34,27 +36,26 @@ const (
 
 // module is a decoded WebAssembly binary. Slices alias the bytes it was decoded from.
 type module struct {
-	types     []funcType
-	imports   []funcImport
-	funcs     []uint32 // type of each function that the module defines
-	table     []byte   // content of the table section, at most one table
-	tableSize uint64   // its initial entries
-	memory    struct {
+	types   []funcType
+	imports []funcImport
+	funcs   []uint32 // type of each function that the module defines
+	table   []int32  // function in each entry, noFunction without; nil: no table
+	memory  struct {
 		declared, hasMax bool
 		min, max         uint64
 	}
 	globals   []global
 	exports   []export
-	elements  []byte // content of the element section
 	bodies    []body
-	data      []byte // content of the data section
 	segments  []segment
-	dataCount int    // of its own section, or -1
-	names     []byte // content of the name section after its name
-	schema    []byte // content of the schema section, nil without
-	sections  [sectionDataCount + 1][]byte
+	dataCount int                       // of its own section, or -1
+	names     []byte                    // content of the name section after its name
+	schema    []byte                    // content of the schema section, nil without
 	starts    [sectionDataCount + 1]int // offsets of the sections' contents; of custom ones, that of the schema
 }
+
+// noFunction is an entry of the table that holds nothing.
+const noFunction = -1
 
 type funcType struct{ params, results []byte }
 
@@ -67,7 +68,7 @@ type funcImport struct {
 type global struct {
 	typ     byte
 	mutable bool
-	init    []byte // constant expression with its end
+	init    []byte // constant expression with its end, in its shortest form
 }
 
 type export struct {
@@ -82,12 +83,12 @@ type export struct {
 type segment struct {
 	offset  int
 	passive bool
+	address uint32 // of an active one
+	data    []byte
 }
 
 type body struct {
 	offset int    // of code in the module, for error messages
-	locals []byte // declaration of locals as in the binary, with the count of groups
-	groups int
 	types  []byte // of locals, without parameters
 	code   []byte // instructions with the last end
 }
@@ -199,8 +200,13 @@ func (r *reader) signed(bits int) int64 {
 	return 0
 }
 
-func (r *reader) name() string {
-	b := r.bytes(uint64(r.u32()))
+// name reads a name of at most limit bytes, which what calls it.
+func (r *reader) name(what string, limit uint64) string {
+	n := uint64(r.u32())
+	if r.exceed(what, n, limit) {
+		return ""
+	}
+	b := r.bytes(n)
 	if !utf8.Valid(b) {
 		r.fail("a name is not UTF-8")
 	}
@@ -279,7 +285,7 @@ func decodeModule(code []byte, pages uint32) (*module, error) {
 			break
 		}
 		last = order[id]
-		m.sections[id], m.starts[id] = content, start
+		m.starts[id] = start
 		m.section(s, int(id), pages)
 		if s.err == nil && s.left() > 0 {
 			s.fail("%d bytes are left over in section %d", s.left(), id)
@@ -303,16 +309,18 @@ func (m *module) findNames(r *reader) {
 	for r.left() > 0 && m.names == nil {
 		id := r.u8()
 		s := &reader{buf: r.bytes(uint64(r.u32()))}
-		if id == sectionCustom && s.name() == "name" && s.err == nil {
-			m.names = s.buf[s.pos:]
+		if id == sectionCustom {
+			m.custom(s)
 		}
 	}
 }
 
 func (m *module) custom(s *reader) {
-	switch s.name() {
+	switch s.name("bytes of a section's name", MaxModuleStd) {
 	case "name":
-		m.names = s.buf[s.pos:]
+		if m.names == nil { // what follows the first is ignored, as whatever is malformed in it
+			m.names = s.buf[s.pos:]
+		}
 	case schemaSection:
 		if m.schema != nil {
 			s.fail("two sections %s", schemaSection)
@@ -336,7 +344,7 @@ func (m *module) section(s *reader, id int, pages uint32) {
 	case sectionImport:
 		n := s.count("imports", 4, MaxImports)
 		for range n {
-			i := funcImport{offset: s.off + s.pos, module: s.name(), name: s.name()}
+			i := funcImport{offset: s.off + s.pos, module: s.name("bytes of an import's name", MaxName), name: s.name("bytes of an import's name", MaxName)}
 			if kind := s.u8(); s.err == nil && kind != kindFunc {
 				s.fail("import %s.%s is not a function: memory, tables and globals cannot be imported", i.module, i.name)
 			}
@@ -358,18 +366,19 @@ func (m *module) section(s *reader, id int, pages uint32) {
 				s.fail("the table does not hold functions")
 			}
 			flag := s.u8()
-			m.tableSize = uint64(s.u32())
+			size := s.u32()
 			switch flag {
 			case 0:
 			case 1:
-				if uint64(s.u32()) < m.tableSize {
+				if s.u32() < size {
 					s.fail("the table is larger than its own maximum")
 				}
 			default:
 				s.fail("unknown table flags %d", flag)
 			}
-			s.exceed("table entries", m.tableSize, MaxTable)
-			m.table = s.buf
+			if !s.exceed("table entries", uint64(size), MaxTable) {
+				m.table = slices.Repeat([]int32{noFunction}, int(size))
+			}
 		}
 	case sectionMemory:
 		if s.count("memories", 2, 1) == 1 {
@@ -408,7 +417,7 @@ func (m *module) section(s *reader, id int, pages uint32) {
 		n := s.count("exports", 3, MaxExports)
 		seen := make(map[string]bool, n)
 		for range n {
-			e := export{offset: s.off + s.pos, name: s.name(), kind: s.u8(), index: s.u32()}
+			e := export{offset: s.off + s.pos, name: s.name("bytes of an export's name", MaxName), kind: s.u8(), index: s.u32()}
 			if s.err != nil {
 				return
 			}
@@ -416,7 +425,6 @@ func (m *module) section(s *reader, id int, pages uint32) {
 				s.fail("two exports are named %q", e.name)
 			}
 			seen[e.name] = true
-			s.exceed("bytes of an export's name", uint64(len(e.name)), MaxExportName)
 			switch {
 			case e.kind == kindFunc && int(e.index) < m.functions(),
 				e.kind == kindTable && e.index == 0 && m.table != nil,
@@ -433,7 +441,6 @@ func (m *module) section(s *reader, id int, pages uint32) {
 	case sectionStart:
 		s.fail("a start function is not allowed: export it as _initialize")
 	case sectionElement:
-		m.elements = s.buf
 		m.elementSection(s)
 	case sectionDataCount:
 		m.dataCount = int(s.u32())
@@ -451,7 +458,6 @@ func (m *module) section(s *reader, id int, pages uint32) {
 			}
 		}
 	case sectionData:
-		m.data = s.buf
 		n := s.count("data segments", 2, MaxSegmentsStd)
 		m.segments = make([]segment, 0, n)
 		for range n {
@@ -463,19 +469,19 @@ func (m *module) section(s *reader, id int, pages uint32) {
 			if flag == 2 && s.u32() != 0 {
 				s.fail("a data segment for a second memory")
 			}
-			start := uint64(0)
-			if flag != 1 {
-				start = s.address()
+			g := segment{offset: at, passive: flag == 1}
+			if !g.passive {
+				g.address = s.address()
 				if !m.memory.declared {
 					s.fail("a data segment without a memory")
 				}
 			}
 			size := uint64(s.u32())
-			if flag != 1 && start+size > m.memory.min<<16 {
-				s.fail("a data segment goes to byte %d of a memory of %d pages", start+size, m.memory.min)
+			if end := uint64(g.address) + size; !g.passive && end > m.memory.min<<16 {
+				s.fail("a data segment goes to byte %d of a memory of %d pages", end, m.memory.min)
 			}
-			s.bytes(size)
-			m.segments = append(m.segments, segment{at, flag == 1})
+			g.data = s.bytes(size)
+			m.segments = append(m.segments, g)
 			if s.err != nil {
 				return
 			}
@@ -483,6 +489,7 @@ func (m *module) section(s *reader, id int, pages uint32) {
 	}
 }
 
+// elementSection fills the table. Every segment stays within it, so it is known before the module runs.
 func (m *module) elementSection(s *reader) {
 	total := uint64(0)
 	for range s.count("element segments", 2, MaxTable) {
@@ -492,11 +499,11 @@ func (m *module) elementSection(s *reader) {
 			return
 		}
 		active, declared := flag&1 == 0, flag&3 == 3
-		start := uint64(0)
 		if !active && !declared {
 			s.fail("passive element segments are of no use without table.init")
 			return
 		}
+		start := uint64(0)
 		if active {
 			if m.table == nil {
 				s.fail("an element segment without a table")
@@ -504,7 +511,7 @@ func (m *module) elementSection(s *reader) {
 			if flag&2 != 0 && s.u32() != 0 {
 				s.fail("an element segment for a second table")
 			}
-			start = s.address()
+			start = uint64(s.address())
 		}
 		if flag&3 != 0 { // all but the short active form name their element kind or type
 			if kind := s.u8(); (flag&4 == 0 && kind != 0) || (flag&4 != 0 && kind != typeFunc) {
@@ -515,30 +522,37 @@ func (m *module) elementSection(s *reader) {
 		if total += uint64(n); s.exceed("elements", total, 2*MaxTable) {
 			return
 		}
-		if active && start+uint64(n) > m.tableSize {
-			s.fail("an element segment goes to entry %d of a table of %d", start+uint64(n), m.tableSize)
+		if active && start+uint64(n) > uint64(len(m.table)) {
+			s.fail("an element segment goes to entry %d of a table of %d", start+uint64(n), len(m.table))
 		}
-		for range n {
-			if flag&4 == 0 {
-				if int(s.u32()) >= m.functions() {
-					s.fail("an element refers to no function")
-				}
-				continue
+		for k := range n {
+			function := int32(noFunction)
+			op := byte(opRefFunc)
+			if flag&4 != 0 {
+				op = s.u8()
 			}
-			switch s.u8() {
-			case 0xd2: // ref.func
-				if int(s.u32()) >= m.functions() {
+			switch op {
+			case opRefFunc:
+				index := s.u32()
+				if int(index) >= m.functions() {
 					s.fail("an element refers to no function")
 				}
-			case 0xd0: // ref.null
+				function = int32(index)
+			case opRefNull:
 				if s.u8() != typeFunc {
 					s.fail("an element is no function")
 				}
 			default:
 				s.fail("an element is no constant")
 			}
-			if s.u8() != opEnd {
+			if flag&4 != 0 && s.u8() != opEnd {
 				s.fail("an element is no constant")
+			}
+			if s.err != nil {
+				return
+			}
+			if active {
+				m.table[int(start)+k] = function
 			}
 		}
 	}
@@ -556,9 +570,7 @@ func (m *module) body(s *reader) {
 	}
 	var f body
 	total := uint64(len(m.types[m.funcs[len(m.bodies)]].params))
-	f.groups = b.count("groups of locals", 2, MaxBody)
-	groupsAt := b.pos
-	for range f.groups {
+	for range b.count("groups of locals", 2, MaxBody) {
 		n := b.u32()
 		total += uint64(n)
 		if b.exceedIn(len(m.bodies), "parameters and locals of a function", total, MaxLocals) {
@@ -573,7 +585,6 @@ func (m *module) body(s *reader) {
 		s.err = b.err
 		return
 	}
-	f.locals = b.buf[groupsAt:b.pos]
 	f.offset = b.off + b.pos
 	f.code = b.buf[b.pos:]
 	m.bodies = append(m.bodies, f)
@@ -608,23 +619,24 @@ func (r *reader) typeIndex(m *module) uint32 {
 	return i
 }
 
-// constant reads a constant expression of type t: one constant and an end. Globals cannot be imported, so there is
-// nothing else that it could hold.
+// constant reads a constant expression of type t, one constant and an end, and returns it in its shortest form. Globals
+// cannot be imported, so there is nothing else that it could hold.
 func (r *reader) constant(t byte) []byte {
-	start := r.pos
 	var got byte
-	switch op := r.u8(); op {
+	op := r.u8()
+	expression := []byte{op}
+	switch op {
 	case opI32Const:
-		r.signed(32)
+		expression = appendSigned(expression, r.signed(32))
 		got = typeI32
 	case opI64Const:
-		r.signed(64)
+		expression = appendSigned(expression, r.signed(64))
 		got = typeI64
 	case opF32Const:
-		r.bytes(4)
+		expression = append(expression, r.bytes(4)...)
 		got = typeF32
 	case opF64Const:
-		r.bytes(8)
+		expression = append(expression, r.bytes(8)...)
 		got = typeF64
 	default:
 		r.fail("an initial value is not a constant (0x%02x)", op)
@@ -635,33 +647,52 @@ func (r *reader) constant(t byte) []byte {
 	if r.u8() != opEnd {
 		r.fail("an initial value is not one constant")
 	}
-	return r.buf[start:r.pos]
+	return append(expression, opEnd)
 }
 
 // address reads a constant expression of an i32 and returns its value.
-func (r *reader) address() uint64 {
-	c := reader{buf: r.constant(typeI32)}
-	if c.left() > 0 {
-		c.pos = 1
-	}
-	return uint64(uint32(c.signed(32)))
+func (r *reader) address() uint32 {
+	c := reader{buf: r.constant(typeI32), pos: 1}
+	return uint32(c.signed(32))
 }
 
-// functionName returns the name of a function from the name section, an export or its number.
-func (m *module) functionName(index int) string {
+// functionNames are the functions that the name section names, in order of their index. A section that is malformed ends where it
+// is: names are for messages alone, so nothing depends on them. Longer names than MaxName are cut, and what cannot be
+// printed on a line is left out.
+func (m *module) functionNames(yield func(index int, name string) bool) {
 	r := &reader{buf: m.names}
-	for r.left() > 0 && r.err == nil {
+	for r.left() > 0 {
 		id := r.u8()
 		sub := &reader{buf: r.bytes(uint64(r.u32()))}
 		if id != 1 {
 			continue
 		}
-		for range sub.count("names", 2, MaxFunctions*2) {
-			n := sub.u32()
-			name := sub.name()
-			if sub.err == nil && int(n) == index {
-				return fmt.Sprintf("%d <%s>", index, strings.ToValidUTF8(name[:min(len(name), 200)], ""))
+		next := 0
+		for range sub.count("names", 2, MaxFunctions+MaxImports) {
+			index, name := int(sub.u32()), sub.name("bytes of a name", MaxModuleStd)
+			if sub.err != nil || index < next || index >= m.functions() {
+				return
 			}
+			next = index + 1
+			name = strings.Map(func(c rune) rune {
+				if unicode.IsControl(c) {
+					return -1
+				}
+				return c
+			}, strings.ToValidUTF8(name[:min(len(name), MaxName)], ""))
+			if name != "" && !yield(index, name) {
+				return
+			}
+		}
+		return
+	}
+}
+
+// functionName returns the name of a function from the name section, an export or its number.
+func (m *module) functionName(index int) string {
+	for i, name := range m.functionNames {
+		if i == index {
+			return fmt.Sprintf("%d <%s>", index, name)
 		}
 	}
 	for _, e := range m.exports {
@@ -717,7 +748,7 @@ func (d *decoder) next(i *instruction) {
 	switch o.imm {
 	case immNone:
 	case immBlock:
-		i.block = d.blockType()
+		i.block, i.a = d.blockType()
 	case immLabel, immFunc, immLocal, immGlobal:
 		i.a = uint64(d.u32())
 	case immLabels:
@@ -750,9 +781,13 @@ func (d *decoder) next(i *instruction) {
 	case immI64:
 		i.a = uint64(d.signed(64))
 	case immF32:
-		d.bytes(4)
+		if b := d.bytes(4); b != nil {
+			i.a = uint64(binary.LittleEndian.Uint32(b))
+		}
 	case immF64:
-		d.bytes(8)
+		if b := d.bytes(8); b != nil {
+			i.a = binary.LittleEndian.Uint64(b)
+		}
 	case immInit:
 		i.a = uint64(d.u32())
 		if d.u8() != 0 {
@@ -766,32 +801,29 @@ func (d *decoder) next(i *instruction) {
 	i.end = d.pos
 }
 
-func (d *decoder) blockType() blockType {
+// blockType returns the signature of a block and the number that stands for it, as two's complement.
+func (d *decoder) blockType() (blockType, uint64) {
 	if d.left() == 0 {
 		d.fail("the function ends too early")
-		return blockType{}
+		return blockType{}, 0
 	}
 	switch t := d.buf[d.pos]; t {
-	case 0x40:
-		d.pos++
-		return blockType{}
-	case typeI32, typeI64, typeF32, typeF64:
-		d.pos++
-		return blockType{results: resultTypes[t]}
+	case 0x40, typeI32, typeI64, typeF32, typeF64:
+		return blockType{results: resultTypes[t]}, uint64(d.signed(7))
 	}
 	n := d.signed(33)
 	if d.err != nil {
-		return blockType{}
+		return blockType{}, 0
 	}
 	if n < 0 || n >= int64(len(d.m.types)) {
 		d.fail("no block type has the number %d", n)
-		return blockType{}
+		return blockType{}, 0
 	}
 	t := &d.m.types[n]
 	if d.exceed("parameters of a block", uint64(len(t.params)), MaxResults) {
-		return blockType{}
+		return blockType{}, 0
 	}
-	return blockType(*t)
+	return blockType(*t), uint64(n)
 }
 
 // resultTypes are the results of blocks with one result.

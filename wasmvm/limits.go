@@ -24,7 +24,7 @@ const (
 	MaxImports        = 256
 	MaxGlobals        = 1_000
 	MaxExports        = 256
-	MaxExportName     = 256
+	MaxName           = 256   // bytes of the name of an import or export
 	MaxTable          = 8_192 // entries
 	MaxInitialPages   = 64    // of 64 KiB
 	MaxSegmentsStrict = 1_024

@@ -106,7 +106,7 @@ func TestLimits(t *testing.T) {
 				}
 			})
 		}},
-		{what: "bytes of an export's name", limit: MaxExportName, make: func(n int) []byte {
+		{what: "bytes of an export's name", limit: MaxName, make: func(n int) []byte {
 			return build(func(a *assembler) { a.fn(repeat("x", n), ":i", "", "i32.const 0") })
 		}},
 		{what: "table entries", limit: MaxTable, make: func(n int) []byte {

@@ -2,6 +2,7 @@ package wasmvm
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -209,8 +210,9 @@ func TestCheck(t *testing.T) {
 }
 
 // golden is a module with everything that the rewriter treats.
-func golden() []byte {
-	a := newAssembler()
+func golden() []byte { return goldenOf(newAssembler()) }
+
+func goldenOf(a *assembler) []byte {
 	a.use("sched_yield")
 	get := a.use("get")
 	a.globals = []byte("il")
@@ -298,15 +300,35 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
-// FuzzDecode feeds the decoder, the validator and the rewriter. What they admit, the engine must accept.
+// FuzzDecode feeds the decoder, the validator and the rewriter. What they admit, both engines must accept.
 func FuzzDecode(f *testing.F) {
 	f.Add(golden())
 	f.Add(method("il", "loop _ br 0 end i32.const 0"))
 	f.Add(method("", "block i i32.const 0 i32.const 1 br_table 1 0 0 end"))
-	costs, err := newCosts(1)
-	if err != nil {
-		f.Fatal(err)
+	for _, long := range []bool{false, true} {
+		for _, code := range forms(long) {
+			f.Add(code)
+		}
 	}
+	for _, names := range hostileNames {
+		f.Add(nameSection(names.section))
+	}
+	for _, file := range specFiles(f, "v2/testdata/*.wasm") {
+		code, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if len(code) < 1_000 {
+			f.Add(code)
+		}
+	}
+	costs := versionOne(f)
+	engines := [...]*specRun{newSpecRun(f, Interpreter), newSpecRun(f, Compiler)}
+	f.Cleanup(func() {
+		for _, e := range engines {
+			e.runtime.Close(context.Background())
+		}
+	})
 	f.Fuzz(func(t *testing.T, code []byte) {
 		m, err := decodeModule(code, 512)
 		if err != nil {
@@ -315,8 +337,8 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		if err := m.describe(&Info{}); err != nil {
-			return
+		if slices.ContainsFunc(m.imports, func(i funcImport) bool { return i.module == "" }) {
+			return // describe refuses it
 		}
 		w, err := rewrite(m, costs, false)
 		if err != nil {
@@ -325,10 +347,17 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		r := newSpecRun(t, Interpreter)
-		defer r.runtime.Close(t.Context())
-		if _, err := r.runtime.CompileModule(t.Context(), w.code); err != nil {
-			t.Fatalf("the rewriter admits what the engine refuses: %v", err)
+		for _, e := range engines {
+			if e == engines[1] && len(w.code) > 4_000 {
+				continue // takes the compiler too long
+			}
+			compiled, err := e.runtime.CompileModule(t.Context(), w.code)
+			if err != nil {
+				t.Fatalf("the rewriter admits what an engine refuses: %v", err)
+			}
+			if err := compiled.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 }

@@ -66,6 +66,8 @@ const (
 	opF32ConvertU  = 0xb5 // from i64
 	opF64ConvertS  = 0xb9 // from i64
 	opF64ConvertU  = 0xba // from i64
+	opRefNull      = 0xd0 // in elements
+	opRefFunc      = 0xd2
 
 	prefix       = 0xfc
 	prefixed     = 0x100
@@ -237,9 +239,9 @@ func newOperations() [opCount]operation {
 	const changes = "changes what a reset of the instance would not restore"
 	refuse(0x25, "table.get", "uses reference values")
 	refuse(0x26, "table.set", changes)
-	refuse(0xd0, "ref.null", "uses reference values")
+	refuse(opRefNull, "ref.null", "uses reference values")
 	refuse(0xd1, "ref.is_null", "uses reference values")
-	refuse(0xd2, "ref.func", "uses reference values")
+	refuse(opRefFunc, "ref.func", "uses reference values")
 	refuse(0xfd, "a vector instruction", "is not part of the ABI")
 	refuse(0xfe, "an atomic instruction", "is not part of the ABI")
 	refuse(0x12, "return_call", "is not part of the ABI")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -30,7 +31,9 @@ type rewritten struct {
 	hasStart bool // exports _initialize
 }
 
-// rewriter appends to a module and never renumbers, so that offsets and names in messages stay true:
+// rewriter writes a module anew, each number in its shortest form and every part in the plainest, so that nothing reaches an
+// engine's decoder as its author wrote it: engines differ in which forms they take. It appends and never renumbers, so that names
+// in messages stay true:
 //
 //   - gas: a mutable global counts down. Each charge subtracts; those at function entries and loop headers also end the
 //     call when it is below zero, so a function overshoots by no more than its own code;
@@ -55,8 +58,7 @@ func rewrite(m *module, c *costs, strict bool) (*rewritten, error) {
 	w := &rewriter{m: m, costs: c, gas: n, depth: n + 1, refused: n + 2, typeNew: map[string]uint32{}}
 	v := &validator{decoder: decoder{m: m}, costs: c, strict: strict}
 	result := &rewritten{module: m}
-	code := make([]byte, 0, 2*len(m.sections[sectionCode])+1024)
-	code = appendU32(code, uint32(len(m.bodies)))
+	var code []byte
 	paths := uint64(0)
 	for f := range m.bodies {
 		a, err := v.check(f)
@@ -85,32 +87,37 @@ func rewrite(m *module, c *costs, strict bool) (*rewritten, error) {
 		code = append(code, w.out...)
 	}
 
-	out := make([]byte, 0, len(code)+len(m.data)+len(m.elements)+4096)
-	out = append(out, "\x00asm\x01\x00\x00\x00"...)
-	section := func(id int, content []byte) {
-		if content == nil {
+	out := append(make([]byte, 0, len(code)+1<<16), "\x00asm\x01\x00\x00\x00"...)
+	section := func(id int, count int, content []byte) {
+		if count == 0 {
 			return
 		}
-		out = appendU32(append(out, byte(id)), uint32(len(content)))
-		out = append(out, content...)
+		head := appendU32(nil, uint32(count))
+		out = appendU32(append(out, byte(id)), uint32(len(head)+len(content)))
+		out = append(append(out, head...), content...)
 	}
-	section(sectionType, w.typeSection())
-	section(sectionImport, m.sections[sectionImport])
-	section(sectionFunction, m.sections[sectionFunction])
-	section(sectionTable, m.sections[sectionTable])
+	section(sectionType, len(m.types)+len(w.typeNew), w.typeSection())
+	section(sectionImport, len(m.imports), w.importSection())
+	section(sectionFunction, len(m.funcs), appendAll(nil, m.funcs))
+	if m.table != nil {
+		section(sectionTable, 1, appendU32([]byte{typeFunc, 0}, uint32(len(m.table))))
+	}
 	if m.memory.declared {
-		section(sectionMemory, appendU32(appendU32([]byte{1, 1}, uint32(m.memory.min)), uint32(m.memory.max)))
+		section(sectionMemory, 1, appendU32(appendU32([]byte{1}, uint32(m.memory.min)), uint32(m.memory.max)))
 	}
-	section(sectionGlobal, w.globalSection())
-	section(sectionExport, w.exportSection(result))
-	section(sectionElement, m.sections[sectionElement])
-	section(sectionDataCount, m.sections[sectionDataCount])
-	if len(m.bodies) > 0 {
-		section(sectionCode, code)
+	section(sectionGlobal, len(m.globals)+3, w.globalSection())
+	exported, exports := w.exportSection(result)
+	section(sectionExport, exported, exports)
+	runs, elements := w.elementSection()
+	section(sectionElement, runs, elements)
+	if m.dataCount >= 0 {
+		section(sectionDataCount, m.dataCount, nil)
 	}
-	section(sectionData, m.sections[sectionData])
-	if m.names != nil {
-		section(sectionCustom, append([]byte("\x04name"), m.names...))
+	section(sectionCode, len(m.bodies), code)
+	section(sectionData, len(m.segments), w.dataSection())
+	if names := w.nameSection(); names != nil {
+		out = appendU32(append(out, sectionCustom), uint32(len(names)))
+		out = append(out, names...)
 	}
 	result.code = out
 	return result, nil
@@ -124,22 +131,88 @@ func named(m *module, err error) error {
 	return err
 }
 
+// appendAll appends numbers, each in its shortest form.
+func appendAll(b []byte, numbers []uint32) []byte {
+	for _, n := range numbers {
+		b = appendU32(b, n)
+	}
+	return b
+}
+
+// appendVector appends bytes behind their number.
+func appendVector[T string | []byte](b []byte, data T) []byte {
+	return append(appendU32(b, uint32(len(data))), data...)
+}
+
 func (w *rewriter) typeSection() []byte {
-	r := reader{buf: w.m.sections[sectionType]}
-	if r.left() > 0 {
-		r.u32()
+	var b []byte
+	for _, t := range w.m.types {
+		b = appendVector(appendVector(append(b, 0x60), t.params), t.results)
 	}
-	count := len(w.m.types) + len(w.typeNew)
-	if count == 0 {
-		return nil
-	}
-	b := appendU32(nil, uint32(count))
-	b = append(b, r.buf[r.pos:]...)
 	return append(b, w.types...)
 }
 
+func (w *rewriter) importSection() []byte {
+	var b []byte
+	for _, i := range w.m.imports {
+		b = append(appendVector(appendVector(b, i.module), i.name), kindFunc)
+		b = appendU32(b, i.typ)
+	}
+	return b
+}
+
+// elementSection fills the table with one segment for each run of entries that hold functions.
+func (w *rewriter) elementSection() (runs int, b []byte) {
+	table := w.m.table
+	for at := 0; at < len(table); at++ {
+		end := at
+		for end < len(table) && table[end] != noFunction {
+			end++
+		}
+		if end == at {
+			continue
+		}
+		runs++
+		b = append(appendSigned(append(b, 0, opI32Const), int64(at)), opEnd)
+		b = appendU32(b, uint32(end-at))
+		for _, f := range table[at:end] {
+			b = appendU32(b, uint32(f))
+		}
+		at = end
+	}
+	return runs, b
+}
+
+func (w *rewriter) dataSection() []byte {
+	var b []byte
+	for _, s := range w.m.segments {
+		if s.passive {
+			b = append(b, 1)
+		} else {
+			b = append(appendSigned(append(b, 0, opI32Const), int64(int32(s.address))), opEnd)
+		}
+		b = appendVector(b, s.data)
+	}
+	return b
+}
+
+// nameSection names functions for the stack traces of engines.
+func (w *rewriter) nameSection() []byte {
+	var b []byte
+	n := uint32(0)
+	for index, name := range w.m.functionNames {
+		n++
+		b = appendVector(appendU32(b, uint32(index)), name)
+	}
+	if n == 0 {
+		return nil
+	}
+	b = append(appendU32(nil, n), b...)
+	return append([]byte("\x04name\x01"), appendVector(nil, b)...)
+}
+
 func (w *rewriter) globalSection() []byte {
-	b := appendU32(nil, uint32(len(w.m.globals)+3))
+	var b []byte
 	for _, g := range w.m.globals {
 		b = append(b, g.typ, 0)
 		if g.mutable {
@@ -153,14 +226,10 @@ func (w *rewriter) globalSection() []byte {
 }
 
 // exportSection keeps what a contract needs: its memory, its functions and nothing that begins with two underscores.
-func (w *rewriter) exportSection(result *rewritten) []byte {
-	var b []byte
-	n := uint32(0)
+func (w *rewriter) exportSection(result *rewritten) (n int, b []byte) {
 	add := func(name string, kind byte, index uint32) {
 		n++
-		b = appendU32(b, uint32(len(name)))
-		b = append(append(b, name...), kind)
-		b = appendU32(b, index)
+		b = appendU32(append(appendVector(b, name), kind), index)
 	}
 	for _, e := range w.m.exports {
 		if strings.HasPrefix(e.name, "__") || (e.kind != kindFunc && e.kind != kindMemory) {
@@ -181,7 +250,7 @@ func (w *rewriter) exportSection(result *rewritten) []byte {
 			add(name, kindGlobal, uint32(i))
 		}
 	}
-	return append(appendU32(nil, n), b...)
+	return n, b
 }
 
 // scratch are the locals that the rewriter appends to a function.
@@ -197,14 +266,10 @@ func (w *rewriter) function(f int, a *analysis) {
 	b := &w.m.bodies[f]
 	t := &w.m.types[w.m.funcs[f]]
 	var s scratch
-	next := uint32(len(t.params) + len(b.types))
-	groups := b.groups
-	var added []byte
+	types := slices.Clip(b.types)
 	local := func(typ byte) uint32 {
-		groups++
-		added = append(added, 1, typ)
-		next++
-		return next - 1
+		types = append(types, typ)
+		return uint32(len(t.params) + len(types) - 1)
 	}
 	s.gas = local(typeI64)
 	if a.calls || a.sized {
@@ -216,9 +281,17 @@ func (w *rewriter) function(f int, a *analysis) {
 	if a.nan64 {
 		s.f64 = local(typeF64)
 	}
-	w.out = appendU32(w.out[:0], uint32(groups))
-	w.out = append(w.out, b.locals...)
-	w.out = append(w.out, added...)
+	groups := uint32(0)
+	w.out = w.out[:0]
+	for at := 0; at < len(types); groups++ {
+		end := at + 1
+		for end < len(types) && types[end] == types[at] {
+			end++
+		}
+		w.out = append(appendU32(w.out, uint32(end-at)), types[at])
+		at = end
+	}
+	w.out = slices.Insert(w.out, 0, appendU32(nil, groups)...)
 
 	frame := int64(min(max(a.words, minFrame), MaxDepth+1))
 	d := decoder{m: w.m, reader: reader{buf: b.code}}
@@ -254,7 +327,7 @@ func (w *rewriter) function(f int, a *analysis) {
 			w.out = append(w.out, byte(i.op))
 			continue
 		}
-		w.instruction(&i, b.code[i.start:i.end], s)
+		w.instruction(&i, d.labels, s)
 	}
 }
 
@@ -381,8 +454,40 @@ func (w *rewriter) typeOf(results []byte) uint32 {
 func (w *rewriter) global(op byte, index uint32) { w.out = appendU32(append(w.out, op), index) }
 func (w *rewriter) local(op byte, index uint32)  { w.out = appendU32(append(w.out, op), index) }
 
+// plain writes an instruction as it is. labels are those of a br_table.
+func (w *rewriter) plain(i *instruction, labels []uint32) {
+	if i.op < prefixed {
+		w.out = append(w.out, byte(i.op))
+	} else {
+		w.out = appendU32(append(w.out, prefix), uint32(i.op-prefixed))
+	}
+	switch operations[i.op].imm {
+	case immNone:
+	case immLabel, immFunc, immLocal, immGlobal:
+		w.out = appendU32(w.out, uint32(i.a))
+	case immLabels:
+		w.out = appendAll(appendU32(w.out, uint32(len(labels)-1)), labels)
+	case immIndirect, immInit:
+		w.out = append(appendU32(w.out, uint32(i.a)), 0)
+	case immTypes:
+		w.out = append(w.out, 1, i.typ)
+	case immMemArg:
+		w.out = appendU32(appendU32(w.out, uint32(i.a)), uint32(i.b))
+	case immZero:
+		w.out = append(w.out, 0)
+	case immCopy:
+		w.out = append(w.out, 0, 0)
+	case immBlock, immI32, immI64:
+		w.out = appendSigned(w.out, int64(i.a))
+	case immF32:
+		w.out = binary.LittleEndian.AppendUint32(w.out, uint32(i.a))
+	case immF64:
+		w.out = binary.LittleEndian.AppendUint64(w.out, i.a)
+	}
+}
+
 // instruction writes an instruction, or what takes its place.
-func (w *rewriter) instruction(i *instruction, raw []byte, s scratch) {
+func (w *rewriter) instruction(i *instruction, labels []uint32, s scratch) {
 	switch i.op {
 	case opI32And, opI64And: // R1: the compiler mistakes 0 < (a & b) before a branch; then the operand is an or
 		zero := opI32Const
@@ -400,7 +505,7 @@ func (w *rewriter) instruction(i *instruction, raw []byte, s scratch) {
 			w.out = appendSigned(append(w.out, opI64Const), int64(w.costs.growPage))
 			w.out = append(w.out, opI64Mul)
 		})
-		w.out = append(w.out, raw...)
+		w.plain(i, labels)
 		w.local(opLocalTee, s.size)
 		w.out = append(w.out, opI32Const, 0x7f, opI32Eq, opIf, 0x40, opI32Const, 1)
 		w.global(opGlobalSet, w.refused)
@@ -415,9 +520,9 @@ func (w *rewriter) instruction(i *instruction, raw []byte, s scratch) {
 			w.out = appendSigned(append(w.out, opI64Const), int64(price))
 			w.out = append(w.out, opI64Mul, opI64Const, 4, opI64ShrU)
 		})
-		w.out = append(w.out, raw...)
+		w.plain(i, labels)
 	default:
-		w.out = append(w.out, raw...)
+		w.plain(i, labels)
 		switch operations[i.op].nan {
 		case typeF32:
 			w.local(opLocalTee, s.f32)
