@@ -206,7 +206,7 @@ func newFunctions() []function {
 		c.charge(c.costs.log + c.costs.hostByte*s[2])
 		c.log(LogLevel(min(s[0], uint64(LogError))), string(c.view(s[1], s[2])))
 	})
-	abi("!gas_left", ":l", func(c *call, s []uint64) { s[0] = c.gasLeft() })
+	abi("!gas_left", ":l", func(c *call, s []uint64) { s[0] = c.gasLeft() + c.withheld })
 
 	const badFile, invalid = 8, 28         // errno of WASI preview 1
 	nothing := func(c *call, s []uint64) { // of the counts at two addresses
@@ -387,6 +387,7 @@ type call struct {
 	exited               bool
 	waits                int      // in poll_oneoff
 	seed                 [32]byte // of random bytes while _initialize runs
+	withheld             uint64   // from _initialize, of its gas: gas_left counts it
 	drawn                uint64
 	trace                string
 }

@@ -198,9 +198,13 @@ func (e *env) Admit(code []byte) (schema []byte, err error) {
 	if err := e.Charge(e.t.prices.codeByte * ledger.Gas(len(code))); err != nil { // before anything looks at the bytes
 		return nil, err
 	}
-	m, err := e.t.vm.Admit(e.t.ctx, precompiles.CodeHash(e.t.x.suite, code), code, func(weight uint64) error {
-		return e.Charge(e.t.prices.weight * ledger.Gas(weight))
+	m, used, err := e.t.vm.Admit(e.t.ctx, precompiles.CodeHash(e.t.x.suite, code), code, func(weight uint64) (ledger.Gas, error) {
+		err := e.Charge(e.t.prices.weight * ledger.Gas(weight))
+		return e.left, err
 	})
+	if err := e.Charge(used); err != nil { // also if the module is refused
+		return nil, err
+	}
 	if errors.Is(err, wasmvm.ErrModule) {
 		return nil, deny(precompiles.DeniedModule, "%v", err)
 	}
@@ -208,7 +212,7 @@ func (e *env) Admit(code []byte) (schema []byte, err error) {
 		return nil, err
 	}
 	e.t.optimize(m)
-	return m.Info().Section, e.Charge(m.Info().Initialize)
+	return m.Info().Section, nil
 }
 
 func (e *env) Call(to ledger.Address, hook string, args []byte) error {
