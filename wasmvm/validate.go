@@ -230,6 +230,8 @@ func (v *validator) instruction(i *instruction) {
 			v.split(1)
 			if v.m.dataCount < 0 || i.a >= uint64(v.m.dataCount) {
 				v.fail("memory.init of data segment %d of %d", i.a, max(v.m.dataCount, 0))
+			} else if !v.m.segments[i.a].passive { // it is dropped before the module runs, which wazero forgets
+				v.fail("memory.init of data segment %d, which is active: only passive ones can be copied from", i.a)
 			}
 		}
 		return
