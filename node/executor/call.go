@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -76,6 +77,9 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 		return wasmvm.Outcome{Status: ledger.NotFound, Trace: fmt.Sprintf("no contract at %s", c.target.Address)}, nil
 	}
 	m, err := t.x.module(t.ctx, t.vm, t.overlay, deployment.Code)
+	if errors.Is(err, wasmvm.ErrModule) { // it was deployed under other rules
+		return refusal(deny(precompiles.DeniedModule, "contract %s does not keep to the chain's present rules: %v", c.target.Address, err))
+	}
 	if err != nil {
 		return wasmvm.Outcome{}, fmt.Errorf("contract %s: %w", c.target.Address, err)
 	}

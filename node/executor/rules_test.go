@@ -180,3 +180,24 @@ func TestSuite(t *testing.T) {
 		}
 	}
 }
+
+// TestLowerLimits lets a chain lower a limit that a contract exceeds: its calls are refused, and the chain goes on.
+func TestLowerLimits(t *testing.T) {
+	c := newChain(t)
+	a := &assembler{pages: 2}
+	a.method("run", succeed)
+	self := c.deploy(a.module(t, nil))
+	if r := c.block(c.tx("user", self, "run", none))[0]; r.Status != ledger.OK {
+		t.Fatal(r)
+	}
+	c.setParams(func(p *ledger.Params) { p.MemoryPages = 1 })
+	for range 2 {
+		if r := c.block(c.tx("user", self, "run", none))[0]; r.Status != ledger.Denied || r.Code != precompiles.DeniedModule {
+			t.Errorf("a call of a contract with too much memory: %v %d", r.Status, r.Code)
+		}
+	}
+	c.setParams(func(p *ledger.Params) { p.MemoryPages = 512 })
+	if r := c.block(c.tx("user", self, "run", none))[0]; r.Status != ledger.OK {
+		t.Errorf("with the old limit: %v %d", r.Status, r.Code)
+	}
+}

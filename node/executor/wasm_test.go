@@ -86,6 +86,7 @@ type assembler struct {
 	methods []string
 	bodies  []body
 	data    []byte // at address 1024
+	pages   byte   // of memory; 0: 1
 }
 
 // text puts bytes into memory and returns pointer and length as two operands.
@@ -144,7 +145,7 @@ func (a *assembler) module(tb testing.TB, schema *ledger.Schema) []byte {
 	section(1, vector(len(hostFunctions)+2, types))
 	section(2, vector(len(hostFunctions), imports))
 	section(3, vector(len(a.methods)+1, functions))
-	section(5, []byte{1, 0, 1})
+	section(5, []byte{1, 0, max(a.pages, 1)})
 	section(7, vector(len(a.methods)+2, exports))
 	section(10, vector(len(a.methods)+1, code))
 	if len(a.data) > 0 {
