@@ -115,7 +115,7 @@ func TestASProject(t *testing.T) {
 }
 
 // asFlaws is a contract of mistakes, each with what is said about it.
-const asFlaws = `import { Address, StateMap, ctx, u128 } from "fondaco";
+const asFlaws = `import { Address, StateMap, call, ctx, u128 } from "fondaco";
 @struct class Rate { value: f64; } // f64: contracts have no floating point
 @struct class Book { pages: Map<string, u64>; } // Map has no one byte form
 class Plain {}
@@ -131,6 +131,11 @@ const flags = new StateMap<bool, u128>("flag"); // bool is no key
 @tx({ rules: ["issuer"] }) function rule(): void {} // want roles:
 @tx function payOut(): usize { return 0; } // usize cannot be kept or passed
 @view function pay_out(): void {} // a second method pay_out
+const kinds: StateMap<u8, Colour> = new StateMap("kind"); // state needs its types here
+function ask<T>(to: Address): T { return call(to, "x").send().value<T>(); } // T is not known here
+enum Way { up, down }
+type Way = u8; // a second Way
+type There = Back[]; type Back = There[]; @view function loop(a: Back): void {} // an alias of itself
 `
 
 func TestFindAsc(t *testing.T) {

@@ -39,10 +39,16 @@ export default class Contract {
     this.enums = new Map(); // name → node
     this.aliases = new Map(); // name → type node
     this.used = new Set(); // enums that the interface mentions
+    this.readers = new Map(); // file and type → the function that reads it
     this.methods = new Set(); // names
     this.lines = [];
     const sources = parser.sources.filter((s) => s.sourceKind === SourceKind.User || s.sourceKind === SourceKind.UserEntry);
     for (const source of sources) this.collect(source);
+    for (const [name, type] of this.aliases) {
+      if (!this.mentions(type, name)) continue;
+      this.error(type.range, `${name} is an alias of itself`);
+      this.aliases.delete(name);
+    }
     const exports = [];
     for (const source of sources) {
       const added = [IMPORTS];
@@ -50,7 +56,7 @@ export default class Contract {
         if (node.kind === NodeKind.FunctionDeclaration) this.method(source, node, added, exports);
         if (node.kind === NodeKind.Variable) node.declarations.forEach((d) => this.state(d));
       }
-      this.throws(source.statements);
+      this.rewrite(source.statements, source);
       source.statements.push(...this.parse(added.join("\n"), source));
       source.sourceKind = SourceKind.User; // its exports are not the module's
     }
@@ -82,8 +88,8 @@ export default class Contract {
 
   collect(source) {
     for (const node of source.statements) {
-      if (node.kind === NodeKind.EnumDeclaration) this.enums.set(node.name.text, node);
-      if (node.kind === NodeKind.TypeDeclaration) this.aliases.set(node.name.text, node.type);
+      if (node.kind === NodeKind.EnumDeclaration) this.declare(node, this.enums, node);
+      if (node.kind === NodeKind.TypeDeclaration) this.declare(node, this.aliases, node.type);
       if (node.kind !== NodeKind.ClassDeclaration) continue;
       const decorator = decorated(node, CLASSES);
       if (!decorator) continue;
@@ -92,6 +98,24 @@ export default class Contract {
       const fields = node.members.filter((m) => m.kind === NodeKind.FieldDeclaration && !m.is(CommonFlags.Static));
       this.classes.set(name, { kind, name, fields, node, source, code: kind === "error" ? this.code(decorator) : 0 });
     }
+  }
+
+  // Whether an alias is needed to say what a type is.
+  mentions(type, alias, seen = new Set()) {
+    const name = type.name?.identifier.text;
+    if (name === alias) return true;
+    const parts = [...(type.typeArguments ?? [])];
+    if (this.aliases.has(name) && !seen.has(name)) parts.push(this.aliases.get(name));
+    seen.add(name);
+    return parts.some((t) => this.mentions(t, alias, seen));
+  }
+
+  // A name means one thing in all files, as in the schema. Files may repeat an alias.
+  declare({ name }, kind, what) {
+    const before = this.enums.get(name.text) ?? this.aliases.get(name.text);
+    const repeated = before && kind === this.aliases && before === this.aliases.get(name.text) && print(before) === print(what);
+    if (before && !repeated) this.error(name.range, `a second ${name.text}: give one of them another name`);
+    kind.set(name.text, what);
   }
 
   code(decorator) {
@@ -109,7 +133,7 @@ export default class Contract {
     const parameters = list.map((f) => `${f.name}: ${f.type ? print(f.type) : "i32"}`);
     const members = [
       `encode(out: __Writer): void { out.array(${list.length}); ${list.map((f) => `out.put(this.${f.name});`).join(" ")} }`,
-      `decode(from: __Reader): void { from.tuple(${list.length}); ${list.map((f) => `this.${f.name} = ${this.read("from", f.type)};`).join(" ")} }`,
+      `decode(from: __Reader): void { from.tuple(${list.length}); ${list.map((f) => `this.${f.name} = ${this.read(f.type, source)};`).join(" ")} }`,
       `encodeKey(out: __Writer): void { ${list.map((f) => `out.key(this.${f.name});`).join(" ")} }`,
       `decodeKey(from: __Reader): void { ${list.map((f) => `this.${f.name} = from.key<${f.type ? print(f.type) : "i32"}>();`).join(" ")} }`,
     ];
@@ -141,7 +165,7 @@ export default class Contract {
     for (const p of parameters) if (p.initializer) this.error(p.range, `argument ${p.name.text} of a method cannot have a default`);
     const args = parameters.map((p) => `${snake(p.name.text)}: ${this.type(p.type)}`);
     const returns = print(returnType) === "void" ? "" : this.type(returnType);
-    const reads = parameters.map((p, i) => `const a${i} = ${this.read("from", p.type)};`);
+    const reads = parameters.map((p, i) => `const a${i} = ${this.read(p.type, source)};`);
     const result = `${node.name.text}(${parameters.map((_, i) => `a${i}`).join(", ")})`;
     added.push(`export function __method_${name}(): i32 {
       const from = __input(${parameters.length}); ${reads.join(" ")} from.done();
@@ -202,16 +226,15 @@ export default class Contract {
       this.error(node.range, "a function is no value of a contract");
       return "bool";
     }
+    const meant = this.resolve(node);
+    if (meant !== node) return this.type(meant);
     if (node.isNullable) return `opt<${this.type(plain(node))}>`;
     const name = node.name.identifier.text;
     const args = node.typeArguments ?? [];
     if (name in PLAIN) return PLAIN[name];
     if (name === "Array" && args.length === 1) return `list<${this.type(args[0])}>`;
     if (name === "Box" && args.length === 1) return this.type(args[0]);
-    if (this.aliases.has(name)) return this.type(this.aliases.get(name));
     if (this.enums.has(name)) {
-      const initialized = this.enums.get(name).values.find((v) => v.initializer);
-      if (initialized) this.error(initialized.range, `the values of ${name} count from 0: leave the numbers out`);
       this.used.add(name);
       return name;
     }
@@ -222,19 +245,61 @@ export default class Contract {
     return "bool";
   }
 
-  // An expression that reads a value from a Reader. Enums are numbers to the compiler, and are checked here.
-  read(reader, node) {
-    if (!node || node.kind !== NodeKind.NamedType) return "0";
-    const name = node.name.identifier.text;
-    const variants = (n) => this.enums.get(n)?.values.length;
-    const element = name === "Array" && node.typeArguments?.[0];
-    if (variants(name)) return `<${name}>${reader}.enum(${variants(name)})`;
-    if (element && !node.isNullable && variants(element.name?.identifier.text)) return `changetype<${print(node)}>(${reader}.enums(${variants(element.name.identifier.text)}))`;
-    return `${reader}.get<${print(node)}>()`;
+  // The type that an alias stands for; any other type as it is.
+  resolve(node) {
+    const target = node.kind === NodeKind.NamedType && this.aliases.get(node.name.identifier.text);
+    return target ? this.resolve(node.isNullable ? nullable(target) : target) : node;
   }
 
-  // Turns `throw new X(…)` of @error classes into calls that end the call with X's code and fields.
-  throws(node) {
+  // How many values an enum has; 0 for other types.
+  variants(node) {
+    const found = this.enums.get(node.name?.identifier.text);
+    const initialized = found?.values.find((v) => v.initializer);
+    if (initialized) this.error(initialized.range, `the values of ${found.name.text} count from 0: leave the numbers out`);
+    return found?.values.length ?? 0;
+  }
+
+  // Whether values of a type have those of an enum in them, but in the fields of classes, which are read by their own code.
+  holdsEnum(type) {
+    const node = this.resolve(type);
+    if (node.kind !== NodeKind.NamedType) return false;
+    const name = node.name.identifier.text;
+    return this.enums.has(name) || ((name === "Array" || name === "Box") && (node.typeArguments ?? []).some((t) => this.holdsEnum(t)));
+  }
+
+  // An expression that reads a value from the Reader `from`. Enums are numbers to the compiler, and are checked here. The text is
+  // how the type is called in the source.
+  read(type, source, text = type && print(type)) {
+    if (!type || type.kind !== NodeKind.NamedType) return "0";
+    if (!this.holdsEnum(type)) return `from.get<${text}>()`;
+    const meant = this.resolve(type);
+    const variants = this.variants(meant);
+    return variants && !meant.isNullable ? `from.enum(${variants})` : `${this.reader(meant, source, text)}(from)`;
+  }
+
+  // The name of a function that does the same.
+  reader(type, source, text) {
+    const key = `${source.normalizedPath} ${text}`;
+    if (this.readers.has(key)) return this.readers.get(key);
+    const name = `__read_${this.readers.size}`;
+    this.readers.set(key, name);
+    const node = this.resolve(type);
+    const read = (node, text) => this.read(node, source, text);
+    let body = `return ${read(node, text)};`; // of an enum
+    if (node.isNullable) body = `if (from.null()) return null; return ${read(plain(node), `NonNullable<${text}>`)};`;
+    else if (node.name.identifier.text === "Box") body = `return instantiate<${text}>(${read(node.typeArguments[0])});`;
+    else if (node.name.identifier.text === "Array") {
+      body = `const list = instantiate<${text}>(from.array());
+        for (let i = 0; i < list.length; i++) list[i] = ${read(node.typeArguments[0], `valueof<${text}>`)};
+        return list;`;
+    }
+    source.statements.push(...this.parse(`function ${name}(from: __Reader): ${text} { ${body} }`, source));
+    return name;
+  }
+
+  // Goes through all code of a file. `throw new X(…)` of @error classes becomes a call that ends the call with X's code and fields,
+  // and what reads state or the output of another contract, where enums are in it, is given the function that checks them.
+  rewrite(node, source) {
     for (const key of Object.keys(node)) {
       const child = node[key];
       if (key === "range" || child === null || typeof child !== "object") continue;
@@ -248,8 +313,26 @@ export default class Contract {
         call.args[1] = child.value;
         child.value = thrown;
       }
-      if (Array.isArray(child) || child.kind !== undefined) this.throws(child);
+      const made = child.kind === NodeKind.New ? child.typeName.identifier.text : "";
+      if (made in STATE) this.checked(child, child.typeArguments?.[STATE[made]], source);
+      if (child.kind === NodeKind.Call && child.expression.property?.text === "value" && child.typeArguments?.length === 1) {
+        this.checked(child, child.typeArguments[0], source);
+      }
+      if (Array.isArray(child) || child.kind !== undefined) this.rewrite(child, source);
     }
+  }
+
+  // Gives an expression that will read values of a type the function that does, if enums are in them.
+  checked(expression, type, source) {
+    if (!type) return this.error(expression.range, `state needs its types here, such as new StateMap<Address, u128>("bal")`);
+    const node = this.resolve(type);
+    const name = node.name?.identifier.text;
+    const known = name in PLAIN || ["Array", "Box"].includes(name) || this.enums.has(name) || this.classes.get(name)?.kind === "struct";
+    if (!known) this.error(type.range, `${print(type)} is not known here: name the type of the value, so that enums in it can be checked`);
+    if (!this.holdsEnum(type)) return;
+    const [given] = this.parse(`${this.reader(node, source, print(type))};`, source);
+    given.expression.range = expression.range;
+    expression.args.push(given.expression);
   }
 
   // The documentation comment before a declaration.
@@ -283,6 +366,11 @@ function print(node) {
   for (let n = node.name.next; n; n = n.next) text += "." + n.identifier.text;
   if (node.typeArguments?.length) text += `<${node.typeArguments.map(print).join(", ")}>`;
   return node.isNullable ? text + " | null" : text;
+}
+
+// The same type, or null.
+function nullable(node) {
+  return Object.assign(Object.create(Object.getPrototypeOf(node)), node, { isNullable: true });
 }
 
 // The same type without null.

@@ -129,11 +129,11 @@ export function callName(name: string, method: string): Call {
     return this;
   }
 
-  /** The output of a call that must have succeeded. */
-  value<T>(): T {
+  /** The output of a call that must have succeeded. transform.mjs gives `read` where T has enums in it. */
+  value<T>(read: ((from: Reader) => T) | null = null): T {
     const from = this.must().data.dataStart;
     const reader = new Reader(from, from + this.data.length, Code.CALL_FAILED);
-    const v = reader.get<T>();
+    const v = read === null ? reader.get<T>() : read(reader);
     reader.done();
     return v;
   }

@@ -271,13 +271,6 @@ const MOST_ELEMENTS: u64 = 65_536;
     return i32(this.uint(variants - 1));
   }
 
-  /** Reads a list of variants. */
-  enums(variants: i32): i32[] {
-    const list = new Array<i32>(this.array());
-    for (let i = 0; i < list.length; i++) list[i] = this.enum(variants);
-    return list;
-  }
-
   bool(): bool {
     const b = load<u8>(this.take(1));
     if (b != TRUE && b != FALSE) this.fail();

@@ -15,20 +15,23 @@ const key = new Writer(256);
 const value = new Writer(1024);
 const scratch: usize = heap.alloc(SCRATCH);
 
-function fetch<V>(): V {
-  const reader = read();
-  if (reader === null) return absent<V>();
-  const v = reader.get<V>();
+/** Reads a V that has enums in it; transform.mjs gives it to state of such values. Null: V has none. */
+type Read<V> = ((from: Reader) => V) | null;
+
+function decoded<V>(reader: Reader, decode: Read<V>): V {
+  const v = decode === null ? reader.get<V>() : decode(reader);
   reader.done();
   return v;
 }
 
-function find<V>(): V | null {
+function fetch<V>(decode: Read<V>): V {
   const reader = read();
-  if (reader === null) return null;
-  const v = reader.get<V>();
-  reader.done();
-  return v;
+  return reader === null ? absent<V>() : decoded<V>(reader, decode);
+}
+
+function find<V>(decode: Read<V>): V | null {
+  const reader = read();
+  return reader === null ? null : decoded<V>(reader, decode);
 }
 
 /** Reads what is under `key`. */
@@ -80,7 +83,10 @@ function save<V>(v: V): void {
 /** One value in the contract's state. */
 @final export class StateValue<V> {
   /** Names the value. The name may not begin another's. */
-  constructor(private name: string) {}
+  constructor(
+    private name: string,
+    private decode: Read<V> = null,
+  ) {}
 
   private at(): void {
     key.reset().utf8(this.name);
@@ -89,13 +95,13 @@ function save<V>(v: V): void {
   /** The value. Never set: 0, an empty text or list, the zero Address; a struct ends the call with code NOT_FOUND. */
   get(): V {
     this.at();
-    return fetch<V>();
+    return fetch<V>(this.decode);
   }
 
   /** The value, or null if it was never set. Not for integers. */
   find(): V | null {
     this.at();
-    return find<V>();
+    return find<V>(this.decode);
   }
 
   has(): bool {
@@ -118,7 +124,10 @@ function save<V>(v: V): void {
 @final export class StateMap<K, V> {
   private prefix: string;
 
-  constructor(name: string) {
+  constructor(
+    name: string,
+    private decode: Read<V> = null,
+  ) {
     this.prefix = name + "/";
   }
 
@@ -130,13 +139,13 @@ function save<V>(v: V): void {
   /** The value under k. None: 0, an empty text or list, the zero Address; a struct ends the call with code NOT_FOUND. */
   get(k: K): V {
     this.at(k);
-    return fetch<V>();
+    return fetch<V>(this.decode);
   }
 
   /** The value under k, or null. Not for integers. */
   find(k: K): V | null {
     this.at(k);
-    return find<V>();
+    return find<V>(this.decode);
   }
 
   has(k: K): bool {
@@ -162,7 +171,7 @@ function save<V>(v: V): void {
   scan(limit: i32): Scan<K, V> {
     const base = new Writer(64);
     base.utf8(this.prefix);
-    return new Scan<K, V>(base, limit);
+    return new Scan<K, V>(base, limit, this.decode);
   }
 }
 
@@ -170,7 +179,10 @@ function save<V>(v: V): void {
 @final export class StateMap2<K, L, V> {
   private prefix: string;
 
-  constructor(name: string) {
+  constructor(
+    name: string,
+    private decode: Read<V> = null,
+  ) {
     this.prefix = name + "/";
   }
 
@@ -183,13 +195,13 @@ function save<V>(v: V): void {
   /** The value under k and l. None: as StateMap.get. */
   get(k: K, l: L): V {
     this.at(k, l);
-    return fetch<V>();
+    return fetch<V>(this.decode);
   }
 
   /** The value under k and l, or null. Not for integers. */
   find(k: K, l: L): V | null {
     this.at(k, l);
-    return find<V>();
+    return find<V>(this.decode);
   }
 
   has(k: K, l: L): bool {
@@ -212,7 +224,7 @@ function save<V>(v: V): void {
     const base = new Writer(64);
     base.utf8(this.prefix);
     base.key<K>(k);
-    return new Scan<L, V>(base, limit);
+    return new Scan<L, V>(base, limit, this.decode);
   }
 }
 
@@ -232,6 +244,7 @@ function save<V>(v: V): void {
   constructor(
     private base: Writer,
     private limit: i32,
+    private decode: Read<V>,
   ) {
     this.start = base;
     this.end = successor(base);
@@ -310,10 +323,7 @@ function save<V>(v: V): void {
 
   /** The value of the entry. */
   get value(): V {
-    const reader = new Reader(this.lastValue, this.lastValueEnd, Code.STATE);
-    const v = reader.get<V>();
-    reader.done();
-    return v;
+    return decoded<V>(new Reader(this.lastValue, this.lastValueEnd, Code.STATE), this.decode);
   }
 
   /** Ends the scan early. At most 8 are open at a time; the end of the call closes all. */
@@ -336,7 +346,7 @@ function save<V>(v: V): void {
   /** The number. A method that reads it cannot run in parallel with those that add. */
   get(): i64 {
     key.reset().utf8(this.name);
-    return fetch<i64>();
+    return fetch<i64>(null);
   }
 }
 

@@ -3,6 +3,7 @@ import {
   Address, Box, Counter, Hash, StateMap, StateMap2, StateValue, call, callName, ctx, emit, keccak256, log, random, require, sha256, sm3, u128, verify,
 } from "fondaco";
 import { half } from "./arithmetic";
+import "./enums";
 
 type Amount = u128;
 

@@ -133,6 +133,47 @@ test("lengths have 64 bits", () => {
   host.raw("calculate", Buffer.from("8463616464c2490100000000000000000101", "hex"));
 });
 
+test("a number that no value of an enum has is refused wherever it is read", () => {
+  const { host, shapes } = deployed();
+  const raw = (method, hex) => host.raw(method, Buffer.from(hex, "hex"));
+  const good = "84" + "01" + "820001" + "82810080" + "01"; // an Order
+  const arguments_ = { // a method, its arguments with 7 or -1 for ?, and what they are otherwise
+    side_alias: ["81?"],
+    side_maybe: ["8281?f6", "82f681?", "82820000" + "8200?"],
+    side_rows: ["838182?008080", "83808181?80", "83808081?"],
+    side_box: ["82?f6", "8200?"],
+    side_order: ["8284?f680f6f6", "828400" + "81?" + "80f6f6", "828400f6" + "8181?" + "f6f6", "828400f680?f6", `82${good}8184?f680f6`],
+  };
+  for (const [method, forms] of Object.entries(arguments_)) {
+    for (const form of forms) {
+      raw(method, form.replace("?", "01"));
+      for (const bad of ["02", "07", "20", "1a80000000", "1b0000000100000001", "f6"]) {
+        if (bad === "f6" && /boxed|82f681|8200\?$|80\?f6$/.test(form)) continue; // may be absent
+        assert.throws(() => raw(method, form.replace("?", bad)), { code: 1 }, `${method} ${form} ${bad}`);
+      }
+    }
+  }
+  assert.deepEqual(shapes.sideOrder({ way: "sell", ways: ["buy", "sell"], rows: [["buy"], []], boxed: "sell" }, null), [1, 0, 1, 0, 1]);
+  assert.deepEqual(shapes.sideOrder({ way: "buy", ways: null, rows: [], boxed: null }, []), [0, 255, 255]);
+
+  const places = ["side", "way", "ways", "rows/\x01", "boxed/\x01\x02", "order/\x01"];
+  const forms = ["?", "?", "81?", "8181?", "?", "84?f680f6"];
+  for (const [place, key] of places.entries()) {
+    const put = (hex) => host.state.set(key, Buffer.from(forms[place].replace("?", hex), "hex"));
+    put("01");
+    assert.equal(shapes.sideState(place), 1);
+    put("02");
+    assert.throws(() => shapes.sideState(place), { code: 6 }, key);
+    put("20");
+    assert.throws(() => shapes.sideState(place), { code: 6 }, key);
+  }
+
+  host.onCall = ({ method }) => (method === "list" ? [1n] : 1n);
+  assert.deepEqual([shapes.sideAsked(bob, true), shapes.sideAsked(bob, false)], [1, 1]);
+  host.onCall = ({ method }) => (method === "list" ? [2n] : 2n);
+  for (const list of [true, false]) assert.throws(() => shapes.sideAsked(bob, list), { code: 7 });
+});
+
 test("hostile arguments end a call, and nothing else", () => {
   const { host } = deployed();
   let seed = 1n;

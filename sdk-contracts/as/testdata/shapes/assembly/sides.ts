@@ -1,0 +1,6 @@
+export enum Side {
+  buy,
+  sell,
+}
+
+export type Sides = Side[];
