@@ -42,3 +42,31 @@ test("a member spends so many a day", () => {
   host.now += DAY;
   contract.redeem(bakery, 1n, "more");
 });
+
+test("what is reversed comes back to its lot, and to the day's limit", () => {
+  const { host, contract } = program();
+  contract.award(alice, 30n, "welcome");
+  host.now += 31 * DAY;
+  contract.award(alice, 100n, "birthday");
+  const before = contract.lots(alice);
+  host.caller = alice;
+  assert.equal(contract.redeem(bakery, 100n, "bread"), 1n);
+  host.caller = bakery;
+  contract.reverse(alice, 1n, 100n);
+  assert.deepEqual(contract.lots(alice), before);
+  assert.equal(contract.taken(bakery), 0n);
+  assert.throws(() => contract.reverse(alice, 1n, 1n), { name: "UnknownRedemption" });
+  host.caller = alice;
+  assert.equal(contract.redeem(bakery, 100n, "cake"), 2n);
+});
+
+test("what is redeemed while the operator pays stays to be settled", () => {
+  const { host, contract } = program();
+  contract.award(alice, 50n, "welcome");
+  host.caller = alice;
+  contract.redeem(bakery, 40n, "bread");
+  contract.redeem(bakery, 10n, "cake");
+  host.caller = operator;
+  assert.equal(contract.settle(bakery, 40n), 10n);
+  assert.throws(() => contract.settle(bakery, 11n), { name: "NotTaken", have: 10n, need: 11n });
+});
