@@ -3,6 +3,7 @@ package wasmvm
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -30,7 +31,16 @@ type Function struct {
 	Indirect  []int    // functions that its calls through the table may mean, by their type
 	Float     int      // offset in the module of its first instruction with floats; 0: none
 	FloatName string   // that instruction
-	Constants []uint64 // integers in its code of at least 256, which may be addresses in Data, sorted
+	Constants []uint64 // integers in its code of at least 256, which may be addresses in Data, and those that it loads from, sorted
+	Results   int      // number of its results
+	Reads     []int    // globals whose values it takes, sorted
+	Sets      []Set    // of globals, in order
+}
+
+// Set is an instruction that sets a global.
+type Set struct {
+	Global    int
+	Constants []uint64 // integers of at least 256 in the code between the function's last Set and this one
 }
 
 // Call is a direct call in a function's code.
@@ -38,6 +48,7 @@ type Call struct {
 	Function int  // that is called
 	Offset   int  // of the call in the module
 	Loop     int  // number of the innermost loop that it is in, from 1 in each function; 0: none
+	Depth    int  // number of the loops that it is in
 	Guarded  bool // within that loop, or else the function, it is in a block, which may be skipped
 	Dropped  bool // its result is thrown away
 	Tail     bool // its result is the caller's own result
@@ -90,6 +101,11 @@ type analyzer struct {
 	decoder decoder
 	checker validator
 }
+
+const (
+	shortestAddress = 256     // constants below are not taken for addresses
+	noAddress       = 1 << 32 // is no address
+)
 
 // peak is the most of something that a function has.
 type peak struct {
@@ -197,7 +213,16 @@ func (a *analyzer) function(n int) error {
 		read      = map[uint64]bool{}
 		i         instruction
 		constants = map[uint64]bool{}
+		address   = uint64(noAddress) // the constant that was the instruction before
+		recent    []uint64            // constants since the last global.set
+		taken     = map[uint64]bool{}
 	)
+	constant := func(c uint64) {
+		if c >= shortestAddress {
+			constants[c], recent = true, append(recent, c)
+		}
+	}
+	f.Results = len(a.m.typeOf(uint32(index)).results)
 	for d.left() > 0 && d.err == nil {
 		d.next(&i)
 		if d.err != nil {
@@ -216,9 +241,14 @@ func (a *analyzer) function(n int) error {
 			}
 			pending = nil
 		}
-		if o := &operations[i.op]; o.float && f.Float == 0 {
+		o := &operations[i.op]
+		if o.float && f.Float == 0 {
 			f.Float, f.FloatName = b.offset+i.start, o.name
 		}
+		if o.imm == immMemArg && address != noAddress {
+			constant(address + i.b)
+		}
+		address = noAddress
 		switch i.op {
 		case opBlock, opLoop, opIf:
 			number := 0
@@ -233,7 +263,9 @@ func (a *analyzer) function(n int) error {
 		case opCall:
 			c := Call{Function: int(i.a), Offset: b.offset + i.start, Guarded: len(open) > 0 && open[len(open)-1] == 0}
 			for _, number := range open {
-				c.Loop = max(c.Loop, number) // the innermost has the highest number
+				if number > 0 {
+					c.Loop, c.Depth = number, c.Depth+1 // the innermost is the last
+				}
 			}
 			f.Calls = append(f.Calls, c)
 			if t := a.m.typeOf(uint32(i.a)); len(t.results) == 1 {
@@ -243,10 +275,16 @@ func (a *analyzer) function(n int) error {
 			indirect[signatureOf(&a.m.types[i.a])] = true
 		case opLocalGet:
 			read[i.a] = true
+		case opGlobalGet:
+			taken[i.a] = true
+		case opGlobalSet:
+			f.Sets = append(f.Sets, Set{Global: int(i.a), Constants: recent})
+			recent = nil
 		case opI32Const:
-			constants[uint64(uint32(i.a))] = true
+			address = uint64(uint32(i.a))
+			constant(address)
 		case opI64Const:
-			constants[i.a] = true
+			constant(i.a)
 		case opBrTable:
 			a.reach(limitTargets, uint64(len(d.labels)-1), index)
 		}
@@ -263,12 +301,11 @@ func (a *analyzer) function(n int) error {
 		f.Indirect = append(f.Indirect, a.byType[signature]...)
 	}
 	slices.Sort(f.Indirect)
-	for constant := range constants {
-		if constant >= 256 {
-			f.Constants = append(f.Constants, constant)
-		}
+	f.Constants = slices.Sorted(maps.Keys(constants))
+	for global := range taken {
+		f.Reads = append(f.Reads, int(global))
 	}
-	slices.Sort(f.Constants)
+	slices.Sort(f.Reads)
 	return nil
 }
 

@@ -184,6 +184,17 @@ func checkContract(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	folder := args[0]
+	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+		folder = filepath.Dir(folder)
+	}
+	more, err := contract.LintSource(c.Context, folder, m.code)
+	if errors.Is(err, contract.ErrNoSource) || errors.Is(err, contract.ErrToolchain) {
+		note(c, "%v: %s, %s and %s were not looked for, give the contract's folder.", err, contract.RuleScan, contract.RuleStatus, contract.RuleState)
+	} else if err != nil {
+		return err
+	}
+	warnings = append(warnings, more...)
 	doc := map[string]any{"admitted": true, "file": args[0], "info": info, "warnings": append([]contract.Warning{}, warnings...)}
 	err = show(c, doc, func(w io.Writer) {
 		row(w, "module", m.name)

@@ -31,6 +31,7 @@ type Warning struct {
 	Methods  string `json:"methods,omitempty"`  // through which the place is reached, separated by commas
 	Function string `json:"function,omitempty"` // with the place, or of most of what is limited
 	Offset   int    `json:"offset,omitempty"`   // of the place in the module
+	Place    string `json:"place,omitempty"`    // in the sources: file and line
 	Text     string `json:"text"`               // what is wrong and what to do
 }
 
@@ -47,6 +48,9 @@ func (w Warning) String() string {
 		if w.Offset > 0 {
 			fmt.Fprintf(&b, ", offset 0x%x", w.Offset)
 		}
+		if w.Place != "" {
+			b.WriteString(", " + w.Place)
+		}
 		b.WriteString(")")
 	}
 	return b.String()
@@ -61,7 +65,7 @@ const (
 
 // Lint looks for what an author probably did not mean, in a module that Check admits. names, if not nil, is the
 // content of its name section (see Built.Names): without it findings name functions by number, and modules
-// made from Go, whose runtime calls most functions through a table, are searched for less.
+// made from Go or AssemblyScript are searched for less. What a module made from Go does not show, LintSource finds.
 func Lint(code, names []byte) ([]Warning, error) {
 	a, err := wasmvm.Analyze(WithNames(code, names))
 	if err != nil {
@@ -77,7 +81,9 @@ func Lint(code, names []byte) ([]Warning, error) {
 	}
 	if section, err := ledger.ModuleSection(code, ledger.BuildSection); err == nil && section != nil {
 		var b ledger.Build
-		l.golang = ledger.Unmarshal(section, &b) == nil && b.Language == "go"
+		if ledger.Unmarshal(section, &b) == nil {
+			l.golang, l.as = b.Language == "go", b.Language == "as"
+		}
 	}
 	for _, m := range a.Methods {
 		l.roots[a.Functions[m].Export] = m
@@ -96,6 +102,7 @@ type linter struct {
 	a        *wasmvm.Analysis
 	schema   *ledger.Schema // nil: none
 	golang   bool
+	as       bool             // AssemblyScript
 	author   string           // prefix of the names of the author's functions in Go; "" when names are missing
 	roots    map[string]int   // methods
 	direct   map[string][]int // functions that a method reaches by direct calls, sorted
@@ -192,20 +199,44 @@ func (l *linter) scans() {
 			return next.Loop == c.Loop && next.Function != c.Function && nexts[next.Function]
 		})
 	}
-	opens := l.callersOf(named("scan"), eager)
-	l.places(RuleScan, func(f *wasmvm.Function, c wasmvm.Call) bool { return c.Loop > 0 && opens[c.Function] && eager(f, c) },
-		"each turn of a loop opens a scan, so its gas has no bound as the state grows: take one page with a limit, and let the caller ask for the next")
+	eagerly := l.callersOf(named("scan"), eager)
+	// The loop in which such an iterator is asked is the scan: a loop around it, in the function or around a call of it, opens one in each turn.
+	lazy := func(f *wasmvm.Function, c wasmvm.Call) bool {
+		return nexts[c.Function] && (scans[c.Function] && !eagerly[c.Function] ||
+			slices.ContainsFunc(f.Calls, func(open wasmvm.Call) bool {
+				return open.Loop == c.Loop && open.Function != c.Function && scans[open.Function] && !eager(f, open)
+			}))
+	}
+	opens := l.callersOf(func(f *wasmvm.Function) bool {
+		return f.HostName() == "scan" || slices.ContainsFunc(f.Calls, func(c wasmvm.Call) bool { return c.Loop > 0 && lazy(f, c) })
+	}, eager)
+	l.places(RuleScan, func(f *wasmvm.Function, c wasmvm.Call) bool {
+		return c.Loop > 0 && opens[c.Function] && eager(f, c) || c.Depth > 1 && lazy(f, c)
+	}, scanText)
 }
+
+// What is wrong with the places of rules.
+const (
+	scanText   = "each turn of a loop opens a scan, so its gas has no bound as the state grows: take one page with a limit, and let the caller ask for the next"
+	statusText = "the status of a call to another contract is not looked at: a callee that failed has changed nothing, and this contract goes on as if it had"
+	stateText  = "the state %q is read, and no method that refers to it writes anything: it always holds nothing. Write it, or take it out"
+)
 
 // statuses looks for calls to other contracts whose status is dropped, also by the callers of functions that return it.
 func (l *linter) statuses() {
 	if l.golang {
 		return // results pass through memory
 	}
-	returns := l.callersOf(func(f *wasmvm.Function) bool { return f.HostName() == "call" }, func(_ *wasmvm.Function, c wasmvm.Call) bool { return c.Tail })
-	l.places(RuleStatus, func(_ *wasmvm.Function, c wasmvm.Call) bool { return c.Dropped && returns[c.Function] },
-		"the status of a call to another contract is not looked at: a callee that failed has changed nothing, and this contract goes on as if it had")
+	returns := l.callersOf(func(f *wasmvm.Function) bool { return f.HostName() == "call" || isSend(f) }, func(_ *wasmvm.Function, c wasmvm.Call) bool { return c.Tail })
+	l.places(RuleStatus, func(_ *wasmvm.Function, c wasmvm.Call) bool {
+		f := &l.a.Functions[c.Function]
+		return returns[c.Function] && (c.Dropped || isSend(f) && f.Results == 0)
+	}, statusText)
 }
+
+// isSend reports whether f is the method of the SDK for AssemblyScript that makes a call. The status is in the object that it
+// returns; its compiler takes the result away if nobody uses it.
+func isSend(f *wasmvm.Function) bool { return f.Name == "~lib/fondaco/call/Call#send" }
 
 // callersOf returns the functions of a kind and those that reach them over calls of a kind.
 func (l *linter) callersOf(is func(f *wasmvm.Function) bool, over func(f *wasmvm.Function, c wasmvm.Call) bool) map[int]bool {
@@ -258,9 +289,16 @@ func (l *linter) state() {
 			continue
 		}
 		addresses := l.addressesOf(name)
+		refers := func(f *wasmvm.Function) bool { return refersTo(f, name, addresses) }
+		if l.as {
+			globals := l.globalsOf(addresses)
+			refers = func(f *wasmvm.Function) bool {
+				return slices.ContainsFunc(f.Reads, func(global int) bool { return globals[global] })
+			}
+		}
 		readers, written := map[string]bool{}, false
 		for i := range l.a.Functions {
-			if !refersTo(&l.a.Functions[i], name, addresses) {
+			if !refers(&l.a.Functions[i]) {
 				continue
 			}
 			for _, m := range l.methodsTo(i, l.all) {
@@ -276,7 +314,7 @@ func (l *linter) state() {
 			methods = append(methods, m)
 		}
 		slices.Sort(methods)
-		l.warn(RuleState, methods, nil, 0, "the state %q is read, and no method that refers to it writes anything: it always holds nothing. Write it, or take it out", name)
+		l.warn(RuleState, methods, nil, 0, stateText, name)
 	}
 }
 
@@ -287,6 +325,7 @@ func (l *linter) addressesOf(text string) map[uint64]bool {
 	for _, u := range utf16.Encode([]rune(text)) {
 		wide = binary.LittleEndian.AppendUint16(wide, u)
 	}
+	wide = bytes.TrimSuffix(wide, []byte{0}) // its compiler leaves out zeros at a segment's end
 	found := map[uint64]bool{}
 	for _, s := range l.a.Data {
 		for _, pattern := range [][]byte{[]byte(text), wide} {
@@ -315,6 +354,20 @@ func (l *linter) addressesOf(text string) map[uint64]bool {
 		}
 	}
 	return found
+}
+
+// globalsOf returns the globals that are set to what is made of a text at one of the addresses: in AssemblyScript state is
+// in objects that are made before the methods run.
+func (l *linter) globalsOf(addresses map[uint64]bool) map[int]bool {
+	globals := map[int]bool{}
+	for i := range l.a.Functions {
+		for _, set := range l.a.Functions[i].Sets {
+			if slices.ContainsFunc(set.Constants, func(c uint64) bool { return addresses[c] }) {
+				globals[set.Global] = true
+			}
+		}
+	}
+	return globals
 }
 
 // refersTo reports whether a function's code has one of the addresses, or the beginning of text as a number, as compilers

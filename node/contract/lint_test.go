@@ -2,6 +2,9 @@ package contract
 
 import (
 	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -259,8 +262,14 @@ func TestLintGo(t *testing.T) {
 	if warnings, err = Lint(b.Code, b.Names); err != nil {
 		t.Fatal(err)
 	}
+	more, err := LintSource(t.Context(), "testdata/flaws", b.Code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	warnings = append(warnings, more...)
 	want := []string{
 		"floats: average: f64.", "floats: average: f64.", "not-a-view: size: the method writes, emits and calls nothing", "view-writes: peek: the view can reach the host function set",
+		"never-written: average, size: the state \"total\" is read", "scan-in-loop: sum: ", "scan-in-loop: sum: ", "unchecked-call: pay: ", "unchecked-call: ask: ",
 	}
 	for i, w := range warnings {
 		if i >= len(want) || !strings.HasPrefix(w.String(), want[i]) {
@@ -270,8 +279,58 @@ func TestLintGo(t *testing.T) {
 	if len(warnings) != len(want) {
 		t.Errorf("%d warnings, want %d", len(warnings), len(want))
 	}
+	if place := more[len(more)-1].Place; !strings.HasPrefix(place, "flaws.go:") {
+		t.Errorf("the warning names the place %q", place)
+	}
 	if warnings, err = Lint(b.Code, nil); err != nil || len(warnings) > 0 {
 		t.Errorf("without names: %v, %v, want no guesses", warnings, err)
+	}
+	for _, dir := range []string{"../../examples/token", "testdata", t.TempDir()} {
+		if warnings, err := LintSource(t.Context(), dir, b.Code); !errors.Is(err, ErrNoSource) {
+			t.Errorf("with the sources in %s: %v, %v, want ErrNoSource", dir, warnings, err)
+		}
+	}
+}
+
+// TestLintLanguages finds the same flaws in the same contract, in each language of which the module shows them. In C and
+// Rust the status is found in a contract of one call only: with more of them it is in memory.
+func TestLintLanguages(t *testing.T) {
+	for _, tc := range []struct {
+		language, source, target string
+		need                     func(t *testing.T)
+	}{
+		{"c", "flawed.c", "flawed.c", needC},
+		{"rust", "lib.rs", "src/lib.rs", needRust},
+		{"as", "index.ts", "assembly/index.ts", needAS},
+	} {
+		t.Run(tc.language, func(t *testing.T) {
+			tc.need(t)
+			dir := filepath.Join(t.TempDir(), "flawed")
+			if err := New(dir, "flawed", tc.language); err != nil {
+				t.Fatal(err)
+			}
+			text, err := os.ReadFile(filepath.Join("testdata/flawed", tc.source))
+			if err != nil {
+				t.Fatal(err)
+			}
+			writeSource(t, filepath.Join(dir, tc.target), string(text))
+			b, err := Build(t.Context(), dir, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			warnings, err := Lint(b.Code, b.Names)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var found []string
+			for _, w := range warnings {
+				found = append(found, w.Rule+": "+w.Methods)
+			}
+			want := []string{"never-written: size", "not-a-view: size", "scan-in-loop: sum", "unchecked-call: pay", "view-writes: peek"}
+			if !slices.Equal(found, want) {
+				t.Errorf("warnings %q, want %q", found, want)
+			}
+		})
 	}
 }
 

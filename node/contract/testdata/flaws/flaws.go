@@ -29,6 +29,65 @@ func (Flaws) Peek(_ sdk.Ctx, name string) uint64 {
 	return 2
 }
 
+// Pay does not look whether it paid.
+//
+//chain:tx
+func (Flaws) Pay(_ sdk.Ctx, token sdk.Addr) {
+	sdk.Call(token, "transfer", sdk.Args(token), sdk.CallOptions{})
+	members.Set("paid", 1)
+}
+
+// Ask takes what a failed call returned, too.
+//
+//chain:tx
+func (Flaws) Ask(_ sdk.Ctx, token sdk.Addr) uint64 {
+	held := sdk.Call(token, "held", nil, sdk.CallOptions{ReadOnly: true})
+	members.Set("asked", 1)
+	return uint64(len(held.Data))
+}
+
+// Sum goes over all members again and again.
+//
+//chain:view
+func (Flaws) Sum(_ sdk.Ctx, times uint32) uint64 {
+	n := uint64(0)
+	for range times {
+		for _, value := range members.All(10) {
+			n += value
+		}
+		n += last()
+	}
+	return n
+}
+
+func last() uint64 {
+	for _, value := range members.Backward(1) {
+		return value
+	}
+	return 0
+}
+
+// Settle is as it should be.
+//
+//chain:tx
+func (Flaws) Settle(_ sdk.Ctx, token sdk.Addr) {
+	paid := sdk.Call(token, "transfer", sdk.Args(token), sdk.CallOptions{})
+	if paid.Status == sdk.StatusOK {
+		members.Set("settled", uint64(len(paid.Data)))
+	}
+}
+
+// Page is as it should be.
+//
+//chain:view
+func (Flaws) Page(_ sdk.Ctx, from string) uint64 {
+	n := last()
+	for _, value := range members.From(from, 10) {
+		n += value
+	}
+	return n
+}
+
 // Average counts with floats.
 //
 //chain:view
