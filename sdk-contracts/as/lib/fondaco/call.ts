@@ -1,7 +1,7 @@
 // Calls to other contracts.
 
 import * as host from "./host";
-import { Reader, Writer, result } from "./cbor";
+import { Reader, Writer, callFailed } from "./cbor";
 import { Code } from "./failure";
 import { Address } from "./values";
 
@@ -118,18 +118,14 @@ export function callName(name: string, method: string): Call {
 
   /** Ends this call as well, with code CALL_FAILED, unless the other one succeeded. */
   must(): this {
-    if (!this.ok) {
-      const out = new Writer(64);
-      out.array(2);
-      out.int(this.status);
-      out.bytes(this.data.dataStart, this.data.length);
-      host.abort(Code.CALL_FAILED, out.start, out.length);
-      unreachable();
-    }
+    if (!this.ok) callFailed(this.status, this.data.dataStart, this.data.length);
     return this;
   }
 
-  /** The output of a call that must have succeeded. transform.mjs gives `read` where T has enums in it. */
+  /**
+   * The output of a call that must have succeeded. One that is not of type T ends this call as well, with code CALL_FAILED and
+   * Status.BAD_OUTPUT. transform.mjs gives `read` where T has enums in it.
+   */
   value<T>(read: ((from: Reader) => T) | null = null): T {
     const from = this.must().data.dataStart;
     const reader = new Reader(from, from + this.data.length, Code.CALL_FAILED);

@@ -17,6 +17,9 @@ const FALSE: u8 = 0xf4;
 const TRUE: u8 = 0xf5;
 const NULL: u8 = 0xf6;
 
+/** The status of a call whose output is not what it should be. */
+const BAD_OUTPUT = -7;
+
 /** The most values in one array. */
 const MOST_ELEMENTS: u64 = 65_536;
 
@@ -193,14 +196,19 @@ const MOST_ELEMENTS: u64 = 65_536;
 
 /** Reads values one after the other. The first that does not fit ends the call with the reader's code. */
 @final export class Reader {
+  public at: usize;
+
   constructor(
-    public at: usize,
+    private start: usize,
     public end: usize,
     private code: i32,
-  ) {}
+  ) {
+    this.at = start;
+  }
 
   /** Ends the call. */
   fail(): void {
+    if (this.code == Code.CALL_FAILED) callFailed(BAD_OUTPUT, this.start, i32(this.end - this.start));
     if (this.code == Code.ARGUMENTS) fail(this.code, "the arguments do not fit the method");
     fail(this.code, "the data is not what the contract's types say");
   }
@@ -442,6 +450,16 @@ const MOST_ELEMENTS: u64 = 65_536;
       return v;
     }
   }
+}
+
+/** Ends the call with code CALL_FAILED, and how another call ended. */
+export function callFailed(status: i32, data: usize, length: i32): void {
+  const out = new Writer(64);
+  out.array(2);
+  out.int(status);
+  out.bytes(data, length);
+  host.abort(Code.CALL_FAILED, out.start, out.length);
+  unreachable();
 }
 
 /** A reader of the result register. */

@@ -314,14 +314,22 @@ static outcome answer_refused(target to, str method, bytes args) {
 	return (outcome){1001, {(const u8 *)"\x80", 1}};
 }
 
+static outcome answer_text(target to, str method, bytes args) {
+	(void)to, (void)args;
+	return str_eq(method, TEXT("transfer")) ? (outcome){STATUS_OK, {0, 0}} : ANSWER(str, TEXT("no"));
+}
+
 TEST("a call that must succeed is made once") {
 	mock.answer = answer_once;
 	answered = 0;
 	OK(call_pay((addr){{9}}, (addr){{1}}, 10));
 	CHECK(answered == 2); // one transfer, and one question for the balance
+	mock.answer = answer_text;
+	pay_outcome o = call_pay((addr){{9}}, (addr){{1}}, 10);
+	CHECK(o.status == CHAIN_CALL_FAILED && bytes_eq(o.data, (bytes){(const u8 *)"\x82\x26\x43\x62no", 6})); // STATUS_BAD_OUTPUT
 	mock.answer = answer_refused;
 	answered = 0;
-	pay_outcome o = call_pay((addr){{9}}, (addr){{1}}, 10);
+	o = call_pay((addr){{9}}, (addr){{1}}, 10);
 	CHECK(answered == 1 && o.status == CHAIN_CALL_FAILED && bytes_eq(o.data, (bytes){(const u8 *)"\x82\x19\x03\xe9\x41\x80", 6}));
 }
 

@@ -86,8 +86,11 @@ test("calls are made by address and by name, and what must succeed ends the call
     throw new Abort(1001, Uint8Array.of(1));
   };
   assert.throws(() => shapes.forward(bob, "", new Uint8Array()), { code: 7, data: encode([1001n, Uint8Array.of(1)]) });
-  host.onCall = () => "no number";
-  assert.throws(() => shapes.forward(bob, "", new Uint8Array()), { code: 7 });
+  for (const other of ["no number", [5n], -5n, null, undefined, 1n << 200n]) {
+    host.onCall = () => other;
+    const data = other === undefined ? new Uint8Array() : encode(other);
+    assert.throws(() => shapes.forward(bob, "", new Uint8Array()), { code: 7, data: encode([-7n, data]) });
+  }
 });
 
 test("digests, random bytes and the log", () => {
@@ -171,7 +174,8 @@ test("a number that no value of an enum has is refused wherever it is read", () 
   host.onCall = ({ method }) => (method === "list" ? [1n] : 1n);
   assert.deepEqual([shapes.sideAsked(bob, true), shapes.sideAsked(bob, false)], [1, 1]);
   host.onCall = ({ method }) => (method === "list" ? [2n] : 2n);
-  for (const list of [true, false]) assert.throws(() => shapes.sideAsked(bob, list), { code: 7 });
+  assert.throws(() => shapes.sideAsked(bob, true), { code: 7, data: encode([-7n, Uint8Array.of(0x81, 2)]) });
+  assert.throws(() => shapes.sideAsked(bob, false), { code: 7, data: encode([-7n, Uint8Array.of(2)]) });
 });
 
 test("hostile arguments end a call, and nothing else", () => {
