@@ -17,6 +17,7 @@ type Deployment struct {
 	Owner   ledger.Address
 	Number  uint32        // 1 when deployed, one more with each upgrade
 	Height  ledger.Height // at which the code came into force
+	Release string        // the highest version that a schema of the contract has had; empty: none had one
 }
 
 // CodeHash returns the digest under which a module is stored.
@@ -85,7 +86,7 @@ func newContracts() Contract {
 			ABI: ledger.ContractABI, Name: "contracts", Version: "1", Profile: "strict",
 			Doc: "Deployed contracts and their code. A module is stored once, under its digest.",
 			Types: []ledger.TypeDef{{Name: "Deployment", Fields: []ledger.Field{
-				{Name: "version", Type: "u16"}, code, owner, number, {Name: "height", Type: "u64"},
+				{Name: "version", Type: "u16"}, code, owner, number, {Name: "height", Type: "u64"}, {Name: "release", Type: "str"},
 			}}},
 			Methods: []ledger.Method{
 				{
@@ -143,7 +144,11 @@ func deploy(env Env, a DeployArgs) (ledger.Address, error) {
 	if err != nil {
 		return ledger.Address{}, err
 	}
-	d := Deployment{Version: ledger.Version, Code: hash, Owner: env.Caller(), Number: 1, Height: env.Order().Height}
+	schema, err := chargedSchema(env, hash)
+	if err != nil {
+		return ledger.Address{}, err
+	}
+	d := Deployment{Version: ledger.Version, Code: hash, Owner: env.Caller(), Number: 1, Height: env.Order().Height, Release: released(schema, "")}
 	if err := install(env, address, &d); err != nil {
 		return ledger.Address{}, err
 	}
@@ -188,10 +193,14 @@ func replace(env Env, a ReplaceArgs) error {
 	if hash == d.Code {
 		return aborted(AbortUnchanged, nil, "the contract already runs this code")
 	}
-	if err := mayFollow(env, a.Address, d.Code, hash, a.Breaking); err != nil {
+	schema, err := chargedSchema(env, hash)
+	if err != nil {
 		return err
 	}
-	d.Code, d.Number, d.Height = hash, d.Number+1, env.Order().Height
+	if err := mayFollow(env, a.Address, &d, hash, schema, a.Breaking); err != nil {
+		return err
+	}
+	d.Code, d.Number, d.Height, d.Release = hash, d.Number+1, env.Order().Height, released(schema, d.Release)
 	if err := install(env, a.Address, &d); err != nil {
 		return err
 	}
@@ -204,8 +213,16 @@ func replace(env Env, a ReplaceArgs) error {
 // maxReasons bounds what an abort lists, so that its data stays small.
 const maxReasons = 32
 
-// mayFollow refuses code that must not run after the code that a contract runs now.
-func mayFollow(env Env, address ledger.Address, now, next keys.Digest, breaking bool) error {
+// released returns the highest version of a contract that gets code with a schema, or nil.
+func released(schema *ledger.Schema, before string) string {
+	if schema == nil {
+		return before
+	}
+	return ledger.LaterVersion(before, schema.Version)
+}
+
+// mayFollow refuses code, whose schema is will or nil, that must not run after what the contract ran so far.
+func mayFollow(env Env, address ledger.Address, d *Deployment, next keys.Digest, will *ledger.Schema, breaking bool) error {
 	number, ran, err := read[uint32](env, ranKey(address, next))
 	if err != nil {
 		return err
@@ -213,16 +230,12 @@ func mayFollow(env Env, address ledger.Address, now, next keys.Digest, breaking 
 	if ran {
 		return aborted(AbortDowngrade, []any{fmt.Sprintf("it ran as number %d", number)}, "the contract ran this code before, as number %d: its data may be newer than the code; release it under a new version", number)
 	}
-	was, err := chargedSchema(env, now)
+	if will != nil && ledger.OlderVersion(will.Version, d.Release) {
+		return aborted(AbortDowngrade, []any{fmt.Sprintf("version %s comes before %s", will.Version, d.Release)}, "version %s comes before %s, which the contract has run", will.Version, d.Release)
+	}
+	was, err := chargedSchema(env, d.Code)
 	if err != nil {
 		return err
-	}
-	will, err := chargedSchema(env, next)
-	if err != nil {
-		return err
-	}
-	if was != nil && will != nil && ledger.OlderVersion(will.Version, was.Version) {
-		return aborted(AbortDowngrade, []any{fmt.Sprintf("version %s comes before %s", will.Version, was.Version)}, "version %s comes before %s, which runs now", will.Version, was.Version)
 	}
 	if breaking || was == nil {
 		return nil

@@ -608,6 +608,11 @@ func TestReplace(t *testing.T) {
 		{"an older version", release("1.0.9", "pay", "mint"), true, ledger.Aborted, AbortDowngrade, []any{"version 1.0.9 comes before 1.1.0"}},
 		{"code that ran before", first, true, ledger.Aborted, AbortDowngrade, []any{"it ran as number 1"}},
 		{"a newer version", release("1.2.0", "pay", "mint"), false, ledger.OK, 0, nil},
+		{"a module without a schema", module(t, nil), true, ledger.OK, 0, nil},
+		{"an older version behind it", release("1.1.5", "pay", "mint"), true, ledger.Aborted, AbortDowngrade, []any{"version 1.1.5 comes before 1.2.0"}},
+		{"a version that is none", release("the best", "pay", "mint"), true, ledger.OK, 0, nil},
+		{"an older version behind that", release("1.1.5", "pay", "mint"), true, ledger.Aborted, AbortDowngrade, []any{"version 1.1.5 comes before 1.2.0"}},
+		{"the next version", release("1.3.0", "pay", "mint"), true, ledger.OK, 0, nil},
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			_, err := w.call(newContracts(), "replace", ReplaceArgs{Address: address, Code: step.code, Breaking: step.breaking})
@@ -618,7 +623,7 @@ func TestReplace(t *testing.T) {
 		})
 	}
 	t.Run("all that ran is remembered", func(t *testing.T) {
-		for after, numbers := range [][]uint32{{1, 2, 3}, {2, 3}, {3}, nil} {
+		for after, numbers := range [][]uint32{{1, 2, 3, 4, 5, 6}, {2, 3, 4, 5, 6}, {3, 4, 5, 6}} {
 			out, err := w.call(newContracts(), "history", HistoryArgs{Address: address, After: uint32(after)})
 			wantError(t, err, ledger.OK, 0)
 			var history []Deployment

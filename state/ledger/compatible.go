@@ -183,6 +183,21 @@ func OlderVersion(a, b string) bool {
 	return slices.CompareFunc(x.before, y.before, comparePart) < 0
 }
 
+// LaterVersion returns the later of two versions, a if they are equal. Text that is no version comes before all of them; of two
+// such it is a that is returned.
+func LaterVersion(a, b string) string {
+	if _, ok := parseVersion(a); !ok {
+		if _, ok := parseVersion(b); ok {
+			return b
+		}
+		return a
+	}
+	if OlderVersion(a, b) {
+		return b
+	}
+	return a
+}
+
 type version struct {
 	numbers [3]uint64
 	before  []string // dot-separated parts of the pre-release

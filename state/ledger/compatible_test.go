@@ -86,6 +86,17 @@ func TestIncompatible(t *testing.T) {
 	}
 }
 
+func TestLaterVersion(t *testing.T) {
+	for _, test := range [][3]string{
+		{"1.0.0", "1.0.1", "1.0.1"}, {"1.0.1", "1.0.0", "1.0.1"}, {"1.0.0+a", "1.0.0+b", "1.0.0+a"}, {"", "1.0.0", "1.0.0"}, {"1.0.0", "", "1.0.0"},
+		{"1.0.0", "the best", "1.0.0"}, {"the best", "0.1.0", "0.1.0"}, {"a", "b", "a"},
+	} {
+		if got := LaterVersion(test[0], test[1]); got != test[2] {
+			t.Errorf("LaterVersion(%q, %q) = %q, want %q", test[0], test[1], got, test[2])
+		}
+	}
+}
+
 func TestOlderVersion(t *testing.T) {
 	rising := []string{"0.9.9", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.2.0", "1.10.0", "v2.0.0"}
 	for i, a := range rising {
