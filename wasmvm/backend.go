@@ -75,14 +75,15 @@ func (v *VM) candidate(code []byte) (*candidate, error) {
 // make makes a Module. The interpreter takes any module in linear time, so it decides whether _initialize ends well, and
 // serves until the compiler is ready. A module whose machine code is in the cache skips it. used is what an _initialize took that failed.
 func (v *VM) make(ctx context.Context, digest keys.Digest, c *candidate, limit ledger.Gas) (_ *Module, used ledger.Gas, err error) {
-	m := &Module{vm: v, digest: digest, source: c, methods: make(map[string]bool, len(c.info.Methods))}
+	m := &Module{vm: v, digest: digest, source: c, methods: make(map[string]bool, len(c.info.Methods)), decided: make(chan struct{})}
 	for _, name := range c.info.Methods {
 		m.methods[name] = true
 	}
 	if v.config.Engine == Compiler && v.known != "" {
 		if p, err := v.fromCache(ctx, c); err == nil {
-			m.once.Do(func() { m.finish(p) })
 			m.settle(p)
+			m.compiling.Store(true)
+			m.finish(p)
 			return m, 0, nil
 		}
 	}
@@ -133,49 +134,74 @@ func (m *Module) settle(p *program) {
 // finish ends a module's wait for the compiler: p is its program there, or nil.
 func (m *Module) finish(p *program) {
 	m.source.code = nil
-	m.decided.Store(true)
 	if p != nil {
 		m.vm.compiled.Add(1)
 	}
+	close(m.decided)
 }
 
 // The queue to the compiler. One module is compiled at a time, which leaves the other processors to blocks. It takes
 // place in our goroutine, not in workers of wazero, since a panic there could not be caught.
 const maxQueue = 64
 
-// maxInterpreted is the gas that a module that is to be compiled may use in the interpreter: about a second there, by when the
-// compiler is ready, unless somebody fills its queue.
-const maxInterpreted = 40_000_000
+// The gas that a module that is to be compiled may use in the interpreter, where it takes some 20 ns a unit: as long as compiling its
+// code takes, and at most a second.
+const (
+	MaxInterpreted     = 40_000_000
+	interpretedPerByte = 16 // of rewritten code, which takes the compiler 0.5 µs
+)
 
-// Optimize asks for the module to be compiled in the background, if the engine compiles. The interpreter serves calls until
-// then, but not for ever: when it has worked for about a second, Optimize waits for the compiler as Ready does. It does nothing when
-// the queue is full, and costs little once the module is compiled.
-func (m *Module) Optimize(ctx context.Context) {
-	if m.vm.compiler == nil || m.decided.Load() {
-		return
+// patience returns how much more gas may be used in the interpreter.
+func (m *Module) patience() ledger.Gas {
+	most := min(MaxInterpreted, interpretedPerByte*uint64(m.info.Rewrote))
+	return ledger.Gas(most - min(most, m.interpreted.Load()))
+}
+
+// Optimize prepares a call with so much gas: it asks for the module to be compiled in the background, if the engine compiles. The
+// interpreter serves calls until then, unless that could take it longer than the compiler: then Optimize waits for the compiler
+// as Ready does. It does nothing else when the queue is full, and costs little once the module is compiled. Its error is the end of ctx.
+func (m *Module) Optimize(ctx context.Context, limit ledger.Gas) error {
+	if m.vm.compiler == nil {
+		return nil
 	}
-	if m.interpreted.Load() > maxInterpreted {
-		_ = m.Ready(ctx) // Config.Warn has been told
-		return
+	select {
+	case <-m.decided:
+		return nil
+	default:
+	}
+	if limit > m.patience() {
+		if err := m.Ready(ctx); err != nil && ctx.Err() != nil {
+			return err
+		}
+		return nil // the compiler may have refused the module: Config.Warn has been told
 	}
 	if !m.queued.CompareAndSwap(false, true) {
-		return
+		return nil
 	}
 	select {
 	case m.vm.queue <- weak.Make(m):
 	default:
 		m.queued.Store(false)
 	}
+	return nil
 }
 
 // Ready compiles the module, unless that is done or under way, waits until it is, and says why the compiler does not
-// take it, if it does not.
+// take it, if it does not. Who compiles does so to the end, for all that wait, and others wait until ctx ends.
 func (m *Module) Ready(ctx context.Context) error {
 	if m.vm.compiler == nil {
 		return nil
 	}
-	m.once.Do(func() { m.refusal = m.compile(ctx) })
-	return m.refusal
+	if m.compiling.CompareAndSwap(false, true) {
+		m.compile(context.WithoutCancel(ctx))
+		return m.refusal
+	}
+	select {
+	case <-m.decided:
+		return m.refusal
+	case <-ctx.Done():
+		return fmt.Errorf("wasmvm: wait for the compiler: %w", context.Cause(ctx))
+	}
 }
 
 // optimize is the goroutine that compiles what is queued. A module that was let go meanwhile is skipped.
@@ -192,8 +218,8 @@ func (v *VM) optimize() {
 	}
 }
 
-// compile has the compiler take over a module.
-func (m *Module) compile(ctx context.Context) error {
+// compile has the compiler take over a module, and decides.
+func (m *Module) compile(ctx context.Context) {
 	v := m.vm
 	p, in, gas, err := v.build(ctx, v.compiler, m.source, MaxInitGas)
 	if err == nil {
@@ -207,19 +233,19 @@ func (m *Module) compile(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		m.finish(nil)
 		v.unfit.Add(1)
 		v.warn(m.digest, err)
-		return err
+		m.refusal = err
+		m.finish(nil)
+		return
 	}
 	if err := v.remember(m.source, m.image); err != nil {
 		v.warn(m.digest, err)
 	}
 	p.adopt(m.image, in)
-	m.finish(p)
 	m.serving.Store(serve(p)) // calls that began go on in the interpreter, which is closed after the last of them
+	m.finish(p)
 	v.weigh(m)
-	return nil
 }
 
 func (v *VM) warn(module keys.Digest, err error) {

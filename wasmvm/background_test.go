@@ -78,8 +78,8 @@ func TestBackground(t *testing.T) {
 		}
 		h := newHost()
 		before := mustCall(t, m, h, "mint", transferInput(1, 0, 100))
-		m.Optimize(t.Context())
-		m.Optimize(t.Context())
+		_ = m.Optimize(t.Context(), 0)
+		_ = m.Optimize(t.Context(), 0)
 		for range 3 { // while it compiles
 			if o := mustCall(t, m, h, "mint", transferInput(1, 0, 100)); o.Status != ledger.OK || o.Gas != before.Gas {
 				t.Errorf("%+v, want the outcome %+v", o, before)
@@ -119,17 +119,42 @@ func TestBackground(t *testing.T) {
 		v := newConfigured(t, Config{Engine: Compiler})
 		m := mustCompile(t, v, newAssembler().fn("run", ":i", "", "loop _ br 0 end i32.const 0").build())
 		m.queued.Store(true) // behind others
-		for m.interpreted.Load() <= maxInterpreted {
-			if m.Optimize(t.Context()); m.engine() != Interpreter {
-				t.Fatalf("%s serves before the interpreter has worked for long", m.engine())
+		m.info.Rewrote = 1 << 20
+		for m.patience() >= 1_000_000 {
+			if err := m.Optimize(t.Context(), 1_000_000); err != nil || m.engine() != Interpreter {
+				t.Fatalf("%s serves before the interpreter has worked for long: %v", m.engine(), err)
 			}
-			m.interpreted.Add(maxInterpreted - 500_000) // by earlier calls
+			m.interpreted.Add(9_500_000) // by earlier calls
 			if o, err := m.Call(t.Context(), newHost(), "run", nil, 1_000_000); err != nil || o.Status != ledger.OutOfGas {
 				t.Fatalf("%+v, %v", o, err)
 			}
 		}
-		if m.Optimize(t.Context()); m.engine() != Compiler {
-			t.Errorf("%s serves after %d gas in the interpreter", m.engine(), m.interpreted.Load())
+		if err := m.Optimize(t.Context(), 1_000_000); err != nil || m.engine() != Compiler {
+			t.Errorf("%s serves after %d gas in the interpreter: %v", m.engine(), m.interpreted.Load(), err)
+		}
+	})
+	t.Run("who may use much gas waits for the compiler at once", func(t *testing.T) {
+		m := mustCompile(t, newConfigured(t, Config{Engine: Compiler}), method("", "i32.const 0"))
+		m.queued.Store(true)
+		if err := m.Optimize(t.Context(), m.patience()); err != nil || m.engine() != Interpreter {
+			t.Errorf("%s serves what suits the interpreter: %v", m.engine(), err)
+		}
+		if err := m.Optimize(t.Context(), m.patience()+1); err != nil || m.engine() != Compiler {
+			t.Errorf("%s serves what takes the interpreter longer than the compiler: %v", m.engine(), err)
+		}
+	})
+	t.Run("a request that is given up stops nobody's compiler", func(t *testing.T) {
+		m := mustCompile(t, newConfigured(t, Config{Engine: Compiler}), method("", "i32.const 0"))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		m.compiling.Store(true) // by somebody else
+		if err := m.Optimize(ctx, MaxInterpreted+1); !errors.Is(err, context.Canceled) {
+			t.Errorf("who gave up waiting is told %v", err)
+		}
+		m.compiling.Store(false)
+		_ = m.Ready(ctx)
+		if err := m.Ready(t.Context()); err != nil || m.engine() != Compiler {
+			t.Errorf("%s serves: %v", m.engine(), err)
 		}
 	})
 	t.Run("calls go on while the engine changes under them", func(t *testing.T) {
@@ -140,7 +165,7 @@ func TestBackground(t *testing.T) {
 			calls.Go(func() {
 				for i := range 200 {
 					if i == 50 {
-						m.Optimize(context.Background())
+						_ = m.Optimize(context.Background(), 0)
 					}
 					if o, err := m.Call(context.Background(), newHost(), "run", nil, 1_000_000); err != nil || o.Status != ledger.OK {
 						t.Errorf("%+v, %v", o, err)
@@ -206,7 +231,7 @@ func TestBackground(t *testing.T) {
 		var kept []*Module
 		for i := range maxQueue + 8 {
 			m := mustCompile(t, v, method("", fmt.Sprintf("i32.const %d", i)))
-			m.Optimize(t.Context())
+			_ = m.Optimize(t.Context(), 0)
 			kept = append(kept, m)
 		}
 		if err := v.Close(t.Context()); err != nil {

@@ -33,9 +33,9 @@ type Module struct {
 
 	interpreted atomic.Uint64 // gas that was used in the interpreter
 	queued      atomic.Bool   // for the compiler
-	once        sync.Once     // compiles
-	decided     atomic.Bool   // once has compiled, or failed to
-	refusal     error         // of the compiler; set in once
+	compiling   atomic.Bool   // somebody compiles it, or has
+	decided     chan struct{} // closed when the compiler has taken it, or failed to
+	refusal     error         // of the compiler; set before decided is closed
 	weight      int64         // as the VM counts it; guarded by VM.mu
 }
 
@@ -336,6 +336,9 @@ func (in *instance) function(name string) api.Function {
 
 // Info describes the module. The caller must not change what it refers to.
 func (m *Module) Info() *Info { return &m.info }
+
+// Has reports whether the module has a method.
+func (m *Module) Has(method string) bool { return m.methods[method] }
 
 // maxGas is the most gas that a call can be given, so that the counter cannot overflow.
 const maxGas = 1 << 62

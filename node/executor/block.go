@@ -43,6 +43,7 @@ type transaction struct {
 	addresses  uint32     // assigned so far, in calls that were undone as well
 	random     uint64     // blocks of random bytes drawn so far
 	scanners   []*scanner // open ones
+	unpaid     bool       // a dry run that deploys: nobody has paid for compiling, so the interpreter serves it, within what suits that
 
 	failed []ledger.Failure // the last call that ended, if it failed, and the calls within that made it fail
 

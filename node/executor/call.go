@@ -83,22 +83,23 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 	if err != nil {
 		return wasmvm.Outcome{}, fmt.Errorf("contract %s: %w", c.target.Address, err)
 	}
-	t.optimize(m)
 	if err := t.permit(m.Info().Schema, &c); err != nil {
 		return refusal(err)
+	}
+	switch {
+	case !m.Has(c.method):
+	case t.unpaid:
+		c.limit = min(c.limit, wasmvm.MaxInterpreted)
+	default:
+		if err := m.Optimize(t.ctx, c.limit); err != nil {
+			return wasmvm.Outcome{}, fmt.Errorf("contract %s: %w", c.target.Address, err)
+		}
 	}
 	h := &host{t: t, call: c}
 	if t.trace != nil && t.trace.calls {
 		return m.Call(t.ctx, traced{h}, c.method, c.args, c.limit)
 	}
 	return m.Call(t.ctx, h, c.method, c.args, c.limit)
-}
-
-// optimize asks for a module's compilation, unless the call is one that anybody may make outside of a block.
-func (t *transaction) optimize(m *wasmvm.Module) {
-	if t.id != (ledger.TxID{}) {
-		m.Optimize(t.ctx)
-	}
 }
 
 // permit applies what the module's schema, if it has one, says of the method.

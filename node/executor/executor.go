@@ -191,8 +191,8 @@ func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 	return err
 }
 
-// Prepare admits the module that a transaction deploys, if it deploys one, so that executing the block need not
-// wait for it. It takes time in proportion to the module and to the gas that the transaction offers its _initialize: call it when the
+// Prepare admits the module that a transaction deploys, if it deploys one, and queues it for the compiler, so that executing the block
+// need not wait for either. It takes time in proportion to the module and to the gas that the transaction offers its _initialize: call it when the
 // transaction is received, Admit lets it pass and its signatures hold, away from anything that votes. What is wrong with the
 // module the receipt will tell.
 func (x *Executor) Prepare(ctx context.Context, tx *ledger.SignedTx) error {
@@ -231,11 +231,14 @@ func (x *Executor) Prepare(ctx context.Context, tx *ledger.SignedTx) error {
 	if spend(r.prices.intrinsic(len(tx.Raw), len(tx.Signatures))) != nil || spend(r.prices.codeByte*ledger.Gas(len(code))) != nil {
 		return nil
 	}
-	_, used, err := r.vm.Admit(ctx, precompiles.CodeHash(x.suite, code), code, func(weight uint64) (ledger.Gas, error) {
+	m, used, err := r.vm.Admit(ctx, precompiles.CodeHash(x.suite, code), code, func(weight uint64) (ledger.Gas, error) {
 		err := spend(r.prices.weight * ledger.Gas(weight))
 		return left, err
 	})
-	if err == nil || used > left || errors.Is(err, errSpent) || errors.Is(err, wasmvm.ErrModule) {
+	if err == nil {
+		return m.Optimize(ctx, 0)
+	}
+	if used > left || errors.Is(err, errSpent) || errors.Is(err, wasmvm.ErrModule) {
 		return nil
 	}
 	return fmt.Errorf("prepare the module of transaction %s: %w", tx.ID, err)
@@ -272,7 +275,9 @@ func (x *Executor) Warm(ctx context.Context, base *state.Snapshot) (int, error) 
 		if err != nil {
 			return len(seen), fmt.Errorf("contract %x: %w", entry.Key[len(prefix):], err)
 		}
-		m.Optimize(ctx)
+		if err := m.Optimize(ctx, 0); err != nil {
+			return len(seen), nil
+		}
 		seen[deployment.Code] = true
 	}
 	return len(seen), nil

@@ -211,8 +211,11 @@ func (e *env) Admit(code []byte) (schema []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e.t.optimize(m)
-	return m.Info().Section, nil
+	if e.t.id == (ledger.TxID{}) {
+		e.t.unpaid = true
+		return m.Info().Section, nil
+	}
+	return m.Info().Section, m.Optimize(e.t.ctx, 0)
 }
 
 func (e *env) Call(to ledger.Address, hook string, args []byte) error {
