@@ -69,8 +69,10 @@ function absent<V>(): V {
   } else if (idof<V>() == idof<Hash>()) {
     return changetype<V>(Hash.zero);
   } else {
-    const text = String.UTF8.decodeUnsafe(key.start, key.length);
-    fail(Code.NOT_FOUND, text);
+    // The name alone: the rest of a key need not be text.
+    let n = 0;
+    while (n < key.length && load<u8>(key.start + n) != 0x2f) n++;
+    fail(Code.NOT_FOUND, String.UTF8.decodeUnsafe(key.start, n));
     return changetype<V>(0);
   }
 }

@@ -83,3 +83,9 @@ export function sideAsked(to: Address, list: bool): i32 {
   if (list) return call(to, "list").send().value<Sides>()[0];
   return call(to, "side").send().value<Way>();
 }
+
+/** The order under a number, which must be there. */
+@view
+export function sideMust(number: u8): Side {
+  return orders.get(number).way;
+}

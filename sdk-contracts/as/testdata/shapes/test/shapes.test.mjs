@@ -67,6 +67,7 @@ test("what goes wrong ends the call with a code", () => {
   assert.throws(() => shapes.panics("null"), { code: 2 });
   assert.equal(shapes.panics("not"), 0);
   assert.throws(() => shapes.lastStored(), { code: 4, data: encode("last") });
+  for (const key of [0, 0x2f, 0xff]) assert.throws(() => shapes.sideMust(key), { code: 4, data: encode("order") });
   assert.throws(() => shapes.calculate("?", 0n, 0n, 0n), { code: 4, data: encode("?") });
   host.state.set("stored", Uint8Array.of(0x60));
   assert.throws(() => shapes.count(), { code: 6 });
