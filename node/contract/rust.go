@@ -2,6 +2,7 @@ package contract
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	contracts "github.com/fondaco/fondaco/sdk-contracts"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -126,19 +128,30 @@ func buildRust(ctx context.Context, dir string) ([]byte, ledger.Build, error) {
 	if err != nil {
 		return nil, ledger.Build{}, err
 	}
+	graph, err := t.graph(ctx, dir)
+	if err != nil {
+		return nil, ledger.Build{}, err
+	}
 	build := ledger.Build{Language: "rust", Compiler: t.version}
-	if build.SDK, err = t.sdkVersion(ctx, dir); err != nil {
+	if build.SDK, err = graph.sdkVersion(); err != nil {
 		return nil, ledger.Build{}, err
 	}
-	if build.Source, err = digestRust(dir); err != nil {
+	if build.Source, err = graph.digest(); err != nil {
 		return nil, ledger.Build{}, err
 	}
+	wrapper, err := rustWrapper()
+	if err != nil {
+		return nil, ledger.Build{}, err
+	}
+	defer os.Remove(wrapper)
 	cmd := t.command(ctx, dir, "build", "--lib", "--release", "--target="+rustTarget, "--offline", "--locked", "--quiet", "--message-format=json-render-diagnostics")
+	cmd.Env = append(cmd.Env, "RUSTC_WRAPPER="+wrapper)
 	for _, option := range rustProfile() {
 		name, value, _ := strings.Cut(option, "=")
 		cmd.Env = append(cmd.Env, "CARGO_PROFILE_RELEASE_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_"))+"="+value)
 	}
-	cmd.Env = append(cmd.Env, "CARGO_ENCODED_RUSTFLAGS=-Clink-arg=-zstack-size=16384")
+	flags := append([]string{"-Clink-arg=-zstack-size=16384"}, graph.remaps()...)
+	cmd.Env = append(cmd.Env, "CARGO_ENCODED_RUSTFLAGS="+strings.Join(flags, "\x1f"))
 	out, err := t.run(cmd)
 	if err != nil {
 		return nil, ledger.Build{}, err
@@ -152,6 +165,36 @@ func buildRust(ctx context.Context, dir string) ([]byte, ledger.Build, error) {
 		return nil, ledger.Build{}, fmt.Errorf("read what cargo wrote: %w", err)
 	}
 	return code, build, nil
+}
+
+// rustWrapper writes the program that cargo calls with the compiler and its arguments, and returns its path. What cargo tells the compiler
+// to tell packages apart by is made of their folders, unless they are in the workspace, and goes into the names by which the linker
+// orders functions; name and version do as well.
+func rustWrapper() (string, error) {
+	const script = `#!/bin/sh
+n=$#
+while [ $n -gt 0 ]; do
+	argument=$1
+	shift
+	n=$((n - 1))
+	case $argument in
+	metadata=*) argument=metadata=$CARGO_PKG_NAME-$CARGO_PKG_VERSION ;;
+	esac
+	set -- "$@" "$argument"
+done
+exec "$@"
+`
+	syscall.ForkLock.RLock() // a process that starts now would hold the file open for writing, and so nobody could run it
+	defer syscall.ForkLock.RUnlock()
+	f, err := os.CreateTemp("", "fondaco-rustc-")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.WriteString(script)
+	if err = errors.Join(err, f.Chmod(0o700), f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
+	}
+	return f.Name(), nil
 }
 
 // artifact finds the module in cargo's messages.
@@ -182,19 +225,67 @@ func sameFile(a, b string) bool {
 	return err == nil && os.SameFile(first, second)
 }
 
-// sdkVersion returns the version of the SDK that the project uses.
-func (t *rustTools) sdkVersion(ctx context.Context, dir string) (string, error) {
+// rustGraph is what cargo metadata tells about a project and what it depends on.
+type rustGraph struct {
+	Packages      []rustPackage
+	WorkspaceRoot string `json:"workspace_root"`
+	Resolve       struct {
+		Root  string
+		Nodes []struct {
+			ID   string
+			Deps []struct {
+				Pkg      string
+				DepKinds []struct{ Kind string } `json:"dep_kinds"`
+			}
+		}
+	}
+}
+
+type rustPackage struct {
+	ID, Name, Version string
+	ManifestPath      string  `json:"manifest_path"`
+	Source            *string // nil when it is a folder
+}
+
+func (p *rustPackage) dir() string { return filepath.Dir(p.ManifestPath) }
+
+// graph returns the project and, of its workspace, what it needs.
+func (t *rustTools) graph(ctx context.Context, dir string) (*rustGraph, error) {
 	out, err := t.run(t.command(ctx, dir, "metadata", "--format-version=1", "--offline", "--locked"))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	var metadata struct {
-		Packages []struct{ Name, Version string }
+	g := &rustGraph{}
+	if err := json.Unmarshal(out, g); err != nil {
+		return nil, fmt.Errorf("read the output of cargo metadata: %w", err)
 	}
-	if err := json.Unmarshal(out, &metadata); err != nil {
-		return "", fmt.Errorf("read the output of cargo metadata: %w", err)
+	if g.Resolve.Root == "" {
+		return nil, fmt.Errorf("%w: Cargo.toml describes no package: create a contract with: fondaco contract new --lang rust NAME", ErrSource)
 	}
-	for _, p := range metadata.Packages {
+	needed := []string{g.Resolve.Root}
+	for i := 0; i < len(needed); i++ {
+		for _, node := range g.Resolve.Nodes {
+			if node.ID != needed[i] {
+				continue
+			}
+			for _, d := range node.Deps {
+				onlyTests := !slices.ContainsFunc(d.DepKinds, func(k struct{ Kind string }) bool { return k.Kind != "dev" })
+				if !onlyTests && !slices.Contains(needed, d.Pkg) {
+					needed = append(needed, d.Pkg)
+				}
+			}
+		}
+	}
+	g.Packages = slices.DeleteFunc(g.Packages, func(p rustPackage) bool { return !slices.Contains(needed, p.ID) })
+	slices.SortFunc(g.Packages, func(a, b rustPackage) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Version, b.Version))
+	})
+	return g, nil
+}
+
+// sdkVersion returns the version of the SDK that the project uses.
+func (g *rustGraph) sdkVersion() (string, error) {
+	for _, p := range g.Packages {
 		if p.Name == "fondaco" {
 			return p.Version, nil
 		}
@@ -202,17 +293,53 @@ func (t *rustTools) sdkVersion(ctx context.Context, dir string) (string, error) 
 	return "", fmt.Errorf("%w: Cargo.toml does not depend on the crate fondaco: create a contract with: fondaco contract new --lang rust NAME", ErrSource)
 }
 
-// digestRust returns the SHA-256 over name, length and content of the project's sources and manifests, in order of name.
-func digestRust(dir string) ([32]byte, error) {
+// remaps are flags with which the compiler names no folder of this machine in the module.
+func (g *rustGraph) remaps() []string {
+	flags := []string{"--remap-path-prefix=" + g.WorkspaceRoot + "=."}
+	for _, p := range g.Packages {
+		if !strings.HasPrefix(p.dir(), g.WorkspaceRoot+string(filepath.Separator)) && p.dir() != g.WorkspaceRoot {
+			flags = append(flags, "--remap-path-prefix="+p.dir()+"="+p.Name+"-"+p.Version)
+		}
+	}
+	return flags
+}
+
+// digest returns the SHA-256 over the sources and manifests of the project and of the folders that it depends on, by the packages' names.
+// Of packages from elsewhere, Cargo.lock has the digests.
+func (g *rustGraph) digest() ([32]byte, error) {
 	h := sha256.New()
-	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error {
+	for _, p := range g.Packages {
+		if p.Source != nil {
+			continue
+		}
+		fmt.Fprintf(h, "package %s %s\n", p.Name, p.Version)
+		if err := digestRust(h, p.dir()); err != nil {
+			return [32]byte{}, fmt.Errorf("read the sources: %w", err)
+		}
+	}
+	lock, err := os.ReadFile(filepath.Join(g.WorkspaceRoot, "Cargo.lock"))
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("read the sources: %w", err)
+	}
+	fmt.Fprintf(h, "lock %d\n", len(lock))
+	h.Write(lock)
+	return [32]byte(h.Sum(nil)), nil
+}
+
+// digestRust hashes name, length and content of a package's sources and manifest, in order of name. Packages within its folder
+// have their own turn.
+func digestRust(h io.Writer, dir string) error {
+	return fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if entry.IsDir() && name != "." && (name == "target" || strings.HasPrefix(entry.Name(), ".")) {
-			return fs.SkipDir
+		if entry.IsDir() && name != "." {
+			_, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name), "Cargo.toml"))
+			if err == nil || name == "target" || strings.HasPrefix(entry.Name(), ".") {
+				return fs.SkipDir
+			}
 		}
-		if !entry.Type().IsRegular() || path.Ext(name) != ".rs" && entry.Name() != "Cargo.toml" && entry.Name() != "Cargo.lock" {
+		if !entry.Type().IsRegular() || path.Ext(name) != ".rs" && name != "Cargo.toml" {
 			return nil
 		}
 		content, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
@@ -220,13 +347,9 @@ func digestRust(dir string) ([32]byte, error) {
 			return err
 		}
 		fmt.Fprintf(h, "%s %d\n", name, len(content))
-		h.Write(content)
-		return nil
+		_, err = h.Write(content)
+		return err
 	})
-	if err != nil {
-		return [32]byte{}, fmt.Errorf("read the sources: %w", err)
-	}
-	return [32]byte(h.Sum(nil)), nil
 }
 
 // testRust runs cargo test.

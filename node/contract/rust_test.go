@@ -73,8 +73,8 @@ func TestRustProject(t *testing.T) {
 		if err := os.WriteFile(source, append(content, "\n// the end\n"...), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if digest, err := digestRust(folder); err != nil || digest == modules[0].Build.Source {
-			t.Errorf("digest %x, %v", digest, err)
+		if digest := sourceDigest(t, folder); digest == modules[0].Build.Source {
+			t.Errorf("digest %x", digest)
 		}
 	})
 	t.Run("a test that fails is told", func(t *testing.T) {
@@ -113,6 +113,69 @@ func TestRustProject(t *testing.T) {
 			}
 		}
 	})
+}
+
+func sourceDigest(t *testing.T, dir string) [32]byte {
+	t.Helper()
+	tools, err := findRust(t.Context(), rustCompilers())
+	if err != nil {
+		t.Fatal(err)
+	}
+	graph, err := tools.graph(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := graph.digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest
+}
+
+// TestRustFolders builds a contract whose SDK lies outside of its workspace here and in a clone: the modules are the same, name no folder,
+// and tell of a change in the SDK.
+func TestRustFolders(t *testing.T) {
+	needRust(t)
+	here, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	clone := filepath.Join(t.TempDir(), "a clone")
+	for _, part := range []string{"examples/evidence/src", "sdk-contracts/rust/src", "sdk-contracts/rust/macros", "sdk-contracts/rust/contracts", "sdk-contracts/rust/testdata", "sdk-contracts/rust/tests"} {
+		if err := os.CopyFS(filepath.Join(clone, part), os.DirFS(filepath.Join(here, part))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, part := range []string{"examples/evidence/Cargo.toml", "examples/evidence/Cargo.lock", "sdk-contracts/rust/Cargo.toml"} {
+		content, err := os.ReadFile(filepath.Join(here, part))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(clone, part), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var modules []*Built
+	for _, root := range []string{here, clone} {
+		built, err := Build(t.Context(), filepath.Join(root, "examples/evidence"), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(built.Code), root) {
+			t.Errorf("the module names the folder %s", root)
+		}
+		modules = append(modules, built)
+	}
+	if modules[0].Hash != modules[1].Hash || modules[0].Build != modules[1].Build {
+		t.Errorf("the same sources built to %x of %v and to %x of %v", modules[0].Hash, modules[0].Build, modules[1].Hash, modules[1].Build)
+	}
+	before := sourceDigest(t, filepath.Join(clone, "examples/evidence"))
+	if err := os.WriteFile(filepath.Join(clone, "sdk-contracts/rust/src/more.rs"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if sourceDigest(t, filepath.Join(clone, "examples/evidence")) == before {
+		t.Error("another SDK has the same digest")
+	}
 }
 
 func TestRustToolchain(t *testing.T) {
