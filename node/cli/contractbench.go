@@ -28,7 +28,7 @@ func benchCommand() *cli.Command {
 			outputFlag(),
 			&cli.StringFlag{Name: "run", Usage: "only the stories whose title has this `TEXT` in it"},
 			&cli.IntFlag{Name: "top", Usage: "how many of the hottest `FUNCTIONS`", Value: 15},
-			engineFlag(),
+			engineFlag(wasmvm.Interpreter),
 		},
 		Action: benchContract,
 	}
@@ -73,13 +73,13 @@ func benchContract(c *cli.Context) (err error) {
 		return withCode(ExitNotFound, fmt.Errorf("there are no stories in %s to bench: write some, as for `fondaco contract test`", dir))
 	}
 	profile := &wasmvm.Profile{}
-	engine := wasmvm.Engine(c.String("engine"))
-	if engine == wasmvm.Shadow {
-		return usage("--engine: bench runs in one engine, interpreter or compiler")
+	engine, err := engineOf(c)
+	if err != nil {
+		return err
 	}
 	vm, err := localchain.NewProfiledVM(c.Context, engine, profile)
 	if err != nil {
-		return usage("--engine: %v", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, vm.Close(context.WithoutCancel(c.Context))) }()
 	built, err := benchModule(c.Context, subject)

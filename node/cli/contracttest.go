@@ -28,19 +28,35 @@ func testCommand() *cli.Command {
 			outputFlag(),
 			&cli.StringFlag{Name: "run", Usage: "only the stories whose title has this `TEXT` in it"},
 			&cli.BoolFlag{Name: "stories", Usage: "only the stories, no unit tests"},
-			engineFlag(),
+			engineFlag(wasmvm.Interpreter),
 		},
 		Action: testContract,
 	}
 }
 
-func engineFlag() cli.Flag {
-	return &cli.StringFlag{Name: "engine", Usage: "`ENGINE` that runs the contracts: interpreter or compiler; results and gas are equal", Value: string(wasmvm.Interpreter)}
+// engineFlag is --engine of a command that runs contracts in one of the engines.
+func engineFlag(value wasmvm.Engine) cli.Flag {
+	text := "`ENGINE` that runs the contracts: interpreter or compiler; results and gas are equal"
+	if value == wasmvm.Default {
+		text += "; default: the best for this machine"
+	}
+	return &cli.StringFlag{Name: "engine", Usage: text, Value: string(value)}
+}
+
+// engineOf returns the engine that --engine names. It is one: that both agree is for nodes to watch.
+func engineOf(c *cli.Context) (wasmvm.Engine, error) {
+	switch engine := wasmvm.Engine(c.String("engine")); {
+	case engine == wasmvm.Interpreter, engine == wasmvm.Compiler, engine == wasmvm.Default && !c.IsSet("engine"):
+		return engine, nil
+	default:
+		return "", usage("--engine %q: want interpreter or compiler", engine)
+	}
 }
 
 // tested is what contract test has to say.
 type tested struct {
 	Unit    string            `json:"unit_tests,omitempty"` // "passed" or "failed"
+	Reason  string            `json:"reason,omitempty"`     // why the unit tests failed
 	Stories []testedStory     `json:"stories"`
 	Gas     []story.MethodGas `json:"gas"`
 }
@@ -70,9 +86,13 @@ func testContract(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	vm, err := localchain.NewVM(c.Context, wasmvm.Engine(c.String("engine")))
+	engine, err := engineOf(c)
 	if err != nil {
-		return usage("--engine: %v", err)
+		return err
+	}
+	vm, err := localchain.NewVM(c.Context, engine)
+	if err != nil {
+		return err
 	}
 	defer func() { err = errors.Join(err, vm.Close(context.WithoutCancel(c.Context))) }()
 	result := tested{Stories: []testedStory{}, Gas: []story.MethodGas{}}
@@ -80,7 +100,7 @@ func testContract(c *cli.Context) (err error) {
 		result.Unit = "passed"
 		err := contract.Test(c.Context, dir, c.App.ErrWriter)
 		if errors.Is(err, contract.ErrTest) {
-			result.Unit = "failed"
+			result.Unit, result.Reason = "failed", err.Error()
 		} else if err != nil {
 			return err
 		}
@@ -141,6 +161,9 @@ func tableOfTests(w io.Writer, t *tested) {
 	if t.Unit != "" {
 		row(w, "unit tests", t.Unit)
 	}
+	if t.Reason != "" {
+		row(w, "reason", t.Reason)
+	}
 	for _, s := range t.Stories {
 		verdict := "ok"
 		if !s.Passed {
@@ -181,15 +204,26 @@ func readStories(dir, run string) ([]*story.File, error) {
 		return nil, err
 	}
 	var files []*story.File
+	var titles []string
 	for _, path := range paths {
 		file, err := story.ReadFile(path)
 		if err != nil {
 			return nil, err
 		}
+		for _, s := range file.Stories {
+			titles = append(titles, s.Title)
+		}
 		file.Keep(func(s story.Story) bool { return strings.Contains(s.Title, run) })
 		if run == "" || len(file.Stories) > 0 {
 			files = append(files, file)
 		}
+	}
+	if run != "" && len(files) == 0 {
+		there := "; there are none"
+		if len(titles) > 0 {
+			there = "; there are:\n  " + strings.Join(titles, "\n  ")
+		}
+		return nil, withCode(ExitNotFound, fmt.Errorf("no story has %q in its title%s", run, there))
 	}
 	return files, nil
 }

@@ -32,7 +32,7 @@ func verifyCommand() *cli.Command {
 		Flags: []cli.Flag{
 			dirFlag(), outputFlag(),
 			&cli.StringFlag{Name: "genesis", Usage: "genesis `FILE` that you trust; default: the one in the folder", EnvVars: []string{"FONDACO_GENESIS"}},
-			&cli.StringFlag{Name: "engine", Usage: "compiler or interpreter; default: the best for this machine"},
+			engineFlag(wasmvm.Default),
 		},
 		Action: verifyHistory,
 	}
@@ -58,6 +58,10 @@ func verifyHistory(c *cli.Context) error {
 	if err := checkOutput(c); err != nil {
 		return err
 	}
+	engine, err := engineOf(c)
+	if err != nil {
+		return err
+	}
 	dir := c.String("dir")
 	path := c.String("genesis")
 	if path == "" {
@@ -71,9 +75,9 @@ func verifyHistory(c *cli.Context) error {
 	if _, err := os.Stat(data); err != nil {
 		return withCode(ExitNotFound, fmt.Errorf("there is no history of group %s in %s (%w): name the folder of a node that ran with -d", genesis.Group, dir, err))
 	}
-	vm, err := wasmvm.New(c.Context, wasmvm.Config{Engine: wasmvm.Engine(c.String("engine")), Suite: suite, MemoryPages: genesis.Params.MemoryPages})
+	vm, err := wasmvm.New(c.Context, wasmvm.Config{Engine: engine, Suite: suite, MemoryPages: genesis.Params.MemoryPages})
 	if err != nil {
-		return withCode(ExitUsage, err)
+		return err
 	}
 	defer vm.Close(context.WithoutCancel(c.Context)) //nolint:errcheck // the process is about to end
 	chain := genesis.Hash(suite)
