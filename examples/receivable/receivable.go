@@ -5,7 +5,11 @@
 // owes it. Parts of a receivable add up to it, and whoever owes it pays all of one part at a time.
 package receivable
 
-import sdk "github.com/fondaco/fondaco/sdk-contracts/go"
+import (
+	"math"
+
+	sdk "github.com/fondaco/fondaco/sdk-contracts/go"
+)
 
 // Receivable has the contract's methods.
 type Receivable struct{}
@@ -28,8 +32,8 @@ type Claim struct {
 	Creditor  sdk.Addr // who delivered and invoiced
 	Holder    sdk.Addr // to whom it is owed
 	Amount    sdk.U128
-	Due       uint64 // Unix ms
-	Reference string // such as the invoice's number
+	Due       uint64 // Unix ms; a block of a later time is late
+	Reference string // such as the invoice's number; the creditor's own
 	Origin    uint64 // the receivable that this one is a part of; 0: none
 	Phase     Phase
 }
@@ -46,11 +50,18 @@ type held struct {
 	ID     uint64
 }
 
+// invoice names what a creditor invoiced.
+type invoice struct {
+	Creditor  sdk.Addr
+	Reference string
+}
+
 var (
-	token  = sdk.NewValue[sdk.Addr]("token") // in which receivables are paid
-	last   = sdk.NewValue[uint64]("last")    // number given out last
-	claims = sdk.NewMap[uint64, Claim]("claim")
-	owned  = sdk.NewMap[held, bool]("held") // that are owed
+	token    = sdk.NewValue[sdk.Addr]("token") // in which receivables are paid
+	last     = sdk.NewValue[uint64]("last")    // number given out last
+	claims   = sdk.NewMap[uint64, Claim]("claim")
+	owned    = sdk.NewMap[held, bool]("held")         // that are owed
+	invoices = sdk.NewMap[invoice, uint64]("invoice") // that were not withdrawn, whatever became of them
 )
 
 // Issued is emitted for a new invoice.
@@ -136,7 +147,7 @@ type NotYours struct {
 	Party sdk.Addr
 }
 
-// BadTerms refuses an invoice.
+// BadTerms refuses arguments that make no sense.
 //
 //chain:error 1004
 type BadTerms struct {
@@ -161,6 +172,22 @@ type NotPaid struct {
 	Data   []byte
 }
 
+// AlreadyIssued refuses a second receivable for one invoice: it could be sold twice.
+//
+//chain:error 1007
+type AlreadyIssued struct {
+	sdk.Refusal
+	ID uint64
+}
+
+// TooLate refuses to accept an invoice that should have been paid by now.
+//
+//chain:error 1008
+type TooLate struct {
+	sdk.Refusal
+	ID, Due uint64
+}
+
 const (
 	maxReference = 128 // bytes
 	maxParts     = 32
@@ -170,15 +197,22 @@ const (
 // Init names the token that receivables are paid in.
 //
 //chain:init
-func (Receivable) Init(_ sdk.Ctx, paidIn sdk.Addr) { token.Set(paidIn) }
+func (Receivable) Init(_ sdk.Ctx, paidIn sdk.Addr) error {
+	if paidIn.IsZero() {
+		return BadTerms{Reason: "token"}
+	}
+	token.Set(paidIn)
+	return nil
+}
 
-// Issue invoices the debtor on behalf of the caller, and returns the receivable's number.
+// Issue invoices the debtor on behalf of the caller, and returns the receivable's number. A creditor uses a reference once, or again
+// after it withdrew the invoice.
 //
-//chain:tx
+//chain:tx conflicts=last,invoice/{$caller}
 func (Receivable) Issue(c sdk.Ctx, debtor sdk.Addr, amount sdk.U128, due uint64, reference string) (uint64, error) {
 	creditor := c.Caller()
 	switch {
-	case debtor == creditor:
+	case debtor.IsZero() || debtor == creditor:
 		return 0, BadTerms{Reason: "debtor"}
 	case amount.IsZero():
 		return 0, BadTerms{Reason: "amount"}
@@ -187,12 +221,17 @@ func (Receivable) Issue(c sdk.Ctx, debtor sdk.Addr, amount sdk.U128, due uint64,
 	case reference == "" || len(reference) > maxReference:
 		return 0, BadTerms{Reason: "reference"}
 	}
+	number := invoice{creditor, reference}
+	if id, found := invoices.Lookup(number); found {
+		return 0, AlreadyIssued{ID: id}
+	}
 	id := add(Claim{Debtor: debtor, Creditor: creditor, Holder: creditor, Amount: amount, Due: due, Reference: reference})
+	invoices.Set(number, id)
 	c.Emit(Issued{ID: id, Debtor: debtor, Creditor: creditor, Amount: amount, Due: due, Reference: reference})
 	return id, nil
 }
 
-// Accept binds the caller, who is the debtor, to pay the holder.
+// Accept binds the caller, who is the debtor, to pay the holder. It is refused once the invoice is late.
 //
 //chain:tx conflicts=claim/{id}
 func (Receivable) Accept(c sdk.Ctx, id uint64) error {
@@ -203,6 +242,9 @@ func (Receivable) Accept(c sdk.Ctx, id uint64) error {
 	if c.Caller() != claim.Debtor {
 		return NotYours{ID: id, Party: claim.Debtor}
 	}
+	if c.TimeMilli() > claim.Due {
+		return TooLate{ID: id, Due: claim.Due}
+	}
 	claim.Phase = Owed
 	claims.Set(id, claim)
 	owned.Set(held{claim.Holder, id}, true)
@@ -212,7 +254,7 @@ func (Receivable) Accept(c sdk.Ctx, id uint64) error {
 
 // Withdraw takes back an invoice that was not accepted. Only the creditor may.
 //
-//chain:tx conflicts=claim/{id}
+//chain:tx conflicts=claim/{id},invoice/{$caller}
 func (Receivable) Withdraw(c sdk.Ctx, id uint64) error {
 	claim, err := in(id, Invoiced)
 	if err != nil {
@@ -223,6 +265,7 @@ func (Receivable) Withdraw(c sdk.Ctx, id uint64) error {
 	}
 	claim.Phase = Cancelled
 	claims.Set(id, claim)
+	invoices.Delete(invoice{claim.Creditor, claim.Reference})
 	c.Emit(Withdrawn{ID: id})
 	return nil
 }
@@ -231,6 +274,9 @@ func (Receivable) Withdraw(c sdk.Ctx, id uint64) error {
 //
 //chain:tx conflicts=claim/{id}
 func (Receivable) Transfer(c sdk.Ctx, id uint64, to sdk.Addr) error {
+	if to.IsZero() {
+		return BadTerms{Reason: "to"}
+	}
 	claim, err := ownedBy(c.Caller(), id)
 	if err != nil {
 		return err
@@ -247,7 +293,7 @@ func (Receivable) Transfer(c sdk.Ctx, id uint64, to sdk.Addr) error {
 // Split divides a receivable into parts of the given amounts, which take its place, and returns their numbers. Only the
 // holder may.
 //
-//chain:tx conflicts=claim/{id}
+//chain:tx conflicts=claim/{id},last
 func (Receivable) Split(c sdk.Ctx, id uint64, amounts []sdk.U128) ([]uint64, error) {
 	claim, err := ownedBy(c.Caller(), id)
 	if err != nil {
@@ -313,7 +359,7 @@ func (Receivable) Get(_ sdk.Ctx, id uint64) (Claim, error) { return get(id) }
 //chain:view
 func (Receivable) Overdue(c sdk.Ctx, id uint64) (bool, error) {
 	claim, err := get(id)
-	return claim.Phase == Owed && claim.Due < c.TimeMilli(), err
+	return claim.Phase == Owed && c.TimeMilli() > claim.Due, err
 }
 
 // HeldBy returns what is owed to a holder, by number from the one after the given one on, at most limit (1 to 100).
@@ -324,6 +370,9 @@ func (Receivable) HeldBy(_ sdk.Ctx, holder sdk.Addr, after uint64, limit uint32)
 		return nil, BadTerms{Reason: "limit"}
 	}
 	page := []Entry{}
+	if after == math.MaxUint64 { // nothing comes after it; 0 would be the first page again
+		return page, nil
+	}
 	for h := range owned.From(held{holder, after + 1}, limit) {
 		if h.Holder != holder {
 			break
@@ -335,7 +384,7 @@ func (Receivable) HeldBy(_ sdk.Ctx, holder sdk.Addr, after uint64, limit uint32)
 
 // add gives a receivable its number.
 func add(claim Claim) uint64 {
-	id := last.Get() + 1
+	id := sdk.Add(last.Get(), 1)
 	last.Set(id)
 	claims.Set(id, claim)
 	return id

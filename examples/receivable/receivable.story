@@ -29,6 +29,47 @@ supplier calls receivable.withdraw 1
 carmaker calls receivable.accept 1
   refused WrongPhase id=1 phase=Cancelled
 
+story an invoice becomes one receivable, not two to be sold twice
+supplier calls receivable.issue carmaker 900_000 2026-03-31 "invoice 4711"
+  refused AlreadyIssued id=1
+supplier calls receivable.issue foundry 1 2026-04-30 "invoice 4711"
+  refused AlreadyIssued id=1
+foundry calls receivable.issue carmaker 5 2026-03-31 "invoice 4711"
+  returns 2
+supplier calls receivable.withdraw 1
+supplier calls receivable.issue carmaker 890_000 2026-03-31 "invoice 4711"
+  returns 3
+carmaker calls receivable.accept 3
+carmaker calls token.approve receivable 890_000
+carmaker calls receivable.settle 3
+supplier calls receivable.issue carmaker 890_000 2026-03-31 "invoice 4711"
+  refused AlreadyIssued id=3
+
+story an invoice is accepted while it can be paid in time
+keep issued
+at 2026-03-31
+carmaker calls receivable.accept 1
+back to issued
+at 2026-03-31T00:00:00.001Z
+carmaker calls receivable.accept 1
+  refused TooLate id=1 due=2026-03-31
+supplier calls receivable.withdraw 1
+supplier calls receivable.issue carmaker 900_000 2026-04-30 "invoice 4711"
+  returns 2
+carmaker calls receivable.accept 2
+
+story a receivable is not passed on to nobody
+carmaker calls receivable.accept 1
+supplier calls receivable.transfer 1 nobody
+  refused BadTerms reason=to
+
+story what a holder has is read by the page, to the last
+carmaker calls receivable.accept 1
+supplier calls receivable.split 1 (list 1 2 899_997)
+receivable.held_by supplier 3 10 is [{"id":4,"claim":{"debtor":"carmaker","creditor":"supplier","holder":"supplier","amount":"899997","due":"2026-03-31","reference":"invoice 4711","origin":1,"phase":"Owed"}}]
+receivable.held_by supplier 4 10 is []
+receivable.held_by supplier 18446744073709551615 10 is []
+
 story a receivable travels down the chain in parts and is paid to whoever holds them
 carmaker calls receivable.accept 1
 supplier calls receivable.split 1 (list 500_000 300_000 100_000)
@@ -88,7 +129,7 @@ story what is not paid when it is due is overdue
 carmaker calls receivable.accept 1
 at 2026-03-31
 receivable.overdue 1 is false
-after 1s
+after 1ms
 receivable.overdue 1 is true
 carmaker calls token.approve receivable 900_000
 carmaker calls receivable.settle 1
@@ -96,6 +137,8 @@ receivable.overdue 1 is false
 
 story an invoice has terms
 supplier calls receivable.issue supplier 1 2026-03-31 x
+  refused BadTerms reason=debtor
+supplier calls receivable.issue nobody 1 2026-03-31 x
   refused BadTerms reason=debtor
 supplier calls receivable.issue carmaker 0 2026-03-31 x
   refused BadTerms reason=amount
