@@ -1,4 +1,4 @@
-import { Address, Counter, StateValue, call, ctx, emit, u128 } from "fondaco";
+import { Address, Counter, StateValue, call, checkedAdd, ctx, emit, u128 } from "fondaco";
 
 @struct class Payment {
   to: Address;
@@ -74,7 +74,7 @@ export function probe(target: Address, method: string, args: Uint8Array, gas: u6
 export function recurse(depth: u32): u32 {
   if (depth == 0) return 0;
   const deeper = call(ctx.self, "recurse").with(depth - 1).allowReentry().send();
-  return deeper.ok ? 1 + deeper.value<u32>() : 1;
+  return deeper.ok ? checkedAdd<u32>(deeper.value<u32>(), 1) : 1;
 }
 
 @view

@@ -48,6 +48,8 @@ test("recursion counts how deep it got", () => {
   assert.equal(contract.recurse(0), 0);
   assert.equal(contract.recurse(4), 4);
   assert.equal(contract.recurse(6), 1);
+  host.onCall = () => 0xffff_ffff;
+  assert.throws(() => contract.recurse(1), { code: 3, data: encode("add") });
 });
 
 test("a peek reads another contract", () => {

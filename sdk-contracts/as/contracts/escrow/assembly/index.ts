@@ -1,4 +1,4 @@
-import { Address, StateMap, StateValue, call, ctx, emit, u128 } from "fondaco";
+import { Address, StateMap, StateValue, call, checkedAdd, ctx, emit, u128 } from "fondaco";
 
 enum Status {
   open,
@@ -80,7 +80,7 @@ export function open(seller: Address, amount: u128, deadline: u64): u64 {
   if (seller == buyer) throw new BadTerms("seller");
   if (deadline <= ctx.now) throw new BadTerms("deadline");
   const id = next.get();
-  next.set(id + 1);
+  next.set(checkedAdd<u64>(id, 1));
   agreements.set(id, new Agreement(buyer, seller, amount, deadline, Status.open));
   const paid = call(money.get(), "transfer_from").with(buyer).with(ctx.self).with(amount).send();
   if (!paid.ok) throw new PaymentFailed(paid.status, paid.data);

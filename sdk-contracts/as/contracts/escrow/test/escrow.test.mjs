@@ -64,3 +64,9 @@ test("what the token refuses has not happened", () => {
   assert.throws(() => contract.open(seller, 1n, deadline), { name: "PaymentFailed", status: 1003, data: why });
   assert.throws(() => contract.get(1n), { name: "NoSuchAgreement" });
 });
+
+test("ids do not begin again", () => {
+  const { host, contract } = escrow();
+  host.state.set("next", encode((1n << 64n) - 1n));
+  assert.throws(() => contract.open(seller, 1n, deadline), { code: 3, data: encode("add") });
+});

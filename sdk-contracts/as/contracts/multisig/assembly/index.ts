@@ -1,4 +1,4 @@
-import { Address, StateMap, StateValue, call, ctx, emit } from "fondaco";
+import { Address, StateMap, StateValue, call, checkedAdd, ctx, emit } from "fondaco";
 
 enum Status {
   open,
@@ -94,7 +94,7 @@ export function init(voters: Address[], threshold: u32): void {
 export function propose(text: string, target: Address, method: string, args: Uint8Array): u64 {
   onlyVoters();
   const id = next.get();
-  next.set(id + 1);
+  next.set(checkedAdd<u64>(id, 1));
   motions.set(id, new Motion(ctx.caller, text, target, method, args, [], [], Status.open));
   emit(new Proposed(id, ctx.caller, text));
   return id;
