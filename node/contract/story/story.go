@@ -205,6 +205,9 @@ func (p *parser) accounts() error {
 	}
 	var added []localchain.Account
 	institution, roles := "", []string(nil)
+	if err := onceEach(p.words[1:]); err != nil {
+		return err
+	}
 	for _, w := range p.words[1:] {
 		switch w.field {
 		case "institution":

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +38,9 @@ func (r reading) value(t ledger.Type, w word) (any, error) {
 	case w.kind == expression:
 		return r.expression(t, w)
 	case w.kind == value:
+		if err := onceInJSON(w.text); err != nil {
+			return nil, err
+		}
 		decoder := json.NewDecoder(strings.NewReader(w.text))
 		decoder.UseNumber()
 		var v any
@@ -348,6 +352,9 @@ func inOrder(fields []ledger.Field, words []word) ([]word, error) {
 	if !named {
 		return words, nil
 	}
+	if err := onceEach(words); err != nil {
+		return nil, err
+	}
 	ordered := make([]word, len(fields))
 	for i, f := range fields {
 		at := slices.IndexFunc(words, func(w word) bool { return w.field == f.Name })
@@ -395,11 +402,16 @@ func (r reading) fieldsDiffer(fields []ledger.Field, data []byte, words []word) 
 	if !some && len(words) != len(fields) {
 		return "", fmt.Errorf("%d of the fields %s; say all, or end with ... for some", len(words), fieldNames(fields))
 	}
+	said := map[string]bool{}
 	for i, w := range words {
 		name := w.field
 		if name == "" && len(words) == len(fields) {
 			name = fields[i].Name
 		}
+		if said[name] { // another one would go unsaid
+			return "", fmt.Errorf("%s is said twice", name)
+		}
+		said[name] = true
 		t := fieldType(fields, name)
 		if t == "" {
 			return "", fmt.Errorf("%s: the fields are %s", w, fieldNames(fields))
@@ -423,8 +435,55 @@ func (r reading) fieldsDiffer(fields []ledger.Field, data []byte, words []word) 
 	return "", nil
 }
 
+// onceEach refuses a field that is named twice.
+func onceEach(words []word) error {
+	for i, w := range words {
+		if w.field != "" && slices.ContainsFunc(words[:i], func(before word) bool { return before.field == w.field }) {
+			return fmt.Errorf("%s is said twice", w.field)
+		}
+	}
+	return nil
+}
+
+// onceInJSON refuses a name that an object in JSON has twice, of which a decoder keeps the last.
+func onceInJSON(text string) error {
+	decoder := json.NewDecoder(strings.NewReader(text))
+	var open []map[string]bool // the names in each object or list (nil) around
+	key := false               // a name is next
+	for {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch name, isText := token.(string); {
+		case token == json.Delim('{'):
+			open, key = append(open, map[string]bool{}), true
+			continue
+		case token == json.Delim('['):
+			open, key = append(open, nil), false
+			continue
+		case token == json.Delim('}') || token == json.Delim(']'):
+			open = open[:len(open)-1]
+		case isText && key:
+			names := open[len(open)-1]
+			if names[name] {
+				return fmt.Errorf("%s is said twice", name)
+			}
+			names[name], key = true, false
+			continue
+		}
+		key = len(open) > 0 && open[len(open)-1] != nil
+	}
+}
+
 // objectWords turns {"a":1,"b":2} into a=1 b=2.
 func objectWords(w word) ([]word, error) {
+	if err := onceInJSON(w.text); err != nil {
+		return nil, err
+	}
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(w.text), &object); err != nil {
 		return nil, err
