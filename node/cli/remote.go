@@ -362,7 +362,11 @@ func (r *remote) showTransaction(tx *client.Transaction, tell func(tx *client.Tr
 			row(w, "result", hexText(tx.Receipt.Data))
 		}
 		for _, f := range tx.Receipt.Failures {
-			row(w, "because", fmt.Sprintf("%s.%s: %s", f.Contract, f.Method, outcomeText(f.Status, f.Code, f.Error)))
+			because := fmt.Sprintf("%s.%s: %s", f.Contract, f.Method, outcomeText(f.Status, f.Code, f.Error))
+			if len(f.Data) > 0 {
+				because += " " + argsText(f.Decoded, f.Data)
+			}
+			row(w, "because", because)
 		}
 		row(w, "gas", tx.Receipt.Gas)
 		for _, e := range tx.Receipt.Events {

@@ -202,6 +202,10 @@ type Failure struct {
 	Status   string         `json:"status"`
 	Code     uint32         `json:"code"`
 	Error    string         `json:"error,omitempty"` // name of the contract's error, or what the code of a rule means
+	// Data came with an abort: one CBOR value, empty if it was longer than ledger.MaxFailureData. Decoded is the same by
+	// the contract's schema.
+	Data    Bytes           `json:"data,omitempty"`
+	Decoded json.RawMessage `json:"decoded,omitempty"`
 }
 
 // Event is what a contract emitted.

@@ -36,7 +36,11 @@ func (t *transaction) call(c call) (wasmvm.Outcome, error) {
 	if outcome.Status == ledger.OK {
 		t.failed = nil
 	} else {
-		t.failed = slices.Insert(t.failed, 0, ledger.Failure{Contract: c.target.Address, Method: c.method, Status: outcome.Status, Code: outcome.Code})
+		f := ledger.Failure{Contract: c.target.Address, Method: c.method, Status: outcome.Status, Code: outcome.Code}
+		if len(outcome.Data) <= ledger.MaxFailureData {
+			f.Data = outcome.Data
+		}
+		t.failed = slices.Insert(t.failed, 0, f)
 		t.overlay.Rollback(point)
 		clear(t.events[events:])
 		t.events, t.eventBytes = t.events[:events], size

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -16,6 +17,8 @@ func TestFailures(t *testing.T) {
 	c := newChain(t)
 	callee := &assembler{}
 	callee.method("fail", hostCall("abort", i32(1234), callee.text("\x05")), succeed)
+	long := callee.text("\x59\x01\x00" + strings.Repeat(".", 256)) // with its head, longer than MaxFailureData
+	callee.method("bulk", hostCall("abort", i32(1234), long), succeed)
 	callee.method("trap", unreachable)
 	callee.method("loop", forever(nil))
 	callee.method("work", succeed)
@@ -31,6 +34,7 @@ func TestFailures(t *testing.T) {
 		return join(self, hostCall("call", i32(607), i32(20), caller.text(method), i32(0), i32(22), i64(0), i32(2)))
 	}
 	caller.method("fail", read, call("fail"))
+	caller.method("bulk", read, call("bulk"))
 	caller.method("trap", read, call("trap"))
 	caller.method("loop", read, call("loop"))
 	caller.method("nothing", read, call("nothing"))
@@ -41,8 +45,11 @@ func TestFailures(t *testing.T) {
 	self := c.deploy(caller.module(t, nil))
 
 	minus := func(n int32) uint32 { return uint32(-n) }
-	in := func(contract ledger.Address, method string, status ledger.Status, code uint32) ledger.Failure {
-		return ledger.Failure{Contract: contract, Method: method, Status: status, Code: code}
+	in := func(contract ledger.Address, method string, status ledger.Status, code uint32, data ...byte) ledger.Failure {
+		return ledger.Failure{Contract: contract, Method: method, Status: status, Code: code, Data: data}
+	}
+	same := func(a, b []ledger.Failure) bool {
+		return slices.EqualFunc(a, b, func(a, b ledger.Failure) bool { return bytes.Equal(c.marshal(a), c.marshal(b)) })
 	}
 	for _, s := range []struct {
 		story, method string
@@ -50,11 +57,12 @@ func TestFailures(t *testing.T) {
 		code          uint32
 		want          []ledger.Failure
 	}{
-		{"the callee aborts", "fail", ledger.Aborted, 1234, []ledger.Failure{in(target, "fail", ledger.Aborted, 1234)}},
+		{"the callee aborts", "fail", ledger.Aborted, 1234, []ledger.Failure{in(target, "fail", ledger.Aborted, 1234, 5)}},
+		{"the callee aborts with much to say", "bulk", ledger.Aborted, 1234, []ledger.Failure{in(target, "bulk", ledger.Aborted, 1234)}},
 		{"the callee traps", "trap", ledger.Aborted, minus(1), []ledger.Failure{in(target, "trap", ledger.Trapped, 0)}},
 		{"the callee uses up its share of gas", "loop", ledger.Aborted, minus(2), []ledger.Failure{in(target, "loop", ledger.OutOfGas, 0)}},
 		{"the callee has no such method", "nothing", ledger.Aborted, minus(4), []ledger.Failure{in(target, "nothing", ledger.NotFound, 0)}},
-		{"a callee's callee aborts", "twice", ledger.Aborted, 1234, []ledger.Failure{in(self, "fail", ledger.Aborted, 1234), in(target, "fail", ledger.Aborted, 1234)}},
+		{"a callee's callee aborts", "twice", ledger.Aborted, 1234, []ledger.Failure{in(self, "fail", ledger.Aborted, 1234), in(target, "fail", ledger.Aborted, 1234, 5)}},
 		{"the caller survives", "survive", ledger.OK, 0, nil},
 		{"the caller fails after a call that went well", "late", ledger.Aborted, 7, nil},
 		{"the contract itself fails", "own", ledger.Aborted, 7, nil},
@@ -63,11 +71,11 @@ func TestFailures(t *testing.T) {
 			args := c.marshal([]any{target})
 			r := c.block(c.tx("user", self, s.method, args))[0]
 			c.want(r, s.status, s.code)
-			if !slices.Equal(r.Failures, s.want) {
+			if !same(r.Failures, s.want) {
 				t.Errorf("failures %+v, want %+v", r.Failures, s.want)
 			}
 			o, err := c.x.DryRun(context.Background(), c.head, Call{From: address("user"), To: ledger.Target{Address: self}, Method: s.method, Args: args})
-			if err != nil || !slices.Equal(o.Failures, s.want) {
+			if err != nil || !same(o.Failures, s.want) {
 				t.Errorf("a dry run tells %+v, %v", o.Failures, err)
 			}
 		})

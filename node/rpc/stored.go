@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"github.com/fondaco/fondaco/node/client"
-	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
@@ -208,15 +207,8 @@ func (r *reader) event(e *ledger.Event) client.Event {
 func (r *reader) failures(all []ledger.Failure) []client.Failure {
 	var docs []client.Failure
 	for _, f := range all {
-		doc := client.Failure{Contract: f.Contract, Method: f.Method, Status: f.Status.String(), Code: f.Code}
-		switch schema := r.schema(f.Contract); {
-		case f.Status == ledger.Denied:
-			doc.Error = executor.DenialName(f.Code)
-		case f.Status == ledger.Aborted && schema != nil:
-			if e := schema.Error(f.Code); e != nil {
-				doc.Error = e.Name
-			}
-		}
+		doc := client.Failure{Contract: f.Contract, Method: f.Method, Status: f.Status.String(), Code: f.Code, Data: f.Data}
+		doc.Error, doc.Decoded = outcome(r.schema(f.Contract), f.Method, f.Status, f.Code, f.Data)
 		docs = append(docs, doc)
 	}
 	return docs

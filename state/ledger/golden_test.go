@@ -171,7 +171,7 @@ func newFixture(t testing.TB) *fixture {
 			r.Data = encoded(t, uint64(250))
 		case 2:
 			r.Status, r.Code, r.Data = Aborted, 1001, encoded(t, "overdraft")
-			r.Failures = []Failure{{Contract: token, Method: "transfer", Status: Aborted, Code: 1002}, {Contract: f.txs[0].Sender, Method: "hold", Status: OutOfGas}}
+			r.Failures = []Failure{{Contract: token, Method: "transfer", Status: Aborted, Code: 1002, Data: encoded(t, "no credit")}, {Contract: f.txs[0].Sender, Method: "hold", Status: OutOfGas}}
 		}
 		f.receipts = append(f.receipts, r)
 		receipts[i] = r.Hash(s)

@@ -312,7 +312,11 @@ type Failure struct {
 	Method   string
 	Status   Status
 	Code     uint32
+	Data     []byte // of an abort, one canonical CBOR value as in the receipt; empty if it is longer than MaxFailureData
 }
+
+// MaxFailureData bounds the data of each Failure, in bytes: a receipt keeps the reasons and no bulk.
+const MaxFailureData = 256
 
 // Hash returns the receipt's digest, the leaf of the receipt tree.
 func (r *Receipt) Hash(s keys.Suite) keys.Digest { return keys.Hash(s, "receipt", mustMarshal(r)) }
