@@ -1,7 +1,7 @@
 // Points in a closed loop: the operator awards them to members, members spend them with merchants that the operator admitted, and
 // the operator settles with the merchants. Nobody can pass points on in any other way: there is no method for it, what a merchant
 // takes back goes to whom it came from, and who holds points is no merchant. Points expire, and a member spends so many a day at most.
-import { Address, StateMap, StateMap2, StateValue, ctx, emit, u128 } from "fondaco";
+import { Address, StateMap, StateMap2, StateValue, checkedAdd, ctx, emit, u128 } from "fondaco";
 
 @struct class Rules {
   operator: Address;
@@ -206,7 +206,8 @@ export function redeem(merchant: Address, amount: u128, receipt: string): u64 {
   const left = rules.get().dailyLimit - wallet.spent;
   if (left < amount) throw new OverDailyLimit(left);
   wallet.spent = wallet.spent + amount;
-  const number = ++wallet.redemptions;
+  const number = checkedAdd<u64>(wallet.redemptions, 1);
+  wallet.redemptions = number;
   redemptions.set(member, number, new Redemption(merchant, take(wallet.lots, amount), today));
   wallets.set(member, wallet);
   takings.set(merchant, takings.get(merchant) + amount);
