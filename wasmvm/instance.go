@@ -131,7 +131,7 @@ func (c *callContext) Value(key any) any {
 // also if it fails: more than limit if that is why, unless it is MaxInitGas. What _initialize sees does not depend on limit.
 func (p *program) initialize(ctx context.Context, c *candidate, limit ledger.Gas) (in *instance, gas ledger.Gas, err error) {
 	if in, err = p.instantiate(); err != nil {
-		return nil, 0, &ModuleError{Reason: "cannot be instantiated: " + err.Error()}
+		return nil, 0, fmt.Errorf("wasmvm: make the first instance: %w", err) // of an admitted module: the node lacks something
 	}
 	if !c.hasStart {
 		return in, 0, nil
