@@ -151,8 +151,11 @@ func (m *model) read() {
 		}
 	}
 	for i := 1; i < len(m.schema.State); i++ {
-		if a, b := m.schema.State[i-1], m.schema.State[i]; a.Prefix == b.Prefix || len(a.Key) == 0 && strings.HasPrefix(b.Prefix, a.Prefix) && len(b.Key) == 0 && b.Prefix == a.Prefix {
+		switch a, b := m.schema.State[i-1], m.schema.State[i]; {
+		case a.Prefix == b.Prefix:
 			m.fault(m.self.Pos(), "two values or maps of state are named %q", strings.TrimSuffix(a.Prefix, "/"))
+		case len(a.Key) > 0 && strings.HasPrefix(b.Prefix, a.Prefix):
+			m.fault(m.self.Pos(), "the state %q may have keys of the map %q: rename one", strings.TrimSuffix(b.Prefix, "/"), strings.TrimSuffix(a.Prefix, "/"))
 		}
 	}
 }

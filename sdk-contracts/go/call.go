@@ -71,7 +71,6 @@ func Returned[T any](r Result) (v T) {
 	r.Must()
 	d := Decoder{data: r.Data}
 	if decodeValue(&d, &v); !d.Done() {
-		r.Status = StatusBadOutput
 		r.fail()
 	}
 	return v

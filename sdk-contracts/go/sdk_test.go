@@ -204,7 +204,7 @@ func TestReturned(t *testing.T) {
 				t.Errorf("the call returned %d", Returned[uint64](Call(Addr{5}, "count", Args(), CallOptions{})))
 				return nil
 			})
-			want := AppendBytes(AppendInt(AppendArray(nil, 2), int64(StatusBadOutput)), output)
+			want := AppendBytes(AppendInt(AppendArray(nil, 2), int64(StatusOK)), output)
 			if a, ok := errors.AsType[*Abortion](err); !ok || a.Code != CodeCallFailed || string(a.Data) != string(want) {
 				t.Errorf("Run = %v, want CodeCallFailed with %x", err, want)
 			}

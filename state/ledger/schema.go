@@ -137,7 +137,8 @@ type ErrorDef struct {
 
 // StateDef describes the contract's keys that begin with Prefix: the parts of type Key follow it, and the
 // value under the key is of type Value. Integers in keys are big-endian of their full width, addresses 20
-// bytes; str and bytes are taken as they are and can only come last. Without Key, the key is Prefix itself.
+// bytes; str and bytes are taken as they are and can only come last. Without Key, the key is Prefix itself. A prefix
+// with keys behind it begins no other one.
 type StateDef struct {
 	_      struct{} `cbor:",toarray"`
 	Prefix string   `json:"prefix"`
@@ -322,6 +323,9 @@ func (s *Schema) Validate() error {
 		}
 		if i > 0 && s.State[i-1].Prefix >= e.Prefix {
 			err = errors.Join(err, errors.New("prefixes are not sorted"))
+		}
+		if i > 0 && len(s.State[i-1].Key) > 0 && strings.HasPrefix(e.Prefix, s.State[i-1].Prefix) {
+			err = errors.Join(err, fmt.Errorf("its keys may be keys of %q: rename one", s.State[i-1].Prefix))
 		}
 		if err != nil {
 			return fmt.Errorf("%w: state %q: %w", ErrSchema, e.Prefix, err)

@@ -109,6 +109,8 @@ func TestSchemaValidate(t *testing.T) {
 		"unknown indexed field": {func(s *Schema) { s.Events[0].Indexed = []string{"from"} }, `indexed "from"`},
 		"key that could be two": {func(s *Schema) { s.State[1].Key = []Type{"str", "i32"} }, "part 0 of the key"},
 		"prefixes out of order": {func(s *Schema) { s.State[0].Prefix = "zzz" }, "not sorted"},
+		"a map within a map":    {func(s *Schema) { s.State[1].Prefix = "bal/frozen/" }, `may be keys of "bal/"`},
+		"a value within a map":  {func(s *Schema) { s.State[2].Prefix = "day/first" }, `may be keys of "day/"`},
 		"long doc":              {func(s *Schema) { s.Methods[0].Doc = strings.Repeat("x", 5000) }, "doc of 5000"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -96,13 +96,12 @@ impl Reply {
     }
 
     /// What the callee returned. A failure becomes an error with [`code::CALL_FAILED`] and the status and data, and so does
-    /// an output of another type, with [`Reply::BAD_OUTPUT`].
-    pub fn returned<T: Data>(mut self) -> crate::Result<T> {
+    /// an output of another type.
+    pub fn returned<T: Data>(self) -> crate::Result<T> {
         if self.ok() {
             if let Ok(value) = cbor::decode(&self.data) {
                 return Ok(value);
             }
-            self.status = Reply::BAD_OUTPUT;
         }
         let mut data = Vec::new();
         (self.status, self.data).encode_args(&mut data);

@@ -97,7 +97,7 @@ pub use crypto::{keccak256, random, sha256, sm3, verify, Signature};
 pub use error::{abort, code, denied, not_found, Error, Result};
 pub use fondaco_macros::{contract, data, error, event, init, state, tx, upgrade, view};
 pub use math::mul_div;
-pub use state::{Counter, Key, Map, Scan, Value};
+pub use state::{Counter, FixedKey, Key, Map, Scan, Value};
 
 /// What almost every contract uses.
 pub mod prelude {

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 
 /// A part of a key. Integers are big-endian of their full width, so that keys sort as numbers do; the sign bit of signed ones is
-/// inverted. A text, bytes or tuple with one of them can only be the last part.
+/// inverted.
 pub trait Key: Sized {
     /// Appends the key's bytes.
     fn append(&self, out: &mut Vec<u8>);
@@ -12,6 +12,20 @@ pub trait Key: Sized {
     /// Reads the key from the beginning of `from`.
     fn read(from: &mut &[u8]) -> Option<Self>;
 }
+
+/// A part of a key that may have others behind it, as its length is that of its type. After a text or bytes nobody could tell where the
+/// next part begins, and two keys would be one:
+///
+/// ```compile_fail,E0277
+/// use fondaco::prelude::*;
+/// static ALLOWANCES: Map<(String, String), u128> = Map::new("allowance");
+/// ```
+///
+/// ```
+/// use fondaco::prelude::*;
+/// static ALLOWANCES: Map<(Addr, (u8, u64), String), u128> = Map::new("allowance");
+/// ```
+pub trait FixedKey: Key {}
 
 fn fixed<const N: usize>(from: &mut &[u8]) -> Option<[u8; N]> {
     if from.len() < N {
@@ -32,6 +46,7 @@ macro_rules! integers {
                 Some(<$int>::from_be_bytes(fixed(from)?) ^ $invert)
             }
         }
+        impl FixedKey for $int {}
     )*};
 }
 integers! {
@@ -49,6 +64,7 @@ macro_rules! bytes {
                 fixed(from).map($name)
             }
         }
+        impl FixedKey for $name {}
     )*};
 }
 bytes!(Addr, Hash);
@@ -71,7 +87,7 @@ impl Key for Vec<u8> {
     }
 }
 
-impl<A: Key, B: Key> Key for (A, B) {
+impl<A: FixedKey, B: Key> Key for (A, B) {
     fn append(&self, out: &mut Vec<u8>) {
         self.0.append(out);
         self.1.append(out);
@@ -80,8 +96,9 @@ impl<A: Key, B: Key> Key for (A, B) {
         Some((A::read(from)?, B::read(from)?))
     }
 }
+impl<A: FixedKey, B: FixedKey> FixedKey for (A, B) {}
 
-impl<A: Key, B: Key, C: Key> Key for (A, B, C) {
+impl<A: FixedKey, B: FixedKey, C: Key> Key for (A, B, C) {
     fn append(&self, out: &mut Vec<u8>) {
         self.0.append(out);
         self.1.append(out);
@@ -91,6 +108,7 @@ impl<A: Key, B: Key, C: Key> Key for (A, B, C) {
         Some((A::read(from)?, B::read(from)?, C::read(from)?))
     }
 }
+impl<A: FixedKey, B: FixedKey, C: FixedKey> FixedKey for (A, B, C) {}
 
 /// Ends the call, as what is under a key is not what the contract's types say.
 #[cold]

@@ -3,7 +3,7 @@ package faults
 
 import sdk "github.com/fondaco/fondaco/sdk-contracts/go"
 
-type Faults struct{}
+type Faults struct{} // want "may have keys of the map"
 
 type Other struct{}
 
@@ -39,6 +39,8 @@ var name = "computed" + sdk.Version
 var (
 	_ = sdk.NewValue[uint64](name)       // want "must be a constant string"
 	_ = sdk.NewMap[Key, uint64]("keyed") //
+	_ = sdk.NewMap[string, uint64]("order")
+	_ = sdk.NewMap[string, uint64]("order/item")
 	_ = sdk.NewValue[[]uint64]("list")   // want "can be of the unnamed type"
 )
 
