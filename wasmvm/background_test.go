@@ -107,9 +107,9 @@ func TestBackground(t *testing.T) {
 		}
 		for closed := false; !closed; { // ends, unless something refers to it for ever
 			runtime.GC()
-			interpreted.mu.Lock()
+			m.vm.waiting.Lock()
 			closed = interpreted.closed
-			interpreted.mu.Unlock()
+			m.vm.waiting.Unlock()
 		}
 		if o := mustCall(t, m, newHost(), "mint", nil); o.Status != ledger.OK {
 			t.Errorf("%+v", o)
@@ -186,7 +186,7 @@ func TestBackground(t *testing.T) {
 		} {
 			told = nil
 			v.mu.Lock()
-			delete(v.modules, sha256.Sum256(code))
+			delete(v.modules, place{v, sha256.Sum256(code)})
 			v.mu.Unlock()
 			m := mustCompile(t, v, code)
 			run := v.compiler.run
@@ -242,6 +242,21 @@ func TestBackground(t *testing.T) {
 		}
 		runtime.KeepAlive(kept)
 	})
+}
+
+// TestImageSum changes what identifies an image: all that a call, or the receipt of a deployment, depends on.
+func TestImageSum(t *testing.T) {
+	make1 := func() *image { return &image{memory: []byte{1, 2}, globals: []uint64{3}, used: 4, gas: 5} }
+	base := make1().sum()
+	for what, change := range map[string]func(*image){
+		"memory": func(i *image) { i.memory[1]++ }, "a global": func(i *image) { i.globals[0]++ },
+		"what _initialize took": func(i *image) { i.used++ }, "the gas of a start": func(i *image) { i.gas++ },
+	} {
+		i := make1()
+		if change(i); i.sum() == base {
+			t.Errorf("another %s makes the same sum", what)
+		}
+	}
 }
 
 func TestImageOfEngines(t *testing.T) {
@@ -464,6 +479,68 @@ func TestMemoryOfModules(t *testing.T) {
 	}
 	if len(v.modules) != v.recent.Len() {
 		t.Errorf("%d modules by digest, %d by age", len(v.modules), v.recent.Len())
+	}
+	t.Run("modules under other rules count as well", func(t *testing.T) {
+		v := newConfigured(t, Config{Engine: Interpreter, Modules: 3})
+		other, err := v.At(t.Context(), Rules{1, 1, 7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 3 {
+			mustCompile(t, v, method("", fmt.Sprintf("i32.const %d", i)))
+			mustCompile(t, other, method("", fmt.Sprintf("i32.const %d", i)))
+		}
+		if s := v.Stats(); s.Modules != 3 || s.Bytes != other.Stats().Bytes {
+			t.Errorf("%+v and %+v, want three modules in both together", s, other.Stats())
+		}
+	})
+}
+
+func TestIdleInstances(t *testing.T) {
+	v := newConfigured(t, Config{Engine: Interpreter, MemoryBytes: 1 << 20}) // so that 8 instances of a page wait
+	var cold []*Module
+	for i := range 12 {
+		m := mustCompile(t, v, method("", fmt.Sprintf("i32.const %d", i)))
+		mustCall(t, m, newHost(), "run", nil)
+		cold = append(cold, m)
+	}
+	hot := mustCompile(t, v, method("", "i32.const 99"))
+	mustCall(t, hot, newHost(), "run", nil)
+	waits := func(m *Module) int { return len(m.serving.Load().idle) }
+	if waits(hot) != 1 || waits(cold[11]) != 1 || waits(cold[0]) != 0 || v.idle.Len() != 8 || v.idleSize != 512<<10 {
+		t.Errorf("of the module called last %d instances wait, of the one before %d, of the first %d; %d in %d bytes of all",
+			waits(hot), waits(cold[11]), waits(cold[0]), v.idle.Len(), v.idleSize)
+	}
+	instance := hot.serving.Load().idle[0]
+	mustCall(t, hot, newHost(), "run", nil)
+	if again := hot.serving.Load().idle[0]; again != instance {
+		t.Error("a module that was called just now needs another instance")
+	}
+	v.lose(hot.serving.Load().program)
+	if v.idle.Len() != 7 || v.idleSize != 7*64<<10 {
+		t.Errorf("%d instances in %d bytes wait after a program was closed, want 7", v.idle.Len(), v.idleSize)
+	}
+}
+
+func TestSlabs(t *testing.T) {
+	s := &slabs{most: 1 << 20}
+	var taken [][]byte
+	for range 40 {
+		taken = append(taken, s.take(slabUnit))
+	}
+	for _, b := range taken {
+		b[0] = 1
+		s.give(b)
+	}
+	if s.kept() != slabKeep*slabUnit {
+		t.Errorf("%d bytes are kept, want %d", s.kept(), slabKeep*slabUnit)
+	}
+	if b := s.take(slabUnit); b[0] != 0 || s.kept() != (slabKeep-1)*slabUnit {
+		t.Errorf("memory that was written is lent, or %d bytes are counted", s.kept())
+	}
+	s.give(make([]byte, 4<<20))
+	if s.kept() > s.most {
+		t.Errorf("%d bytes are kept, at most %d may be", s.kept(), s.most)
 	}
 }
 

@@ -2,12 +2,12 @@ package wasmvm
 
 import (
 	"bytes"
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"runtime"
-	"sync"
 	"sync/atomic"
 
 	"github.com/tetratelabs/wazero"
@@ -65,7 +65,7 @@ type program struct {
 	mutable  []string // exports of mutable globals
 	image    *image
 
-	mu     sync.Mutex  // guards what follows
+	// Guarded by vm.waiting.
 	idle   []*instance // last used last
 	closed bool
 }
@@ -82,11 +82,8 @@ func serve(p *program) *serving {
 // largeImage is the size of memory from which an imageFile is worth its system calls.
 const largeImage = 256 << 10
 
-// Bounds on the instances that wait for calls. One of a Go contract's takes some 3 MB.
-const (
-	maxIdle      = 8         // of a program
-	maxIdleBytes = 512 << 20 // of all programs together
-)
+// maxIdle bounds the instances of a program that wait for calls. One of a Go contract's takes some 3 MB.
+const maxIdle = 8
 
 // instance runs one call at a time.
 type instance struct {
@@ -101,6 +98,11 @@ type instance struct {
 	used    bool // since it was equal to the image
 	call    call // the one that runs
 	context callContext
+
+	// While it waits for a call. Guarded by vm.waiting.
+	program *program
+	place   *list.Element
+	size    int64
 }
 
 // linear is the memory of an instance. wazero never shrinks one, so that an instance whose memory grew would be lost; but it takes
@@ -162,21 +164,11 @@ func (p *program) initialize(ctx context.Context, c *candidate, limit ledger.Gas
 // adopt gives a program its image, to which in is equal.
 func (p *program) adopt(i *image, in *instance) {
 	p.image = i
-	if i.file != nil || !p.vm.reserve(in) {
+	if i.file != nil {
 		in.close() // its memory is not of the file
 		return
 	}
-	p.idle = append(p.idle, in)
-}
-
-// reserve counts an instance that is to wait for a call, unless too many wait.
-func (v *VM) reserve(in *instance) bool {
-	size := int64(in.memory.Size())
-	if v.idle.Add(size) <= maxIdleBytes {
-		return true
-	}
-	v.idle.Add(-size)
-	return false
+	p.vm.wait(p, in)
 }
 
 // instantiate makes an instance as the module describes it.
@@ -189,7 +181,7 @@ func (p *program) instantiate() (*instance, error) {
 		}
 		in.linear = memory
 	} else {
-		in.linear = &slab{from: p.vm.slabs}
+		in.linear = &slab{from: &p.vm.slabs}
 	}
 	ctx := experimental.WithMemoryAllocator(context.Background(), experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory { return in.linear }))
 	module, err := p.backend.run.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(noRandom{}))
@@ -212,13 +204,12 @@ func (noRandom) Read([]byte) (int, error) { return 0, io.EOF }
 
 // take returns an instance that is equal to the image.
 func (p *program) take() (*instance, error) {
-	p.mu.Lock()
+	p.vm.waiting.Lock()
 	var in *instance
 	if n := len(p.idle); n > 0 {
-		in, p.idle[n-1] = p.idle[n-1], nil
-		p.idle = p.idle[:n-1]
+		in = p.vm.leave(p, n-1)
 	}
-	p.mu.Unlock()
+	p.vm.waiting.Unlock()
 	i := p.image
 	if in == nil {
 		var err error
@@ -239,8 +230,6 @@ func (p *program) take() (*instance, error) {
 				return nil, fmt.Errorf("wasmvm: instantiate: %w", err)
 			}
 		}
-	} else {
-		p.vm.idle.Add(-int64(len(i.memory)))
 	}
 	if in.used {
 		view, _ := in.memory.Read(0, uint32(len(i.memory)))
@@ -272,15 +261,9 @@ func restore(memory, image []byte) {
 
 // give takes an instance back, or closes it.
 func (p *program) give(in *instance) {
-	if in.shrink(len(p.image.memory)) && p.vm.reserve(in) {
-		p.mu.Lock()
-		if len(p.idle) < maxIdle && !p.closed {
-			p.idle = append(p.idle, in)
-			p.mu.Unlock()
-			return
-		}
-		p.mu.Unlock()
-		p.vm.idle.Add(-int64(in.memory.Size()))
+	if in.shrink(len(p.image.memory)) {
+		p.vm.wait(p, in)
+		return
 	}
 	in.close()
 }
@@ -303,14 +286,7 @@ func (in *instance) shrink(size int) bool {
 }
 
 func (p *program) close() {
-	p.mu.Lock()
-	idle := p.idle
-	p.idle, p.closed = nil, true
-	p.mu.Unlock()
-	for _, in := range idle {
-		p.vm.idle.Add(-int64(in.memory.Size()))
-		in.close()
-	}
+	p.vm.lose(p)
 	p.backend.busy.Lock()
 	defer p.backend.busy.Unlock()
 	_ = p.compiled.Close(context.Background()) // frees memory; wazero's implementations return nil

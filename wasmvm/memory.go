@@ -9,8 +9,10 @@ import (
 // slabs lends the memories of instances, which wazero would make and throw away for each. It implements
 // experimental.MemoryAllocator.
 type slabs struct {
-	mu   sync.Mutex            // guards free
+	mu   sync.Mutex            // guards free and size
 	free [slabClasses][][]byte // cleared, by size: class c holds 64 KiB << c
+	size int64                 // of what is free
+	most int64
 }
 
 const (
@@ -32,6 +34,7 @@ func (s *slabs) take(size uint64) []byte {
 	if n := len(s.free[class]); n > 0 {
 		b := s.free[class][n-1]
 		s.free[class] = s.free[class][:n-1]
+		s.size -= int64(cap(b))
 		return b[:size]
 	}
 	return make([]byte, size, slabUnit<<class)
@@ -43,12 +46,26 @@ func (s *slabs) give(b []byte) {
 	if class == slabClasses || cap(b) == 0 {
 		return
 	}
+	s.mu.Lock()
+	room := len(s.free[class]) < slabKeep && s.size+int64(cap(b)) <= s.most
+	s.mu.Unlock()
+	if !room {
+		return
+	}
 	clear(b)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.free[class]) < slabKeep {
+	if s.size+int64(cap(b)) <= s.most { // still
 		s.free[class] = append(s.free[class], b)
+		s.size += int64(cap(b))
 	}
+}
+
+// kept returns how much memory is free.
+func (s *slabs) kept() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.size
 }
 
 func slabClass(size uint64) int {

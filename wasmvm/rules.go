@@ -56,7 +56,7 @@ func (v *VM) At(ctx context.Context, r Rules) (*VM, error) {
 	}
 	c := v.config
 	c.Rewrite, c.Costs, c.MemoryPages = r.Rewrite, r.Costs, r.MemoryPages
-	other, err := New(ctx, c)
+	other, err := newOn(ctx, c, v)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package wasmvm
 
 import (
-	"container/list"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"weak"
 
 	"github.com/tetratelabs/wazero"
 
@@ -45,8 +43,8 @@ type Config struct {
 	Suite keys.Suite
 	// Modules is how many modules are kept ready; 0 is 128.
 	Modules int
-	// MemoryBytes is about how much memory kept modules may take, with what is ready for their next calls; 0 is 1 GiB. The module
-	// used last is kept whatever it takes.
+	// MemoryBytes is about how much memory kept modules may take; 0 is 1 GiB. The module used last is kept whatever it takes. What
+	// is ready for their next calls may take half as much again, and memory that nobody uses at the moment an eighth.
 	MemoryBytes int64
 	// Wait makes a module that is asked for come compiled, and an error of a compiler that refuses it. Tests and
 	// benchmarks want that. A node does not: the interpreter serves calls until the compiler is ready.
@@ -108,30 +106,26 @@ func (c *Config) validate() error {
 
 // VM admits, compiles and runs modules. Its methods may be called concurrently.
 type VM struct {
+	*shelf
 	config Config
 	costs  *costs
-	slabs  *slabs
+	owner  *VM // to which it belongs; nil: nobody. See At.
 	cache  wazero.CompilationCache
 	known  string // folder of what is known of modules in the cache; empty: none
 
 	interpreter *backend
-	compiler    *backend // nil with the engine Interpreter
-	queue       chan weak.Pointer[Module]
+	compiler    *backend      // nil with the engine Interpreter
 	ending      chan struct{} // closed by Close
 	worker      sync.WaitGroup
 
 	rules  sync.Mutex // guards others
 	others map[Rules]*VM
 
-	mu      sync.Mutex // guards what follows
-	modules map[keys.Digest]*list.Element
-	recent  *list.List // of *Module, the last used in front
-	weight  int64      // of the modules in recent
+	// Guarded by mu.
 	refused map[keys.Digest]refusal
 	pending map[keys.Digest]*pending
 	closed  bool
 
-	idle                                              atomic.Int64 // bytes of instances that wait for calls
 	compiled, unfit, compared, uncompared, divergence atomic.Uint64
 }
 
@@ -159,11 +153,17 @@ func New(ctx context.Context, c Config) (*VM, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	v := &VM{
-		config: c, slabs: &slabs{}, modules: map[keys.Digest]*list.Element{}, recent: list.New(), refused: map[keys.Digest]refusal{},
-		pending: map[keys.Digest]*pending{}, queue: make(chan weak.Pointer[Module], maxQueue), ending: make(chan struct{}),
+	return newOn(ctx, c, nil)
+}
+
+// newOn returns a VM that belongs to owner, if that is not nil.
+func newOn(ctx context.Context, c Config, owner *VM) (v *VM, err error) {
+	v = &VM{config: c, owner: owner, refused: map[keys.Digest]refusal{}, pending: map[keys.Digest]*pending{}, ending: make(chan struct{})}
+	if owner != nil {
+		v.shelf = owner.shelf
+	} else {
+		v.shelf = newShelf(&c)
 	}
-	var err error
 	if v.costs, err = c.table(); err != nil {
 		return nil, err
 	}
@@ -186,7 +186,9 @@ func New(ctx context.Context, c Config) (*VM, error) {
 	if v.cache != nil {
 		v.compiler.advice = "; if that goes on, stop the node and delete its folder " + c.CacheDir
 	}
-	v.worker.Go(v.optimize)
+	if owner == nil {
+		v.worker.Go(v.optimize)
+	}
 	return v, nil
 }
 
@@ -220,10 +222,10 @@ func (v *VM) Close(ctx context.Context) error {
 		return nil
 	}
 	v.closed = true
-	clear(v.modules)
-	v.recent.Init()
-	v.weight = 0
 	v.mu.Unlock()
+	if v.owner == nil {
+		v.clear()
+	}
 	close(v.ending)
 	v.worker.Wait()
 	var errs []error
@@ -247,10 +249,10 @@ func (v *VM) Close(ctx context.Context) error {
 	return nil
 }
 
-// Stats counts what a VM holds and has done since New.
+// Stats counts what a VM holds, with those for other rules that belong to it, and what it alone has done since New.
 type Stats struct {
 	Modules     int    // kept ready
-	Bytes       int64  // that they take, about
+	Bytes       int64  // that all takes, about
 	Queued      int    // waiting for the compiler
 	Compiled    uint64 // taken over by the compiler
 	Refused     uint64 // refused by the compiler, and so left to the interpreter
@@ -265,9 +267,7 @@ func (v *VM) Stats() Stats {
 		Queued: len(v.queue), Compiled: v.compiled.Load(), Refused: v.unfit.Load(), Compared: v.compared.Load(),
 		Uncompared: v.uncompared.Load(), Divergences: v.divergence.Load(),
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	s.Modules, s.Bytes = v.recent.Len(), v.weight+v.idle.Load()
+	s.Modules, s.Bytes = v.size()
 	return s
 }
 
@@ -313,7 +313,7 @@ func (v *VM) Module(ctx context.Context, digest keys.Digest, load func() ([]byte
 // left, not on what this VM knows of the module.
 func (v *VM) Admit(ctx context.Context, digest keys.Digest, code []byte, pay func(weight uint64) (left ledger.Gas, err error)) (m *Module, used ledger.Gas, err error) {
 	v.mu.Lock()
-	kept, old := v.lookup(digest), v.refused[digest]
+	kept, old := v.lookup(place{v, digest}), v.refused[digest]
 	v.mu.Unlock()
 	load := func() ([]byte, error) { return code, nil }
 	switch {
@@ -349,16 +349,6 @@ func (v *VM) Admit(ctx context.Context, digest keys.Digest, code []byte, pay fun
 	return m, m.info.Initialize, nil
 }
 
-// lookup returns a module that is kept, or nil. v.mu is held.
-func (v *VM) lookup(digest keys.Digest) *Module {
-	e, ok := v.modules[digest]
-	if !ok {
-		return nil
-	}
-	v.recent.MoveToFront(e)
-	return e.Value.(*Module)
-}
-
 // refuse remembers a refusal. v.mu is held.
 func (v *VM) refuse(digest keys.Digest, r refusal) {
 	if len(v.refused) >= maxRefused {
@@ -377,7 +367,7 @@ func (v *VM) module(ctx context.Context, digest keys.Digest, load func() ([]byte
 		v.mu.Unlock()
 		return nil, 0, errors.New("wasmvm: the VM is closed")
 	}
-	if m := v.lookup(digest); m != nil {
+	if m := v.lookup(place{v, digest}); m != nil {
 		v.mu.Unlock()
 		return m, 0, nil
 	}
@@ -428,34 +418,4 @@ func (v *VM) module(ctx context.Context, digest keys.Digest, load func() ([]byte
 	}
 	p.module, p.used, p.err = v.make(context.WithoutCancel(ctx), digest, c, limit) // others may be waiting for it
 	return p.module, p.used, p.err
-}
-
-// keep puts a module in front of those that are kept. v.mu is held.
-func (v *VM) keep(m *Module) {
-	m.weight = m.size()
-	v.weight += m.weight
-	v.modules[m.digest] = v.recent.PushFront(m)
-	v.evict()
-}
-
-// evict lets go of modules that were not used for long, as far as the bounds want it. v.mu is held.
-func (v *VM) evict() {
-	for v.recent.Len() > 1 && (v.recent.Len() > v.config.Modules || v.weight > v.config.MemoryBytes) {
-		oldest := v.recent.Back()
-		m := v.recent.Remove(oldest).(*Module)
-		v.weight -= m.weight
-		delete(v.modules, m.digest)
-	}
-}
-
-// weigh notes that a module takes another amount of memory than before.
-func (v *VM) weigh(m *Module) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if e, ok := v.modules[m.digest]; ok && e.Value.(*Module) == m {
-		v.weight -= m.weight
-		m.weight = m.size()
-		v.weight += m.weight
-		v.evict()
-	}
 }
