@@ -274,7 +274,7 @@ func (Receivable) Withdraw(c sdk.Ctx, id uint64) error {
 //
 //chain:tx conflicts=claim/{id}
 func (Receivable) Transfer(c sdk.Ctx, id uint64, to sdk.Addr) error {
-	if to.IsZero() {
+	if to.IsZero() || to == c.Self() { // neither could be paid
 		return BadTerms{Reason: "to"}
 	}
 	claim, err := ownedBy(c.Caller(), id)

@@ -58,9 +58,11 @@ supplier calls receivable.issue carmaker 900_000 2026-04-30 "invoice 4711"
   returns 2
 carmaker calls receivable.accept 2
 
-story a receivable is not passed on to nobody
+story a receivable is not passed on to nobody, nor to the contract
 carmaker calls receivable.accept 1
 supplier calls receivable.transfer 1 nobody
+  refused BadTerms reason=to
+supplier calls receivable.transfer 1 receivable
   refused BadTerms reason=to
 
 story what a holder has is read by the page, to the last
