@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"strings"
 	"sync/atomic"
 
 	"github.com/tetratelabs/wazero"
@@ -423,7 +424,7 @@ const maxTrace = 8 << 10
 func trace(before string, err error) string {
 	s := before
 	if err != nil {
-		s += err.Error()
+		s += strings.Replace(err.Error(), " (recovered by wazero)", "", 1) // of no use to whoever reads it
 	}
 	return s[:min(len(s), maxTrace)]
 }

@@ -222,7 +222,11 @@ func inspectContract(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		report, err := contract.Inspect(code)
+		names, err := contract.ReadNames(args[0], code)
+		if err != nil {
+			note(c, "%v", err)
+		}
+		report, err := contract.Inspect(code, names)
 		if err != nil {
 			return err
 		}

@@ -232,7 +232,7 @@ func readStories(dir, run string) ([]*story.File, error) {
 func tell(ctx context.Context, files []*story.File, modules *story.Modules, vm *wasmvm.VM) ([]*story.Report, error) {
 	var reports []*story.Report
 	for _, file := range files {
-		report, err := file.Run(ctx, story.Config{VM: vm, Module: modules.For(file.Name)})
+		report, err := file.Run(ctx, story.Config{VM: vm, Module: modules.For(file.Name), Names: modules.Names})
 		if err != nil {
 			return nil, err
 		}

@@ -1,12 +1,9 @@
 package cli
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -219,7 +216,8 @@ func explainCommand() *cli.Command {
 					return err
 				}
 				if len(modules) > 0 {
-					if trace.Text, err = r.nameFunctions(trace.Text, modules); err != nil {
+					names := func(address string) (map[uint32]string, error) { return r.functionNames(address, modules) }
+					if trace.Text, err = contract.NameFrames(trace.Text, names); err != nil {
 						return err
 					}
 				}
@@ -231,49 +229,6 @@ func explainCommand() *cli.Command {
 			})
 		},
 	}
-}
-
-// failing begins the lines that say why a call failed; frame is a line of a WebAssembly stack, without names.
-var (
-	failing = regexp.MustCompile(`^(0x[0-9a-f]{40})\.[^ ]+: `)
-	frame   = regexp.MustCompile(`^\s*\.\$(\d+)\(`)
-)
-
-// nameFunctions puts the names of functions into the stacks of a trace. A stack belongs to the contract of the last
-// line before it that says why a call failed.
-func (r *remote) nameFunctions(text string, modules map[[32]byte][]byte) (string, error) {
-	known := map[string]map[uint32]string{}
-	var current map[uint32]string
-	var out bytes.Buffer
-	for line := range strings.Lines(text) {
-		if m := failing.FindStringSubmatch(line); m != nil {
-			names, ok := known[m[1]]
-			if !ok {
-				var err error
-				if names, err = r.functionNames(m[1], modules); err != nil {
-					return "", err
-				}
-				known[m[1]] = names
-			}
-			current = names
-		}
-		out.WriteString(nameFrame(line, current))
-	}
-	return out.String(), nil
-}
-
-// nameFrame puts a function's name into a line of a stack.
-func nameFrame(line string, names map[uint32]string) string {
-	m := frame.FindStringSubmatch(line)
-	if m == nil {
-		return line
-	}
-	index, err := strconv.ParseUint(m[1], 10, 32)
-	name := names[uint32(index)]
-	if err != nil || name == "" {
-		return line
-	}
-	return "\t" + name + line[len(m[0])-1:]
 }
 
 // functionNames returns the names of the functions of a contract, by index; none if its module is not among modules.

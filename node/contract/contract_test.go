@@ -54,7 +54,7 @@ view about() About`
 	if err != nil || inModule.Name != "token" {
 		t.Errorf("schema in the module: %v, %v", inModule, err)
 	}
-	report, err := Inspect(b.Code)
+	report, err := Inspect(b.Code, b.Names)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func FuzzInspect(f *testing.F) {
 	}
 	f.Add(built.Code)
 	f.Fuzz(func(t *testing.T, code []byte) {
-		if report, err := Inspect(code); err == nil {
+		if report, err := Inspect(code, nil); err == nil {
 			_ = report.Text()
 		}
 		if sections, err := splitModule(code); err == nil {

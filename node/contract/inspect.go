@@ -35,8 +35,8 @@ type ReportSection struct {
 }
 
 // Inspect reads what a module says of itself. A module without a schema is reported without one; a schema
-// that is malformed is an error.
-func Inspect(code []byte) (*Report, error) {
+// that is malformed is an error. names, if not nil, is the content of its name section (see Built.Names), by which limits name functions.
+func Inspect(code, names []byte) (*Report, error) {
 	sections, err := splitModule(code)
 	if err != nil {
 		return nil, fmt.Errorf("inspect a module: %w", err)
@@ -71,7 +71,7 @@ func Inspect(code []byte) (*Report, error) {
 	}
 	slices.Sort(r.Exports)
 	slices.Sort(r.Imports)
-	if a, err := wasmvm.Analyze(code); err == nil {
+	if a, err := analyze(code, names); err == nil {
 		r.Limits = a.Limits
 	}
 	section, err := ledger.ModuleSection(code, ledger.SchemaSection)
@@ -155,7 +155,7 @@ func (r *Report) Text() string {
 		line("start", "%d gas before a method runs", r.Gas)
 	}
 	for _, u := range r.Limits {
-		line("limit", "%d of %d %s (%d %%)", u.Value, u.Limit, u.Name, u.Value*100/u.Limit)
+		line("limit", "%s", strings.TrimRight(fmt.Sprintf("%d of %d %s (%d %%) %s", u.Value, u.Limit, u.Name, u.Value*100/u.Limit, u.Function), " "))
 	}
 	return b.String()
 }

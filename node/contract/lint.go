@@ -67,7 +67,7 @@ const (
 // content of its name section (see Built.Names): without it findings name functions by number, and modules
 // made from Go or AssemblyScript are searched for less. What a module made from Go does not show, LintSource finds.
 func Lint(code, names []byte) ([]Warning, error) {
-	a, err := wasmvm.Analyze(WithNames(code, names))
+	a, err := analyze(code, names)
 	if err != nil {
 		return nil, err
 	}

@@ -214,7 +214,7 @@ func tell(t *testing.T, modules *story.Modules, name string, vm *wasmvm.VM) []st
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := file.Run(t.Context(), story.Config{VM: vm, Module: modules.For(file.Name)})
+	report, err := file.Run(t.Context(), story.Config{VM: vm, Module: modules.For(file.Name), Names: modules.Names})
 	if err != nil {
 		t.Fatal(err)
 	}

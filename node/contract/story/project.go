@@ -129,6 +129,16 @@ func (m *Modules) Used() []*contract.Built {
 	return all
 }
 
+// Names returns a Config's Names, of the modules that were asked for so far.
+func (m *Modules) Names(hash [32]byte) []byte {
+	for _, built := range m.Used() {
+		if built.Hash == hash {
+			return built.Names
+		}
+	}
+	return nil
+}
+
 // For returns a Config's Module for a story file: names are those that were added, and paths are relative to the story's folder. A
 // folder at a path is built, a file is a module.
 func (m *Modules) For(file string) func(ctx context.Context, name, from string) ([]byte, error) {

@@ -2,12 +2,14 @@ package story
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
+	"github.com/fondaco/fondaco/node/contract"
 	"github.com/fondaco/fondaco/node/contract/localchain"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
@@ -20,6 +22,9 @@ type Config struct {
 	// Module returns the module that a step deploys: the one that the project calls name or, if from is not empty, what is at
 	// that path, relative to the story's folder.
 	Module func(ctx context.Context, name, from string) ([]byte, error)
+	// Names returns the content of the name section of the module with a SHA-256, nil if it is not known; see contract.Built. Nil: traces
+	// name functions by number.
+	Names func(hash [32]byte) []byte
 }
 
 // Report is what a run of a file's stories gave.
@@ -75,6 +80,8 @@ type run struct {
 	file      *File
 	cfg       Config
 	contracts map[string]ledger.Address
+	modules   map[ledger.Address][32]byte // SHA-256 of the module at an address
+	newest    [32]byte                    // of the module that was deployed last, or was to be
 	points    map[string]point
 	calls     []Call
 }
@@ -82,6 +89,7 @@ type run struct {
 type point struct {
 	chain     localchain.Point
 	contracts map[string]ledger.Address
+	modules   map[ledger.Address][32]byte
 }
 
 // Run tells the file's stories. What stands before the first is the beginning of each; a file without stories is one. The error
@@ -93,7 +101,7 @@ func (f *File) Run(ctx context.Context, cfg Config) (report *Report, err error) 
 		return nil, fmt.Errorf("%s: %w", f.Name, err)
 	}
 	defer func() { err = errors.Join(err, chain.Close(context.WithoutCancel(ctx))) }()
-	r := &run{Chain: chain, file: f, cfg: cfg, contracts: map[string]ledger.Address{}, points: map[string]point{}}
+	r := &run{Chain: chain, file: f, cfg: cfg, contracts: map[string]ledger.Address{}, modules: map[ledger.Address][32]byte{}, points: map[string]point{}}
 	defer func() { report.Calls = r.calls }()
 	if err := r.tell(ctx, f.setup); err != nil || len(f.Stories) == 0 {
 		report.Stories = []Told{{Title: "what stands before the stories", Line: 1, Err: err}}
@@ -111,11 +119,11 @@ func (f *File) Run(ctx context.Context, cfg Config) (report *Report, err error) 
 	return report, nil
 }
 
-func (r *run) point() point { return point{r.Point(), maps.Clone(r.contracts)} }
+func (r *run) point() point { return point{r.Point(), maps.Clone(r.contracts), maps.Clone(r.modules)} }
 
 func (r *run) goBack(p point) {
 	r.GoBack(p.chain)
-	r.contracts = maps.Clone(p.contracts)
+	r.contracts, r.modules = maps.Clone(p.contracts), maps.Clone(p.modules)
 }
 
 // tell runs steps up to the first that differs.
@@ -227,6 +235,7 @@ func (r *run) install(ctx context.Context, s *step) error {
 	if err != nil {
 		return err
 	}
+	r.newest = sha256.Sum256(code)
 	schema, err := ledger.ModuleSchema(code)
 	if err != nil {
 		return fmt.Errorf("module %s: %w", s.module, err)
@@ -257,6 +266,9 @@ func (r *run) install(ctx context.Context, s *step) error {
 		if err != nil {
 			return err
 		}
+		if receipt.Status == ledger.OK {
+			r.modules[address] = r.newest
+		}
 		return r.check(ctx, s, receipt, ledger.MethodUpgrade, address)
 	}
 	address, receipt, err := r.Deploy(ctx, s.who, code, args)
@@ -264,7 +276,7 @@ func (r *run) install(ctx context.Context, s *step) error {
 		return err
 	}
 	if receipt.Status == ledger.OK {
-		r.contracts[s.contract] = address
+		r.contracts[s.contract], r.modules[address] = address, r.newest
 	}
 	return r.check(ctx, s, receipt, ledger.MethodInit, address)
 }
@@ -315,10 +327,9 @@ func (r *run) check(ctx context.Context, s *step, receipt *localchain.Receipt, k
 	}
 	failure := &FailureError{Place: fmt.Sprintf("%s:%d", r.file.Name, max(s.line, c.line)), Step: s.String(), Problems: c.problems}
 	if receipt.Status != ledger.OK {
-		if failure.Trace, err = receipt.Trace(ctx); err != nil {
+		if failure.Trace, err = c.trace(ctx); err != nil {
 			return err
 		}
-		failure.Trace = r.replacer().Replace(failure.Trace)
 	}
 	return failure
 }
@@ -396,11 +407,10 @@ func (c *checking) all(ctx context.Context) error {
 		}
 	}
 	if len(c.want.traces) > 0 {
-		trace, err := c.receipt.Trace(ctx)
+		trace, err := c.trace(ctx)
 		if err != nil {
 			return err
 		}
-		trace = names.Replace(trace)
 		for _, w := range c.want.traces {
 			if !strings.Contains(trace, w.plain()) {
 				c.problem(c.want.line, fmt.Sprintf("the trace %q", trace), "traces "+w.String())
@@ -408,6 +418,25 @@ func (c *checking) all(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// trace returns the receipt's trace, with names in the place of addresses and of numbers of functions.
+func (c *checking) trace(ctx context.Context) (string, error) {
+	text, err := c.receipt.Trace(ctx)
+	if err == nil && c.run.cfg.Names != nil {
+		text, err = contract.NameFrames(text, func(address string) (map[uint32]string, error) {
+			a, err := ledger.ParseAddress(address)
+			if err != nil {
+				return nil, err
+			}
+			module, known := c.run.modules[a]
+			if c.install && (!known || a == c.to) { // what was to be there
+				module = c.run.newest
+			}
+			return contract.FunctionNames(c.run.cfg.Names(module))
+		})
+	}
+	return c.run.replacer().Replace(text), err
 }
 
 // ending compares status, code, and the error's fields.

@@ -50,7 +50,7 @@ func tell(t *testing.T, stories string) *story.Report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := file.Run(t.Context(), story.Config{VM: machine, Module: modules.For("test.story")})
+	report, err := file.Run(t.Context(), story.Config{VM: machine, Module: modules.For("test.story"), Names: modules.Names})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,6 +194,9 @@ func TestDifferences(t *testing.T) {
 			differs, ok := errors.AsType[*story.FailureError](err)
 			if !ok || !strings.Contains(err.Error(), tc.want) || !strings.HasPrefix(differs.Place, "test.story:") {
 				t.Errorf("got %v\nwant %s", err, tc.want)
+			}
+			if ok && strings.Contains(differs.Trace, "stack trace") && (!strings.Contains(differs.Trace, ".fondaco_") || strings.Contains(differs.Trace, ".$") || strings.Contains(differs.Trace, "wazero")) {
+				t.Errorf("the trace does not name the functions:\n%s", differs.Trace)
 			}
 			if report.Stories[1].Err != nil || !report.Failed() {
 				t.Errorf("the next story: %v", report.Stories[1].Err)

@@ -47,7 +47,7 @@ func (w *Teller) Tell(t *testing.T, modules *story.Modules, path string) []story
 	}
 	var calls [2][]story.Call
 	for i, vm := range []*wasmvm.VM{w.interpreter, w.compiler} {
-		report, err := file.Run(t.Context(), story.Config{VM: vm, Module: modules.For(file.Name)})
+		report, err := file.Run(t.Context(), story.Config{VM: vm, Module: modules.For(file.Name), Names: modules.Names})
 		if err != nil {
 			t.Fatal(err)
 		}
