@@ -71,6 +71,7 @@ func testGo(ctx context.Context, dir string, out io.Writer) error {
 	}
 	cmd := exec.CommandContext(ctx, t.path, "test", "./...")
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
+	cmd.Env = append(os.Environ(), "GOWORK=off")
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%w: go test ./...: %w", ErrTest, err)
 	}
@@ -114,12 +115,12 @@ func olderGo(version string) bool {
 	return slices.Compare(have[:], want[:]) < 0
 }
 
-// run runs the go command for the contracts' target, with flags from the environment cleared as they could
-// change the module.
+// run runs the go command for the contracts' target, with flags from the environment cleared, and a workspace in a folder above
+// unseen, as they could change the module.
 func (t *toolchain) run(ctx context.Context, dir string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, t.path, args...)
 	cmd.Dir = dir
-	cmd.Env = append(append(os.Environ(), goTarget()...), "GOWASM=", "GOEXPERIMENT=", "GOFLAGS=", "CGO_ENABLED=0")
+	cmd.Env = append(append(os.Environ(), goTarget()...), "GOWASM=", "GOEXPERIMENT=", "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -136,8 +137,10 @@ func (t *toolchain) run(ctx context.Context, dir string, args ...string) ([]byte
 // listed is what go list tells about a package.
 type listed struct {
 	ImportPath, Name, Dir, Export string
-	GoFiles                       []string
-	Module                        *struct{ Path, Version string }
+	GoFiles, SFiles, HFiles       []string
+	EmbedFiles                    []string
+	Standard                      bool
+	Module                        *struct{ Path, Version, GoMod string }
 	Error                         *struct{ Err string }
 }
 
@@ -145,10 +148,11 @@ type listed struct {
 type goPackage struct {
 	listed
 	exports map[string]string // import path → file with export data
+	sources []listed          // the package and what it imports, without the standard library
 }
 
 func (t *toolchain) load(ctx context.Context, dir string) (*goPackage, error) {
-	const fields = "-json=ImportPath,Name,Dir,Export,GoFiles,Module,Error"
+	const fields = "-json=ImportPath,Name,Dir,Export,GoFiles,SFiles,HFiles,EmbedFiles,Standard,Module,Error"
 	out, err := t.run(ctx, dir, "list", "-e", fields, ".") // first without compiling what it imports
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSource, err)
@@ -177,21 +181,39 @@ func (t *toolchain) load(ctx context.Context, dir string) (*goPackage, error) {
 			return nil, fmt.Errorf("%w: %s", ErrSource, l.Error.Err)
 		}
 		pkg.exports[l.ImportPath] = l.Export
+		if !l.Standard {
+			pkg.sources = append(pkg.sources, l)
+		}
 		pkg.listed = l // the package itself comes last
 	}
 	return pkg, nil
 }
 
-// digest returns the SHA-256 over name, length and content of the package's Go files, in order of name.
+// digest returns the SHA-256 over name, length and content of all files that the module is made of, but for the standard library, which
+// the compiler's version tells: those of the package and of what it imports, what they embed, and go.mod.
 func (p *goPackage) digest() ([32]byte, error) {
 	h := sha256.New()
-	for _, name := range slices.Sorted(slices.Values(p.GoFiles)) {
-		content, err := os.ReadFile(filepath.Join(p.Dir, name))
+	add := func(name, file string) error {
+		content, err := os.ReadFile(file)
 		if err != nil {
-			return [32]byte{}, err
+			return err
 		}
 		fmt.Fprintf(h, "%s %d\n", name, len(content))
-		h.Write(content)
+		_, err = h.Write(content)
+		return err
+	}
+	slices.SortFunc(p.sources, func(a, b listed) int { return strings.Compare(a.ImportPath, b.ImportPath) })
+	for _, l := range p.sources {
+		files := slices.Concat(l.GoFiles, l.SFiles, l.HFiles, l.EmbedFiles)
+		slices.Sort(files)
+		for _, name := range files {
+			if err := add(l.ImportPath+"/"+name, filepath.Join(l.Dir, name)); err != nil {
+				return [32]byte{}, fmt.Errorf("read the sources: %w", err)
+			}
+		}
+	}
+	if err := add("go.mod", p.Module.GoMod); err != nil {
+		return [32]byte{}, fmt.Errorf("read the sources: %w", err)
 	}
 	return [32]byte(h.Sum(nil)), nil
 }

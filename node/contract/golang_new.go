@@ -1,10 +1,14 @@
 package contract
 
 import (
+	"errors"
 	"fmt"
+	gobuild "go/build"
 	"go/token"
+	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	contracts "github.com/fondaco/fondaco/sdk-contracts"
@@ -12,8 +16,8 @@ import (
 
 // newGo returns a project in Go. The SDK's sources are under .fondaco, as a module that go.mod points to.
 func newGo(name string) (map[string]string, error) {
-	if !token.IsIdentifier(name) || name == "main" {
-		return nil, fmt.Errorf("%q cannot name a package in Go: choose another name", name)
+	if err := checkGoName(name); err != nil {
+		return nil, fmt.Errorf("%q %w: take another name", name, err)
 	}
 	files := map[string]string{
 		"go.mod":          goMod,
@@ -22,9 +26,8 @@ func newGo(name string) (map[string]string, error) {
 		"README.md":       readme,
 		".gitignore":      "*.wasm\n*.wasm.names\n",
 	}
-	title := strings.ToUpper(name[:1]) + name[1:]
 	for file, content := range files {
-		files[file] = strings.NewReplacer("NAME", name, "TITLE", title).Replace(content)
+		files[file] = strings.ReplaceAll(content, "NAME", name)
 	}
 	files[".fondaco/go.mod"] = "module github.com/fondaco/fondaco\n\ngo 1.26\n"
 	files[".fondaco/README.md"] = sdkReadme
@@ -45,9 +48,28 @@ func newGo(name string) (map[string]string, error) {
 	return files, nil
 }
 
-// In these texts NAME is the contract's name, TITLE the same with a capital letter.
+// checkGoName says why a package, with a file of its name, cannot have a name.
+func checkGoName(name string) error {
+	switch {
+	case !token.IsIdentifier(name):
+		return errors.New("is a word of Go")
+	case slices.Contains([]string{"main", "documentation", "vendor"}, name):
+		return errors.New("means something else to Go than a contract's package")
+	case strings.HasSuffix(name, "_test"):
+		return errors.New("is what Go calls tests")
+	}
+	anywhere := gobuild.Context{GOOS: "none", GOARCH: "none", Compiler: "gc", OpenFile: func(string) (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader("package p\n")), nil
+	}}
+	if found, err := anywhere.MatchFile(".", name+".go"); err != nil || !found {
+		return errors.New("ends like the files that Go builds for one system only")
+	}
+	return nil
+}
+
+// In these texts NAME is the contract's name.
 const (
-	goMod = `module NAME
+	goMod = `module contract/NAME
 
 go 1.26
 
@@ -62,8 +84,11 @@ package NAME
 
 import sdk "github.com/fondaco/fondaco/sdk-contracts/go"
 
-// TITLE has the contract's methods. It has no fields: what a contract keeps is in state.
-type TITLE struct{}
+// Contract has the contract's methods. It has no fields: what a contract keeps is in state.
+type Contract struct{}
+
+// Version is the contract's: raise it with each change that is deployed.
+const Version = "1.0.0"
 
 var (
 	admin   = sdk.NewValue[sdk.Addr]("admin")
@@ -97,12 +122,12 @@ type Taken struct {
 // Init runs once, at deployment.
 //
 //chain:init
-func (TITLE) Init(c sdk.Ctx) { admin.Set(c.Caller()) }
+func (Contract) Init(c sdk.Ctx) { admin.Set(c.Caller()) }
 
 // Register enters a name for the caller.
 //
 //chain:tx conflicts=entry/{name}
-func (TITLE) Register(c sdk.Ctx, name string, amount sdk.U128) error {
+func (Contract) Register(c sdk.Ctx, name string, amount sdk.U128) error {
 	if e, ok := entries.Lookup(name); ok {
 		return Taken{Owner: e.Owner}
 	}
@@ -114,7 +139,7 @@ func (TITLE) Register(c sdk.Ctx, name string, amount sdk.U128) error {
 // Remove takes a name out. Only the contract's administrator may.
 //
 //chain:tx conflicts=entry/{name}
-func (TITLE) Remove(c sdk.Ctx, name string) error {
+func (Contract) Remove(c sdk.Ctx, name string) error {
 	if c.Caller() != admin.Get() {
 		return sdk.Denied("only the administrator removes entries")
 	}
@@ -125,7 +150,7 @@ func (TITLE) Remove(c sdk.Ctx, name string) error {
 // Lookup returns an entry, or nothing.
 //
 //chain:view
-func (TITLE) Lookup(_ sdk.Ctx, name string) *Entry {
+func (Contract) Lookup(_ sdk.Ctx, name string) *Entry {
 	e, ok := entries.Lookup(name)
 	if !ok {
 		return nil
@@ -147,7 +172,7 @@ func TestRegister(t *testing.T) {
 	alice, bob := sdk.Addr{1}, sdk.Addr{2}
 	host := &sdk.Fake{Caller: alice, TimeMilli: 1_000}
 	register := func(name string) error {
-		return host.Run(func(c sdk.Ctx) error { return TITLE{}.Register(c, name, sdk.NewU128(5)) })
+		return host.Run(func(c sdk.Ctx) error { return Contract{}.Register(c, name, sdk.NewU128(5)) })
 	}
 	if err := register("harbour"); err != nil {
 		t.Fatal(err)
