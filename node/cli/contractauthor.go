@@ -345,12 +345,25 @@ func verifyModule(c *cli.Context, what string, code []byte, dir string) error {
 	return showVerification(c, v, what, dir)
 }
 
+// verifyHash compares sources with a hash. That of a chain depends on its suite, which it tells if one is named.
 func verifyHash(c *cli.Context, hash [32]byte, dir string) error {
-	v, err := contract.VerifyHash(c.Context, dir, keys.Std(), hash)
-	if err != nil {
-		return err
+	verify := func(suite keys.Suite) error {
+		v, err := contract.VerifyHash(c.Context, dir, suite, hash)
+		if err != nil {
+			return err
+		}
+		return showVerification(c, v, "the module with this hash", dir)
 	}
-	return showVerification(c, v, "the module with this hash", dir)
+	if !c.IsSet("api") {
+		return verify(keys.Std())
+	}
+	return talk(c, func(r *remote) error {
+		suite, err := r.Suite(r.ctx)
+		if err != nil {
+			return err
+		}
+		return verify(suite)
+	})
 }
 
 func showVerification(c *cli.Context, v *contract.Verification, what, dir string) error {
@@ -358,7 +371,7 @@ func showVerification(c *cli.Context, v *contract.Verification, what, dir string
 		row(w, "given", v.Given)
 		row(w, "built", v.Built)
 		if v.Stored != "" {
-			row(w, "on a chain", v.Stored)
+			row(w, "on a chain", v.Stored+", of suite "+v.Suite)
 		}
 		row(w, "same", v.Same)
 		for _, d := range v.Differences {

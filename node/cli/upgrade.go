@@ -2,8 +2,10 @@ package cli
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -11,6 +13,7 @@ import (
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/contract"
 	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -154,6 +157,72 @@ func historyCommand() *cli.Command {
 			})
 		},
 	}
+}
+
+func codeCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "code",
+		Usage:     "fetch code that runs or ran on the chain, by the hash that `contract history` states",
+		ArgsUsage: "HASH",
+		Flags:     remoteFlags(&cli.StringFlag{Name: "out", Usage: "`FILE` to write", Required: true}),
+		Action: func(c *cli.Context) error {
+			args, err := arguments(c, 1, 1, "HASH")
+			if err != nil {
+				return err
+			}
+			hash, err := contract.ParseHash(args[0])
+			if err != nil {
+				return usage("%v", err)
+			}
+			return talk(c, func(r *remote) error {
+				code, err := r.codeByHash(hash)
+				if err != nil {
+					return err
+				}
+				out := c.String("out")
+				if err := os.WriteFile(out, code, 0o644); err != nil {
+					return err
+				}
+				sum := sha256.Sum256(code)
+				doc := map[string]any{"file": out, "size": len(code), "sha256": hex.EncodeToString(sum[:])}
+				return show(c, doc, func(w io.Writer) {
+					row(w, "file", out)
+					row(w, "size", fmt.Sprintf("%d KiB", (len(code)+1023)/1024))
+					row(w, "sha256", doc["sha256"])
+				})
+			})
+		},
+	}
+}
+
+// codeByHash returns code that the chain keeps, and holds the node to the hash.
+func (r *remote) codeByHash(hash keys.Digest) ([]byte, error) {
+	args, err := ledger.Marshal(&precompiles.CodeArgs{Digest: hash})
+	if err != nil {
+		return nil, err
+	}
+	result, err := r.Call(r.ctx, precompiles.ContractsAddress, client.Call{Method: "code", Args: args})
+	if err != nil {
+		return nil, err
+	}
+	if err := outcomeError("reading the code", result.Status, result.Code, result.Error, result.Decoded); err != nil {
+		return nil, err
+	}
+	var code *[]byte
+	if err := ledger.Unmarshal(result.Data, &code); err != nil {
+		return nil, fmt.Errorf("the code %s: %w", hash, err)
+	}
+	if code == nil {
+		return nil, withCode(ExitNotFound, fmt.Errorf("the chain has no code with the hash %s: `fondaco contract history` lists what ran at a contract's address", hash))
+	}
+	suite, err := r.Suite(r.ctx)
+	if err != nil {
+		return nil, err
+	}
+	if precompiles.CodeHash(suite, *code) != hash {
+		return nil, fmt.Errorf("%s gives code that has not the hash %s: ask another node with --api", r.url, hash)
+	}
+	return *code, nil
 }
 
 // history returns all deployments at an address, a page at a time.

@@ -19,6 +19,7 @@ type Verification struct {
 	Given       string   `json:"given"`            // SHA-256 of the module that was given
 	Built       string   `json:"built"`            // SHA-256 of the module that the sources gave
 	Stored      string   `json:"stored,omitempty"` // with VerifyHash: hash under which a chain would keep the built module
+	Suite       string   `json:"suite,omitempty"`  // of that chain
 	Differences []string `json:"differences"`      // in tools and sources, as far as the modules and the lock tell
 }
 
@@ -72,14 +73,14 @@ func VerifyHash(ctx context.Context, dir string, s keys.Suite, hash [32]byte) (*
 	stored := keys.Hash(s, "code", built.Code)
 	v := &Verification{
 		Same: hash == built.Hash || hash == stored, Given: hex.EncodeToString(hash[:]), Built: hex.EncodeToString(built.Hash[:]),
-		Stored: hex.EncodeToString(stored[:]), Differences: []string{},
+		Stored: hex.EncodeToString(stored[:]), Suite: s.Name(), Differences: []string{},
 	}
 	if v.Same {
 		return v, nil
 	}
 	if v.Differences = append(v.Differences, lockDifferences(dir, built)...); len(v.Differences) == 0 {
 		b := &built.Build
-		v.Differences = append(v.Differences, fmt.Sprintf("a hash does not tell; built with %s, %s, SDK %s", b.Language, b.Compiler, b.SDK))
+		v.Differences = append(v.Differences, fmt.Sprintf("a hash does not tell, and on a chain of another suite than %s it is another: name the chain with --api; built with %s, %s, SDK %s", s.Name(), b.Language, b.Compiler, b.SDK))
 	}
 	return v, nil
 }
