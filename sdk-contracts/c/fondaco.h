@@ -124,7 +124,7 @@ enum {
 };
 
 enum { HASH_SM3 = 1, HASH_SHA256 = 2, HASH_KECCAK256 = 3 };
-enum { SIGNATURE_SM2 = 1, SIGNATURE_ED25519 = 2, SIGNATURE_P256 = 3, SIGNATURE_SECP256K1 = 4 };
+enum { SIGNATURE_SM2 = 1, SIGNATURE_ED25519 = 2, SIGNATURE_P256 = 3 };
 enum { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR };
 enum { FD_SCAN_REVERSE = 1, FD_SCAN_KEYS_ONLY = 2 };
 enum { FD_CALL_READ_ONLY = 1, FD_CALL_ALLOW_REENTRY = 2, FD_CALL_BY_NAME = 4 };
@@ -797,13 +797,16 @@ FD_FN void fd_loaded(const reader *value) {
 	if (!fd_done(value)) chain_abort(CHAIN_BAD_STATE, TEXT("a value of state is of another type"));
 }
 
-enum { FD_LONGEST_NAME = 64 };
+enum { FD_LONGEST_NAME = 64, FD_LONGEST_KEY = 256 };
 
-FD_FN u32 fd_scan(const char *name, u32 len, const writer *start, u32 flags, u32 limit) {
-	u8 end[FD_LONGEST_NAME];
-	fd_copy(end, name, len);
-	end[len - 1]++; // the slash becomes what follows it
-	return host_scan(start->at, start->len, end, len, flags, limit);
+// fd_scan opens a scan over keys from start on, which all begin with start's first bytes, as many as common says.
+FD_FN u32 fd_scan(const writer *start, u32 common, u32 flags, u32 limit) {
+	u8 end[FD_LONGEST_KEY]; // the first key beyond
+	if (common > sizeof end) common = sizeof end; // the host refuses a start that long
+	fd_copy(end, start->at, common);
+	while (end[common - 1] == 0xff) common--; // the slash behind the name is none
+	end[common - 1]++;
+	return host_scan(start->at, start->len, end, common, flags, limit);
 }
 
 FD_FN bool fd_next(u32 it, u32 prefix, reader *key, reader *value) {
@@ -943,10 +946,17 @@ FD_FN void fd_must(i32 status, bytes data) {
 #define FD_QUOTE(x) FD_QUOTE_(x)
 #define FD_QUOTE_(x) #x
 
+#ifdef __wasm__
 #define FD_OPTION_conflicts(keys) FD_SAY(" conflicts ") "\t.ascii " #keys "\n"
 #define FD_OPTION_roles(names) FD_SAY(" roles ") "\t.ascii " #names "\n"
 #define FD_OPTION_indexed(fields) FD_SAY(" indexed ") "\t.ascii " #fields "\n"
 #define FD_OPTION_doc(what) FD_SAY(" ") "\t.ascii " FD_QUOTE(#what) "\n"
+#else // the mock host wants the roles alone
+#define FD_OPTION_conflicts(keys)
+#define FD_OPTION_roles(names) names
+#define FD_OPTION_indexed(fields)
+#define FD_OPTION_doc(what)
+#endif
 
 #define FD_SAY_FIELDS(...) FD_SAY("(") FD_LISTED(FD_SAY_FIELD, FD_SAY_NEXT, , __VA_ARGS__) FD_SAY(")")
 #define FD_SAY_FIELD(T, n) FD_SAY(#n ": " FD_SPELL(T))
@@ -1103,11 +1113,13 @@ FD_FN void fd_must(i32 status, bytes data) {
 //
 //	for (name_scan s = name_all(limit); name_next(&s);) { … s.key … s.value … }
 //
-// name_from(key, limit) begins with the first key that is not below key, name_backward(limit) runs from the highest down. A scan
-// that is left early is ended with name_close(&s): there can be 8 at a time. With several keys they are s.key1, s.key2 …
+// name_from(key, limit) begins with the first key that is not below key, name_backward(limit) runs from the highest down, and
+// name_prefix(key, limit) goes over the keys that begin with key, whose last part is str or bytes. With several keys they are s.key1,
+// s.key2 …, and name_under(key1, limit), name_under_backward(key1, limit) and name_under_from(key1, key2, limit) go over those under
+// the first key alone. A scan that is left early is ended with name_close(&s): there can be 8 at a time.
 #define MAP(name, keys, V, ...) FD_MAP_OF(name, V, FD_JOIN(FD_KEYS_, FD_KEY_COUNT keys) keys, __VA_ARGS__)
 #define FD_MAP_OF(...) FD_MAP_(__VA_ARGS__)
-#define FD_MAP_(name, V, said, params, args, puts, members, takes, ...)                           \
+#define FD_MAP_(name, V, said, params, args, puts, members, takes, under, first, ...)             \
 	FD_INTERFACE(FD_SAY("state " #name "(" said ") -> " FD_SPELL(V)) FD_OPTIONS(__VA_ARGS__))     \
 	_Static_assert(sizeof #name <= FD_LONGEST_NAME, "the name of the map " #name " is too long"); \
 	FD_FN writer fd_key_of_##name(FD_UNWRAP params) {                                             \
@@ -1142,27 +1154,36 @@ FD_FN void fd_must(i32 status, bytes data) {
 		FD_UNWRAP members                                                                         \
 		FD_TYPE(V) value;                                                                         \
 	} name##_scan;                                                                                \
-	FD_FN name##_scan fd_scan_##name(const writer *start, u32 flags, u32 limit) {                 \
+	FD_FN name##_scan fd_scan_##name(const writer *start, u32 common, u32 flags, u32 limit) {     \
 		name##_scan s;                                                                            \
 		__builtin_memset(&s, 0, sizeof s);                                                        \
-		s.iterator = fd_scan(#name "/", sizeof #name, start, flags, limit);                       \
+		s.iterator = fd_scan(start, common, flags, limit);                                        \
 		return s;                                                                                 \
 	}                                                                                             \
 	FD_FN name##_scan name##_all(u32 limit) {                                                     \
 		writer k = fd_key(#name "/", sizeof #name);                                               \
-		return fd_scan_##name(&k, 0, limit);                                                      \
+		return fd_scan_##name(&k, sizeof #name, 0, limit);                                        \
 	}                                                                                             \
 	FD_FN name##_scan name##_backward(u32 limit) {                                                \
 		writer k = fd_key(#name "/", sizeof #name);                                               \
-		return fd_scan_##name(&k, FD_SCAN_REVERSE, limit);                                        \
+		return fd_scan_##name(&k, sizeof #name, FD_SCAN_REVERSE, limit);                          \
 	}                                                                                             \
 	FD_FN name##_scan name##_from(FD_UNWRAP params, u32 limit) {                                  \
 		writer k = fd_key_of_##name args;                                                         \
-		return fd_scan_##name(&k, 0, limit);                                                      \
+		return fd_scan_##name(&k, sizeof #name, 0, limit);                                        \
 	}                                                                                             \
-	FD_FN void name##_close(name##_scan *s) { host_scan_close(s->iterator); }                     \
+	FD_FN name##_scan name##_prefix(FD_UNWRAP params, u32 limit) {                                \
+		writer k = fd_key_of_##name args;                                                         \
+		return fd_scan_##name(&k, k.len, 0, limit);                                               \
+	}                                                                                             \
+	under(name, first, params, args)                                                              \
+	FD_FN void name##_close(name##_scan *s) {                                                     \
+		if (s->iterator > 0) host_scan_close(s->iterator);                                        \
+		s->iterator = 0;                                                                          \
+	}                                                                                             \
 	FD_FN bool name##_next(name##_scan *s) {                                                      \
 		reader k, r;                                                                              \
+		if (s->iterator == 0) return false;                                                       \
 		if (!fd_next(s->iterator, sizeof #name, &k, &r)) {                                        \
 			name##_close(s);                                                                      \
 			return false;                                                                         \
@@ -1174,21 +1195,43 @@ FD_FN void fd_must(i32 status, bytes data) {
 		return true;                                                                              \
 	}
 
+// FD_UNDER are the scans that maps of several keys have under the first of them.
+#define FD_UNDER_NONE(name, A, params, args)
+#define FD_UNDER(name, A, params, args)                                \
+	FD_FN writer fd_under_##name(A key1) {                             \
+		writer w = fd_key(#name "/", sizeof #name);                    \
+		fd_key_##A(&w, &key1);                                         \
+		return w;                                                      \
+	}                                                                  \
+	FD_FN name##_scan name##_under(A key1, u32 limit) {                \
+		writer k = fd_under_##name(key1);                              \
+		return fd_scan_##name(&k, k.len, 0, limit);                    \
+	}                                                                  \
+	FD_FN name##_scan name##_under_backward(A key1, u32 limit) {       \
+		writer k = fd_under_##name(key1);                              \
+		return fd_scan_##name(&k, k.len, FD_SCAN_REVERSE, limit);      \
+	}                                                                  \
+	FD_FN name##_scan name##_under_from(FD_UNWRAP params, u32 limit) { \
+		u32 common = fd_under_##name(key1).len;                        \
+		writer k = fd_key_of_##name args;                              \
+		return fd_scan_##name(&k, common, 0, limit);                   \
+	}
+
 #define FD_KEY_COUNT(...) FD_FIFTH(__VA_ARGS__, 4, 3, 2, 1, ~)
 #define FD_FIFTH(a, b, c, d, e, ...) e
-#define FD_KEYS_1(A) FD_SPELL(A), (A key), (key), (fd_key_##A(&w, &key);), (A key;), (fd_unkey_##A(&k, &s->key);)
+#define FD_KEYS_1(A) FD_SPELL(A), (A key), (key), (fd_key_##A(&w, &key);), (A key;), (fd_unkey_##A(&k, &s->key);), FD_UNDER_NONE, A
 #define FD_KEYS_2(A, B)                                                                                            \
 	FD_SPELL(A) ", " FD_SPELL(B), (A key1, B key2), (key1, key2), (fd_key_##A(&w, &key1); fd_key_##B(&w, &key2);), \
-		(A key1; B key2;), (fd_unkey_##A(&k, &s->key1); fd_unkey_##B(&k, &s->key2);)
+		(A key1; B key2;), (fd_unkey_##A(&k, &s->key1); fd_unkey_##B(&k, &s->key2);), FD_UNDER, A
 #define FD_KEYS_3(A, B, C)                                                                                 \
 	FD_SPELL(A) ", " FD_SPELL(B) ", " FD_SPELL(C), (A key1, B key2, C key3), (key1, key2, key3),           \
 		(fd_key_##A(&w, &key1); fd_key_##B(&w, &key2); fd_key_##C(&w, &key3);), (A key1; B key2; C key3;), \
-		(fd_unkey_##A(&k, &s->key1); fd_unkey_##B(&k, &s->key2); fd_unkey_##C(&k, &s->key3);)
+		(fd_unkey_##A(&k, &s->key1); fd_unkey_##B(&k, &s->key2); fd_unkey_##C(&k, &s->key3);), FD_UNDER, A
 #define FD_KEYS_4(A, B, C, D)                                                                                                   \
 	FD_SPELL(A) ", " FD_SPELL(B) ", " FD_SPELL(C) ", " FD_SPELL(D), (A key1, B key2, C key3, D key4), (key1, key2, key3, key4), \
 		(fd_key_##A(&w, &key1); fd_key_##B(&w, &key2); fd_key_##C(&w, &key3); fd_key_##D(&w, &key4);),                          \
 		(A key1; B key2; C key3; D key4;),                                                                                      \
-		(fd_unkey_##A(&k, &s->key1); fd_unkey_##B(&k, &s->key2); fd_unkey_##C(&k, &s->key3); fd_unkey_##D(&k, &s->key4);)
+		(fd_unkey_##A(&k, &s->key1); fd_unkey_##B(&k, &s->key2); fd_unkey_##C(&k, &s->key3); fd_unkey_##D(&k, &s->key4);), FD_UNDER, A
 
 // EVENT(Name, fields, indexed("fields to search by")) declares an event; emit(Name, values) emits it.
 #define EVENT(Name, ...)                                                                    \
@@ -1287,15 +1330,15 @@ FD_FN void fd_must(i32 status, bytes data) {
 #ifdef __wasm__
 #define FD_MOCK(view, R, name, ...)
 #else
-FD_FN outcome fd_mock_call(bool view, str method, i32 (*exported)(void), bytes args);
-#define FD_MOCK(view, R, name, ...)                                                                   \
-	FD_OUTCOME(R, name##_outcome)                                                                     \
-	FD_FN name##_outcome call_##name(FD_PARAMS(__VA_ARGS__)) {                                        \
-		writer fd_w = chain_writer();                                                                 \
-		fd_put_array(&fd_w, FD_COUNT(__VA_ARGS__));                                                   \
-		FD_EACH(FD_PUT_ARGUMENT, __VA_ARGS__)                                                         \
-		outcome fd_o = fd_mock_call(view, TEXT(#name), fd_export_##name, (bytes){fd_w.at, fd_w.len}); \
-		FD_ENDED(R, name##_outcome)                                                                   \
+FD_FN outcome fd_mock_call(bool view, const char *roles, str method, i32 (*exported)(void), bytes args);
+#define FD_MOCK(view, R, name, ...)                                                                                               \
+	FD_OUTCOME(R, name##_outcome)                                                                                                 \
+	FD_FN name##_outcome call_##name(FD_PARAMS(__VA_ARGS__)) {                                                                    \
+		writer fd_w = chain_writer();                                                                                             \
+		fd_put_array(&fd_w, FD_COUNT(__VA_ARGS__));                                                                               \
+		FD_EACH(FD_PUT_ARGUMENT, __VA_ARGS__)                                                                                     \
+		outcome fd_o = fd_mock_call(view, "" FD_OPTIONS(__VA_ARGS__), TEXT(#name), fd_export_##name, (bytes){fd_w.at, fd_w.len}); \
+		FD_ENDED(R, name##_outcome)                                                                                               \
 	}
 #endif
 

@@ -253,7 +253,23 @@ FD_FN void fd_protected(i32 (*exported)(void)) {
 	if (setjmp(end) == 0) fd_call.status = exported();
 }
 
-FD_FN outcome fd_mock_call(bool view, str method, i32 (*exported)(void), bytes args) {
+// fd_role reports whether the caller has one of the roles, which commas separate.
+FD_FN bool fd_role(const char *roles) {
+	for (;;) {
+		u32 len = (u32)strcspn(roles, ",");
+		for (u32 i = 0; i < sizeof mock.roles / sizeof *mock.roles; i++) {
+			if (str_eq(mock.roles[i], (str){roles, len})) return true;
+		}
+		if (roles[len] == 0) return false;
+		roles += len + 1;
+	}
+}
+
+FD_FN outcome fd_mock_call(bool view, const char *roles, str method, i32 (*exported)(void), bytes args) {
+	if (*roles != 0 && !fd_role(roles)) {
+		printf("\tdenied: %.*s needs a role of %s; see mock.roles\n", (int)method.len, method.at, roles);
+		return (outcome){STATUS_DENIED, {0, 0}};
+	}
 	__auto_type outer = fd_call;
 	bytes outer_context = fd_context;
 	if (!outer.end) fd_event_count = 0;
@@ -403,7 +419,9 @@ FD_FN i32 host_add(const void *key, u32 key_len, i64 delta, i64 min, i64 max) {
 }
 
 FD_FN u32 host_scan(const void *start, u32 start_len, const void *end, u32 end_len, u32 flags, u32 limit) {
+	fd_rule(start_len <= 256 && end_len <= 256, "a scan from or to a key of more than 256 bytes");
 	fd_rule(limit >= 1 && limit <= 1024, "a scan of no entries, or of more than 1,024");
+	fd_rule(flags <= (FD_SCAN_REVERSE | FD_SCAN_KEYS_ONLY), "a scan with flags that are none");
 	u32 it = 0;
 	while (it < 8 && fd_call.iterators[it].open) it++;
 	fd_rule(it < 8, "more than 8 open scans");
@@ -414,12 +432,16 @@ FD_FN u32 host_scan(const void *start, u32 start_len, const void *end, u32 end_l
 	if (to - from > limit && flags & FD_SCAN_REVERSE) from = to - limit;
 	if (to - from > limit) to = from + limit;
 	fd_call.iterators[it] = (fd_iterator){fd_copy_of((fd_pairs){fd_state.at + from, to - from, 0}), 0, flags, true};
-	return it;
+	return it + 1;
+}
+
+FD_FN fd_iterator *fd_opened(u32 it) {
+	fd_rule(it >= 1 && it <= 8 && fd_call.iterators[it - 1].open, "a scan that is not open");
+	return &fd_call.iterators[it - 1];
 }
 
 FD_FN i32 host_scan_next(u32 it, void *dst, u32 cap) {
-	fd_rule(it < 8 && fd_call.iterators[it].open, "a scan that is not open");
-	fd_iterator *s = &fd_call.iterators[it];
+	fd_iterator *s = fd_opened(it);
 	if (s->next == s->pairs.len) return -1;
 	fd_pair p = s->pairs.at[s->flags & FD_SCAN_REVERSE ? s->pairs.len - 1 - s->next : s->next];
 	s->next++;
@@ -431,13 +453,14 @@ FD_FN i32 host_scan_next(u32 it, void *dst, u32 cap) {
 	return fd_fill(dst, cap, (bytes){w.at, w.len});
 }
 
-FD_FN void host_scan_close(u32 it) {
-	if (it < 8) fd_call.iterators[it].open = false;
-}
+FD_FN void host_scan_close(u32 it) { fd_opened(it)->open = false; }
 
 FD_FN void host_emit(const void *topic, u32 topic_len, const void *data, u32 data_len) {
 	fd_rule(!fd_call.read_only, "an event in a view");
-	fd_rule(fd_event_count < 64, "more than 64 events");
+	fd_rule(topic_len >= 1 && topic_len <= 64, "an event whose name has not 1 to 64 bytes");
+	u64 sum = topic_len + (u64)data_len;
+	for (u32 i = 0; i < fd_event_count; i++) sum += fd_events[i].topic.len + (u64)fd_events[i].data.len;
+	fd_rule(fd_event_count < 64 && sum <= 65536, "more than 64 events, or 64 KiB of them");
 	bytes name = fd_clone(topic, topic_len);
 	fd_events[fd_event_count++] = (fd_event){{(const char *)name.at, name.len}, fd_clone(data, data_len)};
 }

@@ -67,5 +67,5 @@ TEST("a spender moves what the owner allows") {
 TEST("arguments that do not fit are refused") {
 	begin();
 	static const u8 args[] = {0x82, 0x41, 0x01, 0x05};
-	ENDED(fd_mock_call(false, TEXT("transfer"), fd_export_transfer, (bytes){args, sizeof args}), CHAIN_BAD_ARGUMENTS);
+	ENDED(fd_mock_call(false, "", TEXT("transfer"), fd_export_transfer, (bytes){args, sizeof args}), CHAIN_BAD_ARGUMENTS);
 }

@@ -6,6 +6,7 @@ RANDOM
 
 ENUM(Colour, red, green, blue)
 ENUM(Only, one)
+ENUM(Way, under, backward, from, prefix)
 STRUCT(Numbers, (u8, a), (u16, b), (u32, c), (u64, d), (u128, e), (i8, f), (i16, g), (i32, h), (i64, i), (bool, j))
 LIST(str)
 STRUCT(Leg, (Colour, colour), (list(str), notes))
@@ -75,6 +76,28 @@ VIEW(list(Day), days, (u32, limit), (bool, backward)) {
 	for (day_scan s = backward ? day_backward(limit) : day_all(limit); day_next(&s);) {
 		list_Day_append(&all, (Day){s.key1, s.key2, s.value});
 	}
+	return all;
+}
+
+VIEW(list(Day), days_of, (i16, number), (str, name), (u32, limit), (Way, way)) {
+	list_Day all = {0, 0, 0};
+	day_scan s;
+	switch (way) {
+	case Way_backward:
+		s = day_under_backward(number, limit);
+		break;
+	case Way_from:
+		s = day_under_from(number, name, limit);
+		break;
+	case Way_prefix:
+		s = day_prefix(number, name, limit);
+		break;
+	default:
+		s = day_under(number, limit);
+	}
+	while (day_next(&s)) list_Day_append(&all, (Day){s.key1, s.key2, s.value});
+	day_close(&s); // again, which is nothing
+	if (day_next(&s)) chain_abort(CHAIN_PANIC, TEXT("a scan goes on behind its end"));
 	return all;
 }
 

@@ -4,21 +4,21 @@
 
 // read decodes data as a T from memory that ends with it, and reports whether it is one. What is one is
 // canonical: written again it gives the same bytes.
-#define READS(T)                                                                       \
-	static bool read_##T(const u8 *data, u32 len) {                                    \
-		u8 *copy = (u8 *)malloc(len > 0 ? len : 1);                                    \
-		fd_copy(copy, data, len);                                                      \
-		reader r = fd_reader((bytes){copy, len});                                      \
-		T v;                                                                           \
-		fd_take_##T(&r, &v);                                                           \
-		bool good = fd_done(&r);                                                       \
-		if (good) {                                                                    \
-			writer w = chain_writer();                                                 \
-			fd_put_##T(&w, &v);                                                        \
-			CHECK(w.len == len && fd_same(w.at, copy, len));                           \
-		}                                                                              \
-		free(copy);                                                                    \
-		return good;                                                                   \
+#define READS(T)                                             \
+	static bool read_##T(const u8 *data, u32 len) {          \
+		u8 *copy = (u8 *)malloc(len > 0 ? len : 1);          \
+		fd_copy(copy, data, len);                            \
+		reader r = fd_reader((bytes){copy, len});            \
+		T v;                                                 \
+		fd_take_##T(&r, &v);                                 \
+		bool good = fd_done(&r);                             \
+		if (good) {                                          \
+			writer w = chain_writer();                       \
+			fd_put_##T(&w, &v);                              \
+			CHECK(w.len == len && fd_same(w.at, copy, len)); \
+		}                                                    \
+		free(copy);                                          \
+		return good;                                         \
 	}
 
 READS(u8)
@@ -209,7 +209,7 @@ TEST("hostile arguments end a call, and nothing else") {
 	for (u32 i = 0; i < 2000; i++) {
 		fd_copy(data, good, length);
 		for (u32 k = random_below(3); k > 0; k--) data[random_below(length)] = (u8)random_below(256);
-		outcome o = fd_mock_call(true, TEXT("echo"), fd_export_echo, (bytes){data, length - random_below(2) * random_below(length)});
+		outcome o = fd_mock_call(true, "", TEXT("echo"), fd_export_echo, (bytes){data, length - random_below(2) * random_below(length)});
 		CHECK(o.status == STATUS_OK || o.status == CHAIN_BAD_ARGUMENTS);
 		refused += o.status != STATUS_OK;
 	}
@@ -244,13 +244,54 @@ TEST("scans go in the order of keys, both ways") {
 	ENDED(call_days(1025, false), STATUS_DENIED);
 }
 
+TEST("scans stay under a first key, or a prefix") {
+	static const str names[] = {{"a", 1}, {"ab", 2}, {"abc", 3}, {"b", 1}, {"\xc3\xbf", 2}};
+	for (i16 number = -1; number <= 1; number++) {
+		for (u32 i = 0; i < 5; i++) OK(call_mark(number, names[i], (u8)(i + 1)));
+	}
+	list_Day d = OK(call_days_of(0, TEXT(""), 1024, Way_under)).value;
+	CHECK(d.len == 5 && d.at[0].number == 0 && d.at[0].value == 1 && d.at[4].number == 0 && d.at[4].value == 5);
+	d = OK(call_days_of(-1, TEXT(""), 2, Way_backward)).value;
+	CHECK(d.len == 2 && d.at[0].number == -1 && d.at[0].value == 5 && d.at[1].value == 4);
+	d = OK(call_days_of(0, TEXT("abc"), 1024, Way_from)).value;
+	CHECK(d.len == 3 && d.at[0].value == 3 && d.at[2].number == 0);
+	d = OK(call_days_of(1, TEXT("ab"), 1024, Way_prefix)).value;
+	CHECK(d.len == 2 && d.at[0].value == 2 && d.at[1].value == 3 && d.at[1].number == 1);
+	CHECK(OK(call_days_of(2, TEXT(""), 1024, Way_under)).value.len == 0);
+	by_bytes_scan s = by_bytes_prefix(7, -7, (bytes){(const u8 *)"\xff", 1}, 5); // beyond it is the next of the key before
+	CHECK(by_bytes_next(&s) && s.key2 == -7 && s.key3.len == 1 && !by_bytes_next(&s));
+}
+
+TEST("the limits of the chain hold here too") {
+	static char name[300];
+	str most = {name, 256 - 6}, more = {name, 256 - 5}; // behind "day/" and a number
+	OK(call_mark(1, most, 1));
+	ENDED(call_mark(1, more, 1), STATUS_DENIED);
+	OK(call_days_of(1, most, 1024, Way_prefix));
+	ENDED(call_days_of(1, more, 1024, Way_prefix), STATUS_DENIED);
+	ENDED(call_days_of(1, (str){name, 300}, 1024, Way_from), STATUS_DENIED);
+	ENDED(call_days_of(1, most, 0, Way_under), STATUS_DENIED);
+	ENDED(call_days_of(1, most, 1025, Way_under), STATUS_DENIED);
+}
+
+TEST("who lacks the role is denied") {
+	ENDED(call_restricted(), STATUS_DENIED);
+	mock.roles[0] = TEXT("deploy");
+	ENDED(call_restricted(), STATUS_DENIED);
+	mock.roles[3] = TEXT("regulator");
+	OK(call_restricted());
+	mock.roles[3] = (str){0, 0};
+	mock.roles[0] = TEXT("deployer");
+	OK(call_restricted());
+}
+
 TEST("a view cannot write, and a state of another type is refused") {
-	ENDED(fd_mock_call(true, TEXT("dice"), fd_export_always, (bytes){(const u8 *)"\x80", 1}), 2000);
+	ENDED(fd_mock_call(true, "", TEXT("dice"), fd_export_always, (bytes){(const u8 *)"\x80", 1}), 2000);
 	Deal deal = example();
 	writer w = chain_writer();
 	fd_put_array(&w, 1);
 	fd_put_Deal(&w, &deal);
-	ENDED(fd_mock_call(true, TEXT("store"), fd_export_store, fd_clone(w.at, w.len)), STATUS_DENIED);
+	ENDED(fd_mock_call(true, "", TEXT("store"), fd_export_store, fd_clone(w.at, w.len)), STATUS_DENIED);
 	OK(call_store(deal));
 	bool found;
 	fd_state.at[fd_find((bytes){(const u8 *)"stored", 6}, &found)].value = (bytes){(const u8 *)"\x60", 1};
