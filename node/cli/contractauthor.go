@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/contract"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -252,7 +253,13 @@ func inspectContract(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		return show(c, found, func(w io.Writer) {
+		var report *contract.Report
+		if !found.System {
+			if report, err = r.inspect(address); err != nil {
+				return err
+			}
+		}
+		return show(c, onChain{found, report}, func(w io.Writer) {
 			row(w, "contract", found.Address)
 			row(w, "name", found.Name)
 			if found.System {
@@ -265,18 +272,37 @@ func inspectContract(c *cli.Context) error {
 				row(w, "code", *found.CodeHash)
 				row(w, "in force since", fmt.Sprintf("block %d", found.Height))
 			}
-			if schema == nil {
-				row(w, "schema", "none: give arguments with --args-cbor")
-				return
-			}
-			for i := range schema.Methods {
-				row(w, schema.Methods[i].Kind, schema.Methods[i].Signature())
-			}
-			for _, e := range schema.Errors {
-				row(w, "error", fmt.Sprintf("%d %s", e.Code, e.Name))
+			fmt.Fprintln(w)
+			switch {
+			case report != nil:
+				fmt.Fprint(w, report.Text())
+			case schema != nil:
+				fmt.Fprint(w, contract.Describe(schema))
 			}
 		})
 	})
+}
+
+// onChain is a contract on the chain with what its module says; a system contract has none.
+type onChain struct {
+	*client.Contract
+	Module *contract.Report `json:"module,omitempty"`
+}
+
+// inspect reads what the module of a contract says of itself.
+func (r *remote) inspect(address ledger.Address) (*contract.Report, error) {
+	code, err := r.codeOf(address)
+	if err != nil {
+		return nil, err
+	}
+	report, err := contract.Inspect(code, nil)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := contract.Check(r.ctx, code); err == nil {
+		report.Gas = info.InitGas
+	}
+	return report, nil
 }
 
 func verifyContract(c *cli.Context) error {

@@ -99,48 +99,15 @@ var sectionNames = [...]string{"custom", "type", "import", "function", "table", 
 // Text returns the report for people, a few lines for each part.
 func (r *Report) Text() string {
 	var b strings.Builder
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-10s "+format+"\n", append([]any{name}, args...)...)
-	}
+	line := func(name, format string, args ...any) { describe(&b, name, format, args...) }
 	line("size", "%s", kilobytes(r.Size))
 	line("sha256", "%s", r.SHA256)
 	if r.Language != "" {
 		line("built", "%s, %s, SDK %s", r.Language, r.Compiler, r.SDK)
 		line("source", "%s", r.Source)
 	}
-	if s := r.Schema; s != nil {
-		line("contract", "%s %s (profile %s)", s.Name, s.Version, s.Profile)
-		if s.Doc != "" {
-			line("", "%s", s.Doc)
-		}
-		for i := range s.Methods {
-			m := &s.Methods[i]
-			line(string(m.Kind), "%s", m.Signature())
-		}
-		for _, t := range s.Types {
-			if len(t.Variants) == 0 {
-				line("struct", "%s{%s}", t.Name, fieldList(t.Fields))
-				continue
-			}
-			names := make([]string, len(t.Variants))
-			for i, v := range t.Variants {
-				names[i] = v.Name
-			}
-			line("enum", "%s: %s", t.Name, strings.Join(names, ", "))
-		}
-		for _, e := range s.Events {
-			line("event", "%s{%s}", e.Topic, fieldList(e.Fields))
-		}
-		for _, e := range s.Errors {
-			line("error", "%d %s{%s}", e.Code, e.Name, fieldList(e.Fields))
-		}
-		for _, e := range s.State {
-			parts := make([]string, len(e.Key))
-			for i, k := range e.Key {
-				parts[i] = "{" + string(k) + "}"
-			}
-			line("state", "%s%s = %s", e.Prefix, strings.Join(parts, ""), e.Value)
-		}
+	if r.Schema != nil {
+		b.WriteString(Describe(r.Schema))
 	} else {
 		line("schema", "none: arguments and results of this module can only be given and shown as CBOR")
 		line("exports", "%s", strings.Join(r.Exports, " "))
@@ -158,6 +125,49 @@ func (r *Report) Text() string {
 		line("limit", "%s", strings.TrimRight(fmt.Sprintf("%d of %d %s (%d %%) %s", u.Value, u.Limit, u.Name, u.Value*100/u.Limit, u.Function), " "))
 	}
 	return b.String()
+}
+
+// Describe returns what a schema says for people, a line for each method, type, event, error and name of state.
+func Describe(s *ledger.Schema) string {
+	var b strings.Builder
+	line := func(name, format string, args ...any) { describe(&b, name, format, args...) }
+	line("contract", "%s %s (profile %s)", s.Name, s.Version, s.Profile)
+	if s.Doc != "" {
+		line("", "%s", s.Doc)
+	}
+	for i := range s.Methods {
+		m := &s.Methods[i]
+		line(string(m.Kind), "%s", m.Signature())
+	}
+	for _, t := range s.Types {
+		if len(t.Variants) == 0 {
+			line("struct", "%s{%s}", t.Name, fieldList(t.Fields))
+			continue
+		}
+		names := make([]string, len(t.Variants))
+		for i, v := range t.Variants {
+			names[i] = v.Name
+		}
+		line("enum", "%s: %s", t.Name, strings.Join(names, ", "))
+	}
+	for _, e := range s.Events {
+		line("event", "%s{%s}", e.Topic, fieldList(e.Fields))
+	}
+	for _, e := range s.Errors {
+		line("error", "%d %s{%s}", e.Code, e.Name, fieldList(e.Fields))
+	}
+	for _, e := range s.State {
+		parts := make([]string, len(e.Key))
+		for i, k := range e.Key {
+			parts[i] = "{" + string(k) + "}"
+		}
+		line("state", "%s%s = %s", e.Prefix, strings.Join(parts, ""), e.Value)
+	}
+	return b.String()
+}
+
+func describe(b *strings.Builder, name, format string, args ...any) {
+	fmt.Fprintf(b, "%-10s "+format+"\n", append([]any{name}, args...)...)
 }
 
 func fieldList(fields []ledger.Field) string {
