@@ -227,3 +227,10 @@ alice calls caller.pay_many
 alice calls caller.pay_many
   given input 0x81818254000000000000000000000000000000000000000020
   ends aborted bad_arguments
+# lists and texts of 2^32 and some
+alice calls caller.pay_many
+  given input 0x819b0000000100000000
+  ends aborted bad_arguments
+alice calls caller.probe
+  given input 0x845400000000000000000000000000000000000000007b0000000100000001614000
+  ends aborted bad_arguments

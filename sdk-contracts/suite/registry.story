@@ -158,6 +158,16 @@ alice calls registry.put
   given input 0x82616b616b
   ends aborted bad_arguments
 # a limit of 33 bits, and a start that is neither null nor text
+# lengths of more than 32 bits: a text, bytes and a list of 2^32 and some
+alice calls registry.put
+  given input 0x827b000000010000000568656c6c6f40
+  ends aborted bad_arguments
+alice calls registry.put
+  given input 0x82616b5b000000010000000161
+  ends aborted bad_arguments
+alice calls registry.put
+  given input 0x9b0000000100000002616b4161
+  ends aborted bad_arguments
 view registry.list
   given input 0x8360f61b0000000100000001
   ends aborted bad_arguments

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,10 +17,9 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/node/contract"
-	"github.com/fondaco/fondaco/node/contract/localchain"
 	"github.com/fondaco/fondaco/node/contract/story"
+	"github.com/fondaco/fondaco/sdk-contracts/go/contracttest"
 	"github.com/fondaco/fondaco/state/ledger"
-	"github.com/fondaco/fondaco/wasmvm"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write testdata/gas-*.txt anew")
@@ -60,9 +60,9 @@ func testLanguage(t *testing.T, language string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	interpreter, compiler := newVM(t, wasmvm.Interpreter), newVM(t, wasmvm.Compiler)
-	compilers := compilersOf(built)
-	golden := compilers + "\n"
+	teller := contracttest.NewTeller(t)
+	compilers := contracttest.Compilers(slices.Collect(maps.Values(built))...)
+	table := ""
 	var gas []story.Call
 	for _, name := range contracts {
 		t.Run(name, func(t *testing.T) {
@@ -70,17 +70,16 @@ func testLanguage(t *testing.T, language string) {
 				t.Errorf("the module says that it is written in %q, want %q", b.Build.Language, language)
 			}
 			checkInterface(t, name, built[name].Schema)
-			calls := tell(t, modules, name, interpreter)
-			compareCalls(t, calls, tell(t, modules, name, compiler))
+			calls := teller.Tell(t, modules, name+story.Extension)
 			gas = append(gas, calls...)
-			golden += "\n" + name + ".story\n" + gasTable(calls)
+			table += "\n" + name + ".story\n" + contracttest.GasTable(calls)
 		})
 	}
 	if t.Failed() {
 		return
 	}
-	t.Logf("%s\n%s\n%s", compilers, sizes(built), gasTable(gas))
-	checkGolden(t, filepath.Join("testdata", "gas-"+language+".txt"), golden)
+	t.Logf("%s\n%s\n%s", compilers, sizes(built), contracttest.GasTable(gas))
+	contracttest.CheckGas(t, filepath.Join("testdata", "gas-"+language+".txt"), compilers, table, *rewrite)
 }
 
 // build builds all contracts of a language, two at a time.
@@ -124,16 +123,6 @@ func faulty(t *testing.T) *contract.Built {
 	custom = append(custom, section...)
 	code = append(binary.AppendUvarint(append(code, 0), uint64(len(custom))), custom...)
 	return &contract.Built{Code: code, Schema: schema}
-}
-
-// compilersOf names the compiler, of which there must be one.
-func compilersOf(built map[string]*contract.Built) string {
-	var names []string
-	for _, b := range built {
-		names = append(names, b.Build.Language+" "+b.Build.Compiler)
-	}
-	slices.Sort(names)
-	return strings.Join(slices.Compact(names), ", ")
 }
 
 // checkInterface compares a module's schema with what the suite wants, in all but documentation, conflicts and order.
@@ -192,92 +181,10 @@ func lines(s *ledger.Schema) []string {
 	return all
 }
 
-// newVM returns a VM on which all stories of a language run, so that it compiles each module once.
-func newVM(t *testing.T, engine wasmvm.Engine) *wasmvm.VM {
-	t.Helper()
-	vm, err := localchain.NewVM(t.Context(), engine)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := vm.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	return vm
-}
-
-// tell tells a contract's story on a VM and returns the calls that it made.
-func tell(t *testing.T, modules *story.Modules, name string, vm *wasmvm.VM) []story.Call {
-	t.Helper()
-	file, err := story.ReadFile(name + story.Extension)
-	if err != nil {
-		t.Fatal(err)
-	}
-	report, err := file.Run(t.Context(), story.Config{VM: vm, Module: modules.For(file.Name), Names: modules.Names})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range report.Stories {
-		if s.Err != nil {
-			t.Errorf("%s, on the %s: %v", s.Title, vm.Engine(), s.Err)
-		}
-	}
-	return report.Calls
-}
-
-// compareCalls compares what two engines gave: every receipt, with its gas.
-func compareCalls(t *testing.T, interpreter, compiler []story.Call) {
-	t.Helper()
-	if len(interpreter) != len(compiler) {
-		t.Errorf("%d calls on the interpreter, %d on the compiler", len(interpreter), len(compiler))
-		return
-	}
-	for i := range interpreter {
-		if a, b := interpreter[i], compiler[i]; a != b {
-			t.Errorf("line %d, %s.%s\non the interpreter: %s\non the compiler:    %s", a.Line, a.Contract, a.Method, a.Transcript, b.Transcript)
-		}
-	}
-}
-
 func sizes(built map[string]*contract.Built) string {
 	var b strings.Builder
 	for _, name := range contracts {
 		fmt.Fprintf(&b, "%9d bytes of %s\n", len(built[name].Code), name)
 	}
 	return b.String()
-}
-
-// gasTable shows the gas of each method: the least and the most of its calls.
-func gasTable(calls []story.Call) string {
-	var b strings.Builder
-	for _, g := range story.GasOf(calls) {
-		if g.Calls > 0 {
-			fmt.Fprintf(&b, "%9d %9d %s %s.%s\n", g.Min, g.Max, g.Kind, g.Contract, g.Method)
-		}
-	}
-	return b.String()
-}
-
-// checkGolden compares gas with what a file has, if it is of the same compiler: another one makes other code. After a change of
-// contracts, SDK or prices, run the test with -rewrite and read the difference.
-func checkGolden(t *testing.T, file, got string) {
-	t.Helper()
-	if *rewrite {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatalf("%v; make it with -rewrite", err)
-	}
-	compiler, _, _ := strings.Cut(got, "\n")
-	if of, _, _ := strings.Cut(string(want), "\n"); of != compiler {
-		t.Logf("%s is of %s, this is %s: gas is not compared", file, of, compiler)
-		return
-	}
-	if got != string(want) {
-		t.Errorf("gas differs from %s; it is\n%s", file, got)
-	}
 }

@@ -183,6 +183,13 @@ alice calls token.transfer
 alice calls token.transfer
   given input 0x80
   ends aborted bad_arguments
+# an address and a bignum whose lengths have 33 bits
+alice calls token.transfer
+  given input 0x825b0000000100000014222222222222222222222222222222222222222201
+  ends aborted bad_arguments
+alice calls token.transfer
+  given input 0x82542222222222222222222222222222222222222222c25b0000000100000009010000000000000000
+  ends aborted bad_arguments
 alice calls token.transfer
   given input (token.balance_of bob)
   ends aborted bad_arguments
