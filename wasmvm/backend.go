@@ -3,16 +3,11 @@ package wasmvm
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"weak"
 
@@ -252,74 +247,6 @@ func (v *VM) warn(module keys.Digest, err error) {
 	if v.config.Warn != nil {
 		v.config.Warn(module, err)
 	}
-}
-
-// knownName is the name of the folder of what is known of modules in the cache. A folder for another VM than
-// this is never read.
-func (v *VM) knownName() string {
-	version := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, d := range info.Deps {
-			if d.Path == "github.com/tetratelabs/wazero" {
-				version = d.Version
-			}
-		}
-	}
-	return fmt.Sprintf("images-%s-%s-%d-%d-%d", version, runtime.GOARCH, v.config.Rewrite, v.config.Costs, v.config.MemoryPages)
-}
-
-// remember notes that the machine code of a module is in the cache, and what its image is.
-func (v *VM) remember(c *candidate, i *image) error {
-	if v.known == "" {
-		return nil
-	}
-	path, sum := filepath.Join(v.known, hex.EncodeToString(c.hash[:])), i.sum()
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, sum[:]) {
-		return nil
-	}
-	temporary := path + rand.Text()
-	if err := os.WriteFile(temporary, sum[:], 0o600); err != nil {
-		return fmt.Errorf("wasmvm: note that a module is in the cache: %w", err)
-	}
-	if err := os.Rename(temporary, path); err != nil {
-		return fmt.Errorf("wasmvm: note that a module is in the cache: %w", errors.Join(err, os.Remove(temporary)))
-	}
-	return nil
-}
-
-var errNotCached = errors.New("not in the cache of compiled modules")
-
-// fromCache takes a module's machine code from the cache, if that can be done at once and it makes the image that it made before.
-func (v *VM) fromCache(ctx context.Context, c *candidate) (*program, error) {
-	want, err := os.ReadFile(filepath.Join(v.known, hex.EncodeToString(c.hash[:])))
-	if err != nil {
-		return nil, err
-	}
-	if !v.compiler.busy.TryLock() {
-		return nil, errNotCached
-	}
-	compiled, err := v.compiler.compile(v.config.Profile.watch(ctx, c.hash), c.code)
-	v.compiler.busy.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	p := &program{vm: v, backend: v.compiler, compiled: compiled, mutable: c.mutable}
-	in, gas, err := p.initialize(ctx, c, MaxInitGas)
-	if err != nil {
-		p.close()
-		return nil, err
-	}
-	i := v.newImage(in, gas)
-	if sum := i.sum(); !bytes.Equal(want, sum[:]) {
-		in.close()
-		p.close()
-		if i.file != nil {
-			_ = i.file.close() // nobody reads it any more
-		}
-		return nil, errNotCached
-	}
-	p.adopt(i, in)
-	return p, nil
 }
 
 // image is what instances hold before a call. Nothing else of an instance can change, since instructions that write tables or

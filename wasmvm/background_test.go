@@ -6,9 +6,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -325,6 +327,83 @@ func TestWarmStart(t *testing.T) {
 	}
 	if m = start(Compiler); m.engine() != Compiler {
 		t.Error("the note of the image was not made again")
+	}
+}
+
+func TestCacheBounds(t *testing.T) {
+	dir := t.TempDir()
+	start := func(most int64) *VM {
+		return newConfigured(t, Config{Engine: Compiler, CacheDir: dir, CacheBytes: most, Wait: true})
+	}
+	count := func(path string) int {
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	v := start(0)
+	machine := v.machinePath()
+	if _, err := os.Stat(machine); err != nil {
+		t.Fatalf("wazero keeps machine code elsewhere: %v", err)
+	}
+	code := func(i int) []byte { return method("", fmt.Sprintf("i32.const %d", i)) }
+	for i := range 8 {
+		mustCompile(t, v, code(i))
+	}
+	if count(machine) != 8 || count(v.known) != 8 {
+		t.Fatalf("%d files of machine code, %d notes, want 8", count(machine), count(v.known))
+	}
+	entries, err := os.ReadDir(machine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := entries[0].Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	old := []string{filepath.Join(dir, "wazero-v0.0.1-amd64-linux"), filepath.Join(dir, "images-v0.0.1-amd64-1-1-512")}
+	kept := []string{filepath.Join(dir, "mine"), filepath.Join(dir, notesPrefix()+"1-1-7")}
+	for _, path := range slices.Concat(old, kept) {
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	torn := filepath.Join(machine, entries[0].Name()+".1.tmp")
+	if err := os.WriteFile(torn, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v = start(0)
+	for _, path := range append(old, torn) {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there: %v", path, err)
+		}
+	}
+	for _, path := range kept {
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+	}
+	if count(machine) != 8 || count(v.known) != 8 {
+		t.Errorf("%d files of machine code, %d notes, want 8", count(machine), count(v.known))
+	}
+
+	most := 4*info.Size() + info.Size()/2
+	v = start(most)
+	if n := count(machine); n != 3 || count(v.known) != 0 {
+		t.Errorf("%d files of machine code where 4.5 fit, %d notes; want 3 and none", n, count(v.known))
+	}
+	for i := range 8 {
+		if m := mustCompile(t, v, code(i)); m.engine() != Compiler {
+			t.Errorf("%s serves", m.engine())
+		}
+		if n := count(machine); n > 4 {
+			t.Errorf("%d files of machine code where 4.5 fit", n)
+		}
+	}
+	if m := mustCompile(t, start(most), code(7)); m.engine() != Compiler {
+		t.Errorf("%s serves what was compiled last", m.engine())
 	}
 }
 

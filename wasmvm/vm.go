@@ -5,8 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -35,6 +33,8 @@ type Config struct {
 	// CacheDir holds compiled modules between runs; empty: memory only. It is made with mode 0700. Its files are machine code that is
 	// executed as it is, so nobody else may write there and it must never be copied from another machine.
 	CacheDir string
+	// CacheBytes is the most that CacheDir holds; 0 is 2 GiB. What was not used for longest goes first.
+	CacheBytes int64
 	// MemoryPages is the most 64 KiB pages of a contract's memory, a chain parameter; 0 is 512.
 	MemoryPages uint32
 	// Rewrite and Costs are the versions of rewriter and gas table, chain parameters; 0 is 1.
@@ -94,6 +94,9 @@ func (c *Config) validate() error {
 	}
 	if c.MemoryBytes <= 0 {
 		c.MemoryBytes = 1 << 30
+	}
+	if c.CacheBytes <= 0 {
+		c.CacheBytes = 2 << 30
 	}
 	if c.ShadowShare == 0 {
 		c.ShadowShare = 1
@@ -190,22 +193,6 @@ func newOn(ctx context.Context, c Config, owner *VM) (v *VM, err error) {
 		v.worker.Go(v.optimize)
 	}
 	return v, nil
-}
-
-func (v *VM) openCache() (err error) {
-	v.known = filepath.Join(v.config.CacheDir, v.knownName())
-	for _, dir := range []string{v.config.CacheDir, v.known} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("wasmvm: make the cache of compiled modules: %w", err)
-		}
-		if err := os.Chmod(dir, 0o700); err != nil { // it may have existed
-			return fmt.Errorf("wasmvm: protect the cache of compiled modules: %w", err)
-		}
-	}
-	if v.cache, err = wazero.NewCompilationCacheWithDir(v.config.CacheDir); err != nil {
-		return fmt.Errorf("wasmvm: open the cache of compiled modules: %w", err)
-	}
-	return nil
 }
 
 // Engine returns the engine in use.
