@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tetratelabs/wazero/api"
+
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -17,6 +19,7 @@ func TestErrata(t *testing.T) {
 		{"E1: zero above an and", "ii", "i32.const 12 local.set 0 i32.const -8 local.set 1 i32.const 0 local.get 0 local.get 1 i32.and i32.gt_s if i i32.const 1 else i32.const 2 end"},
 		{"E1: 64 bits", "ll", "i64.const 12 local.set 0 i64.const 8 local.set 1 i64.const 0 local.get 0 local.get 1 i64.and i64.lt_u if i i32.const 1 else i32.const 2 end"},
 		{"E1: an and and zero", "ii", "i32.const 12 local.set 0 i32.const 8 local.set 1 local.get 0 local.get 1 i32.and i32.const 0 i32.gt_u if i i32.const 1 else i32.const 2 end"},
+		{"E1: an and above or equal to zero", "ii", "i32.const 12 local.set 0 i32.const 3 local.set 1 local.get 0 local.get 1 i32.and i32.const 0 i32.ge_u if i i32.const 1 else i32.const 2 end"},
 		{"E2: bits of a sign-extended load", "", "i32.const 0 i32.const -1 i32.store8 0 i32.const 0 i32.load8_s 0 i32.popcnt"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -27,26 +30,6 @@ func TestErrata(t *testing.T) {
 			}
 		})
 	}
-	t.Run("the compiler still needs the rewrite of E1", func(t *testing.T) {
-		if runtime.GOARCH != "amd64" {
-			t.Skip("E1 is an erratum of the compiler for amd64")
-		}
-		code := method("ii", "i32.const 12 local.set 0 i32.const 8 local.set 1 i32.const 0 local.get 0 local.get 1 i32.and i32.lt_u if i i32.const 1 else i32.const 2 end")
-		for _, e := range []Engine{Compiler, Interpreter} {
-			r := newSpecRun(t, e)
-			defer r.runtime.Close(t.Context())
-			if err := r.instantiate(t.Context(), code); err != nil {
-				t.Fatal(err)
-			}
-			out, err := r.module.ExportedFunction("run").Call(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if right := uint32(out[0]) == 1; right != (e == Interpreter) {
-				t.Errorf("%s: 0 < (12 & 8) as a branch is %v; if the compiler is right now, a new version of the rewriter can do without R1", e, right)
-			}
-		}
-	})
 	t.Run("E3: unsigned 64-bit integers to floats", func(t *testing.T) {
 		for _, n := range []uint64{0, 1, 1 << 53, 1<<53 + 1, 1<<63 - 1, 1 << 63, 1<<63 + 1, 1<<63 + 1024, 1<<63 + 1025, 1<<63 + 3072, math.MaxUint64, math.MaxUint64 - 1023, math.MaxUint64 - 1024, 0xffffff7fffffffff, 0xffffff8000000001} {
 			for _, convert := range []struct {
@@ -80,6 +63,69 @@ func TestErrata(t *testing.T) {
 			}
 		}
 	})
+}
+
+// asWritten runs the function run of a module in both engines as it is, with all the gas that it may want.
+func asWritten(t *testing.T, code []byte) (compiled, interpreted []uint64) {
+	var results [2][]uint64
+	for i, e := range []Engine{Compiler, Interpreter} {
+		r := newSpecRun(t, e)
+		if err := r.instantiate(t.Context(), code); err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range map[string]uint64{gasExport: plenty, depthExport: MaxDepth} {
+			if g, ok := r.module.ExportedGlobal(name).(api.MutableGlobal); ok {
+				g.Set(value)
+			}
+		}
+		var err error
+		if results[i], err = r.module.ExportedFunction("run").Call(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.runtime.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	return results[0], results[1]
+}
+
+// TestErrataRemain shows errata in wazero's compilers as they are, so that an upgrade of wazero tells when a rewrite may go. Those on
+// arm64 are run by TestArm64. See rewriter for what they are. R3 is not among them: no module was found
+// that shows its erratum and is short.
+func TestErrataRemain(t *testing.T) {
+	choice := func(typ, constant, convert, bits string) []byte {
+		// The first float is in memory after the call, and is wanted in the register that holds the second.
+		a := newAssembler()
+		a.globals = []byte("i" + bits)
+		a.fn("", ":"+typ+typ, typ, convert+" local.set 0 call 1 local.get 0 local.get 0 "+constant+" global.get 0 select").fn("", ":", "", "")
+		reinterpret := map[string]string{"i": "i32.reinterpret_f32", "l": "i64.reinterpret_f64"}[bits]
+		return a.fn("run", ":"+bits, "", "call 0 "+reinterpret+" global.set 1 drop global.get 1").build()
+	}
+	for _, test := range []struct {
+		name, arch string
+		code       []byte
+		right      uint64
+	}{
+		{"R1", "amd64", method("ii", "i32.const 12 local.set 0 i32.const 8 local.set 1 i32.const 0 local.get 0 local.get 1 i32.and i32.lt_u if i i32.const 1 else i32.const 2 end"), 1},
+		{"R1", "arm64", method("ii", "i32.const 12 local.set 0 i32.const 3 local.set 1 local.get 0 local.get 1 i32.and i32.const 0 i32.ge_u if i i32.const 1 else i32.const 2 end"), 1},
+		{"R2", "arm64", method("", "i32.const 0 i32.const -1 i32.store8 0 i32.const 0 i32.load8_s 0 i32.popcnt"), 32},
+		{"R4", "amd64", choice("d", "f64.const 0x4000000000000000", "i64.const 5 f64.convert_i64_s", "l"), 0x4000000000000000},
+		{"R4 of 32 bits", "amd64", choice("f", "f32.const 0x40000000", "i64.const 5 f32.convert_i64_s", "i"), 0x40000000},
+	} {
+		t.Run(test.name+" on "+test.arch, func(t *testing.T) {
+			if runtime.GOARCH != test.arch {
+				t.Skip("is about the compiler for " + test.arch)
+			}
+			compiled, interpreted := asWritten(t, test.code)
+			if interpreted[0] != test.right || compiled[0] == test.right {
+				t.Errorf("%x in the compiler, %x in the interpreter; if the compiler is right now, a new version of the rewriter can do without %s", compiled, interpreted, test.name)
+			}
+			compiled, interpreted = asWritten(t, rewriteOf(t, test.code))
+			if interpreted[0] != test.right || compiled[0] != test.right {
+				t.Errorf("rewritten: %x in the compiler, %x in the interpreter, want %x", compiled, interpreted, test.right)
+			}
+		})
+	}
 }
 
 // TestErratumPressure has more live values than registers around conversions of unsigned 64-bit integers: under E3 one of them

@@ -66,6 +66,10 @@ const (
 	opF32ConvertU  = 0xb5 // from i64
 	opF64ConvertS  = 0xb9 // from i64
 	opF64ConvertU  = 0xba // from i64
+	opI32FromF32   = 0xbc // the bits
+	opI64FromF64   = 0xbd
+	opF32FromI32   = 0xbe
+	opF64FromI64   = 0xbf
 	opRefNull      = 0xd0 // in elements
 	opRefFunc      = 0xd2
 

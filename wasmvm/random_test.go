@@ -344,7 +344,7 @@ func randomDigest(t testing.TB) [32]byte {
 }
 
 // TestArm64 runs a sample under an emulator of arm64 and wants what this processor does: results, traps, gas and memory, in which
-// are the bits of NaNs.
+// are the bits of NaNs. It looks for the errata of the compiler for arm64 as well.
 func TestArm64(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the tests for another processor")
@@ -365,10 +365,15 @@ func TestArm64(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build for arm64: %v\n%s", err, out)
 	}
-	cmd := exec.CommandContext(t.Context(), qemu, test, "-test.run", "^TestRandomDigest$")
+	cmd := exec.CommandContext(t.Context(), qemu, test, "-test.v", "-test.run", "^(TestRandomDigest|TestErrata|TestErrataRemain)$")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("run on arm64: %v\n%s", err, out)
+	}
+	for _, erratum := range []string{"R1", "R2"} {
+		if want := "--- PASS: TestErrataRemain/" + erratum + "_on_arm64"; !strings.Contains(string(out), want) {
+			t.Errorf("on arm64:\n%swant:\n%s", out, want)
+		}
 	}
 	if want := fmt.Sprintf("arm64 random programs: %x\n", randomDigest(t)); !strings.Contains(string(out), want) {
 		t.Errorf("on arm64:\n%swant:\n%s", out, want)

@@ -40,7 +40,17 @@ type rewritten struct {
 //   - depth: functions that call others take the weight of their frame from a second global and give it back;
 //   - memory.grow, copy, fill and init pay by their operand;
 //   - results of float arithmetic that are NaNs become the canonical NaN, since amd64 and arm64 differ in its sign;
-//   - errata of wazero's compiler are avoided, see and, popcnt and convert.
+//   - errata of wazero's compilers are avoided.
+//
+// The errata, all of version 1.12.0, which is the one that go.mod has, what takes the place of the instruction, and the test
+// that shows both:
+//
+//	R1  amd64, arm64  an and that a branch compares with zero by order     or with zero        TestErrataRemain
+//	R2  arm64         i32.popcnt of a sign-extended load counts 64 bits    i64.popcnt          TestErrataRemain
+//	R3  amd64         convert_i64_u overwrites other values, if there      by the signed       TestErrata for its
+//	                  are more of them than registers                      conversion          results alone
+//	R4  amd64         a select of floats returns what was in a register,   select of integers  TestErrataRemain
+//	                  if the first of them has to be loaded
 type rewriter struct {
 	m       *module
 	costs   *costs
@@ -295,7 +305,7 @@ func (w *rewriter) function(f int, a *analysis) {
 
 	frame := int64(min(max(a.words, minFrame), MaxDepth+1))
 	d := decoder{m: w.m, reader: reader{buf: b.code}}
-	charges := a.charges
+	charges, selects := a.charges, a.selects
 	depth := 0 // open blocks of the function itself
 	var i instruction
 	for d.left() > 0 {
@@ -312,6 +322,8 @@ func (w *rewriter) function(f int, a *analysis) {
 			depth++
 		case opEnd:
 			depth--
+		case opSelect, opSelectT:
+			i.typ, selects = selects[0], selects[1:]
 		}
 		switch {
 		case i.op == opReturn && a.calls:
@@ -500,6 +512,12 @@ func (w *rewriter) instruction(i *instruction, labels []uint32, s scratch) {
 		w.out = append(w.out, opI64ExtendU, opI64Popcnt, opI32WrapI64)
 	case opF32ConvertU, opF64ConvertU: // R3: on amd64 the conversion overwrites other locals
 		w.convert(i.op == opF32ConvertU, s)
+	case opSelect, opSelectT:
+		if i.typ != typeF32 && i.typ != typeF64 {
+			w.plain(i, labels)
+			break
+		}
+		w.choose(i.typ == typeF32, s)
 	case opMemoryGrow:
 		w.sized(s, func() {
 			w.out = appendSigned(append(w.out, opI64Const), int64(w.costs.growPage))
@@ -526,23 +544,45 @@ func (w *rewriter) instruction(i *instruction, labels []uint32, s scratch) {
 		switch operations[i.op].nan {
 		case typeF32:
 			w.local(opLocalTee, s.f32)
-			w.out = append(w.out, opF32Const)
-			w.out = binary.LittleEndian.AppendUint32(w.out, 0x7fc00000)
-			w.canonical(s.f32, opF32Eq)
+			w.out = appendSigned(append(w.out, opI32FromF32, opI32Const), 0x7fc00000)
+			w.canonical(s.f32, opF32Eq, opF32FromI32)
 		case typeF64:
 			w.local(opLocalTee, s.f64)
-			w.out = append(w.out, opF64Const)
-			w.out = binary.LittleEndian.AppendUint64(w.out, 0x7ff8000000000000)
-			w.canonical(s.f64, opF64Eq)
+			w.out = appendSigned(append(w.out, opI64FromF64, opI64Const), 0x7ff8000000000000)
+			w.canonical(s.f64, opF64Eq, opF64FromI64)
 		}
 	}
 }
 
-// canonical selects the value in a local if it equals itself, else the constant on the stack above it.
-func (w *rewriter) canonical(local uint32, equal byte) {
+// canonical selects, of the two integers on the stack, the lower one if the float in a local, whose bits that is, equals itself, and
+// makes a float of it.
+func (w *rewriter) canonical(local uint32, equal, from byte) {
 	w.local(opLocalGet, local)
 	w.local(opLocalGet, local)
-	w.out = append(w.out, equal, opSelect)
+	w.out = append(w.out, equal, opSelect, from)
+}
+
+// choose is a select of floats as one of integers (R4): on amd64 the compiler may keep one of two floats in a register and take the
+// result from another.
+func (w *rewriter) choose(single bool, s scratch) {
+	if single {
+		w.out = append(w.out, opI64ExtendU)
+		w.local(opLocalSet, s.gas)
+		w.out = append(w.out, opI32FromF32)
+		w.local(opLocalSet, s.size)
+		w.out = append(w.out, opI32FromF32)
+		w.local(opLocalGet, s.size)
+		w.local(opLocalGet, s.gas)
+		w.out = append(w.out, opI32WrapI64, opSelect, opF32FromI32)
+		return
+	}
+	w.local(opLocalSet, s.size)
+	w.out = append(w.out, opI64FromF64)
+	w.local(opLocalSet, s.gas)
+	w.out = append(w.out, opI64FromF64)
+	w.local(opLocalGet, s.gas)
+	w.local(opLocalGet, s.size)
+	w.out = append(w.out, opSelect, opF64FromI64)
 }
 
 // sized pays for the i32 on top of the stack, as often as scale says.

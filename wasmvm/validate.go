@@ -19,7 +19,8 @@ type analysis struct {
 	calls   bool     // calls functions of the module, so that its frame can have others above it
 	nan32   bool     // makes f32 values that may be NaNs
 	nan64   bool
-	sized   bool   // has instructions whose price depends on an operand
+	sized   bool   // has instructions that the rewriter needs an i32 for: with a price by an operand, or a select of floats
+	selects []byte // types of what its selects choose between, in order
 	weight  uint64 // see MaxComplexity
 	paths   uint64 // see MaxPaths
 }
@@ -59,7 +60,7 @@ type validator struct {
 	loops    int
 }
 
-// check validates a function and returns what the rewriter needs. The charges are valid until the next call.
+// check validates a function and returns what the rewriter needs. What it returns is valid until the next call.
 func (v *validator) check(function int) (*analysis, error) {
 	f := &v.m.bodies[function]
 	t := &v.m.types[v.m.funcs[function]]
@@ -67,7 +68,10 @@ func (v *validator) check(function int) (*analysis, error) {
 	v.decoder.reader = reader{buf: f.code, off: f.offset}
 	v.locals = append(append(v.locals[:0], t.params...), f.types...)
 	v.operands, v.controls = v.operands[:0], v.controls[:0]
-	v.result = analysis{charges: append(v.result.charges[:0], charge{cost: uint64(len(v.locals)) / v.costs.perLocals, checked: true})}
+	v.result = analysis{
+		charges: append(v.result.charges[:0], charge{cost: uint64(len(v.locals)) / v.costs.perLocals, checked: true}),
+		selects: v.result.selects[:0],
+	}
 	v.highest, v.blocks, v.merges, v.values, v.loops = 0, 1, 0, 0, 0
 
 	v.controls = append(v.controls, control{op: opBlock, results: t.results})
@@ -339,12 +343,12 @@ func (v *validator) instruction(i *instruction) {
 		if a == unknown {
 			a = b
 		}
-		v.push(a)
+		v.selects(a)
 	case opSelectT:
 		v.expect(typeI32)
 		v.expect(i.typ)
 		v.expect(i.typ)
-		v.push(i.typ)
+		v.selects(i.typ)
 	case opLocalGet, opLocalSet, opLocalTee:
 		if i.a >= uint64(len(v.locals)) {
 			v.fail("no local has the number %d", i.a)
@@ -373,6 +377,13 @@ func (v *validator) instruction(i *instruction) {
 		}
 		v.expect(g.typ)
 	}
+}
+
+// selects notes that a select leaves a value of type t.
+func (v *validator) selects(t byte) {
+	v.push(t)
+	v.result.selects = append(v.result.selects, t)
+	v.result.sized = v.result.sized || t == typeF32 || t == typeF64
 }
 
 // close checks that the innermost block ends with its results and nothing else, and takes them.
