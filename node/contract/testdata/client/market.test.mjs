@@ -43,3 +43,5 @@ throws(() => decodeEvent('Other', '0x80'), /no event/)
 same(await addressOf('alice'), await addressOf('alice'))
 const signer = await ed25519(new Uint8Array(32).fill(7))
 same([signer.algorithm, signer.publicKey.length, (await signer.sign(new Uint8Array(32))).length], [1, 32, 64])
+answer = { chain: '0x' + '00'.repeat(32), group: 'main', suite: 'gm', params: {} }
+await rejects(market.as(order.owner, signer).cancel(1n), /^Error: cancel: the chain has the suite gm, .*client in Go/)

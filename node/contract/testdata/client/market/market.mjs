@@ -248,7 +248,7 @@ class Contract {
   async _send(method, values) {
     if (!this.sender || this.signers.length === 0) throw new Error(`${method}: a transaction needs a sender and its signers: use as()`)
     const { chain, group, suite, params } = await this._ask('/v1/chain')
-    if (suite !== 'std') throw new Error(`the chain has the suite ${suite}: this client signs for std`)
+    if (suite !== 'std') throw new Error(`${method}: the chain has the suite ${suite}, and this client signs for std only: send transactions with the client in Go; views work`)
     const body = [
       head(0, 1), byteString(fromHex(chain, 32)), textString(group), byteString(fromHex(this.sender, 20)),
       byteString(crypto.getRandomValues(new Uint8Array(16))), integer(BigInt(Date.now() + this.lifetime)),

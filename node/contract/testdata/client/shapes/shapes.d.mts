@@ -59,6 +59,8 @@ export type Named = { number: number, colour: Colour }
 
 export type About = { caller: Address, origin: Address, self: Address, height: bigint, time: bigint, group: string, method: string, readOnly: boolean, deployer: boolean }
 
+export type Entry = { number: number, colour: Colour }
+
 /** An event of the contract. */
 export type ContractEvent =
   | { topic: 'Stored', fields: { name: string, deal: Deal } }
@@ -94,6 +96,8 @@ export class Shapes {
   digest(data: Uint8Array): Promise<Uint8Array>
   /** Forward calls a method of another contract without arguments, and returns the status. */
   forward(to: Address, method: string, list: bigint[]): Promise<Sent<number>>
+  /** AskDays asks a contract for its days, and returns how many there are. */
+  askDays(to: Address): Promise<number>
   /** Restricted needs a role. */
   restricted(): Promise<Sent<void>>
 }

@@ -220,6 +220,12 @@ func (c *Client) Forward(ctx context.Context, to ledger.Address, method string, 
 	return out, tx, err
 }
 
+// AskDays asks a contract for its days, and returns how many there are.
+func (c *Client) AskDays(ctx context.Context, to ledger.Address) (out uint32, err error) {
+	err = c.view(ctx, "ask_days", []any{to}, &out)
+	return out, err
+}
+
 // Restricted needs a role. It waits until the transaction is in a block.
 func (c *Client) Restricted(ctx context.Context) (*client.Transaction, error) {
 	return c.send(ctx, "restricted", []any{}, nil)
@@ -290,6 +296,13 @@ type About struct {
 	Method   string         // str
 	ReadOnly bool           // bool
 	Deployer bool           // bool
+}
+
+// Entry: a struct of the contract.
+type Entry struct {
+	_      struct{} `cbor:",toarray"`
+	Number int32    // i32
+	Colour Colour   // Colour
 }
 
 // Stored: an event of the contract.

@@ -7,6 +7,7 @@ const types = {
   Deal: {"fields":[["name","str"],["colour","Colour"],["legs","list<Leg>"],["agent","opt<addr>"],["digest","bytes"],["short","bytes"],["blob","bytes"],["size","u128"],["low","i64"],["cash","list<list<u16>>"]]},
   Named: {"fields":[["number","i32"],["colour","Colour"]]},
   About: {"fields":[["caller","addr"],["origin","addr"],["self","addr"],["height","u64"],["time","u64"],["group","str"],["method","str"],["readOnly","bool"],["deployer","bool"]]},
+  Entry: {"fields":[["number","i32"],["colour","Colour"]]},
 }
 const methods = {
   echo: {"args":[["deal","Deal"]],"result":"Deal"},
@@ -17,6 +18,7 @@ const methods = {
   who: {"args":[],"result":"About"},
   digest: {"args":[["data","bytes"]],"result":"bytes"},
   forward: {"args":[["to","addr"],["method","str"],["list","list<u64>"]],"result":"i32"},
+  ask_days: {"args":[["to","addr"]],"result":"u32"},
   restricted: {"args":[],"result":""},
 }
 const events = {
@@ -248,7 +250,7 @@ class Contract {
   async _send(method, values) {
     if (!this.sender || this.signers.length === 0) throw new Error(`${method}: a transaction needs a sender and its signers: use as()`)
     const { chain, group, suite, params } = await this._ask('/v1/chain')
-    if (suite !== 'std') throw new Error(`the chain has the suite ${suite}: this client signs for std`)
+    if (suite !== 'std') throw new Error(`${method}: the chain has the suite ${suite}, and this client signs for std only: send transactions with the client in Go; views work`)
     const body = [
       head(0, 1), byteString(fromHex(chain, 32)), textString(group), byteString(fromHex(this.sender, 20)),
       byteString(crypto.getRandomValues(new Uint8Array(16))), integer(BigInt(Date.now() + this.lifetime)),
@@ -293,5 +295,6 @@ export class Shapes extends Contract {
   who() { return this._view('who', []) }
   digest(data) { return this._view('digest', [data]) }
   forward(to, method, list) { return this._send('forward', [to, method, list]) }
+  askDays(to) { return this._view('ask_days', [to]) }
   restricted() { return this._send('restricted', []) }
 }
