@@ -96,7 +96,8 @@ class Call {
     this.input = input;
     this.result = new Uint8Array();
     this.out = null;
-    this.scans = [];
+    this.scans = new Array(8).fill(null); // those that are open: the entries that are left
+    this.events = [0, 0]; // how many, and their bytes
   }
 
   run() {
@@ -151,6 +152,7 @@ class Call {
     return part.length;
   }
   output(at, n) {
+    if (n >>> 0 > 128 << 10) throw new Denied(`an output of ${n >>> 0} bytes, at most 128 KiB`);
     this.out = this.read(at, n);
   }
   abort(code, at, n) {
@@ -204,22 +206,34 @@ class Call {
     return 0;
   }
   scan(start, startLen, end, endLen, flags, limit) {
+    const longest = Math.max(startLen >>> 0, endLen >>> 0);
+    if (longest > 256) throw new Denied(`a scan from or to a key of ${longest} bytes, at most 256`);
     if (limit < 1 || limit > 1024) throw new Denied(`a scan of ${limit} entries, want 1 to 1,024`);
-    if (this.scans.filter((s) => s).length >= 8) throw new Denied("a ninth scan is open");
+    const free = this.scans.indexOf(null);
+    if (free < 0) throw new Denied("a ninth scan is open");
     const [from, to] = [binary(this.read(start, startLen)), binary(this.read(end, endLen))];
     const found = [...this.host.state].filter(([k]) => k >= from && (to === "" || k < to)).sort(([a], [b]) => (a < b ? -1 : 1));
     if (flags & 1) found.reverse();
-    const entries = found.slice(0, limit).map(([k, v]) => encode([Buffer.from(k, "latin1"), flags & 2 ? new Uint8Array() : v]));
-    return this.scans.push(entries) - 1;
+    this.scans[free] = found.slice(0, limit).map(([k, v]) => encode([Buffer.from(k, "latin1"), flags & 2 ? new Uint8Array() : v]));
+    return free + 1;
+  }
+  opened(it) {
+    const scan = this.scans[it - 1];
+    if (!scan) throw new Denied(`no scan ${it} is open`);
+    return scan;
   }
   scan_next(it, dst, cap) {
-    return this.fill(this.scans[it].shift(), dst, cap);
+    return this.fill(this.opened(it).shift(), dst, cap);
   }
   scan_close(it) {
-    this.scans[it] = null;
+    this.opened(it);
+    this.scans[it - 1] = null;
   }
   emit(topic, topicLen, data, dataLen) {
     this.changes();
+    this.events = [this.events[0] + 1, this.events[1] + topicLen + dataLen];
+    const [count, size] = this.events;
+    if (count > 64 || size > 64 << 10) throw new Denied(`event ${count}, ${size} bytes of events, at most 64 and 64 KiB`);
     const name = this.text(topic, topicLen);
     const event = this.host.schema.events.find((e) => e.name === name);
     this.host.events.push({ topic: name, ...new Decoder(this.read(data, dataLen), this.host.schema).fields(event.fields) });

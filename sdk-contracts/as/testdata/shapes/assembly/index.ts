@@ -256,3 +256,11 @@ export function forward(to: Address, name: string, args: Uint8Array): u128 {
 export function texts(who: Address, bytes: Uint8Array): string[] {
   return [who.toString(), Address.zero.isZero.toString(), Address.from(bytes).toString(), ctx.txId == Hash.zero ? "none" : ctx.txId.toString()];
 }
+
+/** What the chain limits: scans that are open at a time, events in a call, the bytes of an output. */
+@tx
+export function limits(scans: i32, events: i32, bytes: i32): Uint8Array {
+  for (let i = 0; i < scans; i++) places.scan(1).next();
+  for (let i = 0; i < events; i++) emit(new Nothing());
+  return new Uint8Array(bytes);
+}

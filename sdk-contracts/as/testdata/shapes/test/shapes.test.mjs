@@ -48,6 +48,21 @@ test("scans go in the order of keys, both ways and between bounds", () => {
   assert.throws(() => shapes.marks(-1, 1025, false), Denied);
 });
 
+test("the limits of the chain hold here too", () => {
+  const { host, shapes } = deployed();
+  const name = "x".repeat(256 - "day/".length - 2);
+  shapes.mark(1, name, 1);
+  assert.throws(() => shapes.mark(1, name + "x", 1), Denied);
+  assert.deepEqual(shapes.between(1, "", name), []);
+  assert.throws(() => shapes.between(1, "", name + "x"), Denied);
+  assert.throws(() => shapes.marks(1, 0, false), Denied);
+  assert.equal(shapes.limits(8, 64, 1000).length, 1000);
+  assert.throws(() => shapes.limits(9, 0, 0), Denied);
+  assert.throws(() => shapes.limits(0, 65, 0), Denied);
+  assert.throws(() => shapes.limits(0, 0, 128 << 10), Denied);
+  assert.equal(host.events.length, 64);
+});
+
 test("a call says who, when and what", () => {
   const { shapes } = deployed({ origin: bob, now: 1_700_000_000_000, height: 9, group: "main", roles: ["regulator"], institution: "bank" });
   assert.deepEqual(shapes.who(), {
