@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -60,12 +61,18 @@ func buildC(ctx context.Context, dir string) ([]byte, ledger.Build, error) {
 	if build.Compiler, err = versionC(ctx, clang, wasmld); err != nil {
 		return nil, ledger.Build{}, err
 	}
-	if build.Source, err = digestC(dir); err != nil {
+	scratch, err := os.MkdirTemp("", "fondaco-contract-")
+	if err != nil {
 		return nil, ledger.Build{}, err
 	}
-	// Macros tell the SDK's version.
-	macros, err := runC(ctx, dir, clang, append(clangFlags(), "-E", "-dM", source)...)
+	defer os.RemoveAll(scratch)
+	// Macros tell the SDK's version, and the rule for make what is read.
+	rule := filepath.Join(scratch, "contract.d")
+	macros, err := runC(ctx, dir, clang, append(clangFlags(), "-E", "-dM", "-MMD", "-MT", "contract", "-MF", rule, source)...)
 	if err != nil {
+		return nil, ledger.Build{}, err
+	}
+	if build.Source, err = digestC(dir, rule); err != nil {
 		return nil, ledger.Build{}, err
 	}
 	version := regexp.MustCompile(`(?m)^#define FONDACO_SDK "(.*)"$`).FindSubmatch(macros)
@@ -73,11 +80,6 @@ func buildC(ctx context.Context, dir string) ([]byte, ledger.Build, error) {
 		return nil, ledger.Build{}, fmt.Errorf("%w: %s does not include fondaco.h: create a contract with: fondaco contract new --lang c NAME", ErrSource, source)
 	}
 	build.SDK = string(version[1])
-	scratch, err := os.MkdirTemp("", "fondaco-contract-")
-	if err != nil {
-		return nil, ledger.Build{}, err
-	}
-	defer os.RemoveAll(scratch)
 	object, module := filepath.Join(scratch, "contract.o"), filepath.Join(scratch, "contract.wasm")
 	// The source is named relative to its folder, so that its place does not matter.
 	if _, err := runC(ctx, dir, clang, append(clangFlags(), "-fmacro-backtrace-limit=1", "-c", "-o", object, source)...); err != nil {
@@ -131,11 +133,16 @@ const testSuffix = "_test.c"
 
 // sourceC returns the name of the contract's one .c file.
 func sourceC(dir string) (string, error) {
-	files, err := filesC(dir)
+	found, err := filepath.Glob(filepath.Join(dir, "*.c"))
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("list the sources: %w", err)
 	}
-	files = slices.DeleteFunc(files, func(name string) bool { return !strings.HasSuffix(name, ".c") || strings.HasSuffix(name, testSuffix) })
+	var files []string
+	for _, file := range found {
+		if !strings.HasSuffix(file, testSuffix) {
+			files = append(files, filepath.Base(file))
+		}
+	}
 	switch len(files) {
 	case 0:
 		return "", fmt.Errorf("%w: no .c file but tests in %s; create a contract with: fondaco contract new --lang c NAME", ErrSource, dir)
@@ -145,34 +152,25 @@ func sourceC(dir string) (string, error) {
 	return "", fmt.Errorf("%w: a contract is one .c file, there are %s: include one from the other as .h", ErrSource, strings.Join(files, ", "))
 }
 
-// filesC returns the names of the C sources and headers in a folder, sorted.
-func filesC(dir string) ([]string, error) {
-	var files []string
-	for _, pattern := range []string{"*.c", "*.h"} {
-		found, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil {
-			return nil, fmt.Errorf("list the sources: %w", err)
-		}
-		for _, file := range found {
-			files = append(files, filepath.Base(file))
-		}
-	}
-	slices.Sort(files)
-	return files, nil
-}
-
-// digestC returns the SHA-256 over name, length and content of the folder's sources and headers but tests, in order of name.
-func digestC(dir string) ([32]byte, error) {
-	files, err := filesC(dir)
+// digestC returns the SHA-256 over name, length and content of the source and of each header that it includes, the SDK's among
+// them, in order of name. The compiler listed them, as they are called from the contract's folder, in a rule for make.
+func digestC(dir, rule string) ([32]byte, error) {
+	list, err := os.ReadFile(rule)
 	if err != nil {
-		return [32]byte{}, err
+		return [32]byte{}, fmt.Errorf("read what the compiler included: %w", err)
 	}
+	// A line goes on behind a backslash, and so does a name with a space.
+	_, text, _ := strings.Cut(strings.NewReplacer("\\\r\n", "", "\\\n", "", "\\ ", "\x00", "\\#", "#", "$$", "$").Replace(string(list)), ":")
+	files := strings.Fields(text)
+	slices.Sort(files)
 	h := sha256.New()
-	for _, name := range files {
-		if strings.HasSuffix(name, testSuffix) {
-			continue
+	for _, name := range slices.Compact(files) {
+		name = path.Clean(filepath.ToSlash(strings.ReplaceAll(name, "\x00", " ")))
+		file := filepath.FromSlash(name)
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(dir, file)
 		}
-		content, err := os.ReadFile(filepath.Join(dir, name))
+		content, err := os.ReadFile(file)
 		if err != nil {
 			return [32]byte{}, fmt.Errorf("read the sources: %w", err)
 		}

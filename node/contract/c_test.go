@@ -80,6 +80,35 @@ func TestCProject(t *testing.T) {
 			t.Errorf("%+v, %v", built, err)
 		}
 	})
+	t.Run("the digest is that of every file which the compiler reads", func(t *testing.T) {
+		defer write(source, string(content))
+		for _, name := range []string{"terms", "terms of $2 #1/deep"} {
+			if err := os.MkdirAll(filepath.Join(folder, filepath.FromSlash(name)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			header := filepath.Join(folder, filepath.FromSlash(name), "limits.h")
+			write(source, strings.Replace(string(content), "CONTRACT(", "#include \""+name+"/limits.h\"\n\nCONTRACT(", 1))
+			digests := map[[32]byte]bool{modules[0].Build.Source: true}
+			for i, text := range []string{"enum { MOST = 1 };\n", "enum { MOST = 2 };\n"} {
+				write(header, text)
+				built, err := Build(t.Context(), folder, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if digests[built.Build.Source] = true; len(digests) != i+2 {
+					t.Errorf("with %s of %s the digest is that of another source", header, text)
+				}
+			}
+		}
+		unread := filepath.Join(folder, "unread.h")
+		write(source, string(content))
+		write(unread, "not C\n")
+		defer os.Remove(unread)
+		built, err := Build(t.Context(), folder, "")
+		if err != nil || built.Build.Source != modules[0].Build.Source {
+			t.Errorf("with a header that is not included: %v", err)
+		}
+	})
 	t.Run("a test that fails is told", func(t *testing.T) {
 		write(source, strings.Replace(string(content), "fail(Taken, e.owner)", "fail(Taken, chain_caller())", 1))
 		var out strings.Builder
