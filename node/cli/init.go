@@ -275,7 +275,7 @@ func genesisCommand() *cli.Command {
 				suiteFlag(), outputFlag(), passphraseFlag(),
 				&cli.StringFlag{Name: "name", Usage: "`NAME` of the chain, for people; required"},
 				&cli.StringFlag{Name: "group", Usage: "`ID` of its first group", Value: "main"},
-				&cli.StringFlag{Name: "engine", Usage: "consensus `ALGORITHM`", Value: "pbft"},
+				&cli.StringFlag{Name: "engine", Usage: "consensus `ALGORITHM`: pbft or raft", Value: "pbft"},
 				&cli.StringFlag{Name: "out", Usage: "`FILE` to write", Value: GenesisFile},
 				&cli.StringSliceFlag{
 					Name:  "account",
