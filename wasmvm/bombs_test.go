@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -275,14 +277,27 @@ func allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
+// shortest returns how long f takes, the shortest of three times.
+func shortest(f func()) time.Duration {
+	best := time.Duration(math.MaxInt64)
+	for range 3 {
+		began := time.Now()
+		f()
+		best = min(best, time.Since(began))
+	}
+	return best
+}
+
 // TestBombs sets off each bomb in both engines: it is refused with the same words, or ends with the same outcome within its gas, has
-// allocated no more than its gas or size explain, and afterwards the VM serves a call as before.
+// taken no more time and memory than its gas or size explain, and afterwards the VM serves a call as before. Times are measured
+// by what harmless modules take in the same run, the shortest of three.
 func TestBombs(t *testing.T) {
 	suite := keys.Std()
 	var machines [2]*VM
 	var good [2]*Module
+	var calling, compiling [2]time.Duration // a loop with bombGas, and a function at the limit of locals × blocks
 	for i, e := range []Engine{Compiler, Interpreter} {
-		v, err := New(t.Context(), Config{Engine: e, Suite: suite})
+		v, err := New(t.Context(), Config{Engine: e, Suite: suite, Wait: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -291,6 +306,16 @@ func TestBombs(t *testing.T) {
 		if good[i], err = v.Compile(t.Context(), storm("", "local.get 0 i32.const 1 i32.add local.tee 0 i32.const 1000 i32.lt_u br_if 0 i32.const 5 return")()); err != nil {
 			t.Fatal(err)
 		}
+		loop := mustCompile(t, v, storm("", "local.get 0 i32.const 1 i32.add local.set 0")())
+		calling[i] = shortest(func() { _, err = loop.Call(t.Context(), newHost(), "run", nil, bombGas) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		compiling[i] = shortest(func() {
+			n++ // another module each time
+			mustCompile(t, v, newAssembler().fn("", ":", strings.Repeat("i", 120), strings.Repeat("local.get 0 if _ local.get 1 local.set 0 end ", 250)+fmt.Sprintf("i32.const %d drop", n)).fn("run", ":i", "", "i32.const 0").build())
+		})
 	}
 	all := bombs()
 	for _, b := range all {
@@ -301,14 +326,30 @@ func TestBombs(t *testing.T) {
 			var hosts [2]*mapHost
 			for i, v := range machines {
 				var m *Module
+				began := time.Now()
 				if n := allocated(func() { m, refusals[i] = v.Compile(t.Context(), code) }); n > 96<<20+64*uint64(len(code)) {
 					t.Errorf("admitting %d bytes allocates %d MB", len(code), n>>20)
 				}
+				most := 100*compiling[i] + 20*MaxInitGas/bombGas*(calling[0]+calling[1]) // _initialize runs in both
+				if took := time.Since(began); took > most {
+					t.Errorf("the %s takes %v to admit %d bytes, at most %v are expected", v.Engine(), took, len(code), most)
+				}
 				if refusals[i] == nil {
+					if m.engine() != v.Engine() {
+						t.Errorf("the %s serves, want the %s", m.engine(), v.Engine())
+					}
 					hosts[i] = bombHost(m, 0)
 					var err error
+					began = time.Now()
 					if n := allocated(func() { outcomes[i], err = m.Call(t.Context(), hosts[i], "run", b.args, limit) }); n > 96<<20 {
 						t.Errorf("a call with %d gas allocates %d MB", limit, n>>20)
+					}
+					most := time.Duration(20 * (1 + float64(outcomes[i].Gas)/bombGas) * float64(calling[i]))
+					if took := time.Since(began); took > most { // something else may have taken the processor
+						took = shortest(func() { _, err = m.Call(t.Context(), bombHost(m, 0), "run", b.args, limit) })
+						if took > most {
+							t.Errorf("%d gas take the %s %v, at most %v are expected", outcomes[i].Gas, v.Engine(), took, most)
+						}
 					}
 					if err != nil {
 						t.Fatal(err)
