@@ -151,7 +151,7 @@ func (n *Node) warm(ctx context.Context) {
 	if err != nil {
 		n.log.Error().Err(err).Msg("a deployed contract is not ready to be called")
 	}
-	n.log.Info().Int("modules", count).Dur("took", time.Since(began)).Str("engine", string(n.vm.Engine())).Msg("contracts are ready")
+	n.log.Info().Int("modules", count).Dur("took", time.Since(began)).Str("engine", string(n.vm.Engine())).Str("wazero", wasmvm.EngineVersion()).Msg("contracts are ready")
 }
 
 // warned is told of a module that the compiler does not take.
@@ -249,7 +249,7 @@ func (n *Node) openNetwork() error {
 		Listen: n.config.Listen, Suite: n.suite, Signer: n.config.Signer, Chain: n.chain,
 		Groups: []ledger.GroupID{n.config.Genesis.Group}, Peers: n.config.Peers, Authorize: n.authorize,
 		Info: map[string]string{
-			"software": "fondaco " + Version, "engine": string(n.vm.Engine()), "arch": runtime.GOARCH,
+			"software": "fondaco " + Version, "engine": string(n.vm.Engine()), "wazero": wasmvm.EngineVersion(), "arch": runtime.GOARCH,
 		},
 		StatelessResetKey: reset, Log: n.log,
 	})

@@ -35,7 +35,7 @@ type Hello struct {
 	Connection   Class
 	Instance     uint64            // random per start of the node's process
 	Nonce        [32]byte          // random per connection
-	Info         map[string]string // for operators: "software", "engine", "arch"; decides nothing
+	Info         map[string]string // for operators: "software", "engine", "wazero", "arch"; decides nothing
 }
 
 // PublicKey returns the node's long-term public key.

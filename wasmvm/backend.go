@@ -88,6 +88,9 @@ func (v *VM) make(ctx context.Context, digest keys.Digest, c *candidate, limit l
 	}
 	p.adopt(v.newImage(in, gas), in)
 	m.settle(p)
+	if v.compiler == nil {
+		c.code = nil
+	}
 	if v.config.Wait {
 		if err := m.Ready(ctx); err != nil {
 			return nil, 0, err
@@ -134,10 +137,6 @@ func (m *Module) finish(p *program) {
 	}
 	close(m.decided)
 }
-
-// The queue to the compiler. One module is compiled at a time, which leaves the other processors to blocks. It takes
-// place in our goroutine, not in workers of wazero, since a panic there could not be caught.
-const maxQueue = 64
 
 // The gas that a module that is to be compiled may use in the interpreter, where it takes some 20 ns a unit: as long as compiling its
 // code takes, and at most a second.
@@ -199,7 +198,8 @@ func (m *Module) Ready(ctx context.Context) error {
 	}
 }
 
-// optimize is the goroutine that compiles what is queued. A module that was let go meanwhile is skipped.
+// optimize is the goroutine that compiles what is queued: one module at a time, which leaves the other processors to blocks. It does
+// that itself, not in workers of wazero, since a panic there could not be caught. A module that was let go meanwhile is skipped.
 func (v *VM) optimize() {
 	for {
 		select {

@@ -24,6 +24,7 @@ func (m *Module) engine() Engine { return m.serving.Load().backend.engine }
 
 func newConfigured(t testing.TB, c Config) *VM {
 	t.Helper()
+	c.errata = true
 	v, err := New(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -231,7 +232,7 @@ func TestBackground(t *testing.T) {
 			t.Fatal(err)
 		}
 		var kept []*Module
-		for i := range maxQueue + 8 {
+		for i := range v.Capacity() + 8 {
 			m := mustCompile(t, v, method("", fmt.Sprintf("i32.const %d", i)))
 			_ = m.Optimize(t.Context(), 0)
 			kept = append(kept, m)
@@ -266,12 +267,15 @@ func TestImageOfEngines(t *testing.T) {
 		sums := map[Engine][32]byte{}
 		for _, e := range []Engine{Interpreter, Compiler} {
 			v := newConfigured(t, Config{Engine: e})
-			m := mustCompile(t, v, code)
+			c, err := v.candidate(code)
+			if err != nil {
+				t.Fatal(err)
+			}
 			backend := v.interpreter
 			if e == Compiler {
 				backend = v.compiler
 			}
-			p, in, gas, err := v.build(t.Context(), backend, m.source, MaxInitGas)
+			p, in, gas, err := v.build(t.Context(), backend, c, MaxInitGas)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -598,6 +602,28 @@ func TestIdleInstances(t *testing.T) {
 	v.lose(hot.serving.Load().program)
 	if v.idle.Len() != 7 || v.idleSize != 7*64<<10 {
 		t.Errorf("%d instances in %d bytes wait after a program was closed, want 7", v.idle.Len(), v.idleSize)
+	}
+}
+
+// TestLargeImage looks for what a call left in a memory that is reset by pages.
+func TestLargeImage(t *testing.T) {
+	a := newAssembler()
+	a.memory, a.globals = []uint32{8}, []byte("i")
+	code := a.fn("run", ":i", "i", `i32.const 400000 i32.load8_u 0 i32.const 12345 i32.load8_u 0 i32.or global.get 0 i32.or local.set 0
+		i32.const 400000 i32.const 1 i32.store8 0 i32.const 12345 i32.const 1 i32.store8 0 i32.const 1 global.set 0 local.get 0`).build()
+	for _, e := range []Engine{Compiler, Interpreter} {
+		m := mustCompile(t, newVM(t, e), code)
+		if m.image.file == nil && runtime.GOOS == "linux" {
+			t.Error("the image is in no file")
+		}
+		for i := range 20 {
+			if o := mustCall(t, m, newHost(), "run", nil); o.Status != ledger.OK {
+				t.Fatalf("%s, call %d found what another left: %+v", e, i, o)
+			}
+		}
+		if idle := m.serving.Load().idle; len(idle) != 1 {
+			t.Errorf("%s: %d instances wait, want the one that ran all calls", e, len(idle))
+		}
 	}
 }
 

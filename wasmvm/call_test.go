@@ -504,6 +504,12 @@ func TestCacheDir(t *testing.T) {
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the cache has mode %v, %v, want 0700", info.Mode(), err)
 	}
+	for engine, want := range map[Engine]Engine{Default: Interpreter, Interpreter: Interpreter, Compiler: "", Shadow: ""} {
+		c := Config{Engine: engine}
+		if err := c.validate("arm64"); (err == nil) != (want != "") || err == nil && c.Engine != want || err != nil && !strings.Contains(err.Error(), "set the engine to interpreter") {
+			t.Errorf("engine %q on arm64: %v, %q", engine, err, c.Engine)
+		}
+	}
 	if _, err := New(t.Context(), Config{Engine: "jit"}); err == nil || !strings.Contains(err.Error(), `Engine "jit"`) {
 		t.Errorf("%v, want the field Engine named", err)
 	}

@@ -38,7 +38,7 @@ func buildGoToken(t testing.TB) []byte {
 }
 
 func newVM(t testing.TB, e Engine) *VM {
-	v, err := New(context.Background(), Config{Engine: e, Wait: true})
+	v, err := New(context.Background(), Config{Engine: e, Wait: true, errata: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,11 +68,14 @@ func (f *imageFile) probe() error {
 		return err
 	}
 	page := os.Getpagesize()
-	_ = memory[3*page] // read
-	memory[page]++     // written
+	read := memory[3*page]
+	memory[page]++ // written
 	dirty, err := f.dirty(memory)
 	if err != nil {
 		return err
+	}
+	if read != f.image[3*page] {
+		return fmt.Errorf("a mapped memory file holds %d at %d, want %d", read, 3*page, f.image[3*page])
 	}
 	if len(dirty) != 1 || dirty[0] != page {
 		return fmt.Errorf("/proc/self/pagemap shows the pages %v as written, want the one at %d", dirty, page)

@@ -19,16 +19,14 @@ type DivergenceError struct {
 	Module keys.Digest // under which the module is known
 	Method string
 	Tx     ledger.TxID // zero outside of a transaction
-	Input  []byte      // the arguments, at most maxShown bytes of them
+	Input  []byte      // the arguments, all of them: the call can be run again
 	What   string      // differs, and how
 }
 
-// maxShown bounds what a DivergenceError shows of a call.
-const maxShown = 4 << 10
-
-// Error returns what is needed to run the call again.
+// Error says where the engines differ, without all of Input.
 func (e *DivergenceError) Error() string {
-	return fmt.Sprintf("wasmvm: the engines differ on method %s of module %s in transaction %s, input %x: %s", e.Method, e.Module, e.Tx, e.Input, e.What)
+	return fmt.Sprintf("wasmvm: the engines differ on method %s of module %s in transaction %s, input of %d bytes %x: %s",
+		e.Method, e.Module, e.Tx, len(e.Input), shown(e.Input), e.What)
 }
 
 func (v *VM) report(e *DivergenceError) {
@@ -80,7 +78,7 @@ func (m *Module) shadow(ctx context.Context, h Host, now *Context, method string
 	if what == "" {
 		return first, nil
 	}
-	divergence := &DivergenceError{Module: m.digest, Method: method, Tx: now.Tx, Input: bytes.Clone(args[:min(len(args), maxShown)]), What: what}
+	divergence := &DivergenceError{Module: m.digest, Method: method, Tx: now.Tx, Input: bytes.Clone(args), What: what}
 	m.vm.report(divergence)
 	return Outcome{}, divergence
 }

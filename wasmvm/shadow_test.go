@@ -103,13 +103,13 @@ func TestShadow(t *testing.T) {
 			m := mustCompile(t, v, chatty())
 			h := newHost()
 			h.calls = answering
-			input := bytes.Repeat([]byte{0x82}, maxShown+10)
+			input := bytes.Repeat([]byte{0x82}, MaxInput)
 			o, err := m.Call(t.Context(), h, "run", input, 1_000_000)
 			d, ok := errors.AsType[*DivergenceError](err)
 			if !ok || !reflect.DeepEqual(o, Outcome{}) || len(alarms) != 1 || alarms[0] != d {
 				t.Fatalf("%+v, %v, %d alarms", o, err, len(alarms))
 			}
-			if d.Method != "run" || d.Module != m.digest || d.Tx != h.context.Tx || len(d.Input) != maxShown || !strings.HasPrefix(d.What, fault.want) {
+			if d.Method != "run" || d.Module != m.digest || d.Tx != h.context.Tx || !bytes.Equal(d.Input, input) || len(d.Error()) > 2_000 || !strings.HasPrefix(d.What, fault.want) {
 				t.Errorf("%+v, want method, module, transaction, the beginning of the input, and %q", d, fault.want)
 			}
 			if s := v.Stats(); s.Divergences != 1 {

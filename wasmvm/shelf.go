@@ -12,7 +12,7 @@ import (
 // shelf is what a VM and the VMs for other rules that belong to it keep together, so that a bound is one for all of them.
 type shelf struct {
 	slabs    slabs
-	queue    chan weak.Pointer[Module] // to the compiler
+	queue    chan weak.Pointer[Module] // to the compiler; as many fit as are kept
 	most     int                       // modules
 	mostSize int64                     // of modules
 
@@ -35,7 +35,7 @@ type place struct {
 
 func newShelf(c *Config) *shelf {
 	return &shelf{
-		slabs: slabs{most: c.MemoryBytes / 8}, queue: make(chan weak.Pointer[Module], maxQueue), most: c.Modules, mostSize: c.MemoryBytes,
+		slabs: slabs{most: c.MemoryBytes / 8}, queue: make(chan weak.Pointer[Module], c.Modules), most: c.Modules, mostSize: c.MemoryBytes,
 		modules: map[place]*list.Element{}, recent: list.New(), idle: list.New(), mostIdle: c.MemoryBytes / 2,
 	}
 }

@@ -18,8 +18,8 @@ import (
 // Engine names what executes the rewritten modules. It is a node's own choice: results and gas are equal.
 type Engine string
 
-// The engines. Default is the compiler on amd64 and the interpreter elsewhere: wazero's compiler for arm64 has errata
-// that no rewrite avoids yet. Shadow runs calls in both and compares; see Config.ShadowShare.
+// The engines. Default is the compiler on amd64 and the interpreter elsewhere, where there is no other: wazero's compiler for arm64
+// has errata that no rewrite avoids yet. Shadow runs calls in both and compares; see Config.ShadowShare.
 const (
 	Default     Engine = ""
 	Compiler    Engine = "compiler"
@@ -65,17 +65,22 @@ type Config struct {
 	// Trial has gas tables of the future, by version: each takes so many times the prices of version 1. Tests change the
 	// version of a chain with it.
 	Trial map[uint16]uint64
+
+	errata bool // the compiler may run where it has errata: tests look at them
 }
 
-func (c *Config) validate() error {
+func (c *Config) validate(arch string) error {
 	if c.Engine == Default {
 		c.Engine = Interpreter
-		if runtime.GOARCH == "amd64" {
+		if arch == "amd64" {
 			c.Engine = Compiler
 		}
 	}
 	if c.Engine != Compiler && c.Engine != Interpreter && c.Engine != Shadow {
 		return fmt.Errorf("wasmvm: Engine %q, want compiler, interpreter or shadow", c.Engine)
+	}
+	if c.Engine != Interpreter && arch != "amd64" && !c.errata {
+		return fmt.Errorf("wasmvm: Engine %q on %s: its compiler may compute other results than other nodes; set the engine to interpreter, or leave it out", c.Engine, arch)
 	}
 	if c.MemoryPages == 0 {
 		c.MemoryPages = 512
@@ -153,7 +158,7 @@ type pending struct {
 
 // New returns a VM. Close releases it.
 func New(ctx context.Context, c Config) (*VM, error) {
-	if err := c.validate(); err != nil {
+	if err := c.validate(runtime.GOARCH); err != nil {
 		return nil, err
 	}
 	return newOn(ctx, c, nil)
