@@ -149,7 +149,7 @@ func (g *generator) codec(name *types.TypeName) {
 		g.line("var x %s", g.name(t))
 		g.decode(t, "x")
 		if n := g.enums[name]; n > 0 {
-			g.line("if x >= %d { d.Fail() }", n)
+			g.line("if x < 0 || x >= %d { d.Fail() }", n)
 		}
 		g.line("*v = %s(x)", name.Name())
 	}

@@ -490,7 +490,7 @@ func (m *model) namedType(t *types.Named, pos token.Pos) ledger.Type {
 // constants returns the names of the constants of a named integer type when they count from 0 without a gap:
 // then the type is an enum.
 func (m *model) constants(name *types.TypeName) []string {
-	if b, ok := name.Type().Underlying().(*types.Basic); !ok || b.Info()&types.IsUnsigned == 0 {
+	if b, ok := name.Type().Underlying().(*types.Basic); !ok || b.Info()&types.IsInteger == 0 || b.Kind() == types.Int || b.Kind() == types.Uint || b.Kind() == types.Uintptr {
 		return nil
 	}
 	byValue := map[uint64]string{}

@@ -4,10 +4,12 @@ package sdk
 func SM3(data []byte) Hash { return hash(1, data) }
 
 // SHA256 returns the digest of FIPS 180-4.
-func SHA256(data []byte) Hash { return hash(2, data) }
+func SHA256(data []byte) Hash { return hash(algorithmSHA256, data) }
 
 // Keccak256 returns the digest that Ethereum uses.
 func Keccak256(data []byte) Hash { return hash(3, data) }
+
+const algorithmSHA256 = 2
 
 func hash(algorithm uint32, data []byte) (h Hash) {
 	hostHash(algorithm, data, h[:])
@@ -16,10 +18,9 @@ func hash(algorithm uint32, data []byte) (h Hash) {
 
 // Signature algorithms of Verify.
 const (
-	SM2       = 1
-	Ed25519   = 2
-	P256      = 3
-	Secp256k1 = 4
+	SM2     = 1
+	Ed25519 = 2
+	P256    = 3
 )
 
 // Verify reports whether the signature of 64 bytes over a 32-byte digest verifies under the public key.

@@ -4,6 +4,7 @@ package sdk
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"reflect"
@@ -12,8 +13,8 @@ import (
 )
 
 // Fake is a host in memory, for unit tests of a contract's code under the ordinary toolchain, with debugger
-// and coverage. It has no gas, and no other contracts but Calls; contracttest runs the real module. The zero
-// value is an empty state at height 0.
+// and coverage. What the node denies, such as a key that is too long, ends the call with CodeDenied. It has no gas, and no other
+// contracts but Calls; contracttest runs the real module. The zero value is an empty state at height 0.
 type Fake struct {
 	State  map[string][]byte
 	Events []any    // what was emitted, in order
@@ -24,6 +25,7 @@ type Fake struct {
 	Roles                []string
 	Height, TimeMilli    uint64
 	Group                string
+	Method               string
 	TxID                 Hash
 	ReadOnly             bool
 
@@ -31,9 +33,24 @@ type Fake struct {
 	Calls func(to []byte, method string, args []byte) Result
 	Asked CallOptions // of the call that Calls answers
 
+	// Hashes answers SM3 (1) and Keccak256 (3), which need what the standard library has not. SHA256 is as it is.
+	Hashes func(algorithm uint32, data []byte) Hash
+	// Verifies answers Verify; nil: no signature is valid.
+	Verifies func(algorithm uint32, public, signature, digest []byte) bool
+
 	result []byte
-	scans  [][][2][]byte
+	scans  [][][2][]byte // nil when closed
+	began  int           // events before this call
 }
+
+// What the node denies beyond.
+const (
+	maxKey       = 256
+	maxValue     = 128 << 10
+	maxScan      = 1_024
+	maxOpenScans = 8
+	maxEvents    = 64
+)
 
 // Abortion is how Fake.Run reports that the code ended the call.
 type Abortion struct {
@@ -64,6 +81,7 @@ func (h *Fake) Run(f func(Ctx) error) (err error) {
 	if h.State == nil {
 		h.State = map[string][]byte{}
 	}
+	h.began, h.scans = events, nil
 	host = h
 	defer func() {
 		host = nil
@@ -104,22 +122,34 @@ func (h *Fake) fill(dst, value []byte) int32 {
 	return int32(len(value))
 }
 
+func deny(format string, values ...any) {
+	panic(&Abortion{Code: CodeDenied, Data: AppendText(nil, fmt.Sprintf(format, values...))})
+}
+
 func (h *Fake) write() {
 	if h.ReadOnly {
-		panic(&Abortion{Code: CodeDenied, Data: AppendText(nil, "a write in a view")})
+		deny("a write in a view")
+	}
+}
+
+func checkKey(key []byte) {
+	if len(key) == 0 || len(key) > maxKey {
+		deny("a key of %d bytes, want 1 to %d", len(key), maxKey)
 	}
 }
 
 func hostCtx(dst []byte) int32 {
 	h := current()
-	b := appendHead(nil, majorMap, 9)
+	b := appendHead(nil, majorMap, 11)
 	b = AppendAddr(AppendText(b, "self"), h.Self)
 	b = AppendText(AppendText(b, "group"), h.Group)
 	b = AppendBytes(AppendText(b, "tx_id"), h.TxID[:])
 	b = AppendAddr(AppendText(b, "caller"), h.Caller)
 	b = AppendUint(AppendText(b, "height"), h.Height)
+	b = AppendText(AppendText(b, "method"), h.Method)
 	b = AppendAddr(AppendText(b, "origin"), h.Origin)
 	b = AppendUint(AppendText(b, "time_ms"), h.TimeMilli)
+	b = AppendUint(AppendText(b, "gas_left"), hostGasLeft())
 	b = AppendUint(AppendText(b, "tx_index"), 0)
 	b = AppendBool(AppendText(b, "read_only"), h.ReadOnly)
 	return h.fill(dst, b)
@@ -154,6 +184,7 @@ func hostResultRead(dst []byte) { copy(dst, current().result) }
 
 func hostGet(key, dst []byte) int32 {
 	h := current()
+	checkKey(key)
 	value, ok := h.State[string(key)]
 	if !ok {
 		return -1
@@ -164,16 +195,22 @@ func hostGet(key, dst []byte) int32 {
 func hostSet(key, value []byte) {
 	h := current()
 	h.write()
+	checkKey(key)
+	if len(value) > maxValue {
+		deny("a value of %d bytes, at most %d are allowed", len(value), maxValue)
+	}
 	h.State[string(key)] = slices.Clone(value)
 }
 
 func hostDel(key []byte) {
 	h := current()
 	h.write()
+	checkKey(key)
 	delete(h.State, string(key))
 }
 
 func hostHas(key []byte) bool {
+	checkKey(key)
 	_, ok := current().State[string(key)]
 	return ok
 }
@@ -181,6 +218,7 @@ func hostHas(key []byte) bool {
 func hostAdd(key []byte, delta, least, most int64) int32 {
 	h := current()
 	h.write()
+	checkKey(key)
 	d := Decoder{data: h.State[string(key)]}
 	now := int64(0)
 	if len(d.data) > 0 {
@@ -196,7 +234,21 @@ func hostAdd(key []byte, delta, least, most int64) int32 {
 
 func hostScan(start, end []byte, flags, limit uint32) uint32 {
 	h := current()
-	var found [][2][]byte
+	open := 0
+	for _, s := range h.scans {
+		if s != nil {
+			open++
+		}
+	}
+	switch {
+	case max(len(start), len(end)) > maxKey:
+		deny("scan: a bound of %d bytes, at most %d are allowed", max(len(start), len(end)), maxKey)
+	case limit == 0 || limit > maxScan:
+		deny("scan: limit %d, want 1 to %d", limit, maxScan)
+	case open == maxOpenScans:
+		deny("scan: %d are open already", maxOpenScans)
+	}
+	found := [][2][]byte{}
 	for _, key := range slices.Sorted(maps.Keys(h.State)) {
 		if key >= string(start) && (len(end) == 0 || key < string(end)) {
 			found = append(found, [2][]byte{[]byte(key), h.State[key]})
@@ -219,7 +271,7 @@ func hostScanNext(it uint32, dst []byte) int32 {
 	return h.fill(dst, AppendBytes(AppendBytes(AppendArray(nil, 2), entry[0]), entry[1]))
 }
 
-func hostScanClose(uint32) {}
+func hostScanClose(it uint32) { current().scans[it] = nil }
 
 func hostEmit(string, []byte) {}
 
@@ -227,6 +279,9 @@ func hostEmit(string, []byte) {}
 func encodeEvent(e any) (topic string, data []byte) {
 	h := current()
 	h.write()
+	if len(h.Events)-h.began == maxEvents {
+		deny("more than %d events", maxEvents)
+	}
 	h.Events = append(h.Events, e)
 	return "", nil
 }
@@ -242,12 +297,25 @@ func hostCall(to []byte, method string, args []byte, gas uint64, flags uint32) i
 	return int32(r.Status)
 }
 
-func hostHash(uint32, []byte, []byte) {
-	panic("sdk: hashes need the real host: use contracttest")
+func hostHash(algorithm uint32, data, dst []byte) {
+	h := current()
+	var digest Hash
+	switch {
+	case algorithm == algorithmSHA256:
+		digest = sha256.Sum256(data)
+	case h.Hashes != nil:
+		digest = h.Hashes(algorithm, data)
+	default:
+		panic("sdk: of the hashes, a Fake has SHA256 only: set Hashes, or use contracttest")
+	}
+	copy(dst, digest[:])
 }
 
-func hostVerify(uint32, []byte, []byte, []byte) uint32 {
-	panic("sdk: signatures need the real host: use contracttest")
+func hostVerify(algorithm uint32, public, signature, digest []byte) uint32 {
+	if h := current(); h.Verifies != nil && h.Verifies(algorithm, public, signature, digest) {
+		return 1
+	}
+	return 0
 }
 
 func hostRand(dst []byte) {

@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -143,6 +144,90 @@ func TestFake(t *testing.T) {
 		})
 		if err != nil {
 			t.Fatal(err)
+		}
+	})
+	t.Run("entries under a first key", func(t *testing.T) {
+		names := NewMap[string, uint8]("name")
+		err := host.Run(func(Ctx) error {
+			var got []cell
+			for k := range Under(cells, uint16(1), 10) {
+				got = append(got, k)
+			}
+			if !reflect.DeepEqual(got, keys[:3]) {
+				t.Errorf("the keys under 1 are %v, want %v", got, keys[:3])
+			}
+			var texts []string
+			for _, name := range []string{"a", "\xff", "\xff\xffa", "b", "ba"} {
+				names.Set(name, 1)
+			}
+			for _, prefix := range []string{"\xff", "b", "", "c"} {
+				for name := range Under(names, prefix, 10) {
+					texts = append(texts, name)
+				}
+			}
+			if want := []string{"\xff", "\xff\xffa", "b", "ba", "a", "b", "ba", "\xff", "\xff\xffa"}; !reflect.DeepEqual(texts, want) {
+				t.Errorf("the keys under texts are %q, want %q", texts, want)
+			}
+			return errors.New("undone")
+		})
+		if err == nil || err.Error() != "undone" {
+			t.Fatal(err)
+		}
+	})
+	t.Run("what a node denies", func(t *testing.T) {
+		names := NewMap[string, []byte]("name")
+		long := strings.Repeat("x", 252)
+		for name, f := range map[string]func(c Ctx){
+			"a long key":       func(Ctx) { names.Set(long, nil) },
+			"a long key, read": func(Ctx) { names.Has(long) },
+			"a large value":    func(Ctx) { names.Set("a", make([]byte, 128<<10)) },
+			"no limit":         func(Ctx) { names.All(0)(func(string, []byte) bool { return true }) },
+			"a limit too high": func(Ctx) { names.All(1_025)(func(string, []byte) bool { return true }) },
+			"a 65th event": func(c Ctx) {
+				for range 65 {
+					c.Emit(struct{ Event }{})
+				}
+			},
+			"nine scans at a time": func(Ctx) {
+				for range 9 {
+					hostScan([]byte("a"), []byte("b"), 0, 1)
+				}
+			},
+		} {
+			err := host.Run(func(c Ctx) error { f(c); return nil })
+			if a, ok := errors.AsType[*Abortion](err); !ok || a.Code != CodeDenied {
+				t.Errorf("%s: %v, want a denial", name, err)
+			}
+		}
+		if err := host.Run(func(Ctx) error { names.Set(long[1:], make([]byte, 128<<10-5)); return errors.New("undone") }); err == nil || err.Error() != "undone" {
+			t.Errorf("the longest key and the largest value: %v", err)
+		}
+	})
+	t.Run("the method, hashes and signatures", func(t *testing.T) {
+		host := &Fake{Method: "pay"}
+		check := func(c Ctx) error {
+			if c.Method() != "pay" || SHA256([]byte("abc"))[0] != 0xba {
+				t.Errorf("method %q, digest %x", c.Method(), SHA256([]byte("abc")))
+			}
+			return nil
+		}
+		if err := host.Run(check); err != nil {
+			t.Error(err)
+		}
+		verify := func(Ctx) error {
+			if !Verify(P256, []byte{1}, []byte{2}, []byte{3}) {
+				return errors.New("no")
+			}
+			_ = SM3(nil)
+			return nil
+		}
+		if err := host.Run(verify); err == nil || err.Error() != "no" {
+			t.Errorf("a signature without Verifies: %v", err)
+		}
+		host.Verifies = func(algorithm uint32, _, _, _ []byte) bool { return algorithm == P256 }
+		host.Hashes = func(uint32, []byte) Hash { return Hash{} }
+		if err := host.Run(verify); err != nil {
+			t.Error(err)
 		}
 	})
 	t.Run("a failure undoes what the call did", func(t *testing.T) {

@@ -50,25 +50,37 @@ func (m Map[K, V]) Delete(k K) { hostDel(m.key(&k)) }
 //
 //	for who, amount := range balances.All(100) { … }
 func (m Map[K, V]) All(limit uint32) func(yield func(K, V) bool) {
-	return m.scan([]byte(m.prefix), limit, 0)
+	return m.scan([]byte(m.prefix), []byte(m.prefix), limit, 0)
 }
 
 // From is All, beginning with the first key that is not below k: the way to the next page.
 func (m Map[K, V]) From(k K, limit uint32) func(yield func(K, V) bool) {
-	return m.scan(append([]byte(nil), m.key(&k)...), limit, 0)
+	return m.scan(append([]byte(nil), m.key(&k)...), []byte(m.prefix), limit, 0)
 }
 
 // Backward is All from the highest key down.
 func (m Map[K, V]) Backward(limit uint32) func(yield func(K, V) bool) {
-	return m.scan([]byte(m.prefix), limit, scanReverse)
+	return m.scan([]byte(m.prefix), []byte(m.prefix), limit, scanReverse)
+}
+
+// Under is All over the keys that begin with first: a string, or what the first field of a struct is.
+//
+//	for day, rate := range sdk.Under(rates, bank, 100) { … } // of a Map[Day, Rate] whose Day begins with an Addr
+func Under[P, K, V any](m Map[K, V], first P, limit uint32) func(yield func(K, V) bool) {
+	start := append([]byte(nil), appendKey(append(scratch.key[:0], m.prefix...), &first)...)
+	return m.scan(start, start, limit, 0)
 }
 
 const scanReverse = 1
 
-func (m Map[K, V]) scan(start []byte, limit, flags uint32) func(yield func(K, V) bool) {
+// scan ranges from start on over keys that begin with prefix, which begins with that of the map.
+func (m Map[K, V]) scan(start, prefix []byte, limit, flags uint32) func(yield func(K, V) bool) {
 	return func(yield func(K, V) bool) {
-		end := []byte(m.prefix)
-		end[len(end)-1]++ // the slash becomes what follows it
+		end := append([]byte(nil), prefix...)
+		for end[len(end)-1] == 0xff {
+			end = end[:len(end)-1]
+		}
+		end[len(end)-1]++ // what follows the prefix; the slash of the map at the least is not 0xff
 		it := hostScan(start, end, flags, limit)
 		defer hostScanClose(it)
 		for {

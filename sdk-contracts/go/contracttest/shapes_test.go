@@ -73,6 +73,16 @@ func TestShapes(t *testing.T) {
 	t.Run("what a call returned is of the type that it was asked for", func(t *testing.T) {
 		shapes.Sees("ask_days", `3`, shapes.Address)
 	})
+	t.Run("an enum of signed numbers", func(t *testing.T) {
+		shapes.Sees("turn", `"Buy"`, "Sell")
+		for number, status := range map[int]string{0: "0", 1: "0", -1: "1", 2: "1", -128: "1"} {
+			shapes.Sees("turn_number", status, shapes.Address, number)
+		}
+	})
+	t.Run("a scan under a first key", func(t *testing.T) {
+		shapes.Sees("of", `3`, alice)
+		shapes.Sees("of", `0`, chain.Address("regulator"))
+	})
 	t.Run("arguments that do not fit are refused", func(t *testing.T) {
 		shapes.ViewAs("", "days", 4_294_967_295).Ended(ledger.Denied, 5) // more than a scan may return
 	})

@@ -18,6 +18,13 @@ const (
 	Blue
 )
 
+type Side int8
+
+const (
+	Buy Side = iota
+	Sell
+)
+
 type ISIN string
 
 type Leg struct {
@@ -162,6 +169,28 @@ type Entries []Entry
 //chain:view
 func (Shapes) AskDays(_ sdk.Ctx, to sdk.Addr) uint32 {
 	return uint32(len(sdk.Returned[Entries](sdk.Call(to, "days", sdk.Args(uint32(10)), sdk.CallOptions{AllowReentry: true}))))
+}
+
+// Turn returns the other side.
+//
+//chain:view
+func (Shapes) Turn(_ sdk.Ctx, side Side) Side { return Sell - side }
+
+// TurnNumber calls turn with a number, and returns the status.
+//
+//chain:view
+func (Shapes) TurnNumber(_ sdk.Ctx, to sdk.Addr, side int8) int32 {
+	return int32(sdk.Call(to, "turn", sdk.Args(side), sdk.CallOptions{AllowReentry: true}).Status)
+}
+
+// Of returns how many days a holder has.
+//
+//chain:view
+func (Shapes) Of(_ sdk.Ctx, holder sdk.Addr) (n uint32) {
+	for range sdk.Under(days, holder, 10) {
+		n++
+	}
+	return n
 }
 
 // Restricted needs a role.
