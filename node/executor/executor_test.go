@@ -52,13 +52,22 @@ func newSigner(tb testing.TB, seed string) keys.Signer {
 
 func address(name string) ledger.Address { return ledger.NamedAddress(keys.Std(), "account", name) }
 
+// newVM returns a VM of which every call is run by the engine that is asked for.
 func newVM(tb testing.TB, engine wasmvm.Engine) *wasmvm.VM {
 	tb.Helper()
-	vm, err := wasmvm.New(context.Background(), wasmvm.Config{Engine: engine, Suite: keys.Std()})
+	return newConfigured(tb, wasmvm.Config{Engine: engine, Suite: keys.Std(), Wait: true})
+}
+
+func newConfigured(tb testing.TB, c wasmvm.Config) *wasmvm.VM {
+	tb.Helper()
+	vm, err := wasmvm.New(context.Background(), c)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
+		if s := vm.Stats(); c.Wait && vm.Engine() == wasmvm.Compiler && (int(s.Compiled) < s.Modules || s.Refused > 0) {
+			tb.Errorf("%+v: not all modules were compiled", s)
+		}
 		if err := vm.Close(context.Background()); err != nil {
 			tb.Error(err)
 		}
