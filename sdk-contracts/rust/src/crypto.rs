@@ -28,7 +28,7 @@ pub enum Signature {
 
 /// Whether the signature of 64 bytes over a digest is valid under the public key.
 pub fn verify(algorithm: Signature, public: &[u8], signature: &[u8], digest: &Hash) -> bool {
-    host::verify(algorithm as u32, public, signature, &digest.0)
+    host::verify(algorithm, public, signature, &digest.0)
 }
 
 /// Fills bytes that are equal on all nodes; say `contract!(random)`. The block's proposer can foresee them: draw no lots for

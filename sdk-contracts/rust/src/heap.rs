@@ -5,7 +5,8 @@ use core::arch::wasm32::{memory_grow, memory_size};
 use core::cell::UnsafeCell;
 use core::ptr::{null_mut, write_bytes};
 
-/// Blocks are powers of two from 16 bytes on; those that are free form a list for each size. The first ones are cut from
+/// Blocks are powers of two from 16 bytes on; those that are free form a list for each size. All begin at a
+/// multiple of 16; what needs more, which is rare, takes no block that was used before. The first ones are cut from
 /// what the module's first pages leave, so that most calls need not grow their memory: an instance that grew cannot be used again.
 struct Heap(UnsafeCell<State>);
 
@@ -34,7 +35,7 @@ unsafe impl GlobalAlloc for Heap {
         let heap = &mut *self.0.get();
         let size = block(&layout);
         let free = &mut heap.free[size.trailing_zeros() as usize];
-        if *free != 0 {
+        if *free != 0 && layout.align() <= 16 {
             let found = *free;
             *free = *(found as *const usize);
             return found as *mut u8;

@@ -130,9 +130,9 @@ pub fn hash(algorithm: u32, data: &[u8]) -> [u8; 32] {
     digest
 }
 
-pub fn verify(algorithm: u32, public: &[u8], signature: &[u8], digest: &[u8]) -> bool {
+pub fn verify(algorithm: crate::Signature, public: &[u8], signature: &[u8], digest: &[u8]) -> bool {
     let (key, sig, msg) = (public, signature, digest);
-    unsafe { imports::verify(algorithm, key.as_ptr(), key.len(), sig.as_ptr(), sig.len(), msg.as_ptr(), msg.len()) == 1 }
+    unsafe { imports::verify(algorithm as u32, key.as_ptr(), key.len(), sig.as_ptr(), sig.len(), msg.as_ptr(), msg.len()) == 1 }
 }
 
 pub fn rand(bytes: &mut [u8]) {

@@ -1,5 +1,5 @@
-//! A host in memory, for unit tests of a contract's code with `cargo test`. It has no gas, and of other contracts only what
-//! [`Host::answer`] says; `fondaco contract test` runs the real module.
+//! A host in memory, for unit tests of a contract's code with `cargo test`. What a node denies, such as a key that is too long, ends the
+//! call with [`code::DENIED`]. It has no gas, and of other contracts only what [`Host::answer`] says; `fondaco contract test` runs the real module.
 //!
 //! ```ignore
 //! let mut chain = Host { caller: ALICE, ..Host::new() };
@@ -9,7 +9,7 @@
 
 use crate::cbor::{self, Args, Data};
 use crate::runtime::{message, panicked, Outcome};
-use crate::{code, Addr, Ctx, Error, Event, Hash, Reply, Result};
+use crate::{code, Addr, Ctx, Error, Event, Hash, Reply, Result, Signature};
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -44,6 +44,8 @@ pub struct Host {
     pub time_ms: u64,
     /// The ledger's name.
     pub group: String,
+    /// The method that is called.
+    pub method: String,
     /// The transaction's id.
     pub tx_id: Hash,
     /// Whether writes are denied.
@@ -52,9 +54,24 @@ pub struct Host {
     #[doc(hidden)]
     pub answers: Option<Answers>,
     #[doc(hidden)]
-    pub scans: Vec<Vec<Entry>>,
+    pub hashes: Option<Hashes>,
+    #[doc(hidden)]
+    pub signatures: Option<Signatures>,
+    #[doc(hidden)]
+    pub scans: Vec<Option<Vec<Entry>>>, // None when closed
+    #[doc(hidden)]
+    pub emitted: usize, // by this call
 }
 
+// What a node denies beyond.
+const MAX_KEY: usize = 256;
+const MAX_VALUE: usize = 128 << 10;
+const MAX_SCAN: u32 = 1_024;
+const MAX_OPEN_SCANS: usize = 8;
+const MAX_EVENTS: usize = 64;
+
+type Hashes = Box<dyn FnMut(u32, &[u8]) -> Hash>;
+type Signatures = Box<dyn FnMut(Signature, &[u8], &[u8], &[u8]) -> bool>;
 type Answers = Box<dyn FnMut(&Called) -> Reply>;
 type Entry = (Vec<u8>, Vec<u8>);
 
@@ -136,10 +153,22 @@ impl Host {
         self.answers = Some(Box::new(answers));
     }
 
+    /// Answers [`sm3`](crate::sm3) (1), [`sha256`](crate::sha256) (2) and [`keccak256`](crate::keccak256) (3); without it they panic, as the
+    /// standard library has no hashes.
+    pub fn hash(&mut self, hashes: impl FnMut(u32, &[u8]) -> Hash + 'static) {
+        self.hashes = Some(Box::new(hashes));
+    }
+
+    /// Answers [`verify`](crate::verify), of an algorithm, a public key, a signature and a digest; without it no signature is valid.
+    pub fn verify(&mut self, signatures: impl FnMut(Signature, &[u8], &[u8], &[u8]) -> bool + 'static) {
+        self.signatures = Some(Box::new(signatures));
+    }
+
     /// Runs a call as the chain does: an error, an abort or a panic in it undoes everything it did.
     pub fn run<R: Outcome>(&mut self, call: impl FnOnce(&Ctx) -> R) -> Result<R::Value> {
         let (state, events) = (self.state.clone(), self.events.len());
         install();
+        self.emitted = 0;
         HOST.with(|host| *host.borrow_mut() = Some(std::mem::take(self)));
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&Ctx::new()).outcome()));
         *self = HOST.with(|host| host.borrow_mut().take()).unwrap_or_default();
@@ -194,9 +223,19 @@ fn with<T>(f: impl FnOnce(&mut Host) -> T) -> T {
     })
 }
 
+fn deny(why: &str) -> ! {
+    abort(code::DENIED, &cbor::encode_text(why))
+}
+
+fn check_key(key: &[u8]) {
+    if key.is_empty() || key.len() > MAX_KEY {
+        deny(&format!("a key of {} bytes, want 1 to {MAX_KEY}", key.len()));
+    }
+}
+
 fn write<T>(f: impl FnOnce(&mut Host) -> T) -> T {
     if with(|host| host.read_only) {
-        abort(code::DENIED, &cbor::encode_text("a write in a view"));
+        deny("a write in a view");
     }
     with(f)
 }
@@ -212,14 +251,16 @@ pub(crate) fn ctx() -> Vec<u8> {
     }
     with(|host| {
         let mut out = Vec::new();
-        cbor::head(&mut out, cbor::MAP, 9);
+        cbor::head(&mut out, cbor::MAP, 11);
         entry(&mut out, "self", &host.this);
         entry(&mut out, "group", &host.group);
         entry(&mut out, "tx_id", &host.tx_id);
         entry(&mut out, "caller", &host.caller);
         entry(&mut out, "height", &host.height);
+        entry(&mut out, "method", &host.method);
         entry(&mut out, "origin", &host.origin);
         entry(&mut out, "time_ms", &host.time_ms);
+        entry(&mut out, "gas_left", &gas_left());
         entry(&mut out, "tx_index", &0u64);
         entry(&mut out, "read_only", &host.read_only);
         out
@@ -235,22 +276,30 @@ pub(crate) fn caller_attr(kind: u32) -> Option<Vec<u8>> {
 }
 
 pub(crate) fn get(key: &[u8]) -> Option<Vec<u8>> {
+    check_key(key);
     with(|host| host.state.get(key).cloned())
 }
 
 pub(crate) fn set(key: &[u8], value: &[u8]) {
+    check_key(key);
+    if value.len() > MAX_VALUE {
+        deny(&format!("a value of {} bytes, at most {MAX_VALUE} are allowed", value.len()));
+    }
     write(|host| host.state.insert(key.to_vec(), value.to_vec()));
 }
 
 pub(crate) fn del(key: &[u8]) {
+    check_key(key);
     write(|host| host.state.remove(key));
 }
 
 pub(crate) fn has(key: &[u8]) -> bool {
+    check_key(key);
     with(|host| host.state.contains_key(key))
 }
 
 pub(crate) fn add(key: &[u8], delta: i64, least: i64, most: i64) -> bool {
+    check_key(key);
     write(|host| {
         let now = host.state.get(key).map_or(0, |data| cbor::decode(data).expect("the value is no counter"));
         match i64::checked_add(now, delta) {
@@ -264,31 +313,53 @@ pub(crate) fn add(key: &[u8], delta: i64, least: i64, most: i64) -> bool {
 }
 
 pub(crate) fn scan(start: &[u8], end: &[u8], flags: u32, limit: u32) -> u32 {
-    assert!((1..=1024).contains(&limit), "the limit of a scan is 1 to 1024");
+    if start.len().max(end.len()) > MAX_KEY {
+        deny(&format!("scan: a bound of {} bytes, at most {MAX_KEY} are allowed", start.len().max(end.len())));
+    }
+    if !(1..=MAX_SCAN).contains(&limit) {
+        deny(&format!("scan: limit {limit}, want 1 to {MAX_SCAN}"));
+    }
+    if with(|host| host.scans.iter().flatten().count()) == MAX_OPEN_SCANS {
+        deny(&format!("scan: {MAX_OPEN_SCANS} are open already"));
+    }
     with(|host| {
         let mut found: Vec<_> = host.state.range(start.to_vec()..end.to_vec()).map(|(k, v)| (k.clone(), v.clone())).collect();
         if flags & 1 == 0 {
             found.reverse(); // they are taken from the back
         }
         found.drain(..found.len().saturating_sub(limit as usize));
-        host.scans.push(found);
+        host.scans.push(Some(found));
         host.scans.len() as u32 - 1
     })
 }
 
 pub(crate) fn scan_next(iterator: u32) -> Option<Vec<u8>> {
     with(|host| {
-        let entry = host.scans[iterator as usize].pop()?;
+        let entry = host.scans[iterator as usize].as_mut()?.pop()?;
         let mut out = Vec::new();
         entry.encode_args(&mut out);
         Some(out)
     })
 }
 
-pub(crate) fn scan_close(_: u32) {}
+pub(crate) fn scan_close(iterator: u32) {
+    HOST.with(|host| {
+        // a call that unwinds closes its scans as well
+        if let Some(host) = host.try_borrow_mut().ok().as_mut().and_then(|host| host.as_mut()) {
+            host.scans[iterator as usize] = None;
+        }
+    });
+}
 
 pub(crate) fn emit(topic: &str, data: &[u8]) {
-    write(|host| host.events.push(Emitted { topic: topic.into(), data: data.to_vec() }));
+    let emitted = write(|host| {
+        host.events.push(Emitted { topic: topic.into(), data: data.to_vec() });
+        host.emitted += 1;
+        host.emitted
+    });
+    if emitted > MAX_EVENTS {
+        deny(&format!("more than {MAX_EVENTS} events"));
+    }
 }
 
 pub(crate) fn call(to: &[u8], method: &str, args: &[u8], gas: u64, _: u32) -> (i32, Vec<u8>) {
@@ -305,12 +376,24 @@ pub(crate) fn call(to: &[u8], method: &str, args: &[u8], gas: u64, _: u32) -> (i
     (reply.status, reply.data)
 }
 
-pub(crate) fn hash(_: u32, _: &[u8]) -> [u8; 32] {
-    panic!("hashes need the real host: use fondaco contract test")
+pub(crate) fn hash(algorithm: u32, data: &[u8]) -> [u8; 32] {
+    match with(|host| host.hashes.take()) {
+        Some(mut hashes) => {
+            let digest = hashes(algorithm, data);
+            with(|host| host.hashes = Some(hashes));
+            digest.0
+        }
+        None => panic!("this host has no hashes: answer them with Host::hash, or use fondaco contract test"),
+    }
 }
 
-pub(crate) fn verify(_: u32, _: &[u8], _: &[u8], _: &[u8]) -> bool {
-    panic!("signatures need the real host: use fondaco contract test")
+pub(crate) fn verify(algorithm: Signature, public: &[u8], signature: &[u8], digest: &[u8]) -> bool {
+    let signatures = with(|host| host.signatures.take());
+    signatures.map_or(false, |mut verify| {
+        let valid = verify(algorithm, public, signature, digest);
+        with(|host| host.signatures = Some(verify));
+        valid
+    })
 }
 
 pub(crate) fn rand(bytes: &mut [u8]) {

@@ -276,3 +276,39 @@ fn calls_are_answered_and_recorded() {
     let wrong = host.run(|_| call(to, "double", (4u32,)).send().returned::<String>()).unwrap_err();
     assert_eq!(wrong, Error { code: code::CALL_FAILED, data: vec![0x82, 0, 0x41, 8] });
 }
+
+#[test]
+fn the_host_denies_what_a_node_denies() {
+    static NAMES: Map<String, Vec<u8>> = Map::new("name");
+    let denied = |f: fn(&Ctx)| assert_eq!(Host::new().run(|ctx| f(ctx)).unwrap_err().code, code::DENIED);
+    denied(|_| NAMES.set(&"x".repeat(252), &vec![]));
+    denied(|_| drop(NAMES.has(&"x".repeat(252))));
+    denied(|_| NAMES.set(&"a".into(), &vec![0; 128 << 10]));
+    denied(|_| drop(NAMES.scan(0).next()));
+    denied(|_| drop(NAMES.scan(1_025).next()));
+    denied(|ctx| (0..65).for_each(|_| ctx.emit(Moved { to: ctx.caller() })));
+    denied(|_| {
+        let open: Vec<_> = (0..9).map(|_| NAMES.scan(1)).map(|mut scan| (scan.next(), scan)).collect();
+        drop(open);
+    });
+    let mut host = Host::new();
+    host.run(|_| NAMES.set(&"x".repeat(251), &vec![0; (128 << 10) - 5])).unwrap();
+    host.run(|_| (0..20).for_each(|_| assert_eq!(NAMES.scan(1).count(), 1))).unwrap();
+    for _ in 0..2 {
+        host.run(|ctx| (0..64).for_each(|_| ctx.emit(Moved { to: ctx.caller() }))).unwrap();
+    }
+}
+
+#[test]
+fn the_host_answers_methods_hashes_and_signatures() {
+    use fondaco::{sha256, verify, Hash, Signature};
+    let mut host = Host { method: "pay".into(), ..Host::new() };
+    assert_eq!(host.run(|ctx| ctx.method()), Ok("pay".into()));
+    let valid = |_: &Ctx| verify(Signature::P256, b"key", b"signature", &Hash([7; 32]));
+    assert_eq!(host.run(valid), Ok(false));
+    host.verify(|algorithm, key, _, _| algorithm == Signature::P256 && key == b"key");
+    assert_eq!(host.run(valid), Ok(true));
+    assert_eq!(host.run(|_| sha256(b"abc").0[0]).unwrap_err().code, code::PANIC);
+    host.hash(|algorithm, data| Hash([algorithm as u8 + data.len() as u8; 32]));
+    assert_eq!(host.run(|_| sha256(b"abc").0[0]), Ok(5));
+}

@@ -197,6 +197,18 @@ fn large(_: &Ctx, bytes: u32, times: u32) -> u64 {
     (0..times).map(|i| vec![i as u8; bytes as usize].iter().map(|byte| *byte as u64).sum::<u64>()).sum()
 }
 
+#[repr(align(64))]
+struct Line([u8; 64]);
+
+/// Frees and takes blocks of one size, and tells whether those that must begin at a multiple of 64 do.
+#[view]
+fn aligned(_: &Ctx) -> bool {
+    let plain: Vec<_> = (0..8u8).map(|i| Box::new([i; 64])).collect();
+    drop(plain);
+    let lines: Vec<_> = (0..8u8).map(|i| Box::new(Line([i; 64]))).collect();
+    lines.iter().enumerate().all(|(i, line)| &**line as *const Line as usize % 64 == 0 && line.0 == [i as u8; 64])
+}
+
 #[view]
 fn calculate(_: &Ctx, operation: String, a: u128, b: u128, c: u128) -> u128 {
     match operation.as_str() {
