@@ -191,13 +191,27 @@ func digestAS(dir string) ([32]byte, error) {
 	return [32]byte(h.Sum(nil)), nil
 }
 
-// testAS runs the project's unit tests under Node.js.
+// testAS runs the project's unit tests under Node.js. They are named to it: by itself it would take all that lies below a folder
+// called test for tests, and the project may be there.
 func testAS(ctx context.Context, dir string, out io.Writer) error {
 	a, err := findAsc(dir)
 	if err != nil {
 		return err
 	}
-	cmd := a.command(ctx, dir, "--test")
+	var tests []string
+	err = fs.WalkDir(os.DirFS(dir), "test", func(name string, _ fs.DirEntry, err error) error {
+		if matched, _ := path.Match("*.test.*js", path.Base(name)); matched {
+			tests = append(tests, filepath.FromSlash(name))
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("list the tests: %w", err)
+	}
+	if len(tests) == 0 {
+		return fmt.Errorf("%w: no file such as test/bond.test.mjs in %s", ErrTest, dir)
+	}
+	cmd := a.command(ctx, dir, append([]string{"--test"}, tests...)...)
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%w: node --test: %w", ErrTest, err)
@@ -240,7 +254,7 @@ const (
   "description": "A register in which each entry has an owner.",
   "type": "module",
   "scripts": {
-    "test": "node --test"
+    "test": "node --test test/*.test.mjs"
   },
   "devDependencies": {
     "assemblyscript": "ASC"
@@ -321,24 +335,24 @@ const [alice, bob] = ["alice", "bob"].map(address);
 
 test("a name belongs to who enters it first", () => {
   const host = new Host({ caller: alice, now: 1000 });
-  const NAME = host.deploy();
-  NAME.register("harbour", 5n);
+  const contract = host.deploy();
+  contract.register("harbour", 5n);
   assert.deepEqual(host.events, [{ topic: "Registered", name: "harbour", owner: alice }]);
 
   host.caller = bob;
-  assert.throws(() => NAME.register("harbour", 7n), { name: "Taken", owner: alice });
-  assert.deepEqual(NAME.lookup("harbour"), { owner: alice, amount: 5n, since: 1000n });
+  assert.throws(() => contract.register("harbour", 7n), { name: "Taken", owner: alice });
+  assert.deepEqual(contract.lookup("harbour"), { owner: alice, amount: 5n, since: 1000n });
 });
 
 test("only the administrator takes a name out", () => {
   const host = new Host({ caller: alice });
-  const NAME = host.deploy();
-  NAME.register("harbour", 5n);
+  const contract = host.deploy();
+  contract.register("harbour", 5n);
   host.caller = bob;
-  assert.throws(() => NAME.remove("harbour"), { code: 5 });
+  assert.throws(() => contract.remove("harbour"), { code: 5 });
   host.caller = alice;
-  NAME.remove("harbour");
-  assert.equal(NAME.lookup("harbour"), null);
+  contract.remove("harbour");
+  assert.equal(contract.lookup("harbour"), null);
 });
 `
 
@@ -347,10 +361,13 @@ test("only the administrator takes a name out", () => {
 A fondaco contract in AssemblyScript. It needs Node.js 20 and the compiler: ` + "`npm install`" + ` here, or once
 ` + "`npm install --global assemblyscript@ASC`" + `.
 
-    fondaco contract test .                        # unit tests: test/NAME.test.mjs, with a host in memory (or: npm test)
+    fondaco contract test .                        # NAME.story on a chain in one process, and the unit tests in test (or: npm test)
     fondaco contract build --out NAME.wasm .        # the module, with its schema
     fondaco contract inspect NAME.wasm             # what is in it
     fondaco contract check NAME.wasm               # whether a node admits it
+
+NAME.story says what the contract does, whatever language it is written in: who calls what, and what comes of it. It runs the module
+itself, with the gas of a chain. The unit tests call the contract from JavaScript, with a host in memory.
 
 The contract's name, version and description are those of package.json. What a contract can use is in .fondaco/lib/fondaco.ts, what
 its tests can use in .fondaco/testing.mjs.

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -43,7 +44,7 @@ func TestASProject(t *testing.T) {
 	needAS(t)
 	var modules []*Built
 	folder := ""
-	for i, name := range []string{"one", filepath.Join("two", "deeper")} {
+	for i, name := range []string{"one", filepath.Join("test", "deeper")} {
 		dir := filepath.Join(t.TempDir(), name)
 		if err := New(dir, "bond", "as"); err != nil {
 			t.Fatal(err)
@@ -103,6 +104,20 @@ func TestASProject(t *testing.T) {
 			if flawed && (!strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "assembly/index.ts("+strconv.Itoa(line+1)+",")) {
 				t.Errorf("line %d should be refused with %q:\n%v", line+1, want, err)
 			}
+		}
+	})
+	t.Run("a folder without tests", func(t *testing.T) {
+		if err := os.Remove(filepath.Join(folder, "test", "bond.test.mjs")); err != nil {
+			t.Fatal(err)
+		}
+		if err := Test(t.Context(), folder, io.Discard); !errors.Is(err, ErrTest) || !strings.Contains(err.Error(), "test/bond.test.mjs") {
+			t.Error(err)
+		}
+	})
+	t.Run("a name that means something to JavaScript", func(t *testing.T) {
+		files, err := newAS("class")
+		if err != nil || strings.Contains(files["test/class.test.mjs"], "class") {
+			t.Errorf("%s, %v", files["test/class.test.mjs"], err)
 		}
 	})
 	t.Run("a folder that the SDK has not made", func(t *testing.T) {

@@ -261,6 +261,9 @@ func sanitizes(ctx context.Context, cc, scratch string) bool {
 
 // newC returns a new project.
 func newC(name string) (map[string]string, error) {
+	if strings.HasSuffix(name+".c", testSuffix) {
+		return nil, fmt.Errorf("%s.c would be a unit test, which ends in %s: take another name", name, testSuffix)
+	}
 	files := map[string]string{
 		name + ".c": cSource, name + testSuffix: cTest, "README.md": cReadme, ".gitignore": "*.wasm\n*.wasm.names\n", sdkFolder + "/README.md": cSDKReadme,
 	}
@@ -351,12 +354,14 @@ TEST("only the administrator takes a name out") {
 
 A fondaco contract in C. It needs clang and lld (` + "`apt-get install clang lld`" + `), and for its unit tests any C compiler.
 
-    fondaco contract test .                        # unit tests: NAME_test.c with a host in memory, under the sanitizers
+    fondaco contract test .                        # NAME.story on a chain in one process, and the unit tests
     fondaco contract build --out NAME.wasm .        # the module, with its schema
     fondaco contract inspect NAME.wasm             # what is in it
     fondaco contract check NAME.wasm               # whether a node admits it
 
-The tests are an ordinary program: cc -g NAME_test.c -o NAME_test && ./NAME_test
+NAME.story says what the contract does, whatever language it is written in: who calls what, and what comes of it. It runs the module
+itself, with the gas of a chain. The unit tests in NAME_test.c have a host in memory, and run under the sanitizers. They are an
+ordinary program: cc -g NAME_test.c -o NAME_test && ./NAME_test
 
 What a contract can use is said in .fondaco/fondaco.h, and in .fondaco/fondaco_mock.h for its tests.
 `

@@ -198,6 +198,27 @@ func TestCProject(t *testing.T) {
 	})
 }
 
+// TestCNames makes projects with names that mean something to C: each builds and passes its tests, or is refused with a reason.
+func TestCNames(t *testing.T) {
+	needC(t)
+	for name, refused := range map[string]string{"bond_test": "would be a unit test", "alice": "an account of a new project's story", "linux": "", "int": ""} {
+		dir := filepath.Join(t.TempDir(), name)
+		err := New(dir, name, "c")
+		if refused != "" {
+			if err == nil || !strings.Contains(err.Error(), refused) || !strings.Contains(err.Error(), "take another name") {
+				t.Errorf("New: %v, want %q", err, refused)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if built, err := Build(t.Context(), dir, ""); err != nil || built.Schema.Name != name {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestCToolchain(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "bond")
 	if err := New(dir, "bond", "c"); err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -26,6 +27,9 @@ func New(dir, name, lang string) error {
 	}
 	if !regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`).MatchString(name) {
 		return fmt.Errorf("create a contract: %q is no name of a contract: want up to 64 lower-case letters, digits and _, such as bond", name)
+	}
+	if accounts := strings.Fields(newAccounts); slices.Contains(accounts, name) {
+		return fmt.Errorf("create a contract: %s is an account of a new project's story, with %s: take another name", name, strings.Join(accounts, ", "))
 	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return fmt.Errorf("create a contract in %s: %w", dir, ErrExists)
@@ -49,9 +53,12 @@ func New(dir, name, lang string) error {
 	return nil
 }
 
+// newAccounts are the accounts of newStory.
+const newAccounts = "admin alice bob"
+
 // newStory is what the contract of a new project does.
 const newStory = `# What the contract NAME does, whatever language it is written in: "fondaco contract test" tells it on a chain in one process.
-accounts admin alice bob
+accounts ` + newAccounts + `
 
 admin deploys NAME
 
