@@ -82,7 +82,7 @@ func Lint(code, names []byte) ([]Warning, error) {
 	if section, err := ledger.ModuleSection(code, ledger.BuildSection); err == nil && section != nil {
 		var b ledger.Build
 		if ledger.Unmarshal(section, &b) == nil {
-			l.golang, l.as = b.Language == "go", b.Language == "as"
+			l.golang, l.rust, l.as = b.Language == "go", b.Language == "rust", b.Language == "as"
 		}
 	}
 	for _, m := range a.Methods {
@@ -102,6 +102,7 @@ type linter struct {
 	a        *wasmvm.Analysis
 	schema   *ledger.Schema // nil: none
 	golang   bool
+	rust     bool
 	as       bool             // AssemblyScript
 	author   string           // prefix of the names of the author's functions in Go; "" when names are missing
 	roots    map[string]int   // methods
@@ -207,11 +208,28 @@ func (l *linter) scans() {
 				return open.Loop == c.Loop && open.Function != c.Function && scans[open.Function] && !eager(f, open)
 			}))
 	}
+	// Where it is asked in an inner loop, or whatever asks it is called in a loop, it is mostly made anew in each turn. In Rust it is
+	// closed where it was made, which tells.
+	closes := l.callersOf(named("scan_close"), any)
+	whole := func(f *wasmvm.Function, c wasmvm.Call) bool {
+		if !l.rust {
+			return c.Loop > 0 && lazy(f, c)
+		}
+		return lazy(f, c) && slices.ContainsFunc(f.Calls, func(end wasmvm.Call) bool { return closes[end.Function] })
+	}
+	again := func(f *wasmvm.Function, c wasmvm.Call) bool {
+		if !l.rust {
+			return c.Depth > 1 && lazy(f, c)
+		}
+		return lazy(f, c) && slices.ContainsFunc(f.Calls, func(end wasmvm.Call) bool {
+			return closes[end.Function] && end.Loop > 0 && (end.Loop == c.Loop || end.Loop < c.Loop && end.Depth < c.Depth)
+		})
+	}
 	opens := l.callersOf(func(f *wasmvm.Function) bool {
-		return f.HostName() == "scan" || slices.ContainsFunc(f.Calls, func(c wasmvm.Call) bool { return c.Loop > 0 && lazy(f, c) })
+		return f.HostName() == "scan" || slices.ContainsFunc(f.Calls, func(c wasmvm.Call) bool { return whole(f, c) })
 	}, eager)
 	l.places(RuleScan, func(f *wasmvm.Function, c wasmvm.Call) bool {
-		return c.Loop > 0 && opens[c.Function] && eager(f, c) || c.Depth > 1 && lazy(f, c)
+		return c.Loop > 0 && opens[c.Function] && eager(f, c) || again(f, c)
 	}, scanText)
 }
 
