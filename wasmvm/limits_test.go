@@ -41,6 +41,18 @@ func segments(code []byte, n int, passive bool) []byte {
 	return append(code, section(sectionData, content)...)
 }
 
+// sizeOf returns the size of a section's content.
+func sizeOf(code []byte, id byte) int {
+	r := &reader{buf: code, pos: 8}
+	for r.left() > 0 {
+		this, content := r.u8(), r.bytes(uint64(r.u32()))
+		if this == id {
+			return len(content)
+		}
+	}
+	return 0
+}
+
 // TestLimits takes each limit on modules exactly, and then exceeds it by the least that can be.
 func TestLimits(t *testing.T) {
 	repeat := strings.Repeat
@@ -191,24 +203,31 @@ func TestLimits(t *testing.T) {
 	}
 
 	t.Run("code with its metering", func(t *testing.T) {
-		grow := func(n int) []byte {
+		code := func(functions, nops int) []byte {
 			return stdModule(func(a *assembler) {
-				for range n {
-					a.fn("", "d:d", "", "local.get 0 "+repeat("f64.sqrt ", 10_000))
+				for range functions {
+					a.fn("", "d:d", "", "local.get 0 "+repeat("f64.sqrt ", 3_000))
 				}
+				a.fn("", ":", "", repeat("nop ", nops)) // what stays as it is
 			})
 		}
-		w, _, err := v.admit(grow(1))
-		if err != nil {
-			t.Fatal(err)
+		size := func(functions int) int {
+			w, _, err := v.admit(code(functions, 20_000))
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Without the number of functions, which are the nops, run and the marker, too, and the length of the last.
+			return sizeOf(w.code, sectionCode) - len(appendU32(nil, uint32(functions+3))) - 1
 		}
-		fit := MaxRewritten / len(w.code)
-		if _, _, err := v.admit(grow(fit)); err != nil {
+		one := size(1)
+		functions := 1 + (MaxRewritten-30_000-one)/(size(2)-one)
+		nops := 20_000 + MaxRewritten - size(functions)
+		if _, _, err := v.admit(code(functions, nops)); err != nil {
 			t.Error(err)
 		}
-		_, _, err = v.admit(grow(fit + 1))
-		if e, ok := errors.AsType[*ModuleError](err); !ok || e.Limit != MaxRewritten || e.Reason != "bytes of code with its metering" || e.Function == "" {
-			t.Errorf("%d functions: %v, want more than %d bytes refused", fit+1, err, MaxRewritten)
+		_, _, err := v.admit(code(functions, nops+1))
+		if e, ok := errors.AsType[*ModuleError](err); !ok || e.Value != MaxRewritten+1 || e.Limit != MaxRewritten || e.Reason != "bytes of code with its metering" || e.Function == "" {
+			t.Errorf("%v, want %d bytes refused", err, MaxRewritten+1)
 		}
 	})
 	t.Run("a refusal has the name of the name section, also when that comes later", func(t *testing.T) {
@@ -230,6 +249,40 @@ func TestLimits(t *testing.T) {
 			code := a.fn("run", ":i", "", fmt.Sprintf("i32.const %d call 0 i32.const 0", test.frames-2)).build()
 			if o := both(t, code, newHost(), "run", nil, 10_000_000); o.Status != test.want {
 				t.Errorf("%d frames: %v (%s), want %v", test.frames, o.Status, o.Trace, test.want)
+			}
+		}
+	})
+	t.Run("words of frames", func(t *testing.T) {
+		// Functions that weigh so many words: each value that they make is a quarter of one.
+		weighing := func(first, frame int) []byte {
+			a := newAssembler()
+			deep, run := "local.get 0 if _ local.get 0 i32.const 1 i32.sub call 0 end ", "i32.const 99 call 0 i32.const 0 "
+			build := func(deepValues, runValues int) []byte {
+				a = newAssembler()
+				a.fn("", "i:", repeat("l", 200), deep+repeat("i32.const 0 drop ", deepValues))
+				return a.fn("run", ":i", "", repeat("i32.const 0 drop ", runValues)+run).build()
+			}
+			m, err := decodeModule(build(0, 0), 512)
+			if err != nil {
+				t.Fatal(err)
+			}
+			words := frames(t, m, versionOne(t))
+			return build(4*(frame-int(words[0])), 4*(first-int(words[1])))
+		}
+		for _, test := range []struct {
+			first int // words of run, which has 100 frames of 9,990 words above it
+			want  ledger.Status
+		}{{MaxDepth - 100*9_990, ledger.OK}, {MaxDepth - 100*9_990 + 1, ledger.OutOfDepth}} {
+			code := weighing(test.first, 9_990)
+			m, err := decodeModule(code, 512)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if words := frames(t, m, versionOne(t)); words[0] != 9_990 || words[1] != int64(test.first) {
+				t.Fatalf("frames of %d words, want 9,990 and %d", words, test.first)
+			}
+			if o := both(t, code, newHost(), "run", nil, 100_000_000); o.Status != test.want {
+				t.Errorf("%d words: %v (%s), want %v", test.first+100*9_990, o.Status, o.Trace, test.want)
 			}
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -298,6 +299,71 @@ func TestCanonical(t *testing.T) {
 			t.Errorf("canonical(%x) = %v, want %v", test.data, got, test.want)
 		}
 	}
+}
+
+// FuzzCanonical wants of canonical what ledger.Unmarshal says of data without a type, but for what that has types of its own for: floats,
+// simple values, times, and keys of maps that are no Go keys.
+func FuzzCanonical(f *testing.F) {
+	for _, data := range []string{
+		"\x00", "\x18\x18", "\x18\x17", "\x3b\xff\xff\xff\xff\xff\xff\xff\xff", "\x42ab", "\x62\xff\xff", "\x82\x01\x82\x20\xf6", "\x9f\xff", "\xf7", "\xe0",
+		"\xa2\x01\x00\x41a\xf5", "\xa2\x02\x00\x01\x00", "\xa1\x80\x00", "\xc2\x49\x01\x00\x00\x00\x00\x00\x00\x00\x00", "\xc3\x49\x00\x01\x00\x00\x00\x00\x00\x00\x00",
+		"\xc1\x01", "\xd8\x40\x81\x01", "\xf9\x00\x00", strings.Repeat("\x81", 32) + "\x00", strings.Repeat("\x81", 33) + "\x00",
+	} {
+		f.Add([]byte(data))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var v any
+		err := ledger.Unmarshal(data, &v)
+		got := canonical(data)
+		if got && err != nil && !untyped(data) || !got && err == nil && !foreign(v) {
+			t.Errorf("canonical(%x) = %v, ledger.Unmarshal: %v %v", data, got, v, err)
+		}
+	})
+}
+
+// foreign reports whether a value holds floats or what only the codec has types for.
+func foreign(v any) bool {
+	switch v := v.(type) {
+	case nil, bool, uint64, int64, string, []byte, big.Int:
+		return false
+	case []any:
+		return slices.ContainsFunc(v, foreign)
+	case map[any]any:
+		for key, value := range v {
+			if foreign(key) || foreign(value) {
+				return true
+			}
+		}
+		return false
+	default:
+		return !strings.Contains(fmt.Sprintf("%T", v), "ByteString") // a key of bytes
+	}
+}
+
+// untyped reports whether canonical data holds a tag, or a map with a key that is a container.
+func untyped(data []byte) bool {
+	for len(data) > 0 {
+		major, n, rest, err := head(data)
+		switch {
+		case err != nil || major == 6:
+			return true
+		case major == 2 || major == 3:
+			rest = rest[n:]
+		case major == 5:
+			for at := rest; n > 0; n-- {
+				if at[0]>>5 == 4 || at[0]>>5 == 5 {
+					return true
+				}
+				for range 2 {
+					if at, err = skip(at, 0); err != nil {
+						return true
+					}
+				}
+			}
+		}
+		data = rest
+	}
+	return false
 }
 
 // FuzzDecode feeds the decoder, the validator and the rewriter. What they admit, both engines must accept.
