@@ -78,7 +78,7 @@ func gasSection(c *costs) string {
 	emit("and a function on entry 1 for each %v of its parameters and locals, `memory.grow` also %v for each page that it asks for,\n", c.perLocals, c.growPage)
 	emit("`memory.copy` and `memory.init` %v/16 for each byte, `memory.fill` %v/16.\n\n", c.copy16, c.fill16)
 	emit("Starting a call costs %v, and for each page of the memory that `_initialize` leaves %v, or %v if there are %v or more: one\n", c.start, c.startPage, c.largePage, c.largePages)
-	emit("constant of the module. A deployment pays once for what `_initialize` took, at most %v, also if the module is refused for how it\nended.\n\n", uint64(MaxInitGas))
+	emit("constant of the module. A deployment pays once for what `_initialize` took, at most %v, and that eight times,\nbecause no compiled code runs it; also if the module is refused for how it ended.\n\n", uint64(MaxInitGas))
 	emit("A host function costs %v, %v for each byte that it reads of the contract's memory, 1/%v for each byte that it writes there, and:\n\n", c.host, c.hostByte, uint64(1)<<c.backShift)
 	emit("| | |\n|---|---|\n")
 	emit("| `get`, `has` | %v and %v for each byte of key and value |\n", c.read, c.readByte)

@@ -31,6 +31,7 @@ type prices struct {
 	address     ledger.Gas
 	codeByte    ledger.Gas // of a module: checking and rewriting it
 	weight      ledger.Gas // of a module, which tells how long it compiles
+	initialize  ledger.Gas // for each gas that _initialize takes: the interpreter runs it, at up to 20 ns
 }
 
 // newPrices returns those of a version of the gas table.
@@ -41,7 +42,7 @@ func newPrices(version uint16) (*prices, error) {
 	return &prices{
 		tx: 20_000, txByte: 8, signature: 60_000, item: 60,
 		get: 20_000, getByte: 14, put: 125_000, putByte: 50, scan: 40_000, scanPair: 20_000, scanDeleted: 100,
-		event: 5_000, eventByte: 25, hook: 6_000, address: 1_000, codeByte: 20, weight: 5,
+		event: 5_000, eventByte: 25, hook: 6_000, address: 1_000, codeByte: 20, weight: 5, initialize: 8,
 	}, nil
 }
 
@@ -57,7 +58,7 @@ func (x *Executor) pricesOf(version uint16) (*prices, error) {
 	}
 	for _, price := range []*ledger.Gas{
 		&p.tx, &p.txByte, &p.signature, &p.item, &p.get, &p.getByte, &p.put, &p.putByte, &p.scan, &p.scanPair, &p.scanDeleted, &p.event, &p.eventByte,
-		&p.hook, &p.address, &p.codeByte, &p.weight,
+		&p.hook, &p.address, &p.codeByte, &p.weight, // and not initialize, which is a factor to the prices of the VM
 	} {
 		*price *= n
 	}

@@ -13,7 +13,9 @@ import (
 // TestCompiledFirst looks at who waits for the compiler: what could take the interpreter longer, unless nobody has paid for compiling.
 func TestCompiledFirst(t *testing.T) {
 	code := initializing("")
-	fresh := func(t *testing.T) *chain { return newChainOn(t, newConfigured(t, wasmvm.Config{Engine: wasmvm.Compiler, Suite: keys.Std()})) }
+	fresh := func(t *testing.T) *chain {
+		return newChainOn(t, newConfigured(t, wasmvm.Config{Engine: wasmvm.Compiler, Suite: keys.Std()}))
+	}
 	compiled := func(c *chain) uint64 { return c.x.vm.Stats().Compiled }
 	t.Run("a block that deploys a contract and calls it", func(t *testing.T) {
 		c := fresh(t)

@@ -231,14 +231,16 @@ func (x *Executor) Prepare(ctx context.Context, tx *ledger.SignedTx) error {
 	if spend(r.prices.intrinsic(len(tx.Raw), len(tx.Signatures))) != nil || spend(r.prices.codeByte*ledger.Gas(len(code))) != nil {
 		return nil
 	}
+	offer := ledger.Gas(0) // to _initialize
 	m, used, err := r.vm.Admit(ctx, precompiles.CodeHash(x.suite, code), code, func(weight uint64) (ledger.Gas, error) {
 		err := spend(r.prices.weight * ledger.Gas(weight))
-		return left, err
+		offer = left / r.prices.initialize
+		return offer, err
 	})
 	if err == nil {
 		return m.Optimize(ctx, 0)
 	}
-	if used > left || errors.Is(err, errSpent) || errors.Is(err, wasmvm.ErrModule) {
+	if used > offer || errors.Is(err, errSpent) || errors.Is(err, wasmvm.ErrModule) {
 		return nil
 	}
 	return fmt.Errorf("prepare the module of transaction %s: %w", tx.ID, err)

@@ -200,9 +200,9 @@ func (e *env) Admit(code []byte) (schema []byte, err error) {
 	}
 	m, used, err := e.t.vm.Admit(e.t.ctx, precompiles.CodeHash(e.t.x.suite, code), code, func(weight uint64) (ledger.Gas, error) {
 		err := e.Charge(e.t.prices.weight * ledger.Gas(weight))
-		return e.left, err
+		return e.left / e.t.prices.initialize, err
 	})
-	if err := e.Charge(used); err != nil { // also if the module is refused
+	if err := e.Charge(e.t.prices.initialize * used); err != nil { // also if the module is refused
 		return nil, err
 	}
 	if errors.Is(err, wasmvm.ErrModule) {
