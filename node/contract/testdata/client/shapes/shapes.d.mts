@@ -59,6 +59,10 @@ export type Named = { number: number, colour: Colour }
 
 export type About = { caller: Address, origin: Address, self: Address, height: bigint, time: bigint, group: string, method: string, readOnly: boolean, deployer: boolean }
 
+export type Side =
+  | 'Buy'
+  | 'Sell'
+
 export type Entry = { number: number, colour: Colour }
 
 /** An event of the contract. */
@@ -98,6 +102,12 @@ export class Shapes {
   forward(to: Address, method: string, list: bigint[]): Promise<Sent<number>>
   /** AskDays asks a contract for its days, and returns how many there are. */
   askDays(to: Address): Promise<number>
+  /** Turn returns the other side. */
+  turn(side: Side): Promise<Side>
+  /** TurnNumber calls turn with a number, and returns the status. */
+  turnNumber(to: Address, side: number): Promise<number>
+  /** Of returns how many days a holder has. */
+  of(holder: Address): Promise<number>
   /** Restricted needs a role. */
   restricted(): Promise<Sent<void>>
 }

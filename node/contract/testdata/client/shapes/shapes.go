@@ -226,6 +226,24 @@ func (c *Client) AskDays(ctx context.Context, to ledger.Address) (out uint32, er
 	return out, err
 }
 
+// Turn returns the other side.
+func (c *Client) Turn(ctx context.Context, side Side) (out Side, err error) {
+	err = c.view(ctx, "turn", []any{side}, &out)
+	return out, err
+}
+
+// TurnNumber calls turn with a number, and returns the status.
+func (c *Client) TurnNumber(ctx context.Context, to ledger.Address, side int8) (out int32, err error) {
+	err = c.view(ctx, "turn_number", []any{to, side}, &out)
+	return out, err
+}
+
+// Of returns how many days a holder has.
+func (c *Client) Of(ctx context.Context, holder ledger.Address) (out uint32, err error) {
+	err = c.view(ctx, "of", []any{holder}, &out)
+	return out, err
+}
+
 // Restricted needs a role. It waits until the transaction is in a block.
 func (c *Client) Restricted(ctx context.Context) (*client.Transaction, error) {
 	return c.send(ctx, "restricted", []any{}, nil)
@@ -296,6 +314,26 @@ type About struct {
 	Method   string         // str
 	ReadOnly bool           // bool
 	Deployer bool           // bool
+}
+
+// Side: one of its constants.
+type Side uint64
+
+// The variants of Side.
+const (
+	SideBuy  Side = 0
+	SideSell Side = 1
+)
+
+// String returns the variant's name in the contract.
+func (v Side) String() string {
+	switch v {
+	case SideBuy:
+		return "Buy"
+	case SideSell:
+		return "Sell"
+	}
+	return fmt.Sprintf("Side(%d)", uint64(v))
 }
 
 // Entry: a struct of the contract.

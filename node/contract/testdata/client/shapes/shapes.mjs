@@ -7,6 +7,7 @@ const types = {
   Deal: {"fields":[["name","str"],["colour","Colour"],["legs","list<Leg>"],["agent","opt<addr>"],["digest","bytes"],["short","bytes"],["blob","bytes"],["size","u128"],["low","i64"],["cash","list<list<u16>>"]]},
   Named: {"fields":[["number","i32"],["colour","Colour"]]},
   About: {"fields":[["caller","addr"],["origin","addr"],["self","addr"],["height","u64"],["time","u64"],["group","str"],["method","str"],["readOnly","bool"],["deployer","bool"]]},
+  Side: {"plain":true,"variants":[["Buy",[]],["Sell",[]]]},
   Entry: {"fields":[["number","i32"],["colour","Colour"]]},
 }
 const methods = {
@@ -19,6 +20,9 @@ const methods = {
   digest: {"args":[["data","bytes"]],"result":"bytes"},
   forward: {"args":[["to","addr"],["method","str"],["list","list<u64>"]],"result":"i32"},
   ask_days: {"args":[["to","addr"]],"result":"u32"},
+  turn: {"args":[["side","Side"]],"result":"Side"},
+  turn_number: {"args":[["to","addr"],["side","i8"]],"result":"i32"},
+  of: {"args":[["holder","addr"]],"result":"u32"},
   restricted: {"args":[],"result":""},
 }
 const events = {
@@ -296,5 +300,8 @@ export class Shapes extends Contract {
   digest(data) { return this._view('digest', [data]) }
   forward(to, method, list) { return this._send('forward', [to, method, list]) }
   askDays(to) { return this._view('ask_days', [to]) }
+  turn(side) { return this._view('turn', [side]) }
+  turnNumber(to, side) { return this._view('turn_number', [to, side]) }
+  of(holder) { return this._view('of', [holder]) }
   restricted() { return this._send('restricted', []) }
 }
