@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	contracts "github.com/fondaco/fondaco/sdk-contracts"
@@ -25,7 +26,7 @@ import (
 func languageC() language {
 	return language{
 		name: "c", marks: []string{"*.c"}, flags: strings.Join(append(clangFlags(), wasmldFlags()...), " "),
-		build: buildC, files: newC, test: testC,
+		build: buildC, files: newC, test: testC, explain: explainC,
 	}
 }
 
@@ -83,16 +84,82 @@ func buildC(ctx context.Context, dir string) ([]byte, ledger.Build, error) {
 	object, module := filepath.Join(scratch, "contract.o"), filepath.Join(scratch, "contract.wasm")
 	// The source is named relative to its folder, so that its place does not matter.
 	if _, err := runC(ctx, dir, clang, append(clangFlags(), "-fmacro-backtrace-limit=1", "-c", "-o", object, source)...); err != nil {
-		return nil, ledger.Build{}, err
+		return nil, ledger.Build{}, fmt.Errorf("%w%s", err, explainC(ctx, dir, err))
 	}
 	if _, err := runC(ctx, scratch, wasmld, append(wasmldFlags(), "-o", "contract.wasm", "contract.o")...); err != nil {
-		return nil, ledger.Build{}, err
+		return nil, ledger.Build{}, fmt.Errorf("%w%s", err, explainC(ctx, dir, err))
 	}
 	code, err := os.ReadFile(module)
 	if err != nil {
 		return nil, ledger.Build{}, fmt.Errorf("read what the linker wrote: %w", err)
 	}
 	return code, build, nil
+}
+
+// explainC says what to write in place of that for which the compiler, the linker or the nodes refuse a contract: conversions that
+// may change a number, floating point, with the places where it is, and functions of a C library.
+func explainC(ctx context.Context, dir string, refusal error) string {
+	told := refusal.Error()
+	floats := strings.Contains(told, "no floating point") || strings.Contains(told, "float-conversion]")
+	var missing []string
+	for _, m := range regexp.MustCompile(`undefined symbol: (\w+)`).FindAllStringSubmatch(told, -1) {
+		if regexp.MustCompile(`^__(fix|float|trunc|extend|[a-z]+[sdt]f[0-9]?$)`).MatchString(m[1]) {
+			floats = true // what clang calls for conversions between u128 and double
+		} else if !slices.Contains(missing, m[1]) {
+			missing = append(missing, m[1])
+		}
+	}
+	var text strings.Builder
+	if len(missing) > 0 {
+		fmt.Fprintf(&text, "\n\tthe contract defines no %s, and there is no C library: write the function, or do without", strings.Join(missing, ", "))
+	}
+	if regexp.MustCompile(`-W(shorten-64-to-32|implicit-int-conversion|sign-conversion|constant-conversion)\]`).MatchString(told) {
+		text.WriteString("\n\ta conversion may change the number: write checked_to(TYPE, value), which ends the call when it would")
+	}
+	if floats {
+		fmt.Fprintf(&text, "\n\tcontracts in C have no floating point%s: count in the smallest unit with u128, and take shares with checked_mul_div",
+			strings.Join(floatsC(ctx, dir), ""))
+	}
+	return text.String()
+}
+
+// floatsC returns the first places where a contract's files say float, double or a number with a point, such as ", bond.c:7 has
+// double". It returns none if the compiler does not tell.
+func floatsC(ctx context.Context, dir string) []string {
+	source, err := sourceC(dir)
+	if err != nil {
+		return nil
+	}
+	clang, err := findTool("clang")
+	if err != nil {
+		return nil
+	}
+	expanded, err := runC(ctx, dir, clang, append(clangFlags(), "-E", source)...)
+	if err != nil {
+		return nil
+	}
+	const most = 5
+	text := regexp.MustCompile(`"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'`)
+	marker := regexp.MustCompile(`^# ([0-9]+) ("(?:[^"\\]|\\.)*")((?: [1-4])*)`)
+	float := regexp.MustCompile(`\b(?:float|double|_Float16|__fp16)\b|\b[0-9]+(?:\.[0-9]*(?:[eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)[fFlL]?|\.[0-9]+`)
+	var places []string
+	file, line, system := source, 0, false
+	for row := range strings.Lines(string(expanded)) {
+		if m := marker.FindStringSubmatch(row); m != nil {
+			line, _ = strconv.Atoi(m[1])
+			file, _ = strconv.Unquote(m[2])
+			file = path.Clean(filepath.ToSlash(file))
+			system = strings.Contains(m[3], "3")
+			continue
+		}
+		if found := float.FindString(text.ReplaceAllString(row, `""`)); found != "" && !system && len(places) < most {
+			if place := fmt.Sprintf(", %s:%d has %s", file, line, found); !slices.Contains(places, place) {
+				places = append(places, place)
+			}
+		}
+		line++
+	}
+	return places
 }
 
 // findTool finds a tool of LLVM.
@@ -200,9 +267,6 @@ func runC(ctx context.Context, dir, tool string, args ...string) ([]byte, error)
 	text := strings.TrimSpace(stderr.String())
 	if len(text) > 8<<10 {
 		text = text[:8<<10] + " …"
-	}
-	if strings.Contains(text, "conversion]") || strings.Contains(text, "-Wshorten-64-to-32]") {
-		text += "\n\ta conversion may change the number: write checked_to(TYPE, value), which ends the call when it would"
 	}
 	return nil, fmt.Errorf("%w: %s: %w\n%s", ErrSource, filepath.Base(tool), err, text)
 }

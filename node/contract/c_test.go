@@ -169,6 +169,23 @@ func TestCProject(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("floating point is refused, with its place and the way out", func(t *testing.T) {
+		write(filepath.Join(folder, "rates.h"), "// 0.5 of it\n#define HALF .5\n#define RATE \"double 1.5\"\nstatic double half(double x) { return x * HALF; }\n")
+		defer os.Remove(filepath.Join(folder, "rates.h"))
+		for _, c := range []struct{ old, new, want string }{
+			{"	Entry e;\n	if", "	u64 part = (u64)((float)chain_now() * 0x10);\n	Entry e = {chain_caller(), part, part};\n	entry_set(name, e);\n	if", ", bond.c:20 has float"},
+			{"	Entry e;\n	if", "	u64 part = (u64)(chain_now() * 1.5);\n	Entry e = {chain_caller(), part, part};\n	entry_set(name, e);\n	if", ", bond.c:20 has 1.5"},
+			{"	Entry e;\n	if", "	Entry e = {chain_caller(), (u128)((double)amount * 2), 1};\n	entry_set(name, e);\n	if", ", bond.c:20 has double"},
+			{"VIEW(opt(Entry)", "#include \"rates.h\"\nVIEW(u64, half_of, (u64, n)) { return (u64)half((double)n); }\nVIEW(opt(Entry)", ", rates.h:4 has double, bond.c:32 has double"},
+			{"	Entry e;\n	if", "	extern u64 strlen(const char *);\n	Entry e = {chain_caller(), strlen(name.at), 1};\n	entry_set(name, e);\n	if", "the contract defines no strlen, and there is no C library"},
+		} {
+			write(source, strings.Replace(string(content), c.old, c.new, 1))
+			_, err := Build(t.Context(), folder, "")
+			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(c.want, "has") != strings.Contains(err.Error(), "checked_mul_div") {
+				t.Errorf("%s: %v", c.new, err)
+			}
+		}
+	})
 	t.Run("what the schema cannot say is refused", func(t *testing.T) {
 		for _, c := range []struct{ old, new, want string }{
 			{"ERROR(1001", "ERROR(7", "from 1000"},

@@ -59,7 +59,9 @@ func Build(ctx context.Context, dir, out string) (*Built, error) {
 	}
 	built, err := finish(code, build)
 	if err == nil {
-		err = admitted(ctx, built)
+		if err = admitted(ctx, built); err != nil && l.explain != nil {
+			err = fmt.Errorf("%w%s", err, l.explain(ctx, dir, err))
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("build the contract in %s: %w", dir, err)

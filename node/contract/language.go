@@ -30,6 +30,9 @@ type language struct {
 	// files returns a new project called name, by path: a contract, its unit test under the language's own tools with a mock host, a
 	// README, and the SDK's sources, so that it builds without a network.
 	files func(name string) (map[string]string, error)
+	// explain says, in the words of the language, what an author can do about a module that nodes would refuse; empty: nothing more
+	// than the error says. nil: it never has to say more.
+	explain func(ctx context.Context, dir string, refusal error) string
 	// test runs the project's unit tests under the language's own tools, and writes what they print.
 	test func(ctx context.Context, dir string, out io.Writer) error
 }
