@@ -214,6 +214,9 @@ func (l *goLinter) isScan(e ast.Expr) bool {
 		return l.scans[l.info.Uses[e]]
 	case *ast.CallExpr:
 		sel, ok := e.Fun.(*ast.SelectorExpr)
+		if ok && isSDK(l.info.Uses[sel.Sel], "Under") {
+			return true
+		}
 		if !ok || !slices.Contains([]string{"All", "From", "Backward"}, sel.Sel.Name) {
 			return false
 		}

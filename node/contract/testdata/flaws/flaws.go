@@ -61,7 +61,7 @@ func (Flaws) Sum(_ sdk.Ctx, times uint32) uint64 {
 }
 
 func last() uint64 {
-	for _, value := range members.Backward(1) {
+	for _, value := range sdk.Under(members, "a", 1) {
 		return value
 	}
 	return 0
