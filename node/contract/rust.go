@@ -40,10 +40,10 @@ func rustProfile() []string {
 	return []string{"opt-level=2", "lto=fat", "codegen-units=1", "panic=abort", "overflow-checks=true", "debug-assertions=false", "debug=0", "incremental=false", "strip=debuginfo"}
 }
 
-// rustFlags are rustProfile and the linker's flags: with a small stack, the data and a first heap of some 40 KB fit one page of memory, of
-// which each costs gas.
+// rustFlags are rustProfile and what else decides the module. With a small stack, the data and a first heap of some 40 KB fit one page of
+// memory, of which each costs gas. For the other two see rustWrapper and rustGraph.remaps.
 func rustFlags() []string {
-	return append(rustProfile(), "link-arg=-zstack-size=16384")
+	return append(rustProfile(), "link-arg=-zstack-size=16384", "metadata=NAME-VERSION", "remap-path-prefix=DIR=NAME-VERSION")
 }
 
 // rustTools are a compiler that has the contracts' target, and cargo.
