@@ -209,7 +209,7 @@ func (l *linter) scans() {
 			}))
 	}
 	// Where it is asked in an inner loop, or whatever asks it is called in a loop, it is mostly made anew in each turn. In Rust it is
-	// closed where it was made, which tells.
+	// closed where it was made, which tells, unless that is on the way out of a single loop.
 	closes := l.callersOf(named("scan_close"), any)
 	whole := func(f *wasmvm.Function, c wasmvm.Call) bool {
 		if !l.rust {
@@ -218,12 +218,9 @@ func (l *linter) scans() {
 		return lazy(f, c) && slices.ContainsFunc(f.Calls, func(end wasmvm.Call) bool { return closes[end.Function] })
 	}
 	again := func(f *wasmvm.Function, c wasmvm.Call) bool {
-		if !l.rust {
-			return c.Depth > 1 && lazy(f, c)
-		}
-		return lazy(f, c) && slices.ContainsFunc(f.Calls, func(end wasmvm.Call) bool {
-			return closes[end.Function] && end.Loop > 0 && (end.Loop == c.Loop || end.Loop < c.Loop && end.Depth < c.Depth)
-		})
+		return c.Depth > 1 && lazy(f, c) && (!l.rust || slices.ContainsFunc(f.Calls, func(end wasmvm.Call) bool {
+			return closes[end.Function] && 0 < end.Loop && end.Loop <= c.Loop
+		}))
 	}
 	opens := l.callersOf(func(f *wasmvm.Function) bool {
 		return f.HostName() == "scan" || slices.ContainsFunc(f.Calls, func(c wasmvm.Call) bool { return whole(f, c) })

@@ -37,23 +37,12 @@ fn sum(_: &Ctx, times: u32) -> u64 {
 }
 
 #[view]
-fn first(_: &Ctx, times: u32) -> u64 {
-    let mut n = 0;
-    for _ in 0..times {
-        if let Some((_, value)) = MEMBER.scan(1).next() {
-            n += value;
-        }
-    }
-    n
-}
-
-#[view]
 fn page(_: &Ctx, from: Addr) -> u64 {
     let mut n = 0;
     for (_, value) in MEMBER.scan(10).from(&from).filter(|(_, value)| *value > 0) {
         n += value;
         if n > 1000 {
-            break;
+            return 1000;
         }
     }
     n
