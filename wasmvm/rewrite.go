@@ -544,22 +544,24 @@ func (w *rewriter) instruction(i *instruction, labels []uint32, s scratch) {
 		switch operations[i.op].nan {
 		case typeF32:
 			w.local(opLocalTee, s.f32)
-			w.out = appendSigned(append(w.out, opI32FromF32, opI32Const), 0x7fc00000)
-			w.canonical(s.f32, opF32Eq, opF32FromI32)
+			w.out = append(w.out, opF32Const)
+			w.out = binary.LittleEndian.AppendUint32(w.out, 0x7fc00000)
+			w.canonical(s.f32, opF32Eq)
 		case typeF64:
 			w.local(opLocalTee, s.f64)
-			w.out = appendSigned(append(w.out, opI64FromF64, opI64Const), 0x7ff8000000000000)
-			w.canonical(s.f64, opF64Eq, opF64FromI64)
+			w.out = append(w.out, opF64Const)
+			w.out = binary.LittleEndian.AppendUint64(w.out, 0x7ff8000000000000)
+			w.canonical(s.f64, opF64Eq)
 		}
 	}
 }
 
-// canonical selects, of the two integers on the stack, the lower one if the float in a local, whose bits that is, equals itself, and
-// makes a float of it.
-func (w *rewriter) canonical(local uint32, equal, from byte) {
+// canonical selects the value in a local if it equals itself, else the constant on the stack above it. That is a select of floats
+// without R4's erratum: the value was made by the instruction before, nothing else uses it, so it is in a register.
+func (w *rewriter) canonical(local uint32, equal byte) {
 	w.local(opLocalGet, local)
 	w.local(opLocalGet, local)
-	w.out = append(w.out, equal, opSelect, from)
+	w.out = append(w.out, equal, opSelect)
 }
 
 // choose is a select of floats as one of integers (R4): on amd64 the compiler may keep one of two floats in a register and take the
