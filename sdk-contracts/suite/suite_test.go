@@ -70,6 +70,7 @@ func testLanguage(t *testing.T, language string) {
 				t.Errorf("the module says that it is written in %q, want %q", b.Build.Language, language)
 			}
 			checkInterface(t, name, built[name].Schema)
+			checkWarnings(t, folder(language, name), built[name])
 			calls := teller.Tell(t, modules, name+story.Extension)
 			gas = append(gas, calls...)
 			table += "\n" + name + ".story\n" + contracttest.GasTable(calls)
@@ -123,6 +124,19 @@ func faulty(t *testing.T) *contract.Built {
 	custom = append(custom, section...)
 	code = append(binary.AppendUvarint(append(code, 0), uint64(len(custom))), custom...)
 	return &contract.Built{Code: code, Schema: schema}
+}
+
+// checkWarnings says what the linter finds in a contract, in which there is nothing to find.
+func checkWarnings(t *testing.T, dir string, b *contract.Built) {
+	t.Helper()
+	warnings, err := contract.Lint(b.Code, b.Names)
+	more, moreErr := contract.LintSource(t.Context(), dir, b.Code)
+	if err := errors.Join(err, moreErr); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range append(warnings, more...) {
+		t.Errorf("warning %s", w)
+	}
 }
 
 // checkInterface compares a module's schema with what the suite wants, in all but documentation, conflicts and order.
