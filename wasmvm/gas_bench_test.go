@@ -109,6 +109,8 @@ func gasClasses() []gasClass {
 		float("f64.min", "local.get 4 local.get 5 f64.min local.set 4"),
 		float("f64.max of NaNs", "local.get 4 f64.sqrt f64.neg f64.sqrt local.get 5 f64.max local.set 4"),
 		float("f64.neg, abs", "local.get 4 f64.neg f64.abs local.set 4"),
+		float("select f64", "local.get 4 local.get 5 local.get 1 select local.set 4"),
+		float("select f32 at random", "local.get 6 local.get 7 local.get 2 i64.const 6364136223846793005 i64.mul i64.const 1442695040888963407 i64.add local.tee 2 i64.const 63 i64.shr_u i32.wrap_i64 select local.set 6"),
 		float("f64.floor", "local.get 4 f64.floor local.set 4"),
 		float("f64.copysign", "local.get 4 local.get 5 f64.copysign local.set 4"),
 		float("f64 compare", "local.get 4 local.get 4 local.get 5 f64.lt f64.convert_i32_u f64.add local.set 4"),
