@@ -308,7 +308,7 @@ func TestShapes(t *testing.T) {
 		if got := shapes.Call("alice", "dice").Returned(); got != true {
 			t.Errorf("dice = %v", got)
 		}
-		shapes.Sees("aligned", "true")
+		shapes.Sees("aligned", "true", 64)
 		shapes.Sees("large", `"0"`, 1_000_000, 1)
 		shapes.Sees("large", `"49500000"`, 10_000, 100) // what is freed is used again: 100 pieces are no megabyte
 	})

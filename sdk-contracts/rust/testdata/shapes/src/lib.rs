@@ -202,11 +202,18 @@ struct Line([u8; 64]);
 
 /// Frees and takes blocks of one size, and tells whether those that must begin at a multiple of 64 do.
 #[view]
-fn aligned(_: &Ctx) -> bool {
-    let plain: Vec<_> = (0..8u8).map(|i| Box::new([i; 64])).collect();
+fn aligned(_: &Ctx, size: u32) -> bool {
+    let odd = vec![1u8; size as usize / 4]; // what comes next begins behind it
+    let plain: Vec<_> = (0..8u8).map(|i| vec![i; size as usize]).collect();
+    let sum: u32 = plain.iter().chain([&odd]).map(|bytes| bytes[0] as u32).sum();
+    assert_eq!(sum, 29);
     drop(plain);
     let lines: Vec<_> = (0..8u8).map(|i| Box::new(Line([i; 64]))).collect();
-    lines.iter().enumerate().all(|(i, line)| &**line as *const Line as usize % 64 == 0 && line.0 == [i as u8; 64])
+    lines.iter().enumerate().all(|(i, line)| {
+        let at = &**line as *const Line as usize;
+        let at = unsafe { std::ptr::read_volatile(&at) }; // the compiler takes for granted what is to be seen
+        at % 64 == 0 && line.0 == [i as u8; 64]
+    })
 }
 
 #[view]
