@@ -87,9 +87,15 @@ func TestIncompatible(t *testing.T) {
 }
 
 func TestLaterVersion(t *testing.T) {
-	for _, test := range [][3]string{
-		{"1.0.0", "1.0.1", "1.0.1"}, {"1.0.1", "1.0.0", "1.0.1"}, {"1.0.0+a", "1.0.0+b", "1.0.0+a"}, {"", "1.0.0", "1.0.0"}, {"1.0.0", "", "1.0.0"},
-		{"1.0.0", "the best", "1.0.0"}, {"the best", "0.1.0", "0.1.0"}, {"a", "b", "a"},
+	for _, test := range [][3]string{ // a, b, the later one
+		{"1.0.0", "1.0.1", "1.0.1"},
+		{"1.0.1", "1.0.0", "1.0.1"},
+		{"1.0.0+a", "1.0.0+b", "1.0.0+a"},
+		{"", "1.0.0", "1.0.0"},
+		{"1.0.0", "", "1.0.0"},
+		{"1.0.0", "the best", "1.0.0"},
+		{"the best", "0.1.0", "0.1.0"},
+		{"a", "b", "a"},
 	} {
 		if got := LaterVersion(test[0], test[1]); got != test[2] {
 			t.Errorf("LaterVersion(%q, %q) = %q, want %q", test[0], test[1], got, test[2])
