@@ -41,7 +41,7 @@ var (
 	_ = sdk.NewMap[Key, uint64]("keyed") //
 	_ = sdk.NewMap[string, uint64]("order")
 	_ = sdk.NewMap[string, uint64]("order/item")
-	_ = sdk.NewValue[[]uint64]("list")   // want "can be of the unnamed type"
+	_ = sdk.NewValue[[]uint64]("list") // want "can be of the unnamed type"
 )
 
 //chain:tx
