@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -163,13 +162,9 @@ func TestCheck(t *testing.T) {
 		}(), "section fondaco.schema"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			start := time.Now()
 			_, err := v.Check(test.code)
 			if !errors.Is(err, ErrModule) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%v, want %q", err, test.want)
-			}
-			if took := time.Since(start); took > 5*time.Second { // 135 s without limits
-				t.Errorf("it took %v", took)
 			}
 		})
 	}
