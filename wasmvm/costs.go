@@ -89,7 +89,7 @@ func costs1() *costs {
 	c := &costs{
 		perLocals: 4, growPage: 105_000, copy16: 3, fill16: 4,
 		start: 8_000, startPage: 8_000, largePage: 24_000, largePages: 4,
-		host: 450, hostByte: 1, item: 16, backShift: 2, log: 500,
+		host: 450, hostByte: 1, item: 24, backShift: 2, log: 500,
 		read: 20_000, readByte: 14, write: 125_000, writeByte: 50, scan: 40_000, scanNext: 20_000, scanDead: 100,
 		emit: 5_000, emitByte: 25, call: 6_000, context: 1_200, attribute: 2_500, random: 4_000, randByte: 80,
 		hash:   [4]price{hashSM3: {3_000, 20}, hashSHA256: {1_500, 12}, hashKeccak256: {4_000, 18}},
