@@ -257,7 +257,7 @@ func bombs() []bomb {
 		{name: "output without end", why: "indefinite lengths", code: answers("\x9f" + repeat("\x00", 50_000)), status: ledger.BadOutput},
 		{name: "output one byte too long", why: "128 KB and one", code: once("i32.const 0 i32.const -50331815 i32.store 0 i32.const 0 i32.const 0x20001 call %d", "output"), status: ledger.BadOutput},
 		{name: "outputs", why: "only the last counts, all are paid", code: storm("", "i32.const 0 i32.const 0x20000 call %d", "output"), status: ledger.OutOfGas},
-		{name: "an abort with all of memory", why: "data of 256 KB", code: once("i32.const 7 i32.const 0 i32.const 0x40000 call %d", "abort"), status: ledger.BadOutput},
+		{name: "an abort with all of memory", why: "data of 256 KB", code: once("i32.const 7 i32.const 0 i32.const 0x40000 call %d", "abort"), status: ledger.BadOutput, gas: 10_000_000},
 		{name: "an abort with 4 GB", why: "pays before it looks at memory", code: once("i32.const 7 i32.const 0 i32.const -1 call %d", "abort"), status: ledger.OutOfGas},
 		{name: "arguments of brackets", why: "CBOR nested 60,000 deep, given back", code: func() []byte {
 			a := newAssembler()
