@@ -69,6 +69,7 @@ type Bench struct {
 	Lost      int64   `json:"lost"`     // waited at a node that kept running, and were not seen in a block in time
 	Stranded  int64   `json:"stranded"` // waited at a node that was killed during the run; nobody was told that they are final
 	Blocks    int64   `json:"blocks"`
+	Views     uint64  `json:"view_changes"` // during the measurement
 	Accounts  int     `json:"accounts"`
 	Rate      int     `json:"rate"`
 	Nodes     int     `json:"nodes"`
@@ -213,6 +214,7 @@ func (b *Bench) print(c *cli.Context) error {
 	fmt.Fprintf(table, "CPU per 1,000 transfers\t%.2f s\t(all nodes and plugins)\n", b.CPU)
 	fmt.Fprintf(table, "resident memory\t%.0f MB\t(anonymous, largest node with plugins)\n", b.RSS)
 	fmt.Fprintf(table, "disk per transfer\t%.0f bytes\t(all nodes)\n", b.Disk)
+	fmt.Fprintf(table, "view changes\t%d\t\n", b.Views)
 	fmt.Fprintf(table, "refused / lost / stranded\t%d / %d / %d\t\n", b.Refused, b.Lost, b.Stranded)
 	fmt.Fprintf(table, "state roots equal\t%t\t\n", b.RootsEqual)
 	fmt.Fprintf(table, "sum of balances unchanged\t%t\t\n", b.SumUnchanged)
@@ -427,7 +429,7 @@ func (l *load) run(ctx context.Context, warmup, duration time.Duration) (*Bench,
 	if err != nil {
 		return nil, err
 	}
-	committedAtFirst := l.committed.Load()
+	committedAtFirst, viewAtFirst := l.committed.Load(), l.view(ctx)
 	if err := pause(ctx, time.Until(l.until)); err != nil {
 		return nil, err
 	}
@@ -435,7 +437,7 @@ func (l *load) run(ctx context.Context, warmup, duration time.Duration) (*Bench,
 	if err != nil {
 		return nil, err
 	}
-	committed := l.committed.Load() - committedAtFirst
+	committed, view := l.committed.Load()-committedAtFirst, l.view(ctx)
 	senders.Wait()
 	for deadline := time.Now().Add(benchTail); l.waiting.Load() > 0 && time.Now().Before(deadline); {
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
@@ -454,7 +456,7 @@ func (l *load) run(ctx context.Context, warmup, duration time.Duration) (*Bench,
 	slices.Sort(l.latency)
 	b := &Bench{
 		Seconds: duration.Seconds(), Committed: committed, TPS: float64(committed) / duration.Seconds(), Rate: l.rate, Nodes: len(l.apis),
-		Sent: l.accepted.Load() + l.refused.Load(), Refused: l.refused.Load(), Blocks: int64(len(l.blocks)),
+		Sent: l.accepted.Load() + l.refused.Load(), Refused: l.refused.Load(), Blocks: int64(len(l.blocks)), Views: view - min(view, viewAtFirst),
 		P50: percentile(l.latency, 0.50), P95: percentile(l.latency, 0.95), P99: percentile(l.latency, 0.99),
 	}
 	var used network.Usage
@@ -492,6 +494,16 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-time.After(d):
 		return nil
 	}
+}
+
+// view returns the highest view that a node is in, of those that answer.
+func (l *load) view(ctx context.Context) (highest uint64) {
+	for _, api := range l.apis {
+		if status, err := api.Status(ctx); err == nil {
+			highest = max(highest, status.View)
+		}
+	}
+	return highest
 }
 
 // usage is what the running nodes use, by process id: a node that was started again counts from nothing.

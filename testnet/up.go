@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/testnet/network"
+	"github.com/fondaco/fondaco/testnet/relay"
 )
 
 // startPatience is how long nodes may take to become ready.
@@ -27,6 +29,9 @@ func upCommand() *cli.Command {
 			&cli.IntFlag{Name: "port", Usage: "the first of three ports for each node of a new network", Value: network.DefaultPort},
 			&cli.StringFlag{Name: "log-level", Usage: "of the nodes of a new network", Value: "info"},
 			&cli.BoolFlag{Name: "detach", Usage: "leave the nodes running and return"},
+			&cli.StringFlag{Name: "relay", Usage: "carry the nodes' packets through a bad network with these `CONDITIONS`, such as loss=1% or delay=50ms,jitter=20ms; clean: none yet"},
+			&cli.PathFlag{Name: "relay-script", Usage: "change the relay's conditions at times, as `FILE` says (see testnet/relay)"},
+			&cli.Uint64Flag{Name: "seed", Usage: "of the relay's luck", Value: 1},
 		),
 		Action: up,
 	}
@@ -44,6 +49,9 @@ func up(c *cli.Context) error {
 	if nodes := c.Int("nodes"); nodes < 1 || nodes > network.MaxNodes {
 		return fmt.Errorf("%w: -n %d: want 1 to %d nodes", errUsage, nodes, network.MaxNodes)
 	}
+	if c.Bool("detach") && (c.IsSet("relay") || c.IsSet("relay-script")) {
+		return fmt.Errorf("%w: the relay ends with this command: leave --detach out", errUsage)
+	}
 	progress := func(format string, args ...any) {
 		fmt.Fprintf(c.App.ErrWriter, "%5.1fs  "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
 	}
@@ -59,6 +67,12 @@ func up(c *cli.Context) error {
 	if _, err := network.Build(c.Context, ".", dir); err != nil {
 		return err
 	}
+	switch {
+	case c.IsSet("relay") && !n.HasRelay():
+		return fmt.Errorf("the network in %s has no relay: leave --relay out, or name another folder with -d to make one that has", dir)
+	case c.Bool("detach") && n.HasRelay():
+		return fmt.Errorf("the network in %s has a relay, which ends with this command: leave --detach out", dir)
+	}
 	running := 0
 	nodes := make([]*network.Node, len(n.Nodes))
 	for i := range n.Nodes {
@@ -69,6 +83,13 @@ func up(c *cli.Context) error {
 	}
 	if running == len(nodes) {
 		return fmt.Errorf("the network in %s is running already: `status` shows it, `down` stops it", dir)
+	}
+	if n.HasRelay() {
+		stop, err := startRelay(c, n, progress)
+		if err != nil {
+			return err
+		}
+		defer stop() // after the nodes
 	}
 	progress("starting %d nodes in %s", len(nodes)-running, dir)
 	started := false
@@ -107,6 +128,42 @@ func up(c *cli.Context) error {
 	return nil
 }
 
+// startRelay runs the network's relay under the conditions and the script that the flags give. stop ends it.
+func startRelay(c *cli.Context, n *network.Network, progress func(string, ...any)) (stop func(), err error) {
+	conditions, err := relay.ParseConditions(c.String("relay"))
+	if err != nil {
+		return nil, fmt.Errorf("%w: --relay: %w", errUsage, err)
+	}
+	var script []relay.Change
+	if path := c.Path("relay-script"); path != "" {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close() //nolint:errcheck // only read
+		if script, err = relay.ParseScript(file, len(n.Nodes)); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	r, err := n.Relay(c.Uint64("seed"))
+	if err != nil {
+		return nil, err
+	}
+	r.SetConditions(-1, -1, conditions)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(c.Context))
+	var tasks sync.WaitGroup
+	tasks.Go(func() {
+		if err := r.Run(ctx); err != nil {
+			progress("%v", err)
+		}
+	})
+	tasks.Go(func() { r.Play(ctx, script, func(change relay.Change) { progress("relay: %s", change.Text) }) })
+	return func() {
+		cancel()
+		tasks.Wait()
+	}, nil
+}
+
 func openOrCreate(c *cli.Context, dir string) (n *network.Network, fresh bool, err error) {
 	if _, err := os.Stat(dir + "/" + network.ManifestFile); err == nil {
 		n, err := network.Open(dir)
@@ -114,7 +171,7 @@ func openOrCreate(c *cli.Context, dir string) (n *network.Network, fresh bool, e
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return nil, false, fmt.Errorf("the folder %s cannot be read: %w; name another with -d", dir, err)
 	}
-	n, err = network.Create(network.Config{Dir: dir, Nodes: c.Int("nodes"), Port: c.Int("port"), LogLevel: c.String("log-level")})
+	n, err = network.Create(network.Config{Dir: dir, Nodes: c.Int("nodes"), Port: c.Int("port"), LogLevel: c.String("log-level"), Relay: c.IsSet("relay")})
 	return n, true, err
 }
 

@@ -7,6 +7,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,6 +26,7 @@ import (
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/testnet/relay"
 )
 
 // ManifestFile is the file that makes a folder a network.
@@ -45,6 +48,9 @@ type Config struct {
 	Suite    string // default std
 	Engine   string // default pbft
 	LogLevel string // default info
+	// Relay gives each node a door: the nodes reach one another only through the relay that Network.Relay returns,
+	// which must run while they do. The doors take one more port for each node, behind the others.
+	Relay bool
 }
 
 // Node is one node of a network.
@@ -54,8 +60,9 @@ type Node struct {
 	ID          identity.NodeID `json:"id"`
 	Dir         string          `json:"-"`
 	Listen      string          `json:"listen"`
-	API         string          `json:"api"`   // URL
-	Admin       string          `json:"admin"` // URL
+	Door        string          `json:"door,omitempty"` // where the others reach it, if there is a relay
+	API         string          `json:"api"`            // URL
+	Admin       string          `json:"admin"`          // URL
 }
 
 // Account is an account of the genesis whose key is in the network's folder.
@@ -89,7 +96,7 @@ func Create(c Config) (*Network, error) {
 	if c.Port == 0 {
 		c.Port = DefaultPort
 	}
-	if last := c.Port + portsEach*c.Nodes; c.Port < 1 || last > 65536 {
+	if last := c.Port + (portsEach+1)*c.Nodes; c.Port < 1 || last > 65536 {
 		return nil, fmt.Errorf("ports %d to %d: want them between 1 and 65535; choose another --port", c.Port, last-1)
 	}
 	if c.Params.BlockTxs == 0 {
@@ -129,6 +136,13 @@ func Create(c Config) (*Network, error) {
 		node := Node{
 			Name: name, Institution: institution(i), ID: identity.NodeIDOf(suite, nodeKeys[i].Public()), Dir: filepath.Join(c.Dir, name),
 			Listen: loopback(port), API: "http://" + loopback(port+1), Admin: "http://" + loopback(port+2),
+		}
+		if c.Relay {
+			door := c.Port + portsEach*c.Nodes + i
+			if err := checkPort(door, true); err != nil {
+				return nil, fmt.Errorf("port %d, for the relay, is taken (%w): stop what uses it, or choose other ports with --port", door, err)
+			}
+			node.Door = loopback(door)
 		}
 		n.Nodes = append(n.Nodes, node)
 		genesis.Members = append(genesis.Members, ledger.Member{Node: node.ID, Institution: node.Institution, Key: ledger.KeyOf(nodeKeys[i].Public())})
@@ -179,7 +193,7 @@ func (n *Network) writeNode(node Node, key keys.Signer, genesis *ledger.Genesis,
 	}
 	for _, other := range n.Nodes {
 		if other.ID != node.ID {
-			file.Network.Peers = append(file.Network.Peers, cli.Peer{Node: other.ID, Address: other.Listen})
+			file.Network.Peers = append(file.Network.Peers, cli.Peer{Node: other.ID, Address: cmp.Or(other.Door, other.Listen)})
 		}
 	}
 	return errors.Join(
@@ -209,6 +223,27 @@ func Open(dir string) (*Network, error) {
 		n.Accounts[i].Key = n.keyPath(n.Accounts[i].Name)
 	}
 	return n, nil
+}
+
+// HasRelay reports whether the nodes reach one another through a relay.
+func (n *Network) HasRelay() bool { return len(n.Nodes) > 0 && n.Nodes[0].Door != "" }
+
+// Relay opens the doors of a network that was made with Config.Relay. The caller runs the relay, before the nodes
+// start and until they have ended.
+func (n *Network) Relay(seed uint64) (*relay.Relay, error) {
+	config := relay.Config{Seed: seed}
+	for _, node := range n.Nodes {
+		listen, err := netip.ParseAddrPort(node.Listen)
+		if err != nil {
+			return nil, err
+		}
+		door, err := netip.ParseAddrPort(node.Door)
+		if err != nil {
+			return nil, fmt.Errorf("%s has no door for a relay: make a new network with one (`up --relay`)", node.Name)
+		}
+		config.Nodes = append(config.Nodes, relay.Node{Listen: listen, Door: door})
+	}
+	return relay.New(config)
 }
 
 // Save writes the manifest.

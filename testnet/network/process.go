@@ -60,8 +60,8 @@ func (n *Network) Binary() (string, error) {
 }
 
 // Start starts a node as a process of its own, which outlives this one, and returns its process id. It does not
-// wait until the node is ready. A node that runs already is left alone.
-func (n *Network) Start(node *Node) (pid int, err error) {
+// wait until the node is ready. A node that runs already is left alone. args are further arguments of `fondaco run`.
+func (n *Network) Start(node *Node, args ...string) (pid int, err error) {
 	if pid := n.Pid(node); pid != 0 {
 		return pid, nil
 	}
@@ -74,7 +74,7 @@ func (n *Network) Start(node *Node) (pid int, err error) {
 		return 0, err
 	}
 	defer out.Close() //nolint:errcheck // the child has its own copy
-	command := exec.Command(binary, "run", "-d", node.Dir)
+	command := exec.Command(binary, append([]string{"run", "-d", node.Dir}, args...)...)
 	command.Stdout, command.Stderr = out, out
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := command.Start(); err != nil {

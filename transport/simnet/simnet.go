@@ -9,8 +9,6 @@ package simnet
 import (
 	"errors"
 	"fmt"
-	"hash/fnv"
-	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -45,7 +43,7 @@ type Network struct {
 	mu         sync.Mutex // guards what follows
 	conditions Conditions
 	special    map[direction]Conditions
-	links      map[direction]*link
+	links      map[direction]*Link
 	conns      map[string]*Conn
 	side       map[string]int // of the partition; missing: 0
 	stats      Stats
@@ -53,19 +51,12 @@ type Network struct {
 
 type direction struct{ from, to string }
 
-// link is the state of one direction between two addresses.
-type link struct {
-	random *rand.Rand
-	free   time.Time // when the bandwidth is free again
-	last   time.Time // when the last packet in order arrives
-}
-
 // New returns a network without connections.
 func New(seed uint64) *Network {
 	return &Network{
 		seed:    seed,
 		special: make(map[direction]Conditions),
-		links:   make(map[direction]*link),
+		links:   make(map[direction]*Link),
 		conns:   make(map[string]*Conn),
 		side:    make(map[string]int),
 	}
@@ -143,52 +134,17 @@ func (n *Network) send(from *net.UDPAddr, to string, data []byte) {
 	}
 	l := n.links[d]
 	if l == nil {
-		h := fnv.New64a()
-		h.Write([]byte(d.from + ">" + d.to)) //nolint:errcheck // never fails
-		l = &link{random: rand.New(rand.NewPCG(n.seed, h.Sum64()))}
+		l = NewLink(n.seed, d.from, d.to)
 		n.links[d] = l
 	}
 	n.stats.Sent++
-	// Every packet draws the same numbers, so that one condition does not change the luck of another.
-	loss, twice, late := l.random.Float64(), l.random.Float64(), l.random.Float64()
-	jitter, hold := l.random.Float64(), l.random.Float64()
-	switch {
-	case n.side[d.from] != n.side[d.to]:
-		n.stats.Cut++
-		return
-	case loss < c.Loss:
-		n.stats.Lost++
-		return
-	}
 	now := time.Now()
-	at := now
-	if c.Bandwidth > 0 {
-		if l.free.Before(now) {
-			l.free = now
-		}
-		if l.free.Sub(now) > backlog {
-			n.stats.Overflowed++
-			return
-		}
-		l.free = l.free.Add(time.Duration(len(data)) * time.Second / time.Duration(c.Bandwidth))
-		at = l.free
-	}
-	at = at.Add(c.Latency + time.Duration(jitter*float64(c.Jitter)))
-	if late < c.Reorder {
-		n.stats.Reordered++
-		at = at.Add(time.Duration(hold * float64(c.Latency+c.Jitter)))
-	} else {
-		// Timers of one instant fire in any order, so packets in order arrive at different ones.
-		if !at.After(l.last) && l.last.After(now) {
-			at = l.last.Add(1)
-		}
-		l.last = at
-	}
+	cut := n.side[d.from] != n.side[d.to]
+	fate := l.Packet(c, cut, len(data), now)
+	n.stats.Count(fate, cut)
 	p := packet{from: from, data: append([]byte(nil), data...)}
-	n.deliver(to, p, at.Sub(now))
-	if twice < c.Duplicate {
-		n.stats.Duplicated++
-		n.deliver(to, p, at.Sub(now)+time.Duration(hold*float64(c.Latency+c.Jitter)))
+	for _, at := range fate.Arrivals() {
+		n.deliver(to, p, at.Sub(now))
 	}
 }
 
