@@ -271,6 +271,13 @@ type (
 		_    struct{} `cbor:",toarray"`
 		A, B ledger.Vote
 	}
+	// Refused says that the engine dropped something that a member sent, because it breaks a rule. It asks for
+	// nothing; operators see who sends what nobody should.
+	Refused struct {
+		_    struct{} `cbor:",toarray"`
+		From uint32
+		Rule string // a few fixed words: "stale vote", …
+	}
 	// Flow tells of a step in the life of a block or view, for the flow log. It asks for nothing.
 	Flow struct {
 		_      struct{} `cbor:",toarray"`
@@ -298,5 +305,6 @@ func (Abandon) effect()      {}
 func (Finalize) effect()     {}
 func (NeedSync) effect()     {}
 func (Evidence) effect()     {}
+func (Refused) effect()      {}
 func (Flow) effect()         {}
 func (Halt) effect()         {}

@@ -53,6 +53,7 @@ const (
 	wireEvidence     = 12
 	wireFlow         = 13
 	wireHalt         = 14
+	wireRefused      = 15
 )
 
 // EncodeEvents returns the canonical encoding of a batch: an array of [kind, fields]. Config, Head, Status and
@@ -148,6 +149,8 @@ func EncodeEffects(effects []Effect) ([]byte, error) {
 			return wireFlow
 		case Halt:
 			return wireHalt
+		case Refused:
+			return wireRefused
 		default:
 			return 0
 		}
@@ -186,6 +189,8 @@ func DecodeEffects(data []byte) ([]Effect, error) {
 			return fields[Flow](value)
 		case wireHalt:
 			return fields[Halt](value)
+		case wireRefused:
+			return fields[Refused](value)
 		default:
 			return nil, fmt.Errorf("effect of unknown kind %d", kind)
 		}

@@ -65,6 +65,7 @@ func allEffects() []consensus.Effect {
 		consensus.Evidence{A: someVote(), B: someVote()},
 		consensus.Flow{Phase: "proposed", Height: 1, View: 2, Order: keys.Digest{3}},
 		consensus.Halt{Reason: "why"},
+		consensus.Refused{From: 3, Rule: "stale vote"},
 	}
 }
 

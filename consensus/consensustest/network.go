@@ -572,7 +572,7 @@ func (x *Node) carryOut(effect consensus.Effect) {
 		if !x.Liar {
 			n.fail("node %d halts: %s", x.ID, ef.Reason)
 		}
-	case consensus.Flow:
+	case consensus.Flow, consensus.Refused:
 	default:
 		n.fail("node %d: unknown effect %T", x.ID, effect)
 	}

@@ -565,6 +565,8 @@ func (s *stage) effect(effect consensus.Effect) string {
 		return fmt.Sprintf("need sync to height %d from %d", ef.Height, ef.From)
 	case consensus.Evidence:
 		return fmt.Sprintf("evidence against %d: %s, %s", ef.A.Signer, s.statement(ef.A.Statement), s.statement(ef.B.Statement))
+	case consensus.Refused:
+		return fmt.Sprintf("refuse from %d: %s", ef.From, ef.Rule)
 	case consensus.Flow:
 		return ""
 	case consensus.Halt:

@@ -83,10 +83,10 @@ func (e *engine) mayReply(to uint32) bool {
 	return true
 }
 
-func (e *engine) onStatus(from uint32, body []byte) {
+func (e *engine) onStatus(from uint32, body []byte) (rule string) {
 	var st statusBody
-	if ledger.Unmarshal(body, &st) != nil {
-		return
+	if ledger.Unmarshal(body, &st) != nil || st.View > maxView || st.Height > maxHeight {
+		return ruleStatus
 	}
 	e.claim(from, st.Height)
 	if st.Epoch == e.epoch.Number && e.Mute && st.View <= maxView {
@@ -94,23 +94,30 @@ func (e *engine) onStatus(from uint32, body []byte) {
 	}
 	e.changes[from].mute = st.Mute && st.Epoch == e.epoch.Number
 	if st.Epoch > e.epoch.Number {
-		return
+		return ""
 	}
 	if st.Mute && !e.Mute || st.Epoch < e.epoch.Number {
 		e.sendStatus(from)
 	}
-	e.help(from, st)
+	if !e.help(from, st) {
+		return ruleAnswers
+	}
+	return ""
 }
 
 // help sends a member what it lacks, judged by its status. Answers go to it alone and are limited: broadcast
-// answers to repeated view changes would grow with the cube of the number of members.
-func (e *engine) help(to uint32, st statusBody) {
+// answers to repeated view changes would grow with the cube of the number of members. It reports whether the
+// limit left room for all of the answer.
+func (e *engine) help(to uint32, st statusBody) (answered bool) {
+	answered = true
 	if e.self < 0 || int(to) == e.self || st.Epoch != e.epoch.Number {
-		return
+		return answered
 	}
 	reply := func(m consensus.Message) {
 		if e.mayReply(to) {
 			e.send(to, m)
+		} else {
+			answered = false
 		}
 	}
 	var certificates []ledger.Certificate
@@ -129,7 +136,7 @@ func (e *engine) help(to uint32, st statusBody) {
 		reply(consensus.Message{Kind: kindNewView, NewView: e.Opening})
 	}
 	if e.changing() || st.View > e.View {
-		return
+		return answered
 	}
 	if e.leading() {
 		for _, p := range e.proposals {
@@ -137,9 +144,6 @@ func (e *engine) help(to uint32, st statusBody) {
 				reply(p.message)
 			}
 		}
-	}
-	if e.self < 0 {
-		return
 	}
 	var votes []ledger.Vote
 	for _, s := range e.slots {
@@ -156,11 +160,12 @@ func (e *engine) help(to uint32, st statusBody) {
 	if len(votes) > 0 {
 		reply(consensus.Message{Kind: kindVote, Votes: votes})
 	}
+	return answered
 }
 
 // claim notes which height a member says it has.
 func (e *engine) claim(member uint32, height ledger.Height) {
-	if int64(member) < int64(e.n) && int(member) != e.self && height <= 1<<62 {
+	if int64(member) < int64(e.n) && int(member) != e.self && height <= maxHeight {
 		e.claims[member] = height
 	}
 }
@@ -220,13 +225,19 @@ func (e *engine) other(first uint32) uint32 {
 	return uint32((uint64(first) + e.ticks) % uint64(e.n))
 }
 
-func (e *engine) onFetch(from uint32, body []byte) {
-	if e.self < 0 || len(body) != keys.DigestSize || !e.mayReply(from) {
-		return
+func (e *engine) onFetch(from uint32, body []byte) (rule string) {
+	switch {
+	case e.self < 0:
+		return ""
+	case len(body) != keys.DigestSize:
+		return ruleStatus
+	case !e.mayReply(from):
+		return ruleAnswers
 	}
 	if b := e.find(keys.Digest(body)); b != nil {
 		e.send(from, consensus.Message{Kind: kindOrder, Order: &b.order, NewView: b.newView})
 	}
+	return ""
 }
 
 // onOrder takes an order that this node asked for.

@@ -107,3 +107,23 @@ const (
 	kindFetch       = 8
 	kindOrder       = 9
 )
+
+// The rules by which messages are refused that no honest member sends, or none that is up to date; see
+// consensus.Refused. What is only late or early, or known already, is dropped without a word.
+const (
+	ruleKind      = "unknown kind"
+	ruleProposal  = "malformed proposal"      // its parts do not belong together
+	ruleLeader    = "proposal by no leader"   // its view has another leader
+	ruleParent    = "proposal out of order"   // it does not extend what it is justified by
+	ruleView      = "proposal proves no view" // nothing in it shows that a quorum entered the view
+	ruleNewView   = "new view"                // its votes are not a quorum's, or its certificate is not their highest
+	ruleVote      = "malformed vote"
+	ruleStale     = "stale vote"
+	ruleAhead     = "vote too far ahead"
+	ruleResult    = "another result" // a commit vote for the order that was executed here, with another block hash
+	ruleChange    = "malformed view change"
+	ruleStaleView = "stale view change"
+	ruleHeartbeat = "heartbeat of no leader"
+	ruleStatus    = "malformed status"
+	ruleAnswers   = "too many questions" // it had maxReplies answers since the last tick
+)

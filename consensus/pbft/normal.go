@@ -152,29 +152,37 @@ func (e *engine) proposeAgain() {
 }
 
 // onProposal takes a proposal if its place in the view and the chain is right. It votes on nothing: prepare does.
-func (e *engine) onProposal(m consensus.Message) {
+func (e *engine) onProposal(m consensus.Message) (rule string) {
 	if len(m.Votes) != 1 || m.Order == nil || len(m.Certificates) > 1 {
-		return
+		return ruleProposal
 	}
 	v, order := m.Votes[0], *m.Order
 	st := v.Statement
-	if st.Kind != ledger.Propose || st.View < e.View || st.View > maxView || int64(v.Signer) != int64(e.leader(st.View)) {
-		return
+	switch {
+	case st.Kind != ledger.Propose || st.View > maxView:
+		return ruleProposal
+	case int64(v.Signer) != int64(e.leader(st.View)):
+		return ruleLeader
+	case st.View < e.View:
+		return ""
 	}
 	hash := order.Hash(e.suite)
 	want := ledger.Statement{Kind: ledger.Propose, Epoch: e.epoch.Number, View: st.View, Height: order.Height, Order: hash}
-	if st != want || !e.plausible(order) || m.NewView != nil && !e.isNewView(m.NewView) {
-		return
+	if st != want || !e.plausible(order) {
+		return ruleProposal
+	}
+	if m.NewView != nil && !e.isNewView(m.NewView) {
+		return ruleNewView
 	}
 	var justify ledger.Certificate
 	if len(m.Certificates) == 1 {
 		if justify = m.Certificates[0]; !e.isCertificate(justify) {
-			return
+			return ruleProposal
 		}
 	}
 	opening := m.NewView
 	if opening != nil && opening.View != st.View {
-		return
+		return ruleNewView
 	}
 
 	// It extends the block that it is justified by, or proposes that block again.
@@ -184,17 +192,17 @@ func (e *engine) onProposal(m consensus.Message) {
 	case again:
 	case justify.IsZero():
 		if !e.baseKnown || order.Parent != e.base.order || order.Height != e.base.height+1 {
-			return
+			return ruleParent
 		}
 	case order.Parent != j.Order || order.Height != j.Height+1:
-		return
+		return ruleParent
 	}
 	if !again {
 		if order.Proposer != v.Signer {
-			return
+			return ruleProposal
 		}
 		if !order.NewView.IsZero() && (opening == nil || opening.Digest(e.suite) != order.NewView) {
-			return
+			return ruleProposal
 		}
 	}
 
@@ -203,7 +211,7 @@ func (e *engine) onProposal(m consensus.Message) {
 	inView := j.View == st.View
 	opens := opening != nil && j.Rank().Compare(opening.High.Statement.Rank()) >= 0
 	if !inView && !opens {
-		return
+		return ruleView
 	}
 	if !justify.IsZero() {
 		e.observe(justify, v.Signer)
@@ -212,12 +220,12 @@ func (e *engine) onProposal(m consensus.Message) {
 		e.enter(st.View, opening)
 	}
 	if st.View != e.View || e.halted {
-		return
+		return ""
 	}
 	e.heard(v.Signer)
 	height := e.head.Order.Height
 	if order.Height < height || order.Height == height && hash != e.headOrder || order.Height > e.reach() {
-		return
+		return ""
 	}
 	at, known := slices.BinarySearchFunc(e.proposals, order.Height, func(p *proposal, h ledger.Height) int {
 		return compare(p.order.Height, h)
@@ -226,7 +234,7 @@ func (e *engine) onProposal(m consensus.Message) {
 		if e.proposals[at].hash != hash {
 			e.accuse(e.proposals[at].message.Votes[0], v)
 		}
-		return
+		return ""
 	}
 	e.proposals = slices.Insert(e.proposals, at, &proposal{order: order, hash: hash, inView: inView, message: m})
 	if order.Height > height {
@@ -235,6 +243,7 @@ func (e *engine) onProposal(m consensus.Message) {
 		b.seen = b.seen || again
 	}
 	e.flow("proposal", order.Height, hash)
+	return ""
 }
 
 // plausible checks of an order what does not depend on other blocks.
@@ -342,14 +351,20 @@ func (e *engine) commitTo(height ledger.Height, order, result keys.Digest) {
 }
 
 // onVote keeps a prepare or commit vote, and makes a certificate of a quorum of equal ones.
-func (e *engine) onVote(v ledger.Vote) {
+func (e *engine) onVote(v ledger.Vote) (rule string) {
 	st := v.Statement
-	if int64(v.Signer) >= int64(e.n) || !e.isCertificate(ledger.Certificate{Statement: st}) || e.halted {
-		return
+	if e.halted || st.Epoch != e.epoch.Number {
+		return ""
+	}
+	if int64(v.Signer) >= int64(e.n) || !e.isCertificate(ledger.Certificate{Statement: st}) {
+		return ruleVote
 	}
 	height := e.head.Order.Height
-	if st.View+1 < e.View || st.View > e.View+viewsAhead || st.Height < height || st.Height > e.reach() {
-		return
+	switch {
+	case st.View+1 < e.View || st.Height < height:
+		return ruleStale
+	case st.View > e.View+viewsAhead || st.Height > e.reach():
+		return ruleAhead
 	}
 	s := e.slot(st.Rank())
 	votes, done := s.prepares, &s.prepared
@@ -360,11 +375,14 @@ func (e *engine) onVote(v ledger.Vote) {
 		if old.Statement != st {
 			e.accuse(old, v)
 		}
-		return
+		return ""
 	}
 	votes[v.Signer] = v
 	if c := e.changes[v.Signer].vote; st.Kind == ledger.Commit && c.Statement.Kind != 0 {
 		e.accuseLiar(v, c)
+	}
+	if b := e.find(st.Order); st.Kind == ledger.Commit && b != nil && !b.result.IsZero() && b.result != st.Block {
+		rule = ruleResult // it is kept nevertheless: this node's own result may be the wrong one
 	}
 	var equal []ledger.Vote
 	total := 0
@@ -388,6 +406,7 @@ func (e *engine) onVote(v ledger.Vote) {
 		s.diverged = true
 		e.flow("diverged", st.Height, st.Order)
 	}
+	return rule
 }
 
 // canDecide reports whether a quorum of equal votes is still possible.

@@ -24,6 +24,7 @@ const (
 // Bounds on what others can make the engine keep or do.
 const (
 	maxView     = 1 << 48 // higher views are refused, so that arithmetic on views cannot overflow
+	maxHeight   = 1 << 62 // higher claims are refused, for the same reason
 	maxWindow   = 16      // blocks in flight
 	maxBackoff  = 3       // view changes double the progress timer so often, no more
 	viewsAhead  = 2       // votes of views up to so many ahead of ours are kept
@@ -292,29 +293,34 @@ func (e *engine) advance() {
 func (e *engine) onMessage(from uint32, m consensus.Message) {
 	switch m.Kind {
 	case kindProposal:
-		e.onProposal(m)
+		e.refuse(from, e.onProposal(m))
 	case kindVote:
 		for _, v := range m.Votes {
-			e.onVote(v)
+			if rule := e.onVote(v); rule != "" {
+				e.refuse(from, rule)
+				return
+			}
 		}
 	case kindViewChange:
-		e.onViewChange(from, m)
+		e.refuse(from, e.onViewChange(from, m))
 	case kindNewView:
 		if m.NewView != nil {
-			e.onNewView(m.NewView)
+			e.refuse(from, e.onNewView(m.NewView))
 		}
 	case kindHeartbeat:
-		e.onHeartbeat(from, m)
+		e.refuse(from, e.onHeartbeat(from, m))
 	case kindCertificate:
 		for _, c := range m.Certificates {
 			e.observe(c, from)
 		}
 	case kindStatus:
-		e.onStatus(from, m.Body)
+		e.refuse(from, e.onStatus(from, m.Body))
 	case kindFetch:
-		e.onFetch(from, m.Body)
+		e.refuse(from, e.onFetch(from, m.Body))
 	case kindOrder:
 		e.onOrder(from, m)
+	default:
+		e.refuse(from, ruleKind)
 	}
 }
 
@@ -625,6 +631,13 @@ func (e *engine) abandon(b *block) {
 
 func (e *engine) flow(phase string, height ledger.Height, order keys.Digest) {
 	e.emit(consensus.Flow{Phase: phase, Height: height, View: e.View, Order: order})
+}
+
+// refuse tells that something from a member was dropped by a rule, if there is one.
+func (e *engine) refuse(from uint32, rule string) {
+	if rule != "" {
+		e.emit(consensus.Refused{From: from, Rule: rule})
+	}
 }
 
 func (e *engine) halt(reason string) {

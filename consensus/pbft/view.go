@@ -117,15 +117,12 @@ func (e *engine) forgetBlocks() {
 
 // onViewChange keeps a member's view change. Those of f+1 members for higher views contain an honest one, so
 // this node joins them; those of a quorum for a view that this node leads open it.
-func (e *engine) onViewChange(from uint32, m consensus.Message) {
-	if len(m.Votes) != 1 || len(m.Certificates) > 1 {
-		return
+func (e *engine) onViewChange(from uint32, m consensus.Message) (rule string) {
+	if len(m.Votes) != 1 || len(m.Certificates) > 1 || !e.isChange(m.Votes[0]) {
+		return ruleChange
 	}
 	v := m.Votes[0]
 	st := v.Statement
-	if !e.isChange(v) {
-		return
-	}
 	e.claim(v.Signer, st.Height)
 	var high ledger.Certificate
 	if len(m.Certificates) == 1 {
@@ -133,15 +130,21 @@ func (e *engine) onViewChange(from uint32, m consensus.Message) {
 		e.observe(high, v.Signer)
 	}
 	if !e.proves(high, st) {
-		return
+		return ruleChange
 	}
 	if st.View < e.View || st.View == e.View && !e.changing() {
-		e.help(from, statusBody{Epoch: st.Epoch, View: st.View, Changing: true, Height: st.Height, High: st.High})
-		if st.View < e.View {
-			return
+		answered := e.help(from, statusBody{Epoch: st.Epoch, View: st.View, Changing: true, Height: st.Height, High: st.High})
+		switch {
+		case !answered:
+			return ruleAnswers
+		case st.View+1 < e.View:
+			return ruleStaleView
+		case st.View < e.View:
+			return ""
 		}
 	}
 	e.keepChange(v, high)
+	return ""
 }
 
 // isChange reports whether a vote is a well-formed view change.
@@ -280,14 +283,15 @@ func (e *engine) isNewView(n *ledger.NewView) bool {
 	return e.proves(n.High, top)
 }
 
-func (e *engine) onNewView(n *ledger.NewView) {
+func (e *engine) onNewView(n *ledger.NewView) (rule string) {
 	if !e.isNewView(n) {
-		return
+		return ruleNewView
 	}
 	if !n.High.IsZero() {
 		e.observe(n.High, uint32(e.leader(n.View)))
 	}
 	e.enter(n.View, n)
+	return ""
 }
 
 // Lengths of the timers, in milliseconds, from the parameters of the epoch.
@@ -424,14 +428,14 @@ func (e *engine) beat() {
 	e.set(timerBeat, e.epoch.Params.HeartbeatTime)
 }
 
-func (e *engine) onHeartbeat(from uint32, m consensus.Message) {
+func (e *engine) onHeartbeat(from uint32, m consensus.Message) (rule string) {
 	if len(m.Votes) != 1 {
-		return
+		return ruleHeartbeat
 	}
 	v := m.Votes[0]
 	st := v.Statement
-	if st.Kind != ledger.Heartbeat || v.Signer != from || st.View > maxView {
-		return
+	if st.Kind != ledger.Heartbeat || v.Signer != from || st.View > maxView || int(from) != e.leader(st.View) && st.Epoch == e.epoch.Number {
+		return ruleHeartbeat
 	}
 	e.claim(from, st.Height)
 	switch {
@@ -441,6 +445,7 @@ func (e *engine) onHeartbeat(from uint32, m consensus.Message) {
 	case st.View > e.View || st.View == e.View && e.changing():
 		e.sendStatus(from) // it answers with what proves its view
 	}
+	return ""
 }
 
 // heard notes a sign of life of the leader.

@@ -98,6 +98,10 @@ type Trace struct {
 	Dropped   func(id ledger.TxID, why error)
 	Evidence  func(a, b ledger.Vote)
 	Alarm     func(reason string)
+	// Refused tells by which rule something that a member sent was dropped: one of the group's, above, or of the
+	// engine's. The member is the one that sent it or, in a block, proposed it; or that the evidence is against.
+	// For RuleMember it is meaningless.
+	Refused func(member uint32, rule string)
 	// Signing runs before a statement is signed, after the guard allowed it.
 	Signing func(ledger.Statement)
 }
@@ -433,6 +437,13 @@ func (g *Group) carry(effect consensus.Effect) error {
 		if g.cfg.Trace.Evidence != nil {
 			g.cfg.Trace.Evidence(e.A, e.B)
 		}
+		if g.cfg.Trace.Refused != nil {
+			g.cfg.Trace.Refused(e.A.Signer, RuleConflict)
+		}
+	case consensus.Refused:
+		if g.cfg.Trace.Refused != nil {
+			g.cfg.Trace.Refused(e.From, e.Rule)
+		}
 	case consensus.Flow:
 		g.phase(e.Phase, e.Height, e.View, e.Order)
 	case consensus.Halt:
@@ -534,6 +545,7 @@ func (g *Group) Receive(from identity.NodeID, p Protocol, data []byte) {
 	}
 	member, ok := g.member[from]
 	if !ok {
+		g.refused(nobody, breaks(RuleMember, "message of node %s", from))
 		return
 	}
 	var err error
@@ -543,9 +555,10 @@ func (g *Group) Receive(from identity.NodeID, p Protocol, data []byte) {
 	case Transactions:
 		err = g.receiveTransactions(member, data)
 	default:
-		err = fmt.Errorf("protocol %d has no one-way messages", p)
+		err = breaks(RuleMalformed, "protocol %d has no one-way messages", p)
 	}
 	if err != nil {
+		g.refused(member, err)
 		g.log.Debug().Err(err).Str("from", from.Short()).Msg("message dropped")
 	}
 }
@@ -556,7 +569,9 @@ const maxServing = 8
 // Serve answers a request of a peer. reply runs once, on the loop.
 func (g *Group) Serve(from identity.NodeID, p Protocol, data []byte, reply func([]byte, error)) {
 	if _, ok := g.member[from]; !ok {
-		reply(nil, fmt.Errorf("node %s is not a member of group %s", from, g.cfg.Group))
+		err := breaks(RuleMember, "node %s is not a member of group %s", from, g.cfg.Group)
+		g.refused(nobody, err)
+		reply(nil, err)
 		return
 	}
 	switch p {

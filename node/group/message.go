@@ -1,7 +1,6 @@
 package group
 
 import (
-	"fmt"
 	"math"
 	"slices"
 
@@ -48,15 +47,15 @@ const maxLists = 4
 // receiveMessage checks everything that is signed in a message, and hands it to the engine.
 func (g *Group) receiveMessage(from uint32, data []byte) error {
 	if len(data) > maxPacket {
-		return fmt.Errorf("consensus message of %d bytes, at most %d", len(data), maxPacket)
+		return breaks(RuleMalformed, "consensus message of %d bytes, at most %d", len(data), maxPacket)
 	}
 	var p packet
 	if err := ledger.Unmarshal(data, &p); err != nil {
-		return fmt.Errorf("consensus message: %w", err)
+		return breaks(RuleMalformed, "consensus message: %w", err)
 	}
 	m := &p.Message
 	if len(m.Votes) > consensus.MaxMessageVotes || len(m.Certificates) > consensus.MaxMessageCertificates {
-		return fmt.Errorf("consensus message with %d votes and %d certificates", len(m.Votes), len(m.Certificates))
+		return breaks(RuleMalformed, "consensus message with %d votes and %d certificates", len(m.Votes), len(m.Certificates))
 	}
 	if err := g.checkVotes(from, m.Votes); err != nil {
 		return err
@@ -68,7 +67,7 @@ func (g *Group) receiveMessage(from uint32, data []byte) error {
 	}
 	if nv := m.NewView; nv != nil {
 		if len(nv.Votes) > len(g.public) {
-			return fmt.Errorf("new view with %d votes of %d members", len(nv.Votes), len(g.public))
+			return breaks(RuleMalformed, "new view with %d votes of %d members", len(nv.Votes), len(g.public))
 		}
 		if err := g.checkVotes(from, nv.Votes); err != nil {
 			return err
@@ -81,7 +80,7 @@ func (g *Group) receiveMessage(from uint32, data []byte) error {
 	}
 	if m.Order != nil {
 		if len(m.Order.Extra) > ledger.MaxOrderExtra {
-			return fmt.Errorf("order with %d extra bytes, at most %d", len(m.Order.Extra), ledger.MaxOrderExtra)
+			return breaks(RuleMalformed, "order with %d extra bytes, at most %d", len(m.Order.Extra), ledger.MaxOrderExtra)
 		}
 		if len(p.Leaves) > 0 {
 			if err := g.isList(m.Order, p.Leaves); err != nil {
@@ -97,7 +96,7 @@ func (g *Group) receiveMessage(from uint32, data []byte) error {
 // isList checks that leaf digests are those of an order.
 func (g *Group) isList(o *ledger.Order, leaves []keys.Digest) error {
 	if len(leaves) != int(o.TxCount) || o.TxCount > g.epoch.Params.BlockTxs || ledger.Root(g.cfg.Suite, leaves) != o.TxRoot {
-		return fmt.Errorf("order at height %d: its %d leaves are not those of its root", o.Height, len(leaves))
+		return breaks(RuleLeaves, "order at height %d: its %d leaves are not those of its root", o.Height, len(leaves))
 	}
 	return nil
 }
@@ -112,7 +111,7 @@ func (g *Group) verify(from uint32, count int, check func() error) error {
 		s.second, s.verified = second, 0
 	}
 	if s.verified > maxVerified {
-		return fmt.Errorf("member %d sent more than %d signatures in a second", from, maxVerified)
+		return breaks(RuleRate, "member %d sent more than %d signatures in a second", from, maxVerified)
 	}
 	s.verified += count
 	return check()
@@ -126,10 +125,10 @@ func (g *Group) checkVotes(from uint32, votes []ledger.Vote) error {
 	for i := range votes {
 		v := &votes[i]
 		if v.Statement.Epoch != g.epoch.Number {
-			return fmt.Errorf("%s of epoch %d, this node is in %d", v.Statement.Kind, v.Statement.Epoch, g.epoch.Number)
+			return breaks(RuleEpoch, "%s of epoch %d, this node is in %d", v.Statement.Kind, v.Statement.Epoch, g.epoch.Number)
 		}
 		if int64(v.Signer) >= int64(len(g.public)) {
-			return fmt.Errorf("%s of member %d of %d", v.Statement.Kind, v.Signer, len(g.public))
+			return breaks(RuleMember, "%s of member %d of %d", v.Statement.Kind, v.Signer, len(g.public))
 		}
 		once := g.voteKey(v)
 		if g.checked.has(once) {
@@ -138,7 +137,7 @@ func (g *Group) checkVotes(from uint32, votes []ledger.Vote) error {
 		if err := g.verify(from, 1, func() error {
 			return g.public[v.Signer].Verify(v.Statement.Digest(g.cfg.Suite, g.cfg.Chain, g.cfg.Group), v.Signature)
 		}); err != nil {
-			return fmt.Errorf("%s of member %d: %w", v.Statement.Kind, v.Signer, err)
+			return breaks(RuleSignature, "%s of member %d: %w", v.Statement.Kind, v.Signer, err)
 		}
 		g.checked.add(once)
 	}
@@ -149,10 +148,10 @@ func (g *Group) checkVotes(from uint32, votes []ledger.Vote) error {
 // they came one by one, and cost no signature work.
 func (g *Group) checkCertificate(from uint32, c *ledger.Certificate) error {
 	if k := c.Statement.Kind; k != ledger.Prepare && k != ledger.Commit {
-		return fmt.Errorf("%w: of a %s", ledger.ErrCertificate, k)
+		return breaks(RuleCertificate, "%w: of a %s", ledger.ErrCertificate, k)
 	}
 	if c.Statement.Epoch != g.epoch.Number {
-		return fmt.Errorf("certificate of epoch %d, this node is in %d", c.Statement.Epoch, g.epoch.Number)
+		return breaks(RuleEpoch, "certificate of epoch %d, this node is in %d", c.Statement.Epoch, g.epoch.Number)
 	}
 	once := keys.Hash(g.cfg.Suite, "checked-certificate", mustMarshal(c))
 	if g.checked.has(once) {
@@ -162,7 +161,7 @@ func (g *Group) checkCertificate(from uint32, c *ledger.Certificate) error {
 		if err := g.verify(from, len(c.Signatures), func() error {
 			return c.Verify(g.cfg.Suite, g.cfg.Chain, g.cfg.Group, g.public)
 		}); err != nil {
-			return err
+			return breaks(RuleCertificate, "certificate of a %s: %w", c.Statement.Kind, err)
 		}
 	}
 	g.checked.add(once)

@@ -2,6 +2,7 @@ package group
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -184,6 +185,7 @@ func (g *Group) check(e consensus.CheckPayload) {
 // refuse answers the engine that a proposal is invalid, and forgets it.
 func (g *Group) refuse(o *ledger.Order, hash keys.Digest, why error) {
 	g.log.Warn().Err(why).Uint64("height", uint64(o.Height)).Uint32("proposer", o.Proposer).Msg("proposal refused")
+	g.refused(o.Proposer, why)
 	g.abandon(hash)
 	g.events = append(g.events, consensus.Checked{Order: hash})
 }
@@ -267,6 +269,10 @@ func (g *Group) askFor(p *proposal, protocol Protocol, request []byte, took func
 			return
 		}
 		g.log.Debug().Err(err).Uint32("member", to).Uint64("height", uint64(p.order.Height)).Msg("payload not received; the next member is asked")
+		if _, told := errors.AsType[*breach](err); !told {
+			err = breaks(RuleWithheld, "%w", err)
+		}
+		g.refused(to, err)
 		if p.asked == asked && asked < n {
 			g.gather(p)
 		}
@@ -276,7 +282,7 @@ func (g *Group) askFor(p *proposal, protocol Protocol, request []byte, took func
 func (g *Group) tookLeaves(p *proposal, reply []byte) error {
 	var leaves []keys.Digest
 	if err := ledger.Unmarshal(reply, &leaves); err != nil {
-		return fmt.Errorf("leaves: %w", err)
+		return breaks(RuleMalformed, "leaves: %w", err)
 	}
 	if err := g.isList(&p.order, leaves); err != nil {
 		return err
@@ -294,7 +300,7 @@ func (g *Group) tookLeaves(p *proposal, reply []byte) error {
 func (g *Group) tookBodies(p *proposal, reply []byte) error {
 	var raws [][]byte
 	if err := ledger.Unmarshal(reply, &raws); err != nil {
-		return fmt.Errorf("bodies: %w", err)
+		return breaks(RuleMalformed, "bodies: %w", err)
 	}
 	suite := g.cfg.Suite
 	wanted := map[keys.Digest]bool{}
@@ -336,7 +342,7 @@ func (g *Group) tookBodies(p *proposal, reply []byte) error {
 				return
 			}
 			if bad != nil {
-				g.refuse(&p.order, p.hash, fmt.Errorf("it holds a bad transaction: %w", bad))
+				g.refuse(&p.order, p.hash, breaks(RuleTransaction, "it holds a bad transaction: %w", bad))
 				return
 			}
 			byLeaf := make(map[keys.Digest]*ledger.SignedTx, len(txs))
@@ -405,13 +411,13 @@ func (g *Group) possible(o *ledger.Order) error {
 	params := &g.epoch.Params
 	switch {
 	case o.Version != ledger.Version || o.Chain != g.cfg.Chain || o.Group != g.cfg.Group || o.Epoch != g.epoch.Number:
-		return fmt.Errorf("order of chain %s group %q epoch %d version %d", o.Chain.Short(), o.Group, o.Epoch, o.Version)
+		return breaks(RuleOrder, "order of chain %s group %q epoch %d version %d", o.Chain.Short(), o.Group, o.Epoch, o.Version)
 	case int64(o.Proposer) >= int64(len(g.epoch.Members)):
-		return fmt.Errorf("proposer %d of %d members", o.Proposer, len(g.epoch.Members))
+		return breaks(RuleOrder, "proposer %d of %d members", o.Proposer, len(g.epoch.Members))
 	case o.Barrier:
-		return fmt.Errorf("a block that ends its epoch, which none of its transactions does")
+		return breaks(RuleTransactions, "a block that ends its epoch, which none of its transactions does")
 	case o.TxCount == 0 || o.TxCount > params.BlockTxs || o.TxBytes > params.BlockBytes || o.GasLimit > params.BlockGas:
-		return fmt.Errorf("%d transactions of %d bytes and %d gas, a block has 1 to %d of at most %d bytes and %d gas",
+		return breaks(RuleLimits, "%d transactions of %d bytes and %d gas, a block has 1 to %d of at most %d bytes and %d gas",
 			o.TxCount, o.TxBytes, o.GasLimit, params.BlockTxs, params.BlockBytes, params.BlockGas)
 	}
 	return nil
@@ -426,9 +432,9 @@ func (g *Group) valid(p *proposal, ask *consensus.CheckPayload) error {
 	ahead := o.UnixMilli - g.env.Now()
 	switch {
 	case o.UnixMilli <= parentTime:
-		return fmt.Errorf("block time %d is not after the parent's %d", o.UnixMilli, parentTime)
+		return breaks(RuleTime, "block time %d is not after the parent's %d", o.UnixMilli, parentTime)
 	case !ask.Seen && (ahead > skew || ahead < -skew):
-		return fmt.Errorf("block time is %d ms from this node's clock, at most %d: check the clocks of both nodes", ahead, skew)
+		return breaks(RuleTime, "block time is %d ms from this node's clock, at most %d: check the clocks of both nodes", ahead, skew)
 	}
 	return g.validTransactions(o, p.txs, func(id ledger.TxID) bool {
 		_, taken := ancestors[id]
@@ -450,24 +456,24 @@ func (g *Group) validTransactions(o *ledger.Order, txs []*ledger.SignedTx, taken
 		_, twice := here[tx.ID]
 		here[tx.ID] = struct{}{}
 		if err := g.wellFormed(params, tx); err != nil {
-			return fmt.Errorf("transaction %d: %w", i, err)
+			return breaks(RuleTransactions, "transaction %d: %w", i, err)
 		}
 		switch {
 		case tx.Expiry < o.UnixMilli || tx.Expiry-params.MaxLifetime > o.UnixMilli:
-			return fmt.Errorf("transaction %d: expiry %d does not suit block time %d", i, tx.Expiry, o.UnixMilli)
+			return breaks(RuleTransactions, "transaction %d: expiry %d does not suit block time %d", i, tx.Expiry, o.UnixMilli)
 		case twice || taken(tx.ID):
-			return fmt.Errorf("transaction %d: %s comes twice", i, tx.ID)
+			return breaks(RuleTransactions, "transaction %d: %s comes twice", i, tx.ID)
 		}
 		again, err := g.committed(tx)
 		if err != nil {
 			return err
 		}
 		if again {
-			return fmt.Errorf("transaction %d: %s is in a block already", i, tx.ID)
+			return breaks(RuleTransactions, "transaction %d: %s is in a block already", i, tx.ID)
 		}
 	}
 	if bytes != o.TxBytes || gas != o.GasLimit {
-		return fmt.Errorf("the order claims %d bytes and %d gas, its transactions have %d and %d", o.TxBytes, o.GasLimit, bytes, gas)
+		return breaks(RuleTransactions, "the order claims %d bytes and %d gas, its transactions have %d and %d", o.TxBytes, o.GasLimit, bytes, gas)
 	}
 	return nil
 }

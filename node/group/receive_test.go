@@ -1,10 +1,14 @@
 package group
 
 import (
+	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -83,11 +87,28 @@ func TestReceive(t *testing.T) {
 			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("receiveMessage = %v, want it to say %q", err, c.says)
 			}
+			if _, ok := errors.AsType[*breach](err); err != nil && !ok {
+				t.Errorf("receiveMessage = %v, which names no rule", err)
+			}
 			if took := len(g.events) > before; took != (err == nil) {
 				t.Errorf("the engine hears of it: %t", took)
 			}
 		})
 	}
+	t.Run("whoever watches is told the rule and the member", func(t *testing.T) {
+		g.Drain()
+		var told []string
+		g.cfg.Trace.Refused = func(member uint32, rule string) { told = append(told, fmt.Sprintf("%d: %s", member, rule)) }
+		defer func() { g.cfg.Trace.Refused = nil }()
+		g.Receive(w.nodes[2].id, Consensus, []byte("x"))
+		g.Receive(w.nodes[1].id, Consensus, mustMarshal(&packet{Message: consensus.Message{Votes: []ledger.Vote{w.vote(1, epoch)}}}))
+		g.Receive(w.nodes[1].id, Consensus, mustMarshal(&packet{Message: consensus.Message{Kind: 77}}))
+		g.Receive(identity.NodeID{1}, Consensus, []byte("x"))
+		g.Drain()
+		if want := []string{"2: malformed message", "1: another epoch", "4294967295: not a member", "1: unknown kind"}; !slices.Equal(told, want) {
+			t.Errorf("told %q, want %q", told, want)
+		}
+	})
 	t.Run("too long", func(t *testing.T) {
 		if err := g.receiveMessage(1, make([]byte, maxPacket+1)); err == nil {
 			t.Error("it was taken")

@@ -75,6 +75,7 @@ func (g *Group) requestBlocks() {
 		}
 		if err != nil {
 			g.log.Debug().Err(err).Uint32("member", member).Msg("no blocks from member; the next is asked")
+			g.refused(member, breaks(RuleNoBlocks, "%w", err))
 			s.wait = g.env.After(int64(min(100<<min(s.tries, 5), 2_000)), g.nextPeer)
 			s.round++
 			return
@@ -123,6 +124,7 @@ func (g *Group) takeBlocks(member uint32, at ledger.Height, raws [][]byte) {
 		if err != nil {
 			return func() {
 				g.log.Warn().Err(err).Uint32("member", member).Msg("member sent a bad block; the next is asked")
+				g.refused(member, breaks(RuleBlock, "%w", err))
 				g.nextPeer()
 			}
 		}

@@ -90,7 +90,7 @@ func (g *Group) Offer(raw []byte, done func(ledger.TxID, error)) {
 func (g *Group) receiveTransactions(from uint32, data []byte) error {
 	var raws [][]byte
 	if err := ledger.Unmarshal(data, &raws); err != nil {
-		return fmt.Errorf("transactions: %w", err)
+		return breaks(RuleMalformed, "transactions: %w", err)
 	}
 	for _, raw := range raws {
 		if g.senders[from].inbox >= maxInbox/maxInboxShare || g.inBytes > maxInboxBytes-maxInboxBytes/maxInboxShare {

@@ -18,7 +18,7 @@ type metrics struct {
 	members, peers, engine, running            prometheus.Gauge
 	poolTxs, poolBytes, poolOldest             prometheus.Gauge
 	blocks, gas, viewChanges, evidence, alarms prometheus.Counter
-	txs, admitted, dropped                     *prometheus.CounterVec
+	txs, admitted, dropped, refused            *prometheus.CounterVec
 	interval, latency, blockTxs                prometheus.Histogram
 	phases                                     *prometheus.HistogramVec
 }
@@ -71,6 +71,7 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, status
 		txs:         counters("transactions_total", "Transactions committed, by the status of their receipts.", "status"),
 		admitted:    counters("transactions_admitted_total", "Transactions taken into the pool.", "from", "client", "peer"),
 		dropped:     counters("transactions_dropped_total", "Transactions that left the pool without a block.", "why", "expired", "other"),
+		refused:     counters("messages_refused_total", "Messages, requests and proposals of members that were refused, by the rule that they break.", "rule"),
 		interval:    histogram("block_interval_seconds", "Time between two blocks.", seconds),
 		latency:     histogram("commit_latency_seconds", "Time from a client's transaction entering the pool to its block being durable.", seconds),
 		blockTxs:    histogram("block_transactions", "Transactions in a block.", []float64{1, 10, 50, 100, 250, 500, 1000, 2000, 5000}),

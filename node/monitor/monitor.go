@@ -37,6 +37,7 @@ import (
 // Bounds on what is remembered for the flow logs.
 const (
 	maxBlocks = 64      // orders that are not stored yet; the lowest is forgotten first
+	maxRules  = 100     // rules that members break, told apart in the metrics
 	maxTxs    = 200_000 // transactions that are not committed yet; at least half of them are kept
 )
 
@@ -64,6 +65,7 @@ type Monitor struct {
 	txs    times
 	stored ledger.Height
 	last   time.Time // when the last block was stored
+	rules  map[string]bool
 
 	mu       sync.Mutex // guards what follows
 	status   group.Status
@@ -87,7 +89,7 @@ func New(c Config) *Monitor {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	m := &Monitor{config: c, log: c.Log, registry: prometheus.NewRegistry(), blocks: make(map[keys.Digest]*block)}
+	m := &Monitor{config: c, log: c.Log, registry: prometheus.NewRegistry(), blocks: make(map[keys.Digest]*block), rules: map[string]bool{}}
 	labels := prometheus.Labels{}
 	if c.Group != "" {
 		labels["group"] = string(c.Group)
@@ -106,6 +108,7 @@ func (m *Monitor) Trace() group.Trace {
 		Dropped:   m.dropped,
 		Evidence:  m.evidence,
 		Alarm:     m.alarmed,
+		Refused:   m.refused,
 	}
 }
 
@@ -227,6 +230,18 @@ func (m *Monitor) evidence(a, b ledger.Vote) {
 	m.log.Error().Uint32("member", a.Signer).Stringer("kind", a.Statement.Kind).Uint64("view", a.Statement.View).
 		Uint64("height", uint64(a.Statement.Height)).Str("order", a.Statement.Order.String()).Str("other", b.Statement.Order.String()).
 		Msg("a member signed two statements that contradict one another")
+}
+
+// refused counts what members sent and should not have, by rule. Engines name rules of their own, so their number is bounded.
+func (m *Monitor) refused(_ uint32, rule string) {
+	if !m.rules[rule] {
+		if len(m.rules) >= maxRules {
+			rule = "other"
+		} else {
+			m.rules[rule] = true
+		}
+	}
+	m.metrics.refused.WithLabelValues(rule).Inc()
 }
 
 // alarmed does not log: the group does.

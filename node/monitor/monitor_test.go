@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -148,6 +149,18 @@ func TestBlockFlow(t *testing.T) {
 			t.Errorf("events %s", s)
 		}
 	})
+}
+
+func TestRefused(t *testing.T) {
+	m := New(Config{})
+	refused := m.Trace().Refused
+	refused(2, "stale vote")
+	refused(3, "stale vote")
+	wantMetrics(t, m, `fondaco_messages_refused_total{rule="stale vote"} 2`)
+	for i := range maxRules + 50 { // an engine that makes up rules
+		refused(1, fmt.Sprint("rule ", i))
+	}
+	wantMetrics(t, m, `fondaco_messages_refused_total{rule="other"} 51`)
 }
 
 func TestTransactionFlow(t *testing.T) {
