@@ -75,3 +75,11 @@ func DescribeEffect(ef consensus.Effect) string {
 		return fmt.Sprintf("%T%+v", ef, ef)
 	}
 }
+
+func describeAll(effects []consensus.Effect) string {
+	lines := make([]string, len(effects))
+	for i, effect := range effects {
+		lines[i] = DescribeEffect(effect)
+	}
+	return "[" + strings.Join(lines, "; ") + "]"
+}

@@ -12,7 +12,6 @@ import (
 	"bytes"
 	"container/heap"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"slices"
 
@@ -38,6 +37,7 @@ type Settings struct {
 	Sync      int64   // longest time of a write to disk
 	Fetch     int64   // longest time to fetch a payload
 	Record    bool    // keep the events and effects of each start of an engine
+	CrashOnly bool    // members do not lie: commit votes need no certificate of prepare votes
 }
 
 // Network is engines, their hosts and the links between them, on a virtual clock. It is not safe for concurrent
@@ -57,12 +57,14 @@ type Network struct {
 	epoch    ledger.Epoch
 	signers  []keys.Signer
 	publics  []keys.PublicKey
+	verified map[keys.Digest]bool // signed things that were checked, by their digest
 	genesis  Block
 	nodes    []*Node
 	payloads map[keys.Digest][]uint64
 	txs      uint64
-	side     []int // with a partition: which side each node is on
-	faults   error // the first rule that was broken
+	side     []int                                                     // with a partition: which side each node is on
+	tamper   func(from *Node, m consensus.Message) []consensus.Message // what liars send instead; nil: the message
+	faults   error                                                     // the first rule that was broken
 
 	// What happened, for reports.
 	Messages, Lost, Crashes, ViewChanges, Syncs int
@@ -137,7 +139,7 @@ func (q *queue) Pop() any {
 // NewNetwork makes a network of nodes that are all down.
 func NewNetwork(s Settings) *Network {
 	n := &Network{
-		Settings: s, suite: keys.Std(), group: "main", payloads: map[keys.Digest][]uint64{},
+		Settings: s, suite: keys.Std(), group: "main", payloads: map[keys.Digest][]uint64{}, verified: map[keys.Digest]bool{},
 		rand: rand.New(rand.NewPCG(s.Seed, 0x66_6f_6e_64_61_63_6f)),
 	}
 	n.chain = n.suite.Sum([]byte("consensustest"))
@@ -263,6 +265,16 @@ func (n *Network) send(from, to *Node, m consensus.Message) {
 	if from.Member < 0 || from.Member == to.Member {
 		return
 	}
+	if from.Liar && n.tamper != nil {
+		for _, forged := range n.tamper(from, m) {
+			n.carry(from, to, forged)
+		}
+		return
+	}
+	n.carry(from, to, m)
+}
+
+func (n *Network) carry(from, to *Node, m consensus.Message) {
 	copies := 1
 	if n.Duplicate > 0 && n.rand.Float64() < n.Duplicate {
 		copies = 2
@@ -281,6 +293,9 @@ func (n *Network) send(from, to *Node, m consensus.Message) {
 			if to.up && n.linked(from.ID, to.ID) {
 				if n.Keys {
 					if err := n.verify(m); err != nil {
+						if from.Liar {
+							return
+						}
 						n.fail("node %d sent what does not verify: %w", from.ID, err)
 						return
 					}
@@ -304,14 +319,32 @@ func (n *Network) verify(m consensus.Message) error {
 		if int(v.Signer) >= len(n.publics) {
 			return fmt.Errorf("vote of member %d", v.Signer)
 		}
-		if err := n.publics[v.Signer].Verify(v.Statement.Digest(n.suite, n.chain, n.group), v.Signature); err != nil {
+		if err := n.once(&v, func() error {
+			return n.publics[v.Signer].Verify(v.Statement.Digest(n.suite, n.chain, n.group), v.Signature)
+		}); err != nil {
 			return fmt.Errorf("%s vote of member %d: %w", v.Statement.Kind, v.Signer, err)
 		}
 	}
 	for _, c := range certificates {
-		if err := c.Verify(n.suite, n.chain, n.group, n.publics); err != nil {
+		if err := n.once(&c, func() error { return c.Verify(n.suite, n.chain, n.group, n.publics) }); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// once checks a signed thing that was not checked before: a broadcast reaches several nodes.
+func (n *Network) once(signed any, check func() error) error {
+	data, err := ledger.Marshal(signed)
+	if err != nil {
+		return err
+	}
+	key := n.suite.Sum(data)
+	if !n.verified[key] {
+		if err := check(); err != nil {
+			return err
+		}
+		n.verified[key] = true
 	}
 	return nil
 }
@@ -357,9 +390,7 @@ func (x *Node) Start() {
 	x.orders, x.results = map[keys.Digest]ledger.Order{}, map[keys.Digest]keys.Digest{}
 	x.pool = nil
 	x.engine = n.Factory(x.ID)
-	config := consensus.Config{
-		Suite: n.suite.Name(), Chain: n.chain, Group: n.group, Epoch: n.epoch, Self: int32(x.Member), Head: x.Head(),
-	}
+	config := n.config(int32(x.Member), x.Head())
 	effects, err := x.engine.Init(config, slices.Clone(x.journal))
 	if err != nil {
 		n.fail("node %d: start: %w", x.ID, err)
@@ -422,13 +453,6 @@ func (x *Node) Crash() {
 				x.net.hint(o, x.Member, false)
 			}
 		}
-	}
-}
-
-// shut closes an engine that is a program of its own.
-func shut(e consensus.Engine) {
-	if c, ok := e.(io.Closer); ok {
-		_ = c.Close() // it is dead either way
 	}
 }
 

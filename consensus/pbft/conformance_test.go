@@ -7,6 +7,6 @@ import (
 	"github.com/fondaco/fondaco/consensus/pbft"
 )
 
-func TestConformance(t *testing.T) { consensustest.Run(t, pbft.New) }
+func TestConformance(t *testing.T) { consensustest.Run(t, consensustest.Subject{Factory: pbft.New}) }
 
 func FuzzStep(f *testing.F) { consensustest.Fuzz(f, pbft.New) }

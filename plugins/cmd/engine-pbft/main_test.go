@@ -4,10 +4,6 @@ import (
 	"os"
 	"testing"
 
-	"github.com/rs/zerolog"
-
-	"github.com/fondaco/fondaco/consensus/pbft"
-	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/plugins/engine/enginetest"
 )
 
@@ -20,21 +16,5 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestInProcess(t *testing.T) { enginetest.Run(t, pbft.New) }
-
-func TestOutOfProcess(t *testing.T) {
-	h := plugins.New(plugins.Config{Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.InfoLevel)})
-	t.Cleanup(func() {
-		if err := h.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	e, err := h.Engine(t.Context(), plugins.Spec{Name: "pbft", Args: []string{"serve"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if m := e.Manifest(); m.Name != "pbft" {
-		t.Errorf("Manifest.Name = %q, want pbft", m.Name)
-	}
-	enginetest.Run(t, e.New)
-}
+// TestProgram runs the suite on the program; consensus/pbft runs it in process.
+func TestProgram(t *testing.T) { enginetest.RunProgram(t, enginetest.Program{Args: []string{"serve"}}) }

@@ -1,242 +1,325 @@
-// Package enginetest checks that a consensus engine keeps the contract of package consensus. The author of an
-// engine runs it in the engine's process, and again on the plugin program through plugins.Host, because the wire
-// must change nothing.
+// Package enginetest is the conformance suite for consensus engines: what a node relies on in an engine, checked
+// before a bank runs it. The author of an engine runs it twice:
+//
+//	func TestEngine(t *testing.T)  { enginetest.Run(t, New, manifest) }
+//	func TestProgram(t *testing.T) { enginetest.RunProgram(t, enginetest.Program{Path: "./build/engine"}) }
+//
+// [Run] checks the engine in the test's own process, where a failure is easy to debug. [RunProgram] starts the
+// finished program as a node does, several times over, and checks its handshake and then the same rules, because the
+// wire must change nothing. Each rule is a subtest with a name; a failure says the rule and what the engine did. The
+// rules are listed by consensustest.Rules; what is asked depends on the manifest: of an engine for members that lie
+// (BFT) more than of one for members that only stop (CFT).
+//
+// The suite runs on virtual time, so that it takes seconds, and it is the same in each run. It is no proof: simulate
+// the engine with thousands of seeds as well (consensustest.Simulate).
+//
+// It is one of the packages with a compatibility promise: rules may be added in a later release.
 package enginetest
 
 import (
-	"bytes"
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
 	"io"
-	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/consensus/consensustest"
-	"github.com/fondaco/fondaco/state/identity"
-	"github.com/fondaco/fondaco/state/keys"
-	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/plugins"
+	"github.com/fondaco/fondaco/plugins/engine"
 )
 
-// Run checks the engines that factory makes: first one engine among strangers, in groups of one and of four
-// members, then what consensustest.Run checks on whole groups.
-func Run(t *testing.T, factory consensus.Factory) {
-	for _, members := range []int{1, 4} {
-		c := Config(t, members)
-		t.Run(map[int]string{1: "one member", 4: "four members"}[members], func(t *testing.T) {
-			t.Run("a new engine stands at its head", func(t *testing.T) { newEngine(t, factory, c) })
-			t.Run("an observer is silent", func(t *testing.T) { observer(t, factory, c) })
-			t.Run("a batch has the effects of its events", func(t *testing.T) { batches(t, factory, c) })
-			t.Run("strange messages cause no error", func(t *testing.T) { strange(t, factory, c) })
-			t.Run("the journal starts an engine", func(t *testing.T) { journal(t, factory, c) })
-		})
-	}
-	consensustest.Run(t, factory)
+// Run checks the engines that factory makes, in this process, by the fault model and size of the manifest with which
+// the program will serve them.
+func Run(t *testing.T, factory consensus.Factory, m engine.Manifest) {
+	t.Helper()
+	consensustest.Run(t, subject(factory, m))
 }
 
-// Config returns a group of n members at genesis, in which this node is member 0. The members' keys are the
-// same in each run.
-func Config(t testing.TB, n int) consensus.Config {
+func subject(factory consensus.Factory, m engine.Manifest) consensustest.Subject {
+	return consensustest.Subject{Factory: factory, CrashOnly: m.Fault == engine.CFT, MinMembers: int(m.MinMembers)}
+}
+
+// Program is an engine program.
+type Program struct {
+	Path     string   // of the file; empty: the test's own binary, executed again
+	Args     []string // without the program's name
+	Settings []byte   // for an engine that is a Configurer
+}
+
+// RunProgram checks an engine program, running it as a node does.
+func RunProgram(t *testing.T, p Program) {
 	t.Helper()
-	suite, err := keys.SuiteByName("std")
+	for _, r := range programRules() {
+		t.Run(r.name, func(t *testing.T) {
+			if err := r.check(t.Context(), p); err != nil {
+				t.Errorf("rule %q, %s: %v", r.name, r.says, err)
+			}
+		})
+	}
+	if t.Failed() {
+		return
+	}
+	c, err := start(t.Context(), p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := consensus.Config{Suite: suite.Name(), Group: "main", Chain: keys.Hash(suite, "enginetest")}
-	c.Epoch.Params = ledger.DefaultParams()
-	for i := range n {
-		signer, err := suite.ParsePrivate(suite.Vote(), bytes.Repeat([]byte{byte(i + 1)}, 32))
-		if err != nil {
-			t.Fatal(err)
+	t.Cleanup(func() {
+		if err := c.host.Close(); err != nil {
+			t.Error(err)
 		}
-		key := ledger.KeyOf(signer.Public())
-		c.Epoch.Members = append(c.Epoch.Members, ledger.Member{
-			Node: identity.NodeID(keys.Hash(suite, "node", key.Bytes)), Institution: "bank-" + string(rune('a'+i)), Key: key,
-		})
-	}
-	c.Head.Order = ledger.Order{Version: ledger.Version, Chain: c.Chain, Group: c.Group}
-	c.Head.Block = keys.Hash(suite, "block", []byte("genesis"))
-	return c
+	})
+	consensustest.Run(t, c.subject())
 }
 
-func begin(t *testing.T, factory consensus.Factory, c consensus.Config, journal []consensus.Record) (consensus.Engine, []consensus.Effect) {
-	t.Helper()
-	e := factory()
-	if c, ok := e.(io.Closer); ok {
-		t.Cleanup(func() {
-			if err := c.Close(); err != nil {
-				t.Error(err)
-			}
-		})
+// processes is how many times the program runs: each member of a group of four has one of its own.
+const processes = 4
+
+// cluster is a program that runs several times.
+type cluster struct {
+	host    *plugins.Host
+	engines []*plugins.Engine
+	next    atomic.Uint32
+}
+
+func start(ctx context.Context, p Program) (*cluster, error) {
+	c := &cluster{host: plugins.New(plugins.Config{Log: zerolog.Nop(), Timeout: patience, StartTimeout: patience})}
+	for i := range processes {
+		spec, err := p.spec(fmt.Sprintf("engine-%d", i))
+		if err != nil {
+			return nil, errors.Join(err, c.host.Close())
+		}
+		e, err := c.host.Engine(ctx, spec)
+		if err != nil {
+			return nil, errors.Join(err, c.host.Close())
+		}
+		c.engines = append(c.engines, e)
 	}
-	effects, err := e.Init(c, journal)
+	return c, nil
+}
+
+// subject makes engines in the programs by turns.
+func (c *cluster) subject() consensustest.Subject {
+	s := subject(func() consensus.Engine { return c.engines[c.next.Add(1)%processes].New() }, c.engines[0].Manifest())
+	s.Memory = c.memory
+	return s
+}
+
+// memory sums what the programs hold in memory, as the kernel counts it.
+func (c *cluster) memory() (uint64, error) {
+	sum := uint64(0)
+	for _, st := range c.host.Status() {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", st.Pid))
+		if errors.Is(err, os.ErrNotExist) {
+			return 0, nil // no such file on this system: the rule holds for want of a measure
+		}
+		if err != nil {
+			return 0, err
+		}
+		var total, resident uint64
+		if _, err := fmt.Sscan(string(data), &total, &resident); err != nil {
+			return 0, fmt.Errorf("read %q: %w", data, err)
+		}
+		sum += resident * uint64(os.Getpagesize())
+	}
+	return sum, nil
+}
+
+// spec names the program to a host, pinning the file as it is now.
+func (p Program) spec(name string) (plugins.Spec, error) {
+	s := plugins.Spec{Name: name, Args: p.Args, Config: p.Settings}
+	if p.Path == "" {
+		return s, nil
+	}
+	file, err := os.Open(p.Path)
 	if err != nil {
-		t.Fatalf("Init: %v", err)
+		return s, fmt.Errorf("open the program: %w; build it first", err)
 	}
-	return e, effects
+	defer file.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, file); err != nil {
+		return s, err
+	}
+	s.Path, s.SHA256 = p.Path, [32]byte(hash.Sum(nil))
+	return s, nil
 }
 
-func newEngine(t *testing.T, factory consensus.Factory, c consensus.Config) {
-	e, effects := begin(t, factory, c, nil)
-	encode(t, effects)
-	if got := e.Status(); got.Height != 0 || got.Epoch != 0 || got.Leader >= int32(len(c.Epoch.Members)) {
-		t.Errorf("Status = %+v", got)
-	}
-	if a, b := e.Status(), e.Status(); a != b {
-		t.Errorf("Status changed from %+v to %+v without an event", a, b)
+// patience is how long a program may take for what takes a few milliseconds.
+const patience = 30 * time.Second
+
+type programRule struct {
+	name, says string
+	check      func(context.Context, Program) error
+}
+
+func programRules() []programRule {
+	return []programRule{
+		{"by hand", "a program that no host started says so and exits with an error", byHand},
+		{"version", "a program does not claim a version of the wire that it does not know", version},
+		{"orphan", "a program exits when its standard input ends, because then its host is gone", orphan},
+		{"manifest", "a program shakes hands with the node and introduces itself alike each time", manifest},
+		{"side by side", "engines of several groups in one program do not touch one another", sideBySide},
+		{"restart", "a program that was killed starts again, and its engine from the journal", restart},
 	}
 }
 
-func observer(t *testing.T, factory consensus.Factory, c consensus.Config) {
-	c.Self = -1
-	e, effects := begin(t, factory, c, nil)
-	for _, event := range events(c, 200) {
-		more, err := e.Step(event)
+// command returns the program as a host would start it, with an environment of its own.
+func (p Program) command(ctx context.Context, env ...string) (*exec.Cmd, error) {
+	path := p.Path
+	if path == "" {
+		self, err := os.Executable()
 		if err != nil {
-			t.Fatalf("Step(%T): %v", event, err)
+			return nil, err
 		}
-		effects = append(effects, more...)
+		path = self
 	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, path, p.Args...)
+	cmd.Env, cmd.Dir = append([]string{"PLUGIN_UNIX_SOCKET_DIR=" + os.TempDir()}, env...), "/"
+	return cmd, nil
+}
+
+func byHand(ctx context.Context, p Program) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	cmd, err := p.command(ctx)
+	if err != nil {
+		return err
+	}
+	said, err := cmd.CombinedOutput()
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("it still runs after %s", patience)
+	case err == nil:
+		return fmt.Errorf("it exited without an error and said %q", said)
+	case len(said) == 0:
+		return errors.New("it said nothing")
+	}
+	return nil
+}
+
+// shakeHands starts the program with a host's cookie and the versions of the wire that the host knows, and returns
+// the first line that it prints, how to end its standard input, and how to wait for it.
+func shakeHands(ctx context.Context, p Program, versions string) (line string, end func() error, wait func() error, err error) {
+	h := engine.Handshake()
+	cmd, err := p.command(ctx, h.MagicCookieKey+"="+h.MagicCookieValue, "PLUGIN_PROTOCOL_VERSIONS="+versions)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return "", nil, nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", nil, nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", nil, nil, err
+	}
+	line, err = bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return "", nil, nil, errors.Join(fmt.Errorf("its handshake: it printed %q and ended: %w", line, err), in.Close(), cmd.Wait())
+	}
+	return line, in.Close, cmd.Wait, nil
+}
+
+func version(ctx context.Context, p Program) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	const unknown = "99"
+	line, end, wait, err := shakeHands(ctx, p, unknown)
+	if err != nil {
+		return nil // it may end instead: then the host says that it did not shake hands
+	}
+	cancel() // kills it
+	_, _ = end(), wait()
+	if parts := strings.Split(line, "|"); len(parts) < 5 || parts[1] == unknown {
+		return fmt.Errorf("a host that knows only version %s is answered %q", unknown, strings.TrimSpace(line))
+	}
+	return nil
+}
+
+func orphan(ctx context.Context, p Program) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, end, wait, err := shakeHands(ctx, p, fmt.Sprint(engine.MaxWire))
+	if err != nil {
+		return err
+	}
+	_, _ = end(), wait()
+	if ctx.Err() != nil {
+		return fmt.Errorf("it still runs %s after its standard input ended", patience)
+	}
+	return nil
+}
+
+func manifest(ctx context.Context, p Program) error {
+	c, err := start(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer c.host.Close()
+	for _, e := range c.engines {
+		if a, b := c.engines[0].Manifest(), e.Manifest(); a != b {
+			return fmt.Errorf("it is %+v, and started again %+v", a, b)
+		}
+	}
+	return nil
+}
+
+func sideBySide(ctx context.Context, p Program) error {
+	c, err := start(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer c.host.Close()
+	for _, r := range consensustest.Rules() {
+		if r.Name == "independence" {
+			return r.Check(subject(c.engines[0].New, c.engines[0].Manifest()))
+		}
+	}
+	return errors.New("there is no rule of independence")
+}
+
+func restart(ctx context.Context, p Program) error {
+	c, err := start(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer c.host.Close()
+	e := c.engines[0]
+	config := consensustest.Alone(max(4, int(e.Manifest().MinMembers)))
+	first := e.New()
+	effects, err := first.Init(config, nil)
+	if err != nil {
+		return err
+	}
+	var journal []consensus.Record
 	for _, effect := range effects {
-		if sign, ok := effect.(consensus.Sign); ok {
-			t.Fatalf("an observer signs %+v", sign.Statement)
+		if persist, ok := effect.(consensus.Persist); ok {
+			journal = append(journal, persist.Records...)
 		}
 	}
-}
-
-func batches(t *testing.T, factory consensus.Factory, c consensus.Config) {
-	one, _ := begin(t, factory, c, nil)
-	many, _ := begin(t, factory, c, nil)
-	all := events(c, 300)
-	var want []consensus.Effect
-	for _, event := range all {
-		effects, err := one.Step(event)
-		if err != nil {
-			t.Fatalf("Step(%T): %v", event, err)
-		}
-		want = append(want, effects...)
+	if err := e.Restart(ctx); err != nil {
+		return err
 	}
-	got, err := consensus.StepBatch(many, all)
-	if err != nil {
-		t.Fatalf("StepBatch: %v", err)
+	if _, err := first.Step(consensus.Expired{Timer: 1}); !errors.Is(err, consensus.ErrEngineDown) {
+		return fmt.Errorf("an engine of the killed program answers with error %q, want that it is down", fmt.Sprint(err))
 	}
-	if len(got) != len(want) || !bytes.Equal(encode(t, got), encode(t, want)) {
-		t.Errorf("%d effects at once, %d one by one", len(got), len(want))
-	}
-	if a, b := one.Status(), many.Status(); a != b {
-		t.Errorf("status %+v at once, %+v one by one", b, a)
-	}
-}
-
-func strange(t *testing.T, factory consensus.Factory, c consensus.Config) {
-	e, _ := begin(t, factory, c, nil)
-	for i, event := range events(c, 3000) {
-		if _, err := e.Step(event); err != nil {
-			t.Fatalf("event %d, %+v: %v", i, event, err)
-		}
-	}
-}
-
-func journal(t *testing.T, factory consensus.Factory, c consensus.Config) {
-	e, effects := begin(t, factory, c, nil)
-	for _, event := range events(c, 300) {
-		more, err := e.Step(event)
-		if err != nil {
-			t.Fatalf("Step(%T): %v", event, err)
-		}
-		effects = append(effects, more...)
-	}
-	var records []consensus.Record
-	for _, effect := range effects {
-		if p, ok := effect.(consensus.Persist); ok {
-			if p.Replace {
-				records = nil
-			}
-			records = append(records, p.Records...)
-		}
-	}
-	again, first := begin(t, factory, c, records)
-	encode(t, first)
-	if got, was := again.Status(), e.Status(); got.Height != was.Height || got.View > was.View {
-		t.Errorf("Status = %+v, was %+v before the restart", got, was)
-	}
-}
-
-func encode(t *testing.T, effects []consensus.Effect) []byte {
-	t.Helper()
-	data, err := consensus.EncodeEffects(effects)
-	if err != nil {
-		t.Fatalf("effects do not encode: %v", err)
-	}
-	return data
-}
-
-// events returns n events such as strangers and clocks cause: timers, connections, and messages with well-formed
-// parts in senseless combinations. Their signatures count as checked.
-func events(c consensus.Config, n int) []consensus.Event {
-	r := rand.New(rand.NewPCG(1, uint64(n)))
-	digests := []keys.Digest{{}, c.Chain, c.Head.Block, {1}, {2}}
-	digest := func() keys.Digest { return digests[r.IntN(len(digests))] }
-	number := func() uint64 { return []uint64{0, 0, 1, 1, 2, 3, 100, 1 << 40, 1<<64 - 1}[r.IntN(9)] }
-	member := func() uint32 { return uint32(r.IntN(len(c.Epoch.Members))) }
-	statement := func() ledger.Statement {
-		return ledger.Statement{
-			Kind: ledger.StatementKind(1 + r.IntN(6)), Epoch: number() % 2, View: number(), Height: ledger.Height(number()),
-			Order: digest(), Block: digest(), High: ledger.Rank{View: number(), Height: ledger.Height(number())}, Seq: number(),
-		}
-	}
-	vote := func() ledger.Vote {
-		return ledger.Vote{Signer: member(), Statement: statement(), Signature: make([]byte, keys.SignatureSize)}
-	}
-	certificate := func() ledger.Certificate {
-		s := statement()
-		var votes []ledger.Vote
-		for i := range ledger.Quorum(len(c.Epoch.Members)) {
-			votes = append(votes, ledger.Vote{Signer: uint32(i), Statement: s, Signature: make([]byte, keys.SignatureSize)})
-		}
-		return ledger.NewCertificate(votes)
-	}
-	message := func() consensus.Message {
-		m := consensus.Message{Kind: uint8(r.IntN(12))}
-		for range r.IntN(4) {
-			m.Votes = append(m.Votes, vote())
-		}
-		for range r.IntN(3) {
-			m.Certificates = append(m.Certificates, certificate())
-		}
-		if r.IntN(2) == 0 {
-			m.Order = &ledger.Order{
-				Version: ledger.Version, Chain: c.Chain, Group: c.Group, Height: ledger.Height(number()), Parent: digest(), UnixMilli: int64(number() >> 1),
-				Proposer: member(), TxRoot: digest(), TxCount: uint32(number()), Barrier: r.IntN(8) == 0, NewView: digest(),
-			}
-		}
-		if r.IntN(4) == 0 {
-			m.NewView = &ledger.NewView{View: number(), High: certificate()}
-			for i := range ledger.Quorum(len(c.Epoch.Members)) {
-				v := vote()
-				v.Signer = uint32(i)
-				v.Statement.Kind = ledger.ViewChange
-				m.NewView.Votes = append(m.NewView.Votes, v)
-			}
-		}
-		if r.IntN(4) == 0 {
-			m.Body = make([]byte, r.IntN(64))
-			for i := range m.Body {
-				m.Body[i] = byte(r.Uint32())
-			}
-		}
-		return m
-	}
-	all := make([]consensus.Event, n)
-	for i := range all {
-		switch r.IntN(8) {
-		case 0:
-			all[i] = consensus.Expired{Timer: consensus.Timer(r.IntN(12))}
-		case 1:
-			all[i] = consensus.Peer{Member: member(), Up: r.IntN(2) == 0}
-		case 2:
-			all[i] = consensus.Pending{Count: uint32(r.IntN(3)), OldestMilli: int64(r.IntN(10_000))}
-		default:
-			all[i] = consensus.Received{From: member(), Message: message()}
-		}
-	}
-	return all
+	_, err = e.New().Init(config, journal)
+	return err
 }

@@ -1,0 +1,775 @@
+package consensustest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// puppet is a host with one engine that is told what happens: it answers every effect at once, lets nothing out, and
+// checks what the engine signs against all that it signed before.
+type puppet struct {
+	engine  consensus.Engine
+	net     *Network // for keys and the configuration; its nodes are not used
+	member  int32
+	members int
+	history *History
+	journal []consensus.Record
+	head    consensus.Head
+	orders  map[keys.Digest]ledger.Order
+	results map[keys.Digest]keys.Digest
+	events  []consensus.Event
+	payload uint64 // rises, so that no two are alike
+	sent    int    // messages
+	halted  bool
+}
+
+// newPuppet starts an engine as member self of n's group, or as an observer.
+func newPuppet(n *Network, e consensus.Engine, self int32, head consensus.Head, journal []consensus.Record, history *History) (*puppet, error) {
+	p := &puppet{
+		engine: e, net: n, member: self, members: len(n.epoch.Members), history: history, journal: journal, head: head, payload: 1 << 40,
+		orders: map[keys.Digest]ledger.Order{}, results: map[keys.Digest]keys.Digest{},
+	}
+	effects, err := e.Init(n.config(self, head), slices.Clone(journal))
+	if err != nil {
+		return p, fmt.Errorf("start: %w", err)
+	}
+	return p, p.carryOut(effects)
+}
+
+func (n *Network) config(self int32, head consensus.Head) consensus.Config {
+	return consensus.Config{Suite: n.suite.Name(), Chain: n.chain, Group: n.group, Epoch: n.epoch, Self: self, Head: head}
+}
+
+// maxAnswers bounds what one event may lead to, so that an engine that asks for ever ends the test.
+const maxAnswers = 2_000
+
+// step gives the engine an event, and all that follows from it.
+func (p *puppet) step(event consensus.Event) error {
+	p.events = append(p.events, event)
+	for i := 0; len(p.events) > 0; i++ {
+		if i > maxAnswers {
+			return fmt.Errorf("the event %s leads to more than %d others", DescribeEvent(event), maxAnswers)
+		}
+		next := p.events[0]
+		p.events = p.events[1:]
+		effects, err := p.engine.Step(next)
+		if err != nil {
+			return fmt.Errorf("Step(%s): %w", DescribeEvent(next), err)
+		}
+		if err := p.carryOut(effects); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *puppet) carryOut(effects []consensus.Effect) error {
+	suite := p.net.suite
+	for _, effect := range effects {
+		switch ef := effect.(type) {
+		case consensus.Persist:
+			if ef.Replace {
+				p.journal = nil
+			}
+			p.journal = append(p.journal, ef.Records...)
+		case consensus.Sign:
+			if p.member < 0 {
+				return fmt.Errorf("an observer signs %s", Describe(ef.Statement))
+			}
+			if err := p.history.Check(ef.Statement); err != nil {
+				return fmt.Errorf("it signs %s: %w", Describe(ef.Statement), err)
+			}
+			p.history.Note(ef.Statement)
+			if ef.Broadcast != nil {
+				p.sent += p.members - 1
+			}
+			p.events = append(p.events, consensus.Signed{Vote: p.net.sign(int(p.member), ef.Statement)})
+		case consensus.Send:
+			if p.member < 0 {
+				return fmt.Errorf("an observer sends %s", describeMessage(ef.Message))
+			}
+			if p.sent++; ef.To < 0 {
+				p.sent += p.members - 2
+			}
+		case consensus.BuildPayload:
+			p.payload++
+			root := suite.Sum([]byte("payload"), []byte{byte(p.payload), byte(p.payload >> 8)})
+			p.events = append(p.events, consensus.Built{Parent: ef.Parent, Payload: consensus.Payload{
+				TxRoot: root, TxCount: 1, TxBytes: 1, GasLimit: 1, UnixMilli: p.head.Order.UnixMilli + 1,
+			}})
+		case consensus.CheckPayload:
+			hash := ef.Order.Hash(suite)
+			p.orders[hash] = ef.Order
+			p.events = append(p.events, consensus.Checked{Order: hash, Valid: true})
+		case consensus.Execute:
+			hash := ef.Order.Hash(suite)
+			parent, ok := p.results[ef.Order.Parent]
+			if !ok {
+				parent = p.head.Block
+			}
+			p.results[hash] = suite.Sum(parent[:], hash[:])
+			p.events = append(p.events, consensus.Executed{Order: hash, Block: p.results[hash]})
+		case consensus.Finalize:
+			for _, hash := range ef.Orders {
+				order, result := p.orders[hash], p.results[hash]
+				if order.Height != p.head.Order.Height+1 || result.IsZero() {
+					continue
+				}
+				p.head = consensus.Head{Order: order, Block: result, Certificate: ef.Certificate}
+				p.events = append(p.events, p.stored())
+			}
+		case consensus.Halt:
+			p.halted = true
+		}
+	}
+	return nil
+}
+
+// stored tells of the head, and after a barrier block of the next epoch, which has the same members.
+func (p *puppet) stored() consensus.Stored {
+	stored := consensus.Stored{Head: p.head}
+	if p.head.Order.Barrier {
+		next := p.net.epoch
+		next.Number = p.head.Order.Epoch + 1
+		stored.Epoch = &next
+	}
+	return stored
+}
+
+// lone returns a puppet of a group of n members, with a new engine of the subject.
+func (s Subject) lone(n int, self int32) (*puppet, error) {
+	net := NewNetwork(Settings{Members: n, Seed: 1})
+	return newPuppet(net, s.engine(), self, net.genesis.Head, nil, NewHistory())
+}
+
+// sizes are those of the groups in which engines are tested alone.
+func (s Subject) sizes() []int {
+	return slices.DeleteFunc([]int{1, 4}, func(n int) bool { return n < s.MinMembers })
+}
+
+func (s Subject) head() error {
+	for _, n := range s.sizes() {
+		p, err := s.lone(n, 0)
+		defer shut(p.engine)
+		if err != nil {
+			return err
+		}
+		a, b := p.engine.Status(), p.engine.Status()
+		if a.Height != p.head.Order.Height || a.Epoch != 0 || a.Leader >= int32(n) {
+			return fmt.Errorf("at the genesis of %d members its status is %+v", n, a)
+		}
+		if a != b {
+			return fmt.Errorf("its status changed from %+v to %+v without an event", a, b)
+		}
+	}
+	return nil
+}
+
+func (s Subject) observer() error {
+	for _, n := range s.sizes() {
+		p, err := s.lone(n, -1)
+		defer shut(p.engine)
+		if err != nil {
+			return err
+		}
+		for _, event := range p.net.strangeEvents(200) {
+			if err := p.step(event); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s Subject) batches() error {
+	for _, n := range s.sizes() {
+		one, err := s.lone(n, 0)
+		defer shut(one.engine)
+		if err != nil {
+			return err
+		}
+		many, err := s.lone(n, 0)
+		defer shut(many.engine)
+		if err != nil {
+			return err
+		}
+		all := one.net.strangeEvents(300)
+		var want []consensus.Effect
+		for _, event := range all {
+			effects, err := one.engine.Step(event)
+			if err != nil {
+				return fmt.Errorf("Step(%s): %w", DescribeEvent(event), err)
+			}
+			want = append(want, effects...)
+		}
+		got, err := consensus.StepBatch(many.engine, all)
+		if err != nil {
+			return fmt.Errorf("StepBatch: %w", err)
+		}
+		if len(got) != len(want) || !equal(got, want) {
+			return fmt.Errorf("%d effects of %d events at once, and %d one by one", len(got), len(all), len(want))
+		}
+		if a, b := one.engine.Status(), many.engine.Status(); a != b {
+			return fmt.Errorf("status %+v after a batch, %+v after its events", b, a)
+		}
+	}
+	return nil
+}
+
+// hostile gives engines well-formed parts in senseless combinations, and messages of a real group that were changed.
+func (s Subject) hostile() error {
+	for _, n := range s.sizes() {
+		p, err := s.lone(n, 0)
+		defer shut(p.engine)
+		if err != nil {
+			return err
+		}
+		for i, event := range p.net.strangeEvents(1_500) {
+			if err := p.step(event); err != nil {
+				return fmt.Errorf("strange event %d of a group of %d: %w", i, n, err)
+			}
+		}
+	}
+	lives, err := s.lives(1, 0)
+	if err != nil {
+		return err
+	}
+	for member, life := range lives {
+		p, err := s.lone(4, int32(member))
+		defer shut(p.engine)
+		if err != nil {
+			return err
+		}
+		f := newForger(p.net)
+		for i, event := range life {
+			for range 2 {
+				forged := event
+				if r, ok := event.(consensus.Received); ok {
+					r.Message = f.change(r.Message)
+					forged = r
+				}
+				if err := p.step(forged); err != nil {
+					return fmt.Errorf("changed message %d of member %d: %w", i, member, err)
+				}
+				if p.halted && !s.CrashOnly {
+					return fmt.Errorf("changed message %d of member %d: it halts", i, member)
+				}
+			}
+			if err := p.step(event); err != nil {
+				return fmt.Errorf("message %d of member %d among changed ones: %w", i, member, err)
+			}
+		}
+	}
+	return nil
+}
+
+// replies counts what an engine sends while one member sends it strange messages, no timer running out.
+func (s Subject) replies() error {
+	p, err := s.lone(max(4, s.MinMembers), 0)
+	defer shut(p.engine)
+	if err != nil {
+		return err
+	}
+	count := 0
+	for _, event := range p.net.strangeEvents(1_500) {
+		if r, ok := event.(consensus.Received); ok {
+			r.From = 1
+			count++
+			if err := p.step(r); err != nil {
+				return err
+			}
+		}
+	}
+	if limit := 4*count + 100; p.sent > limit {
+		return fmt.Errorf("%d messages of one member made it send %d, want at most %d", count, p.sent, limit)
+	}
+	return nil
+}
+
+// The bulk of the memory rule: what is sent, and what may stay.
+const (
+	bulkMessages = 4_000
+	bulkSize     = 16 << 10
+	bulkKept     = 24 << 20 // of 64 MB
+)
+
+func (s Subject) memory() error {
+	p, err := s.lone(max(4, s.MinMembers), 0)
+	defer shut(p.engine)
+	if err != nil {
+		return err
+	}
+	measure := s.Memory
+	if measure == nil {
+		measure = func() (uint64, error) {
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return m.HeapAlloc, nil
+		}
+	}
+	strange := p.net.strangeEvents(500)
+	feed := func(count int) error {
+		for i := range count {
+			r, ok := strange[i%len(strange)].(consensus.Received)
+			if !ok {
+				continue
+			}
+			r.From = 1
+			r.Message.Body = make([]byte, bulkSize)
+			r.Message.Body[0], r.Message.Body[1] = byte(i), byte(i>>8)
+			if r.Message.Order != nil {
+				order := *r.Message.Order
+				order.Extra = r.Message.Body[:ledger.MaxOrderExtra]
+				r.Message.Order = &order
+			}
+			if err := p.step(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := feed(len(strange)); err != nil {
+		return err
+	}
+	before, err := measure()
+	if err != nil {
+		return err
+	}
+	if err := feed(bulkMessages); err != nil {
+		return err
+	}
+	after, err := measure()
+	if err != nil {
+		return err
+	}
+	runtime.KeepAlive(p)
+	if after > before+bulkKept {
+		return fmt.Errorf("%d messages of %d bytes made it hold %d MB more, want at most %d", bulkMessages, bulkSize, (after-before)>>20, bulkKept>>20)
+	}
+	return nil
+}
+
+// journal lets members crash behind effects of theirs, and come back into another history of the same group: one in
+// which the others say other things about the same places. A member that forgot what it signed signs that as well.
+func (s Subject) journal() error {
+	for seed := range uint64(2) {
+		net, end := s.shortRun(seed, 0)
+		err := net.Err()
+		end()
+		if err != nil {
+			return err
+		}
+		other, err := s.lives(seed+100, 1_000_000)
+		if err != nil {
+			return err
+		}
+		for _, x := range net.nodes[:4] {
+			if err := s.cuts(net, x, other[x.ID]); err != nil {
+				return fmt.Errorf("member %d: %w", x.ID, err)
+			}
+		}
+	}
+	return nil
+}
+
+// maxCuts is how many crashes of one member are tried, spread over what it did.
+const maxCuts = 12
+
+// cuts replays what a member did up to some effect, and starts an engine on what was on disk then.
+func (s Subject) cuts(net *Network, x *Node, other []consensus.Event) error {
+	total := 0
+	for _, life := range x.Log {
+		for _, effects := range append([][]consensus.Effect{life.Start}, life.Effects...) {
+			total += len(effects)
+		}
+	}
+	stride := max(total/maxCuts, 1)
+	done := 0
+	history := NewHistory()
+	for _, life := range x.Log {
+		journal, head := slices.Clone(life.Journal), life.Config.Head
+		for i, effects := range append([][]consensus.Effect{life.Start}, life.Effects...) {
+			if i > 0 {
+				switch ev := life.Events[i-1].(type) {
+				case consensus.Stored:
+					head = ev.Head
+				case consensus.Synced:
+					head = ev.Head
+				}
+			}
+			for _, effect := range effects {
+				signed := ""
+				switch ef := effect.(type) {
+				case consensus.Persist:
+					if ef.Replace {
+						journal = nil
+					}
+					journal = append(slices.Clone(journal), ef.Records...)
+				case consensus.Sign:
+					history.Note(ef.Statement)
+					if ef.Statement.Kind != ledger.Heartbeat {
+						signed = Describe(ef.Statement)
+					}
+				}
+				if done++; signed == "" && done%stride != 0 {
+					continue
+				}
+				if err := s.comeBack(net, x, head, journal, history.clone(), other); err != nil {
+					if signed != "" {
+						return fmt.Errorf("the power fails behind its signature of %s, and when it is back: %w", signed, err)
+					}
+					return fmt.Errorf("the power fails behind %s, and when it is back: %w", DescribeEffect(effect), err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// comeBack starts an engine on a journal and lets it live through what another of its kind lived through.
+func (s Subject) comeBack(net *Network, x *Node, head consensus.Head, journal []consensus.Record, history *History, other []consensus.Event) error {
+	p, err := newPuppet(net, s.engine(), int32(x.Member), head, journal, history)
+	defer shut(p.engine)
+	if err != nil {
+		return err
+	}
+	for _, event := range other[:min(len(other), 60)] {
+		if err := p.step(event); err != nil {
+			if s.CrashOnly && !strings.Contains(err.Error(), "it signs") {
+				return nil // two histories are a lie, of which only the signatures matter
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// shortRun records a group of four that has trouble to make its first blocks: the leader fails, messages are lost.
+func (s Subject) shortRun(seed, first uint64) (*Network, func()) {
+	net, end := s.group(4, func(c *Settings) { c.Record, c.Keys, c.Seed, c.Observers, c.Loss = true, false, seed, 0, 0.3 })
+	net.txs = first
+	net.Submit()
+	net.After(second, net.nodes[0].Crash)
+	net.After(2*second, net.nodes[0].Start)
+	net.RunUntil(2 * second)
+	net.Submit()
+	net.RunUntil(3 * second)
+	return net, end
+}
+
+// lives returns what the members of such a group were told from outside: messages, timers, and what waits.
+func (s Subject) lives(seed, first uint64) ([][]consensus.Event, error) {
+	net, end := s.shortRun(seed, first)
+	defer end()
+	if err := net.Err(); err != nil {
+		return nil, err
+	}
+	lives := make([][]consensus.Event, 4)
+	for i := range lives {
+		for _, life := range net.nodes[i].Log {
+			for _, event := range life.Events {
+				switch event.(type) {
+				case consensus.Received, consensus.Expired, consensus.Pending, consensus.Peer:
+					lives[i] = append(lives[i], event)
+				}
+			}
+		}
+	}
+	return lives, nil
+}
+
+// forger makes changed messages out of real ones, as a member can: it signs with its own key, and holds the votes,
+// certificates and orders that it has seen.
+type forger struct {
+	net          *Network
+	rand         *rand.Rand
+	votes        []ledger.Vote
+	certificates []ledger.Certificate
+	orders       []ledger.Order
+	newViews     []ledger.NewView
+	seen         []consensus.Message
+}
+
+func newForger(n *Network) *forger { return &forger{net: n, rand: rand.New(rand.NewPCG(n.Seed, 7))} }
+
+// maxSeen bounds what a forger remembers of each kind.
+const maxSeen = 200
+
+// messages is what a liar sends instead of a message: the message itself half of the time, and otherwise something
+// that it made of it, of an old one, or nothing.
+func (f *forger) messages(from *Node, m consensus.Message) []consensus.Message {
+	switch f.rand.IntN(8) {
+	case 0, 1, 2, 3:
+		f.note(m)
+		return []consensus.Message{m}
+	case 4:
+		return nil
+	case 5:
+		if len(f.seen) > 0 {
+			return []consensus.Message{m, f.seen[f.rand.IntN(len(f.seen))]}
+		}
+		return []consensus.Message{m, m}
+	default:
+		forged := f.change(m)
+		for i, v := range forged.Votes {
+			if int(v.Signer) == from.Member {
+				forged.Votes[i] = f.net.sign(from.Member, v.Statement)
+				f.net.Oracle.voted(forged.Votes[i])
+			}
+		}
+		return []consensus.Message{forged}
+	}
+}
+
+func (f *forger) note(m consensus.Message) {
+	keep := func(old, more int) bool { return old+more <= maxSeen }
+	if keep(len(f.votes), len(m.Votes)) {
+		f.votes = append(f.votes, m.Votes...)
+	}
+	if keep(len(f.certificates), len(m.Certificates)) {
+		f.certificates = append(f.certificates, m.Certificates...)
+	}
+	if m.Order != nil && keep(len(f.orders), 1) {
+		f.orders = append(f.orders, *m.Order)
+	}
+	if m.NewView != nil && keep(len(f.newViews), 1) {
+		f.newViews = append(f.newViews, *m.NewView)
+	}
+	if keep(len(f.seen), 1) {
+		f.seen = append(f.seen, m)
+	}
+}
+
+// change returns a message with one to three of its parts changed. What others signed stays as they signed it.
+func (f *forger) change(m consensus.Message) consensus.Message {
+	f.note(m)
+	r := f.rand
+	m.Votes, m.Certificates, m.Body = slices.Clone(m.Votes), slices.Clone(m.Certificates), slices.Clone(m.Body)
+	for range 1 + r.IntN(3) {
+		switch r.IntN(9) {
+		case 0:
+			m.Kind = uint8(r.IntN(16))
+		case 1:
+			if len(m.Votes) > 0 {
+				st := &m.Votes[r.IntN(len(m.Votes))].Statement
+				switch r.IntN(6) {
+				case 0:
+					st.View += uint64(r.IntN(3))
+				case 1:
+					st.Height += ledger.Height(r.IntN(3))
+				case 2:
+					st.Order[0]++
+				case 3:
+					st.Block[0]++
+				case 4:
+					st.High = ledger.Rank{View: st.High.View + uint64(r.IntN(2)), Height: st.High.Height + ledger.Height(r.IntN(2))}
+				case 5:
+					st.View = ^uint64(0) - uint64(r.IntN(2))
+				}
+			}
+		case 2:
+			if len(f.votes) > 0 {
+				m.Votes = append(m.Votes, f.votes[r.IntN(len(f.votes))])
+			}
+		case 3:
+			if len(m.Votes) > 0 {
+				m.Votes = m.Votes[:len(m.Votes)-1]
+			}
+		case 4:
+			m.Certificates = nil
+			if len(f.certificates) > 0 && r.IntN(2) == 0 {
+				m.Certificates = []ledger.Certificate{f.certificates[r.IntN(len(f.certificates))]}
+			}
+		case 5:
+			m.Order = nil
+			if len(f.orders) > 0 && r.IntN(2) == 0 {
+				m.Order = &f.orders[r.IntN(len(f.orders))]
+			}
+		case 6:
+			if m.Order != nil {
+				o := *m.Order
+				switch r.IntN(5) {
+				case 0:
+					o.TxRoot[0]++
+				case 1:
+					o.Height += ledger.Height(r.IntN(3))
+				case 2:
+					o.UnixMilli = -o.UnixMilli
+				case 3:
+					o.Barrier = !o.Barrier
+				case 4:
+					o.Parent[0]++
+				}
+				m.Order = &o
+			}
+		case 7:
+			m.NewView = nil
+			if len(f.newViews) > 0 && r.IntN(2) == 0 {
+				n := f.newViews[r.IntN(len(f.newViews))]
+				if n.Votes = slices.Clone(n.Votes); r.IntN(2) == 0 && len(n.Votes) > 0 {
+					n.Votes = n.Votes[1:]
+				}
+				m.NewView = &n
+			}
+		case 8:
+			if len(m.Body) > 0 && r.IntN(4) > 0 {
+				m.Body[r.IntN(len(m.Body))] ^= 1 << r.IntN(8)
+			} else {
+				m.Body = append(m.Body, byte(r.Uint32()))
+			}
+		}
+	}
+	return m
+}
+
+// strangeEvents returns events such as strangers and clocks cause: timers, connections, and messages with well-formed
+// parts in senseless combinations. Their signatures count as checked.
+func (n *Network) strangeEvents(count int) []consensus.Event {
+	r := rand.New(rand.NewPCG(1, uint64(count)))
+	members, quorum := len(n.epoch.Members), ledger.Quorum(len(n.epoch.Members))
+	genesis := n.genesis.Head.Order.Hash(n.suite)
+	digests := []keys.Digest{{}, n.chain, genesis, n.genesis.Head.Block, {1}, {2}}
+	digest := func() keys.Digest { return digests[r.IntN(len(digests))] }
+	number := func() uint64 { return []uint64{0, 0, 1, 1, 2, 3, 100, 1 << 40, 1<<64 - 1}[r.IntN(9)] }
+	member := func() uint32 { return uint32(r.IntN(members)) }
+	statement := func() ledger.Statement {
+		return ledger.Statement{
+			Kind: ledger.StatementKind(1 + r.IntN(6)), Epoch: number() % 2, View: number(), Height: ledger.Height(number()),
+			Order: digest(), Block: digest(), High: ledger.Rank{View: number(), Height: ledger.Height(number())}, Seq: number(),
+		}
+	}
+	vote := func() ledger.Vote {
+		return ledger.Vote{Signer: member(), Statement: statement(), Signature: make([]byte, keys.SignatureSize)}
+	}
+	certificate := func() ledger.Certificate {
+		s := statement()
+		var votes []ledger.Vote
+		for i := range quorum {
+			votes = append(votes, ledger.Vote{Signer: uint32(i), Statement: s, Signature: make([]byte, keys.SignatureSize)})
+		}
+		return ledger.NewCertificate(votes)
+	}
+	message := func() consensus.Message {
+		m := consensus.Message{Kind: uint8(r.IntN(12))}
+		for range r.IntN(4) {
+			m.Votes = append(m.Votes, vote())
+		}
+		for range r.IntN(3) {
+			m.Certificates = append(m.Certificates, certificate())
+		}
+		if r.IntN(2) == 0 {
+			m.Order = &ledger.Order{
+				Version: ledger.Version, Chain: n.chain, Group: n.group, Height: ledger.Height(number()), Parent: digest(), UnixMilli: int64(number() >> 1),
+				Proposer: member(), TxRoot: digest(), TxCount: uint32(number()), Barrier: r.IntN(8) == 0, NewView: digest(),
+			}
+		}
+		if r.IntN(4) == 0 {
+			m.NewView = &ledger.NewView{View: number(), High: certificate()}
+			for i := range quorum {
+				v := vote()
+				v.Signer = uint32(i)
+				v.Statement.Kind = ledger.ViewChange
+				m.NewView.Votes = append(m.NewView.Votes, v)
+			}
+		}
+		if r.IntN(4) == 0 {
+			m.Body = make([]byte, r.IntN(64))
+			for i := range m.Body {
+				m.Body[i] = byte(r.Uint32())
+			}
+		}
+		return m
+	}
+	all := make([]consensus.Event, count)
+	for i := range all {
+		switch r.IntN(8) {
+		case 0:
+			all[i] = consensus.Expired{Timer: consensus.Timer(r.IntN(12))}
+		case 1:
+			all[i] = consensus.Peer{Member: member(), Up: r.IntN(2) == 0}
+		case 2:
+			all[i] = consensus.Pending{Count: uint32(r.IntN(3)), OldestMilli: int64(r.IntN(10_000))}
+		default:
+			all[i] = consensus.Received{From: member(), Message: message()}
+		}
+	}
+	return all
+}
+
+// Fuzz gives a member of a group of four arbitrary events: Step must neither panic nor return an error, and what it
+// signs must never contradict what it signed before. The seeds are what a member of a working group gets.
+func Fuzz(f *testing.F, factory consensus.Factory) {
+	n := NewNetwork(Settings{
+		Members: 4, Seed: 1, Delay: 2_000, Sync: 500, Record: true, Loss: 0.02, Factory: func(int) consensus.Engine { return factory() },
+	})
+	for _, x := range n.nodes {
+		x.Start()
+	}
+	for range 10 {
+		n.After(n.upTo(4*second), n.Submit)
+	}
+	n.RunUntil(2 * second)
+	n.nodes[0].Crash()
+	n.RunUntil(5 * second)
+	var config consensus.Config
+	for _, x := range n.nodes {
+		for _, life := range x.Log {
+			config = life.Config
+			for chunk := range slices.Chunk(life.Events, 8) {
+				data, err := consensus.EncodeEvents(chunk)
+				if err != nil {
+					f.Fatal(err)
+				}
+				f.Add(data)
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		events, err := consensus.DecodeEvents(data)
+		if err != nil {
+			return
+		}
+		engine := factory()
+		defer shut(engine)
+		effects, err := engine.Init(config, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		history := NewHistory()
+		for i := 0; ; i++ {
+			for _, effect := range effects {
+				if sign, ok := effect.(consensus.Sign); ok {
+					if err := history.Check(sign.Statement); err != nil {
+						t.Fatalf("it signs %s: %v", Describe(sign.Statement), err)
+					}
+					history.Note(sign.Statement)
+				}
+			}
+			if i == len(events) {
+				return
+			}
+			if effects, err = engine.Step(events[i]); err != nil {
+				t.Fatalf("Step(%T): %v", events[i], err)
+			}
+			if _, err := consensus.EncodeEffects(effects); err != nil {
+				t.Fatalf("effects of %T do not encode: %v", events[i], err)
+			}
+			engine.Status()
+		}
+	})
+}
+
+// Alone returns the configuration of member 0 of a group of n members at its genesis, which is the same in each run.
+func Alone(n int) consensus.Config {
+	net := NewNetwork(Settings{Members: n, Seed: 1, Keys: true})
+	return net.config(0, net.genesis.Head)
+}
