@@ -21,26 +21,30 @@ func newConfig() Contract {
 		},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "config", Version: "1", Profile: "strict",
-			Doc: "Parameters that every node of the chain applies alike.",
-			Types: []ledger.TypeDef{{Name: "Params", Fields: []ledger.Field{
-				{Name: "block_txs", Type: "u32"},
-				{Name: "block_bytes", Type: "u64"},
-				{Name: "block_gas", Type: "u64"},
-				{Name: "tx_gas", Type: "u64"},
-				{Name: "max_lifetime", Type: "i64"},
-				{Name: "window", Type: "u32"},
-				{Name: "clock_skew", Type: "i64"},
-				{Name: "rewrite", Type: "u16"},
-				{Name: "costs", Type: "u16"},
-				{Name: "memory_pages", Type: "u32"},
-				{Name: "deploy_roles", Type: "list<str>"},
-				{Name: "view_timeout", Type: "i64"},
-				{Name: "heartbeat_time", Type: "i64"},
-				{Name: "batch_delay", Type: "i64"},
-			}}},
+			Doc:     "Parameters that every node of the chain applies alike.",
+			Types:   []ledger.TypeDef{{Name: "Params", Fields: paramFields()}},
 			Methods: []ledger.Method{{Name: "params", Kind: ledger.MethodView, Return: "Params"}},
 			Errors:  abortDefs(AbortArguments),
 			State:   []ledger.StateDef{{Prefix: "p", Value: "Params"}},
 		},
+	}
+}
+
+func paramFields() []ledger.Field {
+	return []ledger.Field{
+		{Name: "block_txs", Type: "u32"},
+		{Name: "block_bytes", Type: "u64"},
+		{Name: "block_gas", Type: "u64"},
+		{Name: "tx_gas", Type: "u64"},
+		{Name: "max_lifetime", Type: "i64"},
+		{Name: "window", Type: "u32"},
+		{Name: "clock_skew", Type: "i64"},
+		{Name: "rewrite", Type: "u16"},
+		{Name: "costs", Type: "u16"},
+		{Name: "memory_pages", Type: "u32"},
+		{Name: "deploy_roles", Type: "list<str>"},
+		{Name: "view_timeout", Type: "i64"},
+		{Name: "heartbeat_time", Type: "i64"},
+		{Name: "batch_delay", Type: "i64"},
 	}
 }

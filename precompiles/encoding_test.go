@@ -9,6 +9,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -65,6 +66,21 @@ func TestVectors(t *testing.T) {
 		{newAccess(), "roles", AddressArgs{Address: address}, []string{addressJSON}},
 		{newMembers(), "epoch", none{}, nil},
 		{newMembers(), "institutions", InstitutionsArgs{After: "alpha"}, []string{`"alpha"`}},
+		{newMembers(), "nodes", NodesArgs{}, []string{`"0x"`}},
+		{newMembers(), "motions", MotionsArgs{After: 3}, []string{`3`}},
+		{
+			newMembers(), "propose",
+			ProposeArgs{Reform: Reform{
+				Found:   []Founding{{Name: "bank-e", Key: k}},
+				Observe: []Candidate{{Institution: "bank-e", Key: k2, Address: "10.0.0.5:9540"}}, Add: []identity.NodeID{digest}, Override: "why",
+			}},
+			[]string{`{"found":[{"name":"bank-e","key":` + keyJSON(k) + `}],"observe":[{"institution":"bank-e","key":` + keyJSON(k2) + `,"address":"10.0.0.5:9540"}],` +
+				`"dismiss":[],"add":["0x` + hex.EncodeToString(digest[:]) + `"],"remove":[],"params":null,"override":"why"}`},
+		},
+		{newMembers(), "approve", MotionArgs{ID: 3}, []string{`3`}},
+		{newMembers(), "withdraw", MotionArgs{ID: 3}, []string{`3`}},
+		{newMembers(), "activate", MotionArgs{ID: 3}, []string{`3`}},
+		{newMembers(), "ready", ReadyArgs{ID: 3, Node: digest[:], Signature: digest[:]}, []string{`3`, `"0x` + hex.EncodeToString(digest[:]) + `"`, `"0x` + hex.EncodeToString(digest[:]) + `"`}},
 		{newConfig(), "params", none{}, nil},
 	} {
 		raw := make([]json.RawMessage, len(c.json))
@@ -130,6 +146,8 @@ func TestResults(t *testing.T) {
 		{newAccess(), "roles", AddressArgs{Address: w.caller}},
 		{newMembers(), "epoch", none{}},
 		{newMembers(), "institutions", InstitutionsArgs{}},
+		{newMembers(), "nodes", NodesArgs{}},
+		{newMembers(), "motions", MotionsArgs{}},
 		{newConfig(), "params", none{}},
 	} {
 		out, err := w.call(c.contract, c.method, c.args)

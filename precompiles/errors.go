@@ -38,6 +38,7 @@ const (
 	DeniedModule      uint32 = 109 // code that the admission rules refuse
 	DeniedSize        uint32 = 110 // arguments or a result that are too large
 	DeniedGasLimit    uint32 = 111 // a gas limit over the chain's
+	DeniedDirect      uint32 = 112 // the method is called by transactions only, not by contracts
 )
 
 // Codes of receipts with status aborted from a system contract, as in its schema. They are stable.
@@ -52,6 +53,10 @@ const (
 
 	AbortIncompatible uint32 = 1007 // [reasons]: users of the code that runs could trip over the new one
 	AbortDowngrade    uint32 = 1008 // [reason]: the code is older than what runs
+
+	AbortMotion  uint32 = 1009 // [id]: no such motion in this epoch, or too many; then the id is 0
+	AbortReform  uint32 = 1010 // [reason]: the group would not be sound after it
+	AbortSupport uint32 = 1011 // [have, want]: approvals, or statements of nodes that join, are missing
 )
 
 func abortDefs(codes ...uint32) []ledger.ErrorDef {
@@ -68,6 +73,12 @@ func abortDefs(codes ...uint32) []ledger.ErrorDef {
 			Doc: "users of the code that runs could trip over the new one: keep what the reasons name, or say that the change is breaking",
 		},
 		{Code: AbortDowngrade, Name: "Downgrade", Fields: []ledger.Field{{Name: "reason", Type: "str"}}, Doc: "the code is older than what runs"},
+		{Code: AbortMotion, Name: "NoMotion", Fields: []ledger.Field{{Name: "id", Type: "u64"}}, Doc: "there is no such motion in this epoch, or with id 0 there are too many"},
+		{Code: AbortReform, Name: "BadReform", Fields: []ledger.Field{{Name: "reason", Type: "str"}}, Doc: "the group would not be sound after the reform, or could not be governed"},
+		{
+			Code: AbortSupport, Name: "NoSupport", Fields: []ledger.Field{{Name: "have", Type: "u32"}, {Name: "want", Type: "u32"}},
+			Doc: "the motion lacks approvals of institutions, or statements of the nodes that join",
+		},
 	}
 	var defs []ledger.ErrorDef
 	for _, d := range all {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -15,15 +16,21 @@ import (
 func Genesis(s keys.Suite, g *ledger.Genesis) ([]ledger.Change, error) {
 	w := &genesisWriter{}
 	w.put(paramsKey(), &g.Params)
-	w.put(epochKey(), &epochRecord{Version: ledger.Version, Members: g.Members})
+	w.put(epochKey(), &epochRecord{Version: ledger.Version, Minimum: uint32(min(minMembers, len(g.Members))), Members: g.Members})
 	named := map[string]bool{}
+	committees := map[string]bool{}
+	for _, a := range g.Accounts {
+		if slices.Contains(a.Roles, string(identity.Committee)) {
+			committees[a.Institution] = true
+		}
+	}
 	institution := func(name string) error {
 		if name == "" || len(name) > MaxInstitutionName {
 			return fmt.Errorf("institution name of %d bytes, want 1 to %d", len(name), MaxInstitutionName)
 		}
 		if !named[name] {
 			named[name] = true
-			w.put(institutionKey(name), &Institution{Version: ledger.Version})
+			w.put(institutionKey(name), &Institution{Version: ledger.Version, Committee: committees[name]})
 		}
 		return nil
 	}
@@ -40,6 +47,7 @@ func Genesis(s keys.Suite, g *ledger.Genesis) ([]ledger.Change, error) {
 		if slices.ContainsFunc(g.Members[:i], func(o ledger.Member) bool { return o.Node == m.Node || bytes.Equal(o.Key.Bytes, m.Key.Bytes) }) {
 			return nil, fmt.Errorf("genesis member %d of %s is listed twice", i, m.Institution)
 		}
+		w.put(nodeKey(m.Node), &Node{Version: ledger.Version, Status: NodeMember, Institution: m.Institution, Key: m.Key})
 	}
 	seen := map[ledger.Address]bool{}
 	for _, a := range g.Accounts {

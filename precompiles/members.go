@@ -1,37 +1,93 @@
 package precompiles
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"slices"
 
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
 // Institution is a row of the table of institutions, keyed by name.
 type Institution struct {
-	_       struct{} `cbor:",toarray"`
-	Version uint16   // ledger.Version
-	Height  ledger.Height
+	_         struct{} `cbor:",toarray"`
+	Version   uint16   // ledger.Version
+	Height    ledger.Height
+	Committee bool // it has had an account with the role committee since it was founded, so it can approve motions
 }
 
 // MaxInstitutionName bounds the name of an institution, in bytes.
 const MaxInstitutionName = 64
+
+// NodeStatus says what a node may do in the group.
+type NodeStatus uint8
+
+// The statuses of a node. A node becomes a member once: what it signed as a member is never to be confused with
+// what a successor of the same id would sign.
+const (
+	NodeObserver  NodeStatus = 0 // follows, does not vote, may become a member
+	NodeMember    NodeStatus = 1 // votes
+	NodeRetired   NodeStatus = 2 // was a member; follows, and never votes again
+	NodeDismissed NodeStatus = 3 // may not connect any more
+)
+
+// String returns the status in the words of the schema.
+func (s NodeStatus) String() string {
+	if names := nodeStatuses(); int(s) < len(names) {
+		return names[s]
+	}
+	return fmt.Sprintf("status(%d)", uint8(s))
+}
+
+func nodeStatuses() []string { return []string{"observer", "member", "retired", "dismissed"} }
+
+// Node is a row of the table of nodes, keyed by id. Rows are never deleted, so that no id is used again.
+type Node struct {
+	_           struct{} `cbor:",toarray"`
+	Version     uint16   // ledger.Version
+	Status      NodeStatus
+	Institution string
+	Key         ledger.Key
+	Address     string        // host:port, UDP; empty for founding members, whose addresses are in the configurations
+	Height      ledger.Height // at which the status last changed
+}
 
 // epochRecord is the members' part of an epoch as it is in state.
 type epochRecord struct {
 	_       struct{} `cbor:",toarray"`
 	Version uint16   // ledger.Version
 	Number  uint64
+	Height  ledger.Height // of the barrier block that the epoch follows; 0 for epoch 0
+	Minimum uint32        // members that the group must keep: as many as it began with, at most 4, which bear one fault
 	Members []ledger.Member
+}
+
+// minMembers is how many members a group that began with so many must keep.
+const minMembers = 4
+
+// Beginning is a row of the table of epochs, keyed by number: how epochs other than the first began.
+type Beginning struct {
+	_       struct{} `cbor:",toarray"`
+	Version uint16   // ledger.Version
+	Height  ledger.Height
+	Epoch   ledger.Epoch
 }
 
 var errNoGenesis = errors.New("precompiles: the state holds no genesis")
 
-// ReadEpoch returns the epoch in force.
-func ReadEpoch(r Reader) (ledger.Epoch, error) {
+func readRecord(r Reader) (epochRecord, error) {
 	e, found, err := read[epochRecord](r, epochKey())
 	if err == nil && !found {
 		err = errNoGenesis
 	}
+	return e, err
+}
+
+// ReadEpoch returns the epoch in force.
+func ReadEpoch(r Reader) (ledger.Epoch, error) {
+	e, err := readRecord(r)
 	if err != nil {
 		return ledger.Epoch{}, err
 	}
@@ -39,47 +95,172 @@ func ReadEpoch(r Reader) (ledger.Epoch, error) {
 	return ledger.Epoch{Number: e.Number, Members: e.Members, Params: params}, err
 }
 
+// ReadBeginning returns how an epoch from 1 on began.
+func ReadBeginning(r Reader, epoch uint64) (b Beginning, found bool, err error) {
+	return read[Beginning](r, beginningKey(epoch))
+}
+
 // ReadInstitution returns an institution by its name.
 func ReadInstitution(r Reader, name string) (institution Institution, found bool, err error) {
 	return read[Institution](r, institutionKey(name))
 }
 
+// ReadNode returns a node by its id.
+func ReadNode(r Reader, id identity.NodeID) (node Node, found bool, err error) {
+	return read[Node](r, nodeKey(id))
+}
+
+// NodeKeys returns the prefix of the state keys of nodes. A node's key is the prefix and its id.
+func NodeKeys() []byte { return key(MembersAddress, []byte("n")) }
+
 func epochKey() []byte                  { return key(MembersAddress, []byte("e")) }
 func institutionKey(name string) []byte { return key(MembersAddress, []byte("i"), []byte(name)) }
+func nodeKey(id identity.NodeID) []byte { return key(MembersAddress, []byte("n"), id[:]) }
+func counterKey() []byte                { return key(MembersAddress, []byte("c")) }
+func beginningKey(epoch uint64) []byte {
+	return key(MembersAddress, []byte("b"), binary.BigEndian.AppendUint64(nil, epoch))
+}
+
+func motionKey(id uint64) []byte {
+	return key(MembersAddress, []byte("m"), binary.BigEndian.AppendUint64(nil, id))
+}
+
+// Activates reports whether a transaction ends the epoch of the block that it is in, which must be the last of its
+// block: it calls the method activate of the members, and by no other way is that method reached. It depends on the
+// transaction alone, so that a proposal can be judged before anything is executed.
+func Activates(tx *ledger.Tx) bool {
+	return tx.To == ledger.Target{Address: MembersAddress} && tx.Method == "activate"
+}
+
+// EndEpoch returns the epoch that follows the barrier block at a height, and what it writes, on the state after the
+// block's transactions. Members and parameters are those that the activation left, changed or not.
+func EndEpoch(r Reader, height ledger.Height) (ledger.Epoch, []ledger.Change, error) {
+	record, err := readRecord(r)
+	if err != nil {
+		return ledger.Epoch{}, nil, err
+	}
+	record.Number++
+	record.Height = height
+	params, err := ReadParams(r)
+	if err != nil {
+		return ledger.Epoch{}, nil, err
+	}
+	epoch := ledger.Epoch{Number: record.Number, Members: record.Members, Params: params}
+	w := &genesisWriter{}
+	w.put(epochKey(), &record)
+	w.put(beginningKey(epoch.Number), &Beginning{Version: ledger.Version, Height: height, Epoch: epoch})
+	return epoch, w.changes, w.err
+}
 
 func newMembers() Contract {
+	id := ledger.Field{Name: "id", Type: "u64"}
+	list := func(name string, t ledger.Type) ledger.Field {
+		return ledger.Field{Name: name, Type: "list<" + t + ">"}
+	}
+	var statuses []ledger.Variant
+	for _, s := range nodeStatuses() {
+		statuses = append(statuses, ledger.Variant{Name: s})
+	}
+	version, height := ledger.Field{Name: "version", Type: "u16"}, ledger.Field{Name: "height", Type: "u64"}
+	institution := ledger.Field{Name: "institution", Type: "str"}
+	publicKey, node, address := ledger.Field{Name: "key", Type: "PublicKey"}, ledger.Field{Name: "node", Type: "bytes"}, ledger.Field{Name: "address", Type: "str"}
 	return &system{
 		address: MembersAddress,
 		methods: map[string]func(Env, []byte) ([]byte, error){
-			"epoch": query(func(env Env, _ none) (epochRecord, error) {
-				e, found, err := read[epochRecord](env, epochKey())
-				if err == nil && !found {
-					err = errNoGenesis
-				}
-				return e, err
-			}),
+			"epoch":        query(func(env Env, _ none) (epochRecord, error) { return readRecord(env) }),
 			"institutions": query(institutions),
+			"nodes":        query(nodes),
+			"motions":      query(motions),
+			"propose":      query(propose),
+			"approve":      command(approve),
+			"withdraw":     command(withdraw),
+			"ready":        command(ready),
+			"activate":     command(activate),
 		},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "members", Version: "1", Profile: "strict",
-			Doc: "Institutions of the chain and members of the group. A member's number is its place in the list.",
+			Doc: "Institutions of the chain, nodes of the group, and the motions by which institutions change members and parameters. " +
+				"A member's number is its place in the epoch's list. More than half of the members' institutions must approve a motion.",
 			Types: []ledger.TypeDef{
 				{Name: "PublicKey", Fields: []ledger.Field{{Name: "algorithm", Type: "u8"}, {Name: "key", Type: "bytes"}}},
-				{Name: "Member", Fields: []ledger.Field{{Name: "node", Type: "bytes"}, {Name: "institution", Type: "str"}, {Name: "key", Type: "PublicKey"}}},
-				{Name: "Epoch", Fields: []ledger.Field{{Name: "version", Type: "u16"}, {Name: "number", Type: "u64"}, {Name: "members", Type: "list<Member>"}}},
-				{Name: "Institution", Fields: []ledger.Field{{Name: "version", Type: "u16"}, {Name: "height", Type: "u64"}}},
+				{Name: "Member", Fields: []ledger.Field{node, institution, publicKey}},
+				{Name: "Record", Fields: []ledger.Field{
+					version, {Name: "number", Type: "u64"}, height, {Name: "minimum", Type: "u32"}, list("members", "Member"),
+				}},
+				{Name: "Params", Fields: paramFields()},
+				{Name: "Epoch", Fields: []ledger.Field{{Name: "number", Type: "u64"}, list("members", "Member"), {Name: "params", Type: "Params"}}},
+				{Name: "Beginning", Fields: []ledger.Field{version, height, {Name: "epoch", Type: "Epoch"}}},
+				{Name: "Institution", Fields: []ledger.Field{version, height, {Name: "committee", Type: "bool"}}},
+				{Name: "Status", Variants: statuses},
+				{Name: "Node", Fields: []ledger.Field{version, {Name: "status", Type: "Status"}, institution, publicKey, address, height}},
+				{Name: "ListedNode", Fields: []ledger.Field{node, {Name: "row", Type: "Node"}}},
+				{Name: "Founding", Fields: []ledger.Field{{Name: "name", Type: "str"}, publicKey}},
+				{Name: "Candidate", Fields: []ledger.Field{institution, publicKey, address}},
+				{Name: "Reform", Fields: []ledger.Field{
+					list("found", "Founding"), list("observe", "Candidate"), list("dismiss", "bytes"), list("add", "bytes"),
+					list("remove", "bytes"),
+					{Name: "params", Type: "opt<Params>"},
+					{Name: "override", Type: "str"},
+				}},
+				{Name: "Approval", Fields: []ledger.Field{institution, {Name: "account", Type: "addr"}}},
+				{Name: "Readiness", Fields: []ledger.Field{node, {Name: "signature", Type: "bytes"}}},
+				{Name: "Motion", Fields: []ledger.Field{
+					version,
+					{Name: "epoch", Type: "u64"},
+					height,
+					{Name: "block", Type: "bytes"},
+					{Name: "reform", Type: "Reform"},
+					list("approvals", "Approval"), list("ready", "Readiness"),
+				}},
+				{Name: "ListedMotion", Fields: []ledger.Field{id, {Name: "row", Type: "Motion"}}},
 			},
 			Methods: []ledger.Method{
-				{Name: "epoch", Kind: ledger.MethodView, Return: "Epoch"},
+				{Name: "epoch", Kind: ledger.MethodView, Return: "Record"},
 				{
 					Name: "institutions", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "after", Type: "str"}}, Return: "list<str>",
 					Doc: "Returns up to 64 names in order, beginning after one.",
 				},
+				{
+					Name: "nodes", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "after", Type: "bytes"}}, Return: "list<ListedNode>",
+					Doc: "Returns up to 64 nodes in order of their ids, beginning after one.",
+				},
+				{
+					Name: "motions", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "after", Type: "u64"}}, Return: "list<ListedMotion>",
+					Doc: "Returns up to 64 motions in order, beginning after one. Those of an epoch that is over are void.",
+				},
+				{
+					Name: "propose", Kind: ledger.MethodTx, Args: []ledger.Field{{Name: "reform", Type: "Reform"}}, Return: "u64",
+					Doc: "Makes a motion, which the caller's institution approves by that, and returns its id. The caller has the role committee and is of a member's institution.",
+				},
+				{Name: "approve", Kind: ledger.MethodTx, Args: []ledger.Field{id}, Doc: "Approves a motion for the caller's institution."},
+				{
+					Name: "withdraw", Kind: ledger.MethodTx, Args: []ledger.Field{id},
+					Doc: "Takes the approval of the caller's institution back. A motion without approvals is deleted.",
+				},
+				{
+					Name: "ready", Kind: ledger.MethodTx, Args: []ledger.Field{id, node, {Name: "signature", Type: "bytes"}},
+					Doc: "Brings the statement of a node that a motion adds that it has the block which the motion names. Anybody may bring it.",
+				},
+				{
+					Name: "activate", Kind: ledger.MethodTx, Args: []ledger.Field{id},
+					Doc: "Carries an approved motion out and ends the epoch with the block. Only a transaction may call it, directly.",
+				},
 			},
-			Errors: abortDefs(AbortArguments),
+			Events: []ledger.EventDef{
+				{Topic: "proposed", Fields: []ledger.Field{id, institution}},
+				{Topic: "approved", Fields: []ledger.Field{id, institution}},
+				{Topic: "withdrawn", Fields: []ledger.Field{id, institution}},
+				{Topic: "ready", Fields: []ledger.Field{id, node}},
+				{Topic: "activated", Fields: []ledger.Field{id, list("founded", "addr"), {Name: "override", Type: "str"}}},
+			},
+			Errors: abortDefs(AbortArguments, AbortKey, AbortInstitution, AbortUnchanged, AbortMotion, AbortReform, AbortSupport),
 			State: []ledger.StateDef{
-				{Prefix: "e", Value: "Epoch"},
+				{Prefix: "b", Key: []ledger.Type{"u64"}, Value: "Beginning"},
+				{Prefix: "c", Value: "u64"},
+				{Prefix: "e", Value: "Record"},
 				{Prefix: "i", Key: []ledger.Type{"str"}, Value: "Institution"},
+				{Prefix: "m", Key: []ledger.Type{"u64"}, Value: "Motion"},
+				{Prefix: "n", Key: []ledger.Type{"bytes"}, Value: "Node"},
 			},
 		},
 	}
@@ -102,4 +283,44 @@ func institutions(env Env, a InstitutionsArgs) ([]string, error) {
 		return nil
 	})
 	return names, err
+}
+
+// NodesArgs are the arguments of the members method nodes. After is a node id, or empty.
+type NodesArgs struct {
+	_     struct{} `cbor:",toarray"`
+	After []byte
+}
+
+// ListedNode is a node with its id.
+type ListedNode struct {
+	_    struct{} `cbor:",toarray"`
+	Node identity.NodeID
+	Row  Node
+}
+
+func nodes(env Env, a NodesArgs) ([]ListedNode, error) {
+	if len(a.After) != 0 && len(a.After) != len(identity.NodeID{}) {
+		return nil, aborted(AbortArguments, nil, "a node id of %d bytes", len(a.After))
+	}
+	prefix := NodeKeys()
+	found := []ListedNode{}
+	err := env.Range(prefix, append(slices.Clip(prefix), a.After...), maxFound, func(k, v []byte) error {
+		n, err := DecodeNode(k, v)
+		found = append(found, n)
+		return err
+	})
+	return found, err
+}
+
+// DecodeNode reads an entry of the table of nodes.
+func DecodeNode(key, value []byte) (n ListedNode, err error) {
+	id := key[min(len(key), len(NodeKeys())):]
+	if len(id) != len(n.Node) {
+		return n, fmt.Errorf("state key %x does not end in a node id", key)
+	}
+	copy(n.Node[:], id)
+	if err := ledger.Unmarshal(value, &n.Row); err != nil {
+		return n, fmt.Errorf("state under %x: %w", key, err)
+	}
+	return n, nil
 }

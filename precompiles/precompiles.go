@@ -6,7 +6,7 @@
 //	0x0000000000000000000000000000000000000001  accounts   accounts and the keys bound to them
 //	0x0000000000000000000000000000000000000002  contracts  deployed contracts and their code
 //	0x0000000000000000000000000000000000000003  access     roles, freezing
-//	0x0000000000000000000000000000000000000004  members    institutions and the members of the epoch
+//	0x0000000000000000000000000000000000000004  members    institutions, nodes, and the motions that change them
 //	0x0000000000000000000000000000000000000005  config     parameters of the chain
 //
 // All of 0x00…01 to 0x00…ff is kept for system contracts ([IsSystem]); assigned addresses are digests and do
@@ -88,6 +88,8 @@ type Env interface {
 	Suite() keys.Suite
 	// Order is that of the block being executed; in a view, that of the last block.
 	Order() *ledger.Order
+	// Parent is the hash of the block below that of Order.
+	Parent() keys.Digest
 	// Caller is the account or contract that makes this call, Origin the sender of the transaction.
 	Caller() ledger.Address
 	Origin() ledger.Address

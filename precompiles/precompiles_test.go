@@ -50,6 +50,7 @@ func (w *world) Range(prefix, after []byte, limit int, visit func(key, value []b
 }
 func (w *world) Suite() keys.Suite           { return keys.Std() }
 func (w *world) Order() *ledger.Order        { return &w.order }
+func (w *world) Parent() keys.Digest         { return keys.Digest{7} }
 func (w *world) Caller() ledger.Address      { return w.caller }
 func (w *world) Origin() ledger.Address      { return w.caller }
 func (w *world) Signers() []ledger.Key       { return nil }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
 )
@@ -15,6 +16,7 @@ import (
 type block struct {
 	x     *Executor
 	order *ledger.Order
+	below keys.Digest // hash of the block below
 	*rules
 	overlay *state.Overlay
 	written int // bytes that transactions wrote, in calls that were undone as well
@@ -25,7 +27,11 @@ func (x *Executor) newBlock(base *state.Snapshot, order *ledger.Order) (*block, 
 	if err != nil {
 		return nil, err
 	}
-	return &block{x: x, order: order, rules: r, overlay: state.NewOverlay(base)}, nil
+	below := base.Hash()
+	if order.Parent != base.OrderHash() { // a view, at base itself
+		below = base.Header().Parent
+	}
+	return &block{x: x, order: order, below: below, rules: r, overlay: state.NewOverlay(base)}, nil
 }
 
 // transaction is a transaction being executed: what its calls share.

@@ -139,8 +139,49 @@ func (x *Executor) execute(ctx context.Context, base *state.Snapshot, order *led
 		}
 		result.GasUsed += result.Receipts[i].Gas
 	}
+	if order.Barrier {
+		epoch, writes, err := precompiles.EndEpoch(b.overlay, order.Height)
+		if err != nil {
+			return result, fmt.Errorf("end epoch %d: %w", order.Epoch, err)
+		}
+		for _, w := range writes {
+			b.overlay.Put(w.Key, w.Value)
+		}
+		b.overlay.Settle()
+		result.NextEpoch = epoch.Hash(x.suite)
+	}
 	result.Changes = b.overlay.Changes()
 	return result, nil
+}
+
+// Barrier reports whether a transaction ends the epoch of its block, which must be the last of the block. The
+// answer depends on the transaction alone.
+func (x *Executor) Barrier(tx *ledger.SignedTx) bool { return precompiles.Activates(&tx.Tx) }
+
+// Nodes returns the nodes that have to do with the group after base, in order of their ids: members, observers,
+// and those that were.
+func (x *Executor) Nodes(base *state.Snapshot) ([]precompiles.ListedNode, error) {
+	var nodes []precompiles.ListedNode
+	prefix := precompiles.NodeKeys()
+	for entry, err := range base.Range(prefix, prefixEnd(prefix), false) {
+		if err == nil {
+			var n precompiles.ListedNode
+			n, err = precompiles.DecodeNode(entry.Key, entry.Value)
+			nodes = append(nodes, n)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the nodes at height %d: %w", base.Height(), err)
+		}
+	}
+	return nodes, nil
+}
+
+// Beginning returns how an epoch from 1 on began, as the state after base has it, and whether it has begun.
+func (x *Executor) Beginning(base *state.Snapshot, epoch uint64) (b precompiles.Beginning, found bool, err error) {
+	if b, found, err = precompiles.ReadBeginning(base, epoch); err != nil {
+		err = fmt.Errorf("read the beginning of epoch %d at height %d: %w", epoch, base.Height(), err)
+	}
+	return b, found, err
 }
 
 // Epoch returns the members and parameters in force after base.
@@ -187,6 +228,9 @@ func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 	}
 	if err == nil && tx.To.Address == precompiles.ContractsAddress && (tx.Method == "deploy" || tx.Method == "replace") {
 		err = precompiles.MayDeploy(base, account) // before anybody compiles its module
+	}
+	if err == nil && x.Barrier(tx) {
+		err = precompiles.MayActivate(base, x.suite, account, tx.Args) // or anybody could end epochs
 	}
 	return err
 }

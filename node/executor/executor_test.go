@@ -75,7 +75,7 @@ func newConfigured(tb testing.TB, c wasmvm.Config) *wasmvm.VM {
 	return vm
 }
 
-// newChain returns a chain with the accounts admin, user (both of alpha), stranger (beta) and regulator.
+// newChain returns a chain with the accounts admin, user, committee (of alpha), stranger and regulator (beta).
 func newChain(tb testing.TB) *chain { return newChainOn(tb, newVM(tb, wasmvm.Interpreter)) }
 
 func newChainOn(tb testing.TB, vm *wasmvm.VM) *chain {
@@ -87,6 +87,7 @@ func newChainOn(tb testing.TB, vm *wasmvm.VM) *chain {
 	}
 	for _, a := range []struct{ name, institution, roles string }{
 		{"admin", "alpha", "deployer,institution-admin"}, {"user", "alpha", ""}, {"stranger", "beta", "trader"}, {"regulator", "beta", "regulator"},
+		{"committee", "alpha", "committee"},
 	} {
 		c.signers[a.name] = newSigner(tb, a.name)
 		account := ledger.GenesisAccount{Name: a.name, Institution: a.institution, Keys: []ledger.Key{ledger.KeyOf(c.signers[a.name].Public())}}
@@ -152,6 +153,7 @@ func (c *chain) order(txs ...*ledger.SignedTx) ledger.Order {
 	return ledger.Order{
 		Version: ledger.Version, Chain: last.Chain, Group: last.Group, Height: last.Height + 1, Parent: c.head.OrderHash(),
 		UnixMilli: last.UnixMilli + 1_000, TxRoot: ledger.Root(c.suite, leaves), TxCount: uint32(len(txs)),
+		Barrier: len(txs) > 0 && c.x.Barrier(txs[len(txs)-1]),
 	}
 }
 

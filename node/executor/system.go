@@ -165,6 +165,7 @@ func (e *env) Range(prefix, after []byte, limit int, visit func(key, value []byt
 
 func (e *env) Suite() keys.Suite      { return e.t.x.suite }
 func (e *env) Order() *ledger.Order   { return e.t.order }
+func (e *env) Parent() keys.Digest    { return e.t.below }
 func (e *env) Caller() ledger.Address { return e.call.caller }
 func (e *env) Origin() ledger.Address { return e.t.origin }
 

@@ -1,0 +1,79 @@
+package executor
+
+import (
+	"testing"
+
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// A barrier block ends its epoch, and says which one begins, whether or not its activation did anything.
+func TestBarrier(t *testing.T) {
+	c := newChain(t)
+	params := ledger.DefaultParams()
+	params.BatchDelay = 7
+	proposal := c.block(c.tx("committee", precompiles.MembersAddress, "propose", precompiles.ProposeArgs{Reform: precompiles.Reform{Params: &params}}))[0]
+	c.want(proposal, ledger.OK, 0)
+	if next := c.head.Header().NextEpoch; !next.IsZero() {
+		t.Errorf("an ordinary block names the epoch %s", next)
+	}
+	first := c.tx("committee", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: 1})
+	second := c.tx("committee", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: 1})
+	for _, tx := range []*ledger.SignedTx{first, second} {
+		if err := c.x.Admit(c.head, tx); err != nil {
+			t.Errorf("Admit of a motion that has what it takes: %v", err)
+		}
+	}
+	for _, refused := range []*ledger.SignedTx{
+		c.tx("committee", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: 2}),
+		c.tx("user", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: 1}),
+	} {
+		if err := c.x.Admit(c.head, refused); err == nil {
+			t.Errorf("Admit let a transaction of %s through that would end an epoch for nothing", refused.Sender)
+		}
+	}
+	began := func(number uint64, delay int64) {
+		t.Helper()
+		epoch, err := c.x.Epoch(c.head)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if epoch.Number != number || epoch.Params.BatchDelay != delay || c.head.Header().NextEpoch != epoch.Hash(c.suite) {
+			t.Fatalf("epoch %d with a delay of %d, and the header says %s", epoch.Number, epoch.Params.BatchDelay, c.head.Header().NextEpoch)
+		}
+		b, found, err := c.x.Beginning(c.head, number)
+		if err != nil || !found || b.Height != c.head.Height() || b.Epoch.Hash(c.suite) != epoch.Hash(c.suite) {
+			t.Errorf("beginning of epoch %d: %+v, %t, %v", number, b, found, err)
+		}
+	}
+	c.want(c.block(first)[0], ledger.OK, 0)
+	began(1, 7)
+	c.want(c.block(second)[0], ledger.Aborted, precompiles.AbortMotion)
+	began(2, 7)
+	nodes, err := c.x.Nodes(c.head)
+	if err != nil || len(nodes) != 1 || nodes[0].Row.Status != precompiles.NodeMember {
+		t.Errorf("Nodes = %+v, %v", nodes, err)
+	}
+}
+
+// A motion names the block below the one that it is made in: what a node that joins must have.
+func TestMotionNamesBlock(t *testing.T) {
+	c := newChain(t)
+	c.block(c.tx("user", precompiles.AccountsAddress, "get", precompiles.AddressArgs{}))
+	below, height := c.head.Hash(), c.head.Height()
+	params := ledger.DefaultParams()
+	params.BatchDelay = 7
+	c.want(c.block(c.tx("committee", precompiles.MembersAddress, "propose", precompiles.ProposeArgs{Reform: precompiles.Reform{Params: &params}}))[0], ledger.OK, 0)
+	o, err := c.x.View(t.Context(), c.head, Call{To: ledger.Target{Address: precompiles.MembersAddress}, Method: "motions", Args: c.marshal(precompiles.MotionsArgs{})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []precompiles.ListedMotion
+	if err := ledger.Unmarshal(o.Data, &all); err != nil || len(all) != 1 {
+		t.Fatalf("%d motions, %v", len(all), err)
+	}
+	if m := all[0].Row; m.Block != below || m.Height != height || m.Block == (keys.Digest{}) {
+		t.Errorf("the motion names block %d %s, want %d %s", m.Height, m.Block, height, below)
+	}
+}
