@@ -86,7 +86,10 @@ func newChainOn(tb testing.TB, vm *wasmvm.VM) *chain {
 		Members: []ledger.Member{{Node: [32]byte{1}, Institution: "alpha", Key: ledger.KeyOf(newSigner(tb, "node").Public())}},
 	}
 	for _, a := range []struct{ name, institution, roles string }{
-		{"admin", "alpha", "deployer,institution-admin"}, {"user", "alpha", ""}, {"stranger", "beta", "trader"}, {"regulator", "beta", "regulator"},
+		{"admin", "alpha", "deployer,institution-admin"},
+		{"user", "alpha", ""},
+		{"stranger", "beta", "trader"},
+		{"regulator", "beta", "regulator"},
 		{"committee", "alpha", "committee"},
 	} {
 		c.signers[a.name] = newSigner(tb, a.name)
