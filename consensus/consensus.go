@@ -250,15 +250,14 @@ type (
 		_     struct{} `cbor:",toarray"`
 		Order keys.Digest
 	}
-	// Finalize decides the block of Certificate, a Commit statement, and its ancestors that are not final yet,
-	// for ever. Orders lists them by hash, oldest first; all were executed here. The host answers Stored for each.
-	// If the certificate's block hash is not the one that this node computed, the host stops voting and raises an
-	// alarm.
+	// Finalize decides the block of Certificate, a Commit statement, for ever. Blocks become final one by one,
+	// lowest first, each with a certificate of its own, which is stored with it; the block was executed here. The
+	// host answers Stored. If the certificate's block hash is not the one that this node computed, the host stops
+	// voting and raises an alarm.
 	Finalize struct {
 		_           struct{} `cbor:",toarray"`
-		Orders      []keys.Digest
 		Certificate ledger.Certificate
-		NewViews    []ledger.NewView // those whose digests the orders hold, oldest first
+		NewView     *ledger.NewView // the one whose digest the order holds, or nil
 	}
 	// NeedSync says that a block at Height is final elsewhere. The host fetches blocks and answers Synced.
 	NeedSync struct {

@@ -60,7 +60,7 @@ func allEffects() []consensus.Effect {
 		consensus.CheckPayload{Order: someOrder(), From: 1, Widen: 2, Seen: true},
 		consensus.Execute{Order: someOrder()},
 		consensus.Abandon{Order: keys.Digest{1}},
-		consensus.Finalize{Orders: []keys.Digest{{1}}, Certificate: someCertificate(), NewViews: []ledger.NewView{*message.NewView}},
+		consensus.Finalize{Certificate: someCertificate(), NewView: message.NewView},
 		consensus.NeedSync{Height: 1, From: 2},
 		consensus.Evidence{A: someVote(), B: someVote()},
 		consensus.Flow{Phase: "proposed", Height: 1, View: 2, Order: keys.Digest{3}},

@@ -118,14 +118,13 @@ func (p *puppet) carryOut(effects []consensus.Effect) error {
 			p.results[hash] = suite.Sum(parent[:], hash[:])
 			p.events = append(p.events, consensus.Executed{Order: hash, Block: p.results[hash]})
 		case consensus.Finalize:
-			for _, hash := range ef.Orders {
-				order, result := p.orders[hash], p.results[hash]
-				if order.Height != p.head.Order.Height+1 || result.IsZero() {
-					continue
-				}
-				p.head = consensus.Head{Order: order, Block: result, Certificate: ef.Certificate}
-				p.events = append(p.events, p.stored())
+			hash := ef.Certificate.Statement.Order
+			order, result := p.orders[hash], p.results[hash]
+			if order.Height != p.head.Order.Height+1 || result.IsZero() {
+				continue
 			}
+			p.head = consensus.Head{Order: order, Block: result, Certificate: ef.Certificate}
+			p.events = append(p.events, p.stored())
 		case consensus.Halt:
 			p.halted = true
 		}

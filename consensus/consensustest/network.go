@@ -72,8 +72,8 @@ type Network struct {
 
 // Block is a final block as a Node keeps it.
 type Block struct {
-	Head     consensus.Head
-	NewViews []ledger.NewView
+	Head    consensus.Head
+	NewView *ledger.NewView
 }
 
 // Node is a host with its engine.
@@ -672,40 +672,28 @@ func (x *Node) execute(o ledger.Order) keys.Digest {
 	return n.suite.Sum(parent[:], hash[:])
 }
 
-// store makes final blocks durable, one after the other.
+// store makes a final block durable.
 func (x *Node) store(ef consensus.Finalize) {
 	n := x.net
-	if len(ef.Orders) == 0 || ef.Orders[len(ef.Orders)-1] != ef.Certificate.Statement.Order {
-		n.fail("node %d: finalize: last order is not the certificate's", x.ID)
+	st := ef.Certificate.Statement
+	if x.stored[st.Order] {
+		return // blocks from others overtook the engine
+	}
+	order, ok := x.orders[st.Order]
+	result, executed := x.results[st.Order]
+	switch {
+	case st.Kind != ledger.Commit || !ok || !executed:
+		n.fail("node %d: finalize by %s an order that was not executed here", x.ID, st.Kind)
+		return
+	case st.Height != order.Height || result != st.Block:
+		n.fail("node %d: height %d is final with another height or result", x.ID, order.Height)
+		return
+	case !order.NewView.IsZero() && (ef.NewView == nil || ef.NewView.Digest(n.suite) != order.NewView):
+		n.fail("node %d: height %d is final without its new-view", x.ID, order.Height)
 		return
 	}
-	for i, hash := range ef.Orders {
-		if x.stored[hash] {
-			continue // blocks from others overtook the engine
-		}
-		order, ok := x.orders[hash]
-		result, executed := x.results[hash]
-		if !ok || !executed {
-			n.fail("node %d: finalize an order that was not executed here", x.ID)
-			return
-		}
-		if i == len(ef.Orders)-1 && result != ef.Certificate.Statement.Block {
-			n.fail("node %d: height %d is final with another result", x.ID, order.Height)
-			return
-		}
-		var newViews []ledger.NewView
-		for _, v := range ef.NewViews {
-			if v.Digest(n.suite) == order.NewView {
-				newViews = append(newViews, v)
-			}
-		}
-		if !order.NewView.IsZero() && len(newViews) == 0 {
-			n.fail("node %d: height %d is final without its new-view", x.ID, order.Height)
-			return
-		}
-		block := Block{Head: consensus.Head{Order: order, Block: result, Certificate: ef.Certificate}, NewViews: newViews}
-		x.later(n.upTo(n.Sync), func() { x.append(block) })
-	}
+	block := Block{Head: consensus.Head{Order: order, Block: result, Certificate: ef.Certificate}, NewView: ef.NewView}
+	x.later(n.upTo(n.Sync), func() { x.append(block) })
 }
 
 // append is the one gate through which blocks reach the disk, from the engine and from others alike.

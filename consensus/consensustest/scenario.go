@@ -384,16 +384,15 @@ func (s *stage) carryOut(x *actor, effects []consensus.Effect) {
 			x.results[hash] = s.suite.Sum(parent[:], hash[:])
 			x.later(consensus.Executed{Order: hash, Block: x.results[hash]})
 		case consensus.Finalize:
-			for _, hash := range ef.Orders {
-				x.chain = append(x.chain, consensus.Head{Order: x.orders[hash], Block: x.results[hash], Certificate: ef.Certificate})
-				stored := consensus.Stored{Head: x.chain[len(x.chain)-1]}
-				if stored.Head.Order.Barrier {
-					epoch := s.config.Epoch
-					epoch.Number = stored.Head.Order.Epoch + 1
-					stored.Epoch = &epoch
-				}
-				x.later(stored)
+			hash := ef.Certificate.Statement.Order
+			x.chain = append(x.chain, consensus.Head{Order: x.orders[hash], Block: x.results[hash], Certificate: ef.Certificate})
+			stored := consensus.Stored{Head: x.chain[len(x.chain)-1]}
+			if stored.Head.Order.Barrier {
+				epoch := s.config.Epoch
+				epoch.Number = stored.Head.Order.Epoch + 1
+				stored.Epoch = &epoch
 			}
+			x.later(stored)
 		}
 	}
 }
@@ -556,11 +555,7 @@ func (s *stage) effect(effect consensus.Effect) string {
 	case consensus.Abandon:
 		return "abandon " + s.name(ef.Order)
 	case consensus.Finalize:
-		var names []string
-		for _, hash := range ef.Orders {
-			names = append(names, s.name(hash))
-		}
-		return fmt.Sprintf("finalize %s by %s", strings.Join(names, " "), s.certificate(ef.Certificate))
+		return fmt.Sprintf("finalize %s by %s", s.name(ef.Certificate.Statement.Order), s.certificate(ef.Certificate))
 	case consensus.NeedSync:
 		return fmt.Sprintf("need sync to height %d from %d", ef.Height, ef.From)
 	case consensus.Evidence:

@@ -9,8 +9,8 @@ import (
 // Schedule says which kind of schedule to run; what happens in it comes from the seed.
 type Schedule struct {
 	Members int
-	Window  uint32
-	Twins   int // members that lie
+	Window  uint32 // blocks in flight; 0: 1, 2, 4 or 16, by the seed
+	Twins   int    // members that lie
 	Seed    uint64
 	Factory func(node int) consensus.Engine
 	Trace   func(n *Node, event consensus.Event, effects []consensus.Effect) // nil: off
@@ -31,6 +31,9 @@ const (
 // Simulate runs one schedule: a stretch of faults that differ by seed, then calm in which the group must make
 // progress again. It returns an error when a rule is broken.
 func Simulate(s Schedule) (Report, error) {
+	if s.Window == 0 {
+		s.Window = []uint32{1, 2, 4, 16}[s.Seed/2%4]
+	}
 	n := NewNetwork(Settings{Members: s.Members, Window: s.Window, Twins: s.Twins, Seed: s.Seed, Factory: s.Factory})
 	r := n.rand
 	n.Delay = []int64{500, 5_000, 60_000}[r.IntN(3)]

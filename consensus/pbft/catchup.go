@@ -121,13 +121,22 @@ func (e *engine) help(to uint32, st statusBody) (answered bool) {
 		}
 	}
 	var certificates []ledger.Certificate
-	if c := e.head.Certificate; st.Height < e.head.Order.Height && !c.IsZero() && c.Statement.Epoch == e.epoch.Number {
-		certificates = append(certificates, c)
+	if c := e.head.Certificate; st.Height+e.window < e.head.Order.Height && !c.IsZero() && c.Statement.Epoch == e.epoch.Number {
+		certificates = append(certificates, c) // it has to fetch blocks
+	} else {
+		for _, c := range e.decided {
+			if c.Statement.Height > st.Height && len(certificates) < consensus.MaxMessageCertificates-1 {
+				certificates = append(certificates, c)
+			}
+		}
 	}
 	behind := !e.changing() && (st.View < e.View || st.View == e.View && st.Changing)
 	proved := e.High.Statement.View == e.View && !e.High.IsZero()
 	if !e.High.IsZero() && e.High.Statement.Rank().Compare(st.High) > 0 || behind && proved {
-		certificates = append(certificates, e.High)
+		same := func(c ledger.Certificate) bool { return c.Statement == e.High.Statement }
+		if !slices.ContainsFunc(certificates, same) {
+			certificates = append(certificates, e.High)
+		}
 	}
 	if len(certificates) > 0 {
 		reply(consensus.Message{Kind: kindCertificate, Certificates: certificates})
@@ -147,13 +156,14 @@ func (e *engine) help(to uint32, st statusBody) (answered bool) {
 	}
 	var votes []ledger.Vote
 	for _, s := range e.slots {
-		if at := s.rank.Compare(st.High); s.rank.View != e.View || at < 0 || at == 0 && s.rank.Height <= st.Height {
+		if s.rank.View != e.View {
 			continue
 		}
-		if v := s.prepares[e.self]; v.Statement.Kind != 0 {
+		// A certificate stands for prepare votes below it, but each block needs commit votes of its own.
+		if v := s.prepares[e.self]; v.Statement.Kind != 0 && s.rank.Compare(st.High) > 0 {
 			votes = append(votes, v)
 		}
-		if v := s.commits[e.self]; v.Statement.Kind != 0 {
+		if v := s.commits[e.self]; v.Statement.Kind != 0 && s.rank.Height > st.Height {
 			votes = append(votes, v)
 		}
 	}
@@ -175,9 +185,15 @@ func (e *engine) claim(member uint32, height ledger.Height) {
 // asked in turn, so that one that lies does not stand in the way.
 func (e *engine) seekBlocks() {
 	height := e.head.Order.Height
+	stuck := e.tickHead == height && e.ticks > 1 && e.final.height == height // else the host is storing
+	for _, c := range e.decided {
+		if b := e.find(c.Statement.Order); c.Statement.Height == height+1 && b != nil && b.valid && !b.lacksNewView() {
+			stuck = false // it is being executed
+		}
+	}
 	for i := range e.n {
 		m := int((e.ticks + uint64(i)) % uint64(e.n))
-		if e.claims[m] > height && (e.tickHead == height && e.ticks > 1 || e.claims[m] > height+e.window) {
+		if e.claims[m] > height && (stuck || e.claims[m] > height+e.window) {
 			e.synced = true
 			e.emit(consensus.NeedSync{Height: e.claims[m], From: uint32(m)})
 			return

@@ -72,6 +72,9 @@ func (e *engine) parent() (point, bool) {
 	if e.reproposes() || e.proposedHere() && e.Proposed.Height > p.height || p.height+1 > e.head.Order.Height+e.window {
 		return p, false
 	}
+	if b := e.find(p.order); b != nil && !b.valid {
+		return p, false // others certified it; its transactions are still on their way here
+	}
 	order, known := e.orderOf(p.order)
 	return p, known && !e.endsEpoch(order)
 }
@@ -252,12 +255,37 @@ func (e *engine) plausible(o ledger.Order) bool {
 		o.Height > 0 && o.TxCount > 0 && int64(o.Proposer) < int64(e.n) && len(o.Extra) <= ledger.MaxOrderExtra
 }
 
-// examine asks the host about each known block as soon as its parent allows: are its transactions here, and
+// live returns the blocks that are under way: those that lead to the highest certificate, to a decided block or
+// to a proposal or vote of this view. Other orders are only remembered, and their transactions are free for other blocks.
+func (e *engine) live() []*block {
+	live, _ := e.path(e.headPoint(), e.High.Statement.Order)
+	add := func(order keys.Digest) {
+		if !slices.ContainsFunc(live, func(b *block) bool { return b.hash == order }) {
+			path, _ := e.path(e.headPoint(), order)
+			live = append(live, path...)
+		}
+	}
+	for _, c := range slices.Backward(e.decided) {
+		add(c.Statement.Order)
+	}
+	for _, p := range slices.Backward(e.proposals) {
+		add(p.hash)
+	}
+	for _, st := range []ledger.Statement{e.Proposed, e.Prepared} { // after a restart nothing else tells
+		if st.Kind != 0 && st.View == e.View {
+			add(st.Order)
+		}
+	}
+	return live
+}
+
+// examine asks the host about each block under way as soon as its parent allows: are its transactions here, and
 // what do they give. Execution does not wait for votes.
 func (e *engine) examine() {
+	live := e.live()
 	for _, b := range e.blocks {
 		parent, known := e.orderOf(b.order.Parent)
-		if !known || b.order.Height > e.head.Order.Height+e.window {
+		if !known || b.order.Height > e.head.Order.Height+e.window || !slices.Contains(live, b) {
 			continue
 		}
 		if b.checked && !b.valid && b.seen && !b.askedAs {

@@ -64,7 +64,7 @@ type engine struct {
 	blocks    []*block             // known orders above the head, by height, then hash
 	proposals []*proposal          // of this view, by height; at most one per height
 	slots     []*slot              // votes, by rank
-	decided   []ledger.Certificate // Commit certificates above the head, by height
+	decided   []ledger.Certificate // Commit certificates by height: those above the head, and the last ones up to it for who lacks them
 	changes   []change             // each member's latest view change
 
 	inflight consensus.Message // the proposal that waits for its signature
@@ -417,12 +417,8 @@ func (e *engine) decide(c ledger.Certificate, from uint32) {
 	st := c.Statement
 	e.claim(from, st.Height)
 	switch {
-	case st.Height < e.head.Order.Height:
-		return
-	case st.Height == e.head.Order.Height:
-		if st.Order != e.headOrder || st.Block != e.head.Block {
-			e.halt(fmt.Sprintf("two final blocks at height %d: more than %d of %d members lie", st.Height, e.faulty, e.n))
-		}
+	case st.Height == e.head.Order.Height && (st.Order != e.headOrder || st.Block != e.head.Block):
+		e.halt(fmt.Sprintf("two final blocks at height %d: more than %d of %d members lie", st.Height, e.faulty, e.n))
 		return
 	case st.Height > e.reach():
 		return // out of reach: blocks come by NeedSync
@@ -430,38 +426,33 @@ func (e *engine) decide(c ledger.Certificate, from uint32) {
 	at, known := slices.BinarySearchFunc(e.decided, st.Height, func(d ledger.Certificate, h ledger.Height) int {
 		return compare(d.Statement.Height, h)
 	})
-	if !known {
+	switch {
+	case known:
+		if old := e.decided[at].Statement; old.Order != st.Order || old.Block != st.Block {
+			e.halt(fmt.Sprintf("two final blocks at height %d: more than %d of %d members lie", st.Height, e.faulty, e.n))
+		}
+	case st.Height > e.head.Order.Height:
 		e.decided = slices.Insert(e.decided, at, c)
 		e.flow("committed", st.Height, st.Order)
-		return
-	}
-	if old := e.decided[at].Statement; old.Order != st.Order || old.Block != st.Block {
-		e.halt(fmt.Sprintf("two final blocks at height %d: more than %d of %d members lie", st.Height, e.faulty, e.n))
+	case st.Height == e.head.Order.Height:
+		e.decided = slices.Insert(e.decided, at, c)
 	}
 }
 
-// finalize hands over blocks that are decided and executed here.
+// finalize hands over blocks that are executed here and have a Commit certificate of their own, lowest first. One
+// whose descendant has one is final too, but waits for its own: see the package comment.
 func (e *engine) finalize() {
 	for _, c := range e.decided {
-		if c.Statement.Height <= e.final.height {
+		st := c.Statement
+		if st.Height <= e.final.height {
 			continue
 		}
-		path, ok := e.path(e.final, c.Statement.Order)
-		if !ok {
+		b := e.find(st.Order)
+		if b == nil || b.order.Parent != e.final.order || b.result.IsZero() || b.lacksNewView() {
 			return
 		}
-		f := consensus.Finalize{Certificate: c}
-		for _, b := range path {
-			if b.result.IsZero() || b.lacksNewView() {
-				return
-			}
-			f.Orders = append(f.Orders, b.hash)
-			if b.newView != nil {
-				f.NewViews = append(f.NewViews, *b.newView)
-			}
-		}
-		e.emit(f)
-		e.final = point{c.Statement.Height, c.Statement.Order}
+		e.emit(consensus.Finalize{Certificate: c, NewView: b.newView})
+		e.final = point{st.Height, st.Order}
 	}
 }
 
@@ -530,7 +521,7 @@ func (e *engine) prune() {
 		}
 	}
 	e.blocks = kept
-	e.decided = slices.DeleteFunc(e.decided, func(c ledger.Certificate) bool { return c.Statement.Height <= height })
+	e.decided = slices.DeleteFunc(e.decided, func(c ledger.Certificate) bool { return c.Statement.Height+e.window <= height })
 	e.slots = slices.DeleteFunc(e.slots, func(s *slot) bool { return s.rank.Height < height })
 	e.proposals = slices.DeleteFunc(e.proposals, func(p *proposal) bool {
 		return p.order.Height < height || p.order.Height == height && p.hash != e.headOrder ||
@@ -623,10 +614,12 @@ func (e *engine) send(to uint32, m consensus.Message) {
 	e.emit(consensus.Send{To: int32(to), Message: m})
 }
 
+// abandon tells the host that an order is not under way any more. It is asked about again if it comes back.
 func (e *engine) abandon(b *block) {
 	if b.asked {
 		e.emit(consensus.Abandon{Order: b.hash})
 	}
+	b.asked, b.askedAs, b.checked, b.valid, b.running, b.result = false, false, false, false, false, keys.Digest{}
 }
 
 func (e *engine) flow(phase string, height ledger.Height, order keys.Digest) {

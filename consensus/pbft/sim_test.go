@@ -14,7 +14,7 @@ var (
 	seed      = flag.Uint64("seed", 1, "first seed of the simulation")
 	schedules = flag.Int("schedules", 40, "schedules to simulate")
 	members   = flag.Int("members", 4, "members of the simulated group")
-	window    = flag.Uint("window", 1, "blocks in flight")
+	window    = flag.Uint("window", 0, "blocks in flight; 0: by the seed")
 	stop      = flag.Bool("stop", false, "stop at the first schedule that breaks a rule")
 	trace     = flag.Bool("trace", false, "print every event and effect")
 	twins     = flag.Int("twins", 0, "members that run twice")

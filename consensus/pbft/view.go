@@ -86,16 +86,12 @@ func (e *engine) forgetVotes() {
 }
 
 // forgetBlocks drops the orders that do not matter any more when a view begins. Those that are certified or
-// decided do, and those that this member voted for: its vote may be in a certificate that only a member knows that
-// is away now, and that the group must build on when that member comes back. A certificate of a higher view than
-// the vote's takes its place.
+// decided do. Those that this member voted for are remembered, but their transactions are free for other blocks:
+// its vote may be in a certificate that only a member knows that is away now, and that the group must build on when
+// that member comes back. A certificate of a higher view than the vote's takes its place.
 func (e *engine) forgetBlocks() {
-	keep, _ := e.path(e.headPoint(), e.High.Statement.Order)
-	for _, c := range e.decided {
-		path, _ := e.path(e.headPoint(), c.Statement.Order)
-		keep = append(keep, path...)
-	}
-	var voted []*block
+	live := e.live()
+	var keep, voted []*block
 	for _, b := range e.blocks {
 		if b.voted > 0 && (e.High.IsZero() || b.voted > e.High.Statement.View) {
 			voted = append(voted, b)
@@ -107,11 +103,11 @@ func (e *engine) forgetBlocks() {
 		keep = append(keep, path...)
 	}
 	e.blocks = slices.DeleteFunc(e.blocks, func(b *block) bool {
-		if slices.Contains(keep, b) {
+		if slices.Contains(live, b) {
 			return false
 		}
 		e.abandon(b)
-		return true
+		return !slices.Contains(keep, b)
 	})
 }
 

@@ -322,6 +322,7 @@ func (g *Group) restartEngine(cause error) {
 	g.log.Warn().Err(cause).Int("restarts", g.retries).Msg("consensus engine went down; restarting it from the journal")
 	g.down = true
 	g.cancelTimers()
+	g.final = nil
 	for hash, p := range g.proposals { // nobody waits for the answers any more
 		p.ask, p.wanted = nil, false
 		if !p.valid {

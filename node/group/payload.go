@@ -594,52 +594,40 @@ func (g *Group) storeFinal() error {
 	for len(g.final) > 0 && g.stopped.Load() == nil {
 		f := g.final[0]
 		st := f.Certificate.Statement
-		if len(f.Orders) == 0 || st.Kind != ledger.Commit || st.Order != f.Orders[len(f.Orders)-1] {
-			return fmt.Errorf("the consensus engine made blocks final by a certificate for another: %s at height %d", st.Kind, st.Height)
+		if st.Kind != ledger.Commit {
+			return fmt.Errorf("the consensus engine made block %d final by a %s", st.Height, st.Kind)
+		}
+		if st.Height <= g.head.Order.Height { // fetched meanwhile
+			g.final = g.final[1:]
+			continue
 		}
 		if err := g.checkCertificate(nobody, &f.Certificate); err != nil {
 			return fmt.Errorf("the consensus engine made block %d final: %w", st.Height, err)
 		}
-		for i, hash := range f.Orders {
-			p := g.proposals[hash]
-			if p == nil {
-				if hash != g.headHash() && f.Certificate.Statement.Height > g.head.Order.Height {
-					g.needSync(f.Certificate.Statement.Height, f.Certificate.Members()[0])
-				}
-				continue
-			}
-			if p.order.Height <= g.head.Order.Height {
-				continue
-			}
-			if p.result == nil || p.base != g.cfg.Store.Head() {
-				if p.valid {
-					g.run(p)
-				} else {
-					g.needSync(f.Certificate.Statement.Height, f.Certificate.Members()[0])
-				}
-				return nil
-			}
-			if i < len(f.Orders)-1 {
-				return fmt.Errorf("block %d has no certificate of its own, which window %d must not lead to", p.order.Height, g.epoch.Params.Window)
-			}
-			raws := make([][]byte, len(p.txs))
-			for i, tx := range p.txs {
-				raws[i] = tx.Raw
-			}
-			block := &ledger.Block{Version: ledger.Version, Header: *p.result.Header(), Txs: raws, Certificate: f.Certificate}
-			for n := range f.NewViews {
-				if f.NewViews[n].Digest(g.cfg.Suite) == p.order.NewView {
-					block.NewView = &f.NewViews[n]
-				}
-			}
-			if block.NewView == nil && !p.order.NewView.IsZero() {
-				return fmt.Errorf("the consensus engine made block %d final without the new-view that it names", p.order.Height)
-			}
-			if err := g.commit(block, p.result, p.txs); err != nil {
-				return err
-			}
-			g.events = append(g.events, consensus.Stored{Head: g.head})
+		p := g.proposals[st.Order]
+		if p == nil || !p.valid {
+			g.needSync(st.Height, f.Certificate.Members()[0])
+			return nil
 		}
+		if p.result == nil || p.base != g.cfg.Store.Head() {
+			g.run(p)
+			return nil
+		}
+		raws := make([][]byte, len(p.txs))
+		for i, tx := range p.txs {
+			raws[i] = tx.Raw
+		}
+		block := &ledger.Block{Version: ledger.Version, Header: *p.result.Header(), Txs: raws, Certificate: f.Certificate}
+		if want := p.order.NewView; !want.IsZero() {
+			if f.NewView == nil || f.NewView.Digest(g.cfg.Suite) != want {
+				return fmt.Errorf("the consensus engine made block %d final without the new-view that it names", st.Height)
+			}
+			block.NewView = f.NewView
+		}
+		if err := g.commit(block, p.result, p.txs); err != nil {
+			return err
+		}
+		g.events = append(g.events, consensus.Stored{Head: g.head})
 		g.final = g.final[1:]
 	}
 	return nil
