@@ -57,6 +57,9 @@ type Config struct {
 	Pool        mempool.Limits
 	Log         zerolog.Logger
 
+	// ClockOffset is added to the system's clock, for tests of what a wrong clock does; zero.
+	ClockOffset time.Duration
+
 	// Spoil is wasmvm.Config.Spoil, for tests of what happens when engines differ; nil.
 	Spoil func(engine wasmvm.Engine, method string, o *wasmvm.Outcome)
 }
@@ -127,6 +130,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	}
 	n.monitor = monitor.New(monitor.Config{Log: c.Log.With().Str("node", n.self.Short()).Logger(), Group: c.Genesis.Group, Plugins: n.plugins.Status, Wasm: n.vm.Stats, Profile: true})
 	n.loop = group.NewLoop(&network{endpoint: n.endpoint, group: c.Genesis.Group})
+	n.loop.ClockOffset = c.ClockOffset
 	n.group, err = group.New(group.Config{
 		Suite: suite, Chain: n.chain, Group: c.Genesis.Group, Signer: c.Signer, Store: n.store, Executor: n.executor,
 		Engine: factory, Pool: mempool.New(c.Pool), FS: state.OS(), Dir: n.groupDir(), Env: n.loop, Log: n.log,

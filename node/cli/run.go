@@ -31,6 +31,7 @@ func runCommand() *cli.Command {
 			&cli.StringFlag{Name: "api-listen", Usage: "TCP address of the API, instead of the file's", EnvVars: []string{"FONDACO_API_LISTEN"}},
 			&cli.StringFlag{Name: "admin-listen", Usage: "TCP address of metrics and health, instead of the file's", EnvVars: []string{"FONDACO_ADMIN_LISTEN"}},
 			&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error, instead of the file's", EnvVars: []string{"FONDACO_LOG_LEVEL"}},
+			&cli.DurationFlag{Name: "clock-offset", Usage: "make this node's clock wrong, for tests", Hidden: true},
 			passphraseFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -83,7 +84,8 @@ func nodeConfig(c *cli.Context) (*node.Config, error) {
 	}
 	config := &node.Config{
 		Dir: dir, Genesis: *genesis, Signer: signer, Listen: file.Network.Listen, API: file.API.Listen, Admin: file.Admin.Listen,
-		Wasm: wasmvm.Engine(file.Wasm.Engine), ShadowShare: file.Wasm.ShadowShare, Pool: mempool.Limits{Count: file.Pool.Count, Bytes: file.Pool.Bytes}, Log: log,
+		ClockOffset: c.Duration("clock-offset"),
+		Wasm:        wasmvm.Engine(file.Wasm.Engine), ShadowShare: file.Wasm.ShadowShare, Pool: mempool.Limits{Count: file.Pool.Count, Bytes: file.Pool.Bytes}, Log: log,
 	}
 	for _, p := range file.Network.Peers {
 		config.Peers = append(config.Peers, transport.Address{Node: p.Node, Addr: p.Address})

@@ -41,6 +41,9 @@ func statusCommand() *cli.Command {
 					if status.Stopped != "" {
 						row(w, "stopped", status.Stopped)
 					}
+					if status.Muted != "" {
+						row(w, "muted", status.Muted)
+					}
 					for _, p := range status.Peers {
 						how := fmt.Sprintf("up, %.1f ms", p.RTT)
 						if !p.Up {

@@ -98,6 +98,7 @@ type Status struct {
 	Syncing   ledger.Height   `json:"syncing"` // height being fetched up to; 0: not behind
 	Pending   int             `json:"pending"` // transactions that wait
 	Stopped   string          `json:"stopped"` // why the group stopped; empty while it runs
+	Muted     string          `json:"muted"`   // why this member does not vote though its group runs; empty when it does
 	Peers     []Peer          `json:"peers"`
 	Plugins   []Plugin        `json:"plugins"`
 }

@@ -39,6 +39,8 @@ var (
 	ErrStopped = errors.New("the group has stopped on this node")
 	// ErrDiverged says that this node computed another result than the quorum.
 	ErrDiverged = errors.New("group: this node's result differs from the quorum's")
+	// ErrJournalLost says that the node has blocks and no consensus journal.
+	ErrJournalLost = errors.New("group: the consensus journal was lost")
 	// ErrBusy says that too much waits to be checked. Try again later.
 	ErrBusy = errors.New("the node is busy: send again later, or to another node")
 )
@@ -224,8 +226,14 @@ func New(c Config) (*Group, error) {
 	if g.journal, err = openJournal(c.FS, c.Dir); err != nil {
 		return nil, fmt.Errorf("group %s: %w", c.Group, err)
 	}
+	if err := g.beginJournal(base.Height()); err != nil {
+		return nil, errors.Join(fmt.Errorf("group %s: %w", c.Group, err), g.journal.close())
+	}
 	g.restorePayloads()
 	c.Pool.Committed(nil, g.head.Order.UnixMilli)
+	if why := g.muted(); why != nil {
+		g.log.Error().Err(why).Msg("this member does not vote")
+	}
 	engine := c.Engine()
 	effects, err := engine.Init(g.engineConfig(), g.journal.records)
 	if err == nil {
@@ -236,6 +244,29 @@ func New(c Config) (*Group, error) {
 	}
 	g.publish()
 	return g, nil
+}
+
+// beginJournal writes the first frame of a journal that has none. If there are blocks, the node may have voted above
+// them and have forgotten how: it does not vote in this epoch any more.
+func (g *Group) beginJournal(head ledger.Height) error {
+	if g.journal.seq > 0 {
+		return nil
+	}
+	first := guard{Epoch: g.epoch.Number}
+	if head > 0 {
+		first.Mute = g.epoch.Number + 1
+	}
+	g.journal.setGuard(first)
+	return g.journal.sync()
+}
+
+// muted says why this member does not vote, or returns nil.
+func (g *Group) muted() error {
+	if first := g.journal.guard.Mute; g.number >= 0 && g.epoch.Number < first {
+		return fmt.Errorf("%w: without it this node could contradict what it signed, so it follows and does not vote before epoch %d. "+
+			"Restore the file %s as it was when the node last ran, with the node stopped, or replace the member", ErrJournalLost, first, journalName)
+	}
+	return nil
 }
 
 // Close stops the group and closes the journal. It is called on the loop, or after the loop has ended. The store
@@ -276,9 +307,13 @@ func (g *Group) enterEpoch(base *state.Snapshot) error {
 }
 
 func (g *Group) engineConfig() consensus.Config {
-	return consensus.Config{
+	c := consensus.Config{
 		Suite: g.cfg.Suite.Name(), Chain: g.cfg.Chain, Group: g.cfg.Group, Epoch: g.epoch, Self: g.number, Head: g.head,
 	}
+	if g.muted() != nil {
+		c.Self = -1
+	}
+	return c
 }
 
 // begin puts an engine to work that was initialized.

@@ -393,6 +393,58 @@ func TestJournalFails(t *testing.T) {
 	}
 }
 
+// TestJournalLost: a member that lost its journal follows and does not vote, until it gets the journal back.
+func TestJournalLost(t *testing.T) {
+	w := newWorld(t, 4)
+	w.start(0, 1, 2, 3)
+	w.nodes[0].mustOffer(w.tx(1, 10_000))
+	w.reach(1)
+	n := w.nodes[1]
+	n.crash()
+	kept := readAll(t, n.fs)
+	write := func(content []byte) {
+		file := must(n.fs.Open("data/journal", true))
+		_, failed := file.WriteAt(content, 0)
+		if err := errors.Join(failed, file.Truncate(int64(len(content))), file.Sync(), file.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	height := ledger.Height(1)
+	for _, life := range []struct {
+		name    string
+		journal []byte // nil: as it was left
+		mute    bool
+	}{
+		{"without a journal", []byte{}, true},
+		{"with the journal that it began anew", nil, true},
+		{"with a header that a crash left of it", newHeader(), true},
+		{"with its journal restored", kept, false},
+	} {
+		if life.journal != nil {
+			write(life.journal)
+		}
+		n.signed = nil
+		w.start(1)
+		height++
+		w.nodes[0].mustOffer(w.tx(uint64(height), 10_000))
+		w.reach(height)
+		if life.mute != errors.Is(n.group.Status().Muted, ErrJournalLost) || life.mute != (len(n.signed) == 0) {
+			t.Errorf("%s: it signed %d statements; %v", life.name, len(n.signed), n.group.Status().Muted)
+		}
+		n.crash()
+	}
+	st := ledger.Statement{Kind: ledger.Commit, Epoch: 4, Height: 1, Order: keys.Digest{1}, Block: keys.Digest{1}}
+	forgot := guard{Epoch: 4, Mute: 5}
+	if _, err := forgot.allow(st); !errors.Is(err, ErrDoubleSign) {
+		t.Errorf("the guard lets it vote in the epoch that it forgot: %v", err)
+	}
+	for st.Epoch = 5; st.Epoch < 7; st.Epoch++ {
+		if _, err := forgot.allow(st); err != nil || forgot.Mute != 5 {
+			t.Errorf("in epoch %d it may vote again: %v", st.Epoch, err)
+		}
+	}
+}
+
 func TestSubmit(t *testing.T) {
 	w := newWorld(t, 4)
 	w.start(0, 1, 2, 3)

@@ -27,6 +27,8 @@ type guard struct {
 	Commit  ledger.Statement
 	Change  ledger.Statement
 	Attest  ledger.Statement
+	// Mute is the first epoch in which this node votes: what it signed in those below was lost with a journal. 0: none was.
+	Mute uint64
 }
 
 // allow records the statement and returns whether that changed the guard, so must be durable before the
@@ -35,9 +37,12 @@ func (g *guard) allow(st ledger.Statement) (changed bool, err error) {
 	if st.Epoch < g.Epoch {
 		return false, refuse(st, "epoch %d is over, the guard is in %d", st.Epoch, g.Epoch)
 	}
+	if st.Epoch < g.Mute {
+		return false, refuse(st, "this node's journal was lost: it does not vote before epoch %d", g.Mute)
+	}
 	next := *g
 	if st.Epoch > g.Epoch {
-		next = guard{Epoch: st.Epoch}
+		next = guard{Epoch: st.Epoch, Mute: g.Mute}
 	}
 	if st.View < next.View && st.Kind != ledger.Attest {
 		return false, refuse(st, "view %d was signed in before", next.View)

@@ -78,10 +78,14 @@ func (p *payload) size() (bytes int) {
 // frame before a good one is damage, and opening fails with ErrJournal. The header holds a random salt that all
 // checksums begin with, so that bytes in a client's transaction cannot pass for a frame behind a torn one.
 //
+// A journal begins with the guard's state. One without a frame is as good as none: nothing left the node that it should
+// have kept, or it was lost, which [Group] tells apart by whether there are blocks.
+//
 // After an error the journal takes nothing more: what a disk holds after a failed sync is unknown.
 //
 // BUG: damage to the very last frame, after it was synced, looks like a torn write. The node then forgets what
-// it signed last. A disk that loses synced bytes can make a node sign twice.
+// it signed last. A disk that loses synced bytes can make a node sign twice. So can
+// a node that loses its journal and its blocks: it may only join again with a new key.
 type journal struct {
 	fs     state.FS
 	dir    string
@@ -134,7 +138,7 @@ func (j *journal) load() error {
 	switch {
 	case len(data) > fileHeader && !bytes.HasPrefix(data, []byte(journalMagic)):
 		return fmt.Errorf("%w: it does not begin as a journal does", ErrJournal)
-	case len(data) <= fileHeader: // new, or torn before the first frame was begun
+	case len(data) <= fileHeader: // new, lost, or torn before the first frame was begun
 		return j.begin()
 	}
 	copy(j.salt[:], data[len(journalMagic):])

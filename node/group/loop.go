@@ -27,6 +27,9 @@ const (
 // Loop is the Env of a real node: the system's clock, goroutines and a Network, and one goroutine that runs all
 // callbacks. Use it as: New with the Loop as Env, inside Do; then Run.
 type Loop struct {
+	// ClockOffset is added to the system's clock, for tests of what a wrong clock does. It is set before use.
+	ClockOffset time.Duration
+
 	net   Network
 	calls chan func()
 	done  chan struct{}
@@ -64,7 +67,7 @@ func (l *Loop) Run(ctx context.Context, drain func()) {
 }
 
 // Now implements Env.
-func (l *Loop) Now() int64 { return time.Now().UnixMilli() }
+func (l *Loop) Now() int64 { return time.Now().Add(l.ClockOffset).UnixMilli() }
 
 // After implements Env.
 func (l *Loop) After(milli int64, f func()) (cancel func()) {

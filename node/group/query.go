@@ -26,6 +26,7 @@ type Status struct {
 	Engine    bool             // the engine is running
 	Syncing   ledger.Height    // the height that members say is final, while blocks are being fetched, or 0
 	Stopped   error            // why the group stopped; nil while it runs
+	Muted     error            // why this member does not vote though the group runs; nil when it does
 }
 
 // Status returns what was true when the loop last rested.
@@ -34,7 +35,7 @@ func (g *Group) Status() Status { return *g.status.Load() }
 // publish makes the status visible to other goroutines.
 func (g *Group) publish() {
 	s := &Status{
-		Group: g.cfg.Group, Head: g.head, Epoch: g.epoch, Self: g.self, Number: g.number, Engine: !g.down, Stopped: g.Stopped(),
+		Group: g.cfg.Group, Head: g.head, Epoch: g.epoch, Self: g.self, Number: g.number, Engine: !g.down, Stopped: g.Stopped(), Muted: g.muted(),
 	}
 	if g.sync.active && g.sync.proved > 0 { // until a block has come, somebody may only claim that there are more
 		s.Syncing = g.sync.target

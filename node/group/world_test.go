@@ -353,6 +353,11 @@ func (w *world) grow(to ledger.Height, nodes ...*testNode) {
 	w.t.Helper()
 	for _, n := range nodes {
 		n.open()
+		journal := must(openJournal(n.fs, "data"))
+		journal.setGuard(guard{}) // blocks without a journal would make it mute
+		if err := errors.Join(journal.sync(), journal.close()); err != nil {
+			w.t.Fatal(err)
+		}
 	}
 	for h := nodes[0].store.Head().Height() + 1; h <= to; h++ {
 		tx := w.tx(uint64(h)<<32, 60_000)

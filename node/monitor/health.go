@@ -65,6 +65,9 @@ func (m *Monitor) checkGroup() error {
 	if m.status.Stopped != nil {
 		return fmt.Errorf("stopped: %w", m.status.Stopped)
 	}
+	if m.status.Muted != nil {
+		return fmt.Errorf("does not vote: %w", m.status.Muted)
+	}
 	if m.alarm != "" {
 		return fmt.Errorf("alarm: %s", m.alarm)
 	}

@@ -45,6 +45,9 @@ func (s *Server) status(http.ResponseWriter, *http.Request) (any, error) {
 	if st.Stopped != nil {
 		doc.Stopped = st.Stopped.Error()
 	}
+	if st.Muted != nil {
+		doc.Muted = st.Muted.Error()
+	}
 	if s.config.Peers != nil {
 		for p := range s.config.Peers() {
 			doc.Peers = append(doc.Peers, client.Peer{
