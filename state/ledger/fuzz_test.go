@@ -84,6 +84,26 @@ func FuzzDecodeBlock(f *testing.F) {
 	})
 }
 
+func FuzzDecodeEvidence(f *testing.F) {
+	x := newFixture(f)
+	commit := Statement{Kind: Commit, View: 1, Height: 3, Order: keys.Digest{4}, Block: keys.Digest{5}}
+	f.Add([]byte(encoded(f, x.evidence(f, 1, commit, Statement{Kind: ViewChange, View: 2}))))
+	f.Add([]byte(encoded(f, &Evidence{Version: Version})))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		e, err := DecodeEvidence(raw)
+		if err != nil {
+			return
+		}
+		place, malformed := e.Place()
+		if err := e.Verify(x.suite, x.chain, "main", x.genesis.Epoch()); err == nil && (malformed != nil || int(place.Member) >= len(x.genesis.Members)) {
+			t.Errorf("%x is good evidence of nobody", raw)
+		}
+		if again, err := NewEvidence(e.B, e.A); malformed == nil && (err != nil || again.Digest(x.suite) != e.Digest(x.suite)) {
+			t.Errorf("%x: good in one order, and in the other %v", raw, err)
+		}
+	})
+}
+
 func FuzzUnmarshalCertificate(f *testing.F) {
 	x := newFixture(f)
 	members, err := x.genesis.Epoch().PublicKeys(x.suite)

@@ -354,6 +354,8 @@ func TestGoldenDigests(t *testing.T) {
 	}
 	newView := NewView{Epoch: 1, View: 2, Votes: []Vote{{Signer: 3, Statement: Statement{Kind: ViewChange}, Signature: make([]byte, 64)}}}
 	list = append(list, thingVector{"new-view", encoded(t, &newView), newView.Digest(s)})
+	evidence := f.evidence(t, 2, Statement{Kind: Prepare, View: 2, Height: 3, Order: keys.Digest{4}}, Statement{Kind: Prepare, View: 2, Height: 3, Order: keys.Digest{5}})
+	list = append(list, thingVector{"evidence", encoded(t, evidence), evidence.Digest(s)})
 	for i := range f.changes {
 		list = append(list, thingVector{"change", encoded(t, &f.changes[i]), f.changes[i].Hash(s)})
 	}
