@@ -81,6 +81,8 @@ func TestVectors(t *testing.T) {
 		{newMembers(), "withdraw", MotionArgs{ID: 3}, []string{`3`}},
 		{newMembers(), "activate", MotionArgs{ID: 3}, []string{`3`}},
 		{newMembers(), "ready", ReadyArgs{ID: 3, Node: digest[:], Signature: digest[:]}, []string{`3`, `"0x` + hex.EncodeToString(digest[:]) + `"`, `"0x` + hex.EncodeToString(digest[:]) + `"`}},
+		{newMembers(), "accuse", AccuseArgs{Evidence: []byte{0x83}}, []string{`"0x83"`}},
+		{newMembers(), "accusations", AccusationsArgs{Epoch: 1, Member: 2}, []string{`"1"`, `2`}},
 		{newConfig(), "params", none{}, nil},
 	} {
 		raw := make([]json.RawMessage, len(c.json))
@@ -148,6 +150,7 @@ func TestResults(t *testing.T) {
 		{newMembers(), "institutions", InstitutionsArgs{}},
 		{newMembers(), "nodes", NodesArgs{}},
 		{newMembers(), "motions", MotionsArgs{}},
+		{newMembers(), "accusations", AccusationsArgs{}},
 		{newConfig(), "params", none{}},
 	} {
 		out, err := w.call(c.contract, c.method, c.args)

@@ -67,7 +67,7 @@ type epochRecord struct {
 // minMembers is how many members a group that began with so many must keep.
 const minMembers = 4
 
-// Beginning is a row of the table of epochs, keyed by number: how epochs other than the first began.
+// Beginning is a row of the table of epochs, keyed by number: how each began. Epoch 0 began with genesis.
 type Beginning struct {
 	_       struct{} `cbor:",toarray"`
 	Version uint16   // ledger.Version
@@ -95,7 +95,7 @@ func ReadEpoch(r Reader) (ledger.Epoch, error) {
 	return ledger.Epoch{Number: e.Number, Members: e.Members, Params: params}, err
 }
 
-// ReadBeginning returns how an epoch from 1 on began.
+// ReadBeginning returns how an epoch began.
 func ReadBeginning(r Reader, epoch uint64) (b Beginning, found bool, err error) {
 	return read[Beginning](r, beginningKey(epoch))
 }
@@ -164,7 +164,7 @@ func newMembers() Contract {
 	version, height := ledger.Field{Name: "version", Type: "u16"}, ledger.Field{Name: "height", Type: "u64"}
 	institution := ledger.Field{Name: "institution", Type: "str"}
 	publicKey, node, address := ledger.Field{Name: "key", Type: "PublicKey"}, ledger.Field{Name: "node", Type: "bytes"}, ledger.Field{Name: "address", Type: "str"}
-	return &system{
+	return withEvidence(&system{
 		address: MembersAddress,
 		methods: map[string]func(Env, []byte) ([]byte, error){
 			"epoch":        query(func(env Env, _ none) (epochRecord, error) { return readRecord(env) }),
@@ -263,7 +263,7 @@ func newMembers() Contract {
 				{Prefix: "n", Key: []ledger.Type{"bytes"}, Value: "Node"},
 			},
 		},
-	}
+	})
 }
 
 // InstitutionsArgs are the arguments of the members method institutions.

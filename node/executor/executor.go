@@ -176,7 +176,7 @@ func (x *Executor) Nodes(base *state.Snapshot) ([]precompiles.ListedNode, error)
 	return nodes, nil
 }
 
-// Beginning returns how an epoch from 1 on began, as the state after base has it, and whether it has begun.
+// Beginning returns how an epoch began, as the state after base has it, and whether it has begun.
 func (x *Executor) Beginning(base *state.Snapshot, epoch uint64) (b precompiles.Beginning, found bool, err error) {
 	if b, found, err = precompiles.ReadBeginning(base, epoch); err != nil {
 		err = fmt.Errorf("read the beginning of epoch %d at height %d: %w", epoch, base.Height(), err)
