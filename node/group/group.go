@@ -98,7 +98,7 @@ type Trace struct {
 	Finalized func(b *ledger.Block, receipts []ledger.Receipt, txs []*ledger.SignedTx)
 	Admitted  func(tx *ledger.SignedTx, own bool)
 	Dropped   func(id ledger.TxID, why error)
-	Evidence  func(a, b ledger.Vote)
+	Evidence  func(a, b ledger.Vote) // verified, and new here
 	Alarm     func(reason string)
 	// Refused tells by which rule something that a member sent was dropped: one of the group's, above, or of the
 	// engine's. The member is the one that sent it or, in a block, proposed it; or that the evidence is against.
@@ -147,6 +147,8 @@ type Group struct {
 	self    identity.NodeID
 	journal *journal
 
+	evidence *evidenceStore
+
 	// The engine and what it is owed.
 	engine  consensus.Engine
 	events  []consensus.Event
@@ -191,6 +193,7 @@ type Group struct {
 	changed chan struct{}
 	stopped atomic.Pointer[error]
 	status  atomic.Pointer[Status]
+	proofs  atomic.Pointer[[]Evidence]
 	expired recentIDs
 }
 
@@ -223,6 +226,10 @@ func New(c Config) (*Group, error) {
 	if err := g.enterEpoch(base); err != nil {
 		return nil, err
 	}
+	if g.evidence, err = openEvidence(c.FS, c.Dir); err != nil {
+		return nil, fmt.Errorf("group %s: %w", c.Group, err)
+	}
+	g.publishEvidence()
 	if g.journal, err = openJournal(c.FS, c.Dir); err != nil {
 		return nil, fmt.Errorf("group %s: %w", c.Group, err)
 	}
@@ -468,14 +475,10 @@ func (g *Group) carry(effect consensus.Effect) error {
 	case consensus.NeedSync:
 		g.needSync(e.Height, e.From)
 	case consensus.Evidence:
-		g.log.Error().Uint32("member", e.A.Signer).Str("kind", e.A.Statement.Kind.String()).Uint64("view", e.A.Statement.View).
-			Uint64("height", uint64(e.A.Statement.Height)).Msg("member signed two conflicting statements")
-		if g.cfg.Trace.Evidence != nil {
-			g.cfg.Trace.Evidence(e.A, e.B)
-		}
 		if g.cfg.Trace.Refused != nil {
 			g.cfg.Trace.Refused(e.A.Signer, RuleConflict)
 		}
+		return g.accuse(e.A, e.B)
 	case consensus.Refused:
 		if g.cfg.Trace.Refused != nil {
 			g.cfg.Trace.Refused(e.From, e.Rule)

@@ -66,7 +66,7 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, status
 		blocks:      counter("blocks_total", "Blocks stored since the node started."),
 		gas:         counter("gas_total", "Gas used by the transactions of these blocks."),
 		viewChanges: counter("view_changes_total", "View changes that this node entered."),
-		evidence:    counter("evidence_total", "Pairs of contradicting statements by one member."),
+		evidence:    counter("evidence_total", "Pieces of evidence that a member signed contradicting statements, found since the node started."),
 		alarms:      counter("alarms_total", "Reasons for which the group stopped."),
 		txs:         counters("transactions_total", "Transactions committed, by the status of their receipts.", "status"),
 		admitted:    counters("transactions_admitted_total", "Transactions taken into the pool.", "from", "client", "peer"),

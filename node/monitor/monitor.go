@@ -225,12 +225,8 @@ func (m *Monitor) dropped(id ledger.TxID, why error) {
 	m.log.Debug().Str("flow", "tx").Str("tx", id.String()).AnErr("why", why).Msg("transaction dropped")
 }
 
-func (m *Monitor) evidence(a, b ledger.Vote) {
-	m.metrics.evidence.Inc()
-	m.log.Error().Uint32("member", a.Signer).Stringer("kind", a.Statement.Kind).Uint64("view", a.Statement.View).
-		Uint64("height", uint64(a.Statement.Height)).Str("order", a.Statement.Order.String()).Str("other", b.Statement.Order.String()).
-		Msg("a member signed two statements that contradict one another")
-}
+// evidence does not log: the group does.
+func (m *Monitor) evidence(_, _ ledger.Vote) { m.metrics.evidence.Inc() }
 
 // refused counts what members sent and should not have, by rule. Engines name rules of their own, so their number is bounded.
 func (m *Monitor) refused(_ uint32, rule string) {
