@@ -103,6 +103,17 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return get[Status](ctx, c, "/v1/status")
 }
 
+// Evidence returns the evidence against members that the node has found, oldest first.
+func (c *Client) Evidence(ctx context.Context) ([]Evidence, error) {
+	var found []Evidence
+	return found, c.get(ctx, "/v1/evidence", &found)
+}
+
+// FindEvidence returns one piece of the evidence that the node has found.
+func (c *Client) FindEvidence(ctx context.Context, id keys.Digest) (*Evidence, error) {
+	return get[Evidence](ctx, c, "/v1/evidence/"+id.String())
+}
+
 // Transaction returns an unsigned transaction of sender: chain, group, nonce and expiry are filled in, the gas
 // limit is DefaultGas, or the chain's highest for a system contract, which may be given a whole module. args is canonical CBOR; nil stands for no arguments.
 func (c *Client) Transaction(ctx context.Context, sender ledger.Address, to ledger.Target, method string, args []byte) (ledger.Tx, error) {

@@ -103,6 +103,40 @@ type Status struct {
 	Plugins   []Plugin        `json:"plugins"`
 }
 
+// Evidence is two statements that one member signed and no honest member signs both.
+type Evidence struct {
+	ID          keys.Digest     `json:"id"`
+	Offence     string          `json:"offence"` // equivocation, amnesia or divergence: see ledger.Offence
+	Epoch       uint64          `json:"epoch"`
+	Member      uint32          `json:"member"` // number in the epoch
+	Node        identity.NodeID `json:"node"`
+	Institution string          `json:"institution"`
+	Statements  []Statement     `json:"statements"` // two
+	Found       int64           `json:"found"`      // when, by the clock of the node asked
+	Head        ledger.Height   `json:"head"`       // of that node then
+	Proof       Bytes           `json:"proof"`      // encoding of ledger.Evidence, as the members method accuse takes it
+	Recorded    *Accusation     `json:"recorded,omitempty"`
+}
+
+// Statement is what a member signed.
+type Statement struct {
+	Kind       string        `json:"kind"`
+	View       uint64        `json:"view"`
+	Height     ledger.Height `json:"height"`
+	Order      keys.Digest   `json:"order"`
+	Block      keys.Digest   `json:"block"`
+	HighView   uint64        `json:"high_view"` // with a view change: of the highest certificate claimed
+	HighHeight ledger.Height `json:"high_height"`
+	Signature  Bytes         `json:"signature"`
+}
+
+// Accusation is the chain's record of what evidence is of.
+type Accusation struct {
+	Height   ledger.Height  `json:"height"`
+	By       ledger.Address `json:"by"`
+	Evidence keys.Digest    `json:"evidence"` // id of the evidence that was shown: perhaps other statements of the same place
+}
+
 // Peer is another node as this one sees it.
 type Peer struct {
 	Node    identity.NodeID `json:"node"`

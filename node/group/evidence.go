@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -23,10 +24,12 @@ const (
 
 // Evidence is proof that a member lied, as this node found it.
 type Evidence struct {
-	_         struct{} `cbor:",toarray"`
-	Proof     ledger.Evidence
-	UnixMilli int64         // this node's clock when it was found
-	Head      ledger.Height // of this node then
+	_           struct{} `cbor:",toarray"`
+	Proof       ledger.Evidence
+	Node        identity.NodeID // the member that lied
+	Institution string          // that the member belongs to
+	UnixMilli   int64           // this node's clock when it was found
+	Head        ledger.Height   // of this node then
 }
 
 // evidenceFile is what the file holds: all evidence in the order in which it was found.
@@ -55,7 +58,7 @@ func openEvidence(files state.FS, dir string) (*evidenceStore, error) {
 		return nil, fmt.Errorf("open the evidence %s: %w", path, err)
 	}
 	size, err := file.Size()
-	if err == nil && size > 2*maxEvidence*ledger.MaxEvidenceSize {
+	if err == nil && size > 2*maxEvidence*ledger.MaxEvidenceSize { // more than it can have, with names and times
 		err = fmt.Errorf("it has %d bytes", size)
 	}
 	var kept evidenceFile
@@ -140,16 +143,19 @@ func (g *Group) accuse(a, b ledger.Vote) error {
 		g.log.Warn().Err(err).Uint32("member", a.Signer).Msg("consensus engine accused a member without proof")
 		return nil
 	}
-	fresh, err := g.evidence.add(Evidence{Proof: *proof, UnixMilli: g.env.Now(), Head: g.head.Order.Height})
-	if err != nil || !fresh {
-		return err
-	}
 	place, err := proof.Place()
 	if err != nil {
 		return err
 	}
+	liar := &g.epoch.Members[place.Member]
+	fresh, err := g.evidence.add(Evidence{
+		Proof: *proof, Node: liar.Node, Institution: liar.Institution, UnixMilli: g.env.Now(), Head: g.head.Order.Height,
+	})
+	if err != nil || !fresh {
+		return err
+	}
 	id := proof.Digest(g.cfg.Suite)
-	g.log.Error().Uint32("member", place.Member).Str("institution", g.epoch.Members[place.Member].Institution).Stringer("offence", place.Offence).
+	g.log.Error().Uint32("member", place.Member).Str("institution", liar.Institution).Stringer("offence", place.Offence).
 		Stringer("kind", place.Kind).Uint64("view", place.View).Uint64("height", uint64(place.Height)).Str("evidence", id.String()).
 		Msg("a member signed two statements that contradict one another: see `fondaco evidence show`, and put it on chain with `fondaco evidence submit`")
 	g.publishEvidence()

@@ -139,6 +139,8 @@ func (s *Server) routes() map[string]handle {
 		"POST /v1/contracts/{address}/call": s.call,
 		"GET /v1/state/{address}/{key}":     s.state,
 		"GET /v1/headers/{height}/proof":    s.headerProof,
+		"GET /v1/evidence":                  s.evidence,
+		"GET /v1/evidence/{id}":             s.oneEvidence,
 		"GET /v1/events/blocks":             s.blockEvents,
 		"GET /v1/events":                    s.contractEvents,
 	}
