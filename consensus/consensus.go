@@ -250,7 +250,8 @@ type (
 		_     struct{} `cbor:",toarray"`
 		Order keys.Digest
 	}
-	// Finalize decides the block of Certificate, a Commit statement, for ever. Blocks become final one by one,
+	// Finalize decides the block of Certificate, for ever: a Commit statement, or Attest in a group whose genesis trusts
+	// its members. Blocks become final one by one,
 	// lowest first, each with a certificate of its own, which is stored with it; the block was executed here. The
 	// host answers Stored. If the certificate's block hash is not the one that this node computed, the host stops
 	// voting and raises an alarm.

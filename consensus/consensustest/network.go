@@ -682,7 +682,7 @@ func (x *Node) store(ef consensus.Finalize) {
 	order, ok := x.orders[st.Order]
 	result, executed := x.results[st.Order]
 	switch {
-	case st.Kind != ledger.Commit || !ok || !executed:
+	case !ok || !executed:
 		n.fail("node %d: finalize by %s an order that was not executed here", x.ID, st.Kind)
 		return
 	case st.Height != order.Height || result != st.Block:

@@ -17,7 +17,8 @@ type Oracle struct {
 	histories map[int]*History
 	votes     map[ledger.Statement]map[uint32]bool
 	final     map[ledger.Height]Block
-	Found     int // pieces of evidence against liars
+	kind      ledger.StatementKind // of the certificates that make blocks final, once the first one showed it
+	Found     int                  // pieces of evidence against liars
 }
 
 // History is what one honest member has signed so far, across crashes, and the rules that it must keep: those of
@@ -26,6 +27,7 @@ type History struct {
 	epoch                         uint64
 	proposed, prepared, committed ledger.Statement // the last of each kind
 	changed                       ledger.Statement // the highest view change
+	attested                      ledger.Statement // the highest attestation
 	proposals                     map[ledger.Rank]ledger.Statement
 	prepares                      map[ledger.Rank]ledger.Statement
 	commits                       map[ledger.Rank]ledger.Statement
@@ -96,6 +98,12 @@ func (h *History) Check(st ledger.Statement) error {
 		}
 		return nil
 	}
+	if st.Kind == ledger.Attest {
+		if h.attested.Kind != 0 && st != h.attested && st.Height <= h.attested.Height {
+			return fmt.Errorf("it signed %s before", Describe(h.attested))
+		}
+		return nil
+	}
 	if h.changed.Kind != 0 && st.View < h.changed.View {
 		return fmt.Errorf("it left that view with %s", Describe(h.changed))
 	}
@@ -141,6 +149,8 @@ func (h *History) Note(st ledger.Statement) {
 		}
 	case ledger.ViewChange:
 		h.changed = st
+	case ledger.Attest:
+		h.attested = st
 	default: // heartbeats bind nobody
 	}
 }
@@ -175,8 +185,12 @@ func (o *Oracle) stored(x *Node, b Block) {
 	}
 	height := b.Head.Order.Height
 	c := b.Head.Certificate.Statement
-	if c.Kind != ledger.Commit || len(o.votes[c]) < ledger.Quorum(o.net.Members) || b.Head.Certificate.Count() < ledger.Quorum(o.net.Members) {
-		o.net.fail("node %d: block %d has no quorum of commit votes", x.ID, height)
+	if o.kind == 0 && (c.Kind == ledger.Commit || c.Kind == ledger.Attest) {
+		o.kind = c.Kind
+	}
+	quorum := o.kind.Quorum(o.net.Members)
+	if c.Kind != o.kind || len(o.votes[c]) < quorum || b.Head.Certificate.Count() < quorum {
+		o.net.fail("node %d: block %d has no quorum of %s statements", x.ID, height, o.kind)
 		return
 	}
 	old, known := o.final[height]

@@ -22,6 +22,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the engines do into the sc
 type Words struct {
 	Kinds  map[uint8]string // kinds of messages
 	Timers map[consensus.Timer]string
+	Body   func(body []byte) string // what a message's Body says; nil: it is not shown
 }
 
 // Scenarios runs the files that match a pattern, one subtest each. A file is a list of commands, each followed by
@@ -30,7 +31,7 @@ type Words struct {
 //
 //	start n=4 [window=1] [observers=1]  start the nodes; hosts answer everything at once
 //	pending NODE COUNT [oldest=MS] [barrier]   transactions wait in the node's pool; one of them ends the epoch
-//	expire NODE TIMER                   a timer runs out
+//	expire NODE TIMER [times=1]         a timer runs out
 //	peer NODE MEMBER up|down            a connection changes
 //	deliver [from=] [to=] [kind=]       deliver the messages that match, and those that they cause
 //	drop [from=] [to=] [kind=]          lose the messages that match
@@ -181,8 +182,10 @@ func (s *stage) command(words []string) {
 	case "expire":
 		if x := node(0); x != nil {
 			for t, name := range s.words.Timers {
-				if name == args[1] {
-					s.step(x, consensus.Expired{Timer: t})
+				for range number(options["times"], 1) {
+					if name == args[1] {
+						s.step(x, consensus.Expired{Timer: t})
+					}
 				}
 			}
 		}
@@ -508,6 +511,9 @@ func (s *stage) message(m consensus.Message) string {
 	}
 	if v := m.NewView; v != nil {
 		parts = append(parts, fmt.Sprintf("new-view %d high=%d/%d of %d", v.View, v.High.Statement.View, v.High.Statement.Height, len(v.Votes)))
+	}
+	if s.words.Body != nil && len(m.Body) > 0 {
+		parts = append(parts, s.words.Body(m.Body))
 	}
 	return strings.Join(parts, " ")
 }

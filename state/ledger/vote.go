@@ -151,6 +151,15 @@ func (n *NewView) Digest(s keys.Suite) keys.Digest { return keys.Hash(s, "new-vi
 // OSDI 1999) and more otherwise; for n = 5, 2f+1 would be unsafe.
 func Quorum(n int) int { return (n+Faulty(n))/2 + 1 }
 
+// Quorum returns how many of n members must state the same for a certificate of this kind. Attestations are made in
+// groups whose members do not lie, where any majority does; all else counts on f that may, see [Quorum].
+func (k StatementKind) Quorum(n int) int {
+	if k == Attest {
+		return n/2 + 1
+	}
+	return Quorum(n)
+}
+
 // Faulty returns how many of n members may lie without harm: f = (n-1)/3.
 func Faulty(n int) int { return (n - 1) / 3 }
 
@@ -166,7 +175,7 @@ func (c *Certificate) Verify(s keys.Suite, chain keys.Digest, group GroupID, mem
 	if len(signers) != len(c.Signatures) {
 		return fmt.Errorf("%w: %d signers and %d signatures", ErrCertificate, len(signers), len(c.Signatures))
 	}
-	if want := Quorum(len(members)); len(signers) < want {
+	if want := c.Statement.Kind.Quorum(len(members)); len(signers) < want {
 		return fmt.Errorf("%w: %d of %d members signed, want %d", ErrCertificate, len(signers), len(members), want)
 	}
 	if last := signers[len(signers)-1]; int(last) >= len(members) {

@@ -1,0 +1,102 @@
+// Package raft is Raft as a [consensus.Engine], for groups whose members trust one another not to lie.
+//
+// The protocol is that of Ongaro and Ousterhout (USENIX ATC 2014) in the implementation of go.etcd.io/raft/v3, with
+// pre-vote and check-quorum. Of n members any majority is enough: n/2+1 where PBFT needs (n+f)/2+1. In return one
+// member that lies can fork the chain. A genesis chooses this engine only together with the statement that its
+// members do not.
+//
+// # Normal case
+//
+//	leader     append(h) ─┐                          three one-way steps
+//	everybody             ├─ check ─ appended ─┐
+//	                      └─ execute ──────────┴─ commit index ─ attest (with block hash) ─┐
+//	                                                                                       └─ final
+//
+// One entry of raft's log is one order, never transactions. The leader chains orders itself: each names the one
+// before it in its log, and since a log is linear, so is the chain. It proposes when an entry of its own term was
+// applied, so all that leaders before it left behind is final, and it has at most Params.Window orders above its
+// head.
+//
+// # Why payloads come first
+//
+// An append waits outside of raft until the transactions of its order are here, valid and durable; for raft that is
+// a slow link. So what raft calls committed is on the disks of a majority together with its transactions. Had the
+// entry entered the log first and only its acknowledgement waited, a leader that dies with the only copy of the
+// transactions would leave a log that nobody can complete, and an election that waits behind it.
+//
+// What raft wants written is one record, persisted before the messages that depend on it leave: raft runs with
+// asynchronous storage writes, and its responses follow the Persist in the list of effects.
+//
+// # Why blocks are attested
+//
+// Raft signs nothing, and a commit index proves nothing to those who did not take part. When an order is committed
+// and executed, each member signs Attest: this order gave this block. A majority of equal attestations is the block's
+// certificate, and only with it does the engine emit Finalize. So proofs, block sync and clients work as with PBFT,
+// and a member that computes another result stands out before anything is stored. Heights are attested one after the
+// other, each when the one before is stored, so at most one attestation is open and the double-sign guard's rule for
+// them is simple: they rise in height.
+//
+// # Log and blocks
+//
+// The log holds only what is above the last durable block: its base is the entry of that block. A member that is
+// behind the leader's base gets a raft snapshot, which holds nothing but the height that goes with the base. It waits
+// outside of raft, like an append, until block sync has brought the blocks up to there.
+//
+// # Epochs
+//
+// A barrier block ends its epoch, and raft starts anew on it with the new members: term 1, an empty log, members
+// numbered from 0. There are no configuration changes inside a log, so none of their cases: no joint quorum, no
+// learner, no leader that removes itself, no change that is applied here and not there. It is safe because a barrier
+// block is final only with the attestations of a majority of the old members, so each of them knows nothing of the
+// new epoch without that certificate, and nothing is proposed above a barrier. Messages carry their epoch; raft's
+// rule that an id is used once for all time holds for the pair of epoch and member number.
+//
+// # Elections
+//
+// The leader sends heartbeats every two ticks, a tick being a quarter of Params.HeartbeatTime; a member that hears
+// none for 8 to 15 ticks campaigns. The engine counts these ticks itself, with a jitter that is a digest of its node,
+// epoch, term and a counter: the library would draw it from the system's random numbers, and runs could not be
+// replayed. A leader whose entries nobody takes though a quorum answers, because its clock is wrong for instance,
+// steps aside for a while.
+//
+// # A lost journal
+//
+// A member that acknowledged an entry or voted, and forgets it, can undo what was committed (etcd issue 16220). One
+// that starts with blocks but without a journal is therefore mute: it takes no part in the epoch, follows by block
+// sync, and says so in its status. So is one whose leader knows of entries that it does not have. It takes part
+// again with the next epoch: change the membership, or replace the node by one with a new key.
+//
+// It cannot tell a first start from a loss before block 1; do not delete journals.
+//
+// # Messages
+//
+//	kind  name          holds
+//	1     append        Order, or none to carry a commit index or the first entry of a term
+//	2     appended      answer
+//	3     vote request  4 vote  5 pre-vote request  6 pre-vote
+//	7     heartbeat     8 alive: answer
+//	9     snapshot      the base of the leader's log
+//	10    attest        Attest votes
+//	11    certificate   the certificate of the sender's head, to who lacks it
+//	12    status        epoch and height
+//
+// All but 10 and 11 have a frame as their Body, with the sender's epoch and height. What a stranger can make the
+// engine keep is bounded: appends of one leader up to maxWaiting, one snapshot, one attestation per member and
+// height up to blocksAhead above the window.
+package raft
+
+// The kinds of messages.
+const (
+	kindAppend      = 1
+	kindAppended    = 2
+	kindVoteRequest = 3
+	kindVote        = 4
+	kindPreRequest  = 5
+	kindPreVote     = 6
+	kindHeartbeat   = 7
+	kindAlive       = 8
+	kindSnapshot    = 9
+	kindAttest      = 10
+	kindCertificate = 11
+	kindStatus      = 12
+)
