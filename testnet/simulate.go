@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -20,6 +22,8 @@ func simCommand() *cli.Command {
 			&cli.IntFlag{Name: "nodes", Usage: fmt.Sprintf("members of the group, %d to %d", sim.MinNodes, sim.MaxNodes), Value: 4},
 			&cli.Uint64Flag{Name: "seed", Usage: "of the first schedule", Value: 1},
 			&cli.IntFlag{Name: "parallel", Usage: "schedules at once; 0: one for each processor"},
+			&cli.StringFlag{Name: "byzantine", Usage: "let as many members lie as may, by this strategy; none: nobody lies"},
+			&cli.BoolFlag{Name: "list", Usage: "print the strategies by which members lie, and the rules that refuse them"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "with --schedules 1: print what happens"},
 			&cli.BoolFlag{Name: "logs", Usage: "with -v: the nodes' logs too"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "table or json", Value: "table"},
@@ -33,7 +37,10 @@ func simulate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	campaign := sim.Campaign{Nodes: c.Int("nodes"), Seed: c.Uint64("seed"), Schedules: c.Int("schedules"), Parallel: c.Int("parallel")}
+	campaign := sim.Campaign{
+		Schedule:  sim.Schedule{Nodes: c.Int("nodes"), Seed: c.Uint64("seed"), Byzantine: c.String("byzantine")},
+		Schedules: c.Int("schedules"), Parallel: c.Int("parallel"),
+	}
 	switch {
 	case c.Args().Present():
 		return fmt.Errorf("%w: sim takes no argument %q", errUsage, c.Args().First())
@@ -47,10 +54,16 @@ func simulate(c *cli.Context) error {
 		return fmt.Errorf("%w: -v prints one schedule: add --schedules 1", errUsage)
 	case c.Bool("logs") && !c.Bool("verbose"):
 		return fmt.Errorf("%w: --logs goes with -v", errUsage)
+	case c.Bool("list"):
+		return listStrategies(c, json)
+	case campaign.Byzantine != "" && campaign.Byzantine != "none" && !slices.ContainsFunc(sim.Strategies(), func(s sim.Strategy) bool { return s.Name == campaign.Byzantine }):
+		return fmt.Errorf("%w: --byzantine %s: there is no such strategy; --list shows them", errUsage, campaign.Byzantine)
 	}
 	debug.SetGCPercent(1_600) // schedules are short and leave nothing behind
 	if c.Bool("verbose") {
-		report, err := sim.Run(sim.Schedule{Nodes: campaign.Nodes, Seed: campaign.Seed, Trace: c.App.Writer, Log: c.Bool("logs")})
+		one := campaign.Schedule
+		one.Trace, one.Log = c.App.Writer, c.Bool("logs")
+		report, err := sim.Run(one)
 		if err != nil {
 			return err
 		}
@@ -87,14 +100,35 @@ func printSummary(c *cli.Context, s sim.Summary) error {
 	t := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "schedules\t%d of %d nodes, seeds %d to %d, in %.1f s (%.0f/s)\n", s.Schedules, s.Nodes, s.Seed, s.Seed+uint64(s.Schedules)-1, s.Seconds, s.Rate)
 	fmt.Fprintf(t, "blocks\t%d, with %d transactions, in %.0f s of virtual time\n", s.Blocks, s.Txs, float64(s.VirtualMs)/1000)
-	fmt.Fprintf(t, "messages\t%d, %d lost, %d copied\n", s.Messages, s.Lost, s.Copied)
-	fmt.Fprintf(t, "faults\t%d crashes, %d failed syncs, %d lost journals, %d partitions, %d members that ran twice\n", s.Crashes, s.DiskErrors, s.Journals, s.Partitions, s.Twins)
+	fmt.Fprintf(t, "messages\t%d, %d lost, %d copied, %d late\n", s.Messages, s.Lost, s.Copied, s.Late)
+	fmt.Fprintf(t, "crashes\t%d, %d of them between two sends; %d unsynced writes lost, %d torn; %d journals lost\n", s.Crashes, s.SendCrashes, s.LostWrites, s.TornWrites, s.Journals)
+	fmt.Fprintf(t, "disks\t%d failed syncs, %d writes without space, %d slow syncs\n", s.DiskErrors, s.DiskFull, s.SlowSyncs)
+	fmt.Fprintf(t, "network\t%d partitions, %d of them flapping; links uneven %d times\n", s.Partitions, s.Flaps, s.Uneven)
+	fmt.Fprintf(t, "clocks\t%d jumps\n", s.ClockJumps)
+	fmt.Fprintf(t, "liars\t%d members that ran twice, %d that lied\n", s.Twins, s.Liars)
+	for _, l := range s.Lies {
+		if l.Attacks > 0 {
+			fmt.Fprintf(t, "  %s\t%d attacks, %d refusals by the rules that name them\n", l.Strategy, l.Attacks, l.Refusals)
+		}
+	}
 	fmt.Fprintf(t, "views\t%d changes\n", s.Views)
 	fmt.Fprintf(t, "evidence\t%d, all against members that lied\n", s.Evidence)
 	if s.Held {
 		fmt.Fprintf(t, "verdict\tevery rule held\n")
 	} else {
 		fmt.Fprintf(t, "verdict\tBROKEN in %d schedules\n", len(s.Broken))
+	}
+	return t.Flush()
+}
+
+func listStrategies(c *cli.Context, json bool) error {
+	all := sim.Strategies()
+	if json {
+		return printJSON(c, all)
+	}
+	t := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
+	for _, s := range all {
+		fmt.Fprintf(t, "%s\t%s\trefused by: %s\n", s.Name, s.Does, strings.Join(s.Rules, ", "))
 	}
 	return t.Flush()
 }

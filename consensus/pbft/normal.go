@@ -295,6 +295,7 @@ func (e *engine) examine() {
 			b.asked, b.askedAs = true, b.seen
 			if b.order.Height != parent.Height+1 || b.order.UnixMilli <= parent.UnixMilli || e.endsEpoch(parent) {
 				b.checked, b.askedAs = true, true
+				e.refuse(b.from, ruleParent)
 				continue
 			}
 			e.emit(consensus.CheckPayload{Order: b.order, From: b.from, Widen: e.widen(), Seen: b.seen})

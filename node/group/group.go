@@ -162,7 +162,8 @@ type Group struct {
 	member  map[identity.NodeID]uint32
 	public  []keys.PublicKey
 	number  int32 // of this node; -1 for an observer
-	checked recent[keys.Digest]
+	checked recent[checkedVote]
+	proved  recent[keys.Digest] // certificates
 
 	// Blocks in the making.
 	head      consensus.Head
@@ -303,6 +304,7 @@ func (g *Group) enterEpoch(base *state.Snapshot) error {
 	g.epoch, g.public, g.number = epoch, public, -1
 	g.senders = make([]sender, len(epoch.Members)+1) // the last is an observer's own
 	g.checked.limit = max(1_024, 16*len(epoch.Members))
+	g.proved.limit = 256
 	g.member = make(map[identity.NodeID]uint32, len(epoch.Members))
 	for i, m := range epoch.Members {
 		g.member[m.Node] = uint32(i)
@@ -519,7 +521,7 @@ func (g *Group) sign(e consensus.Sign) error {
 		return fmt.Errorf("sign a %s: %w", e.Statement.Kind, err)
 	}
 	vote := ledger.Vote{Signer: uint32(g.number), Statement: e.Statement, Signature: signature}
-	g.checked.add(g.voteKey(&vote))
+	g.checked.add(voteKey(&vote))
 	g.events = append(g.events, consensus.Signed{Vote: vote})
 	if e.Broadcast == nil {
 		return nil

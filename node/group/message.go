@@ -117,8 +117,21 @@ func (g *Group) verify(from uint32, count int, check func() error) error {
 	return check()
 }
 
-func (g *Group) voteKey(v *ledger.Vote) keys.Digest {
-	return keys.Hash(g.cfg.Suite, "checked-vote", mustMarshal(v))
+// checkedVote is a vote whose signature holds. The last place tells signatures of other lengths apart, none of which
+// hold.
+type checkedVote struct {
+	signer    uint32
+	statement ledger.Statement
+	signature [keys.SignatureSize + 1]byte
+}
+
+func voteKey(v *ledger.Vote) checkedVote {
+	c := checkedVote{signer: v.Signer, statement: v.Statement}
+	copy(c.signature[:], v.Signature)
+	if len(v.Signature) != keys.SignatureSize {
+		c.signature[keys.SignatureSize] = 1
+	}
+	return c
 }
 
 func (g *Group) checkVotes(from uint32, votes []ledger.Vote) error {
@@ -130,14 +143,17 @@ func (g *Group) checkVotes(from uint32, votes []ledger.Vote) error {
 		if int64(v.Signer) >= int64(len(g.public)) {
 			return breaks(RuleMember, "%s of member %d of %d", v.Statement.Kind, v.Signer, len(g.public))
 		}
-		once := g.voteKey(v)
+		once := voteKey(v)
 		if g.checked.has(once) {
 			continue
 		}
 		if err := g.verify(from, 1, func() error {
-			return g.public[v.Signer].Verify(v.Statement.Digest(g.cfg.Suite, g.cfg.Chain, g.cfg.Group), v.Signature)
+			if err := g.public[v.Signer].Verify(v.Statement.Digest(g.cfg.Suite, g.cfg.Chain, g.cfg.Group), v.Signature); err != nil {
+				return breaks(RuleSignature, "%s of member %d: %w", v.Statement.Kind, v.Signer, err)
+			}
+			return nil
 		}); err != nil {
-			return breaks(RuleSignature, "%s of member %d: %w", v.Statement.Kind, v.Signer, err)
+			return err
 		}
 		g.checked.add(once)
 	}
@@ -154,17 +170,20 @@ func (g *Group) checkCertificate(from uint32, c *ledger.Certificate) error {
 		return breaks(RuleEpoch, "certificate of epoch %d, this node is in %d", c.Statement.Epoch, g.epoch.Number)
 	}
 	once := keys.Hash(g.cfg.Suite, "checked-certificate", mustMarshal(c))
-	if g.checked.has(once) {
+	if g.proved.has(once) {
 		return nil
 	}
 	if !g.checkedVotes(c) {
 		if err := g.verify(from, len(c.Signatures), func() error {
-			return c.Verify(g.cfg.Suite, g.cfg.Chain, g.cfg.Group, g.public)
+			if err := c.Verify(g.cfg.Suite, g.cfg.Chain, g.cfg.Group, g.public); err != nil {
+				return breaks(RuleCertificate, "certificate of a %s: %w", c.Statement.Kind, err)
+			}
+			return nil
 		}); err != nil {
-			return breaks(RuleCertificate, "certificate of a %s: %w", c.Statement.Kind, err)
+			return err
 		}
 	}
-	g.checked.add(once)
+	g.proved.add(once)
 	return nil
 }
 
@@ -176,7 +195,7 @@ func (g *Group) checkedVotes(c *ledger.Certificate) bool {
 	}
 	for i, m := range members {
 		v := ledger.Vote{Signer: m, Statement: c.Statement, Signature: c.Signatures[i]}
-		if int64(m) >= int64(len(g.public)) || !g.checked.has(g.voteKey(&v)) {
+		if int64(m) >= int64(len(g.public)) || !g.checked.has(voteKey(&v)) {
 			return false
 		}
 	}

@@ -266,7 +266,7 @@ func BenchmarkReceive(b *testing.B) {
 		for i := 0; b.Loop(); i++ {
 			if i%len(messages) == 0 {
 				w.now += 1_000
-				g.checked = recent[keys.Digest]{limit: 1024}
+				g.checked, g.proved = recent[checkedVote]{limit: 1024}, recent[keys.Digest]{limit: 256}
 			}
 			if err := g.receiveMessage(1, messages[i%len(messages)]); err != nil {
 				b.Fatal(err)
@@ -278,7 +278,7 @@ func BenchmarkReceive(b *testing.B) {
 		certificate := w.certificate(prepares(0, 1, 1), 1, 2, 3)
 		for _, m := range certificate.Members() {
 			v := w.vote(int(m), certificate.Statement)
-			g.checked.add(g.voteKey(&v))
+			g.checked.add(voteKey(&v))
 		}
 		for b.Loop() {
 			if !g.checkedVotes(&certificate) {

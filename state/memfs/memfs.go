@@ -129,8 +129,9 @@ func (m *FS) CrashAfter(n int) {
 }
 
 // Crash discards what was not synced and restarts the machine. With a nil rng all of it is lost; else each
-// unsynced operation survives or not, or in part, as rng decides. Open files and locks are dead afterwards.
-func (m *FS) Crash(rng *rand.Rand) {
+// unsynced operation survives or not, or in part, as rng decides. Open files and locks are dead afterwards. It
+// returns how many unsynced operations were lost whole, and how many in part.
+func (m *FS) Crash(rng *rand.Rand) (lost, torn int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	names := make(map[string]bool, len(m.current)+len(m.durable))
@@ -157,7 +158,8 @@ func (m *FS) Crash(rng *rand.Rand) {
 		}
 		if !settled[node] {
 			settled[node] = true
-			node.crash(rng)
+			l, t := node.crash(rng)
+			lost, torn = lost+l, torn+t
 		}
 		survivors[name] = node
 	}
@@ -171,22 +173,28 @@ func (m *FS) Crash(rng *rand.Rand) {
 	clear(m.locks)
 	m.life++
 	m.down, m.crashAt = false, 0
+	return lost, torn
 }
 
-func (n *inode) crash(rng *rand.Rand) {
-	if rng != nil {
+func (n *inode) crash(rng *rand.Rand) (lost, torn int) {
+	if rng == nil {
+		lost = len(n.pending)
+	} else {
 		for _, e := range n.pending {
 			switch rng.IntN(3) {
-			case 0: // lost
+			case 0:
+				lost++
 			case 1:
 				n.synced = e.apply(n.synced)
 			case 2:
+				torn++
 				n.synced = tear(n.synced, e, rng)
 			}
 		}
 	}
 	n.pending = nil
 	n.data = slices.Clone(n.synced)
+	return lost, torn
 }
 
 // tear applies some of the sectors of a write. The file's size may be that of the whole write already, with

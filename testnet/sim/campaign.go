@@ -11,8 +11,7 @@ import (
 
 // Campaign is many schedules of consecutive seeds.
 type Campaign struct {
-	Nodes     int
-	Seed      uint64                     // of the first
+	Schedule                             // the first; the others differ by their seeds
 	Schedules int                        // how many
 	Parallel  int                        // run at once; 0: one for each processor
 	Progress  func(Summary)              // is told what happened so far, now and then; nil: not
@@ -29,8 +28,16 @@ type Summary struct {
 	Seconds   float64       `json:"seconds"`
 	Rate      float64       `json:"schedules_per_second"`
 	Report                  // sums over all schedules
+	Lies      []Lies        `json:"lies"`       // by strategy
 	Broken    []Broken      `json:"violations"` // by seed
 	Held      bool          `json:"held"`       // no rule was broken in any schedule
+}
+
+// Lies is what the members did that lied by one strategy, and how honest nodes took it.
+type Lies struct {
+	Strategy string `json:"strategy"`
+	Attacks  int    `json:"attacks"`  // messages that broke the rules
+	Refusals int    `json:"refusals"` // by a rule that the strategy names
 }
 
 // Broken is a schedule in which a rule was broken.
@@ -70,6 +77,9 @@ func (c Campaign) Run(ctx context.Context) (Summary, error) {
 		s.Elapsed = time.Since(start)
 		s.Seconds = s.Elapsed.Seconds()
 		s.Rate = float64(s.Schedules) / max(s.Seconds, 1e-9)
+		for i, x := range strategies() {
+			s.Lies = append(s.Lies, Lies{x.name, s.Attacks[i], s.Refusals[i]})
+		}
 		s.Held = len(s.Broken) == 0 && s.Schedules == c.Schedules
 		return s
 	}
@@ -80,15 +90,16 @@ func (c Campaign) Run(ctx context.Context) (Summary, error) {
 				if i >= int64(c.Schedules) {
 					return
 				}
-				seed := c.Seed + uint64(i)
-				report, err := Run(Schedule{Nodes: c.Nodes, Seed: seed})
+				one := c.Schedule
+				one.Seed += uint64(i)
+				report, err := Run(one)
 				mu.Lock()
 				sum.Schedules++
 				sum.add(report)
 				switch {
 				case err == nil:
 				case Violation(err):
-					v := Broken{Seed: seed, What: err.Error(), Repeat: Repeat(c.Nodes, seed)}
+					v := Broken{Seed: one.Seed, What: err.Error(), Repeat: Repeat(one)}
 					sum.Broken = append(sum.Broken, v)
 					if c.Found == nil || c.Found(v) || len(sum.Broken) >= maxBroken {
 						stop()
@@ -130,6 +141,10 @@ func (c Campaign) Run(ctx context.Context) (Summary, error) {
 }
 
 // Repeat returns the command that runs one schedule again and prints its trace.
-func Repeat(nodes int, seed uint64) string {
-	return fmt.Sprintf("go run ./testnet sim --seed %d --schedules 1 --nodes %d -v", seed, nodes)
+func Repeat(s Schedule) string {
+	command := fmt.Sprintf("go run ./testnet sim --seed %d --schedules 1 --nodes %d", s.Seed, s.Nodes)
+	if s.Byzantine != "" {
+		command += " --byzantine " + s.Byzantine
+	}
+	return command + " -v"
 }

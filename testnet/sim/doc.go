@@ -20,11 +20,20 @@
 // A [Schedule] draws its network from the seed: delays on one of three scales, up to 40 % loss, copies, stragglers,
 // clocks that differ by up to four seconds, the rate of its client, and in one of four schedules f members that run
 // twice, each half with its own disk. Then it does harm at random moments: hosts crash, lose power in the middle of
-// a file operation or fail to sync, all lose power at once, the network splits into several sides, links become
-// uneven, and up to f honest members lose their journals. The client submits at random nodes, sometimes the same at
-// several, sends old transactions again, and short-lived ones. Then all faults end, and the group must recover, make
-// at least 10 blocks altogether and bring every honest node to the same head; in one of eight schedules it is
-// watched when idle.
+// a file operation or between two sends, fail to sync, run out of space or sync slowly; all lose power at once, the
+// network splits into several sides, once or flapping, links become uneven, clocks jump forwards and backwards, and up
+// to f honest members lose their journals or have clocks an hour off. The client submits at random nodes, sometimes
+// the same at several, sends old transactions again, and short-lived ones. Then all faults end, and the group must
+// recover, make at least 6 blocks altogether and bring every honest node to the same head; in one of eight schedules
+// it is watched when idle.
+//
+// # Members that lie
+//
+// In another quarter of all seeds f members lie by a strategy each; [Strategies] lists them. Such a host runs an honest
+// node, so that it follows the group, and what the node sends passes through the strategy, as bytes on the wire, signed
+// with the member's key. Liars go on when the faults have ended, until they have sent 600 bad messages. Attacks are
+// counted as they are sent, and refusals at honest nodes, by the rules that the strategy names (group.Trace.Refused);
+// TestStrategies wants both of each.
 //
 // # What is checked
 //

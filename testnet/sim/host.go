@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/mempool"
@@ -25,7 +26,8 @@ type host struct {
 	world  *world
 	index  int // among the hosts
 	member int
-	twin   bool // another host has the same key: the member lies
+	twin   bool  // another host has the same key: the member lies
+	liar   *liar // says what the member says in its place; nil: it says what its node says
 	id     identity.NodeID
 	key    keys.Signer
 	fs     *memfs.FS
@@ -35,11 +37,18 @@ type host struct {
 	life   int // counts starts: what was planned in an earlier life is void
 	up     bool
 
-	powerFails int  // in so many file operations; 0: not planned
-	syncFails  bool // the next one
-	dead       bool // power failed in the middle of a file operation: nothing leaves the host any more
-	sick       bool // a sync failed
+	powerFails int   // in so many file operations; 0: not planned
+	sendFails  int   // power fails when so many messages have left; 0: not planned
+	syncFails  bool  // the next one
+	full       bool  // writes fail
+	slow       int64 // longest time that a sync takes, µs
+	busy       int64 // when the sync under way is done: until then the node does nothing else
+	dead       bool  // power failed in the middle of something: nothing leaves the host any more
+	sick       bool  // a sync or write failed
 }
+
+// honest reports whether the member keeps the rules.
+func (h *host) honest() bool { return !h.twin && h.liar == nil }
 
 func (h *host) String() string {
 	if h.index != h.member {
@@ -60,7 +69,7 @@ func (h *host) start() {
 	switch {
 	case h.dead:
 		h.crash("in the middle of its start")
-	case err != nil && errors.Is(err, errDisk):
+	case err != nil && h.sick:
 		h.crash("because its disk failed at the start")
 	case err != nil:
 		h.up = false
@@ -108,13 +117,15 @@ func (h *host) crash(why string) {
 	w := h.world
 	w.tell("%s crashes %s", h, why)
 	w.report.Crashes++
-	h.up, h.powerFails, h.syncFails, h.dead, h.sick = false, 0, false, false, false
+	h.up, h.powerFails, h.sendFails, h.syncFails, h.dead, h.sick, h.busy = false, 0, 0, false, false, false, 0
 	h.life++
-	if w.chance(30) {
-		h.fs.Crash(nil)
-	} else {
-		h.fs.Crash(w.rng)
+	var rng *rand.Rand
+	if w.chance(70) {
+		rng = w.rng
 	}
+	lost, torn := h.fs.Crash(rng)
+	w.report.LostWrites += lost
+	w.report.TornWrites += torn
 	w.oracle.crashed(h)
 	for _, other := range w.hosts {
 		if other.up && other.member != h.member {
@@ -137,8 +148,16 @@ func (h *host) operation(op memfs.Op, name string, _ int) error {
 	switch {
 	case h.dead:
 		return memfs.ErrCrashed
+	case h.full && (op == memfs.OpWrite || op == memfs.OpCreate):
+		h.sick = true
+		h.world.report.DiskFull++
+		return fmt.Errorf("write %s: %w", name, memfs.ErrFull)
 	case h.sick:
 		return fmt.Errorf("sync %s: %w", name, errDisk)
+	case op == memfs.OpSync && h.slow > 0:
+		h.busy = max(h.busy, h.world.now) + h.world.upTo(h.slow)
+		h.world.report.SlowSyncs++
+		return nil
 	case op == memfs.OpSync && h.world.lies != nil && h.world.lies(name):
 		return memfs.ErrIgnore
 	}
@@ -163,12 +182,19 @@ func (h *host) hint(peer *host, up bool) {
 // run plans f on the node's loop, unless the node went through a crash by then.
 func (h *host) run(micro int64, f func()) {
 	life := h.life
-	h.world.after(micro, func() {
-		if h.up && h.life == life {
-			f()
-			h.drain()
-		}
-	})
+	h.world.after(micro, func() { h.when(func() bool { return h.up && h.life == life }, f) })
+}
+
+// when runs f and what it brings up on the node's loop, as soon as its disk lets it, if it is still wanted then.
+func (h *host) when(wanted func() bool, f func()) {
+	switch w := h.world; {
+	case !wanted():
+	case h.busy > w.now:
+		w.after(h.busy-w.now, func() { h.when(wanted, f) })
+	default:
+		f()
+		h.drain()
+	}
 }
 
 // drain lets the node do what has come up, and sees whether it survived that.
@@ -177,11 +203,12 @@ func (h *host) drain() {
 	stopped := h.group.Stopped()
 	switch {
 	case h.dead:
-		h.crash("in the middle of a file operation")
+		h.crash("in the middle of its work")
 	case h.sick && stopped == nil:
-		h.world.fail("%s goes on after a sync failed", h)
+		h.world.fail("%s goes on after its disk failed", h)
 	case h.sick:
 		h.crash("because its disk failed")
+	case stopped != nil && h.liar != nil: // its own lies caught up with it
 	case stopped != nil:
 		h.world.fail("%s stopped: %v", h, stopped)
 	}
@@ -197,12 +224,7 @@ func (e *env) Now() int64 { return epochStart + e.host.world.now/milli + e.host.
 
 func (e *env) After(milliseconds int64, f func()) (cancel func()) {
 	h, cancelled := e.host, false
-	h.world.after(milliseconds*milli, func() {
-		if !cancelled && h.up && h.life == e.life {
-			f()
-			h.drain()
-		}
-	})
+	h.world.after(milliseconds*milli, func() { h.when(func() bool { return !cancelled && h.up && h.life == e.life }, f) })
 	return func() { cancelled = true }
 }
 
@@ -228,22 +250,40 @@ func (e *env) Send(to identity.NodeID, p group.Protocol, m []byte) {
 	if h.dead {
 		return
 	}
+	if h.sendFails > 0 {
+		if h.sendFails--; h.sendFails == 0 {
+			h.dead = true
+			w.report.SendCrashes++
+			return
+		}
+	}
 	if p == group.Consensus {
 		w.oracle.left(h)
 	}
 	for _, target := range w.hosts {
-		if target.id != to {
-			continue
+		switch {
+		case target.id != to:
+		case h.liar != nil:
+			h.liar.send(target, p, m)
+		default:
+			w.transmit(h, target, h.id, p, m)
 		}
-		for _, delay := range w.arrivals(h.index, target.index) {
-			w.after(delay, func() {
-				if target.up && w.links.connected(h.index, target.index) {
-					w.note(h.index, target.index, m)
-					target.group.Receive(h.id, p, m)
-					target.drain()
+	}
+}
+
+// transmit puts a one-way message on the link between two hosts, in the name of a node.
+func (w *world) transmit(h, target *host, from identity.NodeID, p group.Protocol, m []byte) {
+	wait := max(h.busy-w.now, 0)
+	for _, delay := range w.arrivals(h.index, target.index) {
+		w.after(wait+delay, func() {
+			target.when(func() bool { return target.up && w.links.connected(h.index, target.index) }, func() {
+				w.note(h.index, target.index, m)
+				if target.liar != nil {
+					target.liar.hear(p, m)
 				}
+				target.group.Receive(from, p, m)
 			})
-		}
+		})
 	}
 }
 
@@ -278,16 +318,20 @@ func (e *env) Request(to identity.NodeID, p group.Protocol, m []byte, then func(
 	})
 	for _, there := range w.arrivals(h.index, target.index) {
 		w.after(there, func() {
-			if !target.up {
-				return
-			}
-			w.note(h.index, target.index, m)
-			target.group.Serve(h.id, p, m, func(reply []byte, err error) {
-				for _, back := range w.arrivals(target.index, h.index) {
-					h.run(back, func() { answer(reply, err) })
-				}
+			target.when(func() bool { return target.up }, func() {
+				w.note(h.index, target.index, m)
+				target.group.Serve(h.id, p, m, func(reply []byte, err error) {
+					if target.dead {
+						return
+					}
+					if target.liar != nil {
+						reply, err = target.liar.serve(h, p, m, reply, err)
+					}
+					for _, back := range w.arrivals(target.index, h.index) {
+						h.run(back, func() { answer(reply, err) })
+					}
+				})
 			})
-			target.drain()
 		})
 	}
 }

@@ -2,6 +2,8 @@ package sim
 
 import (
 	"bytes"
+	"slices"
+	"strings"
 
 	"github.com/fondaco/fondaco/consensus/consensustest"
 	"github.com/fondaco/fondaco/node/group"
@@ -84,12 +86,36 @@ func (o *oracle) trace(h *host) group.Trace {
 		Evidence: func(a, b ledger.Vote) { o.evidence(h, a, b) },
 		Alarm:    func(reason string) { o.world.tell("%s ALARM %s", h, reason) },
 	}
-	if o.world.print != nil {
-		t.Phase = func(phase string, height ledger.Height, view uint64, order keys.Digest) {
+	if h.honest() {
+		t.Refused = o.refused(h)
+	}
+	t.Phase = func(phase string, height ledger.Height, view uint64, order keys.Digest) {
+		if strings.HasPrefix(phase, "view-change: ") && h.group != nil && h.honest() {
+			// The status is that of before: its leader is the one that is left.
+			o.count(h.group.Status().Consensus.Leader, phase)
+		}
+		if o.world.print != nil {
 			o.world.tell("%s   %s view %d height %d %s", h, phase, view, height, order.Short())
 		}
 	}
 	return t
+}
+
+// refused returns what counts the rules by which a host refuses what liars send.
+func (o *oracle) refused(h *host) func(member uint32, rule string) {
+	return func(member uint32, rule string) {
+		o.world.tell("%s refuses from %d: %s", h, int32(member), rule)
+		o.count(int32(member), rule)
+	}
+}
+
+// count counts a rule by which a member was refused, or -1 for nobody's.
+func (o *oracle) count(member int32, rule string) {
+	for _, l := range o.world.liars {
+		if (member < 0 || int(member) == l.member) && slices.Contains(l.rules, rule) {
+			o.world.report.Refusals[l.number]++
+		}
+	}
 }
 
 // signing checks a statement against all that left the member before. It counts once it leaves: a host that
@@ -104,7 +130,7 @@ func (o *oracle) signing(h *host, st ledger.Statement) {
 		x.view = st.View
 		o.world.report.Views++
 	}
-	if !h.twin {
+	if h.honest() {
 		if err := o.history(h.member).Check(st); err != nil {
 			o.world.fail("%s signs %s: %v", h, consensustest.Describe(st), err)
 			return
@@ -117,7 +143,7 @@ func (o *oracle) signing(h *host, st ledger.Statement) {
 func (o *oracle) left(h *host) {
 	x := o.witness(h)
 	for _, st := range x.unsent {
-		if !h.twin {
+		if h.honest() {
 			if err := o.history(h.member).Check(st); err != nil {
 				o.world.fail("%s sends %s: %v", h, consensustest.Describe(st), err)
 				return
@@ -241,13 +267,13 @@ func (o *oracle) evidence(h *host, a, b ledger.Vote) {
 	w := o.world
 	w.report.Evidence++
 	w.tell("%s accuses member %d: %s, %s", h, a.Signer, consensustest.Describe(a.Statement), consensustest.Describe(b.Statement))
-	if h.twin {
+	if !h.honest() {
 		return
 	}
 	if a.Signer != b.Signer || a.Statement == b.Statement {
 		w.fail("%s shows evidence that proves nothing", h)
 	}
-	if !w.hosts[a.Signer].twin {
+	if w.hosts[a.Signer].honest() {
 		w.fail("%s accuses honest member %d: %s, %s", h, a.Signer, consensustest.Describe(a.Statement), consensustest.Describe(b.Statement))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -28,26 +29,42 @@ type Schedule struct {
 	Engine consensus.Factory // nil: consensus/pbft
 	Trace  io.Writer         // what happens, in words; nil: off
 	Log    bool              // with Trace: the nodes' own logs too
+	// Byzantine names the strategy by which as many members lie as may; empty: in a quarter of all seeds members lie,
+	// and in another they run twice; "none": nobody lies.
+	Byzantine string
 
 	lies func(file string) bool // disks that lie about the syncs of some files; nil: none
 }
 
 // Report tells what one schedule, or several, contained.
 type Report struct {
-	Blocks     int    `json:"blocks"`      // that became final
-	Txs        int    `json:"txs"`         // in them
-	Messages   int    `json:"messages"`    // sent
-	Lost       int    `json:"lost"`        // of those
-	Copied     int    `json:"copied"`      // of those, delivered twice
-	Crashes    int    `json:"crashes"`     // of hosts, losing what was not synced
-	DiskErrors int    `json:"disk_errors"` // syncs that failed
-	Journals   int    `json:"journals"`    // lost
-	Partitions int    `json:"partitions"`
-	Views      int    `json:"views"` // higher views in which a host signed
-	Twins      int    `json:"twins"` // members that ran twice
-	Evidence   int    `json:"evidence"`
-	VirtualMs  int64  `json:"virtual_ms"`
-	Digest     uint64 `json:"-"` // of one schedule: everything that was delivered and finalized, and when
+	Blocks      int   `json:"blocks"`       // that became final
+	Txs         int   `json:"txs"`          // in them
+	Messages    int   `json:"messages"`     // sent
+	Lost        int   `json:"lost"`         // of those
+	Copied      int   `json:"copied"`       // of those, delivered twice
+	Late        int   `json:"late"`         // of those, overtaken by what was sent after them
+	Crashes     int   `json:"crashes"`      // of hosts, losing what was not synced
+	SendCrashes int   `json:"send_crashes"` // of those, between two sends, after the journal was synced
+	LostWrites  int   `json:"lost_writes"`  // in crashes
+	TornWrites  int   `json:"torn_writes"`  // in crashes: in part on disk
+	DiskErrors  int   `json:"disk_errors"`  // syncs that failed
+	DiskFull    int   `json:"disk_full"`    // writes that found no space
+	SlowSyncs   int   `json:"slow_syncs"`   // during which a node stood still
+	ClockJumps  int   `json:"clock_jumps"`  // forwards and backwards
+	Journals    int   `json:"journals"`     // lost
+	Partitions  int   `json:"partitions"`
+	Flaps       int   `json:"flaps"`  // partitions that came and went in quick succession
+	Uneven      int   `json:"uneven"` // times that single directions of links became bad
+	Views       int   `json:"views"`  // higher views in which a host signed
+	Twins       int   `json:"twins"`  // members that ran twice
+	Liars       int   `json:"liars"`  // members that lied by a strategy
+	Evidence    int   `json:"evidence"`
+	VirtualMs   int64 `json:"virtual_ms"`
+
+	Attacks  [maxStrategies]int `json:"-"` // messages that broke the rules, by strategy
+	Refusals [maxStrategies]int `json:"-"` // times that an honest node refused a liar by a rule that its strategy names
+	Digest   uint64             `json:"-"` // of one schedule: everything that was delivered and finalized, and when
 }
 
 func (r *Report) add(o Report) {
@@ -56,23 +73,41 @@ func (r *Report) add(o Report) {
 	r.Messages += o.Messages
 	r.Lost += o.Lost
 	r.Copied += o.Copied
+	r.Late += o.Late
 	r.Crashes += o.Crashes
+	r.SendCrashes += o.SendCrashes
+	r.LostWrites += o.LostWrites
+	r.TornWrites += o.TornWrites
 	r.DiskErrors += o.DiskErrors
+	r.DiskFull += o.DiskFull
+	r.SlowSyncs += o.SlowSyncs
+	r.ClockJumps += o.ClockJumps
 	r.Journals += o.Journals
 	r.Partitions += o.Partitions
+	r.Flaps += o.Flaps
+	r.Uneven += o.Uneven
 	r.Views += o.Views
 	r.Twins += o.Twins
+	r.Liars += o.Liars
 	r.Evidence += o.Evidence
 	r.VirtualMs += o.VirtualMs
+	for i := range r.Attacks {
+		r.Attacks[i] += o.Attacks[i]
+		r.Refusals[i] += o.Refusals[i]
+	}
 	r.Digest ^= o.Digest
 }
 
 const (
 	// enough is how many blocks each schedule makes.
-	enough = 10
+	enough = 6
 	// calm is how long the group may take to recover, µs: progress timers have grown to eight times the view
 	// timeout by then, and a member that left the view alone is let back after waits that double.
 	calm = 90 * second
+	// maxSkew is by how much, in ms, clocks may be wrong: any two differ by less than a block's time may.
+	maxSkew = 2_000
+	// wildSkew is by how much the clocks of members are that count as faulty.
+	wildSkew = 3_600_000
 	// maxOpen is how many transactions the client has under way.
 	maxOpen = 5
 	// idleTime is how long the group is watched with nothing to do, µs.
@@ -88,28 +123,53 @@ func Run(s Schedule) (Report, error) {
 	if s.Engine == nil {
 		s.Engine = pbft.New
 	}
-	twins := 0
-	if f := ledger.Faulty(s.Nodes); s.Seed%4 == 3 {
-		twins = f
+	twins, liars, err := s.liars()
+	if err != nil {
+		return Report{}, err
 	}
 	w, err := newWorld(s.Nodes, twins, s.Seed, s.Engine)
 	if err != nil {
 		return Report{}, err
 	}
-	w.report.Twins, w.lies = twins, s.lies
+	w.report.Twins, w.report.Liars, w.lies = twins, len(liars), s.lies
+	for i, number := range liars {
+		w.lie(w.hosts[i], number)
+	}
 	if s.Trace != nil {
 		w.print = func(format string, args ...any) { fmt.Fprintf(s.Trace, format, args...) }
 		if s.Log {
 			w.log = zerolog.New(s.Trace)
 		}
 	}
-	p := &play{world: w, faulty: ledger.Faulty(s.Nodes) - twins}
+	p := &play{world: w, faulty: ledger.Faulty(s.Nodes) - twins - len(liars)}
 	p.run()
 	w.report.VirtualMs = w.now / milli
 	if w.broken != nil {
 		return w.report, fmt.Errorf("seed %d: %w", s.Seed, w.broken)
 	}
 	return w.report, nil
+}
+
+// liars returns how many members run twice, and by which strategies others lie.
+func (s *Schedule) liars() (twins int, liars []int, err error) {
+	f := ledger.Faulty(s.Nodes)
+	all := strategies()
+	switch {
+	case s.Byzantine == "none":
+	case s.Byzantine != "":
+		number := slices.IndexFunc(all, func(x *strategy) bool { return x.name == s.Byzantine })
+		if number < 0 {
+			return 0, nil, fmt.Errorf("no strategy %q: see sim --list", s.Byzantine)
+		}
+		liars = slices.Repeat([]int{number}, f)
+	case s.Seed%4 == 3:
+		twins = f
+	case s.Seed%4 == 1:
+		for i := range f {
+			liars = append(liars, int((s.Seed/4+uint64(i)*7)%uint64(len(all))))
+		}
+	}
+	return twins, liars, nil
 }
 
 // Violation reports whether an error of Run says that a rule was broken.
@@ -140,9 +200,12 @@ func (p *play) run() {
 	w.links.loss = []int{0, 0, 1, 10, 30, 40}[w.rng.IntN(6)]
 	w.links.duplicate = []int{0, 0, 5, 20}[w.rng.IntN(4)]
 	p.gap = []int64{30 * milli, 80 * milli, 250 * milli}[w.rng.IntN(3)]
-	skew := []int64{0, 50, 2_000}[w.rng.IntN(3)]
+	skew := []int64{0, 50, maxSkew}[w.rng.IntN(3)]
 	for _, h := range w.hosts {
 		h.skew = w.upTo(2*skew) - skew
+	}
+	for _, l := range w.liars {
+		w.tell("%s lies: it %s", l.host, l.does)
 	}
 	w.tell("delay %d µs, loss %d %%, copies %d %%, a transaction every %d ms, clocks differ by %d ms, %d twins",
 		w.links.delay, w.links.loss, w.links.duplicate, p.gap/milli, skew, w.report.Twins)
@@ -173,11 +236,11 @@ func (p *play) run() {
 		p.stuck(before)
 	}
 	for _, h := range w.hosts {
-		if h.up && !h.twin {
+		if h.up && h.honest() {
 			w.oracle.compare(h)
 		}
 	}
-	if w.rng.IntN(8) == 0 {
+	if w.rng.IntN(8) == 0 && len(w.liars) == 0 {
 		p.idle()
 	}
 }
@@ -185,7 +248,7 @@ func (p *play) run() {
 // settled reports whether all honest nodes have all blocks, and all transactions of the client are in them.
 func (p *play) settled() bool {
 	for _, h := range p.hosts {
-		if !h.twin && (!h.up || h.store.Head().Height() < p.oracle.height()) {
+		if h.honest() && (!h.up || h.store.Head().Height() < p.oracle.height()) {
 			return false
 		}
 	}
@@ -306,6 +369,7 @@ func (p *play) give(r *request) {
 		h.group.Offer(r.raw, func(_ ledger.TxID, err error) {
 			switch {
 			case err == nil, errors.Is(err, mempool.ErrKnown), errors.Is(err, mempool.ErrCommitted), r.short && errors.Is(err, mempool.ErrExpired):
+			case h.skew > maxSkew || h.skew < -maxSkew: // it cannot know what time it is
 			default:
 				p.fail("%s refuses a transaction: %v", h, err)
 			}
@@ -331,7 +395,7 @@ func (p *play) harm() {
 		return
 	}
 	x := w.hosts[w.rng.IntN(len(w.hosts))]
-	switch w.rng.IntN(12) {
+	switch w.rng.IntN(18) {
 	case 0, 1:
 		x.crash("by force")
 	case 2, 3:
@@ -359,16 +423,44 @@ func (p *play) harm() {
 				w.links.worse[from][to] = []int{0, 0, 0, 0, 50, 95}[w.rng.IntN(6)]
 			}
 		}
+		w.report.Uneven++
 		w.tell("links become uneven")
 	case 10:
 		if x.up && w.chance(50) {
 			x.syncFails = true
 		}
 	case 11:
-		if p.faulty > 0 && !x.twin && x.up && x.store.Head().Height() > 0 && w.chance(30) {
+		if p.faulty > 0 && x.honest() && x.up && x.store.Head().Height() > 0 && w.chance(30) {
 			p.faulty--
 			x.crash("and its journal goes with it")
 			x.loseJournal()
+		}
+	case 12:
+		if x.up {
+			n := 1 + w.rng.IntN(8)
+			w.tell("%s will lose power before message %d leaves", x, n)
+			x.sendFails = n
+		}
+	case 13:
+		p.flap(2 + w.rng.IntN(6))
+	case 14:
+		x.slow = []int64{2 * milli, 20 * milli, 150 * milli}[w.rng.IntN(3)]
+		w.tell("the disk of %s becomes slow: %d ms", x, x.slow/milli)
+		w.after(w.upTo(400*milli), func() { x.slow = 0 })
+	case 15:
+		if w.chance(50) {
+			x.full = true
+			w.tell("the disk of %s is full", x)
+			w.after(w.upTo(400*milli), func() { x.full = false })
+		}
+	case 16:
+		w.report.ClockJumps++
+		x.skew = w.upTo(2*maxSkew) - maxSkew
+		w.tell("the clock of %s jumps to %d ms", x, x.skew)
+	case 17:
+		if p.faulty > 0 && x.honest() && w.chance(50) {
+			p.faulty--
+			p.wild(x)
 		}
 	}
 	if w.chance(60) {
@@ -380,6 +472,33 @@ func (p *play) harm() {
 		})
 	}
 	w.after(w.upTo(250*milli), p.harm)
+}
+
+// wild lets a clock jump by an hour, and back.
+func (p *play) wild(x *host) {
+	was := x.skew
+	p.report.ClockJumps += 2
+	x.skew = wildSkew
+	if p.chance(50) {
+		x.skew = -wildSkew
+	}
+	p.tell("the clock of %s jumps by an hour: %d ms", x, x.skew)
+	p.after(p.upTo(600*milli), func() { x.skew = was })
+}
+
+// flap splits the hosts and joins them again, a number of times in quick succession.
+func (p *play) flap(times int) {
+	if p.healed || times == 0 {
+		return
+	}
+	p.report.Flaps++
+	p.partition()
+	p.after(10*milli+p.upTo(50*milli), func() {
+		if !p.healed {
+			p.reconnect()
+			p.after(10*milli+p.upTo(50*milli), func() { p.flap(times - 1) })
+		}
+	})
 }
 
 // blackout takes the power from all hosts at once.
@@ -430,7 +549,7 @@ func (p *play) heal() {
 		clear(w.links.worse[from])
 	}
 	for _, h := range w.hosts {
-		h.powerFails, h.syncFails = 0, false
+		h.powerFails, h.sendFails, h.syncFails, h.full, h.slow = 0, 0, false, false, 0
 		h.start()
 		for _, other := range w.hosts {
 			if other.member != h.member {

@@ -25,7 +25,7 @@ func TestSchedules(t *testing.T) {
 	default:
 		count = 5_000
 	}
-	c := Campaign{Nodes: *nodes, Seed: *first, Schedules: count}
+	c := Campaign{Schedule: Schedule{Nodes: *nodes, Seed: *first}, Schedules: count}
 	if *all {
 		c.Found = func(Broken) bool { return false }
 	}
@@ -39,7 +39,10 @@ func TestSchedules(t *testing.T) {
 	t.Logf("%d schedules of %d nodes in %.1f s (%.0f/s): %+v", s.Schedules, s.Nodes, s.Seconds, s.Rate, s.Report)
 	for what, n := range map[string]int{
 		"view changes": s.Views, "crashes": s.Crashes, "lost messages": s.Lost, "copied messages": s.Copied,
-		"partitions": s.Partitions, "failed syncs": s.DiskErrors,
+		"late messages": s.Late, "partitions": s.Partitions, "flapping partitions": s.Flaps, "uneven links": s.Uneven,
+		"failed syncs": s.DiskErrors, "full disks": s.DiskFull, "slow syncs": s.SlowSyncs, "lost writes": s.LostWrites,
+		"torn writes": s.TornWrites, "crashes between sends": s.SendCrashes, "clock jumps": s.ClockJumps,
+		"members that lie": s.Liars, "members that run twice": s.Twins,
 	} {
 		if n == 0 && count >= 100 {
 			t.Errorf("no %s in %d schedules", what, count)

@@ -41,6 +41,7 @@ type world struct {
 	links  links
 	lies   func(file string) bool // whose syncs do nothing, though they succeed; nil: none
 	oracle *oracle
+	liars  []*liar
 	log    zerolog.Logger
 	report Report
 	print  func(format string, args ...any) // the trace; nil: off
@@ -239,6 +240,7 @@ func (w *world) arrivals(from, to int) []int64 {
 		delays[i] = 50 + w.upTo(l.delay)
 		if w.rng.IntN(50) == 0 {
 			delays[i] *= 10 // a straggler, overtaken by what was sent after it
+			w.report.Late++
 		}
 	}
 	return delays
