@@ -26,6 +26,7 @@ type puppet struct {
 	orders  map[keys.Digest]ledger.Order
 	results map[keys.Digest]keys.Digest
 	events  []consensus.Event
+	waiting uint32 // transactions in the pool, of which each payload takes one
 	payload uint64 // rises, so that no two are alike
 	sent    int    // messages
 	halted  bool
@@ -53,6 +54,9 @@ const maxAnswers = 2_000
 
 // step gives the engine an event, and all that follows from it.
 func (p *puppet) step(event consensus.Event) error {
+	if pending, ok := event.(consensus.Pending); ok {
+		p.waiting = pending.Count
+	}
 	p.events = append(p.events, event)
 	for i := 0; len(p.events) > 0; i++ {
 		if i > maxAnswers {
@@ -100,6 +104,11 @@ func (p *puppet) carryOut(effects []consensus.Effect) error {
 				p.sent += p.members - 2
 			}
 		case consensus.BuildPayload:
+			if p.waiting == 0 {
+				p.events = append(p.events, consensus.Built{Parent: ef.Parent})
+				continue
+			}
+			p.waiting--
 			p.payload++
 			root := suite.Sum([]byte("payload"), []byte{byte(p.payload), byte(p.payload >> 8)})
 			p.events = append(p.events, consensus.Built{Parent: ef.Parent, Payload: consensus.Payload{

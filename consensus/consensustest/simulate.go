@@ -14,7 +14,9 @@ type Schedule struct {
 	Seed    uint64
 	Factory func(node int) consensus.Engine
 	Trace   func(n *Node, event consensus.Event, effects []consensus.Effect) // nil: off
-	Faults  int64                                                            // µs of faults before the network heals; 0 means 10 s
+	// CrashOnly says that members stop but do not lie: Twins is zero, and a commit vote needs no certificate.
+	CrashOnly bool
+	Faults    int64 // µs of faults before the network heals; 0 means 10 s
 }
 
 // Report is what a schedule did.
@@ -34,7 +36,7 @@ func Simulate(s Schedule) (Report, error) {
 	if s.Window == 0 {
 		s.Window = []uint32{1, 2, 4, 16}[s.Seed/2%4]
 	}
-	n := NewNetwork(Settings{Members: s.Members, Window: s.Window, Twins: s.Twins, Seed: s.Seed, Factory: s.Factory})
+	n := NewNetwork(Settings{Members: s.Members, Window: s.Window, Twins: s.Twins, Seed: s.Seed, CrashOnly: s.CrashOnly, Factory: s.Factory})
 	r := n.rand
 	n.Delay = []int64{500, 5_000, 60_000}[r.IntN(3)]
 	n.Loss = []float64{0, 0, 0.01, 0.1, 0.3}[r.IntN(5)]
