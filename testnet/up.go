@@ -28,6 +28,8 @@ func upCommand() *cli.Command {
 			&cli.IntFlag{Name: "nodes", Aliases: []string{"n"}, Usage: "how many nodes a new network has", Value: 4},
 			&cli.IntFlag{Name: "port", Usage: "the first of three ports for each node of a new network", Value: network.DefaultPort},
 			&cli.StringFlag{Name: "log-level", Usage: "of the nodes of a new network", Value: "info"},
+			&cli.StringFlag{Name: "engine", Usage: "consensus `ALGORITHM` of a new network", Value: "pbft"},
+			&cli.PathFlag{Name: "engine-program", Usage: "`FILE` of an engine of your own, of the name that --engine gives, for a new network"},
 			&cli.BoolFlag{Name: "detach", Usage: "leave the nodes running and return"},
 			&cli.StringFlag{Name: "relay", Usage: "carry the nodes' packets through a bad network with these `CONDITIONS`, such as loss=1% or delay=50ms,jitter=20ms; clean: none yet"},
 			&cli.PathFlag{Name: "relay-script", Usage: "change the relay's conditions at times, as `FILE` says (see testnet/relay)"},
@@ -171,7 +173,7 @@ func openOrCreate(c *cli.Context, dir string) (n *network.Network, fresh bool, e
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return nil, false, fmt.Errorf("the folder %s cannot be read: %w; name another with -d", dir, err)
 	}
-	n, err = network.Create(network.Config{Dir: dir, Nodes: c.Int("nodes"), Port: c.Int("port"), LogLevel: c.String("log-level"), Relay: c.IsSet("relay")})
+	n, err = network.Create(network.Config{Dir: dir, Nodes: c.Int("nodes"), Port: c.Int("port"), Engine: c.String("engine"), EngineProgram: c.Path("engine-program"), LogLevel: c.String("log-level"), Relay: c.IsSet("relay")})
 	return n, true, err
 }
 

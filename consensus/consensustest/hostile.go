@@ -304,9 +304,9 @@ func (s Subject) replies() error {
 
 // The bulk of the memory rule: what is sent, and what may stay.
 const (
-	bulkMessages = 4_000
+	bulkMessages = 2_000
 	bulkSize     = 16 << 10
-	bulkKept     = 24 << 20 // of 64 MB
+	bulkKept     = 12 << 20 // of 32 MB
 )
 
 func (s Subject) memory() error {

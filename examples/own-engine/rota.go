@@ -338,7 +338,7 @@ func (r *rota) finalize() {
 		}
 		if len(equal) >= r.quorum {
 			r.finalized = p.order.Height
-			r.emit(consensus.Finalize{Orders: []keys.Digest{p.hash}, Certificate: ledger.NewCertificate(equal)})
+			r.emit(consensus.Finalize{Certificate: ledger.NewCertificate(equal)})
 			return
 		}
 	}
@@ -414,12 +414,12 @@ func (r *rota) onSigned(v ledger.Vote) {
 	if int64(v.Signer) != int64(r.self) {
 		return
 	}
-	switch {
-	case v.Statement == r.Proposed:
+	switch v.Statement {
+	case r.Proposed:
 		r.vote = v
-	case v.Statement == r.Voted:
+	case r.Voted:
 		r.onVote(v)
-	case v.Statement == r.Change:
+	case r.Change:
 		r.changes[r.self] = change{v, r.VotedOrder}
 	}
 }

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 }
 
 var (
-	schedules = flag.Int("schedules", 40, "schedules to simulate")
+	schedules = flag.Int("schedules", 12, "schedules to simulate")
 	seed      = flag.Uint64("seed", 1, "first seed of the simulation")
 )
 
@@ -37,3 +37,16 @@ func TestSimulate(t *testing.T) {
 }
 
 func TestEngine(t *testing.T) { enginetest.Run(t, New, manifest()) }
+
+func TestProgram(t *testing.T) { enginetest.RunProgram(t, enginetest.Program{Args: []string{"serve"}}) }
+
+// TestClaim shows that the suite asks more of an engine that says that members may lie: this one does not bear them.
+func TestClaim(t *testing.T) {
+	for _, r := range consensustest.Rules() {
+		if r.Name == "liars" {
+			if err := r.Check(consensustest.Subject{Factory: New}); err == nil {
+				t.Error("the rule of liars holds for an engine that trusts all members")
+			}
+		}
+	}
+}

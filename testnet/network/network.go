@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,13 +42,16 @@ const (
 
 // Config says what a new network is like. Zero fields take the defaults.
 type Config struct {
-	Dir      string // required
-	Nodes    int    // default 4
-	Port     int    // first of 3 ports for each node; default DefaultPort
-	Params   ledger.Params
-	Suite    string // default std
-	Engine   string // default pbft
-	LogLevel string // default info
+	Dir    string // required
+	Nodes  int    // default 4
+	Port   int    // first of 3 ports for each node; default DefaultPort
+	Params ledger.Params
+	Suite  string // default std
+	Engine string // default pbft
+	// EngineProgram is the file of an engine that is not shipped, whose manifest has the name Engine. The nodes pin it
+	// as it is now. Empty: the program of that engine in the node's own binary.
+	EngineProgram string
+	LogLevel      string // default info
 	// Relay gives each node a door: the nodes reach one another only through the relay that Network.Relay returns,
 	// which must run while they do. The doors take one more port for each node, behind the others.
 	Relay bool
@@ -115,6 +119,10 @@ func Create(c Config) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
+	engine, err := pin(c.EngineProgram)
+	if err != nil {
+		return nil, err
+	}
 	if err := claim(c.Dir); err != nil {
 		return nil, err
 	}
@@ -174,14 +182,14 @@ func Create(c Config) (*Network, error) {
 	}
 	n.Chain = genesis.Hash(suite)
 	for i, node := range n.Nodes {
-		if err := n.writeNode(node, nodeKeys[i], genesis, c); err != nil {
+		if err := n.writeNode(node, nodeKeys[i], genesis, engine, c); err != nil {
 			return nil, fmt.Errorf("write the folder of %s: %w", node.Name, err)
 		}
 	}
 	return n, n.Save()
 }
 
-func (n *Network) writeNode(node Node, key keys.Signer, genesis *ledger.Genesis, c Config) error {
+func (n *Network) writeNode(node Node, key keys.Signer, genesis *ledger.Genesis, engine cli.ConsensusSection, c Config) error {
 	if err := os.MkdirAll(node.Dir, 0o700); err != nil {
 		return err
 	}
@@ -190,6 +198,8 @@ func (n *Network) writeNode(node Node, key keys.Signer, genesis *ledger.Genesis,
 		API:     cli.ListenSection{Listen: node.API[len("http://"):]},
 		Admin:   cli.ListenSection{Listen: node.Admin[len("http://"):]},
 		Log:     cli.LogSection{Level: c.LogLevel, Format: "json"},
+
+		Consensus: engine,
 	}
 	for _, other := range n.Nodes {
 		if other.ID != node.ID {
@@ -201,6 +211,21 @@ func (n *Network) writeNode(node Node, key keys.Signer, genesis *ledger.Genesis,
 		cli.WriteGenesis(filepath.Join(node.Dir, cli.GenesisFile), genesis),
 		cli.WriteConfig(node.Dir, file),
 	)
+}
+
+// pin names an engine's program for the configuration of nodes.
+func pin(program string) (cli.ConsensusSection, error) {
+	if program == "" {
+		return cli.ConsensusSection{}, nil
+	}
+	data, err := os.ReadFile(program)
+	if err != nil {
+		return cli.ConsensusSection{}, fmt.Errorf("the engine's program: %w; build it first", err)
+	}
+	if program, err = filepath.Abs(program); err != nil {
+		return cli.ConsensusSection{}, err
+	}
+	return cli.ConsensusSection{Program: program, SHA256: fmt.Sprintf("%x", sha256.Sum256(data))}, nil
 }
 
 // Open reads the network in a folder.

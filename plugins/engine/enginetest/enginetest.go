@@ -70,7 +70,7 @@ func RunProgram(t *testing.T, p Program) {
 	if t.Failed() {
 		return
 	}
-	c, err := start(t.Context(), p)
+	c, err := start(t.Context(), p, 4) // each member of a group of four has one of its own
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,9 +82,6 @@ func RunProgram(t *testing.T, p Program) {
 	consensustest.Run(t, c.subject())
 }
 
-// processes is how many times the program runs: each member of a group of four has one of its own.
-const processes = 4
-
 // cluster is a program that runs several times.
 type cluster struct {
 	host    *plugins.Host
@@ -92,7 +89,7 @@ type cluster struct {
 	next    atomic.Uint32
 }
 
-func start(ctx context.Context, p Program) (*cluster, error) {
+func start(ctx context.Context, p Program, processes int) (*cluster, error) {
 	c := &cluster{host: plugins.New(plugins.Config{Log: zerolog.Nop(), Timeout: patience, StartTimeout: patience})}
 	for i := range processes {
 		spec, err := p.spec(fmt.Sprintf("engine-%d", i))
@@ -110,7 +107,7 @@ func start(ctx context.Context, p Program) (*cluster, error) {
 
 // subject makes engines in the programs by turns.
 func (c *cluster) subject() consensustest.Subject {
-	s := subject(func() consensus.Engine { return c.engines[c.next.Add(1)%processes].New() }, c.engines[0].Manifest())
+	s := subject(func() consensus.Engine { return c.engines[int(c.next.Add(1))%len(c.engines)].New() }, c.engines[0].Manifest())
 	s.Memory = c.memory
 	return s
 }
@@ -268,7 +265,7 @@ func orphan(ctx context.Context, p Program) error {
 }
 
 func manifest(ctx context.Context, p Program) error {
-	c, err := start(ctx, p)
+	c, err := start(ctx, p, 2)
 	if err != nil {
 		return err
 	}
@@ -282,7 +279,7 @@ func manifest(ctx context.Context, p Program) error {
 }
 
 func sideBySide(ctx context.Context, p Program) error {
-	c, err := start(ctx, p)
+	c, err := start(ctx, p, 1)
 	if err != nil {
 		return err
 	}
@@ -296,7 +293,7 @@ func sideBySide(ctx context.Context, p Program) error {
 }
 
 func restart(ctx context.Context, p Program) error {
-	c, err := start(ctx, p)
+	c, err := start(ctx, p, 1)
 	if err != nil {
 		return err
 	}
