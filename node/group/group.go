@@ -169,6 +169,7 @@ type Group struct {
 	head      consensus.Head
 	started   int64 // block time of the head at start: older ids are looked up in the store
 	proposals map[keys.Digest]*proposal
+	aside     []*proposal                      // of them, those that were abandoned, in that order
 	senders   []sender                         // by member number; this node's own place holds what it built or fetched
 	held      []leafList                       // of the payloads in the journal
 	bodies    map[keys.Digest]*ledger.SignedTx // of the payloads in the journal, by leaf
@@ -367,11 +368,8 @@ func (g *Group) restartEngine(cause error) {
 	g.down = true
 	g.cancelTimers()
 	g.final = nil
-	for hash, p := range g.proposals { // nobody waits for the answers any more
-		p.ask, p.wanted = nil, false
-		if !p.valid {
-			g.abandon(hash)
-		}
+	for _, p := range g.unstored() { // nobody waits for the answers any more
+		g.abandon(p.hash)
 	}
 	wait := int64(100) << min(g.retries, 6)
 	g.retries++

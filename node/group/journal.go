@@ -26,9 +26,9 @@ const (
 	journalRotate = 8 << 20
 	// maxFrame bounds a frame: more than the bodies that are kept, and all engine records.
 	maxFrame = 128 << 20
-	// maxPayloads bounds the bytes of bodies that are kept; beyond it the oldest are forgotten. It is several
-	// full blocks, and only a long row of view changes over different blocks can reach it.
-	maxPayloads = 48 << 20
+	// maxPayloads bounds the bytes of bodies that are kept; beyond it the oldest are forgotten. It is twice what may
+	// be in flight, and only a long row of view changes over different blocks can reach it.
+	maxPayloads = 2 * ledger.MaxInFlight
 	frameHeader = 16 // sequence u64, length u32, CRC-32C u32 over salt, sequence, length and body
 	saltSize    = 8
 	fileHeader  = len(journalMagic) + saltSize
@@ -128,8 +128,8 @@ func (j *journal) load() error {
 	if err != nil {
 		return err
 	}
-	if size > 2*maxFrame {
-		return fmt.Errorf("%w: it has %d bytes, at most %d", ErrJournal, size, 2*maxFrame)
+	if size > 4*maxFrame {
+		return fmt.Errorf("%w: it has %d bytes, at most %d", ErrJournal, size, 4*maxFrame)
 	}
 	data := make([]byte, size)
 	if n, err := j.file.ReadAt(data, 0); n < len(data) {

@@ -1,9 +1,11 @@
 package group
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/fondaco/fondaco/consensus"
@@ -18,14 +20,18 @@ const (
 	fetchRounds = 3       // doublings, at most
 	maxBodies   = 2 << 20 // bytes of transactions in one reply, unless the first alone is larger
 	maxUnstored = 256     // proposals kept at once
+	maxAside    = 32      // abandoned ones among them
 )
 
-// proposal is a block on its way: proposed, and not stored yet.
+// proposal is a block on its way: proposed, and not stored yet. While it is under way its transactions are reserved
+// in the pool. One that the engine abandoned is set aside: view changes bring blocks back, and then its result need
+// not be computed again.
 type proposal struct {
 	order   ledger.Order
 	hash    keys.Digest
 	ask     *consensus.CheckPayload // the engine waits for the answer
 	valid   bool                    // checked, and its bodies are in the journal
+	aside   bool                    // abandoned
 	leaves  []keys.Digest
 	txs     []*ledger.SignedTx // in order; nil where missing
 	missing int
@@ -92,15 +98,12 @@ func (g *Group) release() {
 func (g *Group) build(e consensus.BuildPayload) {
 	built := consensus.Built{Parent: e.Parent}
 	defer func() { g.events = append(g.events, built) }()
-	parentTime, ancestors, ok := g.ancestry(e.Parent)
+	parentTime, _, ok := g.ancestry(e.Parent)
 	if !ok {
 		return
 	}
 	at := max(g.env.Now(), parentTime+1)
-	txs := g.cfg.Pool.Select(&g.epoch.Params, at, func(id ledger.TxID) bool {
-		_, taken := ancestors[id]
-		return taken
-	})
+	txs := g.cfg.Pool.Select(&g.epoch.Params, at)
 	if len(txs) == 0 {
 		return
 	}
@@ -174,6 +177,11 @@ func (g *Group) check(e consensus.CheckPayload) {
 		g.proposals[hash] = p
 	}
 	if p.valid {
+		if p.aside {
+			p.aside = false
+			g.aside = slices.DeleteFunc(g.aside, func(a *proposal) bool { return a == p })
+			g.cfg.Pool.Reserve(p.txs)
+		}
 		g.events = append(g.events, consensus.Checked{Order: hash, Valid: true})
 		return
 	}
@@ -386,7 +394,9 @@ func (g *Group) judge(p *proposal) {
 		g.hold(p.order.TxRoot, p.leaves, p.txs)
 	}
 	g.release()
+	g.cfg.Pool.Reserve(p.txs)
 	g.events = append(g.events, consensus.Checked{Order: p.hash, Valid: true})
+	g.pendingEvent()
 	for _, child := range g.children(p.hash) {
 		if child.ask != nil {
 			g.gather(child)
@@ -394,16 +404,14 @@ func (g *Group) judge(p *proposal) {
 	}
 }
 
+// unstored returns all proposals, in a fixed order.
+func (g *Group) unstored() []*proposal {
+	return slices.SortedFunc(maps.Values(g.proposals), func(a, b *proposal) int { return bytes.Compare(a.hash[:], b.hash[:]) })
+}
+
 // children returns the proposals on a block, in a fixed order.
 func (g *Group) children(parent keys.Digest) []*proposal {
-	var found []*proposal
-	for _, p := range g.proposals {
-		if p.order.Parent == parent {
-			found = append(found, p)
-		}
-	}
-	sortByHash(found)
-	return found
+	return slices.DeleteFunc(g.unstored(), func(p *proposal) bool { return p.order.Parent != parent })
 }
 
 // possible checks of an order what needs neither its transactions nor other blocks.
@@ -578,14 +586,35 @@ func (g *Group) run(p *proposal) {
 	})
 }
 
-// abandon forgets a proposal. Its transactions never left the pool.
+// abandon sets a proposal aside that is not under way any more: its transactions wait in the pool again.
 func (g *Group) abandon(hash keys.Digest) {
-	if p := g.proposals[hash]; p != nil {
-		if p.retry != nil {
-			p.retry()
-		}
-		delete(g.proposals, hash)
+	p := g.proposals[hash]
+	if p == nil || p.aside {
+		return
 	}
+	if !p.valid {
+		g.forget(p)
+		return
+	}
+	p.aside, p.ask, p.wanted = true, nil, false
+	g.cfg.Pool.Release(p.txs)
+	g.tellPending()
+	if g.aside = append(g.aside, p); len(g.aside) > maxAside {
+		g.forget(g.aside[0])
+	}
+}
+
+// forget drops a proposal that is stored, or that nobody will ask for.
+func (g *Group) forget(p *proposal) {
+	if p.retry != nil {
+		p.retry()
+	}
+	if p.aside {
+		g.aside = slices.DeleteFunc(g.aside, func(a *proposal) bool { return a == p })
+	} else if p.valid {
+		g.cfg.Pool.Release(p.txs)
+	}
+	delete(g.proposals, p.hash)
 }
 
 // storeFinal stores decided blocks, in order, as far as their results are there. It is the only place, with
@@ -645,14 +674,15 @@ func (g *Group) commit(block *ledger.Block, result *state.Snapshot, txs []*ledge
 	}
 	g.head = consensus.Head{Order: block.Header.Order, Block: result.Hash(), Certificate: block.Certificate}
 	height := g.head.Order.Height
-	for hash, p := range g.proposals {
+	expired := g.cfg.Pool.Committed(txs, g.head.Order.UnixMilli)
+	for _, p := range g.proposals {
 		if p.order.Height <= height {
-			g.abandon(hash)
+			g.forget(p)
 		}
 	}
 	g.journal.stored(height)
 	g.release()
-	for _, id := range g.cfg.Pool.Committed(txs, g.head.Order.UnixMilli) {
+	for _, id := range expired {
 		g.expired.add(id)
 		if g.cfg.Trace.Dropped != nil {
 			g.cfg.Trace.Dropped(id, mempool.ErrExpired)

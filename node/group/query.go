@@ -1,9 +1,7 @@
 package group
 
 import (
-	"bytes"
 	"fmt"
-	"slices"
 	"sync"
 
 	"github.com/fondaco/fondaco/consensus"
@@ -125,8 +123,4 @@ func (r *recentIDs) has(id ledger.TxID) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.set.has(id)
-}
-
-func sortByHash(ps []*proposal) {
-	slices.SortFunc(ps, func(a, b *proposal) int { return bytes.Compare(a.hash[:], b.hash[:]) })
 }

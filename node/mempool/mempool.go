@@ -6,8 +6,10 @@
 package mempool
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/fondaco/fondaco/state/keys"
@@ -48,28 +50,32 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Pool is the waiting transactions of a group, in order of arrival, and the ids that were committed and may
-// not come again.
+// Pool is the transactions of a group that are in no block yet, and the ids that were committed and may not come
+// again. Those of proposed blocks are reserved; the others wait, in order of arrival.
 type Pool struct {
 	limits Limits
 
-	mu      sync.Mutex // guards all below
-	byID    map[ledger.TxID]*entry
-	byLeaf  map[keys.Digest]*entry
-	first   *entry // oldest
-	last    *entry
-	bytes   int64
-	senders map[ledger.Address]int
-	now     int64                 // time of the last block, Unix ms
-	seen    map[ledger.TxID]int64 // committed ids whose expiry lies after now, with that expiry
-	aging   expiries              // the same ids, by expiry
+	mu       sync.Mutex // guards all below
+	byID     map[ledger.TxID]*entry
+	byLeaf   map[keys.Digest]*entry
+	first    *entry // of those that wait: the oldest
+	last     *entry
+	arrivals uint64
+	reserved map[ledger.TxID]int // by how many proposed blocks, whether the pool has the transaction or not
+	bytes    int64
+	senders  map[ledger.Address]int
+	now      int64                 // time of the last block, Unix ms
+	seen     map[ledger.TxID]int64 // committed ids whose expiry lies after now, with that expiry
+	aging    expiries              // the same ids, by expiry
 }
 
 type entry struct {
 	tx         *ledger.SignedTx
-	own        bool  // submitted at this node, which must see that the leader gets it
-	arrived    int64 // Unix ms
-	forwarded  int64 // the leader that it was sent to last by Forward, plus 1
+	own        bool   // submitted at this node, which must see that the leader gets it
+	arrived    int64  // Unix ms
+	arrival    uint64 // its place in the order of arrival
+	forwarded  int64  // the leader that it was sent to last by Forward, plus 1
+	waits      bool   // it is in the list; else it is reserved
 	prev, next *entry
 }
 
@@ -77,7 +83,7 @@ type entry struct {
 func New(l Limits) *Pool {
 	return &Pool{
 		limits: l.withDefaults(), byID: map[ledger.TxID]*entry{}, byLeaf: map[keys.Digest]*entry{},
-		senders: map[ledger.Address]int{}, seen: map[ledger.TxID]int64{},
+		senders: map[ledger.Address]int{}, seen: map[ledger.TxID]int64{}, reserved: map[ledger.TxID]int{},
 	}
 }
 
@@ -102,13 +108,11 @@ func (p *Pool) Add(tx *ledger.SignedTx, now, maxLifetime int64, own bool) error 
 	case len(p.byID) >= p.limits.Count || p.bytes+int64(len(tx.Raw)) > p.limits.Bytes || p.senders[tx.Sender] >= p.limits.PerSender:
 		return ErrFull
 	}
-	e := &entry{tx: tx, own: own, arrived: now, prev: p.last}
-	if p.last == nil {
-		p.first = e
-	} else {
-		p.last.next = e
+	p.arrivals++
+	e := &entry{tx: tx, own: own, arrived: now, arrival: p.arrivals}
+	if p.reserved[tx.ID] == 0 {
+		p.link(e, nil)
 	}
-	p.last = e
 	p.byID[tx.ID] = e
 	p.byLeaf[tx.Leaf] = e
 	p.bytes += int64(len(tx.Raw))
@@ -116,7 +120,75 @@ func (p *Pool) Add(tx *ledger.SignedTx, now, maxLifetime int64, own bool) error 
 	return nil
 }
 
-// Pending reports whether the transaction waits in the pool, and its expiry.
+// link puts e into the list before next, or at the end.
+func (p *Pool) link(e, next *entry) {
+	e.waits, e.next = true, next
+	if next == nil {
+		e.prev, p.last = p.last, e
+	} else {
+		e.prev, next.prev = next.prev, e
+	}
+	if e.prev == nil {
+		p.first = e
+	} else {
+		e.prev.next = e
+	}
+}
+
+// unlink takes e out of the list.
+func (p *Pool) unlink(e *entry) {
+	if e.prev == nil {
+		p.first = e.next
+	} else {
+		e.prev.next = e.next
+	}
+	if e.next == nil {
+		p.last = e.prev
+	} else {
+		e.next.prev = e.prev
+	}
+	e.waits, e.prev, e.next = false, nil, nil
+}
+
+// Reserve says that a block which holds these transactions is proposed: they wait no more. Each Reserve needs a
+// Release.
+func (p *Pool) Reserve(txs []*ledger.SignedTx) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, tx := range txs {
+		p.reserved[tx.ID]++
+		if e := p.byID[tx.ID]; e != nil && e.waits {
+			p.unlink(e)
+		}
+	}
+}
+
+// Release says that a block which was proposed is stored, or will not be. Those of its transactions that are in
+// the pool still wait again, in their old places, unless another proposed block holds them.
+func (p *Pool) Release(txs []*ledger.SignedTx) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var back []*entry
+	for _, tx := range txs {
+		if p.reserved[tx.ID]--; p.reserved[tx.ID] > 0 {
+			continue
+		}
+		delete(p.reserved, tx.ID)
+		if e := p.byID[tx.ID]; e != nil && !e.waits {
+			back = append(back, e)
+		}
+	}
+	slices.SortFunc(back, func(a, b *entry) int { return cmp.Compare(a.arrival, b.arrival) })
+	next := p.first
+	for _, e := range back {
+		for next != nil && next.arrival < e.arrival {
+			next = next.next
+		}
+		p.link(e, next)
+	}
+}
+
+// Pending reports whether the transaction is in the pool, and its expiry.
 func (p *Pool) Pending(id ledger.TxID) (expiry int64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -157,8 +229,8 @@ func fits(tx *ledger.SignedTx, params *ledger.Params, at int64) bool {
 }
 
 // Select returns the oldest transactions that may stand together in a block at block time at, within the
-// chain's bounds. skip says which must not be taken, because an ancestor holds them.
-func (p *Pool) Select(params *ledger.Params, at int64, skip func(ledger.TxID) bool) []*ledger.SignedTx {
+// chain's bounds. It reserves nothing.
+func (p *Pool) Select(params *ledger.Params, at int64) []*ledger.SignedTx {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var (
@@ -168,7 +240,7 @@ func (p *Pool) Select(params *ledger.Params, at int64, skip func(ledger.TxID) bo
 	)
 	for e := p.first; e != nil && len(txs) < int(params.BlockTxs); e = e.next {
 		tx := e.tx
-		if !fits(tx, params, at) || skip(tx.ID) {
+		if !fits(tx, params, at) {
 			continue
 		}
 		if uint64(len(tx.Raw)) > params.BlockBytes-bytes || tx.GasLimit > params.BlockGas-gas {
@@ -182,8 +254,9 @@ func (p *Pool) Select(params *ledger.Params, at int64, skip func(ledger.TxID) bo
 }
 
 // Waiting counts the transactions that a block made at the time now (Unix ms) could include, up to limit, and
-// returns when the oldest of them arrived, 0 for none. Others may be in the pool: what has expired by the clock
-// stays until block time says so too, because until then a block of a leader with a slow clock could take it.
+// returns when the oldest of them arrived, 0 for none. Others may be in the pool: those of proposed blocks, and what
+// has expired by the clock; that stays until block time says so too, because until then a block of a leader with a
+// slow clock could take it.
 func (p *Pool) Waiting(params *ledger.Params, now int64, limit int) (count int, oldest int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -245,15 +318,8 @@ func (p *Pool) Committed(txs []*ledger.SignedTx, at int64) (expired []ledger.TxI
 }
 
 func (p *Pool) remove(e *entry) {
-	if e.prev == nil {
-		p.first = e.next
-	} else {
-		e.prev.next = e.next
-	}
-	if e.next == nil {
-		p.last = e.prev
-	} else {
-		e.next.prev = e.prev
+	if e.waits {
+		p.unlink(e)
 	}
 	delete(p.byID, e.tx.ID)
 	delete(p.byLeaf, e.tx.Leaf)
@@ -263,7 +329,8 @@ func (p *Pool) remove(e *entry) {
 	}
 }
 
-// Size returns how many transactions wait, their bytes, and when the oldest arrived (Unix ms; 0 for none).
+// Size returns how many transactions the pool holds, their bytes, and when the oldest of those that wait arrived
+// (Unix ms; 0 for none).
 func (p *Pool) Size() (count int, bytes, oldest int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

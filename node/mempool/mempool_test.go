@@ -40,8 +40,6 @@ func ids(txs []*ledger.SignedTx) (ns []uint64) {
 	return ns
 }
 
-func none(ledger.TxID) bool { return false }
-
 func params() *ledger.Params {
 	return &ledger.Params{BlockTxs: 10, BlockBytes: 1_000, BlockGas: 1_000, MaxLifetime: lifetime}
 }
@@ -150,42 +148,45 @@ func TestSelect(t *testing.T) {
 		newTx(1, 1, now+1, 300), newTx(2, 1, now+50, 300), newTx(3, 2, now+lifetime, 2_000), newTx(4, 1, now+50, 300),
 		newTx(5, 2, now+50, 300), newTx(6, 3, now+50, 50))
 	t.Run("oldest first, up to the first that does not fit", func(t *testing.T) {
-		if got := ids(p.Select(params(), now, none)); !slices.Equal(got, []uint64{1, 2, 4}) {
+		if got := ids(p.Select(params(), now)); !slices.Equal(got, []uint64{1, 2, 4}) {
 			t.Errorf("Select = %v, want [1 2 4]: 3 fits in no block, 5 waits for the next, 6 does not overtake it", got)
 		}
 	})
-	t.Run("what an ancestor holds is left out", func(t *testing.T) {
-		got := ids(p.Select(params(), now, func(id ledger.TxID) bool { return id == ledger.TxID{7: 2} }))
+	t.Run("what a proposed block holds is left out", func(t *testing.T) {
+		second := []*ledger.SignedTx{newTx(2, 1, now+50, 300)}
+		p.Reserve(second)
+		defer p.Release(second)
+		got := ids(p.Select(params(), now))
 		if !slices.Equal(got, []uint64{1, 4, 5, 6}) {
 			t.Errorf("Select = %v, want [1 4 5 6]", got)
 		}
 	})
 	t.Run("expiry, both ends", func(t *testing.T) {
-		if got := ids(p.Select(params(), now+2, none)); !slices.Equal(got, []uint64{2, 4, 5, 6}) {
+		if got := ids(p.Select(params(), now+2)); !slices.Equal(got, []uint64{2, 4, 5, 6}) {
 			t.Errorf("Select past an expiry = %v, want [2 4 5 6]", got)
 		}
 		short := params()
 		short.MaxLifetime = 49
-		if got := ids(p.Select(short, now, none)); !slices.Equal(got, []uint64{1}) {
+		if got := ids(p.Select(short, now)); !slices.Equal(got, []uint64{1}) {
 			t.Errorf("Select with a lifetime of 49 = %v, want [1]", got)
 		}
-		if got := ids(p.Select(short, now+1, none)); !slices.Equal(got, []uint64{1, 2, 4}) {
+		if got := ids(p.Select(short, now+1)); !slices.Equal(got, []uint64{1, 2, 4}) {
 			t.Errorf("Select with a lifetime of 49, 1 ms later = %v, want [1 2 4]", got)
 		}
 	})
 	t.Run("count and gas", func(t *testing.T) {
 		few := params()
 		few.BlockTxs = 2
-		if got := ids(p.Select(few, now, none)); !slices.Equal(got, []uint64{1, 2}) {
+		if got := ids(p.Select(few, now)); !slices.Equal(got, []uint64{1, 2}) {
 			t.Errorf("Select of two = %v, want [1 2]", got)
 		}
 		lean := params()
 		lean.BlockGas = 20
-		if got := ids(p.Select(lean, now, none)); !slices.Equal(got, []uint64{1, 2}) {
+		if got := ids(p.Select(lean, now)); !slices.Equal(got, []uint64{1, 2}) {
 			t.Errorf("Select of 20 gas = %v, want [1 2]", got)
 		}
 		lean.BlockGas = 9
-		if got := ids(p.Select(lean, now, none)); len(got) != 0 {
+		if got := ids(p.Select(lean, now)); len(got) != 0 {
 			t.Errorf("Select of 9 gas = %v, want none", got)
 		}
 	})
@@ -241,10 +242,31 @@ func TestHistory(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 2))
 	p := New(Limits{Count: 40, Bytes: 3_000, PerSender: 20})
 	var model []*ledger.SignedTx
+	var proposed [][]*ledger.SignedTx
+	waits := func(tx *ledger.SignedTx) bool {
+		return !slices.ContainsFunc(proposed, func(block []*ledger.SignedTx) bool {
+			return slices.ContainsFunc(block, func(b *ledger.SignedTx) bool { return b.ID == tx.ID })
+		})
+	}
 	committed := map[ledger.TxID]int64{}
 	at := int64(now)
 	for step := range 20_000 {
 		clock := at + rng.Int64N(20)
+		if len(proposed) > 0 && rng.IntN(8) == 0 { // a proposed block is given up
+			i := rng.IntN(len(proposed))
+			p.Release(proposed[i])
+			proposed = slices.Delete(proposed, i, i+1)
+		}
+		if len(proposed) < 4 && rng.IntN(8) == 0 { // one is proposed, of which the pool lacks some
+			block := []*ledger.SignedTx{newTx(rng.Uint64N(400), 1, clock+250, 1)}
+			for _, tx := range model {
+				if rng.IntN(4) == 0 {
+					block = append(block, tx)
+				}
+			}
+			p.Reserve(block)
+			proposed = append(proposed, block)
+		}
 		if rng.IntN(3) > 0 {
 			tx := newTx(rng.Uint64N(400), byte(rng.IntN(3)), clock+rng.Int64N(300)-20, 1+rng.IntN(150))
 			err := p.Add(tx, clock, 250, false)
@@ -278,7 +300,7 @@ func TestHistory(t *testing.T) {
 		limits := params()
 		limits.MaxLifetime = 1_000
 		at += 1 + rng.Int64N(30)
-		block := p.Select(limits, at, none)
+		block := p.Select(limits, at)
 		expired := p.Committed(block, at)
 		var want []ledger.TxID
 		for _, tx := range block {
@@ -288,7 +310,7 @@ func TestHistory(t *testing.T) {
 			switch in := slices.Contains(block, m); {
 			case in:
 				return true
-			case m.Expiry <= at:
+			case m.Expiry <= at && waits(m):
 				want = append(want, m.ID)
 				return true
 			}
@@ -297,8 +319,9 @@ func TestHistory(t *testing.T) {
 		if !slices.Equal(expired, want) {
 			t.Fatalf("seed %d step %d: expired %v, want %v", seed, step, expired, want)
 		}
-		if got := p.Select(&ledger.Params{BlockTxs: 1e6, BlockBytes: 1e6, BlockGas: 1e6, MaxLifetime: 1e6}, at+1, none); !slices.Equal(got, model) {
-			t.Fatalf("seed %d step %d: pool holds %v, want %v", seed, step, ids(got), ids(model))
+		wait := slices.DeleteFunc(slices.Clone(model), func(m *ledger.SignedTx) bool { return !waits(m) })
+		if got := p.Select(&ledger.Params{BlockTxs: 1e6, BlockBytes: 1e6, BlockGas: 1e6, MaxLifetime: 1e6}, at+1); !slices.Equal(got, wait) {
+			t.Fatalf("seed %d step %d: in the pool wait %v, want %v", seed, step, ids(got), ids(wait))
 		}
 		remembered := 0
 		for _, expiry := range committed {
@@ -345,7 +368,7 @@ func BenchmarkPool(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			p.Committed(p.Select(limits, now, none), now)
+			p.Committed(p.Select(limits, now), now)
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(txs)), "ns/tx")
 	})

@@ -45,11 +45,17 @@ type Params struct {
 	BatchDelay    int64    `json:"batch_delay"`    // ms that a leader waits for more transactions before it proposes
 }
 
+// Bounds on the blocks that a group may have in flight: members keep their transactions on disk and in memory.
+const (
+	MaxWindow   = 16
+	MaxInFlight = 48 << 20 // bytes of transactions
+)
+
 // DefaultParams are the parameters of a group on one local network.
 func DefaultParams() Params {
 	return Params{
 		BlockTxs: 2_000, BlockBytes: 8 << 20, BlockGas: 4_000_000_000, TxGas: 320_000_000, MaxLifetime: 600_000,
-		Window: 1, ClockSkew: 5_000, Rewrite: 1, Costs: 1, MemoryPages: 512, DeployRoles: []string{string(identity.Deployer)},
+		Window: 4, ClockSkew: 5_000, Rewrite: 1, Costs: 1, MemoryPages: 512, DeployRoles: []string{string(identity.Deployer)},
 		ViewTimeout: 1_000, HeartbeatTime: 200, BatchDelay: 20,
 	}
 }
@@ -70,8 +76,8 @@ func (p *Params) Check() error {
 		return fmt.Errorf("memory_pages is %d, want 1 to 65,536", p.MemoryPages)
 	case p.MaxLifetime <= 0 || p.MaxLifetime > 24*hour:
 		return fmt.Errorf("max_lifetime is %d ms, want 1 to %d", p.MaxLifetime, 24*hour)
-	case p.Window != 1:
-		return fmt.Errorf("window is %d: this version runs with 1 only", p.Window)
+	case p.Window == 0 || p.Window > MaxWindow || uint64(p.Window)*p.BlockBytes > MaxInFlight:
+		return fmt.Errorf("window is %d and block_bytes %d, want a window of 1 to %d and no more than %d bytes in flight", p.Window, p.BlockBytes, MaxWindow, MaxInFlight)
 	case p.ClockSkew <= 0 || p.ClockSkew > hour:
 		return fmt.Errorf("clock_skew is %d ms, want 1 to %d", p.ClockSkew, hour)
 	case p.ViewTimeout < 10 || p.ViewTimeout > hour:

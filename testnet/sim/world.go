@@ -52,7 +52,8 @@ type world struct {
 func newWorld(n, twins int, seed uint64, engine consensus.Factory) (*world, error) {
 	w := &world{rng: rand.New(rand.NewPCG(seed, 0x5eed)), suite: newSuite(), engine: engine, log: zerolog.Nop()}
 	params := ledger.DefaultParams()
-	params.BlockTxs, params.BatchDelay, params.HeartbeatTime = 8, 5, 400
+	params.BlockTxs, params.BlockBytes, params.BatchDelay, params.HeartbeatTime = 8, 1<<20, 5, 400
+	params.Window = []uint32{1, 2, 4, 16}[seed/4%4] // seed%4 picks the twins
 	w.config = ledger.Genesis{
 		Version: ledger.Version, Name: "sim", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: epochStart, Params: params,
 	}
