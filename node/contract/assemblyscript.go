@@ -37,6 +37,11 @@ const (
 // ascFolder is the environment's variable that names the folder of the compiler, or one with node_modules.
 const ascFolder = "FONDACO_ASC"
 
+// ascBaseline is a module that makes V8 compile WebAssembly with its baseline compiler only. The compiler's back end is 10 MB of it:
+// to optimize that takes twice as long as all that the back end does for a contract. It is no flag, as Node.js does not start with one
+// that its V8 does not know. The SDK's testing.mjs has the same.
+const ascBaseline = `data:text/javascript,import { setFlagsFromString } from "node:v8"; setFlagsFromString("--liftoff-only");`
+
 // asc is a compiler of AssemblyScript.
 type asc struct {
 	node    string // the command
@@ -126,7 +131,7 @@ func buildAS(ctx context.Context, dir string) ([]byte, ledger.Build, error) {
 	module := filepath.Join(scratch, "contract.wasm")
 	// Without source maps for its own traces, the compiler would start itself again with them. The base folder is absolute, as
 	// the compiler takes a path like .fondaco/transform.mjs for a package's name.
-	cmd := a.command(ctx, dir, "--enable-source-maps", filepath.Join(a.folder, "bin", "asc.js"), "--baseDir", dir, "--outFile", module)
+	cmd := a.command(ctx, dir, "--enable-source-maps", "--import", ascBaseline, filepath.Join(a.folder, "bin", "asc.js"), "--baseDir", dir, "--outFile", module)
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Run(); err != nil {
