@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,6 +42,8 @@ type Words struct {
 //	withhold NODE, release NODE         the node's host lacks transactions, and gets them
 //	sync NODE FROM                      the node's host fetches blocks
 //	forge from=M to=NODE KIND [view=] [height=] [order=] [high=V/H]   a message of a member that lies
+//	forge from=M to=NODE new-view view= signers=0,1,2 [claim=V/H order=] [high=V/H]   one whose votes claim what claim says
+//	timers NODE                         show the timers that run
 //	status                              show where everybody is
 //
 // Orders are named by height and a letter: 1a is the first order seen at height 1.
@@ -141,6 +144,7 @@ type actor struct {
 	results  map[keys.Digest]keys.Digest
 	orders   map[keys.Digest]ledger.Order
 	events   []consensus.Event
+	timers   map[consensus.Timer]int64 // those that run, ms
 }
 
 type envelope struct {
@@ -238,10 +242,21 @@ func (s *stage) command(words []string) {
 		}
 	case "sync":
 		x, from := node(0), node(1)
+		was := s.epochAfter(x.chain[len(x.chain)-1])
 		x.chain = slices.Clone(from.chain)
-		s.step(x, consensus.Synced{Head: x.chain[len(x.chain)-1]})
+		synced := consensus.Synced{Head: x.chain[len(x.chain)-1]}
+		if epoch := s.epochAfter(synced.Head); epoch.Number != was.Number {
+			synced.Epoch = &epoch
+		}
+		s.step(x, synced)
 	case "forge":
 		s.forge(args, options)
+	case "timers":
+		if x := node(0); x != nil {
+			for _, t := range slices.Sorted(maps.Keys(x.timers)) {
+				s.printf("%s %d ms", s.words.Timers[t], x.timers[t])
+			}
+		}
 	case "status":
 		for _, x := range s.actors {
 			if x.down {
@@ -294,15 +309,12 @@ func (s *stage) start(n, observers int, window uint32) {
 }
 
 func (s *stage) boot(x *actor) {
-	x.down = false
+	x.down, x.timers = false, map[consensus.Timer]int64{}
 	x.results, x.orders = map[keys.Digest]keys.Digest{}, map[keys.Digest]ledger.Order{}
 	x.engine = s.factory()
 	config := s.config
 	config.Self, config.Head = int32(x.member), x.chain[len(x.chain)-1]
-	config.Epoch.Number = config.Head.Order.Epoch
-	if config.Head.Order.Barrier {
-		config.Epoch.Number++
-	}
+	config.Epoch = s.epochAfter(config.Head)
 	effects, err := x.engine.Init(config, slices.Clone(x.journal))
 	if err != nil {
 		s.printf("%d: error: %v", x.id, err)
@@ -321,6 +333,9 @@ func (s *stage) step(x *actor, event consensus.Event) {
 	for len(x.events) > 0 && !x.down {
 		next := x.events[0]
 		x.events = x.events[1:]
+		if expired, ok := next.(consensus.Expired); ok {
+			delete(x.timers, expired.Timer)
+		}
 		effects, err := x.engine.Step(next)
 		if err != nil {
 			s.printf("%d: error: %v", x.id, err)
@@ -362,6 +377,10 @@ func (s *stage) carryOut(x *actor, effects []consensus.Effect) {
 			x.later(consensus.Signed{Vote: vote})
 		case consensus.Send:
 			s.post(x, int(ef.To), ef.Message)
+		case consensus.SetTimer:
+			x.timers[ef.Timer] = ef.Milli
+		case consensus.ClearTimer:
+			delete(x.timers, ef.Timer)
 		case consensus.BuildPayload:
 			p := consensus.Payload{}
 			if x.pending > 0 {
@@ -391,13 +410,22 @@ func (s *stage) carryOut(x *actor, effects []consensus.Effect) {
 			x.chain = append(x.chain, consensus.Head{Order: x.orders[hash], Block: x.results[hash], Certificate: ef.Certificate})
 			stored := consensus.Stored{Head: x.chain[len(x.chain)-1]}
 			if stored.Head.Order.Barrier {
-				epoch := s.config.Epoch
-				epoch.Number = stored.Head.Order.Epoch + 1
+				epoch := s.epochAfter(stored.Head)
 				stored.Epoch = &epoch
 			}
 			x.later(stored)
 		}
 	}
+}
+
+// epochAfter returns the epoch of the block that follows a head. All have the same members.
+func (s *stage) epochAfter(h consensus.Head) ledger.Epoch {
+	epoch := s.config.Epoch
+	epoch.Number = h.Order.Epoch
+	if h.Order.Barrier {
+		epoch.Number++
+	}
+	return epoch
 }
 
 func (s *stage) post(from *actor, to int, m consensus.Message) {
@@ -441,7 +469,7 @@ func (s *stage) forge(args []string, options map[string]string) {
 		st.Kind = ledger.Commit
 		st.Block = s.suite.Sum([]byte("wrong"))
 	case "new-view":
-		m.NewView = &ledger.NewView{View: st.View}
+		m.NewView = s.forgedNewView(st, options)
 	default:
 		s.printf("cannot forge %s", args[0])
 		return
@@ -456,6 +484,33 @@ func (s *stage) forge(args []string, options map[string]string) {
 		m.Votes = []ledger.Vote{{Signer: uint32(from), Statement: st, Signature: []byte{1}}}
 	}
 	s.step(s.actors[to], consensus.Received{From: uint32(from), Message: m})
+}
+
+// forgedNewView makes up a new-view: each signer's view change claims a certificate of the rank claim for the order,
+// and the one that goes with them is of the rank high.
+func (s *stage) forgedNewView(st ledger.Statement, options map[string]string) *ledger.NewView {
+	n := &ledger.NewView{Epoch: st.Epoch, View: st.View}
+	rank := func(text string) (r ledger.Rank) {
+		if v, h, ok := strings.Cut(text, "/"); ok {
+			r = ledger.Rank{View: uint64(number(v, 0)), Height: ledger.Height(number(h, 0))}
+		}
+		return r
+	}
+	claim := ledger.Statement{Kind: ledger.ViewChange, Epoch: st.Epoch, View: st.View, High: rank(options["claim"]), Order: st.Order}
+	for signer := range strings.SplitSeq(options["signers"], ",") {
+		if signer != "" {
+			n.Votes = append(n.Votes, ledger.Vote{Signer: uint32(number(signer, 0)), Statement: claim, Signature: []byte{1}})
+		}
+	}
+	if high := rank(options["high"]); high != (ledger.Rank{}) {
+		prepare := ledger.Statement{Kind: ledger.Prepare, Epoch: st.Epoch, View: high.View, Height: high.Height, Order: st.Order}
+		var votes []ledger.Vote
+		for signer := range ledger.Quorum(len(s.config.Epoch.Members)) {
+			votes = append(votes, ledger.Vote{Signer: uint32(signer), Statement: prepare, Signature: []byte{1}})
+		}
+		n.High = ledger.NewCertificate(votes)
+	}
+	return n
 }
 
 // name returns a short name for an order.
