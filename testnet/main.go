@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, out, diagnostics io.Writer) int {
 			}
 			return cli.ShowAppHelp(c)
 		},
-		Commands: []*cli.Command{upCommand(), statusCommand(), downCommand(), killCommand(), startCommand(), benchCommand(), simCommand()},
+		Commands: []*cli.Command{upCommand(), statusCommand(), downCommand(), killCommand(), startCommand(), benchCommand(), simCommand(), chaosCommand()},
 	}
 	for _, command := range app.Commands {
 		command.OnUsageError = app.OnUsageError

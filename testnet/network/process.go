@@ -153,6 +153,45 @@ func (n *Network) end(node *Node, signal syscall.Signal) error {
 	return os.Remove(filepath.Join(node.Dir, pidFile))
 }
 
+// Signal sends a signal to a running node and its plugins. It needs Linux's /proc.
+func (n *Network) Signal(node *Node, signal syscall.Signal) error {
+	pid := n.Pid(node)
+	if pid == 0 {
+		return fmt.Errorf("%s is not running", node.Name)
+	}
+	all, err := family(pid)
+	if err != nil {
+		return fmt.Errorf("find the processes of %s: %w", node.Name, err)
+	}
+	for _, p := range all {
+		if err := syscall.Kill(p, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("send %v to process %d of %s: %w", signal, p, node.Name, err)
+		}
+	}
+	return nil
+}
+
+// Processes returns the processes that run the network's binary: nodes, plugins, and what is left of them. It finds none
+// without Linux's /proc.
+func (n *Network) Processes() (pids []int) {
+	binary, err := n.Binary()
+	if err != nil {
+		return nil
+	}
+	links, err := filepath.Glob("/proc/[0-9]*/exe")
+	if err != nil {
+		return nil
+	}
+	for _, link := range links {
+		if target, err := os.Readlink(link); err == nil && target == binary {
+			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link))); err == nil && startTime(pid) != "gone" {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
 // StopAll stops every node.
 func (n *Network) StopAll() error {
 	errs := make(chan error, len(n.Nodes))

@@ -41,7 +41,7 @@ func (n *Network) Usage(node *Node) (Usage, error) {
 			continue
 		}
 	}
-	u.Disk, err = occupied(filepath.Join(node.Dir, "data"))
+	u.Disk, err = Occupied(filepath.Join(node.Dir, "data"))
 	return u, err
 }
 
@@ -110,8 +110,8 @@ func addAnonymous(pid int, to int64) (int64, error) {
 	return to, nil
 }
 
-// occupied adds up the blocks of the files below a folder.
-func occupied(dir string) (int64, error) {
+// Occupied adds up the bytes on disk of the files below a folder.
+func Occupied(dir string) (int64, error) {
 	var total int64
 	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
