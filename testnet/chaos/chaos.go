@@ -120,7 +120,7 @@ type Report struct {
 	Transactions int                                      `json:"transactions"`
 	ViewChanges  uint64                                   `json:"view_changes"`
 	Packets      simnet.Stats                             `json:"packets"` // of the relay
-	Rules        []history.Rule                           `json:"rules"`   // that were checked
+	Rules        []history.Rule                           `json:"rules"`   // that were put to the test
 	Violations   []history.Violation                      `json:"violations"`
 }
 
@@ -369,8 +369,14 @@ func (r *run) judge(ctx context.Context) (*Report, error) {
 	r.Progress("%6.1fs  checking %d operations", seconds, len(r.operations))
 	report := &Report{
 		Seed: r.Seed, Nodes: r.Nodes, Seconds: seconds, Packets: r.relay.Stats(-1, -1), Operations: map[history.Kind]map[history.Outcome]int{},
-		Rules: append(history.Rules(), Agreement, Verified, Live, Recovered, Mute, FullDisk, Restarted, Ended),
+		Rules: append(history.Rules(), Agreement, Verified, Live, Recovered, Ended),
 	}
+	for kind, rule := range map[Kind]history.Rule{Journal: Mute, Disk: FullDisk, Engine: Restarted} {
+		if slices.ContainsFunc(r.windows, func(w window) bool { return w.kind == kind }) {
+			report.Rules = append(report.Rules, rule)
+		}
+	}
+	slices.Sort(report.Rules[len(history.Rules()):])
 	for _, o := range r.operations {
 		if report.Operations[o.Kind] == nil {
 			report.Operations[o.Kind] = map[history.Outcome]int{}
@@ -542,7 +548,7 @@ func longest(commits []time.Duration, from, to time.Duration) (gap time.Duration
 	return max(gap, to-last)
 }
 
-// verify runs `fondaco verify` on every folder.
+// verify runs `fondaco verify` on every folder, with the engine that the nodes did not use.
 func (r *run) verify(ctx context.Context) {
 	binary, err := r.net.Binary()
 	if err != nil {
@@ -554,7 +560,7 @@ func (r *run) verify(ctx context.Context) {
 	for i := range r.net.Nodes {
 		node := &r.net.Nodes[i]
 		r.Progress("%6.1fs  verifying %s", r.now().Seconds(), node.Name)
-		if out, err := exec.CommandContext(ctx, binary, "verify", "-d", node.Dir).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(ctx, binary, "verify", "-d", node.Dir, "--engine", "interpreter").CombinedOutput(); err != nil {
 			r.violate(Verified, "%s: %v: %s", node.Name, err, strings.TrimSpace(string(out)))
 		}
 	}
