@@ -24,7 +24,7 @@ import (
 // begins is the time of genesis and the virtual clock's zero, Unix ms.
 const begins = 1_700_000_000_000
 
-// world is a group on virtual time, in one goroutine. Messages take 1 ms unless hook says otherwise.
+// world is a group on virtual time, in one goroutine.
 type world struct {
 	t       testing.TB
 	suite   keys.Suite
@@ -35,9 +35,11 @@ type world struct {
 	client  keys.Signer
 	nodes   []*testNode
 
-	now  int64 // ms
-	seq  int
-	todo agenda
+	delay   int64 // ms that a message takes, 1 by default
+	execute int64 // ms that executing a block takes
+	now     int64 // ms
+	seq     int
+	todo    agenda
 
 	// hook sees what a node sends, requests included, and returns what arrives; nil: nothing.
 	hook func(from, to int, p Protocol, m []byte) []byte
@@ -75,7 +77,10 @@ type testNode struct {
 	life   int
 	up     bool
 	engine consensus.Factory
+	skew   int64               // of its clock, ms
 	spoil  func(*state.Result) // changes what it computes
+	busy   int64               // ms that the work under way takes
+	runs   int                 // blocks executed
 	sent   int                 // consensus messages
 	signed []ledger.Statement
 	alarms []string
@@ -84,7 +89,7 @@ type testNode struct {
 
 func newWorld(t testing.TB, n int) *world {
 	t.Helper()
-	w := &world{t: t, suite: keys.Std()}
+	w := &world{t: t, suite: keys.Std(), delay: 1}
 	rng := rand.NewChaCha8([32]byte{1})
 	signers := make([]keys.Signer, n)
 	w.genesis = ledger.Genesis{
@@ -244,7 +249,7 @@ type env struct {
 	life int
 }
 
-func (e *env) Now() int64 { return begins + e.node.now }
+func (e *env) Now() int64 { return begins + e.node.now + e.node.skew }
 
 func (e *env) After(milli int64, f func()) func() {
 	cancelled := false
@@ -260,8 +265,9 @@ func (e *env) Go(work func() func()) {
 	life := e.life
 	e.node.on(0, func() {
 		if e.node.life == life {
+			e.node.busy = 1
 			then := work()
-			e.node.on(1, then)
+			e.node.on(e.node.busy, then)
 		}
 	})
 }
@@ -296,7 +302,7 @@ func (e *env) Send(to identity.NodeID, p Protocol, m []byte) {
 		n.sent++
 	}
 	if m, target := n.deliver(n.number, n.numberOf(to), p, m); target != nil {
-		target.on(1, func() { target.group.Receive(n.id, p, m) })
+		target.on(n.delay, func() { target.group.Receive(n.id, p, m) })
 	}
 }
 
@@ -307,8 +313,8 @@ func (e *env) Request(to identity.NodeID, p Protocol, m []byte, then func([]byte
 		n.on(5_000, func() { then(nil, context.DeadlineExceeded) })
 		return
 	}
-	target.on(1, func() {
-		target.group.Serve(n.id, p, m, func(reply []byte, err error) { n.on(1, func() { then(reply, err) }) })
+	target.on(n.delay, func() {
+		target.group.Serve(n.id, p, m, func(reply []byte, err error) { n.on(n.delay, func() { then(reply, err) }) })
 	})
 }
 
@@ -317,6 +323,8 @@ type executor struct{ node *testNode }
 var counterKey = append(make([]byte, ledger.AddressSize), "digest"...)
 
 func (x executor) Execute(_ context.Context, base *state.Snapshot, order *ledger.Order, txs []*ledger.SignedTx) (*state.Snapshot, error) {
+	x.node.busy += x.node.execute
+	x.node.runs++
 	value, _, err := base.Get(counterKey)
 	if err != nil {
 		return nil, err
