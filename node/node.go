@@ -128,11 +128,11 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err := n.openNetwork(); err != nil {
 		return n, err
 	}
-	n.monitor = monitor.New(monitor.Config{Log: c.Log.With().Str("node", n.self.Short()).Logger(), Group: c.Genesis.Group, Plugins: n.plugins.Status, Wasm: n.vm.Stats, Profile: true})
+	n.monitor = monitor.New(monitor.Config{Log: c.Log.With().Str("node", n.self.Short()).Logger(), Group: c.Genesis.Group, Finality: c.Genesis.Finality(), Plugins: n.plugins.Status, Wasm: n.vm.Stats, Profile: true})
 	n.loop = group.NewLoop(&network{endpoint: n.endpoint, group: c.Genesis.Group})
 	n.loop.ClockOffset = c.ClockOffset
 	n.group, err = group.New(group.Config{
-		Suite: suite, Chain: n.chain, Group: c.Genesis.Group, Signer: c.Signer, Store: n.store, Executor: n.executor,
+		Suite: suite, Chain: n.chain, Group: c.Genesis.Group, Finality: c.Genesis.Finality(), Signer: c.Signer, Store: n.store, Executor: n.executor,
 		Engine: factory, Pool: mempool.New(c.Pool), FS: state.OS(), Dir: n.groupDir(), Env: n.loop, Log: n.log,
 		Trace: n.monitor.Trace(),
 	})

@@ -28,7 +28,7 @@ func upCommand() *cli.Command {
 			&cli.IntFlag{Name: "nodes", Aliases: []string{"n"}, Usage: "how many nodes a new network has", Value: 4},
 			&cli.IntFlag{Name: "port", Usage: "the first of three ports for each node of a new network", Value: network.DefaultPort},
 			&cli.StringFlag{Name: "log-level", Usage: "of the nodes of a new network", Value: "info"},
-			&cli.StringFlag{Name: "engine", Usage: "consensus `ALGORITHM` of a new network", Value: "pbft"},
+			&cli.StringFlag{Name: "engine", Usage: "consensus `ALGORITHM` of a new network: pbft, or raft, whose members must not lie", Value: "pbft"},
 			&cli.PathFlag{Name: "engine-program", Usage: "`FILE` of an engine of your own, of the name that --engine gives, for a new network"},
 			&cli.BoolFlag{Name: "detach", Usage: "leave the nodes running and return"},
 			&cli.StringFlag{Name: "relay", Usage: "carry the nodes' packets through a bad network with these `CONDITIONS`, such as loss=1% or delay=50ms,jitter=20ms; clean: none yet"},
@@ -64,6 +64,9 @@ func up(c *cli.Context) error {
 	}
 	if !fresh && c.IsSet("nodes") && c.Int("nodes") != len(n.Nodes) {
 		return fmt.Errorf("the network in %s has %d nodes, not %d: leave -n out to start it, or name another folder with -d", dir, len(n.Nodes), c.Int("nodes"))
+	}
+	if !fresh && c.IsSet("engine") {
+		return fmt.Errorf("the network in %s was founded with its engine: leave --engine out to start it, or name another folder with -d", dir)
 	}
 	progress("building the node")
 	if _, err := network.Build(c.Context, ".", dir); err != nil {

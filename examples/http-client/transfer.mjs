@@ -68,18 +68,18 @@ function underRoot(root, leaf, [index, size, siblings]) {
 // Checks header and certificate of a claim, and the transaction and the receipt if it has them. Returns these.
 function verifyClaim(raw, genesis, chain) {
   const [version, header, [statement, signers, signatures], tx, receipt] = decode(raw), order = header[0]
-  const [, , , group, , , members] = genesis
+  const [, , , group, engine, , , members] = genesis
   need(version === 1 && order[0] === 1, 'the claim is of another version')
   need(digest('genesis', encode(genesis)).equals(chain), 'the genesis is that of another chain')
   need(order[1].equals(chain) && order[2] === group && order[3] === 0, 'the block is of another chain, group or epoch')
   const [kind, epoch, , height, orderHash, blockHash] = statement
-  need((kind === 3 || kind === 6) && epoch === order[3] && height === order[4], 'the certificate makes no block final, or another')
+  need(kind === (engine === 'raft' ? 6 : 3) && epoch === order[3] && height === order[4], 'the certificate makes no block final, or another')
   need(orderHash.equals(digest('order', encode(order))) && blockHash.equals(digest('block', encode(header))), 'the certificate is for another block')
   const signed = digest('bft', chain, Buffer.from([group.length]), Buffer.from(group), encode(statement))
   const voters = members.filter((_, i) => signers[i >> 3] >> i % 8 & 1)
   need(voters.length === signatures.length && voters.every(([, , [, key]], i) => holds(key, signed, signatures[i])), 'a signature does not hold')
   const n = members.length, faulty = Math.floor((n - 1) / 3)
-  need(voters.length >= Math.floor((n + faulty) / 2) + 1, `${voters.length} of ${n} members signed`)
+  need(voters.length >= Math.floor((engine === 'raft' ? n : n + faulty) / 2) + 1, `${voters.length} of ${n} members signed`)
   if (tx) need(tx[1][1] === order[9] && underRoot(order[8], digest('signed-tx', tx[0]), tx[1]), 'the block does not hold the transaction')
   if (receipt) need(receipt[1][1] === order[9] && receipt[1][0] === receipt[0][2] &&
     underRoot(header[3], digest('receipt', encode(receipt[0])), receipt[1]), 'the block does not hold the receipt')
@@ -130,7 +130,7 @@ async function transfer(base, keyFile, sender, token, to, amount, trusted) {
   if (state.progress !== 'committed') throw new Error(`the transaction is ${state.progress}`)
 
   const g = await ask('/v1/genesis'), key = k => [['ed25519', 'p256', 'sm2'].indexOf(k.algorithm) + 1, bytes(k.key)], p = g.params
-  const genesis = [g.version, g.name, g.suite, g.group, g.engine, g.time_ms, g.members.map(m => [bytes(m.node), m.institution, key(m.key)]),
+  const genesis = [g.version, g.name, g.suite, g.group, g.engine, g.trust_members, g.time_ms, g.members.map(m => [bytes(m.node), m.institution, key(m.key)]),
     [p.block_txs, p.block_bytes, p.block_gas, p.tx_gas, p.max_lifetime, p.window, p.clock_skew, p.rewrite, p.costs, p.memory_pages,
       p.deploy_roles, p.view_timeout, p.heartbeat_time, p.batch_delay],
     g.accounts.map(a => [a.name, a.institution, a.roles ?? [], a.keys.map(key)])]

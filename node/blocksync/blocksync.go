@@ -62,11 +62,12 @@ func Serve(request []byte, head ledger.Height, raw func(ledger.Height) ([]byte, 
 
 // Chain is what a block is checked against.
 type Chain struct {
-	Suite   keys.Suite
-	ID      keys.Digest
-	Group   ledger.GroupID
-	Epoch   uint64
-	Members []keys.PublicKey // of the epoch, by number
+	Suite    keys.Suite
+	ID       keys.Digest
+	Group    ledger.GroupID
+	Finality ledger.StatementKind // see ledger.Genesis.Finality; zero stands for Commit
+	Epoch    uint64
+	Members  []keys.PublicKey // of the epoch, by number
 }
 
 // Check reads an encoded block and verifies that it follows the block of parent and that a quorum certified it.
@@ -87,7 +88,7 @@ func (c *Chain) Check(parent *ledger.Header, raw []byte) (*ledger.Block, []*ledg
 	case o.UnixMilli <= parent.Order.UnixMilli:
 		return nil, nil, fmt.Errorf("%w: the time of block %d is not after its parent's", ErrBlock, o.Height)
 	}
-	if err := b.Certificate.Finalizes(c.Suite, &b.Header, c.Members); err != nil {
+	if err := b.Certificate.Finalizes(c.Suite, &b.Header, c.Finality, c.Members); err != nil {
 		return nil, nil, fmt.Errorf("%w: block %d: %w", ErrBlock, o.Height, err)
 	}
 	if err := c.checkNewView(b); err != nil {

@@ -163,7 +163,7 @@ func TestCheck(t *testing.T) {
 			st := block.Certificate.Statement
 			st.Kind, st.Block = ledger.Prepare, keys.Digest{}
 			block.Certificate = ledger.NewCertificate(b.sign(t, st, 0, 1, 2))
-		}), "make no block final"},
+		}), "make no block final in this group"},
 		{"the certificate of another epoch", after(func(block *ledger.Block) {
 			st := block.Certificate.Statement
 			st.Epoch = 2

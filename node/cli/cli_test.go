@@ -20,13 +20,14 @@ import (
 
 	"github.com/fondaco/fondaco/node/cli"
 	enginepbft "github.com/fondaco/fondaco/plugins/cmd/engine-pbft"
+	engineraft "github.com/fondaco/fondaco/plugins/cmd/engine-raft"
 )
 
 // TestMain makes this test binary also be the program fondaco, under that name for scripts, and under any name
 // when it is started again as a plugin program.
 func TestMain(m *testing.M) {
 	fondaco := func() {
-		os.Exit(cli.Main(os.Args, cli.Plugins{"engine-pbft": enginepbft.Main}))
+		os.Exit(cli.Main(os.Args, cli.Plugins{"engine-pbft": enginepbft.Main, "engine-raft": engineraft.Main}))
 	}
 	if len(os.Args) > 1 && os.Args[1] == "plugin" {
 		fondaco()

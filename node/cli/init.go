@@ -276,6 +276,7 @@ func genesisCommand() *cli.Command {
 				&cli.StringFlag{Name: "name", Usage: "`NAME` of the chain, for people; required"},
 				&cli.StringFlag{Name: "group", Usage: "`ID` of its first group", Value: "main"},
 				&cli.StringFlag{Name: "engine", Usage: "consensus `ALGORITHM`: pbft or raft", Value: "pbft"},
+				&cli.BoolFlag{Name: "trust-members", Usage: "state that the institutions trust one another's nodes not to lie; raft needs it, for one that lies can fork the chain"},
 				&cli.StringFlag{Name: "out", Usage: "`FILE` to write", Value: GenesisFile},
 				&cli.StringSliceFlag{
 					Name:  "account",
@@ -328,7 +329,7 @@ func newGenesis(c *cli.Context) error {
 	}
 	genesis := &ledger.Genesis{
 		Version: ledger.Version, Name: c.String("name"), Suite: suite.Name(), Group: ledger.GroupID(c.String("group")),
-		Engine: c.String("engine"), UnixMilli: time.Now().UnixMilli(), Params: ledger.DefaultParams(), Accounts: []ledger.GenesisAccount{},
+		Engine: c.String("engine"), Trust: c.Bool("trust-members"), UnixMilli: time.Now().UnixMilli(), Params: ledger.DefaultParams(), Accounts: []ledger.GenesisAccount{},
 	}
 	for _, card := range cards {
 		genesis.Members = append(genesis.Members, ledger.Member{Node: card.Node, Institution: card.Institution, Key: card.Key})
@@ -443,11 +444,12 @@ func showGenesis(c *cli.Context, g *ledger.Genesis, suite keys.Suite) error {
 		Suite    string          `json:"suite"`
 		Group    ledger.GroupID  `json:"group"`
 		Engine   string          `json:"engine"`
+		Trust    bool            `json:"trust_members"`
 		Time     int64           `json:"time_ms"`
 		Members  []ledger.Member `json:"members"`
 		Params   ledger.Params   `json:"params"`
 		Accounts []account       `json:"accounts"`
-	}{g.Hash(suite), g.Name, g.Suite, g.Group, g.Engine, g.UnixMilli, g.Members, g.Params, []account{}}
+	}{g.Hash(suite), g.Name, g.Suite, g.Group, g.Engine, g.Trust, g.UnixMilli, g.Members, g.Params, []account{}}
 	for _, a := range g.Accounts {
 		doc.Accounts = append(doc.Accounts, account{a, ledger.NamedAddress(suite, "account", a.Name)})
 	}
@@ -458,7 +460,12 @@ func showGenesis(c *cli.Context, g *ledger.Genesis, suite keys.Suite) error {
 		row(w, "group", g.Group)
 		row(w, "engine", g.Engine)
 		row(w, "time", timeText(g.UnixMilli))
-		row(w, "quorum", fmt.Sprintf("%d of %d members; %d may be faulty", ledger.Quorum(len(g.Members)), len(g.Members), ledger.Faulty(len(g.Members))))
+		n := len(g.Members)
+		quorum, bears := g.Finality().Quorum(n), fmt.Sprintf("%d may be faulty", ledger.Faulty(n))
+		if g.Trust {
+			bears = fmt.Sprintf("%d may be down, and all are trusted not to lie", n-quorum)
+		}
+		row(w, "quorum", fmt.Sprintf("%d of %d members; %s", quorum, n, bears))
 		row(w)
 		row(w, "MEMBER", "INSTITUTION", "NODE")
 		for i, m := range g.Members {

@@ -214,7 +214,7 @@ func verifyProof(c *cli.Context) error {
 		return withCode(ExitInvalid, fmt.Errorf("the proof does not hold: it is malformed: %w", err))
 	}
 	chain := genesis.Hash(suite)
-	if err := claim.Verify(suite, chain, genesis.Group, genesis.Epoch()); err != nil {
+	if err := claim.Verify(suite, chain, genesis.Group, genesis.Finality(), genesis.Epoch()); err != nil {
 		return withCode(ExitInvalid, fmt.Errorf("the proof does not hold: %w; do not rely on what it claims", err))
 	}
 	doc, err := describeClaim(suite, claim, schema)

@@ -87,7 +87,7 @@ func verifyHistory(c *cli.Context) error {
 	}
 	v := &verifier{
 		suite: suite, executor: x, genesis: genesis, bar: newProgress(c.App.ErrWriter),
-		chain: blocksync.Chain{Suite: suite, ID: chain, Group: genesis.Group}, seen: map[ledger.TxID]int64{},
+		chain: blocksync.Chain{Suite: suite, ID: chain, Group: genesis.Group, Finality: genesis.Finality()}, seen: map[ledger.TxID]int64{},
 		verdict: verdict{Chain: chain, Group: genesis.Group},
 	}
 	began := time.Now()

@@ -17,6 +17,7 @@
 package group
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,7 +114,8 @@ type Config struct {
 	Suite    keys.Suite
 	Chain    keys.Digest
 	Group    ledger.GroupID
-	Signer   keys.Signer // the node's long-term key, which signs its votes
+	Finality ledger.StatementKind // see ledger.Genesis.Finality; zero stands for Commit
+	Signer   keys.Signer          // the node's long-term key, which signs its votes
 	Store    *state.Store
 	Executor Executor
 	// Engine makes an engine for each start: of the group, and after the engine's process died, which a Step
@@ -210,6 +212,7 @@ func New(c Config) (*Group, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
+	c.Finality = cmp.Or(c.Finality, ledger.Commit)
 	base := c.Store.Head()
 	if base == nil {
 		return nil, errors.New("group: the store has no genesis block: run `fondaco init` first")

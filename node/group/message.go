@@ -163,7 +163,7 @@ func (g *Group) checkVotes(from uint32, votes []ledger.Vote) error {
 // checkCertificate verifies a certificate that member from sent. Most are made of votes that were checked when
 // they came one by one, and cost no signature work.
 func (g *Group) checkCertificate(from uint32, c *ledger.Certificate) error {
-	if k := c.Statement.Kind; k != ledger.Prepare && k != ledger.Commit {
+	if k := c.Statement.Kind; k != g.cfg.Finality && (k != ledger.Prepare || g.cfg.Finality != ledger.Commit) {
 		return breaks(RuleCertificate, "%w: of a %s", ledger.ErrCertificate, k)
 	}
 	if c.Statement.Epoch != g.epoch.Number {
@@ -190,7 +190,7 @@ func (g *Group) checkCertificate(from uint32, c *ledger.Certificate) error {
 // checkedVotes reports whether a certificate is well-formed and made of votes that were checked before.
 func (g *Group) checkedVotes(c *ledger.Certificate) bool {
 	members := c.Members()
-	if len(members) != len(c.Signatures) || len(members) < ledger.Quorum(len(g.public)) {
+	if len(members) != len(c.Signatures) || len(members) < c.Statement.Kind.Quorum(len(g.public)) {
 		return false
 	}
 	for i, m := range members {

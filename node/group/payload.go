@@ -623,7 +623,7 @@ func (g *Group) storeFinal() error {
 	for len(g.final) > 0 && g.stopped.Load() == nil {
 		f := g.final[0]
 		st := f.Certificate.Statement
-		if st.Kind != ledger.Commit {
+		if st.Kind != g.cfg.Finality {
 			return fmt.Errorf("the consensus engine made block %d final by a %s", st.Height, st.Kind)
 		}
 		if st.Height <= g.head.Order.Height { // fetched meanwhile

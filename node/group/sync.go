@@ -110,7 +110,7 @@ func (g *Group) takeBlocks(member uint32, at ledger.Height, raws [][]byte) {
 		g.requestBlocks()
 		return
 	}
-	chain := blocksync.Chain{Suite: g.cfg.Suite, ID: g.cfg.Chain, Group: g.cfg.Group, Epoch: g.epoch.Number, Members: g.public}
+	chain := blocksync.Chain{Suite: g.cfg.Suite, ID: g.cfg.Chain, Group: g.cfg.Group, Finality: g.cfg.Finality, Epoch: g.epoch.Number, Members: g.public}
 	g.env.Go(func() func() {
 		block, txs, err := chain.Check(base.Header(), raws[0])
 		if err == nil {

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,7 +101,7 @@ func (m *Monitor) checkPeers() error {
 	if n == 0 {
 		return nil
 	}
-	want := ledger.Quorum(n) - 1
+	want := cmp.Or(m.config.Finality, ledger.Commit).Quorum(n) - 1
 	if m.status.Number < 0 { // an observer is content with a single source
 		want = 1
 	}

@@ -43,13 +43,14 @@ const (
 
 // Config is what a Monitor is made of. All fields may be left out.
 type Config struct {
-	Log     zerolog.Logger
-	Group   ledger.GroupID          // label of all metrics; empty: no label
-	Plugins func() []plugins.Status // asked at each scrape and health check
-	Wasm    func() wasmvm.Stats     // asked at each scrape
-	Checks  []Check                 // further conditions of being ready
-	Profile bool                    // serve /debug/pprof too
-	Now     func() time.Time        // time.Now; tests set it
+	Log      zerolog.Logger
+	Group    ledger.GroupID          // label of all metrics; empty: no label
+	Finality ledger.StatementKind    // see ledger.Genesis.Finality; zero stands for Commit
+	Plugins  func() []plugins.Status // asked at each scrape and health check
+	Wasm     func() wasmvm.Stats     // asked at each scrape
+	Checks   []Check                 // further conditions of being ready
+	Profile  bool                    // serve /debug/pprof too
+	Now      func() time.Time        // time.Now; tests set it
 }
 
 // Monitor gathers and shows. Its methods are safe for concurrent use, but all functions of one Trace must be

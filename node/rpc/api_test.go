@@ -272,7 +272,7 @@ func TestAPI(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := claim.Verify(c.suite, c.id, "main", c.genesis.Epoch()); err != nil {
+		if err := claim.Verify(c.suite, c.id, "main", c.genesis.Finality(), c.genesis.Epoch()); err != nil {
 			t.Fatal(err)
 		}
 		return claim
@@ -324,7 +324,7 @@ func TestAPI(t *testing.T) {
 		forged := *claim
 		forged.Receipt = &ledger.ReceiptClaim{Receipt: claim.Receipt.Receipt, Proof: claim.Receipt.Proof}
 		forged.Receipt.Receipt.Status = ledger.Aborted
-		if err := forged.Verify(c.suite, c.id, "main", c.genesis.Epoch()); !errors.Is(err, ledger.ErrProof) {
+		if err := forged.Verify(c.suite, c.id, "main", c.genesis.Finality(), c.genesis.Epoch()); !errors.Is(err, ledger.ErrProof) {
 			t.Errorf("a forged receipt: %v, want ErrProof", err)
 		}
 	})

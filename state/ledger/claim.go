@@ -66,10 +66,10 @@ func DecodeClaim(raw []byte) (*Claim, error) {
 }
 
 // Verify checks the claim for a group of the chain whose genesis has the digest chain. epoch is the one that
-// the block is of; for a chain whose members never changed that is Genesis.Epoch. It fails with ErrClaim, and
+// the block is of; for a chain whose members never changed that is Genesis.Epoch. finality is Genesis.Finality. It fails with ErrClaim, and
 // with ErrCertificate or ErrProof where these are at fault. Transactions' signatures are not checked again:
 // the members did that.
-func (c *Claim) Verify(s keys.Suite, chain keys.Digest, group GroupID, epoch *Epoch) error {
+func (c *Claim) Verify(s keys.Suite, chain keys.Digest, group GroupID, finality StatementKind, epoch *Epoch) error {
 	order := &c.Header.Order
 	switch {
 	case order.Chain != chain:
@@ -83,7 +83,7 @@ func (c *Claim) Verify(s keys.Suite, chain keys.Digest, group GroupID, epoch *Ep
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrClaim, err)
 	}
-	if err := c.Certificate.Finalizes(s, &c.Header, members); err != nil {
+	if err := c.Certificate.Finalizes(s, &c.Header, finality, members); err != nil {
 		return fmt.Errorf("%w: header: %w", ErrClaim, err)
 	}
 	if c.Tx != nil {

@@ -80,7 +80,7 @@ func FuzzDecodeBlock(f *testing.F) {
 			t.Errorf("%x is accepted and written as %x, %v", raw, again, err)
 		}
 		b.Decode(x.suite)
-		b.Certificate.Finalizes(x.suite, &b.Header, nil)
+		b.Certificate.Finalizes(x.suite, &b.Header, Commit, nil)
 	})
 }
 
@@ -151,7 +151,7 @@ func FuzzDecodeClaim(f *testing.F) {
 		if err != nil || !bytes.Equal(again, raw) {
 			t.Errorf("%x is accepted and written as %x, %v", raw, again, err)
 		}
-		if c.Verify(x.suite, x.chain, "main", x.genesis.Epoch()) == nil && c.Header.Hash(x.suite) != x.block.Header.Hash(x.suite) {
+		if c.Verify(x.suite, x.chain, "main", Commit, x.genesis.Epoch()) == nil && c.Header.Hash(x.suite) != x.block.Header.Hash(x.suite) {
 			t.Errorf("%x: a claim about a block that nobody signed holds", raw)
 		}
 	})

@@ -106,11 +106,24 @@ type Genesis struct {
 	Name      string           `json:"name"`  // of the chain, for people
 	Suite     string           `json:"suite"` // "std" or "gm"
 	Group     GroupID          `json:"group"`
-	Engine    string           `json:"engine"`  // consensus algorithm, such as "pbft"
-	UnixMilli int64            `json:"time_ms"` // time of block 0
+	Engine    string           `json:"engine"`        // consensus algorithm, such as "pbft"
+	Trust     bool             `json:"trust_members"` // the founders trust all members not to lie, which RaftEngine needs
+	UnixMilli int64            `json:"time_ms"`       // time of block 0
 	Members   []Member         `json:"members"`
 	Params    Params           `json:"params"`
 	Accounts  []GenesisAccount `json:"accounts"`
+}
+
+// RaftEngine is the engine that bears members which stop and none that lies.
+const RaftEngine = "raft"
+
+// Finality returns the kind of statement whose certificate makes blocks of the group final: Attest of a majority with
+// RaftEngine, and Commit of a quorum with every other engine. A certificate of the other kind proves nothing.
+func (g *Genesis) Finality() StatementKind {
+	if g.Engine == RaftEngine {
+		return Attest
+	}
+	return Commit
 }
 
 // Epoch returns epoch 0: the founding members and parameters.
@@ -125,6 +138,11 @@ func (g *Genesis) Check(s keys.Suite) error {
 		return fmt.Errorf("genesis suite %q, and %q is in use", g.Suite, s.Name())
 	case g.Engine == "":
 		return errors.New("genesis names no engine")
+	case g.Engine == RaftEngine && !g.Trust:
+		return errors.New("genesis names the engine raft, with which one member that lies can fork the chain: " +
+			"state that the institutions trust one another with trust_members (--trust-members), or choose the engine pbft")
+	case g.Engine == "pbft" && g.Trust:
+		return errors.New("genesis trusts members not to lie, and the engine pbft does not: leave out trust_members, or choose the engine raft")
 	case g.UnixMilli <= 0:
 		return fmt.Errorf("genesis time %d ms, want a time after 1970", g.UnixMilli)
 	case len(g.Members) == 0 || len(g.Members) > MaxMembers:

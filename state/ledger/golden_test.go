@@ -505,7 +505,7 @@ func TestGoldenClaims(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", e.What, err)
 		}
-		if err := c.Verify(f.suite, g.Hash(f.suite), g.Group, g.Epoch()); err != nil {
+		if err := c.Verify(f.suite, g.Hash(f.suite), g.Group, g.Finality(), g.Epoch()); err != nil {
 			t.Errorf("%s: %v", e.What, err)
 		}
 	}

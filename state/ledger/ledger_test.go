@@ -370,6 +370,8 @@ func TestGenesisCheck(t *testing.T) {
 		"version":              func(g *Genesis) { g.Version = 0 },
 		"suite":                func(g *Genesis) { g.Suite = "gm" },
 		"no engine":            func(g *Genesis) { g.Engine = "" },
+		"raft without trust":   func(g *Genesis) { g.Engine = "raft" },
+		"pbft with trust":      func(g *Genesis) { g.Trust = true },
 		"group":                func(g *Genesis) { g.Group = "Group 1" },
 		"no time":              func(g *Genesis) { g.UnixMilli = 0 },
 		"no members":           func(g *Genesis) { g.Members = nil },
@@ -402,6 +404,41 @@ func TestGenesisCheck(t *testing.T) {
 	}
 }
 
+// TestFinality: what makes a block final follows from the genesis's engine, and nothing else does.
+func TestFinality(t *testing.T) {
+	f := newFixture(t)
+	s := f.suite
+	members, err := f.genesis.Epoch().PublicKeys(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for engine, want := range map[string]StatementKind{"pbft": Commit, "raft": Attest, "own": Commit} {
+		g := *f.genesis
+		g.Engine = engine
+		if got := g.Finality(); got != want {
+			t.Errorf("Finality with engine %s = %s, want %s", engine, got, want)
+		}
+		for _, kind := range []StatementKind{Prepare, Commit, Attest} {
+			c := f.certify(t, kind, 0, 1, 2)
+			if err := c.Finalizes(s, &f.block.Header, g.Finality(), members); (err == nil) != (kind == want) {
+				t.Errorf("a certificate of %s statements with engine %s: %v", kind, engine, err)
+			}
+		}
+	}
+	c := f.certify(t, Commit, 0, 1, 2)
+	if err := c.Finalizes(s, &f.block.Header, 0, members); err != nil {
+		t.Errorf("without a word on the engine: %v", err)
+	}
+	for n := 1; n <= 10; n++ {
+		if got, want := Attest.Quorum(n), n/2+1; got != want {
+			t.Errorf("Attest.Quorum(%d) = %d, want %d", n, got, want)
+		}
+		if got, want := Commit.Quorum(n), Quorum(n); got != want {
+			t.Errorf("Commit.Quorum(%d) = %d, want %d", n, got, want)
+		}
+	}
+}
+
 func TestQuorum(t *testing.T) {
 	for n := 1; n <= MaxMembers; n++ {
 		q, f := Quorum(n), Faulty(n)
@@ -418,7 +455,7 @@ func TestCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	verify := func(c Certificate) error { return c.Finalizes(s, &f.block.Header, members) }
+	verify := func(c Certificate) error { return c.Finalizes(s, &f.block.Header, c.Statement.Kind, members) }
 	for _, signers := range [][]uint32{{0, 1, 3}, {1, 2, 3}, {0, 1, 2, 3}} {
 		for _, kind := range []StatementKind{Commit, Attest} {
 			c := f.certify(t, kind, signers...)
@@ -431,7 +468,6 @@ func TestCertificate(t *testing.T) {
 	for why, change := range map[string]func(*Certificate){
 		"none":                          func(c *Certificate) { *c = Certificate{} },
 		"too few":                       func(c *Certificate) { *c = f.certify(t, Commit, 0, 1) },
-		"prepare":                       func(c *Certificate) { *c = f.certify(t, Prepare, 0, 1, 3) },
 		"one member for another":        func(c *Certificate) { c.Signers = []byte{0b0111} },
 		"a member that is none":         func(c *Certificate) { c.Signers = []byte{0b10011} },
 		"member 8 of 4":                 func(c *Certificate) { c.Signers = []byte{0b0011, 1} },
@@ -495,7 +531,7 @@ func TestCertificate(t *testing.T) {
 func TestClaim(t *testing.T) {
 	f := newFixture(t)
 	s := f.suite
-	verify := func(c *Claim) error { return c.Verify(s, f.chain, "main", f.genesis.Epoch()) }
+	verify := func(c *Claim) error { return c.Verify(s, f.chain, "main", Commit, f.genesis.Epoch()) }
 	for what, c := range f.claims(t) {
 		t.Run(what, func(t *testing.T) {
 			if err := verify(c); err != nil {
@@ -504,11 +540,12 @@ func TestClaim(t *testing.T) {
 			other := *f.genesis.Epoch()
 			other.Number = 1
 			for why, err := range map[string]error{
-				"another chain":   c.Verify(s, keys.Digest{9}, "main", f.genesis.Epoch()),
-				"another group":   c.Verify(s, f.chain, "side", f.genesis.Epoch()),
-				"another epoch":   c.Verify(s, f.chain, "main", &other),
-				"without members": c.Verify(s, f.chain, "main", &Epoch{}),
-				"fewer members":   c.Verify(s, f.chain, "main", &Epoch{Members: f.genesis.Members[1:]}),
+				"another chain":   c.Verify(s, keys.Digest{9}, "main", Commit, f.genesis.Epoch()),
+				"another group":   c.Verify(s, f.chain, "side", Commit, f.genesis.Epoch()),
+				"another epoch":   c.Verify(s, f.chain, "main", Commit, &other),
+				"without members": c.Verify(s, f.chain, "main", Commit, &Epoch{}),
+				"another engine":  c.Verify(s, f.chain, "main", Attest, f.genesis.Epoch()),
+				"fewer members":   c.Verify(s, f.chain, "main", Commit, &Epoch{Members: f.genesis.Members[1:]}),
 			} {
 				if !errors.Is(err, ErrClaim) {
 					t.Errorf("%s: %v, want ErrClaim", why, err)

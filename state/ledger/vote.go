@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -207,12 +208,12 @@ const batchFrom = 8
 
 // Finalizes checks that the certificate makes the block with this header final: a quorum of members, who must
 // be those of the header's epoch, stated that the header's order gives exactly this block. The block of height
-// 0 has no certificate: it is what the chain's genesis says.
-func (c *Certificate) Finalizes(s keys.Suite, h *Header, members []keys.PublicKey) error {
+// 0 has no certificate: it is what the chain's genesis says. finality is Genesis.Finality; zero stands for Commit.
+func (c *Certificate) Finalizes(s keys.Suite, h *Header, finality StatementKind, members []keys.PublicKey) error {
 	st := &c.Statement
 	switch {
-	case st.Kind != Commit && st.Kind != Attest:
-		return fmt.Errorf("%w: %s statements make no block final", ErrCertificate, st.Kind)
+	case st.Kind != cmp.Or(finality, Commit):
+		return fmt.Errorf("%w: %s statements make no block final in this group", ErrCertificate, st.Kind)
 	case st.Epoch != h.Order.Epoch || st.Height != h.Order.Height:
 		return fmt.Errorf("%w: it is for height %d of epoch %d, the block is at height %d of epoch %d", ErrCertificate,
 			st.Height, st.Epoch, h.Order.Height, h.Order.Epoch)

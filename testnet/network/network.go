@@ -47,7 +47,7 @@ type Config struct {
 	Port   int    // first of 3 ports for each node; default DefaultPort
 	Params ledger.Params
 	Suite  string // default std
-	Engine string // default pbft
+	Engine string // default pbft; raft trusts the members, who are all ours
 	// EngineProgram is the file of an engine that is not shipped, whose manifest has the name Engine. The nodes pin it
 	// as it is now. Empty: the program of that engine in the node's own binary.
 	EngineProgram string
@@ -131,7 +131,7 @@ func Create(c Config) (*Network, error) {
 	}
 	n := &Network{Dir: c.Dir, Suite: c.Suite, Group: "main"}
 	genesis := &ledger.Genesis{
-		Version: ledger.Version, Name: "testnet", Suite: c.Suite, Group: n.Group, Engine: c.Engine,
+		Version: ledger.Version, Name: "testnet", Suite: c.Suite, Group: n.Group, Engine: c.Engine, Trust: c.Engine == ledger.RaftEngine,
 		UnixMilli: time.Now().UnixMilli(), Params: c.Params,
 	}
 	nodeKeys := make([]keys.Signer, c.Nodes)
