@@ -48,6 +48,27 @@ func TestSimulate(t *testing.T) {
 	t.Logf("%+v", sum)
 }
 
+// TestTwins has a third of the members, less one, run twice with separate journals, in networks that split: the honest
+// ones stay on one chain, and see evidence.
+func TestTwins(t *testing.T) {
+	evidence := 0
+	for i := range uint64(16) {
+		schedule := consensustest.Schedule{Members: 4, Twins: 1, Seed: *seed + i, Factory: func(int) consensus.Engine { return pbft.New() }}
+		if i%8 == 7 {
+			schedule.Members, schedule.Twins = 7, 2
+		}
+		r, err := consensustest.Simulate(schedule)
+		if err != nil {
+			t.Errorf("%v; repeat with: go test ./consensus/pbft -run TestSimulate -schedules 1 -members %d -twins %d -seed %d",
+				err, schedule.Members, schedule.Twins, schedule.Seed)
+		}
+		evidence += r.Evidence
+	}
+	if evidence == 0 {
+		t.Error("nobody found evidence against a member that runs twice")
+	}
+}
+
 func printStep(n *consensustest.Node, event consensus.Event, effects []consensus.Effect) {
 	fmt.Printf("%9.3f ms  node %d: %s\n", float64(n.Now())/1000, n.ID, consensustest.DescribeEvent(event))
 	for _, effect := range effects {
