@@ -23,6 +23,7 @@
 package consensus
 
 import (
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -47,9 +48,10 @@ type Config struct {
 	Suite string   // name of the chain's suite; see keys.SuiteByName
 	Chain keys.Digest
 	Group ledger.GroupID
-	Epoch ledger.Epoch // members, in order of their numbers, and parameters
-	Self  int32        // this node's member number, or -1 for an observer
-	Head  Head         // the last block that is durable here
+	Epoch ledger.Epoch    // members, in order of their numbers, and parameters
+	Self  int32           // this node's member number, or -1 for an observer
+	Node  identity.NodeID // this node's id, by which it finds itself in later epochs; zero: that of member Self, if it is one
+	Head  Head            // the last block that is durable here
 }
 
 // Head is a final block.

@@ -328,6 +328,16 @@ func mayApprove(record *epochRecord, account *Account) error {
 	return nil
 }
 
+// MayApprove says why an account has no say in motions, or returns nil. The answer is the same in the whole of an
+// epoch: roles of committees and members change with it only.
+func MayApprove(r Reader, account *Account) error {
+	record, err := readRecord(r)
+	if err != nil {
+		return err
+	}
+	return mayApprove(&record, account)
+}
+
 // MemberInstitutions returns the institutions that have a member, sorted.
 func MemberInstitutions(members []ledger.Member) []string {
 	var names []string

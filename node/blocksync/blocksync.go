@@ -24,7 +24,7 @@ const (
 // broken.
 var ErrBlock = errors.New("blocksync: fetched block refused")
 
-// Request asks for blocks From to To, both included.
+// Request asks for blocks From to To, both included; with To 0 for none, and how far the chain is.
 type Request struct {
 	_        struct{} `cbor:",toarray"`
 	From, To ledger.Height
@@ -34,6 +34,7 @@ type Request struct {
 type Reply struct {
 	_      struct{} `cbor:",toarray"`
 	Blocks [][]byte
+	Head   ledger.Height // of the node that answers
 }
 
 // Serve answers an encoded request. raw returns the encoding of a stored block; head is the last one's height.
@@ -42,10 +43,10 @@ func Serve(request []byte, head ledger.Height, raw func(ledger.Height) ([]byte, 
 	if err := ledger.Unmarshal(request, &r); err != nil {
 		return nil, fmt.Errorf("request for blocks: %w", err)
 	}
-	if r.From == 0 || r.From > r.To {
+	if r.From == 0 || r.From > r.To && r.To != 0 {
 		return nil, fmt.Errorf("request for blocks %d to %d", r.From, r.To)
 	}
-	reply := Reply{Blocks: [][]byte{}}
+	reply := Reply{Blocks: [][]byte{}, Head: head}
 	size := 0
 	for h := r.From; h <= min(r.To, head) && len(reply.Blocks) < MaxBlocks; h++ {
 		block, err := raw(h)

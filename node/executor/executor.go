@@ -158,6 +158,19 @@ func (x *Executor) execute(ctx context.Context, base *state.Snapshot, order *led
 // answer depends on the transaction alone.
 func (x *Executor) Barrier(tx *ledger.SignedTx) bool { return precompiles.Activates(&tx.Tx) }
 
+// MayEndEpoch says why the sender of a transaction that Barrier holds for has no right to end epochs: it does not
+// speak for a member's institution. That changes with the epoch only.
+func (x *Executor) MayEndEpoch(base *state.Snapshot, tx *ledger.SignedTx) error {
+	account, err := x.accounts.read(base, tx.Sender)
+	if err != nil {
+		return fmt.Errorf("sender %s: %w", tx.Sender, err)
+	}
+	if account == nil {
+		return &precompiles.Error{Status: ledger.Denied, Code: precompiles.DeniedAccount, Reason: fmt.Sprintf("the sender %s has no account", tx.Sender)}
+	}
+	return precompiles.MayApprove(base, account)
+}
+
 // Nodes returns the nodes that have to do with the group after base, in order of their ids: members, observers,
 // and those that were.
 func (x *Executor) Nodes(base *state.Snapshot) ([]precompiles.ListedNode, error) {

@@ -27,6 +27,7 @@ import (
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
@@ -88,6 +89,14 @@ type Executor interface {
 	// Prepare does ahead of time, off the loop, what would make executing the transaction slow: it has the VM take up
 	// the module that it deploys. What it finds wrong the receipt will tell.
 	Prepare(ctx context.Context, tx *ledger.SignedTx) error
+	// Barrier reports whether a transaction ends the epoch of the block that it is in, which must then be the last of
+	// its block. The answer depends on the transaction alone.
+	Barrier(tx *ledger.SignedTx) bool
+	// MayEndEpoch says why the sender of a transaction that Barrier holds for has no right to end epochs, at any state
+	// of the epoch. It gives the same answer at all of them.
+	MayEndEpoch(base *state.Snapshot, tx *ledger.SignedTx) error
+	// Nodes returns the nodes that have to do with the group after base, in order of their ids.
+	Nodes(base *state.Snapshot) ([]precompiles.ListedNode, error)
 	// SizeLimit returns how many bytes a transaction to the target may have.
 	SizeLimit(to ledger.Target) int
 }
@@ -101,6 +110,8 @@ type Trace struct {
 	Dropped   func(id ledger.TxID, why error)
 	Evidence  func(a, b ledger.Vote) // verified, and new here
 	Alarm     func(reason string)
+	// Epoch tells that an epoch begins after the head. Status has the members and nodes.
+	Epoch func(ledger.Epoch)
 	// Refused tells by which rule something that a member sent was dropped: one of the group's, above, or of the
 	// engine's. The member is the one that sent it or, in a block, proposed it; or that the evidence is against.
 	// For RuleMember it is meaningless.
@@ -116,6 +127,7 @@ type Config struct {
 	Group    ledger.GroupID
 	Finality ledger.StatementKind // see ledger.Genesis.Finality; zero stands for Commit
 	Signer   keys.Signer          // the node's long-term key, which signs its votes
+	Sources  []identity.NodeID    // nodes to fetch blocks from besides the group's, for one that joins late; may be empty
 	Store    *state.Store
 	Executor Executor
 	// Engine makes an engine for each start: of the group, and after the engine's process died, which a Step
@@ -161,7 +173,9 @@ type Group struct {
 
 	// The epoch.
 	epoch   ledger.Epoch
-	member  map[identity.NodeID]uint32
+	nodes   map[identity.NodeID]precompiles.Node // those that may connect, members included; never changed in place
+	sources []identity.NodeID                    // of blocks: the members by number, then others
+	member  map[identity.NodeID]uint32           // the number of each node among the senders: the members' own, then others
 	public  []keys.PublicKey
 	number  int32 // of this node; -1 for an observer
 	checked recent[checkedVote]
@@ -172,7 +186,8 @@ type Group struct {
 	started   int64 // block time of the head at start: older ids are looked up in the store
 	proposals map[keys.Digest]*proposal
 	aside     []*proposal                      // of them, those that were abandoned, in that order
-	senders   []sender                         // by member number; this node's own place holds what it built or fetched
+	senders   []*sender                        // by number, see member
+	own       *sender                          // holds what this node built or fetched
 	held      []leafList                       // of the payloads in the journal
 	bodies    map[keys.Digest]*ledger.SignedTx // of the payloads in the journal, by leaf
 	final     []consensus.Finalize             // decided, and waiting for their payload or result
@@ -190,7 +205,8 @@ type Group struct {
 		timer func()
 	}
 
-	sync syncer
+	sync     syncer
+	follower follower
 
 	// For any goroutine.
 	mu      sync.Mutex // guards changed
@@ -255,6 +271,7 @@ func New(c Config) (*Group, error) {
 		return nil, errors.Join(fmt.Errorf("group %s: start the consensus engine: %w", c.Group, err), g.journal.close())
 	}
 	g.publish()
+	g.follow()
 	return g, nil
 }
 
@@ -306,22 +323,94 @@ func (g *Group) enterEpoch(base *state.Snapshot) error {
 		return fmt.Errorf("group %s: %w", g.cfg.Group, err)
 	}
 	g.epoch, g.public, g.number = epoch, public, -1
-	g.senders = make([]sender, len(epoch.Members)+1) // the last is an observer's own
 	g.checked.limit = max(1_024, 16*len(epoch.Members))
 	g.proved.limit = 256
 	g.member = make(map[identity.NodeID]uint32, len(epoch.Members))
+	g.senders, g.sources, g.own = nil, nil, &sender{}
 	for i, m := range epoch.Members {
-		g.member[m.Node] = uint32(i)
+		g.enlist(m.Node)
 		if m.Node == g.self {
-			g.number = int32(i)
+			g.number, g.own = int32(i), g.senders[i]
+		}
+	}
+	return g.enlistOthers(base)
+}
+
+// enlist gives a node the next number.
+func (g *Group) enlist(node identity.NodeID) {
+	g.member[node] = uint32(len(g.senders))
+	g.senders = append(g.senders, &sender{})
+	g.sources = append(g.sources, node)
+}
+
+// enlistOthers gives numbers to the nodes that are not members: they may fetch blocks and bring their clients'
+// transactions.
+func (g *Group) enlistOthers(base *state.Snapshot) error {
+	listed, err := g.cfg.Executor.Nodes(base)
+	if err != nil {
+		return fmt.Errorf("group %s: %w", g.cfg.Group, err)
+	}
+	nodes := make(map[identity.NodeID]precompiles.Node, len(listed))
+	for _, n := range listed {
+		if n.Row.Status == precompiles.NodeDismissed {
+			continue
+		}
+		nodes[n.Node] = n.Row
+		if _, known := g.member[n.Node]; !known && n.Node != g.self {
+			g.enlist(n.Node)
+		}
+	}
+	g.nodes = nodes
+	for _, node := range g.cfg.Sources {
+		if node != g.self && !slices.Contains(g.sources, node) {
+			g.sources = append(g.sources, node)
 		}
 	}
 	return nil
 }
 
+// isMember reports whether a sender's number is a member's.
+func (g *Group) isMember(number uint32) bool { return int64(number) < int64(len(g.epoch.Members)) }
+
+// nextEpoch enters the epoch that the head begins. What was said and proposed in the last one is void: it stands on
+// the barrier block, and no block of that epoch may.
+func (g *Group) nextEpoch() error {
+	if err := g.enterEpoch(g.cfg.Store.Head()); err != nil {
+		return err
+	}
+	for _, p := range g.proposals {
+		g.forget(p)
+	}
+	g.events, g.final = nil, nil
+	for _, id := range g.cfg.Pool.Drop(g.cfg.Executor.Barrier) { // made for motions, which are void now
+		if g.cfg.Trace.Dropped != nil {
+			g.cfg.Trace.Dropped(id, errEpochOver)
+		}
+	}
+	g.pendingEvent()
+	g.log.Info().Uint64("epoch", g.epoch.Number).Int("members", len(g.epoch.Members)).Int("quorum", ledger.Quorum(len(g.epoch.Members))).
+		Int32("number", g.number).Uint64("height", uint64(g.head.Order.Height)).Msg("a new epoch begins")
+	if g.cfg.Trace.Epoch != nil {
+		g.publish()
+		g.cfg.Trace.Epoch(g.epoch)
+	}
+	return nil
+}
+
+var errEpochOver = errors.New("the epoch that the transaction was made for is over")
+
+// begun returns the epoch that the head begins, or nil.
+func (g *Group) begun() *ledger.Epoch {
+	if !g.head.Order.Barrier {
+		return nil
+	}
+	epoch := g.epoch
+	return &epoch
+}
+
 func (g *Group) engineConfig() consensus.Config {
 	c := consensus.Config{
-		Suite: g.cfg.Suite.Name(), Chain: g.cfg.Chain, Group: g.cfg.Group, Epoch: g.epoch, Self: g.number, Head: g.head,
+		Suite: g.cfg.Suite.Name(), Chain: g.cfg.Chain, Group: g.cfg.Group, Epoch: g.epoch, Self: g.number, Node: g.self, Head: g.head,
 	}
 	if g.muted() != nil {
 		c.Self = -1
@@ -381,14 +470,17 @@ func (g *Group) restartEngine(cause error) {
 		g.env.Go(func() func() {
 			engine := g.cfg.Engine()
 			effects, err := engine.Init(config, records)
-			return func() { g.restarted(engine, config.Head, effects, err) }
+			return func() { g.restarted(engine, &config, effects, err) }
 		})
 	})
 }
 
-func (g *Group) restarted(engine consensus.Engine, from consensus.Head, effects []consensus.Effect, err error) {
+func (g *Group) restarted(engine consensus.Engine, from *consensus.Config, effects []consensus.Effect, err error) {
 	if g.stopped.Load() != nil {
 		return
+	}
+	if err == nil && from.Epoch.Number != g.epoch.Number {
+		err = fmt.Errorf("%w: epoch %d began while it started in %d", consensus.ErrEngineDown, g.epoch.Number, from.Epoch.Number)
 	}
 	if err == nil {
 		err = g.begin(engine, effects)
@@ -401,7 +493,7 @@ func (g *Group) restarted(engine consensus.Engine, from consensus.Head, effects 
 		g.fail(fmt.Errorf("start the consensus engine again: %w", err))
 		return
 	}
-	if g.head.Order.Height > from.Order.Height { // blocks were fetched meanwhile
+	if g.head.Order.Height > from.Head.Order.Height { // blocks were fetched meanwhile
 		g.synced()
 	}
 	g.log.Info().Msg("consensus engine restarted")
@@ -574,7 +666,7 @@ func (g *Group) clearTimer(timer consensus.Timer) {
 
 // PeerChanged tells that the connection to a node came up or broke.
 func (g *Group) PeerChanged(node identity.NodeID, up bool) {
-	if m, ok := g.member[node]; ok {
+	if m, ok := g.member[node]; ok && g.isMember(m) {
 		g.events = append(g.events, consensus.Peer{Member: m, Up: up})
 	}
 }
@@ -593,7 +685,11 @@ func (g *Group) Receive(from identity.NodeID, p Protocol, data []byte) {
 	var err error
 	switch p {
 	case Consensus:
-		err = g.receiveMessage(member, data)
+		if g.isMember(member) {
+			err = g.receiveMessage(member, data)
+		} else {
+			err = breaks(RuleMember, "consensus message of node %s, which observes", from)
+		}
 	case Transactions:
 		err = g.receiveTransactions(member, data)
 	default:
@@ -611,7 +707,7 @@ const maxServing = 8
 // Serve answers a request of a peer. reply runs once, on the loop.
 func (g *Group) Serve(from identity.NodeID, p Protocol, data []byte, reply func([]byte, error)) {
 	if _, ok := g.member[from]; !ok {
-		err := breaks(RuleMember, "node %s is not a member of group %s", from, g.cfg.Group)
+		err := breaks(RuleMember, "node %s is neither a member nor an observer of group %s", from, g.cfg.Group)
 		g.refused(nobody, err)
 		reply(nil, err)
 		return

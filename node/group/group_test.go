@@ -495,7 +495,7 @@ func TestSubmit(t *testing.T) {
 		}
 	}
 	t.Run("too many at once", func(t *testing.T) {
-		busy, members, done := 0, &n.group.senders[1], false
+		busy, members, done := 0, n.group.senders[1], false
 		n.on(0, func() {
 			n.group.checking = checkWorkers // as if the workers were busy
 			many := make([][]byte, 2*maxInbox/maxInboxShare)

@@ -86,7 +86,7 @@ func (g *Group) receiveMessage(from uint32, data []byte) error {
 			if err := g.isList(m.Order, p.Leaves); err != nil {
 				return err
 			}
-			g.keepLeaves(&g.senders[from], m.Order.TxRoot, p.Leaves)
+			g.keepLeaves(g.senders[from], m.Order.TxRoot, p.Leaves)
 		}
 	}
 	g.events = append(g.events, consensus.Received{From: from, Message: *m})
@@ -106,7 +106,7 @@ func (g *Group) verify(from uint32, count int, check func() error) error {
 	if from == nobody {
 		return check()
 	}
-	s := &g.senders[from]
+	s := g.senders[from]
 	if second := g.env.Now() / 1_000; second != s.second {
 		s.second, s.verified = second, 0
 	}
@@ -227,8 +227,8 @@ func (g *Group) leavesOf(root keys.Digest) []keys.Digest {
 			return l.leaves
 		}
 	}
-	for i := range g.senders {
-		for _, l := range g.senders[i].lists {
+	for _, s := range append(slices.Clip(g.senders), g.own) {
+		for _, l := range s.lists {
 			if l.root == root {
 				return l.leaves
 			}

@@ -104,17 +104,20 @@ func (g *Group) build(e consensus.BuildPayload) {
 	}
 	at := max(g.env.Now(), parentTime+1)
 	txs := g.cfg.Pool.Select(&g.epoch.Params, at)
+	if i := slices.IndexFunc(txs, g.cfg.Executor.Barrier); i >= 0 {
+		txs = txs[:i+1]
+	}
 	if len(txs) == 0 {
 		return
 	}
-	payload := consensus.Payload{TxCount: uint32(len(txs)), UnixMilli: at}
+	payload := consensus.Payload{TxCount: uint32(len(txs)), UnixMilli: at, Barrier: g.cfg.Executor.Barrier(txs[len(txs)-1])}
 	for _, tx := range txs {
 		payload.TxBytes += uint64(len(tx.Raw))
 		payload.GasLimit += tx.GasLimit
 	}
 	leaves := leavesOf(txs)
 	payload.TxRoot = ledger.Root(g.cfg.Suite, leaves)
-	g.keepLeaves(g.own(), payload.TxRoot, leaves)
+	g.keepLeaves(g.own, payload.TxRoot, leaves)
 	built.Payload = payload
 }
 
@@ -142,14 +145,6 @@ func (g *Group) ancestry(order keys.Digest) (at int64, ids map[ledger.TxID]struc
 		at = g.head.Order.UnixMilli
 	}
 	return at, ids, true
-}
-
-// own is this node's place among the senders.
-func (g *Group) own() *sender {
-	if g.number < 0 {
-		return &g.senders[len(g.senders)-1]
-	}
-	return &g.senders[g.number]
 }
 
 func (g *Group) headHash() keys.Digest { return g.cfg.Store.Head().OrderHash() }
@@ -422,8 +417,6 @@ func (g *Group) possible(o *ledger.Order) error {
 		return breaks(RuleOrder, "order of chain %s group %q epoch %d version %d", o.Chain.Short(), o.Group, o.Epoch, o.Version)
 	case int64(o.Proposer) >= int64(len(g.epoch.Members)):
 		return breaks(RuleOrder, "proposer %d of %d members", o.Proposer, len(g.epoch.Members))
-	case o.Barrier:
-		return breaks(RuleTransactions, "a block that ends its epoch, which none of its transactions does")
 	case o.TxCount == 0 || o.TxCount > params.BlockTxs || o.TxBytes > params.BlockBytes || o.GasLimit > params.BlockGas:
 		return breaks(RuleLimits, "%d transactions of %d bytes and %d gas, a block has 1 to %d of at most %d bytes and %d gas",
 			o.TxCount, o.TxBytes, o.GasLimit, params.BlockTxs, params.BlockBytes, params.BlockGas)
@@ -458,7 +451,12 @@ func (g *Group) validTransactions(o *ledger.Order, txs []*ledger.SignedTx, taken
 		gas   ledger.Gas
 		here  = make(map[ledger.TxID]struct{}, len(txs))
 	)
+	ends := false
 	for i, tx := range txs {
+		if ends {
+			return breaks(RuleTransactions, "transaction %d comes after one that ends the epoch", i)
+		}
+		ends = g.cfg.Executor.Barrier(tx)
 		bytes += uint64(len(tx.Raw))
 		gas += tx.GasLimit
 		_, twice := here[tx.ID]
@@ -478,6 +476,14 @@ func (g *Group) validTransactions(o *ledger.Order, txs []*ledger.SignedTx, taken
 		}
 		if again {
 			return breaks(RuleTransactions, "transaction %d: %s is in a block already", i, tx.ID)
+		}
+	}
+	if ends != o.Barrier {
+		return breaks(RuleTransactions, "the order says %t of ending the epoch, its last transaction %t", o.Barrier, ends)
+	}
+	if ends {
+		if err := g.cfg.Executor.MayEndEpoch(g.cfg.Store.Head(), txs[len(txs)-1]); err != nil {
+			return breaks(RuleTransactions, "a transaction ends the epoch: %w", err)
 		}
 	}
 	if bytes != o.TxBytes || gas != o.GasLimit {
@@ -653,11 +659,11 @@ func (g *Group) storeFinal() error {
 			}
 			block.NewView = f.NewView
 		}
+		g.final = g.final[1:]
 		if err := g.commit(block, p.result, p.txs); err != nil {
 			return err
 		}
-		g.events = append(g.events, consensus.Stored{Head: g.head})
-		g.final = g.final[1:]
+		g.events = append(g.events, consensus.Stored{Head: g.head, Epoch: g.begun()})
 	}
 	return nil
 }
@@ -689,6 +695,11 @@ func (g *Group) commit(block *ledger.Block, result *state.Snapshot, txs []*ledge
 		}
 	}
 	g.retries = 0
+	if g.head.Order.Barrier {
+		if err := g.nextEpoch(); err != nil {
+			return err
+		}
+	}
 	g.phase("stored", height, block.Certificate.Statement.View, block.Certificate.Statement.Order)
 	if g.cfg.Trace.Finalized != nil {
 		receipts, err := g.cfg.Store.Receipts(height)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -19,12 +20,13 @@ type Status struct {
 	Head      consensus.Head
 	Epoch     ledger.Epoch
 	Self      identity.NodeID
-	Number    int32            // of this node among the members; -1 for an observer
-	Consensus consensus.Status // as the engine tells it
-	Engine    bool             // the engine is running
-	Syncing   ledger.Height    // the height that members say is final, while blocks are being fetched, or 0
-	Stopped   error            // why the group stopped; nil while it runs
-	Muted     error            // why this member does not vote though the group runs; nil when it does
+	Number    int32                                // of this node among the members; -1 for an observer
+	Nodes     map[identity.NodeID]precompiles.Node // that may take part, members included; not to be changed
+	Consensus consensus.Status                     // as the engine tells it
+	Engine    bool                                 // the engine is running
+	Syncing   ledger.Height                        // the height that members say is final, while blocks are being fetched, or 0
+	Stopped   error                                // why the group stopped; nil while it runs
+	Muted     error                                // why this member does not vote though the group runs; nil when it does
 }
 
 // Status returns what was true when the loop last rested.
@@ -33,7 +35,7 @@ func (g *Group) Status() Status { return *g.status.Load() }
 // publish makes the status visible to other goroutines.
 func (g *Group) publish() {
 	s := &Status{
-		Group: g.cfg.Group, Head: g.head, Epoch: g.epoch, Self: g.self, Number: g.number, Engine: !g.down, Stopped: g.Stopped(), Muted: g.muted(),
+		Group: g.cfg.Group, Head: g.head, Epoch: g.epoch, Self: g.self, Number: g.number, Nodes: g.nodes, Engine: !g.down, Stopped: g.Stopped(), Muted: g.muted(),
 	}
 	if g.sync.active && g.sync.proved > 0 { // until a block has come, somebody may only claim that there are more
 		s.Syncing = g.sync.target

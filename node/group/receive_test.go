@@ -189,7 +189,7 @@ func TestValid(t *testing.T) {
 		{name: "too many transactions", o: func(o *ledger.Order) { o.TxCount = 2_001 }, says: "a block has 1"},
 		{name: "too many bytes", o: func(o *ledger.Order) { o.TxBytes = 8<<20 + 1 }, says: "a block has 1"},
 		{name: "too much gas", o: func(o *ledger.Order) { o.GasLimit = w.genesis.Params.BlockGas + 1 }, says: "a block has 1"},
-		{name: "an epoch's end", o: func(o *ledger.Order) { o.Barrier = true }, says: "ends its epoch"},
+		{name: "an epoch's end", o: func(o *ledger.Order) { o.Barrier = true }, says: "of ending the epoch"},
 		{name: "no member's", o: func(o *ledger.Order) { o.Proposer = 4 }, says: "proposer 4"},
 		{name: "of another epoch", o: func(o *ledger.Order) { o.Epoch = 1 }, says: "epoch 1"},
 		{name: "of another version", o: func(o *ledger.Order) { o.Version = 2 }, says: "version 2"},

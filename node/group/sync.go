@@ -16,7 +16,7 @@ const syncPatience = 3_000
 // committed through the group's one gate, as if they had been agreed on here.
 type syncer struct {
 	target ledger.Height // the highest that somebody is known to have
-	from   uint32        // member asked last
+	from   uint32        // source asked last, by its place in Group.sources, which is a member's number
 	tries  int           // in a row without a block
 	active bool
 	proved ledger.Height // the height of the last block that was fetched for this target
@@ -30,7 +30,7 @@ func (g *Group) needSync(height ledger.Height, from uint32) {
 		return
 	}
 	g.sync.target = max(g.sync.target, height)
-	if g.sync.active || len(g.epoch.Members) < 2 {
+	if g.sync.active || g.others() == 0 {
 		return
 	}
 	g.sync.active, g.sync.tries, g.sync.from, g.sync.proved = true, 0, from, 0
@@ -44,14 +44,14 @@ func (g *Group) requestBlocks() {
 		g.endSync()
 		return
 	}
-	if s.tries > 3*len(g.epoch.Members) {
+	if s.tries > 3*len(g.sources) {
 		g.log.Warn().Uint64("target", uint64(s.target)).Msg("nobody sent the missing blocks; trying again when a member shows them")
 		s.target = 0
 		g.endSync()
 		return
 	}
-	if int32(s.from) == g.number || int(s.from) >= len(g.epoch.Members) {
-		s.from = (s.from + 1) % uint32(len(g.epoch.Members))
+	if s.from %= uint32(len(g.sources)); int32(s.from) == g.number {
+		s.from = (s.from + 1) % uint32(len(g.sources))
 	}
 	s.round++
 	round, member := s.round, s.from
@@ -61,7 +61,7 @@ func (g *Group) requestBlocks() {
 		}
 	})
 	request := blocksync.Request{From: g.head.Order.Height + 1, To: s.target}
-	g.env.Request(g.epoch.Members[member].Node, Blocks, mustMarshal(&request), func(reply []byte, err error) {
+	g.env.Request(g.sources[member], Blocks, mustMarshal(&request), func(reply []byte, err error) {
 		if s.round != round {
 			return
 		}
@@ -155,7 +155,9 @@ func (g *Group) takeBlocks(member uint32, at ledger.Height, raws [][]byte) {
 }
 
 // synced tells the engine how far the store is now.
-func (g *Group) synced() { g.events = append(g.events, consensus.Synced{Head: g.head}) }
+func (g *Group) synced() {
+	g.events = append(g.events, consensus.Synced{Head: g.head, Epoch: g.begun()})
+}
 
 func (g *Group) serveBlocks(request []byte) ([]byte, error) {
 	return blocksync.Serve(request, g.cfg.Store.Head().Height(), g.cfg.Store.RawBlock)

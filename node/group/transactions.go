@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/mempool"
@@ -35,9 +36,10 @@ const (
 
 // incoming is an encoded transaction on its way to the pool.
 type incoming struct {
-	raw  []byte
-	done func(ledger.TxID, error) // nil for gossip
-	from uint32                   // the member, for gossip
+	raw    []byte
+	done   func(ledger.TxID, error) // nil for gossip
+	from   uint32                   // the member, for gossip
+	sender *sender                  // its place, for gossip
 }
 
 // Submitted is what became of a transaction that a client sent.
@@ -96,7 +98,7 @@ func (g *Group) receiveTransactions(from uint32, data []byte) error {
 		if g.senders[from].inbox >= maxInbox/maxInboxShare || g.inBytes > maxInboxBytes-maxInboxBytes/maxInboxShare {
 			break
 		}
-		g.enqueue(incoming{raw: raw, from: from})
+		g.enqueue(incoming{raw: raw, from: from, sender: g.senders[from]})
 	}
 	g.checkInbox()
 	return nil
@@ -114,7 +116,7 @@ func (g *Group) enqueue(in incoming) {
 		return
 	}
 	if in.done == nil {
-		g.senders[in.from].inbox++
+		in.sender.inbox++
 	}
 	g.inbox = append(g.inbox, in)
 	g.inBytes += len(in.raw)
@@ -131,7 +133,7 @@ func (g *Group) checkInbox() {
 		for _, in := range batch {
 			g.inBytes -= len(in.raw)
 			if in.done == nil {
-				g.senders[in.from].inbox--
+				in.sender.inbox--
 			}
 		}
 		g.checking++
@@ -307,6 +309,12 @@ func (g *Group) resend() {
 		return
 	}
 	leader := g.engine.Status().Leader
+	if g.number < 0 { // an observer does not hear who leads
+		if txs := g.cfg.Pool.Forward(math.MaxUint32, g.env.Now()-resendAfter, resendCount); len(txs) > 0 {
+			g.sendTransactions(txs, func(int) bool { return true })
+		}
+		return
+	}
 	if leader < 0 || leader == g.number {
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -14,6 +15,7 @@ import (
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/consensus/pbft"
 	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
@@ -110,6 +112,22 @@ func newWorld(t testing.TB, n int) *world {
 		w.nodes = append(w.nodes, &testNode{world: w, number: i, id: w.genesis.Members[i].Node, key: key, fs: memfs.New(), engine: pbft.New})
 	}
 	return w
+}
+
+// observe adds nodes that are no members at first.
+func (w *world) observe(n int) {
+	for range n {
+		i := len(w.nodes)
+		key := must(w.suite.Generate(keys.Ed25519, rand.NewChaCha8([32]byte{2, byte(i)})))
+		w.nodes = append(w.nodes, &testNode{world: w, number: i, id: identity.NodeIDOf(w.suite, key.Public()), key: key, fs: memfs.New(), engine: pbft.New})
+	}
+}
+
+// activation returns a transaction that makes the nodes of these numbers the members of the next epoch.
+func (w *world) activation(number uint64, members ...uint32) *ledger.SignedTx {
+	tx := w.tx(number, 60_000).Tx
+	tx.Method, tx.Args, tx.Signatures = "activate", mustMarshal(members), nil
+	return must(tx.Sign(w.suite, w.client))
 }
 
 func must[T any](v T, err error) T {
@@ -337,13 +355,78 @@ func (x executor) Execute(_ context.Context, base *state.Snapshot, order *ledger
 	}
 	result.GasUsed = ledger.Gas(len(txs))
 	result.Changes = []ledger.Change{{Key: counterKey, Value: value}}
+	if order.Barrier {
+		e, err := x.epochState(base)
+		if err != nil {
+			return nil, err
+		}
+		e.Number++
+		if err := ledger.Unmarshal(txs[len(txs)-1].Args, &e.Members); err != nil {
+			return nil, err
+		}
+		epoch := x.members(e)
+		result.NextEpoch = epoch.Hash(x.node.suite)
+		result.Changes = append(result.Changes, ledger.Change{Key: epochKey, Value: mustMarshal(&e)})
+	}
 	if x.node.spoil != nil {
 		x.node.spoil(&result)
 	}
 	return base.Extend(order, result)
 }
 
-func (x executor) Epoch(*state.Snapshot) (ledger.Epoch, error)   { return *x.node.genesis.Epoch(), nil }
+// epochState is the epoch as the executor keeps it: numbers of nodes.
+type epochState struct {
+	_       struct{} `cbor:",toarray"`
+	Number  uint64
+	Members []uint32
+}
+
+var epochKey = append(make([]byte, ledger.AddressSize), "epoch"...)
+
+func (x executor) epochState(base *state.Snapshot) (e epochState, err error) {
+	raw, found, err := base.Get(epochKey)
+	if err == nil && found {
+		return e, ledger.Unmarshal(raw, &e)
+	}
+	for i := range x.node.genesis.Members {
+		e.Members = append(e.Members, uint32(i))
+	}
+	return e, err
+}
+
+func (x executor) members(e epochState) ledger.Epoch {
+	epoch := ledger.Epoch{Number: e.Number, Params: x.node.genesis.Params}
+	for _, i := range e.Members {
+		n := x.node.nodes[i]
+		epoch.Members = append(epoch.Members, ledger.Member{Node: n.id, Key: ledger.KeyOf(n.key.Public())})
+	}
+	return epoch
+}
+
+func (x executor) Epoch(base *state.Snapshot) (ledger.Epoch, error) {
+	e, err := x.epochState(base)
+	return x.members(e), err
+}
+
+func (x executor) Nodes(base *state.Snapshot) (nodes []precompiles.ListedNode, err error) {
+	e, err := x.epochState(base)
+	for i, n := range x.node.nodes {
+		row := precompiles.Node{Status: precompiles.NodeObserver}
+		if slices.Contains(e.Members, uint32(i)) {
+			row.Status = precompiles.NodeMember
+		}
+		nodes = append(nodes, precompiles.ListedNode{Node: n.id, Row: row})
+	}
+	return nodes, err
+}
+
+func (executor) Barrier(tx *ledger.SignedTx) bool { return tx.Method == "activate" }
+func (executor) MayEndEpoch(_ *state.Snapshot, tx *ledger.SignedTx) error {
+	if tx.Sender == (ledger.Address{8}) {
+		return errBarred
+	}
+	return nil
+}
 func (executor) Prepare(context.Context, *ledger.SignedTx) error { return nil }
 func (executor) SizeLimit(ledger.Target) int                     { return ledger.MaxTxSize }
 

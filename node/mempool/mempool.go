@@ -317,6 +317,21 @@ func (p *Pool) Committed(txs []*ledger.SignedTx, at int64) (expired []ledger.TxI
 	return expired
 }
 
+// Drop takes out the transactions that which picks and returns their ids.
+func (p *Pool) Drop(which func(*ledger.SignedTx) bool) (dropped []ledger.TxID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for e := p.first; e != nil; {
+		next := e.next
+		if which(e.tx) {
+			dropped = append(dropped, e.tx.ID)
+			p.remove(e)
+		}
+		e = next
+	}
+	return dropped
+}
+
 func (p *Pool) remove(e *entry) {
 	if e.waits {
 		p.unlink(e)

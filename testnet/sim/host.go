@@ -8,6 +8,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
@@ -374,6 +375,15 @@ func (executor) Admit(*state.Snapshot, *ledger.SignedTx) error { return nil }
 
 // Prepare implements group.Executor.
 func (executor) Prepare(context.Context, *ledger.SignedTx) error { return nil }
+
+// Barrier implements group.Executor.
+func (executor) Barrier(*ledger.SignedTx) bool { return false }
+
+// MayEndEpoch implements group.Executor.
+func (executor) MayEndEpoch(*state.Snapshot, *ledger.SignedTx) error { return nil }
+
+// Nodes implements group.Executor.
+func (executor) Nodes(*state.Snapshot) ([]precompiles.ListedNode, error) { return nil, nil }
 
 // SizeLimit implements group.Executor.
 func (executor) SizeLimit(ledger.Target) int { return ledger.MaxTxSize }

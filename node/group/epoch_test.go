@@ -1,0 +1,292 @@
+package group
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// members returns the numbers of the nodes that vote by what a node says.
+func (n *testNode) members() []int {
+	var numbers []int
+	for _, m := range n.group.Status().Epoch.Members {
+		numbers = append(numbers, n.numberOf(m.Node))
+	}
+	return numbers
+}
+
+// inEpoch lets time pass until nodes are in an epoch.
+func (w *world) inEpoch(epoch uint64, numbers ...int) {
+	w.t.Helper()
+	if !w.run(60_000, func() bool {
+		return !slices.ContainsFunc(numbers, func(i int) bool { return w.nodes[i].group.Status().Epoch.Number != epoch })
+	}) {
+		for _, i := range numbers {
+			s := w.nodes[i].group.Status()
+			w.t.Errorf("node %d: epoch %d at height %d, want epoch %d; %v", i, s.Epoch.Number, s.Head.Order.Height, epoch, s.Stopped)
+		}
+		w.t.FailNow()
+	}
+}
+
+// load submits transactions at a node, one every few milliseconds, and returns them.
+type load struct {
+	*world
+	at   int // node
+	sent []*ledger.SignedTx
+	done bool
+}
+
+func (l *load) begin() {
+	n := l.nodes[l.at]
+	n.on(7, func() {
+		if l.done {
+			return
+		}
+		tx := l.tx(uint64(len(l.sent)), 60_000)
+		l.sent = append(l.sent, tx)
+		n.group.Offer(tx.Raw, func(_ ledger.TxID, err error) {
+			if err != nil {
+				l.t.Errorf("transaction %d: %v", len(l.sent), err)
+			}
+		})
+		l.begin()
+	})
+}
+
+// settled checks that all that was sent is in a block, the same one on each node.
+func (l *load) settled(numbers ...int) {
+	l.t.Helper()
+	l.done = true
+	for i, tx := range l.sent {
+		var height ledger.Height
+		for _, number := range numbers {
+			n := l.nodes[number]
+			if !l.run(60_000, func() bool { f, err := n.group.Find(tx.ID); return err == nil && f.Progress == Committed }) {
+				l.t.Fatalf("transaction %d of %d is not in a block on node %d", i, len(l.sent), number)
+			}
+			if f, _ := n.group.Find(tx.ID); height != 0 && f.Height != height {
+				l.t.Fatalf("transaction %d is in block %d on node %d, elsewhere in %d", i, f.Height, number, height)
+			} else {
+				height = f.Height
+			}
+		}
+	}
+}
+
+func (w *world) noAlarms() {
+	w.t.Helper()
+	for _, n := range w.nodes {
+		if len(n.alarms) > 0 {
+			w.t.Errorf("node %d: %v", n.number, n.alarms)
+		}
+	}
+}
+
+func TestMembersChangeUnderLoad(t *testing.T) {
+	w := newWorld(t, 4)
+	w.observe(1)
+	w.start(0, 1, 2, 3, 4)
+	l := &load{world: w, at: 1}
+	l.begin()
+	w.reach(5) // the observer follows
+	if n := w.nodes[4]; n.group.Status().Number != -1 || len(n.signed) > 0 {
+		t.Fatalf("the observer is member %d and signed %d statements", n.group.Status().Number, len(n.signed))
+	}
+
+	w.nodes[1].mustOffer(w.activation(1<<40, 0, 1, 2, 3, 4))
+	w.inEpoch(1, 0, 1, 2, 3, 4)
+	if !w.run(60_000, func() bool {
+		return slices.ContainsFunc(w.nodes[4].signed, func(st ledger.Statement) bool { return st.Epoch == 1 && st.Kind == ledger.Commit })
+	}) {
+		t.Fatal("the node that joined does not vote")
+	}
+
+	// The leader leaves. It goes on as an observer.
+	w.nodes[1].mustOffer(w.activation(2<<40, 1, 2, 3, 4))
+	w.inEpoch(2, 0, 1, 2, 3, 4)
+	signed := len(w.nodes[0].signed)
+	at := w.nodes[1].store.Head().Height()
+	w.reach(at + 5)
+	if len(w.nodes[0].signed) != signed {
+		t.Error("the node that left still signs")
+	}
+
+	// One is replaced by another that was never a member, in an order of its own.
+	w.observe(1)
+	w.start(5)
+	w.nodes[1].mustOffer(w.activation(3<<40, 5, 4, 3, 1))
+	w.inEpoch(3, 0, 1, 2, 3, 4, 5)
+	if got := w.nodes[0].members(); !slices.Equal(got, []int{5, 4, 3, 1}) {
+		t.Errorf("members %v", got)
+	}
+	at = w.nodes[1].store.Head().Height()
+	w.reach(at + 5)
+	l.settled(0, 1, 2, 3, 4, 5)
+	w.noAlarms()
+}
+
+func TestBarrierBlock(t *testing.T) {
+	w := newWorld(t, 4)
+	w.start(0, 1, 2, 3)
+	// An activation stands among other transactions in the pool: it ends its block, what is behind it waits.
+	w.nodes[0].mustOffer(w.tx(1, 60_000))
+	w.nodes[0].mustOffer(w.activation(2, 0, 1, 2, 3))
+	stale := w.activation(3, 0, 1, 2, 3)
+	w.nodes[0].mustOffer(stale)
+	w.nodes[0].mustOffer(w.tx(4, 60_000))
+	w.inEpoch(1, 0, 1, 2, 3)
+	w.run(5_000, func() bool { return false })
+	for _, n := range w.nodes {
+		for h := ledger.Height(1); h <= n.store.Head().Height(); h++ {
+			b := must(n.store.Block(h))
+			for i, tx := range must(b.Decode(w.suite)) {
+				if ends := tx.Method == "activate"; ends != (b.Header.Order.Barrier && i == len(b.Txs)-1) {
+					t.Errorf("node %d, block %d, barrier %t: transaction %d is %s", n.number, h, b.Header.Order.Barrier, i, tx.Method)
+				}
+			}
+			if b.Header.Order.Barrier == b.Header.NextEpoch.IsZero() {
+				t.Errorf("block %d: barrier %t and next epoch %s", h, b.Header.Order.Barrier, b.Header.NextEpoch)
+			}
+		}
+		// What was meant for the epoch that is over is gone from the pools, or the group would wait for it.
+		if e := n.group.Status().Epoch.Number; e != 1 {
+			t.Errorf("node %d is in epoch %d", n.number, e)
+		}
+		if f, err := n.group.Find(stale.ID); err != nil || f.Progress == Pending {
+			t.Errorf("node %d: the second activation is %s, %v", n.number, f.Progress, err)
+		}
+	}
+	w.noAlarms()
+}
+
+func TestEpochEndRefused(t *testing.T) {
+	g := newWorld(t, 4)
+	g.start(0, 1, 2, 3)
+	n := g.nodes[1].group
+	order := func(barrier bool, txs ...*ledger.SignedTx) *ledger.Order {
+		o := &ledger.Order{UnixMilli: begins + 1, Barrier: barrier}
+		for _, tx := range txs {
+			o.TxBytes += uint64(len(tx.Raw))
+			o.GasLimit += tx.GasLimit
+		}
+		return o
+	}
+	plain, end := g.tx(1, 60_000), g.activation(2, 0, 1, 2, 3)
+	stranger := g.activation(3, 0, 1, 2, 3).Tx
+	stranger.Sender, stranger.Signatures = ledger.Address{8}, nil
+	strangers := must(stranger.Sign(g.suite, g.client))
+	for _, c := range []struct {
+		story   string
+		barrier bool
+		txs     []*ledger.SignedTx
+		valid   bool
+	}{
+		{"an activation ends its block", true, []*ledger.SignedTx{plain, end}, true},
+		{"no activation", false, []*ledger.SignedTx{plain}, true},
+		{"an activation in front", true, []*ledger.SignedTx{end, plain}, false},
+		{"an activation in front, and no barrier", false, []*ledger.SignedTx{end, plain}, false},
+		{"two of them", true, []*ledger.SignedTx{end, strangers}, false},
+		{"an activation without barrier", false, []*ledger.SignedTx{plain, end}, false},
+		{"a barrier without activation", true, []*ledger.SignedTx{plain}, false},
+		{"an activation by somebody without a say", true, []*ledger.SignedTx{plain, strangers}, false},
+	} {
+		err := n.validTransactions(order(c.barrier, c.txs...), c.txs, func(ledger.TxID) bool { return false })
+		if (err == nil) != c.valid {
+			t.Errorf("%s: %v", c.story, err)
+		}
+	}
+}
+
+// A member that sleeps through changes of members wakes up in another group, of which it may be no member any more.
+func TestSleepThroughEpochs(t *testing.T) {
+	for _, stays := range []bool{true, false} {
+		w := newWorld(t, 4)
+		w.observe(2)
+		w.start(0, 1, 2, 4, 5) // node 3 sleeps from the start
+		last := []uint32{1, 2, 4, 5}
+		if stays {
+			last = []uint32{1, 2, 3, 4, 5}
+		}
+		for i, members := range [][]uint32{{0, 1, 2, 3, 4}, {1, 2, 3, 4, 5}, last} {
+			w.nodes[1].mustOffer(w.activation(uint64(i), members...))
+			w.inEpoch(uint64(i+1), 0, 1, 2, 4, 5)
+			w.nodes[1].mustOffer(w.tx(uint64(10+i), 60_000))
+		}
+		w.start(3)
+		w.inEpoch(3, 3)
+		w.reach(w.nodes[1].store.Head().Height())
+		if got := w.nodes[3].group.Status().Number >= 0; got != stays {
+			t.Errorf("member: %t, want %t", got, stays)
+		}
+		w.noAlarms()
+	}
+}
+
+// Power fails between any two steps of a change of members; the group goes on, and nobody signs against himself.
+func TestCrashAroundBarrier(t *testing.T) {
+	for wait := int64(0); wait < 60; wait += 3 {
+		w := newWorld(t, 4)
+		w.observe(1)
+		w.start(0, 1, 2, 3, 4)
+		w.reach(0)
+		w.nodes[0].on(0, func() { w.nodes[0].group.Offer(w.activation(1, 0, 2, 3, 4).Raw, func(ledger.TxID, error) {}) })
+		w.run(wait, func() bool { return false })
+		for _, n := range w.nodes {
+			n.crash()
+		}
+		w.start(0, 1, 2, 3, 4)
+		if w.nodes[0].group.Status().Epoch.Number == 0 {
+			if err := w.nodes[0].offer(w.activation(1, 0, 2, 3, 4).Raw); err != nil && !slices.Contains([]error{mempool.ErrCommitted, mempool.ErrKnown}, err) {
+				t.Logf("after %d ms: %v", wait, err)
+			}
+		}
+		w.inEpoch(1, 0, 1, 2, 3, 4)
+		tx := w.tx(2, 60_000)
+		w.nodes[2].mustOffer(tx)
+		w.reach(2)
+		w.noAlarms()
+	}
+}
+
+// The engine's process dies while the epoch changes: its successor starts in the new one.
+func TestEngineRestartsInNewEpoch(t *testing.T) {
+	w := newWorld(t, 4)
+	w.observe(1)
+	frail := &frailEngine{}
+	w.nodes[2].engine = func() consensus.Engine {
+		frail.Engine = w.nodes[0].engine()
+		frail.down = false
+		return frail
+	}
+	w.start(0, 1, 2, 3, 4)
+	w.nodes[0].mustOffer(w.tx(1, 60_000))
+	w.reach(1)
+	frail.down = true
+	w.nodes[0].mustOffer(w.activation(2, 0, 1, 2, 3, 4))
+	w.inEpoch(1, 0, 1, 2, 3, 4)
+	w.nodes[0].mustOffer(w.tx(3, 60_000))
+	w.reach(3)
+	if !w.run(30_000, func() bool {
+		return slices.ContainsFunc(w.nodes[2].signed, func(st ledger.Statement) bool { return st.Epoch == 1 })
+	}) {
+		t.Error("the member whose engine died does not vote in the new epoch")
+	}
+	w.noAlarms()
+}
+
+// frailEngine is an engine whose process dies when down is set.
+type frailEngine struct {
+	consensus.Engine
+	down bool
+}
+
+func (f *frailEngine) Step(e consensus.Event) ([]consensus.Effect, error) {
+	if f.down {
+		return nil, consensus.ErrEngineDown
+	}
+	return f.Engine.Step(e)
+}

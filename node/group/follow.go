@@ -1,0 +1,79 @@
+package group
+
+import (
+	"fmt"
+
+	"github.com/fondaco/fondaco/node/blocksync"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// How often, in ms, a node asks another one how far the chain is. Nobody sends votes to an observer, so that is how
+// it follows. A member asks only while its own head rests: votes tell it of new blocks, unless it missed that it is
+// no member any more.
+const (
+	followEvery = 200
+	restEvery   = 2_000
+)
+
+// follower is what a group keeps of that.
+type follower struct {
+	next uint32        // source that is asked next
+	rest ledger.Height // the head when it was last looked at
+}
+
+// follow asks the sources in turn, for as long as the group runs.
+func (g *Group) follow() {
+	wait := int64(followEvery)
+	if g.number >= 0 {
+		wait = restEvery
+	}
+	g.env.After(wait, func() {
+		if g.stopped.Load() != nil {
+			return
+		}
+		rests := g.follower.rest == g.head.Order.Height
+		g.follower.rest = g.head.Order.Height
+		if !g.sync.active && (g.number < 0 || rests) {
+			g.askHead()
+		}
+		g.follow()
+	})
+}
+
+// askHead asks the next source for the height of its head, and fetches blocks if that is above this node's.
+func (g *Group) askHead() {
+	if g.others() == 0 {
+		return
+	}
+	n := uint32(len(g.sources))
+	from := g.follower.next % n
+	if int32(from) == g.number {
+		from = (from + 1) % n
+	}
+	g.follower.next = from + 1
+	node := g.sources[from]
+	g.env.Request(node, Blocks, mustMarshal(&blocksync.Request{From: g.head.Order.Height + 1}), func(reply []byte, err error) {
+		var r blocksync.Reply
+		if err == nil {
+			err = ledger.Unmarshal(reply, &r)
+		}
+		if err == nil && (len(r.Blocks) > 0 || r.Head > 1<<62) {
+			err = fmt.Errorf("it answered with %d blocks and a head at %d", len(r.Blocks), r.Head)
+		}
+		if err != nil {
+			g.log.Debug().Err(err).Str("node", node.Short()).Msg("no answer to how far the chain is; the next node is asked")
+			return
+		}
+		if from < uint32(len(g.sources)) && g.sources[from] == node { // in a later epoch, another may have the number
+			g.needSync(r.Head, from)
+		}
+	})
+}
+
+// others counts the nodes that blocks can be fetched from.
+func (g *Group) others() int {
+	if g.number >= 0 {
+		return len(g.sources) - 1
+	}
+	return len(g.sources)
+}
