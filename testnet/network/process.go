@@ -119,7 +119,8 @@ func startTime(pid int) string {
 	}
 	_, after, _ := bytes.Cut(stat, []byte(") "))
 	fields := bytes.Fields(after)
-	if len(fields) < 20 || fields[0][0] == 'Z' {
+	// A process that was killed is a zombie before its other threads have ended, and they hold its files and locks.
+	if len(fields) < 20 || fields[0][0] == 'Z' && len(fields[17]) == 1 && fields[17][0] <= '1' {
 		return "gone"
 	}
 	return string(fields[19])
