@@ -32,7 +32,7 @@ type Words struct {
 //
 //	start n=4 [window=1] [observers=1]  start the nodes; hosts answer everything at once
 //	pending NODE COUNT [oldest=MS] [barrier]   transactions wait in the node's pool; one of them ends the epoch
-//	expire NODE TIMER [times=1]         a timer runs out
+//	expire NODE TIMER [times=N]         a timer runs out, once or as often
 //	peer NODE MEMBER up|down            a connection changes
 //	deliver [from=] [to=] [kind=]       deliver the messages that match, and those that they cause
 //	drop [from=] [to=] [kind=]          lose the messages that match
@@ -41,7 +41,7 @@ type Words struct {
 //	crash NODE, restart NODE [journal=lost]
 //	withhold NODE, release NODE         the node's host lacks transactions, and gets them
 //	sync NODE FROM                      the node's host fetches blocks
-//	forge from=M to=NODE KIND [view=] [height=] [order=] [high=V/H]   a message of a member that lies
+//	forge from=M to=NODE KIND [view=] [height=] [order=] [high=V/H] [block=]   a message of a member that lies
 //	forge from=M to=NODE new-view view= signers=0,1,2 [claim=V/H order=] [high=V/H]   one whose votes claim what claim says
 //	timers NODE                         show the timers that run
 //	status                              show where everybody is
@@ -173,7 +173,7 @@ func (s *stage) command(words []string) {
 		s.printf("no such node")
 		return nil
 	}
-	s.timers = words[0] == "expire" || words[0] == "peer" || words[0] == "pending"
+	s.timers = words[0] == "expire" && options["times"] == "" || words[0] == "peer" || words[0] == "pending"
 	switch words[0] {
 	case "start":
 		s.start(number(options["n"], 4), number(options["observers"], 0), uint32(number(options["window"], 1)))
@@ -468,6 +468,9 @@ func (s *stage) forge(args []string, options map[string]string) {
 	case "commit":
 		st.Kind = ledger.Commit
 		st.Block = s.suite.Sum([]byte("wrong"))
+	case "attest":
+		st.Kind, st.View = ledger.Attest, uint64(number(options["view"], 1))
+		st.Block = s.suite.Sum([]byte(options["block"]))
 	case "new-view":
 		m.NewView = s.forgedNewView(st, options)
 	default:

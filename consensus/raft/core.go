@@ -93,6 +93,8 @@ func (e *engine) pump() {
 // write makes entries, term and vote durable. The answers follow the Persist in the list of effects, so they count
 // only when it is on disk.
 func (e *engine) write(m *pb.Message) {
+	// The commit index alone binds nobody: raft learns it again. Nor does a base that moved up.
+	binds := m.GetSnapshot() != nil || len(m.GetEntries()) > 0 || m.GetTerm() != 0 && (m.GetTerm() != e.log.term || m.GetVote() != e.log.vote)
 	if s := m.GetSnapshot(); s != nil {
 		var base mark
 		if err := ledger.Unmarshal(s.GetData(), &base); err != nil {
@@ -121,7 +123,9 @@ func (e *engine) write(m *pb.Message) {
 	if m.GetTerm() != 0 {
 		e.log.term, e.log.vote, e.log.commit = m.GetTerm(), m.GetVote(), m.GetCommit()
 	}
-	e.persist()
+	if binds {
+		e.persist()
+	}
 	for _, answer := range m.GetResponses() {
 		if answer.GetTo() == id(e.self) {
 			e.feed(answer)
@@ -236,7 +240,8 @@ func (e *engine) hear(from uint32, m consensus.Message, f *frame) {
 	switch m.Kind {
 	case kindHeartbeat:
 		if f.Term >= s.GetTerm() && f.Commit > e.log.last() {
-			e.silence(from, f)
+			e.halt(fmt.Sprintf("the leader, member %d, counts on entry %d of the raft log, which was acknowledged here, and the last is %d: "+
+				"the journal was lost. Restore it, or replace this member by one with a new key", from, f.Commit, e.log.last()))
 			return
 		}
 	case kindAppended:
@@ -257,16 +262,6 @@ func (e *engine) hear(from uint32, m consensus.Message, f *frame) {
 	if m.Kind == kindHeartbeat && e.raft.BasicStatus().Lead == id(int(from)) {
 		e.elapsed = 0
 	}
-}
-
-// silence makes this member mute: its leader says that it acknowledged entries which it does not have.
-func (e *engine) silence(from uint32, f *frame) {
-	e.flow(fmt.Sprintf("journal lost: leader %d says that entry %d was acknowledged here, the last is %d", from, f.Commit, e.log.last()),
-		e.head.Order.Height, e.headOrder)
-	e.mute, e.raft = true, nil
-	e.waiting, e.snapshot, e.applying = nil, nil, nil
-	e.open, e.building, e.proposed = false, false, nil
-	e.persist()
 }
 
 // delay keeps an append or a snapshot until what it needs is here; admit lets it in.

@@ -62,11 +62,10 @@
 // # A lost journal
 //
 // A member that acknowledged an entry or voted, and forgets it, can undo what was committed (etcd issue 16220). One
-// that starts with blocks but without a journal is therefore mute: it takes no part in the epoch, follows by block
-// sync, and says so in its status. So is one whose leader knows of entries that it does not have. It takes part
-// again with the next epoch: change the membership, or replace the node by one with a new key.
-//
-// It cannot tell a first start from a loss before block 1; do not delete journals.
+// that starts with blocks but without a journal is therefore mute: it takes no part in the epoch and follows by block
+// sync. It takes part again with the next epoch: change the membership, or replace the node by one with a new key.
+// A node that lost its blocks too cannot tell this from its first start. It halts as soon as a leader counts on an
+// entry that it does not have, but may have voted by then; do not delete journals.
 //
 // # Messages
 //
@@ -76,11 +75,11 @@
 //	3     vote request  4 vote  5 pre-vote request  6 pre-vote
 //	7     heartbeat     8 alive: answer
 //	9     snapshot      the base of the leader's log
-//	10    attest        Attest votes
+//	10    attest        Attest votes; sent again, with a frame, the vote asks for what makes it superfluous
 //	11    certificate   the certificate of the sender's head, to who lacks it
 //	12    status        epoch and height
 //
-// All but 10 and 11 have a frame as their Body, with the sender's epoch and height. What a stranger can make the
+// All but 10 when it is new, and 11, have a frame as their Body, with the sender's epoch and height. What a stranger can make the
 // engine keep is bounded: appends of one leader up to maxWaiting, one snapshot, one attestation per member and
 // height up to blocksAhead above the window.
 package raft

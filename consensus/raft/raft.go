@@ -61,7 +61,6 @@ type engine struct {
 	raft     *lib.RawNode // nil for an observer and while mute
 	log      log
 	mute     bool
-	bound    []byte        // what the last record persisted binds this member to
 	waiting  []delayed     // in order of arrival, all of one term
 	snapshot *pb.Message   // waits for block sync; the highest
 	need     ledger.Height // the head that snapshot needs
@@ -175,7 +174,7 @@ func (e *engine) setEpoch(epoch ledger.Epoch) {
 		e.log.voters = append(e.log.voters, id(i))
 	}
 	e.final = e.head.Order.Height
-	e.raft, e.mute, e.bound = nil, false, nil
+	e.raft, e.mute = nil, false
 	e.waiting, e.snapshot, e.applying = nil, nil, nil
 	e.elapsed, e.term, e.open, e.stuck, e.aside = 0, 0, false, 0, 0
 	e.building, e.proposed, e.batch = false, nil, batchIdle
@@ -277,11 +276,10 @@ func (e *engine) onMessage(from uint32, m consensus.Message) {
 	case kindAttest:
 		for _, v := range m.Votes {
 			e.onAttest(v)
-			if v.Statement.Height <= e.head.Order.Height {
-				e.reply(from)
-			}
 		}
-		return
+		if len(m.Body) == 0 {
+			return
+		}
 	case kindCertificate:
 		for _, c := range m.Certificates {
 			e.onCertificate(c, from)
@@ -296,10 +294,11 @@ func (e *engine) onMessage(from uint32, m consensus.Message) {
 	switch {
 	case f.Epoch < e.epoch.Number:
 		e.reply(from)
-	case f.Epoch > e.epoch.Number || m.Kind == kindStatus || e.raft == nil:
-		if m.Kind == kindStatus && f.Height < e.head.Order.Height {
+	case m.Kind == kindStatus || m.Kind == kindAttest:
+		if f.Height < e.head.Order.Height {
 			e.reply(from)
 		}
+	case f.Epoch > e.epoch.Number || e.raft == nil:
 	default:
 		e.hear(from, m, &f)
 	}
@@ -318,8 +317,12 @@ func (e *engine) reply(to uint32) {
 }
 
 func (e *engine) sendStatus(to int32) {
-	f := frame{Epoch: e.epoch.Number, Height: e.head.Order.Height}
-	e.emit(consensus.Send{To: to, Message: consensus.Message{Kind: kindStatus, Body: mustMarshal(&f)}})
+	e.emit(consensus.Send{To: to, Message: consensus.Message{Kind: kindStatus, Body: e.place()}})
+}
+
+// place returns a frame that says where this node is.
+func (e *engine) place() []byte {
+	return mustMarshal(&frame{Epoch: e.epoch.Number, Height: e.head.Order.Height})
 }
 
 // tick counts time, and repeats what may have been lost.
@@ -332,7 +335,7 @@ func (e *engine) tick() {
 		return
 	}
 	if st := e.attested.Statement; st.Kind != 0 && st.Height > e.head.Order.Height {
-		e.emit(consensus.Send{To: -1, Message: consensus.Message{Kind: kindAttest, Votes: []ledger.Vote{e.attested}}})
+		e.emit(consensus.Send{To: -1, Message: consensus.Message{Kind: kindAttest, Votes: []ledger.Vote{e.attested}, Body: e.place()}})
 	}
 	if e.leading() && e.ticks%(2*repeatTicks) == 0 {
 		e.sendStatus(-1) // observers and mute members hear nothing else when the group is idle
@@ -392,10 +395,14 @@ func (e *engine) startEpoch(epoch ledger.Epoch) {
 		e.abandon(b)
 	}
 	e.emit(consensus.ClearTimer{Timer: timerBatch})
+	led := e.leading()
 	e.setEpoch(epoch)
 	e.flow("epoch", e.head.Order.Height, e.headOrder)
 	if err := e.join(); err != nil {
 		e.halt(err.Error())
+	}
+	if led {
+		e.timeout = heartbeatTicks // it stands first, as soon as the others are here
 	}
 }
 

@@ -1,7 +1,6 @@
 package raft
 
 import (
-	"bytes"
 	"fmt"
 
 	"github.com/fondaco/fondaco/consensus"
@@ -24,22 +23,15 @@ type record struct {
 	Entries []entry
 }
 
-// persist emits the record if it changed in what binds this member. The commit index alone does not: raft learns it
-// again.
+// persist emits the record.
 func (e *engine) persist() {
 	if e.self < 0 {
 		return
 	}
 	r := record{
 		Version: recordVersion, Epoch: e.epoch.Number, Mute: e.mute,
-		Term: e.log.term, Vote: e.log.vote, Base: e.log.base, Entries: e.log.entries,
+		Term: e.log.term, Vote: e.log.vote, Commit: e.log.commit, Base: e.log.base, Entries: e.log.entries,
 	}
-	bound := mustMarshal(&r)
-	if bytes.Equal(bound, e.bound) {
-		return
-	}
-	e.bound = bound
-	r.Commit = e.log.commit
 	e.emit(consensus.Persist{Records: []consensus.Record{mustMarshal(&r)}, Replace: true})
 }
 
