@@ -39,7 +39,7 @@ var layers = map[string][]string{
 	"node/warehouse":           {"node/warehouse", "node/client", "state/keys", "state/identity", "state/ledger"},
 	"node/cmd/fondaco":         {"node", "state", "consensus", "transport", "wasmvm", "precompiles", "plugins"},
 
-	"testnet":                       {"testnet", "node", "precompiles", "state", "consensus", "transport", "plugins"},
+	"testnet":                       {"testnet", "node", "precompiles", "state", "consensus", "transport", "plugins", "wasmvm"},
 	"sdk-contracts":                 {"sdk-contracts"},
 	"sdk-contracts/go/contracttest": {"sdk-contracts", "wasmvm", "node/contract", "state/keys", "state/identity", "state/ledger"},
 	"examples": {

@@ -23,6 +23,7 @@ func simCommand() *cli.Command {
 			&cli.Uint64Flag{Name: "seed", Usage: "of the first schedule", Value: 1},
 			&cli.IntFlag{Name: "parallel", Usage: "schedules at once; 0: one for each processor"},
 			&cli.StringFlag{Name: "byzantine", Usage: "let as many members lie as may, by this strategy; none: nobody lies"},
+			&cli.BoolFlag{Name: "whole", Usage: "with the real executor, system contracts and a token in WebAssembly; slower"},
 			&cli.BoolFlag{Name: "list", Usage: "print the strategies by which members lie, and the rules that refuse them"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "with --schedules 1: print what happens"},
 			&cli.BoolFlag{Name: "logs", Usage: "with -v: the nodes' logs too"},
@@ -38,7 +39,7 @@ func simulate(c *cli.Context) error {
 		return err
 	}
 	campaign := sim.Campaign{
-		Schedule:  sim.Schedule{Nodes: c.Int("nodes"), Seed: c.Uint64("seed"), Byzantine: c.String("byzantine")},
+		Schedule:  sim.Schedule{Nodes: c.Int("nodes"), Seed: c.Uint64("seed"), Byzantine: c.String("byzantine"), Whole: c.Bool("whole")},
 		Schedules: c.Int("schedules"), Parallel: c.Int("parallel"),
 	}
 	switch {
@@ -100,6 +101,9 @@ func printSummary(c *cli.Context, s sim.Summary) error {
 	t := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "schedules\t%d of %d nodes, seeds %d to %d, in %.1f s (%.0f/s)\n", s.Schedules, s.Nodes, s.Seed, s.Seed+uint64(s.Schedules)-1, s.Seconds, s.Rate)
 	fmt.Fprintf(t, "blocks\t%d, with %d transactions, in %.0f s of virtual time\n", s.Blocks, s.Txs, float64(s.VirtualMs)/1000)
+	if s.Whole {
+		fmt.Fprintf(t, "tokens\t%d transfers, and %d refused for want of balance\n", s.Transfers, s.Refused)
+	}
 	fmt.Fprintf(t, "messages\t%d, %d lost, %d copied, %d late\n", s.Messages, s.Lost, s.Copied, s.Late)
 	fmt.Fprintf(t, "crashes\t%d, %d of them between two sends; %d unsynced writes lost, %d torn; %d journals lost\n", s.Crashes, s.SendCrashes, s.LostWrites, s.TornWrites, s.Journals)
 	fmt.Fprintf(t, "disks\t%d failed syncs, %d writes without space, %d slow syncs\n", s.DiskErrors, s.DiskFull, s.SlowSyncs)

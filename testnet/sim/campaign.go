@@ -22,6 +22,8 @@ type Campaign struct {
 // Summary is what a campaign did.
 type Summary struct {
 	Nodes     int           `json:"nodes"`
+	Whole     bool          `json:"whole"`
+	Byzantine string        `json:"byzantine,omitempty"`
 	Seed      uint64        `json:"seed"`
 	Schedules int           `json:"schedules"` // that ran to their end
 	Elapsed   time.Duration `json:"-"`
@@ -66,7 +68,7 @@ func (c Campaign) Run(ctx context.Context) (Summary, error) {
 	var (
 		next  atomic.Int64
 		mu    sync.Mutex // guards all below
-		sum   = Summary{Nodes: c.Nodes, Seed: c.Seed, Broken: []Broken{}}
+		sum   = Summary{Nodes: c.Nodes, Whole: c.Whole, Byzantine: c.Byzantine, Seed: c.Seed, Broken: []Broken{}}
 		fatal error
 		all   sync.WaitGroup
 	)
@@ -82,6 +84,14 @@ func (c Campaign) Run(ctx context.Context) (Summary, error) {
 		}
 		s.Held = len(s.Broken) == 0 && s.Schedules == c.Schedules
 		return s
+	}
+	if c.Whole && c.vm == nil {
+		vm, err := newVM(ctx)
+		if err != nil {
+			return Summary{}, err
+		}
+		defer vm.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing depends on it
+		c.vm = vm
 	}
 	for range workers {
 		all.Go(func() {
@@ -145,6 +155,9 @@ func Repeat(s Schedule) string {
 	command := fmt.Sprintf("go run ./testnet sim --seed %d --schedules 1 --nodes %d", s.Seed, s.Nodes)
 	if s.Byzantine != "" {
 		command += " --byzantine " + s.Byzantine
+	}
+	if s.Whole {
+		command += " --whole"
 	}
 	return command + " -v"
 }

@@ -10,7 +10,8 @@
 // # What is not
 //
 // Signatures cost next to nothing, and nobody forges them (but members that lie by running twice sign what they
-// like). Contracts are replaced by one running digest over all transactions. The tables that bbolt holds in a node
+// like). Contracts are replaced by one running digest over all transactions, unless Schedule.Whole asks for whole nodes:
+// those run node/executor, the system contracts and a token in WebAssembly, and share one virtual machine. The tables that bbolt holds in a node
 // are in memory, and made again from the segments at each start. Callbacks of a node run one at a time, as on its
 // loop, and its workers' results come at random moments: data races are for the race detector, not for this.
 // Members and parameters stay the same, and one block is in flight at a time.

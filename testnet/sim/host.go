@@ -24,19 +24,20 @@ var errDisk = errors.New("sim: input/output error")
 
 // host is a machine that runs a node of the group.
 type host struct {
-	world  *world
-	index  int // among the hosts
-	member int
-	twin   bool  // another host has the same key: the member lies
-	liar   *liar // says what the member says in its place; nil: it says what its node says
-	id     identity.NodeID
-	key    keys.Signer
-	fs     *memfs.FS
-	skew   int64 // of its clock, ms
-	store  *state.Store
-	group  *group.Group
-	life   int // counts starts: what was planned in an earlier life is void
-	up     bool
+	world    *world
+	index    int // among the hosts
+	member   int
+	twin     bool  // another host has the same key: the member lies
+	liar     *liar // says what the member says in its place; nil: it says what its node says
+	id       identity.NodeID
+	key      keys.Signer
+	fs       *memfs.FS
+	skew     int64 // of its clock, ms
+	store    *state.Store
+	executor group.Executor
+	group    *group.Group
+	life     int // counts starts: what was planned in an earlier life is void
+	up       bool
 
 	powerFails int   // in so many file operations; 0: not planned
 	sendFails  int   // power fails when so many messages have left; 0: not planned
@@ -102,8 +103,14 @@ func (h *host) open() error {
 		}
 	}
 	h.store = store
+	h.executor = stub{w}
+	if w.whole != nil {
+		if h.executor, err = w.whole.newExecutor(); err != nil {
+			return err
+		}
+	}
 	h.group, err = group.New(group.Config{
-		Suite: w.suite, Chain: w.chain, Group: "main", Signer: h.key, Store: store, Executor: executor{w},
+		Suite: w.suite, Chain: w.chain, Group: "main", Signer: h.key, Store: store, Executor: h.executor,
 		Engine: w.engine, Pool: mempool.New(mempool.Limits{Count: 1_000}), FS: h.fs, Dir: dataDir, Env: &env{h, h.life}, Log: w.log,
 		Trace: w.oracle.trace(h),
 	})
@@ -258,6 +265,7 @@ func (e *env) Send(to identity.NodeID, p group.Protocol, m []byte) {
 			return
 		}
 	}
+	w.oracle.witness(h).sent++
 	if p == group.Consensus {
 		w.oracle.left(h)
 	}
@@ -337,9 +345,9 @@ func (e *env) Request(to identity.NodeID, p group.Protocol, m []byte, then func(
 	}
 }
 
-// executor gives each block one write that depends on all transactions so far, so that any difference in order or
+// stub gives each block one write that depends on all transactions so far, so that any difference in order or
 // content shows in the state root.
-type executor struct{ world *world }
+type stub struct{ world *world }
 
 // counterKey is where the running digest is.
 var counterKey = append(make([]byte, ledger.AddressSize), "digest"...)
@@ -350,7 +358,7 @@ func (w *world) running(value []byte, tx ledger.TxID) []byte {
 }
 
 // Execute implements group.Executor.
-func (x executor) Execute(_ context.Context, base *state.Snapshot, order *ledger.Order, txs []*ledger.SignedTx) (*state.Snapshot, error) {
+func (x stub) Execute(_ context.Context, base *state.Snapshot, order *ledger.Order, txs []*ledger.SignedTx) (*state.Snapshot, error) {
 	value, _, err := base.Get(counterKey)
 	if err != nil {
 		return nil, fmt.Errorf("read the running digest: %w", err)
@@ -366,24 +374,24 @@ func (x executor) Execute(_ context.Context, base *state.Snapshot, order *ledger
 }
 
 // Epoch implements group.Executor.
-func (x executor) Epoch(*state.Snapshot) (ledger.Epoch, error) {
+func (x stub) Epoch(*state.Snapshot) (ledger.Epoch, error) {
 	return ledger.Epoch{Members: x.world.config.Members, Params: x.world.config.Params}, nil
 }
 
 // Admit implements group.Executor.
-func (executor) Admit(*state.Snapshot, *ledger.SignedTx) error { return nil }
+func (stub) Admit(*state.Snapshot, *ledger.SignedTx) error { return nil }
 
 // Prepare implements group.Executor.
-func (executor) Prepare(context.Context, *ledger.SignedTx) error { return nil }
+func (stub) Prepare(context.Context, *ledger.SignedTx) error { return nil }
 
 // Barrier implements group.Executor.
-func (executor) Barrier(*ledger.SignedTx) bool { return false }
+func (stub) Barrier(*ledger.SignedTx) bool { return false }
 
 // MayEndEpoch implements group.Executor.
-func (executor) MayEndEpoch(*state.Snapshot, *ledger.SignedTx) error { return nil }
+func (stub) MayEndEpoch(*state.Snapshot, *ledger.SignedTx) error { return nil }
 
 // Nodes implements group.Executor.
-func (executor) Nodes(*state.Snapshot) ([]precompiles.ListedNode, error) { return nil, nil }
+func (stub) Nodes(*state.Snapshot) ([]precompiles.ListedNode, error) { return nil, nil }
 
 // SizeLimit implements group.Executor.
-func (executor) SizeLimit(ledger.Target) int { return ledger.MaxTxSize }
+func (stub) SizeLimit(ledger.Target) int { return ledger.MaxTxSize }

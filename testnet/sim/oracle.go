@@ -19,7 +19,10 @@ import (
 //   - each final block: one for each height, certified by members that did sign, its transactions submitted by a
 //     client, in no other block and in time, its state root and running digest those of the model;
 //   - each host: blocks come to it once and in order, and what it finalized is there after a crash;
-//   - evidence: none against an honest member.
+//   - each block keeps the limits of the group's parameters, and its time is after its parent's and not ahead of all clocks;
+//   - evidence: none against an honest member;
+//   - each honest member sends a bounded number of messages, whatever it is asked, and when nobody lies the group
+//     settles within a bounded number of view changes after the last fault.
 type oracle struct {
 	world     *world
 	histories []*consensustest.History // of members
@@ -33,6 +36,7 @@ type oracle struct {
 type final struct {
 	hash, root keys.Digest
 	value      []byte // the running digest, as the model computes it
+	at         int64  // its time
 }
 
 // witness is what the oracle remembers of a host.
@@ -40,11 +44,12 @@ type witness struct {
 	height ledger.Height      // of the last block that it finalized
 	view   uint64             // the highest that it signed in
 	unsent []ledger.Statement // signed, and not yet out of the host
+	sent   int                // messages
 }
 
 func newOracle(w *world) *oracle {
 	o := &oracle{world: w, votes: map[ledger.Statement]map[int]bool{}, submitted: map[ledger.TxID]*request{}}
-	o.chain = []final{{hash: w.first.Hash(), root: w.first.Root()}}
+	o.chain = []final{{hash: w.first.Hash(), root: w.first.Root(), at: w.block.Header.Order.UnixMilli}}
 	return o
 }
 
@@ -239,11 +244,13 @@ func (o *oracle) extend(h *host, b *ledger.Block, hash keys.Digest, txs []*ledge
 		w.fail("%s: final block %d does not extend final block %d", h, height, o.height())
 		return
 	}
-	if len(txs) == 0 {
-		w.fail("%s: block %d is empty", h, height)
-	}
+	order, params := &b.Header.Order, &w.config.Params
 	value := last.value
+	var size uint64
+	var gas ledger.Gas
 	for _, tx := range txs {
+		size += uint64(len(tx.Raw))
+		gas += tx.GasLimit
 		r := o.submitted[tx.ID]
 		switch {
 		case r == nil:
@@ -255,9 +262,24 @@ func (o *oracle) extend(h *host, b *ledger.Block, hash keys.Digest, txs []*ledge
 		default:
 			r.height = height
 		}
-		value = w.running(value, tx.ID)
+		if w.whole == nil {
+			value = w.running(value, tx.ID)
+		}
 	}
-	o.chain = append(o.chain, final{hash, b.Header.StateRoot, value})
+	switch {
+	case len(txs) == 0:
+		w.fail("%s: block %d is empty", h, height)
+	case len(txs) > int(params.BlockTxs) || size > params.BlockBytes || gas > params.BlockGas:
+		w.fail("%s: block %d has %d transactions of %d bytes and %d gas", h, height, len(txs), size, gas)
+	case order.UnixMilli <= last.at:
+		w.fail("%s: the time of block %d is not after that of its parent", h, height)
+	case order.UnixMilli > epochStart+w.now/milli+maxSkew+params.ClockSkew<<3:
+		w.fail("%s: block %d is of %d ms ahead", h, height, order.UnixMilli-epochStart-w.now/milli)
+	}
+	if w.whole != nil {
+		w.whole.extend(h, b, hash, txs)
+	}
+	o.chain = append(o.chain, final{hash, b.Header.StateRoot, value, order.UnixMilli})
 	w.report.Blocks++
 	w.report.Txs += len(txs)
 }
@@ -317,6 +339,9 @@ func (o *oracle) compare(h *host) {
 	}
 	head := h.store.Head()
 	want := o.chain[head.Height()]
+	if o.world.whole != nil {
+		o.world.whole.compare(h)
+	}
 	value, _, err := head.Get(counterKey)
 	switch {
 	case err != nil:

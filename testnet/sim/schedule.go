@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/fondaco/fondaco/consensus/pbft"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
 )
 
 // Bounds on the size of a simulated group.
@@ -33,6 +35,11 @@ type Schedule struct {
 	// and in another they run twice; "none": nobody lies.
 	Byzantine string
 
+	// Whole runs the real executor, system contracts and a token in WebAssembly instead of a running digest. It takes
+	// some times as long.
+	Whole bool
+
+	vm   *wasmvm.VM             // with Whole: shared by schedules; nil: an own one
 	lies func(file string) bool // disks that lie about the syncs of some files; nil: none
 }
 
@@ -60,6 +67,8 @@ type Report struct {
 	Twins       int   `json:"twins"`  // members that ran twice
 	Liars       int   `json:"liars"`  // members that lied by a strategy
 	Evidence    int   `json:"evidence"`
+	Transfers   int   `json:"transfers,omitempty"` // whole nodes: of tokens, that moved some
+	Refused     int   `json:"refused,omitempty"`   // whole nodes: transfers of more than there was
 	VirtualMs   int64 `json:"virtual_ms"`
 
 	Attacks  [maxStrategies]int `json:"-"` // messages that broke the rules, by strategy
@@ -90,6 +99,8 @@ func (r *Report) add(o Report) {
 	r.Twins += o.Twins
 	r.Liars += o.Liars
 	r.Evidence += o.Evidence
+	r.Transfers += o.Transfers
+	r.Refused += o.Refused
 	r.VirtualMs += o.VirtualMs
 	for i := range r.Attacks {
 		r.Attacks[i] += o.Attacks[i]
@@ -127,7 +138,13 @@ func Run(s Schedule) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	w, err := newWorld(s.Nodes, twins, s.Seed, s.Engine)
+	if s.Whole && s.vm == nil {
+		if s.vm, err = newVM(context.Background()); err != nil {
+			return Report{}, err
+		}
+		defer s.vm.Close(context.Background()) //nolint:errcheck // nothing depends on it
+	}
+	w, err := newWorld(&s, twins)
 	if err != nil {
 		return Report{}, err
 	}
@@ -219,7 +236,7 @@ func (p *play) run() {
 	w.runUntil(faults, nil)
 
 	p.heal()
-	before := w.oracle.height()
+	before, viewsBefore := w.oracle.height(), w.report.Views
 	p.submit(false)
 	p.gap = 10 * milli
 	settled := func() bool {
@@ -235,6 +252,7 @@ func (p *play) run() {
 	if w.broken == nil && !p.settled() || !p.resting {
 		p.stuck(before)
 	}
+	p.bounded(viewsBefore)
 	for _, h := range w.hosts {
 		if h.up && h.honest() {
 			w.oracle.compare(h)
@@ -324,7 +342,11 @@ func (p *play) client() {
 	if p.resting {
 		return
 	}
-	if len(p.unfinished()) < maxOpen {
+	open := maxOpen
+	if p.whole != nil && p.whole.token.IsZero() {
+		open = 1 // a deployment is enough
+	}
+	if len(p.unfinished()) < open {
 		p.submit(p.rng.IntN(10) == 0)
 	}
 	p.after(1+p.upTo(2*p.gap), p.client)
@@ -342,10 +364,18 @@ func (p *play) submit(short bool) {
 		GasLimit: 1, To: ledger.Target{Address: ledger.Address{2}}, Method: "m", Args: []byte{0x80},
 	}
 	binary.BigEndian.PutUint64(tx.Nonce[:], uint64(len(p.sent)))
-	signed, err := tx.Sign(w.suite, w.suite.signer(1_000_000))
+	signer := w.suite.signer(1_000_000)
+	var c call
+	if w.whole != nil {
+		signer, c = w.whole.next(&tx)
+	}
+	signed, err := tx.Sign(w.suite, signer)
 	if err != nil {
 		w.fail("sign transaction: %v", err)
 		return
+	}
+	if w.whole != nil {
+		w.whole.calls[signed.ID] = c
 	}
 	r := &request{id: signed.ID, raw: signed.Raw, short: short}
 	p.sent = append(p.sent, r)
@@ -556,5 +586,21 @@ func (p *play) heal() {
 				h.hint(other, true)
 			}
 		}
+	}
+}
+
+// bounded checks that nobody honest sent much more than any schedule needs, and when nobody lies that the group
+// settled without a storm of view changes. In 600 schedules the largest were 13.1 and 2.5 of the units.
+func (p *play) bounded(views int) {
+	w := p.world
+	n := len(w.hosts)
+	for _, h := range w.hosts {
+		most := 40 * n * int(w.now/second+int64(w.oracle.height())/4+1)
+		if sent := w.oracle.witness(h).sent; h.honest() && sent > most {
+			w.fail("%s sent %d messages in %d s and %d blocks, want at most %d", h, sent, w.now/second, w.oracle.height(), most)
+		}
+	}
+	if made := w.report.Views - views; made > 8*n && len(w.liars)+w.report.Twins == 0 {
+		w.fail("hosts entered %d views to recover from the last fault, want at most %d", made, 8*n)
 	}
 }

@@ -11,6 +11,8 @@ var (
 	first     = flag.Uint64("seed", 1, "first seed of the schedules")
 	schedules = flag.Int("schedules", 0, "schedules to run; 0: 5,000, or 300 with -short")
 	nodes     = flag.Int("nodes", 4, "members of the simulated group")
+	byzantine = flag.String("byzantine", "", "strategy of the members that lie; empty: by seed")
+	wholly    = flag.Bool("whole", false, "with the real executor and a token in WebAssembly")
 	all       = flag.Bool("all", false, "go on after the first violation")
 )
 
@@ -25,7 +27,7 @@ func TestSchedules(t *testing.T) {
 	default:
 		count = 5_000
 	}
-	c := Campaign{Schedule: Schedule{Nodes: *nodes, Seed: *first}, Schedules: count}
+	c := Campaign{Schedule: Schedule{Nodes: *nodes, Seed: *first, Byzantine: *byzantine, Whole: *wholly}, Schedules: count}
 	if *all {
 		c.Found = func(Broken) bool { return false }
 	}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"errors"
 	"math"
 	"slices"
@@ -400,13 +401,7 @@ func voterLies() []*strategy {
 			rules: []string{group.RuleCertificate}, acts: func(l *liar) {
 				s := l.state()
 				st := ledger.Statement{Kind: ledger.Commit, View: s.View, Height: s.Height + 1, Order: keys.Digest{1}, Block: keys.Digest{2}}
-				var votes []ledger.Vote
-				for m := range ledger.Quorum(len(l.world.config.Members)) {
-					v := l.signFor(st, keys.Digest{9}, "")
-					v.Signer = uint32(m)
-					votes = append(votes, v)
-				}
-				l.say(consensus.Message{Kind: kindCertificate, Certificates: []ledger.Certificate{ledger.NewCertificate(votes)}})
+				l.say(consensus.Message{Kind: kindCertificate, Certificates: []ledger.Certificate{ledger.NewCertificate(l.pretend(st))}})
 			},
 		},
 		{
@@ -499,7 +494,7 @@ func peerLies() []*strategy {
 	}
 	return []*strategy{
 		{
-			name: "bad-blocks", does: "says that it is ahead, and sends blocks that are spoilt, of wrong heights or cut off",
+			name: "bad-blocks", does: "says that it is ahead, and sends blocks that are spoilt, cut off, of wrong heights or certified by nobody",
 			rules: []string{group.RuleBlock, group.RuleNoBlocks}, acts: ahead, serves: badBlocks,
 		},
 		{
@@ -571,8 +566,13 @@ func badBlocks(l *liar, p group.Protocol, _, reply []byte, err error) ([]byte, e
 	l.attack()
 	var r blocksync.Reply
 	if ledger.Unmarshal(reply, &r) != nil || len(r.Blocks) == 0 {
-		if l.world.chance(50) {
+		switch l.world.rng.IntN(3) {
+		case 0:
 			return reply, err
+		case 1:
+			if raw := l.uncertified(); raw != nil {
+				return ledger.Marshal(&blocksync.Reply{Blocks: [][]byte{raw}})
+			}
 		}
 		head := l.store.Head().Height() // any block: its height is not the one that was asked for
 		if raw, readErr := l.store.RawBlock(head); readErr == nil {
@@ -595,6 +595,53 @@ func badBlocks(l *liar, p group.Protocol, _, reply []byte, err error) ([]byte, e
 		return reply[:len(reply)/2], nil
 	}
 	return ledger.Marshal(&r)
+}
+
+// uncertified makes a block on its head that is right in all but that nobody else signed its certificate.
+func (l *liar) uncertified() []byte {
+	w := l.world
+	head := l.store.Head()
+	at := max(epochStart+w.now/milli, head.Header().Order.UnixMilli+1)
+	txs := l.group.Pool().Select(&w.config.Params, at)
+	if len(txs) == 0 {
+		return nil
+	}
+	order := ledger.Order{
+		Version: ledger.Version, Chain: w.chain, Group: w.config.Group, Height: head.Height() + 1, Parent: head.OrderHash(),
+		UnixMilli: at, Proposer: uint32(l.member), TxCount: uint32(len(txs)),
+	}
+	var leaves []keys.Digest
+	var raws [][]byte
+	for _, tx := range txs {
+		leaves, raws = append(leaves, tx.Leaf), append(raws, tx.Raw)
+		order.TxBytes += uint64(len(tx.Raw))
+		order.GasLimit += tx.GasLimit
+	}
+	order.TxRoot = ledger.Root(w.suite, leaves)
+	result, err := l.executor.Execute(context.Background(), head, &order, txs)
+	if err != nil {
+		w.fail("%s executes a block of its own: %v", l.host, err)
+		return nil
+	}
+	st := ledger.Statement{Kind: ledger.Commit, View: l.state().View, Height: order.Height, Order: order.Hash(w.suite), Block: result.Hash()}
+	raw, err := ledger.Marshal(&ledger.Block{
+		Version: ledger.Version, Header: *result.Header(), Txs: raws, Certificate: ledger.NewCertificate(l.pretend(st)),
+	})
+	if err != nil {
+		w.fail("%s encodes a lie: %v", l.host, err)
+	}
+	return raw
+}
+
+// pretend returns the votes of a quorum with signatures that do not hold.
+func (l *liar) pretend(st ledger.Statement) []ledger.Vote {
+	var votes []ledger.Vote
+	for m := range ledger.Quorum(len(l.world.config.Members)) {
+		v := l.signFor(st, keys.Digest{9}, "")
+		v.Signer = uint32(m)
+		votes = append(votes, v)
+	}
+	return votes
 }
 
 func malformed(l *liar) {

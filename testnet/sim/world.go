@@ -42,6 +42,7 @@ type world struct {
 	lies   func(file string) bool // whose syncs do nothing, though they succeed; nil: none
 	oracle *oracle
 	liars  []*liar
+	whole  *whole // nil: contracts are replaced by a running digest
 	log    zerolog.Logger
 	report Report
 	print  func(format string, args ...any) // the trace; nil: off
@@ -49,13 +50,14 @@ type world struct {
 }
 
 // newWorld makes hosts for n members, the first twins of which run twice, with genesis stored, not started.
-func newWorld(n, twins int, seed uint64, engine consensus.Factory) (*world, error) {
-	w := &world{rng: rand.New(rand.NewPCG(seed, 0x5eed)), suite: newSuite(), engine: engine, log: zerolog.Nop()}
+func newWorld(s *Schedule, twins int) (*world, error) {
+	n := s.Nodes
+	w := &world{rng: rand.New(rand.NewPCG(s.Seed, 0x5eed)), suite: newSuite(), engine: s.Engine, log: zerolog.Nop()}
 	params := ledger.DefaultParams()
 	params.BlockTxs, params.BlockBytes, params.BatchDelay, params.HeartbeatTime = 8, 1<<20, 5, 400
-	params.Window = []uint32{1, 2, 4, 16}[seed/4%4] // seed%4 picks the twins
+	params.Window = []uint32{1, 2, 4, 16}[s.Seed/4%4] // seed%4 picks twins and liars
 	w.config = ledger.Genesis{
-		Version: ledger.Version, Name: "sim", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: epochStart, Params: params,
+		Version: ledger.Version, Name: "sim", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: epochStart - minute/milli, Params: params,
 	}
 	for i := range n {
 		key := w.suite.signer(uint64(i))
@@ -63,16 +65,15 @@ func newWorld(n, twins int, seed uint64, engine consensus.Factory) (*world, erro
 			Node: identity.NodeIDOf(w.suite, key.Public()), Institution: fmt.Sprintf("bank-%d", i), Key: ledger.KeyOf(key.Public()),
 		})
 	}
+	if s.Whole {
+		if err := w.addAccounts(s.vm); err != nil {
+			return nil, err
+		}
+	}
 	w.chain = w.config.Hash(w.suite)
-	order := &ledger.Order{
-		Version: ledger.Version, Chain: w.chain, Group: "main", UnixMilli: epochStart - minute/milli, TxRoot: ledger.Root(w.suite, nil),
+	if err := w.genesis(); err != nil {
+		return nil, err
 	}
-	first, err := state.Empty(w.suite).Extend(order, state.Result{})
-	if err != nil {
-		return nil, fmt.Errorf("make genesis: %w", err)
-	}
-	w.first = first
-	w.block = &ledger.Block{Version: ledger.Version, Header: *first.Header()}
 	w.oracle = newOracle(w)
 	for i := range n + twins {
 		h := &host{
@@ -83,6 +84,23 @@ func newWorld(n, twins int, seed uint64, engine consensus.Factory) (*world, erro
 	}
 	w.links = newLinks(len(w.hosts))
 	return w, nil
+}
+
+// genesis makes block 0.
+func (w *world) genesis() error {
+	if w.whole != nil {
+		return w.whole.genesis()
+	}
+	order := &ledger.Order{
+		Version: ledger.Version, Chain: w.chain, Group: w.config.Group, UnixMilli: w.config.UnixMilli, TxRoot: ledger.Root(w.suite, nil),
+	}
+	first, err := state.Empty(w.suite).Extend(order, state.Result{})
+	if err != nil {
+		return fmt.Errorf("make genesis: %w", err)
+	}
+	w.first = first
+	w.block = &ledger.Block{Version: ledger.Version, Header: *first.Header()}
+	return nil
 }
 
 const minute = 60 * second
