@@ -8,6 +8,7 @@ package blocksync
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -23,6 +24,9 @@ const (
 // ErrBlock says that a fetched block does not continue the chain or is not certified. The peer lied or is
 // broken.
 var ErrBlock = errors.New("blocksync: fetched block refused")
+
+// ErrEpoch says that a fetched block is of a later epoch than it can be checked against. It may be good.
+var ErrEpoch = errors.New("blocksync: fetched block of a later epoch")
 
 // Request asks for blocks From to To, both included; with To 0 for none, and how far the chain is.
 type Request struct {
@@ -74,39 +78,114 @@ type Chain struct {
 // Check reads an encoded block and verifies that it follows the block of parent and that a quorum certified it.
 // Signatures of its transactions and its result are the caller's to check.
 func (c *Chain) Check(parent *ledger.Header, raw []byte) (*ledger.Block, []*ledger.SignedTx, error) {
+	b, err := c.decode(raw)
+	if err == nil {
+		err = Follows(c.Suite, parent, &b.Header)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	txs, err := c.checkBlock(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, txs, nil
+}
+
+// Checked is a block that a quorum certified, with its transactions, whose signatures hold.
+type Checked struct {
+	Block *ledger.Block
+	Txs   []*ledger.SignedTx
+}
+
+// CheckRange verifies encoded blocks that follow one another, the first of height from: all that Check does but what
+// the first one follows, and the signatures of the transactions. It returns the blocks before the first that is bad
+// or of another epoch, and what is wrong with that one.
+func (c *Chain) CheckRange(from ledger.Height, raws [][]byte) (good []Checked, err error) {
+	for i, raw := range raws {
+		var b *ledger.Block
+		var txs []*ledger.SignedTx
+		b, err = c.decode(raw)
+		switch at := from + ledger.Height(i); {
+		case err != nil:
+		case b.Header.Order.Height != at:
+			err = fmt.Errorf("%w: height %d where %d should be", ErrBlock, b.Header.Order.Height, at)
+		case i > 0:
+			err = Follows(c.Suite, &good[i-1].Block.Header, &b.Header)
+		}
+		if err == nil {
+			txs, err = c.checkBlock(b)
+		}
+		if err != nil {
+			break
+		}
+		good = append(good, Checked{b, txs})
+	}
+	var all []*ledger.SignedTx
+	for _, b := range good {
+		all = append(all, b.Txs...)
+	}
+	ok := ledger.CheckBatch(c.Suite, all)
+	for i, b := range good {
+		if n := slices.Index(ok[:len(b.Txs)], false); n >= 0 {
+			return good[:i], fmt.Errorf("%w: block %d: signatures of transaction %d", ErrBlock, b.Block.Header.Order.Height, n)
+		}
+		ok = ok[len(b.Txs):]
+	}
+	return good, err
+}
+
+// decode reads an encoded block of the chain, group and epoch.
+func (c *Chain) decode(raw []byte) (*ledger.Block, error) {
 	b, err := ledger.DecodeBlock(raw)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrBlock, err)
+		return nil, fmt.Errorf("%w: %w", ErrBlock, err)
 	}
-	o := &b.Header.Order
-	switch {
-	case o.Chain != c.ID || o.Group != c.Group || o.Epoch != c.Epoch:
-		return nil, nil, fmt.Errorf("%w: of chain %s group %q epoch %d", ErrBlock, o.Chain, o.Group, o.Epoch)
+	switch o := &b.Header.Order; {
+	case o.Chain != c.ID || o.Group != c.Group:
+		return nil, fmt.Errorf("%w: of chain %s group %q", ErrBlock, o.Chain, o.Group)
+	case o.Epoch > c.Epoch:
+		return nil, fmt.Errorf("%w: block %d is of epoch %d", ErrEpoch, o.Height, o.Epoch)
+	case o.Epoch < c.Epoch:
+		return nil, fmt.Errorf("%w: block %d is of epoch %d, which is over", ErrBlock, o.Height, o.Epoch)
+	}
+	return b, nil
+}
+
+// Follows checks that a header continues its parent's chain.
+func Follows(suite keys.Suite, parent, h *ledger.Header) error {
+	switch o := &h.Order; {
 	case o.Height != parent.Order.Height+1:
-		return nil, nil, fmt.Errorf("%w: height %d after %d", ErrBlock, o.Height, parent.Order.Height)
-	case o.Parent != parent.Order.Hash(c.Suite) || b.Header.Parent != parent.Hash(c.Suite):
-		return nil, nil, fmt.Errorf("%w: block %d does not follow block %d", ErrBlock, o.Height, parent.Order.Height)
+		return fmt.Errorf("%w: height %d after %d", ErrBlock, o.Height, parent.Order.Height)
+	case o.Parent != parent.Order.Hash(suite) || h.Parent != parent.Hash(suite):
+		return fmt.Errorf("%w: block %d does not follow block %d", ErrBlock, o.Height, parent.Order.Height)
 	case o.UnixMilli <= parent.Order.UnixMilli:
-		return nil, nil, fmt.Errorf("%w: the time of block %d is not after its parent's", ErrBlock, o.Height)
+		return fmt.Errorf("%w: the time of block %d is not after its parent's", ErrBlock, o.Height)
 	}
+	return nil
+}
+
+// checkBlock verifies that a quorum certified the block and that what it carries is what its header names.
+func (c *Chain) checkBlock(b *ledger.Block) ([]*ledger.SignedTx, error) {
+	o := &b.Header.Order
 	if err := b.Certificate.Finalizes(c.Suite, &b.Header, c.Finality, c.Members); err != nil {
-		return nil, nil, fmt.Errorf("%w: block %d: %w", ErrBlock, o.Height, err)
+		return nil, fmt.Errorf("%w: block %d: %w", ErrBlock, o.Height, err)
 	}
 	if err := c.checkNewView(b); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	txs, err := b.Decode(c.Suite)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrBlock, err)
+		return nil, fmt.Errorf("%w: %w", ErrBlock, err)
 	}
 	leaves := make([]keys.Digest, len(txs))
 	for i, tx := range txs {
 		leaves[i] = tx.Leaf
 	}
 	if ledger.Root(c.Suite, leaves) != o.TxRoot {
-		return nil, nil, fmt.Errorf("%w: the transactions of block %d are not those of its header", ErrBlock, o.Height)
+		return nil, fmt.Errorf("%w: the transactions of block %d are not those of its header", ErrBlock, o.Height)
 	}
-	return b, txs, nil
+	return txs, nil
 }
 
 // checkNewView checks that a block carries the new-view that its header names, and no other: who audits the

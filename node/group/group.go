@@ -701,12 +701,17 @@ func (g *Group) Receive(from identity.NodeID, p Protocol, data []byte) {
 	}
 }
 
-// maxServing bounds the requests for blocks that are answered at once: each reads megabytes.
-const maxServing = 8
+// maxServing bounds the requests for blocks that are answered at once, and maxServingOne those of one node: each
+// reads megabytes.
+const (
+	maxServing    = 8
+	maxServingOne = 4
+)
 
 // Serve answers a request of a peer. reply runs once, on the loop.
 func (g *Group) Serve(from identity.NodeID, p Protocol, data []byte, reply func([]byte, error)) {
-	if _, ok := g.member[from]; !ok {
+	number, ok := g.member[from]
+	if !ok {
 		err := breaks(RuleMember, "node %s is neither a member nor an observer of group %s", from, g.cfg.Group)
 		g.refused(nobody, err)
 		reply(nil, err)
@@ -718,15 +723,18 @@ func (g *Group) Serve(from identity.NodeID, p Protocol, data []byte, reply func(
 	case Bodies:
 		reply(g.serveBodies(data))
 	case Blocks:
-		if g.serving >= maxServing {
+		sender := g.senders[number]
+		if g.serving >= maxServing || sender.serving >= maxServingOne {
 			reply(nil, ErrBusy)
 			return
 		}
 		g.serving++
+		sender.serving++
 		g.env.Go(func() func() {
 			blocks, err := g.serveBlocks(data)
 			return func() {
 				g.serving--
+				sender.serving--
 				reply(blocks, err)
 			}
 		})

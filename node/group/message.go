@@ -32,6 +32,7 @@ type sender struct {
 	second   int64 // in which verified were checked
 	verified int
 	inbox    int // its transactions that wait to be checked
+	serving  int // its requests for blocks that are being answered
 	lists    []leafList
 }
 

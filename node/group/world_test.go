@@ -45,6 +45,8 @@ type world struct {
 
 	// hook sees what a node sends, requests included, and returns what arrives; nil: nothing.
 	hook func(from, to int, p Protocol, m []byte) []byte
+	// reply sees what a node answers to another, and returns what arrives.
+	reply func(from, to int, p Protocol, reply []byte) []byte
 }
 
 type event struct {
@@ -332,7 +334,12 @@ func (e *env) Request(to identity.NodeID, p Protocol, m []byte, then func([]byte
 		return
 	}
 	target.on(n.delay, func() {
-		target.group.Serve(n.id, p, m, func(reply []byte, err error) { n.on(n.delay, func() { then(reply, err) }) })
+		target.group.Serve(n.id, p, m, func(reply []byte, err error) {
+			if n.reply != nil && err == nil {
+				reply = n.reply(target.number, n.number, p, reply)
+			}
+			n.on(n.delay, func() { then(reply, err) })
+		})
 	})
 }
 

@@ -1,0 +1,203 @@
+package group
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+
+	"github.com/fondaco/fondaco/node/blocksync"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// behind returns a world whose first three nodes have blocks and whose fourth has none. All have begun their journals.
+func behind(t *testing.T, height ledger.Height) (*world, *testNode) {
+	t.Helper()
+	w := newWorld(t, 4)
+	w.start(0, 1, 2, 3)
+	for _, n := range w.nodes {
+		n.crash()
+	}
+	w.grow(height, w.nodes[0], w.nodes[1], w.nodes[2])
+	w.start(0, 1, 2, 3)
+	return w, w.nodes[3]
+}
+
+// asked counts the requests for blocks to each node.
+func (w *world) countRequests() []int {
+	asked := make([]int, len(w.nodes))
+	w.hook = func(_, to int, p Protocol, m []byte) []byte {
+		if p == Blocks {
+			asked[to]++
+		}
+		return m
+	}
+	return asked
+}
+
+// spoil changes the blocks that a node sends.
+func (w *world) spoilBlocks(liar int, change func([][]byte) [][]byte) {
+	w.reply = func(from, _ int, p Protocol, reply []byte) []byte {
+		var r blocksync.Reply
+		if p != Blocks || from != liar || ledger.Unmarshal(reply, &r) != nil || len(r.Blocks) == 0 {
+			return reply
+		}
+		r.Blocks = change(r.Blocks)
+		return mustMarshal(&r)
+	}
+}
+
+func TestCatchUp(t *testing.T) {
+	const height = 600
+	w, late := behind(t, height)
+	asked := w.countRequests()
+	w.delay, w.execute = 20, 1
+	began := w.now
+	late.on(0, func() { late.group.needSync(height, 0) })
+	if !w.run(30_000, func() bool { return late.store.Head().Height() == height }) {
+		t.Fatalf("height %d, want %d", late.store.Head().Height(), height)
+	}
+	t.Logf("%d blocks in %d ms, asked of each: %v", height, w.now-began, asked)
+	for i, n := range asked[:3] {
+		if n < height/rangeBlocks/5 {
+			t.Errorf("node %d was asked %d times of %v: all who have blocks should share", i, n, asked)
+		}
+	}
+	// A block takes the executor 2 ms here. Fetching goes on beside it, so it costs little more than the first reply.
+	if late.runs != height || w.now-began > 2*height+300 {
+		t.Errorf("%d ms and %d executions for %d blocks of 2 ms: fetching holds up executing", w.now-began, late.runs, height)
+	}
+	w.nodes[0].mustOffer(w.tx(1, 60_000))
+	w.reach(height + 1)
+	w.run(2_000, func() bool { return false })
+	if !slices.ContainsFunc(late.signed, func(st ledger.Statement) bool { return st.Kind == ledger.Commit && st.Height == height+1 }) {
+		t.Error("the node that caught up does not vote")
+	}
+	if s := &late.group.sync; s.active || len(s.ranges) > 0 || s.tip != nil {
+		t.Errorf("the syncer keeps %+v", s)
+	}
+}
+
+func TestCatchUpAfterCrash(t *testing.T) {
+	const height = 200
+	w, late := behind(t, height)
+	for range 5 {
+		late.on(0, func() { late.group.needSync(height, 1) })
+		at := late.store.Head().Height()
+		if !w.run(10_000, func() bool { return late.store.Head().Height() >= at+20 }) {
+			t.Fatalf("stuck at height %d", at)
+		}
+		at = late.store.Head().Height()
+		late.crash()
+		w.start(3)
+		if got := late.store.Head().Height(); got < at {
+			t.Fatalf("height %d after a crash at height %d", got, at)
+		}
+	}
+	w.reach(height)
+}
+
+// TestSpoiledBlocks lets one of three nodes that have blocks send something else. The others bring the late node up,
+// and the liar is left alone.
+func TestSpoiledBlocks(t *testing.T) {
+	const height = 120
+	for name, spoil := range map[string]func([][]byte) [][]byte{
+		"garbage": func([][]byte) [][]byte { return [][]byte{[]byte("garbage")} },
+		"a spoiled block": func(b [][]byte) [][]byte {
+			b[0] = append(bytes.Clone(b[0][:len(b[0])-9]), make([]byte, 9)...)
+			return b
+		},
+		"a later block": func(b [][]byte) [][]byte { return b[1:] },
+		"a block twice": func(b [][]byte) [][]byte { b[1] = b[0]; return b },
+		"too many":      func(b [][]byte) [][]byte { return append(b, b...) },
+		"a block whose certificate is that of another": func(b [][]byte) [][]byte {
+			first, second := must(ledger.DecodeBlock(b[0])), must(ledger.DecodeBlock(b[1]))
+			first.Certificate = second.Certificate
+			b[0] = mustMarshal(first)
+			return b
+		},
+		"a block of a later epoch": func(b [][]byte) [][]byte {
+			block := must(ledger.DecodeBlock(b[0]))
+			block.Header.Order.Epoch++
+			b[0] = mustMarshal(block)
+			return b
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, late := behind(t, height)
+			asked := w.countRequests()
+			w.spoilBlocks(1, spoil)
+			late.on(0, func() { late.group.needSync(height, 1) })
+			if !w.run(20_000, func() bool { return late.store.Head().Height() == height }) {
+				t.Fatalf("height %d, want %d; asked %v", late.store.Head().Height(), height, asked)
+			}
+			if asked[1] == 0 || asked[1] > 2*maxAsked {
+				t.Errorf("the liar was asked %d times, want 1 to %d; the others %v", asked[1], 2*maxAsked, asked)
+			}
+			if len(late.alarms) > 0 {
+				t.Errorf("alarms %v", late.alarms)
+			}
+		})
+	}
+}
+
+// TestFalseHeight claims blocks that nobody has, as often as a member can: it must cost almost nothing, and not
+// keep the node from following.
+func TestFalseHeight(t *testing.T) {
+	for name, drop := range map[string]bool{"it sends none": false, "it does not answer": true} {
+		t.Run(name, func(t *testing.T) {
+			w, late := behind(t, 5)
+			w.reach(5)
+			asked := w.countRequests()
+			count := w.hook
+			w.hook = func(from, to int, p Protocol, m []byte) []byte {
+				if count(from, to, p, m); drop && p == Blocks && to == 1 {
+					return nil
+				}
+				return m
+			}
+			until := w.now + 60_000
+			var claim func()
+			claim = func() {
+				late.group.needSync(1<<62, 1)
+				if s := late.group.Status().Syncing; s != 0 {
+					t.Errorf("a claim alone makes the node say that it is behind: %d", s)
+				}
+				if w.now < until {
+					late.on(50, claim)
+				}
+			}
+			late.on(0, claim)
+			w.run(30_000, func() bool { return false })
+			w.nodes[0].mustOffer(w.tx(1, 60_000))
+			w.reach(6)
+			w.run(until-w.now, func() bool { return false })
+			if asked[1] == 0 || asked[1] > 60 || asked[0]+asked[2] > 200 {
+				t.Errorf("in a minute, the node asked for blocks that nobody has: %v", asked)
+			}
+		})
+	}
+}
+
+func TestServeBlocks(t *testing.T) {
+	w := newWorld(t, 4)
+	w.start(3)
+	n := w.nodes[3]
+	var reply blocksync.Reply
+	if err := ledger.Unmarshal(must(w.askBlocks(n, 1, 5)), &reply); err != nil || len(reply.Blocks) != 0 {
+		t.Errorf("a node without blocks served %d, %v", len(reply.Blocks), err)
+	}
+	answers, busy := 0, 0
+	n.on(0, func() {
+		for range 2 * maxServingOne {
+			n.group.Serve(w.nodes[0].id, Blocks, mustMarshal(&blocksync.Request{From: 1, To: 5}), func(_ []byte, err error) {
+				if answers++; err != nil {
+					busy++
+				}
+			})
+		}
+	})
+	w.run(100, func() bool { return false })
+	if answers != 2*maxServingOne || busy != maxServingOne {
+		t.Errorf("%d of %d requests of one member at once were refused, want %d", busy, answers, maxServingOne)
+	}
+}
