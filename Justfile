@@ -27,6 +27,10 @@ fuzz PKG:
 sim SEED="1":
     go run ./testnet sim --schedules 5000 --nodes 4 --seed {{SEED}}
 
+# real processes under load and faults: killed, paused, cut off, without disk or journal
+chaos SEED="1":
+    go run ./testnet chaos --minutes 10 --seed {{SEED}}
+
 # four nodes on this machine; Ctrl-C stops them
 testnet:
     go run ./testnet up

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/big"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -43,7 +44,9 @@ func benchCommand() *cli.Command {
 			&cli.IntFlag{Name: "inflight", Usage: "most transfers that wait at once, over all nodes", Value: 1_200},
 			&cli.StringFlag{Name: "contract", Usage: "`ADDRESS` of a token; default: the one that up deployed"},
 			&cli.IntFlag{Name: "payload", Usage: "bytes of a payment reference that each transfer carries"},
-			&cli.Uint64Flag{Name: "seed", Usage: "of the random pairs", Value: 1},
+			&cli.Uint64Flag{Name: "seed", Usage: "of the random pairs, and of the relay's luck", Value: 1},
+			&cli.StringFlag{Name: "relay", Usage: "measure a network of its own instead, whose packets go through a bad network with these `CONDITIONS`, such as loss=1%; clean: a relay that does nothing"},
+			&cli.IntFlag{Name: "port", Usage: "with --relay, the first of four ports for each of its nodes", Value: network.DefaultPort},
 		),
 		Action: bench,
 	}
@@ -119,10 +122,11 @@ func bench(c *cli.Context) error {
 	case c.Duration("duration")+c.Duration("warmup") > 8*time.Minute:
 		return fmt.Errorf("%w: warm-up and duration over 8 minutes: transfers are signed ahead and would expire", errUsage)
 	}
-	n, err := network.Open(c.String("dir"))
+	n, stop, err := benched(c)
 	if err != nil {
 		return err
 	}
+	defer stop()
 	if text := c.String("contract"); text != "" {
 		if n.Token, err = ledger.ParseAddress(text); err != nil {
 			return fmt.Errorf("%w: --contract: %w", errUsage, err)
@@ -205,6 +209,61 @@ func bench(c *cli.Context) error {
 		return fmt.Errorf("%d waiting transfers did not come into a block within %v", result.Lost, benchTail)
 	}
 	return nil
+}
+
+// benched returns the network to measure: the one in the folder, or with --relay one of its own, which stop ends and
+// removes.
+func benched(c *cli.Context) (n *network.Network, stop func(), err error) {
+	if !c.IsSet("relay") {
+		n, err := network.Open(c.String("dir"))
+		return n, func() {}, err
+	}
+	conditions, err := relayConditions(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	dir, err := os.MkdirTemp("", "fondaco-bench-")
+	if err != nil {
+		return nil, nil, err
+	}
+	progress := func(format string, args ...any) { fmt.Fprintf(c.App.ErrWriter, format+"\n", args...) }
+	var own *network.Network
+	var stopRelay func()
+	end := func() {
+		if own != nil {
+			if err := own.StopAll(); err != nil {
+				progress("testnet: %v", err)
+			}
+		}
+		if stopRelay != nil {
+			stopRelay()
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			progress("testnet: %v", err)
+		}
+	}
+	defer func() {
+		if err != nil {
+			end()
+		}
+	}()
+	if own, err = network.Create(network.Config{Dir: dir, Port: c.Int("port"), Relay: true}); err != nil {
+		return nil, nil, err
+	}
+	progress("building the node and starting a network behind a relay")
+	if _, err = network.Build(c.Context, ".", dir); err != nil {
+		return nil, nil, err
+	}
+	if stopRelay, err = startRelay(c, own, conditions, progress); err != nil {
+		return nil, nil, err
+	}
+	if err = startAll(c.Context, own); err != nil {
+		return nil, nil, err
+	}
+	if _, err = demonstrate(c.Context, own, progress); err != nil {
+		return nil, nil, err
+	}
+	return own, end, nil
 }
 
 func (b *Bench) print(c *cli.Context) error {

@@ -13,7 +13,6 @@ import (
 	"github.com/fondaco/fondaco/testnet/chaos"
 	"github.com/fondaco/fondaco/testnet/history"
 	"github.com/fondaco/fondaco/testnet/network"
-	"github.com/fondaco/fondaco/testnet/relay"
 )
 
 func chaosCommand() *cli.Command {
@@ -56,8 +55,8 @@ func suffer(c *cli.Context) error {
 			return fmt.Errorf("%w: --faults: %w", errUsage, err)
 		}
 	}
-	if config.Conditions, err = relay.ParseConditions(c.String("relay")); err != nil {
-		return fmt.Errorf("%w: --relay: %w", errUsage, err)
+	if config.Conditions, err = relayConditions(c); err != nil {
+		return err
 	}
 	keep := config.Dir != ""
 	if !keep {

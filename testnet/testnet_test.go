@@ -308,6 +308,9 @@ func TestUpRefuses(t *testing.T) {
 	for name, args := range map[string][]string{
 		"an unknown command": {"upp"}, "an unknown flag": {"up", "--nods", "4"}, "a wrong output form": {"status", "-o", "xml"},
 		"an argument too many": {"up", "now"}, "a node without a name": {"kill"}, "a load of nothing": {"bench", "--accounts", "1"},
+		"a relay that nobody runs": {"up", "--relay", "clean", "--detach"}, "links that lose all and more": {"up", "--relay", "loss=101%"},
+		"a measurement of no network": {"bench", "--relay", "speed=3"}, "a fault that there is not": {"chaos", "--faults", "flood"},
+		"too few nodes for faults": {"chaos", "--nodes", "3"}, "chaos without time": {"chaos", "--minutes", "0"},
 		"a network of nothing": {"up", "-n", "0"}, "a network of too much": {"up", "-n", "100"},
 	} {
 		t.Run(name, func(t *testing.T) {

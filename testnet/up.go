@@ -16,6 +16,7 @@ import (
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/testnet/network"
 	"github.com/fondaco/fondaco/testnet/relay"
+	"github.com/fondaco/fondaco/transport/simnet"
 )
 
 // startPatience is how long nodes may take to become ready.
@@ -54,6 +55,10 @@ func up(c *cli.Context) error {
 	if c.Bool("detach") && (c.IsSet("relay") || c.IsSet("relay-script")) {
 		return fmt.Errorf("%w: the relay ends with this command: leave --detach out", errUsage)
 	}
+	conditions, err := relayConditions(c)
+	if err != nil {
+		return err
+	}
 	progress := func(format string, args ...any) {
 		fmt.Fprintf(c.App.ErrWriter, "%5.1fs  "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
 	}
@@ -79,24 +84,22 @@ func up(c *cli.Context) error {
 		return fmt.Errorf("the network in %s has a relay, which ends with this command: leave --detach out", dir)
 	}
 	running := 0
-	nodes := make([]*network.Node, len(n.Nodes))
 	for i := range n.Nodes {
-		nodes[i] = &n.Nodes[i]
-		if n.Pid(nodes[i]) != 0 {
+		if n.Pid(&n.Nodes[i]) != 0 {
 			running++
 		}
 	}
-	if running == len(nodes) {
+	if running == len(n.Nodes) {
 		return fmt.Errorf("the network in %s is running already: `status` shows it, `down` stops it", dir)
 	}
 	if n.HasRelay() {
-		stop, err := startRelay(c, n, progress)
+		stop, err := startRelay(c, n, conditions, progress)
 		if err != nil {
 			return err
 		}
 		defer stop() // after the nodes
 	}
-	progress("starting %d nodes in %s", len(nodes)-running, dir)
+	progress("starting %d nodes in %s", len(n.Nodes)-running, dir)
 	started := false
 	defer func() {
 		if !started || !c.Bool("detach") {
@@ -105,14 +108,7 @@ func up(c *cli.Context) error {
 			}
 		}
 	}()
-	for _, node := range nodes {
-		if _, err := n.Start(node); err != nil {
-			return err
-		}
-	}
-	ctx, cancel := context.WithTimeout(c.Context, startPatience)
-	defer cancel()
-	if err := n.WaitReady(ctx, nodes...); err != nil {
+	if err := startAll(c.Context, n); err != nil {
 		return err
 	}
 	demo, err := demonstrate(c.Context, n, progress)
@@ -133,12 +129,31 @@ func up(c *cli.Context) error {
 	return nil
 }
 
-// startRelay runs the network's relay under the conditions and the script that the flags give. stop ends it.
-func startRelay(c *cli.Context, n *network.Network, progress func(string, ...any)) (stop func(), err error) {
+// startAll starts the nodes that do not run and waits until all are ready.
+func startAll(ctx context.Context, n *network.Network) error {
+	nodes := make([]*network.Node, len(n.Nodes))
+	for i := range n.Nodes {
+		nodes[i] = &n.Nodes[i]
+		if _, err := n.Start(nodes[i]); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	return n.WaitReady(ctx, nodes...)
+}
+
+// relayConditions reads the flag --relay.
+func relayConditions(c *cli.Context) (simnet.Conditions, error) {
 	conditions, err := relay.ParseConditions(c.String("relay"))
 	if err != nil {
-		return nil, fmt.Errorf("%w: --relay: %w", errUsage, err)
+		err = fmt.Errorf("%w: --relay: %w", errUsage, err)
 	}
+	return conditions, err
+}
+
+// startRelay runs the network's relay under conditions and the script that the flags give. stop ends it.
+func startRelay(c *cli.Context, n *network.Network, conditions simnet.Conditions, progress func(string, ...any)) (stop func(), err error) {
 	var script []relay.Change
 	if path := c.Path("relay-script"); path != "" {
 		file, err := os.Open(path)

@@ -309,21 +309,25 @@ func (r *run) suffer(ctx context.Context) {
 	script := newScript(r.Seed, r.Faults, len(r.net.Nodes), r.Longest)
 	for number := 1; r.now() < r.Duration && ctx.Err() == nil; number++ {
 		f := script.next()
+		if r.notRun[f.kind] != "" {
+			continue
+		}
 		if !pause(ctx, min(f.calm, r.Duration-r.now())) || r.now() >= r.Duration {
 			break
 		}
 		from := r.now()
 		r.Progress("%6.1fs  %3d  %s", from.Seconds(), number, f)
 		err := r.inject(ctx, f)
-		switch unable := (*unableError)(nil); {
-		case errors.As(err, &unable):
-			r.notRun[f.kind] = unable.Error()
-			r.Progress("not run: %v", unable)
-			continue
-		case err != nil && ctx.Err() == nil:
+		unable, cannot := errors.AsType[*unableError](err)
+		if err != nil && !cannot && ctx.Err() == nil {
 			r.violate(Recovered, "%s: %v", f, err)
 		}
 		r.recover(ctx, f)
+		if cannot {
+			r.notRun[f.kind] = unable.Error()
+			r.Progress("not run: %v", unable)
+			continue
+		}
 		r.windows = append(r.windows, window{f.kind, from, r.now()})
 	}
 	pause(ctx, 2*time.Second)
@@ -369,14 +373,14 @@ func (r *run) judge(ctx context.Context) (*Report, error) {
 	r.Progress("%6.1fs  checking %d operations", seconds, len(r.operations))
 	report := &Report{
 		Seed: r.Seed, Nodes: r.Nodes, Seconds: seconds, Packets: r.relay.Stats(-1, -1), Operations: map[history.Kind]map[history.Outcome]int{},
-		Rules: append(history.Rules(), Agreement, Verified, Live, Recovered, Ended),
+		Rules: []history.Rule{Verified, Live, Recovered, Ended},
 	}
 	for kind, rule := range map[Kind]history.Rule{Journal: Mute, Disk: FullDisk, Engine: Restarted} {
 		if slices.ContainsFunc(r.windows, func(w window) bool { return w.kind == kind }) {
 			report.Rules = append(report.Rules, rule)
 		}
 	}
-	slices.Sort(report.Rules[len(history.Rules()):])
+	slices.Sort(report.Rules)
 	for _, o := range r.operations {
 		if report.Operations[o.Kind] == nil {
 			report.Operations[o.Kind] = map[history.Outcome]int{}
@@ -396,6 +400,7 @@ func (r *run) judge(ctx context.Context) (*Report, error) {
 			return nil, err
 		}
 		report.Transactions = len(h.Chain)
+		report.Rules = append(append(report.Rules, Agreement), history.Rules()...)
 		r.violations = append(r.violations, h.Check()...)
 	}
 	r.gaps(report)
