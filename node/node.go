@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -24,6 +25,7 @@ import (
 	"github.com/fondaco/fondaco/node/monitor"
 	"github.com/fondaco/fondaco/node/rpc"
 	"github.com/fondaco/fondaco/plugins"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
@@ -95,6 +97,7 @@ type Node struct {
 	apiAt    net.Listener
 	adminAt  net.Listener
 	alarms   chan *wasmvm.DivergenceError // for watch
+	epochs   chan struct{}                // for watch: another epoch has begun
 }
 
 // New opens the node's data, makes the genesis block if there is none, starts the plugins and binds the
@@ -110,7 +113,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err := c.Genesis.Check(suite); err != nil {
 		return nil, err
 	}
-	n = &Node{alarms: make(chan *wasmvm.DivergenceError, 1), config: c, suite: suite, chain: c.Genesis.Hash(suite), self: identity.NodeIDOf(suite, c.Signer.Public())}
+	n = &Node{alarms: make(chan *wasmvm.DivergenceError, 1), epochs: make(chan struct{}, 1), config: c, suite: suite, chain: c.Genesis.Hash(suite), self: identity.NodeIDOf(suite, c.Signer.Public())}
 	n.log = c.Log.With().Str("node", n.self.Short()).Str("group", string(c.Genesis.Group)).Logger()
 	defer func() {
 		if err != nil {
@@ -131,15 +134,27 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	n.monitor = monitor.New(monitor.Config{Log: c.Log.With().Str("node", n.self.Short()).Logger(), Group: c.Genesis.Group, Finality: c.Genesis.Finality(), Plugins: n.plugins.Status, Wasm: n.vm.Stats, Profile: true})
 	n.loop = group.NewLoop(&network{endpoint: n.endpoint, group: c.Genesis.Group})
 	n.loop.ClockOffset = c.ClockOffset
+	trace := n.monitor.Trace()
+	trace.Epoch = func(ledger.Epoch) {
+		select {
+		case n.epochs <- struct{}{}:
+		default: // one is enough: watch looks at what is in force then
+		}
+	}
+	var sources []identity.NodeID
+	for _, p := range c.Peers {
+		sources = append(sources, p.Node)
+	}
 	n.group, err = group.New(group.Config{
 		Suite: suite, Chain: n.chain, Group: c.Genesis.Group, Finality: c.Genesis.Finality(), Signer: c.Signer, Store: n.store, Executor: n.executor,
 		Engine: factory, Pool: mempool.New(c.Pool), FS: state.OS(), Dir: n.groupDir(), Env: n.loop, Log: n.log,
-		Trace: n.monitor.Trace(),
+		Trace: trace, Sources: sources,
 	})
 	if err != nil {
 		return n, err
 	}
 	n.handle()
+	n.endpoint.SetPeers(n.peers())
 	return n, n.openAPI()
 }
 
@@ -263,15 +278,38 @@ func (n *Node) openNetwork() error {
 	return err
 }
 
-// authorize lets in the members of the group's epoch.
+// authorize lets in the group's nodes, and those that the operator configured: a node that joins late does not know
+// of today's members before it has the blocks that tell of them.
 func (n *Node) authorize(hello transport.Hello) (identity.Identity, error) {
-	for _, m := range n.group.Status().Epoch.Members {
-		if m.Node == hello.Node {
-			key, err := hello.PublicKey(n.suite)
-			return identity.Identity{Institution: m.Institution, Key: key}, err
+	key, err := hello.PublicKey(n.suite)
+	if err != nil {
+		return identity.Identity{}, err
+	}
+	if node, ok := n.group.Status().Nodes[hello.Node]; ok {
+		return identity.Identity{Institution: node.Institution, Key: key}, nil
+	}
+	if slices.ContainsFunc(n.config.Peers, func(a transport.Address) bool { return a.Node == hello.Node }) && !n.dismissed(hello.Node) {
+		return identity.Identity{Key: key}, nil
+	}
+	return identity.Identity{}, fmt.Errorf("node %s is neither a member nor an observer of group %s", hello.Node, n.config.Genesis.Group)
+}
+
+// dismissed reports whether the group sent a node away. One that cannot be looked up is not let in.
+func (n *Node) dismissed(id identity.NodeID) bool {
+	node, found, err := precompiles.ReadNode(n.store.Head(), id)
+	return err != nil || found && node.Status == precompiles.NodeDismissed
+}
+
+// peers returns the nodes to connect to: the configured ones, and those whose address the chain knows. The
+// configuration goes first: it may name a way that is better from here.
+func (n *Node) peers() []transport.Address {
+	peers := slices.Clone(n.config.Peers)
+	for id, node := range n.group.Status().Nodes {
+		if node.Address != "" && !slices.ContainsFunc(n.config.Peers, func(a transport.Address) bool { return a.Node == id }) {
+			peers = append(peers, transport.Address{Node: id, Addr: node.Address})
 		}
 	}
-	return identity.Identity{}, fmt.Errorf("node %s is not a member of group %s", hello.Node, n.config.Genesis.Group)
+	return peers
 }
 
 // secret returns 32 random bytes that are kept in a file of the node's folder.
@@ -401,6 +439,8 @@ func (n *Node) watch(ctx context.Context) error {
 			return nil
 		case d := <-n.alarms:
 			n.loop.Post(func() { n.group.Fail(d) })
+		case <-n.epochs:
+			n.endpoint.SetPeers(n.peers()) // asks authorize again about everybody
 		case <-tick.C:
 			connected := 0
 			for p := range n.endpoint.Peers() {

@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, out, diagnostics io.Writer) int {
 			}
 			return cli.ShowAppHelp(c)
 		},
-		Commands: []*cli.Command{upCommand(), statusCommand(), downCommand(), killCommand(), startCommand(), benchCommand(), simCommand(), chaosCommand()},
+		Commands: []*cli.Command{upCommand(), statusCommand(), downCommand(), killCommand(), startCommand(), addCommand(), removeCommand(), replaceCommand(), benchCommand(), simCommand(), chaosCommand()},
 	}
 	for _, command := range app.Commands {
 		command.OnUsageError = app.OnUsageError
@@ -134,37 +134,49 @@ func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "show the nodes", Flags: commonFlags(),
 		Action: func(c *cli.Context) error {
-			json, err := asJSON(c)
-			if err != nil {
-				return err
-			}
 			n, err := network.Open(c.String("dir"))
 			if err != nil {
 				return err
 			}
-			all := make([]NodeStatus, len(n.Nodes))
-			for i := range n.Nodes {
-				all[i] = nodeStatus(c.Context, n, &n.Nodes[i])
-			}
-			if json {
-				return printJSON(c, all)
-			}
-			table := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(table, "NODE\tPID\tAPI\tHEIGHT\tVIEW\tLEADER\tSTATE ROOT\tREADY")
-			for _, s := range all {
-				ready := "yes"
-				if !s.Ready {
-					ready = "no: " + strings.ReplaceAll(s.Problem, "\n", "; ")
-				}
-				if s.Status == nil {
-					fmt.Fprintf(table, "%s\t%d\t%s\t-\t-\t-\t-\t%s\n", s.Name, s.PID, s.API, ready)
-					continue
-				}
-				fmt.Fprintf(table, "%s\t%d\t%s\t%d\t%d\tnode%d\t%s\t%s\n", s.Name, s.PID, s.API, s.Status.Height, s.Status.View, s.Status.Leader, s.Status.StateRoot.Short(), ready)
-			}
-			return table.Flush()
+			return showNodes(c, n)
 		},
 	}
+}
+
+// showNodes prints how the nodes are.
+func showNodes(c *cli.Context, n *network.Network) error {
+	json, err := asJSON(c)
+	if err != nil {
+		return err
+	}
+	all := make([]NodeStatus, len(n.Nodes))
+	for i := range n.Nodes {
+		all[i] = nodeStatus(c.Context, n, &n.Nodes[i])
+	}
+	if json {
+		return printJSON(c, all)
+	}
+	table := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "NODE\tPID\tAPI\tMEMBER\tHEIGHT\tEPOCH\tVIEW\tSTATE ROOT\tREADY")
+	for _, s := range all {
+		ready := "yes"
+		if !s.Ready {
+			ready = "no: " + strings.ReplaceAll(s.Problem, "\n", "; ")
+		}
+		if s.Status == nil {
+			fmt.Fprintf(table, "%s\t%d\t%s\t-\t-\t-\t-\t-\t%s\n", s.Name, s.PID, s.API, ready)
+			continue
+		}
+		member := "observer"
+		switch number := s.Status.Number; {
+		case number >= 0 && number == s.Status.Leader:
+			member = fmt.Sprintf("%d, leads", number)
+		case number >= 0:
+			member = fmt.Sprint(number)
+		}
+		fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", s.Name, s.PID, s.API, member, s.Status.Height, s.Status.Epoch, s.Status.View, s.Status.StateRoot.Short(), ready)
+	}
+	return table.Flush()
 }
 
 func downCommand() *cli.Command {
@@ -233,8 +245,16 @@ func eachNode(do func(context.Context, *network.Network, *network.Node) error) c
 // leader asks the running nodes who leads.
 func leader(ctx context.Context, n *network.Network) (string, error) {
 	for i := range n.Nodes {
-		if s := nodeStatus(ctx, n, &n.Nodes[i]); s.Status != nil && s.Status.Leader >= 0 {
-			return fmt.Sprintf("node%d", s.Status.Leader), nil
+		if s := nodeStatus(ctx, n, &n.Nodes[i]); s.Status != nil && s.Status.Number >= 0 && s.Status.Leader >= 0 {
+			api, err := client.New(n.Nodes[i].API, nil)
+			if err != nil {
+				return "", err
+			}
+			members, err := n.Members(ctx, api)
+			if err != nil || int(s.Status.Leader) >= len(members) {
+				continue
+			}
+			return members[s.Status.Leader].Name, nil
 		}
 	}
 	return "", errors.New("no running node knows a leader")

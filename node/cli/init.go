@@ -55,6 +55,7 @@ func initCommand() *cli.Command {
 			&cli.StringFlag{Name: "admin-listen", Usage: "TCP `HOST:PORT` of metrics and health; empty: none", Value: "127.0.0.1:9542"},
 			&cli.BoolFlag{Name: "passphrase", Usage: "lock the key file with a passphrase"},
 			&cli.StringFlag{Name: "genesis", Usage: "join the chain of this genesis `FILE`; the arguments are the members' files"},
+			&cli.BoolFlag{Name: "observer", Usage: "with --genesis: the node is none of the founding members; the arguments are files of nodes to fetch blocks from"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := checkOutput(c); err != nil {
@@ -182,8 +183,19 @@ func joinChain(c *cli.Context) error {
 		}
 		file.Network.Peers = append(file.Network.Peers, Peer{Node: m.Node, Address: cards[k].Address})
 	}
+	switch observer := c.Bool("observer"); {
+	case number < 0 && !observer:
+		return withCode(ExitDenied, fmt.Errorf("the node in %s, %s, is not a member in this genesis: ask for a genesis made with its %s, or join as an observer with --observer", dir, self, MemberFile))
+	case number >= 0 && observer:
+		return usage("the node in %s is founding member %d: leave --observer out", dir, number)
+	case observer && len(cards) == 0:
+		return usage("where does the node fetch blocks from? Give the %s of one or more of the group's nodes as arguments", MemberFile)
+	}
 	if number < 0 {
-		return withCode(ExitDenied, fmt.Errorf("the node in %s, %s, is not a member in this genesis: ask for a genesis made with its %s", dir, self, MemberFile))
+		missing, file.Network.Peers = nil, nil
+		for _, card := range cards {
+			file.Network.Peers = append(file.Network.Peers, Peer{Node: card.Node, Address: card.Address})
+		}
 	}
 	if len(missing) > 0 {
 		return usage("where are the nodes of %s? Give the %s of each member as an argument", strings.Join(missing, ", "), MemberFile)
@@ -213,7 +225,7 @@ func joinChain(c *cli.Context) error {
 		row(w, "chain", chain)
 		row(w, "name", genesis.Name)
 		row(w, "node", self)
-		row(w, "member", fmt.Sprintf("%d of %d", number, len(genesis.Members)))
+		row(w, "member", memberText(int32(number), len(genesis.Members)))
 	})
 }
 

@@ -65,6 +65,9 @@ func New(base string, h *http.Client) (*Client, error) {
 	return &Client{base: strings.TrimRight(base, "/"), http: h}, nil
 }
 
+// Base returns the address of the API that New was given.
+func (c *Client) Base() string { return c.base }
+
 // Chain returns what the node's chain is. It is asked once; parameters and members may change later.
 func (c *Client) Chain(ctx context.Context) (*Chain, error) {
 	c.mu.Lock()

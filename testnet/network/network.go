@@ -155,14 +155,19 @@ func Create(c Config) (*Network, error) {
 		n.Nodes = append(n.Nodes, node)
 		genesis.Members = append(genesis.Members, ledger.Member{Node: node.ID, Institution: node.Institution, Key: ledger.KeyOf(nodeKeys[i].Public())})
 	}
-	for _, a := range []struct {
-		name  string
-		roles []string
-	}{
-		{"admin", []string{string(identity.Deployer), string(identity.InstitutionAdmin), string(identity.Registrar)}},
-		{"alice", []string{string(identity.User)}},
-		{"bob", []string{string(identity.User)}},
-	} {
+	type founder struct {
+		name, institution string
+		roles             []string
+	}
+	founders := []founder{
+		{"admin", n.Nodes[0].Institution, []string{string(identity.Deployer), string(identity.InstitutionAdmin), string(identity.Registrar)}},
+		{"alice", n.Nodes[0].Institution, []string{string(identity.User)}},
+		{"bob", n.Nodes[0].Institution, []string{string(identity.User)}},
+	}
+	for _, node := range n.Nodes { // each institution's voice in motions has its name
+		founders = append(founders, founder{node.Institution, node.Institution, []string{string(identity.Committee)}})
+	}
+	for _, a := range founders {
 		key, err := suite.Generate(suite.Vote(), rand.Reader)
 		if err != nil {
 			return nil, err
@@ -177,7 +182,7 @@ func Create(c Config) (*Network, error) {
 		n.Accounts = append(n.Accounts, account)
 		slices.Sort(a.roles)
 		genesis.Accounts = append(genesis.Accounts, ledger.GenesisAccount{
-			Name: a.name, Institution: n.Nodes[0].Institution, Roles: a.roles, Keys: []ledger.Key{ledger.KeyOf(key.Public())},
+			Name: a.name, Institution: a.institution, Roles: a.roles, Keys: []ledger.Key{ledger.KeyOf(key.Public())},
 		})
 	}
 	n.Chain = genesis.Hash(suite)

@@ -1,0 +1,520 @@
+package cli
+
+import (
+	"cmp"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+func memberCommand() *cli.Command {
+	const one = "MOTION"
+	act := func(name, usage, method string) *cli.Command {
+		return &cli.Command{
+			Name: name, Usage: usage, ArgsUsage: one, Flags: signingFlags(),
+			Action: func(c *cli.Context) error {
+				id, err := motionArgument(c)
+				if err != nil {
+					return err
+				}
+				return talk(c, func(r *remote) error {
+					encoded, err := ledger.Marshal(&precompiles.MotionArgs{ID: id})
+					if err != nil {
+						return err
+					}
+					return r.transact(precompiles.MembersAddress, method, encoded, nil)
+				})
+			},
+		}
+	}
+	return &cli.Command{
+		Name:  "member",
+		Usage: "list the group's nodes, and change members and parameters",
+		Description: "More than half of the members' institutions must approve a change, each by an account with the role committee:\n\n" +
+			"  1. A node joins as an observer: fondaco member propose --observe member.json [--found NAME=KEY]\n" +
+			"     Others look at it with `member show`, then `member approve`; with enough of them: `member activate`.\n" +
+			"  2. Its operator makes its folder with `fondaco init --genesis FILE --observer` and runs it; it fetches all blocks.\n" +
+			"  3. It becomes a member: fondaco member propose --add NODE [--remove OTHER]\n" +
+			"     Its operator states that it is synced: fondaco member ready MOTION -d DIR. Then approve and activate.\n\n" +
+			"A motion is void once another one was activated.",
+		Subcommands: []*cli.Command{
+			{Name: "list", Usage: "print the members, observers and nodes that were", Flags: remoteFlags(), Action: listMembers},
+			{
+				Name: "show", Usage: "print a motion, what it would change and what it lacks; without argument, all open ones", ArgsUsage: "[MOTION]",
+				Flags: remoteFlags(), Action: showMotions,
+			},
+			{
+				Name: "propose", Usage: "propose a change of members or parameters",
+				Flags: signingFlags(
+					&cli.StringSliceFlag{Name: "found", Usage: "a new institution, `NAME=KEY`; the key is that of its first account. May be repeated"},
+					&cli.StringSliceFlag{Name: "observe", Usage: "admit the node of a member `FILE` as an observer. May be repeated"},
+					&cli.StringSliceFlag{Name: "add", Usage: "make the observer `NODE` a member. May be repeated"},
+					&cli.StringSliceFlag{Name: "remove", Usage: "take the vote from member `NODE`, for ever. May be repeated"},
+					&cli.StringSliceFlag{Name: "dismiss", Usage: "send the observer `NODE` away. May be repeated"},
+					&cli.StringSliceFlag{Name: "param", Usage: "`NAME=VALUE` of a parameter, such as batch_delay=10. May be repeated"},
+					&cli.StringFlag{Name: "override", Usage: "`REASON` for fewer members than the group must keep; it is recorded"},
+				),
+				Action: proposeMotion,
+			},
+			act("approve", "approve a motion for the sender's institution", "approve"),
+			act("withdraw", "take the approval of the sender's institution back", "withdraw"),
+			{
+				Name: "ready", Usage: "state that the node in -d, which a motion adds, is synced; its key signs, and any account sends it", ArgsUsage: one,
+				Flags: signingFlags(), Action: stateReady,
+			},
+			act("activate", "carry an approved motion out and begin a new epoch", "activate"),
+		},
+	}
+}
+
+func motionArgument(c *cli.Context) (uint64, error) {
+	args, err := arguments(c, 1, 1, "MOTION")
+	if err != nil {
+		return 0, err
+	}
+	id, err := strconv.ParseUint(args[0], 10, 64)
+	if err != nil {
+		return 0, usage("motion %q: want its number; `fondaco member show` lists them", args[0])
+	}
+	return id, nil
+}
+
+// membersView calls a view of the members contract.
+func membersView[T any](r *remote, method string, args any) (result T, err error) {
+	encoded, err := ledger.Marshal(args)
+	if err != nil {
+		return result, err
+	}
+	answer, err := r.Call(r.ctx, precompiles.MembersAddress, client.Call{Method: method, Args: encoded})
+	if err != nil {
+		return result, err
+	}
+	if answer.Status != ledger.OK.String() {
+		return result, fmt.Errorf("members.%s ended as %s %s", method, answer.Status, answer.Error)
+	}
+	return result, ledger.Unmarshal(answer.Data, &result)
+}
+
+// pages collects the pages of a view. next returns the arguments for what comes after an entry.
+func pages[T any](r *remote, method string, first any, next func(T) any) (all []T, err error) {
+	for args := first; ; {
+		page, err := membersView[[]T](r, method, args)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		if len(page) == 0 {
+			return all, nil
+		}
+		args = next(page[len(page)-1])
+	}
+}
+
+func (r *remote) nodes() ([]precompiles.ListedNode, error) {
+	return pages(r, "nodes", &precompiles.NodesArgs{}, func(n precompiles.ListedNode) any { return &precompiles.NodesArgs{After: n.Node[:]} })
+}
+
+func (r *remote) motions() ([]precompiles.ListedMotion, error) {
+	return pages(r, "motions", &precompiles.MotionsArgs{}, func(m precompiles.ListedMotion) any { return &precompiles.MotionsArgs{After: m.ID} })
+}
+
+// memberDoc is a node in the output of member list.
+type memberDoc struct {
+	Node        identity.NodeID `json:"node"`
+	Status      string          `json:"status"`
+	Number      int             `json:"number"` // -1: no member
+	Institution string          `json:"institution"`
+	Address     string          `json:"address,omitempty"`
+	Since       ledger.Height   `json:"since"`
+}
+
+// groupDoc is the output of member list.
+type groupDoc struct {
+	Epoch        uint64      `json:"epoch"`
+	Members      int         `json:"members"`
+	Faulty       int         `json:"faulty"`
+	Quorum       int         `json:"quorum"`
+	Institutions []string    `json:"institutions"`
+	Needed       int         `json:"approvals_needed"`
+	Nodes        []memberDoc `json:"nodes"`
+}
+
+func listMembers(c *cli.Context) error {
+	if _, err := arguments(c, 0, 0, ""); err != nil {
+		return err
+	}
+	return talk(c, func(r *remote) error {
+		chain, err := r.Chain(r.ctx)
+		if err != nil {
+			return err
+		}
+		nodes, err := r.nodes()
+		if err != nil {
+			return err
+		}
+		n := len(chain.Members)
+		doc := groupDoc{Epoch: chain.Epoch, Members: n, Faulty: ledger.Faulty(n), Quorum: ledger.Quorum(n), Nodes: []memberDoc{}}
+		number := map[identity.NodeID]int{}
+		for i, m := range chain.Members {
+			number[m.Node] = i
+			doc.Institutions = append(doc.Institutions, m.Institution)
+		}
+		slices.Sort(doc.Institutions)
+		doc.Institutions = slices.Compact(doc.Institutions)
+		doc.Needed = len(doc.Institutions)/2 + 1
+		for _, node := range nodes {
+			d := memberDoc{
+				Node: node.Node, Status: node.Row.Status.String(), Number: -1, Institution: node.Row.Institution,
+				Address: node.Row.Address, Since: node.Row.Height,
+			}
+			if i, votes := number[node.Node]; votes {
+				d.Number = i
+			}
+			doc.Nodes = append(doc.Nodes, d)
+		}
+		slices.SortStableFunc(doc.Nodes, func(a, b memberDoc) int { return cmp.Compare(uint(a.Number), uint(b.Number)) })
+		return show(c, doc, func(w io.Writer) {
+			row(w, "epoch", fmt.Sprintf("%d: %d members, %d may fail, quorum %d", doc.Epoch, doc.Members, doc.Faulty, doc.Quorum))
+			row(w, "motions need", fmt.Sprintf("%d of %d institutions: %s", doc.Needed, len(doc.Institutions), strings.Join(doc.Institutions, ", ")))
+			for _, d := range doc.Nodes {
+				where := d.Address
+				if where != "" {
+					where = " at " + where
+				}
+				what := d.Status
+				if d.Number >= 0 {
+					what = fmt.Sprintf("member %d", d.Number)
+				}
+				row(w, what, fmt.Sprintf("%s of %s%s, since block %d", d.Node, d.Institution, where, d.Since))
+			}
+		})
+	})
+}
+
+// motionDoc is a motion in the output of member show.
+type motionDoc struct {
+	ID        uint64                 `json:"id"`
+	Epoch     uint64                 `json:"epoch"`
+	Void      bool                   `json:"void"` // its epoch is over
+	Height    ledger.Height          `json:"height"`
+	Block     keys.Digest            `json:"block"`
+	Changes   []string               `json:"changes"`
+	Members   int                    `json:"members"` // after it
+	Quorum    int                    `json:"quorum"`  // after it
+	Approvals []precompiles.Approval `json:"-"`
+	Approved  []string               `json:"approved"`
+	Needed    int                    `json:"approvals_needed"`
+	Missing   []identity.NodeID      `json:"not_ready"` // nodes that have not stated that they are synced
+}
+
+func showMotions(c *cli.Context) error {
+	args, err := arguments(c, 0, 1, "[MOTION]")
+	if err != nil {
+		return err
+	}
+	id := uint64(0)
+	if len(args) == 1 {
+		if id, err = motionArgument(c); err != nil {
+			return err
+		}
+	}
+	return talk(c, func(r *remote) error {
+		chain, err := r.Chain(r.ctx)
+		if err != nil {
+			return err
+		}
+		motions, err := r.motions()
+		if err != nil {
+			return err
+		}
+		docs := []motionDoc{}
+		for _, m := range motions {
+			if id == m.ID || id == 0 && m.Row.Epoch == chain.Epoch {
+				docs = append(docs, describeMotion(chain, &m))
+			}
+		}
+		if id != 0 && len(docs) == 0 {
+			return withCode(ExitNotFound, fmt.Errorf("there is no motion %d: it was withdrawn or activated, or its epoch is long over; `fondaco member show` lists the open ones", id))
+		}
+		return show(c, docs, func(w io.Writer) {
+			if len(docs) == 0 {
+				row(w, "motions", "none is open")
+			}
+			for _, d := range docs {
+				motionTable(w, &d)
+			}
+		})
+	})
+}
+
+func motionTable(w io.Writer, d *motionDoc) {
+	title := fmt.Sprintf("%d, of epoch %d, on block %d", d.ID, d.Epoch, d.Height)
+	if d.Void {
+		title += ", VOID: that epoch is over"
+	}
+	row(w, "motion", title)
+	for _, change := range d.Changes {
+		row(w, "", change)
+	}
+	row(w, "result", fmt.Sprintf("%d members, %d may fail, quorum %d", d.Members, ledger.Faulty(d.Members), d.Quorum))
+	row(w, "approved by", fmt.Sprintf("%s (%d, needs %d)", strings.Join(d.Approved, ", "), len(d.Approved), d.Needed))
+	for _, node := range d.Missing {
+		row(w, "not ready", fmt.Sprintf("%s: its operator runs `fondaco member ready %d -d DIR`", node, d.ID))
+	}
+}
+
+// describeMotion says in words what a motion would change.
+func describeMotion(chain *client.Chain, m *precompiles.ListedMotion) motionDoc {
+	f := &m.Row.Reform
+	d := motionDoc{
+		ID: m.ID, Epoch: m.Row.Epoch, Void: m.Row.Epoch != chain.Epoch, Height: m.Row.Height, Block: m.Row.Block,
+		Changes: []string{}, Approved: []string{}, Missing: []identity.NodeID{}, Members: len(chain.Members) + len(f.Add) - len(f.Remove),
+	}
+	say := func(format string, args ...any) { d.Changes = append(d.Changes, fmt.Sprintf(format, args...)) }
+	for _, n := range f.Found {
+		say("+ institution %s, first account with key %s", n.Name, keyText(n.Key))
+	}
+	for _, n := range f.Observe {
+		say("+ observer of %s at %s, key %s", n.Institution, n.Address, keyText(n.Key))
+	}
+	for _, n := range f.Dismiss {
+		say("- observer %s", n)
+	}
+	for _, n := range f.Add {
+		say("+ member %s", n)
+	}
+	for _, n := range f.Remove {
+		name := ""
+		for i, old := range chain.Members {
+			if old.Node == n {
+				name = fmt.Sprintf(", number %d of %s", i, old.Institution)
+			}
+		}
+		say("- member %s%s", n, name)
+	}
+	if f.Params != nil {
+		for _, p := range paramChanges(&chain.Params, f.Params) {
+			say("~ %s", p)
+		}
+	}
+	if f.Override != "" {
+		say("! below the least number of members, because: %s", f.Override)
+	}
+	d.Quorum = ledger.Quorum(d.Members)
+	for _, a := range m.Row.Approvals {
+		d.Approved = append(d.Approved, a.Institution)
+	}
+	var names []string
+	for _, member := range chain.Members {
+		names = append(names, member.Institution)
+	}
+	slices.Sort(names)
+	d.Needed = len(slices.Compact(names))/2 + 1
+	for _, node := range f.Add {
+		if !slices.ContainsFunc(m.Row.Ready, func(s precompiles.Readiness) bool { return s.Node == node }) {
+			d.Missing = append(d.Missing, node)
+		}
+	}
+	return d
+}
+
+// paramChanges lists the parameters that differ, by their names in the genesis file.
+func paramChanges(before, after *ledger.Params) []string {
+	var changes []string
+	old, fresh := paramTexts(before), paramTexts(after)
+	for i := range fresh {
+		if old[i] != fresh[i] {
+			changes = append(changes, fmt.Sprintf("%s → %s", old[i], strings.SplitN(fresh[i], " ", 2)[1]))
+		}
+	}
+	return changes
+}
+
+func proposeMotion(c *cli.Context) error {
+	if _, err := arguments(c, 0, 0, ""); err != nil {
+		return err
+	}
+	return talk(c, func(r *remote) error {
+		reform, err := r.reform()
+		if err != nil {
+			return err
+		}
+		encoded, err := ledger.Marshal(&precompiles.ProposeArgs{Reform: *reform})
+		if err != nil {
+			return err
+		}
+		return r.transact(precompiles.MembersAddress, "propose", encoded, func(tx *client.Transaction, w io.Writer) {
+			var id uint64
+			if ledger.Unmarshal(tx.Receipt.Data, &id) == nil {
+				row(w, "motion", id)
+				row(w, "next", fmt.Sprintf("the others run `fondaco member show %d` and `fondaco member approve %d`", id, id))
+			}
+		})
+	})
+}
+
+// reform puts together what the flags of propose say.
+func (r *remote) reform() (*precompiles.Reform, error) {
+	suite, err := r.Suite(r.ctx)
+	if err != nil {
+		return nil, err
+	}
+	f := &precompiles.Reform{Override: r.c.String("override")}
+	for _, text := range r.c.StringSlice("found") {
+		name, keyed, ok := strings.Cut(text, "=")
+		if !ok {
+			return nil, usage("--found %q: want NAME=KEY", text)
+		}
+		if err := checkInstitution(name); err != nil {
+			return nil, withCode(ExitUsage, err)
+		}
+		key, err := publicKey(r.c, suite, keyed)
+		if err != nil {
+			return nil, fmt.Errorf("--found %s: %w", name, err)
+		}
+		f.Found = append(f.Found, precompiles.Founding{Name: name, Key: key})
+	}
+	cards, err := readCards(suite, r.c.StringSlice("observe"))
+	if err != nil {
+		return nil, err
+	}
+	for _, card := range cards {
+		f.Observe = append(f.Observe, precompiles.Candidate{Institution: card.Institution, Key: card.Key, Address: card.Address})
+	}
+	var known []precompiles.ListedNode
+	for _, l := range []struct {
+		flag string
+		to   *[]identity.NodeID
+	}{{"add", &f.Add}, {"remove", &f.Remove}, {"dismiss", &f.Dismiss}} {
+		for _, text := range r.c.StringSlice(l.flag) {
+			if known == nil {
+				if known, err = r.nodes(); err != nil {
+					return nil, err
+				}
+			}
+			id, err := findNode(known, text)
+			if err != nil {
+				return nil, fmt.Errorf("--%s: %w", l.flag, err)
+			}
+			*l.to = append(*l.to, id)
+		}
+	}
+	if settings := r.c.StringSlice("param"); len(settings) > 0 {
+		chain, err := r.Chain(r.ctx)
+		if err != nil {
+			return nil, err
+		}
+		params := chain.Params
+		if err := setParams(&params, settings); err != nil {
+			return nil, err
+		}
+		f.Params = &params
+	}
+	return f, nil
+}
+
+// findNode returns the node whose id begins with the text, of which eight digits or more tell which it is.
+func findNode(known []precompiles.ListedNode, text string) (identity.NodeID, error) {
+	digits := strings.TrimPrefix(text, "0x")
+	var found []identity.NodeID
+	for _, n := range known {
+		if strings.HasPrefix(hex.EncodeToString(n.Node[:]), digits) {
+			found = append(found, n.Node)
+		}
+	}
+	switch {
+	case len(digits) < 8:
+		return identity.NodeID{}, usage("node %q: want its id, or at least the first eight digits", text)
+	case len(found) == 0:
+		return identity.NodeID{}, withCode(ExitNotFound, fmt.Errorf("no node %s has to do with the group: `fondaco member list` prints them", text))
+	case len(found) > 1:
+		return identity.NodeID{}, usage("%d nodes have ids that begin with %s: give more digits", len(found), text)
+	}
+	return found[0], nil
+}
+
+// stateReady signs with the key of the node in -d that it has the block which a motion names, after that node said so.
+func stateReady(c *cli.Context) error {
+	id, err := motionArgument(c)
+	if err != nil {
+		return err
+	}
+	return talk(c, func(r *remote) error {
+		chain, err := r.Chain(r.ctx)
+		if err != nil {
+			return err
+		}
+		suite, err := r.Suite(r.ctx)
+		if err != nil {
+			return err
+		}
+		motions, err := r.motions()
+		if err != nil {
+			return err
+		}
+		at := slices.IndexFunc(motions, func(m precompiles.ListedMotion) bool { return m.ID == id && m.Row.Epoch == chain.Epoch })
+		if at < 0 {
+			return withCode(ExitNotFound, fmt.Errorf("%s knows no open motion %d: it may not have fetched the block yet; `fondaco status` tells how far it is", r.url, id))
+		}
+		m := &motions[at].Row
+		dir := c.String("dir")
+		key, err := openKey(c, filepath.Join(dir, KeyFile), suite)
+		if err != nil {
+			return err
+		}
+		node := identity.NodeIDOf(suite, key.Public())
+		status, err := r.Status(r.ctx)
+		if err != nil {
+			return err
+		}
+		switch {
+		case status.Node != node:
+			return usage("%s is node %s and the key in %s is that of %s: ask the node itself, with -d or --api", r.url, status.Node.Short(), dir, node.Short())
+		case status.Stopped != "":
+			return fmt.Errorf("the node has stopped: %s", status.Stopped)
+		case status.Syncing > 0:
+			return fmt.Errorf("the node is fetching blocks, at %d of %d: try again when it has them", status.Height, status.Syncing)
+		}
+		block, err := r.Block(r.ctx, m.Height)
+		if err != nil {
+			return err
+		}
+		if block.Hash != m.Block {
+			return withCode(ExitInvalid, fmt.Errorf("the node has another block %d than the motion names: it follows another history, keep its data for the inquiry", m.Height))
+		}
+		signature, err := key.Sign(precompiles.ReadyDigest(suite, chain.Chain, chain.Group, id, m, node))
+		if err != nil {
+			return err
+		}
+		encoded, err := ledger.Marshal(&precompiles.ReadyArgs{ID: id, Node: node[:], Signature: signature})
+		if err != nil {
+			return err
+		}
+		return r.transact(precompiles.MembersAddress, "ready", encoded, nil)
+	})
+}
+
+// paramTexts returns "name value" of each parameter, in order.
+func paramTexts(p *ledger.Params) []string {
+	var texts []string
+	fields, values := reflect.TypeFor[ledger.Params](), reflect.ValueOf(*p)
+	for i := range fields.NumField() {
+		if name := fields.Field(i).Tag.Get("json"); name != "" {
+			texts = append(texts, fmt.Sprintf("%s %v", name, values.Field(i)))
+		}
+	}
+	return texts
+}
