@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/testnet/sim"
 )
 
@@ -21,6 +22,7 @@ func simCommand() *cli.Command {
 			&cli.IntFlag{Name: "schedules", Aliases: []string{"n"}, Usage: "how many, of consecutive seeds", Value: 5_000},
 			&cli.IntFlag{Name: "nodes", Usage: fmt.Sprintf("members of the group, %d to %d", sim.MinNodes, sim.MaxNodes), Value: 4},
 			&cli.Uint64Flag{Name: "seed", Usage: "of the first schedule", Value: 1},
+			&cli.StringFlag{Name: "engine", Usage: "consensus `ALGORITHM`: pbft, or raft, with which nobody lies", Value: "pbft"},
 			&cli.IntFlag{Name: "parallel", Usage: "schedules at once; 0: one for each processor"},
 			&cli.StringFlag{Name: "byzantine", Usage: "let as many members lie as may, by this strategy; none: nobody lies"},
 			&cli.BoolFlag{Name: "whole", Usage: "with the real executor, system contracts and a token in WebAssembly; slower"},
@@ -39,7 +41,7 @@ func simulate(c *cli.Context) error {
 		return err
 	}
 	campaign := sim.Campaign{
-		Schedule:  sim.Schedule{Nodes: c.Int("nodes"), Seed: c.Uint64("seed"), Byzantine: c.String("byzantine"), Whole: c.Bool("whole")},
+		Schedule:  sim.Schedule{Nodes: c.Int("nodes"), Seed: c.Uint64("seed"), Raft: c.String("engine") == ledger.RaftEngine, Byzantine: c.String("byzantine"), Whole: c.Bool("whole")},
 		Schedules: c.Int("schedules"), Parallel: c.Int("parallel"),
 	}
 	switch {
@@ -49,6 +51,10 @@ func simulate(c *cli.Context) error {
 		return fmt.Errorf("%w: --schedules %d: want at least 1", errUsage, campaign.Schedules)
 	case campaign.Nodes < sim.MinNodes || campaign.Nodes > sim.MaxNodes:
 		return fmt.Errorf("%w: --nodes %d: want %d to %d", errUsage, campaign.Nodes, sim.MinNodes, sim.MaxNodes)
+	case c.String("engine") != "pbft" && !campaign.Raft:
+		return fmt.Errorf("%w: --engine %s: want pbft or raft", errUsage, c.String("engine"))
+	case campaign.Raft && campaign.Byzantine != "" && campaign.Byzantine != "none":
+		return fmt.Errorf("%w: --byzantine %s: with raft nobody lies", errUsage, campaign.Byzantine)
 	case campaign.Parallel < 0:
 		return fmt.Errorf("%w: --parallel %d: want at least 1, or 0 for one for each processor", errUsage, campaign.Parallel)
 	case c.Bool("verbose") && campaign.Schedules != 1:

@@ -242,7 +242,7 @@ func (e *engine) Step(event consensus.Event) ([]consensus.Effect, error) {
 
 // Status implements consensus.Engine.
 func (e *engine) Status() consensus.Status {
-	s := consensus.Status{Epoch: e.epoch.Number, Leader: -1, Changing: true, Height: e.head.Order.Height}
+	s := consensus.Status{Epoch: e.epoch.Number, Leader: -1, Height: e.head.Order.Height}
 	if e.raft != nil {
 		raft := e.raft.BasicStatus()
 		s.View = raft.GetTerm()

@@ -153,6 +153,9 @@ func (c Campaign) Run(ctx context.Context) (Summary, error) {
 // Repeat returns the command that runs one schedule again and prints its trace.
 func Repeat(s Schedule) string {
 	command := fmt.Sprintf("go run ./testnet sim --seed %d --schedules 1 --nodes %d", s.Seed, s.Nodes)
+	if s.Raft {
+		command += " --engine raft"
+	}
 	if s.Byzantine != "" {
 		command += " --byzantine " + s.Byzantine
 	}

@@ -110,7 +110,7 @@ func (h *host) open() error {
 		}
 	}
 	h.group, err = group.New(group.Config{
-		Suite: w.suite, Chain: w.chain, Group: "main", Signer: h.key, Store: store, Executor: h.executor,
+		Suite: w.suite, Chain: w.chain, Group: "main", Finality: w.config.Finality(), Signer: h.key, Store: store, Executor: h.executor,
 		Engine: w.engine, Pool: mempool.New(mempool.Limits{Count: 1_000}), FS: h.fs, Dir: dataDir, Env: &env{h, h.life}, Log: w.log,
 		Trace: w.oracle.trace(h),
 	})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/consensus/pbft"
+	"github.com/fondaco/fondaco/consensus/raft"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
@@ -28,7 +29,8 @@ const (
 type Schedule struct {
 	Nodes  int // members of the group
 	Seed   uint64
-	Engine consensus.Factory // nil: consensus/pbft
+	Raft   bool              // the group trusts its members and runs consensus/raft: nobody lies
+	Engine consensus.Factory // nil: consensus/pbft, or consensus/raft
 	Trace  io.Writer         // what happens, in words; nil: off
 	Log    bool              // with Trace: the nodes' own logs too
 	// Byzantine names the strategy by which as many members lie as may; empty: in a quarter of all seeds members lie,
@@ -133,6 +135,9 @@ func Run(s Schedule) (Report, error) {
 	}
 	if s.Engine == nil {
 		s.Engine = pbft.New
+		if s.Raft {
+			s.Engine = raft.New
+		}
 	}
 	twins, liars, err := s.liars()
 	if err != nil {
@@ -172,7 +177,9 @@ func (s *Schedule) liars() (twins int, liars []int, err error) {
 	f := ledger.Faulty(s.Nodes)
 	all := strategies()
 	switch {
-	case s.Byzantine == "none":
+	case s.Byzantine == "none" || s.Raft && s.Byzantine == "":
+	case s.Raft:
+		return 0, nil, fmt.Errorf("members that lie by strategy %q in a group that trusts them: raft bears none", s.Byzantine)
 	case s.Byzantine != "":
 		number := slices.IndexFunc(all, func(x *strategy) bool { return x.name == s.Byzantine })
 		if number < 0 {

@@ -83,3 +83,30 @@ func TestSameSeed(t *testing.T) {
 		}
 	}
 }
+
+// TestRaft: groups whose members trust one another keep the same rules under crashes, bad disks and bad links, and the
+// same seed is the same run: the library's own random numbers decide nothing. More schedules: testnet sim --engine raft.
+func TestRaft(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(1_600))
+	c := Campaign{Schedule: Schedule{Nodes: 4, Seed: *first, Raft: true}, Schedules: 60}
+	s, err := c.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range s.Broken {
+		t.Errorf("%s\nrepeat it with: %s", v.What, v.Repeat)
+	}
+	t.Logf("%d schedules in %.1f s: %+v", s.Schedules, s.Seconds, s.Report)
+	if s.Blocks < enough*s.Schedules || s.Views == 0 || s.Crashes == 0 || s.Lost == 0 {
+		t.Errorf("%d blocks, %d elections, %d crashes, %d messages lost: want blocks in each schedule, and some of each", s.Blocks, s.Views, s.Crashes, s.Lost)
+	}
+	one := Schedule{Nodes: 4, Seed: *first, Raft: true}
+	a, _ := Run(one)
+	b, _ := Run(one)
+	if a != b || a.Digest == 0 {
+		t.Errorf("two runs of one seed differ: %+v and %+v", a, b)
+	}
+	if _, err := Run(Schedule{Nodes: 4, Raft: true, Byzantine: Strategies()[0].Name}); err == nil {
+		t.Error("members lie in a group that trusts them")
+	}
+}

@@ -59,6 +59,9 @@ func newWorld(s *Schedule, twins int) (*world, error) {
 	w.config = ledger.Genesis{
 		Version: ledger.Version, Name: "sim", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: epochStart - minute/milli, Params: params,
 	}
+	if s.Raft {
+		w.config.Engine, w.config.Trust = ledger.RaftEngine, true
+	}
 	for i := range n {
 		key := w.suite.signer(uint64(i))
 		w.config.Members = append(w.config.Members, ledger.Member{
