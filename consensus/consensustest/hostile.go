@@ -1,6 +1,7 @@
 package consensustest
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -772,6 +773,61 @@ func Fuzz(f *testing.F, factory consensus.Factory) {
 				t.Fatalf("effects of %T do not encode: %v", events[i], err)
 			}
 			engine.Status()
+		}
+	})
+}
+
+// FuzzHost gives a member of a group of four, whose host answers all that it asks, what members of two histories of the
+// group were told, in any order, as it was or changed. The rules are those of Fuzz; they reach deeper here, because
+// the engine votes, stores and goes on. Each byte of picks is an event: of which member and what becomes of it.
+func FuzzHost(f *testing.F, factory consensus.Factory) {
+	s := Subject{Factory: factory}
+	var lives [][]consensus.Event
+	for _, from := range [][2]uint64{{1, 0}, {101, 1_000_000}} {
+		more, err := s.lives(from[0], from[1])
+		if err != nil {
+			f.Fatal(err)
+		}
+		lives = append(lives, more...)
+	}
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	f.Add(uint64(1), all)
+	f.Add(uint64(2), make([]byte, 200))
+	for i := range byte(8) {
+		f.Add(uint64(i), bytes.Repeat([]byte{i, i + 8, i + 16, 0}, 50))
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, picks []byte) {
+		p, err := s.lone(4, int32(seed%4))
+		defer shut(p.engine)
+		if err != nil {
+			t.Fatal(err)
+		}
+		forger := newForger(p.net)
+		forger.rand = rand.New(rand.NewPCG(seed, 0))
+		strange := p.net.strangeEvents(64)
+		next := make([]int, len(lives))
+		for i, pick := range picks[:min(len(picks), 512)] {
+			from := int(pick) % len(lives)
+			event := lives[from][next[from]%len(lives[from])]
+			switch r, received := event.(consensus.Received); pick / 8 % 8 {
+			case 5:
+				next[from] = forger.rand.IntN(len(lives[from]))
+			case 6:
+				event = strange[forger.rand.IntN(len(strange))]
+			case 7:
+				if received {
+					r.Message = forger.change(r.Message)
+					event = r
+				}
+			default:
+				next[from]++
+			}
+			if err := p.step(event); err != nil {
+				t.Fatalf("event %d: %v", i, err)
+			}
 		}
 	})
 }

@@ -10,3 +10,5 @@ import (
 func TestConformance(t *testing.T) { consensustest.Run(t, consensustest.Subject{Factory: pbft.New}) }
 
 func FuzzStep(f *testing.F) { consensustest.Fuzz(f, pbft.New) }
+
+func FuzzHost(f *testing.F) { consensustest.FuzzHost(f, pbft.New) }
