@@ -45,6 +45,8 @@ func Rules() []Rule {
 		{"independence", "engines of several groups in one program do not touch one another", Subject.independence},
 		{"agreement", "members and an observer agree on blocks that hold all transactions", Subject.agreement},
 		{"group of one", "one member alone makes blocks", Subject.alone},
+		{"epochs", "a group goes on beyond blocks that end their epoch, and takes in who missed that", Subject.epochs},
+		{"membership", "a node votes in the epochs of which it is a member, and in no other", Subject.membership},
 		{"idle", "an idle group makes no block, changes no view and sends little", Subject.idle},
 		{"loss of a member", "a group of four goes on without any one of its members, and takes it in again", Subject.loss},
 		{"catch-up", "a member that was away asks for the blocks that it missed", Subject.catchUp},
@@ -197,6 +199,28 @@ func (s Subject) loss() error {
 		if err != nil {
 			return fmt.Errorf("member %d is lost: %w", lost, err)
 		}
+	}
+	return nil
+}
+
+func (s Subject) epochs() error {
+	n, end := s.group(4, func(c *Settings) { c.Barrier, c.Loss = 5, 0.02 })
+	defer end()
+	n.load(second/4, 10*second)
+	n.RunUntil(2 * second)
+	n.nodes[3].Crash()
+	n.RunUntil(6 * second)
+	n.nodes[3].Start()
+	n.nodes[0].Crash()
+	n.RunUntil(8 * second)
+	n.nodes[0].Start()
+	n.Loss = 0
+	n.RunUntil(17 * second)
+	if err := n.agreed(10); err != nil {
+		return err
+	}
+	if epoch := n.nodes[0].epoch(); epoch < 5 {
+		return fmt.Errorf("the group is in epoch %d, want at least 5", epoch)
 	}
 	return nil
 }

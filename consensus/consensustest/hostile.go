@@ -33,13 +33,13 @@ type puppet struct {
 	halted  bool
 }
 
-// newPuppet starts an engine as member self of n's group, or as an observer.
-func newPuppet(n *Network, e consensus.Engine, self int32, head consensus.Head, journal []consensus.Record, history *History) (*puppet, error) {
+// newPuppet starts an engine of n's group.
+func newPuppet(n *Network, e consensus.Engine, c consensus.Config, journal []consensus.Record, history *History) (*puppet, error) {
 	p := &puppet{
-		engine: e, net: n, member: self, members: len(n.epoch.Members), history: history, journal: journal, head: head, payload: 1 << 40,
+		engine: e, net: n, member: c.Self, members: len(n.epoch.Members), history: history, journal: journal, head: c.Head, payload: 1 << 40,
 		orders: map[keys.Digest]ledger.Order{}, results: map[keys.Digest]keys.Digest{},
 	}
-	effects, err := e.Init(n.config(self, head), slices.Clone(journal))
+	effects, err := e.Init(c, slices.Clone(journal))
 	if err != nil {
 		return p, fmt.Errorf("start: %w", err)
 	}
@@ -47,7 +47,11 @@ func newPuppet(n *Network, e consensus.Engine, self int32, head consensus.Head, 
 }
 
 func (n *Network) config(self int32, head consensus.Head) consensus.Config {
-	return consensus.Config{Suite: n.suite.Name(), Chain: n.chain, Group: n.group, Epoch: n.epoch, Self: self, Head: head}
+	c := consensus.Config{Suite: n.suite.Name(), Chain: n.chain, Group: n.group, Epoch: n.epochAfter(head), Self: self, Head: head}
+	if self >= 0 {
+		c.Node = n.epoch.Members[self].Node
+	}
+	return c
 }
 
 // maxAnswers bounds what one event may lead to, so that an engine that asks for ever ends the test.
@@ -146,8 +150,7 @@ func (p *puppet) carryOut(effects []consensus.Effect) error {
 func (p *puppet) stored() consensus.Stored {
 	stored := consensus.Stored{Head: p.head}
 	if p.head.Order.Barrier {
-		next := p.net.epoch
-		next.Number = p.head.Order.Epoch + 1
+		next := p.net.epochAfter(p.head)
 		stored.Epoch = &next
 	}
 	return stored
@@ -156,7 +159,7 @@ func (p *puppet) stored() consensus.Stored {
 // lone returns a puppet of a group of n members, with a new engine of the subject.
 func (s Subject) lone(n int, self int32) (*puppet, error) {
 	net := NewNetwork(Settings{Members: n, Seed: 1})
-	return newPuppet(net, s.engine(), self, net.genesis.Head, nil, NewHistory())
+	return newPuppet(net, s.engine(), net.config(self, net.genesis.Head), nil, NewHistory())
 }
 
 // sizes are those of the groups in which engines are tested alone.
@@ -390,6 +393,77 @@ func (s Subject) journal() error {
 	return nil
 }
 
+// membership takes one node through epochs of which it is a member, and of which it is none.
+func (s Subject) membership() error {
+	if s.MinMembers > 1 {
+		return errNotAsked
+	}
+	for _, c := range []struct {
+		name   string
+		member []bool // in each epoch
+	}{
+		{"a member that is removed, and is one again", []bool{true, true, false, true, false, false, true}},
+		{"an observer that becomes a member", []bool{false, false, true, true}},
+	} {
+		if err := s.throughEpochs(c.member); err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
+	return nil
+}
+
+func (s Subject) throughEpochs(member []bool) error {
+	net := NewNetwork(Settings{Members: 1, Seed: 1})
+	epochs := map[bool]ledger.Epoch{true: net.epoch, false: net.epoch}
+	other := net.epoch
+	other.Members = slices.Clone(other.Members)
+	other.Members[0].Node[0]++
+	epochs[false] = other
+	config := net.config(0, net.genesis.Head)
+	if config.Epoch = epochs[member[0]]; !member[0] {
+		config.Self = -1
+	}
+	p, err := newPuppet(net, s.engine(), config, nil, NewHistory())
+	defer shut(p.engine)
+	if err != nil {
+		return err
+	}
+	for i, is := range member {
+		if i > 0 { // a barrier block that others made ends the epoch before
+			order := p.head.Order
+			order.Height++
+			order.UnixMilli++
+			order.Epoch, order.Barrier, order.Parent = uint64(i-1), true, p.head.Order.Hash(net.suite)
+			block := net.suite.Sum(p.head.Block[:])
+			p.head = consensus.Head{Order: order, Block: block, Certificate: ledger.NewCertificate([]ledger.Vote{net.sign(0, ledger.Statement{
+				Kind: ledger.Commit, Epoch: order.Epoch, Height: order.Height, Order: order.Hash(net.suite), Block: block,
+			})})}
+			epoch := epochs[is]
+			epoch.Number = uint64(i)
+			if p.member = 0; !is {
+				p.member = -1 // its host signs nothing for it
+			}
+			if err := p.step(consensus.Synced{Head: p.head, Epoch: &epoch}); err != nil {
+				return err
+			}
+		}
+		before := p.head.Order.Height
+		for k := range 100 { // time passes
+			event := consensus.Event(consensus.Expired{Timer: consensus.Timer(k % 6)})
+			if k%20 == 0 {
+				event = consensus.Pending{Count: 1, OldestMilli: 1}
+			}
+			if err := p.step(event); err != nil {
+				return fmt.Errorf("epoch %d, in which it is a member: %t: %w", i, is, err)
+			}
+		}
+		if made := p.head.Order.Height > before; made != is {
+			return fmt.Errorf("epoch %d: it is a member: %t, and makes blocks: %t", i, is, made)
+		}
+	}
+	return nil
+}
+
 // maxCuts is how many crashes of one member are tried, spread over what it did.
 const maxCuts = 12
 
@@ -446,7 +520,7 @@ func (s Subject) cuts(net *Network, x *Node, other []consensus.Event) error {
 
 // comeBack starts an engine on a journal and lets it live through what another of its kind lived through.
 func (s Subject) comeBack(net *Network, x *Node, head consensus.Head, journal []consensus.Record, history *History, other []consensus.Event) error {
-	p, err := newPuppet(net, s.engine(), int32(x.Member), head, journal, history)
+	p, err := newPuppet(net, s.engine(), net.config(int32(x.Member), head), journal, history)
 	defer shut(p.engine)
 	if err != nil {
 		return err

@@ -36,6 +36,7 @@ type Settings struct {
 	Duplicate float64 // share of messages that arrive twice
 	Sync      int64   // longest time of a write to disk
 	Fetch     int64   // longest time to fetch a payload
+	Barrier   uint64  // one transaction in so many ends its epoch, the next having the same members; 0: none
 	Record    bool    // keep the events and effects of each start of an engine
 	CrashOnly bool    // members do not lie: commit votes need no certificate of prepare votes
 }
@@ -291,6 +292,9 @@ func (n *Network) carry(from, to *Node, m consensus.Message) {
 		}
 		n.After(delay, func() {
 			if to.up && n.linked(from.ID, to.ID) {
+				if !ofEpoch(m, to.epoch()) {
+					return
+				}
 				if n.Keys {
 					if err := n.verify(m); err != nil {
 						if from.Liar {
@@ -304,6 +308,24 @@ func (n *Network) carry(from, to *Node, m consensus.Message) {
 			}
 		})
 	}
+}
+
+// ofEpoch reports whether all that is signed in a message is of an epoch: a host drops it otherwise.
+func ofEpoch(m consensus.Message, epoch uint64) bool {
+	if m.NewView != nil && m.NewView.Epoch != epoch {
+		return false
+	}
+	for _, v := range m.Votes {
+		if v.Statement.Epoch != epoch {
+			return false
+		}
+	}
+	for _, c := range m.Certificates {
+		if c.Statement.Epoch != epoch {
+			return false
+		}
+	}
+	return true
 }
 
 // verify checks a message's signatures as a host does.
@@ -373,6 +395,26 @@ func (x *Node) Head() consensus.Head { return x.chain[len(x.chain)-1].Head }
 func (x *Node) headOrder() keys.Digest {
 	o := x.Head().Order
 	return o.Hash(x.net.suite)
+}
+
+// epoch returns the number of the epoch of the node's next block.
+func (x *Node) epoch() uint64 { return x.net.epochAfter(x.Head()).Number }
+
+// begun returns the epoch of the node's next block if it is another one than before.
+func (x *Node) begun(before uint64) *ledger.Epoch {
+	if epoch := x.net.epochAfter(x.Head()); epoch.Number != before {
+		return &epoch
+	}
+	return nil
+}
+
+// epochAfter returns the epoch of the block that follows a head.
+func (n *Network) epochAfter(h consensus.Head) ledger.Epoch {
+	epoch := n.epoch
+	if epoch.Number = h.Order.Epoch; h.Order.Barrier {
+		epoch.Number++
+	}
+	return epoch
 }
 
 // Engine returns the node's engine.
@@ -528,6 +570,9 @@ func (x *Node) carryOut(effect consensus.Effect) {
 			return
 		}
 		x.onDisk(func() {
+			if ef.Statement.Epoch < x.epoch() {
+				return // asked for before the block that ended its epoch was stored
+			}
 			if !x.Liar {
 				n.Oracle.signed(x, ef.Statement)
 			}
@@ -630,6 +675,9 @@ func (x *Node) build(ef consensus.BuildPayload) consensus.Payload {
 			ids = append(ids, id)
 		}
 	}
+	if at := slices.IndexFunc(ids, n.barrier); at >= 0 { // it is a block of its own
+		ids = ids[:max(at, 1)]
+	}
 	if len(ids) == 0 {
 		return consensus.Payload{}
 	}
@@ -639,13 +687,16 @@ func (x *Node) build(ef consensus.BuildPayload) consensus.Payload {
 	}
 	root := n.suite.Sum(raw)
 	n.payloads[root] = ids
-	return consensus.Payload{TxRoot: root, TxCount: uint32(len(ids)), TxBytes: uint64(len(raw)), GasLimit: 1, UnixMilli: n.now/1000 + 1}
+	return consensus.Payload{TxRoot: root, TxCount: uint32(len(ids)), TxBytes: uint64(len(raw)), GasLimit: 1, Barrier: n.barrier(ids[0]), UnixMilli: n.now/1000 + 1}
 }
+
+// barrier reports whether a transaction ends its epoch.
+func (n *Network) barrier(tx uint64) bool { return n.Barrier > 0 && tx%n.Barrier == 0 }
 
 // check reports whether the order's transactions are known and none is in the chain already.
 func (x *Node) check(o ledger.Order) bool {
 	ids, ok := x.net.payloads[o.TxRoot]
-	if !ok {
+	if !ok || o.Barrier != x.net.barrier(ids[0]) {
 		return false
 	}
 	done := x.included(o.Parent)
@@ -710,8 +761,9 @@ func (x *Node) append(b Block) {
 		n.fail("node %d: block %d does not extend the head", x.ID, b.Head.Order.Height)
 		return
 	}
+	was := x.epoch()
 	x.keep(b)
-	x.step(consensus.Stored{Head: b.Head})
+	x.step(consensus.Stored{Head: b.Head, Epoch: x.begun(was)})
 	x.tell(false)
 }
 
@@ -741,10 +793,11 @@ func (x *Node) sync(ef consensus.NeedSync) {
 				continue
 			}
 			n.Syncs++
+			was := x.epoch()
 			for _, b := range o.chain[x.Head().Order.Height+1:] {
 				x.keep(b)
 			}
-			x.step(consensus.Synced{Head: x.Head()})
+			x.step(consensus.Synced{Head: x.Head(), Epoch: x.begun(was)})
 			x.tell(false)
 			return
 		}

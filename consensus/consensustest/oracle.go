@@ -171,7 +171,7 @@ func (o *Oracle) certified(commit ledger.Statement) bool {
 		return true
 	}
 	for st, voters := range o.votes {
-		if st.Kind == ledger.Prepare && st.View == commit.View && st.Height > commit.Height && len(voters) >= quorum {
+		if st.Kind == ledger.Prepare && st.Epoch == commit.Epoch && st.View == commit.View && st.Height > commit.Height && len(voters) >= quorum {
 			return true
 		}
 	}

@@ -135,15 +135,13 @@ func (e *engine) Init(c consensus.Config, journal []consensus.Record) ([]consens
 	if int(c.Self) >= len(c.Epoch.Members) {
 		return nil, fmt.Errorf("start raft: self is member %d of %d", c.Self, len(c.Epoch.Members))
 	}
-	*e = engine{suite: suite, chain: c.Chain, group: c.Group, self: -1}
-	if c.Self >= 0 {
+	*e = engine{suite: suite, chain: c.Chain, group: c.Group, self: -1, node: c.Node}
+	if c.Self >= 0 && e.node == (identity.NodeID{}) {
 		e.node = c.Epoch.Members[c.Self].Node
 	}
 	e.setHead(c.Head)
 	e.setEpoch(c.Epoch)
-	if c.Self >= 0 {
-		e.self = int(c.Self) // members of a test may share a node id
-	}
+	e.self = int(max(c.Self, -1)) // not what the node's id says: members of a test may share it, and a mute one follows
 	if err := e.restore(journal); err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ const (
 	kindVote     = 2 // Commit vote
 	kindChange   = 3 // ViewChange vote; Order: what the member voted for above its head, if anything
 	kindBeat     = 4 // Heartbeat vote: by the leader
+	kindHeight   = 5 // Body: the sender's height, unsigned: hosts drop votes of an epoch that is over or to come
 )
 
 // The timers.
@@ -52,8 +53,8 @@ type rota struct {
 	suite  keys.Suite
 	chain  keys.Digest
 	group  ledger.GroupID
-	node   identity.NodeID // zero for an observer
-	self   int             // member number, or -1
+	node   identity.NodeID
+	self   int // member number, or -1
 	epoch  ledger.Epoch
 	n      int
 	quorum int
@@ -108,11 +109,9 @@ func (r *rota) Init(c consensus.Config, journal []consensus.Record) ([]consensus
 	if len(c.Epoch.Members) == 0 || int(c.Self) >= len(c.Epoch.Members) {
 		return nil, fmt.Errorf("start rota: self is member %d of %d", c.Self, len(c.Epoch.Members))
 	}
-	*r = rota{suite: suite, chain: c.Chain, group: c.Group}
-	if c.Self >= 0 {
-		r.node = c.Epoch.Members[c.Self].Node
-	}
+	*r = rota{suite: suite, chain: c.Chain, group: c.Group, node: c.Node}
 	r.setEpoch(c.Epoch)
+	r.self = int(c.Self) // the host may have a member follow without a voice
 	r.setHead(c.Head)
 	if r.self >= 0 {
 		if err := r.restore(journal); err != nil {
@@ -366,6 +365,11 @@ func (r *rota) onHead(h consensus.Head, epoch *ledger.Epoch) {
 }
 
 func (r *rota) onMessage(from uint32, m consensus.Message) {
+	var height ledger.Height
+	if m.Kind == kindHeight && ledger.Unmarshal(m.Body, &height) == nil {
+		r.seek(height, from)
+		return
+	}
 	if len(m.Votes) != 1 || m.Votes[0].Signer != from || m.Votes[0].Statement.Epoch != r.epoch.Number || m.Votes[0].Statement.View > maxView {
 		return
 	}
@@ -377,12 +381,9 @@ func (r *rota) onMessage(from uint32, m consensus.Message) {
 		r.onVote(v)
 	case m.Kind == kindChange && st.Kind == ledger.ViewChange:
 		r.onChange(change{v, m.Order})
-	case m.Kind == kindBeat && st.Kind == ledger.Heartbeat && int(from) == r.leader(st.View):
-		if st.View >= r.View {
-			r.enter(st.View)
-			r.heard()
-		}
-		r.seek(st.Height, from) // a member that left alone follows so
+	case m.Kind == kindBeat && st.Kind == ledger.Heartbeat && int(from) == r.leader(st.View) && st.View >= r.View:
+		r.enter(st.View)
+		r.heard()
 	}
 }
 
@@ -552,9 +553,12 @@ func (r *rota) seek(height ledger.Height, from uint32) {
 	}
 }
 
-// tick sends again what may be lost. The leader's heartbeat tells its height to those that are behind.
+// tick sends again what may be lost, and tells this member's height to those that are behind.
 func (r *rota) tick() {
 	r.set(timerTick, r.epoch.Params.HeartbeatTime)
+	if height, err := ledger.Marshal(r.head.Order.Height); err == nil && r.self >= 0 && r.n > 1 {
+		r.emit(consensus.Send{To: -1, Message: consensus.Message{Kind: kindHeight, Body: height}})
+	}
 	if !r.voter() {
 		return
 	}

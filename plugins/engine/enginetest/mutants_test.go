@@ -198,6 +198,22 @@ func TestMutants(t *testing.T) {
 			}
 		}, "agreement", "more than a host takes"},
 		{"a leader alone proposes nothing", func(m *mutant) { m.effect = without[consensus.BuildPayload] }, "group of one", "height 0, want at least"},
+		{"it does not hear that an epoch ended", func(m *mutant) {
+			m.event = func(event consensus.Event) []consensus.Event {
+				if stored, ok := event.(consensus.Stored); ok {
+					stored.Epoch = nil
+					event = stored
+				}
+				return []consensus.Event{event}
+			}
+		}, "epochs", "want"},
+		{"an observer stays one", func(m *mutant) {
+			m.start = func(c *consensus.Config) {
+				if c.Self < 0 {
+					c.Node[1]++
+				}
+			}
+		}, "membership", "an observer that becomes a member: epoch 2: it is a member: true, and makes blocks: false"},
 		{"it changes the view for company", func(m *mutant) {
 			m.event = func(event consensus.Event) []consensus.Event {
 				if _, ok := event.(consensus.Expired); ok {
