@@ -5,6 +5,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/node/audit"
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/mempool"
@@ -57,7 +59,9 @@ type Config struct {
 	Wasm        wasmvm.Engine // zero: the default for this machine
 	ShadowShare float64       // of the transactions, that the engine wasmvm.Shadow runs twice; zero: all
 	Pool        mempool.Limits
-	Log         zerolog.Logger
+	// Statements is how many bytes of what members stated are kept for auditors; 0: audit.DefaultLogSize; below 0: none.
+	Statements int64
+	Log        zerolog.Logger
 
 	// ClockOffset is added to the system's clock, for tests of what a wrong clock does; zero.
 	ClockOffset time.Duration
@@ -148,7 +152,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	n.group, err = group.New(group.Config{
 		Suite: suite, Chain: n.chain, Group: c.Genesis.Group, Finality: c.Genesis.Finality(), Signer: c.Signer, Store: n.store, Executor: n.executor,
 		Engine: factory, Pool: mempool.New(c.Pool), FS: state.OS(), Dir: n.groupDir(), Env: n.loop, Log: n.log,
-		Trace: trace, Sources: sources,
+		Trace: trace, Sources: sources, StatementLog: max(cmp.Or(c.Statements, audit.DefaultLogSize), 0),
 	})
 	if err != nil {
 		return n, err
@@ -379,8 +383,13 @@ func (n *Node) openAPI() (err error) {
 	if n.apiAt, err = net.Listen("tcp", n.config.API); err != nil {
 		return fmt.Errorf("listen for the API: %w; set another API address in the configuration", err)
 	}
+	statements := ""
+	if n.config.Statements >= 0 {
+		statements = filepath.Join(n.groupDir(), group.StatementsDir)
+	}
 	n.api, err = rpc.New(rpc.Config{
-		Group: n.group, Executor: n.executor, Suite: n.suite, Chain: n.chain, Genesis: &n.config.Genesis, Version: Version,
+		Statements: statements,
+		Group:      n.group, Executor: n.executor, Suite: n.suite, Chain: n.chain, Genesis: &n.config.Genesis, Version: Version,
 		Peers: n.endpoint.Peers, Plugins: n.plugins.Status, Log: n.log,
 	})
 	return err

@@ -56,6 +56,8 @@ type ListenSection struct {
 type ConsensusSection struct {
 	Program string `toml:"program,omitempty" comment:"path of an engine of your own; empty: the one that the genesis names, from this binary"`
 	SHA256  string `toml:"sha256,omitempty" comment:"of that program, in hexadecimal; required with a program"`
+
+	StatementsMB int64 `toml:"statements_mb" comment:"most megabytes of what members stated, for auditors (fondaco export); 0: 1024, below 0: none"`
 }
 
 // WasmSection chooses how contracts are run.

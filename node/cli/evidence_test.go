@@ -1,12 +1,14 @@
 package cli_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -188,7 +190,7 @@ func TestEvidence(t *testing.T) {
 	code, out = run("evidence", "submit", id, "--api", api(nodes[1]), "--key", key, "--from", "user")
 	wants("evidence submit, again", code, cli.ExitError, out, "AlreadyAccused")
 
-	forged := []byte(found[0].Proof)
+	forged := bytes.Clone(found[0].Proof)
 	forged[len(forged)-1] ^= 1
 	code, out = run("evidence", "submit", fmt.Sprintf("0x%x", forged), "--api", api(nodes[1]), "--key", key, "--from", "user")
 	wants("evidence submit of a forgery", code, cli.ExitError, out, "NoEvidence")
@@ -202,12 +204,46 @@ func TestEvidence(t *testing.T) {
 		t.Errorf("the metrics do not count the evidence: %v", err)
 	}
 
+	// The whole is checked without a node: from a running one, and from the folder of a stopped one.
+	trusted := filepath.Join(dirs[0], cli.GenesisFile)
+	if err := cli.WriteGenesis(trusted, &genesis); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "consensus")
+	code, out = run("export", "consensus", "--api", api(nodes[1]), "--out", file)
+	wants("export consensus", code, 0, out, "fondaco verify --consensus "+file)
+	code, out = run("verify", "--consensus", file, "--genesis", trusted)
+	wants("verify --consensus", code, cli.ExitInvalid, out, "what members agreed on holds", "equivocation by member 3 of epoch 0: prepare at view 0 height 1",
+		"1 pairs of statements in it contradict one another")
+	code, out = run("verify", "--consensus", file, "--genesis", trusted, "-o", "json")
+	wants("verify --consensus -o json", code, cli.ExitInvalid, out, `"holds": true`, `"member": 3`, fmt.Sprintf(`"proof": "0x%x"`, found[0].Proof))
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out = run("verify", "--consensus", file, "--genesis", trusted)
+	wants("verify --consensus of a changed package", code, cli.ExitInvalid, out, "DOES NOT HOLD at block ")
+	code, out = run("verify", "--consensus", filepath.Join(dirs[1], "none"), "--genesis", trusted)
+	wants("verify --consensus of no file", code, cli.ExitNotFound, out, "make a package with")
+	code, out = run("export", "consensus", "--api", api(nodes[1]), "--out", file, "--from", "99")
+	wants("export consensus of blocks to come", code, cli.ExitUsage, out, "from")
+	code, out = run("export", "consensus", "-d", dirs[0], "--offline", "--out", file)
+	wants("export consensus --offline of a running node", code, cli.ExitError, out, "leave --offline away")
+
 	// It outlives the node that found it.
 	stopFirst()
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
 	running--
+	code, out = run("export", "consensus", "-d", dirs[0], "--offline", "--out", file)
+	wants("export consensus --offline", code, 0, out, "verify --consensus")
+	code, out = run("verify", "--consensus", file, "-d", dirs[0])
+	wants("verify --consensus of a stopped node's package", code, cli.ExitInvalid, out, "what members agreed on holds", "equivocation by member 3")
 	again := start(0, ctx)
 	code, out = run("evidence", "list", "--api", api(again))
 	wants("evidence list after a restart", code, 0, out, id, "bank-3", "block 1")

@@ -85,7 +85,7 @@ func nodeConfig(c *cli.Context) (*node.Config, error) {
 	config := &node.Config{
 		Dir: dir, Genesis: *genesis, Signer: signer, Listen: file.Network.Listen, API: file.API.Listen, Admin: file.Admin.Listen,
 		ClockOffset: c.Duration("clock-offset"),
-		Wasm:        wasmvm.Engine(file.Wasm.Engine), ShadowShare: file.Wasm.ShadowShare, Pool: mempool.Limits{Count: file.Pool.Count, Bytes: file.Pool.Bytes}, Log: log,
+		Wasm:        wasmvm.Engine(file.Wasm.Engine), ShadowShare: file.Wasm.ShadowShare, Statements: file.Consensus.StatementsMB << 20, Pool: mempool.Limits{Count: file.Pool.Count, Bytes: file.Pool.Bytes}, Log: log,
 	}
 	for _, p := range file.Network.Peers {
 		config.Peers = append(config.Peers, transport.Address{Node: p.Node, Addr: p.Address})

@@ -28,11 +28,14 @@ func verifyCommand() *cli.Command {
 		Usage: "recompute a stopped node's whole history, trusting nothing but a genesis file",
 		Description: "Every block from genesis to tip is checked: links, transactions, receipts, changes and roots, the certificate\n" +
 			"against the members, every signature, and the result against executing the transactions again. Nothing in the\n" +
-			"folder is changed. Exit code 6 and the height when something does not fit.",
+			"folder is changed. Exit code 6 and the height when something does not fit.\n\n" +
+			"With --consensus it is all that members signed, from a file and without a node: every certificate, epoch and\n" +
+			"new-view, the history of blocks, and the node's log of statements. Members that contradicted themselves are named.",
 		Flags: []cli.Flag{
 			dirFlag(), outputFlag(),
 			&cli.StringFlag{Name: "genesis", Usage: "genesis `FILE` that you trust; default: the one in the folder", EnvVars: []string{"FONDACO_GENESIS"}},
 			engineFlag(wasmvm.Default),
+			&cli.StringFlag{Name: "consensus", Usage: "check this `FILE` of `fondaco export consensus` instead of a folder: all that members signed"},
 		},
 		Action: verifyHistory,
 	}
@@ -57,6 +60,9 @@ func verifyHistory(c *cli.Context) error {
 	}
 	if err := checkOutput(c); err != nil {
 		return err
+	}
+	if file := c.String("consensus"); file != "" {
+		return verifyConsensus(c, file)
 	}
 	engine, err := engineOf(c)
 	if err != nil {

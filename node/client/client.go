@@ -106,6 +106,20 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return get[Status](ctx, c, "/v1/status")
 }
 
+// Consensus copies the package of the blocks from one height to another, both included, to out: certificates, epochs,
+// new-views and what members stated, to be verified by `fondaco verify --consensus`. It may be large.
+func (c *Client) Consensus(ctx context.Context, from, to ledger.Height, out io.Writer) error {
+	response, err := c.open(ctx, http.MethodGet, fmt.Sprintf("/v1/consensus?from=%d&to=%d", from, to), "", nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if _, err := io.Copy(out, response.Body); err != nil {
+		return fmt.Errorf("the package broke off: %w; the node's log says why", err)
+	}
+	return nil
+}
+
 // Evidence returns the evidence against members that the node has found, oldest first.
 func (c *Client) Evidence(ctx context.Context) ([]Evidence, error) {
 	var found []Evidence

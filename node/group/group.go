@@ -136,9 +136,11 @@ type Config struct {
 	Pool   *mempool.Pool
 	FS     state.FS // holds the journal
 	Dir    string   // of the journal; must exist
-	Env    Env
-	Log    zerolog.Logger
-	Trace  Trace
+	// StatementLog is how many bytes of what members stated are kept for auditors; 0: none.
+	StatementLog int64
+	Env          Env
+	Log          zerolog.Logger
+	Trace        Trace
 }
 
 func (c *Config) validate() error {
@@ -161,12 +163,14 @@ type Group struct {
 	self    identity.NodeID
 	journal *journal
 
-	evidence *evidenceStore
+	evidence   *evidenceStore
+	statements statements
 
 	// The engine and what it is owed.
 	engine  consensus.Engine
 	events  []consensus.Event
 	outbox  []outgoing
+	signed  []ledger.Vote              // since the journal was last synced
 	timers  map[consensus.Timer]func() // cancels
 	retries int                        // restarts of the engine in a row
 	down    bool                       // the engine is being restarted
@@ -251,11 +255,14 @@ func New(c Config) (*Group, error) {
 		return nil, fmt.Errorf("group %s: %w", c.Group, err)
 	}
 	g.publishEvidence()
+	if err := g.openStatements(); err != nil {
+		return nil, err
+	}
 	if g.journal, err = openJournal(c.FS, c.Dir); err != nil {
-		return nil, fmt.Errorf("group %s: %w", c.Group, err)
+		return nil, g.closeStatements(fmt.Errorf("group %s: %w", c.Group, err))
 	}
 	if err := g.beginJournal(base.Height()); err != nil {
-		return nil, errors.Join(fmt.Errorf("group %s: %w", c.Group, err), g.journal.close())
+		return nil, errors.Join(fmt.Errorf("group %s: %w", c.Group, err), g.closeStatements(g.journal.close()))
 	}
 	g.restorePayloads()
 	c.Pool.Committed(nil, g.head.Order.UnixMilli)
@@ -268,7 +275,7 @@ func New(c Config) (*Group, error) {
 		err = g.begin(engine, effects)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("group %s: start the consensus engine: %w", c.Group, err), g.journal.close())
+		return nil, errors.Join(fmt.Errorf("group %s: start the consensus engine: %w", c.Group, err), g.closeStatements(g.journal.close()))
 	}
 	g.publish()
 	g.follow()
@@ -303,7 +310,7 @@ func (g *Group) muted() error {
 func (g *Group) Close() error {
 	g.cancelTimers()
 	g.stop(errors.New("it was closed"))
-	return g.journal.close()
+	return g.closeStatements(g.journal.close())
 }
 
 func (g *Group) cancelTimers() {
@@ -537,6 +544,8 @@ func (g *Group) carryOut(events []consensus.Event, effects []consensus.Effect) e
 	if err := g.journal.sync(); err != nil {
 		return err
 	}
+	g.stated(g.signed...) // no sooner: what the journal forgot may be signed otherwise
+	g.signed = nil
 	outbox := g.outbox
 	g.outbox = nil
 	for _, out := range outbox {
@@ -616,6 +625,7 @@ func (g *Group) sign(e consensus.Sign) error {
 	vote := ledger.Vote{Signer: uint32(g.number), Statement: e.Statement, Signature: signature}
 	g.checked.add(voteKey(&vote))
 	g.events = append(g.events, consensus.Signed{Vote: vote})
+	g.signed = append(g.signed, vote)
 	if e.Broadcast == nil {
 		return nil
 	}
@@ -626,6 +636,7 @@ func (g *Group) sign(e consensus.Sign) error {
 
 // send puts a message into the outbox, for one member or for all others.
 func (g *Group) send(to int32, m *consensus.Message) error {
+	g.statedView(m)
 	packet := packet{Message: *m}
 	if m.Order != nil {
 		packet.Leaves = g.leavesOf(m.Order.TxRoot)

@@ -78,6 +78,7 @@ func (g *Group) receiveMessage(from uint32, data []byte) error {
 				return err
 			}
 		}
+		g.statedView(m)
 	}
 	if m.Order != nil {
 		if len(m.Order.Extra) > ledger.MaxOrderExtra {
@@ -157,6 +158,7 @@ func (g *Group) checkVotes(from uint32, votes []ledger.Vote) error {
 			return err
 		}
 		g.checked.add(once)
+		g.stated(*v)
 	}
 	return nil
 }
@@ -183,6 +185,7 @@ func (g *Group) checkCertificate(from uint32, c *ledger.Certificate) error {
 		}); err != nil {
 			return err
 		}
+		g.statedCertificate(c)
 	}
 	g.proved.add(once)
 	return nil

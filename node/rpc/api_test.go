@@ -11,6 +11,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,8 +23,11 @@ import (
 
 	"github.com/fondaco/fondaco/consensus/pbft"
 	"github.com/fondaco/fondaco/node"
+	"github.com/fondaco/fondaco/node/audit"
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/contract"
+	"github.com/fondaco/fondaco/node/executor"
+	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/rpc"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
@@ -42,7 +47,8 @@ type chain struct {
 	http    *http.Client
 	checker *checker
 	signers map[string]keys.Signer
-	stop    func() error // stops the node and says how it ended; once
+	lie     *ledger.Evidence // against the member; the node has found it before it started
+	stop    func() error     // stops the node and says how it ended; once
 
 	token  ledger.Address
 	schema *ledger.Schema
@@ -81,8 +87,10 @@ func start(t *testing.T, members int) *chain {
 	}
 	c.signers["nobody"] = generate()
 	c.id = c.genesis.Hash(c.suite)
+	dir := t.TempDir()
+	c.keepLie(self, filepath.Join(dir, "data", "main"))
 	n, err := node.New(t.Context(), node.Config{
-		Dir: t.TempDir(), Genesis: c.genesis, Signer: self, Listen: "127.0.0.1:0", API: "127.0.0.1:0", EngineFactory: pbft.New,
+		Dir: dir, Genesis: c.genesis, Signer: self, Listen: "127.0.0.1:0", API: "127.0.0.1:0", EngineFactory: pbft.New,
 		Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel),
 	})
 	if err != nil {
@@ -112,6 +120,34 @@ func start(t *testing.T, members int) *chain {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// keepLie writes the file in which a node keeps evidence.
+func (c *chain) keepLie(self keys.Signer, dir string) {
+	c.t.Helper()
+	var votes []ledger.Vote
+	for order := range byte(2) {
+		st := ledger.Statement{Kind: ledger.Commit, View: 7, Height: 70, Order: keys.Digest{order}, Block: keys.Digest{1}}
+		signature, err := self.Sign(st.Digest(c.suite, c.id, "main"))
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		votes = append(votes, ledger.Vote{Statement: st, Signature: signature})
+	}
+	var err error
+	if c.lie, err = ledger.NewEvidence(votes[0], votes[1]); err != nil {
+		c.t.Fatal(err)
+	}
+	data, err := ledger.Marshal([]any{1, []any{&group.Evidence{Proof: *c.lie, Node: c.genesis.Members[0].Node, Institution: "bank", UnixMilli: 1_700_000_000_000}}})
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "evidence"), data, 0o600)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 func (c *chain) address(name string) ledger.Address {
@@ -403,6 +439,46 @@ func TestAPI(t *testing.T) {
 			})
 		}
 	})
+	t.Run("evidence against a member is shown, and that the chain recorded it", func(t *testing.T) {
+		id := c.lie.Digest(c.suite)
+		list, err := c.api.Evidence(ctx)
+		if err != nil || len(list) != 1 || list[0].ID != id || list[0].Offence != "equivocation" || list[0].Institution != "bank" || list[0].Recorded != nil {
+			t.Fatalf("evidence = %+v, %v", list, err)
+		}
+		if st := list[0].Statements; len(st) != 2 || st[0].Kind != "commit" || st[0].View != 7 || st[1].Height != 70 || st[1].Order != (keys.Digest{1}) {
+			t.Errorf("statements = %+v", st)
+		}
+		args, err := ledger.Marshal(&precompiles.AccuseArgs{Evidence: list[0].Proof})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := c.send(c.tx("alice", precompiles.MembersAddress, "accuse", args))
+		one, err := c.api.FindEvidence(ctx, id)
+		if done.Receipt.Status != "ok" || err != nil || one.Recorded == nil || one.Recorded.Evidence != id || one.Recorded.By != alice {
+			t.Errorf("accuse: %+v; then %+v, %v", done.Receipt, one, err)
+		}
+	})
+	t.Run("what was agreed on comes as a package that verifies", func(t *testing.T) {
+		status, err := c.api.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, first, err := executor.Genesis(c.suite, &c.genesis)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, from := range []ledger.Height{0, status.Height} {
+			var data bytes.Buffer
+			if err := c.api.Consensus(ctx, from, status.Height, &data); err != nil {
+				t.Fatal(err)
+			}
+			open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data.Bytes())), nil }
+			v, err := audit.Verify(ctx, open, audit.Trust{Suite: c.suite, Genesis: &c.genesis, First: first.Hash()}, nil)
+			if err != nil || v.Height != status.Height || v.Block != status.Block || v.Statements < 2*int(status.Height) || len(v.Evidence) > 0 {
+				t.Errorf("from block %d: verdict %+v, %v", from, v, err)
+			}
+		}
+	})
 	t.Run("requests that are wrong are refused in words", func(t *testing.T) {
 		long, err := ledger.Marshal(make([][]byte, rpc.MaxBatchTx+1))
 		if err != nil {
@@ -423,6 +499,10 @@ func TestAPI(t *testing.T) {
 			{404, client.CodeNotFound, "GET", "/v1/blocks/999999/raw", "", nil},
 			{404, client.CodeNotFound, "GET", "/v1/headers/999999/proof", "", nil},
 			{400, client.CodeBadRequest, "GET", "/v1/blocks/first", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/consensus?from=999999", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/consensus?from=2&to=1", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/evidence/0x12", "", nil},
+			{404, client.CodeNotFound, "GET", "/v1/evidence/" + c.id.String(), "", nil},
 			{400, client.CodeBadRequest, "GET", "/v1/blocks?limit=101", "", nil},
 			{400, client.CodeBadRequest, "GET", "/v1/blocks?below=x", "", nil},
 			{400, client.CodeBadRequest, "GET", "/v1/transactions/0x12", "", nil},

@@ -53,7 +53,7 @@ const (
 //go:embed openapi.json
 var openAPI []byte
 
-// Config is what the API answers from. All fields are required but Peers, Plugins and Log.
+// Config is what the API answers from. All fields are required but Statements, Peers, Plugins and Log.
 type Config struct {
 	Group    *group.Group
 	Executor *executor.Executor
@@ -61,9 +61,11 @@ type Config struct {
 	Chain    keys.Digest
 	Genesis  *ledger.Genesis
 	Version  string
-	Peers    func() iter.Seq[transport.Peer]
-	Plugins  func() []plugins.Status
-	Log      zerolog.Logger
+	// Statements is the folder of the node's statement log; empty: there is none.
+	Statements string
+	Peers      func() iter.Seq[transport.Peer]
+	Plugins    func() []plugins.Status
+	Log        zerolog.Logger
 }
 
 // Server is a node's API.
@@ -76,6 +78,7 @@ type Server struct {
 
 	views   chan struct{} // holds one for each call that runs
 	streams chan struct{} // holds one for each open stream
+	exports chan struct{} // holds one for each package that is written
 	bodies  atomic.Int64  // bytes that bodies being read and worked on may have, see receive
 
 	schemas    *schemaCache
@@ -93,6 +96,7 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{
 		config: c, group: c.Group, views: make(chan struct{}, viewsAtOnce), streams: make(chan struct{}, maxStreams),
+		exports: make(chan struct{}, exportsAtOnce),
 		closing: make(chan struct{}), schemas: schemas,
 	}
 	mux := http.NewServeMux()
@@ -139,6 +143,7 @@ func (s *Server) routes() map[string]handle {
 		"POST /v1/contracts/{address}/call": s.call,
 		"GET /v1/state/{address}/{key}":     s.state,
 		"GET /v1/headers/{height}/proof":    s.headerProof,
+		"GET /v1/consensus":                 s.consensus,
 		"GET /v1/evidence":                  s.evidence,
 		"GET /v1/evidence/{id}":             s.oneEvidence,
 		"GET /v1/events/blocks":             s.blockEvents,

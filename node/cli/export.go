@@ -1,0 +1,234 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/fondaco/fondaco/node/audit"
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/executor"
+	"github.com/fondaco/fondaco/node/group"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+func exportCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "export",
+		Usage: "write what a node has into files that can be checked without it",
+		Subcommands: []*cli.Command{{
+			Name:  "consensus",
+			Usage: "write certificates, epochs, new-views and what members stated, for `fondaco verify --consensus`",
+			Description: "The package holds no transactions: the headers in it commit to them. It is written while it is read, so its size\n" +
+				"does not matter to the node. With --offline it comes from the folder of a stopped node (-d).",
+			Flags: remoteFlags(
+				&cli.Uint64Flag{Name: "from", Usage: "first `HEIGHT`"},
+				&cli.Uint64Flag{Name: "to", Usage: "last `HEIGHT`; default: the newest"},
+				&cli.StringFlag{Name: "out", Usage: "`FILE` to write, or - for standard output", Required: true},
+				&cli.BoolFlag{Name: "offline", Usage: "read the folder of a stopped node"},
+			),
+			Action: exportConsensus,
+		}},
+	}
+}
+
+func exportConsensus(c *cli.Context) error {
+	if _, err := arguments(c, 0, 0, ""); err != nil {
+		return err
+	}
+	from, to := ledger.Height(c.Uint64("from")), ledger.Height(math.MaxUint64)
+	if c.IsSet("to") {
+		to = ledger.Height(c.Uint64("to"))
+	}
+	write := func(out io.Writer) error {
+		if c.Bool("offline") {
+			return exportStopped(c, out, from, to)
+		}
+		return talk(c, func(r *remote) error {
+			if to == math.MaxUint64 {
+				status, err := r.Status(r.ctx)
+				if err != nil {
+					return err
+				}
+				to = status.Height
+			}
+			return r.Consensus(c.Context, from, to, out) // which may take longer than one answer
+		})
+	}
+	path := c.String("out")
+	if path == "-" {
+		return write(c.App.Writer)
+	}
+	// A package that is not whole never gets the name.
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".part-*")
+	if err != nil {
+		return err
+	}
+	err = write(file)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
+	}
+	note(c, "Check it with `fondaco verify --consensus %s --genesis FILE`, with a genesis file that you trust.", path)
+	return nil
+}
+
+// exportStopped writes the package from the folder of a node that does not run.
+func exportStopped(c *cli.Context, out io.Writer, from, to ledger.Height) (err error) {
+	dir := c.String("dir")
+	genesis, suite, err := trustedGenesis(filepath.Join(dir, GenesisFile))
+	if err != nil {
+		return err
+	}
+	data := filepath.Join(dir, "data", string(genesis.Group))
+	if _, err := os.Stat(data); err != nil {
+		return withCode(ExitNotFound, fmt.Errorf("there is no history of group %s in %s (%w): name the folder of a node that ran with -d", genesis.Group, dir, err))
+	}
+	store, err := state.Open(data, suite, nil)
+	if errors.Is(err, state.ErrLocked) {
+		return fmt.Errorf("%w: the node runs; leave --offline away to ask it", err)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	head := store.Head()
+	if head == nil {
+		return withCode(ExitNotFound, fmt.Errorf("there are no blocks in %s", data))
+	}
+	err = audit.Export(c.Context, out, &audit.Source{
+		Suite: suite, Chain: genesis.Hash(suite), Group: genesis.Group, Head: head.Height(), FS: state.OS(), Statements: filepath.Join(data, group.StatementsDir),
+		Block: store.Block, BlockHash: store.BlockHash,
+		Epoch: func(number uint64) (ledger.Epoch, ledger.Height, error) {
+			b, found, err := precompiles.ReadBeginning(head, number)
+			if err == nil && !found {
+				err = fmt.Errorf("epoch %d has not begun", number)
+			}
+			return b.Epoch, b.Height, err
+		},
+	}, from, min(to, head.Height()))
+	switch {
+	case errors.Is(err, audit.ErrRange):
+		return withCode(ExitUsage, err)
+	case errors.Is(err, audit.ErrLog):
+		return withCode(ExitInvalid, err)
+	}
+	return err
+}
+
+// consensusVerdict is what `verify --consensus` found.
+type consensusVerdict struct {
+	Holds bool `json:"holds"`
+	*audit.Verdict
+	Evidence []accused `json:"evidence,omitempty"`
+	Fault    string    `json:"fault,omitempty"`
+}
+
+// accused is evidence that a package holds. Proof is what `fondaco evidence submit` takes.
+type accused struct {
+	Offence string        `json:"offence"`
+	Epoch   uint64        `json:"epoch"`
+	Member  uint32        `json:"member"`
+	Kind    string        `json:"kind"`
+	View    uint64        `json:"view"`
+	Height  ledger.Height `json:"height"`
+	Proof   client.Bytes  `json:"proof"`
+}
+
+// verifyConsensus checks a package with nothing but a genesis.
+func verifyConsensus(c *cli.Context, path string) error {
+	trusted := c.String("genesis")
+	if trusted == "" {
+		trusted = filepath.Join(c.String("dir"), GenesisFile)
+	}
+	genesis, suite, err := trustedGenesis(trusted)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return withCode(ExitNotFound, fmt.Errorf("%w: make a package with `fondaco export consensus`", err))
+	}
+	_, first, err := executor.Genesis(suite, genesis)
+	if err != nil {
+		return fmt.Errorf("genesis: %w", err)
+	}
+	bar := newProgress(c.App.ErrWriter)
+	verdict, err := audit.Verify(c.Context, func() (io.ReadCloser, error) { return os.Open(path) },
+		audit.Trust{Suite: suite, Genesis: genesis, First: first.Hash()},
+		func(h ledger.Height, read int64) { bar.show(h, read, info.Size()) })
+	bar.end()
+	if verdict == nil {
+		return err
+	}
+	d := &consensusVerdict{Holds: err == nil, Verdict: verdict}
+	fault, bad := errors.AsType[*audit.FaultError](err)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("interrupted at block %d: nothing is known of the blocks from there on", verdict.Height)
+	case bad:
+		d.Height, d.Fault = fault.Height, fault.What
+	case err != nil:
+		return err
+	}
+	for i := range verdict.Evidence {
+		e := &verdict.Evidence[i]
+		place, err := e.Place()
+		if err != nil {
+			return err
+		}
+		raw, err := ledger.Marshal(e)
+		if err != nil {
+			return err
+		}
+		d.Evidence = append(d.Evidence, accused{place.Offence.String(), place.Epoch, place.Member, place.Kind.String(), place.View, place.Height, raw})
+	}
+	err = show(c, d, func(w io.Writer) { consensusTable(w, genesis, d) })
+	switch {
+	case err != nil:
+		return err
+	case bad:
+		return withCode(ExitInvalid, fmt.Errorf("what members agreed on does not hold %w\nKeep this package for the inquiry, and compare with one of another node", fault))
+	case len(d.Evidence) > 0:
+		return withCode(ExitInvalid, fmt.Errorf("the history holds, and %d pairs of statements in it contradict one another: put the proofs on chain with `fondaco evidence submit`", len(d.Evidence)))
+	}
+	return nil
+}
+
+func consensusTable(w io.Writer, genesis *ledger.Genesis, d *consensusVerdict) {
+	row(w, "chain", fmt.Sprintf("%s %s, group %s", d.Chain, genesis.Name, d.Group))
+	if !d.Holds {
+		row(w, "verdict", fmt.Sprintf("DOES NOT HOLD at block %d", d.Height))
+		return
+	}
+	row(w, "verdict", "what members agreed on holds")
+	row(w, "blocks", fmt.Sprintf("%d to %d, with %d signatures of members of epochs up to %d", d.From, d.Height, d.Signatures, d.Epoch))
+	row(w, "block", d.Block)
+	row(w, "new-views", d.NewViews)
+	if d.LogDigest.IsZero() {
+		row(w, "statements", "none: the node kept no log")
+	} else {
+		row(w, "statements", fmt.Sprintf("%d, of which %d are of epochs behind the package; the log missed %d", d.Statements, d.Unchecked, d.Missed))
+		row(w, "log digest", d.LogDigest)
+	}
+	for _, text := range d.Notes {
+		row(w, "note", text)
+	}
+	for _, e := range d.Evidence {
+		row(w, "evidence", fmt.Sprintf("%s by member %d of epoch %d: %s at view %d height %d", e.Offence, e.Member, e.Epoch, e.Kind, e.View, e.Height))
+		row(w, "proof", hexText(e.Proof))
+	}
+}
