@@ -21,8 +21,8 @@ import (
 //   - each host: blocks come to it once and in order, and what it finalized is there after a crash;
 //   - each block keeps the limits of the group's parameters, and its time is after its parent's and not ahead of all clocks;
 //   - evidence: none against an honest member;
-//   - each honest member sends a bounded number of messages, whatever it is asked, and when nobody lies the group
-//     settles within a bounded number of view changes after the last fault.
+//   - each honest member sends a bounded number of messages, whatever it is asked, and the group settles within
+//     a bounded number of view changes after the last fault.
 type oracle struct {
 	world     *world
 	histories []*consensustest.History // of members

@@ -467,7 +467,7 @@ func (p *play) harm() {
 			x.syncFails = true
 		}
 	case 11:
-		if p.faulty > 0 && x.honest() && x.up && x.store.Head().Height() > 0 && w.chance(30) {
+		if p.faulty > 0 && x.honest() && x.up && x.store.Head().Height() > 0 && w.chance(70) {
 			p.faulty--
 			x.crash("and its journal goes with it")
 			x.loseJournal()
@@ -596,8 +596,8 @@ func (p *play) heal() {
 	}
 }
 
-// bounded checks that nobody honest sent much more than any schedule needs, and when nobody lies that the group
-// settled without a storm of view changes. In 600 schedules the largest were 13.1 and 2.5 of the units.
+// bounded checks that nobody honest sent much more than any schedule needs, and that the group settled without a storm
+// of view changes, whatever liars did. In 600 schedules the largest were 13.1 and 2.5 of the units, liars and twins included.
 func (p *play) bounded(views int) {
 	w := p.world
 	n := len(w.hosts)
@@ -607,7 +607,7 @@ func (p *play) bounded(views int) {
 			w.fail("%s sent %d messages in %d s and %d blocks, want at most %d", h, sent, w.now/second, w.oracle.height(), most)
 		}
 	}
-	if made := w.report.Views - views; made > 8*n && len(w.liars)+w.report.Twins == 0 {
+	if made := w.report.Views - views; made > 8*n {
 		w.fail("hosts entered %d views to recover from the last fault, want at most %d", made, 8*n)
 	}
 }
