@@ -135,7 +135,7 @@ func leaderLies() []*strategy {
 			rules: []string{group.RuleTransactions}, sends: spoil(func(_ *liar, o *ledger.Order) { o.GasLimit++ }),
 		},
 		{
-			name: "future-time", does: "proposes blocks of an hour ahead",
+			name: "future-time", does: "proposes blocks of minutes ahead",
 			rules: []string{group.RuleTime}, sends: spoil(func(_ *liar, o *ledger.Order) { o.UnixMilli += farFuture }),
 		},
 		{
