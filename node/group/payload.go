@@ -708,6 +708,11 @@ func (g *Group) commit(block *ledger.Block, result *state.Snapshot, txs []*ledge
 		}
 		g.cfg.Trace.Finalized(block, receipts, txs)
 	}
+	for _, child := range g.children(g.headHash()) {
+		if child.ask != nil { // it waited for its parent, which came from elsewhere
+			g.gather(child)
+		}
+	}
 	g.tellPending()
 	g.publish()
 	g.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/blocksync"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -199,5 +200,39 @@ func TestServeBlocks(t *testing.T) {
 	w.run(100, func() bool { return false })
 	if answers != 2*maxServingOne || busy != maxServingOne {
 		t.Errorf("%d of %d requests of one member at once were refused, want %d", busy, answers, maxServingOne)
+	}
+}
+
+// TestParentFetched gives a node a proposal whose parent it does not know yet. The parent comes by block sync, and then
+// the proposal is judged.
+func TestParentFetched(t *testing.T) {
+	w := newWorld(t, 4)
+	w.start(0, 1, 2)
+	w.nodes[0].mustOffer(w.tx(1, 600_000))
+	w.reach(1)
+	parent := w.nodes[0].store.Head()
+	for _, n := range w.nodes[:3] {
+		n.crash() // else the group goes on without the late node's proposal
+	}
+	late := w.nodes[3]
+	w.start(3)
+	tx := w.tx(2, 600_000)
+	late.mustOffer(tx)
+	g := late.group
+	order := ledger.Order{
+		Version: 1, Chain: w.chain, Group: "main", Height: 2, Parent: parent.OrderHash(), UnixMilli: begins + w.now,
+		TxRoot: ledger.Root(w.suite, leavesOf([]*ledger.SignedTx{tx})), TxCount: 1, TxBytes: uint64(len(tx.Raw)), GasLimit: tx.GasLimit,
+	}
+	g.keepLeaves(g.own, order.TxRoot, leavesOf([]*ledger.SignedTx{tx}))
+	late.on(0, func() { g.check(consensus.CheckPayload{Order: order}) })
+	w.run(100, func() bool { return false })
+	p := g.proposals[order.Hash(w.suite)]
+	if p == nil || p.valid {
+		t.Fatalf("the proposal is judged without its parent: %+v", p)
+	}
+	w.start(0, 1, 2)
+	late.on(0, func() { g.needSync(1, 0) })
+	if !w.run(30_000, func() bool { return p.valid }) {
+		t.Errorf("at height %d, the proposal on block 1 is still not judged", late.store.Head().Height())
 	}
 }
