@@ -65,14 +65,10 @@ function underRoot(root, leaf, [index, size, siblings]) {
   return index < size && last === 0 && h.equals(root)
 }
 
-// Checks header and certificate of a claim, and the transaction and the receipt if it has them. Returns these.
-function verifyClaim(raw, genesis, chain) {
-  const [version, header, [statement, signers, signatures], tx, receipt] = decode(raw), order = header[0]
-  const [, , , group, engine, , , members] = genesis
-  need(version === 1 && order[0] === 1, 'the claim is of another version')
-  need(digest('genesis', encode(genesis)).equals(chain), 'the genesis is that of another chain')
-  need(order[1].equals(chain) && order[2] === group && order[3] === 0, 'the block is of another chain, group or epoch')
-  const [kind, epoch, , height, orderHash, blockHash] = statement
+// Checks that enough members of an epoch signed that a block is final.
+function verifyFinal(header, [statement, signers, signatures], [number, members], chain, group, engine) {
+  const order = header[0], [kind, epoch, , height, orderHash, blockHash] = statement
+  need(order[1].equals(chain) && order[2] === group && order[3] === number, 'the block is of another chain, group or epoch')
   need(kind === (engine === 'raft' ? 6 : 3) && epoch === order[3] && height === order[4], 'the certificate makes no block final, or another')
   need(orderHash.equals(digest('order', encode(order))) && blockHash.equals(digest('block', encode(header))), 'the certificate is for another block')
   const signed = digest('bft', chain, Buffer.from([group.length]), Buffer.from(group), encode(statement))
@@ -80,10 +76,26 @@ function verifyClaim(raw, genesis, chain) {
   need(voters.length === signatures.length && voters.every(([, , [, key]], i) => holds(key, signed, signatures[i])), 'a signature does not hold')
   const n = members.length, faulty = Math.floor((n - 1) / 3)
   need(voters.length >= Math.floor((engine === 'raft' ? n : n + faulty) / 2) + 1, `${voters.length} of ${n} members signed`)
+  return voters.length
+}
+
+// Checks header and certificate of a claim, and the transaction and the receipt if it has them. Returns these.
+function verifyClaim(raw, genesis, chain) {
+  const [version, header, certificate, tx, receipt, , links] = decode(raw), order = header[0]
+  const [, , , group, engine, , , founders] = genesis
+  need(version === 1 && order[0] === 1, 'the claim is of another version')
+  need(digest('genesis', encode(genesis)).equals(chain), 'the genesis is that of another chain')
+  let now = [0, founders]
+  for (const [last, proof, next] of links) { // each epoch's members say who the next one's are
+    verifyFinal(last, proof, now, chain, group, engine)
+    need(last[0][12] && next[0] === now[0] + 1 && last[7].equals(digest('epoch', encode(next))), 'a block does not begin the next epoch')
+    now = next
+  }
+  const voters = verifyFinal(header, certificate, now, chain, group, engine)
   if (tx) need(tx[1][1] === order[9] && underRoot(order[8], digest('signed-tx', tx[0]), tx[1]), 'the block does not hold the transaction')
   if (receipt) need(receipt[1][1] === order[9] && receipt[1][0] === receipt[0][2] &&
     underRoot(header[3], digest('receipt', encode(receipt[0])), receipt[1]), 'the block does not hold the receipt')
-  return { height, tx: tx?.[0], receipt: receipt?.[0], voters: voters.length }
+  return { height: order[4], tx: tx?.[0], receipt: receipt?.[0], voters }
 }
 
 function selfTest(folder) { // against the golden vectors of the source: state/ledger/testdata
@@ -102,11 +114,15 @@ function selfTest(folder) { // against the golden vectors of the source: state/l
   for (const { leaves, root, proofs } of trees) leaves.forEach((leaf, i) => need(underRoot(bytes(root), bytes(leaf), decode(bytes(proofs[i]))), 'a path'))
   const check = raw => verifyClaim(raw, decode(bytes(claims.genesis)), digest('genesis', bytes(claims.genesis)))
   for (const c of claims.claims) check(bytes(c.encoding))
-  const whole = bytes(claims.claims.find(c => c.what === 'transaction and receipt').encoding)
-  const found = whole.filter((_, i) => {
-    try { check(whole.map((b, j) => i === j ? b ^ 1 : b)) } catch { return true }
-  })
-  same(found.length, whole.length, 'a changed byte is not found')
+  const forgeries = (what, step) => { // every step-th byte is changed
+    const whole = bytes(claims.claims.find(c => c.what === what).encoding), places = [...whole.keys()].filter(i => i % step === 0)
+    const found = places.filter(i => {
+      try { check(whole.map((b, j) => i === j ? b ^ 1 : b)) } catch { return true }
+    })
+    same(found.length, places.length, 'a changed byte is not found')
+    return found
+  }
+  const found = [...forgeries('transaction and receipt', 1), ...forgeries('header of epoch 2', 5)]
   console.log(JSON.stringify({ transactions: transactions.length, trees: trees.length, claims: claims.claims.length, forgeries: found.length }))
 }
 

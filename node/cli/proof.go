@@ -217,6 +217,10 @@ func verifyProof(c *cli.Context) error {
 	if err := claim.Verify(suite, chain, genesis.Group, genesis.Finality(), genesis.Epoch()); err != nil {
 		return withCode(ExitInvalid, fmt.Errorf("the proof does not hold: %w; do not rely on what it claims", err))
 	}
+	members := len(genesis.Members)
+	if n := len(claim.Epochs); n > 0 {
+		members = len(claim.Epochs[n-1].Epoch.Members)
+	}
 	doc, err := describeClaim(suite, claim, schema)
 	if err != nil {
 		return err
@@ -231,7 +235,7 @@ func verifyProof(c *cli.Context) error {
 		row(w, "chain", fmt.Sprintf("%s %s, group %s", doc.Chain, genesis.Name, doc.Group))
 		row(w, "block", fmt.Sprintf("%d %s", doc.Height, doc.Block))
 		row(w, "time", timeText(doc.Time))
-		row(w, "signed by", fmt.Sprintf("members %v of %d", doc.Signers, len(genesis.Members)))
+		row(w, "signed by", fmt.Sprintf("members %v of %d in epoch %d", doc.Signers, members, claim.Header.Order.Epoch))
 		if t := doc.Tx; t != nil {
 			row(w, "transaction", t.ID)
 			row(w, "sender", t.Sender)

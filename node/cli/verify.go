@@ -223,7 +223,12 @@ func (v *verifier) transactions(b *ledger.Block, txs []*ledger.SignedTx) error {
 	}
 	var bytes uint64
 	var gas ledger.Gas
+	ends := false
 	for i, tx := range txs {
+		if ends {
+			return fmt.Errorf("transaction %d, %s, comes after one that ends the epoch", i, tx.ID)
+		}
+		ends = v.executor.Barrier(tx)
 		_, twice := v.seen[tx.ID]
 		var wrong string
 		switch limit := v.executor.SizeLimit(tx.To); {
@@ -246,6 +251,8 @@ func (v *verifier) transactions(b *ledger.Block, txs []*ledger.SignedTx) error {
 		gas += tx.GasLimit
 	}
 	switch {
+	case ends != order.Barrier:
+		return fmt.Errorf("the order says %t of ending the epoch, its last transaction %t", order.Barrier, ends)
 	case bytes != order.TxBytes || gas != order.GasLimit:
 		return fmt.Errorf("the order claims %d bytes and %d gas, its transactions have %d and %d", order.TxBytes, order.GasLimit, bytes, gas)
 	case order.TxCount == 0 || order.TxCount > params.BlockTxs || bytes > params.BlockBytes || gas > params.BlockGas:

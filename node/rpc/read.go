@@ -197,7 +197,11 @@ func (s *Server) committed(h ledger.Height, index uint32, proof bool) (*client.T
 		return nil, err
 	}
 	if proof {
-		claim, err := ledgerClaim(s.config.Suite, b.block, b.receipts, index)
+		epochs, err := s.epochs.until(b.block.Header.Order.Epoch)
+		if err != nil {
+			return nil, err
+		}
+		claim, err := ledgerClaim(s.config.Suite, b.block, b.receipts, index, epochs)
 		if err != nil {
 			return nil, err
 		}
@@ -206,7 +210,7 @@ func (s *Server) committed(h ledger.Height, index uint32, proof bool) (*client.T
 	return doc, nil
 }
 
-func ledgerClaim(suite keys.Suite, block *ledger.Block, receipts []ledger.Receipt, index uint32) (client.Bytes, error) {
+func ledgerClaim(suite keys.Suite, block *ledger.Block, receipts []ledger.Receipt, index uint32, epochs []ledger.EpochLink) (client.Bytes, error) {
 	leaves := make([]keys.Digest, len(receipts))
 	txs := make([]keys.Digest, len(block.Txs))
 	for i := range receipts {
@@ -223,6 +227,7 @@ func ledgerClaim(suite keys.Suite, block *ledger.Block, receipts []ledger.Receip
 	}
 	return ledger.Marshal(&ledger.Claim{
 		Version: ledger.Version, Header: block.Header, Certificate: block.Certificate,
+		Epochs:  epochs,
 		Tx:      &ledger.TxClaim{Raw: block.Txs[index], Proof: txProof},
 		Receipt: &ledger.ReceiptClaim{Receipt: receipts[index], Proof: receiptProof},
 	})
@@ -535,9 +540,13 @@ func (s *Server) state(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	epochs, err := s.epochs.until(b.block.Header.Order.Epoch)
+	if err != nil {
+		return nil, err
+	}
 	doc.Proof, err = marshalled(&ledger.Claim{
 		Version: ledger.Version, Header: b.block.Header, Certificate: b.block.Certificate,
-		State: &ledger.StateClaim{Key: full, Value: value, Present: found, Proof: path},
+		State: &ledger.StateClaim{Key: full, Value: value, Present: found, Proof: path}, Epochs: epochs,
 	})
 	return doc, err
 }
@@ -555,7 +564,11 @@ func (s *Server) headerProof(_ http.ResponseWriter, r *http.Request) (any, error
 	if err != nil {
 		return nil, err
 	}
-	claim, err := marshalled(&ledger.Claim{Version: ledger.Version, Header: b.block.Header, Certificate: b.block.Certificate})
+	epochs, err := s.epochs.until(b.block.Header.Order.Epoch)
+	if err != nil {
+		return nil, err
+	}
+	claim, err := marshalled(&ledger.Claim{Version: ledger.Version, Header: b.block.Header, Certificate: b.block.Certificate, Epochs: epochs})
 	if err != nil {
 		return nil, err
 	}

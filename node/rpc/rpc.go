@@ -83,6 +83,7 @@ type Server struct {
 
 	schemas    *schemaCache
 	blockCache blockCache
+	epochs     *epochLinks
 }
 
 // New returns the API, not listening yet.
@@ -97,7 +98,7 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		config: c, group: c.Group, views: make(chan struct{}, viewsAtOnce), streams: make(chan struct{}, maxStreams),
 		exports: make(chan struct{}, exportsAtOnce),
-		closing: make(chan struct{}), schemas: schemas,
+		closing: make(chan struct{}), schemas: schemas, epochs: &epochLinks{group: c.Group, executor: c.Executor},
 	}
 	mux := http.NewServeMux()
 	for pattern, handle := range s.routes() {

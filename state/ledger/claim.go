@@ -25,6 +25,16 @@ type Claim struct {
 	Tx          *TxClaim
 	Receipt     *ReceiptClaim // with Tx, of that transaction
 	State       *StateClaim
+	Epochs      []EpochLink // how the block's epoch came from the first: one for each epoch between, in order
+}
+
+// EpochLink says which epoch followed another: the last block of that one, which its members made final, names the
+// digest of the next one's members and parameters.
+type EpochLink struct {
+	_           struct{} `cbor:",toarray"`
+	Header      Header
+	Certificate Certificate
+	Epoch       Epoch // that begins after the block
 }
 
 // TxClaim says that the block holds a transaction.
@@ -65,10 +75,10 @@ func DecodeClaim(raw []byte) (*Claim, error) {
 	return &c, nil
 }
 
-// Verify checks the claim for a group of the chain whose genesis has the digest chain. epoch is the one that
-// the block is of; for a chain whose members never changed that is Genesis.Epoch. finality is Genesis.Finality. It fails with ErrClaim, and
-// with ErrCertificate or ErrProof where these are at fault. Transactions' signatures are not checked again:
-// the members did that.
+// Verify checks the claim for a group of the chain whose genesis has the digest chain. epoch is one whose members
+// the caller trusts, no later than the block's: Genesis.Epoch if it has nothing but the genesis; the claim's links
+// lead on from it. finality is Genesis.Finality. It fails with ErrClaim, and with ErrCertificate or ErrProof where
+// these are at fault. Transactions' signatures are not checked again: the members did that.
 func (c *Claim) Verify(s keys.Suite, chain keys.Digest, group GroupID, finality StatementKind, epoch *Epoch) error {
 	order := &c.Header.Order
 	switch {
@@ -76,14 +86,21 @@ func (c *Claim) Verify(s keys.Suite, chain keys.Digest, group GroupID, finality 
 		return fmt.Errorf("%w: it is of chain %s, not %s", ErrClaim, order.Chain, chain)
 	case order.Group != group:
 		return fmt.Errorf("%w: it is of group %q, not %q", ErrClaim, order.Group, group)
-	case order.Epoch != epoch.Number:
+	}
+	for i := range c.Epochs {
+		link := &c.Epochs[i]
+		if link.Epoch.Number <= epoch.Number { // the caller knows more than the claim needs to say
+			continue
+		}
+		if err := link.verify(s, chain, group, finality, epoch); err != nil {
+			return fmt.Errorf("%w: how epoch %d began: %w", ErrClaim, link.Epoch.Number, err)
+		}
+		epoch = &link.Epoch
+	}
+	if order.Epoch != epoch.Number {
 		return fmt.Errorf("%w: it is of epoch %d, and the members known are of epoch %d", ErrClaim, order.Epoch, epoch.Number)
 	}
-	members, err := epoch.PublicKeys(s)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrClaim, err)
-	}
-	if err := c.Certificate.Finalizes(s, &c.Header, finality, members); err != nil {
+	if err := finalizes(s, &c.Certificate, &c.Header, finality, epoch); err != nil {
 		return fmt.Errorf("%w: header: %w", ErrClaim, err)
 	}
 	if c.Tx != nil {
@@ -105,6 +122,28 @@ func (c *Claim) Verify(s keys.Suite, chain keys.Digest, group GroupID, finality 
 		}
 	}
 	return nil
+}
+
+// verify checks that the link leads from an epoch to the next.
+func (l *EpochLink) verify(s keys.Suite, chain keys.Digest, group GroupID, finality StatementKind, from *Epoch) error {
+	order := &l.Header.Order
+	switch {
+	case order.Chain != chain || order.Group != group:
+		return fmt.Errorf("%w: of chain %s, group %q", ErrClaim, order.Chain, order.Group)
+	case order.Epoch != from.Number || l.Epoch.Number != from.Number+1:
+		return fmt.Errorf("%w: it leads from epoch %d to %d, and the members known are of epoch %d", ErrClaim, order.Epoch, l.Epoch.Number, from.Number)
+	case !order.Barrier || l.Header.NextEpoch != l.Epoch.Hash(s):
+		return fmt.Errorf("%w: block %d does not begin it", ErrClaim, order.Height)
+	}
+	return finalizes(s, &l.Certificate, &l.Header, finality, from)
+}
+
+func finalizes(s keys.Suite, c *Certificate, h *Header, finality StatementKind, epoch *Epoch) error {
+	members, err := epoch.PublicKeys(s)
+	if err != nil {
+		return err
+	}
+	return c.Finalizes(s, h, finality, members)
 }
 
 func (t *TxClaim) verify(s keys.Suite, order *Order) error {

@@ -250,7 +250,45 @@ func (f *fixture) claims(t testing.TB) map[string]*Claim {
 	for _, c := range claims {
 		c.Version, c.Header, c.Certificate = Version, f.block.Header, f.block.Certificate
 	}
+	claims["header of epoch 2"] = f.later(t)
 	return claims
+}
+
+// later returns a claim two epochs after genesis, in which the members have other numbers.
+func (f *fixture) later(t testing.TB) *Claim {
+	t.Helper()
+	certify := func(h *Header, members []Member) Certificate {
+		statement := Statement{Kind: Commit, Epoch: h.Order.Epoch, Height: h.Order.Height, Order: h.Order.Hash(f.suite), Block: h.Hash(f.suite)}
+		var votes []Vote
+		for i, m := range members[:Quorum(len(members))] {
+			at := slices.IndexFunc(f.genesis.Members, func(o Member) bool { return o.Node == m.Node })
+			signature, err := f.nodes[at].Sign(statement.Digest(f.suite, f.chain, "main"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			votes = append(votes, Vote{Signer: uint32(i), Statement: statement, Signature: signature})
+		}
+		return NewCertificate(votes)
+	}
+	c := &Claim{Version: Version}
+	members := f.genesis.Members
+	for number := range uint64(3) {
+		h := f.block.Header
+		h.Order.Epoch, h.Order.Height = number, h.Order.Height+Height(number)
+		h.NextEpoch = keys.Digest{}
+		if number == 2 {
+			h.Order.Barrier = false
+			c.Header, c.Certificate = h, certify(&h, members)
+			break
+		}
+		next := slices.Clone(members)
+		next = append(next[1:], next[0])
+		epoch := Epoch{Number: number + 1, Members: next, Params: f.genesis.Params}
+		h.Order.Barrier, h.NextEpoch = true, epoch.Hash(f.suite)
+		c.Epochs = append(c.Epochs, EpochLink{Header: h, Certificate: certify(&h, members), Epoch: epoch})
+		members = next
+	}
+	return c
 }
 
 type keyVector struct {

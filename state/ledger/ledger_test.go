@@ -538,7 +538,7 @@ func TestClaim(t *testing.T) {
 				t.Fatal(err)
 			}
 			other := *f.genesis.Epoch()
-			other.Number = 1
+			other.Number = 9
 			for why, err := range map[string]error{
 				"another chain":   c.Verify(s, keys.Digest{9}, "main", Commit, f.genesis.Epoch()),
 				"another group":   c.Verify(s, f.chain, "side", Commit, f.genesis.Epoch()),
@@ -573,6 +573,38 @@ func TestClaim(t *testing.T) {
 		c.Receipt = &ReceiptClaim{Receipt: f.receipts[1], Proof: proof}
 		if err := verify(&c); !errors.Is(err, ErrClaim) {
 			t.Errorf("%v, want ErrClaim", err)
+		}
+	})
+	t.Run("from a later epoch that is trusted", func(t *testing.T) {
+		c := f.later(t)
+		for _, e := range c.Epochs {
+			if err := c.Verify(s, f.chain, "main", Commit, &e.Epoch); err != nil {
+				t.Errorf("epoch %d: %v", e.Epoch.Number, err)
+			}
+		}
+		c.Epochs = nil
+		if err := verify(c); !errors.Is(err, ErrClaim) {
+			t.Errorf("without links: %v, want ErrClaim", err)
+		}
+	})
+	t.Run("links that do not lead on", func(t *testing.T) {
+		for why, change := range map[string]func(c *Claim){
+			"one is missing":       func(c *Claim) { c.Epochs = c.Epochs[1:] },
+			"out of order":         func(c *Claim) { c.Epochs[0], c.Epochs[1] = c.Epochs[1], c.Epochs[0] },
+			"no barrier":           func(c *Claim) { c.Epochs[0].Header.Order.Barrier = false },
+			"other members":        func(c *Claim) { c.Epochs[0].Epoch.Members = f.genesis.Members },
+			"other parameters":     func(c *Claim) { c.Epochs[1].Epoch.Params.Window++ },
+			"another certificate":  func(c *Claim) { c.Epochs[0].Certificate = c.Epochs[1].Certificate },
+			"the block is too old": func(c *Claim) { c.Header.Order.Epoch = 1 },
+			"certified by a minority": func(c *Claim) {
+				c.Epochs[1].Certificate.Signers, c.Epochs[1].Certificate.Signatures = []byte{1}, c.Epochs[1].Certificate.Signatures[:1]
+			},
+		} {
+			c := f.later(t)
+			change(c)
+			if err := verify(c); !errors.Is(err, ErrClaim) {
+				t.Errorf("%s: %v, want ErrClaim", why, err)
+			}
 		}
 	})
 	t.Run("too large to read", func(t *testing.T) {
