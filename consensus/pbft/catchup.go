@@ -120,16 +120,7 @@ func (e *engine) help(to uint32, st statusBody) (answered bool) {
 			answered = false
 		}
 	}
-	var certificates []ledger.Certificate
-	if c := e.head.Certificate; st.Height+e.window < e.head.Order.Height && !c.IsZero() && c.Statement.Epoch == e.epoch.Number {
-		certificates = append(certificates, c) // it has to fetch blocks
-	} else {
-		for _, c := range e.decided {
-			if c.Statement.Height > st.Height && len(certificates) < consensus.MaxMessageCertificates-1 {
-				certificates = append(certificates, c)
-			}
-		}
-	}
+	certificates := e.finals(st.Height)
 	behind := !e.changing() && (st.View < e.View || st.View == e.View && st.Changing)
 	proved := e.High.Statement.View == e.View && !e.High.IsZero()
 	if !e.High.IsZero() && e.High.Statement.Rank().Compare(st.High) > 0 || behind && proved {
@@ -171,6 +162,23 @@ func (e *engine) help(to uint32, st statusBody) (answered bool) {
 		reply(consensus.Message{Kind: kindVote, Votes: votes})
 	}
 	return answered
+}
+
+// finals returns Commit certificates for a member whose head is at height: those of the next blocks, or that of the
+// head when it has to fetch blocks. They leave room for one more in a message.
+func (e *engine) finals(height ledger.Height) (certificates []ledger.Certificate) {
+	if height+e.window < e.head.Order.Height {
+		if c := e.head.Certificate; !c.IsZero() && c.Statement.Epoch == e.epoch.Number {
+			certificates = append(certificates, c)
+		}
+		return certificates
+	}
+	for _, c := range e.decided {
+		if c.Statement.Height > height && len(certificates) < consensus.MaxMessageCertificates-1 {
+			certificates = append(certificates, c)
+		}
+	}
+	return certificates
 }
 
 // claim notes which height a member says it has.

@@ -17,9 +17,12 @@
 // order and result together; a quorum of those makes the block final. There is no checkpoint phase: each final
 // block's certificate covers its world state.
 //
-// Certificates are ranked by (view, height). A certificate at (v, h+1) stands for one at (v, h) too, and a final
-// block makes its ancestors final, so Params.Window blocks may be in flight. With a window of 1 a proposal carries
-// the Commit certificate of its parent.
+// Certificates are ranked by (view, height). A certificate at (v, h+1) stands for one at (v, h) too, so Params.Window
+// blocks may be in flight: the next is proposed as soon as the one before has a Prepare certificate, and executed on
+// top of its result. With a window of 1 a proposal carries the Commit certificate of its parent.
+//
+// A final block makes its ancestors final, but each is handed over by a Commit certificate of its own, lowest first:
+// then every block in store proves itself. See "Why each block gets its certificate".
 //
 // An order holds neither view nor result, so an order that is proposed again keeps its hash, its votes' meaning and
 // its cached result.
@@ -80,6 +83,23 @@
 //
 // Results: the block hash is a function of the order and its ancestors, and an honest member signs one for each
 // order. When no result reaches a quorum the height stands still: a ledger must stop rather than fork.
+//
+// # Why each block gets its certificate
+//
+// Let there be a Commit certificate at (v, h+1), and a member whose head is below h. An honest member that signs
+// Commit for a height has h as its head or above, or signed for every height from its head up to that one in the same
+// view (commit goes the whole path), so each honest signer of (v, h+1) signed Commit at (v, h) too, or has h as final
+// with a certificate of its own.
+//
+//   - If an honest member has h as final, the others get the certificate from it: with the answer to their status,
+//     as long as they are less than a window behind, and with the block otherwise (NeedSync); statuses and view
+//     changes tell its height. A new leader sends it at once to those whose view change says that they lack it.
+//   - If none has, every honest member of the view is below h, so it signs Commit at (v, h) once it has the highest
+//     certificate and the results. These are a quorum. Votes may be lost, so the answer to a status repeats all
+//     commit votes of the view above the asker's head, those below its highest certificate too.
+//   - A vote is lost for good when its member crashes after it signed for a later height: only the last is in its
+//     record. Then h does not become final, the progress timers run out, and in the next view, which begins with the
+//     highest certificate, every member signs for the whole path from its head again.
 //
 // # A lost journal
 //

@@ -28,7 +28,7 @@ func (e *engine) startChange(view uint64, why string) {
 		High: e.High.Statement.Rank(), Order: e.High.Statement.Order,
 	}
 	e.Claim = e.High
-	e.Opening, e.proposals, e.inflight, e.building = nil, nil, consensus.Message{}, false
+	e.Opening, e.proposals, e.inflight, e.building, e.fast = nil, nil, consensus.Message{}, false, false
 	e.backoff++
 	e.stopTimers()
 	e.forgetVotes()
@@ -256,6 +256,11 @@ func (e *engine) open() {
 		return
 	}
 	e.enter(e.View, &n)
+	for _, v := range n.Votes { // who has blocks as final votes no more for them, so the others need their certificates
+		if finals := e.finals(v.Statement.Height); int(v.Signer) != e.self && len(finals) > 0 && e.mayReply(v.Signer) {
+			e.send(v.Signer, consensus.Message{Kind: kindCertificate, Certificates: finals})
+		}
+	}
 	if e.High.IsZero() { // there is no tip to propose again: the new-view goes alone
 		e.emit(consensus.Send{To: -1, Message: consensus.Message{Kind: kindNewView, NewView: &n}})
 	}
@@ -298,7 +303,13 @@ func (e *engine) fastTime() int64  { return max(e.baseTime()*3/20, 1) }
 func (e *engine) aliveTime() int64 { return 3 * max(e.epoch.Params.HeartbeatTime, 1) }
 func (e *engine) oldAge() int64    { return 5 * e.baseTime() }
 
-func (e *engine) progressTime() int64 { return e.baseTime() << min(e.backoff, maxBackoff) }
+// progressTime is short when the view that this member waits for has a leader that seems to be gone.
+func (e *engine) progressTime() int64 {
+	if e.changing() && !e.up[e.leader(e.View)] {
+		return e.fastTime()
+	}
+	return e.baseTime() << min(e.backoff, maxBackoff)
+}
 
 func (e *engine) set(t consensus.Timer, milli int64) {
 	e.emit(consensus.SetTimer{Timer: t, Milli: max(milli, 1)})
@@ -406,9 +417,16 @@ func (e *engine) onPeer(p consensus.Peer) {
 		return
 	}
 	e.up[p.Member] = p.Up
-	if !p.Up && !e.fast && e.self >= 0 && !e.changing() && int(p.Member) == e.leader(e.View) && !e.leading() {
+	if p.Up || e.fast || e.self < 0 || int(p.Member) != e.leader(e.View) || e.leading() {
+		return
+	}
+	switch {
+	case !e.changing():
 		e.fast = true
 		e.set(timerAlive, min(e.fastTime(), e.aliveTime()))
+	case e.progressOn:
+		e.fast = true
+		e.set(timerProgress, e.progressTime())
 	}
 }
 
