@@ -259,8 +259,8 @@ func (n *Node) engine(ctx context.Context) (consensus.Factory, error) {
 		return nil, err
 	}
 	manifest := program.Manifest()
-	if want := n.config.Genesis.Engine; manifest.Name != want {
-		return nil, fmt.Errorf("the engine program is %q, and the genesis of this chain names %q: configure the program that all members run", manifest.Name, want)
+	if err := manifest.Suits(&n.config.Genesis); err != nil {
+		return nil, err
 	}
 	n.log.Info().Str("engine", manifest.Name).Str("version", manifest.Version).Msg("consensus engine started")
 	return program.New, nil

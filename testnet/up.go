@@ -30,6 +30,7 @@ func upCommand() *cli.Command {
 			&cli.IntFlag{Name: "port", Usage: "the first of three ports for each node of a new network", Value: network.DefaultPort},
 			&cli.StringFlag{Name: "log-level", Usage: "of the nodes of a new network", Value: "info"},
 			&cli.StringFlag{Name: "engine", Usage: "consensus `ALGORITHM` of a new network: pbft, or raft, whose members must not lie", Value: "pbft"},
+			&cli.BoolFlag{Name: "trust-members", Usage: "let a new network's genesis say that its members do not lie, for an engine of your own that needs it; raft implies it"},
 			&cli.PathFlag{Name: "engine-program", Usage: "`FILE` of an engine of your own, of the name that --engine gives, for a new network"},
 			&cli.BoolFlag{Name: "detach", Usage: "leave the nodes running and return"},
 			&cli.StringFlag{Name: "relay", Usage: "carry the nodes' packets through a bad network with these `CONDITIONS`, such as loss=1% or delay=50ms,jitter=20ms; clean: none yet"},
@@ -191,7 +192,7 @@ func openOrCreate(c *cli.Context, dir string) (n *network.Network, fresh bool, e
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return nil, false, fmt.Errorf("the folder %s cannot be read: %w; name another with -d", dir, err)
 	}
-	n, err = network.Create(network.Config{Dir: dir, Nodes: c.Int("nodes"), Port: c.Int("port"), Engine: c.String("engine"), EngineProgram: c.Path("engine-program"), LogLevel: c.String("log-level"), Relay: c.IsSet("relay")})
+	n, err = network.Create(network.Config{Dir: dir, Nodes: c.Int("nodes"), Port: c.Int("port"), Engine: c.String("engine"), EngineProgram: c.Path("engine-program"), Trust: c.Bool("trust-members"), LogLevel: c.String("log-level"), Relay: c.IsSet("relay")})
 	return n, true, err
 }
 

@@ -29,6 +29,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/state/ledger"
 )
 
 // MinWire and MaxWire bound the wire versions that this release speaks. Host and program agree on the highest
@@ -83,6 +84,17 @@ func (m *Manifest) validate() error {
 		return fmt.Errorf("manifest: Fault %q must be %s or %s", m.Fault, BFT, CFT)
 	case m.MinMembers < 1:
 		return fmt.Errorf("manifest: MinMembers must be at least 1")
+	}
+	return nil
+}
+
+// Suits says why a chain must not run on the program that the manifest is of, or returns nil.
+func (m *Manifest) Suits(g *ledger.Genesis) error {
+	switch {
+	case m.Name != g.Engine:
+		return fmt.Errorf("the engine program is %q, and the genesis names %q: configure the program that all members run", m.Name, g.Engine)
+	case m.Fault == CFT && !g.Trust:
+		return fmt.Errorf("engine %s bears no member that lies, and the genesis does not say that none does: make it with `fondaco init genesis --trust-members`", m.Name)
 	}
 	return nil
 }

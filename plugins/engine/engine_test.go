@@ -94,6 +94,26 @@ func TestManifest(t *testing.T) {
 }
 
 // FuzzAnswer sends frames of a stranger to the program.
+func TestManifestSuits(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		manifest Manifest
+		genesis  ledger.Genesis
+		says     string
+	}{
+		{"the engine of the genesis", Manifest{Name: "pbft", Fault: BFT}, ledger.Genesis{Engine: "pbft"}, ""},
+		{"another engine", Manifest{Name: "rota", Fault: BFT}, ledger.Genesis{Engine: "pbft"}, `"rota", and the genesis names "pbft"`},
+		{"members that are trusted", Manifest{Name: "rota", Fault: CFT}, ledger.Genesis{Engine: "rota", Trust: true}, ""},
+		{"members that are not", Manifest{Name: "rota", Fault: CFT}, ledger.Genesis{Engine: "rota"}, "--trust-members"},
+		{"members that are, and an engine that need not", Manifest{Name: "rota", Fault: BFT}, ledger.Genesis{Engine: "rota", Trust: true}, ""},
+	} {
+		err := c.manifest.Suits(&c.genesis)
+		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: Suits = %v, want it to say %q", c.name, err, c.says)
+		}
+	}
+}
+
 func FuzzAnswer(f *testing.F) {
 	first, second := frames(f)
 	f.Add(uint64(1), first)

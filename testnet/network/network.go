@@ -51,6 +51,7 @@ type Config struct {
 	// EngineProgram is the file of an engine that is not shipped, whose manifest has the name Engine. The nodes pin it
 	// as it is now. Empty: the program of that engine in the node's own binary.
 	EngineProgram string
+	Trust         bool   // the members do not lie, which an engine for crash faults needs; raft implies it
 	LogLevel      string // default info
 	// Relay gives each node a door: the nodes reach one another only through the relay that Network.Relay returns,
 	// which must run while they do. The doors take one more port for each node, behind the others.
@@ -131,7 +132,7 @@ func Create(c Config) (*Network, error) {
 	}
 	n := &Network{Dir: c.Dir, Suite: c.Suite, Group: "main"}
 	genesis := &ledger.Genesis{
-		Version: ledger.Version, Name: "testnet", Suite: c.Suite, Group: n.Group, Engine: c.Engine, Trust: c.Engine == ledger.RaftEngine,
+		Version: ledger.Version, Name: "testnet", Suite: c.Suite, Group: n.Group, Engine: c.Engine, Trust: c.Trust || c.Engine == ledger.RaftEngine,
 		UnixMilli: time.Now().UnixMilli(), Params: c.Params,
 	}
 	nodeKeys := make([]keys.Signer, c.Nodes)
