@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -34,12 +35,21 @@ func (n *Network) Address(account string) ledger.Address {
 	return ledger.Address{}
 }
 
-// OpenToken returns the token that was deployed before, or nil.
+// OpenToken returns the token that was deployed before, or nil. It waits for a node that has not stored that block yet.
 func (n *Network) OpenToken(ctx context.Context, api *client.Client) (*Token, error) {
 	if n.Token.IsZero() {
 		return nil, nil
 	}
-	found, err := api.Contract(ctx, n.Token)
+	waits, cancel := context.WithTimeout(ctx, txPatience)
+	defer cancel()
+	found, err := api.Contract(waits, n.Token)
+	for problem := new(client.Problem); errors.As(err, &problem) && problem.Code == client.CodeNotFound && waits.Err() == nil; {
+		select {
+		case <-time.After(50 * time.Millisecond):
+			found, err = api.Contract(waits, n.Token)
+		case <-waits.Done(): // the node's answer says more
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the network's token: %w", err)
 	}
