@@ -82,7 +82,7 @@ func newApp(plugins Plugins) *cli.App {
 		Name:    "fondaco",
 		Usage:   "a consortium blockchain whose contracts are WebAssembly",
 		Version: node.Version,
-		Description: "Commands that speak to a node find it by --api, FONDACO_API, or the configuration file of the node's folder (-d), " +
+		Description: "Commands that speak to a node find it by --api, the configuration file of the node's folder (-d), FONDACO_API, or that of the folder they run in, " +
 			"in this order, and take the signer from --key and --from, or FONDACO_KEY and FONDACO_FROM.\n\n" +
 			"Exit codes: 0 done, 1 it did not work, 2 wrong usage, 3 not found, 4 denied, 5 too late, 6 verification did not hold.",
 		HideHelpCommand:           true,

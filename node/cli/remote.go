@@ -28,7 +28,7 @@ const defaultAPI = "http://127.0.0.1:9541"
 // remoteFlags are those of every command that speaks to a node.
 func remoteFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "api", Usage: "`URL` of a node's API (default: that of the node in -d, or " + defaultAPI + ")", EnvVars: []string{"FONDACO_API"}},
+		&cli.StringFlag{Name: "api", Usage: "`URL` of a node's API (default: that of the node in -d, then FONDACO_API, then " + defaultAPI + ")"},
 		dirFlag(), outputFlag(),
 		&cli.DurationFlag{Name: "timeout", Usage: "how long to wait for an answer, or for a transaction to be in a block", Value: 30 * time.Second, EnvVars: []string{"FONDACO_TIMEOUT"}},
 	}, more...)
@@ -65,6 +65,11 @@ func dial(c *cli.Context) (*remote, error) {
 		return nil, usage("--timeout %s: want a time above zero, such as 30s", c.Duration("timeout"))
 	}
 	address := c.String("api")
+	// A folder that is named on the command line is meant for this command, the environment for all. The library does not tell
+	// which of the two a value is from.
+	if folder := c.IsSet("dir") && c.String("dir") != os.Getenv(dirVariable); address == "" && !folder {
+		address = os.Getenv("FONDACO_API")
+	}
 	if address == "" {
 		var err error
 		if address, err = apiOfFolder(c); err != nil {

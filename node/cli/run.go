@@ -18,8 +18,11 @@ import (
 	"github.com/fondaco/fondaco/wasmvm"
 )
 
+// dirVariable is the environment's variable for the node's folder.
+const dirVariable = "FONDACO_DIR"
+
 func dirFlag() cli.Flag {
-	return &cli.StringFlag{Name: "dir", Aliases: []string{"d"}, Usage: "the node's folder", Value: ".", EnvVars: []string{"FONDACO_DIR"}}
+	return &cli.StringFlag{Name: "dir", Aliases: []string{"d"}, Usage: "the node's folder", Value: ".", EnvVars: []string{dirVariable}}
 }
 
 func runCommand() *cli.Command {
