@@ -127,6 +127,11 @@ func TestMembersChangeUnderLoad(t *testing.T) {
 	w.reach(at + 5)
 	l.settled(0, 1, 2, 3, 4, 5)
 	w.noAlarms()
+	for _, n := range []*testNode{w.nodes[0], w.nodes[1], w.nodes[5]} { // what all signed, across the epochs, holds without them
+		if v := n.audit(); v.Epoch != 3 || v.Statements < 100 || v.Unchecked > 0 || v.Missed > 0 || len(v.Evidence) > 0 {
+			w.t.Errorf("node %d: verdict %+v", n.number, v)
+		}
+	}
 }
 
 func TestBarrierBlock(t *testing.T) {

@@ -22,8 +22,20 @@ func (n *testNode) audit() *audit.Verdict {
 	if err := audit.Export(n.t.Context(), &out, &audit.Source{
 		Suite: n.suite, Chain: n.chain, Group: "main", Head: head, FS: n.fs, Statements: "data/" + StatementsDir,
 		Block: n.store.Block, BlockHash: n.store.BlockHash,
-		Epoch: func(uint64) (ledger.Epoch, ledger.Height, error) {
-			return ledger.Epoch{}, 0, errors.New("there is one epoch")
+		Epoch: func(number uint64) (ledger.Epoch, ledger.Height, error) {
+			for h := range head {
+				changes, err := n.store.Changes(h + 1)
+				if err != nil {
+					return ledger.Epoch{}, 0, err
+				}
+				for _, c := range changes {
+					var e epochState
+					if bytes.Equal(c.Key, epochKey) && ledger.Unmarshal(c.Value, &e) == nil && e.Number == number {
+						return executor{n}.members(e), h + 1, nil
+					}
+				}
+			}
+			return ledger.Epoch{}, 0, errors.New("it has not begun")
 		},
 	}, 0, head); err != nil {
 		n.t.Fatal(err)
