@@ -17,6 +17,9 @@
 // holds the last digest of the segment before, so one digest stands for everything up to it: whoever has told it
 // to somebody cannot change the log behind it any more.
 //
+// With four members a block takes about 1 kB of log, of which 0.6 kB are signatures, and 16 µs of CPU on a 2.5 GHz Xeon
+// (BenchmarkLog), a few ten-thousandths of what a full block takes: so it is on unless it is switched off.
+//
 // # The package
 //
 // [Export] writes headers, certificates, new-views, epochs and the statement log of a range of blocks into one

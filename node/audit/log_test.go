@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/state/memfs"
@@ -202,4 +203,39 @@ func (w *logWorld) last() (uint64, error) {
 		return 0, err
 	}
 	return indexes[len(indexes)-1], nil
+}
+
+// BenchmarkLog logs what a node of four signs and receives for a block, and syncs once for 25 blocks, as a busy node does.
+func BenchmarkLog(b *testing.B) {
+	h := newHistory(b)
+	order := h.blocks[1].Header.Order.Hash(h.suite)
+	var votes []ledger.Vote
+	for _, kind := range []ledger.StatementKind{ledger.Propose, ledger.Prepare, ledger.Commit} {
+		for m := range uint32(4) {
+			if kind == ledger.Propose && m > 0 {
+				continue
+			}
+			votes = append(votes, h.vote(0, m, ledger.Statement{Kind: kind, Height: 1, Order: order, Block: h.hashes[1]}))
+		}
+	}
+	config := h.logConfig()
+	config.FS, config.Dir = state.OS(), b.TempDir()
+	l, _, err := OpenLog(config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	height := ledger.Height(0)
+	for b.Loop() {
+		height++
+		for _, v := range votes {
+			v.Statement.Height = height
+			l.Vote(1, height, v)
+		}
+		if height%25 == 0 {
+			if err := l.Flush(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(l.size+int64(l.index)*l.segment())/float64(height), "B/block")
 }
