@@ -188,22 +188,21 @@ func (e *engine) tickRaft() {
 	if e.raft == nil {
 		return
 	}
-	if e.aside > 0 {
-		e.aside--
+	if e.shun > 0 {
+		e.shun--
 	}
 	if e.leading() {
 		if err := e.guarded(func() error { e.raft.Tick(); return nil }); err != nil {
 			e.halt(err.Error())
-			return
 		}
-		e.stepAside()
+		e.stuck = 0
 		return
 	}
-	e.stuck = 0
+	e.suspect()
 	// The library only counts here, for the lease of the leader. Its own election timeout is random; ours is below.
 	e.raft.TickQuiesced()
 	e.elapsed++
-	if e.elapsed < e.timeout || e.aside > 0 {
+	if e.elapsed < e.timeout || e.halted {
 		return
 	}
 	e.rest()
@@ -212,28 +211,31 @@ func (e *engine) tickRaft() {
 	}
 }
 
-// stepAside gives up leadership if a quorum answers and yet takes no entry of this leader for long. A term that
-// another member might have begun ends it; its log, longer than the others', must not win the next election at once.
-func (e *engine) stepAside() {
+// suspect counts how long work waits under a leader, and stops listening to one that makes no block of it, as if the
+// link were cut: its clock may be wrong, so that it takes no transactions, or nobody its blocks. If a majority thinks so
+// it cannot stay, and another is elected meanwhile.
+func (e *engine) suspect() {
 	s := e.raft.BasicStatus()
-	if s.GetCommit() != e.commit || s.GetCommit() == e.log.last() {
-		e.commit, e.stuck = s.GetCommit(), 0
+	if s.Lead == lib.None || e.pending == 0 && len(e.waiting) == 0 && s.GetCommit() == e.log.last() {
+		e.stuck = 0
 		return
 	}
 	e.stuck++
-	if int64(e.stuck)*e.tickTime() < patience*e.epoch.Params.ViewTimeout || e.n == 1 {
+	if int64(e.stuck)*e.tickTime() < patience*e.epoch.Params.ViewTimeout {
 		return
 	}
-	e.stuck, e.aside = 0, asideTicks
-	e.flow("step aside", e.head.Order.Height, e.headOrder)
-	other := id((e.self + 1) % e.n)
-	e.feed(&pb.Message{Type: pb.MsgAppResp.Enum(), From: new(other), To: new(id(e.self)), Term: new(s.GetTerm() + 1)})
+	e.stuck, e.shunned, e.shun = 0, uint32(s.Lead-1), shunTicks
+	e.waiting, e.snapshot, e.need = nil, nil, 0
+	e.flow("leader shunned", e.head.Order.Height, e.headOrder)
+	if err := e.guarded(e.raft.ForgetLeader); errors.Is(err, errLibrary) {
+		e.halt(err.Error())
+	}
 }
 
 // hear takes a raft message of this epoch from another member.
 func (e *engine) hear(from uint32, m consensus.Message, f *frame) {
 	p, ok := e.decode(from, m, f)
-	if !ok {
+	if !ok || e.shun > 0 && from == e.shunned {
 		return
 	}
 	s := e.raft.BasicStatus()

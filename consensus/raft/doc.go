@@ -38,9 +38,10 @@
 //
 // # Log and blocks
 //
-// The log holds only what is above the last durable block: its base is the entry of that block. A member that is
-// behind the leader's base gets a raft snapshot, which holds nothing but the height that goes with the base. It waits
-// outside of raft, like an append, until block sync has brought the blocks up to there.
+// The record holds the log above the last durable block: its base is the entry of that block. Some entries below are
+// kept in memory for members that are a little behind. One that is further behind gets a raft snapshot, which holds
+// nothing but the height that goes with the base. It waits outside of raft, like an append, until block sync has
+// brought the blocks up to there.
 //
 // # Epochs
 //
@@ -56,8 +57,8 @@
 // The leader sends heartbeats every two ticks, a tick being a quarter of Params.HeartbeatTime; a member that hears
 // none for 8 to 15 ticks campaigns. The engine counts these ticks itself, with a jitter that is a digest of its node,
 // epoch, term and a counter: the library would draw it from the system's random numbers, and runs could not be
-// replayed. A leader whose entries nobody takes though a quorum answers, because its clock is wrong for instance,
-// steps aside for a while.
+// replayed. A member that waits long for a block of what is pending, because the leader's clock is wrong for instance,
+// does not listen to it for a while; when a majority does so another is elected.
 //
 // # A lost journal
 //

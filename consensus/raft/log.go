@@ -28,18 +28,26 @@ type entry struct {
 	hash  keys.Digest // of Order
 }
 
-// log is what the library reads as its storage: the entries above base. The engine alone writes it, when the library
-// asks for it, and persists it in its record.
+// maxTrailing is how many entries below base are kept in memory. A member that was behind gets to base by block sync,
+// and while it does so a busy group makes more blocks; without these entries it would only get the next snapshot.
+const maxTrailing = 64
+
+// log is what the library reads as its storage. The engine alone writes it, when the library asks for it. What is above
+// base, the last applied entry, is also in its record.
 type log struct {
 	base    mark
-	entries []entry // of the indices from base.Index+1 on
+	first   mark    // the entry before those that are kept; at most base
+	entries []entry // of the indices from first.Index+1 on
 	term    uint64
 	vote    uint64
 	commit  uint64
 	voters  []uint64
 }
 
-func (l *log) last() uint64 { return l.base.Index + uint64(len(l.entries)) }
+func (l *log) last() uint64 { return l.first.Index + uint64(len(l.entries)) }
+
+// open returns the entries above base.
+func (l *log) open() []entry { return l.entries[l.base.Index-l.first.Index:] }
 
 // append writes entries, in place of all that were at their indices and above.
 func (l *log) append(entries []entry) {
@@ -47,25 +55,29 @@ func (l *log) append(entries []entry) {
 		if e.Index <= l.base.Index || e.Index > l.last()+1 {
 			continue // applied already; the library leaves no gaps
 		}
-		l.entries = append(l.entries[:e.Index-l.base.Index-1], e)
+		l.entries = append(l.entries[:e.Index-l.first.Index-1], e)
 	}
 }
 
-// compact drops the entries up to an applied one.
+// compact moves base up to an applied entry, and drops those far below.
 func (l *log) compact(base mark) {
 	if base.Index <= l.base.Index {
 		return
 	}
-	l.entries = slices.Clone(l.entries[min(base.Index-l.base.Index, uint64(len(l.entries))):])
 	l.base = base
+	if n := base.Index - l.first.Index; n > 2*maxTrailing {
+		n -= maxTrailing
+		l.first = mark{Index: l.entries[n-1].Index, Term: l.entries[n-1].Term}
+		l.entries = slices.Clone(l.entries[n:])
+	}
 }
 
 // reset makes the log end at a base that came by snapshot.
-func (l *log) reset(base mark) { l.base, l.entries = base, nil }
+func (l *log) reset(base mark) { l.base, l.first, l.entries = base, base, nil }
 
 // tip returns the last order in the log.
 func (l *log) tip() (e entry, ok bool) {
-	for _, held := range slices.Backward(l.entries) {
+	for _, held := range slices.Backward(l.open()) {
 		if held.Order != nil {
 			return held, true
 		}
@@ -91,7 +103,7 @@ func (l *log) members() *pb.ConfState { return &pb.ConfState{Voters: l.voters} }
 // Entries implements the library's Storage.
 func (l *log) Entries(lo, hi, maxSize uint64) ([]*pb.Entry, error) {
 	switch {
-	case lo <= l.base.Index:
+	case lo <= l.first.Index:
 		return nil, lib.ErrCompacted
 	case hi > l.last()+1:
 		return nil, lib.ErrUnavailable
@@ -99,7 +111,7 @@ func (l *log) Entries(lo, hi, maxSize uint64) ([]*pb.Entry, error) {
 	var found []*pb.Entry
 	size := uint64(0)
 	for i := lo; i < hi; i++ {
-		p := l.entries[i-l.base.Index-1].proto()
+		p := l.entries[i-l.first.Index-1].proto()
 		if size += uint64(proto.Size(p)); size > maxSize && len(found) > 0 {
 			break
 		}
@@ -111,21 +123,21 @@ func (l *log) Entries(lo, hi, maxSize uint64) ([]*pb.Entry, error) {
 // Term implements the library's Storage.
 func (l *log) Term(i uint64) (uint64, error) {
 	switch {
-	case i < l.base.Index:
+	case i < l.first.Index:
 		return 0, lib.ErrCompacted
-	case i == l.base.Index:
-		return l.base.Term, nil
+	case i == l.first.Index:
+		return l.first.Term, nil
 	case i > l.last():
 		return 0, lib.ErrUnavailable
 	}
-	return l.entries[i-l.base.Index-1].Term, nil
+	return l.entries[i-l.first.Index-1].Term, nil
 }
 
 // LastIndex implements the library's Storage.
 func (l *log) LastIndex() (uint64, error) { return l.last(), nil }
 
 // FirstIndex implements the library's Storage.
-func (l *log) FirstIndex() (uint64, error) { return l.base.Index + 1, nil }
+func (l *log) FirstIndex() (uint64, error) { return l.first.Index + 1, nil }
 
 // Snapshot implements the library's Storage. The blocks themselves travel by block sync.
 func (l *log) Snapshot() (*pb.Snapshot, error) {

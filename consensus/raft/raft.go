@@ -25,8 +25,8 @@ const (
 	heartbeatTicks = 2
 	electionTicks  = 8 // at least; at most twice as many less one
 	repeatTicks    = 4 // an attestation, a status and a request for blocks are repeated so often
-	asideTicks     = 8 * electionTicks
-	patience       = 4 // times Params.ViewTimeout in which a leader's entries must be taken
+	shunTicks      = 8 * electionTicks
+	patience       = 4 // times Params.ViewTimeout in which a leader must make a block of what waits
 )
 
 // Bounds on what others can make the engine keep or do.
@@ -71,9 +71,9 @@ type engine struct {
 	draws   uint64 // timeouts drawn
 	term    uint64 // as last seen
 	open    bool   // this member leads and has applied an entry of its term
-	stuck   int    // ticks in which nobody took this leader's entries
-	commit  uint64 // at the last tick
-	aside   int    // ticks for which this member does not campaign
+	stuck   int    // ticks in which work waited and the leader made no block of it
+	shunned uint32 // the leader that this member does not listen to
+	shun    int    // for so many ticks
 
 	building bool // BuildPayload was asked and not answered
 	buildOn  keys.Digest
@@ -167,14 +167,15 @@ func (e *engine) setEpoch(epoch ledger.Epoch) {
 			}
 		}
 	}
-	e.log = log{base: mark{Index: 1, Term: 1, Height: e.head.Order.Height}, term: 1, commit: 1}
+	e.log = log{term: 1, commit: 1}
+	e.log.reset(mark{Index: 1, Term: 1, Height: e.head.Order.Height})
 	for i := range e.n {
 		e.log.voters = append(e.log.voters, id(i))
 	}
 	e.final = e.head.Order.Height
 	e.raft, e.mute = nil, false
 	e.waiting, e.snapshot, e.applying = nil, nil, nil
-	e.elapsed, e.term, e.open, e.stuck, e.aside = 0, 0, false, 0, 0
+	e.elapsed, e.term, e.open, e.stuck, e.shun = 0, 0, false, 0, 0
 	e.building, e.proposed, e.batch = false, nil, batchIdle
 	e.blocks, e.attests, e.certified, e.attested = nil, nil, nil, ledger.Vote{}
 	e.accused = make([]ledger.Height, e.n)
@@ -365,6 +366,7 @@ func (e *engine) onHead(h consensus.Head, epoch *ledger.Epoch) {
 		return
 	}
 	e.setHead(h)
+	e.stuck = 0
 	e.flow("stored", h.Order.Height, e.headOrder)
 	height := h.Order.Height
 	e.blocks = slices.DeleteFunc(e.blocks, func(b *block) bool {
@@ -451,8 +453,8 @@ func (e *engine) drop() {
 }
 
 func (e *engine) wanted(hash keys.Digest) bool {
-	for i := range e.log.entries {
-		if e.log.entries[i].hash == hash {
+	for _, held := range e.log.open() {
+		if held.hash == hash {
 			return true
 		}
 	}

@@ -30,7 +30,7 @@ func (e *engine) persist() {
 	}
 	r := record{
 		Version: recordVersion, Epoch: e.epoch.Number, Mute: e.mute,
-		Term: e.log.term, Vote: e.log.vote, Commit: e.log.commit, Base: e.log.base, Entries: e.log.entries,
+		Term: e.log.term, Vote: e.log.vote, Commit: e.log.commit, Base: e.log.base, Entries: e.log.open(),
 	}
 	e.emit(consensus.Persist{Records: []consensus.Record{mustMarshal(&r)}, Replace: true})
 }
@@ -60,7 +60,7 @@ func (e *engine) restore(journal []consensus.Record) error {
 		return fmt.Errorf("read raft journal: its log begins above block %d, and the stored head is block %d: blocks are missing", r.Base.Height, e.head.Order.Height)
 	}
 	e.mute = r.Mute
-	e.log.term, e.log.vote, e.log.commit, e.log.base = r.Term, r.Vote, r.Commit, r.Base
+	e.log.term, e.log.vote, e.log.commit, e.log.base, e.log.first = r.Term, r.Vote, r.Commit, r.Base, r.Base
 	for i, held := range r.Entries {
 		if held.Index != r.Base.Index+1+uint64(i) {
 			return fmt.Errorf("read raft journal: entry %d follows entry %d", held.Index, r.Base.Index+uint64(i))

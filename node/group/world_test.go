@@ -158,7 +158,7 @@ func (n *testNode) start() error {
 	n.blocks = nil
 	var err error
 	n.group, err = New(Config{
-		Suite: n.suite, Chain: n.chain, Group: "main", Signer: n.key, Store: n.store, Executor: executor{n}, Engine: n.engine,
+		Suite: n.suite, Chain: n.chain, Group: "main", Finality: n.genesis.Finality(), Signer: n.key, Store: n.store, Executor: executor{n}, Engine: n.engine,
 		Pool: mempool.New(mempool.Limits{}), FS: n.fs, Dir: "data", Env: &env{n, n.life}, Log: zerolog.Nop(), StatementLog: 1 << 20,
 		Trace: Trace{
 			Signing:   func(st ledger.Statement) { n.signed = append(n.signed, st) },

@@ -1,0 +1,175 @@
+package group
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/consensus/raft"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// newRaftWorld makes a world whose members trust one another.
+func newRaftWorld(t testing.TB, members, observers int) *world {
+	w := newWorld(t, members)
+	w.genesis.Engine, w.genesis.Trust = ledger.RaftEngine, true
+	w.observe(observers)
+	for _, n := range w.nodes {
+		n.engine = raft.New
+	}
+	return w
+}
+
+// attested checks that attestations of a majority make a node's blocks final, and nothing else.
+func (n *testNode) attested(members int) {
+	n.t.Helper()
+	for _, b := range n.blocks {
+		if c := b.Certificate; c.Statement.Kind != ledger.Attest || c.Count() < members/2+1 {
+			n.t.Errorf("node %d: block %d has %d %s statements", n.number, b.Header.Order.Height, c.Count(), c.Statement.Kind)
+		}
+	}
+	for _, st := range n.signed {
+		if st.Kind != ledger.Attest {
+			n.t.Errorf("node %d signed a %s", n.number, st.Kind)
+		}
+	}
+}
+
+// leader returns the number of the node that leads, once there is one.
+func (w *world) leader() int {
+	w.t.Helper()
+	at := -1
+	if !w.run(60_000, func() bool {
+		for _, n := range w.nodes {
+			if s := n.group; n.up && s.Status().Number >= 0 && s.Status().Consensus.Leader == s.Status().Number {
+				at = n.number
+				return true
+			}
+		}
+		return false
+	}) {
+		w.t.Fatal("nobody leads")
+	}
+	return at
+}
+
+func TestRaftLeaderCrashesUnderLoad(t *testing.T) {
+	w := newRaftWorld(t, 4, 1)
+	w.start(0, 1, 2, 3, 4)
+	first := w.leader()
+	l := &load{world: w, at: (first + 1) % 4}
+	l.begin()
+	w.reach(5)
+	killed := w.now
+	w.nodes[first].crash()
+	at := w.nodes[l.at].store.Head().Height()
+	w.reach(at + 3)
+	if took := w.now - killed; took > 1_000 {
+		t.Errorf("%d ms passed without the leader until blocks were made again, want less than a second", took)
+	}
+	w.start(first)
+	w.reach(at + 10)
+	l.settled(0, 1, 2, 3, 4)
+	if n := w.nodes[first]; !slices.ContainsFunc(n.signed, func(st ledger.Statement) bool { return st.Height > at+3 }) {
+		t.Error("the leader that came back attests nothing")
+	}
+	for _, n := range w.nodes {
+		n.attested(4)
+	}
+	w.noAlarms()
+
+	t.Run("certificates of commit votes and of two members prove nothing", func(t *testing.T) {
+		g := w.nodes[0].group
+		st := w.nodes[0].blocks[0].Certificate.Statement
+		commit := st
+		commit.Kind = ledger.Commit
+		for _, c := range []ledger.Certificate{w.certificate(commit, 0, 1, 2, 3), w.certificate(st, 0, 1)} {
+			data := mustMarshal(&packet{Message: consensus.Message{Certificates: []ledger.Certificate{c}}})
+			if err := g.receiveMessage(1, data); !errors.Is(err, ledger.ErrCertificate) {
+				t.Errorf("%d %s statements: %v, want ErrCertificate", c.Count(), c.Statement.Kind, err)
+			}
+		}
+		data := mustMarshal(&packet{Message: consensus.Message{Certificates: []ledger.Certificate{w.certificate(st, 0, 1, 3)}}})
+		if err := g.receiveMessage(1, data); err != nil {
+			t.Errorf("three attestations: %v", err)
+		}
+	})
+}
+
+func TestRaftMembersChangeUnderLoad(t *testing.T) {
+	w := newRaftWorld(t, 3, 1)
+	w.start(0, 1, 2, 3)
+	first := w.leader()
+	other := (first + 1) % 3
+	l := &load{world: w, at: other}
+	l.begin()
+	w.reach(5) // the observer follows
+
+	w.nodes[other].mustOffer(w.activation(1<<40, 0, 1, 2, 3))
+	w.inEpoch(1, 0, 1, 2, 3)
+	if !w.run(60_000, func() bool {
+		return slices.ContainsFunc(w.nodes[3].signed, func(st ledger.Statement) bool { return st.Epoch == 1 })
+	}) {
+		t.Fatal("the node that joined attests nothing")
+	}
+
+	// The leader leaves, and the others have other numbers.
+	leaves := w.leader()
+	stay := []uint32{3, 2, 1, 0}
+	stay = slices.DeleteFunc(stay, func(i uint32) bool { return int(i) == leaves })
+	w.nodes[other].mustOffer(w.activation(2<<40, stay...))
+	w.inEpoch(2, 0, 1, 2, 3)
+	signed := len(w.nodes[leaves].signed)
+	w.reach(w.nodes[other].store.Head().Height() + 5)
+	if len(w.nodes[leaves].signed) != signed {
+		t.Error("the node that left still signs")
+	}
+
+	// A member that loses its journal follows, and takes part again in the next epoch.
+	lost := int(stay[0])
+	if lost == l.at {
+		lost = int(stay[1])
+	}
+	w.nodes[lost].crash()
+	file := must(w.nodes[lost].fs.Open("data/journal", true))
+	if err := errors.Join(file.Truncate(0), file.Sync(), file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	w.nodes[lost].signed = nil
+	w.start(lost)
+	w.reach(w.nodes[other].store.Head().Height() + 5)
+	if n := w.nodes[lost]; len(n.signed) > 0 || !errors.Is(n.group.Status().Muted, ErrJournalLost) {
+		t.Errorf("without its journal it attested %d blocks; %v", len(n.signed), n.group.Status().Muted)
+	}
+	w.nodes[other].mustOffer(w.activation(3<<40, stay...))
+	w.inEpoch(3, 0, 1, 2, 3)
+	w.reach(w.nodes[other].store.Head().Height() + 5)
+	if len(w.nodes[lost].signed) == 0 {
+		t.Error("in the next epoch it still attests nothing")
+	}
+	l.settled(0, 1, 2, 3)
+	for _, n := range w.nodes {
+		n.attested(3)
+	}
+	w.noAlarms()
+}
+
+// TestRaftClock: a leader whose clock is an hour off cannot have its blocks taken, steps aside, and the others go on.
+func TestRaftClock(t *testing.T) {
+	w := newRaftWorld(t, 4, 0)
+	w.start(0, 1, 2, 3)
+	wrong := w.leader()
+	w.nodes[wrong].skew = 3_600_000
+	at := (wrong + 1) % 4
+	w.nodes[at].mustOffer(w.tx(1, 60_000))
+	w.reach(1)
+	if now := w.leader(); now == wrong {
+		t.Errorf("node %d, whose clock is off, still leads", now)
+	}
+	ahead := w.nodes[at].store.Head().Header().Order.UnixMilli - begins - w.now
+	if ahead > ledger.DefaultParams().ClockSkew {
+		t.Errorf("block time is %d ms ahead", ahead)
+	}
+	w.noAlarms()
+}
