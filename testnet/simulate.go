@@ -122,6 +122,7 @@ func printSummary(c *cli.Context, s sim.Summary) error {
 		}
 	}
 	fmt.Fprintf(t, "views\t%d changes\n", s.Views)
+	fmt.Fprintf(t, "epochs\t%d changes of members\n", s.Epochs)
 	fmt.Fprintf(t, "evidence\t%d, all against members that lied\n", s.Evidence)
 	if s.Held {
 		fmt.Fprintf(t, "verdict\tevery rule held\n")

@@ -227,6 +227,10 @@ func (g *Group) doubt(source uint32, milli int64, why error) {
 	p.until = g.env.Now() + min(milli<<min(p.fails, 16), maxDoubt)
 	p.fails++
 	p.claims = 0
+	if _, told := errors.AsType[*breach](why); !told {
+		why = breaks(RuleNoBlocks, "%w", why)
+	}
+	g.refused(g.memberOf(source), why)
 	g.log.Debug().Err(why).Uint32("source", source).Int64("milliseconds", p.until-g.env.Now()).Msg("no blocks are asked of the node for a while")
 	s.target = 0
 	for i := range s.peers {
@@ -234,6 +238,14 @@ func (g *Group) doubt(source uint32, milli int64, why error) {
 	}
 	s.cut(s.target)
 	g.pumpSync()
+}
+
+// memberOf returns the number of a source, which has the same one as a member, or nobody for one that is none.
+func (g *Group) memberOf(source uint32) uint32 {
+	if int64(source) < int64(len(g.epoch.Members)) {
+		return source
+	}
+	return nobody
 }
 
 // cut takes ranges above a height back that are not asked for.
@@ -280,7 +292,7 @@ func (g *Group) checkRange(r *blockRange, raws [][]byte) {
 			}
 			if err != nil {
 				g.log.Warn().Err(err).Uint32("source", source).Msg("a node sent a bad block")
-				g.doubt(source, maxDoubt, err)
+				g.doubt(source, maxDoubt, breaks(RuleBlock, "%w", err))
 				return
 			}
 			g.pumpSync()
@@ -313,7 +325,7 @@ func (g *Group) executeFetched() {
 				s.running = false
 				if at := slices.Index(s.ranges, r); at >= 0 && base == g.cfg.Store.Head() {
 					r.blocks = nil
-					g.doubt(r.source, maxDoubt, err)
+					g.doubt(r.source, maxDoubt, breaks(RuleBlock, "%w", err))
 					return
 				}
 				s.tip = nil // another block was stored here meanwhile

@@ -14,7 +14,7 @@
 // those run node/executor, the system contracts and a token in WebAssembly, and share one virtual machine. The tables that bbolt holds in a node
 // are in memory, and made again from the segments at each start. Callbacks of a node run one at a time, as on its
 // loop, and its workers' results come at random moments: data races are for the race detector, not for this.
-// Members and parameters stay the same, and one block is in flight at a time.
+// Parameters stay the same. Windows are 1, 2, 4 and 16, by seed.
 //
 // # A schedule
 //
@@ -27,6 +27,9 @@
 // the same at several, sends old transactions again, and short-lived ones. Then all faults end, and the group must
 // recover, make at least 6 blocks altogether and bring every honest node to the same head; in one of eight schedules
 // it is watched when idle.
+//
+// In one of eight schedules two nodes beyond the members follow as observers, and take the places of members one after
+// the other while all this goes on: each change ends an epoch with a barrier block.
 //
 // # Members that lie
 //

@@ -1,10 +1,12 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/mempool"
@@ -370,12 +372,63 @@ func (x stub) Execute(_ context.Context, base *state.Snapshot, order *ledger.Ord
 		result.GasUsed++
 	}
 	result.Changes = []ledger.Change{{Key: counterKey, Value: value}}
+	if order.Barrier {
+		e, err := x.epochAt(base)
+		if err != nil {
+			return nil, err
+		}
+		e.Number++
+		if err := ledger.Unmarshal(txs[len(txs)-1].Args, &e.Members); err != nil {
+			return nil, fmt.Errorf("members of epoch %d: %w", e.Number, err)
+		}
+		raw, err := ledger.Marshal(&e)
+		if err != nil {
+			return nil, fmt.Errorf("encode epoch %d: %w", e.Number, err)
+		}
+		epoch := x.members(e)
+		result.NextEpoch = epoch.Hash(x.world.suite)
+		result.Changes = append(result.Changes, ledger.Change{Key: epochKey, Value: raw})
+	}
 	return base.Extend(order, result)
 }
 
+// epochState is the epoch as the stub keeps it: who its members are, by host.member.
+type epochState struct {
+	_       struct{} `cbor:",toarray"`
+	Number  uint64
+	Members []uint32
+}
+
+// epochKey is where the state of the epoch is.
+var epochKey = append(make([]byte, ledger.AddressSize), "epoch"...)
+
+func (x stub) epochAt(base *state.Snapshot) (e epochState, err error) {
+	raw, found, err := base.Get(epochKey)
+	if err != nil {
+		return e, fmt.Errorf("read the epoch: %w", err)
+	}
+	if found {
+		return e, ledger.Unmarshal(raw, &e)
+	}
+	for i := range x.world.config.Members {
+		e.Members = append(e.Members, uint32(i))
+	}
+	return e, nil
+}
+
+func (x stub) members(e epochState) ledger.Epoch {
+	epoch := ledger.Epoch{Number: e.Number, Params: x.world.config.Params}
+	for i, m := range e.Members {
+		h := x.world.hosts[m]
+		epoch.Members = append(epoch.Members, ledger.Member{Node: h.id, Institution: x.world.config.Members[i].Institution, Key: ledger.KeyOf(h.key.Public())})
+	}
+	return epoch
+}
+
 // Epoch implements group.Executor.
-func (x stub) Epoch(*state.Snapshot) (ledger.Epoch, error) {
-	return ledger.Epoch{Members: x.world.config.Members, Params: x.world.config.Params}, nil
+func (x stub) Epoch(base *state.Snapshot) (ledger.Epoch, error) {
+	e, err := x.epochAt(base)
+	return x.members(e), err
 }
 
 // Admit implements group.Executor.
@@ -384,14 +437,35 @@ func (stub) Admit(*state.Snapshot, *ledger.SignedTx) error { return nil }
 // Prepare implements group.Executor.
 func (stub) Prepare(context.Context, *ledger.SignedTx) error { return nil }
 
+// methodEpoch is that of transactions which end an epoch; their arguments are the members of the next.
+const methodEpoch = "epoch"
+
 // Barrier implements group.Executor.
-func (stub) Barrier(*ledger.SignedTx) bool { return false }
+func (stub) Barrier(tx *ledger.SignedTx) bool { return tx.Method == methodEpoch }
 
 // MayEndEpoch implements group.Executor.
 func (stub) MayEndEpoch(*state.Snapshot, *ledger.SignedTx) error { return nil }
 
 // Nodes implements group.Executor.
-func (stub) Nodes(*state.Snapshot) ([]precompiles.ListedNode, error) { return nil, nil }
+func (x stub) Nodes(base *state.Snapshot) ([]precompiles.ListedNode, error) {
+	e, err := x.epochAt(base)
+	if err != nil {
+		return nil, err
+	}
+	var nodes []precompiles.ListedNode
+	for _, h := range x.world.hosts {
+		if h.index != h.member {
+			continue // the second half of a twin
+		}
+		row := precompiles.Node{Status: precompiles.NodeObserver}
+		if slices.Contains(e.Members, uint32(h.member)) {
+			row.Status = precompiles.NodeMember
+		}
+		nodes = append(nodes, precompiles.ListedNode{Node: h.id, Row: row})
+	}
+	slices.SortFunc(nodes, func(a, b precompiles.ListedNode) int { return bytes.Compare(a.Node[:], b.Node[:]) })
+	return nodes, nil
+}
 
 // SizeLimit implements group.Executor.
 func (stub) SizeLimit(ledger.Target) int { return ledger.MaxTxSize }

@@ -25,7 +25,8 @@ import (
 //     a bounded number of view changes after the last fault.
 type oracle struct {
 	world     *world
-	histories []*consensustest.History // of members
+	histories map[span]*consensustest.History
+	members   [][]uint32 // by epoch, as host.member
 	votes     map[ledger.Statement]map[int]bool
 	chain     []final // by height
 	submitted map[ledger.TxID]*request
@@ -47,9 +48,18 @@ type witness struct {
 	sent   int                // messages
 }
 
+// span is a member in an epoch: what it signed in another does not bind it.
+type span struct {
+	member int
+	epoch  uint64
+}
+
 func newOracle(w *world) *oracle {
-	o := &oracle{world: w, votes: map[ledger.Statement]map[int]bool{}, submitted: map[ledger.TxID]*request{}}
+	o := &oracle{world: w, histories: map[span]*consensustest.History{}, members: make([][]uint32, 1), votes: map[ledger.Statement]map[int]bool{}, submitted: map[ledger.TxID]*request{}}
 	o.chain = []final{{hash: w.first.Hash(), root: w.first.Root(), at: w.block.Header.Order.UnixMilli}}
+	for i := range w.config.Members {
+		o.members[0] = append(o.members[0], uint32(i))
+	}
 	return o
 }
 
@@ -60,11 +70,12 @@ func (o *oracle) witness(h *host) *witness {
 	return &o.hosts[h.index]
 }
 
-func (o *oracle) history(member int) *consensustest.History {
-	for len(o.histories) <= member {
-		o.histories = append(o.histories, consensustest.NewHistory())
+func (o *oracle) history(member int, epoch uint64) *consensustest.History {
+	s := span{member, epoch}
+	if o.histories[s] == nil {
+		o.histories[s] = consensustest.NewHistory()
 	}
-	return o.histories[member]
+	return o.histories[s]
 }
 
 // quorum returns how many members must vote alike. It does not ask the ledger, which may be wrong: it is the
@@ -140,7 +151,7 @@ func (o *oracle) signing(h *host, st ledger.Statement) {
 		o.world.report.Views++
 	}
 	if h.honest() {
-		if err := o.history(h.member).Check(st); err != nil {
+		if err := o.history(h.member, st.Epoch).Check(st); err != nil {
 			o.world.fail("%s signs %s: %v", h, consensustest.Describe(st), err)
 			return
 		}
@@ -153,7 +164,7 @@ func (o *oracle) left(h *host) {
 	x := o.witness(h)
 	for _, st := range x.unsent {
 		if h.honest() {
-			if err := o.history(h.member).Check(st); err != nil {
+			if err := o.history(h.member, st.Epoch).Check(st); err != nil {
 				o.world.fail("%s sends %s: %v", h, consensustest.Describe(st), err)
 				return
 			}
@@ -161,7 +172,7 @@ func (o *oracle) left(h *host) {
 				o.world.fail("%s sends %s: no quorum prepared it", h, consensustest.Describe(st))
 				return
 			}
-			o.history(h.member).Note(st)
+			o.history(h.member, st.Epoch).Note(st)
 		}
 		o.voted(st, h.member)
 	}
@@ -223,8 +234,12 @@ func (o *oracle) block(h *host, b *ledger.Block, txs []*ledger.SignedTx) {
 		return
 	}
 	signers := 0
-	for _, member := range b.Certificate.Members() {
-		if o.votes[st][int(member)] {
+	for _, number := range b.Certificate.Members() {
+		if st.Epoch >= uint64(len(o.members)) || int(number) >= len(o.members[st.Epoch]) {
+			w.fail("%s: block %d is signed by member %d of epoch %d, which there is not", h, height, number, st.Epoch)
+			return
+		}
+		if o.votes[st][int(o.members[st.Epoch][number])] {
 			signers++
 		}
 	}
@@ -275,6 +290,8 @@ func (o *oracle) extend(h *host, b *ledger.Block, hash keys.Digest, txs []*ledge
 		}
 	}
 	switch {
+	case order.Epoch+1 != uint64(len(o.members)):
+		w.fail("%s: block %d is of epoch %d, after %d others have begun", h, height, order.Epoch, len(o.members)-1)
 	case len(txs) == 0:
 		w.fail("%s: block %d is empty", h, height)
 	case len(txs) > int(params.BlockTxs) || size > params.BlockBytes || gas > params.BlockGas:
@@ -286,6 +303,14 @@ func (o *oracle) extend(h *host, b *ledger.Block, hash keys.Digest, txs []*ledge
 	}
 	if w.whole != nil {
 		w.whole.extend(h, b, hash, txs)
+	}
+	if order.Barrier {
+		var next []uint32
+		if err := ledger.Unmarshal(txs[len(txs)-1].Args, &next); err != nil {
+			w.fail("%s: block %d ends epoch %d without a transaction that does: %v", h, height, order.Epoch, err)
+		}
+		o.members = append(o.members, next)
+		w.report.Epochs++
 	}
 	o.chain = append(o.chain, final{hash, b.Header.StateRoot, value, order.UnixMilli})
 	w.report.Blocks++
@@ -303,7 +328,7 @@ func (o *oracle) evidence(h *host, a, b ledger.Vote) {
 	if a.Signer != b.Signer || a.Statement == b.Statement {
 		w.fail("%s shows evidence that proves nothing", h)
 	}
-	if w.hosts[a.Signer].honest() {
+	if e := a.Statement.Epoch; e >= uint64(len(o.members)) || w.hosts[o.members[e][a.Signer]].honest() {
 		w.fail("%s accuses honest member %d: %s, %s", h, a.Signer, consensustest.Describe(a.Statement), consensustest.Describe(b.Statement))
 	}
 }

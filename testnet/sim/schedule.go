@@ -66,6 +66,7 @@ type Report struct {
 	Flaps       int   `json:"flaps"`  // partitions that came and went in quick succession
 	Uneven      int   `json:"uneven"` // times that single directions of links became bad
 	Views       int   `json:"views"`  // higher views in which a host signed
+	Epochs      int   `json:"epochs"` // that ended with a change of members
 	Twins       int   `json:"twins"`  // members that ran twice
 	Liars       int   `json:"liars"`  // members that lied by a strategy
 	Evidence    int   `json:"evidence"`
@@ -97,6 +98,7 @@ func (r *Report) add(o Report) {
 	r.Partitions += o.Partitions
 	r.Flaps += o.Flaps
 	r.Uneven += o.Uneven
+	r.Epochs += o.Epochs
 	r.Views += o.Views
 	r.Twins += o.Twins
 	r.Liars += o.Liars
@@ -149,7 +151,11 @@ func Run(s Schedule) (Report, error) {
 		}
 		defer s.vm.Close(context.Background()) //nolint:errcheck // nothing depends on it
 	}
-	w, err := newWorld(&s, twins)
+	spares := 0
+	if f := ledger.Faulty(s.Nodes); s.Seed%8 == 2 && len(liars)+twins == 0 && f > 0 && !s.Whole {
+		spares = 2
+	}
+	w, err := newWorld(&s, twins, spares)
 	if err != nil {
 		return Report{}, err
 	}
@@ -240,6 +246,7 @@ func (p *play) run() {
 	p.client()
 	p.resend()
 	w.after(w.upTo(200*milli), p.harm)
+	p.change()
 	w.runUntil(faults, nil)
 
 	p.heal()
@@ -360,7 +367,10 @@ func (p *play) client() {
 }
 
 // submit makes a transaction and gives it to one node, or to several at once.
-func (p *play) submit(short bool) {
+func (p *play) submit(short bool) { p.request(short, nil) }
+
+// request is submit of a transaction that edit, unless it is nil, changes.
+func (p *play) request(short bool, edit func(*ledger.Tx)) {
 	w := p.world
 	lifetime := int64(300_000)
 	if short {
@@ -371,6 +381,9 @@ func (p *play) submit(short bool) {
 		GasLimit: 1, To: ledger.Target{Address: ledger.Address{2}}, Method: "m", Args: []byte{0x80},
 	}
 	binary.BigEndian.PutUint64(tx.Nonce[:], uint64(len(p.sent)))
+	if edit != nil {
+		edit(&tx)
+	}
 	signer := w.suite.signer(1_000_000)
 	var c call
 	if w.whole != nil {
@@ -396,6 +409,37 @@ func (p *play) submit(short bool) {
 	}
 	if w.chance(10) { // and an old one once more, which must not come again
 		p.give(p.sent[w.rng.IntN(len(p.sent))])
+	}
+}
+
+// change replaces a member by a spare node, a while after the change before has become final, as long as there are any.
+func (p *play) change() {
+	w := p.world
+	began := len(w.oracle.members)
+	spare := len(w.config.Members) + began - 1
+	if spare >= len(w.hosts) || w.report.Twins > 0 {
+		return
+	}
+	p.after(w.upTo(600*milli), func() {
+		next := slices.Clone(w.oracle.members[began-1])
+		next[w.rng.IntN(len(next))] = uint32(spare)
+		args, err := ledger.Marshal(next)
+		if err != nil {
+			w.fail("encode the members of an epoch: %v", err)
+		}
+		w.tell("the members of epoch %d are to be %v", began, next)
+		p.request(false, func(tx *ledger.Tx) { tx.Method, tx.Args = methodEpoch, args })
+		p.awaitChange(began)
+	})
+}
+
+func (p *play) awaitChange(began int) {
+	if len(p.oracle.members) > began {
+		p.change()
+		return
+	}
+	if !p.resting {
+		p.after(50*milli, func() { p.awaitChange(began) })
 	}
 }
 

@@ -44,7 +44,7 @@ func TestSchedules(t *testing.T) {
 		"late messages": s.Late, "partitions": s.Partitions, "flapping partitions": s.Flaps, "uneven links": s.Uneven,
 		"failed syncs": s.DiskErrors, "full disks": s.DiskFull, "slow syncs": s.SlowSyncs, "lost writes": s.LostWrites,
 		"torn writes": s.TornWrites, "crashes between sends": s.SendCrashes, "clock jumps": s.ClockJumps,
-		"members that lie": s.Liars, "members that run twice": s.Twins,
+		"members that lie": s.Liars, "changes of members": s.Epochs, "members that run twice": s.Twins,
 	} {
 		if n == 0 && count >= 100 {
 			t.Errorf("no %s in %d schedules", what, count)

@@ -49,8 +49,9 @@ type world struct {
 	broken error                            // the first rule that was broken
 }
 
-// newWorld makes hosts for n members, the first twins of which run twice, with genesis stored, not started.
-func newWorld(s *Schedule, twins int) (*world, error) {
+// newWorld makes hosts for n members, the first twins of which run twice, and for spares that may become members, with
+// genesis stored, not started. Where there are spares nobody runs twice.
+func newWorld(s *Schedule, twins, spares int) (*world, error) {
 	n := s.Nodes
 	w := &world{rng: rand.New(rand.NewPCG(s.Seed, 0x5eed)), suite: newSuite(), engine: s.Engine, log: zerolog.Nop()}
 	params := ledger.DefaultParams()
@@ -78,10 +79,13 @@ func newWorld(s *Schedule, twins int) (*world, error) {
 		return nil, err
 	}
 	w.oracle = newOracle(w)
-	for i := range n + twins {
-		h := &host{
-			world: w, index: i, member: i % n, twin: i%n < twins, id: w.config.Members[i%n].Node, key: w.suite.signer(uint64(i % n)), fs: memfs.New(),
+	for i := range n + twins + spares {
+		h := &host{world: w, index: i, member: i, twin: i%n < twins, fs: memfs.New()}
+		if i < n+twins {
+			h.member = i % n
 		}
+		h.key = w.suite.signer(uint64(h.member))
+		h.id = identity.NodeIDOf(w.suite, h.key.Public())
 		h.fs.SetHook(h.operation)
 		w.hosts = append(w.hosts, h)
 	}
