@@ -68,18 +68,21 @@ const (
 type Manifest struct {
 	_          struct{} `cbor:",toarray"`
 	Name       string   // such as "pbft"; genesis names the engine by it
-	Version    string   // the program's, for people
+	Version    string   // the program's, for people; empty: Serve fills in what the program was built from
 	Fault      FaultModel
 	MinMembers uint32 // fewest members of an epoch that the engine runs with; at least 1
 	Wire       uint16 // wire version spoken; Serve fills it in
 }
 
+// maxVersion bounds Manifest.Version, in bytes: it goes into logs and answers of the API.
+const maxVersion = 64
+
 func (m *Manifest) validate() error {
 	switch {
 	case m.Name == "" || len(m.Name) > 64:
 		return fmt.Errorf("manifest: Name %q must have 1 to 64 bytes", m.Name)
-	case len(m.Version) > 64:
-		return fmt.Errorf("manifest: Version %q must have at most 64 bytes", m.Version)
+	case len(m.Version) > maxVersion:
+		return fmt.Errorf("manifest: Version %q must have at most %d bytes", m.Version, maxVersion)
 	case m.Fault != BFT && m.Fault != CFT:
 		return fmt.Errorf("manifest: Fault %q must be %s or %s", m.Fault, BFT, CFT)
 	case m.MinMembers < 1:

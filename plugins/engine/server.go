@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
@@ -30,12 +31,29 @@ func Serve(factory consensus.Factory, m Manifest) {
 		fmt.Fprintf(os.Stderr, "serve engine: %v\n", err)
 		os.Exit(1)
 	}
+	if info, ok := debug.ReadBuildInfo(); ok && m.Version == "" {
+		m.Version = builtFrom(info)
+	}
 	versions := make(map[int]plugin.PluginSet)
 	for v := MinWire; v <= MaxWire; v++ {
 		m.Wire = uint16(v)
 		versions[v] = plugin.PluginSet{pluginName: &grpcPlugin{server: &server{factory: factory, manifest: m}}}
 	}
 	serve(versions)
+}
+
+// builtFrom returns the version of a program's module, or the commit when it was built in a working copy that has none.
+func builtFrom(info *debug.BuildInfo) string {
+	version := info.Main.Version
+	if version == "" || version == "(devel)" {
+		version = "unknown"
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				version = s.Value
+			}
+		}
+	}
+	return version[:min(len(version), maxVersion)]
 }
 
 func serve(versions map[int]plugin.PluginSet) {
