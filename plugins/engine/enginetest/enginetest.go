@@ -11,7 +11,8 @@
 // (BFT) more than of one for members that only stop (CFT).
 //
 // The suite runs on virtual time, so that it takes seconds, and it is the same in each run. It is no proof: simulate
-// the engine with thousands of seeds as well (consensustest.Simulate).
+// the engine with thousands of seeds as well (consensustest.Simulate). The README of package consensus has the bugs of
+// other systems that the suite and its neighbours look for.
 //
 // It is one of the packages with a compatibility promise: rules may be added in a later release.
 package enginetest
