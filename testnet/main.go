@@ -134,6 +134,9 @@ func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "show the nodes", Flags: commonFlags(),
 		Action: func(c *cli.Context) error {
+			if _, err := asJSON(c); err != nil {
+				return err
+			}
 			n, err := network.Open(c.String("dir"))
 			if err != nil {
 				return err

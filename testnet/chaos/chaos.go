@@ -57,8 +57,9 @@ type Config struct {
 	Duration   time.Duration // of load and faults, apart from the checks after it; default 10 min
 	Faults     []Kind        // default all
 	Conditions simnet.Conditions
-	Rate       int // operations a second that the clients begin, if they get answers; default 50
-	Clients    int // default 12
+	Wasm       string // engine that runs contracts; default that of the machine
+	Rate       int    // operations a second that the clients begin, if they get answers; default 50
+	Clients    int    // default 12
 	// Longest bounds how long a fault lasts, and the calm before it; default 8 s.
 	Longest time.Duration
 	// Progress, unless nil, is told what happens.
@@ -181,7 +182,7 @@ func Run(ctx context.Context, c Config) (report *Report, err error) {
 		return nil, err
 	}
 	r := &run{Config: c, notRun: map[Kind]string{}}
-	r.net, err = network.Create(network.Config{Dir: c.Dir, Nodes: c.Nodes, Port: c.Port, Relay: true})
+	r.net, err = network.Create(network.Config{Dir: c.Dir, Nodes: c.Nodes, Port: c.Port, Wasm: c.Wasm, Relay: true})
 	if err != nil {
 		return nil, err
 	}

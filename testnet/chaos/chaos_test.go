@@ -22,7 +22,7 @@ func TestChaos(t *testing.T) {
 		t.Skip("starts processes and loads them")
 	}
 	c := Config{
-		Dir: filepath.Join(t.TempDir(), "net"), Source: "../..", Port: freePorts(t), Seed: 1, Rate: 30,
+		Dir: filepath.Join(t.TempDir(), "net"), Source: "../..", Port: freePorts(t), Seed: 1, Rate: 30, Wasm: "interpreter",
 		Duration: 4 * time.Second, Longest: time.Second, Faults: []Kind{Engine, Isolated, Crash, Journal}, Progress: t.Logf,
 	}
 	if *minutes > 0 {
@@ -38,6 +38,9 @@ func TestChaos(t *testing.T) {
 	faults := 0
 	for _, f := range report.Faults {
 		faults += f.Count
+	}
+	if p := report.Packets; p.Delivered == 0 || p.Cut == 0 {
+		t.Errorf("the relay had nothing to do: %+v", p)
 	}
 	if done := report.Operations[history.Transfer][history.Done]; faults == 0 || done == 0 || report.Transactions < done {
 		t.Errorf("%d faults, %d transfers done, %d transactions: the run shows nothing", faults, done, report.Transactions)

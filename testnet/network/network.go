@@ -53,6 +53,7 @@ type Config struct {
 	EngineProgram string
 	Trust         bool   // the members do not lie, which an engine for crash faults needs; raft implies it
 	LogLevel      string // default info
+	Wasm          string // engine that runs contracts; default that of the machine
 	// Relay gives each node a door: the nodes reach one another only through the relay that Network.Relay returns,
 	// which must run while they do. The doors take one more port for each node, behind the others.
 	Relay bool
@@ -203,6 +204,7 @@ func (n *Network) writeNode(node Node, key keys.Signer, genesis *ledger.Genesis,
 		Network: cli.NetworkSection{Listen: node.Listen},
 		API:     cli.ListenSection{Listen: node.API[len("http://"):]},
 		Admin:   cli.ListenSection{Listen: node.Admin[len("http://"):]},
+		Wasm:    cli.WasmSection{Engine: c.Wasm},
 		Log:     cli.LogSection{Level: c.LogLevel, Format: "json"},
 
 		Consensus: engine,
