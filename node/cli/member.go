@@ -166,7 +166,8 @@ func listMembers(c *cli.Context) error {
 			return err
 		}
 		n := len(chain.Members)
-		doc := groupDoc{Epoch: chain.Epoch, Members: n, Faulty: ledger.Faulty(n), Quorum: ledger.Quorum(n), Nodes: []memberDoc{}}
+		quorum, faulty := bears(chain, n)
+		doc := groupDoc{Epoch: chain.Epoch, Members: n, Faulty: faulty, Quorum: quorum, Nodes: []memberDoc{}}
 		number := map[identity.NodeID]int{}
 		for i, m := range chain.Members {
 			number[m.Node] = i
@@ -206,18 +207,18 @@ func listMembers(c *cli.Context) error {
 
 // motionDoc is a motion in the output of member show.
 type motionDoc struct {
-	ID        uint64                 `json:"id"`
-	Epoch     uint64                 `json:"epoch"`
-	Void      bool                   `json:"void"` // its epoch is over
-	Height    ledger.Height          `json:"height"`
-	Block     keys.Digest            `json:"block"`
-	Changes   []string               `json:"changes"`
-	Members   int                    `json:"members"` // after it
-	Quorum    int                    `json:"quorum"`  // after it
-	Approvals []precompiles.Approval `json:"-"`
-	Approved  []string               `json:"approved"`
-	Needed    int                    `json:"approvals_needed"`
-	Missing   []identity.NodeID      `json:"not_ready"` // nodes that have not stated that they are synced
+	ID       uint64            `json:"id"`
+	Epoch    uint64            `json:"epoch"`
+	Void     bool              `json:"void"` // its epoch is over
+	Height   ledger.Height     `json:"height"`
+	Block    keys.Digest       `json:"block"`
+	Changes  []string          `json:"changes"`
+	Members  int               `json:"members"` // after it
+	Quorum   int               `json:"quorum"`  // after it
+	Faulty   int               `json:"faulty"`  // after it
+	Approved []string          `json:"approved"`
+	Needed   int               `json:"approvals_needed"`
+	Missing  []identity.NodeID `json:"not_ready"` // nodes that have not stated that they are synced
 }
 
 func showMotions(c *cli.Context) error {
@@ -269,7 +270,7 @@ func motionTable(w io.Writer, d *motionDoc) {
 	for _, change := range d.Changes {
 		row(w, "", change)
 	}
-	row(w, "result", fmt.Sprintf("%d members, %d may fail, quorum %d", d.Members, ledger.Faulty(d.Members), d.Quorum))
+	row(w, "result", fmt.Sprintf("%d members, %d may fail, quorum %d", d.Members, d.Faulty, d.Quorum))
 	row(w, "approved by", fmt.Sprintf("%s (%d, needs %d)", strings.Join(d.Approved, ", "), len(d.Approved), d.Needed))
 	for _, node := range d.Missing {
 		row(w, "not ready", fmt.Sprintf("%s: its operator runs `fondaco member ready %d -d DIR`", node, d.ID))
@@ -313,7 +314,7 @@ func describeMotion(chain *client.Chain, m *precompiles.ListedMotion) motionDoc 
 	if f.Override != "" {
 		say("! below the least number of members, because: %s", f.Override)
 	}
-	d.Quorum = ledger.Quorum(d.Members)
+	d.Quorum, d.Faulty = bears(chain, d.Members)
 	for _, a := range m.Row.Approvals {
 		d.Approved = append(d.Approved, a.Institution)
 	}
@@ -329,6 +330,15 @@ func describeMotion(chain *client.Chain, m *precompiles.ListedMotion) motionDoc 
 		}
 	}
 	return d
+}
+
+// bears returns the quorum of n members under the chain's engine, and how many of them may fail.
+func bears(chain *client.Chain, n int) (quorum, faulty int) {
+	if chain.Engine == ledger.RaftEngine { // they do not lie, but may be down
+		quorum = ledger.Attest.Quorum(n)
+		return quorum, n - quorum
+	}
+	return ledger.Commit.Quorum(n), ledger.Faulty(n)
 }
 
 // paramChanges lists the parameters that differ, by their names in the genesis file.

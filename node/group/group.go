@@ -395,7 +395,7 @@ func (g *Group) nextEpoch() error {
 		}
 	}
 	g.pendingEvent()
-	g.log.Info().Uint64("epoch", g.epoch.Number).Int("members", len(g.epoch.Members)).Int("quorum", ledger.Quorum(len(g.epoch.Members))).
+	g.log.Info().Uint64("epoch", g.epoch.Number).Int("members", len(g.epoch.Members)).Int("quorum", g.cfg.Finality.Quorum(len(g.epoch.Members))).
 		Int32("number", g.number).Uint64("height", uint64(g.head.Order.Height)).Msg("a new epoch begins")
 	if g.cfg.Trace.Epoch != nil {
 		g.publish()
