@@ -172,9 +172,6 @@ var mutants = []mutant{
 	{name: "timers go on when the view ends", test: "./consensus/pbft TestScenarios", edits: []edit{
 		{"consensus/pbft/view.go", "\te.forgetBlocks()\n\te.stopTimers()\n\te.startTimers(0)\n", "\te.forgetBlocks()\n"},
 	}},
-	{name: "the progress timer doubles without end", test: "./consensus/pbft TestScenarios", edits: []edit{
-		{"consensus/pbft/view.go", "min(e.backoff, maxBackoff)", "e.backoff"},
-	}},
 	{name: "one member's view change takes everybody along", within: 200, flags: []string{"-byzantine", "change-spam"}, edits: []edit{
 		{"consensus/pbft/view.go", "if len(higher) > e.faulty {", "if len(higher) > 0 {"},
 		{"consensus/pbft/view.go", "higher[len(higher)-1-e.faulty]", "higher[len(higher)-1]"},
