@@ -112,6 +112,7 @@ var mutants = []mutant{
 		{"node/group/journal.go", "\t\t\t// Torn, or damaged: then a later frame is whole.", "\t\t\tif len(data) > 0 {\n\t\t\t\treturn ErrJournal\n\t\t\t}"},
 	}},
 	{name: "a member without a journal votes at once", within: 2_000, edits: []edit{
+		{"node/group/group.go", "\tif head > 0 {\n\t\tfirst.Mute", "\tif head > 1<<40 {\n\t\tfirst.Mute"},
 		{"consensus/pbft/record.go", "e.Mute = e.head.Order.Height > 0 && e.n > 1", "e.Mute = e.head.Order.Height > 0 && e.n > 100"},
 	}},
 	{name: "a restart begins in view 0", within: 2_000, edits: []edit{
