@@ -68,10 +68,10 @@ var mutants = []mutant{
 		{"node/group/message.go", `	if len(members) != len(c.Signatures) || len`, `	if len`},
 	}},
 	{name: "certificates inside messages are not verified", within: 400, edits: []edit{
-		{"node/group/message.go", `	if k := c.Statement.Kind; k != ledger.Prepare && k != ledger.Commit {`, `	if from != nobody {
+		{"node/group/message.go", `	once := keys.Hash(g.cfg.Suite, "checked-certificate"`, `	if from != nobody {
 		return nil
 	}
-	if k := c.Statement.Kind; k != ledger.Prepare && k != ledger.Commit {`},
+	once := keys.Hash(g.cfg.Suite, "checked-certificate"`},
 	}},
 	{name: "the signatures of view changes are not verified", within: 2_000, edits: []edit{
 		{"node/group/message.go", `		once := voteKey(v)
@@ -94,7 +94,7 @@ var mutants = []mutant{
 		{"consensus/pbft/view.go", "e.forgetVotes()\n\te.persist()", "e.forgetVotes()"},
 	}},
 	{name: "messages leave before the journal is synced", within: 2_000, edits: []edit{
-		{"node/group/group.go", "\tif err := g.journal.sync(); err != nil {\n\t\treturn err\n\t}\n\toutbox := g.outbox", "\toutbox := g.outbox"},
+		{"node/group/group.go", "\tif err := g.journal.sync(); err != nil {\n\t\treturn err\n\t}\n\tg.stated", "\tg.stated"},
 		{"node/group/group.go", "\treturn g.storeFinal()\n}", "\treturn errors.Join(g.journal.sync(), g.storeFinal())\n}"},
 	}},
 	{name: "votes are not on disk, and the guard is off", within: 2_000, edits: []edit{
@@ -146,7 +146,7 @@ var mutants = []mutant{
 			continue
 		}
 `, ""},
-		{"node/group/sync.go", "if g.head.Order.Height+1 == at {", "if g.head.Order.Height+1 >= at {"},
+		{"node/group/sync.go", "if base != g.cfg.Store.Head() { // stored", "if base == nil { // stored"},
 	}},
 	{name: "honest members are accused of view changes that came first", within: 400, edits: []edit{
 		{"consensus/pbft/view.go", "if commit.Statement.View < change.Statement.View && change", "if change"},
@@ -178,7 +178,7 @@ var mutants = []mutant{
 		{"consensus/pbft/view.go", "higher[len(higher)-1-e.faulty]", "higher[len(higher)-1]"},
 	}},
 	{name: "blocks fetched from a peer need no certificate", within: 2_000, flags: []string{"-byzantine", "bad-blocks"}, edits: []edit{
-		{"node/blocksync/blocksync.go", "if err := b.Certificate.Finalizes(c.Suite, &b.Header, c.Members); err != nil {", "if err := b.Certificate.Finalizes(c.Suite, &b.Header, c.Members); err != nil && len(c.Members) == 0 {"},
+		{"node/blocksync/blocksync.go", "c.Finality, c.Members); err != nil {", "c.Finality, c.Members); err != nil && len(c.Members) == 0 {"},
 	}},
 }
 
@@ -224,6 +224,13 @@ func TestMutants(t *testing.T) {
 		})
 	}
 	t.Logf("\n| mistake | found by | as |\n|---|---|---|\n%s", table.String())
+}
+
+// TestMutantsApply sees that the mistakes still fit the source, so that the long test does not find out late.
+func TestMutantsApply(t *testing.T) {
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) { overlay(t, "../..", m.edits) })
+	}
 }
 
 // finding is what TestSchedules says of the first violation: its seed, which counts from 1, and what was seen.
