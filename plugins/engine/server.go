@@ -24,7 +24,8 @@ import (
 //
 // factory is called once per group and start; engines of several groups run side by side, each called from one
 // goroutine at a time. What the program prints appears in the node's log. A program that was not started by a
-// host says so and exits with status 1, and so does one with a manifest that is not valid. When the host dies,
+// host says so and exits with status 1, and so does one with a manifest that is not valid. A manifest without Version gets that of
+// the program's module, or the commit it was built from. When the host dies,
 // the program's standard input ends, and it exits.
 func Serve(factory consensus.Factory, m Manifest) {
 	if err := m.validate(); err != nil {
