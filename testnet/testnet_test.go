@@ -44,13 +44,13 @@ func freePort(t *testing.T, nodes int) string {
 	return ""
 }
 
-// fourNodes starts a network of four with a consensus engine in the background of the test. The tests run in the folder
-// testnet, and the module is its parent.
-func fourNodes(t *testing.T, engine string) *network.Network {
+// startNodes starts a network with a consensus engine in the background of the test. The tests run in the folder testnet,
+// and the module is its parent.
+func startNodes(t *testing.T, nodes int, engine string) *network.Network {
 	t.Helper()
 	t.Chdir("..")
 	dir := filepath.Join(t.TempDir(), "net")
-	out, diagnostics, code := testnet(t, "up", "-d", dir, "--engine", engine, "--port", freePort(t, 4), "--detach")
+	out, diagnostics, code := testnet(t, "up", "-d", dir, "--engine", engine, "--nodes", fmt.Sprint(nodes), "--port", freePort(t, nodes), "--detach")
 	if code != 0 {
 		t.Fatalf("up: exit %d\n%s%s", code, out, diagnostics)
 	}
@@ -180,7 +180,7 @@ func TestFaults(t *testing.T) {
 }
 
 func faults(t *testing.T, engine string) {
-	n := fourNodes(t, engine)
+	n := startNodes(t, 4, engine)
 	first, err := leader(t.Context(), n)
 	if err != nil {
 		t.Fatal(err)
