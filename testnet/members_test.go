@@ -23,7 +23,7 @@ func TestMembers(t *testing.T) {
 	if !*changes {
 		t.Skip("starts six processes and loads them for half a minute: run it with -members")
 	}
-	n := fourNodes(t, "pbft")
+	n := startNodes(t, 4, "pbft")
 	ctx, stop := context.WithCancel(t.Context())
 	payers := []*payer{newPayer(t, n, 0), newPayer(t, n, 2)}
 	var running sync.WaitGroup

@@ -13,12 +13,13 @@ import (
 )
 
 const (
-	rangeBlocks   = 32     // blocks asked for at once
-	maxRanges     = 8      // replies that are on their way, checked, or wait to be executed; each has about 4 MiB at most
-	maxAsked      = 2      // requests to one node at once
-	rangePatience = 3_000  // ms that a node may take to send blocks
-	firstDoubt    = 250    // ms for which a node is not asked that did not send what it claims to have; doubled each time in a row
-	maxDoubt      = 60_000 // ms for which one is not asked that sent what is no block of the chain
+	rangeBlocks = 32     // blocks asked for at once
+	maxRanges   = 8      // replies that are on their way, checked, or wait to be executed; each has about 4 MiB at most
+	maxAsked    = 2      // requests to one node at once
+	minPatience = 500    // ms that a node may take to send blocks: four times what the last answer took,
+	maxPatience = 3_000  // and twice as long after one that took too long
+	firstDoubt  = 250    // ms for which a node is not asked that did not send what it claims to have; doubled each time in a row
+	maxDoubt    = 60_000 // ms for which one is not asked that sent what is no block of the chain
 )
 
 // syncer fetches blocks that are final elsewhere. Ranges of heights are asked of several nodes at once and
@@ -39,6 +40,7 @@ type syncer struct {
 	running bool          // a block is being executed
 	proved  ledger.Height // of the last block that was fetched and committed; 0: none since the sync began
 	turn    int           // rotates the sources that are asked
+	wait    int64         // how long a node may take, ms; 0: minPatience
 }
 
 // syncPeer is what the syncer knows of a source of blocks.
@@ -178,10 +180,11 @@ func (g *Group) askRange(r *blockRange) {
 	s.turn = best + 1
 	r.source = uint32(best)
 	s.peers[best].asked++
-	late := false
-	cancel := g.env.After(rangePatience, func() {
+	late, asked, wait := false, g.env.Now(), max(s.wait, minPatience)
+	cancel := g.env.After(wait, func() {
 		r.answered(s)
-		g.doubt(r.source, firstDoubt, fmt.Errorf("no blocks from %d on within %d ms", r.from, rangePatience))
+		s.wait = min(2*wait, maxPatience)
+		g.doubt(r.source, firstDoubt, fmt.Errorf("no blocks from %d on within %d ms", r.from, wait))
 	})
 	r.patience = func() { late = true; cancel() }
 	request := blocksync.Request{From: r.from, To: r.to}
@@ -190,6 +193,7 @@ func (g *Group) askRange(r *blockRange) {
 			return
 		}
 		r.answered(s)
+		s.wait = min(4*(g.env.Now()-asked), maxPatience)
 		var blocks blocksync.Reply
 		if err == nil {
 			err = ledger.Unmarshal(reply, &blocks)
