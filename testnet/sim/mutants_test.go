@@ -182,8 +182,8 @@ var mutants = []mutant{
 	}},
 }
 
-// TestMutants tests the tester: each mistake, put into the source, must be found. With -v it prints a table; the one of
-// the last release is in README.md.
+// TestMutants tests the tester: each mistake, put into the source, must be found. With -v it prints the table that is in
+// README.md.
 func TestMutants(t *testing.T) {
 	if !*testMutants {
 		t.Skip("builds the simulator once for each mutant, a quarter of an hour in all: run with -mutants -timeout 1h")
