@@ -382,6 +382,8 @@ func (g *Group) isMember(number uint32) bool { return int64(number) < int64(len(
 // nextEpoch enters the epoch that the head begins. What was said and proposed in the last one is void: it stands on
 // the barrier block, and no block of that epoch may.
 func (g *Group) nextEpoch() error {
+	g.endSync()
+	g.sync.peers = nil // the sources of blocks get other places
 	if err := g.enterEpoch(g.cfg.Store.Head()); err != nil {
 		return err
 	}

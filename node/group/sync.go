@@ -364,17 +364,13 @@ func (g *Group) executeFetched() {
 }
 
 func (g *Group) commitFetched(b blocksync.Checked, result *state.Snapshot) error {
-	epoch := g.epoch.Number
+	epoch, target := g.epoch.Number, g.sync.target
 	if err := g.commit(b.Block, result, b.Txs); err != nil {
 		return err
 	}
-	s := &g.sync
-	s.proved = g.head.Order.Height
+	g.sync.proved = g.head.Order.Height
 	g.synced()
-	if g.epoch.Number != epoch { // the sources have other places now
-		target := s.target
-		g.endSync()
-		s.peers = nil
+	if g.epoch.Number != epoch { // which ended the sync
 		for from := range g.sources {
 			g.needSync(target, uint32(from))
 		}

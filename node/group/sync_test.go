@@ -179,6 +179,26 @@ func TestFalseHeight(t *testing.T) {
 	}
 }
 
+// TestEpochWhileBehind begins an epoch while requests for blocks are on their way: the sources have other places then.
+func TestEpochWhileBehind(t *testing.T) {
+	w, late := behind(t, 100)
+	late.on(0, func() { late.group.needSync(100, 0) })
+	late.on(2, func() {
+		late.group.sources = append(late.group.sources, late.id, late.id) // those of an epoch with more nodes
+		late.group.needSync(100, 5)
+		if err := late.group.nextEpoch(); err != nil {
+			t.Error(err)
+		}
+		if s := &late.group.sync; s.active || len(s.peers) > 0 || len(s.ranges) > 0 {
+			t.Errorf("the syncer keeps %+v", s)
+		}
+		late.group.needSync(100, 1)
+	})
+	if !w.run(10_000, func() bool { return late.store.Head().Height() == 100 }) {
+		t.Errorf("height %d, want 100", late.store.Head().Height())
+	}
+}
+
 func TestServeBlocks(t *testing.T) {
 	w := newWorld(t, 4)
 	w.start(3)
