@@ -110,3 +110,19 @@ func TestRaft(t *testing.T) {
 		t.Error("members lie in a group that trusts them")
 	}
 }
+
+// TestFoundBefore runs the seeds that found mistakes in the code as it was. What happens in them changes with the
+// simulator; the mistakes have tests of their own where they can be shown without luck.
+func TestFoundBefore(t *testing.T) {
+	for _, s := range []struct {
+		seed uint64
+		what string
+	}{
+		{94, "a proposal was not judged when its parent came by block sync"},
+		{100106, "a member that was removed while it fetched blocks asked a source that there was no more"},
+	} {
+		if _, err := Run(Schedule{Nodes: 4, Seed: s.seed}); err != nil {
+			t.Errorf("%s: %v", s.what, err)
+		}
+	}
+}
