@@ -25,6 +25,7 @@ const (
 type FaultError struct {
 	Height ledger.Height // of the block, or the last before what does not hold
 	What   string
+	Broken bool // the file is not a whole package, as after a download that broke off: that says nothing of the members
 }
 
 func (f *FaultError) Error() string { return fmt.Sprintf("at block %d: %s", f.Height, f.What) }
@@ -166,17 +167,21 @@ func (v *verifier) pass(open func() (io.ReadCloser, error), each func(*packageRe
 		}
 	}
 	if errors.Is(err, ErrPackage) || errors.Is(err, ledger.ErrEncoding) {
-		return v.fault("%v", err)
+		return &FaultError{Height: v.height(), What: err.Error(), Broken: errors.Is(err, ErrPackage)}
 	}
 	return err
 }
 
 func (v *verifier) fault(format string, args ...any) error {
-	height := v.verdict.Height
-	if v.start != nil {
-		height = max(height, v.start.From)
+	return &FaultError{Height: v.height(), What: fmt.Sprintf(format, args...)}
+}
+
+// height returns where a fault is that is found now.
+func (v *verifier) height() ledger.Height {
+	if v.start == nil {
+		return v.verdict.Height
 	}
-	return &FaultError{Height: height, What: fmt.Sprintf(format, args...)}
+	return max(v.verdict.Height, v.start.From)
 }
 
 // enter makes an epoch the one of the blocks that follow.

@@ -135,6 +135,7 @@ type consensusVerdict struct {
 	*audit.Verdict
 	Evidence []accused `json:"evidence,omitempty"`
 	Fault    string    `json:"fault,omitempty"`
+	Broken   bool      `json:"broken,omitempty"` // the file is not a whole package
 }
 
 // accused is evidence that a package holds. Proof is what `fondaco evidence submit` takes.
@@ -180,7 +181,7 @@ func verifyConsensus(c *cli.Context, path string) error {
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("interrupted at block %d: nothing is known of the blocks from there on", verdict.Height)
 	case bad:
-		d.Height, d.Fault = fault.Height, fault.What
+		d.Height, d.Fault, d.Broken = fault.Height, fault.What, fault.Broken
 	case err != nil:
 		return err
 	}
@@ -200,6 +201,8 @@ func verifyConsensus(c *cli.Context, path string) error {
 	switch {
 	case err != nil:
 		return err
+	case bad && fault.Broken:
+		return withCode(ExitInvalid, fmt.Errorf("%s is not a whole package of consensus statements: it ends %w\nExport or copy it again; compare its SHA-256 where it was made", path, fault))
 	case bad:
 		return withCode(ExitInvalid, fmt.Errorf("what members agreed on does not hold %w\nKeep this package for the inquiry, and compare with one of another node", fault))
 	case len(d.Evidence) > 0:
@@ -211,7 +214,11 @@ func verifyConsensus(c *cli.Context, path string) error {
 func consensusTable(w io.Writer, genesis *ledger.Genesis, d *consensusVerdict) {
 	row(w, "chain", fmt.Sprintf("%s %s, group %s", d.Chain, genesis.Name, d.Group))
 	if !d.Holds {
-		row(w, "verdict", fmt.Sprintf("DOES NOT HOLD at block %d", d.Height))
+		if d.Broken {
+			row(w, "verdict", fmt.Sprintf("NOT A WHOLE PACKAGE behind block %d: it shows nothing", d.Height))
+		} else {
+			row(w, "verdict", fmt.Sprintf("DOES NOT HOLD at block %d", d.Height))
+		}
 		return
 	}
 	row(w, "verdict", "what members agreed on holds")

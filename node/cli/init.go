@@ -64,6 +64,9 @@ func initCommand() *cli.Command {
 			if c.IsSet("genesis") {
 				return joinChain(c)
 			}
+			if c.Bool("observer") {
+				return usage("--observer goes with --genesis FILE: first make the node with --institution and --listen, and have it admitted with `fondaco member propose --observe %s`", MemberFile)
+			}
 			return makeNode(c)
 		},
 	}
@@ -128,7 +131,7 @@ func makeNode(c *cli.Context) error {
 	if err := writeJSON(file, card); err != nil {
 		return err
 	}
-	note(c, "Give %s to the founders of the chain; join with `fondaco init -d %s --genesis FILE MEMBER.json...`.", file, dir)
+	note(c, "Give %s to the founders of the chain, or to a member who proposes the node; then join with `fondaco init -d %s --genesis FILE MEMBER.json...`.", file, dir)
 	return show(c, card, func(w io.Writer) {
 		row(w, "node", card.Node)
 		row(w, "institution", card.Institution)
@@ -194,6 +197,9 @@ func joinChain(c *cli.Context) error {
 	if number < 0 {
 		missing, file.Network.Peers = nil, nil
 		for _, card := range cards {
+			if card.Node == self {
+				return usage("the %s of this node itself is among the arguments: give those of nodes to fetch blocks from", MemberFile)
+			}
 			file.Network.Peers = append(file.Network.Peers, Peer{Node: card.Node, Address: card.Address})
 		}
 	}

@@ -44,9 +44,12 @@ func memberCommand() *cli.Command {
 		Name:  "member",
 		Usage: "list the group's nodes, and change members and parameters",
 		Description: "More than half of the members' institutions must approve a change, each by an account with the role committee:\n\n" +
-			"  1. A node joins as an observer: fondaco member propose --observe member.json [--found NAME=KEY]\n" +
-			"     Others look at it with `member show`, then `member approve`; with enough of them: `member activate`.\n" +
-			"  2. Its operator makes its folder with `fondaco init --genesis FILE --observer` and runs it; it fetches all blocks.\n" +
+			"  1. Its operator makes a folder and its key: fondaco init -d DIR --institution NAME --listen HOST:PORT\n" +
+			"     and gives DIR/member.json to a member, who proposes it as an observer: fondaco member propose --observe member.json\n" +
+			"     (with --found NAME=KEY, the key of its first account, if the institution is new). Others look at the motion with\n" +
+			"     `member show`, then `member approve`; with enough of them: `member activate`.\n" +
+			"  2. The operator completes the folder with the others' member.json and runs it; it fetches all blocks:\n" +
+			"     fondaco init -d DIR --genesis FILE --observer OTHER/member.json…\n" +
 			"  3. It becomes a member: fondaco member propose --add NODE [--remove OTHER]\n" +
 			"     Its operator states that it is synced: fondaco member ready MOTION -d DIR. Then approve and activate.\n\n" +
 			"A motion is void once another one was activated.",

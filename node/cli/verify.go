@@ -61,8 +61,8 @@ func verifyHistory(c *cli.Context) error {
 	if err := checkOutput(c); err != nil {
 		return err
 	}
-	if file := c.String("consensus"); file != "" {
-		return verifyConsensus(c, file)
+	if c.IsSet("consensus") {
+		return verifyConsensus(c, c.String("consensus"))
 	}
 	engine, err := engineOf(c)
 	if err != nil {

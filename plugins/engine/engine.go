@@ -97,7 +97,7 @@ func (m *Manifest) Suits(g *ledger.Genesis) error {
 	case m.Name != g.Engine:
 		return fmt.Errorf("the engine program is %q, and the genesis names %q: configure the program that all members run", m.Name, g.Engine)
 	case m.Fault == CFT && !g.Trust:
-		return fmt.Errorf("engine %s bears no member that lies, and the genesis does not say that none does: make it with `fondaco init genesis --trust-members`", m.Name)
+		return fmt.Errorf("engine %s bears no member that lies, and the genesis does not say that none does: make the genesis with `fondaco genesis new --trust-members`, or on a testnet `up --trust-members`", m.Name)
 	}
 	return nil
 }

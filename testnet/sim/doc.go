@@ -3,7 +3,7 @@
 //
 // # What is real
 //
-// consensus/pbft; node/group with its guard, journal, payload gathering and block sync; node/mempool;
+// consensus/pbft and consensus/raft; node/group with its guard, journal, payload gathering and block sync; node/mempool;
 // node/blocksync; the state store with its segments, tree and recovery. Each host runs them on a disk that
 // loses, in a crash, what was not synced (state/memfs), and on a clock of its own.
 //
