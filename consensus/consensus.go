@@ -144,7 +144,7 @@ type (
 		Block keys.Digest // block hash
 	}
 	// Stored says that the block of a Finalize, or a block that came by Synced, is durable. Head tells which;
-	// after a block with Barrier set, Epoch holds the epoch that begins.
+	// after a block with Barrier set, Epoch holds the epoch that begins. With it all timers are cleared.
 	Stored struct {
 		_     struct{} `cbor:",toarray"`
 		Head  Head
@@ -154,7 +154,7 @@ type (
 	Synced struct {
 		_     struct{} `cbor:",toarray"`
 		Head  Head
-		Epoch *ledger.Epoch // set when the epoch changed since the last Head
+		Epoch *ledger.Epoch // set when the epoch changed since the last Head; then all timers are cleared
 	}
 	// Pending tells how many transactions wait in the pool, those of orders in flight left out, and how long the
 	// oldest has, in milliseconds. It comes when the count leaves zero, falls to zero, and twice a second between.

@@ -403,6 +403,7 @@ func (x *Node) epoch() uint64 { return x.net.epochAfter(x.Head()).Number }
 // begun returns the epoch of the node's next block if it is another one than before.
 func (x *Node) begun(before uint64) *ledger.Epoch {
 	if epoch := x.net.epochAfter(x.Head()); epoch.Number != before {
+		clear(x.timers)
 		return &epoch
 	}
 	return nil

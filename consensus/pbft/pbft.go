@@ -488,6 +488,7 @@ func (e *engine) startEpoch(epoch ledger.Epoch) {
 	e.final = point{e.head.Order.Height, e.headOrder}
 	e.persist()
 	e.flow("epoch", e.head.Order.Height, e.headOrder)
+	e.set(timerTick, e.tickTime())
 	e.startTimers(0)
 }
 

@@ -40,6 +40,11 @@ func (e *engine) persist() {
 	if e.self < 0 {
 		return
 	}
+	e.start()
+}
+
+// start is persist for observers as well.
+func (e *engine) start() {
 	e.Blocks = e.Blocks[:0]
 	for _, b := range e.blocks {
 		e.Blocks = append(e.Blocks, heldBlock{Order: b.order, NewView: b.newView})
@@ -55,10 +60,13 @@ func (e *engine) persist() {
 	e.emit(consensus.Persist{Records: []consensus.Record{data}, Replace: true})
 }
 
-// restore reads the journal. A member starts its journal before it does anything else, so one whose journal is
-// empty though its group has blocks lost it.
+// restore reads the journal. A node starts its journal before it does anything else, so a member whose journal is
+// empty though its group has blocks lost it. An observer starts one too: it may be a member when it starts again.
 func (e *engine) restore(journal []consensus.Record) error {
 	if e.self < 0 {
+		if len(journal) == 0 {
+			e.start()
+		}
 		return nil
 	}
 	if len(journal) == 0 {

@@ -398,6 +398,7 @@ func (e *engine) startEpoch(epoch ledger.Epoch) {
 	led := e.leading()
 	e.setEpoch(epoch)
 	e.flow("epoch", e.head.Order.Height, e.headOrder)
+	e.set(timerTick, e.tickTime())
 	if err := e.join(); err != nil {
 		e.halt(err.Error())
 	}

@@ -28,6 +28,11 @@ func (e *engine) persist() {
 	if e.self < 0 {
 		return
 	}
+	e.start()
+}
+
+// start is persist for observers as well.
+func (e *engine) start() {
 	r := record{
 		Version: recordVersion, Epoch: e.epoch.Number, Mute: e.mute,
 		Term: e.log.term, Vote: e.log.vote, Commit: e.log.commit, Base: e.log.base, Entries: e.log.open(),
@@ -35,10 +40,13 @@ func (e *engine) persist() {
 	e.emit(consensus.Persist{Records: []consensus.Record{mustMarshal(&r)}, Replace: true})
 }
 
-// restore reads the journal. A member starts its journal before it does anything else, so one whose journal is empty
-// though its group has blocks lost it.
+// restore reads the journal. A node starts its journal before it does anything else, so a member whose journal is empty
+// though its group has blocks lost it. An observer starts one too: it may be a member when it starts again.
 func (e *engine) restore(journal []consensus.Record) error {
 	if e.self < 0 {
+		if len(journal) == 0 {
+			e.start()
+		}
 		return nil
 	}
 	if len(journal) == 0 {

@@ -357,6 +357,7 @@ func (r *rota) onHead(h consensus.Head, epoch *ledger.Epoch) {
 	if epoch != nil {
 		r.setEpoch(*epoch) // nothing that was signed in an earlier epoch binds in this one
 		r.setHead(h)
+		r.set(timerTick, r.epoch.Params.HeartbeatTime) // timers end with their epoch
 	}
 	if r.self >= 0 {
 		r.persist()

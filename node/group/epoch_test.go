@@ -257,30 +257,36 @@ func TestCrashAroundBarrier(t *testing.T) {
 	}
 }
 
-// The engine's process dies while the epoch changes: its successor starts in the new one.
+// The engine's process dies while the epoch changes: its successor starts in the new one, that of a member and that
+// of an observer that has become one.
 func TestEngineRestartsInNewEpoch(t *testing.T) {
-	w := newWorld(t, 4)
-	w.observe(1)
-	frail := &frailEngine{}
-	w.nodes[2].engine = func() consensus.Engine {
-		frail.Engine = w.nodes[0].engine()
-		frail.down = false
-		return frail
+	for _, dies := range []int{2, 4} {
+		w := newWorld(t, 4)
+		w.observe(1)
+		frail := &frailEngine{}
+		w.nodes[dies].engine = func() consensus.Engine {
+			frail.Engine = w.nodes[0].engine()
+			return frail
+		}
+		w.start(0, 1, 2, 3, 4)
+		w.nodes[0].mustOffer(w.tx(1, 60_000))
+		w.reach(1)
+		frail.down = true
+		w.nodes[0].on(20_000, func() { frail.down = false })
+		w.nodes[0].mustOffer(w.activation(2, 0, 1, 2, 3, 4))
+		w.inEpoch(1, 0, 1, 2, 3, 4)
+		if !w.run(60_000, func() bool { return !frail.down && w.nodes[dies].group.Status().Engine }) {
+			t.Fatalf("the engine of node %d was not started again", dies)
+		}
+		w.nodes[0].mustOffer(w.tx(3, 60_000))
+		w.reach(3)
+		if !w.run(30_000, func() bool {
+			return slices.ContainsFunc(w.nodes[dies].signed, func(st ledger.Statement) bool { return st.Epoch == 1 })
+		}) {
+			t.Errorf("node %d, whose engine died, does not vote in the new epoch", dies)
+		}
+		w.noAlarms()
 	}
-	w.start(0, 1, 2, 3, 4)
-	w.nodes[0].mustOffer(w.tx(1, 60_000))
-	w.reach(1)
-	frail.down = true
-	w.nodes[0].mustOffer(w.activation(2, 0, 1, 2, 3, 4))
-	w.inEpoch(1, 0, 1, 2, 3, 4)
-	w.nodes[0].mustOffer(w.tx(3, 60_000))
-	w.reach(3)
-	if !w.run(30_000, func() bool {
-		return slices.ContainsFunc(w.nodes[2].signed, func(st ledger.Statement) bool { return st.Epoch == 1 })
-	}) {
-		t.Error("the member whose engine died does not vote in the new epoch")
-	}
-	w.noAlarms()
 }
 
 // frailEngine is an engine whose process dies when down is set.

@@ -391,6 +391,7 @@ func (g *Group) nextEpoch() error {
 		g.forget(p)
 	}
 	g.events, g.final = nil, nil
+	g.cancelTimers() // one may have run out among these events
 	for _, id := range g.cfg.Pool.Drop(g.cfg.Executor.Barrier) { // made for motions, which are void now
 		if g.cfg.Trace.Dropped != nil {
 			g.cfg.Trace.Dropped(id, errEpochOver)
@@ -606,6 +607,9 @@ func (g *Group) phase(phase string, height ledger.Height, view uint64, order key
 }
 
 func (g *Group) sign(e consensus.Sign) error {
+	if e.Statement.Epoch < g.epoch.Number {
+		return nil // the engine is about to hear that this epoch is over
+	}
 	if g.number < 0 || e.Statement.Epoch != g.epoch.Number {
 		return refuse(e.Statement, "this node is member %d of epoch %d", g.number, g.epoch.Number)
 	}
