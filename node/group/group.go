@@ -391,7 +391,7 @@ func (g *Group) nextEpoch() error {
 		g.forget(p)
 	}
 	g.events, g.final = nil, nil
-	g.cancelTimers() // one may have run out among these events
+	g.cancelTimers()                                             // one may have run out among these events
 	for _, id := range g.cfg.Pool.Drop(g.cfg.Executor.Barrier) { // made for motions, which are void now
 		if g.cfg.Trace.Dropped != nil {
 			g.cfg.Trace.Dropped(id, errEpochOver)
