@@ -222,8 +222,13 @@ func (l *liar) signFor(st ledger.Statement, chain keys.Digest, g ledger.GroupID)
 	return ledger.Vote{Signer: uint32(l.member), Statement: st, Signature: signature}
 }
 
-// state is where its node is.
-func (l *liar) state() consensus.Status { return l.group.Status().Consensus }
+// state is where its node is. A node that sends while it starts for the first time is nowhere yet.
+func (l *liar) state() consensus.Status {
+	if l.group == nil {
+		return consensus.Status{Leader: -1}
+	}
+	return l.group.Status().Consensus
+}
 
 func (l *liar) leads() bool {
 	s := l.state()
@@ -292,6 +297,9 @@ func (l *liar) payload(m *packet, raws [][]byte) *packet {
 
 // bodies returns the transactions of a proposal as far as its node has them.
 func (l *liar) bodies(m *packet) [][]byte {
+	if l.group == nil {
+		return nil
+	}
 	found, missing := l.group.Pool().Find(m.Leaves)
 	if missing > 0 {
 		return nil
