@@ -709,8 +709,11 @@ func (g *Group) commit(block *ledger.Block, result *state.Snapshot, txs []*ledge
 		g.cfg.Trace.Finalized(block, receipts, txs)
 	}
 	for _, child := range g.children(g.headHash()) {
-		if child.ask != nil { // it waited for its parent, which came from elsewhere
+		switch { // it waited for its parent, which came from elsewhere
+		case child.ask != nil:
 			g.gather(child)
+		case child.wanted:
+			g.run(child)
 		}
 	}
 	g.tellPending()
