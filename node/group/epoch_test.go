@@ -1,6 +1,7 @@
 package group
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -300,4 +301,38 @@ func (f *frailEngine) Step(e consensus.Event) ([]consensus.Effect, error) {
 		return nil, consensus.ErrEngineDown
 	}
 	return f.Engine.Step(e)
+}
+
+// TestNothingTwiceAfterShorterLives replays a transaction of an earlier lifetime of the nodes, which lived longer than
+// any may now: the present lifetime does not tell how old it can be.
+func TestNothingTwiceAfterShorterLives(t *testing.T) {
+	w := newWorld(t, 4)
+	w.genesis.Params.MaxLifetime = 20_000
+	w.lives = map[uint64]int64{1: 5_000}
+	w.start(0, 1, 2, 3)
+	tx := w.tx(1, 20_000)
+	w.nodes[0].mustOffer(tx)
+	w.reach(1)
+	for _, n := range w.nodes {
+		n.crash()
+	}
+	w.start(0, 1, 2, 3)
+	w.nodes[0].mustOffer(w.activation(2, 0, 1, 2, 3))
+	w.inEpoch(1, 0, 1, 2, 3)
+
+	// Those that saw the lifetime change, and one that starts after.
+	w.nodes[3].crash()
+	w.start(3)
+	w.run(tx.Expiry-begins-4_000-w.now, func() bool { return false })
+	for _, n := range w.nodes {
+		if err := n.offer(tx.Raw); !errors.Is(err, mempool.ErrCommitted) {
+			t.Errorf("node %d takes it again: %v", n.number, err)
+		}
+	}
+	w.nodes[0].mustOffer(w.tx(3, 4_000))
+	w.reach(3)
+	w.run(2_000, func() bool { return false })
+	if height := w.nodes[0].store.Head().Height(); height != 3 {
+		t.Errorf("%d blocks, want 3", height)
+	}
 }

@@ -83,6 +83,8 @@ type Executor interface {
 	Execute(ctx context.Context, base *state.Snapshot, order *ledger.Order, txs []*ledger.SignedTx) (*state.Snapshot, error)
 	// Epoch returns the members and parameters in force after base.
 	Epoch(base *state.Snapshot) (ledger.Epoch, error)
+	// Beginning returns how an epoch began, as the state after base has it, and whether it has begun.
+	Beginning(base *state.Snapshot, epoch uint64) (b precompiles.Beginning, found bool, err error)
 	// Admit says why a transaction, at a state, would be refused before its contract runs, or returns nil. It
 	// checks form that depends on the target (size), the account, and that the signing keys are bound to it.
 	Admit(base *state.Snapshot, tx *ledger.SignedTx) error
@@ -187,7 +189,7 @@ type Group struct {
 
 	// Blocks in the making.
 	head      consensus.Head
-	started   int64 // block time of the head at start: older ids are looked up in the store
+	horizon   int64 // latest expiry that a transaction in a block can have had at start: only up to it the store is asked
 	proposals map[keys.Digest]*proposal
 	aside     []*proposal                      // of them, those that were abandoned, in that order
 	senders   []*sender                        // by number, see member
@@ -240,7 +242,7 @@ func New(c Config) (*Group, error) {
 	g := &Group{
 		cfg: c, env: c.Env, log: c.Log, self: identity.NodeIDOf(c.Suite, c.Signer.Public()),
 		timers: map[consensus.Timer]func(){}, proposals: map[keys.Digest]*proposal{}, bodies: map[keys.Digest]*ledger.SignedTx{},
-		changed: make(chan struct{}), started: base.Header().Order.UnixMilli,
+		changed: make(chan struct{}),
 	}
 	g.expired.limit = 100_000
 	block, err := c.Store.Block(base.Height())
@@ -250,6 +252,9 @@ func New(c Config) (*Group, error) {
 	g.head = consensus.Head{Order: block.Header.Order, Block: base.Hash(), Certificate: block.Certificate}
 	if err := g.enterEpoch(base); err != nil {
 		return nil, err
+	}
+	if g.horizon, err = g.lastExpiry(base); err != nil {
+		return nil, fmt.Errorf("group %s: %w", c.Group, err)
 	}
 	if g.evidence, err = openEvidence(c.FS, c.Dir); err != nil {
 		return nil, fmt.Errorf("group %s: %w", c.Group, err)
@@ -280,6 +285,23 @@ func New(c Config) (*Group, error) {
 	g.publish()
 	g.follow()
 	return g, nil
+}
+
+// lastExpiry returns the latest expiry that a transaction in a block up to base can have. A block's epoch bounds it,
+// and later ones may have shorter lifetimes: the longest of all counts.
+func (g *Group) lastExpiry(base *state.Snapshot) (int64, error) {
+	longest := g.epoch.Params.MaxLifetime
+	for epoch := range g.epoch.Number {
+		b, found, err := g.cfg.Executor.Beginning(base, epoch)
+		if err == nil && !found {
+			err = fmt.Errorf("the state at height %d lacks the beginning of epoch %d", base.Height(), epoch)
+		}
+		if err != nil {
+			return 0, err
+		}
+		longest = max(longest, b.Epoch.Params.MaxLifetime)
+	}
+	return base.Header().Order.UnixMilli + longest, nil
 }
 
 // beginJournal writes the first frame of a journal that has none. If there are blocks, the node may have voted above

@@ -510,12 +510,12 @@ func (g *Group) wellFormed(params *ledger.Params, tx *ledger.SignedTx) error {
 }
 
 // committed reports whether a transaction is in a block. The pool knows the ids since the start of the node;
-// only a transaction that lived before then is looked up on disk.
+// only a transaction that could be in an earlier block is looked up on disk.
 func (g *Group) committed(tx *ledger.SignedTx) (bool, error) {
 	if g.cfg.Pool.Seen(tx.ID) {
 		return true, nil
 	}
-	if tx.Expiry-g.epoch.Params.MaxLifetime > g.started {
+	if tx.Expiry > g.horizon {
 		return false, nil
 	}
 	_, _, found, err := g.cfg.Store.FindTx(tx.ID)

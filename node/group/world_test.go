@@ -37,9 +37,10 @@ type world struct {
 	client  keys.Signer
 	nodes   []*testNode
 
-	delay   int64 // ms that a message takes, 1 by default
-	execute int64 // ms that executing a block takes
-	now     int64 // ms
+	delay   int64            // ms that a message takes, 1 by default
+	execute int64            // ms that executing a block takes
+	lives   map[uint64]int64 // MaxLifetime of epochs that have another than genesis
+	now     int64            // ms
 	seq     int
 	todo    agenda
 
@@ -127,7 +128,7 @@ func (w *world) observe(n int) {
 
 // activation returns a transaction that makes the nodes of these numbers the members of the next epoch.
 func (w *world) activation(number uint64, members ...uint32) *ledger.SignedTx {
-	tx := w.tx(number, 60_000).Tx
+	tx := w.tx(number, min(60_000, w.genesis.Params.MaxLifetime)).Tx
 	tx.Method, tx.Args, tx.Signatures = "activate", mustMarshal(members), nil
 	return must(tx.Sign(w.suite, w.client))
 }
@@ -402,12 +403,24 @@ func (x executor) epochState(base *state.Snapshot) (e epochState, err error) {
 }
 
 func (x executor) members(e epochState) ledger.Epoch {
-	epoch := ledger.Epoch{Number: e.Number, Params: x.node.genesis.Params}
+	epoch := ledger.Epoch{Number: e.Number, Params: x.params(e.Number)}
 	for _, i := range e.Members {
 		n := x.node.nodes[i]
 		epoch.Members = append(epoch.Members, ledger.Member{Node: n.id, Key: ledger.KeyOf(n.key.Public())})
 	}
 	return epoch
+}
+
+func (x executor) params(epoch uint64) ledger.Params {
+	params := x.node.genesis.Params
+	if lifetime, ok := x.node.lives[epoch]; ok {
+		params.MaxLifetime = lifetime
+	}
+	return params
+}
+
+func (x executor) Beginning(_ *state.Snapshot, epoch uint64) (precompiles.Beginning, bool, error) {
+	return precompiles.Beginning{Epoch: ledger.Epoch{Number: epoch, Params: x.params(epoch)}}, true, nil
 }
 
 func (x executor) Epoch(base *state.Snapshot) (ledger.Epoch, error) {

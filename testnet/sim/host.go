@@ -431,6 +431,11 @@ func (x stub) Epoch(base *state.Snapshot) (ledger.Epoch, error) {
 	return x.members(e), err
 }
 
+// Beginning implements group.Executor. Parameters never change here.
+func (x stub) Beginning(_ *state.Snapshot, epoch uint64) (precompiles.Beginning, bool, error) {
+	return precompiles.Beginning{Version: ledger.Version, Epoch: ledger.Epoch{Number: epoch, Params: x.world.config.Params}}, true, nil
+}
+
 // Admit implements group.Executor.
 func (stub) Admit(*state.Snapshot, *ledger.SignedTx) error { return nil }
 
