@@ -54,7 +54,7 @@ const (
 	AbortIncompatible uint32 = 1007 // [reasons]: users of the code that runs could trip over the new one
 	AbortDowngrade    uint32 = 1008 // [reason]: the code is older than what runs
 
-	AbortMotion  uint32 = 1009 // [id]: no such motion in this epoch, or too many; then the id is 0
+	AbortMotion  uint32 = 1009 // [id]: no such motion that is open, or too many; then the id is 0
 	AbortReform  uint32 = 1010 // [reason]: the group would not be sound after it
 	AbortSupport uint32 = 1011 // [have, want]: approvals, or statements of nodes that join, are missing
 )
@@ -73,7 +73,7 @@ func abortDefs(codes ...uint32) []ledger.ErrorDef {
 			Doc: "users of the code that runs could trip over the new one: keep what the reasons name, or say that the change is breaking",
 		},
 		{Code: AbortDowngrade, Name: "Downgrade", Fields: []ledger.Field{{Name: "reason", Type: "str"}}, Doc: "the code is older than what runs"},
-		{Code: AbortMotion, Name: "NoMotion", Fields: []ledger.Field{{Name: "id", Type: "u64"}}, Doc: "there is no such motion in this epoch, or with id 0 there are too many"},
+		{Code: AbortMotion, Name: "NoMotion", Fields: []ledger.Field{{Name: "id", Type: "u64"}}, Doc: "there is no such motion, or it is void, or with id 0 there are too many"},
 		{Code: AbortReform, Name: "BadReform", Fields: []ledger.Field{{Name: "reason", Type: "str"}}, Doc: "the group would not be sound after the reform, or could not be governed"},
 		{
 			Code: AbortSupport, Name: "NoSupport", Fields: []ledger.Field{{Name: "have", Type: "u32"}, {Name: "want", Type: "u32"}},

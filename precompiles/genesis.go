@@ -16,7 +16,7 @@ import (
 func Genesis(s keys.Suite, g *ledger.Genesis) ([]ledger.Change, error) {
 	w := &genesisWriter{}
 	w.put(paramsKey(), &g.Params)
-	w.put(epochKey(), &epochRecord{Version: ledger.Version, Minimum: uint32(min(minMembers, len(g.Members))), Members: g.Members})
+	w.put(epochKey(), &Record{Version: ledger.Version, Minimum: uint32(min(minMembers, len(g.Members))), Members: g.Members})
 	w.put(beginningKey(0), &Beginning{Version: ledger.Version, Epoch: *g.Epoch()})
 	named := map[string]bool{}
 	committees := map[string]bool{}

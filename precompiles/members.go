@@ -54,14 +54,15 @@ type Node struct {
 	Height      ledger.Height // at which the status last changed
 }
 
-// epochRecord is the members' part of an epoch as it is in state.
-type epochRecord struct {
-	_       struct{} `cbor:",toarray"`
-	Version uint16   // ledger.Version
-	Number  uint64
-	Height  ledger.Height // of the barrier block that the epoch follows; 0 for epoch 0
-	Minimum uint32        // members that the group must keep: as many as it began with, at most 4, which bear one fault
-	Members []ledger.Member
+// Record is the members' part of the epoch in force as it is in state.
+type Record struct {
+	_        struct{} `cbor:",toarray"`
+	Version  uint16   // ledger.Version
+	Number   uint64
+	Height   ledger.Height // of the barrier block that the epoch follows; 0 for epoch 0
+	Minimum  uint32        // members that the group must keep: as many as it began with, at most 4, which bear one fault
+	Reformed uint64        // the last epoch that began because a motion was carried out: a barrier block may do nothing
+	Members  []ledger.Member
 }
 
 // minMembers is how many members a group that began with so many must keep.
@@ -77,8 +78,8 @@ type Beginning struct {
 
 var errNoGenesis = errors.New("precompiles: the state holds no genesis")
 
-func readRecord(r Reader) (epochRecord, error) {
-	e, found, err := read[epochRecord](r, epochKey())
+func readRecord(r Reader) (Record, error) {
+	e, found, err := read[Record](r, epochKey())
 	if err == nil && !found {
 		err = errNoGenesis
 	}
@@ -167,7 +168,7 @@ func newMembers() Contract {
 	return withEvidence(&system{
 		address: MembersAddress,
 		methods: map[string]func(Env, []byte) ([]byte, error){
-			"epoch":        query(func(env Env, _ none) (epochRecord, error) { return readRecord(env) }),
+			"epoch":        query(func(env Env, _ none) (Record, error) { return readRecord(env) }),
 			"institutions": query(institutions),
 			"nodes":        query(nodes),
 			"motions":      query(motions),
@@ -185,7 +186,7 @@ func newMembers() Contract {
 				{Name: "PublicKey", Fields: []ledger.Field{{Name: "algorithm", Type: "u8"}, {Name: "key", Type: "bytes"}}},
 				{Name: "Member", Fields: []ledger.Field{node, institution, publicKey}},
 				{Name: "Record", Fields: []ledger.Field{
-					version, {Name: "number", Type: "u64"}, height, {Name: "minimum", Type: "u32"}, list("members", "Member"),
+					version, {Name: "number", Type: "u64"}, height, {Name: "minimum", Type: "u32"}, {Name: "reformed", Type: "u64"}, list("members", "Member"),
 				}},
 				{Name: "Params", Fields: paramFields()},
 				{Name: "Epoch", Fields: []ledger.Field{{Name: "number", Type: "u64"}, list("members", "Member"), {Name: "params", Type: "Params"}}},
@@ -226,7 +227,7 @@ func newMembers() Contract {
 				},
 				{
 					Name: "motions", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "after", Type: "u64"}}, Return: "list<ListedMotion>",
-					Doc: "Returns up to 64 motions in order, beginning after one. Those of an epoch that is over are void.",
+					Doc: "Returns up to 64 motions in order, beginning after one. Those that were made before the epoch `reformed` of the record are void.",
 				},
 				{
 					Name: "propose", Kind: ledger.MethodTx, Args: []ledger.Field{{Name: "reform", Type: "Reform"}}, Return: "u64",

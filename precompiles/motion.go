@@ -13,7 +13,7 @@ import (
 
 // Bounds on motions.
 const (
-	MaxMotions     = 16 // open ones of one epoch
+	MaxMotions     = 16 // open ones
 	MaxReform      = 16 // entries in each list of a reform
 	MaxNodeAddress = 255
 	MaxOverride    = 512                   // bytes of a reason
@@ -58,8 +58,9 @@ type Candidate struct {
 	Address     string // host:port, UDP, at which the others reach it
 }
 
-// Motion is a row of the table of motions, keyed by its id. It can be carried out in the epoch that it was made
-// in, and is void after: what it would change is not what its supporters looked at any more.
+// Motion is a row of the table of motions, keyed by its id. It is void once another was carried out: what it
+// would change is not what its supporters looked at any more. Epochs that begin for nothing leave it as it is, or one
+// dishonest leader, whose block can end an epoch, could keep the group from all change.
 type Motion struct {
 	_         struct{} `cbor:",toarray"`
 	Version   uint16   // ledger.Version
@@ -156,7 +157,7 @@ func propose(env Env, a ProposeArgs) (uint64, error) {
 	if _, err := after(env, env.Suite(), &record, &a.Reform); err != nil {
 		return 0, err
 	}
-	if err := makeRoom(env, record.Number); err != nil {
+	if err := makeRoom(env, &record); err != nil {
 		return 0, err
 	}
 	id, _, err := read[uint64](env, counterKey())
@@ -177,15 +178,15 @@ func propose(env Env, a ProposeArgs) (uint64, error) {
 	return id, emit(env, "proposed", id, account.Institution)
 }
 
-// makeRoom deletes motions of epochs that are over, and fails when those of this one are too many.
-func makeRoom(env Env, epoch uint64) error {
+// makeRoom deletes void motions, and fails when the open ones are too many.
+func makeRoom(env Env, record *Record) error {
 	all, err := motions(env, MotionsArgs{})
 	if err != nil {
 		return err
 	}
 	open := 0
 	for _, m := range all {
-		if m.Row.Epoch == epoch {
+		if !m.Row.Void(record) {
 			open++
 			continue
 		}
@@ -282,8 +283,8 @@ func ready(env Env, a ReadyArgs) error {
 	return emit(env, "ready", a.ID, id[:])
 }
 
-// openMotion returns the caller's account, the members in force and a motion of the epoch.
-func openMotion(env Env, id uint64) (*Account, *epochRecord, *Motion, error) {
+// openMotion returns the caller's account, the members in force and a motion that is not void.
+func openMotion(env Env, id uint64) (*Account, *Record, *Motion, error) {
 	account, err := callerAccount(env)
 	if err != nil {
 		return nil, nil, nil, err
@@ -296,18 +297,21 @@ func openMotion(env Env, id uint64) (*Account, *epochRecord, *Motion, error) {
 	return &account, &record, m, err
 }
 
-func findMotion(r Reader, record *epochRecord, id uint64) (*Motion, error) {
+func findMotion(r Reader, record *Record, id uint64) (*Motion, error) {
 	m, found, err := read[Motion](r, motionKey(id))
 	switch {
 	case err != nil:
 		return nil, err
 	case !found:
 		return nil, aborted(AbortMotion, []any{id}, "there is no motion %d", id)
-	case m.Epoch != record.Number:
-		return nil, aborted(AbortMotion, []any{id}, "motion %d is of epoch %d, which is over: propose it again", id, m.Epoch)
+	case m.Void(record):
+		return nil, aborted(AbortMotion, []any{id}, "motion %d was made in epoch %d, and another was carried out since: propose it again", id, m.Epoch)
 	}
 	return &m, nil
 }
+
+// Void reports whether another motion was carried out since this one was made.
+func (m *Motion) Void(record *Record) bool { return m.Epoch < record.Reformed }
 
 func (m *Motion) approvedBy(institution string) bool {
 	return slices.ContainsFunc(m.Approvals, func(a Approval) bool { return a.Institution == institution })
@@ -318,7 +322,7 @@ func (m *Motion) isReady(node identity.NodeID) bool {
 }
 
 // mayApprove checks that an account speaks for an institution that has a member.
-func mayApprove(record *epochRecord, account *Account) error {
+func mayApprove(record *Record, account *Account) error {
 	if !account.Has(identity.Committee) {
 		return denied(DeniedRole, "only an account with the role committee takes part in motions")
 	}
@@ -366,7 +370,7 @@ func MayActivate(r Reader, s keys.Suite, account *Account, args []byte) error {
 
 // carried returns a motion that has all that it takes, and the epoch that it leads to, whose number is still that
 // of the present one.
-func carried(r Reader, s keys.Suite, record *epochRecord, account *Account, id uint64) (*Motion, *ledger.Epoch, error) {
+func carried(r Reader, s keys.Suite, record *Record, account *Account, id uint64) (*Motion, *ledger.Epoch, error) {
 	if err := mayApprove(record, account); err != nil {
 		return nil, nil, err
 	}
@@ -394,7 +398,7 @@ func refused(format string, args ...any) error {
 }
 
 // after returns the members and parameters after a reform, or why the group refuses it.
-func after(r Reader, s keys.Suite, record *epochRecord, f *Reform) (*ledger.Epoch, error) {
+func after(r Reader, s keys.Suite, record *Record, f *Reform) (*ledger.Epoch, error) {
 	for _, n := range []int{len(f.Found), len(f.Observe), len(f.Dismiss), len(f.Add), len(f.Remove)} {
 		if n > MaxReform {
 			return nil, refused("a list of %d entries, at most %d", n, MaxReform)
@@ -515,7 +519,7 @@ func checkStatuses(r Reader, f *Reform) error {
 }
 
 // membersAfter returns the members after a reform: those that stay in their order, then those that join.
-func membersAfter(r Reader, record *epochRecord, f *Reform) ([]ledger.Member, error) {
+func membersAfter(r Reader, record *Record, f *Reform) ([]ledger.Member, error) {
 	if len(f.Add)+len(f.Remove) == 0 {
 		return record.Members, nil
 	}
@@ -604,6 +608,7 @@ func activate(env Env, a MotionArgs) error {
 		return err
 	}
 	record.Members = next.Members
+	record.Reformed = record.Number + 1
 	if err := write(env, epochKey(), &record); err != nil {
 		return err
 	}

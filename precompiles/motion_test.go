@@ -223,7 +223,9 @@ func TestMotionSupport(t *testing.T) {
 	}
 	wantError(t, a.by("bank-3", "activate", MotionArgs{ID: id}), ledger.Aborted, AbortMotion)
 
-	// A motion is void when its epoch is over, and makes room for others.
+	a.endEpoch()
+
+	// A motion outlives an epoch that ends for nothing. It is void when another is carried out, and makes room for others.
 	for i := range MaxMotions {
 		params.BatchDelay = int64(i)
 		id, err = a.propose(Reform{Params: &params})
@@ -231,8 +233,16 @@ func TestMotionSupport(t *testing.T) {
 	}
 	_, err = a.propose(Reform{Params: &params})
 	wantError(t, err, ledger.Aborted, AbortMotion)
+	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: id}), ledger.OK, 0)
 	a.endEpoch()
-	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: id}), ledger.Aborted, AbortMotion)
+	wantError(t, MayActivate(a, keys.Std(), &account, mustMarshal(t, MotionArgs{ID: id})), ledger.Aborted, AbortSupport)
+	wantError(t, a.by("bank-2", "approve", MotionArgs{ID: id}), ledger.OK, 0)
+	_, err = a.propose(Reform{Params: &params})
+	wantError(t, err, ledger.Aborted, AbortMotion)
+	wantError(t, a.by("bank-0", "activate", MotionArgs{ID: id}), ledger.OK, 0)
+	a.endEpoch()
+	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: id - 1}), ledger.Aborted, AbortMotion)
+	params.BatchDelay = 99
 	_, err = a.propose(Reform{Params: &params})
 	wantError(t, err, ledger.OK, 0)
 	if all, err := motions(a, MotionsArgs{}); err != nil || len(all) != 1 {

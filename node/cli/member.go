@@ -95,6 +95,13 @@ func motionArgument(c *cli.Context) (uint64, error) {
 	return id, nil
 }
 
+// record returns the members' part of the epoch in force.
+func (r *remote) record() (precompiles.Record, error) {
+	return membersView[precompiles.Record](r, "epoch", &struct {
+		_ struct{} `cbor:",toarray"`
+	}{})
+}
+
 // membersView calls a view of the members contract.
 func membersView[T any](r *remote, method string, args any) (result T, err error) {
 	encoded, err := ledger.Marshal(args)
@@ -212,7 +219,7 @@ func listMembers(c *cli.Context) error {
 type motionDoc struct {
 	ID       uint64            `json:"id"`
 	Epoch    uint64            `json:"epoch"`
-	Void     bool              `json:"void"` // its epoch is over
+	Void     bool              `json:"void"` // another was carried out since
 	Height   ledger.Height     `json:"height"`
 	Block    keys.Digest       `json:"block"`
 	Changes  []string          `json:"changes"`
@@ -240,18 +247,22 @@ func showMotions(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
+		record, err := r.record()
+		if err != nil {
+			return err
+		}
 		motions, err := r.motions()
 		if err != nil {
 			return err
 		}
 		docs := []motionDoc{}
 		for _, m := range motions {
-			if id == m.ID || id == 0 && m.Row.Epoch == chain.Epoch {
-				docs = append(docs, describeMotion(chain, &m))
+			if id == m.ID || id == 0 && !m.Row.Void(&record) {
+				docs = append(docs, describeMotion(chain, &record, &m))
 			}
 		}
 		if id != 0 && len(docs) == 0 {
-			return withCode(ExitNotFound, fmt.Errorf("there is no motion %d: it was withdrawn or activated, or its epoch is long over; `fondaco member show` lists the open ones", id))
+			return withCode(ExitNotFound, fmt.Errorf("there is no motion %d: it was withdrawn or activated, or another one was; `fondaco member show` lists the open ones", id))
 		}
 		return show(c, docs, func(w io.Writer) {
 			if len(docs) == 0 {
@@ -267,7 +278,7 @@ func showMotions(c *cli.Context) error {
 func motionTable(w io.Writer, d *motionDoc) {
 	title := fmt.Sprintf("%d, of epoch %d, on block %d", d.ID, d.Epoch, d.Height)
 	if d.Void {
-		title += ", VOID: that epoch is over"
+		title += ", VOID: another one was activated since"
 	}
 	row(w, "motion", title)
 	for _, change := range d.Changes {
@@ -281,10 +292,10 @@ func motionTable(w io.Writer, d *motionDoc) {
 }
 
 // describeMotion says in words what a motion would change.
-func describeMotion(chain *client.Chain, m *precompiles.ListedMotion) motionDoc {
+func describeMotion(chain *client.Chain, record *precompiles.Record, m *precompiles.ListedMotion) motionDoc {
 	f := &m.Row.Reform
 	d := motionDoc{
-		ID: m.ID, Epoch: m.Row.Epoch, Void: m.Row.Epoch != chain.Epoch, Height: m.Row.Height, Block: m.Row.Block,
+		ID: m.ID, Epoch: m.Row.Epoch, Void: m.Row.Void(record), Height: m.Row.Height, Block: m.Row.Block,
 		Changes: []string{}, Approved: []string{}, Missing: []identity.NodeID{}, Members: len(chain.Members) + len(f.Add) - len(f.Remove),
 	}
 	say := func(format string, args ...any) { d.Changes = append(d.Changes, fmt.Sprintf(format, args...)) }
@@ -474,11 +485,15 @@ func stateReady(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
+		record, err := r.record()
+		if err != nil {
+			return err
+		}
 		motions, err := r.motions()
 		if err != nil {
 			return err
 		}
-		at := slices.IndexFunc(motions, func(m precompiles.ListedMotion) bool { return m.ID == id && m.Row.Epoch == chain.Epoch })
+		at := slices.IndexFunc(motions, func(m precompiles.ListedMotion) bool { return m.ID == id && !m.Row.Void(&record) })
 		if at < 0 {
 			return withCode(ExitNotFound, fmt.Errorf("%s knows no open motion %d: it may not have fetched the block yet; `fondaco status` tells how far it is", r.url, id))
 		}

@@ -49,8 +49,17 @@ func TestBarrier(t *testing.T) {
 	}
 	c.want(c.block(first)[0], ledger.OK, 0)
 	began(1, 7)
+	params.BatchDelay = 8
+	c.want(c.block(c.tx("committee", precompiles.MembersAddress, "propose", precompiles.ProposeArgs{Reform: precompiles.Reform{Params: &params}}))[0], ledger.OK, 0)
 	c.want(c.block(second)[0], ledger.Aborted, precompiles.AbortMotion)
 	began(2, 7)
+	// The epoch ended for nothing: what was proposed in it stands.
+	third := c.tx("committee", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: 2})
+	if err := c.x.Admit(c.head, third); err != nil {
+		t.Errorf("Admit after an activation that did nothing: %v", err)
+	}
+	c.want(c.block(third)[0], ledger.OK, 0)
+	began(3, 8)
 	nodes, err := c.x.Nodes(c.head)
 	if err != nil || len(nodes) != 1 || nodes[0].Row.Status != precompiles.NodeMember {
 		t.Errorf("Nodes = %+v, %v", nodes, err)

@@ -142,9 +142,12 @@ func TestBarrierBlock(t *testing.T) {
 	w.nodes[0].mustOffer(w.tx(1, 60_000))
 	w.nodes[0].mustOffer(w.activation(2, 0, 1, 2, 3))
 	stale := w.activation(3, 0, 1, 2, 3)
+	w.void = []ledger.TxID{stale.ID}
 	w.nodes[0].mustOffer(stale)
 	w.nodes[0].mustOffer(w.tx(4, 60_000))
-	w.inEpoch(1, 0, 1, 2, 3)
+	good := w.activation(5, 0, 1, 2, 3)
+	w.nodes[0].mustOffer(good)
+	w.inEpoch(2, 0, 1, 2, 3)
 	w.run(5_000, func() bool { return false })
 	for _, n := range w.nodes {
 		for h := ledger.Height(1); h <= n.store.Head().Height(); h++ {
@@ -158,9 +161,12 @@ func TestBarrierBlock(t *testing.T) {
 				t.Errorf("block %d: barrier %t and next epoch %s", h, b.Header.Order.Barrier, b.Header.NextEpoch)
 			}
 		}
-		// What was meant for the epoch that is over is gone from the pools, or the group would wait for it.
-		if e := n.group.Status().Epoch.Number; e != 1 {
+		// What can end no epoch any more is gone from the pools, or the group would wait for it. What can has its turn.
+		if e := n.group.Status().Epoch.Number; e != 2 {
 			t.Errorf("node %d is in epoch %d", n.number, e)
+		}
+		if f, err := n.group.Find(good.ID); err != nil || f.Progress != Committed {
+			t.Errorf("node %d: the third activation is %s, %v", n.number, f.Progress, err)
 		}
 		if f, err := n.group.Find(stale.ID); err != nil || f.Progress == Pending {
 			t.Errorf("node %d: the second activation is %s, %v", n.number, f.Progress, err)
@@ -239,14 +245,18 @@ func TestCrashAroundBarrier(t *testing.T) {
 		w.observe(1)
 		w.start(0, 1, 2, 3, 4)
 		w.reach(0)
-		w.nodes[0].on(0, func() { w.nodes[0].group.Offer(w.activation(1, 0, 2, 3, 4).Raw, func(ledger.TxID, error) {}) })
+		first := w.activation(1, 0, 2, 3, 4)
+		w.void = []ledger.TxID{first.ID}
+		w.nodes[0].on(0, func() { w.nodes[0].group.Offer(first.Raw, func(ledger.TxID, error) {}) })
 		w.run(wait, func() bool { return false })
 		for _, n := range w.nodes {
 			n.crash()
 		}
 		w.start(0, 1, 2, 3, 4)
 		if w.nodes[0].group.Status().Epoch.Number == 0 {
-			if err := w.nodes[0].offer(w.activation(1, 0, 2, 3, 4).Raw); err != nil && !slices.Contains([]error{mempool.ErrCommitted, mempool.ErrKnown}, err) {
+			again := w.activation(1, 0, 2, 3, 4)
+			w.void = append(w.void, again.ID)
+			if err := w.nodes[0].offer(again.Raw); err != nil && !slices.Contains([]error{mempool.ErrCommitted, mempool.ErrKnown}, err) {
 				t.Logf("after %d ms: %v", wait, err)
 			}
 		}

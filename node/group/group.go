@@ -413,10 +413,15 @@ func (g *Group) nextEpoch() error {
 		g.forget(p)
 	}
 	g.events, g.final = nil, nil
-	g.cancelTimers()                                             // one may have run out among these events
-	for _, id := range g.cfg.Pool.Drop(g.cfg.Executor.Barrier) { // made for motions, which are void now
+	g.cancelTimers() // one may have run out among these events
+	// Activations of motions that are void now would make the group wait for them. Others stay: the last epoch may have
+	// ended for nothing.
+	void := func(tx *ledger.SignedTx) bool {
+		return g.cfg.Executor.Barrier(tx) && g.cfg.Executor.Admit(g.cfg.Store.Head(), tx) != nil
+	}
+	for _, id := range g.cfg.Pool.Drop(void) {
 		if g.cfg.Trace.Dropped != nil {
-			g.cfg.Trace.Dropped(id, errEpochOver)
+			g.cfg.Trace.Dropped(id, errVoid)
 		}
 	}
 	g.pendingEvent()
@@ -429,7 +434,7 @@ func (g *Group) nextEpoch() error {
 	return nil
 }
 
-var errEpochOver = errors.New("the epoch that the transaction was made for is over")
+var errVoid = errors.New("an epoch began in which the transaction cannot end another")
 
 // begun returns the epoch that the head begins, or nil.
 func (g *Group) begun() *ledger.Epoch {

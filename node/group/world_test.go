@@ -39,6 +39,7 @@ type world struct {
 
 	delay   int64            // ms that a message takes, 1 by default
 	execute int64            // ms that executing a block takes
+	void    []ledger.TxID    // activations that are refused in later epochs
 	lives   map[uint64]int64 // MaxLifetime of epochs that have another than genesis
 	now     int64            // ms
 	seq     int
@@ -452,9 +453,12 @@ func (executor) SizeLimit(ledger.Target) int                     { return ledger
 
 var errBarred = errors.New("the sender is barred")
 
-func (executor) Admit(_ *state.Snapshot, tx *ledger.SignedTx) error {
+func (x executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 	if tx.Sender == (ledger.Address{9}) {
 		return errBarred
+	}
+	if e, err := x.epochState(base); err != nil || e.Number > 0 && slices.Contains(x.node.void, tx.ID) {
+		return errors.Join(err, errBarred)
 	}
 	return nil
 }
