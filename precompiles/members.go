@@ -122,6 +122,11 @@ func beginningKey(epoch uint64) []byte {
 	return key(MembersAddress, []byte("b"), binary.BigEndian.AppendUint64(nil, epoch))
 }
 
+// proposedKey is that of the ids of the motions that an institution proposed, among them those that are still open.
+func proposedKey(institution string) []byte {
+	return key(MembersAddress, []byte("p"), []byte(institution))
+}
+
 func motionKey(id uint64) []byte {
 	return key(MembersAddress, []byte("m"), binary.BigEndian.AppendUint64(nil, id))
 }
@@ -231,12 +236,12 @@ func newMembers() Contract {
 				},
 				{
 					Name: "propose", Kind: ledger.MethodTx, Args: []ledger.Field{{Name: "reform", Type: "Reform"}}, Return: "u64",
-					Doc: "Makes a motion, which the caller's institution approves by that, and returns its id. The caller has the role committee and is of a member's institution.",
+					Doc: "Makes a motion, which the caller's institution approves by that, and returns its id. The caller has the role committee and is of a member's institution, which has at most 2 open ones.",
 				},
 				{Name: "approve", Kind: ledger.MethodTx, Args: []ledger.Field{id}, Doc: "Approves a motion for the caller's institution."},
 				{
 					Name: "withdraw", Kind: ledger.MethodTx, Args: []ledger.Field{id},
-					Doc: "Takes the approval of the caller's institution back. A motion without approvals is deleted.",
+					Doc: "Takes the approval of the caller's institution back. The motion is deleted if that institution proposed it.",
 				},
 				{
 					Name: "ready", Kind: ledger.MethodTx, Args: []ledger.Field{id, node, {Name: "signature", Type: "bytes"}},
@@ -262,6 +267,7 @@ func newMembers() Contract {
 				{Prefix: "i", Key: []ledger.Type{"str"}, Value: "Institution"},
 				{Prefix: "m", Key: []ledger.Type{"u64"}, Value: "Motion"},
 				{Prefix: "n", Key: []ledger.Type{"bytes"}, Value: "Node"},
+				{Prefix: "p", Key: []ledger.Type{"str"}, Value: "list<u64>"},
 			},
 		},
 	})

@@ -13,7 +13,7 @@ import (
 
 // Bounds on motions.
 const (
-	MaxMotions     = 16 // open ones
+	MaxMotions     = 2  // open ones that an institution proposed
 	MaxReform      = 16 // entries in each list of a reform
 	MaxNodeAddress = 255
 	MaxOverride    = 512                   // bytes of a reason
@@ -68,7 +68,7 @@ type Motion struct {
 	Height    ledger.Height // of the block below the one that it was made in
 	Block     keys.Digest   // that block's hash
 	Reform    Reform
-	Approvals []Approval  // one for each institution, in order of time
+	Approvals []Approval  // one for each institution, in order of time; the first is the proposer's
 	Ready     []Readiness // of the nodes in Reform.Add, in order of time
 }
 
@@ -157,7 +157,8 @@ func propose(env Env, a ProposeArgs) (uint64, error) {
 	if _, err := after(env, env.Suite(), &record, &a.Reform); err != nil {
 		return 0, err
 	}
-	if err := makeRoom(env, &record); err != nil {
+	open, err := makeRoom(env, &record, account.Institution)
+	if err != nil {
 		return 0, err
 	}
 	id, _, err := read[uint64](env, counterKey())
@@ -175,29 +176,36 @@ func propose(env Env, a ProposeArgs) (uint64, error) {
 	if err := write(env, motionKey(id), m); err != nil {
 		return 0, err
 	}
+	if err := write(env, proposedKey(account.Institution), append(open, id)); err != nil {
+		return 0, err
+	}
 	return id, emit(env, "proposed", id, account.Institution)
 }
 
-// makeRoom deletes void motions, and fails when the open ones are too many.
-func makeRoom(env Env, record *Record) error {
-	all, err := motions(env, MotionsArgs{})
+// makeRoom returns the open motions that an institution proposed, deletes its void ones, and fails when it may not have
+// another. The bound is each institution's own, and only its own motions are read, so that none can keep others from
+// proposing.
+func makeRoom(env Env, record *Record, institution string) ([]uint64, error) {
+	ids, _, err := read[[]uint64](env, proposedKey(institution))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	open := 0
-	for _, m := range all {
-		if !m.Row.Void(record) {
-			open++
-			continue
+	open := []uint64{}
+	for _, id := range ids {
+		m, found, err := read[Motion](env, motionKey(id))
+		if err == nil && found && m.Void(record) {
+			err = env.Delete(motionKey(id))
+		} else if found {
+			open = append(open, id)
 		}
-		if err := env.Delete(motionKey(m.ID)); err != nil {
-			return err
+		if err != nil {
+			return nil, err
 		}
 	}
-	if open >= MaxMotions {
-		return aborted(AbortMotion, []any{uint64(0)}, "%d motions are open already: activate or withdraw one", open)
+	if len(open) >= MaxMotions {
+		return nil, aborted(AbortMotion, []any{uint64(0)}, "%s has proposed the motions %d, which are open: activate or withdraw one", institution, open)
 	}
-	return nil
+	return open, nil
 }
 
 func approve(env Env, a MotionArgs) error {
@@ -229,10 +237,11 @@ func withdraw(env Env, a MotionArgs) error {
 	if !m.approvedBy(account.Institution) {
 		return aborted(AbortUnchanged, nil, "%s has not approved motion %d", account.Institution, a.ID)
 	}
-	m.Approvals = slices.DeleteFunc(m.Approvals, func(p Approval) bool { return p.Institution == account.Institution })
-	if len(m.Approvals) == 0 {
+	if m.Proposer() == account.Institution {
+		// Whatever others think of it: what they approve could else take the proposer's room for ever.
 		err = env.Delete(motionKey(a.ID))
 	} else {
+		m.Approvals = slices.DeleteFunc(m.Approvals, func(p Approval) bool { return p.Institution == account.Institution })
 		err = write(env, motionKey(a.ID), m)
 	}
 	if err != nil {
@@ -312,6 +321,14 @@ func findMotion(r Reader, record *Record, id uint64) (*Motion, error) {
 
 // Void reports whether another motion was carried out since this one was made.
 func (m *Motion) Void(record *Record) bool { return m.Epoch < record.Reformed }
+
+// Proposer returns the institution that made the motion. It approves of it as long as there is the motion.
+func (m *Motion) Proposer() string {
+	if len(m.Approvals) == 0 {
+		return "" // not in a state, but a node may tell a client anything
+	}
+	return m.Approvals[0].Institution
+}
 
 func (m *Motion) approvedBy(institution string) bool {
 	return slices.ContainsFunc(m.Approvals, func(a Approval) bool { return a.Institution == institution })

@@ -227,7 +227,7 @@ func TestMotionSupport(t *testing.T) {
 
 	// A motion outlives an epoch that ends for nothing. It is void when another is carried out, and makes room for others.
 	for i := range MaxMotions {
-		params.BatchDelay = int64(i)
+		params.BatchDelay = int64(6 + i)
 		id, err = a.propose(Reform{Params: &params})
 		wantError(t, err, ledger.OK, 0)
 	}
@@ -247,6 +247,40 @@ func TestMotionSupport(t *testing.T) {
 	wantError(t, err, ledger.OK, 0)
 	if all, err := motions(a, MotionsArgs{}); err != nil || len(all) != 1 {
 		t.Errorf("%d motions are kept, %v", len(all), err)
+	}
+}
+
+// An institution fills its own room only, and can empty it, whoever approves of what is in it.
+func TestMotionRoom(t *testing.T) {
+	a := newAssembly(t, 4)
+	params := ledger.DefaultParams()
+	params.BatchDelay = 5
+	reform := Reform{Params: &params}
+	for bank := range a.members {
+		for range MaxMotions {
+			wantError(t, a.by(fmt.Sprintf("bank-%d", bank), "propose", ProposeArgs{Reform: reform}), ledger.OK, 0)
+		}
+		wantError(t, a.by(fmt.Sprintf("bank-%d", bank), "propose", ProposeArgs{Reform: reform}), ledger.Aborted, AbortMotion)
+	}
+	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: 1}), ledger.OK, 0)
+	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: 2}), ledger.OK, 0)
+	wantError(t, a.by("bank-2", "approve", MotionArgs{ID: 2}), ledger.OK, 0)
+	wantError(t, a.by("bank-1", "withdraw", MotionArgs{ID: 2}), ledger.OK, 0)
+	wantError(t, a.by("bank-0", "withdraw", MotionArgs{ID: 1}), ledger.OK, 0)
+	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: 1}), ledger.Aborted, AbortMotion)
+	_, err := a.propose(reform)
+	wantError(t, err, ledger.OK, 0)
+	_, err = a.propose(reform)
+	wantError(t, err, ledger.Aborted, AbortMotion)
+
+	// One that was carried out takes no room either.
+	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: 2}), ledger.OK, 0)
+	wantError(t, a.by("bank-1", "activate", MotionArgs{ID: 2}), ledger.OK, 0)
+	a.endEpoch()
+	params.BatchDelay = 6
+	for range MaxMotions {
+		_, err = a.propose(reform)
+		wantError(t, err, ledger.OK, 0)
 	}
 }
 

@@ -52,7 +52,7 @@ func memberCommand() *cli.Command {
 			"     fondaco init -d DIR --genesis FILE --observer OTHER/member.json…\n" +
 			"  3. It becomes a member: fondaco member propose --add NODE [--remove OTHER]\n" +
 			"     Its operator states that it is synced: fondaco member ready MOTION -d DIR. Then approve and activate.\n\n" +
-			"A motion is void once another one was activated.",
+			"A motion is void once another one was activated. An institution has at most two open ones that it proposed.",
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "print the members, observers and nodes that were", Flags: remoteFlags(), Action: listMembers},
 			{
@@ -73,7 +73,7 @@ func memberCommand() *cli.Command {
 				Action: proposeMotion,
 			},
 			act("approve", "approve a motion for the sender's institution", "approve"),
-			act("withdraw", "take the approval of the sender's institution back", "withdraw"),
+			act("withdraw", "take the approval of the sender's institution back; a motion that it proposed is deleted", "withdraw"),
 			{
 				Name: "ready", Usage: "state that the node in -d, which a motion adds, is synced; its key signs, and any account sends it", ArgsUsage: one,
 				Flags: signingFlags(), Action: stateReady,
@@ -223,9 +223,10 @@ type motionDoc struct {
 	Height   ledger.Height     `json:"height"`
 	Block    keys.Digest       `json:"block"`
 	Changes  []string          `json:"changes"`
-	Members  int               `json:"members"` // after it
-	Quorum   int               `json:"quorum"`  // after it
-	Faulty   int               `json:"faulty"`  // after it
+	Members  int               `json:"members"`  // after it
+	Quorum   int               `json:"quorum"`   // after it
+	Faulty   int               `json:"faulty"`   // after it
+	Proposer string            `json:"proposer"` // the institution
 	Approved []string          `json:"approved"`
 	Needed   int               `json:"approvals_needed"`
 	Missing  []identity.NodeID `json:"not_ready"` // nodes that have not stated that they are synced
@@ -281,6 +282,7 @@ func motionTable(w io.Writer, d *motionDoc) {
 		title += ", VOID: another one was activated since"
 	}
 	row(w, "motion", title)
+	row(w, "proposed by", d.Proposer)
 	for _, change := range d.Changes {
 		row(w, "", change)
 	}
@@ -295,7 +297,7 @@ func motionTable(w io.Writer, d *motionDoc) {
 func describeMotion(chain *client.Chain, record *precompiles.Record, m *precompiles.ListedMotion) motionDoc {
 	f := &m.Row.Reform
 	d := motionDoc{
-		ID: m.ID, Epoch: m.Row.Epoch, Void: m.Row.Void(record), Height: m.Row.Height, Block: m.Row.Block,
+		ID: m.ID, Epoch: m.Row.Epoch, Void: m.Row.Void(record), Proposer: m.Row.Proposer(), Height: m.Row.Height, Block: m.Row.Block,
 		Changes: []string{}, Approved: []string{}, Missing: []identity.NodeID{}, Members: len(chain.Members) + len(f.Add) - len(f.Remove),
 	}
 	say := func(format string, args ...any) { d.Changes = append(d.Changes, fmt.Sprintf(format, args...)) }
