@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"reflect"
 	"slices"
 
 	"github.com/fondaco/fondaco/state/identity"
@@ -421,10 +422,18 @@ func after(r Reader, s keys.Suite, record *Record, f *Reform) (*ledger.Epoch, er
 			return nil, refused("a list of %d entries, at most %d", n, MaxReform)
 		}
 	}
-	switch {
-	case len(f.Override) > MaxOverride:
+	if len(f.Override) > MaxOverride {
 		return nil, refused("a reason of %d bytes, at most %d", len(f.Override), MaxOverride)
-	case len(f.Found)+len(f.Observe)+len(f.Dismiss)+len(f.Add)+len(f.Remove) == 0 && f.Params == nil:
+	}
+	before, err := ReadParams(r)
+	if err != nil {
+		return nil, err
+	}
+	next := &ledger.Epoch{Number: record.Number, Params: before}
+	if f.Params != nil {
+		next.Params = *f.Params
+	}
+	if len(f.Found)+len(f.Observe)+len(f.Dismiss)+len(f.Add)+len(f.Remove) == 0 && reflect.DeepEqual(next.Params, before) {
 		return nil, aborted(AbortUnchanged, nil, "the reform changes nothing")
 	}
 	if err := checkFound(r, s, f); err != nil {
@@ -436,18 +445,10 @@ func after(r Reader, s keys.Suite, record *Record, f *Reform) (*ledger.Epoch, er
 	if err := checkStatuses(r, f); err != nil {
 		return nil, err
 	}
-	next := &ledger.Epoch{Number: record.Number}
-	var err error
 	if next.Members, err = membersAfter(r, record, f); err != nil {
 		return nil, err
 	}
-	before, err := ReadParams(r)
-	if err != nil {
-		return nil, err
-	}
-	next.Params = before
 	if f.Params != nil {
-		next.Params = *f.Params
 		err = checkParams(&before, f.Params)
 	}
 	return next, err

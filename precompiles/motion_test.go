@@ -324,6 +324,7 @@ func TestRefusedReforms(t *testing.T) {
 		code   uint32
 	}{
 		{"nothing", Reform{}, AbortUnchanged},
+		{"the parameters that are", with(func(*ledger.Params) {}), AbortUnchanged},
 		{"fewer than four members", Reform{Remove: a.members[:1]}, AbortReform},
 		{"two members of four at once", Reform{Remove: a.members[:2], Override: "why not"}, AbortReform},
 		{"a member twice", Reform{Remove: []identity.NodeID{a.members[0], a.members[0]}, Override: "why not"}, AbortReform},

@@ -373,6 +373,10 @@ func proposeMotion(c *cli.Context) error {
 	if _, err := arguments(c, 0, 0, ""); err != nil {
 		return err
 	}
+	changes := []string{"found", "observe", "add", "remove", "dismiss", "param"}
+	if !slices.ContainsFunc(changes, c.IsSet) {
+		return usage("a motion changes something: give at least one of --%s", strings.Join(changes, ", --"))
+	}
 	return talk(c, func(r *remote) error {
 		reform, err := r.reform()
 		if err != nil {
