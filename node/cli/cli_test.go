@@ -135,8 +135,8 @@ func freePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
-// chain is a chain of one node that scripts share. Its accounts are admin, alice, bob and, for scripts that change
-// keys, carol; the token's issuer is admin, who has given alice 1000 units.
+// chain is a chain of one node that scripts share. Its accounts are admin, alice, bob, chair, who speaks for the institution
+// in motions, and, for scripts that change keys, carol; the token's issuer is admin, who has given alice 1000 units.
 type chain struct {
 	dir  string
 	once sync.Once
@@ -174,10 +174,10 @@ func (c *chain) make() error {
 	if err != nil {
 		return err
 	}
-	roles := map[string]string{"admin": "deployer,institution-admin,registrar", "alice": "user", "bob": "user", "carol": "user"}
+	roles := map[string]string{"admin": "deployer,institution-admin,registrar", "alice": "user", "bob": "user", "carol": "user", "chair": "committee"}
 	steps := [][]string{{"init", "-d", "node", "--institution", "bank-a", "--listen", address(0), "--api-listen", address(1), "--admin-listen", address(2)}}
 	found := []string{"genesis", "new", "node/member.json", "--name", "shared"}
-	for _, name := range []string{"admin", "alice", "bob", "carol"} {
+	for _, name := range []string{"admin", "alice", "bob", "carol", "chair"} {
 		steps = append(steps, []string{"keys", "new", name + ".key"})
 		found = append(found, "--account", name+":bank-a:"+roles[name]+":"+name+".key")
 	}
