@@ -77,7 +77,7 @@ func (g *Group) needSync(height ledger.Height, from uint32) {
 		return
 	}
 	p := &s.peers[from]
-	if g.env.Now() < p.until {
+	if p.doubted(g.env.Now()) {
 		return
 	}
 	p.claims = height
@@ -167,7 +167,7 @@ func (g *Group) askRange(r *blockRange) {
 	for i := range s.peers {
 		m := (s.turn + i) % len(s.peers)
 		p := &s.peers[m]
-		if int32(m) == g.number || p.asked >= maxAsked || g.env.Now() < p.until || p.lacks > 0 && p.lacks <= r.from {
+		if int32(m) == g.number || p.asked >= maxAsked || p.doubted(g.env.Now()) || p.lacks > 0 && p.lacks <= r.from {
 			continue
 		}
 		if best < 0 || p.asked < s.peers[best].asked {
@@ -223,6 +223,10 @@ func (r *blockRange) answered(s *syncer) {
 		s.peers[r.source].asked--
 	}
 }
+
+// doubted reports whether the source is left alone for now. No doubt lasts longer than maxDoubt: if it seems to, the
+// clock was set back.
+func (p *syncPeer) doubted(now int64) bool { return now < p.until && p.until-now <= maxDoubt }
 
 // doubt stops asking a source for at least a number of milliseconds, and believing it.
 func (g *Group) doubt(source uint32, milli int64, why error) {

@@ -26,9 +26,10 @@ import (
 type oracle struct {
 	world     *world
 	histories map[span]*consensustest.History
-	members   [][]uint32 // by epoch, as host.member
-	votes     map[ledger.Statement]map[int]bool
-	chain     []final // by height
+	members   [][]uint32                        // by epoch, as host.member
+	votes     map[ledger.Statement]map[int]bool // by who said it: it left the host
+	signed    map[ledger.Statement]map[int]bool // by who signed it: a block that the host stored may hold the vote, though it crashed before the vote left
+	chain     []final                           // by height
 	submitted map[ledger.TxID]*request
 	hosts     []witness
 }
@@ -55,7 +56,7 @@ type span struct {
 }
 
 func newOracle(w *world) *oracle {
-	o := &oracle{world: w, histories: map[span]*consensustest.History{}, members: make([][]uint32, 1), votes: map[ledger.Statement]map[int]bool{}, submitted: map[ledger.TxID]*request{}}
+	o := &oracle{world: w, histories: map[span]*consensustest.History{}, members: make([][]uint32, 1), votes: map[ledger.Statement]map[int]bool{}, signed: map[ledger.Statement]map[int]bool{}, submitted: map[ledger.TxID]*request{}}
 	o.chain = []final{{hash: w.first.Hash(), root: w.first.Root(), at: w.block.Header.Order.UnixMilli}}
 	for i := range w.config.Members {
 		o.members[0] = append(o.members[0], uint32(i))
@@ -157,6 +158,7 @@ func (o *oracle) signing(h *host, st ledger.Statement) {
 		}
 	}
 	x.unsent = append(x.unsent, st)
+	note(o.signed, st, h.member)
 }
 
 // left notes that messages leave a host: whatever it signed before may be in them.
@@ -180,10 +182,15 @@ func (o *oracle) left(h *host) {
 }
 
 func (o *oracle) voted(st ledger.Statement, member int) {
-	if o.votes[st] == nil {
-		o.votes[st] = map[int]bool{}
+	note(o.votes, st, member)
+	note(o.signed, st, member)
+}
+
+func note(by map[ledger.Statement]map[int]bool, st ledger.Statement, member int) {
+	if by[st] == nil {
+		by[st] = map[int]bool{}
 	}
-	o.votes[st][member] = true
+	by[st][member] = true
 }
 
 // certified reports whether a quorum prepared the order of a commit vote, or one above it in the same
@@ -239,7 +246,7 @@ func (o *oracle) block(h *host, b *ledger.Block, txs []*ledger.SignedTx) {
 			w.fail("%s: block %d is signed by member %d of epoch %d, which there is not", h, height, number, st.Epoch)
 			return
 		}
-		if o.votes[st][int(o.members[st.Epoch][number])] {
+		if o.signed[st][int(o.members[st.Epoch][number])] {
 			signers++
 		}
 	}

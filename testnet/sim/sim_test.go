@@ -120,6 +120,7 @@ func TestFoundBefore(t *testing.T) {
 	}{
 		{94, "a proposal was not judged when its parent came by block sync"},
 		{17412, "a proposal was not executed when its parent came by block sync"},
+		{60110, "a member asked nobody for blocks after its clock was set back"},
 		{100106, "a member that was removed while it fetched blocks asked a source that there was no more"},
 	} {
 		if _, err := Run(Schedule{Nodes: 4, Seed: s.seed}); err != nil {
