@@ -15,12 +15,12 @@ import (
 	"github.com/fondaco/fondaco/testnet/network"
 )
 
-var changes = flag.Bool("members", false, "run TestMembers")
+var long = flag.Bool("long", false, "run the stories that take minutes too: TestMembers, TestFaults/raft")
 
 // TestMembers is one story on one network under load: a node joins, one takes the place of another, and one leaves.
 // No transfer is lost, and what happened can be verified with nothing but the genesis. It runs with -members.
 func TestMembers(t *testing.T) {
-	if !*changes {
+	if !*long {
 		t.Skip("starts six processes and loads them for half a minute: run it with -members")
 	}
 	n := startNodes(t, 4, "pbft")

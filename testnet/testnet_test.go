@@ -175,7 +175,12 @@ func TestFaults(t *testing.T) {
 		t.Skip("starts processes and loads them")
 	}
 	for _, engine := range []string{"pbft", "raft"} {
-		t.Run(engine, func(t *testing.T) { faults(t, engine) })
+		t.Run(engine, func(t *testing.T) {
+			if engine != "pbft" && !*long {
+				t.Skip("run with -long")
+			}
+			faults(t, engine)
+		})
 	}
 }
 

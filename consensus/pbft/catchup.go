@@ -219,12 +219,15 @@ func (e *engine) fetchMissing() {
 		e.fetched = append(e.fetched, hash)
 		e.send(from, consensus.Message{Kind: kindFetch, Body: hash[:]})
 	}
-	certified := append(slices.Clone(e.decided), e.High)
-	for _, c := range certified {
-		if !c.IsZero() && e.find(c.Statement.Order) == nil {
+	certified := func(c ledger.Certificate) {
+		if c.Statement.Height > height && e.find(c.Statement.Order) == nil {
 			want(c.Statement.Order, c.Statement.Height, e.signerOf(c))
 		}
 	}
+	for _, c := range e.decided {
+		certified(c)
+	}
+	certified(e.High)
 	for _, b := range e.blocks {
 		if _, known := e.orderOf(b.order.Parent); !known {
 			want(b.order.Parent, b.order.Height-1, e.other(b.from))

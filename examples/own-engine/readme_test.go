@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -13,10 +14,12 @@ import (
 	"github.com/fondaco/fondaco/testnet/network"
 )
 
+var readme = flag.Bool("readme", false, "run TestReadme")
+
 // TestReadme does what README.md says, and transfers something after the leader was killed.
 func TestReadme(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short: builds and starts a network")
+	if !*readme {
+		t.Skip("builds and starts a network: run with -readme")
 	}
 	text, err := os.ReadFile("README.md")
 	if err != nil {

@@ -25,7 +25,7 @@
 // network splits into several sides, once or flapping, links become uneven, clocks jump forwards and backwards, and up
 // to f honest members lose their journals or have clocks an hour off. The client submits at random nodes, sometimes
 // the same at several, sends old transactions again, and short-lived ones. Then all faults end, and the group must
-// recover, make at least 6 blocks altogether and bring every honest node to the same head; in one of eight schedules
+// recover, make at least 10 blocks altogether and bring every honest node to the same head; in one of eight schedules
 // it is watched when idle.
 //
 // In one of eight schedules two nodes beyond the members follow as observers, and take the places of members one after

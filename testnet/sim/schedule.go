@@ -115,7 +115,7 @@ func (r *Report) add(o Report) {
 
 const (
 	// enough is how many blocks each schedule makes.
-	enough = 6
+	enough = 10
 	// calm is how long the group may take to recover, µs: progress timers have grown to eight times the view
 	// timeout by then, and a member that left the view alone is let back after waits that double.
 	calm = 90 * second
