@@ -295,6 +295,15 @@ func TestUpRefuses(t *testing.T) {
 			t.Errorf("exit %d: %s", code, diagnostics)
 		}
 	})
+	t.Run("an engine that there is not", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "net")
+		if _, diagnostics, code := testnet(t, "up", "-d", dir, "--engine", "pbtf"); code != 1 || !strings.Contains(diagnostics, "--engine-program") {
+			t.Errorf("exit %d: %s", code, diagnostics)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the folder is there: %v", err)
+		}
+	})
 	t.Run("a folder that cannot be made", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "file")
 		if err := os.WriteFile(file, nil, 0o600); err != nil {

@@ -121,6 +121,12 @@ func Create(c Config) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
+	switch {
+	case c.EngineProgram == "" && c.Engine != "pbft" && c.Engine != ledger.RaftEngine:
+		return nil, fmt.Errorf("engine %q: the node has pbft and raft; name the program of another one with --engine-program", c.Engine)
+	case c.Engine == "pbft" && c.Trust:
+		return nil, errors.New("engine pbft bears members that lie: leave --trust-members out")
+	}
 	engine, err := pin(c.EngineProgram)
 	if err != nil {
 		return nil, err
