@@ -368,15 +368,15 @@ func (g *Group) executeFetched() {
 }
 
 func (g *Group) commitFetched(b blocksync.Checked, result *state.Snapshot) error {
-	epoch, target := g.epoch.Number, g.sync.target
+	epoch := g.epoch.Number
 	if err := g.commit(b.Block, result, b.Txs); err != nil {
 		return err
 	}
 	g.sync.proved = g.head.Order.Height
 	g.synced()
-	if g.epoch.Number != epoch { // which ended the sync
-		for from := range g.sources {
-			g.needSync(target, uint32(from))
+	if g.epoch.Number != epoch { // which ended the sync, and whose claim was whose is forgotten
+		for range g.sources {
+			g.askHead()
 		}
 	}
 	return g.storeFinal()
