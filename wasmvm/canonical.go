@@ -36,7 +36,7 @@ func skip(data []byte, nesting int) ([]byte, error) {
 		}
 		return rest[n:], nil
 	case 4:
-		if n > ledger.MaxElements {
+		if n > ledger.MaxElements || nesting == ledger.MaxNesting { // an empty one counts as a level too
 			return nil, errCanonical
 		}
 		for range n {
@@ -46,7 +46,7 @@ func skip(data []byte, nesting int) ([]byte, error) {
 		}
 		return rest, nil
 	case 5:
-		if n > ledger.MaxElements {
+		if n > ledger.MaxElements || nesting == ledger.MaxNesting {
 			return nil, errCanonical
 		}
 		var last []byte

@@ -301,8 +301,9 @@ func TestCanonical(t *testing.T) {
 func FuzzCanonical(f *testing.F) {
 	for _, data := range []string{
 		"\x00", "\x18\x18", "\x18\x17", "\x3b\xff\xff\xff\xff\xff\xff\xff\xff", "\x42ab", "\x62\xff\xff", "\x82\x01\x82\x20\xf6", "\x9f\xff", "\xf7", "\xe0",
-		"\xa2\x01\x00\x41a\xf5", "\xa2\x02\x00\x01\x00", "\xa1\x80\x00", "\xc2\x49\x01\x00\x00\x00\x00\x00\x00\x00\x00", "\xc3\x49\x00\x01\x00\x00\x00\x00\x00\x00\x00",
+		"\xa2\x01\x00\x41a\xf5", "\xa2\x02\x00\x01\x00", "\xa1\x80\x00", "\xa1\x3b\xf6\xc0\xc0\x30\xc0\xc0\x40\x12\x00", "\xc2\x49\x01\x00\x00\x00\x00\x00\x00\x00\x00", "\xc3\x49\x00\x01\x00\x00\x00\x00\x00\x00\x00",
 		"\xc1\x01", "\xd8\x40\x81\x01", "\xf9\x00\x00", strings.Repeat("\x81", 32) + "\x00", strings.Repeat("\x81", 33) + "\x00",
+		strings.Repeat("\x81", 31) + "\x80", strings.Repeat("\x81", 32) + "\x80", strings.Repeat("\x81", 32) + "\xa0", strings.Repeat("\x81", 32) + "\xc1\x80",
 	} {
 		f.Add([]byte(data))
 	}
@@ -335,7 +336,8 @@ func foreign(v any) bool {
 	}
 }
 
-// untyped reports whether canonical data holds a tag, or a map with a key that is a container.
+// untyped reports whether canonical data holds a tag, or a map with a key that is a container or below all of int64:
+// without a type to read into, the codec does not take these.
 func untyped(data []byte) bool {
 	for len(data) > 0 {
 		major, n, rest, err := head(data)
@@ -346,7 +348,7 @@ func untyped(data []byte) bool {
 			rest = rest[n:]
 		case major == 5:
 			for at := rest; n > 0; n-- {
-				if at[0]>>5 == 4 || at[0]>>5 == 5 {
+				if at[0]>>5 == 4 || at[0]>>5 == 5 || at[0] == 0x3b && at[1] >= 0x80 {
 					return true
 				}
 				for range 2 {
