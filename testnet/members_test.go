@@ -18,10 +18,10 @@ import (
 var long = flag.Bool("long", false, "run the stories that take minutes too: TestMembers, TestFaults/raft")
 
 // TestMembers is one story on one network under load: a node joins, one takes the place of another, and one leaves.
-// No transfer is lost, and what happened can be verified with nothing but the genesis. It runs with -members.
+// No transfer is lost, and what happened can be verified with nothing but the genesis. It runs with -long.
 func TestMembers(t *testing.T) {
 	if !*long {
-		t.Skip("starts six processes and loads them for half a minute: run it with -members")
+		t.Skip("starts six processes and loads them for half a minute: run with -long")
 	}
 	n := startNodes(t, 4, "pbft")
 	ctx, stop := context.WithCancel(t.Context())

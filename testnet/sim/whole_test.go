@@ -29,8 +29,14 @@ func TestWhole(t *testing.T) {
 
 // TestToken holds the module that the schedules run against its source.
 func TestToken(t *testing.T) {
-	if _, err := exec.LookPath("clang"); err != nil {
-		t.Skip("building the token needs clang and lld: install them")
+	for _, tool := range []string{"clang", "wasm-ld"} {
+		_, err := exec.LookPath(tool)
+		switch {
+		case err != nil && os.Getenv("FONDACO_REQUIRE_TOOLS") == "1":
+			t.Fatal(err)
+		case err != nil:
+			t.Skipf("%v: on Debian, apt-get install clang lld", err)
+		}
 	}
 	built, err := contract.Build(t.Context(), "../../sdk-contracts/c/contracts/token", "")
 	if err != nil {
