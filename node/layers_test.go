@@ -32,6 +32,7 @@ var layers = map[string][]string{
 
 	"node":                     {"node", "state", "consensus!", "transport", "wasmvm", "precompiles", "plugins!", "plugins/ca", "plugins/compliance"},
 	"node/client":              {"state/keys", "state/identity", "state/ledger"},
+	"node/members":             {"node/client", "precompiles", "state/keys", "state/identity", "state/ledger"},
 	"node/contract":            {"wasmvm", "sdk-contracts!", "state/keys", "state/identity", "state/ledger"},
 	"node/contract/localchain": {"node/executor", "precompiles", "wasmvm", "state"},
 	"node/contract/story":      {"node/contract", "wasmvm", "state/keys", "state/identity", "state/ledger"},

@@ -41,6 +41,21 @@ func (s NodeStatus) String() string {
 	return fmt.Sprintf("status(%d)", uint8(s))
 }
 
+// meaning says what a node of the status is, and what can be done with it.
+func (s NodeStatus) meaning() string {
+	switch s {
+	case NodeObserver:
+		return "is an observer, which has no vote"
+	case NodeMember:
+		return "is a member, which has a vote until it is removed"
+	case NodeRetired:
+		return "was a member, and no node becomes one twice: admit a node with a new key"
+	case NodeDismissed:
+		return "was dismissed for good: admit a node with a new key"
+	}
+	return "is " + s.String()
+}
+
 func nodeStatuses() []string { return []string{"observer", "member", "retired", "dismissed"} }
 
 // Node is a row of the table of nodes, keyed by id. Rows are never deleted, so that no id is used again.

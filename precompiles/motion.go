@@ -218,7 +218,7 @@ func approve(env Env, a MotionArgs) error {
 		return err
 	}
 	if m.approvedBy(account.Institution) {
-		return aborted(AbortUnchanged, nil, "%s approved motion %d already", account.Institution, a.ID)
+		return aborted(AbortUnchanged, nil, "%s approved motion %d already: `fondaco member show %d` tells what it lacks", account.Institution, a.ID, a.ID)
 	}
 	m.Approvals = append(m.Approvals, Approval{Institution: account.Institution, Account: env.Caller()})
 	if err := write(env, motionKey(a.ID), m); err != nil {
@@ -236,7 +236,7 @@ func withdraw(env Env, a MotionArgs) error {
 		return err
 	}
 	if !m.approvedBy(account.Institution) {
-		return aborted(AbortUnchanged, nil, "%s has not approved motion %d", account.Institution, a.ID)
+		return aborted(AbortUnchanged, nil, "%s has not approved motion %d, so there is nothing to take back", account.Institution, a.ID)
 	}
 	if m.Proposer() == account.Institution {
 		// Whatever others think of it: what they approve could else take the proposer's room for ever.
@@ -265,11 +265,11 @@ func ready(env Env, a ReadyArgs) error {
 		return err
 	}
 	if len(a.Node) != len(identity.NodeID{}) || !slices.Contains(m.Reform.Add, identity.NodeID(a.Node)) {
-		return aborted(AbortArguments, nil, "motion %d does not add the node %x", a.ID, a.Node)
+		return aborted(AbortArguments, nil, "motion %d does not add the node 0x%x: `fondaco member show %d` lists those that it adds", a.ID, a.Node, a.ID)
 	}
 	id := identity.NodeID(a.Node)
 	if m.isReady(id) {
-		return aborted(AbortUnchanged, nil, "the node %s was found ready already", id)
+		return aborted(AbortUnchanged, nil, "the node %s stated already that it is synced", id)
 	}
 	node, _, err := ReadNode(env, id) // there is one, as the motion was accepted
 	if err != nil {
@@ -313,7 +313,7 @@ func findMotion(r Reader, record *Record, id uint64) (*Motion, error) {
 	case err != nil:
 		return nil, err
 	case !found:
-		return nil, aborted(AbortMotion, []any{id}, "there is no motion %d", id)
+		return nil, aborted(AbortMotion, []any{id}, "there is no motion %d, or no more: `fondaco member show` lists the open ones", id)
 	case m.Void(record):
 		return nil, aborted(AbortMotion, []any{id}, "motion %d was made in epoch %d, and another was carried out since: propose it again", id, m.Epoch)
 	}
@@ -342,10 +342,10 @@ func (m *Motion) isReady(node identity.NodeID) bool {
 // mayApprove checks that an account speaks for an institution that has a member.
 func mayApprove(record *Record, account *Account) error {
 	if !account.Has(identity.Committee) {
-		return denied(DeniedRole, "only an account with the role committee takes part in motions")
+		return denied(DeniedRole, "only an account with the role committee takes part in motions: send it from one of its institution")
 	}
 	if !slices.Contains(MemberInstitutions(record.Members), account.Institution) {
-		return denied(DeniedInstitution, "%s has no member in the group", account.Institution)
+		return denied(DeniedInstitution, "%s has no member in the group, and so no say in motions", account.Institution)
 	}
 	return nil
 }
@@ -398,7 +398,7 @@ func carried(r Reader, s keys.Suite, record *Record, account *Account, id uint64
 	}
 	if all := len(MemberInstitutions(record.Members)); 2*len(m.Approvals) <= all {
 		return nil, nil, aborted(AbortSupport, []any{uint32(len(m.Approvals)), uint32(all/2 + 1)},
-			"motion %d has the approval of %d institutions, and %d of %d are needed", id, len(m.Approvals), all/2+1, all)
+			"motion %d has the approval of %d institutions, and %d of %d are needed: `fondaco member show %d` names them", id, len(m.Approvals), all/2+1, all, id)
 	}
 	for _, node := range m.Reform.Add {
 		if !m.isReady(node) {
@@ -434,7 +434,7 @@ func after(r Reader, s keys.Suite, record *Record, f *Reform) (*ledger.Epoch, er
 		next.Params = *f.Params
 	}
 	if len(f.Found)+len(f.Observe)+len(f.Dismiss)+len(f.Add)+len(f.Remove) == 0 && reflect.DeepEqual(next.Params, before) {
-		return nil, aborted(AbortUnchanged, nil, "the reform changes nothing")
+		return nil, aborted(AbortUnchanged, nil, "the reform changes nothing: the parameters are what it sets")
 	}
 	if err := checkFound(r, s, f); err != nil {
 		return nil, err
@@ -495,7 +495,7 @@ func checkObserve(r Reader, s keys.Suite, f *Reform) error {
 			return err
 		}
 		if found {
-			return refused("the node %s is %s: no node comes twice, make a new key", id, old.Status)
+			return refused("the node %s cannot be admitted again: it %s", id, old.Status.meaning())
 		}
 		if slices.ContainsFunc(f.Observe[:i], func(o Candidate) bool { return slices.Equal(o.Key.Bytes, n.Key.Bytes) }) {
 			return refused("the node %s is listed twice", id)
@@ -510,16 +510,16 @@ func checkObserve(r Reader, s keys.Suite, f *Reform) error {
 // checkStatuses checks that nodes to be dismissed, added and removed are what they must be, and named once.
 func checkStatuses(r Reader, f *Reform) error {
 	var named []identity.NodeID
-	check := func(list []identity.NodeID, what string, fits func(NodeStatus) bool) error {
+	check := func(list []identity.NodeID, what string, fits ...NodeStatus) error {
 		for _, id := range list {
 			node, found, err := ReadNode(r, id)
 			switch {
 			case err != nil:
 				return err
 			case !found:
-				return refused("the node %s is to be %s and is not known: admit it as an observer first", id, what)
-			case !fits(node.Status):
-				return refused("the node %s is to be %s and is %s", id, what, node.Status)
+				return refused("the node %s cannot be %s: the group does not know it; admit it as an observer first", id, what)
+			case !slices.Contains(fits, node.Status):
+				return refused("the node %s cannot be %s: it %s", id, what, node.Status.meaning())
 			case slices.Contains(named, id):
 				return refused("the node %s is named twice", id)
 			}
@@ -527,13 +527,13 @@ func checkStatuses(r Reader, f *Reform) error {
 		}
 		return nil
 	}
-	if err := check(f.Dismiss, "dismissed", func(s NodeStatus) bool { return s == NodeObserver || s == NodeRetired }); err != nil {
+	if err := check(f.Dismiss, "dismissed", NodeObserver, NodeRetired); err != nil {
 		return err
 	}
-	if err := check(f.Add, "added", func(s NodeStatus) bool { return s == NodeObserver }); err != nil {
+	if err := check(f.Add, "added", NodeObserver); err != nil {
 		return err
 	}
-	return check(f.Remove, "removed", func(s NodeStatus) bool { return s == NodeMember })
+	return check(f.Remove, "removed", NodeMember)
 }
 
 // membersAfter returns the members after a reform: those that stay in their order, then those that join.
@@ -559,7 +559,7 @@ func membersAfter(r Reader, record *Record, f *Reform) ([]ledger.Member, error) 
 	case n == 0 || n > ledger.MaxMembers:
 		return nil, refused("%d members, want 1 to %d", n, ledger.MaxMembers)
 	case n < int(record.Minimum) && n < len(record.Members) && f.Override == "":
-		return nil, refused("%d members bear %d faults, quorum %d: fewer than %d need a reason to override", n, ledger.Faulty(n), ledger.Quorum(n), record.Minimum)
+		return nil, refused("%d members would be left, and the group keeps at least %d: give a reason to override", n, record.Minimum)
 	}
 	names := MemberInstitutions(members)
 	able := 0

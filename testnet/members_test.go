@@ -68,7 +68,7 @@ func TestMembers(t *testing.T) {
 	eventually(t, "transfers are final by way of the node that observes, and by another", func() bool {
 		return payers[0].count() > 0 && payers[0].count()+payers[1].count() >= before+10
 	})
-	if _, diagnostics, code := testnet(t, "remove", "-d", n.Dir, "node2"); code != 1 || !strings.Contains(diagnostics, "need a reason to override") {
+	if _, diagnostics, code := testnet(t, "remove", "-d", n.Dir, "node2"); code != 1 || !strings.Contains(diagnostics, "give a reason to override") {
 		t.Errorf("below four members: exit %d, %s", code, diagnostics)
 	}
 	stop()
@@ -92,7 +92,7 @@ func TestMembers(t *testing.T) {
 		return string(out)
 	}
 	list := fondaco("member", "list", "-d", n.Nodes[5].Dir)
-	for _, want := range []string{"epoch         5: 4 members, 1 may fail, quorum 3", "retired       " + n.Nodes[0].ID.String(), "of bank-f at " + n.Nodes[5].Listen} {
+	for _, want := range []string{"epoch         5, engine pbft, quorum 3 of 4 members; 1 may be faulty", "retired       " + n.Nodes[0].ID.String(), "of bank-f at " + n.Nodes[5].Listen} {
 		if !strings.Contains(list, want) {
 			t.Errorf("member list lacks %q:\n%s", want, list)
 		}

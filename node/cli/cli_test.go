@@ -45,6 +45,7 @@ const patience = 30 * time.Second
 //	eventually COMMAND...    the command succeeds, if not at once, then soon
 //	capture NAME REGEXP      put what the expression's group matches in the last output into a variable
 //	ports NAME...            put the number of a free port into each variable
+//	upper NAME TEXT          put a text in capitals into a variable
 func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: the scripts start hundreds of processes, some of them nodes")
@@ -105,6 +106,7 @@ func TestScripts(t *testing.T) {
 				}
 				ts.Setenv(args[0], found[1])
 			},
+			"upper": func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], strings.ToUpper(args[1])) },
 			"ports": func(ts *testscript.TestScript, _ bool, args []string) {
 				ports, err := freePorts(len(args))
 				ts.Check(err)

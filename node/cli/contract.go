@@ -234,5 +234,5 @@ func (r *remote) try(call called, dryRun bool) error {
 	if result.Status != ledger.OK.String() && result.Trace != "" {
 		note(r.c, "%s", result.Trace)
 	}
-	return outcomeError("the call", result.Status, result.Code, result.Error, result.Decoded)
+	return outcomeError("the call", result.Status, result.Code, result.Error, result.Decoded, "")
 }

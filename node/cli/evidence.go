@@ -8,7 +8,6 @@ import (
 
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/precompiles"
-	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -49,7 +48,7 @@ func evidenceCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				id, err := keys.ParseDigest(args[0])
+				id, err := parseDigest(args[0])
 				if err != nil {
 					return usage("evidence id %q: want 0x and 64 hexadecimal digits, as `fondaco evidence list` prints", args[0])
 				}
@@ -79,7 +78,7 @@ func evidenceCommand() *cli.Command {
 				}
 				return talk(c, func(r *remote) error {
 					var proof []byte
-					if id, err := keys.ParseDigest(args[0]); err == nil {
+					if id, err := parseDigest(args[0]); err == nil {
 						e, err := r.FindEvidence(r.ctx, id)
 						if err != nil {
 							return err

@@ -479,11 +479,10 @@ func showGenesis(c *cli.Context, g *ledger.Genesis, suite keys.Suite) error {
 		row(w, "engine", g.Engine)
 		row(w, "time", timeText(g.UnixMilli))
 		n := len(g.Members)
-		quorum, bears := g.Finality().Quorum(n), fmt.Sprintf("%d may be faulty", ledger.Faulty(n))
+		row(w, "quorum", quorumText(g.Finality(), n))
 		if g.Trust {
-			bears = fmt.Sprintf("%d may be down, and all are trusted not to lie", n-quorum)
+			row(w, "trust", "members are trusted not to lie: one that does can fork the chain")
 		}
-		row(w, "quorum", fmt.Sprintf("%d of %d members; %s", quorum, n, bears))
 		row(w)
 		row(w, "MEMBER", "INSTITUTION", "NODE")
 		for i, m := range g.Members {

@@ -3,6 +3,8 @@ package cli
 import (
 	"cmp"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -14,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/members"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
@@ -35,7 +38,7 @@ func memberCommand() *cli.Command {
 					if err != nil {
 						return err
 					}
-					return r.transact(precompiles.MembersAddress, method, encoded, nil)
+					return r.transact(precompiles.MembersAddress, method, encoded, r.tellNext(id))
 				})
 			},
 		}
@@ -78,7 +81,7 @@ func memberCommand() *cli.Command {
 				Name: "ready", Usage: "state that the node in -d, which a motion adds, is synced; its key signs, and any account sends it", ArgsUsage: one,
 				Flags: signingFlags(), Action: stateReady,
 			},
-			act("activate", "carry an approved motion out and begin a new epoch", "activate"),
+			{Name: "activate", Usage: "carry an approved motion out and begin a new epoch", ArgsUsage: one, Flags: signingFlags(), Action: activateMotion},
 		},
 	}
 }
@@ -95,52 +98,6 @@ func motionArgument(c *cli.Context) (uint64, error) {
 	return id, nil
 }
 
-// record returns the members' part of the epoch in force.
-func (r *remote) record() (precompiles.Record, error) {
-	return membersView[precompiles.Record](r, "epoch", &struct {
-		_ struct{} `cbor:",toarray"`
-	}{})
-}
-
-// membersView calls a view of the members contract.
-func membersView[T any](r *remote, method string, args any) (result T, err error) {
-	encoded, err := ledger.Marshal(args)
-	if err != nil {
-		return result, err
-	}
-	answer, err := r.Call(r.ctx, precompiles.MembersAddress, client.Call{Method: method, Args: encoded})
-	if err != nil {
-		return result, err
-	}
-	if answer.Status != ledger.OK.String() {
-		return result, fmt.Errorf("members.%s ended as %s %s", method, answer.Status, answer.Error)
-	}
-	return result, ledger.Unmarshal(answer.Data, &result)
-}
-
-// pages collects the pages of a view. next returns the arguments for what comes after an entry.
-func pages[T any](r *remote, method string, first any, next func(T) any) (all []T, err error) {
-	for args := first; ; {
-		page, err := membersView[[]T](r, method, args)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, page...)
-		if len(page) == 0 {
-			return all, nil
-		}
-		args = next(page[len(page)-1])
-	}
-}
-
-func (r *remote) nodes() ([]precompiles.ListedNode, error) {
-	return pages(r, "nodes", &precompiles.NodesArgs{}, func(n precompiles.ListedNode) any { return &precompiles.NodesArgs{After: n.Node[:]} })
-}
-
-func (r *remote) motions() ([]precompiles.ListedMotion, error) {
-	return pages(r, "motions", &precompiles.MotionsArgs{}, func(m precompiles.ListedMotion) any { return &precompiles.MotionsArgs{After: m.ID} })
-}
-
 // memberDoc is a node in the output of member list.
 type memberDoc struct {
 	Node        identity.NodeID `json:"node"`
@@ -153,6 +110,7 @@ type memberDoc struct {
 
 // groupDoc is the output of member list.
 type groupDoc struct {
+	Engine       string      `json:"engine"`
 	Epoch        uint64      `json:"epoch"`
 	Members      int         `json:"members"`
 	Faulty       int         `json:"faulty"`
@@ -171,20 +129,17 @@ func listMembers(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		nodes, err := r.nodes()
+		nodes, err := members.Nodes(r.ctx, r.Client)
 		if err != nil {
 			return err
 		}
-		n := len(chain.Members)
-		quorum, faulty := bears(chain, n)
-		doc := groupDoc{Epoch: chain.Epoch, Members: n, Faulty: faulty, Quorum: quorum, Nodes: []memberDoc{}}
+		n, finality := len(chain.Members), ledger.Finality(chain.Engine)
+		doc := groupDoc{Engine: chain.Engine, Epoch: chain.Epoch, Members: n, Faulty: finality.Faulty(n), Quorum: finality.Quorum(n), Nodes: []memberDoc{}}
 		number := map[identity.NodeID]int{}
 		for i, m := range chain.Members {
 			number[m.Node] = i
-			doc.Institutions = append(doc.Institutions, m.Institution)
 		}
-		slices.Sort(doc.Institutions)
-		doc.Institutions = slices.Compact(doc.Institutions)
+		doc.Institutions = institutions(chain)
 		doc.Needed = len(doc.Institutions)/2 + 1
 		for _, node := range nodes {
 			d := memberDoc{
@@ -198,7 +153,7 @@ func listMembers(c *cli.Context) error {
 		}
 		slices.SortStableFunc(doc.Nodes, func(a, b memberDoc) int { return cmp.Compare(uint(a.Number), uint(b.Number)) })
 		return show(c, doc, func(w io.Writer) {
-			row(w, "epoch", fmt.Sprintf("%d: %d members, %d may fail, quorum %d", doc.Epoch, doc.Members, doc.Faulty, doc.Quorum))
+			row(w, "epoch", fmt.Sprintf("%d, engine %s, quorum %s", doc.Epoch, doc.Engine, quorumText(finality, n)))
 			row(w, "motions need", fmt.Sprintf("%d of %d institutions: %s", doc.Needed, len(doc.Institutions), strings.Join(doc.Institutions, ", ")))
 			for _, d := range doc.Nodes {
 				where := d.Address
@@ -230,6 +185,7 @@ type motionDoc struct {
 	Approved []string          `json:"approved"`
 	Needed   int               `json:"approvals_needed"`
 	Missing  []identity.NodeID `json:"not_ready"` // nodes that have not stated that they are synced
+	Next     []string          `json:"next"`      // what it lacks, in words
 }
 
 func showMotions(c *cli.Context) error {
@@ -244,24 +200,11 @@ func showMotions(c *cli.Context) error {
 		}
 	}
 	return talk(c, func(r *remote) error {
-		chain, err := r.Chain(r.ctx)
+		docs, err := r.motions()
 		if err != nil {
 			return err
 		}
-		record, err := r.record()
-		if err != nil {
-			return err
-		}
-		motions, err := r.motions()
-		if err != nil {
-			return err
-		}
-		docs := []motionDoc{}
-		for _, m := range motions {
-			if id == m.ID || id == 0 && !m.Row.Void(&record) {
-				docs = append(docs, describeMotion(chain, &record, &m))
-			}
-		}
+		docs = slices.DeleteFunc(docs, func(d motionDoc) bool { return id != 0 && d.ID != id || id == 0 && d.Void })
 		if id != 0 && len(docs) == 0 {
 			return withCode(ExitNotFound, fmt.Errorf("there is no motion %d: it was withdrawn or activated, or another one was; `fondaco member show` lists the open ones", id))
 		}
@@ -287,10 +230,14 @@ func motionTable(w io.Writer, d *motionDoc) {
 		row(w, "", change)
 	}
 	row(w, "result", fmt.Sprintf("%d members, %d may fail, quorum %d", d.Members, d.Faulty, d.Quorum))
-	row(w, "approved by", fmt.Sprintf("%s (%d, needs %d)", strings.Join(d.Approved, ", "), len(d.Approved), d.Needed))
-	for _, node := range d.Missing {
-		row(w, "not ready", fmt.Sprintf("%s: its operator runs `fondaco member ready %d -d DIR`", node, d.ID))
+	row(w, "approved by", approvedText(d))
+	for _, next := range d.Next {
+		row(w, "next", next)
 	}
+}
+
+func approvedText(d *motionDoc) string {
+	return fmt.Sprintf("%s (%d, needs %d)", strings.Join(d.Approved, ", "), len(d.Approved), d.Needed)
 }
 
 // describeMotion says in words what a motion would change.
@@ -298,7 +245,7 @@ func describeMotion(chain *client.Chain, record *precompiles.Record, m *precompi
 	f := &m.Row.Reform
 	d := motionDoc{
 		ID: m.ID, Epoch: m.Row.Epoch, Void: m.Row.Void(record), Proposer: m.Row.Proposer(), Height: m.Row.Height, Block: m.Row.Block,
-		Changes: []string{}, Approved: []string{}, Missing: []identity.NodeID{}, Members: len(chain.Members) + len(f.Add) - len(f.Remove),
+		Changes: []string{}, Approved: []string{}, Missing: []identity.NodeID{}, Next: []string{}, Members: len(chain.Members) + len(f.Add) - len(f.Remove),
 	}
 	say := func(format string, args ...any) { d.Changes = append(d.Changes, fmt.Sprintf(format, args...)) }
 	for _, n := range f.Found {
@@ -330,31 +277,52 @@ func describeMotion(chain *client.Chain, record *precompiles.Record, m *precompi
 	if f.Override != "" {
 		say("! below the least number of members, because: %s", f.Override)
 	}
-	d.Quorum, d.Faulty = bears(chain, d.Members)
+	finality := ledger.Finality(chain.Engine)
+	d.Quorum, d.Faulty = finality.Quorum(d.Members), finality.Faulty(d.Members)
 	for _, a := range m.Row.Approvals {
 		d.Approved = append(d.Approved, a.Institution)
 	}
-	var names []string
-	for _, member := range chain.Members {
-		names = append(names, member.Institution)
-	}
-	slices.Sort(names)
-	d.Needed = len(slices.Compact(names))/2 + 1
+	all := institutions(chain)
+	d.Needed = len(all)/2 + 1
 	for _, node := range f.Add {
 		if !slices.ContainsFunc(m.Row.Ready, func(s precompiles.Readiness) bool { return s.Node == node }) {
 			d.Missing = append(d.Missing, node)
 		}
 	}
+	if d.Void {
+		d.Next = append(d.Next, "it is void: propose it again")
+		return d
+	}
+	if len(d.Approved) < d.Needed {
+		others := slices.DeleteFunc(all, func(name string) bool { return slices.Contains(d.Approved, name) })
+		d.Next = append(d.Next, fmt.Sprintf("%d of %s run `fondaco member approve %d`", d.Needed-len(d.Approved), strings.Join(others, ", "), d.ID))
+	}
+	for _, node := range d.Missing {
+		d.Next = append(d.Next, fmt.Sprintf("the operator of node %s, once it is synced, runs `fondaco member ready %d -d DIR`", node.Short(), d.ID))
+	}
+	if len(d.Next) == 0 {
+		d.Next = append(d.Next, fmt.Sprintf("one of %s runs `fondaco member activate %d`", strings.Join(institutions(chain), ", "), d.ID))
+	}
 	return d
 }
 
-// bears returns the quorum of n members under the chain's engine, and how many of them may fail.
-func bears(chain *client.Chain, n int) (quorum, faulty int) {
-	if chain.Engine == ledger.RaftEngine { // they do not lie, but may be down
-		quorum = ledger.Attest.Quorum(n)
-		return quorum, n - quorum
+// institutions returns those that have a member, sorted.
+func institutions(chain *client.Chain) []string {
+	var names []string
+	for _, m := range chain.Members {
+		names = append(names, m.Institution)
 	}
-	return ledger.Commit.Quorum(n), ledger.Faulty(n)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// quorumText says what a group of n members bears.
+func quorumText(finality ledger.StatementKind, n int) string {
+	fail := "may be faulty"
+	if finality == ledger.Attest {
+		fail = "may be down"
+	}
+	return fmt.Sprintf("%d of %d members; %d %s", finality.Quorum(n), n, finality.Faulty(n), fail)
 }
 
 // paramChanges lists the parameters that differ, by their names in the genesis file.
@@ -390,7 +358,7 @@ func proposeMotion(c *cli.Context) error {
 			var id uint64
 			if ledger.Unmarshal(tx.Receipt.Data, &id) == nil {
 				row(w, "motion", id)
-				row(w, "next", fmt.Sprintf("the others run `fondaco member show %d` and `fondaco member approve %d`", id, id))
+				r.tellNext(id)(tx, w)
 			}
 		})
 	})
@@ -431,7 +399,7 @@ func (r *remote) reform() (*precompiles.Reform, error) {
 	}{{"add", &f.Add}, {"remove", &f.Remove}, {"dismiss", &f.Dismiss}} {
 		for _, text := range r.c.StringSlice(l.flag) {
 			if known == nil {
-				if known, err = r.nodes(); err != nil {
+				if known, err = members.Nodes(r.ctx, r.Client); err != nil {
 					return nil, err
 				}
 			}
@@ -458,20 +426,20 @@ func (r *remote) reform() (*precompiles.Reform, error) {
 
 // findNode returns the node whose id begins with the text, of which eight digits or more tell which it is.
 func findNode(known []precompiles.ListedNode, text string) (identity.NodeID, error) {
-	digits := strings.TrimPrefix(text, "0x")
+	begin := digits(text)
 	var found []identity.NodeID
 	for _, n := range known {
-		if strings.HasPrefix(hex.EncodeToString(n.Node[:]), digits) {
+		if strings.HasPrefix(hex.EncodeToString(n.Node[:]), begin) {
 			found = append(found, n.Node)
 		}
 	}
 	switch {
-	case len(digits) < 8:
-		return identity.NodeID{}, usage("node %q: want its id, or at least the first eight digits", text)
+	case len(begin) < 8:
+		return identity.NodeID{}, usage("node %q: want its id, or at least the first eight digits, as `fondaco member list` prints it", text)
 	case len(found) == 0:
 		return identity.NodeID{}, withCode(ExitNotFound, fmt.Errorf("no node %s has to do with the group: `fondaco member list` prints them", text))
 	case len(found) > 1:
-		return identity.NodeID{}, usage("%d nodes have ids that begin with %s: give more digits", len(found), text)
+		return identity.NodeID{}, usage("%d nodes have ids that begin with %s: give more digits", len(found), begin)
 	}
 	return found[0], nil
 }
@@ -483,61 +451,104 @@ func stateReady(c *cli.Context) error {
 		return err
 	}
 	return talk(c, func(r *remote) error {
-		chain, err := r.Chain(r.ctx)
-		if err != nil {
-			return err
-		}
 		suite, err := r.Suite(r.ctx)
 		if err != nil {
 			return err
 		}
-		record, err := r.record()
-		if err != nil {
-			return err
-		}
-		motions, err := r.motions()
-		if err != nil {
-			return err
-		}
-		at := slices.IndexFunc(motions, func(m precompiles.ListedMotion) bool { return m.ID == id && !m.Row.Void(&record) })
-		if at < 0 {
-			return withCode(ExitNotFound, fmt.Errorf("%s knows no open motion %d: it may not have fetched the block yet; `fondaco status` tells how far it is", r.url, id))
-		}
-		m := &motions[at].Row
 		dir := c.String("dir")
 		key, err := openKey(c, filepath.Join(dir, KeyFile), suite)
 		if err != nil {
 			return err
 		}
-		node := identity.NodeIDOf(suite, key.Public())
-		status, err := r.Status(r.ctx)
-		if err != nil {
-			return err
-		}
+		args, err := members.Ready(r.ctx, r.Client, key, id)
 		switch {
-		case status.Node != node:
-			return usage("%s is node %s and the key in %s is that of %s: ask the node itself, with -d or --api", r.url, status.Node.Short(), dir, node.Short())
-		case status.Stopped != "":
-			return fmt.Errorf("the node has stopped: %s", status.Stopped)
-		case status.Syncing > 0:
-			return fmt.Errorf("the node is fetching blocks, at %d of %d: try again when it has them", status.Height, status.Syncing)
+		case errors.Is(err, members.ErrNode):
+			return usage("%w; name the folder of the node that motion %d adds with -d", err, id)
+		case errors.Is(err, members.ErrFork):
+			return withCode(ExitInvalid, err)
+		case errors.Is(err, members.ErrBehind):
+			return withCode(ExitNotFound, fmt.Errorf("%w; try again when it has the blocks, `fondaco status` tells how far it is, and `fondaco member show %d` on a member whether the motion is open", err, id))
+		case err != nil:
+			return err
 		}
-		block, err := r.Block(r.ctx, m.Height)
+		encoded, err := ledger.Marshal(args)
 		if err != nil {
 			return err
 		}
-		if block.Hash != m.Block {
-			return withCode(ExitInvalid, fmt.Errorf("the node has another block %d than the motion names: it follows another history, keep its data for the inquiry", m.Height))
+		return r.transact(precompiles.MembersAddress, "ready", encoded, r.tellNext(id))
+	})
+}
+
+// tellNext tells what a motion still lacks.
+func (r *remote) tellNext(id uint64) func(*client.Transaction, io.Writer) {
+	return func(_ *client.Transaction, w io.Writer) {
+		docs, err := r.motions()
+		at := slices.IndexFunc(docs, func(d motionDoc) bool { return d.ID == id })
+		if err != nil || at < 0 {
+			return // what was asked for is done
 		}
-		signature, err := key.Sign(precompiles.ReadyDigest(suite, chain.Chain, chain.Group, id, m, node))
+		row(w, "approved by", approvedText(&docs[at]))
+		for _, next := range docs[at].Next {
+			row(w, "next", next)
+		}
+	}
+}
+
+// motions returns all motions, void ones among them.
+func (r *remote) motions() ([]motionDoc, error) {
+	chain, err := r.Chain(r.ctx)
+	if err != nil {
+		return nil, err
+	}
+	record, err := members.Record(r.ctx, r.Client)
+	if err != nil {
+		return nil, err
+	}
+	motions, err := members.Motions(r.ctx, r.Client)
+	docs := []motionDoc{}
+	for i := range motions {
+		docs = append(docs, describeMotion(chain, &record, &motions[i]))
+	}
+	return docs, err
+}
+
+// activateMotion carries a motion out and tells the accounts of the institutions that it founded.
+func activateMotion(c *cli.Context) error {
+	id, err := motionArgument(c)
+	if err != nil {
+		return err
+	}
+	return talk(c, func(r *remote) error {
+		motions, err := members.Motions(r.ctx, r.Client)
 		if err != nil {
 			return err
 		}
-		encoded, err := ledger.Marshal(&precompiles.ReadyArgs{ID: id, Node: node[:], Signature: signature})
+		var names []string
+		for _, m := range motions {
+			if m.ID == id {
+				for _, f := range m.Row.Reform.Found {
+					names = append(names, f.Name)
+				}
+			}
+		}
+		encoded, err := ledger.Marshal(&precompiles.MotionArgs{ID: id})
 		if err != nil {
 			return err
 		}
-		return r.transact(precompiles.MembersAddress, "ready", encoded, nil)
+		return r.transact(precompiles.MembersAddress, "activate", encoded, func(tx *client.Transaction, w io.Writer) {
+			for _, e := range tx.Receipt.Events {
+				var fields struct {
+					Founded []ledger.Address `json:"founded"`
+				}
+				if e.Topic != "activated" || json.Unmarshal(e.Decoded, &fields) != nil || len(fields.Founded) != len(names) {
+					continue
+				}
+				for i, address := range fields.Founded {
+					row(w, "founded", fmt.Sprintf("%s, whose first account is %s: --from of its transactions", names[i], address))
+				}
+			}
+			row(w, "next", "`fondaco member list` prints the nodes as they are now")
+		})
 	})
 }
 

@@ -147,11 +147,25 @@ func (r *remote) explain(err error) error {
 	return err
 }
 
+// digits returns the hexadecimal digits of an id as a person may type it: with 0x or without, in either case.
+func digits(text string) string {
+	text = strings.ToLower(text)
+	return strings.TrimPrefix(text, "0x")
+}
+
+// parseDigest reads the id of a transaction, a block, a node or evidence.
+func parseDigest(text string) (keys.Digest, error) { return keys.ParseDigest("0x" + digits(text)) }
+
+// parseAddress reads an address; said tells whether the text is meant as one.
+func parseAddress(text string) (address ledger.Address, said bool, err error) {
+	address, err = ledger.ParseAddress("0x" + digits(text))
+	return address, err == nil || strings.HasPrefix(strings.ToLower(text), "0x"), err
+}
+
 // account resolves an address, or the name of an account in the genesis, which must exist: a name that is
 // misspelled is no account.
 func (r *remote) account(text string) (ledger.Address, error) {
-	if strings.HasPrefix(text, "0x") {
-		address, err := ledger.ParseAddress(text)
+	if address, said, err := parseAddress(text); said {
 		return address, withCode(ExitUsage, err)
 	}
 	suite, err := r.Suite(r.ctx)
@@ -173,7 +187,7 @@ func (r *remote) contract(text string) (ledger.Address, error) {
 			return c.Address(), nil
 		}
 	}
-	address, err := ledger.ParseAddress(text)
+	address, _, err := parseAddress(text)
 	if err != nil {
 		return address, usage("contract %q: want its address, 0x and 40 hexadecimal digits, or the name of a system contract: accounts, contracts, access, members, config", text)
 	}
@@ -336,7 +350,29 @@ func (r *remote) await(id ledger.TxID, tell func(tx *client.Transaction, w io.Wr
 		return err
 	}
 	receipt := found.Receipt
-	return outcomeError(fmt.Sprintf("transaction %s", id), receipt.Status, receipt.Code, receipt.Error, receipt.Decoded)
+	if receipt.Status == ledger.OK.String() {
+		return nil
+	}
+	return outcomeError(fmt.Sprintf("transaction %s", id), receipt.Status, receipt.Code, receipt.Error, receipt.Decoded, r.reason(found))
+}
+
+// reason returns in words why a rule of the chain refused a transaction, as the node tells it, which executes the block
+// again for that. What a contract refuses has words of its own in the receipt.
+func (r *remote) reason(tx *client.Transaction) string {
+	if !precompiles.IsSystem(tx.To) && tx.Receipt.Status != ledger.Denied.String() {
+		return ""
+	}
+	if trace, err := r.Trace(r.ctx, tx.ID); err == nil && trace.Reason != "" {
+		return trace.Reason
+	}
+	if schema, err := r.schema(tx.To); err == nil && schema != nil { // the state below the block may be gone
+		for _, e := range schema.Errors {
+			if e.Code == tx.Receipt.Code {
+				return e.Doc
+			}
+		}
+	}
+	return ""
 }
 
 // unknown says that nothing is known of a transaction that may have reached the node, because the time is over or
@@ -420,13 +456,16 @@ func outcomeText(status string, code uint32, name string) string {
 	return status
 }
 
-// outcomeError returns nil for a call that did what it should, and otherwise why it had no effect.
-func outcomeError(what, status string, code uint32, name string, fields json.RawMessage) error {
+// outcomeError returns nil for a call that did what it should, and otherwise why it had no effect: reason, or if there is
+// none the fields of the error.
+func outcomeError(what, status string, code uint32, name string, fields json.RawMessage, reason string) error {
 	if status == ledger.OK.String() {
 		return nil
 	}
 	text := outcomeText(status, code, name)
-	if fields != nil && string(fields) != "null" {
+	if reason != "" {
+		text += ": " + reason
+	} else if empty := string(fields); empty != "" && empty != "null" && empty != "{}" {
 		text += " " + string(fields)
 	}
 	err := fmt.Errorf("%s had no effect: %s", what, text)

@@ -1,10 +1,15 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/ledger"
 )
 
 func statusCommand() *cli.Command {
@@ -29,11 +34,13 @@ func statusCommand() *cli.Command {
 					row(w, "node", status.Node)
 					row(w, "version", status.Version)
 					row(w, "chain", fmt.Sprintf("%s %s, group %s", chain.Chain, chain.Name, chain.Group))
-					row(w, "member", memberText(status.Number, len(chain.Members)))
+					row(w, "engine", fmt.Sprintf("%s, epoch %d", status.Engine, status.Epoch))
+					row(w, "role", roleText(status))
+					row(w, "quorum", quorumText(ledger.Finality(status.Engine), status.Members))
 					row(w, "height", fmt.Sprintf("%d, %s", status.Height, timeText(status.BlockTime)))
 					row(w, "block", status.Block)
 					row(w, "state root", status.StateRoot)
-					row(w, "view", fmt.Sprintf("%d, %s", status.View, leaderText(status.Leader, status.Changing)))
+					row(w, "view", fmt.Sprintf("%d, %s", status.View, leaderText(status, chain)))
 					row(w, "pending", status.Pending)
 					if status.Syncing > 0 {
 						row(w, "behind", fmt.Sprintf("fetching blocks up to %d", status.Syncing))
@@ -41,13 +48,10 @@ func statusCommand() *cli.Command {
 					if status.Stopped != "" {
 						row(w, "stopped", status.Stopped)
 					}
-					if status.Muted != "" {
-						row(w, "muted", status.Muted)
-					}
 					for _, p := range status.Peers {
 						how := fmt.Sprintf("up, %.1f ms", p.RTT)
 						if !p.Up {
-							how = "down " + p.Problem
+							how = "down: " + cmp.Or(p.Problem, "not reached yet")
 						}
 						row(w, "peer", fmt.Sprintf("%s at %s: %s", p.Node.Short(), p.Address, how))
 					}
@@ -71,12 +75,33 @@ func memberText(number int32, members int) string {
 	return fmt.Sprintf("%d of %d", number, members)
 }
 
-func leaderText(leader int32, changing bool) string {
-	switch {
-	case changing:
-		return "changing"
-	case leader < 0:
-		return "no leader known"
+// roleText says what a node is to the group, and why it has no vote if it has none.
+func roleText(s *client.Status) string {
+	switch s.Role {
+	case precompiles.NodeMember.String():
+		text := "member " + memberText(s.Number, s.Members)
+		if s.Muted != "" {
+			text += ", mute: " + s.Muted
+		}
+		return text
+	case precompiles.NodeObserver.String():
+		return "observer: it follows without a vote; `fondaco member propose --add` asks for one"
+	case precompiles.NodeRetired.String():
+		return "retired: it was a member, and follows without a vote"
+	case precompiles.NodeDismissed.String():
+		return "dismissed: the others do not let it connect any more"
 	}
-	return fmt.Sprintf("leader is member %d", leader)
+	return "unknown: the group has not admitted it, as far as it has fetched the blocks; `fondaco member propose --observe` asks for it"
+}
+
+func leaderText(s *client.Status, chain *client.Chain) string {
+	switch {
+	case s.Changing:
+		return "changing"
+	case s.Leader < 0:
+		return "no leader known"
+	case int(s.Leader) < len(chain.Members) && chain.Epoch == s.Epoch:
+		return fmt.Sprintf("leader is member %d, of %s", s.Leader, chain.Members[s.Leader].Institution)
+	}
+	return fmt.Sprintf("leader is member %d", s.Leader)
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/fondaco/fondaco/node/client"
-	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -90,9 +89,9 @@ func txArgument(c *cli.Context) (ledger.TxID, error) {
 }
 
 func parseTxID(text string) (ledger.TxID, error) {
-	digest, err := keys.ParseDigest(text)
+	digest, err := parseDigest(text)
 	if err != nil {
-		return ledger.TxID{}, usage("transaction id %q: want 0x and 64 hexadecimal digits", text)
+		return ledger.TxID{}, usage("transaction id %q: want 64 hexadecimal digits, as `fondaco tx send` prints them", text)
 	}
 	return ledger.TxID(digest), nil
 }

@@ -108,9 +108,9 @@ func (r *remote) rehearse(call called, contract ledger.Address, code []byte) err
 				f.Error = e.Name
 			}
 		}
-		return outcomeError("in the dry run "+f.Method, f.Status, f.Code, f.Error, nil)
+		return outcomeError("in the dry run "+f.Method, f.Status, f.Code, f.Error, nil, "")
 	}
-	if err := outcomeError("the dry run", result.Status, result.Code, result.Error, result.Decoded); err != nil {
+	if err := outcomeError("the dry run", result.Status, result.Code, result.Error, result.Decoded, ""); err != nil {
 		return err
 	}
 	note(r.c, "The dry run on the state after block %d went well: %d gas, %d events.", result.Height, result.Gas, len(result.Events))
@@ -205,7 +205,7 @@ func (r *remote) codeByHash(hash keys.Digest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := outcomeError("reading the code", result.Status, result.Code, result.Error, result.Decoded); err != nil {
+	if err := outcomeError("reading the code", result.Status, result.Code, result.Error, result.Decoded, ""); err != nil {
 		return nil, err
 	}
 	var code *[]byte
@@ -237,7 +237,7 @@ func (r *remote) history(address ledger.Address) (all []precompiles.Deployment, 
 		if err != nil {
 			return nil, err
 		}
-		if err := outcomeError("reading the history", result.Status, result.Code, result.Error, result.Decoded); err != nil {
+		if err := outcomeError("reading the history", result.Status, result.Code, result.Error, result.Decoded, ""); err != nil {
 			return nil, err
 		}
 		var page []precompiles.Deployment

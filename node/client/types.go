@@ -86,7 +86,12 @@ type Member struct {
 type Status struct {
 	Node      identity.NodeID `json:"node"`
 	Version   string          `json:"version"`
-	Number    int32           `json:"number"` // among the members; -1: observer
+	Engine    string          `json:"engine"`
+	Role      string          `json:"role"`    // member, observer, retired or dismissed; unknown to the group before it was admitted
+	Number    int32           `json:"number"`  // among the members; -1: none of them
+	Members   int             `json:"members"` // of the epoch, this node among them or not
+	Quorum    int             `json:"quorum"`  // of them make a block final
+	Faulty    int             `json:"faulty"`  // of them may fail: lie, or with raft be down
 	Height    ledger.Height   `json:"height"`
 	Block     keys.Digest     `json:"block"`
 	StateRoot keys.Digest     `json:"state_root"`
@@ -226,7 +231,8 @@ type Receipt struct {
 type Trace struct {
 	ID     ledger.TxID   `json:"id"`
 	Height ledger.Height `json:"height"`
-	Index  uint32        `json:"index"` // position in the block
+	Index  uint32        `json:"index"`            // position in the block
+	Reason string        `json:"reason,omitempty"` // why it had no effect, where the chain or the contract gave a reason
 	Text   string        `json:"text"`
 }
 

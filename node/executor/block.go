@@ -86,7 +86,7 @@ func (t *transaction) within() []ledger.Failure {
 func (t *transaction) run(tx *ledger.SignedTx) (wasmvm.Outcome, error) {
 	price := t.prices.intrinsic(len(tx.Raw), len(tx.Signatures))
 	if price > tx.GasLimit {
-		t.trace.add("the transaction itself takes %d gas, the limit is %d", price, tx.GasLimit)
+		t.trace.refuse(fmt.Sprintf("the transaction itself takes %d gas, the limit is %d", price, tx.GasLimit))
 		return wasmvm.Outcome{Status: ledger.OutOfGas, Gas: tx.GasLimit}, nil
 	}
 	err := t.check(tx)
@@ -96,7 +96,7 @@ func (t *transaction) run(tx *ledger.SignedTx) (wasmvm.Outcome, error) {
 	if err != nil {
 		outcome, err := refusal(err)
 		outcome.Gas = price
-		t.trace.add("%s", outcome.Trace)
+		t.trace.refuse(outcome.Trace)
 		return outcome, err
 	}
 	outcome, err := t.call(call{

@@ -56,7 +56,7 @@ func TestCompiledFirst(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		b := c.blocks[len(c.blocks)-1]
-		if _, _, err := other.x.Explain(ctx, base, &b.order, b.txs, 0); err == nil {
+		if _, err := other.x.Explain(ctx, base, &b.order, b.txs, 0); err == nil {
 			t.Error("explained")
 		}
 		if _, err := other.x.View(ctx, base, Call{To: ledger.Target{Address: self}, Method: "run"}); err != nil {

@@ -766,13 +766,13 @@ func TestExplain(t *testing.T) {
 	txs := []*ledger.SignedTx{c.tx("user", self, "put", none), c.tx("user", self, "peek", none), c.tx("user", self, "trap", none), c.sign(c.body("user", self, "put", none), c.signers["admin"])}
 	base, order := c.head, c.order(txs...)
 	receipts := c.block(txs...)
-	for i, want := range []string{"", "looked", "unreachable", "not bound"} {
-		r, text, err := c.x.Explain(context.Background(), base, &order, txs, i)
-		if err != nil || r.Hash(c.suite) != receipts[i].Hash(c.suite) || !strings.Contains(text, want) {
-			t.Errorf("Explain(%d) = %+v, %q, %v; want %q in it", i, r, text, err, want)
+	for i, want := range []struct{ text, reason string }{{}, {text: "looked"}, {"unreachable", "unreachable"}, {"not bound", "not bound"}} {
+		e, err := c.x.Explain(context.Background(), base, &order, txs, i)
+		if err != nil || e.Receipt.Hash(c.suite) != receipts[i].Hash(c.suite) || !strings.Contains(e.Text, want.text) || !strings.Contains(e.Reason, want.reason) || want.reason == "" && e.Reason != "" {
+			t.Errorf("Explain(%d) = %+v, %v; want %+v in it", i, e, err, want)
 		}
 	}
-	if _, _, err := c.x.Explain(context.Background(), base, &order, txs, 4); err == nil {
+	if _, err := c.x.Explain(context.Background(), base, &order, txs, 4); err == nil {
 		t.Error("explained a transaction that is not there")
 	}
 }

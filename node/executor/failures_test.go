@@ -105,10 +105,11 @@ func TestTrace(t *testing.T) {
 	tx := c.tx("user", self, "give", c.marshal([]any{target}))
 	base, order := c.head, c.order(tx)
 	c.block(tx)
-	_, text, err := c.x.Explain(context.Background(), base, &order, []*ledger.SignedTx{tx}, 0)
+	e, err := c.x.Explain(context.Background(), base, &order, []*ledger.SignedTx{tx}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+	text := e.Text
 	for _, want := range []string{
 		self.String() + ".give 0x8154" + fmt.Sprintf("%x", target[:]) + " by " + address("user").String() + ", gas ",
 		`  emit Gave 0x80`,

@@ -13,7 +13,8 @@ import (
 // nothing.
 type trace struct {
 	text  []byte
-	calls bool // also each call and each host function, with what went in and out
+	calls bool   // also each call and each host function, with what went in and out
+	why   string // why the call that ended last failed: in the end the transaction's own
 }
 
 func (t *trace) add(format string, args ...any) {
@@ -137,7 +138,19 @@ var _ wasmvm.Host = traced{}
 
 // reason adds why a call failed, which on a chain is told by its status and code alone.
 func (t *trace) reason(c *call, o *wasmvm.Outcome) {
-	if o.Status != ledger.OK {
+	if t == nil {
+		return
+	}
+	if t.why = ""; o.Status != ledger.OK {
+		t.why = o.Trace
 		t.add("%s.%s: %s (code %d): %s", c.target.Address, c.method, o.Status, o.Code, o.Trace)
+	}
+}
+
+// refuse says why a transaction was not executed.
+func (t *trace) refuse(why string) {
+	if t != nil {
+		t.why = why
+		t.add("%s", why)
 	}
 }

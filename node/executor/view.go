@@ -51,30 +51,38 @@ func (x *Executor) DryRun(ctx context.Context, base *state.Snapshot, c Call) (Ou
 	return outcome, nil
 }
 
-// Explain executes a block up to its index-th transaction again, and returns the receipt of that one with what
-// no receipt holds: the tree of its calls, what each asked of its host, log lines, and why what failed did. An error is a fault of this node.
-func (x *Executor) Explain(ctx context.Context, base *state.Snapshot, order *ledger.Order, txs []*ledger.SignedTx, index int) (r ledger.Receipt, text string, err error) {
+// Explanation is the receipt of a transaction and what no receipt holds. Its words are this node's own.
+type Explanation struct {
+	Receipt ledger.Receipt
+	Reason  string // why it had no effect; empty when it had one, or when its contract gave no reason
+	Text    string // the tree of its calls, what each asked of its host, log lines, and why what failed did
+}
+
+// Explain executes a block up to its index-th transaction again, and tells how that one went. An error is a fault of
+// this node.
+func (x *Executor) Explain(ctx context.Context, base *state.Snapshot, order *ledger.Order, txs []*ledger.SignedTx, index int) (e Explanation, err error) {
 	if index < 0 || index >= len(txs) {
-		return r, "", fmt.Errorf("explain transaction %d of %d: no such transaction", index, len(txs))
+		return e, fmt.Errorf("explain transaction %d of %d: no such transaction", index, len(txs))
 	}
 	b, err := x.newBlock(base, order)
 	if err != nil {
-		return r, "", fmt.Errorf("explain a transaction of block %d: %w", order.Height, err)
+		return e, fmt.Errorf("explain a transaction of block %d: %w", order.Height, err)
 	}
 	tr := trace{calls: true}
 	for i, tx := range txs[:index+1] {
 		if err := ctx.Err(); err != nil {
-			return r, "", err
+			return e, err
 		}
 		var wanted *trace
 		if i == index {
 			wanted = &tr
 		}
-		if r, err = b.transact(ctx, uint32(i), tx, wanted); err != nil {
-			return r, "", fmt.Errorf("explain a transaction of block %d: transaction %d, %s: %w", order.Height, i, tx.ID, err)
+		if e.Receipt, err = b.transact(ctx, uint32(i), tx, wanted); err != nil {
+			return e, fmt.Errorf("explain a transaction of block %d: transaction %d, %s: %w", order.Height, i, tx.ID, err)
 		}
 	}
-	return r, string(tr.text), nil
+	e.Reason, e.Text = tr.why, string(tr.text)
+	return e, nil
 }
 
 func (x *Executor) outside(ctx context.Context, base *state.Snapshot, c Call, view bool) (Outcome, error) {

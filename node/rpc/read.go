@@ -37,8 +37,18 @@ func (s *Server) status(http.ResponseWriter, *http.Request) (any, error) {
 	st := s.group.Status()
 	head := s.group.Store().Head()
 	pending, _, _ := s.group.Pool().Size()
+	self, known, err := precompiles.ReadNode(head, st.Self)
+	if err != nil {
+		return nil, err
+	}
+	role := "unknown"
+	if known {
+		role = self.Status.String()
+	}
+	n, finality := len(st.Epoch.Members), s.config.Genesis.Finality()
 	doc := &client.Status{
-		Node: st.Self, Version: s.config.Version, Number: st.Number, Height: head.Height(), Block: head.Hash(), StateRoot: head.Root(),
+		Node: st.Self, Version: s.config.Version, Engine: s.config.Genesis.Engine, Role: role, Number: st.Number, Members: n, Quorum: finality.Quorum(n), Faulty: finality.Faulty(n),
+		Height: head.Height(), Block: head.Hash(), StateRoot: head.Root(),
 		BlockTime: head.Header().Order.UnixMilli, Epoch: st.Epoch.Number, View: st.Consensus.View, Leader: st.Consensus.Leader,
 		Changing: st.Consensus.Changing, Syncing: st.Syncing, Pending: pending, Peers: []client.Peer{}, Plugins: []client.Plugin{},
 	}
@@ -438,11 +448,11 @@ func (s *Server) trace(_ http.ResponseWriter, r *http.Request) (any, error) {
 	case <-r.Context().Done():
 		return nil, r.Context().Err()
 	}
-	_, text, err := s.config.Executor.Explain(r.Context(), base, &b.block.Header.Order, txs, int(index))
+	e, err := s.config.Executor.Explain(r.Context(), base, &b.block.Header.Order, txs, int(index))
 	if err != nil {
 		return nil, err
 	}
-	return &client.Trace{ID: id, Height: h, Index: index, Text: text}, nil
+	return &client.Trace{ID: id, Height: h, Index: index, Reason: e.Reason, Text: e.Text}, nil
 }
 
 // callArgs returns the canonical arguments of a call.

@@ -119,8 +119,11 @@ const RaftEngine = "raft"
 
 // Finality returns the kind of statement whose certificate makes blocks of the group final: Attest of a majority with
 // RaftEngine, and Commit of a quorum with every other engine. A certificate of the other kind proves nothing.
-func (g *Genesis) Finality() StatementKind {
-	if g.Engine == RaftEngine {
+func (g *Genesis) Finality() StatementKind { return Finality(g.Engine) }
+
+// Finality returns the same by the engine's name.
+func Finality(engine string) StatementKind {
+	if engine == RaftEngine {
 		return Attest
 	}
 	return Commit

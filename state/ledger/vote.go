@@ -161,6 +161,15 @@ func (k StatementKind) Quorum(n int) int {
 	return Quorum(n)
 }
 
+// Faulty returns how many of n members may fail while the others still make certificates of this kind: by lying as well,
+// see [Faulty], or, where all are trusted not to, by being down.
+func (k StatementKind) Faulty(n int) int {
+	if k == Attest {
+		return n - k.Quorum(n)
+	}
+	return Faulty(n)
+}
+
 // Faulty returns how many of n members may lie without harm: f = (n-1)/3.
 func Faulty(n int) int { return (n - 1) / 3 }
 

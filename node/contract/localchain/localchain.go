@@ -302,8 +302,8 @@ func (c *Chain) transact(ctx context.Context, call Call, schema *ledger.Schema) 
 	}
 	c.at = Point{head: next}
 	return &Receipt{Receipt: receipts[0], Method: call.Method, Schema: schema, explain: func(ctx context.Context) (string, error) {
-		_, text, err := c.exec.Explain(ctx, base.head, order, txs, 0)
-		return text, err
+		e, err := c.exec.Explain(ctx, base.head, order, txs, 0)
+		return e.Text, err
 	}}, nil
 }
 

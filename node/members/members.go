@@ -1,0 +1,134 @@
+// Package members reads a group's nodes and motions from a node's API, and makes what a node states of itself. Like
+// every client it believes the node that it asks. The package is public by path but promised nothing.
+package members
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// Errors of Ready.
+var (
+	// ErrBehind says that the node has not fetched all that it needs yet. Ask again.
+	ErrBehind = errors.New("members: the node is behind")
+	// ErrFork says that the node follows another history than the members.
+	ErrFork = errors.New("members: the node follows another history: keep its data for the inquiry")
+	// ErrNode says that the key is not that of the node which was asked.
+	ErrNode = errors.New("members: the key is another node's")
+)
+
+// Record returns the members' part of the epoch in force.
+func Record(ctx context.Context, api *client.Client) (precompiles.Record, error) {
+	return view[precompiles.Record](ctx, api, "epoch", &struct {
+		_ struct{} `cbor:",toarray"`
+	}{})
+}
+
+// Nodes returns all nodes that have, or had, to do with the group, in order of their ids.
+func Nodes(ctx context.Context, api *client.Client) ([]precompiles.ListedNode, error) {
+	return pages(ctx, api, "nodes", &precompiles.NodesArgs{}, func(n precompiles.ListedNode) any { return &precompiles.NodesArgs{After: n.Node[:]} })
+}
+
+// Motions returns all motions that were neither activated nor withdrawn, void ones among them, in order.
+func Motions(ctx context.Context, api *client.Client) ([]precompiles.ListedMotion, error) {
+	return pages(ctx, api, "motions", &precompiles.MotionsArgs{}, func(m precompiles.ListedMotion) any { return &precompiles.MotionsArgs{After: m.ID} })
+}
+
+// OpenMotions returns the motions that are not void, in order.
+func OpenMotions(ctx context.Context, api *client.Client) ([]precompiles.ListedMotion, error) {
+	record, err := Record(ctx, api)
+	if err != nil {
+		return nil, err
+	}
+	motions, err := Motions(ctx, api)
+	return slices.DeleteFunc(motions, func(m precompiles.ListedMotion) bool { return m.Row.Void(&record) }), err
+}
+
+// Ready returns the statement of the node that api leads to, signed with its key, that it has the block which a motion
+// names. It returns ErrBehind while the node does not have it.
+func Ready(ctx context.Context, api *client.Client, key keys.Signer, id uint64) (*precompiles.ReadyArgs, error) {
+	chain, err := api.Chain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	suite, err := api.Suite(ctx)
+	if err != nil {
+		return nil, err
+	}
+	status, err := api.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	node := identity.NodeIDOf(suite, key.Public())
+	switch {
+	case status.Node != node:
+		return nil, fmt.Errorf("%w: %s is node %s, and the key is that of %s", ErrNode, api.Base(), status.Node.Short(), node.Short())
+	case status.Stopped != "":
+		return nil, fmt.Errorf("the node has stopped: %s", status.Stopped)
+	case status.Syncing > 0:
+		return nil, fmt.Errorf("%w: it fetches blocks, at %d of %d", ErrBehind, status.Height, status.Syncing)
+	}
+	open, err := OpenMotions(ctx, api)
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(open, func(m precompiles.ListedMotion) bool { return m.ID == id })
+	if at < 0 {
+		return nil, fmt.Errorf("%w: at height %d it knows no open motion %d", ErrBehind, status.Height, id)
+	}
+	m := &open[at].Row
+	if !slices.Contains(m.Reform.Add, node) {
+		return nil, fmt.Errorf("%w: motion %d does not add node %s", ErrNode, id, node.Short())
+	}
+	block, err := api.Block(ctx, m.Height)
+	if err != nil {
+		return nil, err
+	}
+	if block.Hash != m.Block {
+		return nil, fmt.Errorf("%w: motion %d names another block %d", ErrFork, id, m.Height)
+	}
+	signature, err := key.Sign(precompiles.ReadyDigest(suite, chain.Chain, chain.Group, id, m, node))
+	if err != nil {
+		return nil, err
+	}
+	return &precompiles.ReadyArgs{ID: id, Node: node[:], Signature: signature}, nil
+}
+
+// view calls a view of the members contract.
+func view[T any](ctx context.Context, api *client.Client, method string, args any) (result T, err error) {
+	encoded, err := ledger.Marshal(args)
+	if err != nil {
+		return result, err
+	}
+	answer, err := api.Call(ctx, precompiles.MembersAddress, client.Call{Method: method, Args: encoded})
+	if err != nil {
+		return result, err
+	}
+	if answer.Status != ledger.OK.String() {
+		return result, fmt.Errorf("members.%s ended as %s %s: %s", method, answer.Status, answer.Error, answer.Trace)
+	}
+	return result, ledger.Unmarshal(answer.Data, &result)
+}
+
+// pages collects the pages of a view. next returns the arguments for what comes after an entry.
+func pages[T any](ctx context.Context, api *client.Client, method string, first any, next func(T) any) (all []T, err error) {
+	for args := first; ; {
+		page, err := view[[]T](ctx, api, method, args)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		if len(page) == 0 {
+			return all, nil
+		}
+		args = next(page[len(page)-1])
+	}
+}
