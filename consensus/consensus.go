@@ -105,6 +105,15 @@ type Payload struct {
 	UnixMilli int64 // block time proposed by the host: greater than the parent's
 }
 
+// Order returns the order of a block with the payload on a parent with this order hash, which a member proposes.
+func (p Payload) Order(parent *ledger.Order, hash keys.Digest, epoch uint64, proposer uint32) ledger.Order {
+	return ledger.Order{
+		Version: ledger.Version, Chain: parent.Chain, Group: parent.Group, Epoch: epoch, Height: parent.Height + 1, Parent: hash,
+		UnixMilli: max(p.UnixMilli, parent.UnixMilli+1), Proposer: proposer, TxRoot: p.TxRoot, TxCount: p.TxCount, TxBytes: p.TxBytes,
+		GasLimit: p.GasLimit, Barrier: p.Barrier,
+	}
+}
+
 // Event is something that happened: one of the types below.
 type Event interface{ event() }
 
@@ -143,12 +152,15 @@ type (
 		Order keys.Digest
 		Block keys.Digest // block hash
 	}
-	// Stored says that the block of a Finalize, or a block that came by Synced, is durable. Head tells which;
-	// after a block with Barrier set, Epoch holds the epoch that begins. With it all timers are cleared.
+	// Stored says that the block of a Finalize is durable. Head tells which; after a block with Barrier set, Epoch
+	// holds the epoch that begins. With it all timers are cleared. Overtaken is how much earlier than the last of the
+	// block's transactions the oldest came to this node that still waits and could have been in it, in milliseconds;
+	// 0: the block overtook none.
 	Stored struct {
-		_     struct{} `cbor:",toarray"`
-		Head  Head
-		Epoch *ledger.Epoch
+		_         struct{} `cbor:",toarray"`
+		Head      Head
+		Epoch     *ledger.Epoch
+		Overtaken int64
 	}
 	// Synced says that blocks up to Head were fetched from others, verified and made durable.
 	Synced struct {
@@ -156,12 +168,11 @@ type (
 		Head  Head
 		Epoch *ledger.Epoch // set when the epoch changed since the last Head; then all timers are cleared
 	}
-	// Pending tells how many transactions wait in the pool, those of orders in flight left out, and how long the
-	// oldest has, in milliseconds. It comes when the count leaves zero, falls to zero, and twice a second between.
+	// Pending tells how many transactions wait in the pool, those of orders in flight left out. It comes when the count
+	// leaves zero, falls to zero, and twice a second between.
 	Pending struct {
-		_           struct{} `cbor:",toarray"`
-		Count       uint32
-		OldestMilli int64
+		_     struct{} `cbor:",toarray"`
+		Count uint32
 	}
 	// Peer says that the connection to a member came up or broke. It is a hint.
 	Peer struct {

@@ -41,9 +41,9 @@ func allEvents() []consensus.Event {
 		consensus.Built{Parent: keys.Digest{1}, Payload: consensus.Payload{TxCount: 1, Barrier: true}},
 		consensus.Checked{Order: keys.Digest{1}, Valid: true},
 		consensus.Executed{Order: keys.Digest{1}, Block: keys.Digest{2}},
-		consensus.Stored{Head: head, Epoch: &epoch},
+		consensus.Stored{Head: head, Epoch: &epoch, Overtaken: 2},
 		consensus.Synced{Head: head},
-		consensus.Pending{Count: 1, OldestMilli: 2},
+		consensus.Pending{Count: 1},
 		consensus.Peer{Member: 1, Up: true},
 	}
 }

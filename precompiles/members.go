@@ -76,7 +76,7 @@ type Record struct {
 	Number   uint64
 	Height   ledger.Height // of the barrier block that the epoch follows; 0 for epoch 0
 	Minimum  uint32        // members that the group must keep: as many as it began with, at most 4, which bear one fault
-	Reformed uint64        // the last epoch that began because a motion was carried out: a barrier block may do nothing
+	Reformed uint64        // the last epoch that began because a motion was carried out, as all should
 	Members  []ledger.Member
 }
 
@@ -146,9 +146,9 @@ func motionKey(id uint64) []byte {
 	return key(MembersAddress, []byte("m"), binary.BigEndian.AppendUint64(nil, id))
 }
 
-// Activates reports whether a transaction ends the epoch of the block that it is in, which must be the last of its
-// block: it calls the method activate of the members, and by no other way is that method reached. It depends on the
-// transaction alone, so that a proposal can be judged before anything is executed.
+// Activates reports whether a transaction ends the epoch of the block that it is in, where it is alone: it calls the
+// method activate of the members, and by no other way is that method reached. It depends on the transaction alone, so
+// that everybody can tell from a block where an epoch ends.
 func Activates(tx *ledger.Tx) bool {
 	return tx.To == ledger.Target{Address: MembersAddress} && tx.Method == "activate"
 }

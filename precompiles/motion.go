@@ -60,8 +60,7 @@ type Candidate struct {
 }
 
 // Motion is a row of the table of motions, keyed by its id. It is void once another was carried out: what it
-// would change is not what its supporters looked at any more. Epochs that begin for nothing leave it as it is, or one
-// dishonest leader, whose block can end an epoch, could keep the group from all change.
+// would change is not what its supporters looked at any more.
 type Motion struct {
 	_         struct{} `cbor:",toarray"`
 	Version   uint16   // ledger.Version
@@ -348,16 +347,6 @@ func mayApprove(record *Record, account *Account) error {
 		return denied(DeniedInstitution, "%s has no member in the group, and so no say in motions", account.Institution)
 	}
 	return nil
-}
-
-// MayApprove says why an account has no say in motions, or returns nil. The answer is the same in the whole of an
-// epoch: roles of committees and members change with it only.
-func MayApprove(r Reader, account *Account) error {
-	record, err := readRecord(r)
-	if err != nil {
-		return err
-	}
-	return mayApprove(&record, account)
 }
 
 // MemberInstitutions returns the institutions that have a member, sorted.

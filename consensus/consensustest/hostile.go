@@ -451,7 +451,7 @@ func (s Subject) throughEpochs(member []bool) error {
 		for k := range 100 { // time passes
 			event := consensus.Event(consensus.Expired{Timer: consensus.Timer(k % 6)})
 			if k%20 == 0 {
-				event = consensus.Pending{Count: 1, OldestMilli: 1}
+				event = consensus.Pending{Count: 1}
 			}
 			if err := p.step(event); err != nil {
 				return fmt.Errorf("epoch %d, in which it is a member: %t: %w", i, is, err)
@@ -780,7 +780,7 @@ func (n *Network) strangeEvents(count int) []consensus.Event {
 		case 1:
 			all[i] = consensus.Peer{Member: member(), Up: r.IntN(2) == 0}
 		case 2:
-			all[i] = consensus.Pending{Count: uint32(r.IntN(3)), OldestMilli: int64(r.IntN(10_000))}
+			all[i] = consensus.Pending{Count: uint32(r.IntN(3))}
 		default:
 			all[i] = consensus.Received{From: member(), Message: message()}
 		}

@@ -818,7 +818,7 @@ func (x *Node) tell(always bool) {
 		}
 	}
 	if (count > 0) != (x.told > 0) || always && count > 0 {
-		x.step(consensus.Pending{Count: uint32(count), OldestMilli: 1})
+		x.step(consensus.Pending{Count: uint32(count)})
 	}
 	x.told = count
 }

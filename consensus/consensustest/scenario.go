@@ -31,7 +31,8 @@ type Words struct {
 // story. With -rewrite the files are written anew. The commands:
 //
 //	start n=4 [window=1] [observers=1]  start the nodes; hosts answer everything at once
-//	pending NODE COUNT [oldest=MS] [barrier]   transactions wait in the node's pool; one of them ends the epoch
+//	pending NODE COUNT [barrier]        transactions wait in the node's pool; one of them ends the epoch
+//	overtaken NODE MS                   the blocks that the node stores from now on overtook what waits there by so much
 //	expire NODE TIMER [times=N]         a timer runs out, once or as often
 //	peer NODE MEMBER up|down            a connection changes
 //	deliver [from=] [to=] [kind=]       deliver the messages that match, and those that they cause
@@ -130,21 +131,22 @@ type stage struct {
 }
 
 type actor struct {
-	id       int
-	member   int
-	engine   consensus.Engine
-	journal  []consensus.Record
-	chain    []consensus.Head
-	pending  uint32
-	withheld []ledger.Order
-	withhold bool
-	barrier  bool
-	fuse     bool
-	down     bool
-	results  map[keys.Digest]keys.Digest
-	orders   map[keys.Digest]ledger.Order
-	events   []consensus.Event
-	timers   map[consensus.Timer]int64 // those that run, ms
+	id        int
+	member    int
+	engine    consensus.Engine
+	journal   []consensus.Record
+	chain     []consensus.Head
+	pending   uint32
+	overtaken int64 // by the blocks that it stores, ms
+	withheld  []ledger.Order
+	withhold  bool
+	barrier   bool
+	fuse      bool
+	down      bool
+	results   map[keys.Digest]keys.Digest
+	orders    map[keys.Digest]ledger.Order
+	events    []consensus.Event
+	timers    map[consensus.Timer]int64 // those that run, ms
 }
 
 type envelope struct {
@@ -181,7 +183,12 @@ func (s *stage) command(words []string) {
 		if x := node(0); x != nil {
 			x.pending = uint32(number(args[1], 0))
 			x.barrier = slices.Contains(args, "barrier")
-			s.step(x, consensus.Pending{Count: x.pending, OldestMilli: int64(number(options["oldest"], 1))})
+			s.step(x, consensus.Pending{Count: x.pending})
+		}
+	case "overtaken":
+		if x := node(0); x != nil {
+			x.overtaken = int64(number(args[1], 0))
+			s.printf("ok")
 		}
 	case "expire":
 		if x := node(0); x != nil {
@@ -408,7 +415,7 @@ func (s *stage) carryOut(x *actor, effects []consensus.Effect) {
 		case consensus.Finalize:
 			hash := ef.Certificate.Statement.Order
 			x.chain = append(x.chain, consensus.Head{Order: x.orders[hash], Block: x.results[hash], Certificate: ef.Certificate})
-			stored := consensus.Stored{Head: x.chain[len(x.chain)-1]}
+			stored := consensus.Stored{Head: x.chain[len(x.chain)-1], Overtaken: x.overtaken}
 			if stored.Head.Order.Barrier {
 				epoch := s.epochAfter(stored.Head)
 				stored.Epoch = &epoch

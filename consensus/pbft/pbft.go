@@ -72,9 +72,8 @@ type engine struct {
 	buildOn  keys.Digest
 	batch    batchState
 
-	pending      uint32
-	pendingMilli int64
-	censorArmed  bool
+	pending     uint32
+	censorArmed bool
 
 	up         []bool          // connections to members
 	claims     []ledger.Height // what members say they have
@@ -252,11 +251,11 @@ func (e *engine) Step(event consensus.Event) ([]consensus.Effect, error) {
 		}
 	case consensus.Stored:
 		e.onHead(ev.Head, ev.Epoch)
+		e.checkCensorship(ev)
 	case consensus.Synced:
 		e.onHead(ev.Head, ev.Epoch)
 	case consensus.Pending:
-		e.pending, e.pendingMilli = ev.Count, ev.OldestMilli
-		e.checkCensorship()
+		e.pending = ev.Count
 	case consensus.Peer:
 		e.onPeer(ev)
 	}

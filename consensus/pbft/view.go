@@ -398,15 +398,16 @@ func (e *engine) onExpired(t consensus.Timer) {
 		}
 	case timerCensor:
 		e.censorArmed = !e.changing()
-		e.checkCensorship()
 	}
 }
 
-// checkCensorship leaves a leader that had time to propose what has waited very long, and proposes other things.
-func (e *engine) checkCensorship() {
-	if e.censorArmed && e.pending > 0 && e.pendingMilli > e.oldAge() && !e.changing() && !e.leading() {
+// checkCensorship leaves a leader whose block holds what is much younger than a transaction that still waits, though it
+// has led for long enough to have got that one. An honest leader takes the oldest first, as they come to it: when it has
+// more to do than it can, all wait, and none is overtaken by much.
+func (e *engine) checkCensorship(s consensus.Stored) {
+	if e.censorArmed && s.Epoch == nil && s.Overtaken > e.oldAge() && !e.changing() && !e.leading() && int64(s.Head.Order.Proposer) == int64(e.leader(e.View)) {
 		e.censorArmed = false
-		e.startChange(e.nextView(), "transaction waits too long")
+		e.startChange(e.nextView(), "transaction overtaken")
 	}
 }
 

@@ -70,12 +70,7 @@ func (e *engine) onBuilt(ev consensus.Built) {
 		return
 	}
 	before, _ := e.orderOf(parent.hash)
-	order := ledger.Order{
-		Version: ledger.Version, Chain: e.chain, Group: e.group, Epoch: e.epoch.Number,
-		Height: parent.height + 1, Parent: parent.hash, UnixMilli: max(ev.Payload.UnixMilli, before.UnixMilli+1),
-		Proposer: uint32(e.self), TxRoot: ev.Payload.TxRoot, TxCount: ev.Payload.TxCount, TxBytes: ev.Payload.TxBytes,
-		GasLimit: ev.Payload.GasLimit, Barrier: ev.Payload.Barrier,
-	}
+	order := ev.Payload.Order(&before, parent.hash, e.epoch.Number, uint32(e.self))
 	e.proposed = e.add(order, order.Hash(e.suite), uint32(e.self), false)
 	e.batch = batchIdle
 }

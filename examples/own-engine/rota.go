@@ -276,11 +276,7 @@ func (r *rota) onBuilt(ev consensus.Built) {
 		return
 	}
 	if r.leading() && r.proposal == nil {
-		r.propose(ledger.Order{
-			Version: ledger.Version, Chain: r.chain, Group: r.group, Epoch: r.epoch.Number, Height: r.head.Order.Height + 1, Parent: r.headOrder,
-			UnixMilli: max(ev.Payload.UnixMilli, r.head.Order.UnixMilli+1), Proposer: uint32(r.self), TxRoot: ev.Payload.TxRoot,
-			TxCount: ev.Payload.TxCount, TxBytes: ev.Payload.TxBytes, GasLimit: ev.Payload.GasLimit, Barrier: ev.Payload.Barrier,
-		}, uint32(r.self), false)
+		r.propose(ev.Payload.Order(&r.head.Order, r.headOrder, r.epoch.Number, uint32(r.self)), uint32(r.self), false)
 	}
 }
 

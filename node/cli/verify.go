@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -223,12 +224,8 @@ func (v *verifier) transactions(b *ledger.Block, txs []*ledger.SignedTx) error {
 	}
 	var bytes uint64
 	var gas ledger.Gas
-	ends := false
+	ends := slices.ContainsFunc(txs, v.executor.Barrier)
 	for i, tx := range txs {
-		if ends {
-			return fmt.Errorf("transaction %d, %s, comes after one that ends the epoch", i, tx.ID)
-		}
-		ends = v.executor.Barrier(tx)
 		_, twice := v.seen[tx.ID]
 		var wrong string
 		switch limit := v.executor.SizeLimit(tx.To); {
@@ -251,8 +248,8 @@ func (v *verifier) transactions(b *ledger.Block, txs []*ledger.SignedTx) error {
 		gas += tx.GasLimit
 	}
 	switch {
-	case ends != order.Barrier:
-		return fmt.Errorf("the order says %t of ending the epoch, its last transaction %t", order.Barrier, ends)
+	case ends != order.Barrier || ends && len(txs) > 1:
+		return fmt.Errorf("the order says %t of ending the epoch, its transactions %t: one of %d", order.Barrier, ends, len(txs))
 	case bytes != order.TxBytes || gas != order.GasLimit:
 		return fmt.Errorf("the order claims %d bytes and %d gas, its transactions have %d and %d", order.TxBytes, order.GasLimit, bytes, gas)
 	case order.TxCount == 0 || order.TxCount > params.BlockTxs || bytes > params.BlockBytes || gas > params.BlockGas:
@@ -266,6 +263,11 @@ func (v *verifier) transactions(b *ledger.Block, txs []*ledger.SignedTx) error {
 // execute runs the transactions again on the parent's state, and compares the result.
 func (v *verifier) execute(ctx context.Context, a *state.Audited, txs []*ledger.SignedTx) (fault, err error) {
 	header := &a.Block.Header
+	if header.Order.Barrier {
+		if err := v.executor.EndsEpoch(a.Parent, &header.Order, txs[0]); err != nil {
+			return fmt.Errorf("block %d ends its epoch for nothing: %w", header.Order.Height, err), nil
+		}
+	}
 	next, err := v.executor.Execute(ctx, a.Parent, &header.Order, txs)
 	if err != nil {
 		return nil, err

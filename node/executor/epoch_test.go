@@ -33,6 +33,31 @@ func TestBarrier(t *testing.T) {
 			t.Errorf("Admit let a transaction of %s through that would end an epoch for nothing", refused.Sender)
 		}
 	}
+	ends := func(tx *ledger.SignedTx) error {
+		order := c.order(tx)
+		return c.x.EndsEpoch(c.head, &order, tx)
+	}
+	poor := c.body("committee", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: 1})
+	poor.GasLimit = testGas
+	for poor.GasLimit > 0 && c.x.Admit(c.head, c.sign(poor, c.signers["committee"])) == nil {
+		poor.GasLimit /= 2
+	}
+	poor.GasLimit *= 2
+	for story, tx := range map[string]*ledger.SignedTx{
+		"of no motion":                  c.tx("committee", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: 2}),
+		"by somebody without a say":     c.tx("user", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: 1}),
+		"with too little gas to end it": c.sign(poor, c.signers["committee"]),
+	} {
+		if err := ends(tx); err == nil {
+			t.Errorf("EndsEpoch of an activation %s = nil", story)
+		}
+	}
+	if err := c.x.Admit(c.head, c.sign(poor, c.signers["committee"])); err != nil {
+		t.Fatalf("the poor activation fails too early: %v", err)
+	}
+	if err := ends(first); err != nil {
+		t.Errorf("EndsEpoch of a motion that has what it takes: %v", err)
+	}
 	began := func(number uint64, delay int64) {
 		t.Helper()
 		epoch, err := c.x.Epoch(c.head)
@@ -51,9 +76,12 @@ func TestBarrier(t *testing.T) {
 	began(1, 7)
 	params.BatchDelay = 8
 	c.want(c.block(c.tx("committee", precompiles.MembersAddress, "propose", precompiles.ProposeArgs{Reform: precompiles.Reform{Params: &params}}))[0], ledger.OK, 0)
+	if err := ends(second); err == nil {
+		t.Error("EndsEpoch of a motion that was carried out = nil")
+	}
 	c.want(c.block(second)[0], ledger.Aborted, precompiles.AbortMotion)
 	began(2, 7)
-	// The epoch ended for nothing: what was proposed in it stands.
+	// The epoch ended for nothing, which groups refuse: what was proposed in it stands.
 	third := c.tx("committee", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: 2})
 	if err := c.x.Admit(c.head, third); err != nil {
 		t.Errorf("Admit after an activation that did nothing: %v", err)

@@ -154,21 +154,25 @@ func (x *Executor) execute(ctx context.Context, base *state.Snapshot, order *led
 	return result, nil
 }
 
-// Barrier reports whether a transaction ends the epoch of its block, which must be the last of the block. The
-// answer depends on the transaction alone.
+// Barrier reports whether a transaction ends the epoch of its block, in which it must be alone. The answer depends on
+// the transaction alone.
 func (x *Executor) Barrier(tx *ledger.SignedTx) bool { return precompiles.Activates(&tx.Tx) }
 
-// MayEndEpoch says why the sender of a transaction that Barrier holds for has no right to end epochs: it does not
-// speak for a member's institution. That changes with the epoch only.
-func (x *Executor) MayEndEpoch(base *state.Snapshot, tx *ledger.SignedTx) error {
-	account, err := x.accounts.read(base, tx.Sender)
+// EndsEpoch says why a transaction that Barrier holds for would change nothing as the block of order on base, or returns
+// nil. It executes the block, for there are other reasons than what the motion lacks: a gas limit that is too low, a key
+// that is not valid at the block's time. That takes one call of a system contract.
+func (x *Executor) EndsEpoch(base *state.Snapshot, order *ledger.Order, tx *ledger.SignedTx) error {
+	if err := x.Admit(base, tx); err != nil {
+		return err
+	}
+	result, err := x.execute(context.Background(), base, order, []*ledger.SignedTx{tx})
 	if err != nil {
-		return fmt.Errorf("sender %s: %w", tx.Sender, err)
+		return fmt.Errorf("try block %d of group %s: %w", order.Height, order.Group, err)
 	}
-	if account == nil {
-		return &precompiles.Error{Status: ledger.Denied, Code: precompiles.DeniedAccount, Reason: fmt.Sprintf("the sender %s has no account", tx.Sender)}
+	if r := &result.Receipts[0]; r.Status != ledger.OK {
+		return fmt.Errorf("its activation ends as %s with code %d: submit another one", r.Status, r.Code)
 	}
-	return precompiles.MayApprove(base, account)
+	return nil
 }
 
 // Nodes returns the nodes that have to do with the group after base, in order of their ids: members, observers,

@@ -7,6 +7,7 @@ import (
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -138,7 +139,8 @@ func TestMembersChangeUnderLoad(t *testing.T) {
 func TestBarrierBlock(t *testing.T) {
 	w := newWorld(t, 4)
 	w.start(0, 1, 2, 3)
-	// An activation stands among other transactions in the pool: it ends its block, what is behind it waits.
+	// An activation stands among other transactions in the pool: what is before it goes into a block before, and what is
+	// behind it waits.
 	w.nodes[0].mustOffer(w.tx(1, 60_000))
 	w.nodes[0].mustOffer(w.activation(2, 0, 1, 2, 3))
 	stale := w.activation(3, 0, 1, 2, 3)
@@ -153,7 +155,7 @@ func TestBarrierBlock(t *testing.T) {
 		for h := ledger.Height(1); h <= n.store.Head().Height(); h++ {
 			b := must(n.store.Block(h))
 			for i, tx := range must(b.Decode(w.suite)) {
-				if ends := tx.Method == "activate"; ends != (b.Header.Order.Barrier && i == len(b.Txs)-1) {
+				if ends := tx.Method == "activate"; ends != b.Header.Order.Barrier || ends && len(b.Txs) > 1 {
 					t.Errorf("node %d, block %d, barrier %t: transaction %d is %s", n.number, h, b.Header.Order.Barrier, i, tx.Method)
 				}
 			}
@@ -180,36 +182,86 @@ func TestEpochEndRefused(t *testing.T) {
 	g.start(0, 1, 2, 3)
 	n := g.nodes[1].group
 	order := func(barrier bool, txs ...*ledger.SignedTx) *ledger.Order {
-		o := &ledger.Order{UnixMilli: begins + 1, Barrier: barrier}
+		o := &ledger.Order{UnixMilli: begins + 1, Barrier: barrier, TxCount: uint32(len(txs))}
 		for _, tx := range txs {
 			o.TxBytes += uint64(len(tx.Raw))
 			o.GasLimit += tx.GasLimit
 		}
 		return o
 	}
-	plain, end := g.tx(1, 60_000), g.activation(2, 0, 1, 2, 3)
-	stranger := g.activation(3, 0, 1, 2, 3).Tx
-	stranger.Sender, stranger.Signatures = ledger.Address{8}, nil
-	strangers := must(stranger.Sign(g.suite, g.client))
+	plain, end, barren := g.tx(1, 60_000), g.activation(2, 0, 1, 2, 3), g.activation(3, 0, 1, 2, 3)
+	g.barren = []ledger.TxID{barren.ID}
 	for _, c := range []struct {
 		story   string
 		barrier bool
 		txs     []*ledger.SignedTx
 		valid   bool
 	}{
-		{"an activation ends its block", true, []*ledger.SignedTx{plain, end}, true},
+		{"an activation", true, []*ledger.SignedTx{end}, true},
+		{"an activation behind another transaction", true, []*ledger.SignedTx{plain, end}, false},
 		{"no activation", false, []*ledger.SignedTx{plain}, true},
 		{"an activation in front", true, []*ledger.SignedTx{end, plain}, false},
 		{"an activation in front, and no barrier", false, []*ledger.SignedTx{end, plain}, false},
-		{"two of them", true, []*ledger.SignedTx{end, strangers}, false},
-		{"an activation without barrier", false, []*ledger.SignedTx{plain, end}, false},
+		{"two of them", true, []*ledger.SignedTx{end, barren}, false},
+		{"an activation without barrier", false, []*ledger.SignedTx{end}, false},
 		{"a barrier without activation", true, []*ledger.SignedTx{plain}, false},
-		{"an activation by somebody without a say", true, []*ledger.SignedTx{plain, strangers}, false},
+		{"an activation that would change nothing", true, []*ledger.SignedTx{barren}, false},
 	} {
-		err := n.validTransactions(order(c.barrier, c.txs...), c.txs, func(ledger.TxID) bool { return false })
+		err := n.validTransactions(n.cfg.Store.Head(), order(c.barrier, c.txs...), c.txs, func(ledger.TxID) bool { return false })
 		if (err == nil) != c.valid {
 			t.Errorf("%s: %v", c.story, err)
 		}
+	}
+}
+
+// An activation that would change nothing is in no block, and nobody waits for it: views do not change over it.
+func TestBarrenActivation(t *testing.T) {
+	w := newWorld(t, 4)
+	w.start(0, 1, 2, 3)
+	for i := range uint64(3) {
+		barren := w.activation(i, 0, 1, 2, 3)
+		w.barren = append(w.barren, barren.ID)
+		w.nodes[i].mustOffer(barren)
+	}
+	w.nodes[1].mustOffer(w.tx(4, 60_000))
+	w.reach(1)
+	w.run(5_000, func() bool { return false })
+	for _, n := range w.nodes {
+		s := n.group.Status()
+		if count, _, _ := n.group.Pool().Size(); count != 0 || s.Epoch.Number != 0 || s.Consensus.View != 0 || s.Head.Order.Height != 1 {
+			t.Errorf("node %d: epoch %d, view %d, height %d, %d transactions wait", n.number, s.Epoch.Number, s.Consensus.View, s.Head.Order.Height, count)
+		}
+	}
+	w.noAlarms()
+}
+
+// A block that would end the epoch is judged on the state after its parent, which may still be executed.
+func TestBarrierWaitsForParent(t *testing.T) {
+	w := newWorld(t, 4)
+	w.execute = 500
+	w.start(0, 1, 2, 3)
+	n := w.nodes[1]
+	n.mustOffer(w.tx(1, 60_000))
+	if !w.run(1_000, func() bool { return len(n.group.proposals) == 1 && n.runs == 1 }) {
+		t.Fatal("no block is executed")
+	}
+	var parent *proposal
+	for _, p := range n.group.proposals {
+		parent = p
+	}
+	end := w.activation(2, 0, 1, 2, 3)
+	order := n.group.payloadOf([]*ledger.SignedTx{end}, parent.order.UnixMilli+1).Order(&parent.order, parent.hash, 0, 0)
+	hash := order.Hash(w.suite)
+	n.group.keepLeaves(n.group.own, order.TxRoot, []keys.Digest{end.Leaf})
+	if err := n.group.cfg.Pool.Add(end, n.group.env.Now(), 60_000, false); err != nil {
+		t.Fatal(err)
+	}
+	n.group.check(consensus.CheckPayload{Order: order})
+	if p := n.group.proposals[hash]; p == nil || p.missing > 0 || p.valid || p.ask == nil {
+		t.Fatalf("before its parent has a result: %+v", p)
+	}
+	if !w.run(2_000, func() bool { p := n.group.proposals[hash]; return p == nil || p.valid }) || n.group.proposals[hash] == nil {
+		t.Error("it is not found valid when its parent has its result")
 	}
 }
 

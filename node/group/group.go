@@ -91,12 +91,12 @@ type Executor interface {
 	// Prepare does ahead of time, off the loop, what would make executing the transaction slow: it has the VM take up
 	// the module that it deploys. What it finds wrong the receipt will tell.
 	Prepare(ctx context.Context, tx *ledger.SignedTx) error
-	// Barrier reports whether a transaction ends the epoch of the block that it is in, which must then be the last of
-	// its block. The answer depends on the transaction alone.
+	// Barrier reports whether a transaction ends the epoch of the block that it is in, where it must be alone. The
+	// answer depends on the transaction alone.
 	Barrier(tx *ledger.SignedTx) bool
-	// MayEndEpoch says why the sender of a transaction that Barrier holds for has no right to end epochs, at any state
-	// of the epoch. It gives the same answer at all of them.
-	MayEndEpoch(base *state.Snapshot, tx *ledger.SignedTx) error
+	// EndsEpoch says why a transaction that Barrier holds for would change nothing as the block of order on base, or
+	// returns nil. It is quick, and the answer is the same on all nodes.
+	EndsEpoch(base *state.Snapshot, order *ledger.Order, tx *ledger.SignedTx) error
 	// Nodes returns the nodes that have to do with the group after base, in order of their ids.
 	Nodes(base *state.Snapshot) ([]precompiles.ListedNode, error)
 	// SizeLimit returns how many bytes a transaction to the target may have.
@@ -414,16 +414,11 @@ func (g *Group) nextEpoch() error {
 	}
 	g.events, g.final = nil, nil
 	g.cancelTimers() // one may have run out among these events
-	// Activations of motions that are void now would make the group wait for them. Others stay: the last epoch may have
-	// ended for nothing.
+	// Activations of motions that are void now would make the group wait for them.
 	void := func(tx *ledger.SignedTx) bool {
 		return g.cfg.Executor.Barrier(tx) && g.cfg.Executor.Admit(g.cfg.Store.Head(), tx) != nil
 	}
-	for _, id := range g.cfg.Pool.Drop(void) {
-		if g.cfg.Trace.Dropped != nil {
-			g.cfg.Trace.Dropped(id, errVoid)
-		}
-	}
+	g.drop(void, errVoid)
 	g.pendingEvent()
 	g.log.Info().Uint64("epoch", g.epoch.Number).Int("members", len(g.epoch.Members)).Int("quorum", g.cfg.Finality.Quorum(len(g.epoch.Members))).
 		Int32("number", g.number).Uint64("height", uint64(g.head.Order.Height)).Msg("a new epoch begins")
@@ -435,6 +430,15 @@ func (g *Group) nextEpoch() error {
 }
 
 var errVoid = errors.New("an epoch began in which the transaction cannot end another")
+
+// drop takes out of the pool what no block may include any more.
+func (g *Group) drop(which func(*ledger.SignedTx) bool, why error) {
+	for _, id := range g.cfg.Pool.Drop(which) {
+		if g.cfg.Trace.Dropped != nil {
+			g.cfg.Trace.Dropped(id, why)
+		}
+	}
+}
 
 // begun returns the epoch that the head begins, or nil.
 func (g *Group) begun() *ledger.Epoch {

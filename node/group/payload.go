@@ -37,6 +37,7 @@ type proposal struct {
 	missing int
 	asked   uint32 // requests for what is missing; it tells which member is asked next
 	retry   func() // cancels the next attempt
+	latest  int64  // when the last of its transactions came here, or it itself with some that had not, Unix ms
 	wanted  bool   // the engine asked for its execution
 	running bool
 	base    *state.Snapshot // what result was computed on
@@ -103,22 +104,58 @@ func (g *Group) build(e consensus.BuildPayload) {
 		return
 	}
 	at := max(g.env.Now(), parentTime+1)
-	txs := g.cfg.Pool.Select(&g.epoch.Params, at)
-	if i := slices.IndexFunc(txs, g.cfg.Executor.Barrier); i >= 0 {
-		txs = txs[:i+1]
+	var txs []*ledger.SignedTx
+	for {
+		txs = g.cfg.Pool.Select(&g.epoch.Params, at)
+		i := slices.IndexFunc(txs, g.cfg.Executor.Barrier)
+		if i < 0 {
+			break
+		}
+		if i > 0 {
+			txs = txs[:i] // what came before it goes into blocks before
+			break
+		}
+		if e.Parent != g.headHash() {
+			g.pending.told = 0 // the engine is told again when the blocks before are stored
+			return
+		}
+		if !g.dropBarren(txs[0]) {
+			txs = txs[:1]
+			break
+		}
 	}
 	if len(txs) == 0 {
 		return
 	}
-	payload := consensus.Payload{TxCount: uint32(len(txs)), UnixMilli: at, Barrier: g.cfg.Executor.Barrier(txs[len(txs)-1])}
-	for _, tx := range txs {
-		payload.TxBytes += uint64(len(tx.Raw))
-		payload.GasLimit += tx.GasLimit
+	built.Payload = g.payloadOf(txs, at)
+	g.keepLeaves(g.own, built.Payload.TxRoot, leavesOf(txs))
+}
+
+// dropBarren drops a transaction that would end the epoch for nothing in the next block, so that nobody waits for it,
+// and reports whether it is one.
+func (g *Group) dropBarren(tx *ledger.SignedTx) bool {
+	if !g.cfg.Executor.Barrier(tx) {
+		return false
 	}
-	leaves := leavesOf(txs)
-	payload.TxRoot = ledger.Root(g.cfg.Suite, leaves)
-	g.keepLeaves(g.own, payload.TxRoot, leaves)
-	built.Payload = payload
+	order := g.payloadOf([]*ledger.SignedTx{tx}, g.env.Now()).Order(&g.head.Order, g.headHash(), g.epoch.Number, uint32(max(g.number, 0)))
+	why := g.cfg.Executor.EndsEpoch(g.cfg.Store.Head(), &order, tx)
+	if why == nil {
+		return false
+	}
+	g.log.Warn().Err(why).Str("transaction", tx.ID.String()).Msg("a transaction that would end the epoch for nothing is dropped")
+	g.drop(func(other *ledger.SignedTx) bool { return other == tx }, why)
+	return true
+}
+
+func (g *Group) payloadOf(txs []*ledger.SignedTx, at int64) consensus.Payload {
+	p := consensus.Payload{
+		TxRoot: ledger.Root(g.cfg.Suite, leavesOf(txs)), TxCount: uint32(len(txs)), UnixMilli: at, Barrier: g.cfg.Executor.Barrier(txs[0]),
+	}
+	for _, tx := range txs {
+		p.TxBytes += uint64(len(tx.Raw))
+		p.GasLimit += tx.GasLimit
+	}
+	return p
 }
 
 // ancestry returns the block time of a block that is final or proposed, and the ids of the transactions of it and
@@ -374,6 +411,9 @@ func (g *Group) judge(p *proposal) {
 	if !known {
 		return // the parent's own check is under way; judged again when it is done
 	}
+	if p.order.Barrier && g.stateAfter(p.order.Parent) == nil {
+		return // judged again when the parent has its result
+	}
 	p.ask = nil
 	if err := g.valid(p, ask); err != nil {
 		g.refuse(&p.order, p.hash, err)
@@ -389,12 +429,21 @@ func (g *Group) judge(p *proposal) {
 		g.hold(p.order.TxRoot, p.leaves, p.txs)
 	}
 	g.release()
+	p.latest = g.cfg.Pool.Latest(p.txs, &g.epoch.Params, g.env.Now())
 	g.cfg.Pool.Reserve(p.txs)
 	g.events = append(g.events, consensus.Checked{Order: p.hash, Valid: true})
 	g.pendingEvent()
-	for _, child := range g.children(p.hash) {
-		if child.ask != nil {
+	g.takeUp(p.hash)
+}
+
+// takeUp goes on with the proposals that waited for their parent: for its transactions, its result, or its being stored.
+func (g *Group) takeUp(parent keys.Digest) {
+	for _, child := range g.children(parent) {
+		switch {
+		case child.ask != nil && child.retry == nil: // else its transactions are on their way
 			g.gather(child)
+		case child.wanted:
+			g.run(child)
 		}
 	}
 }
@@ -437,26 +486,33 @@ func (g *Group) valid(p *proposal, ask *consensus.CheckPayload) error {
 	case !ask.Seen && (ahead > skew || ahead < -skew):
 		return breaks(RuleTime, "block time is %d ms from this node's clock, at most %d: check the clocks of both nodes", ahead, skew)
 	}
-	return g.validTransactions(o, p.txs, func(id ledger.TxID) bool {
+	return g.validTransactions(g.stateAfter(o.Parent), o, p.txs, func(id ledger.TxID) bool {
 		_, taken := ancestors[id]
 		return taken
 	})
 }
 
-// validTransactions checks the transactions of a block that are in order, on a parent whose ids taken knows.
-func (g *Group) validTransactions(o *ledger.Order, txs []*ledger.SignedTx, taken func(ledger.TxID) bool) error {
+// validTransactions checks the transactions of a block that are in order, on a parent whose ids taken knows. base is the
+// state after the parent; only a block that ends the epoch needs it.
+//
+// Such a block holds one transaction, and changes the members or parameters when it is executed. Else one dishonest
+// leader with an account of its institution could end an epoch with each of its blocks, for nothing: views would begin
+// at 0 again, under the same leader, with timers set anew and what others proposed thrown away, and it would lead for
+// ever. All that counts is known from the parent: nothing else in the block can take the motion's support away.
+func (g *Group) validTransactions(base *state.Snapshot, o *ledger.Order, txs []*ledger.SignedTx, taken func(ledger.TxID) bool) error {
 	params := &g.epoch.Params
 	var (
 		bytes uint64
 		gas   ledger.Gas
 		here  = make(map[ledger.TxID]struct{}, len(txs))
 	)
-	ends := false
+	switch ends := slices.ContainsFunc(txs, g.cfg.Executor.Barrier); {
+	case ends != o.Barrier:
+		return breaks(RuleTransactions, "the order says %t of ending the epoch, its transactions %t", o.Barrier, ends)
+	case ends && len(txs) > 1:
+		return breaks(RuleTransactions, "a transaction that ends the epoch is one of %d, and must be alone", len(txs))
+	}
 	for i, tx := range txs {
-		if ends {
-			return breaks(RuleTransactions, "transaction %d comes after one that ends the epoch", i)
-		}
-		ends = g.cfg.Executor.Barrier(tx)
 		bytes += uint64(len(tx.Raw))
 		gas += tx.GasLimit
 		_, twice := here[tx.ID]
@@ -478,16 +534,13 @@ func (g *Group) validTransactions(o *ledger.Order, txs []*ledger.SignedTx, taken
 			return breaks(RuleTransactions, "transaction %d: %s is in a block already", i, tx.ID)
 		}
 	}
-	if ends != o.Barrier {
-		return breaks(RuleTransactions, "the order says %t of ending the epoch, its last transaction %t", o.Barrier, ends)
-	}
-	if ends {
-		if err := g.cfg.Executor.MayEndEpoch(g.cfg.Store.Head(), txs[len(txs)-1]); err != nil {
-			return breaks(RuleTransactions, "a transaction ends the epoch: %w", err)
-		}
-	}
 	if bytes != o.TxBytes || gas != o.GasLimit {
 		return breaks(RuleTransactions, "the order claims %d bytes and %d gas, its transactions have %d and %d", o.TxBytes, o.GasLimit, bytes, gas)
+	}
+	if o.Barrier {
+		if err := g.cfg.Executor.EndsEpoch(base, o, txs[0]); err != nil {
+			return breaks(RuleBarrier, "it would end the epoch for nothing: %w", err)
+		}
 	}
 	return nil
 }
@@ -544,18 +597,25 @@ func (g *Group) execute(o *ledger.Order) error {
 	return nil
 }
 
+// stateAfter returns the state after the head or a proposal that was executed, or nil.
+func (g *Group) stateAfter(order keys.Digest) *state.Snapshot {
+	if order == g.headHash() {
+		return g.cfg.Store.Head()
+	}
+	if p := g.proposals[order]; p != nil {
+		return p.result
+	}
+	return nil
+}
+
 // run executes a valid proposal when its parent's result is there.
 func (g *Group) run(p *proposal) {
 	if p.running {
 		return
 	}
-	base := g.cfg.Store.Head()
-	if p.order.Parent != g.headHash() {
-		parent := g.proposals[p.order.Parent]
-		if parent == nil || parent.result == nil {
-			return // run again when the parent has its result
-		}
-		base = parent.result
+	base := g.stateAfter(p.order.Parent)
+	if base == nil {
+		return // run again when the parent has its result
 	}
 	if p.result != nil && p.base == base {
 		if p.wanted {
@@ -580,11 +640,7 @@ func (g *Group) run(p *proposal) {
 			p.base, p.result = base, result
 			g.phase("executed", p.order.Height, 0, p.hash)
 			g.run(p)
-			for _, child := range g.children(p.hash) {
-				if child.wanted {
-					g.run(child)
-				}
-			}
+			g.takeUp(p.hash)
 			if err := g.storeFinal(); err != nil {
 				g.fail(err)
 			}
@@ -663,7 +719,11 @@ func (g *Group) storeFinal() error {
 		if err := g.commit(block, p.result, p.txs); err != nil {
 			return err
 		}
-		g.events = append(g.events, consensus.Stored{Head: g.head, Epoch: g.begun()})
+		overtaken := int64(0)
+		if since := g.cfg.Pool.Oldest(&g.epoch.Params, g.head.Order.UnixMilli); since > 0 {
+			overtaken = max(p.latest-since, 0)
+		}
+		g.events = append(g.events, consensus.Stored{Head: g.head, Epoch: g.begun(), Overtaken: overtaken})
 	}
 	return nil
 }
@@ -708,14 +768,7 @@ func (g *Group) commit(block *ledger.Block, result *state.Snapshot, txs []*ledge
 		}
 		g.cfg.Trace.Finalized(block, receipts, txs)
 	}
-	for _, child := range g.children(g.headHash()) {
-		switch { // it waited for its parent, which came from elsewhere
-		case child.ask != nil:
-			g.gather(child)
-		case child.wanted:
-			g.run(child)
-		}
-	}
+	g.takeUp(g.headHash()) // it may have come from elsewhere
 	g.tellPending()
 	g.publish()
 	g.mu.Lock()

@@ -21,6 +21,7 @@ const (
 	RuleLimits       = "block limits"
 	RuleTime         = "block time"
 	RuleTransactions = "block transactions"
+	RuleBarrier      = "epoch ended for nothing"
 	RuleBlock        = "bad block"              // of those fetched to catch up
 	RuleNoBlocks     = "blocks not sent"        // a member does not send what it says it has
 	RuleConflict     = "conflicting statements" // evidence

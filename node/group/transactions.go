@@ -271,15 +271,20 @@ func (g *Group) sendTransactions(txs []*ledger.SignedTx, to func(member int) boo
 
 // tellPending keeps the engine informed of the pool: when it fills, when it empties, and twice a second between.
 func (g *Group) tellPending() {
-	if count, _ := g.waiting(1); (count == 0) != (g.pending.told == 0) {
+	if count := g.waiting(1); (count == 0) != (g.pending.told == 0) {
 		g.pendingEvent()
 	}
 }
 
 // waiting counts the transactions that a block could include now. What has expired by the clock does not count,
 // though it may stay in the pool until the next block: nobody can make progress with it.
-func (g *Group) waiting(limit int) (count int, oldest int64) {
-	return g.cfg.Pool.Waiting(&g.epoch.Params, g.env.Now(), limit)
+func (g *Group) waiting(limit int) (count int) {
+	for {
+		count, oldest := g.cfg.Pool.Waiting(&g.epoch.Params, g.env.Now(), limit)
+		if oldest == nil || !g.dropBarren(oldest) {
+			return count
+		}
+	}
 }
 
 func (g *Group) pendingEvent() {
@@ -287,11 +292,9 @@ func (g *Group) pendingEvent() {
 		g.pending.timer()
 		g.pending.timer = nil
 	}
-	count, oldest := g.waiting(int(g.epoch.Params.BlockTxs))
+	count := g.waiting(int(g.epoch.Params.BlockTxs))
 	g.pending.told = uint32(count)
-	var age int64
 	if count > 0 {
-		age = max(g.env.Now()-oldest, 0)
 		g.pending.timer = g.env.After(pendingPulse, func() {
 			g.pending.timer = nil
 			if g.stopped.Load() == nil {
@@ -300,7 +303,7 @@ func (g *Group) pendingEvent() {
 			}
 		})
 	}
-	g.events = append(g.events, consensus.Pending{Count: uint32(count), OldestMilli: age})
+	g.events = append(g.events, consensus.Pending{Count: uint32(count)})
 }
 
 // resend gives the leader what it seems to lack.

@@ -80,7 +80,7 @@ func TestInFlight(t *testing.T) {
 			t.Fatalf("transaction %d: %d blocks in flight at height %d", i+1, len(leader.group.proposals), leader.store.Head().Height())
 		}
 		w.run(40, func() bool { return false })
-		if count, _ := leader.group.waiting(9); count != 0 {
+		if count := leader.group.waiting(9); count != 0 {
 			t.Errorf("%d transactions wait, though all are in flight", count)
 		}
 	}
@@ -143,7 +143,7 @@ func TestAside(t *testing.T) {
 	for hash, p := range n.group.proposals {
 		n.group.events = nil
 		n.group.abandon(hash)
-		if count, _ := n.group.waiting(9); count != 1 {
+		if count := n.group.waiting(9); count != 1 {
 			t.Errorf("%d transactions wait after their block was abandoned, want 1", count)
 		}
 		n.group.events = nil
@@ -154,7 +154,7 @@ func TestAside(t *testing.T) {
 		if len(n.group.events) != 2 || n.runs != 1 {
 			t.Errorf("%d answers and %d executions, want two answers and no execution again", len(n.group.events), n.runs-1)
 		}
-		if count, _ := n.group.waiting(9); count != 0 {
+		if count := n.group.waiting(9); count != 0 {
 			t.Errorf("%d transactions wait while their block is in flight", count)
 		}
 	}

@@ -65,6 +65,7 @@ type Pool struct {
 	bytes    int64
 	senders  map[ledger.Address]int
 	now      int64                 // time of the last block, Unix ms
+	refused  int64                 // when it was too full for a transaction the last time, Unix ms; 0: never
 	seen     map[ledger.TxID]int64 // committed ids whose expiry lies after now, with that expiry
 	aging    expiries              // the same ids, by expiry
 }
@@ -105,7 +106,10 @@ func (p *Pool) Add(tx *ledger.SignedTx, now, maxLifetime int64, own bool) error 
 		return fmt.Errorf("%w: expiry %d, the next block's time is at least %d", ErrExpired, tx.Expiry, earliest)
 	case tx.Expiry > earliest+maxLifetime:
 		return fmt.Errorf("%w: at most %d ms ahead", ErrExpiry, maxLifetime)
-	case len(p.byID) >= p.limits.Count || p.bytes+int64(len(tx.Raw)) > p.limits.Bytes || p.senders[tx.Sender] >= p.limits.PerSender:
+	case p.senders[tx.Sender] >= p.limits.PerSender:
+		return ErrFull
+	case len(p.byID) >= p.limits.Count || p.bytes+int64(len(tx.Raw)) > p.limits.Bytes:
+		p.refused = now
 		return ErrFull
 	}
 	p.arrivals++
@@ -254,21 +258,53 @@ func (p *Pool) Select(params *ledger.Params, at int64) []*ledger.SignedTx {
 }
 
 // Waiting counts the transactions that a block made at the time now (Unix ms) could include, up to limit, and
-// returns when the oldest of them arrived, 0 for none. Others may be in the pool: those of proposed blocks, and what
+// returns the oldest of them, nil for none. Others may be in the pool: those of proposed blocks, and what
 // has expired by the clock; that stays until block time says so too, because until then a block of a leader with a
 // slow clock could take it.
-func (p *Pool) Waiting(params *ledger.Params, now int64, limit int) (count int, oldest int64) {
+func (p *Pool) Waiting(params *ledger.Params, now int64, limit int) (count int, oldest *ledger.SignedTx) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for e := p.first; e != nil && count < limit; e = e.next {
 		if fits(e.tx, params, max(now, p.now+1)) {
 			if count == 0 {
-				oldest = e.arrived
+				oldest = e.tx
 			}
 			count++
 		}
 	}
 	return count, oldest
+}
+
+// Latest returns when the last of a block's transactions arrived (Unix ms); those that the pool does not have count as
+// arriving now, unless it may have refused them when it was full. 0: unknown.
+func (p *Pool) Latest(txs []*ledger.SignedTx, params *ledger.Params, now int64) (at int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, tx := range txs {
+		if e := p.byID[tx.ID]; e != nil {
+			at = max(at, e.arrived)
+		} else if p.refused == 0 || now-p.refused > params.MaxLifetime {
+			return now
+		}
+	}
+	return at
+}
+
+// Oldest returns when the oldest transaction arrived that waits and that the block made at a time could have included
+// (Unix ms), 0 for none. It is 0 too when the pool was too full for others since then: the other members' pools are
+// about as full, so it may have got into theirs much later.
+func (p *Pool) Oldest(params *ledger.Params, at int64) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for e := p.first; e != nil; e = e.next {
+		if fits(e.tx, params, at) {
+			if e.arrived <= p.refused {
+				return 0
+			}
+			return e.arrived
+		}
+	}
+	return 0
 }
 
 // Forward returns up to limit transactions that have waited since before arrivedBefore, oldest first, and that

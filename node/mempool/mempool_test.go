@@ -192,6 +192,40 @@ func TestSelect(t *testing.T) {
 	})
 }
 
+// What a node knows of who overtook whom: a pool that was full knows little.
+func TestOvertaken(t *testing.T) {
+	p := New(Limits{Count: 3, PerSender: 9})
+	for i, arrived := range []int64{now, now + 40, now + 90} {
+		if err := p.Add(newTx(uint64(i+1), 1, now+101+int64(i), 1), arrived, lifetime, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	see := func(story string, block []uint64, at, late, latest, oldest int64) {
+		t.Helper()
+		var txs []*ledger.SignedTx
+		for _, n := range block {
+			txs = append(txs, newTx(n, 1, now+100+int64(n), 1))
+		}
+		if gotLatest, gotOldest := p.Latest(txs, params(), late), p.Oldest(params(), at); gotLatest != latest || gotOldest != oldest {
+			t.Errorf("%s: Latest = +%d, Oldest = +%d, want +%d and +%d", story, gotLatest-now, gotOldest-now, latest-now, oldest-now)
+		}
+	}
+	see("one that is known", []uint64{2}, now+99, now+99, now+40, now)
+	see("several", []uint64{3, 1}, now+99, now+99, now+90, now)
+	see("one that came with its block", []uint64{2, 7}, now+99, now+99, now+99, now)
+	see("the oldest has expired", []uint64{3}, now+102, now+99, now+90, now+40)
+	p.Reserve([]*ledger.SignedTx{newTx(1, 1, now+101, 1)})
+	see("the oldest is in another block", []uint64{3}, now+99, now+99, now+90, now+40)
+	if err := p.Add(newTx(8, 1, now+101, 1), now+60, lifetime, true); !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	see("the pool was full since, and may have refused what it does not know", []uint64{7}, now+99, now+99, 0, 0)
+	see("what came after that is judged", []uint64{7}, now+102, now+61+lifetime, now+61+lifetime, 0)
+	p.Reserve([]*ledger.SignedTx{newTx(2, 1, now+102, 1)})
+	see("so is what waits since", []uint64{7}, now+99, now+61+lifetime, now+61+lifetime, now+90)
+	see("nothing waits", nil, now+200, now+99, 0, 0)
+}
+
 func TestWaiting(t *testing.T) {
 	p := New(Limits{})
 	if err := p.Add(newTx(1, 1, now+10, 1), now-7, lifetime, true); err != nil {
@@ -199,13 +233,15 @@ func TestWaiting(t *testing.T) {
 	}
 	mustAdd(t, p, newTx(2, 1, now+50, 1), newTx(3, 1, now+50, 1))
 	for _, c := range []struct {
-		at, oldest   int64
+		at           int64
 		limit, count int
+		oldest       []uint64
 	}{
-		{now, now - 7, 9, 3}, {now, now - 7, 2, 2}, {now + 10, now - 7, 9, 3}, {now + 11, now, 9, 2}, {now + 51, 0, 9, 0},
+		{now, 9, 3, []uint64{1}}, {now, 2, 2, []uint64{1}}, {now + 10, 9, 3, []uint64{1}}, {now + 11, 9, 2, []uint64{2}}, {now + 51, 9, 0, nil},
 	} {
-		if count, oldest := p.Waiting(params(), c.at, c.limit); count != c.count || oldest != c.oldest {
-			t.Errorf("Waiting at +%d = %d since %d, want %d since %d", c.at-now, count, oldest, c.count, c.oldest)
+		count, oldest := p.Waiting(params(), c.at, c.limit)
+		if got := ids(slices.DeleteFunc([]*ledger.SignedTx{oldest}, func(tx *ledger.SignedTx) bool { return tx == nil })); count != c.count || !slices.Equal(got, c.oldest) {
+			t.Errorf("Waiting at +%d = %d, the oldest %v, want %d and %v", c.at-now, count, got, c.count, c.oldest)
 		}
 	}
 	if count, _, _ := p.Size(); count != 3 {

@@ -359,7 +359,7 @@ func (w *world) running(value []byte, tx ledger.TxID) []byte {
 	return d[:]
 }
 
-// Execute implements group.Executor.
+// Execute implements group.Executor. A transaction that ends the epoch changes something if it names other members.
 func (x stub) Execute(_ context.Context, base *state.Snapshot, order *ledger.Order, txs []*ledger.SignedTx) (*state.Snapshot, error) {
 	value, _, err := base.Get(counterKey)
 	if err != nil {
@@ -443,13 +443,26 @@ func (stub) Admit(*state.Snapshot, *ledger.SignedTx) error { return nil }
 func (stub) Prepare(context.Context, *ledger.SignedTx) error { return nil }
 
 // methodEpoch is that of transactions which end an epoch; their arguments are the members of the next.
-const methodEpoch = "epoch"
+const methodEpoch = "activate"
 
 // Barrier implements group.Executor.
 func (stub) Barrier(tx *ledger.SignedTx) bool { return tx.Method == methodEpoch }
 
-// MayEndEpoch implements group.Executor.
-func (stub) MayEndEpoch(*state.Snapshot, *ledger.SignedTx) error { return nil }
+// EndsEpoch implements group.Executor.
+func (x stub) EndsEpoch(base *state.Snapshot, _ *ledger.Order, tx *ledger.SignedTx) error {
+	e, err := x.epochAt(base)
+	if err != nil {
+		return err
+	}
+	var next []uint32
+	if err := ledger.Unmarshal(tx.Args, &next); err != nil {
+		return fmt.Errorf("members of epoch %d: %w", e.Number+1, err)
+	}
+	if slices.Equal(next, e.Members) {
+		return errors.New("sim: the same members")
+	}
+	return nil
+}
 
 // Nodes implements group.Executor.
 func (x stub) Nodes(base *state.Snapshot) ([]precompiles.ListedNode, error) {

@@ -279,6 +279,7 @@ func (l *liar) payload(m *packet, raws [][]byte) *packet {
 	var leaves []keys.Digest
 	var size uint64
 	var gas ledger.Gas
+	barrier := false
 	for _, raw := range raws {
 		leaf := keys.Hash(suite, "signed-tx", raw)
 		leaves = append(leaves, leaf)
@@ -286,10 +287,11 @@ func (l *liar) payload(m *packet, raws [][]byte) *packet {
 		size += uint64(len(raw))
 		if tx, err := ledger.DecodeTx(suite, raw); err == nil {
 			gas += tx.GasLimit
+			barrier = barrier || tx.Method == methodEpoch
 		}
 	}
 	other := l.propose(m, func(o *ledger.Order) {
-		o.TxRoot, o.TxCount, o.TxBytes, o.GasLimit = ledger.Root(suite, leaves), uint32(len(raws)), size, gas
+		o.TxRoot, o.TxCount, o.TxBytes, o.GasLimit, o.Barrier = ledger.Root(suite, leaves), uint32(len(raws)), size, gas, barrier
 	})
 	other.Leaves = leaves
 	return other

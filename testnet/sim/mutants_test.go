@@ -177,6 +177,9 @@ var mutants = []mutant{
 		{"consensus/pbft/view.go", "if len(higher) > e.faulty {", "if len(higher) > 0 {"},
 		{"consensus/pbft/view.go", "higher[len(higher)-1-e.faulty]", "higher[len(higher)-1]"},
 	}},
+	{name: "an epoch may end for nothing", within: 200, flags: []string{"-byzantine", "endless-epochs"}, edits: []edit{
+		{"node/group/payload.go", "if err := g.cfg.Executor.EndsEpoch(base, o, txs[0]); err != nil {", "if err := error(nil); err != nil {"},
+	}},
 	{name: "blocks fetched from a peer need no certificate", within: 2_000, flags: []string{"-byzantine", "bad-blocks"}, edits: []edit{
 		{"node/blocksync/blocksync.go", "c.Finality, c.Members); err != nil {", "c.Finality, c.Members); err != nil && len(c.Members) == 0 {"},
 	}},

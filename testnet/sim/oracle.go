@@ -316,6 +316,9 @@ func (o *oracle) extend(h *host, b *ledger.Block, hash keys.Digest, txs []*ledge
 		if err := ledger.Unmarshal(txs[len(txs)-1].Args, &next); err != nil {
 			w.fail("%s: block %d ends epoch %d without a transaction that does: %v", h, height, order.Epoch, err)
 		}
+		if len(txs) != 1 || slices.Equal(next, o.members[order.Epoch]) {
+			w.fail("%s: block %d of %d transactions ends epoch %d for nothing", h, height, len(txs), order.Epoch)
+		}
 		o.members = append(o.members, next)
 		w.report.Epochs++
 	}

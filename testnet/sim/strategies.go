@@ -9,6 +9,7 @@ import (
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/blocksync"
 	"github.com/fondaco/fondaco/node/group"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -52,7 +53,7 @@ const (
 	ruleAnswers   = "too many questions"
 	ruleProgress  = "view-change: no progress"
 	ruleSilent    = "view-change: leader silent"
-	ruleCensor    = "view-change: transaction waits too long"
+	ruleCensor    = "view-change: transaction overtaken"
 )
 
 func strategies() []*strategy {
@@ -182,6 +183,10 @@ func leaderLies() []*strategy {
 			rules: []string{ruleCensor, ruleProgress, "view-change: join"}, sends: censor,
 		},
 		{
+			name: "endless-epochs", does: "ends the epoch with each block, so that it leads again in view 0 of the next",
+			rules: []string{group.RuleBarrier}, serves: serveForged, sends: endEpoch,
+		},
+		{
 			name: "bad-new-view", does: "opens views with certificates below the highest claimed, and with one vote many times",
 			rules: []string{ruleNewView}, sends: lowerNewView, acts: func(l *liar) {
 				n := uint64(len(l.world.config.Members))
@@ -253,6 +258,36 @@ func censor(l *liar, _ *host, m *packet) []*packet {
 		return nil
 	}
 	return []*packet{l.payload(m, kept)}
+}
+
+// endEpoch proposes an activation that changes nothing in the place of other transactions.
+func endEpoch(l *liar, _ *host, m *packet) []*packet {
+	if !l.proposed(m) {
+		return []*packet{m}
+	}
+	w := l.world
+	members, err := stub{w}.epochAt(l.store.Head())
+	if err != nil {
+		w.fail("%s reads the epoch: %v", l.host, err)
+		return nil
+	}
+	args, err := ledger.Marshal(members.Members)
+	if err != nil {
+		w.fail("encode the members of an epoch: %v", err)
+		return nil
+	}
+	tx := ledger.Tx{
+		Version: ledger.Version, Chain: w.chain, Group: w.config.Group, Sender: ledger.Address{1}, Expiry: m.Message.Order.UnixMilli + 1_000,
+		GasLimit: 1, To: ledger.Target{Address: precompiles.MembersAddress}, Method: methodEpoch, Args: args,
+	}
+	signed, err := tx.Sign(w.suite, l.key)
+	if err != nil {
+		w.fail("%s signs a transaction: %v", l.host, err)
+		return nil
+	}
+	w.oracle.submitted[signed.ID] = &request{id: signed.ID, raw: signed.Raw, short: true} // by a client of the same bank
+	l.attack()
+	return []*packet{l.payload(m, [][]byte{signed.Raw})}
 }
 
 func lowerNewView(l *liar, _ *host, m *packet) []*packet {

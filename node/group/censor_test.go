@@ -1,0 +1,59 @@
+package group
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// TestOverload gives a group three times as much as it can do for long: transactions wait for much longer than a
+// censored one may, and nobody accuses the leader.
+func TestOverload(t *testing.T) {
+	w := newWorld(t, 4)
+	w.genesis.Params.BlockTxs, w.genesis.Params.Window = 2, 1
+	w.execute = 200
+	w.start(0, 1, 2, 3)
+	const txs = 80
+	for i := range uint64(txs) {
+		n, raw := w.nodes[i%4], w.tx(i, 600_000).Raw
+		n.on(int64(i)*10, func() { n.group.Offer(raw, func(ledger.TxID, error) {}) })
+	}
+	w.reach(txs / 2)
+	for _, n := range w.nodes {
+		waited := n.store.Head().Header().Order.UnixMilli - begins - 10*txs
+		if view := n.group.Status().Consensus.View; view != 0 || waited < 5_000 {
+			t.Errorf("node %d: view %d; the last transaction waited %d ms", n.number, view, waited)
+		}
+	}
+}
+
+// TestCensor lets the leader go without the transactions of one client, whatever it is sent, while it makes blocks of
+// others. The members that have them leave it.
+func TestCensor(t *testing.T) {
+	w := newWorld(t, 4)
+	victim := w.tx(1<<40, 600_000)
+	w.hook = func(_, to int, p Protocol, m []byte) []byte {
+		if p != Transactions || to != 0 {
+			return m
+		}
+		var raws [][]byte
+		if err := ledger.Unmarshal(m, &raws); err != nil {
+			t.Error(err)
+		}
+		return mustMarshal(slices.DeleteFunc(raws, func(raw []byte) bool { return slices.Equal(raw, victim.Raw) }))
+	}
+	w.start(0, 1, 2, 3)
+	w.nodes[1].mustOffer(victim)
+	for i := range uint64(50) {
+		raw := w.tx(i, 600_000).Raw
+		n := w.nodes[i%4]
+		n.on(int64(i)*300, func() { n.group.Offer(raw, func(ledger.TxID, error) {}) })
+	}
+	if !w.run(12_000, func() bool { f, err := w.nodes[2].group.Find(victim.ID); return err == nil && f.Progress == Committed }) {
+		t.Fatalf("the transaction is in no block; view %d, height %d", w.nodes[2].group.Status().Consensus.View, w.nodes[2].store.Head().Height())
+	}
+	if view := w.nodes[2].group.Status().Consensus.View; view != 1 {
+		t.Errorf("view %d, want 1", view)
+	}
+}
