@@ -5,11 +5,15 @@ package state_test
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -40,12 +44,37 @@ func benchKey(n int) []byte {
 	return append(k, d[:ledger.AddressSize]...)
 }
 
-// filled returns a store with n keys, in files, flushed.
+var kept = flag.String("kept", "", "folder in which benchmarks keep stores of many keys for the next run; with it, they also measure 5,000,000 keys")
+
+// sizes returns how many keys the stores to measure have. To fill the largest takes minutes.
+func sizes() []int {
+	if *kept == "" {
+		return []int{20_000, 1_000_000}
+	}
+	return []int{20_000, 1_000_000, 5_000_000}
+}
+
+// filled returns a store with n keys, in files, flushed, for benchmarks that commit nothing.
 func filled(b *testing.B, n int) (s *state.Store, dir string) {
 	b.Helper()
-	dir = b.TempDir()
-	o := state.Options{}
-	s = open(b, dir, o)
+	if *kept == "" {
+		return filledIn(b, b.TempDir(), n)
+	}
+	dir = filepath.Join(*kept, strconv.Itoa(n))
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		making := dir + ".new"
+		s, _ = filledIn(b, making, n)
+		if err := errors.Join(s.Close(), os.Rename(making, dir)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return open(b, dir, state.Options{}), dir
+}
+
+func filledIn(b *testing.B, dir string, n int) (*state.Store, string) {
+	b.Helper()
+	// Flushed once at the end, in order: random inserts into a large table take many times as long.
+	s := open(b, dir, state.Options{FlushBytes: 1 << 40, FlushBlocks: n})
 	parent := state.Empty(suite)
 	for lo := 0; lo < n; lo += 50_000 {
 		changes := make([]ledger.Change, 0, 50_000)
@@ -62,7 +91,7 @@ func filled(b *testing.B, n int) (s *state.Store, dir string) {
 	if err := s.Close(); err != nil {
 		b.Fatal(err)
 	}
-	return open(b, dir, o), dir
+	return open(b, dir, state.Options{}), dir
 }
 
 func benchChanges(rng *rand.Rand, writes, n int) []ledger.Change {
@@ -81,7 +110,7 @@ func benchChanges(rng *rand.Rand, writes, n int) []ledger.Change {
 }
 
 func BenchmarkExtend(b *testing.B) {
-	for _, n := range []int{20_000, 100_000, 1_000_000} {
+	for _, n := range sizes() {
 		for _, writes := range []int{1000, 2000} {
 			b.Run(fmt.Sprintf("keys=%d/writes=%d", n, writes), func(b *testing.B) {
 				s, _ := filled(b, n)
@@ -108,7 +137,7 @@ func BenchmarkExtend(b *testing.B) {
 // written by each, and one event.
 func BenchmarkTransfers(b *testing.B) {
 	const accounts, txs = 10_000, 500
-	s, dir := filled(b, 2*accounts)
+	s, dir := filledIn(b, b.TempDir(), 2*accounts)
 	rng := rand.New(rand.NewPCG(1, 1))
 	random := func(n int) []byte {
 		out := make([]byte, n)
@@ -216,45 +245,92 @@ func folderSize(b *testing.B, dir string) (size int64) {
 	return size
 }
 
+// BenchmarkOpen measures what a start takes: all keys are read and hashed, and the root compared with the header's.
+func BenchmarkOpen(b *testing.B) {
+	for _, n := range sizes() {
+		b.Run(fmt.Sprintf("keys=%d", n), func(b *testing.B) {
+			s, dir := filled(b, n)
+			if err := s.Close(); err != nil {
+				b.Fatal(err)
+			}
+			report := cpu(b)
+			for b.Loop() {
+				s, err := state.Open(dir, suite, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := s.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			report()
+			b.ReportMetric(b.Elapsed().Seconds()/float64(b.N)/float64(n)*1e6, "s/Mkeys")
+		})
+	}
+}
+
 func BenchmarkGet(b *testing.B) {
-	const n = 1_000_000
-	s, _ := filled(b, n)
-	sn := s.Head()
+	for _, n := range sizes() {
+		b.Run(fmt.Sprintf("keys=%d", n), func(b *testing.B) {
+			s, _ := filled(b, n)
+			sn := s.Head()
+			some := someKeys(n)
+			i := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, found, err := sn.Get(some[i%len(some)]); err != nil || !found {
+					b.Fatal(found, err)
+				}
+				i++
+			}
+		})
+	}
+}
+
+// BenchmarkProve makes proofs of values, and of keys that are not there, and reports their mean size.
+func BenchmarkProve(b *testing.B) {
+	for _, n := range sizes() {
+		for _, kind := range []string{"value", "absence"} {
+			b.Run(fmt.Sprintf("keys=%d/%s", n, kind), func(b *testing.B) {
+				s, _ := filled(b, n)
+				sn := s.Head()
+				some := someKeys(n)
+				if kind == "absence" {
+					for i := range some {
+						some[i] = append(some[i], '?')
+					}
+				}
+				i, size := 0, 0
+				for b.Loop() {
+					proof, err := sn.Prove(some[i%len(some)])
+					if err != nil {
+						b.Fatal(err)
+					}
+					raw, err := ledger.Marshal(&proof)
+					if err != nil {
+						b.Fatal(err)
+					}
+					size += len(raw)
+					i++
+				}
+				b.ReportMetric(float64(size)/float64(i), "proof-B")
+			})
+		}
+	}
+}
+
+// someKeys returns keys of a store that filled made.
+func someKeys(n int) [][]byte {
 	rng := rand.New(rand.NewPCG(1, 1))
 	some := make([][]byte, 10_000)
 	for i := range some {
 		some[i] = benchKey(rng.IntN(n))
 	}
-	i := 0
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, found, err := sn.Get(some[i%len(some)]); err != nil || !found {
-			b.Fatal(found, err)
-		}
-		i++
-	}
-	proof, err := sn.Prove(some[0])
-	if err != nil {
-		b.Fatal(err)
-	}
-	encoded, err := ledger.Marshal(&proof)
-	if err != nil {
-		b.Fatal(err)
-	}
-	absent, err := sn.Prove([]byte("absent"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	exclusion, err := ledger.Marshal(&absent)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportMetric(float64(len(encoded)), "proof-B")
-	b.ReportMetric(float64(len(exclusion)), "absence-B")
+	return some
 }
 
 func BenchmarkOverlay(b *testing.B) {
-	s, _ := filled(b, 1000)
+	s, _ := filledIn(b, b.TempDir(), 1000)
 	key := benchKey(5)
 	value := make([]byte, 16)
 	b.Run("put and get", func(b *testing.B) {

@@ -140,6 +140,16 @@ func (s *Store) At(h ledger.Height) (*Snapshot, error) {
 	return nil, fmt.Errorf("%w: state at height %d", ErrNotFound, h)
 }
 
+// Oldest returns the lowest height that At has a snapshot of, and 0 before genesis is committed.
+func (s *Store) Oldest() ledger.Height {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.recent) == 0 {
+		return 0
+	}
+	return s.recent[0].Height()
+}
+
 // Commit makes block b, whose execution gave next, the head. It is durable when Commit returns; after an error
 // other than ErrCommit it may be or not, and the store accepts nothing more until it is opened again.
 //

@@ -148,6 +148,7 @@ func (t *table) apply(blocks uint64, edits []*leaf) error {
 	slices.SortFunc(sorted, compareLeaf)
 	return t.kv.update(func(w writer) error {
 		var row []byte
+		var inserted [][]byte
 		for _, l := range sorted {
 			old := w.get(tableLeaves, l.path[:])
 			if old != nil {
@@ -187,9 +188,15 @@ func (t *table) apply(blocks uint64, edits []*leaf) error {
 				return err
 			}
 			if old == nil {
-				if err := w.put(tableKeys, keyRow(l.change.Key), []byte{1}); err != nil {
-					return err
-				}
+				inserted = append(inserted, keyRow(l.change.Key))
+			}
+		}
+		// bbolt splits pages at the end of a transaction only, so each of many keys that are put in no order into
+		// few pages moves all that are there above it.
+		slices.SortFunc(inserted, bytes.Compare)
+		for _, key := range inserted {
+			if err := w.put(tableKeys, key, []byte{1}); err != nil {
+				return err
 			}
 		}
 		return w.put(tableMeta, keyApplied, binary.BigEndian.AppendUint64(nil, blocks))

@@ -5,16 +5,20 @@ package httpclient
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/testnet/network"
 )
 
@@ -52,9 +56,73 @@ func TestGoldenVectors(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, problems)
 	}
-	var checked struct{ Transactions, Trees, Claims, Forgeries int }
-	if err := json.Unmarshal([]byte(out), &checked); err != nil || checked.Transactions == 0 || checked.Trees == 0 || checked.Claims == 0 || checked.Forgeries < 1000 {
+	var checked struct{ Transactions, Trees, Worlds, Claims, Forgeries int }
+	if err := json.Unmarshal([]byte(out), &checked); err != nil || checked.Transactions == 0 || checked.Trees == 0 || checked.Worlds == 0 || checked.Claims == 0 || checked.Forgeries < 1000 {
 		t.Errorf("checked %s: nothing of a kind, or %v", out, err)
+	}
+}
+
+// TestVerify has proofs in files verified for who trusts a chain's id, or a block.
+func TestVerify(t *testing.T) {
+	program(t)
+	var vectors struct {
+		Genesis string
+		Claims  []struct{ What, Encoding string }
+	}
+	raw, err := os.ReadFile("../../state/ledger/testdata/claims.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(raw, &vectors); err != nil {
+		t.Fatal(err)
+	}
+	suite := keys.Std()
+	decoded := func(text string) []byte {
+		t.Helper()
+		raw, err := hex.DecodeString(strings.TrimPrefix(text, "0x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	run := func(what, by, id string) (string, error) {
+		t.Helper()
+		for _, c := range vectors.Claims {
+			if c.What != what {
+				continue
+			}
+			file := filepath.Join(t.TempDir(), "proof")
+			if err := os.WriteFile(file, decoded(c.Encoding), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out, err := exec.CommandContext(t.Context(), program(t), "verify.mjs", file, by, id).CombinedOutput()
+			return string(out), err
+		}
+		t.Fatalf("there is no claim %q", what)
+		return "", nil
+	}
+	chain := keys.Hash(suite, "genesis", decoded(vectors.Genesis)).String()
+	if out, err := run("header with the genesis", "--chain", chain); err != nil || !strings.Contains(out, `"height":1,`) || !strings.Contains(out, `"voters":3`) {
+		t.Errorf("%s, %v", out, err)
+	}
+	out, err := run("event", "--chain", chain)
+	if err == nil || !strings.Contains(out, "there is no genesis") {
+		t.Errorf("without genesis: %s, %v", out, err)
+	}
+	for _, c := range vectors.Claims {
+		if c.What != "event, under a later block" {
+			continue
+		}
+		claim, err := ledger.DecodeClaim(decoded(c.Encoding))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := run(c.What, "--block", claim.Certified().Hash(suite).String()); err != nil || !strings.Contains(out, `"topic":"transfer"`) || !strings.Contains(out, `"under":6`) {
+			t.Errorf("%s, %v", out, err)
+		}
+	}
+	if out, err := run("event", "--block", chain); err == nil || !strings.Contains(out, "another block than the one trusted") {
+		t.Errorf("another block: %s, %v", out, err)
 	}
 }
 

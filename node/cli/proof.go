@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,10 +16,14 @@ import (
 )
 
 func proofCommand() *cli.Command {
-	out := &cli.StringFlag{Name: "out", Usage: "`FILE` to write the proof to, instead of printing it in hexadecimal"}
-	get := func(name, usage, want string, least, most int, ask func(r *remote, args []string) (*client.Bytes, error)) *cli.Command {
+	get := func(name, usage, want string, least, most int, ask func(r *remote, args []string) (*client.Bytes, error), more ...cli.Flag) *cli.Command {
+		flags := append(more,
+			&cli.StringFlag{Name: "out", Usage: "`FILE` to write the proof to, instead of printing it in hexadecimal"},
+			&cli.StringFlag{Name: "under", Usage: "lead to this later block, a `HEIGHT` or latest, in whose history the block is, for who trusts that one"},
+			&cli.BoolFlag{Name: "with-genesis", Usage: "put the genesis into the proof, for who knows the chain's id and has no genesis file"},
+		)
 		return &cli.Command{
-			Name: name, Usage: usage, ArgsUsage: want, Flags: remoteFlags(out),
+			Name: name, Usage: usage, ArgsUsage: want, Flags: remoteFlags(flags...),
 			Action: func(c *cli.Context) error {
 				args, err := arguments(c, least, most, want)
 				if err != nil {
@@ -31,48 +37,63 @@ func proofCommand() *cli.Command {
 					if proof == nil {
 						return withCode(ExitNotFound, fmt.Errorf("%s has no proof of it yet: ask again when it is in a block", r.url))
 					}
-					return writeProof(c, *proof)
+					return r.writeProof(*proof)
 				})
 			},
 		}
 	}
+	at := &cli.StringFlag{Name: "height", Usage: "state after the block at this `HEIGHT`; nodes keep the states after the last blocks; default: the newest"}
 	return &cli.Command{
-		Name:        "proof",
-		Usage:       "get proofs of what is on the chain, and verify them without a node",
-		Description: "A proof holds a header, the signatures that make it final, and a path from what is proven to the header.",
+		Name:  "proof",
+		Usage: "get proofs of what is on the chain, and verify them without a node",
+		Description: "A proof holds a header, the signatures that make it final, and a path from what is proven to the header. One under a\n" +
+			"later block holds that block's signatures, and the path between the two.",
 		Subcommands: []*cli.Command{
 			{
 				Name:  "get",
 				Usage: "get a proof from a node",
 				Subcommands: []*cli.Command{
 					get("tx", "that a block holds a transaction", "ID", 1, 1, func(r *remote, args []string) (*client.Bytes, error) {
-						return r.txProof(args[0], false)
+						return r.txProof(args[0], func(c *ledger.Claim) { c.Receipt = nil })
 					}),
 					get("receipt", "that a block holds a transaction and gave it its receipt", "ID", 1, 1, func(r *remote, args []string) (*client.Bytes, error) {
-						return r.txProof(args[0], true)
+						return r.txProof(args[0], nil)
 					}),
-					get("state", "what the newest world state holds under a contract's key, or that it holds nothing", "CONTRACT 0xKEY", 2, 2,
-						func(r *remote, args []string) (*client.Bytes, error) {
-							address, err := r.contract(args[0])
-							if err != nil {
-								return nil, err
-							}
-							var key client.Bytes
-							if err := key.UnmarshalText([]byte(args[1])); err != nil {
-								return nil, withCode(ExitUsage, err)
-							}
-							found, err := r.State(r.ctx, address, key, true)
-							if err != nil {
-								return nil, err
-							}
-							return found.Proof, nil
-						}),
+					get("event", "that a transaction emitted an event, named by its place in the receipt, from 0", "ID PLACE", 2, 2, func(r *remote, args []string) (*client.Bytes, error) {
+						id, err := parseTxID(args[0])
+						if err != nil {
+							return nil, err
+						}
+						place, err := strconv.ParseUint(args[1], 10, 32)
+						if err != nil {
+							return nil, usage("place %q of the event: want a number from 0", args[1])
+						}
+						return r.EventProof(r.ctx, id, uint32(place), r.c.String("under"))
+					}),
+					get("state", "what the world state holds under a contract's key, or that it holds nothing", "CONTRACT 0xKEY", 2, 2, func(r *remote, args []string) (*client.Bytes, error) {
+						found, err := r.stateProof(args)
+						if err != nil {
+							return nil, err
+						}
+						return found.Proof, nil
+					}, at),
+					get("absence", "that the world state holds nothing under a contract's key", "CONTRACT 0xKEY", 2, 2, func(r *remote, args []string) (*client.Bytes, error) {
+						found, err := r.stateProof(args)
+						if err != nil {
+							return nil, err
+						}
+						if found.Found {
+							return nil, fmt.Errorf("after block %d there is a value of %d bytes under the key: its proof is `fondaco proof get state %s %s`",
+								found.Height, len(found.Value), args[0], args[1])
+						}
+						return found.Proof, nil
+					}, at),
 					get("header", "that a block is final", "HEIGHT|latest", 1, 1, func(r *remote, args []string) (*client.Bytes, error) {
 						height, err := r.height(args[0])
 						if err != nil {
 							return nil, err
 						}
-						found, err := r.HeaderProof(r.ctx, height)
+						found, err := r.HeaderProof(r.ctx, height, r.c.String("under"))
 						if err != nil {
 							return nil, err
 						}
@@ -81,13 +102,17 @@ func proofCommand() *cli.Command {
 				},
 			},
 			{
-				Name:      "verify",
-				Usage:     "verify a proof offline, trusting nothing but a genesis file; exit code 6 when it does not hold",
+				Name:  "verify",
+				Usage: "verify a proof offline, trusting nothing but a genesis or a block; exit code 6 when it does not hold",
+				Description: "With --genesis, what is proven holds as long as the members of the genesis, and those that they made members since, were\n" +
+					"not too many of them liars. With --header no signature counts: what is proven holds if the block named is in the chain.",
 				ArgsUsage: "FILE|-|0x…",
 				Flags: []cli.Flag{
 					outputFlag(),
-					&cli.StringFlag{Name: "genesis", Usage: "genesis `FILE` of the chain, from a source that you trust", Value: GenesisFile, EnvVars: []string{"FONDACO_GENESIS"}},
-					&cli.StringFlag{Name: "module", Usage: "the contract's module, `FILE`.wasm: its schema says what arguments, result and state mean"},
+					&cli.StringFlag{Name: "genesis", Usage: "genesis `FILE|ID` of the chain, from a source that you trust; an id is enough for proofs that hold the genesis", Value: GenesisFile, EnvVars: []string{"FONDACO_GENESIS"}},
+					&cli.StringFlag{Name: "header", Usage: "trust this block instead of a genesis: a `FILE|HASH`, of a header, of a proof of one, or a block hash"},
+					&cli.StringFlag{Name: "suite", Usage: "cryptography of the chain, std or gm; only with --header, since a genesis says it", Value: keys.Std().Name()},
+					&cli.StringFlag{Name: "module", Usage: "the contract's module, `FILE`.wasm: its schema says what arguments, result, events and state mean"},
 				},
 				Action: verifyProof,
 			},
@@ -95,32 +120,54 @@ func proofCommand() *cli.Command {
 	}
 }
 
-func (r *remote) txProof(text string, receipt bool) (*client.Bytes, error) {
+// txProof returns the proof of a transaction and its receipt, without what leave takes out of it.
+func (r *remote) txProof(text string, leave func(*ledger.Claim)) (*client.Bytes, error) {
 	id, err := parseTxID(text)
 	if err != nil {
 		return nil, err
 	}
-	tx, err := r.Lookup(r.ctx, id, 0, true)
-	if err != nil || tx.Proof == nil || receipt {
-		if tx == nil {
-			return nil, err
-		}
-		return tx.Proof, err
+	proof, err := r.ReceiptProof(r.ctx, id, r.c.String("under"))
+	if err != nil || proof == nil || leave == nil {
+		return proof, err
 	}
-	claim, err := ledger.DecodeClaim(*tx.Proof)
-	if err != nil {
-		return nil, err
-	}
-	claim.Receipt = nil
-	raw, err := ledger.Marshal(claim)
-	if err != nil {
-		return nil, err
-	}
-	proof := client.Bytes(raw)
-	return &proof, nil
+	return changedClaim(*proof, leave)
 }
 
-func writeProof(c *cli.Context, proof client.Bytes) error {
+func (r *remote) stateProof(args []string) (*client.State, error) {
+	address, err := r.contract(args[0])
+	if err != nil {
+		return nil, err
+	}
+	var key client.Bytes
+	if err := key.UnmarshalText([]byte(args[1])); err != nil {
+		return nil, withCode(ExitUsage, err)
+	}
+	return r.StateProof(r.ctx, address, key, r.c.String("height"), r.c.String("under"))
+}
+
+func changedClaim(raw client.Bytes, change func(*ledger.Claim)) (*client.Bytes, error) {
+	claim, err := ledger.DecodeClaim(raw)
+	if err != nil {
+		return nil, err
+	}
+	change(claim)
+	changed, err := ledger.Marshal(claim)
+	return (*client.Bytes)(&changed), err
+}
+
+func (r *remote) writeProof(proof client.Bytes) error {
+	c, by := r.c, "FILE"
+	if c.Bool("with-genesis") {
+		genesis, err := r.Genesis(r.ctx)
+		if err != nil {
+			return err
+		}
+		with, err := changedClaim(proof, func(claim *ledger.Claim) { claim.Genesis, by = genesis, claim.Header.Order.Chain.String() })
+		if err != nil {
+			return err
+		}
+		proof = *with
+	}
 	file := c.String("out")
 	if file == "" {
 		return show(c, map[string]any{"proof": proof}, func(w io.Writer) { fmt.Fprintln(w, hexText(proof)) })
@@ -128,7 +175,7 @@ func writeProof(c *cli.Context, proof client.Bytes) error {
 	if err := os.WriteFile(file, proof, 0o644); err != nil {
 		return err
 	}
-	note(c, "Verify it anywhere with `fondaco proof verify %s --genesis FILE`.", file)
+	note(c, "Verify it anywhere with `fondaco proof verify %s --genesis %s`.", file, by)
 	return show(c, map[string]any{"file": file, "bytes": len(proof)}, func(w io.Writer) {
 		row(w, "proof", file)
 		row(w, "bytes", len(proof))
@@ -143,11 +190,21 @@ type proven struct {
 	Height  ledger.Height  `json:"height"`
 	Block   keys.Digest    `json:"block"`
 	Time    int64          `json:"time"`
-	Signers []uint32       `json:"signers"`
+	Proven  []string       `json:"proven"`            // in words
+	Trusted string         `json:"trusted"`           // genesis or block: on whose word it holds
+	Signers []uint32       `json:"signers,omitempty"` // of the block or, with under, of that one; with a genesis
+	Under   *provenUnder   `json:"under,omitempty"`
 	Tx      *provenTx      `json:"tx,omitempty"`
 	Receipt *provenReceipt `json:"receipt,omitempty"`
+	Event   *provenEvent   `json:"event,omitempty"`
 	State   *provenState   `json:"state,omitempty"`
 	Module  *keys.Digest   `json:"module,omitempty"` // whose schema was used; the contract table has it as code
+}
+
+// provenUnder is the later block over whose history a proof leads.
+type provenUnder struct {
+	Height ledger.Height `json:"height"`
+	Block  keys.Digest   `json:"block"`
 }
 
 type provenTx struct {
@@ -172,6 +229,15 @@ type provenReceipt struct {
 	Meaning any `json:"meaning,omitempty"` // of the data
 }
 
+type provenEvent struct {
+	Place    uint32         `json:"place"` // among the receipt's events, from 0
+	Contract ledger.Address `json:"contract"`
+	Topic    string         `json:"topic"`
+	Data     client.Bytes   `json:"data"`
+
+	Meaning ledger.Record `json:"meaning,omitempty"`
+}
+
 type provenState struct {
 	Contract ledger.Address `json:"contract"`
 	Key      client.Bytes   `json:"key"`
@@ -186,10 +252,6 @@ func verifyProof(c *cli.Context) error {
 		return err
 	}
 	if err := checkOutput(c); err != nil {
-		return err
-	}
-	genesis, suite, err := trustedGenesis(c.String("genesis"))
-	if err != nil {
 		return err
 	}
 	var module []byte
@@ -213,17 +275,20 @@ func verifyProof(c *cli.Context) error {
 	if err != nil {
 		return withCode(ExitInvalid, fmt.Errorf("the proof does not hold: it is malformed: %w", err))
 	}
-	chain := genesis.Hash(suite)
-	if err := claim.Verify(suite, chain, genesis.Group, genesis.Finality(), genesis.Epoch()); err != nil {
+	suite, by, err := verifyClaim(c, claim)
+	if errors.Is(err, ledger.ErrClaim) {
 		return withCode(ExitInvalid, fmt.Errorf("the proof does not hold: %w; do not rely on what it claims", err))
 	}
-	members := len(genesis.Members)
-	if n := len(claim.Epochs); n > 0 {
-		members = len(claim.Epochs[n-1].Epoch.Members)
+	if err != nil {
+		return err
 	}
 	doc, err := describeClaim(suite, claim, schema)
 	if err != nil {
 		return err
+	}
+	doc.Trusted = "block"
+	if by.genesis != nil {
+		doc.Trusted, doc.Signers = "genesis", claim.Certificate.Members()
 	}
 	text := func(v any) string { return shorten(jsonText(v)) }
 	if module != nil {
@@ -232,10 +297,21 @@ func verifyProof(c *cli.Context) error {
 	}
 	return show(c, doc, func(w io.Writer) {
 		row(w, "verdict", "the proof holds")
-		row(w, "chain", fmt.Sprintf("%s %s, group %s", doc.Chain, genesis.Name, doc.Group))
+		for _, words := range doc.Proven {
+			row(w, "proven", words)
+		}
+		if g := by.genesis; g != nil {
+			row(w, "trusting", "the genesis of "+g.Name)
+			row(w, "signed by", fmt.Sprintf("members %v of %d in epoch %d", doc.Signers, by.members, claim.Certified().Order.Epoch))
+		} else {
+			row(w, "trusting", "block "+by.block.String())
+		}
+		row(w, "chain", fmt.Sprintf("%s, group %s", doc.Chain, doc.Group))
 		row(w, "block", fmt.Sprintf("%d %s", doc.Height, doc.Block))
+		if doc.Under != nil {
+			row(w, "under", fmt.Sprintf("%d %s", doc.Under.Height, doc.Under.Block))
+		}
 		row(w, "time", timeText(doc.Time))
-		row(w, "signed by", fmt.Sprintf("members %v of %d in epoch %d", doc.Signers, members, claim.Header.Order.Epoch))
 		if t := doc.Tx; t != nil {
 			row(w, "transaction", t.ID)
 			row(w, "sender", t.Sender)
@@ -255,6 +331,14 @@ func verifyProof(c *cli.Context) error {
 			row(w, "gas", r.Gas)
 			row(w, "events", r.Events)
 		}
+		if e := doc.Event; e != nil {
+			row(w, "event", fmt.Sprintf("%d, %s of %s", e.Place, e.Topic, e.Contract))
+			if e.Meaning != nil {
+				row(w, "data", text(e.Meaning))
+			} else {
+				row(w, "data", shorten(hexText(e.Data)))
+			}
+		}
 		if s := doc.State; s != nil {
 			row(w, "state of", s.Contract)
 			row(w, "key", hexText(s.Key))
@@ -273,13 +357,92 @@ func verifyProof(c *cli.Context) error {
 	})
 }
 
+// trust is on whose word a proof holds: a genesis, or a block.
+type trust struct {
+	genesis *ledger.Genesis
+	members int // of the epoch that made it final
+	block   keys.Digest
+}
+
+// verifyClaim verifies a claim for who trusts what the flags name.
+func verifyClaim(c *cli.Context, claim *ledger.Claim) (keys.Suite, trust, error) {
+	if text := c.String("header"); text != "" {
+		suite, err := keys.SuiteByName(c.String("suite"))
+		if err != nil {
+			return nil, trust{}, withCode(ExitUsage, err)
+		}
+		block, err := trustedBlock(c, suite, text)
+		if err != nil {
+			return nil, trust{}, err
+		}
+		return suite, trust{block: block}, claim.VerifyUnder(suite, block)
+	}
+	genesis, suite, chain, err := claimGenesis(c.String("genesis"), claim)
+	if err != nil {
+		return nil, trust{}, err
+	}
+	by := trust{genesis: genesis, members: len(genesis.Members)}
+	if n := len(claim.Epochs); n > 0 {
+		by.members = len(claim.Epochs[n-1].Epoch.Members)
+	}
+	return suite, by, claim.Verify(suite, chain, genesis.Group, genesis.Finality(), genesis.Epoch())
+}
+
+// claimGenesis returns the genesis in a file or, if the text is a chain's id, the claim's own, which is still to be
+// checked against the id.
+func claimGenesis(text string, claim *ledger.Claim) (*ledger.Genesis, keys.Suite, keys.Digest, error) {
+	chain, err := keys.ParseDigest(text)
+	if err != nil {
+		genesis, suite, err := trustedGenesis(text)
+		if err != nil {
+			return nil, nil, chain, err
+		}
+		return genesis, suite, genesis.Hash(suite), nil
+	}
+	if claim.Genesis == nil {
+		return nil, nil, chain, usage("the proof does not hold the chain's genesis, so its id is not enough: name the genesis file, or get the proof again with --with-genesis")
+	}
+	suite, err := keys.SuiteByName(claim.Genesis.Suite)
+	if err != nil {
+		return nil, nil, chain, fmt.Errorf("%w: its genesis: %w", ledger.ErrClaim, err)
+	}
+	return claim.Genesis, suite, chain, nil
+}
+
+// trustedBlock returns the hash that a text is, or of the header in a file, on its own or in a proof.
+func trustedBlock(c *cli.Context, suite keys.Suite, text string) (keys.Digest, error) {
+	if block, err := keys.ParseDigest(text); err == nil {
+		return block, nil
+	}
+	raw, err := binaryArgument(c, text, ledger.MaxClaimSize)
+	if err != nil {
+		return keys.Digest{}, err
+	}
+	if claim, err := ledger.DecodeClaim(raw); err == nil {
+		return claim.Header.Hash(suite), nil
+	}
+	var header ledger.Header
+	if err := ledger.Unmarshal(raw, &header); err != nil {
+		return keys.Digest{}, usage("%s holds neither a header nor a proof of one (%v): get one with `fondaco proof get header HEIGHT --out FILE`, or name a block hash", shorten(text), err)
+	}
+	return header.Hash(suite), nil
+}
+
 // describeClaim says what a claim proves. What is of another than a system contract is read by the schema, if there is one;
 // what that cannot read, such as arguments that the contract refused, stays bytes.
 func describeClaim(suite keys.Suite, claim *ledger.Claim, schema *ledger.Schema) (*proven, error) {
 	order := &claim.Header.Order
 	doc := &proven{
 		Holds: true, Chain: order.Chain, Group: order.Group, Height: order.Height, Block: claim.Header.Hash(suite), Time: order.UnixMilli,
-		Signers: claim.Certificate.Members(),
+	}
+	say := func(format string, args ...any) { doc.Proven = append(doc.Proven, fmt.Sprintf(format, args...)) }
+	if claim.History != nil {
+		later := &claim.History.Header
+		doc.Under = &provenUnder{Height: later.Order.Height, Block: later.Hash(suite)}
+		say("block %d is in the history of block %d", order.Height, later.Order.Height)
+	}
+	if claim.Tx == nil && claim.Receipt == nil && claim.State == nil {
+		say("block %d of the chain is %s and final", order.Height, doc.Block)
 	}
 	var called *ledger.Schema
 	if claim.Tx != nil {
@@ -288,6 +451,7 @@ func describeClaim(suite keys.Suite, claim *ledger.Claim, schema *ledger.Schema)
 			return nil, err
 		}
 		doc.Tx = &provenTx{ID: tx.ID, Sender: tx.Sender, To: tx.To.Address, Name: tx.To.Name, Method: tx.Method, Args: tx.Args}
+		say("block %d holds transaction %s in place %d of %d", order.Height, tx.ID, claim.Tx.Proof.Index, order.TxCount)
 		if called = schemaOf(tx.To.Address, schema); called != nil {
 			if args, err := called.DecodeArgs(tx.Method, tx.Args); err == nil {
 				doc.Tx.Meaning = args
@@ -297,9 +461,20 @@ func describeClaim(suite keys.Suite, claim *ledger.Claim, schema *ledger.Schema)
 	if claim.Receipt != nil {
 		r := &claim.Receipt.Receipt
 		doc.Receipt = &provenReceipt{Tx: r.Tx, Status: r.Status.String(), Code: r.Code, Data: r.Data, Gas: r.Gas, Events: len(r.Events)}
+		say("transaction %s ended %s in block %d", r.Tx, outcomeText(doc.Receipt.Status, r.Code, ""), order.Height)
 		if called != nil && r.Status == ledger.OK {
 			if result, err := called.DecodeReturn(doc.Tx.Method, r.Data); err == nil {
 				doc.Receipt.Meaning = result
+			}
+		}
+	}
+	if claim.Event != nil {
+		e := &claim.Receipt.Receipt.Events[*claim.Event]
+		doc.Event = &provenEvent{Place: *claim.Event, Contract: e.Contract, Topic: e.Topic, Data: e.Data}
+		say("contract %s emitted the event %s in transaction %s", e.Contract, e.Topic, claim.Receipt.Receipt.Tx)
+		if of := schemaOf(e.Contract, schema); of != nil {
+			if fields, err := of.DecodeEvent(e.Topic, e.Data); err == nil {
+				doc.Event.Meaning = fields
 			}
 		}
 	}
@@ -307,6 +482,11 @@ func describeClaim(suite keys.Suite, claim *ledger.Claim, schema *ledger.Schema)
 		doc.State = &provenState{Found: s.Present, Value: s.Value, Key: s.Key}
 		if len(s.Key) >= ledger.AddressSize {
 			doc.State.Contract, doc.State.Key = ledger.Address(s.Key[:ledger.AddressSize]), s.Key[ledger.AddressSize:]
+		}
+		if s.Present {
+			say("after block %d, contract %s holds %d bytes under key %s", order.Height, doc.State.Contract, len(s.Value), hexText(doc.State.Key))
+		} else {
+			say("after block %d, contract %s holds nothing under key %s", order.Height, doc.State.Contract, hexText(doc.State.Key))
 		}
 		if of := schemaOf(doc.State.Contract, schema); of != nil && s.Present {
 			if _, _, v, err := of.DecodeState(doc.State.Key, s.Value); err == nil {

@@ -249,9 +249,38 @@ func (c *Client) RawBlock(ctx context.Context, h ledger.Height) ([]byte, error) 
 	return c.raw(ctx, http.MethodGet, "/v1/blocks/"+strconv.FormatUint(uint64(h), 10)+"/raw", "", nil)
 }
 
-// HeaderProof returns the header of a block with its certificate; the block at height 0 has none.
-func (c *Client) HeaderProof(ctx context.Context, h ledger.Height) (*HeaderProof, error) {
-	return get[HeaderProof](ctx, c, "/v1/headers/"+strconv.FormatUint(uint64(h), 10)+"/proof")
+// HeaderProof returns a ledger.Claim about the header of a block, in canonical CBOR. It leads to the block's own
+// certificate, or with under, a height or "latest", to the certificate of this later block, in whose history the block
+// is. The block at height 0 has no certificate of its own.
+func (c *Client) HeaderProof(ctx context.Context, h ledger.Height, under string) (*HeaderProof, error) {
+	return get[HeaderProof](ctx, c, "/v1/headers/"+strconv.FormatUint(uint64(h), 10)+"/proof?"+url.Values{"under": {under}}.Encode())
+}
+
+// ReceiptProof returns a ledger.Claim about a transaction and its receipt, in canonical CBOR, or nil as long as it
+// is in no block. under is as for HeaderProof.
+func (c *Client) ReceiptProof(ctx context.Context, id ledger.TxID, under string) (*Bytes, error) {
+	return c.txProof(ctx, id, url.Values{"proof": {"true"}, "under": {under}})
+}
+
+// EventProof is ReceiptProof for one of the transaction's events, by its place in the receipt, and leaves out the
+// transaction.
+func (c *Client) EventProof(ctx context.Context, id ledger.TxID, event uint32, under string) (*Bytes, error) {
+	return c.txProof(ctx, id, url.Values{"proof": {"true"}, "event": {strconv.FormatUint(uint64(event), 10)}, "under": {under}})
+}
+
+func (c *Client) txProof(ctx context.Context, id ledger.TxID, query url.Values) (*Bytes, error) {
+	tx, err := get[Transaction](ctx, c, "/v1/transactions/"+id.String()+"?"+query.Encode())
+	if err != nil {
+		return nil, err
+	}
+	return tx.Proof, nil
+}
+
+// StateProof returns the value under a contract's key after a block, with a proof; at is a height, or empty for the
+// newest block. under is as for HeaderProof. Nodes keep the states after the last blocks.
+func (c *Client) StateProof(ctx context.Context, contract ledger.Address, key []byte, at, under string) (*State, error) {
+	query := url.Values{"proof": {"true"}, "height": {at}, "under": {under}}
+	return get[State](ctx, c, fmt.Sprintf("/v1/state/%s/0x%x?%s", contract, key, query.Encode()))
 }
 
 // Follow yields blocks from a height on, for as long as ctx lasts, each once and in order. It reconnects by

@@ -296,6 +296,7 @@ func TestAPI(t *testing.T) {
 	})
 	t.Run("nothing of block 0 can be proven, and the answer says why", func(t *testing.T) {
 		c.refused(t, 409, client.CodeUnavailable, "GET", "/v1/headers/0/proof", "", nil)
+		c.refused(t, 409, client.CodeUnavailable, "GET", "/v1/headers/0/proof?under=latest", "", nil)
 		c.refused(t, 409, client.CodeUnavailable, "GET", "/v1/state/"+c.address("bob").String()+"/0x?proof=true", "", nil)
 	})
 
@@ -586,7 +587,7 @@ func TestAPI(t *testing.T) {
 			}
 			parent = b.Hash
 			if h > 0 {
-				proof, err := c.api.HeaderProof(ctx, h)
+				proof, err := c.api.HeaderProof(ctx, h, "")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -690,6 +691,69 @@ func TestAPI(t *testing.T) {
 		var old client.State
 		if _, data := c.do("GET", fmt.Sprintf("/v1/state/%s/0x%x?height=1", c.token, "supply"), "", nil); json.Unmarshal(data, &old) != nil || old.Found || old.Height != 1 {
 			t.Errorf("before the issue: %s", data)
+		}
+	})
+	t.Run("everything is proven under a later block as well, and for who trusts that one", func(t *testing.T) {
+		done := c.send(transfer(1))
+		c.send(transfer(1))
+		last := c.send(transfer(1)).Height
+		trusted, err := c.api.Block(ctx, last)
+		if err != nil {
+			t.Fatal(err)
+		}
+		under := strconv.FormatUint(uint64(last), 10)
+		check := func(t *testing.T, of ledger.Height, raw *client.Bytes, err error) *ledger.Claim {
+			t.Helper()
+			if err != nil || raw == nil {
+				t.Fatalf("proof %v, %v", raw, err)
+			}
+			claim := claimed(t, *raw)
+			if claim.Header.Order.Height != of || claim.History == nil || claim.Certified().Hash(c.suite) != trusted.Hash {
+				t.Errorf("the claim is about block %d, under block %d, history %v", claim.Header.Order.Height, claim.Certified().Order.Height, claim.History != nil)
+			}
+			if err := claim.VerifyUnder(c.suite, trusted.Hash); err != nil {
+				t.Error(err)
+			}
+			return claim
+		}
+		for h := range last {
+			found, err := c.api.HeaderProof(ctx, h, under)
+			if err != nil {
+				t.Fatal(err)
+			}
+			check(t, h, &found.Proof, nil)
+		}
+		raw, err := c.api.ReceiptProof(ctx, done.ID, under)
+		if claim := check(t, done.Height, raw, err); claim.Tx == nil || claim.Receipt.Receipt.Tx != done.ID {
+			t.Errorf("the claim is about %+v", claim.Receipt)
+		}
+		raw, err = c.api.EventProof(ctx, done.ID, 0, under)
+		if claim := check(t, done.Height, raw, err); claim.Tx != nil || *claim.Event != 0 || claim.Receipt.Receipt.Events[0].Topic != "Transferred" {
+			t.Errorf("the claim is about %+v", claim.Receipt)
+		}
+		old, err := c.api.StateProof(ctx, c.token, []byte("supply"), "1", under)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if claim := check(t, 1, old.Proof, nil); claim.State.Present || old.Found || old.Height != 1 {
+			t.Errorf("the supply before the issue: %+v", old)
+		}
+		if first, err := c.api.StateProof(ctx, c.token, []byte("supply"), "0", "1"); err != nil || claimed(t, *first.Proof).State.Present {
+			t.Errorf("the state after genesis: %+v, %v", first, err)
+		}
+		own, err := c.api.HeaderProof(ctx, last, under)
+		if err != nil || claimed(t, own.Proof).History != nil {
+			t.Errorf("a block under itself: %v", err)
+		}
+		for _, want := range []struct {
+			status int
+			code   string
+			query  string
+		}{
+			{400, client.CodeBadRequest, "under=1"}, {400, client.CodeBadRequest, "under=soon"}, {404, client.CodeNotFound, "under=999999"},
+			{404, client.CodeNotFound, "event=1"}, {400, client.CodeBadRequest, "event=first"},
+		} {
+			c.refused(t, want.status, want.code, "GET", "/v1/transactions/"+done.ID.String()+"?proof=true&"+want.query, "", nil)
 		}
 	})
 	t.Run("streams go on where they were left", func(t *testing.T) { streams(t, c) })

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/fondaco/fondaco/node/client"
@@ -136,7 +135,7 @@ func (s *Server) transaction(w http.ResponseWriter, r *http.Request) (any, error
 	if err != nil {
 		return nil, err
 	}
-	proof, err := flag(r, "proof")
+	proof, err := parseTxProof(r)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +182,7 @@ func (s *Server) await(ctx context.Context, id ledger.TxID, wait time.Duration) 
 }
 
 // committed returns the document of a transaction in a block.
-func (s *Server) committed(h ledger.Height, index uint32, proof bool) (*client.Transaction, error) {
+func (s *Server) committed(h ledger.Height, index uint32, proof *txProof) (*client.Transaction, error) {
 	b, err := s.stored(h)
 	if err != nil {
 		return nil, err
@@ -206,41 +205,12 @@ func (s *Server) committed(h ledger.Height, index uint32, proof bool) (*client.T
 	if doc.Receipt.Raw, err = ledger.Marshal(receipt); err != nil {
 		return nil, err
 	}
-	if proof {
-		epochs, err := s.epochs.until(b.block.Header.Order.Epoch)
-		if err != nil {
+	if proof != nil {
+		if doc.Proof, err = s.proveTx(b, index, proof); err != nil {
 			return nil, err
 		}
-		claim, err := ledgerClaim(s.config.Suite, b.block, b.receipts, index, epochs)
-		if err != nil {
-			return nil, err
-		}
-		doc.Proof = &claim
 	}
 	return doc, nil
-}
-
-func ledgerClaim(suite keys.Suite, block *ledger.Block, receipts []ledger.Receipt, index uint32, epochs []ledger.EpochLink) (client.Bytes, error) {
-	leaves := make([]keys.Digest, len(receipts))
-	txs := make([]keys.Digest, len(block.Txs))
-	for i := range receipts {
-		leaves[i] = receipts[i].Hash(suite)
-		txs[i] = keys.Hash(suite, "signed-tx", block.Txs[i])
-	}
-	receiptProof, err := ledger.Prove(suite, leaves, uint64(index))
-	if err != nil {
-		return nil, err
-	}
-	txProof, err := ledger.Prove(suite, txs, uint64(index))
-	if err != nil {
-		return nil, err
-	}
-	return ledger.Marshal(&ledger.Claim{
-		Version: ledger.Version, Header: block.Header, Certificate: block.Certificate,
-		Epochs:  epochs,
-		Tx:      &ledger.TxClaim{Raw: block.Txs[index], Proof: txProof},
-		Receipt: &ledger.ReceiptClaim{Receipt: receipts[index], Proof: receiptProof},
-	})
 }
 
 // outcome says in words and JSON what a status, code and data mean.
@@ -498,10 +468,17 @@ func callArgs(schema *ledger.Schema, c *client.Call) ([]byte, error) {
 // stateAt returns the state after a block that is there.
 func (s *Server) stateAt(h ledger.Height) (*state.Snapshot, error) {
 	base, err := s.group.Store().At(h)
-	if errors.Is(err, state.ErrPruned) {
-		return nil, problem(http.StatusGone, client.CodeUnavailable, "this node no longer has the state after block %d: ask for a newer one, or a node that keeps history", h)
+	return base, s.kept(h, err)
+}
+
+// kept says of the state after a block that is no longer kept which ones can be asked for.
+func (s *Server) kept(h ledger.Height, err error) error {
+	if !errors.Is(err, state.ErrPruned) {
+		return err
 	}
-	return base, err
+	store := s.group.Store()
+	return problem(http.StatusGone, client.CodeUnavailable, "this node no longer has the state after block %d: it has those after blocks %d to %d and forgets the oldest as blocks come; "+
+		"what transactions did in older blocks is proven by their receipts and events", h, store.Oldest(), store.Head().Height())
 }
 
 func (s *Server) state(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -519,74 +496,35 @@ func (s *Server) state(_ http.ResponseWriter, r *http.Request) (any, error) {
 	}
 	base := s.group.Store().Head()
 	if text := r.URL.Query().Get("height"); text != "" {
-		h, err := strconv.ParseUint(text, 10, 64)
+		h, err := s.heightOf("parameter height", text, 0)
 		if err != nil {
-			return nil, badRequest("parameter height=%q: want a number", text)
+			return nil, err
 		}
-		if head := base.Height(); ledger.Height(h) > head {
-			return nil, notFound("there is no block %d yet: the last is %d", h, head)
-		}
-		if base, err = s.stateAt(ledger.Height(h)); err != nil {
+		if base, err = s.stateAt(h); err != nil {
 			return nil, err
 		}
 	}
 	full := append(a[:], key...)
 	value, found, err := base.Get(full)
 	if err != nil {
-		return nil, err
+		return nil, s.kept(base.Height(), err)
 	}
 	doc := &client.State{Height: base.Height(), Key: full, Found: found, Value: value}
 	if !proof {
 		return doc, nil
 	}
-	if base.Height() == 0 {
-		return nil, noCertificate()
-	}
 	path, err := base.Prove(full)
 	if err != nil {
-		return nil, err
+		return nil, s.kept(base.Height(), err)
 	}
 	b, err := s.stored(base.Height())
 	if err != nil {
 		return nil, err
 	}
-	epochs, err := s.epochs.until(b.block.Header.Order.Epoch)
-	if err != nil {
-		return nil, err
-	}
-	doc.Proof, err = marshalled(&ledger.Claim{
-		Version: ledger.Version, Header: b.block.Header, Certificate: b.block.Certificate,
-		State: &ledger.StateClaim{Key: full, Value: value, Present: found, Proof: path}, Epochs: epochs,
+	doc.Proof, err = s.prove(b, r.URL.Query().Get("under"), &ledger.Claim{
+		State: &ledger.StateClaim{Key: full, Value: value, Present: found, Proof: path},
 	})
 	return doc, err
-}
-
-// headerProof returns the header of a block with its certificate, as a claim.
-func (s *Server) headerProof(_ http.ResponseWriter, r *http.Request) (any, error) {
-	h, err := s.height(r)
-	if err != nil {
-		return nil, err
-	}
-	if h == 0 {
-		return nil, noCertificate()
-	}
-	b, err := s.stored(h)
-	if err != nil {
-		return nil, err
-	}
-	epochs, err := s.epochs.until(b.block.Header.Order.Epoch)
-	if err != nil {
-		return nil, err
-	}
-	claim, err := marshalled(&ledger.Claim{Version: ledger.Version, Header: b.block.Header, Certificate: b.block.Certificate, Epochs: epochs})
-	if err != nil {
-		return nil, err
-	}
-	return &client.HeaderProof{Height: h, Proof: *claim}, nil
-}
-
-func noCertificate() error {
-	return problem(http.StatusConflict, client.CodeUnavailable, "block 0 is what the genesis says, and nobody signed it: there is something to prove from block 1 on")
 }
 
 func marshalled(v any) (*client.Bytes, error) {

@@ -314,14 +314,21 @@ func number(r *http.Request, name string, otherwise, highest uint64) (uint64, er
 }
 
 func (s *Server) height(r *http.Request) (ledger.Height, error) {
-	text := r.PathValue("height")
+	return s.heightOf("height", r.PathValue("height"), 0)
+}
+
+// heightOf reads the height of a block that is there; an empty text stands for otherwise.
+func (s *Server) heightOf(what, text string, otherwise ledger.Height) (ledger.Height, error) {
 	head := s.group.Store().Head().Height()
-	if text == "latest" {
+	switch text {
+	case "":
+		return otherwise, nil
+	case "latest":
 		return head, nil
 	}
 	h, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		return 0, badRequest("height %q: want a number or latest", text)
+		return 0, badRequest("%s %q: want a number or latest", what, text)
 	}
 	if ledger.Height(h) > head {
 		return 0, notFound("there is no block %d yet: the last is %d", h, head)

@@ -17,15 +17,28 @@ const MaxClaimSize = MaxDeployTxSize + 1<<20
 // certificate that makes it final, and a path to the header from each thing claimed. What is nil is not
 // claimed; with all nil, the claim is the header itself. Its canonical encoding is the form in which proofs
 // leave the chain (DecodeClaim reads it).
+//
+// A block is final as well when a later one that is final has it in its history. A claim with History holds that
+// later block's certificate and epochs, and none of its own block's.
 type Claim struct {
 	_           struct{} `cbor:",toarray"`
 	Version     uint16
 	Header      Header
-	Certificate Certificate
+	Certificate Certificate // of the block; with History, of the later one
 	Tx          *TxClaim
 	Receipt     *ReceiptClaim // with Tx, of that transaction
 	State       *StateClaim
-	Epochs      []EpochLink // how the block's epoch came from the first: one for each epoch between, in order
+	Epochs      []EpochLink   // how the epoch of the certificate came from the first: one for each epoch between, in order
+	Event       *uint32       // with Receipt: the place of the event claimed among the receipt's
+	History     *HistoryClaim // that the block is below a later one
+	Genesis     *Genesis      // the chain's, for who knows no more than its id; see Verify
+}
+
+// HistoryClaim says that the block is in the history of a later one.
+type HistoryClaim struct {
+	_      struct{} `cbor:",toarray"`
+	Header Header   // of the later block
+	Proof  Proof    // of the block's hash, under HistoryRoot of Header
 }
 
 // EpochLink says which epoch followed another: the last block of that one, which its members made final, names the
@@ -72,16 +85,33 @@ func DecodeClaim(raw []byte) (*Claim, error) {
 	if c.Version != Version || c.Header.Order.Version != Version {
 		return nil, fmt.Errorf("%w: version %d of a header of version %d, want %d", ErrClaim, c.Version, c.Header.Order.Version, Version)
 	}
+	if c.History != nil && c.History.Header.Order.Version != Version {
+		return nil, fmt.Errorf("%w: version %d of the later header, want %d", ErrClaim, c.History.Header.Order.Version, Version)
+	}
 	return &c, nil
 }
 
+// Certified returns the header that the certificate makes final: the block's, or the later one of History.
+func (c *Claim) Certified() *Header {
+	if c.History != nil {
+		return &c.History.Header
+	}
+	return &c.Header
+}
+
 // Verify checks the claim for a group of the chain whose genesis has the digest chain. epoch is one whose members
-// the caller trusts, no later than the block's: Genesis.Epoch if it has nothing but the genesis; the claim's links
-// lead on from it. finality is Genesis.Finality. It fails with ErrClaim, and with ErrCertificate or ErrProof where
-// these are at fault. Transactions' signatures are not checked again: the members did that.
+// the caller trusts, no later than the certified block's: Genesis.Epoch if it has nothing but the genesis; the
+// claim's links lead on from it. finality is Genesis.Finality. A caller that knows chain alone takes all of these
+// from the claim's own Genesis, which must then be there: Verify checks that it is the one with this digest.
+//
+// It fails with ErrClaim, and with ErrCertificate or ErrProof where these are at fault. Transactions' signatures are
+// not checked again: the members did that.
 func (c *Claim) Verify(s keys.Suite, chain keys.Digest, group GroupID, finality StatementKind, epoch *Epoch) error {
-	order := &c.Header.Order
+	header := c.Certified()
+	order := &header.Order
 	switch {
+	case c.Genesis != nil && c.Genesis.Hash(s) != chain:
+		return fmt.Errorf("%w: its genesis is of chain %s, not %s", ErrClaim, c.Genesis.Hash(s), chain)
 	case order.Chain != chain:
 		return fmt.Errorf("%w: it is of chain %s, not %s", ErrClaim, order.Chain, chain)
 	case order.Group != group:
@@ -100,11 +130,36 @@ func (c *Claim) Verify(s keys.Suite, chain keys.Digest, group GroupID, finality 
 	if order.Epoch != epoch.Number {
 		return fmt.Errorf("%w: it is of epoch %d, and the members known are of epoch %d", ErrClaim, order.Epoch, epoch.Number)
 	}
-	if err := finalizes(s, &c.Certificate, &c.Header, finality, epoch); err != nil {
+	if err := finalizes(s, &c.Certificate, header, finality, epoch); err != nil {
 		return fmt.Errorf("%w: header: %w", ErrClaim, err)
 	}
+	if c.History != nil {
+		if err := c.History.verify(s, &c.Header); err != nil {
+			return fmt.Errorf("%w: history: %w", ErrClaim, err)
+		}
+	}
+	return c.holds(s)
+}
+
+// VerifyUnder checks the claim for who trusts the block with a hash, which is the claim's own or the later one of
+// History. What the claim has to show that this one is final, Certificate, Epochs and Genesis, is not looked at. It
+// fails with ErrClaim, and with ErrProof where a path is at fault.
+func (c *Claim) VerifyUnder(s keys.Suite, block keys.Digest) error {
+	if c.Header.Hash(s) != block {
+		if c.History == nil || c.History.Header.Hash(s) != block {
+			return fmt.Errorf("%w: it leads to block %d and not to the one trusted, %s", ErrClaim, c.Certified().Order.Height, block)
+		}
+		if err := c.History.verify(s, &c.Header); err != nil {
+			return fmt.Errorf("%w: history: %w", ErrClaim, err)
+		}
+	}
+	return c.holds(s)
+}
+
+// holds checks that the block holds what is claimed.
+func (c *Claim) holds(s keys.Suite) error {
 	if c.Tx != nil {
-		if err := c.Tx.verify(s, order); err != nil {
+		if err := c.Tx.verify(s, &c.Header.Order); err != nil {
 			return fmt.Errorf("%w: transaction: %w", ErrClaim, err)
 		}
 	}
@@ -115,6 +170,9 @@ func (c *Claim) Verify(s keys.Suite, chain keys.Digest, group GroupID, finality 
 	}
 	if c.Tx != nil && c.Receipt != nil && c.Tx.Proof.Index != c.Receipt.Proof.Index {
 		return fmt.Errorf("%w: transaction %d of the block, and the receipt of transaction %d", ErrClaim, c.Tx.Proof.Index, c.Receipt.Proof.Index)
+	}
+	if c.Event != nil && (c.Receipt == nil || int64(*c.Event) >= int64(len(c.Receipt.Receipt.Events))) {
+		return fmt.Errorf("%w: there is no event %d in a receipt that it holds", ErrClaim, *c.Event)
 	}
 	if c.State != nil {
 		if err := c.State.Proof.Verify(s, c.Header.StateRoot, c.State.Key, c.State.Value, c.State.Present); err != nil {
@@ -144,6 +202,19 @@ func finalizes(s keys.Suite, c *Certificate, h *Header, finality StatementKind, 
 		return err
 	}
 	return c.Finalizes(s, h, finality, members)
+}
+
+// verify checks that the block is below the later one, in the place of its height.
+func (h *HistoryClaim) verify(s keys.Suite, block *Header) error {
+	order, later := &block.Order, &h.Header.Order
+	switch {
+	case order.Chain != later.Chain || order.Group != later.Group:
+		return fmt.Errorf("%w: of chain %s, group %q", ErrClaim, order.Chain, order.Group)
+	case h.Proof.Index != uint64(order.Height) || h.Proof.Size != uint64(later.Height):
+		return fmt.Errorf("%w: for %d of %d, and the blocks are at heights %d and %d", ErrProof, h.Proof.Index, h.Proof.Size, order.Height, later.Height)
+	}
+	leaf := block.Hash(s)
+	return h.Proof.Verify(s, h.Header.HistoryRoot, leaf[:])
 }
 
 func (t *TxClaim) verify(s keys.Suite, order *Order) error {

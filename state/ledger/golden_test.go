@@ -98,6 +98,7 @@ type fixture struct {
 	changes  []Change
 	world    map[string]string
 	block    *Block
+	signed   map[keys.Digest]bool // hashes of the blocks that members signed, for isTrue
 }
 
 func newFixture(t testing.TB) *fixture {
@@ -204,7 +205,11 @@ func newFixture(t testing.TB) *fixture {
 // certify makes the members sign that the block is final.
 func (f *fixture) certify(t testing.TB, kind StatementKind, members ...uint32) Certificate {
 	t.Helper()
-	h := &f.block.Header
+	return f.certifyHeader(t, &f.block.Header, kind, members...)
+}
+
+func (f *fixture) certifyHeader(t testing.TB, h *Header, kind StatementKind, members ...uint32) Certificate {
+	t.Helper()
 	statement := Statement{
 		Kind: kind, Epoch: h.Order.Epoch, View: 2, Height: h.Order.Height, Order: h.Order.Hash(f.suite), Block: h.Hash(f.suite),
 	}
@@ -247,11 +252,63 @@ func (f *fixture) claims(t testing.TB) map[string]*Claim {
 		"state: present":          {State: &StateClaim{Key: present, Value: []byte(f.world[string(present)]), Present: true, Proof: tree.prove(s, present, true)}},
 		"state: absent":           {State: &StateClaim{Key: absent, Proof: tree.prove(s, absent, false)}},
 	}
+	claims["event"] = &Claim{
+		Receipt: &ReceiptClaim{Receipt: f.receipts[0], Proof: prove(0, func(i int) keys.Digest { return f.receipts[i].Hash(s) })},
+		Event:   new(uint32(0)),
+	}
+	claims["header with the genesis"] = &Claim{Genesis: f.genesis}
 	for _, c := range claims {
 		c.Version, c.Header, c.Certificate = Version, f.block.Header, f.block.Certificate
 	}
 	claims["header of epoch 2"] = f.later(t)
+	for _, what := range []string{"header", "event", "state: absent"} {
+		c := *claims[what]
+		f.under(t, &c)
+		claims[what+", under a later block"] = &c
+	}
 	return claims
+}
+
+// isTrue reports whether what a claim says is so, and of a block that the members signed.
+func (f *fixture) isTrue(t testing.TB, c *Claim) bool {
+	t.Helper()
+	if f.signed == nil {
+		f.signed = make(map[keys.Digest]bool)
+		for _, c := range f.claims(t) {
+			f.signed[c.Header.Hash(f.suite)], f.signed[c.Certified().Hash(f.suite)] = true, true
+		}
+	}
+	if !f.signed[c.Header.Hash(f.suite)] {
+		return false
+	}
+	if c.Tx != nil && !slices.ContainsFunc(f.txs, func(tx *SignedTx) bool { return bytes.Equal(tx.Raw, c.Tx.Raw) }) {
+		return false
+	}
+	if c.Receipt != nil && !bytes.Equal(encoded(t, c.Receipt.Receipt), encoded(t, f.receipts[c.Receipt.Receipt.Index])) {
+		return false
+	}
+	if c.Event != nil && (c.Receipt == nil || int(*c.Event) >= len(c.Receipt.Receipt.Events)) {
+		return false
+	}
+	if c.State == nil {
+		return true
+	}
+	value, present := f.world[string(c.State.Key)]
+	return present == c.State.Present && value == string(c.State.Value)
+}
+
+// under makes a claim about the fixture's block one that leads over a block five heights later.
+func (f *fixture) under(t testing.TB, c *Claim) {
+	t.Helper()
+	s := f.suite
+	hashes := append([]keys.Digest{f.chain, f.block.Header.Hash(s)}, numbered(s, 4)...)
+	later := f.block.Header
+	later.Order.Height, later.Order.Parent, later.Parent, later.HistoryRoot = Height(len(hashes)), keys.Digest{0xcc}, hashes[5], Root(s, hashes)
+	proof, err := Prove(s, hashes, uint64(f.block.Header.Order.Height))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.History, c.Certificate = &HistoryClaim{Header: later, Proof: proof}, f.certifyHeader(t, &later, Commit, 1, 2, 3)
 }
 
 // later returns a claim two epochs after genesis, in which the members have other numbers.

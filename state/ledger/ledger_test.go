@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/hex"
 	"errors"
+	"flag"
 	"math/bits"
 	"slices"
 	"strings"
@@ -528,6 +529,9 @@ func TestCertificate(t *testing.T) {
 	})
 }
 
+var flipped = flag.String("bits", "some", "which bits of claims TestClaim flips: some 200 of each, or all, which takes a minute")
+
+// TestClaim flips bits of claims among other things: then they must not hold, or say something else that is so.
 func TestClaim(t *testing.T) {
 	f := newFixture(t)
 	s := f.suite
@@ -552,16 +556,89 @@ func TestClaim(t *testing.T) {
 				}
 			}
 			raw := encoded(t, c)
+			same := 0
 			step := 1 + len(raw)/200
-			for i := 0; i < len(raw); i += step {
-				changed := slices.Clone(raw)
-				changed[i] ^= 1 << (i % 8)
-				if again, err := DecodeClaim(changed); err == nil && verify(again) == nil {
-					t.Fatalf("bit %d of byte %d flipped: the claim still holds", i%8, i)
+			for i := range raw {
+				for bit := range 8 {
+					if *flipped != "all" && (i%step != 0 || bit != (i*7+int(raw[i]))%8) {
+						continue
+					}
+					changed := slices.Clone(raw)
+					changed[i] ^= 1 << bit
+					if again, err := DecodeClaim(changed); err == nil && verify(again) == nil {
+						if same++; !f.isTrue(t, again) {
+							t.Fatalf("bit %d of byte %d flipped: the claim still holds, and is false", bit, i)
+						}
+					}
 				}
+			}
+			if same > 0 && !strings.HasPrefix(what, "state: absent") { // which may as well be of a neighbour's absence
+				t.Errorf("it still holds with %d of the flipped bits", same)
 			}
 		})
 	}
+	t.Run("for who trusts a block", func(t *testing.T) {
+		for what, c := range f.claims(t) {
+			hash := c.Certified().Hash(s)
+			if err := c.VerifyUnder(s, hash); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			if err := c.VerifyUnder(s, c.Header.Hash(s)); err != nil {
+				t.Errorf("%s, its own block trusted: %v", what, err)
+			}
+			if err := c.VerifyUnder(s, keys.Digest{1}); !errors.Is(err, ErrClaim) {
+				t.Errorf("%s: %v, want ErrClaim", what, err)
+			}
+			raw := encoded(t, c)
+			for i := range raw {
+				changed := slices.Clone(raw)
+				changed[i] ^= 1 << (i % 8)
+				if again, err := DecodeClaim(changed); err == nil && again.VerifyUnder(s, hash) == nil && !f.isTrue(t, again) {
+					t.Fatalf("%s: bit %d of byte %d flipped: the claim still holds, and is false", what, i%8, i)
+				}
+			}
+		}
+	})
+	t.Run("a history that does not lead there", func(t *testing.T) {
+		for why, change := range map[string]func(c *Claim){
+			"no history":             func(c *Claim) { c.History = nil },
+			"the block's own":        func(c *Claim) { c.Certificate = f.block.Certificate },
+			"another place":          func(c *Claim) { c.History.Proof.Index-- },
+			"a tree of another size": func(c *Claim) { c.History.Proof.Size++ },
+			"another block":          func(c *Claim) { c.Header.GasUsed++ },
+			"another chain's block":  func(c *Claim) { c.Header.Order.Chain[0]++ },
+			"another history": func(c *Claim) {
+				c.History.Header.HistoryRoot[0]++
+				c.Certificate = f.certifyHeader(t, &c.History.Header, Commit, 0, 1, 2)
+			},
+		} {
+			c := *f.claims(t)["header, under a later block"]
+			change(&c)
+			if err := verify(&c); !errors.Is(err, ErrClaim) {
+				t.Errorf("%s: %v, want ErrClaim", why, err)
+			}
+		}
+	})
+	t.Run("an event that is not there", func(t *testing.T) {
+		c := f.claims(t)["event"]
+		c.Event = new(uint32(1))
+		if err := verify(c); !errors.Is(err, ErrClaim) {
+			t.Errorf("%v, want ErrClaim", err)
+		}
+		c.Event, c.Receipt = new(uint32(0)), nil
+		if err := verify(c); !errors.Is(err, ErrClaim) {
+			t.Errorf("without receipt: %v, want ErrClaim", err)
+		}
+	})
+	t.Run("the genesis of another chain", func(t *testing.T) {
+		c := f.claims(t)["header with the genesis"]
+		other := *f.genesis
+		other.Name = "forged"
+		c.Genesis = &other
+		if err := verify(c); !errors.Is(err, ErrClaim) {
+			t.Errorf("%v, want ErrClaim", err)
+		}
+	})
 	t.Run("a transaction with another's receipt", func(t *testing.T) {
 		claims := f.claims(t)
 		c := *claims["transaction and receipt"]

@@ -122,6 +122,64 @@ func TestStateProof(t *testing.T) {
 	}
 }
 
+// TestStateProofNeighbours proves that keys are absent which are as near as possible to keys that are there: by
+// their bytes, one the beginning of the other, and by their paths, many bits of which are the same.
+func TestStateProofNeighbours(t *testing.T) {
+	s := keys.Std()
+	world := make(map[string]string)
+	for i := range 300 {
+		world[string(stateKey(i))] = fmt.Sprint(i)
+	}
+	tree := newStateTree(s, world)
+	root := tree.root(s, 0)
+	type pair struct {
+		shared          int // leading bits of their paths
+		absent, present []byte
+	}
+	var pairs []pair
+	for i := range 300 {
+		key := stateKey(i)
+		for _, near := range [][]byte{append(slices.Clone(key), 0), append(slices.Clone(key), '0', '0', '0'), key[:len(key)-1], key[:AddressSize]} {
+			if _, there := world[string(near)]; !there {
+				pairs = append(pairs, pair{absent: near, present: key})
+			}
+		}
+	}
+	byPath := make(map[keys.Digest][]byte)
+	for key := range world {
+		byPath[StatePath(s, []byte(key))] = []byte(key)
+	}
+	var closest []pair
+	for i := 1000; i < 9000; i++ {
+		path := StatePath(s, stateKey(i))
+		at, _ := slices.BinarySearchFunc(tree, path, func(e StateEntry, p keys.Digest) int { return bytes.Compare(e.Path[:], p[:]) })
+		for _, e := range tree[max(0, at-1):min(len(tree), at+1)] {
+			n := 0
+			for StateBit(path, n) == StateBit(e.Path, n) {
+				n++
+			}
+			closest = append(closest, pair{n, stateKey(i), byPath[e.Path]})
+		}
+	}
+	slices.SortStableFunc(closest, func(a, b pair) int { return b.shared - a.shared })
+	if closest[20].shared < 16 {
+		t.Fatalf("the paths of the nearest keys share %d bits: too few to mean anything", closest[20].shared)
+	}
+	for _, p := range append(pairs, closest[:20]...) {
+		absence, presence := tree.prove(s, p.absent, false), tree.prove(s, p.present, true)
+		value := []byte(world[string(p.present)])
+		if err := absence.Verify(s, root, p.absent, nil, false); err != nil {
+			t.Fatalf("%q is absent: %v", p.absent, err)
+		}
+		if absence.Verify(s, root, p.present, nil, false) == nil {
+			t.Errorf("the absence of %q shows that of %q, which is there", p.absent, p.present)
+		}
+		if presence.Verify(s, root, p.absent, value, true) == nil {
+			t.Errorf("the presence of %q shows that of %q, which is not there", p.present, p.absent)
+		}
+	}
+}
+
 func TestStateProofChanged(t *testing.T) {
 	s := keys.Std()
 	world := make(map[string]string)
