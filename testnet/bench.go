@@ -122,6 +122,9 @@ func bench(c *cli.Context) error {
 	case c.Duration("duration")+c.Duration("warmup") > 8*time.Minute:
 		return fmt.Errorf("%w: warm-up and duration over 8 minutes: transfers are signed ahead and would expire", errUsage)
 	}
+	if c.IsSet("port") && !c.IsSet("relay") {
+		return fmt.Errorf("%w: --port is for the network of its own that --relay measures", errUsage)
+	}
 	n, stop, err := benched(c)
 	if err != nil {
 		return err
@@ -254,7 +257,7 @@ func benched(c *cli.Context) (n *network.Network, stop func(), err error) {
 	if _, err = network.Build(c.Context, ".", dir); err != nil {
 		return nil, nil, err
 	}
-	if stopRelay, err = startRelay(c, own, conditions, progress); err != nil {
+	if stopRelay, err = startRelay(c, own, conditions, nil, progress); err != nil {
 		return nil, nil, err
 	}
 	if err = startAll(c.Context, own); err != nil {

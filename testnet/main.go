@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -170,8 +171,10 @@ func showNodes(c *cli.Context, n *network.Network) error {
 			fmt.Fprintf(table, "%s\t%d\t%s\t-\t-\t-\t-\t-\t%s\n", s.Name, s.PID, s.API, ready)
 			continue
 		}
-		member := "observer"
+		member := s.Status.Role
 		switch number := s.Status.Number; {
+		case number >= 0 && s.Status.Muted != "":
+			member = fmt.Sprintf("%d, mute", number)
 		case number >= 0 && number == s.Status.Leader:
 			member = fmt.Sprintf("%d, leads", number)
 		case number >= 0:
@@ -253,11 +256,16 @@ func leader(ctx context.Context, n *network.Network) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			members, err := n.Members(ctx, api)
-			if err != nil || int(s.Status.Leader) >= len(members) {
+			chain, err := api.Chain(ctx)
+			if err != nil || int(s.Status.Leader) >= len(chain.Members) {
 				continue
 			}
-			return members[s.Status.Leader].Name, nil
+			id := chain.Members[s.Status.Leader].Node
+			at := slices.IndexFunc(n.Nodes, func(node network.Node) bool { return node.ID == id })
+			if at < 0 {
+				return "", fmt.Errorf("member %d leads, whose node %s this network did not start", s.Status.Leader, id.Short())
+			}
+			return n.Nodes[at].Name, nil
 		}
 	}
 	return "", errors.New("no running node knows a leader")

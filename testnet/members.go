@@ -52,8 +52,14 @@ func replaceCommand() *cli.Command {
 // changeMembers runs a change with the node that the argument names, if one is wanted, and shows the members after.
 func changeMembers(wanted int, change func(context.Context, *network.Network, *network.Node, func(string, ...any)) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
-		if c.NArg() != wanted {
-			return fmt.Errorf("%w: %d arguments, want %d", errUsage, c.NArg(), wanted)
+		switch {
+		case c.NArg() == 0 && wanted == 1:
+			return fmt.Errorf("%w: name a node, such as node0", errUsage)
+		case c.NArg() > wanted:
+			return fmt.Errorf("%w: %s does not take %q", errUsage, c.Command.Name, c.Args().Get(wanted))
+		}
+		if _, err := asJSON(c); err != nil {
+			return err
 		}
 		n, err := network.Open(c.String("dir"))
 		if err != nil {
@@ -71,6 +77,9 @@ func changeMembers(wanted int, change func(context.Context, *network.Network, *n
 		if err := change(ctx, n, node, func(format string, args ...any) {
 			fmt.Fprintf(c.App.ErrWriter, "%5.1fs  "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
 		}); err != nil {
+			if ctx.Err() != nil {
+				err = fmt.Errorf("%w: run the same command again, it goes on where it was", err)
+			}
 			return err
 		}
 		return showNodes(c, n)

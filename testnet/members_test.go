@@ -2,8 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"fmt"
+	"io"
+	"io/fs"
 	"maps"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -15,7 +20,7 @@ import (
 	"github.com/fondaco/fondaco/testnet/network"
 )
 
-var long = flag.Bool("long", false, "run the stories that take minutes too: TestMembers, TestFaults/raft")
+var long = flag.Bool("long", false, "run the stories that take minutes too: TestMembers, TestMembersByHand, TestFaults/raft")
 
 // TestMembers is one story on one network under load: a node joins, one takes the place of another, and one leaves.
 // No transfer is lost, and what happened can be verified with nothing but the genesis. It runs with -long.
@@ -58,6 +63,15 @@ func TestMembers(t *testing.T) {
 			t.Fatalf("%s: exit %d\n%s%s", args, code, out, diagnostics)
 		}
 	}
+	// Interrupted at each step, it is the same node that the next one goes on with.
+	for _, step := range []string{"asks to observe", "starts and fetches", "is synced and asks"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		out := &watched{text: step, seen: cancel}
+		if code := run(ctx, []string{"testnet", "add", "-d", n.Dir}, io.Discard, out); code != 1 || !strings.Contains(out.String(), "run the same command again") {
+			t.Fatalf("add, interrupted when it printed %q: exit %d\n%s", step, code, out.String())
+		}
+		cancel()
+	}
 	change("add")
 	members("node0", "node1", "node2", "node3", "node4")
 	change("replace", "node1")
@@ -70,6 +84,15 @@ func TestMembers(t *testing.T) {
 	})
 	if _, diagnostics, code := testnet(t, "remove", "-d", n.Dir, "node2"); code != 1 || !strings.Contains(diagnostics, "give a reason to override") {
 		t.Errorf("below four members: exit %d, %s", code, diagnostics)
+	}
+	// A node without a vote has none to give away, and nothing is done.
+	for _, args := range [][]string{{"replace", "-d", n.Dir, "node1"}, {"remove", "-d", n.Dir, "node0"}} {
+		if _, diagnostics, code := testnet(t, args...); code != 1 || !strings.Contains(diagnostics, "has no vote to take: it is retired since block") {
+			t.Errorf("%v: exit %d, %s", args, code, diagnostics)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(n.Dir, "node6")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a replacement that was refused made a node: %v", err)
 	}
 	stop()
 	running.Wait()
@@ -109,4 +132,129 @@ func TestMembers(t *testing.T) {
 	for _, node := range []int{0, 5} {
 		fondaco("verify", "-d", n.Nodes[node].Dir, "--engine", "interpreter")
 	}
+}
+
+// watched keeps what is written, and calls seen at the first line that has the text in it.
+type watched struct {
+	safeBuffer
+	text string
+	seen func()
+}
+
+func (w *watched) Write(p []byte) (int, error) {
+	n, err := w.safeBuffer.Write(p)
+	if strings.Contains(w.String(), w.text) {
+		w.seen()
+	}
+	return n, err
+}
+
+// TestMembersByHand is the story of `fondaco member --help` on a network of Raft under load, typed as it is told there: a
+// fifth node of a new institution joins, and one of the first leaves. It runs with -long.
+func TestMembersByHand(t *testing.T) {
+	if !*long {
+		t.Skip("starts five processes and loads them: run with -long")
+	}
+	n := startNodes(t, 4, "raft")
+	binary, err := n.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	p := newPayer(t, n, 2)
+	var running sync.WaitGroup
+	running.Go(func() { p.run(ctx) })
+
+	fondaco := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command(binary, args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("fondaco %s: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	as := func(node int, args ...string) string {
+		t.Helper()
+		bank := n.Nodes[node].Institution
+		return fondaco(append(args, "-d", n.Nodes[node].Dir, "--from", bank, "--key", filepath.Join(n.Dir, "keys", bank+".key"))...)
+	}
+	// pass carries out what the first node's institution proposes, with prepare between proposal and approvals.
+	pass := func(prepare func(motion string), propose ...string) string {
+		t.Helper()
+		out := as(1, append([]string{"member", "propose"}, propose...)...)
+		motion := field(t, out, "motion")
+		if prepare != nil {
+			prepare(motion)
+		}
+		as(2, "member", "approve", motion)
+		if out := as(3, "member", "approve", motion); !strings.Contains(out, "fondaco member activate "+motion) {
+			t.Errorf("the last approval does not tell what is next:\n%s", out)
+		}
+		return as(1, "member", "activate", motion)
+	}
+
+	dir := filepath.Join(t.TempDir(), "node")
+	port := freePort(t, 1)
+	first := 0
+	if _, err := fmt.Sscan(port, &first); err != nil {
+		t.Fatal(err)
+	}
+	voice := filepath.Join(t.TempDir(), "voice.key")
+	fondaco("init", "-d", dir, "--institution", "bank-x", "--listen", "127.0.0.1:"+port,
+		"--api-listen", fmt.Sprintf("127.0.0.1:%d", first+1), "--admin-listen", fmt.Sprintf("127.0.0.1:%d", first+2))
+	fondaco("keys", "new", voice)
+	activated := pass(nil, "--observe", filepath.Join(dir, "member.json"), "--found", "bank-x="+voice)
+	account := field(t, activated, "founded bank-x, whose first account is")
+	fondaco("init", "-d", dir, "--genesis", filepath.Join(n.Nodes[0].Dir, "genesis.json"), "--observer",
+		filepath.Join(n.Nodes[0].Dir, "member.json"), filepath.Join(n.Nodes[2].Dir, "member.json"))
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close() //nolint:errcheck // a test's
+	node := exec.Command(binary, "run", "-d", dir)
+	node.Stderr = log
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		node.Process.Signal(os.Interrupt) //nolint:errcheck // it may have ended
+		node.Wait()                       //nolint:errcheck // however it ended
+	}()
+	says := func(dir, what string) {
+		t.Helper()
+		eventually(t, "the status in "+dir+" says "+what, func() bool {
+			out, err := exec.Command(binary, "status", "-d", dir).CombinedOutput()
+			return err == nil && strings.Contains(strings.Join(strings.Fields(string(out)), " "), what)
+		})
+	}
+	says(dir, "role observer")
+	id := field(t, fondaco("status", "-d", dir), "node")
+	pass(func(motion string) {
+		eventually(t, "the new node states that it is synced", func() bool {
+			out, err := exec.Command(binary, "member", "ready", motion, "-d", dir, "--from", account, "--key", voice).CombinedOutput()
+			return err == nil && strings.Contains(string(out), "ok")
+		})
+	}, "--add", strings.ToUpper(strings.TrimPrefix(id, "0x")))
+	says(dir, "role member 4 of 5")
+	says(dir, "quorum 3 of 5 members; 2 may be down")
+	pass(nil, "--remove", n.Nodes[0].ID.Short())
+	says(n.Nodes[0].Dir, "role retired")
+	says(dir, "role member 3 of 4")
+	before := p.count()
+	eventually(t, "transfers go on", func() bool { return p.count() >= before+5 })
+	stop()
+	running.Wait()
+	checkHistory(t, n, p.final)
+}
+
+// field returns the word after a name in a command's output.
+func field(t *testing.T, out, name string) string {
+	t.Helper()
+	words := strings.Join(strings.Fields(out), " ")
+	if _, after, found := strings.Cut(" "+words, " "+name+" "); found {
+		return strings.Trim(strings.Fields(after)[0], ":,")
+	}
+	t.Fatalf("no %s in\n%s", name, out)
+	return ""
 }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -337,6 +338,8 @@ func TestUpRefuses(t *testing.T) {
 		"a measurement of no network": {"bench", "--relay", "speed=3"}, "a fault that there is not": {"chaos", "--faults", "flood"},
 		"too few nodes for faults": {"chaos", "--nodes", "3"}, "chaos without time": {"chaos", "--minutes", "0"},
 		"a network of nothing": {"up", "-n", "0"}, "a network of too much": {"up", "-n", "100"},
+		"a script for no relay": {"up", "--relay-script", "calm.txt"}, "luck for no relay": {"up", "--seed", "7"},
+		"a port for no network of its own": {"bench", "--port", "7000"}, "no node to replace": {"replace"}, "a node to add": {"add", "node4"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, diagnostics, code := testnet(t, args...); code != 2 || diagnostics == "" {
@@ -344,6 +347,33 @@ func TestUpRefuses(t *testing.T) {
 			}
 		})
 	}
+	t.Run("flags of a new network for one that is there", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "net")
+		port, err := strconv.Atoi(freePort(t, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := network.Create(network.Config{Dir: dir, Nodes: 1, Port: port}); err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{
+			{"--nodes", "1"}, {"--port", "7000"}, {"--engine", "raft"}, {"--trust-members"}, {"--engine-program", "x"}, {"--log-level", "debug"},
+			{"--relay", "loss=1%"}, {"--relay-script", "x"}, {"--seed", "3"},
+		} {
+			if _, diagnostics, code := testnet(t, append([]string{"up", "-d", dir}, args...)...); code != 2 || !strings.Contains(diagnostics, args[0]) {
+				t.Errorf("up %v: exit %d: %s", args, code, diagnostics)
+			}
+		}
+	})
+	t.Run("a script that is not there", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "net")
+		if _, diagnostics, code := testnet(t, "up", "-d", dir, "--relay", "clean", "--relay-script", "calm.txt"); code != 1 || !strings.Contains(diagnostics, "calm.txt") {
+			t.Errorf("exit %d: %s", code, diagnostics)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the folder is there: %v", err)
+		}
+	})
 	t.Run("status of no network", func(t *testing.T) {
 		if _, diagnostics, code := testnet(t, "status", "-d", t.TempDir()); code != 1 || !strings.Contains(diagnostics, "go run ./testnet up") {
 			t.Errorf("exit %d: %s", code, diagnostics)

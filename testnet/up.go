@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"text/tabwriter"
 	"time"
@@ -50,39 +52,37 @@ func up(c *cli.Context) error {
 	if c.Args().Present() {
 		return fmt.Errorf("%w: up takes no arguments, and got %q", errUsage, c.Args().First())
 	}
-	if nodes := c.Int("nodes"); nodes < 1 || nodes > network.MaxNodes {
-		return fmt.Errorf("%w: -n %d: want 1 to %d nodes", errUsage, nodes, network.MaxNodes)
+	dir := c.String("dir")
+	n, err := existing(dir)
+	if err == nil {
+		err = checkUp(c, n)
 	}
-	if c.Bool("detach") && (c.IsSet("relay") || c.IsSet("relay-script")) {
-		return fmt.Errorf("%w: the relay ends with this command: leave --detach out", errUsage)
+	if err != nil {
+		return err
 	}
 	conditions, err := relayConditions(c)
+	if err != nil {
+		return err
+	}
+	nodes := c.Int("nodes")
+	if n != nil {
+		nodes = len(n.Nodes)
+	}
+	script, err := relayScript(c, nodes)
 	if err != nil {
 		return err
 	}
 	progress := func(format string, args ...any) {
 		fmt.Fprintf(c.App.ErrWriter, "%5.1fs  "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
 	}
-	dir := c.String("dir")
-	n, fresh, err := openOrCreate(c, dir)
-	if err != nil {
-		return err
-	}
-	if !fresh && c.IsSet("nodes") && c.Int("nodes") != len(n.Nodes) {
-		return fmt.Errorf("the network in %s has %d nodes, not %d: leave -n out to start it, or name another folder with -d", dir, len(n.Nodes), c.Int("nodes"))
-	}
-	if !fresh && c.IsSet("engine") {
-		return fmt.Errorf("the network in %s was founded with its engine: leave --engine out to start it, or name another folder with -d", dir)
-	}
-	progress("building the node")
-	if _, err := network.Build(c.Context, ".", dir); err != nil {
-		return err
-	}
-	switch {
-	case c.IsSet("relay") && !n.HasRelay():
-		return fmt.Errorf("the network in %s has no relay: leave --relay out, or name another folder with -d to make one that has", dir)
-	case c.Bool("detach") && n.HasRelay():
-		return fmt.Errorf("the network in %s has a relay, which ends with this command: leave --detach out", dir)
+	if n == nil {
+		n, err = network.Create(network.Config{
+			Dir: dir, Nodes: nodes, Port: c.Int("port"), Engine: c.String("engine"), EngineProgram: c.Path("engine-program"),
+			Trust: c.Bool("trust-members"), LogLevel: c.String("log-level"), Relay: c.IsSet("relay"),
+		})
+		if err != nil {
+			return err
+		}
 	}
 	running := 0
 	for i := range n.Nodes {
@@ -93,8 +93,12 @@ func up(c *cli.Context) error {
 	if running == len(n.Nodes) {
 		return fmt.Errorf("the network in %s is running already: `status` shows it, `down` stops it", dir)
 	}
+	progress("building the node")
+	if _, err := network.Build(c.Context, ".", dir); err != nil {
+		return err
+	}
 	if n.HasRelay() {
-		stop, err := startRelay(c, n, conditions, progress)
+		stop, err := startRelay(c, n, conditions, script, progress)
 		if err != nil {
 			return err
 		}
@@ -153,19 +157,26 @@ func relayConditions(c *cli.Context) (simnet.Conditions, error) {
 	return conditions, err
 }
 
-// startRelay runs the network's relay under conditions and the script that the flags give. stop ends it.
-func startRelay(c *cli.Context, n *network.Network, conditions simnet.Conditions, progress func(string, ...any)) (stop func(), err error) {
-	var script []relay.Change
-	if path := c.Path("relay-script"); path != "" {
-		file, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		defer file.Close() //nolint:errcheck // only read
-		if script, err = relay.ParseScript(file, len(n.Nodes)); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
+// relayScript reads the script of --relay-script for a network of so many nodes; nil without that flag.
+func relayScript(c *cli.Context, nodes int) ([]relay.Change, error) {
+	path := c.Path("relay-script")
+	if path == "" {
+		return nil, nil
 	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("--relay-script: %w", err)
+	}
+	defer file.Close() //nolint:errcheck // only read
+	script, err := relay.ParseScript(file, nodes)
+	if err != nil {
+		return nil, fmt.Errorf("--relay-script %s: %w", path, err)
+	}
+	return script, nil
+}
+
+// startRelay runs the network's relay under conditions and a script. stop ends it.
+func startRelay(c *cli.Context, n *network.Network, conditions simnet.Conditions, script []relay.Change, progress func(string, ...any)) (stop func(), err error) {
 	r, err := n.Relay(c.Uint64("seed"))
 	if err != nil {
 		return nil, err
@@ -185,15 +196,45 @@ func startRelay(c *cli.Context, n *network.Network, conditions simnet.Conditions
 	}, nil
 }
 
-func openOrCreate(c *cli.Context, dir string) (n *network.Network, fresh bool, err error) {
-	if _, err := os.Stat(dir + "/" + network.ManifestFile); err == nil {
-		n, err := network.Open(dir)
-		return n, false, err
-	} else if !errors.Is(err, os.ErrNotExist) {
-		return nil, false, fmt.Errorf("the folder %s cannot be read: %w; name another with -d", dir, err)
+// existing returns the network in a folder; nil if there is none yet.
+func existing(dir string) (*network.Network, error) {
+	_, err := os.Stat(filepath.Join(dir, network.ManifestFile))
+	switch {
+	case err == nil:
+		return network.Open(dir)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
 	}
-	n, err = network.Create(network.Config{Dir: dir, Nodes: c.Int("nodes"), Port: c.Int("port"), Engine: c.String("engine"), EngineProgram: c.Path("engine-program"), Trust: c.Bool("trust-members"), LogLevel: c.String("log-level"), Relay: c.IsSet("relay")})
-	return n, true, err
+	return nil, fmt.Errorf("the folder %s cannot be read: %w; name another with -d", dir, err)
+}
+
+// checkUp refuses flags that would be without effect on the network in the folder, or on the new one if n is nil.
+func checkUp(c *cli.Context, n *network.Network) error {
+	dir, relayed := c.String("dir"), c.IsSet("relay")
+	if n != nil {
+		for _, name := range []string{"nodes", "port", "log-level", "engine", "trust-members", "engine-program"} {
+			if c.IsSet(name) {
+				return fmt.Errorf("%w: --%s is for a new network, and there is one in %s: leave it out to start that one, or name another folder with -d", errUsage, name, dir)
+			}
+		}
+		if relayed && !n.HasRelay() {
+			return fmt.Errorf("%w: the network in %s has no relay: leave --relay out, or name another folder with -d to make one that has", errUsage, dir)
+		}
+		relayed = n.HasRelay()
+	}
+	nodes := c.Int("nodes")
+	switch {
+	case nodes < 1 || nodes > network.MaxNodes:
+		return fmt.Errorf("%w: -n %d: want 1 to %d nodes", errUsage, nodes, network.MaxNodes)
+	case relayed && c.Bool("detach"):
+		return fmt.Errorf("%w: the relay of the network in %s ends with this command: leave --detach out", errUsage, dir)
+	}
+	for _, name := range []string{"relay-script", "seed"} {
+		if c.IsSet(name) && !relayed {
+			return fmt.Errorf("%w: --%s is for a network with a relay: add --relay clean, or other conditions", errUsage, name)
+		}
+	}
+	return nil
 }
 
 // demo is what up shows of the running network.

@@ -144,6 +144,16 @@ func arguments(c *cli.Context, least, most int, want string) ([]string, error) {
 	return args, nil
 }
 
+// required returns the value of a flag that the command cannot do without. The flag parser's own check prints the whole
+// help and does not tell wrong usage from other errors.
+func required(c *cli.Context, name, want string) (string, error) {
+	value := c.String(name)
+	if value == "" {
+		return "", usage("`%s` needs --%s %s", c.Command.HelpName, name, want)
+	}
+	return value, nil
+}
+
 // flagsFirst moves the flags of a command line before its arguments, so that they may be typed in any order: the
 // flag parser stops at the first argument. What follows "--", and numbers below zero, are arguments.
 func flagsFirst(app *cli.App, args []string) []string {

@@ -83,7 +83,7 @@ func ReadConfig(dir string) (*File, error) {
 	path := filepath.Join(dir, ConfigFile)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no node in %s: make one with `fondaco init -d %s`, or name its folder with -d", dir, dir)
+		return nil, withCode(ExitNotFound, fmt.Errorf("there is no node in %s: make one with `fondaco init -d %s`, or name its folder with -d", dir, dir))
 	}
 	if err != nil {
 		return nil, err

@@ -67,7 +67,7 @@ func contractCommand() *cli.Command {
 				"in FILE.d.mts; it needs no package, and runs in Node.js 20 or later and in browsers.",
 			Flags: remoteFlags(
 				&cli.StringFlag{Name: "lang", Usage: "`LANGUAGE` of the client: go or ts", Value: "go"},
-				&cli.StringFlag{Name: "out", Usage: "`FILE` to write: .go or .mjs", Required: true},
+				&cli.StringFlag{Name: "out", Usage: "`FILE` to write: .go or .mjs"},
 				&cli.StringFlag{Name: "package", Usage: "`NAME` of the package in Go; default: the contract's"},
 			),
 			Action: clientOfContract,

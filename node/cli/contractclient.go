@@ -22,6 +22,10 @@ func clientOfContract(c *cli.Context) error {
 	if err := checkOutput(c); err != nil {
 		return err
 	}
+	out, err := required(c, "out", "FILE.go or FILE.mjs")
+	if err != nil {
+		return err
+	}
 	var schema *ledger.Schema
 	if _, err := os.Stat(args[0]); err == nil || filepath.Ext(args[0]) == ".wasm" {
 		code, err := readModule(args[0])
@@ -40,7 +44,7 @@ func clientOfContract(c *cli.Context) error {
 	}); err != nil {
 		return err
 	}
-	files, err := contract.GenerateClient(schema, c.String("lang"), c.String("package"), c.String("out"))
+	files, err := contract.GenerateClient(schema, c.String("lang"), c.String("package"), out)
 	if err != nil {
 		return withCode(ExitUsage, err)
 	}

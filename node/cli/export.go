@@ -32,7 +32,7 @@ func exportCommand() *cli.Command {
 			Flags: remoteFlags(
 				&cli.Uint64Flag{Name: "from", Usage: "first `HEIGHT`"},
 				&cli.Uint64Flag{Name: "to", Usage: "last `HEIGHT`; default: the newest"},
-				&cli.StringFlag{Name: "out", Usage: "`FILE` to write, or - for standard output", Required: true},
+				&cli.StringFlag{Name: "out", Usage: "`FILE` to write, or - for standard output"},
 				&cli.BoolFlag{Name: "offline", Usage: "read the folder of a stopped node"},
 			),
 			Action: exportConsensus,
@@ -63,7 +63,10 @@ func exportConsensus(c *cli.Context) error {
 			return r.Consensus(c.Context, from, to, out) // which may take longer than one answer
 		})
 	}
-	path := c.String("out")
+	path, err := required(c, "out", "FILE, or - for standard output")
+	if err != nil {
+		return err
+	}
 	if path == "-" {
 		return write(c.App.Writer)
 	}
@@ -72,8 +75,7 @@ func exportConsensus(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	err = write(file)
-	if err == nil {
+	if err = write(file); err == nil {
 		err = file.Sync()
 	}
 	if err = errors.Join(err, file.Close()); err == nil {

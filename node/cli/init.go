@@ -45,7 +45,8 @@ func initCommand() *cli.Command {
 			"  2. One makes the genesis: fondaco genesis new --name eurobonds --out genesis.json members/*.json\n" +
 			"     Everybody checks it with `fondaco genesis show genesis.json`: all must see the same chain id.\n" +
 			"  3. Each joins: fondaco init -d node --genesis genesis.json members/*.json\n" +
-			"     and starts: fondaco run -d node",
+			"     and starts: fondaco run -d node\n\n" +
+			"A node that joins a chain later is made as in step 1; `fondaco member --help` has the steps after it.",
 		Flags: []cli.Flag{
 			dirFlag(), suiteFlag(), outputFlag(), passphraseFlag(),
 			&cli.StringFlag{Name: "institution", Usage: "`NAME` of the institution that the node belongs to"},
@@ -128,10 +129,11 @@ func makeNode(c *cli.Context) error {
 	}
 	card := MemberCard{Institution: institution, Node: identity.NodeIDOf(suite, key.Public()), Key: ledger.KeyOf(key.Public()), Address: address}
 	file := filepath.Join(dir, MemberFile)
-	if err := writeJSON(file, card); err != nil {
+	if err := WriteMember(dir, card); err != nil {
 		return err
 	}
-	note(c, "Give %s to the founders of the chain, or to a member who proposes the node; then join with `fondaco init -d %s --genesis FILE MEMBER.json...`.", file, dir)
+	note(c, "Give %s to the founders of the chain, and join with `fondaco init -d %s --genesis FILE MEMBER.json...`. If the chain is there already, "+
+		"give it to a member, who runs `fondaco member propose --observe FILE`, and join with `--observer` as well.", file, dir)
 	return show(c, card, func(w io.Writer) {
 		row(w, "node", card.Node)
 		row(w, "institution", card.Institution)
@@ -139,6 +141,11 @@ func makeNode(c *cli.Context) error {
 		row(w, "address", card.Address)
 		row(w, "member file", file)
 	})
+}
+
+// WriteMember writes the member file of the node in a folder.
+func WriteMember(dir string, card MemberCard) error {
+	return writeJSON(filepath.Join(dir, MemberFile), card)
 }
 
 func checkInstitution(name string) error {

@@ -47,14 +47,16 @@ func memberCommand() *cli.Command {
 		Name:  "member",
 		Usage: "list the group's nodes, and change members and parameters",
 		Description: "More than half of the members' institutions must approve a change, each by an account with the role committee:\n\n" +
-			"  1. Its operator makes a folder and its key: fondaco init -d DIR --institution NAME --listen HOST:PORT\n" +
+			"  1. The new node's operator makes its folder and key: fondaco init -d DIR --institution NAME --listen HOST:PORT\n" +
 			"     and gives DIR/member.json to a member, who proposes it as an observer: fondaco member propose --observe member.json\n" +
 			"     (with --found NAME=KEY, the key of its first account, if the institution is new). Others look at the motion with\n" +
-			"     `member show`, then `member approve`; with enough of them: `member activate`.\n" +
-			"  2. The operator completes the folder with the others' member.json and runs it; it fetches all blocks:\n" +
-			"     fondaco init -d DIR --genesis FILE --observer OTHER/member.json…\n" +
+			"     `member show MOTION` and run `member approve MOTION`; when enough of them have, one runs `member activate MOTION`.\n" +
+			"  2. The operator completes the folder with the member.json of one or more of the others, and runs the node, which fetches\n" +
+			"     all blocks: fondaco init -d DIR --genesis FILE --observer OTHER/member.json…, then fondaco run -d DIR\n" +
 			"  3. It becomes a member: fondaco member propose --add NODE [--remove OTHER]\n" +
-			"     Its operator states that it is synced: fondaco member ready MOTION -d DIR. Then approve and activate.\n\n" +
+			"     Its operator states that it is synced: fondaco member ready MOTION -d DIR --from ACCOUNT --key FILE, of any account.\n" +
+			"     Then the others approve and one activates, as before.\n\n" +
+			"A member is removed by member propose --remove NODE and goes on as an observer; --dismiss sends an observer away.\n" +
 			"A motion is void once another one was activated. An institution has at most two open ones that it proposed.",
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "print the members, observers and nodes that were", Flags: remoteFlags(), Action: listMembers},

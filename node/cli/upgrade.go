@@ -164,9 +164,13 @@ func codeCommand() *cli.Command {
 		Name:      "code",
 		Usage:     "fetch code that runs or ran on the chain, by the hash that `contract history` states",
 		ArgsUsage: "HASH",
-		Flags:     remoteFlags(&cli.StringFlag{Name: "out", Usage: "`FILE` to write", Required: true}),
+		Flags:     remoteFlags(&cli.StringFlag{Name: "out", Usage: "`FILE` to write"}),
 		Action: func(c *cli.Context) error {
 			args, err := arguments(c, 1, 1, "HASH")
+			if err != nil {
+				return err
+			}
+			out, err := required(c, "out", "FILE")
 			if err != nil {
 				return err
 			}
@@ -179,7 +183,6 @@ func codeCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				out := c.String("out")
 				if err := os.WriteFile(out, code, 0o644); err != nil {
 					return err
 				}

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/cli"
 	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/members"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
@@ -23,24 +25,51 @@ import (
 // Add makes a node of a new institution, has it admitted as an observer, starts it, waits until it has all blocks, and
 // has it made a member, in the place of another one if replaced is not nil. The institutions' accounts make, approve
 // and activate the motions. tell is told of each step.
+//
+// What stands in the way is found before anything is done. An Add that was interrupted is finished by the next one: the
+// manifest names the node, and the chain tells how far it came.
 func (n *Network) Add(ctx context.Context, replaced *Node, tell func(format string, args ...any)) (*Node, error) {
+	if _, err := n.Binary(); err != nil {
+		return nil, err
+	}
 	api, err := n.voter(ctx, replaced)
 	if err != nil {
 		return nil, err
 	}
-	node, reform, err := n.makeJoiner()
+	known, err := members.Nodes(ctx, api)
 	if err != nil {
 		return nil, err
 	}
-	tell("%s of %s asks to observe", node.Name, node.Institution)
-	activated, err := n.Pass(ctx, api, reform, nil)
-	if err != nil {
-		return nil, fmt.Errorf("admit %s as an observer: %w", node.Name, err)
+	node, row := n.joiner(known)
+	joined := row != nil && row.Status == precompiles.NodeMember
+	switch {
+	case joined && (replaced == nil || checkVotes(known, replaced) != nil): // the last time, all but the end was done
+		tell("%s is a member since block %d", node.Name, row.Height)
+		return node, n.endJoining()
+	case joined:
+		node, row = nil, nil
 	}
-	if err := n.keepFirstAccount(activated, node.Institution); err != nil {
+	if replaced != nil {
+		if err := checkVotes(known, replaced); err != nil {
+			return nil, err
+		}
+	}
+	if node == nil {
+		if node, err = n.makeJoiner(); err != nil {
+			return nil, err
+		}
+	} else {
+		tell("going on with %s, which was not added to the end", node.Name)
+	}
+	if row == nil {
+		if row, err = n.admit(ctx, api, node, tell); err != nil {
+			return nil, err
+		}
+	}
+	if err := n.keepFirstAccount(ctx, api, node.Institution, row.Height); err != nil {
 		return nil, err
 	}
-	tell("admitted in block %d; %s starts and fetches the blocks", activated.Height, node.Name)
+	tell("admitted in block %d; %s starts and fetches the blocks", row.Height, node.Name)
 	if _, err := n.Start(node); err != nil {
 		return nil, err
 	}
@@ -53,26 +82,29 @@ func (n *Network) Add(ctx context.Context, replaced *Node, tell func(format stri
 	}
 	if err := until(ctx, func() (bool, error) {
 		s, err := own.Status(ctx)
-		return err == nil && s.Height >= activated.Height, nil
+		return err == nil && s.Height >= row.Height, nil
 	}); err != nil {
-		return nil, fmt.Errorf("%s did not fetch block %d: %w", node.Name, activated.Height, err)
+		return nil, fmt.Errorf("%s did not fetch block %d: %w", node.Name, row.Height, err)
 	}
-	reform = &precompiles.Reform{Add: []identity.NodeID{node.ID}}
+	reform := &precompiles.Reform{Add: []identity.NodeID{node.ID}}
 	what := "a member"
 	if replaced != nil {
 		reform.Remove = []identity.NodeID{replaced.ID}
 		what = "a member in the place of " + replaced.Name
 	}
 	tell("%s is synced and asks to be %s", node.Name, what)
-	activated, err = n.Pass(ctx, api, reform, node)
+	activated, err := n.Pass(ctx, api, reform, node)
 	if err != nil {
 		return nil, fmt.Errorf("make %s %s: %w", node.Name, what, err)
 	}
 	tell("activated in block %d", activated.Height)
-	return node, until(ctx, func() (bool, error) {
+	if err := until(ctx, func() (bool, error) {
 		s, err := own.Status(ctx)
 		return err == nil && s.Number >= 0, nil
-	})
+	}); err != nil {
+		return nil, err
+	}
+	return node, n.endJoining()
 }
 
 // Remove takes the vote from a member. It goes on as an observer. override is the reason for having fewer members than
@@ -82,11 +114,82 @@ func (n *Network) Remove(ctx context.Context, node *Node, override string) (*cli
 	if err != nil {
 		return nil, err
 	}
+	known, err := members.Nodes(ctx, api)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkVotes(known, node); err != nil {
+		return nil, err
+	}
 	return n.Pass(ctx, api, &precompiles.Reform{Remove: []identity.NodeID{node.ID}, Override: override}, nil)
 }
 
+// rowOf returns what the group knows of a node; nil for nothing.
+func rowOf(known []precompiles.ListedNode, id identity.NodeID) *precompiles.Node {
+	for i := range known {
+		if known[i].Node == id {
+			return &known[i].Row
+		}
+	}
+	return nil
+}
+
+// checkVotes makes sure that a node is a member.
+func checkVotes(known []precompiles.ListedNode, node *Node) error {
+	switch row := rowOf(known, node.ID); {
+	case row == nil:
+		return fmt.Errorf("%s has no vote to take: the group has not admitted it", node.Name)
+	case row.Status == precompiles.NodeObserver:
+		return fmt.Errorf("%s has no vote to take: it is an observer", node.Name)
+	case row.Status != precompiles.NodeMember:
+		return fmt.Errorf("%s has no vote to take: it is %s since block %d", node.Name, row.Status, row.Height)
+	}
+	return nil
+}
+
+// joiner returns the node that an interrupted Add left behind, with what the group knows of it; nil for nothing.
+func (n *Network) joiner(known []precompiles.ListedNode) (*Node, *precompiles.Node) {
+	for i := range n.Nodes {
+		if n.Nodes[i].Name == n.Joining {
+			return &n.Nodes[i], rowOf(known, n.Nodes[i].ID)
+		}
+	}
+	return nil, nil
+}
+
+func (n *Network) endJoining() error {
+	n.Joining = ""
+	return n.Save()
+}
+
+// admit has a node of a new institution admitted as an observer.
+func (n *Network) admit(ctx context.Context, api *client.Client, node *Node, tell func(format string, args ...any)) (*precompiles.Node, error) {
+	suite, err := keys.SuiteByName(n.Suite)
+	if err != nil {
+		return nil, err
+	}
+	account, err := cli.ReadKey(n.keyPath(node.Institution), suite, nil)
+	if err != nil {
+		return nil, err
+	}
+	key, err := cli.ReadKey(filepath.Join(node.Dir, cli.KeyFile), suite, nil)
+	if err != nil {
+		return nil, err
+	}
+	tell("%s of %s asks to observe", node.Name, node.Institution)
+	activated, err := n.Pass(ctx, api, &precompiles.Reform{
+		Found:   []precompiles.Founding{{Name: node.Institution, Key: ledger.KeyOf(account.Public())}},
+		Observe: []precompiles.Candidate{{Institution: node.Institution, Key: ledger.KeyOf(key.Public()), Address: node.Listen}},
+	}, nil)
+	if err != nil {
+		return nil, fmt.Errorf("admit %s as an observer: %w", node.Name, err)
+	}
+	return &precompiles.Node{Status: precompiles.NodeObserver, Institution: node.Institution, Height: activated.Height}, nil
+}
+
 // Pass has the institutions propose, approve and activate a reform by way of one node, and returns the activation. The
-// node that the reform adds, if it does, states that it is ready.
+// node that the reform adds, if it does, states that it is ready. A motion for the same reform that is open is taken up
+// as it is.
 func (n *Network) Pass(ctx context.Context, api *client.Client, f *precompiles.Reform, joiner *Node) (*client.Transaction, error) {
 	fresh, err := client.New(api.Base(), nil) // a client remembers what the chain was
 	if err != nil {
@@ -96,30 +199,70 @@ func (n *Network) Pass(ctx context.Context, api *client.Client, f *precompiles.R
 	if err != nil {
 		return nil, err
 	}
-	var members []ledger.Member
+	var voting []ledger.Member
 	for _, m := range chain.Members {
-		members = append(members, ledger.Member{Institution: m.Institution})
+		voting = append(voting, ledger.Member{Institution: m.Institution})
 	}
-	names := precompiles.MemberInstitutions(members)
-	proposed, err := n.reforms(ctx, api, names[0], "propose", &precompiles.ProposeArgs{Reform: *f})
+	names := precompiles.MemberInstitutions(voting)
+	needed := len(names)/2 + 1
+	names = slices.DeleteFunc(names, func(name string) bool { return n.Address(name).IsZero() })
+	if len(names) < needed {
+		return nil, fmt.Errorf("a motion needs the approval of %d institutions, and %s has accounts of %d: use `fondaco member`", needed, ManifestFile, len(names))
+	}
+	m, err := n.motion(ctx, fresh, names[0], f)
 	if err != nil {
 		return nil, err
 	}
-	var id uint64
-	if err := ledger.Unmarshal(proposed.Receipt.Data, &id); err != nil {
-		return nil, fmt.Errorf("the motion's id: %w", err)
-	}
-	if joiner != nil {
-		if err := n.stateReady(ctx, api, chain, names[0], id, joiner); err != nil {
+	if joiner != nil && len(m.Row.Ready) == 0 {
+		if err := n.stateReady(ctx, fresh, names[0], m.ID, joiner); err != nil {
 			return nil, err
 		}
 	}
-	for _, name := range names[1 : len(names)/2+1] {
-		if _, err := n.reforms(ctx, api, name, "approve", &precompiles.MotionArgs{ID: id}); err != nil {
+	missing := needed - len(m.Row.Approvals)
+	for _, name := range names {
+		if missing <= 0 {
+			break
+		}
+		if slices.ContainsFunc(m.Row.Approvals, func(a precompiles.Approval) bool { return a.Institution == name }) {
+			continue
+		}
+		if _, err := n.reforms(ctx, fresh, name, "approve", &precompiles.MotionArgs{ID: m.ID}); err != nil {
 			return nil, err
 		}
+		missing--
 	}
-	return n.reforms(ctx, api, names[0], "activate", &precompiles.MotionArgs{ID: id})
+	return n.reforms(ctx, fresh, names[0], "activate", &precompiles.MotionArgs{ID: m.ID})
+}
+
+// motion returns the open motion for a reform, which an institution proposes if there is none.
+func (n *Network) motion(ctx context.Context, api *client.Client, by string, f *precompiles.Reform) (*precompiles.ListedMotion, error) {
+	want, err := ledger.Marshal(f)
+	if err != nil {
+		return nil, err
+	}
+	find := func() (*precompiles.ListedMotion, error) {
+		open, err := members.OpenMotions(ctx, api)
+		if err != nil {
+			return nil, err
+		}
+		for i := range open {
+			if have, err := ledger.Marshal(&open[i].Row.Reform); err != nil || bytes.Equal(have, want) {
+				return &open[i], err
+			}
+		}
+		return nil, nil
+	}
+	if m, err := find(); m != nil || err != nil {
+		return m, err
+	}
+	if _, err := n.reforms(ctx, api, by, "propose", &precompiles.ProposeArgs{Reform: *f}); err != nil {
+		return nil, err
+	}
+	m, err := find()
+	if m == nil && err == nil {
+		err = fmt.Errorf("the motion that %s proposed is gone: somebody withdrew it, or carried another out", by)
+	}
+	return m, err
 }
 
 // reforms calls a method of the members contract as an institution's account and checks that it did what it should.
@@ -133,92 +276,80 @@ func (n *Network) reforms(ctx context.Context, api *client.Client, institution, 
 		return nil, fmt.Errorf("%s of %s: %w", method, institution, err)
 	}
 	if tx.Receipt.Status != ledger.OK.String() {
-		return nil, fmt.Errorf("%s of %s ended as %s %s %s", method, institution, tx.Receipt.Status, tx.Receipt.Error, tx.Receipt.Decoded)
+		reason := string(tx.Receipt.Decoded)
+		if trace, err := api.Trace(ctx, tx.ID); err == nil && trace.Reason != "" {
+			reason = trace.Reason
+		}
+		return nil, fmt.Errorf("%s of %s ended as %s %s: %s", method, institution, tx.Receipt.Status, tx.Receipt.Error, reason)
 	}
 	return tx, nil
 }
 
 // stateReady brings the statement of a node that it has the block which a motion names, once it has it.
-func (n *Network) stateReady(ctx context.Context, api *client.Client, chain *client.Chain, by string, id uint64, joiner *Node) error {
+func (n *Network) stateReady(ctx context.Context, api *client.Client, by string, id uint64, joiner *Node) error {
 	suite, err := keys.SuiteByName(n.Suite)
 	if err != nil {
-		return err
-	}
-	args, err := ledger.Marshal(&precompiles.MotionsArgs{After: id - 1})
-	if err != nil {
-		return err
-	}
-	answer, err := api.Call(ctx, precompiles.MembersAddress, client.Call{Method: "motions", Args: args})
-	if err != nil {
-		return err
-	}
-	var motions []precompiles.ListedMotion
-	if err := ledger.Unmarshal(answer.Data, &motions); err != nil || len(motions) == 0 || motions[0].ID != id {
-		return fmt.Errorf("motion %d is not among %d: %w", id, len(motions), err)
-	}
-	m := &motions[0].Row
-	own, err := client.New(joiner.API, nil)
-	if err != nil {
-		return err
-	}
-	if err := until(ctx, func() (bool, error) {
-		b, err := own.Block(ctx, m.Height)
-		if err == nil && b.Hash != m.Block {
-			return false, fmt.Errorf("%s has another block %d than the motion names", joiner.Name, m.Height)
-		}
-		return err == nil, nil
-	}); err != nil {
 		return err
 	}
 	key, err := cli.ReadKey(filepath.Join(joiner.Dir, cli.KeyFile), suite, nil)
 	if err != nil {
 		return err
 	}
-	signature, err := key.Sign(precompiles.ReadyDigest(suite, chain.Chain, chain.Group, id, m, joiner.ID))
+	own, err := client.New(joiner.API, nil)
 	if err != nil {
 		return err
 	}
-	_, err = n.reforms(ctx, api, by, "ready", &precompiles.ReadyArgs{ID: id, Node: joiner.ID[:], Signature: signature})
+	var statement *precompiles.ReadyArgs
+	if err := until(ctx, func() (bool, error) {
+		statement, err = members.Ready(ctx, own, key, id)
+		if errors.Is(err, members.ErrBehind) {
+			return false, nil
+		}
+		return err == nil, err
+	}); err != nil {
+		return err
+	}
+	_, err = n.reforms(ctx, api, by, "ready", statement)
 	return err
 }
 
-// makeJoiner makes the folder of a node of a new institution and the key of that institution's first account, and
-// returns the reform that admits them.
-func (n *Network) makeJoiner() (*Node, *precompiles.Reform, error) {
+// makeJoiner makes the folder of a node of a new institution and the key of that institution's first account. The node
+// is in the network when all of it is there; what an interrupted call left is made anew.
+func (n *Network) makeJoiner() (*Node, error) {
 	if n.HasRelay() {
-		return nil, nil, errors.New("a network with a relay has no door for another node: make one without")
+		return nil, fmt.Errorf("the network in %s has a relay, and each of its nodes a door that was made with it: make a network without --relay, in another folder, to add nodes to", n.Dir)
 	}
 	if len(n.Nodes) >= MaxNodes {
-		return nil, nil, fmt.Errorf("the network has %d nodes, and one on this machine at most %d", len(n.Nodes), MaxNodes)
+		return nil, fmt.Errorf("the network has %d nodes, and one on this machine at most %d", len(n.Nodes), MaxNodes)
 	}
 	suite, err := keys.SuiteByName(n.Suite)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	genesis, err := cli.ReadGenesis(filepath.Join(n.Nodes[0].Dir, cli.GenesisFile))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	config, err := cli.ReadConfig(n.Nodes[0].Dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	_, digits, err := net.SplitHostPort(n.Nodes[0].Listen)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	first, err := strconv.Atoi(digits)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	i := len(n.Nodes)
 	port := first + portsEach*i
 	if err := CheckPorts(port, 1); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	key, err := suite.Generate(suite.Vote(), rand.Reader)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	name := "node" + strconv.Itoa(i)
 	node := Node{
@@ -227,24 +358,37 @@ func (n *Network) makeJoiner() (*Node, *precompiles.Reform, error) {
 	}
 	account, err := suite.Generate(suite.Vote(), rand.Reader)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if err := cli.WriteKey(n.keyPath(node.Institution), account, ""); err != nil {
-		return nil, nil, err
+	voice := n.keyPath(node.Institution)
+	if err := errors.Join(os.RemoveAll(node.Dir), os.RemoveAll(voice)); err != nil {
+		return nil, err
+	}
+	if err := cli.WriteKey(voice, account, ""); err != nil {
+		return nil, err
 	}
 	c := Config{LogLevel: config.Log.Level}
 	if err := n.writeNode(node, key, genesis, config.Consensus, c); err != nil {
-		return nil, nil, errors.Join(err, os.RemoveAll(node.Dir))
+		return nil, err
 	}
-	n.Nodes = append(n.Nodes, node)
-	return &n.Nodes[i], &precompiles.Reform{
-		Found:   []precompiles.Founding{{Name: node.Institution, Key: ledger.KeyOf(account.Public())}},
-		Observe: []precompiles.Candidate{{Institution: node.Institution, Key: ledger.KeyOf(key.Public()), Address: node.Listen}},
-	}, n.Save()
+	n.Nodes, n.Joining = append(n.Nodes, node), name
+	return &n.Nodes[i], n.Save()
 }
 
-// keepFirstAccount notes the account that founding an institution made.
-func (n *Network) keepFirstAccount(activated *client.Transaction, institution string) error {
+// keepFirstAccount notes the account that founding an institution made, in the block of a height, whose last transaction
+// is the activation.
+func (n *Network) keepFirstAccount(ctx context.Context, api *client.Client, institution string, height ledger.Height) error {
+	if slices.ContainsFunc(n.Accounts, func(a Account) bool { return a.Name == institution }) {
+		return nil
+	}
+	block, err := api.Block(ctx, height)
+	if err != nil || len(block.Txs) == 0 {
+		return fmt.Errorf("block %d, which admitted %s: %w", height, institution, err)
+	}
+	activated, err := api.Lookup(ctx, block.Txs[len(block.Txs)-1], 0, false)
+	if err != nil {
+		return err
+	}
 	for _, e := range activated.Receipt.Events {
 		if e.Topic != "activated" {
 			continue

@@ -88,6 +88,8 @@ type Network struct {
 	Accounts []Account      `json:"accounts"`
 	// Token is the address of the deployed example contract; zero until there is one.
 	Token ledger.Address `json:"token"`
+	// Joining is the name of a node that Add has not added to the end; empty for none.
+	Joining string `json:"joining,omitempty"`
 }
 
 // Create writes the folders of a new network: keys, genesis, configurations. It starts nothing. A folder that
@@ -224,6 +226,9 @@ func (n *Network) writeNode(node Node, key keys.Signer, genesis *ledger.Genesis,
 		cli.WriteKey(filepath.Join(node.Dir, cli.KeyFile), key, ""),
 		cli.WriteGenesis(filepath.Join(node.Dir, cli.GenesisFile), genesis),
 		cli.WriteConfig(node.Dir, file),
+		cli.WriteMember(node.Dir, cli.MemberCard{
+			Institution: node.Institution, Node: node.ID, Key: ledger.KeyOf(key.Public()), Address: cmp.Or(node.Door, node.Listen),
+		}),
 	)
 }
 
