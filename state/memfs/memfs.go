@@ -72,14 +72,15 @@ var _ state.FS = (*FS)(nil)
 
 type inode struct {
 	data    []byte // what readers see
-	synced  []byte // what a crash keeps
-	pending []edit // what leads from synced to data
+	pending []edit // what is not synced of that, oldest first: without it data is what a crash keeps
 }
 
-// edit is a write of bytes at an offset, or when bytes is nil a change of size.
+// edit is a write of bytes at an offset, or when bytes is nil a change of size; and what undoes it.
 type edit struct {
 	offset int64
 	bytes  []byte
+	size   int    // of the file before
+	was    []byte // what it replaced, or cut off, from offset on
 }
 
 func (e edit) apply(data []byte) []byte {
@@ -87,10 +88,28 @@ func (e edit) apply(data []byte) []byte {
 	if e.bytes == nil && end < len(data) {
 		return data[:end]
 	}
-	if end > len(data) {
-		data = append(data, make([]byte, end-len(data))...)
-	}
+	data = extend(data, end)
 	copy(data[e.offset:], e.bytes)
+	return data
+}
+
+func (e edit) undo(data []byte) []byte {
+	data = extend(data, e.size)[:e.size]
+	if len(e.was) > 0 {
+		copy(data[e.offset:], e.was)
+	}
+	return data
+}
+
+// extend returns data with zeros up to a size, or as it is when it is that long.
+func extend(data []byte, size int) []byte {
+	if size > cap(data) {
+		data = slices.Grow(data, max(size, 2*cap(data))-len(data))
+	}
+	if n := len(data); size > n {
+		data = data[:size]
+		clear(data[n:])
+	}
 	return data
 }
 
@@ -177,6 +196,9 @@ func (m *FS) Crash(rng *rand.Rand) (lost, torn int) {
 }
 
 func (n *inode) crash(rng *rand.Rand) (lost, torn int) {
+	for _, e := range slices.Backward(n.pending) {
+		n.data = e.undo(n.data)
+	}
 	if rng == nil {
 		lost = len(n.pending)
 	} else {
@@ -185,15 +207,14 @@ func (n *inode) crash(rng *rand.Rand) (lost, torn int) {
 			case 0:
 				lost++
 			case 1:
-				n.synced = e.apply(n.synced)
+				n.data = e.apply(n.data)
 			case 2:
 				torn++
-				n.synced = tear(n.synced, e, rng)
+				n.data = tear(n.data, e, rng)
 			}
 		}
 	}
 	n.pending = nil
-	n.data = slices.Clone(n.synced)
 	return lost, torn
 }
 
@@ -205,7 +226,7 @@ func tear(data []byte, e edit, rng *rand.Rand) []byte {
 	}
 	if rng.IntN(2) == 0 { // the size came first
 		if end := int(e.offset) + len(e.bytes); end > len(data) {
-			data = append(data, make([]byte, end-len(data))...)
+			data = extend(data, end)
 		}
 	}
 	for at := 0; at < len(e.bytes); {
@@ -224,7 +245,7 @@ func (m *FS) Clone() *FS {
 	defer m.mu.Unlock()
 	c := New()
 	for name, node := range m.current {
-		copied := &inode{data: slices.Clone(node.data), synced: slices.Clone(node.data)}
+		copied := &inode{data: slices.Clone(node.data)}
 		c.current[name], c.durable[name] = copied, copied
 		c.used += int64(len(node.data))
 	}
@@ -466,10 +487,18 @@ func (f *file) WriteAt(p []byte, offset int64) (int, error) {
 }
 
 func (f *file) change(e edit) {
-	before := len(f.node.data)
-	f.node.data = e.apply(f.node.data)
+	data := f.node.data
+	e.size = len(data)
+	if e.offset < int64(len(data)) {
+		until := len(data)
+		if e.bytes != nil {
+			until = min(until, int(e.offset)+len(e.bytes))
+		}
+		e.was = slices.Clone(data[e.offset:until])
+	}
+	f.node.data = e.apply(data)
 	f.node.pending = append(f.node.pending, e)
-	f.fs.used += int64(len(f.node.data) - before)
+	f.fs.used += int64(len(f.node.data) - e.size)
 }
 
 func (f *file) Size() (int64, error) {
@@ -503,10 +532,8 @@ func (f *file) Sync() error {
 	if err := f.fs.before(OpSync, f.name); err != nil {
 		return ignored(err)
 	}
-	for _, e := range f.node.pending {
-		f.node.synced = e.apply(f.node.synced)
-	}
-	f.node.pending = nil
+	clear(f.node.pending) // what they replaced is wanted no more
+	f.node.pending = f.node.pending[:0]
 	return nil
 }
 
