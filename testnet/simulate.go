@@ -17,7 +17,8 @@ import (
 func simCommand() *cli.Command {
 	return &cli.Command{
 		Name: "sim", Usage: "run whole groups on virtual time, disks and network, with faults from a seed, and check what they do",
-		Description: "Exits with 0 when every rule held in every schedule, with 1 and the command that repeats it when one was broken.",
+		Description: "Exits with 0 when every rule held in every schedule, with 1 and the command that repeats it when one was broken. An interrupt " +
+			"(Ctrl-C) ends it with the summary so far, and 1.",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "schedules", Aliases: []string{"n"}, Usage: "how many, of consecutive seeds", Value: 5_000},
 			&cli.IntFlag{Name: "nodes", Usage: fmt.Sprintf("members of the group, %d to %d", sim.MinNodes, sim.MaxNodes), Value: 4},
@@ -34,6 +35,9 @@ func simCommand() *cli.Command {
 		Action: simulate,
 	}
 }
+
+// progressEvery is how often a campaign says how far it is.
+const progressEvery = 5 * time.Second
 
 func simulate(c *cli.Context) error {
 	json, err := asJSON(c)
@@ -77,17 +81,17 @@ func simulate(c *cli.Context) error {
 		fmt.Fprintf(c.App.Writer, "every rule held: %d blocks, digest %016x\n", report.Blocks, report.Digest)
 		return nil
 	}
-	campaign.Every = 2 * time.Second
+	campaign.Every = progressEvery
 	campaign.Progress = func(s sim.Summary) {
-		fmt.Fprintf(c.App.ErrWriter, "%d of %d schedules, %.0f/s, %d blocks, %d view changes, %d crashes, %d violations\n",
-			s.Schedules, campaign.Schedules, s.Rate, s.Blocks, s.Views, s.Crashes, len(s.Broken))
+		fmt.Fprintf(c.App.ErrWriter, "%d of %d schedules, %.0f/s, %s left, %d blocks, %d view changes, %d crashes, %d violations\n",
+			s.Schedules, s.Wanted, s.Rate, s.Left(), s.Blocks, s.Views, s.Crashes, len(s.Broken))
 	}
 	campaign.Found = func(v sim.Broken) bool {
 		fmt.Fprintf(c.App.ErrWriter, "%s\n  repeat it with: %s\n", v.What, v.Repeat)
 		return false
 	}
 	s, err := campaign.Run(c.Context)
-	if err != nil {
+	if err != nil && s.Schedules == 0 {
 		return err
 	}
 	if json {
@@ -96,6 +100,9 @@ func simulate(c *cli.Context) error {
 		}
 	} else if err := printSummary(c, s); err != nil {
 		return err
+	}
+	if err != nil {
+		return fmt.Errorf("stopped after %d of %d schedules, go on with --seed %d: %w", s.Schedules, s.Wanted, s.Seed+uint64(s.Schedules), err)
 	}
 	if len(s.Broken) > 0 {
 		return fmt.Errorf("%d of %d schedules broke a rule; repeat the first with: %s", len(s.Broken), s.Schedules, s.Broken[0].Repeat)
@@ -122,12 +129,15 @@ func printSummary(c *cli.Context, s sim.Summary) error {
 		}
 	}
 	fmt.Fprintf(t, "views\t%d changes\n", s.Views)
-	fmt.Fprintf(t, "epochs\t%d changes of members\n", s.Epochs)
+	fmt.Fprintf(t, "epochs\t%d changes of members, %d with a fault just then\n", s.Epochs, s.Turns)
 	fmt.Fprintf(t, "evidence\t%d, all against members that lied\n", s.Evidence)
-	if s.Held {
-		fmt.Fprintf(t, "verdict\tevery rule held\n")
-	} else {
+	switch {
+	case len(s.Broken) > 0:
 		fmt.Fprintf(t, "verdict\tBROKEN in %d schedules\n", len(s.Broken))
+	case s.Held:
+		fmt.Fprintf(t, "verdict\tevery rule held\n")
+	default:
+		fmt.Fprintf(t, "verdict\tevery rule held in the first %d of %d schedules\n", s.Schedules, s.Wanted)
 	}
 	return t.Flush()
 }

@@ -25,6 +25,7 @@ type Summary struct {
 	Whole     bool          `json:"whole"`
 	Byzantine string        `json:"byzantine,omitempty"`
 	Seed      uint64        `json:"seed"`
+	Wanted    int           `json:"wanted"`    // schedules that were asked for
 	Schedules int           `json:"schedules"` // that ran to their end
 	Elapsed   time.Duration `json:"-"`
 	Seconds   float64       `json:"seconds"`
@@ -32,7 +33,15 @@ type Summary struct {
 	Report                  // sums over all schedules
 	Lies      []Lies        `json:"lies"`       // by strategy
 	Broken    []Broken      `json:"violations"` // by seed
-	Held      bool          `json:"held"`       // no rule was broken in any schedule
+	Held      bool          `json:"held"`       // all ran, and no rule was broken in any
+}
+
+// Left returns how long the rest will take at the rate so far, or 0 while nobody can tell.
+func (s Summary) Left() time.Duration {
+	if s.Schedules == 0 {
+		return 0
+	}
+	return (s.Elapsed / time.Duration(s.Schedules) * time.Duration(s.Wanted-s.Schedules)).Round(time.Second)
 }
 
 // Lies is what the members did that lied by one strategy, and how honest nodes took it.
@@ -53,7 +62,7 @@ type Broken struct {
 const maxBroken = 20
 
 // Run runs the schedules on several processors. The error says that the simulator could not run, or that ctx
-// ended; violations are in the summary.
+// ended; violations are in the summary, which holds what was done until then too.
 func (c Campaign) Run(ctx context.Context) (Summary, error) {
 	if c.Schedules < 0 {
 		return Summary{}, fmt.Errorf("run %d schedules", c.Schedules)
@@ -68,7 +77,7 @@ func (c Campaign) Run(ctx context.Context) (Summary, error) {
 	var (
 		next  atomic.Int64
 		mu    sync.Mutex // guards all below
-		sum   = Summary{Nodes: c.Nodes, Whole: c.Whole, Byzantine: c.Byzantine, Seed: c.Seed, Broken: []Broken{}}
+		sum   = Summary{Nodes: c.Nodes, Whole: c.Whole, Byzantine: c.Byzantine, Seed: c.Seed, Wanted: c.Schedules, Broken: []Broken{}}
 		fatal error
 		all   sync.WaitGroup
 	)

@@ -28,8 +28,10 @@
 // recover, make at least 10 blocks altogether and bring every honest node to the same head; in one of eight schedules
 // it is watched when idle.
 //
-// In one of eight schedules two nodes beyond the members follow as observers, and take the places of members one after
-// the other while all this goes on: each change ends an epoch with a barrier block.
+// In three of sixteen schedules two nodes beyond the members follow as observers, and take the places of members one after
+// the other while all this goes on: each change ends an epoch with a barrier block. In one of the three members lie as well,
+// and may be those who are replaced; in another something happens just as the epoch ends: hosts lose power between its last
+// block and the next epoch, the network splits across it, or the disk of the node that joins is slow.
 //
 // # Members that lie
 //

@@ -230,6 +230,14 @@ func (l *liar) state() consensus.Status {
 	return l.group.Status().Consensus
 }
 
+// epoch is the one that its node is in.
+func (l *liar) epoch() uint64 {
+	if l.group == nil {
+		return 0
+	}
+	return l.group.Status().Epoch.Number
+}
+
 func (l *liar) leads() bool {
 	s := l.state()
 	return !s.Changing && int(s.Leader) == l.member
@@ -270,7 +278,7 @@ func spoil(change func(l *liar, o *ledger.Order)) func(l *liar, to *host, m *pac
 // change returns a view change to a view, which claims nothing.
 func (l *liar) change(view uint64) ledger.Vote {
 	head := l.store.Head()
-	return l.sign(ledger.Statement{Kind: ledger.ViewChange, View: view, Height: head.Height(), Block: head.Hash()})
+	return l.sign(ledger.Statement{Kind: ledger.ViewChange, Epoch: l.epoch(), View: view, Height: head.Height(), Block: head.Hash()})
 }
 
 // payload makes a list of transactions that of an order. The bodies are at the liar alone.

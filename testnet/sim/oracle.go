@@ -132,8 +132,9 @@ func (o *oracle) refused(h *host) func(member uint32, rule string) {
 
 // count counts a rule by which a member was refused, or -1 for nobody's.
 func (o *oracle) count(member int32, rule string) {
+	now := o.members[len(o.members)-1]
 	for _, l := range o.world.liars {
-		if (member < 0 || int(member) == l.member) && slices.Contains(l.rules, rule) {
+		if (member < 0 || int(member) < len(now) && int(now[member]) == l.member) && slices.Contains(l.rules, rule) {
 			o.world.report.Refusals[l.number]++
 		}
 	}
@@ -321,6 +322,9 @@ func (o *oracle) extend(h *host, b *ledger.Block, hash keys.Digest, txs []*ledge
 		}
 		o.members = append(o.members, next)
 		w.report.Epochs++
+		if w.turned != nil {
+			w.turned()
+		}
 	}
 	o.chain = append(o.chain, final{hash, b.Header.StateRoot, value, order.UnixMilli})
 	w.report.Blocks++

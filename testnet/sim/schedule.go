@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -67,6 +68,7 @@ type Report struct {
 	Uneven      int   `json:"uneven"` // times that single directions of links became bad
 	Views       int   `json:"views"`  // higher views in which a host signed
 	Epochs      int   `json:"epochs"` // that ended with a change of members
+	Turns       int   `json:"turns"`  // of those, with a fault just then
 	Twins       int   `json:"twins"`  // members that ran twice
 	Liars       int   `json:"liars"`  // members that lied by a strategy
 	Evidence    int   `json:"evidence"`
@@ -99,6 +101,7 @@ func (r *Report) add(o Report) {
 	r.Flaps += o.Flaps
 	r.Uneven += o.Uneven
 	r.Epochs += o.Epochs
+	r.Turns += o.Turns
 	r.Views += o.Views
 	r.Twins += o.Twins
 	r.Liars += o.Liars
@@ -130,8 +133,14 @@ const (
 )
 
 // Run runs one schedule: faults that differ by seed, then a calm in which the group must go on. The error says
-// which rule was broken; Violation tells it from a simulator that could not run.
-func Run(s Schedule) (Report, error) {
+// which rule was broken; Violation tells it from a simulator that could not run. A panic, of a node or of the
+// simulator, is a broken rule.
+func Run(s Schedule) (report Report, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("seed %d: %w: panic: %v\n%s", s.Seed, errFound, p, debug.Stack())
+		}
+	}()
 	if s.Nodes < MinNodes || s.Nodes > MaxNodes {
 		return Report{}, fmt.Errorf("simulate %d nodes: want %d to %d", s.Nodes, MinNodes, MaxNodes)
 	}
@@ -152,7 +161,7 @@ func Run(s Schedule) (Report, error) {
 		defer s.vm.Close(context.Background()) //nolint:errcheck // nothing depends on it
 	}
 	spares := 0
-	if f := ledger.Faulty(s.Nodes); s.Seed%8 == 2 && len(liars)+twins == 0 && f > 0 && !s.Whole {
+	if (s.Seed%8 == 2 || s.Seed%16 == 5) && twins == 0 && (ledger.Faulty(s.Nodes) > 0 || s.Raft && s.Nodes > 2) && !s.Whole {
 		spares = 2
 	}
 	w, err := newWorld(&s, twins, spares)
@@ -170,6 +179,9 @@ func Run(s Schedule) (Report, error) {
 		}
 	}
 	p := &play{world: w, faulty: ledger.Faulty(s.Nodes) - twins - len(liars)}
+	if s.Seed%16 == 10 {
+		w.turned = p.turn
+	}
 	p.run()
 	w.report.VirtualMs = w.now / milli
 	if w.broken != nil {
@@ -420,7 +432,11 @@ func (p *play) change() {
 	if spare >= len(w.hosts) || w.report.Twins > 0 {
 		return
 	}
-	p.after(w.upTo(600*milli), func() {
+	wait := 600 * milli
+	if w.turned != nil {
+		wait = 100 * milli // so that faults are not over when epochs end
+	}
+	p.after(w.upTo(int64(wait)), func() {
 		next := slices.Clone(w.oracle.members[began-1])
 		next[w.rng.IntN(len(next))] = uint32(spare)
 		args, err := ledger.Marshal(next)
@@ -440,6 +456,53 @@ func (p *play) awaitChange(began int) {
 	}
 	if !p.resting {
 		p.after(50*milli, func() { p.awaitChange(began) })
+	}
+}
+
+// turn does something bad just as an epoch ends: when the first host has its last block, and the others are about to.
+func (p *play) turn() {
+	w := p.world
+	if p.healed {
+		return
+	}
+	w.report.Turns++
+	joiner := w.hosts[len(w.config.Members)+len(w.oracle.members)-2]
+	switch w.rng.IntN(4) {
+	case 0:
+		w.tell("hosts will lose power between two epochs")
+		for _, h := range w.hosts {
+			if h.up && w.chance(50) {
+				h.powerFails = 1 + w.rng.IntN(6)
+			}
+		}
+	case 1:
+		for _, h := range w.hosts {
+			if w.chance(50) {
+				w.after(w.upTo(2*w.links.delay), func() {
+					if !p.healed {
+						h.crash("between two epochs")
+					}
+				})
+			}
+		}
+	case 2:
+		side := make([]int, len(w.hosts))
+		for i := range side {
+			side[i] = w.rng.IntN(2)
+		}
+		side[joiner.index] = 2
+		w.report.Partitions++
+		w.tell("partition between two epochs: sides %v", side)
+		w.after(0, func() { p.split(side) }) // the node that told this is at work
+		w.after(50*milli+w.upTo(500*milli), func() {
+			if !p.healed {
+				p.reconnect()
+			}
+		})
+	case 3:
+		w.tell("the disk of %s, who joins, becomes slow", joiner)
+		joiner.slow = 150 * milli
+		w.after(w.upTo(600*milli), func() { joiner.slow = 0 })
 	}
 }
 

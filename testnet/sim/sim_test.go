@@ -2,21 +2,27 @@ package sim
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"flag"
 	"runtime/debug"
+	"strings"
 	"testing"
+
+	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/consensus/pbft"
 )
 
 var (
 	first     = flag.Uint64("seed", 1, "first seed of the schedules")
-	schedules = flag.Int("schedules", 0, "schedules to run; 0: 5,000, or 300 with -short")
+	schedules = flag.Int("schedules", 0, "schedules to run; 0: 1,500, or 300 with -short")
 	nodes     = flag.Int("nodes", 4, "members of the simulated group")
 	byzantine = flag.String("byzantine", "", "strategy of the members that lie; empty: by seed")
 	wholly    = flag.Bool("whole", false, "with the real executor and a token in WebAssembly")
 	all       = flag.Bool("all", false, "go on after the first violation")
 )
 
-// TestSchedules is the test of the whole node: no schedule breaks a rule.
+// TestSchedules is the test of the whole node: no schedule breaks a rule. Campaigns of more are for -schedules, or testnet sim.
 func TestSchedules(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(1_600)) // schedules are short and leave nothing behind
 	count := *schedules
@@ -25,7 +31,7 @@ func TestSchedules(t *testing.T) {
 	case testing.Short():
 		count = 300
 	default:
-		count = 5_000
+		count = 1_500
 	}
 	c := Campaign{Schedule: Schedule{Nodes: *nodes, Seed: *first, Byzantine: *byzantine, Whole: *wholly}, Schedules: count}
 	if *all {
@@ -44,7 +50,7 @@ func TestSchedules(t *testing.T) {
 		"late messages": s.Late, "partitions": s.Partitions, "flapping partitions": s.Flaps, "uneven links": s.Uneven,
 		"failed syncs": s.DiskErrors, "full disks": s.DiskFull, "slow syncs": s.SlowSyncs, "lost writes": s.LostWrites,
 		"torn writes": s.TornWrites, "crashes between sends": s.SendCrashes, "clock jumps": s.ClockJumps,
-		"members that lie": s.Liars, "changes of members": s.Epochs, "members that run twice": s.Twins,
+		"members that lie": s.Liars, "changes of members": s.Epochs, "faults as members change": s.Turns, "members that run twice": s.Twins,
 	} {
 		if n == 0 && count >= 100 {
 			t.Errorf("no %s in %d schedules", what, count)
@@ -108,6 +114,39 @@ func TestRaft(t *testing.T) {
 	}
 	if _, err := Run(Schedule{Nodes: 4, Raft: true, Byzantine: Strategies()[0].Name}); err == nil {
 		t.Error("members lie in a group that trusts them")
+	}
+}
+
+// TestPanic: a panic in a node ends its schedule as a violation that says which it is, and not the campaign.
+func TestPanic(t *testing.T) {
+	c := Campaign{Schedule: Schedule{Nodes: 4, Seed: 5, Engine: func() consensus.Engine { return &panics{Engine: pbft.New()} }}, Schedules: 2, Parallel: 1}
+	c.Found = func(Broken) bool { return false }
+	s, err := c.Run(t.Context())
+	if err != nil || len(s.Broken) != 2 || s.Held {
+		t.Fatalf("%d violations, %v, held: %t", len(s.Broken), err, s.Held)
+	}
+	if v := s.Broken[1]; v.Seed != 6 || !strings.Contains(v.What, "seed 6") || !strings.Contains(v.What, "out of ideas") || !strings.Contains(v.Repeat, "--seed 6 ") {
+		t.Errorf("violation %+v", v)
+	}
+}
+
+// panics is an engine that panics.
+type panics struct{ consensus.Engine }
+
+func (p *panics) Step(consensus.Event) ([]consensus.Effect, error) { panic("out of ideas") }
+
+// TestStopped: a campaign that is stopped has a summary of what it did.
+func TestStopped(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	c := Campaign{Schedule: Schedule{Nodes: 4, Seed: 1}, Schedules: 1 << 30, Every: 1}
+	c.Progress = func(s Summary) {
+		if s.Schedules > 0 && s.Left() > 0 {
+			stop()
+		}
+	}
+	s, err := c.Run(ctx)
+	if !errors.Is(err, context.Canceled) || s.Schedules == 0 || s.Blocks == 0 || s.Wanted != 1<<30 || s.Held || len(s.Broken) > 0 {
+		t.Errorf("%v: %+v", err, s)
 	}
 }
 

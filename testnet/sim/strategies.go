@@ -435,7 +435,7 @@ func voterLies() []*strategy {
 			name: "forged-certificates", does: "makes certificates of a block that nobody voted for",
 			rules: []string{group.RuleCertificate}, acts: func(l *liar) {
 				s := l.state()
-				st := ledger.Statement{Kind: ledger.Commit, View: s.View, Height: s.Height + 1, Order: keys.Digest{1}, Block: keys.Digest{2}}
+				st := ledger.Statement{Kind: ledger.Commit, Epoch: l.epoch(), View: s.View, Height: s.Height + 1, Order: keys.Digest{1}, Block: keys.Digest{2}}
 				l.say(consensus.Message{Kind: kindCertificate, Certificates: []ledger.Certificate{ledger.NewCertificate(l.pretend(st))}})
 			},
 		},
@@ -459,7 +459,7 @@ func voterLies() []*strategy {
 				for n := range 5 {
 					votes := make([]ledger.Vote, consensus.MaxMessageVotes)
 					for i := range votes {
-						st := ledger.Statement{Kind: ledger.Prepare, Height: ledger.Height(n*len(votes) + i + 1), Order: keys.Digest{1}}
+						st := ledger.Statement{Kind: ledger.Prepare, Epoch: l.epoch(), Height: ledger.Height(n*len(votes) + i + 1), Order: keys.Digest{1}}
 						votes[i] = l.sign(st)
 					}
 					l.attack()
@@ -471,7 +471,7 @@ func voterLies() []*strategy {
 			name: "huge-numbers", does: "sends views and heights near the largest number",
 			rules: []string{ruleVote, ruleChange, ruleHeartbeat, ruleStatus}, acts: func(l *liar) {
 				huge := uint64(math.MaxUint64) - l.world.rng.Uint64N(3)
-				st := ledger.Statement{Kind: ledger.Prepare, View: huge, Height: ledger.Height(huge), Order: keys.Digest{1}}
+				st := ledger.Statement{Kind: ledger.Prepare, Epoch: l.epoch(), View: huge, Height: ledger.Height(huge), Order: keys.Digest{1}}
 				switch l.world.rng.IntN(4) {
 				case 0:
 					vote(l, st)
@@ -549,7 +549,7 @@ func peerLies() []*strategy {
 			rules: []string{ruleHeartbeat}, acts: func(l *liar) {
 				s := l.state()
 				if int(s.View%uint64(len(l.world.config.Members))) != l.member {
-					l.say(consensus.Message{Kind: kindHeartbeat, Votes: []ledger.Vote{l.sign(ledger.Statement{Kind: ledger.Heartbeat, View: s.View, Seq: 1})}})
+					l.say(consensus.Message{Kind: kindHeartbeat, Votes: []ledger.Vote{l.sign(ledger.Statement{Kind: ledger.Heartbeat, Epoch: l.epoch(), View: s.View, Seq: 1})}})
 				}
 			},
 		},
@@ -658,7 +658,7 @@ func (l *liar) uncertified() []byte {
 		w.fail("%s executes a block of its own: %v", l.host, err)
 		return nil
 	}
-	st := ledger.Statement{Kind: ledger.Commit, View: l.state().View, Height: order.Height, Order: order.Hash(w.suite), Block: result.Hash()}
+	st := ledger.Statement{Kind: ledger.Commit, Epoch: l.epoch(), View: l.state().View, Height: order.Height, Order: order.Hash(w.suite), Block: result.Hash()}
 	raw, err := ledger.Marshal(&ledger.Block{
 		Version: ledger.Version, Header: *result.Header(), Txs: raws, Certificate: ledger.NewCertificate(l.pretend(st)),
 	})

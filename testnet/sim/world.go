@@ -42,6 +42,7 @@ type world struct {
 	lies   func(file string) bool // whose syncs do nothing, though they succeed; nil: none
 	oracle *oracle
 	liars  []*liar
+	turned func() // is told of each change of members as it first becomes final; nil: nobody
 	whole  *whole // nil: contracts are replaced by a running digest
 	log    zerolog.Logger
 	report Report
