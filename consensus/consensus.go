@@ -31,7 +31,8 @@ import (
 // Engine is a consensus algorithm for one group. Calls come from one goroutine at a time.
 type Engine interface {
 	// Init is called once, first. journal holds the records that the engine persisted before, oldest first,
-	// beginning with the last Persist that had Replace set.
+	// beginning with the last Persist that had Replace set. It is empty when there never were any: a member whose
+	// journal was lost is started as an observer, until an epoch begins in which it has promised nothing.
 	Init(c Config, journal []Record) ([]Effect, error)
 	// Step handles one event. The caller may reuse nothing that it passed, and must not change what it got.
 	Step(Event) ([]Effect, error)
@@ -49,7 +50,7 @@ type Config struct {
 	Chain keys.Digest
 	Group ledger.GroupID
 	Epoch ledger.Epoch    // members, in order of their numbers, and parameters
-	Self  int32           // this node's member number, or -1 for an observer
+	Self  int32           // this node's member number, or -1 for an observer and for a member that lost its journal
 	Node  identity.NodeID // this node's id, by which it finds itself in later epochs; zero: that of member Self, if it is one
 	Head  Head            // the last block that is durable here
 }

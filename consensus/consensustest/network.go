@@ -87,6 +87,7 @@ type Node struct {
 	// On disk.
 	journal []consensus.Record
 	chain   []Block
+	votes   uint64 // the first epoch in which it votes: it lost its journal before
 
 	// Lost in a crash.
 	engine  consensus.Engine
@@ -434,6 +435,9 @@ func (x *Node) Start() {
 	x.pool = nil
 	x.engine = n.Factory(x.ID)
 	config := n.config(int32(x.Member), x.Head())
+	if config.Epoch.Number < x.votes {
+		config.Self = -1
+	}
 	effects, err := x.engine.Init(config, slices.Clone(x.journal))
 	if err != nil {
 		n.fail("node %d: start: %w", x.ID, err)
@@ -499,8 +503,8 @@ func (x *Node) Crash() {
 	}
 }
 
-// LoseJournal deletes the node's journal.
-func (x *Node) LoseJournal() { x.journal = nil }
+// LoseJournal deletes the node's journal. As a host must, it follows from then on and does not vote before the next epoch.
+func (x *Node) LoseJournal() { x.journal, x.votes = nil, x.epoch()+1 }
 
 // step hands an event to the engine.
 func (x *Node) step(event consensus.Event) {

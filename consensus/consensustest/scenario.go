@@ -39,7 +39,7 @@ type Words struct {
 //	drop [from=] [to=] [kind=]          lose the messages that match
 //	queue                               show the messages under way
 //	fuse NODE                           power fails at the node right after its next Persist
-//	crash NODE, restart NODE [journal=lost]
+//	crash NODE, restart NODE
 //	withhold NODE, release NODE         the node's host lacks transactions, and gets them
 //	sync NODE FROM                      the node's host fetches blocks
 //	forge from=M to=NODE KIND [view=] [height=] [order=] [high=V/H] [block=]   a message of a member that lies
@@ -231,9 +231,6 @@ func (s *stage) command(words []string) {
 		s.printf("ok")
 	case "restart":
 		if x := node(0); x != nil {
-			if options["journal"] == "lost" {
-				x.journal = nil
-			}
 			s.boot(x)
 		}
 	case "withhold":

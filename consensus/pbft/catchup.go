@@ -14,14 +14,13 @@ type statusBody struct {
 	Epoch    uint64
 	View     uint64
 	Changing bool
-	Mute     bool
 	Height   ledger.Height
 	High     ledger.Rank
 }
 
 func (e *engine) status() statusBody {
 	return statusBody{
-		Epoch: e.epoch.Number, View: e.View, Changing: e.changing(), Mute: e.Mute,
+		Epoch: e.epoch.Number, View: e.View, Changing: e.changing(),
 		Height: e.head.Order.Height, High: e.High.Statement.Rank(),
 	}
 }
@@ -46,7 +45,7 @@ func (e *engine) tick() {
 			}})
 		}
 	}
-	if e.changing() || e.unsettled() || e.pending > 0 || e.Mute || e.ticks%quietTicks == 0 {
+	if e.changing() || e.unsettled() || e.pending > 0 || e.ticks%quietTicks == 0 {
 		asked := []int{e.self}
 		first := e.leader(e.View)
 		for i := 0; i <= e.n && len(asked) < 4; i++ {
@@ -89,14 +88,10 @@ func (e *engine) onStatus(from uint32, body []byte) (rule string) {
 		return ruleStatus
 	}
 	e.claim(from, st.Height)
-	if st.Epoch == e.epoch.Number && e.Mute && st.View <= maxView {
-		e.statuses[from] = statusReport{known: true, view: max(st.View, e.statuses[from].view)}
-	}
-	e.changes[from].mute = st.Mute && st.Epoch == e.epoch.Number
 	if st.Epoch > e.epoch.Number {
 		return ""
 	}
-	if st.Mute && !e.Mute || st.Epoch < e.epoch.Number {
+	if st.Epoch < e.epoch.Number {
 		e.sendStatus(from)
 	}
 	if !e.help(from, st) {
@@ -281,17 +276,4 @@ func (e *engine) onOrder(from uint32, m consensus.Message) {
 		b.seen = b.seen || c.Statement.Order == hash
 	}
 	b.seen = b.seen || e.High.Statement.Order == hash
-}
-
-// outlived reports whether a member that lost its journal can have signed nothing in a view: the views that a
-// quorum reported since its start bound those that it can have been in.
-func (e *engine) outlived(view uint64) bool {
-	known, top := 0, uint64(0)
-	for _, s := range e.statuses {
-		if s.known {
-			known++
-			top = max(top, s.view)
-		}
-	}
-	return known >= e.quorum && view > top+1+uint64(e.faulty)
 }

@@ -37,7 +37,7 @@
 // or of the view that a member waits for, proves that a quorum is there, and the member enters it.
 //
 // The progress timer doubles with each view change, at most three times, until a block becomes final. In a view
-// change it runs only when a quorum is there, so no member runs ahead of the others alone.
+// change it is half as long, and runs only when a quorum is there, so no member runs ahead of the others alone.
 //
 // A leader with nothing to propose sends heartbeats and makes no blocks.
 //
@@ -51,7 +51,7 @@
 //	4     new view     NewView                                            when there is no tip; to who lacks it
 //	5     heartbeat    Heartbeat vote                                     by the leader to all
 //	6     certificate  certificates                                       to who lacks them
-//	7     status       Body: epoch, view, changing, mute, height, rank    at ticks to the leader and two others
+//	7     status       Body: epoch, view, changing, height, rank          at ticks to the leader and two others
 //	8     fetch        Body: an order hash                                to a member that must know it
 //	9     order        Order, NewView                                     in answer to fetch
 //
@@ -103,16 +103,8 @@
 //
 // # A lost journal
 //
-// A member that starts with blocks but without a journal may not vote: it does not know what it signed. It follows,
-// says so in its status, and collects the views that a quorum of other members report since its start; their
-// connections are newer than the start, so the reports are too. Let m be the highest. A member goes at most 1+f
-// views beyond one in which a quorum was (the progress timer of a view change needs a quorum), and a reporting
-// quorum shares an honest member with that one, so the old self was in no view above m+1+f. The member speaks again
-// when a certificate or NewView without its own statement proves a higher view than that: the highest certificate
-// which comes with the proof covers all that it may have forgotten. It also speaks again with the next epoch. The
-// member of a group of one may speak at once.
-//
-// It cannot tell a first start from a loss before block 1; do not delete journals.
+// A member that does not know what it signed may not vote. Its host finds that out and starts the engine as an observer,
+// until the next epoch begins: nothing that was signed in another epoch counts.
 package pbft
 
 // The kinds of messages.

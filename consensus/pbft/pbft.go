@@ -87,9 +87,8 @@ type engine struct {
 	progressOn bool            // timerProgress runs
 	fast       bool            // the leader's connection broke in this view
 	seq        uint64          // heartbeats sent
-	statuses   []statusReport  // while mute: the views that members reported
 	halted     bool            // Halt was emitted
-	last       []byte          // the last record persisted
+	journal    consensus.Durable
 	out        []consensus.Effect
 }
 
@@ -125,35 +124,20 @@ type block struct {
 
 func (b *block) lacksNewView() bool { return !b.order.NewView.IsZero() && b.newView == nil }
 
-// statusReport is the highest view that a member reported.
-type statusReport struct {
-	known bool
-	view  uint64
-}
-
 // Init implements consensus.Engine.
 func (e *engine) Init(c consensus.Config, journal []consensus.Record) ([]consensus.Effect, error) {
-	suite, err := keys.SuiteByName(c.Suite)
+	suite, err := c.Check()
 	if err != nil {
 		return nil, fmt.Errorf("start pbft: %w", err)
 	}
-	if len(c.Epoch.Members) == 0 {
-		return nil, fmt.Errorf("start pbft: epoch %d has no members", c.Epoch.Number)
-	}
-	if int(c.Self) >= len(c.Epoch.Members) {
-		return nil, fmt.Errorf("start pbft: self is member %d of %d", c.Self, len(c.Epoch.Members))
-	}
-	*e = engine{suite: suite, chain: c.Chain, group: c.Group, self: -1, node: c.Node}
-	if c.Self >= 0 && e.node == (identity.NodeID{}) {
-		e.node = c.Epoch.Members[c.Self].Node
-	}
+	*e = engine{suite: suite, chain: c.Chain, group: c.Group, node: c.NodeID(), journal: consensus.Durable{Version: recordVersion}}
 	e.setEpoch(c.Epoch)
-	e.self = int(max(c.Self, -1)) // not what the node's id says: members of a test may share it, and a mute one follows
+	e.self = int(max(c.Self, -1)) // not what the node's id says: members of a test may share it, and one without its journal follows
 	e.setHead(c.Head)
 	e.final = point{c.Head.Order.Height, e.headOrder}
 
 	if err := e.restore(journal); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("start pbft: %w", err)
 	}
 	if !e.head.Certificate.IsZero() {
 		e.observe(e.head.Certificate, uint32(max(e.self, 0)))
@@ -170,22 +154,14 @@ func (e *engine) setEpoch(epoch ledger.Epoch) {
 	e.n = len(epoch.Members)
 	e.faulty, e.quorum = ledger.Faulty(e.n), ledger.Quorum(e.n)
 	e.window = ledger.Height(min(max(epoch.Params.Window, 1), maxWindow))
-	e.self = -1
-	if e.node != (identity.NodeID{}) {
-		for i, m := range epoch.Members {
-			if m.Node == e.node {
-				e.self = i
-			}
-		}
-	}
-	e.record = record{Version: recordVersion, Epoch: epoch.Number}
+	e.self = consensus.MemberOf(&epoch, e.node)
+	e.record = record{}
 	e.blocks, e.proposals, e.slots, e.decided, e.fetched = nil, nil, nil, nil, nil
 	e.changes = make([]change, e.n)
 	e.up = slices.Repeat([]bool{true}, e.n)
 	e.claims = make([]ledger.Height, e.n)
 	e.replies = make([]int, e.n)
 	e.accused = make([]ledger.Rank, e.n)
-	e.statuses = make([]statusReport, e.n)
 	e.inflight, e.building, e.batch = consensus.Message{}, false, batchIdle
 	e.backoff, e.fast, e.baseKnown = 0, false, false
 }
@@ -476,7 +452,7 @@ func (e *engine) onHead(h consensus.Head, epoch *ledger.Epoch) {
 }
 
 // startEpoch begins an epoch on the head, which is the barrier block of the one before. Nothing signed in an
-// earlier epoch counts in it, so a member that was mute may speak.
+// earlier epoch counts in it.
 func (e *engine) startEpoch(epoch ledger.Epoch) {
 	for _, b := range e.blocks {
 		e.abandon(b)
@@ -592,7 +568,7 @@ func (e *engine) leader(view uint64) int { return int(view % uint64(e.n)) }
 func (e *engine) leading() bool { return e.self >= 0 && !e.changing() && e.leader(e.View) == e.self }
 
 // voter reports whether this node may sign.
-func (e *engine) voter() bool { return e.self >= 0 && !e.Mute && !e.halted }
+func (e *engine) voter() bool { return e.self >= 0 && !e.halted }
 
 func (e *engine) changing() bool { return e.Change.Kind != 0 }
 

@@ -11,9 +11,8 @@ import (
 type change struct {
 	vote    ledger.Vote
 	high    ledger.Certificate
-	mute    bool // the member lost its journal and cannot vote before some later view
-	waited  int  // ticks for which the member has needed a higher view than ours
-	granted int  // how often it got one
+	waited  int // ticks for which the member has needed a higher view than ours
+	granted int // how often it got one
 }
 
 // startChange leaves the view for a higher one. From here on nothing is signed in a lower view, for ever.
@@ -54,7 +53,7 @@ func (e *engine) claimed() []ledger.Certificate {
 func (e *engine) nextView() uint64 {
 	view := e.View + 1
 	for range e.faulty {
-		if l := e.leader(view); l == e.self || e.up[l] && !e.changes[l].mute {
+		if l := e.leader(view); l == e.self || e.up[l] {
 			break
 		}
 		view++
@@ -69,10 +68,6 @@ func (e *engine) enter(view uint64, opening *ledger.NewView) {
 	}
 	e.View, e.Change, e.Claim, e.Opening = view, ledger.Statement{}, ledger.Certificate{}, opening
 	e.proposals, e.inflight, e.building, e.fast = nil, consensus.Message{}, false, false
-	if e.Mute && e.outlived(view) {
-		e.Mute = false
-		e.flow("speaks again", e.head.Order.Height, e.headOrder)
-	}
 	e.forgetVotes()
 	e.forgetBlocks()
 	e.stopTimers()
@@ -208,22 +203,16 @@ func (e *engine) join() {
 }
 
 // letBack changes the view for a single member that needs a higher one to vote again, after a long wait. Such a
-// member left the view alone, for example because only its own connection to the leader broke, or it lost its
-// journal; without it the group survives one failure less. A change that nobody resists takes three steps and no
-// timeout. The wait doubles each time that a member is let back, so that a liar cannot keep the group busy; and
-// the view must be one that an honest member can have reached (see outlived).
+// member left the view alone, for example because only its own connection to the leader broke; without it the group
+// survives one failure less. A change that nobody resists takes three steps and no timeout. The wait doubles each time
+// that a member is let back, so that a liar cannot keep the group busy; and the view must be one that an honest member
+// can have reached: it goes at most 1+f views beyond one in which a quorum was, for the progress timer of a view change
+// needs a quorum.
 func (e *engine) letBack() {
 	for i := range e.changes {
 		c := &e.changes[i]
 		view := c.vote.Statement.View
-		if c.vote.Statement.Kind == 0 || view <= e.View || view > e.View+1+uint64(e.faulty) {
-			view = e.nextView()
-			if !c.mute {
-				c.waited = 0
-				continue
-			}
-		}
-		if e.changing() || !e.voter() {
+		if c.vote.Statement.Kind == 0 || view <= e.View || view > e.View+1+uint64(e.faulty) || e.changing() || !e.voter() {
 			c.waited = 0
 			continue
 		}
@@ -303,12 +292,17 @@ func (e *engine) fastTime() int64  { return max(e.baseTime()*3/20, 1) }
 func (e *engine) aliveTime() int64 { return 3 * max(e.epoch.Params.HeartbeatTime, 1) }
 func (e *engine) oldAge() int64    { return 5 * e.baseTime() }
 
-// progressTime is short when the view that this member waits for has a leader that seems to be gone.
+// progressTime doubles with each view change. A new leader needs one message to begin the view that a quorum waits for, and
+// has half the time that it gets for a block. It is short when that leader seems to be gone.
 func (e *engine) progressTime() int64 {
-	if e.changing() && !e.up[e.leader(e.View)] {
+	switch {
+	case !e.changing():
+		return e.baseTime() << min(e.backoff, maxBackoff)
+	case !e.up[e.leader(e.View)]:
 		return e.fastTime()
+	default:
+		return e.baseTime() << min(max(e.backoff-1, 0), maxBackoff)
 	}
-	return e.baseTime() << min(e.backoff, maxBackoff)
 }
 
 func (e *engine) set(t consensus.Timer, milli int64) {

@@ -19,13 +19,10 @@ const (
 
 // join starts raft on the log, if this node is a member that may speak.
 func (e *engine) join() error {
-	e.persist()
-	if e.self < 0 || e.mute {
-		if e.mute {
-			e.flow("mute", e.head.Order.Height, e.headOrder)
-		}
+	if e.self < 0 {
 		return nil
 	}
+	e.persist()
 	err := e.guarded(func() (err error) {
 		e.raft, err = lib.NewRawNode(&lib.Config{
 			ID: id(e.self), Storage: &e.log, AsyncStorageWrites: true, Logger: silent{},

@@ -63,8 +63,8 @@
 // # A lost journal
 //
 // A member that acknowledged an entry or voted, and forgets it, can undo what was committed (etcd issue 16220). One
-// that starts with blocks but without a journal is therefore mute: it takes no part in the epoch and follows by block
-// sync. It takes part again with the next epoch: change the membership, or replace the node by one with a new key.
+// that lost its journal is therefore started as an observer by its host: it takes no part in the epoch and follows by
+// block sync. It takes part again with the next epoch: change the membership, or replace the node by one with a new key.
 // A node that lost its blocks too cannot tell this from its first start. It halts as soon as a leader counts on an
 // entry that it does not have, but may have voted by then; do not delete journals.
 //

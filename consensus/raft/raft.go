@@ -58,9 +58,9 @@ type engine struct {
 	final     ledger.Height // of the last block handed to Finalize; at least the head's
 	blocks    []*block      // known orders above the head, by height, then hash
 
-	raft     *lib.RawNode // nil for an observer and while mute
+	raft     *lib.RawNode // nil for an observer
 	log      log
-	mute     bool
+	journal  consensus.Durable
 	waiting  []delayed     // in order of arrival, all of one term
 	snapshot *pb.Message   // waits for block sync; the highest
 	need     ledger.Height // the head that snapshot needs
@@ -125,25 +125,16 @@ type delayed struct {
 
 // Init implements consensus.Engine.
 func (e *engine) Init(c consensus.Config, journal []consensus.Record) ([]consensus.Effect, error) {
-	suite, err := keys.SuiteByName(c.Suite)
+	suite, err := c.Check()
 	if err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
-	if len(c.Epoch.Members) == 0 {
-		return nil, fmt.Errorf("start raft: epoch %d has no members", c.Epoch.Number)
-	}
-	if int(c.Self) >= len(c.Epoch.Members) {
-		return nil, fmt.Errorf("start raft: self is member %d of %d", c.Self, len(c.Epoch.Members))
-	}
-	*e = engine{suite: suite, chain: c.Chain, group: c.Group, self: -1, node: c.Node}
-	if c.Self >= 0 && e.node == (identity.NodeID{}) {
-		e.node = c.Epoch.Members[c.Self].Node
-	}
+	*e = engine{suite: suite, chain: c.Chain, group: c.Group, node: c.NodeID(), journal: consensus.Durable{Version: recordVersion}}
 	e.setHead(c.Head)
 	e.setEpoch(c.Epoch)
-	e.self = int(max(c.Self, -1)) // not what the node's id says: members of a test may share it, and a mute one follows
+	e.self = int(max(c.Self, -1)) // not what the node's id says: members of a test may share it, and one without its journal follows
 	if err := e.restore(journal); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("start raft: %w", err)
 	}
 	e.set(timerTick, e.tickTime())
 	if err := e.join(); err != nil {
@@ -159,21 +150,14 @@ func (e *engine) setEpoch(epoch ledger.Epoch) {
 	e.n = len(epoch.Members)
 	e.majority = ledger.Attest.Quorum(e.n)
 	e.window = ledger.Height(min(max(epoch.Params.Window, 1), maxWindow))
-	e.self = -1
-	if e.node != (identity.NodeID{}) {
-		for i, m := range epoch.Members {
-			if m.Node == e.node {
-				e.self = i
-			}
-		}
-	}
+	e.self = consensus.MemberOf(&epoch, e.node)
 	e.log = log{term: 1, commit: 1}
 	e.log.reset(mark{Index: 1, Term: 1, Height: e.head.Order.Height})
 	for i := range e.n {
 		e.log.voters = append(e.log.voters, id(i))
 	}
 	e.final = e.head.Order.Height
-	e.raft, e.mute = nil, false
+	e.raft = nil
 	e.waiting, e.snapshot, e.applying = nil, nil, nil
 	e.elapsed, e.term, e.open, e.stuck, e.shun = 0, 0, false, 0, 0
 	e.building, e.proposed, e.batch = false, nil, batchIdle
@@ -337,7 +321,7 @@ func (e *engine) tick() {
 		e.emit(consensus.Send{To: -1, Message: consensus.Message{Kind: kindAttest, Votes: []ledger.Vote{e.attested}, Body: e.place()}})
 	}
 	if e.leading() && e.ticks%(2*repeatTicks) == 0 {
-		e.sendStatus(-1) // observers and mute members hear nothing else when the group is idle
+		e.sendStatus(-1) // observers hear nothing else when the group is idle
 	}
 	e.missBlocks()
 }
@@ -389,7 +373,7 @@ func (e *engine) onHead(h consensus.Head, epoch *ledger.Epoch) {
 }
 
 // startEpoch begins an epoch on the head, which is the barrier block of the one before. Nothing said in an earlier
-// epoch counts in it, so a member that was mute may speak.
+// epoch counts in it.
 func (e *engine) startEpoch(epoch ledger.Epoch) {
 	for _, b := range e.blocks {
 		e.abandon(b)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -72,21 +71,21 @@ type rota struct {
 	pending   bool // transactions wait
 	backoff   int
 	behind    ledger.Height // one more than the head at which a heartbeat told of a higher block
-	last      []byte        // the record as it was persisted last
+	journal   consensus.Durable
 	out       []consensus.Effect
 }
+
+const recordVersion = 1
 
 // record is what a member must find again after a crash. It is persisted whole before each signature.
 type record struct {
 	_             struct{} `cbor:",toarray"`
-	Epoch         uint64
 	View          uint64
 	Change        ledger.Statement // the view change to View; zero when the view was entered
 	Proposed      ledger.Statement // the last proposal
 	Voted         ledger.Statement // the last commit vote
 	ProposedOrder *ledger.Order    // their orders, while they are above the head
 	VotedOrder    *ledger.Order
-	Mute          bool // the journal was lost: this member may not vote in the epoch
 }
 
 type proposal struct {
@@ -102,20 +101,21 @@ type change struct {
 
 // Init implements consensus.Engine.
 func (r *rota) Init(c consensus.Config, journal []consensus.Record) ([]consensus.Effect, error) {
-	suite, err := keys.SuiteByName(c.Suite)
+	suite, err := c.Check()
 	if err != nil {
 		return nil, fmt.Errorf("start rota: %w", err)
 	}
-	if len(c.Epoch.Members) == 0 || int(c.Self) >= len(c.Epoch.Members) {
-		return nil, fmt.Errorf("start rota: self is member %d of %d", c.Self, len(c.Epoch.Members))
-	}
-	*r = rota{suite: suite, chain: c.Chain, group: c.Group, node: c.Node}
+	*r = rota{suite: suite, chain: c.Chain, group: c.Group, node: c.NodeID(), journal: consensus.Durable{Version: recordVersion}}
 	r.setEpoch(c.Epoch)
 	r.self = int(c.Self) // the host may have a member follow without a voice
 	r.setHead(c.Head)
 	if r.self >= 0 {
-		if err := r.restore(journal); err != nil {
-			return nil, err
+		found, err := r.journal.Restore(journal, c.Epoch.Number, &r.record)
+		if err != nil {
+			return nil, fmt.Errorf("start rota: %w", err)
+		}
+		if found {
+			r.setHead(c.Head)
 		}
 	}
 	r.set(timerTick, r.epoch.Params.HeartbeatTime)
@@ -127,13 +127,8 @@ func (r *rota) Init(c consensus.Config, journal []consensus.Record) ([]consensus
 
 func (r *rota) setEpoch(epoch ledger.Epoch) {
 	r.epoch, r.n, r.quorum = epoch, len(epoch.Members), ledger.Quorum(len(epoch.Members))
-	r.self = -1
-	for i, m := range epoch.Members {
-		if m.Node == r.node && r.node != (identity.NodeID{}) {
-			r.self = i
-		}
-	}
-	r.record = record{Epoch: epoch.Number}
+	r.self = consensus.MemberOf(&epoch, r.node)
+	r.record = record{}
 	r.votes, r.changes = make([]ledger.Vote, r.n), make([]change, r.n)
 	r.vote, r.opened, r.backoff = ledger.Vote{}, false, 0
 }
@@ -150,37 +145,10 @@ func (r *rota) setHead(h consensus.Head) {
 	}
 }
 
-// restore reads the journal. It is never empty once there are blocks: one that is was lost, and with it what this
-// member promised.
-func (r *rota) restore(journal []consensus.Record) error {
-	if len(journal) == 0 {
-		r.Mute = r.head.Order.Height > 0 && r.n > 1
-		r.persist()
-		return nil
-	}
-	var old record
-	if err := ledger.Unmarshal(journal[len(journal)-1], &old); err != nil {
-		return fmt.Errorf("read the journal of rota: %w", err)
-	}
-	if old.Epoch > r.epoch.Number {
-		return errors.New("read the journal of rota: it is of a later epoch than the stored head: blocks are missing")
-	}
-	if old.Epoch == r.epoch.Number {
-		r.record, r.last = old, journal[len(journal)-1]
-		r.setHead(r.head)
-	}
-	return nil
-}
-
 // persist writes the record down if it changed.
 func (r *rota) persist() {
-	data, err := ledger.Marshal(&r.record)
-	if err != nil {
-		panic(fmt.Sprintf("rota: encode record: %v", err)) // its types cannot fail to encode
-	}
-	if !bytes.Equal(data, r.last) {
-		r.last = data
-		r.emit(consensus.Persist{Records: []consensus.Record{data}, Replace: true})
+	if effect := r.journal.Persist(r.epoch.Number, &r.record); effect != nil {
+		r.emit(effect)
 	}
 }
 
@@ -589,7 +557,7 @@ func (r *rota) leader(view uint64) int { return int(view % uint64(r.n)) }
 
 func (r *rota) leading() bool { return r.voter() && !r.changing() && r.leader(r.View) == r.self }
 
-func (r *rota) voter() bool { return r.self >= 0 && !r.Mute }
+func (r *rota) voter() bool { return r.self >= 0 }
 
 func (r *rota) changing() bool { return r.Change.Kind != 0 }
 

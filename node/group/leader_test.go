@@ -19,7 +19,7 @@ func TestDeadLeaders(t *testing.T) {
 	}{
 		{"the leader of four", 4, []int{0}, false, 1_000},
 		{"the leader of four, whose connections break", 4, []int{0}, true, 1_000},
-		{"two leaders of seven in a row", 7, []int{0, 1}, false, 3_000},
+		{"two leaders of seven in a row", 7, []int{0, 1}, false, 2_000},
 		{"two leaders of seven in a row, whose connections break", 7, []int{0, 1}, true, 1_500},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -43,7 +43,6 @@ type status struct {
 	Epoch    uint64
 	View     uint64
 	Changing bool
-	Mute     bool
 	Height   ledger.Height
 	High     ledger.Rank
 }
