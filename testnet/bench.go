@@ -188,6 +188,9 @@ func bench(c *cli.Context) error {
 		return err
 	}
 	result.Accounts = accounts
+	if token, err = l.survivors(c.Context); err != nil {
+		return err
+	}
 	after, err := l.sum(c.Context, token, people)
 	if err != nil {
 		return err
@@ -681,6 +684,18 @@ func (l *load) seen(node int, block *client.Block) {
 		l.blocks[block.Height] = struct{}{}
 	}
 	l.mu.Unlock()
+}
+
+// survivors forgets the nodes that do not answer any more, and returns the token as one that does shows it.
+func (l *load) survivors(ctx context.Context) (*network.Token, error) {
+	l.apis = slices.DeleteFunc(l.apis, func(api *client.Client) bool {
+		_, err := api.Status(ctx)
+		return err != nil
+	})
+	if len(l.apis) == 0 {
+		return nil, errors.New("no node answers any more: the run cannot be judged")
+	}
+	return l.net.OpenToken(ctx, l.apis[0])
 }
 
 // rootsEqual compares the nodes' state roots at the lowest height that all have reached.

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -246,6 +247,20 @@ func TestMembersByHand(t *testing.T) {
 	stop()
 	running.Wait()
 	checkHistory(t, n, p.final)
+
+	// A node that is killed while the network is measured, the first that is asked at that, spoils no measurement.
+	killed := make(chan error, 1)
+	go func() {
+		time.Sleep(3 * time.Second)
+		killed <- n.Kill(&n.Nodes[0])
+	}()
+	out, diagnostics, code := testnet(t, "bench", "-d", n.Dir, "--rate", "20", "--accounts", "10", "--warmup", "0s", "--duration", "8s")
+	if err := <-killed; err != nil {
+		t.Error(err)
+	}
+	if code != 0 || !strings.Contains(out, "sum of balances unchanged") {
+		t.Errorf("bench: exit %d\n%s%s", code, out, diagnostics)
+	}
 }
 
 // field returns the word after a name in a command's output.

@@ -331,6 +331,16 @@ func TestUpRefuses(t *testing.T) {
 			t.Errorf("exit %d: %s", code, diagnostics)
 		}
 	})
+	t.Run("a folder without the source", func(t *testing.T) {
+		t.Chdir(t.TempDir())
+		dir := filepath.Join(t.TempDir(), "net")
+		if _, diagnostics, code := testnet(t, "up", "-d", dir, "--port", freePort(t, 4)); code != 1 || !strings.Contains(diagnostics, "in the folder of fondaco's module") {
+			t.Errorf("exit %d: %s", code, diagnostics)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the folder is there: %v", err)
+		}
+	})
 	for name, args := range map[string][]string{
 		"an unknown command": {"upp"}, "an unknown flag": {"up", "--nods", "4"}, "a wrong output form": {"status", "-o", "xml"},
 		"an argument too many": {"up", "now"}, "a node without a name": {"kill"}, "a load of nothing": {"bench", "--accounts", "1"},

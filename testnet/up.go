@@ -75,7 +75,8 @@ func up(c *cli.Context) error {
 	progress := func(format string, args ...any) {
 		fmt.Fprintf(c.App.ErrWriter, "%5.1fs  "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
 	}
-	if n == nil {
+	fresh := n == nil
+	if fresh {
 		n, err = network.Create(network.Config{
 			Dir: dir, Nodes: nodes, Port: c.Int("port"), Engine: c.String("engine"), EngineProgram: c.Path("engine-program"),
 			Trust: c.Bool("trust-members"), LogLevel: c.String("log-level"), Relay: c.IsSet("relay"),
@@ -95,6 +96,9 @@ func up(c *cli.Context) error {
 	}
 	progress("building the node")
 	if _, err := network.Build(c.Context, ".", dir); err != nil {
+		if fresh { // the folder was empty, and the same command is to work again
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
 		return err
 	}
 	if n.HasRelay() {

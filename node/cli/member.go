@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -190,6 +191,9 @@ type motionDoc struct {
 	Next     []string          `json:"next"`      // what it lacks, in words
 }
 
+// complete reports whether a motion has all that it takes.
+func (d *motionDoc) complete() bool { return len(d.Approved) >= d.Needed && len(d.Missing) == 0 }
+
 func showMotions(c *cli.Context) error {
 	args, err := arguments(c, 0, 1, "[MOTION]")
 	if err != nil {
@@ -243,7 +247,7 @@ func approvedText(d *motionDoc) string {
 }
 
 // describeMotion says in words what a motion would change.
-func describeMotion(chain *client.Chain, record *precompiles.Record, m *precompiles.ListedMotion) motionDoc {
+func describeMotion(chain *client.Chain, record *precompiles.Record, nodes []precompiles.ListedNode, m *precompiles.ListedMotion) motionDoc {
 	f := &m.Row.Reform
 	d := motionDoc{
 		ID: m.ID, Epoch: m.Row.Epoch, Void: m.Row.Void(record), Proposer: m.Row.Proposer(), Height: m.Row.Height, Block: m.Row.Block,
@@ -256,20 +260,30 @@ func describeMotion(chain *client.Chain, record *precompiles.Record, m *precompi
 	for _, n := range f.Observe {
 		say("+ observer of %s at %s, key %s", n.Institution, n.Address, keyText(n.Key))
 	}
-	for _, n := range f.Dismiss {
-		say("- observer %s", n)
-	}
-	for _, n := range f.Add {
-		say("+ member %s", n)
-	}
-	for _, n := range f.Remove {
-		name := ""
-		for i, old := range chain.Members {
-			if old.Node == n {
-				name = fmt.Sprintf(", number %d of %s", i, old.Institution)
+	whose := func(id identity.NodeID) string {
+		for _, n := range nodes {
+			if n.Node == id && n.Row.Address != "" {
+				return fmt.Sprintf("%s of %s at %s", id, n.Row.Institution, n.Row.Address)
+			} else if n.Node == id {
+				return fmt.Sprintf("%s of %s", id, n.Row.Institution)
 			}
 		}
-		say("- member %s%s", n, name)
+		return id.String()
+	}
+	for _, n := range f.Dismiss {
+		say("- observer %s", whose(n))
+	}
+	for _, n := range f.Add {
+		say("+ member %s", whose(n))
+	}
+	for _, n := range f.Remove {
+		number := ""
+		for i, old := range chain.Members {
+			if old.Node == n {
+				number = fmt.Sprintf(", number %d", i)
+			}
+		}
+		say("- member %s%s", whose(n), number)
 	}
 	if f.Params != nil {
 		for _, p := range paramChanges(&chain.Params, f.Params) {
@@ -302,7 +316,7 @@ func describeMotion(chain *client.Chain, record *precompiles.Record, m *precompi
 	for _, node := range d.Missing {
 		d.Next = append(d.Next, fmt.Sprintf("the operator of node %s, once it is synced, runs `fondaco member ready %d -d DIR`", node.Short(), d.ID))
 	}
-	if len(d.Next) == 0 {
+	if d.complete() {
 		d.Next = append(d.Next, fmt.Sprintf("one of %s runs `fondaco member activate %d`", strings.Join(institutions(chain), ", "), d.ID))
 	}
 	return d
@@ -506,12 +520,39 @@ func (r *remote) motions() ([]motionDoc, error) {
 	if err != nil {
 		return nil, err
 	}
+	nodes, err := members.Nodes(r.ctx, r.Client)
+	if err != nil {
+		return nil, err
+	}
 	motions, err := members.Motions(r.ctx, r.Client)
 	docs := []motionDoc{}
 	for i := range motions {
-		docs = append(docs, describeMotion(chain, &record, &motions[i]))
+		docs = append(docs, describeMotion(chain, &record, nodes, &motions[i]))
 	}
 	return docs, err
+}
+
+// supportPatience is how long a node may be behind the one at which a motion was approved last.
+const supportPatience = 3 * time.Second
+
+// awaitSupport waits a little for what a motion lacks: who approved last did so at another node, perhaps a moment ago.
+// The chain judges whether that is enough.
+func (r *remote) awaitSupport(id uint64) error {
+	for until := time.Now().Add(supportPatience); ; {
+		docs, err := r.motions()
+		if err != nil {
+			return err
+		}
+		at := slices.IndexFunc(docs, func(d motionDoc) bool { return d.ID == id })
+		if at >= 0 && (docs[at].Void || docs[at].complete()) || time.Now().After(until) {
+			return nil
+		}
+		select {
+		case <-r.ctx.Done():
+			return r.ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // activateMotion carries a motion out and tells the accounts of the institutions that it founded.
@@ -521,6 +562,9 @@ func activateMotion(c *cli.Context) error {
 		return err
 	}
 	return talk(c, func(r *remote) error {
+		if err := r.awaitSupport(id); err != nil {
+			return err
+		}
 		motions, err := members.Motions(r.ctx, r.Client)
 		if err != nil {
 			return err

@@ -42,7 +42,7 @@ func Build(ctx context.Context, source, dir string) (string, error) {
 	build := exec.CommandContext(ctx, compiler, "build", "-o", binary, "github.com/fondaco/fondaco/node/cmd/fondaco")
 	build.Dir = source
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the node: %w\n%s", err, out)
+		return "", fmt.Errorf("build the node: %w\n%s\nIt is built from source: run this in the folder of fondaco's module, where ARCHITECTURE.md is", err, bytes.TrimSpace(out))
 	}
 	return binary, nil
 }
