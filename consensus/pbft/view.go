@@ -142,7 +142,7 @@ func (e *engine) onViewChange(from uint32, m consensus.Message) (rule string) {
 func (e *engine) isChange(v ledger.Vote) bool {
 	st := v.Statement
 	return st.Kind == ledger.ViewChange && int64(v.Signer) < int64(e.n) && st.Epoch == e.epoch.Number &&
-		st.View > 0 && st.View <= maxView && st.High.View < st.View && st.Seq == 0
+		st.View > 0 && st.View <= maxView && st.High.View < st.View && st.Height <= maxHeight && st.High.Height <= maxHeight && st.Seq == 0
 }
 
 // proves reports whether a certificate is the one that a view change claims to hold.
