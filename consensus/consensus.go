@@ -115,6 +115,20 @@ func (p Payload) Order(parent *ledger.Order, hash keys.Digest, epoch uint64, pro
 	}
 }
 
+// Plausible checks of an order, which should stand in an epoch, what does not depend on other blocks.
+func Plausible(o *ledger.Order, chain keys.Digest, group ledger.GroupID, epoch *ledger.Epoch) bool {
+	return o.Version == ledger.Version && o.Chain == chain && o.Group == group && o.Epoch == epoch.Number &&
+		o.Height > 0 && o.TxCount > 0 && int64(o.Proposer) < int64(len(epoch.Members)) && len(o.Extra) <= ledger.MaxOrderExtra
+}
+
+// Follows reports whether a plausible order may stand on its parent: an epoch ends with its barrier block.
+func Follows(o, parent *ledger.Order) bool {
+	return o.Height == parent.Height+1 && o.UnixMilli > parent.UnixMilli && !EndsEpoch(parent, o.Epoch)
+}
+
+// EndsEpoch reports whether no block of an epoch may follow the order.
+func EndsEpoch(o *ledger.Order, epoch uint64) bool { return o.Barrier && o.Epoch == epoch }
+
 // Event is something that happened: one of the types below.
 type Event interface{ event() }
 

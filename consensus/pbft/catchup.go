@@ -264,7 +264,7 @@ func (e *engine) onFetch(from uint32, body []byte) (rule string) {
 
 // onOrder takes an order that this node asked for.
 func (e *engine) onOrder(from uint32, m consensus.Message) {
-	if m.Order == nil || !e.plausible(*m.Order) || m.NewView != nil && !e.isNewView(m.NewView) {
+	if m.Order == nil || !e.plausible(m.Order) || m.NewView != nil && !e.isNewView(m.NewView) {
 		return
 	}
 	hash := m.Order.Hash(e.suite)

@@ -76,11 +76,8 @@ func (e *engine) parent() (point, bool) {
 		return p, false // others certified it; its transactions are still on their way here
 	}
 	order, known := e.orderOf(p.order)
-	return p, known && !e.endsEpoch(order)
+	return p, known && !consensus.EndsEpoch(&order, e.epoch.Number)
 }
-
-// endsEpoch reports whether no block of this epoch may follow the order.
-func (e *engine) endsEpoch(o ledger.Order) bool { return o.Barrier && o.Epoch == e.epoch.Number }
 
 func (e *engine) onBuilt(ev consensus.Built) {
 	if !e.building || ev.Parent != e.buildOn {
@@ -166,7 +163,7 @@ func (e *engine) onProposal(m consensus.Message) (rule string) {
 	}
 	hash := order.Hash(e.suite)
 	want := ledger.Statement{Kind: ledger.Propose, Epoch: e.epoch.Number, View: st.View, Height: order.Height, Order: hash}
-	if st != want || !e.plausible(order) {
+	if st != want || !e.plausible(&order) {
 		return ruleProposal
 	}
 	if m.NewView != nil && !e.isNewView(m.NewView) {
@@ -244,10 +241,8 @@ func (e *engine) onProposal(m consensus.Message) (rule string) {
 	return ""
 }
 
-// plausible checks of an order what does not depend on other blocks.
-func (e *engine) plausible(o ledger.Order) bool {
-	return o.Version == ledger.Version && o.Chain == e.chain && o.Group == e.group && o.Epoch == e.epoch.Number &&
-		o.Height > 0 && o.TxCount > 0 && int64(o.Proposer) < int64(e.n) && len(o.Extra) <= ledger.MaxOrderExtra
+func (e *engine) plausible(o *ledger.Order) bool {
+	return consensus.Plausible(o, e.chain, e.group, &e.epoch)
 }
 
 // live returns the blocks that are under way: those that lead to the highest certificate, to a decided block or
@@ -288,7 +283,7 @@ func (e *engine) examine() {
 		}
 		if !b.asked {
 			b.asked, b.askedAs = true, b.seen
-			if b.order.Height != parent.Height+1 || b.order.UnixMilli <= parent.UnixMilli || e.endsEpoch(parent) {
+			if !consensus.Follows(&b.order, &parent) {
 				b.checked, b.askedAs = true, true
 				e.refuse(b.from, ruleParent)
 				continue

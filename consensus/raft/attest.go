@@ -29,7 +29,7 @@ func (e *engine) examine() {
 		}
 		if !b.asked {
 			b.asked, b.askedAs = true, b.seen
-			if b.order.Height != parent.Height+1 || b.order.UnixMilli <= parent.UnixMilli || e.endsEpoch(parent) {
+			if !consensus.Follows(&b.order, &parent) {
 				b.checked, b.askedAs, b.seen = true, true, true
 				continue
 			}
@@ -43,9 +43,6 @@ func (e *engine) examine() {
 		}
 	}
 }
-
-// endsEpoch reports whether no block of this epoch may follow the order.
-func (e *engine) endsEpoch(o ledger.Order) bool { return o.Barrier && o.Epoch == e.epoch.Number }
 
 // attest signs the result of the committed order above the head.
 func (e *engine) attest() {

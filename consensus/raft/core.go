@@ -306,11 +306,8 @@ func (e *engine) delay(from uint32, m consensus.Message, p *pb.Message) {
 // member that is some blocks behind a busy group follows from what it has heard.
 func (e *engine) reach() ledger.Height { return e.head.Order.Height + e.window + blocksAhead }
 
-// plausible checks of an order what does not depend on other blocks.
 func (e *engine) plausible(o *ledger.Order) bool {
-	return o.Version == ledger.Version && o.Chain == e.chain && o.Group == e.group && o.Epoch == e.epoch.Number &&
-		o.Height > 0 && o.Height < maxNumber && o.TxCount > 0 && int64(o.Proposer) < int64(e.n) && len(o.Extra) <= ledger.MaxOrderExtra &&
-		o.NewView.IsZero()
+	return consensus.Plausible(o, e.chain, e.group, &e.epoch) && o.Height < maxNumber && o.NewView.IsZero()
 }
 
 // admit lets appends into raft, in their order, whose payloads are here, and a snapshot whose blocks are.

@@ -53,7 +53,7 @@ func (e *engine) parent() (point, bool) {
 	if tip, ok := e.log.tip(); ok && tip.Order.Height > p.height {
 		p, order = point{tip.Order.Height, tip.hash}, *tip.Order
 	}
-	return p, p.height < e.head.Order.Height+e.window && !e.endsEpoch(order)
+	return p, p.height < e.head.Order.Height+e.window && !consensus.EndsEpoch(&order, e.epoch.Number)
 }
 
 func (e *engine) onBuilt(ev consensus.Built) {

@@ -39,8 +39,8 @@ type evidenceFile struct {
 	Found   []Evidence
 }
 
-// evidenceStore keeps evidence across restarts, once for each place (see ledger.Place). It is written anew whole
-// under another name, synced and renamed, so a crash leaves the old or the new one. The file can be deleted.
+// evidenceStore keeps evidence across restarts, once for each place (see ledger.Place). It is written anew whole,
+// and a crash leaves the old or the new one. The file can be deleted.
 type evidenceStore struct {
 	fs    state.FS
 	dir   string
@@ -111,26 +111,11 @@ func (s *evidenceStore) add(e Evidence) (bool, error) {
 }
 
 func (s *evidenceStore) write(found []Evidence) error {
-	data := mustMarshal(&evidenceFile{Version: 1, Found: found})
-	fresh := filepath.Join(s.dir, evidenceName+".new")
-	file, err := s.fs.Open(fresh, true)
+	file, err := replaceFile(s.fs, s.dir, evidenceName, mustMarshal(&evidenceFile{Version: 1, Found: found}))
 	if err != nil {
 		return err
 	}
-	err = file.Truncate(0) // a crash may have left one
-	if err == nil {
-		_, err = file.WriteAt(data, 0)
-	}
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	if err := s.fs.Rename(fresh, filepath.Join(s.dir, evidenceName)); err != nil {
-		return err
-	}
-	return s.fs.SyncDir(s.dir)
+	return file.Close()
 }
 
 // accuse keeps evidence that the engine found. The engine is not believed: what proves nothing is dropped.

@@ -369,10 +369,23 @@ func (j *journal) rotate() (err error) {
 	if data, err = appendFrame(data, salt, 0, entries); err != nil {
 		return err
 	}
-	fresh := filepath.Join(j.dir, journalName+".new")
-	file, err := j.fs.Open(fresh, true)
+	file, err := replaceFile(j.fs, j.dir, journalName, data)
 	if err != nil {
 		return err
+	}
+	old := j.file
+	j.file, j.salt, j.seq = file, salt, 1
+	j.size, j.floor = int64(len(data)), int64(len(data))
+	return old.Close()
+}
+
+// replaceFile writes a file whole, durably and under another name, and then gives it its name in the place of the one that
+// had it: a crash leaves the old or the new one. The file is left open.
+func replaceFile(files state.FS, dir, name string, data []byte) (state.File, error) {
+	fresh := filepath.Join(dir, name+".new")
+	file, err := files.Open(fresh, true)
+	if err != nil {
+		return nil, err
 	}
 	err = file.Truncate(0) // a crash may have left one
 	if err == nil {
@@ -382,18 +395,15 @@ func (j *journal) rotate() (err error) {
 		err = file.Sync()
 	}
 	if err == nil {
-		err = j.fs.Rename(fresh, filepath.Join(j.dir, journalName))
+		err = files.Rename(fresh, filepath.Join(dir, name))
 	}
 	if err == nil {
-		err = j.fs.SyncDir(j.dir)
+		err = files.SyncDir(dir)
 	}
 	if err != nil {
-		return errors.Join(err, file.Close())
+		return nil, errors.Join(err, file.Close())
 	}
-	old := j.file
-	j.file, j.salt, j.seq = file, salt, 1
-	j.size, j.floor = int64(len(data)), int64(len(data))
-	return old.Close()
+	return file, nil
 }
 
 // close closes the file. What is queued and not synced is lost: nothing that left the node depends on it.
