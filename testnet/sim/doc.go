@@ -31,7 +31,9 @@
 // In three of sixteen schedules two nodes beyond the members follow as observers, and take the places of members one after
 // the other while all this goes on: each change ends an epoch with a barrier block. In one of the three members lie as well,
 // and may be those who are replaced; in another something happens just as the epoch ends: hosts lose power between its last
-// block and the next epoch, the network splits across it, or the disk of the node that joins is slow.
+// block and the next epoch, the network splits across it, or the disk of the node that joins is slow. In schedules of whole
+// nodes institutions change the members as they do in life: a motion admits the two nodes, and one for each puts it in the
+// place of a member, with approvals and the node's statement that it is ready.
 //
 // # Members that lie
 //

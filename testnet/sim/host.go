@@ -54,6 +54,11 @@ type host struct {
 // honest reports whether the member keeps the rules.
 func (h *host) honest() bool { return !h.twin && h.liar == nil }
 
+// listed reports whether the group knows the node: it does from genesis, unless institutions must admit it first.
+func (h *host) listed() bool {
+	return h.world.whole == nil || h.member < len(h.world.config.Members) || len(h.world.oracle.members) > 1
+}
+
 func (h *host) String() string {
 	if h.index != h.member {
 		return fmt.Sprintf("node %d' ", h.member)

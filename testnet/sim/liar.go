@@ -155,7 +155,7 @@ func (l *liar) send(to *host, p group.Protocol, data []byte) {
 		return
 	}
 	for _, v := range m.Message.Votes {
-		if int(v.Signer) == l.member && (len(l.own) == 0 || l.own[len(l.own)-1].Statement != v.Statement) {
+		if int(v.Signer) == l.seat() && (len(l.own) == 0 || l.own[len(l.own)-1].Statement != v.Statement) {
 			remember(&l.own, v)
 		}
 	}
@@ -218,7 +218,7 @@ func (l *liar) signFor(st ledger.Statement, chain keys.Digest, g ledger.GroupID)
 	if chain == l.world.chain && g == l.world.config.Group {
 		l.world.oracle.voted(st, l.member)
 	}
-	return ledger.Vote{Signer: uint32(l.member), Statement: st, Signature: signature}
+	return ledger.Vote{Signer: uint32(l.seat()), Statement: st, Signature: signature}
 }
 
 // state is where its node is. A node that sends while it starts for the first time is nowhere yet.
@@ -237,15 +237,26 @@ func (l *liar) epoch() uint64 {
 	return l.group.Status().Epoch.Number
 }
 
+// seat is its number among the members, and when it is none any more, the one that it had.
+func (l *liar) seat() int {
+	epochs := l.world.oracle.members
+	for e := min(int(l.epoch()), len(epochs)-1); e >= 0; e-- {
+		if i := slices.Index(epochs[e], uint32(l.member)); i >= 0 {
+			return i
+		}
+	}
+	return l.member
+}
+
 func (l *liar) leads() bool {
 	s := l.state()
-	return !s.Changing && int(s.Leader) == l.member
+	return !s.Changing && int(s.Leader) == l.seat()
 }
 
 // proposed reports whether a message is a proposal of a new block by its node.
 func (l *liar) proposed(m *packet) bool {
 	p := &m.Message
-	if p.Kind != kindProposal || p.Order == nil || len(p.Votes) != 1 || int(p.Votes[0].Signer) != l.member {
+	if p.Kind != kindProposal || p.Order == nil || len(p.Votes) != 1 || int(p.Votes[0].Signer) != l.seat() {
 		return false
 	}
 	return len(p.Certificates) == 0 || p.Certificates[0].Statement.Order != p.Votes[0].Statement.Order

@@ -16,6 +16,8 @@ import (
 	"github.com/fondaco/fondaco/consensus/pbft"
 	"github.com/fondaco/fondaco/consensus/raft"
 	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
 )
@@ -161,7 +163,7 @@ func Run(s Schedule) (report Report, err error) {
 		defer s.vm.Close(context.Background()) //nolint:errcheck // nothing depends on it
 	}
 	spares := 0
-	if (s.Seed%8 == 2 || s.Seed%16 == 5) && twins == 0 && (ledger.Faulty(s.Nodes) > 0 || s.Raft && s.Nodes > 2) && !s.Whole {
+	if (s.Seed%8 == 2 || s.Seed%16 == 5) && twins == 0 && (ledger.Faulty(s.Nodes) > 0 || s.Raft && s.Nodes > 2) {
 		spares = 2
 	}
 	w, err := newWorld(&s, twins, spares)
@@ -233,6 +235,7 @@ type request struct {
 	id     ledger.TxID
 	raw    []byte
 	short  bool // it may expire
+	ends   bool // it ends an epoch, when what it asks for is agreed on: a node that is behind refuses it
 	height ledger.Height
 }
 
@@ -258,7 +261,11 @@ func (p *play) run() {
 	p.client()
 	p.resend()
 	w.after(w.upTo(200*milli), p.harm)
-	p.change()
+	if w.whole != nil && len(w.whole.victims) > 0 {
+		w.after(w.upTo(200*milli), p.govern)
+	} else {
+		p.change()
+	}
 	w.runUntil(faults, nil)
 
 	p.heal()
@@ -269,7 +276,7 @@ func (p *play) run() {
 		if w.steps%16 != 0 {
 			return false
 		}
-		if w.oracle.height() >= max(before+1, enough) {
+		if w.oracle.height() >= max(before+1, enough) && !w.governs() {
 			p.resting = true
 		}
 		return p.resting && p.settled()
@@ -292,7 +299,7 @@ func (p *play) run() {
 // settled reports whether all honest nodes have all blocks, and all transactions of the client are in them.
 func (p *play) settled() bool {
 	for _, h := range p.hosts {
-		if h.honest() && (!h.up || h.store.Head().Height() < p.oracle.height()) {
+		if h.honest() && h.listed() && (!h.up || h.store.Head().Height() < p.oracle.height()) {
 			return false
 		}
 	}
@@ -381,8 +388,9 @@ func (p *play) client() {
 // submit makes a transaction and gives it to one node, or to several at once.
 func (p *play) submit(short bool) { p.request(short, nil) }
 
-// request is submit of a transaction that edit, unless it is nil, changes.
-func (p *play) request(short bool, edit func(*ledger.Tx)) {
+// request is submit of a transaction that edit, unless it is nil, changes, and whose signer it says. It returns nil when
+// that broke a rule.
+func (p *play) request(short bool, edit func(*ledger.Tx) keys.Signer) *request {
 	w := p.world
 	lifetime := int64(300_000)
 	if short {
@@ -393,23 +401,23 @@ func (p *play) request(short bool, edit func(*ledger.Tx)) {
 		GasLimit: 1, To: ledger.Target{Address: ledger.Address{2}}, Method: "m", Args: []byte{0x80},
 	}
 	binary.BigEndian.PutUint64(tx.Nonce[:], uint64(len(p.sent)))
-	if edit != nil {
-		edit(&tx)
-	}
 	signer := w.suite.signer(1_000_000)
 	var c call
-	if w.whole != nil {
+	switch {
+	case edit != nil:
+		signer = edit(&tx)
+	case w.whole != nil:
 		signer, c = w.whole.next(&tx)
 	}
 	signed, err := tx.Sign(w.suite, signer)
 	if err != nil {
 		w.fail("sign transaction: %v", err)
-		return
+		return nil
 	}
 	if w.whole != nil {
 		w.whole.calls[signed.ID] = c
 	}
-	r := &request{id: signed.ID, raw: signed.Raw, short: short}
+	r := &request{id: signed.ID, raw: signed.Raw, short: short, ends: precompiles.Activates(&signed.Tx)}
 	p.sent = append(p.sent, r)
 	p.open = append(p.open, r)
 	w.oracle.submitted[signed.ID] = r
@@ -422,6 +430,7 @@ func (p *play) request(short bool, edit func(*ledger.Tx)) {
 	if w.chance(10) { // and an old one once more, which must not come again
 		p.give(p.sent[w.rng.IntN(len(p.sent))])
 	}
+	return r
 }
 
 // change replaces a member by a spare node, a while after the change before has become final, as long as there are any.
@@ -444,7 +453,10 @@ func (p *play) change() {
 			w.fail("encode the members of an epoch: %v", err)
 		}
 		w.tell("the members of epoch %d are to be %v", began, next)
-		p.request(false, func(tx *ledger.Tx) { tx.Method, tx.Args = methodEpoch, args })
+		p.request(false, func(tx *ledger.Tx) keys.Signer {
+			tx.Method, tx.Args = methodEpoch, args
+			return w.suite.signer(1_000_000)
+		})
 		p.awaitChange(began)
 	})
 }
@@ -466,7 +478,7 @@ func (p *play) turn() {
 		return
 	}
 	w.report.Turns++
-	joiner := w.hosts[len(w.config.Members)+len(w.oracle.members)-2]
+	joiner := w.hosts[min(len(w.config.Members)+len(w.oracle.members)-2, len(w.hosts)-1)]
 	switch w.rng.IntN(4) {
 	case 0:
 		w.tell("hosts will lose power between two epochs")
@@ -512,7 +524,7 @@ func (p *play) give(r *request) {
 	h.run(p.upTo(5*milli), func() {
 		h.group.Offer(r.raw, func(_ ledger.TxID, err error) {
 			switch {
-			case err == nil, errors.Is(err, mempool.ErrKnown), errors.Is(err, mempool.ErrCommitted), r.short && errors.Is(err, mempool.ErrExpired):
+			case err == nil, errors.Is(err, mempool.ErrKnown), errors.Is(err, mempool.ErrCommitted), r.short && errors.Is(err, mempool.ErrExpired), r.ends:
 			case h.skew > maxSkew || h.skew < -maxSkew: // it cannot know what time it is
 			default:
 				p.fail("%s refuses a transaction: %v", h, err)

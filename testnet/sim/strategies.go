@@ -191,7 +191,7 @@ func leaderLies() []*strategy {
 			rules: []string{ruleNewView}, sends: lowerNewView, acts: func(l *liar) {
 				n := uint64(len(l.world.config.Members))
 				view := l.state().View + 1
-				for view%n != uint64(l.member) {
+				for view%n != uint64(l.seat()) {
 					view++
 				}
 				nv := &ledger.NewView{View: view, Votes: slices.Repeat([]ledger.Vote{l.change(view)}, ledger.Quorum(int(n)))}
@@ -444,7 +444,7 @@ func voterLies() []*strategy {
 			rules: []string{group.RuleSignature, group.RuleMember}, acts: func(l *liar) {
 				v := l.change(l.state().View + 1)
 				v.Signer = uint32(l.world.rng.IntN(len(l.world.config.Members) + 1))
-				if int(v.Signer) != l.member {
+				if int(v.Signer) != l.seat() {
 					l.say(consensus.Message{Kind: kindViewChange, Votes: []ledger.Vote{v}})
 				}
 			},
@@ -548,7 +548,7 @@ func peerLies() []*strategy {
 			name: "heartbeat-spam", does: "sends heartbeats of views that it does not lead",
 			rules: []string{ruleHeartbeat}, acts: func(l *liar) {
 				s := l.state()
-				if int(s.View%uint64(len(l.world.config.Members))) != l.member {
+				if int(s.View%uint64(len(l.world.config.Members))) != l.seat() {
 					l.say(consensus.Message{Kind: kindHeartbeat, Votes: []ledger.Vote{l.sign(ledger.Statement{Kind: ledger.Heartbeat, Epoch: l.epoch(), View: s.View, Seq: 1})}})
 				}
 			},
@@ -558,10 +558,10 @@ func peerLies() []*strategy {
 			rules: []string{ruleLeader}, acts: func(l *liar) {
 				for _, p := range l.proposals[max(0, len(l.proposals)-1):] {
 					st := p.Message.Votes[0].Statement
-					if int(st.View%uint64(len(l.world.config.Members))) == l.member {
+					if int(st.View%uint64(len(l.world.config.Members))) == l.seat() {
 						continue
 					}
-					m := l.propose(&p, func(o *ledger.Order) { o.Proposer, o.Extra = uint32(l.member), []byte("mine") })
+					m := l.propose(&p, func(o *ledger.Order) { o.Proposer, o.Extra = uint32(l.seat()), []byte("mine") })
 					for _, to := range l.targets() {
 						l.attack()
 						l.put(to, m)
@@ -643,7 +643,7 @@ func (l *liar) uncertified() []byte {
 	}
 	order := ledger.Order{
 		Version: ledger.Version, Chain: w.chain, Group: w.config.Group, Height: head.Height() + 1, Parent: head.OrderHash(),
-		UnixMilli: at, Proposer: uint32(l.member), TxCount: uint32(len(txs)),
+		UnixMilli: at, Proposer: uint32(l.seat()), TxCount: uint32(len(txs)),
 	}
 	var leaves []keys.Digest
 	var raws [][]byte

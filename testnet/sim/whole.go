@@ -4,11 +4,14 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
@@ -46,6 +49,10 @@ type whole struct {
 	accounts map[ledger.Address]keys.Signer
 	names    []ledger.Address // holders, then the issuer
 	made     int              // transactions of the client
+	victims  []uint32         // members that spare nodes replace, one after the other
+	motions  int              // that were carried out
+	step     int              // of the motion under way
+	waits    []*request       // what that step waits for
 
 	executor *executor.Executor
 	head     *state.Snapshot // the oracle's own
@@ -62,8 +69,9 @@ type call struct {
 	amount   uint64
 }
 
-// addAccounts puts the accounts of the token's holders into genesis.
-func (w *world) addAccounts(vm *wasmvm.VM) error {
+// addAccounts puts the accounts of the token's holders and of the institutions' committees into genesis. Where there are
+// spare nodes it draws the members that they replace.
+func (w *world) addAccounts(vm *wasmvm.VM, spares int) error {
 	x := &whole{
 		world: w, vm: vm, accounts: map[ledger.Address]keys.Signer{}, balances: map[ledger.Address]uint64{}, calls: map[ledger.TxID]call{},
 	}
@@ -85,8 +93,141 @@ func (w *world) addAccounts(vm *wasmvm.VM) error {
 			Name: name, Institution: w.config.Members[0].Institution, Keys: []ledger.Key{ledger.KeyOf(signer.Public())},
 		})
 	}
+	for i, m := range w.config.Members {
+		name := fmt.Sprintf("committee-%d", i)
+		signer := w.suite.signer(uint64(3_000_000 + i))
+		x.accounts[ledger.NamedAddress(w.suite, "account", name)] = signer
+		w.config.Accounts = append(w.config.Accounts, ledger.GenesisAccount{
+			Name: name, Institution: m.Institution, Roles: []string{string(identity.Committee)}, Keys: []ledger.Key{ledger.KeyOf(signer.Public())},
+		})
+	}
+	for len(x.victims) < spares {
+		if v := uint32(w.rng.IntN(len(w.config.Members))); !slices.Contains(x.victims, v) {
+			x.victims = append(x.victims, v)
+		}
+	}
 	w.whole = x
 	return nil
+}
+
+// govern takes the next step by which institutions change the members: a motion to admit all spare nodes, and then for each
+// one to put it in the place of a member of its institution. A step waits until the one before is final.
+func (p *play) govern() {
+	w, x := p.world, p.whole
+	if w.broken != nil || !w.governs() {
+		return
+	}
+	p.after(30*milli, p.govern)
+	if slices.ContainsFunc(x.waits, func(r *request) bool { return r.height == 0 }) {
+		return
+	}
+	x.waits = x.waits[:0]
+	ask := func(committee int, method string, args any) {
+		if r := p.request(false, func(tx *ledger.Tx) keys.Signer { return x.govern(tx, committee, method, args) }); r != nil {
+			x.waits = append(x.waits, r)
+		}
+	}
+	if x.step == 0 {
+		w.tell("institutions move to change the members: motion %d", x.motions)
+		ask(0, "propose", precompiles.ProposeArgs{Reform: x.reform()})
+		x.step = 1
+		return
+	}
+	id, m, err := x.motion()
+	if err != nil {
+		w.fail("the motion to change members: %v", err)
+		return
+	}
+	if x.step == 2 {
+		ask(0, "activate", precompiles.MotionArgs{ID: id})
+		x.step, x.motions = 0, x.motions+1
+		return
+	}
+	x.step = 2
+	for i := 1; 2*i <= len(w.config.Members); i++ { // with the proposer's, more than half
+		ask(i, "approve", precompiles.MotionArgs{ID: id})
+	}
+	if x.motions > 0 {
+		joiner := x.spare(x.motions - 1)
+		signature, err := joiner.key.Sign(precompiles.ReadyDigest(w.suite, w.chain, w.config.Group, id, m, joiner.id))
+		if err != nil {
+			w.fail("sign that a node is ready: %v", err)
+		}
+		ask(1, "ready", precompiles.ReadyArgs{ID: id, Node: joiner.id[:], Signature: signature})
+	}
+}
+
+// governs reports whether there are members that are still to be replaced by motions.
+func (w *world) governs() bool {
+	return w.whole != nil && w.whole.motions <= len(w.whole.victims) && len(w.whole.victims) > 0
+}
+
+func (x *whole) spare(i int) *host { return x.world.hosts[len(x.world.config.Members)+i] }
+
+// reform is what the next motion changes.
+func (x *whole) reform() (r precompiles.Reform) {
+	w := x.world
+	if x.motions > 0 {
+		r.Add = []identity.NodeID{x.spare(x.motions - 1).id}
+		r.Remove = []identity.NodeID{w.hosts[x.victims[x.motions-1]].id}
+		return r
+	}
+	for i, v := range x.victims {
+		r.Observe = append(r.Observe, precompiles.Candidate{
+			Institution: w.config.Members[v].Institution, Key: ledger.KeyOf(x.spare(i).key.Public()), Address: fmt.Sprintf("spare-%d:7000", i),
+		})
+	}
+	return r
+}
+
+// govern fills in a call of the members contract by the committee of an institution.
+func (x *whole) govern(tx *ledger.Tx, committee int, method string, args any) keys.Signer {
+	w := x.world
+	raw, err := ledger.Marshal(args)
+	if err != nil {
+		w.fail("encode the arguments of %s: %v", method, err)
+	}
+	tx.Sender = ledger.NamedAddress(w.suite, "account", fmt.Sprintf("committee-%d", committee))
+	tx.To, tx.Method, tx.Args, tx.GasLimit = ledger.Target{Address: precompiles.MembersAddress}, method, raw, w.config.Params.TxGas
+	return x.accounts[tx.Sender]
+}
+
+// motion returns the newest motion in the oracle's state.
+func (x *whole) motion() (id uint64, m *precompiles.Motion, err error) {
+	args, err := ledger.Marshal(precompiles.MotionsArgs{})
+	if err != nil {
+		return 0, nil, err
+	}
+	out, err := x.executor.View(context.Background(), x.head, executor.Call{To: ledger.Target{Address: precompiles.MembersAddress}, Method: "motions", Args: args})
+	if err != nil {
+		return 0, nil, err
+	}
+	var all []precompiles.ListedMotion
+	if err := ledger.Unmarshal(out.Data, &all); err != nil {
+		return 0, nil, err
+	}
+	if len(all) == 0 {
+		return 0, nil, errors.New("there is none")
+	}
+	last := &all[len(all)-1]
+	return last.ID, &last.Row, nil
+}
+
+// members returns those of the epoch in the oracle's state, as host.member.
+func (x *whole) members() ([]uint32, error) {
+	epoch, err := x.executor.Epoch(x.head)
+	if err != nil {
+		return nil, fmt.Errorf("read the epoch: %w", err)
+	}
+	var members []uint32
+	for _, m := range epoch.Members {
+		i := slices.IndexFunc(x.world.hosts, func(h *host) bool { return h.id == m.Node })
+		if i < 0 {
+			return nil, fmt.Errorf("the member %s is no host", m.Node)
+		}
+		members = append(members, uint32(x.world.hosts[i].member))
+	}
+	return members, nil
 }
 
 // genesis makes block 0 and the oracle's executor.

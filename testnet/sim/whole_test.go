@@ -22,8 +22,8 @@ func TestWhole(t *testing.T) {
 	for _, v := range s.Broken {
 		t.Errorf("%s\nrepeat it with: %s", v.What, v.Repeat)
 	}
-	if s.Transfers == 0 || s.Refused == 0 {
-		t.Errorf("%d transfers and %d refused, want some of both", s.Transfers, s.Refused)
+	if s.Transfers == 0 || s.Refused == 0 || s.Epochs == 0 {
+		t.Errorf("%d transfers, %d refused, %d epochs, want some of each", s.Transfers, s.Refused, s.Epochs)
 	}
 }
 

@@ -71,7 +71,7 @@ func newWorld(s *Schedule, twins, spares int) (*world, error) {
 		})
 	}
 	if s.Whole {
-		if err := w.addAccounts(s.vm); err != nil {
+		if err := w.addAccounts(s.vm, spares); err != nil {
 			return nil, err
 		}
 	}
