@@ -32,6 +32,7 @@ var ErrEpoch = errors.New("blocksync: fetched block of a later epoch")
 type Request struct {
 	_        struct{} `cbor:",toarray"`
 	From, To ledger.Height
+	Bytes    uint32 // as many of them as have so many bytes, MaxReply at most, but always the first
 }
 
 // Reply is encoded blocks of rising height from the requested one on: as many as are there and fit.
@@ -57,7 +58,7 @@ func Serve(request []byte, head ledger.Height, raw func(ledger.Height) ([]byte, 
 		if err != nil {
 			return nil, err
 		}
-		if size += len(block); size > MaxReply && len(reply.Blocks) > 0 {
+		if size += len(block); size > min(int(r.Bytes), MaxReply) && len(reply.Blocks) > 0 {
 			break
 		}
 		reply.Blocks = append(reply.Blocks, block)

@@ -234,21 +234,25 @@ func TestServe(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		from, to ledger.Height
+		bytes    uint32
 		raw      func(ledger.Height) ([]byte, error)
 		want     int // blocks; -1: an error
 	}{
-		{"what is asked", 3, 5, small, 3},
-		{"not above the head", 999, 1 << 62, small, 2},
-		{"nothing yet", 1_001, 2_000, small, 0},
-		{"not more than MaxBlocks", 1, 1_000, small, MaxBlocks},
-		{"not more than MaxReply", 1, 1_000, raw, 4},
-		{"one, however large", 1, 1_000, huge, 1},
-		{"genesis is asked of nobody", 0, 5, small, -1},
-		{"backwards", 5, 3, small, -1},
-		{"a block that cannot be read", 1, 2, func(ledger.Height) ([]byte, error) { return nil, errors.New("damaged") }, -1},
+		{"what is asked", 3, 5, MaxReply, small, 3},
+		{"not above the head", 999, 1 << 62, MaxReply, small, 2},
+		{"nothing yet", 1_001, 2_000, MaxReply, small, 0},
+		{"not more than MaxBlocks", 1, 1_000, MaxReply, small, MaxBlocks},
+		{"not more than MaxReply", 1, 1_000, MaxReply, raw, 4},
+		{"not more than the bytes asked for", 1, 1_000, 2_500_000, raw, 2},
+		{"of more bytes than MaxReply no more either", 1, 1_000, 1 << 31, raw, 4},
+		{"one, however few bytes", 1, 1_000, 0, raw, 1},
+		{"one, however large", 1, 1_000, MaxReply, huge, 1},
+		{"genesis is asked of nobody", 0, 5, MaxReply, small, -1},
+		{"backwards", 5, 3, MaxReply, small, -1},
+		{"a block that cannot be read", 1, 2, MaxReply, func(ledger.Height) ([]byte, error) { return nil, errors.New("damaged") }, -1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			data, err := Serve(encode(t, &Request{From: c.from, To: c.to}), 1_000, c.raw)
+			data, err := Serve(encode(t, &Request{From: c.from, To: c.to, Bytes: c.bytes}), 1_000, c.raw)
 			if (err != nil) != (c.want < 0) {
 				t.Fatalf("Serve = %v", err)
 			}

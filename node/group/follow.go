@@ -8,8 +8,8 @@ import (
 )
 
 // How often, in ms, a node asks another one how far the chain is. Nobody sends votes to an observer, so that is how
-// it follows. A member asks only while its own head rests: votes tell it of new blocks, unless it missed that it is
-// no member any more.
+// it follows. A member asks while it fetches blocks, since what one source has must not depend on what another one said;
+// and while its own head rests: votes tell it of new blocks, unless it missed that it is no member any more.
 const (
 	followEvery = 200
 	restEvery   = 2_000
@@ -24,7 +24,7 @@ type follower struct {
 // follow asks the sources in turn, for as long as the group runs.
 func (g *Group) follow() {
 	wait := int64(followEvery)
-	if g.number >= 0 {
+	if g.number >= 0 && !g.sync.active {
 		wait = restEvery
 	}
 	g.env.After(wait, func() {
@@ -33,24 +33,28 @@ func (g *Group) follow() {
 		}
 		rests := g.follower.rest == g.head.Order.Height
 		g.follower.rest = g.head.Order.Height
-		if !g.sync.active && (g.number < 0 || rests) {
+		if g.sync.active || g.number < 0 || rests {
 			g.askHead()
 		}
 		g.follow()
 	})
 }
 
-// askHead asks the next source for the height of its head, and fetches blocks if that is above this node's.
+// askHead asks the next source that is not doubted for the height of its head, and fetches blocks if that is above this
+// node's.
 func (g *Group) askHead() {
-	if g.others() == 0 {
-		return
-	}
 	n := uint32(len(g.sources))
-	from := g.follower.next % n
-	if int32(from) == g.number {
-		from = (from + 1) % n
+	for range n {
+		from := g.follower.next % n
+		g.follower.next = from + 1
+		if int32(from) != g.number && (int64(from) >= int64(len(g.sync.peers)) || !g.sync.peers[from].doubted(g.env.Now())) {
+			g.askHeadOf(from)
+			return
+		}
 	}
-	g.follower.next = from + 1
+}
+
+func (g *Group) askHeadOf(from uint32) {
 	node := g.sources[from]
 	g.env.Request(node, Blocks, mustMarshal(&blocksync.Request{From: g.head.Order.Height + 1}), func(reply []byte, err error) {
 		var r blocksync.Reply

@@ -114,6 +114,8 @@ type Trace struct {
 	Alarm     func(reason string)
 	// Epoch tells that an epoch begins after the head. Status has the members and nodes.
 	Epoch func(ledger.Epoch)
+	// Fetched tells that a node sent so many blocks that this one lacked, with their certificates.
+	Fetched func(from identity.NodeID, blocks int)
 	// Refused tells by which rule something that a member sent was dropped: one of the group's, above, or of the
 	// engine's. The member is the one that sent it or, in a block, proposed it; or that the evidence is against.
 	// For RuleMember it is meaningless.

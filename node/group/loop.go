@@ -18,8 +18,10 @@ type Network interface {
 const (
 	// mailbox bounds the callbacks that wait for the loop; strangers' messages are dropped when it is full.
 	mailbox = 8_192
-	// requestPatience bounds how long a peer may take to answer.
+	// requestPatience bounds how long a peer may take to answer, unless it is asked for blocks: the largest, 32 MiB, take
+	// two minutes over a line of 2 Mbit/s, and whoever waits knows what else to do meanwhile.
 	requestPatience = 5 * time.Second
+	blocksPatience  = 2 * time.Minute
 	// run bounds how many callbacks are handled before the engine gets to see what they brought.
 	run = 256
 )
@@ -120,11 +122,19 @@ func (l *Loop) Send(to identity.NodeID, p Protocol, m []byte) { l.net.Send(to, p
 // Request implements Env.
 func (l *Loop) Request(to identity.NodeID, p Protocol, m []byte, then func(reply []byte, err error)) {
 	l.work.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), requestPatience)
+		ctx, cancel := context.WithTimeout(context.Background(), patience(p))
 		defer cancel()
 		reply, err := l.net.Request(ctx, to, p, m)
 		l.Post(func() { then(reply, err) })
 	})
+}
+
+// patience returns how long an answer may take.
+func patience(p Protocol) time.Duration {
+	if p == Blocks {
+		return blocksPatience
+	}
+	return requestPatience
 }
 
 // Call runs f on the loop and waits for it.

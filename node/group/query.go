@@ -24,7 +24,8 @@ type Status struct {
 	Nodes     map[identity.NodeID]precompiles.Node // that may take part, members included; not to be changed
 	Consensus consensus.Status                     // as the engine tells it
 	Engine    bool                                 // the engine is running
-	Syncing   ledger.Height                        // the height that members say is final, while blocks are being fetched, or 0
+	Syncing   ledger.Height                        // a height that is final, while this node is behind and fetches blocks; else 0
+	Fetch     Fetch                                // how it does, while Syncing is not 0
 	Stopped   error                                // why the group stopped; nil while it runs
 	Muted     error                                // why this member does not vote though the group runs; nil when it does
 }
@@ -38,7 +39,9 @@ func (g *Group) publish() {
 		Group: g.cfg.Group, Head: g.head, Epoch: g.epoch, Self: g.self, Number: g.number, Nodes: g.nodes, Engine: !g.down, Stopped: g.Stopped(), Muted: g.muted(),
 	}
 	if g.sync.active && g.sync.proved > 0 { // until a block has come, somebody may only claim that there are more
-		s.Syncing = g.sync.target
+		if to := g.believed(); to > g.head.Order.Height {
+			s.Syncing, s.Fetch = to, g.fetch()
+		}
 	}
 	if g.down {
 		s.Consensus = consensus.Status{Leader: -1}

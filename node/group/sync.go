@@ -1,6 +1,7 @@
 package group
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,13 +14,16 @@ import (
 )
 
 const (
-	rangeBlocks = 32     // blocks asked for at once
-	maxRanges   = 8      // replies that are on their way, checked, or wait to be executed; each has about 4 MiB at most
-	maxAsked    = 2      // requests to one node at once
-	minPatience = 500    // ms that a node may take to send blocks: four times what the last answer took,
-	maxPatience = 3_000  // and twice as long after one that took too long
-	firstDoubt  = 250    // ms for which a node is not asked that did not send what it claims to have; doubled each time in a row
-	maxDoubt    = 60_000 // ms for which one is not asked that sent what is no block of the chain
+	rangeBlocks = 64                     // blocks asked for at once, at most
+	maxRanges   = 16                     // that are begun ahead of what is executed
+	maxFetched  = 8 * blocksync.MaxReply // bytes of blocks that are on their way, checked, or wait to be executed
+	maxAsked    = 2                      // requests to one node at once; 1 as long as it is asked for little
+	firstBytes  = 256 << 10              // of blocks that a node is asked for at first; doubled when they come in time, and
+	minBytes    = 32 << 10               // halved when they do not
+	minPatience = 500                    // ms after which blocks that did not come may be asked of another node as well:
+	maxPatience = 30_000                 // four times what the last answer took of the source that is quickest
+	firstDoubt  = 250                    // ms for which a node is not asked that did not send what it claims to have; doubled each time in a row
+	maxDoubt    = 60_000                 // ms for which one is not asked that sent what is no block of the chain
 )
 
 // syncer fetches blocks that are final elsewhere. Ranges of heights are asked of several nodes at once and
@@ -28,10 +32,17 @@ const (
 //
 // Heights beyond the head are claims. A node is believed until it does not send what it claims to have; then its
 // claims count for nothing for a while, so that a claim which nobody can fulfil costs a request now and then.
+//
+// # Slow lines
+//
+// A block may take longer than any wait that would be right for a fast network. So a request that takes long is not given
+// up: its node is asked for nothing more until it has answered, for less from then on, and if nothing can be executed
+// without that answer, another node is asked as well. Whichever answer comes first is used. So there is progress as
+// long as one block arrives within the time of a request, and one node that is slow on purpose delays little.
 type syncer struct {
 	active  bool
 	target  ledger.Height // the highest that is claimed and believed
-	peers   []syncPeer    // by place in Group.sources
+	peers   []*syncPeer   // by place in Group.sources
 	ranges  []*blockRange // of rising height, each beginning where the one before it ends
 	last    ledger.Height // the last height in ranges, or before them; what an epoch's end puts off included
 	barrier ledger.Height // the epoch ends here, so no more is asked before it has; 0: unknown
@@ -39,56 +50,63 @@ type syncer struct {
 	tip     *state.Snapshot
 	running bool          // a block is being executed
 	proved  ledger.Height // of the last block that was fetched and committed; 0: none since the sync began
+	bytes   int           // asked for and not late
+	each    int           // bytes of a block of the last answer; 0: none came
 	turn    int           // rotates the sources that are asked
-	wait    int64         // how long a node may take, ms; 0: minPatience
+	report  report
 }
 
 // syncPeer is what the syncer knows of a source of blocks.
 type syncPeer struct {
-	claims ledger.Height // what it says that it has
-	lacks  ledger.Height // a height that it did not have; 0: unknown
+	claims ledger.Height // what it said last that it has; 0: nothing that is believed
 	asked  int           // requests under way
+	late   int           // of them, those that take long
+	bytes  int           // it is asked for at once; 0: firstBytes
+	wait   int64         // ms, four times what its last answer took; 0: none yet
 	fails  int           // in a row
 	until  int64         // it is not asked before, Unix ms
+	sent   uint64        // blocks that came from it since the sync began
 }
 
 // blockRange is heights that are fetched together.
 type blockRange struct {
 	from, to ledger.Height
-	source   uint32 // asked last
-	patience func() // not nil while it is asked: cancels the wait
-	checking bool   // its reply is being checked
+	under    int    // requests under way
+	late     bool   // one of them takes long
+	source   uint32 // that sent blocks
+	checking int    // bytes of a reply that is being checked
+	size     int    // bytes of blocks
 	blocks   []blocksync.Checked
 }
 
-// open reports whether the range must still be asked for.
-func (r *blockRange) open() bool { return r.patience == nil && !r.checking && r.blocks == nil }
+// lacks reports whether nothing has come for the range.
+func (r *blockRange) lacks() bool { return r.checking == 0 && r.blocks == nil }
 
 // needSync notes that a source, a member for example, claims to have the block at height.
 func (g *Group) needSync(height ledger.Height, from uint32) {
 	s := &g.sync
 	for len(s.peers) < len(g.sources) {
-		s.peers = append(s.peers, syncPeer{})
+		s.peers = append(s.peers, &syncPeer{})
 	}
 	if int64(from) == int64(g.number) {
 		from = (from + 1) % uint32(len(s.peers))
 	}
-	if height <= g.head.Order.Height || int64(from) >= int64(len(s.peers)) || g.others() == 0 {
+	if int64(from) >= int64(len(s.peers)) || g.others() == 0 {
 		return
 	}
-	p := &s.peers[from]
+	p := s.peers[from]
 	if p.doubted(g.env.Now()) {
 		return
 	}
 	p.claims = height
-	if p.lacks <= height {
-		p.lacks = 0
+	if height <= g.head.Order.Height {
+		return
 	}
 	s.target = max(s.target, height)
 	if !s.active {
 		s.active, s.proved = true, 0
 		s.ranges, s.last, s.tip = nil, g.head.Order.Height, nil
-		g.log.Info().Uint64("height", uint64(g.head.Order.Height)).Uint64("target", uint64(height)).Msg("behind: fetching blocks")
+		g.beginReport()
 	}
 	g.pumpSync()
 }
@@ -102,11 +120,11 @@ func (g *Group) pumpSync() {
 	height := g.head.Order.Height
 	if s.barrier > 0 && height >= s.barrier {
 		s.barrier = 0
-		g.doubt(s.ender, maxDoubt, fmt.Errorf("it sent a block of a later epoch, and the epoch did not end at height %d", height))
+		g.doubt(s.ender, breaks(RuleBlock, "it sent a block of a later epoch, and the epoch did not end at height %d", height))
 		return
 	}
 	for len(s.ranges) > 0 && s.ranges[0].to <= height { // stored
-		s.drop(0)
+		s.ranges = slices.Delete(s.ranges, 0, 1)
 	}
 	if len(s.ranges) == 0 {
 		s.last = height
@@ -116,21 +134,23 @@ func (g *Group) pumpSync() {
 		s.ranges = append(s.ranges, r)
 		s.last = r.to
 	}
-	busy := 0 // ranges that take memory, now or soon
+	held := 0
 	for _, r := range s.ranges {
-		if !r.open() {
-			busy++
-		}
+		held += r.size + r.checking
 	}
-	for i, r := range s.ranges {
-		if r.open() && (i == 0 || busy < maxRanges) {
-			if g.askRange(r); !r.open() {
-				busy++
+	first, busy := true, s.running
+	for i := 0; i < len(s.ranges); i++ { // askRange may put in another one behind it
+		r := s.ranges[i]
+		if r.lacks() {
+			if first && (r.under == 0 || r.late) || r.under == 0 && held+s.bytes < maxFetched {
+				g.askRange(r)
 			}
+			first = false // what is executed next waits for this one
 		}
+		busy = busy || r.under > 0 || !r.lacks()
 	}
 	g.executeFetched()
-	if busy == 0 && !s.running { // all is here, or nobody has more
+	if !busy && !s.running { // all is here, or nobody has more
 		g.endSync()
 	}
 }
@@ -143,34 +163,42 @@ func (s *syncer) limit() ledger.Height {
 	return s.target
 }
 
-// drop forgets the range at place i.
-func (s *syncer) drop(i int) {
-	s.ranges[i].answered(s)
-	s.ranges = slices.Delete(s.ranges, i, i+1)
-}
-
 func (g *Group) endSync() {
 	s := &g.sync
-	for len(s.ranges) > 0 {
-		s.drop(0)
-	}
-	s.active, s.target, s.barrier, s.tip = false, 0, 0, nil
-	for i := range s.peers {
-		s.peers[i].claims, s.peers[i].lacks = 0, 0
+	g.endReport()
+	s.active, s.target, s.barrier, s.tip, s.ranges = false, 0, 0, nil, nil
+	for _, p := range s.peers {
+		p.claims, p.sent = 0, 0
 	}
 }
 
-// askRange asks a source for blocks: one that is not known to lack them, and among those in turn.
+// free reports whether a source may be asked for the block at a height: one that did not say how far it is may have it.
+func (p *syncPeer) free(at ledger.Height, now int64) bool {
+	atOnce := maxAsked
+	if p.bytes <= firstBytes {
+		atOnce = 1
+	}
+	return p.asked < atOnce && p.late == 0 && !p.doubted(now) && (p.claims == 0 || p.claims >= at)
+}
+
+// patience returns the milliseconds after which it is worth asking another node.
+func (s *syncer) patience(now int64) int64 {
+	best := int64(0)
+	for _, p := range s.peers {
+		if p.wait > 0 && !p.doubted(now) && (best == 0 || p.wait < best) {
+			best = p.wait
+		}
+	}
+	return min(max(best, minPatience), maxPatience)
+}
+
+// askRange asks a source for the blocks of a range: of those that have the fewest requests, in turn.
 func (g *Group) askRange(r *blockRange) {
 	s := &g.sync
-	best := -1
+	best, now := -1, g.env.Now()
 	for i := range s.peers {
 		m := (s.turn + i) % len(s.peers)
-		p := &s.peers[m]
-		if int32(m) == g.number || p.asked >= maxAsked || p.doubted(g.env.Now()) || p.lacks > 0 && p.lacks <= r.from {
-			continue
-		}
-		if best < 0 || p.asked < s.peers[best].asked {
+		if int32(m) != g.number && s.peers[m].free(r.from, now) && (best < 0 || s.peers[m].asked < s.peers[best].asked) {
 			best = m
 		}
 	}
@@ -178,60 +206,92 @@ func (g *Group) askRange(r *blockRange) {
 		return
 	}
 	s.turn = best + 1
-	r.source = uint32(best)
-	s.peers[best].asked++
-	late, asked, wait := false, g.env.Now(), max(s.wait, minPatience)
-	cancel := g.env.After(wait, func() {
-		r.answered(s)
-		s.wait = min(2*wait, maxPatience)
-		g.doubt(r.source, firstDoubt, fmt.Errorf("no blocks from %d on within %d ms", r.from, wait))
+	p, source := s.peers[best], uint32(best)
+	p.bytes = cmp.Or(p.bytes, firstBytes)
+	bytes, claimed, late := p.bytes, p.claims, false
+	fit := 1
+	if s.each > 0 {
+		fit = max(bytes/s.each, 1)
+	}
+	s.split(r, ledger.Height(fit)) // the others may be asked of another node at the same time
+	p.asked++
+	r.under++
+	r.late = false
+	s.bytes += bytes
+	cancel := g.env.After(s.patience(now), func() {
+		late, r.late = true, true
+		p.late++
+		p.bytes = max(p.bytes/2, minBytes)
+		s.bytes -= bytes
+		g.pumpSync()
 	})
-	r.patience = func() { late = true; cancel() }
-	request := blocksync.Request{From: r.from, To: r.to}
+	request := blocksync.Request{From: r.from, To: r.to, Bytes: uint32(bytes)}
 	g.env.Request(g.sources[best], Blocks, mustMarshal(&request), func(reply []byte, err error) {
-		if late || g.stopped.Load() != nil {
+		cancel()
+		p.asked--
+		r.under--
+		if late {
+			p.late--
+		} else {
+			s.bytes -= bytes
+		}
+		if g.stopped.Load() != nil || best >= len(s.peers) || s.peers[best] != p { // in a later epoch, another may have the place
 			return
 		}
-		r.answered(s)
-		s.wait = min(4*(g.env.Now()-asked), maxPatience)
-		var blocks blocksync.Reply
-		if err == nil {
-			err = ledger.Unmarshal(reply, &blocks)
+		if err = g.tookBlocks(r, source, &request, claimed, reply, err); err != nil {
+			g.doubt(source, err)
+			return
 		}
-		n := ledger.Height(len(blocks.Blocks))
-		switch p := &s.peers[r.source]; {
-		case err != nil:
-			g.doubt(r.source, firstDoubt, err)
-		case n > r.to-r.from+1:
-			g.doubt(r.source, maxDoubt, fmt.Errorf("%d blocks where %d were asked for", n, r.to-r.from+1))
-		case n == 0 && p.claims >= r.from:
-			g.doubt(r.source, firstDoubt, fmt.Errorf("it claims height %d and sends no block %d", p.claims, r.from))
-		case n == 0:
-			p.lacks = r.from
-			g.pumpSync()
-		default:
-			g.checkRange(r, blocks.Blocks)
+		if len(reply) >= minBytes {
+			p.wait = max(4*(g.env.Now()-now), 1)
 		}
+		if !late && len(reply) >= bytes/2 {
+			p.bytes = min(2*p.bytes, blocksync.MaxReply)
+		}
+		g.pumpSync()
 	})
 }
 
-// answered ends the wait for an answer, if there is one.
-func (r *blockRange) answered(s *syncer) {
-	if r.patience != nil {
-		r.patience()
-		r.patience = nil
-		s.peers[r.source].asked--
+// tookBlocks takes the answer of a source, which claimed a height before, to a request for a range.
+func (g *Group) tookBlocks(r *blockRange, source uint32, request *blocksync.Request, claimed ledger.Height, reply []byte, err error) error {
+	s := &g.sync
+	var answer blocksync.Reply
+	if err == nil {
+		err = ledger.Unmarshal(reply, &answer)
 	}
+	if err != nil {
+		return err
+	}
+	n, asked := ledger.Height(len(answer.Blocks)), request.To-request.From+1
+	claimed = max(claimed, answer.Head)
+	switch {
+	case n > asked:
+		return breaks(RuleBlock, "%d blocks where %d were asked for", n, asked)
+	case n == 0 && claimed >= request.From:
+		return fmt.Errorf("it claims height %d and sends no block %d", claimed, request.From)
+	}
+	s.peers[source].claims = answer.Head
+	if s.active {
+		s.target = max(s.target, answer.Head)
+	}
+	if n > 0 && r.lacks() && slices.Contains(s.ranges, r) { // else another answer was quicker
+		g.checkRange(r, source, answer.Blocks[:min(n, r.to-r.from+1)], len(reply))
+	}
+	return nil
 }
 
 // doubted reports whether the source is left alone for now. No doubt lasts longer than maxDoubt: if it seems to, the
 // clock was set back.
 func (p *syncPeer) doubted(now int64) bool { return now < p.until && p.until-now <= maxDoubt }
 
-// doubt stops asking a source for at least a number of milliseconds, and believing it.
-func (g *Group) doubt(source uint32, milli int64, why error) {
+// doubt stops asking a source for a while, and believing it.
+func (g *Group) doubt(source uint32, why error) {
 	s := &g.sync
-	p := &s.peers[source]
+	p := s.peers[source]
+	milli := int64(firstDoubt)
+	if b, ok := errors.AsType[*breach](why); ok && b.rule == RuleBlock {
+		milli = maxDoubt
+	}
 	p.until = g.env.Now() + min(milli<<min(p.fails, 16), maxDoubt)
 	p.fails++
 	p.claims = 0
@@ -241,8 +301,8 @@ func (g *Group) doubt(source uint32, milli int64, why error) {
 	g.refused(g.memberOf(source), why)
 	g.log.Debug().Err(why).Uint32("source", source).Int64("milliseconds", p.until-g.env.Now()).Msg("no blocks are asked of the node for a while")
 	s.target = 0
-	for i := range s.peers {
-		s.target = max(s.target, s.peers[i].claims)
+	for _, p := range s.peers {
+		s.target = max(s.target, p.claims)
 	}
 	s.cut(s.target)
 	g.pumpSync()
@@ -256,40 +316,56 @@ func (g *Group) memberOf(source uint32) uint32 {
 	return nobody
 }
 
+// split makes a range one of n blocks, and another of those that are left.
+func (s *syncer) split(r *blockRange, n ledger.Height) {
+	rest := &blockRange{from: r.from + n, to: r.to}
+	if rest.from > rest.to {
+		return
+	}
+	r.to = rest.from - 1
+	s.ranges = slices.Insert(s.ranges, slices.Index(s.ranges, r)+1, rest)
+}
+
 // cut takes ranges above a height back that are not asked for.
 func (s *syncer) cut(height ledger.Height) {
-	for n := len(s.ranges) - 1; n >= 0 && s.ranges[n].from > height && s.ranges[n].open(); n-- {
-		s.last = s.ranges[n].from - 1
-		s.drop(n)
+	for n := len(s.ranges) - 1; n >= 0; n-- {
+		r := s.ranges[n]
+		if r.from <= height || r.under > 0 || !r.lacks() {
+			return
+		}
+		s.last = r.from - 1
+		s.ranges = s.ranges[:n]
 	}
 }
 
 // checkRange checks blocks that came, off the loop.
-func (g *Group) checkRange(r *blockRange, raws [][]byte) {
-	r.checking = true
+func (g *Group) checkRange(r *blockRange, source uint32, raws [][]byte, size int) {
+	r.checking = size
 	chain := blocksync.Chain{Suite: g.cfg.Suite, ID: g.cfg.Chain, Group: g.cfg.Group, Finality: g.cfg.Finality, Epoch: g.epoch.Number, Members: g.public}
-	from, source := r.from, r.source
+	from := r.from
 	g.env.Go(func() func() {
 		good, err := chain.CheckRange(from, raws)
 		return func() {
 			s := &g.sync
-			at := slices.Index(s.ranges, r)
-			if at < 0 || g.stopped.Load() != nil {
+			if !slices.Contains(s.ranges, r) || g.stopped.Load() != nil {
 				return
 			}
-			r.checking = false
+			r.checking = 0
 			if chain.Epoch != g.epoch.Number {
 				g.pumpSync() // it is asked for again
 				return
 			}
 			n := ledger.Height(len(good))
 			if n > 0 {
-				s.peers[source].fails = 0
-				r.blocks = good
-				if rest := (&blockRange{from: from + n, to: r.to}); rest.from <= rest.to { // it had no more, or no more fitted
-					r.to = rest.from - 1
-					s.ranges = slices.Insert(s.ranges, at+1, rest)
+				p := s.peers[source]
+				p.fails = 0
+				p.sent += uint64(n)
+				if g.cfg.Trace.Fetched != nil {
+					g.cfg.Trace.Fetched(g.sources[source], int(n))
 				}
+				r.blocks, r.size, r.source = good, size, source
+				s.each = size / int(n)
+				s.split(r, n) // it had no more, or no more fitted
 			}
 			if errors.Is(err, blocksync.ErrEpoch) {
 				if at := from + n - 1; s.barrier == 0 || at < s.barrier {
@@ -300,7 +376,7 @@ func (g *Group) checkRange(r *blockRange, raws [][]byte) {
 			}
 			if err != nil {
 				g.log.Warn().Err(err).Uint32("source", source).Msg("a node sent a bad block")
-				g.doubt(source, maxDoubt, breaks(RuleBlock, "%w", err))
+				g.doubt(source, breaks(RuleBlock, "%w", err))
 				return
 			}
 			g.pumpSync()
@@ -332,8 +408,8 @@ func (g *Group) executeFetched() {
 			return func() {
 				s.running = false
 				if at := slices.Index(s.ranges, r); at >= 0 && base == g.cfg.Store.Head() {
-					r.blocks = nil
-					g.doubt(r.source, maxDoubt, breaks(RuleBlock, "%w", err))
+					r.blocks, r.size = nil, 0
+					g.doubt(r.source, breaks(RuleBlock, "%w", err))
 					return
 				}
 				s.tip = nil // another block was stored here meanwhile

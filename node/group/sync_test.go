@@ -2,6 +2,7 @@ package group
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -13,7 +14,14 @@ import (
 // behind returns a world whose first three nodes have blocks and whose fourth has none. All have begun their journals.
 func behind(t *testing.T, height ledger.Height) (*world, *testNode) {
 	t.Helper()
+	return behindBy(t, height, 0)
+}
+
+// behindBy makes the blocks at least of a size.
+func behindBy(t *testing.T, height ledger.Height, size int) (*world, *testNode) {
+	t.Helper()
 	w := newWorld(t, 4)
+	w.blockSize = size
 	w.start(0, 1, 2, 3)
 	for _, n := range w.nodes {
 		n.crash()
@@ -23,11 +31,12 @@ func behind(t *testing.T, height ledger.Height) (*world, *testNode) {
 	return w, w.nodes[3]
 }
 
-// asked counts the requests for blocks to each node.
+// countRequests counts the requests for blocks to each node, those for its height aside.
 func (w *world) countRequests() []int {
 	asked := make([]int, len(w.nodes))
 	w.hook = func(_, to int, p Protocol, m []byte) []byte {
-		if p == Blocks {
+		var r blocksync.Request
+		if p == Blocks && ledger.Unmarshal(m, &r) == nil && r.To > 0 {
 			asked[to]++
 		}
 		return m
@@ -35,11 +44,11 @@ func (w *world) countRequests() []int {
 	return asked
 }
 
-// spoil changes the blocks that a node sends.
+// spoilBlocks changes the blocks that a node sends, when it sends more than one.
 func (w *world) spoilBlocks(liar int, change func([][]byte) [][]byte) {
 	w.reply = func(from, _ int, p Protocol, reply []byte) []byte {
 		var r blocksync.Reply
-		if p != Blocks || from != liar || ledger.Unmarshal(reply, &r) != nil || len(r.Blocks) == 0 {
+		if p != Blocks || from != liar || ledger.Unmarshal(reply, &r) != nil || len(r.Blocks) < 2 {
 			return reply
 		}
 		r.Blocks = change(r.Blocks)
@@ -97,6 +106,116 @@ func TestCatchUpAfterCrash(t *testing.T) {
 	w.reach(height)
 }
 
+// TestSlowLines fetches blocks of 1 MiB over lines of 2 Mbit/s, on each of which a block takes 4.2 s, far longer than any
+// wait that suits a fast network: nothing is fetched over and over, and the lines are busy all the time.
+func TestSlowLines(t *testing.T) {
+	const blocks, size, line = 24, 1 << 20, 250 // bytes per ms
+	w, late := behindBy(t, blocks, size)
+	w.line = line
+	asked := w.countRequests()
+	came := 0
+	w.reply = func(_, to int, p Protocol, reply []byte) []byte {
+		if p == Blocks && to == late.number {
+			came += len(reply)
+		}
+		return reply
+	}
+	began := w.now
+	late.on(0, func() { late.group.needSync(blocks, 0) })
+	if !w.run(600_000, func() bool { return late.store.Head().Height() == blocks }) {
+		t.Fatalf("height %d of %d after ten minutes; asked %v", late.store.Head().Height(), blocks, asked)
+	}
+	took, best := w.now-began, int64(blocks*size/line/3)
+	t.Logf("%d blocks of 1 MiB in %d ms, no less than %d ms over three lines; %d bytes came; asked of each: %v", blocks, took, best, came, asked)
+	if took > 2*best {
+		t.Errorf("it took %d ms, want at most twice the %d ms that the lines need", took, best)
+	}
+	if came > 2*blocks*size {
+		t.Errorf("%d bytes came for %d of blocks", came, blocks*size)
+	}
+	if len(late.alarms) > 0 {
+		t.Errorf("alarms %v", late.alarms)
+	}
+}
+
+// TestSlowSource lets one of three sources answer a minute late, and then with what was asked. It must not hold up
+// the blocks that the others have.
+func TestSlowSource(t *testing.T) {
+	const height = 2_000
+	w, late := behind(t, height)
+	w.pause = func(from int, p Protocol) int64 {
+		if p == Blocks && from == 1 {
+			return 60_000
+		}
+		return 0
+	}
+	asked := w.countRequests()
+	began := w.now
+	late.on(0, func() { late.group.needSync(height, 1) })
+	if !w.run(100_000, func() bool { return late.store.Head().Height() == height }) {
+		t.Fatalf("height %d, want %d; asked %v", late.store.Head().Height(), height, asked)
+	}
+	t.Logf("%d blocks in %d ms, asked of each: %v", height, w.now-began, asked)
+	if w.now-began > 15_000 {
+		t.Errorf("%d ms for %d blocks: the slow source holds up the others", w.now-began, height)
+	}
+}
+
+// TestFollowBesideLiar lets a source tell an observer, whenever it can, of more blocks than there are or of fewer: the
+// observer follows the others all the same, and is not told to be behind by the liar alone.
+func TestFollowBesideLiar(t *testing.T) {
+	for name, lie := range map[string]func(head ledger.Height) ledger.Height{
+		"more than it has":  func(head ledger.Height) ledger.Height { return head + 1_000 },
+		"as much as can be": func(ledger.Height) ledger.Height { return 1 << 62 },
+		"less than it has":  func(ledger.Height) ledger.Height { return 1 },
+	} {
+		for _, answers := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, and sends blocks: %t", name, answers), func(t *testing.T) {
+				w := newWorld(t, 4)
+				w.observe(1)
+				w.reply = func(from, to int, p Protocol, reply []byte) []byte {
+					var r blocksync.Reply
+					if p != Blocks || from != 1 || to != 4 || ledger.Unmarshal(reply, &r) != nil {
+						return reply
+					}
+					r.Head = lie(r.Head)
+					return mustMarshal(&r)
+				}
+				w.hook = func(from, to int, p Protocol, m []byte) []byte {
+					var r blocksync.Request
+					if !answers && p == Blocks && from == 4 && to == 1 && ledger.Unmarshal(m, &r) == nil && r.To > 0 {
+						return nil
+					}
+					return m
+				}
+				w.start(0, 1, 2, 3, 4)
+				observer := w.nodes[4]
+				var worst int64
+				for number := range uint64(40) {
+					w.nodes[0].mustOffer(w.tx(number, 60_000))
+					height := ledger.Height(number + 1)
+					if !w.run(5_000, func() bool { return w.nodes[0].store.Head().Height() == height }) {
+						t.Fatal("the members make no block")
+					}
+					began := w.now
+					if !w.run(30_000, func() bool {
+						if s := observer.group.Status().Syncing; s > height {
+							t.Fatalf("the observer is told to be behind: at %d of %d", height, s)
+						}
+						return observer.store.Head().Height() == height
+					}) {
+						t.Fatalf("the observer is at height %d of %d", observer.store.Head().Height(), height)
+					}
+					worst = max(worst, w.now-began)
+				}
+				if worst > 5*followEvery {
+					t.Errorf("the observer was %d ms late", worst)
+				}
+			})
+		}
+	}
+}
+
 // TestSpoiledBlocks lets one of three nodes that have blocks send something else. The others bring the late node up,
 // and the liar is left alone.
 func TestSpoiledBlocks(t *testing.T) {
@@ -109,7 +228,7 @@ func TestSpoiledBlocks(t *testing.T) {
 		},
 		"a later block": func(b [][]byte) [][]byte { return b[1:] },
 		"a block twice": func(b [][]byte) [][]byte { b[1] = b[0]; return b },
-		"too many":      func(b [][]byte) [][]byte { return append(b, b...) },
+		"too many":      func(b [][]byte) [][]byte { return slices.Repeat(b, rangeBlocks) },
 		"a block whose certificate is that of another": func(b [][]byte) [][]byte {
 			first, second := must(ledger.DecodeBlock(b[0])), must(ledger.DecodeBlock(b[1]))
 			first.Certificate = second.Certificate

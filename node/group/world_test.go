@@ -38,6 +38,8 @@ type world struct {
 	nodes   []*testNode
 
 	delay   int64            // ms that a message takes, 1 by default
+	line    int64            // bytes per ms of the line between two nodes, which answers to requests go through; 0: no limit
+	lines   map[[2]int]int64 // when each is free
 	execute int64            // ms that executing a block takes
 	void    []ledger.TxID    // activations that are refused in later epochs
 	barren  []ledger.TxID    // activations that change nothing
@@ -46,10 +48,14 @@ type world struct {
 	seq     int
 	todo    agenda
 
+	blockSize int // bytes of a block that grow makes, at least
+
 	// hook sees what a node sends, requests included, and returns what arrives; nil: nothing.
 	hook func(from, to int, p Protocol, m []byte) []byte
 	// reply sees what a node answers to another, and returns what arrives.
 	reply func(from, to int, p Protocol, reply []byte) []byte
+	// pause is how many ms a node takes to answer; nil: none.
+	pause func(from int, p Protocol) int64
 }
 
 type event struct {
@@ -341,9 +347,29 @@ func (e *env) Request(to identity.NodeID, p Protocol, m []byte, then func([]byte
 			if n.reply != nil && err == nil {
 				reply = n.reply(target.number, n.number, p, reply)
 			}
-			n.on(n.delay, func() { then(reply, err) })
+			wait := n.delay + n.transfer(target.number, n.number, len(reply))
+			if n.pause != nil {
+				wait += n.pause(target.number, p)
+			}
+			if most := patience(p).Milliseconds(); wait > most {
+				wait, reply, err = most, nil, context.DeadlineExceeded
+			}
+			n.on(wait, func() { then(reply, err) })
 		})
 	})
+}
+
+// transfer returns how many ms bytes take over the line between two nodes, behind those that are on it.
+func (w *world) transfer(from, to, bytes int) int64 {
+	if w.line == 0 {
+		return 0
+	}
+	if w.lines == nil {
+		w.lines = map[[2]int]int64{}
+	}
+	free := max(w.lines[[2]int{from, to}], w.now) + int64(bytes)/w.line
+	w.lines[[2]int{from, to}] = free
+	return free - w.now
 }
 
 type executor struct{ node *testNode }
@@ -476,15 +502,26 @@ func (w *world) grow(to ledger.Height, nodes ...*testNode) {
 		}
 	}
 	for h := nodes[0].store.Head().Height() + 1; h <= to; h++ {
-		tx := w.tx(uint64(h)<<32, 60_000)
+		txs := []*ledger.SignedTx{w.tx(uint64(h)<<32, 60_000)}
+		size := len(txs[0].Raw)
+		for size < w.blockSize {
+			tx := w.tx(uint64(h)<<32|uint64(len(txs)), 60_000).Tx
+			tx.Args, tx.Signatures = mustMarshal(make([]byte, 60_000)), nil
+			txs = append(txs, must(tx.Sign(w.suite, w.client)))
+			size += len(txs[len(txs)-1].Raw)
+		}
+		var raws [][]byte
+		for _, tx := range txs {
+			raws = append(raws, tx.Raw)
+		}
 		parent := nodes[0].store.Head().Header()
 		order := &ledger.Order{
 			Version: 1, Chain: w.chain, Group: "main", Height: h, Parent: parent.Order.Hash(w.suite), UnixMilli: begins + int64(h),
-			TxRoot: ledger.Root(w.suite, []keys.Digest{tx.Leaf}), TxCount: 1, TxBytes: uint64(len(tx.Raw)), GasLimit: 10,
+			TxRoot: ledger.Root(w.suite, leavesOf(txs)), TxCount: uint32(len(txs)), TxBytes: uint64(size), GasLimit: 10 * ledger.Gas(len(txs)),
 		}
 		var certificate ledger.Certificate
 		for i, n := range nodes {
-			next := must(executor{n}.Execute(context.Background(), n.store.Head(), order, []*ledger.SignedTx{tx}))
+			next := must(executor{n}.Execute(context.Background(), n.store.Head(), order, txs))
 			if i == 0 {
 				st := ledger.Statement{Kind: ledger.Commit, Height: h, Order: order.Hash(w.suite), Block: next.Hash()}
 				var votes []ledger.Vote
@@ -494,7 +531,7 @@ func (w *world) grow(to ledger.Height, nodes ...*testNode) {
 				}
 				certificate = ledger.NewCertificate(votes)
 			}
-			block := &ledger.Block{Version: 1, Header: *next.Header(), Txs: [][]byte{tx.Raw}, Certificate: certificate}
+			block := &ledger.Block{Version: 1, Header: *next.Header(), Txs: raws, Certificate: certificate}
 			if err := n.store.Commit(block, next); err != nil {
 				w.t.Fatal(fmt.Errorf("block %d: %w", h, err))
 			}
