@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -43,7 +44,7 @@ func statusCommand() *cli.Command {
 					row(w, "view", fmt.Sprintf("%d, %s", status.View, leaderText(status, chain)))
 					row(w, "pending", status.Pending)
 					if status.Syncing > 0 {
-						row(w, "behind", fmt.Sprintf("fetching blocks up to %d", status.Syncing))
+						row(w, "behind", behindText(status))
 					}
 					if status.Stopped != "" {
 						row(w, "stopped", status.Stopped)
@@ -66,6 +67,25 @@ func statusCommand() *cli.Command {
 			})
 		},
 	}
+}
+
+// behindText tells how a node catches up.
+func behindText(s *client.Status) string {
+	text := fmt.Sprintf("fetching blocks, at %d of %d", s.Height, s.Syncing)
+	if f := s.Fetch; f != nil {
+		text += fmt.Sprintf(", %.0f a second", f.PerSecond)
+		if f.SecondsLeft > 0 {
+			text += fmt.Sprintf(", %v left", time.Duration(f.SecondsLeft*float64(time.Second)).Round(time.Second))
+		}
+		for i, share := range f.From {
+			sep := ", "
+			if i == 0 {
+				sep = ", from "
+			}
+			text += fmt.Sprintf("%s%s: %d", sep, share.Node.Short(), share.Blocks)
+		}
+	}
+	return text
 }
 
 func memberText(number int32, members int) string {

@@ -100,12 +100,26 @@ type Status struct {
 	View      uint64          `json:"view"`
 	Leader    int32           `json:"leader"` // member number; -1: none known
 	Changing  bool            `json:"changing"`
-	Syncing   ledger.Height   `json:"syncing"` // height being fetched up to; 0: not behind
-	Pending   int             `json:"pending"` // transactions that wait
-	Stopped   string          `json:"stopped"` // why the group stopped; empty while it runs
-	Muted     string          `json:"muted"`   // why this member does not vote though its group runs; empty when it does
+	Syncing   ledger.Height   `json:"syncing"`         // height being fetched up to; 0: not behind
+	Fetch     *Fetch          `json:"fetch,omitempty"` // how that goes; nil: not behind
+	Pending   int             `json:"pending"`         // transactions that wait
+	Stopped   string          `json:"stopped"`         // why the group stopped; empty while it runs
+	Muted     string          `json:"muted"`           // why this member does not vote though its group runs; empty when it does
 	Peers     []Peer          `json:"peers"`
 	Plugins   []Plugin        `json:"plugins"`
+}
+
+// Fetch is how a node that is behind catches up.
+type Fetch struct {
+	PerSecond   float64      `json:"per_second"`   // blocks stored, over the last seconds
+	SecondsLeft float64      `json:"seconds_left"` // at this speed; 0: nobody knows
+	From        []FetchShare `json:"from"`         // of the nodes that sent blocks since it fell behind
+}
+
+// FetchShare is how many blocks came from a node.
+type FetchShare struct {
+	Node   identity.NodeID `json:"node"`
+	Blocks uint64          `json:"blocks"`
 }
 
 // Evidence is two statements that one member signed and no honest member signs both.

@@ -88,7 +88,7 @@ func (m *Monitor) checkSync() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if head, to := m.status.Head.Order.Height, m.status.Syncing; to > head {
-		return fmt.Errorf("fetching blocks: at height %d of %d", head, to)
+		return fmt.Errorf("fetching blocks: at height %d of %d, %.0f a second", head, to, m.status.Fetch.PerSecond)
 	}
 	return nil
 }

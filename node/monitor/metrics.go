@@ -15,10 +15,11 @@ import (
 // metrics are all that Prometheus sees. No name or label is made of what a stranger sends.
 type metrics struct {
 	height, view, leader, changing, syncing    prometheus.Gauge
+	fetchRate, fetchLeft                       prometheus.Gauge
 	members, peers, engine, running            prometheus.Gauge
 	poolTxs, poolBytes, poolOldest             prometheus.Gauge
 	blocks, gas, viewChanges, evidence, alarms prometheus.Counter
-	txs, admitted, dropped, refused            *prometheus.CounterVec
+	txs, admitted, dropped, refused, fetched   *prometheus.CounterVec
 	interval, latency, blockTxs                prometheus.Histogram
 	phases                                     *prometheus.HistogramVec
 }
@@ -56,6 +57,8 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, status
 		leader:      gauge("leader", "Member number of the leader, -1 when there is none."),
 		changing:    gauge("view_changing", "1 while a view change or an election is under way."),
 		syncing:     gauge("syncing_to_height", "Height that is being fetched up to, 0 when nothing is fetched."),
+		fetchRate:   gauge("fetched_blocks_per_second", "Blocks stored a second while blocks are fetched, else 0."),
+		fetchLeft:   gauge("fetch_left_seconds", "Time until syncing_to_height is reached at this speed; 0 when nothing is fetched or nobody knows."),
 		members:     gauge("members", "Members of the group's epoch."),
 		peers:       gauge("peers_connected", "Other nodes that this node is connected to."),
 		engine:      gauge("engine_up", "1 while the consensus engine runs."),
@@ -72,6 +75,7 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, status
 		admitted:    counters("transactions_admitted_total", "Transactions taken into the pool.", "from", "client", "peer"),
 		dropped:     counters("transactions_dropped_total", "Transactions that left the pool without a block.", "why", "expired", "other"),
 		refused:     counters("messages_refused_total", "Messages, requests and proposals of members that were refused, by the rule that they break.", "rule"),
+		fetched:     counters("fetched_blocks_total", "Blocks with good certificates that other nodes sent when this one was behind, by node.", "from"),
 		interval:    histogram("block_interval_seconds", "Time between two blocks.", seconds),
 		latency:     histogram("commit_latency_seconds", "Time from a client's transaction entering the pool to its block being durable.", seconds),
 		blockTxs:    histogram("block_transactions", "Transactions in a block.", []float64{1, 10, 50, 100, 250, 500, 1000, 2000, 5000}),
@@ -105,6 +109,8 @@ func (m *metrics) observe(s group.Status, pool *mempool.Pool, connected int, now
 	m.leader.Set(float64(s.Consensus.Leader))
 	m.changing.Set(one(s.Consensus.Changing))
 	m.syncing.Set(float64(s.Syncing))
+	m.fetchRate.Set(s.Fetch.PerSecond)
+	m.fetchLeft.Set(float64(s.Fetch.Left) / 1_000)
 	m.members.Set(float64(len(s.Epoch.Members)))
 	m.peers.Set(float64(connected))
 	m.engine.Set(one(s.Engine))

@@ -29,6 +29,7 @@ import (
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/plugins"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
@@ -110,6 +111,7 @@ func (m *Monitor) Trace() group.Trace {
 		Evidence:  m.evidence,
 		Alarm:     m.alarmed,
 		Refused:   m.refused,
+		Fetched:   m.fetched,
 	}
 }
 
@@ -239,6 +241,11 @@ func (m *Monitor) refused(_ uint32, rule string) {
 		}
 	}
 	m.metrics.refused.WithLabelValues(rule).Inc()
+}
+
+// fetched counts blocks by the node that sent them, which is one that the chain or the operator lists.
+func (m *Monitor) fetched(from identity.NodeID, blocks int) {
+	m.metrics.fetched.WithLabelValues(from.Short()).Add(float64(blocks))
 }
 
 // alarmed does not log: the group does.

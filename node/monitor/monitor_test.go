@@ -237,7 +237,7 @@ func TestHealth(t *testing.T) {
 	syncing := healthy
 	syncing.Syncing, syncing.Head.Order.Height = 90, 40
 	m.Observe(syncing, nil, 3)
-	want("/readyz", 503, "not ok  sync: fetching blocks: at height 40 of 90\n")
+	want("/readyz", 503, "not ok  sync: fetching blocks: at height 40 of 90, 0 a second\n")
 
 	down := healthy
 	down.Engine = false

@@ -51,6 +51,12 @@ func (s *Server) status(http.ResponseWriter, *http.Request) (any, error) {
 		BlockTime: head.Header().Order.UnixMilli, Epoch: st.Epoch.Number, View: st.Consensus.View, Leader: st.Consensus.Leader,
 		Changing: st.Consensus.Changing, Syncing: st.Syncing, Pending: pending, Peers: []client.Peer{}, Plugins: []client.Plugin{},
 	}
+	if st.Syncing > 0 {
+		doc.Fetch = &client.Fetch{PerSecond: st.Fetch.PerSecond, SecondsLeft: float64(st.Fetch.Left) / 1000, From: []client.FetchShare{}}
+		for _, share := range st.Fetch.From {
+			doc.Fetch.From = append(doc.Fetch.From, client.FetchShare(share))
+		}
+	}
 	if st.Stopped != nil {
 		doc.Stopped = st.Stopped.Error()
 	}

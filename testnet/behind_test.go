@@ -1,0 +1,262 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/testnet/network"
+)
+
+var behind = flag.Int("behind", 0, "how many blocks a node misses that then has to catch up")
+
+// TestBehind measures how a node catches up, on processes: while it is down, the others make blocks as fast as they can;
+// then it starts, is killed when it has a third of them, and starts again. It must take no more than a third of the
+// time in which the blocks were made, share the work among the others, and fetch no block twice. Then it loses its disk,
+// but for its key, and must fetch everything, say that it does not vote and what helps, and vote in the next epoch.
+// Ten thousand blocks take some ten minutes to make:
+//
+//	go test ./testnet -run TestBehind -behind 10000 -v -timeout 60m
+func TestBehind(t *testing.T) {
+	if *behind == 0 {
+		t.Skip("makes blocks for many minutes: run with -behind 10000")
+	}
+	n := startNodes(t, 4, "pbft")
+	first, err := leader(t.Context(), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(n.Nodes, func(x network.Node) bool { return x.Name != first })
+	late := &latecomer{t: t, net: n, node: &n.Nodes[at], member: uint32(at), api: apiOf(t, &n.Nodes[at])}
+	other := apiOf(t, &n.Nodes[(at+1)%4])
+	if err := n.Kill(late.node); err != nil {
+		t.Fatal(err)
+	}
+	from := statusOf(t, other).Height
+	made := makeBlocks(t, n, other, from+ledger.Height(*behind))
+	head := statusOf(t, other).Height
+	missed := float64(head - from)
+	txs := countTxs(t, other, from, head)
+	t.Logf("%d blocks with %d transactions were made, at %.1f blocks and %.0f transactions a second at saturation", head-from, txs, made.blocks/made.seconds, made.txs/made.seconds)
+
+	took := late.fetch(from + (head-from)/3)
+	if err := n.Kill(late.node); err != nil {
+		t.Fatal(err)
+	}
+	killed := late.height
+	took += late.fetch(head)
+	if late.began < killed {
+		t.Errorf("the node was killed at height %d at least, and started at %d", killed, late.began)
+	}
+	if again := late.sent() - uint64(head-late.began); again > uint64(*behind)/10 && int64(again) > 0 {
+		t.Errorf("after the kill %d blocks were fetched for the %d that were missing", late.sent(), head-late.began)
+	}
+	byBlocks, byTxs := missed/took/(made.blocks/made.seconds), float64(txs)/took/(made.txs/made.seconds)
+	t.Logf("fetched in %.1f s, one kill at height %d included: %.1f blocks and %.0f transactions a second, %.1f and %.1f times the speed at which they were made; by source, since the kill: %v",
+		took, killed, missed/took, float64(txs)/took, byBlocks, byTxs, late.shares)
+	if min(byBlocks, byTxs) < 3 {
+		t.Errorf("%.1f times the speed at which the blocks were made, %.1f of the transactions: want 3", byBlocks, byTxs)
+	}
+	for _, node := range n.Nodes {
+		if node.ID != late.node.ID && late.shares[node.ID.Short()] < late.sent()/10 {
+			t.Errorf("%s sent %d of %d blocks: want a tenth of all at least", node.Name, late.shares[node.ID.Short()], late.sent())
+		}
+	}
+	late.votes()
+
+	t.Run("an empty disk", func(t *testing.T) {
+		if err := n.Stop(late.node); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(filepath.Join(late.node.Dir, "data")); err != nil {
+			t.Fatal(err)
+		}
+		took := late.fetch(head)
+		t.Logf("all %d blocks in %.1f s; by source: %v", head, took, late.shares)
+		s := statusOf(t, late.api)
+		if !strings.Contains(s.Muted, "does not vote before epoch 1") || !strings.Contains(s.Muted, "fondaco member propose") {
+			t.Errorf("a member that lost its disk says of its vote: %q", s.Muted)
+		}
+		if err := n.Ready(t.Context(), late.node); err == nil || !strings.Contains(err.Error(), "does not vote") {
+			t.Errorf("a member that lost its disk says of being ready: %v", err)
+		}
+		params := ledger.DefaultParams()
+		params.BatchDelay++
+		if _, err := n.Pass(t.Context(), other, &precompiles.Reform{Params: &params}, nil); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the member may vote in the next epoch", func() bool {
+			s, err := late.api.Status(t.Context())
+			return err == nil && s.Epoch == 1 && s.Muted == ""
+		})
+		late.votes()
+	})
+}
+
+// latecomer is the node that is behind.
+type latecomer struct {
+	t      *testing.T
+	net    *network.Network
+	node   *network.Node
+	member uint32
+	api    *client.Client
+
+	began  ledger.Height     // when it started
+	height ledger.Height     // seen last
+	shares map[string]uint64 // blocks that came since it started, by source
+}
+
+// fetch starts the node and returns how many seconds it takes until it has a height.
+func (l *latecomer) fetch(height ledger.Height) float64 {
+	l.t.Helper()
+	start, first := time.Now(), true
+	if _, err := l.net.Start(l.node); err != nil {
+		l.t.Fatal(err)
+	}
+	said := ""
+	for deadline := start.Add(30 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			l.t.Fatalf("height %d of %d after half an hour", l.height, height)
+		}
+		s, err := l.api.Status(l.t.Context())
+		if err != nil {
+			continue
+		}
+		if l.height = s.Height; first {
+			l.began, first = s.Height, false
+		}
+		if s.Syncing > 0 && s.Fetch != nil {
+			said = fmt.Sprintf("at %d of %d, %.0f blocks a second, %.0f s left", s.Height, s.Syncing, s.Fetch.PerSecond, s.Fetch.SecondsLeft)
+		}
+		if s.Height >= height {
+			took := time.Since(start).Seconds()
+			l.shares = l.metric("fondaco_fetched_blocks_total")
+			if said == "" {
+				l.t.Error("the status did not say that the node is behind")
+			}
+			l.t.Logf("the status said last: %s", said)
+			return took
+		}
+	}
+}
+
+// sent is how many blocks came from others since the node started.
+func (l *latecomer) sent() (blocks uint64) {
+	for _, n := range l.shares {
+		blocks += n
+	}
+	return blocks
+}
+
+// metric returns the values of a counter, by its label "from".
+func (l *latecomer) metric(name string) map[string]uint64 {
+	l.t.Helper()
+	response, err := http.Get(l.node.Admin + "/metrics")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer response.Body.Close() //nolint:errcheck // a test's
+	values := map[string]uint64{}
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		series, value, _ := strings.Cut(lines.Text(), "} ")
+		_, from, ok := strings.Cut(series, `from="`)
+		if !ok || !strings.HasPrefix(series, name+"{") {
+			continue
+		}
+		from, _, _ = strings.Cut(from, `"`)
+		count, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		values[from] = uint64(count)
+	}
+	return values
+}
+
+// votes waits until a certificate has the node's signature.
+func (l *latecomer) votes() {
+	l.t.Helper()
+	p := newPayer(l.t, l.net, int(l.member))
+	eventually(l.t, "the node votes", func() bool {
+		tx, err := p.token.Send(l.t.Context(), "alice", "transfer", p.net.Address("bob").String(), "1")
+		if err != nil {
+			return false
+		}
+		b, err := l.api.Block(l.t.Context(), tx.Height)
+		return err == nil && slices.Contains(b.Signers, l.member)
+	})
+}
+
+// output is what was made in some seconds.
+type output struct{ blocks, txs, seconds float64 }
+
+// makeBlocks loads the nodes that run until there is a height, and returns what they did while the load was full.
+func makeBlocks(t *testing.T, n *network.Network, api *client.Client, height ledger.Height) (made output) {
+	t.Helper()
+	for duration := 10 * time.Second; statusOf(t, api).Height < height; {
+		out, diagnostics, code := testnet(t, "bench", "-d", n.Dir, "--warmup", "3s", "--duration", duration.String(), "-o", "json")
+		if code != 0 {
+			t.Fatalf("bench: exit %d\n%s%s", code, out, diagnostics)
+		}
+		var b Bench
+		if err := json.Unmarshal([]byte(out), &b); err != nil {
+			t.Fatal(err)
+		}
+		made.blocks += float64(b.Blocks)
+		made.txs += float64(b.Committed)
+		made.seconds += b.Seconds
+		now := statusOf(t, api).Height
+		t.Logf("height %d of %d: %d blocks, %.0f transactions a second", now, height, b.Blocks, b.TPS)
+		left := time.Duration(float64(height-min(now, height)) / (float64(b.Blocks) / b.Seconds) * float64(time.Second))
+		duration = min(max(left, 10*time.Second), time.Minute).Round(time.Second)
+	}
+	return made
+}
+
+// countTxs counts the transactions of the blocks above a height up to another.
+func countTxs(t *testing.T, api *client.Client, above, to ledger.Height) (txs int) {
+	t.Helper()
+	for to > above {
+		page, err := api.Blocks(t.Context(), to+1, 100)
+		if err != nil || len(page) == 0 {
+			t.Fatalf("%d blocks below %d, %v", len(page), to+1, err)
+		}
+		for _, b := range page {
+			if b.Height > above {
+				txs += len(b.Txs)
+			}
+		}
+		to = page[len(page)-1].Height - 1
+	}
+	return txs
+}
+
+func apiOf(t *testing.T, node *network.Node) *client.Client {
+	t.Helper()
+	api, err := client.New(node.API, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return api
+}
+
+func statusOf(t *testing.T, api *client.Client) *client.Status {
+	t.Helper()
+	s, err := api.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
