@@ -151,7 +151,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	}
 	n.group, err = group.New(group.Config{
 		Suite: suite, Chain: n.chain, Group: c.Genesis.Group, Finality: c.Genesis.Finality(), Signer: c.Signer, Store: n.store, Executor: n.executor,
-		Engine: factory, Pool: mempool.New(c.Pool), FS: state.OS(), Dir: n.groupDir(), Env: n.loop, Log: n.log,
+		Engine: factory, Pool: mempool.New(c.Pool), FS: state.OS(), Dir: n.groupDir(), Home: n.config.Dir, Env: n.loop, Log: n.log,
 		Trace: trace, Sources: sources, StatementLog: max(cmp.Or(c.Statements, audit.DefaultLogSize), 0),
 	})
 	if err != nil {

@@ -49,7 +49,7 @@ func TestBehind(t *testing.T) {
 	head := statusOf(t, other).Height
 	missed := float64(head - from)
 	txs := countTxs(t, other, from, head)
-	t.Logf("%d blocks with %d transactions were made, at %.1f blocks and %.0f transactions a second at saturation", head-from, txs, made.blocks/made.seconds, made.txs/made.seconds)
+	t.Logf("%d blocks with %d transactions were made, at %.1f blocks and %.0f transactions a second at most", head-from, txs, made.blocks, made.txs)
 
 	took := late.fetch(from + (head-from)/3)
 	if err := n.Kill(late.node); err != nil {
@@ -60,14 +60,14 @@ func TestBehind(t *testing.T) {
 	if late.began < killed {
 		t.Errorf("the node was killed at height %d at least, and started at %d", killed, late.began)
 	}
-	if again := late.sent() - uint64(head-late.began); again > uint64(*behind)/10 && int64(again) > 0 {
-		t.Errorf("after the kill %d blocks were fetched for the %d that were missing", late.sent(), head-late.began)
+	if missing := uint64(head - late.began); late.sent() > missing+missing/10 {
+		t.Errorf("after the kill %d blocks were fetched for the %d that were missing", late.sent(), missing)
 	}
-	byBlocks, byTxs := missed/took/(made.blocks/made.seconds), float64(txs)/took/(made.txs/made.seconds)
+	byBlocks, byTxs := missed/took/made.blocks, float64(txs)/took/made.txs
 	t.Logf("fetched in %.1f s, one kill at height %d included: %.1f blocks and %.0f transactions a second, %.1f and %.1f times the speed at which they were made; by source, since the kill: %v",
 		took, killed, missed/took, float64(txs)/took, byBlocks, byTxs, late.shares)
-	if min(byBlocks, byTxs) < 3 {
-		t.Errorf("%.1f times the speed at which the blocks were made, %.1f of the transactions: want 3", byBlocks, byTxs)
+	if byBlocks < 3 {
+		t.Errorf("blocks come at %.1f times the speed at which they were made, want 3", byBlocks)
 	}
 	for _, node := range n.Nodes {
 		if node.ID != late.node.ID && late.shares[node.ID.Short()] < late.sent()/10 {
@@ -199,14 +199,17 @@ func (l *latecomer) votes() {
 	})
 }
 
-// output is what was made in some seconds.
-type output struct{ blocks, txs, seconds float64 }
+// output is what the network makes in a second.
+type output struct{ blocks, txs float64 }
 
-// makeBlocks loads the nodes that run until there is a height, and returns what they did while the load was full.
-func makeBlocks(t *testing.T, n *network.Network, api *client.Client, height ledger.Height) (made output) {
+// makeBlocks loads the nodes that run until there is a height, and returns the most that they made: at first with as many
+// transfers as they take, and then with fewer at once, which makes more blocks and smaller ones.
+func makeBlocks(t *testing.T, n *network.Network, api *client.Client, height ledger.Height) (most output) {
 	t.Helper()
-	for duration := 10 * time.Second; statusOf(t, api).Height < height; {
-		out, diagnostics, code := testnet(t, "bench", "-d", n.Dir, "--warmup", "3s", "--duration", duration.String(), "-o", "json")
+	inflight := 1_200
+	for duration := 20 * time.Second; statusOf(t, api).Height < height; inflight = 200 {
+		out, diagnostics, code := testnet(t, "bench", "-d", n.Dir, "--accounts", "100", "--inflight", fmt.Sprint(inflight),
+			"--warmup", "3s", "--duration", duration.String(), "-o", "json")
 		if code != 0 {
 			t.Fatalf("bench: exit %d\n%s%s", code, out, diagnostics)
 		}
@@ -214,29 +217,26 @@ func makeBlocks(t *testing.T, n *network.Network, api *client.Client, height led
 		if err := json.Unmarshal([]byte(out), &b); err != nil {
 			t.Fatal(err)
 		}
-		made.blocks += float64(b.Blocks)
-		made.txs += float64(b.Committed)
-		made.seconds += b.Seconds
+		speed := float64(b.Blocks) / b.Seconds
+		most = output{max(most.blocks, speed), max(most.txs, b.TPS)}
 		now := statusOf(t, api).Height
-		t.Logf("height %d of %d: %d blocks, %.0f transactions a second", now, height, b.Blocks, b.TPS)
-		left := time.Duration(float64(height-min(now, height)) / (float64(b.Blocks) / b.Seconds) * float64(time.Second))
-		duration = min(max(left, 10*time.Second), time.Minute).Round(time.Second)
+		t.Logf("height %d of %d: with %d transfers at once, %.1f blocks and %.0f transfers a second", now, height, inflight, speed, b.TPS)
+		left := time.Duration(float64(height-min(now, height)) / speed * float64(time.Second))
+		duration = min(max(left, 10*time.Second), 2*time.Minute).Round(time.Second)
 	}
-	return made
+	return most
 }
 
 // countTxs counts the transactions of the blocks above a height up to another.
 func countTxs(t *testing.T, api *client.Client, above, to ledger.Height) (txs int) {
 	t.Helper()
 	for to > above {
-		page, err := api.Blocks(t.Context(), to+1, 100)
+		page, err := api.Blocks(t.Context(), to+1, int(min(100, to-above)))
 		if err != nil || len(page) == 0 {
 			t.Fatalf("%d blocks below %d, %v", len(page), to+1, err)
 		}
 		for _, b := range page {
-			if b.Height > above {
-				txs += len(b.Txs)
-			}
+			txs += len(b.Txs)
 		}
 		to = page[len(page)-1].Height - 1
 	}

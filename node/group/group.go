@@ -17,13 +17,18 @@
 package group
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/mempool"
@@ -140,6 +145,9 @@ type Config struct {
 	Pool   *mempool.Pool
 	FS     state.FS // holds the journal
 	Dir    string   // of the journal; must exist
+	// Home is a folder that outlives Dir, such as that of the node's key. A mark in it says that the node has had a journal, so
+	// that one which loses all of Dir does not take itself for a new one. Empty: none.
+	Home string
 	// StatementLog is how many bytes of what members stated are kept for auditors; 0: none.
 	StatementLog int64
 	Env          Env
@@ -306,25 +314,98 @@ func (g *Group) lastExpiry(base *state.Snapshot) (int64, error) {
 	return base.Header().Order.UnixMilli + longest, nil
 }
 
-// beginJournal writes the first frame of a journal that has none. If there are blocks, the node may have voted above
-// them and have forgotten how: it does not vote in this epoch any more.
+// beginJournal writes the first frame of a journal that has none. If there are blocks, or the mark of an earlier life, the
+// node may have voted and have forgotten how: it does not vote in this epoch any more.
 func (g *Group) beginJournal(head ledger.Height) error {
-	if g.journal.seq > 0 {
+	marked, err := g.marked()
+	if err != nil {
+		return err
+	}
+	if g.journal.seq == 0 {
+		first := guard{Epoch: g.epoch.Number}
+		if head > 0 || marked {
+			first.Mute, first.Lost = g.epoch.Number+1, g.env.Now()
+		}
+		g.journal.setGuard(first)
+		if err := g.journal.sync(); err != nil {
+			return err
+		}
+	}
+	if !marked {
+		if err := g.setMark(); err != nil { // before the first vote, and not before there is a journal
+			return err
+		}
+	}
+	return g.stayMute()
+}
+
+// markName is the file in Config.Home that says for which chain a node has had a journal.
+func (g *Group) markName() string { return filepath.Join(g.cfg.Home, "began-"+string(g.cfg.Group)) }
+
+// marked reports whether the node has had a journal of this chain, though its data may be gone.
+func (g *Group) marked() (bool, error) {
+	if g.cfg.Home == "" {
+		return false, nil
+	}
+	file, err := g.cfg.FS.Open(g.markName(), false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open %s: %w", g.markName(), err)
+	}
+	want := []byte(g.cfg.Chain.String())
+	got := make([]byte, len(want))
+	n, err := file.ReadAt(got, 0)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return false, fmt.Errorf("read %s: %w", g.markName(), err)
+	}
+	return bytes.Equal(got[:n], want), nil
+}
+
+func (g *Group) setMark() error {
+	if g.cfg.Home == "" {
 		return nil
 	}
-	first := guard{Epoch: g.epoch.Number}
-	if head > 0 {
-		first.Mute = g.epoch.Number + 1
+	text := g.cfg.Chain.String() + "\nThe chain that this node has taken part in. Its consensus journal is elsewhere; if that is lost, this file keeps\n" +
+		"the node from voting against what it signed. Do not delete it.\n"
+	file, err := g.cfg.FS.Open(g.markName(), true)
+	if err == nil {
+		_, written := file.WriteAt([]byte(text), 0)
+		err = errors.Join(written, file.Truncate(int64(len(text))), file.Sync(), file.Close(), g.cfg.FS.SyncDir(g.cfg.Home))
 	}
-	g.journal.setGuard(first)
-	return g.journal.sync()
+	if err != nil {
+		return fmt.Errorf("write %s: %w", g.markName(), err)
+	}
+	return nil
+}
+
+// votesAfter is the block time, in Unix ms, after which an epoch must begin so that this node, which lost its journal,
+// cannot have voted in it. Blocks may be ahead of this node's clock.
+func (g *Group) votesAfter() int64 { return g.journal.guard.Lost + g.epoch.Params.ClockSkew }
+
+// stayMute keeps a member that lost its journal silent in an epoch that began before that: a node with an empty disk
+// comes through all epochs anew.
+func (g *Group) stayMute() error {
+	guarded := g.journal.guard
+	if guarded.Lost == 0 || guarded.Mute > g.epoch.Number || g.head.Order.UnixMilli > g.votesAfter() {
+		return nil
+	}
+	guarded.Mute = g.epoch.Number + 1
+	g.journal.setGuard(guarded)
+	return g.journal.sync() // the block that began the epoch is stored already
 }
 
 // muted says why this member does not vote, or returns nil.
 func (g *Group) muted() error {
-	if first := g.journal.guard.Mute; g.number >= 0 && g.epoch.Number < first {
-		return fmt.Errorf("%w: without it this node could contradict what it signed, so it follows and does not vote before epoch %d. "+
-			"Restore the file %s as it was when the node last ran, with the node stopped, or replace the member", ErrJournalLost, first, journalName)
+	if g.number >= 0 && g.epoch.Number < g.journal.guard.Mute {
+		return fmt.Errorf("%w: without it this node could contradict what it signed, so it follows and does not vote before epoch %d, "+
+			"or a later one that begins after %s. Any change of members or parameters begins an epoch: have one made by `fondaco member propose`. "+
+			"Or restore the file %s as it was when the node last ran, with the node stopped",
+			ErrJournalLost, g.journal.guard.Mute, time.UnixMilli(g.votesAfter()).UTC().Format(time.RFC3339), journalName)
 	}
 	return nil
 }
@@ -409,6 +490,9 @@ func (g *Group) nextEpoch() error {
 	g.endSync()
 	g.sync.peers = nil // the sources of blocks get other places
 	if err := g.enterEpoch(g.cfg.Store.Head()); err != nil {
+		return err
+	}
+	if err := g.stayMute(); err != nil {
 		return err
 	}
 	for _, p := range g.proposals {
@@ -645,6 +729,9 @@ func (g *Group) sign(e consensus.Sign) error {
 	}
 	if g.number < 0 || e.Statement.Epoch != g.epoch.Number {
 		return refuse(e.Statement, "this node is member %d of epoch %d", g.number, g.epoch.Number)
+	}
+	if g.muted() != nil {
+		return nil // an engine that came into the epoch with another one does not know
 	}
 	guarded := g.journal.guard
 	changed, err := guarded.allow(e.Statement)

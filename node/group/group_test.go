@@ -446,3 +446,56 @@ func TestSubmit(t *testing.T) {
 		}
 	})
 }
+
+// TestDiskLost takes a member's disk away, all but the folder of its key, while the group is in its second epoch. It comes
+// through both epochs anew, and must not take the second for one in which it never voted, nor one that could have begun
+// before the loss.
+func TestDiskLost(t *testing.T) {
+	w := newWorld(t, 4)
+	w.start(0, 1, 2, 3)
+	w.nodes[1].mustOffer(w.activation(1<<40, 0, 1, 2, 3))
+	w.inEpoch(1, 0, 1, 2, 3)
+	n := w.nodes[3]
+	n.crash()
+	for _, name := range must(n.fs.ReadDir("data")) {
+		if err := n.fs.Remove("data/" + name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.signed = nil
+	w.start(3)
+	quiet := func(epoch uint64) {
+		t.Helper()
+		w.inEpoch(epoch, 0, 1, 2, 3)
+		w.nodes[0].mustOffer(w.tx(epoch, 10_000))
+		w.reach(w.nodes[0].store.Head().Height() + 1)
+		if s := n.group.Status(); len(n.signed) > 0 || !errors.Is(s.Muted, ErrJournalLost) {
+			t.Errorf("in epoch %d it signed %d statements; %v", epoch, len(n.signed), s.Muted)
+		}
+	}
+	quiet(1)
+	w.nodes[1].mustOffer(w.activation(2<<40, 0, 1, 2, 3))
+	quiet(2) // began by the clocks' leave before the loss
+	n.crash()
+	w.start(3)
+	quiet(2)
+	w.run(w.genesis.Params.ClockSkew, func() bool { return false })
+	w.nodes[1].mustOffer(w.activation(3<<40, 0, 1, 2, 3))
+	w.inEpoch(3, 0, 1, 2, 3)
+	w.nodes[0].mustOffer(w.tx(3, 10_000))
+	if !w.run(60_000, func() bool { return len(n.signed) > 0 }) || n.group.Status().Muted != nil {
+		t.Errorf("in an epoch that began after the loss it does not vote: %v", n.group.Status().Muted)
+	}
+	w.noAlarms()
+
+	t.Run("another chain in the same folder", func(t *testing.T) {
+		n.crash()
+		other := must(n.fs.Open(n.group.markName(), true))
+		if _, err := other.WriteAt([]byte("0x1234"), 0); err != nil {
+			t.Fatal(err)
+		}
+		if marked, err := n.group.marked(); marked || err != nil {
+			t.Errorf("the mark of another chain counts: %v", err)
+		}
+	})
+}

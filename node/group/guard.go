@@ -29,6 +29,8 @@ type guard struct {
 	Attest  ledger.Statement
 	// Mute is the first epoch in which this node votes: what it signed in those below was lost with a journal. 0: none was.
 	Mute uint64
+	// Lost is when the journal was begun in place of a lost one, Unix ms. 0: none was.
+	Lost int64
 }
 
 // allow records the statement and returns whether that changed the guard, so must be durable before the
@@ -42,7 +44,7 @@ func (g *guard) allow(st ledger.Statement) (changed bool, err error) {
 	}
 	next := *g
 	if st.Epoch > g.Epoch {
-		next = guard{Epoch: st.Epoch, Mute: g.Mute}
+		next = guard{Epoch: st.Epoch, Mute: g.Mute, Lost: g.Lost}
 	}
 	if st.View < next.View && st.Kind != ledger.Attest {
 		return false, refuse(st, "view %d was signed in before", next.View)

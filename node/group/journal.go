@@ -84,8 +84,8 @@ func (p *payload) size() (bytes int) {
 // After an error the journal takes nothing more: what a disk holds after a failed sync is unknown.
 //
 // BUG: damage to the very last frame, after it was synced, looks like a torn write. The node then forgets what
-// it signed last. A disk that loses synced bytes can make a node sign twice. So can
-// a node that loses its journal and its blocks: it may only join again with a new key.
+// it signed last. A disk that loses synced bytes can make a node sign twice. So can a node whose journal is an older copy,
+// or that loses, with its journal and its blocks, the mark in Config.Home: it may only join again with a new key.
 type journal struct {
 	fs     state.FS
 	dir    string

@@ -168,7 +168,7 @@ func (n *testNode) start() error {
 	var err error
 	n.group, err = New(Config{
 		Suite: n.suite, Chain: n.chain, Group: "main", Finality: n.genesis.Finality(), Signer: n.key, Store: n.store, Executor: executor{n}, Engine: n.engine,
-		Pool: mempool.New(mempool.Limits{}), FS: n.fs, Dir: "data", Env: &env{n, n.life}, Log: zerolog.Nop(), StatementLog: 1 << 20,
+		Pool: mempool.New(mempool.Limits{}), FS: n.fs, Dir: "data", Home: "home", Env: &env{n, n.life}, Log: zerolog.Nop(), StatementLog: 1 << 20,
 		Trace: Trace{
 			Signing:   func(st ledger.Statement) { n.signed = append(n.signed, st) },
 			Alarm:     func(reason string) { n.alarms = append(n.alarms, reason) },
