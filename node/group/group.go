@@ -209,9 +209,10 @@ type Group struct {
 	final     []consensus.Finalize             // decided, and waiting for their payload or result
 
 	// Transactions on their way in and out.
-	checking  int // running signature checks
-	preparing int // modules being taken up
-	serving   int // requests for blocks that are being answered
+	checking  int                    // running signature checks
+	preparing int                    // modules being taken up
+	serving   int                    // requests for blocks that are being answered
+	asked     []func() (then func()) // others, which wait
 	inbox     []incoming
 	inBytes   int
 	gossip    []*ledger.SignedTx
@@ -835,48 +836,6 @@ func (g *Group) Receive(from identity.NodeID, p Protocol, data []byte) {
 	if err != nil {
 		g.refused(member, err)
 		g.log.Debug().Err(err).Str("from", from.Short()).Msg("message dropped")
-	}
-}
-
-// maxServing bounds the requests for blocks that are answered at once, and maxServingOne those of one node: each
-// reads megabytes.
-const (
-	maxServing    = 8
-	maxServingOne = 4
-)
-
-// Serve answers a request of a peer. reply runs once, on the loop.
-func (g *Group) Serve(from identity.NodeID, p Protocol, data []byte, reply func([]byte, error)) {
-	number, ok := g.member[from]
-	if !ok {
-		err := breaks(RuleMember, "node %s is neither a member nor an observer of group %s", from, g.cfg.Group)
-		g.refused(nobody, err)
-		reply(nil, err)
-		return
-	}
-	switch p {
-	case Leaves:
-		reply(g.serveLeaves(data))
-	case Bodies:
-		reply(g.serveBodies(data))
-	case Blocks:
-		sender := g.senders[number]
-		if g.serving >= maxServing || sender.serving >= maxServingOne {
-			reply(nil, ErrBusy)
-			return
-		}
-		g.serving++
-		sender.serving++
-		g.env.Go(func() func() {
-			blocks, err := g.serveBlocks(data)
-			return func() {
-				g.serving--
-				sender.serving--
-				reply(blocks, err)
-			}
-		})
-	default:
-		reply(nil, fmt.Errorf("protocol %d has no requests", p))
 	}
 }
 

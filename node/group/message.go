@@ -32,7 +32,8 @@ type sender struct {
 	second   int64 // in which verified were checked
 	verified int
 	inbox    int // its transactions that wait to be checked
-	serving  int // its requests for blocks that are being answered
+	serving  int // its requests for blocks that wait or are being answered
+	share    share
 	lists    []leafList
 }
 

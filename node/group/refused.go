@@ -14,6 +14,7 @@ const (
 	RuleSignature    = "signature"
 	RuleCertificate  = "certificate"
 	RuleRate         = "too many signatures"
+	RuleShare        = "more than its share" // of what a node answers
 	RuleLeaves       = "leaves of another root"
 	RuleWithheld     = "payload withheld" // a member does not send what it proposed or voted for
 	RuleTransaction  = "bad transaction"

@@ -109,7 +109,7 @@ func TestCatchUpAfterCrash(t *testing.T) {
 // TestSlowLines fetches blocks of 1 MiB over lines of 2 Mbit/s, on each of which a block takes 4.2 s, far longer than any
 // wait that suits a fast network: nothing is fetched over and over, and the lines are busy all the time.
 func TestSlowLines(t *testing.T) {
-	const blocks, size, line = 24, 1 << 20, 250 // bytes per ms
+	const blocks, size, line = 12, 1 << 20, 250 // bytes per ms
 	w, late := behindBy(t, blocks, size)
 	w.line = line
 	asked := w.countRequests()

@@ -1,0 +1,91 @@
+package group
+
+import (
+	"fmt"
+
+	"github.com/fondaco/fondaco/state/identity"
+)
+
+// Bounds on what is served, so that one node which asks for much takes nothing from the others.
+const (
+	maxServing    = 8        // requests for blocks that are answered at once: each reads megabytes
+	maxServingOne = 4        // of one node, those that wait included
+	shareRate     = 16 << 10 // bytes per ms that one node is answered with, over time,
+	shareBurst    = 32 << 20 // and at once: all the blocks in flight, or eight large ranges
+	requestCost   = 4 << 10  // bytes that a request counts for, besides its answer and
+	requestWeight = 8        // so many times its own: what it names must be looked up
+)
+
+// share is how much one node was served that time has not paid off yet.
+type share struct {
+	bytes int64
+	at    int64 // Unix ms
+}
+
+// open reports whether the node may be served more.
+func (s *share) open(now int64) bool {
+	s.bytes = max(s.bytes-max(now-s.at, 0)*shareRate, 0)
+	s.at = now
+	return s.bytes < shareBurst
+}
+
+// Serve answers a request of a peer. reply runs once, on the loop.
+func (g *Group) Serve(from identity.NodeID, p Protocol, data []byte, reply func([]byte, error)) {
+	number, ok := g.member[from]
+	if !ok {
+		err := breaks(RuleMember, "node %s is neither a member nor an observer of group %s", from, g.cfg.Group)
+		g.refused(nobody, err)
+		reply(nil, err)
+		return
+	}
+	s := g.senders[number]
+	if !s.share.open(g.env.Now()) {
+		g.refused(g.memberOf(number), breaks(RuleShare, "node %s asked for more than %d bytes a second", from, shareRate*1_000))
+		reply(nil, ErrBusy)
+		return
+	}
+	answer := func(answer []byte, err error) {
+		s.share.bytes += int64(requestCost + requestWeight*len(data) + len(answer))
+		reply(answer, err)
+	}
+	switch p {
+	case Leaves:
+		answer(g.serveLeaves(data))
+	case Bodies:
+		answer(g.serveBodies(data))
+	case Blocks:
+		if s.serving >= maxServingOne {
+			reply(nil, ErrBusy)
+			return
+		}
+		s.serving++
+		g.asked = append(g.asked, func() func() {
+			blocks, err := g.serveBlocks(data)
+			return func() {
+				s.serving--
+				answer(blocks, err)
+			}
+		})
+		g.readBlocks()
+	default:
+		reply(nil, fmt.Errorf("protocol %d has no requests", p))
+	}
+}
+
+// readBlocks answers requests for blocks off the loop, in the order in which they came. No node has more than
+// maxServingOne of them in the queue, so none waits for long.
+func (g *Group) readBlocks() {
+	for len(g.asked) > 0 && g.serving < maxServing {
+		read := g.asked[0]
+		g.asked = g.asked[1:]
+		g.serving++
+		g.env.Go(func() func() {
+			then := read()
+			return func() {
+				g.serving--
+				then()
+				g.readBlocks()
+			}
+		})
+	}
+}
