@@ -26,6 +26,9 @@
 // not final: Snapshot.Extend computes a complete header and writes nothing. A bucket's leaves are in the state
 // table unless the bucket changed since that was written.
 //
+// The changes of a block are hashed by as many goroutines as there are processors, each with a subtree of its own;
+// they end before Extend returns, and how many there are shows in nothing but the time.
+//
 // A snapshot finds a key by walking its version of the tree. Where the bucket at the end carries its leaves,
 // the answer is there; else it is in the state table, which holds the same as long as it includes no block
 // that the snapshot does not. The table is therefore kept Options.Recent blocks behind the head, and a

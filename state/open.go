@@ -20,7 +20,7 @@ import (
 //     segments; Options.Notice tells of it.
 //   - The blocks that the table lacks are applied from their change sets; each must give its header.
 //
-// It reads all keys once: about a second per million. ErrLocked says that another process has the folder open.
+// It reads all keys once, by Options.Workers goroutines: about a second of processor time per million. ErrLocked says that another process has the folder open.
 func Open(dir string, suite keys.Suite, opts *Options) (*Store, error) {
 	options, err := opts.complete()
 	if err != nil {
@@ -65,7 +65,7 @@ func (s *Store) recover() error {
 	if k, err = s.openKV(stateName); err != nil {
 		return err
 	}
-	s.world = &world{suite: s.suite, table: &table{suite: s.suite, kv: k}}
+	s.world = &world{suite: s.suite, workers: s.options.Workers, table: &table{suite: s.suite, kv: k}}
 	base, err := s.readState()
 	if err != nil {
 		return err
@@ -202,7 +202,7 @@ func (s *Store) lastStored() (hash keys.Digest, next place, err error) {
 
 // readState returns the snapshot of the state table, checked; it makes the table again when it is bad.
 func (s *Store) readState() (*Snapshot, error) {
-	root, blocks, err := s.world.table.check()
+	root, blocks, err := s.world.table.check(s.options.Workers)
 	if err == nil {
 		err = s.matches(root, blocks)
 	}
@@ -219,7 +219,7 @@ func (s *Store) readState() (*Snapshot, error) {
 		if err := s.fill(blocks, s.index.blocks()-keep); err != nil {
 			return nil, err
 		}
-		if root, blocks, err = s.world.table.check(); err != nil {
+		if root, blocks, err = s.world.table.check(s.options.Workers); err != nil {
 			return nil, err
 		}
 		if err := s.matches(root, blocks); err != nil {

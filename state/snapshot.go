@@ -2,11 +2,14 @@ package state
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 	"slices"
 	"sort"
+	"sync"
 	"sync/atomic"
 
 	"github.com/fondaco/fondaco/state/keys"
@@ -67,6 +70,24 @@ type Snapshot struct {
 type world struct {
 	suite keys.Suite
 	table *table // nil: everything is in memory
+
+	workers int // see Options.Workers
+}
+
+// hashers returns how many goroutines may hash for one block.
+func (w *world) hashers() int { return cmp.Or(w.workers, runtime.GOMAXPROCS(0)) }
+
+// side runs functions side by side, or one after the other if there is one worker.
+func (w *world) side(all ...func()) {
+	var wg sync.WaitGroup
+	for i, f := range all {
+		if w.hashers() > 1 && i < len(all)-1 {
+			wg.Go(f)
+		} else {
+			f()
+		}
+	}
+	wg.Wait()
 }
 
 // Empty returns the world before genesis. Its Header is nil, and genesis extends it. The store that genesis is
@@ -320,19 +341,22 @@ func (sn *Snapshot) extendEncoded(order *ledger.Order, r Result, encoded [][]byt
 	next := &Snapshot{world: sn.world, order: order.Hash(suite), receipts: encoded, result: r}
 	next.result.Receipts = nil
 
-	leaves := make([]keys.Digest, max(len(encoded), len(r.Changes)))
 	for i := range encoded {
-		leaves[i] = keys.Hash(suite, "receipt", encoded[i])
 		next.bytes += int64(len(encoded[i]))
 	}
-	receiptRoot := ledger.Root(suite, leaves[:len(encoded)])
-	for i := range r.Changes {
-		leaves[i] = r.Changes[i].Hash(suite)
-	}
-	changeRoot := ledger.Root(suite, leaves[:len(r.Changes)])
-
-	if err := next.write(sn, r.Changes); err != nil {
-		return nil, err
+	var receiptRoot, changeRoot keys.Digest
+	var failed error
+	sn.world.side(
+		func() {
+			receiptRoot = rootOf(suite, len(encoded), func(i int) keys.Digest { return keys.Hash(suite, "receipt", encoded[i]) })
+		},
+		func() {
+			changeRoot = rootOf(suite, len(r.Changes), func(i int) keys.Digest { return r.Changes[i].Hash(suite) })
+		},
+		func() { failed = next.write(sn, r.Changes) },
+	)
+	if failed != nil {
+		return nil, failed
 	}
 	next.header = &ledger.Header{
 		Order: *order, Parent: sn.hash, StateRoot: next.Root(), ReceiptRoot: receiptRoot, ChangeRoot: changeRoot,
@@ -345,30 +369,51 @@ func (sn *Snapshot) extendEncoded(order *ledger.Order, r Result, encoded [][]byt
 	return next, nil
 }
 
+func rootOf(suite keys.Suite, n int, leaf func(i int) keys.Digest) keys.Digest {
+	leaves := make([]keys.Digest, n)
+	for i := range leaves {
+		leaves[i] = leaf(i)
+	}
+	return ledger.Root(suite, leaves)
+}
+
 // write makes the snapshot's tree: parent's with changes applied.
 func (sn *Snapshot) write(parent *Snapshot, changes []ledger.Change) error {
-	hash := ledger.NewStateHasher(parent.world.suite)
+	workers := parent.world.hashers()
 	sn.writes = make([]*leaf, len(changes))
 	block := make([]leaf, len(changes))
-	for i := range changes {
-		c, l := &changes[i], &block[i]
-		l.path, l.change = hash.Path(c.Key), c
-		if !c.Deleted {
-			l.digest = hash.Leaf(l.path, hash.Value(c.Value))
+	var wg sync.WaitGroup
+	size := max(editsAtOnce, (len(changes)+workers-1)/workers)
+	for from := 0; from < len(changes); from += size {
+		piece := func() {
+			hash := ledger.NewStateHasher(parent.world.suite)
+			for i := from; i < min(from+size, len(changes)); i++ {
+				c, l := &changes[i], &block[i]
+				l.path, l.change = hash.Path(c.Key), c
+				if !c.Deleted {
+					l.digest = hash.Leaf(l.path, hash.Value(c.Value))
+				}
+				sn.writes[i] = l
+			}
 		}
-		sn.writes[i] = l
-		sn.bytes += int64(len(c.Key)+len(c.Value)) + 240
+		if from+size < len(changes) {
+			wg.Go(piece)
+		} else {
+			piece()
+		}
+	}
+	wg.Wait()
+	for i := range changes {
+		sn.bytes += int64(len(changes[i].Key)+len(changes[i].Value)) + 240
 	}
 	edits := slices.Clone(sn.writes)
 	slices.SortFunc(edits, compareLeaf)
-	e := &editor{hash: hash}
+	e := &editor{hash: ledger.NewStateHasher(parent.world.suite)}
 	var err error
-	loaded := 0
 	if t := parent.world.table; t != nil {
 		// One read transaction per bucket: it must begin after the bucket was seen without leaves, because
 		// they are only taken away once they are in the table.
 		e.load = func(prefix keys.Digest, depth, count int) (leaves []*leaf, err error) {
-			loaded += count
 			err = t.view(parent.limit(), func(r reader) error {
 				leaves, err = t.bucket(r, prefix, depth, count)
 				return err
@@ -376,8 +421,8 @@ func (sn *Snapshot) write(parent *Snapshot, changes []ledger.Change) error {
 			return leaves, err
 		}
 	}
-	sn.root, err = e.apply(parent.root, keys.Digest{}, 0, edits)
-	sn.bytes += 80 * int64(loaded)
+	sn.root, err = e.applyBy(workers, parent.root, keys.Digest{}, 0, edits)
+	sn.bytes += 80 * int64(e.read)
 	sn.fresh = e.fresh
 	sn.bytes += 64*int64(e.made) + 128*int64(len(e.fresh))
 	return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -49,6 +50,9 @@ type Options struct {
 	FlushBytes int64
 	// SegmentBytes is the size from which on a new block segment is begun. Default 256 MiB.
 	SegmentBytes int64
+	// Workers is how many goroutines may hash for one block, or check the state table in Open. What they find is the
+	// same with any number. Default GOMAXPROCS.
+	Workers int
 	// Notice is told, as one line for an operator, of what was repaired. It may be nil.
 	Notice func(string)
 }
@@ -77,14 +81,15 @@ func (o *Options) complete() (Options, error) {
 		}
 	}
 	for _, d := range []struct {
-		name  string
-		field *int
-	}{{"Recent", &c.Recent}, {"FlushBlocks", &c.FlushBlocks}} {
+		name   string
+		field  *int
+		normal int
+	}{{"Recent", &c.Recent, 64}, {"FlushBlocks", &c.FlushBlocks, 64}, {"Workers", &c.Workers, runtime.GOMAXPROCS(0)}} {
 		if *d.field < 0 {
 			return c, fmt.Errorf("state: Options.%s is negative", d.name)
 		}
 		if *d.field == 0 {
-			*d.field = 64
+			*d.field = d.normal
 		}
 	}
 	return c, nil

@@ -2,10 +2,13 @@ package state
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
+	"sync"
 
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -91,11 +94,14 @@ func (t *table) get(r reader, path keys.Digest) (value []byte, found bool, err e
 	if row == nil {
 		return nil, false, nil
 	}
-	_, value, _, err = t.open(r, path, row)
-	return value, err == nil, err
+	if _, value, _, err = t.open(ledger.NewStateHasher(t.suite), r, path, row); err != nil {
+		return nil, false, err
+	}
+	return append([]byte{}, value...), true, nil
 }
 
-func (t *table) open(r reader, path keys.Digest, row []byte) (key, value []byte, digest keys.Digest, err error) {
+// open returns what a row holds, checked against the digest in it. The bytes are the row's own.
+func (t *table) open(hash *ledger.StateHasher, r reader, path keys.Digest, row []byte) (key, value []byte, digest keys.Digest, err error) {
 	s, ok := parseRow(row)
 	if !ok {
 		return nil, nil, digest, t.damaged("the row of path %s is malformed", path)
@@ -106,10 +112,10 @@ func (t *table) open(r reader, path keys.Digest, row []byte) (key, value []byte,
 			return nil, nil, digest, t.damaged("the long value of path %s is missing", path)
 		}
 	}
-	if ledger.StateLeaf(t.suite, path, ledger.StateValue(t.suite, value)) != s.digest {
+	if hash.Leaf(path, hash.Value(value)) != s.digest {
 		return nil, nil, digest, t.damaged("the value of key %x does not have its digest", s.key)
 	}
-	return bytes.Clone(s.key), append([]byte{}, value...), s.digest, nil
+	return s.key, value, s.digest, nil
 }
 
 // bucket returns the count leaves whose paths begin with the first depth bits of prefix.
@@ -206,86 +212,152 @@ func (t *table) apply(blocks uint64, edits []*leaf) error {
 // keyRow returns a key as K holds it: bbolt has no empty keys, so all get a first byte.
 func keyRow(key []byte) []byte { return append([]byte{'k'}, key...) }
 
-// check reads the whole table, recomputes every digest from keys and values, and returns the tree over it
-// and the number of blocks it includes.
-func (t *table) check() (root *node, blocks uint64, err error) {
-	err = t.kv.view(func(r reader) error {
+// check reads the whole table by up to workers goroutines, recomputes every digest from keys and values, and returns
+// the tree over it and the number of blocks it includes. Nothing may write to the table meanwhile.
+func (t *table) check(workers int) (root *node, blocks uint64, err error) {
+	c := &tableCheck{table: t, seed: maphash.MakeSeed()}
+	var order tally
+	var orderErr, restErr error
+	var wg sync.WaitGroup
+	ordered := func() { order, orderErr = c.ordered() }
+	if workers > 1 {
+		wg.Go(ordered)
+	} else {
+		ordered()
+	}
+	root, found, err := c.subtree(workers, keys.Digest{}, 0)
+	wg.Wait()
+	restErr = t.kv.view(func(r reader) error {
 		blocks = applied(r)
-		e := &editor{hash: ledger.NewStateHasher(t.suite)}
-		leaves, long := 0, 0
-		var keysSeen keys.Digest
-		from := []byte{} // below every path still to come
-		read := func(path, row []byte) (*leaf, error) {
-			if len(path) != keys.DigestSize {
-				return nil, t.damaged("a path of %d bytes", len(path))
-			}
-			p := keys.Digest(path)
-			if bytes.Compare(p[:], from) < 0 {
-				return nil, t.damaged("paths do not rise at %s", p)
-			}
-			key, value, digest, err := t.open(r, p, row)
-			if err != nil {
-				return nil, err
-			}
-			if ledger.StatePath(t.suite, key) != p {
-				return nil, t.damaged("key %x is at another key's path", key)
-			}
-			if len(value) >= longValue {
-				long++
-			}
-			for i := range p {
-				keysSeen[i] ^= p[i]
-			}
-			leaves++
-			from = append(append(from[:0], path...), 0)
-			return &leaf{path: p, digest: digest}, nil
-		}
-		var ahead, piece []*leaf
-		// The rows are pulled in pieces and not through iter.Pull, whose coroutine would not have the
-		// protection against memory faults that this goroutine has.
-		root, err = e.stream(keys.Digest{}, 0, &ahead, func() (*leaf, error) {
-			if len(piece) == 0 {
-				for path, row := range r.scan(tableLeaves, bytes.Clone(from), false) {
-					l, err := read(path, row)
-					if err != nil {
-						return nil, err
-					}
-					if piece = append(piece, l); len(piece) == 4096 {
-						break
-					}
-				}
-				if len(piece) == 0 {
-					return nil, nil
-				}
-			}
-			l := piece[0]
-			piece = piece[1:]
-			return l, nil
-		})
-		if err != nil {
-			return err
-		}
-		var lastKey []byte
-		for k := range r.scan(tableKeys, nil, false) {
-			if len(k) == 0 || lastKey != nil && bytes.Compare(lastKey, k) >= 0 {
-				return t.damaged("the order of keys is broken near %x", k)
-			}
-			lastKey = append(lastKey[:0], k...)
-			p := ledger.StatePath(t.suite, k[1:])
-			for i := range p {
-				keysSeen[i] ^= p[i]
-			}
-			leaves--
-		}
-		if leaves != 0 || !keysSeen.IsZero() {
-			return t.damaged("the ordered keys are not those of the leaves")
-		}
+		long := 0
 		for range r.scan(tableValues, nil, false) {
-			if long--; long < 0 {
+			if long++; long > found.long {
 				return t.damaged("there are long values without a key")
 			}
 		}
 		return nil
 	})
-	return root, blocks, err
+	if err := cmp.Or(err, orderErr, restErr); err != nil {
+		return nil, blocks, err
+	}
+	if order.keys != found.keys || order.sum != found.sum {
+		return nil, blocks, t.damaged("the ordered keys are not those of the leaves")
+	}
+	return root, blocks, nil
+}
+
+// tableCheck is a check of a table.
+type tableCheck struct {
+	table *table
+	seed  maphash.Seed
+}
+
+// tally is what leaves and ordered keys must have in common. sum adds a hash of each key, seeded anew in each check, so
+// that nobody can prepare other keys with the same sum.
+type tally struct {
+	keys int
+	sum  uint64
+	long int // values beside the leaves
+}
+
+// subtree checks the leaves whose paths begin with the first depth bits of prefix, and returns the tree over them.
+func (c *tableCheck) subtree(workers int, prefix keys.Digest, depth int) (*node, tally, error) {
+	if workers < 2 {
+		return c.stream(prefix, depth)
+	}
+	var left *node
+	var at tally
+	var failed error
+	var wg sync.WaitGroup
+	wg.Go(func() { left, at, failed = c.subtree(workers/2, prefix, depth+1) })
+	right, sum, err := c.subtree(workers-workers/2, withBit(prefix, depth), depth+1)
+	wg.Wait()
+	if failed != nil || err != nil {
+		return nil, at, cmp.Or(failed, err)
+	}
+	if size(left)+size(right) <= ledger.StateBucketSize { // one bucket, whose leaves are no longer at hand
+		return c.stream(prefix, depth)
+	}
+	e := &editor{hash: ledger.NewStateHasher(c.table.suite)}
+	return e.inner(left, right), tally{at.keys + sum.keys, at.sum + sum.sum, at.long + sum.long}, nil
+}
+
+// stream is subtree by this goroutine.
+func (c *tableCheck) stream(prefix keys.Digest, depth int) (root *node, found tally, err error) {
+	t := c.table
+	err = t.kv.view(func(r reader) error {
+		e := &editor{hash: ledger.NewStateHasher(t.suite)}
+		from := bytes.Clone(bytes.TrimRight(prefix[:], "\x00")) // at or below every path still to come, malformed ones too
+		read := func(l *leaf, path, row []byte) error {
+			l.path = keys.Digest(path)
+			if bytes.Compare(path, from) < 0 {
+				return t.damaged("paths do not rise at %s", l.path)
+			}
+			key, value, digest, err := t.open(e.hash, r, l.path, row)
+			if err != nil {
+				return err
+			}
+			if e.hash.Path(key) != l.path {
+				return t.damaged("key %x is at another key's path", key)
+			}
+			if len(value) >= longValue {
+				found.long++
+			}
+			found.keys++
+			found.sum += maphash.Bytes(c.seed, key)
+			from = append(append(from[:0], path...), 0)
+			l.digest = digest
+			return nil
+		}
+		var ahead, piece []*leaf
+		done := false
+		// The rows are pulled in pieces and not through iter.Pull, whose coroutine would not have the
+		// protection against memory faults that this goroutine has.
+		root, err = e.stream(prefix, depth, &ahead, func() (*leaf, error) {
+			if len(piece) == 0 && !done {
+				block := make([]leaf, 1024)
+				for path, row := range r.scan(tableLeaves, bytes.Clone(from), false) {
+					if len(path) != keys.DigestSize {
+						return nil, t.damaged("a path of %d bytes", len(path))
+					}
+					if done = !within(keys.Digest(path), prefix, depth); done {
+						break
+					}
+					l := &block[len(piece)]
+					if err := read(l, path, row); err != nil {
+						return nil, err
+					}
+					if piece = append(piece, l); len(piece) == len(block) {
+						break
+					}
+				}
+			}
+			if len(piece) == 0 {
+				return nil, nil
+			}
+			l := piece[0]
+			piece = piece[1:]
+			return l, nil
+		})
+		return err
+	})
+	return root, found, err
+}
+
+// ordered checks the order of keys.
+func (c *tableCheck) ordered() (found tally, err error) {
+	t := c.table
+	err = t.kv.view(func(r reader) error {
+		var last []byte
+		for k := range r.scan(tableKeys, nil, false) {
+			if len(k) == 0 || last != nil && bytes.Compare(last, k) >= 0 {
+				return t.damaged("the order of keys is broken near %x", k)
+			}
+			last = append(last[:0], k...)
+			found.keys++
+			found.sum += maphash.Bytes(c.seed, k[1:])
+		}
+		return nil
+	})
+	return found, err
 }

@@ -2,9 +2,11 @@ package state
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"sort"
+	"sync"
 	"sync/atomic"
 
 	"github.com/fondaco/fondaco/state/keys"
@@ -55,6 +57,31 @@ type editor struct {
 	load  func(prefix keys.Digest, depth, count int) ([]*leaf, error) // reads a bucket from the table
 	fresh []*node                                                     // buckets made
 	made  int                                                         // nodes made
+	read  int                                                         // leaves read by load
+}
+
+// editsAtOnce is how few edits are not worth a goroutine of their own: hashing them takes some tenths of a millisecond.
+const editsAtOnce = 64
+
+// applyBy is apply by up to workers goroutines: one takes the left child and one the right, and so on down. What
+// they make is the same for any number of them.
+func (e *editor) applyBy(workers int, n *node, prefix keys.Digest, depth int, edits []*leaf) (*node, error) {
+	if workers < 2 || len(edits) < 2*editsAtOnce || n == nil || n.bucket() {
+		return e.apply(n, prefix, depth, edits)
+	}
+	at := split(edits, depth)
+	other := &editor{hash: e.hash.Fork(), load: e.load}
+	var left *node
+	var failed error
+	var wg sync.WaitGroup
+	wg.Go(func() { left, failed = other.applyBy(workers/2, n.left, prefix, depth+1, edits[:at]) })
+	right, err := e.applyBy(workers-workers/2, n.right, withBit(prefix, depth), depth+1, edits[at:])
+	wg.Wait()
+	e.fresh, e.made, e.read = append(e.fresh, other.fresh...), e.made+other.made, e.read+other.read
+	if failed != nil || err != nil {
+		return nil, cmp.Or(failed, err)
+	}
+	return e.join(n, left, right, prefix, depth)
 }
 
 // split returns where the leaves whose bit at depth is one begin.
@@ -92,6 +119,11 @@ func (e *editor) apply(n *node, prefix keys.Digest, depth int, edits []*leaf) (*
 	if err != nil {
 		return nil, err
 	}
+	return e.join(n, left, right, prefix, depth)
+}
+
+// join returns the inner node n with new children.
+func (e *editor) join(n, left, right *node, prefix keys.Digest, depth int) (*node, error) {
 	if left == n.left && right == n.right {
 		return n, nil
 	}
@@ -126,6 +158,7 @@ func (e *editor) leavesOf(n *node, prefix keys.Digest, depth int) ([]*leaf, erro
 	if err != nil {
 		return nil, err
 	}
+	e.read += n.count
 	if e.bucketHash(leaves) != n.hash {
 		return nil, &damaged{file: "the state table", cause: fmt.Sprintf("the leaves below %x/%d do not have the hash they had", prefix[:(depth+7)/8], depth)}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/state/memfs"
 )
 
 // grow extends a snapshot by one block without transactions and with the given changes.
@@ -79,6 +80,48 @@ func TestHistoryIndependence(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestWorkers makes the same blocks with one goroutine for hashing and with up to eight.
+func TestWorkers(t *testing.T) {
+	const blocks, names = 5, 2500
+	var want []keys.Digest // block hashes
+	for workers := 1; workers <= 8; workers++ {
+		// Some buckets are in the table when they change, and some in memory.
+		s := open(t, "group", state.Options{FS: memfs.New(), Memory: true, Synchronous: true, Recent: 1, FlushBlocks: 1, Workers: workers})
+		rng := rand.New(rand.NewPCG(1, 1))
+		model := map[string]string{}
+		parent := state.Empty(suite)
+		for h := range blocks {
+			var pairs []string
+			for _, i := range rng.Perm(names)[:rng.IntN(names)] {
+				key, value := fmt.Sprintf("key %d", i), fmt.Sprintf("value %d", rng.IntN(1000))
+				if _, there := model[key]; there && rng.IntN(3) == 0 || h == blocks-1 && i%50 != 0 {
+					value = "-"
+				}
+				if pairs = append(pairs, key, value); value == "-" {
+					delete(model, key)
+				} else {
+					model[key] = value
+				}
+			}
+			next := grow(t, parent, written(t, pairs...))
+			if err := s.Commit(&ledger.Block{Version: 1, Header: *next.Header()}, next); err != nil {
+				t.Fatal(err)
+			}
+			parent = s.Head()
+			if workers == 1 {
+				if want = append(want, parent.Hash()); parent.Root() != naiveRoot(model) {
+					t.Fatalf("block %d: the root is not that of the definition", h)
+				}
+			} else if parent.Hash() != want[h] {
+				t.Fatalf("block %d with %d workers: %s, want %s as with one", h, workers, parent.Hash(), want[h])
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

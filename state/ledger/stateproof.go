@@ -70,6 +70,9 @@ type StateHasher struct {
 // NewStateHasher returns a hasher for the suite.
 func NewStateHasher(s keys.Suite) *StateHasher { return &StateHasher{suite: s} }
 
+// Fork returns another hasher for the same suite, for another goroutine.
+func (h *StateHasher) Fork() *StateHasher { return NewStateHasher(h.suite) }
+
 // Path is StatePath.
 func (h *StateHasher) Path(key []byte) keys.Digest {
 	h.tag = [2]byte{tagStatePath, byte(min(len(key), AddressSize))}
