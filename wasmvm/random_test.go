@@ -26,6 +26,7 @@ var (
 	randomSeed     = flag.Uint64("seed", 1, "seed of the random programs")
 	randomPrograms = flag.Int("programs", 500, "how many random programs to run")
 	randomFirst    = flag.Int("first", 0, "the first program, to repeat one")
+	arm64          = flag.Bool("arm64", false, "run TestArm64")
 )
 
 // TestRandomPrograms runs random programs in both engines, in the reference and in V8: results, traps, memory, globals and gas must be
@@ -344,10 +345,11 @@ func randomDigest(t testing.TB) [32]byte {
 }
 
 // TestArm64 runs a sample under an emulator of arm64 and wants what this processor does: results, traps, gas and memory, in which
-// are the bits of NaNs. It looks for the errata of the compiler for arm64 as well.
+// are the bits of NaNs. It looks for the errata of the compiler for arm64 as well. It runs in CI, with -arm64, because it
+// compiles all that the tests import, the standard library included, for another processor.
 func TestArm64(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds the tests for another processor")
+	if !*arm64 {
+		t.Skip("builds the tests for another processor: run with -arm64")
 	}
 	if runtime.GOARCH == "arm64" {
 		t.Skip("is on arm64")
