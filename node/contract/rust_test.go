@@ -86,6 +86,9 @@ func TestRustProject(t *testing.T) {
 			t.Errorf("%v\n%s", err, out.String())
 		}
 	})
+	t.Run("the linter finds the flaws of a contract", func(t *testing.T) { // here, where the SDK is compiled
+		lintFlawed(t, folder, "lib.rs", "src/lib.rs")
+	})
 	t.Run("what the compiler and the attributes refuse is shown with its place", func(t *testing.T) {
 		faults := []struct{ old, new, want string }{
 			{"name: String, amount: u128)", "name: &str, amount: f64)", "String for &str"},
