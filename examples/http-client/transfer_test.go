@@ -20,6 +20,7 @@ import (
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/testnet/network"
+	"github.com/fondaco/fondaco/wasmvm"
 )
 
 // program returns the path of Node.js. It skips the test where that is not installed.
@@ -204,7 +205,9 @@ func startNetwork(t *testing.T) *network.Network {
 			break
 		}
 	}
-	net, err := network.Create(network.Config{Dir: t.TempDir(), Port: port})
+	net, err := network.Create(network.Config{
+		Dir: t.TempDir(), Port: port, Wasm: string(wasmvm.Interpreter), // four compilations for a handful of calls take longer than all of them
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
