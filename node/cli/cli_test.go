@@ -1,7 +1,6 @@
 package cli_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -24,7 +23,7 @@ import (
 )
 
 // TestMain makes this test binary also be the program fondaco, under that name for scripts, and under any name
-// when it is started again as a plugin program.
+// when it is started again as a plugin program. After the tests it ends the chain that they shared.
 func TestMain(m *testing.M) {
 	fondaco := func() {
 		os.Exit(cli.Main(os.Args, cli.Plugins{"engine-pbft": enginepbft.Main, "engine-raft": engineraft.Main}))
@@ -32,7 +31,19 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "plugin" {
 		fondaco()
 	}
-	testscript.Main(m, map[string]func(){"fondaco": fondaco})
+	testscript.Main(tests{m}, map[string]func(){"fondaco": fondaco})
+}
+
+// tests are those of the package, and the end of what they shared.
+type tests struct{ *testing.M }
+
+func (t tests) Run() int {
+	code := t.M.Run()
+	if err := shared.end(code == 0); err != nil {
+		fmt.Println(err)
+		code = 1
+	}
+	return code
 }
 
 // patience bounds everything that scripts wait for.
@@ -50,8 +61,6 @@ func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: the scripts start hundreds of processes, some of them nodes")
 	}
-	shared := &chain{dir: t.TempDir()}
-	t.Cleanup(func() { shared.end(t) })
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
@@ -137,7 +146,10 @@ func freePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
-// chain is a chain of one node that scripts share. Its accounts are admin, alice, bob, chair, who speaks for the institution
+// shared is the chain of this package's tests; the first that needs it starts it.
+var shared chain
+
+// chain is a chain of one node that tests share. Its accounts are admin, alice, bob, chair, who speaks for the institution
 // in motions, and, for scripts that change keys, carol; the token's issuer is admin, who has given alice 1000 units.
 type chain struct {
 	dir  string
@@ -167,6 +179,10 @@ func (c *chain) fondaco(args ...string) (string, error) {
 }
 
 func (c *chain) make() error {
+	var err error
+	if c.dir, err = os.MkdirTemp("", "fondaco-cli-"); err != nil {
+		return err
+	}
 	ports, err := freePorts(3)
 	if err != nil {
 		return err
@@ -245,32 +261,35 @@ func (c *chain) tail() string {
 	return string(data[max(0, len(data)-3000):])
 }
 
-// end stops the node and verifies all that the scripts did.
-func (c *chain) end(t *testing.T) {
+// end stops the node and, if the tests passed, verifies all that they did.
+func (c *chain) end(passed bool) (err error) {
+	if c.dir != "" {
+		defer func() { err = errors.Join(err, os.RemoveAll(c.dir)) }()
+	}
 	if c.node == nil || c.node.Process == nil {
-		return
+		return nil
 	}
 	defer c.log.Close()
 	if err := c.node.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Error(err)
+		return err
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- c.node.Wait() }()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
 	select {
 	case err := <-ended:
 		if err != nil {
-			t.Errorf("the node ended: %v; its log: %s", err, c.tail())
+			return fmt.Errorf("the node ended: %w; its log: %s", err, c.tail())
 		}
-	case <-ctx.Done():
-		t.Errorf("the node does not end; its log: %s", c.tail())
-		c.node.Process.Kill()
+	case <-time.After(patience):
+		text := c.tail()
+		err := c.node.Process.Kill()
 		<-ended
+		return errors.Join(fmt.Errorf("the node does not end; its log: %s", text), err)
 	}
-	if c.err == nil && !t.Failed() {
+	if c.err == nil && passed {
 		if out, err := c.fondaco("verify", "-d", "node", "--engine", "interpreter"); err != nil || !strings.Contains(out, "the history holds") {
-			t.Errorf("verify: %s %v", out, err)
+			return fmt.Errorf("verify: %s %w", out, err)
 		}
 	}
+	return nil
 }

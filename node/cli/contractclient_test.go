@@ -24,8 +24,7 @@ func TestGeneratedClients(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: starts a node")
 	}
-	c := &chain{dir: t.TempDir()}
-	t.Cleanup(func() { c.end(t) })
+	c := &shared
 	if err := c.start(); err != nil {
 		t.Fatal(err)
 	}

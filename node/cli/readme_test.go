@@ -58,8 +58,7 @@ func TestContractsReadme(t *testing.T) {
 			t.Fatalf("sdk-contracts/README.md has no command with %q", want)
 		}
 	}
-	c := &chain{dir: t.TempDir()}
-	t.Cleanup(func() { c.end(t) })
+	c := &shared
 	if err := c.start(); err != nil {
 		t.Fatal(err)
 	}
