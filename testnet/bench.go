@@ -113,6 +113,9 @@ func bench(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Args().Present() {
+		return fmt.Errorf("%w: bench takes no arguments, and got %q", errUsage, c.Args().First())
+	}
 	accounts, payload := c.Int("accounts"), c.Int("payload")
 	switch {
 	case accounts < 2:

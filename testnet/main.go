@@ -135,10 +135,7 @@ func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "show the nodes", Flags: commonFlags(),
 		Action: func(c *cli.Context) error {
-			if _, err := asJSON(c); err != nil {
-				return err
-			}
-			n, err := network.Open(c.String("dir"))
+			n, err := opened(c)
 			if err != nil {
 				return err
 			}
@@ -185,11 +182,22 @@ func showNodes(c *cli.Context, n *network.Network) error {
 	return table.Flush()
 }
 
+// opened returns the network that the flags of a command without arguments name.
+func opened(c *cli.Context) (*network.Network, error) {
+	if c.Args().Present() {
+		return nil, fmt.Errorf("%w: %s takes no arguments, and got %q", errUsage, c.Command.Name, c.Args().First())
+	}
+	if _, err := asJSON(c); err != nil {
+		return nil, err
+	}
+	return network.Open(c.String("dir"))
+}
+
 func downCommand() *cli.Command {
 	return &cli.Command{
 		Name: "down", Usage: "stop all nodes; their state stays", Flags: commonFlags(),
 		Action: func(c *cli.Context) error {
-			n, err := network.Open(c.String("dir"))
+			n, err := opened(c)
 			if err != nil {
 				return err
 			}
@@ -225,10 +233,15 @@ func eachNode(do func(context.Context, *network.Network, *network.Node) error) c
 		if !c.Args().Present() {
 			return fmt.Errorf("%w: name a node, such as node0, or leader", errUsage)
 		}
+		json, err := asJSON(c)
+		if err != nil {
+			return err
+		}
 		n, err := network.Open(c.String("dir"))
 		if err != nil {
 			return err
 		}
+		done := []string{}
 		for _, name := range c.Args().Slice() {
 			if name == "leader" {
 				if name, err = leader(c.Context, n); err != nil {
@@ -242,7 +255,12 @@ func eachNode(do func(context.Context, *network.Network, *network.Node) error) c
 			if err := do(c.Context, n, node); err != nil {
 				return err
 			}
-			fmt.Fprintln(c.App.Writer, node.Name)
+			if done = append(done, node.Name); !json {
+				fmt.Fprintln(c.App.Writer, node.Name)
+			}
+		}
+		if json {
+			return printJSON(c, done)
 		}
 		return nil
 	}

@@ -349,6 +349,8 @@ func TestUpRefuses(t *testing.T) {
 		"too few nodes for faults": {"chaos", "--nodes", "3"}, "chaos without time": {"chaos", "--minutes", "0"},
 		"a network of nothing": {"up", "-n", "0"}, "a network of too much": {"up", "-n", "100"},
 		"a script for no relay": {"up", "--relay-script", "calm.txt"}, "luck for no relay": {"up", "--seed", "7"},
+		"an argument of status": {"status", "node0"}, "an argument of down": {"down", "node0"}, "an argument of bench": {"bench", "now"},
+		"another output of down": {"down", "-o", "xml"}, "another output of kill": {"kill", "-o", "xml", "node0"},
 		"a port for no network of its own": {"bench", "--port", "7000"}, "no node to replace": {"replace"}, "a node to add": {"add", "node4"},
 	} {
 		t.Run(name, func(t *testing.T) {
