@@ -369,8 +369,15 @@ func TestUpRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, args := range [][]string{
-			{"--nodes", "1"}, {"--port", "7000"}, {"--engine", "raft"}, {"--trust-members"}, {"--engine-program", "x"}, {"--log-level", "debug"},
-			{"--relay", "loss=1%"}, {"--relay-script", "x"}, {"--seed", "3"},
+			{"--nodes", "1"},
+			{"--port", "7000"},
+			{"--engine", "raft"},
+			{"--engine-program", "x"},
+			{"--log-level", "debug"},
+			{"--relay", "loss=1%"},
+			{"--relay-script", "x"},
+			{"--seed", "3"},
+			{"--trust-members"},
 		} {
 			if _, diagnostics, code := testnet(t, append([]string{"up", "-d", dir}, args...)...); code != 2 || !strings.Contains(diagnostics, args[0]) {
 				t.Errorf("up %v: exit %d: %s", args, code, diagnostics)
