@@ -355,7 +355,7 @@ func (r *rota) onMessage(from uint32, m consensus.Message) {
 func (r *rota) onProposal(v ledger.Vote, o ledger.Order) {
 	st := v.Statement
 	if int(v.Signer) != r.leader(st.View) || st.View < r.View || st.Height != o.Height || st.Order != o.Hash(r.suite) ||
-		o.Version != ledger.Version || o.Chain != r.chain || o.Group != r.group || o.Epoch != r.epoch.Number || o.TxCount == 0 {
+		!consensus.Plausible(&o, r.chain, r.group, &r.epoch) {
 		return
 	}
 	r.enter(st.View)
