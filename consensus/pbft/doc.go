@@ -30,8 +30,8 @@
 // # View change
 //
 // A member leaves its view when work is pending and no block becomes final in time, when the leader is silent, when
-// f+1 members left (one of them is honest), when the leader ignores what has waited very long, or to let back a
-// member that left alone. It signs ViewChange with the rank of its highest certificate. The new leader takes the
+// f+1 members left (one of them is honest), when the leader takes what is much younger than a transaction that it leaves
+// waiting, or to let back a member that left alone. It signs ViewChange with the rank of its highest certificate. The new leader takes the
 // certificate of the highest rank that a quorum claims, and proposes that tip again, and only the tip: the NewView
 // that goes with the proposal holds the signed claims and that one certificate. Any certificate of a higher view,
 // or of the view that a member waits for, proves that a quorum is there, and the member enters it.
