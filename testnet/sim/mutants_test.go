@@ -179,6 +179,13 @@ var mutants = []mutant{
 	{name: "an epoch may end for nothing", within: 200, flags: []string{"-byzantine", "endless-epochs"}, edits: []edit{
 		{"node/group/payload.go", "if err := g.cfg.Executor.EndsEpoch(base, o, txs[0]); err != nil {", "if err := error(nil); err != nil {"},
 	}},
+	{name: "a new epoch's votes are checked by the keys of the old one's members", within: 400, edits: []edit{
+		{"node/group/group.go", "	g.epoch, g.public, g.number = epoch, public, -1", "	if g.public != nil {\n\t\tpublic = g.public\n\t}\n\tg.epoch, g.public, g.number = epoch, public, -1"},
+	}},
+	{name: "a node that is a member no more goes on to vote", within: 400, edits: []edit{
+		{"node/group/group.go", "	g.epoch, g.public, g.number = epoch, public, -1", "	g.epoch, g.public = epoch, public"},
+		{"node/group/group.go", "			g.number, g.own = int32(i), g.senders[i]\n\t\t}", "			g.number = int32(i)\n\t\t}\n\t\tif g.number == int32(i) {\n\t\t\tg.own = g.senders[i]\n\t\t}"},
+	}},
 	{name: "blocks fetched from a peer need no certificate", within: 2_000, flags: []string{"-byzantine", "bad-blocks"}, edits: []edit{
 		{"node/blocksync/blocksync.go", "c.Finality, c.Members); err != nil {", "c.Finality, c.Members); err != nil && len(c.Members) == 0 {"},
 	}},

@@ -15,7 +15,7 @@ import (
 // across crashes. It checks
 //
 //   - each statement of an honest member against the rules of the double-sign guard, with a memory of its own,
-//     and that a quorum prepared what a member commits to;
+//     and that a quorum prepared what a member commits to, and that who signs is a member in that epoch;
 //   - each final block: one for each height, certified by members that did sign, its transactions submitted by a
 //     client, in no other block and in time, its state root and running digest those of the model;
 //   - each host: blocks come to it once and in order, and what it finalized is there after a crash;
@@ -153,6 +153,10 @@ func (o *oracle) signing(h *host, st ledger.Statement) {
 		o.world.report.Views++
 	}
 	if h.honest() {
+		if st.Epoch < uint64(len(o.members)) && !slices.Contains(o.members[st.Epoch], uint32(h.member)) {
+			o.world.fail("%s signs %s: it is no member in epoch %d", h, consensustest.Describe(st), st.Epoch)
+			return
+		}
 		if err := o.history(h.member, st.Epoch).Check(st); err != nil {
 			o.world.fail("%s signs %s: %v", h, consensustest.Describe(st), err)
 			return

@@ -258,6 +258,9 @@ func (p *play) run() {
 		w.after(w.upTo(20*milli), h.start)
 	}
 	faults := 500*milli + w.upTo(1_000*milli)
+	if w.turned != nil {
+		faults += second // epochs are to end meanwhile
+	}
 	p.client()
 	p.resend()
 	w.after(w.upTo(200*milli), p.harm)
