@@ -200,6 +200,30 @@ func modes(t *testing.T, f func(t *testing.T, dir string, o state.Options)) {
 	})
 }
 
+// TestOldest asks for the states around the oldest that is kept.
+func TestOldest(t *testing.T) {
+	s := open(t, "group", state.Options{FS: memfs.New(), Memory: true, Synchronous: true, Recent: 4, FlushBlocks: 3})
+	if got := s.Oldest(); got != 0 {
+		t.Errorf("before genesis the oldest state is after block %d", got)
+	}
+	c := newChain(11)
+	for range 30 {
+		c.commit(t, s)
+	}
+	oldest := s.Oldest()
+	if kept := s.Head().Height() - oldest; kept < 4 || kept > 8 {
+		t.Fatalf("the oldest state of 30 is after block %d", oldest)
+	}
+	for h := oldest; h <= s.Head().Height(); h++ {
+		if sn, err := s.At(h); err != nil || sn.Height() != h {
+			t.Errorf("state after block %d: %v", h, err)
+		}
+	}
+	if _, err := s.At(oldest - 1); !errors.Is(err, state.ErrPruned) {
+		t.Errorf("state after block %d: %v, want ErrPruned", oldest-1, err)
+	}
+}
+
 func TestStoreCommit(t *testing.T) {
 	modes(t, func(t *testing.T, dir string, o state.Options) {
 		s := open(t, dir, o)
