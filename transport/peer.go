@@ -383,10 +383,8 @@ func (l *link) start() {
 	})
 	l.oneWay = receiver[*quic.ReceiveStream]{l: l, accept: l.conn.AcceptUniStream, serve: l.readMessages, most: maxReaders}
 	l.oneWay.start()
-	if l.class == ClassBulk {
-		l.requests = receiver[*quic.Stream]{l: l, accept: l.conn.AcceptStream, serve: l.answer, most: maxRequests}
-		l.requests.start()
-	}
+	l.requests = receiver[*quic.Stream]{l: l, accept: l.conn.AcceptStream, serve: l.answer, most: maxRequests}
+	l.requests.start()
 }
 
 func (l *link) after(d time.Duration, f func()) {

@@ -8,8 +8,8 @@ type Class uint8
 
 // The classes, as Hello writes them.
 const (
-	ClassConsensus Class = 1 // votes, proposals, certificates, heartbeats: one stream per message
-	ClassBulk      Class = 2 // gossip, fetching, synchronisation: messages share streams
+	ClassConsensus Class = 1 // votes, proposals, certificates, heartbeats: one stream per message; what a proposal lacks
+	ClassBulk      Class = 2 // gossip, synchronisation: messages share streams
 )
 
 const classes = 2
@@ -65,13 +65,16 @@ const MaxTxGossip = 6 << 20
 
 // table is indexed by Protocol.
 //
+// Transactions are fetched over the consensus connection because a vote waits for them: behind gossip, which on a
+// bad link may take seconds, they would come after the view has changed.
+//
 // A consensus message is at most 256 KiB because proposals carry digests, not bodies: that is 8,192
 // transactions. A lane of 64 lets 64 lost packets be repaired while the messages behind them are handled.
 var table = [protocols]bounds{
 	Consensus: {name: "consensus", class: ClassConsensus, message: 256 << 10, queued: 4096, queuedBytes: 16 << 20, lane: 64},
 	Status:    {name: "status", class: ClassConsensus, message: 4 << 10, queued: 4, queuedBytes: 16 << 10, lane: 8},
 	TxGossip:  {name: "tx-gossip", class: ClassBulk, message: MaxTxGossip, queued: 8192, queuedBytes: 32 << 20, lane: 8},
-	TxFetch:   {name: "tx-fetch", class: ClassBulk, message: 512 << 10, response: 16 << 20, lane: 8},
+	TxFetch:   {name: "tx-fetch", class: ClassConsensus, message: 512 << 10, response: 16 << 20, lane: 8},
 	BlockSync: {name: "block-sync", class: ClassBulk, message: 64 << 10, response: 32 << 20, lane: 4},
 	StateSync: {name: "state-sync", class: ClassBulk, message: 64 << 10, response: 8 << 20, lane: 4},
 	AMOP:      {name: "amop", class: ClassBulk, message: 1 << 20, response: 1 << 20, queued: 1024, queuedBytes: 8 << 20, lane: 16},

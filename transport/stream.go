@@ -280,7 +280,7 @@ func writeFrame(stream *quic.Stream, first byte, m []byte) error {
 
 // request sends a request and reads the response.
 func (p *peer) request(ctx context.Context, protocol Protocol, m []byte) ([]byte, error) {
-	l := p.link(ClassBulk)
+	l := p.link(protocol.Class())
 	if l == nil {
 		return nil, ErrNotConnected
 	}
