@@ -217,9 +217,10 @@ type Group struct {
 	inBytes   int
 	gossip    []*ledger.SignedTx
 	gossipAt  func()
+	pace      pace
 	pending   struct {
 		told  uint32 // count in the last Pending event
-		timer func()
+		pulse bool   // another will be sent in a while
 	}
 
 	sync     syncer
@@ -765,7 +766,7 @@ func (g *Group) sign(e consensus.Sign) error {
 func (g *Group) send(to int32, m *consensus.Message) error {
 	g.statedView(m)
 	packet := packet{Message: *m}
-	if m.Order != nil {
+	if m.Order != nil && to < 0 { // what is repeated for one member comes without: it asks for them if it lacks them
 		packet.Leaves = g.leavesOf(m.Order.TxRoot)
 	}
 	data, err := ledger.Marshal(&packet)

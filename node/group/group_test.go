@@ -51,6 +51,34 @@ func TestPayload(t *testing.T) {
 			t.Errorf("it took a view change to %d", v)
 		}
 	})
+	t.Run("transactions come after the proposal: it waits for no request", func(t *testing.T) {
+		w := newWorld(t, 4)
+		var late []func()
+		w.hook = func(from, to int, p Protocol, m []byte) []byte {
+			switch p {
+			case Leaves, Bodies:
+				return nil
+			case Transactions:
+				late = append(late, func() { w.nodes[to].group.Receive(w.nodes[from].id, p, m) })
+				return nil
+			}
+			return m
+		}
+		w.start(0, 1, 2, 3)
+		w.nodes[0].mustOffer(w.tx(1, 10_000))
+		w.run(100, func() bool { return false })
+		if len(late) != 3 {
+			t.Fatalf("%d messages of transactions, want 3", len(late))
+		}
+		began := w.now
+		for i, arrive := range late {
+			w.nodes[i+1].on(0, arrive)
+		}
+		w.reach(1)
+		if took := w.now - began; took > fetchRetry/2 {
+			t.Errorf("the block took %d ms more", took)
+		}
+	})
 	t.Run("leaves are missing or wrong: they are asked for", func(t *testing.T) {
 		for _, wrong := range []bool{false, true} {
 			w := newWorld(t, 4)

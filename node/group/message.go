@@ -90,6 +90,11 @@ func (g *Group) receiveMessage(from uint32, data []byte) error {
 				return err
 			}
 			g.keepLeaves(g.senders[from], m.Order.TxRoot, p.Leaves)
+			for _, waits := range g.unstored() {
+				if waits.ask != nil && waits.leaves == nil && waits.order.TxRoot == m.Order.TxRoot {
+					g.gather(waits)
+				}
+			}
 		}
 	}
 	g.events = append(g.events, consensus.Received{From: from, Message: *m})

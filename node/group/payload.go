@@ -104,9 +104,10 @@ func (g *Group) build(e consensus.BuildPayload) {
 		return
 	}
 	at := max(g.env.Now(), parentTime+1)
+	room := g.pace.next(g.engine.Status().View, g.waited(), &g.epoch.Params)
 	var txs []*ledger.SignedTx
 	for {
-		txs = g.cfg.Pool.Select(&g.epoch.Params, at)
+		txs = g.cfg.Pool.Select(&g.epoch.Params, at, room)
 		i := slices.IndexFunc(txs, g.cfg.Executor.Barrier)
 		if i < 0 {
 			break
@@ -128,7 +129,18 @@ func (g *Group) build(e consensus.BuildPayload) {
 		return
 	}
 	built.Payload = g.payloadOf(txs, at)
+	g.pace.built(e.Height)
 	g.keepLeaves(g.own, built.Payload.TxRoot, leavesOf(txs))
+}
+
+// waited returns for how many ms the first of this node's proposals that are not final has been under way.
+func (g *Group) waited() (milli int64) {
+	for _, p := range g.proposals {
+		if int64(p.order.Proposer) == int64(g.number) && !p.aside {
+			milli = max(milli, g.env.Now()-p.order.UnixMilli)
+		}
+	}
+	return milli
 }
 
 // dropBarren drops a transaction that would end the epoch for nothing in the next block, so that nobody waits for it,
@@ -250,23 +262,47 @@ func (g *Group) gather(p *proposal) {
 		p.txs = make([]*ledger.SignedTx, len(p.leaves))
 		p.missing = len(p.leaves)
 	}
-	if p.missing > 0 {
-		found, _ := g.cfg.Pool.Find(p.leaves)
-		for i, tx := range found {
-			if tx == nil {
-				tx = g.bodies[p.leaves[i]]
-			}
-			if tx != nil && p.txs[i] == nil {
-				p.txs[i] = tx
-				p.missing--
-			}
-		}
-	}
-	if p.missing > 0 {
+	if g.find(p); p.missing > 0 {
 		g.askFor(p, Bodies, mustMarshal(p.wants()), g.tookBodies)
 		return
 	}
 	g.judge(p)
+}
+
+// find takes what a proposal lacks from pool and journal.
+func (g *Group) find(p *proposal) {
+	if p.missing == 0 {
+		return
+	}
+	want := p.wants()
+	found, _ := g.cfg.Pool.Find(want)
+	next := 0
+	for i := range p.txs {
+		if p.txs[i] != nil {
+			continue
+		}
+		tx := found[next]
+		if tx == nil {
+			tx = g.bodies[want[next]]
+		}
+		if next++; tx != nil {
+			p.txs[i] = tx
+			p.missing--
+		}
+	}
+}
+
+// complete looks again at the proposals that lack transactions, some of which may have come into the pool: on a slow
+// link they are often on their way when the proposal comes, and need not wait for the next request.
+func (g *Group) complete() {
+	for _, p := range g.unstored() {
+		if p.ask == nil || p.txs == nil || p.missing == 0 {
+			continue
+		}
+		if g.find(p); p.missing == 0 {
+			g.gather(p)
+		}
+	}
 }
 
 // wants returns the leaves of the transactions that are missing.
@@ -740,6 +776,9 @@ func (g *Group) commit(block *ledger.Block, result *state.Snapshot, txs []*ledge
 	}
 	g.head = consensus.Head{Order: block.Header.Order, Block: result.Hash(), Certificate: block.Certificate}
 	height := g.head.Order.Height
+	if int64(g.head.Order.Proposer) == int64(g.number) {
+		g.pace.stored(&g.head.Order, g.env.Now(), &g.epoch.Params)
+	}
 	expired := g.cfg.Pool.Committed(txs, g.head.Order.UnixMilli)
 	for _, p := range g.proposals {
 		if p.order.Height <= height {

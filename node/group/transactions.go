@@ -29,7 +29,8 @@ const (
 	maxInboxShare = 4
 	// resendAfter is how long, in ms, a transaction waits before the leader is sent it again.
 	resendAfter = 500
-	resendCount = 500
+	// resendBytes is how much the leader is sent again at once, twice a second.
+	resendBytes = 32 << 10
 	// pendingPulse is how often, in ms, the engine hears of a pool that stays filled.
 	pendingPulse = 500
 )
@@ -186,6 +187,7 @@ func (g *Group) admit(batch []incoming, txs []*ledger.SignedTx, errs []error) {
 			g.gossip = append(g.gossip, tx)
 		}
 	}
+	g.complete()
 	if len(g.gossip) > 0 && g.gossipAt == nil {
 		g.gossipAt = g.env.After(gossipDelay, func() {
 			g.gossipAt = nil
@@ -288,20 +290,19 @@ func (g *Group) waiting(limit int) (count int) {
 }
 
 func (g *Group) pendingEvent() {
-	if g.pending.timer != nil {
-		g.pending.timer()
-		g.pending.timer = nil
-	}
 	count := g.waiting(int(g.epoch.Params.BlockTxs))
 	g.pending.told = uint32(count)
 	if count > 0 {
-		g.pending.timer = g.env.After(pendingPulse, func() {
-			g.pending.timer = nil
-			if g.stopped.Load() == nil {
-				g.pendingEvent()
-				g.resend()
-			}
-		})
+		if !g.pending.pulse { // blocks that the leader fills with others do not put it off
+			g.pending.pulse = true
+			g.env.After(pendingPulse, func() {
+				g.pending.pulse = false
+				if g.stopped.Load() == nil {
+					g.pendingEvent()
+					g.resend()
+				}
+			})
+		}
 	}
 	g.events = append(g.events, consensus.Pending{Count: uint32(count)})
 }
@@ -313,7 +314,7 @@ func (g *Group) resend() {
 	}
 	leader := g.engine.Status().Leader
 	if g.number < 0 { // an observer does not hear who leads
-		if txs := g.cfg.Pool.Forward(math.MaxUint32, g.env.Now()-resendAfter, resendCount); len(txs) > 0 {
+		if txs := g.cfg.Pool.Forward(math.MaxUint32, g.env.Now(), resendAfter, resendBytes); len(txs) > 0 {
 			g.sendTransactions(txs, func(int) bool { return true })
 		}
 		return
@@ -321,7 +322,7 @@ func (g *Group) resend() {
 	if leader < 0 || leader == g.number {
 		return
 	}
-	if txs := g.cfg.Pool.Forward(uint32(leader), g.env.Now()-resendAfter, resendCount); len(txs) > 0 {
+	if txs := g.cfg.Pool.Forward(uint32(leader), g.env.Now(), resendAfter, resendBytes); len(txs) > 0 {
 		g.sendTransactions(txs, func(member int) bool { return int32(member) == leader })
 	}
 }

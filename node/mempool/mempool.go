@@ -76,6 +76,8 @@ type entry struct {
 	arrived    int64  // Unix ms
 	arrival    uint64 // its place in the order of arrival
 	forwarded  int64  // the leader that it was sent to last by Forward, plus 1
+	times      int    // that Forward has returned it for that leader
+	again      int64  // when Forward may return it for that leader again, Unix ms
 	waits      bool   // it is in the list; else it is reserved
 	prev, next *entry
 }
@@ -233,8 +235,8 @@ func fits(tx *ledger.SignedTx, params *ledger.Params, at int64) bool {
 }
 
 // Select returns the oldest transactions that may stand together in a block at block time at, within the
-// chain's bounds. It reserves nothing.
-func (p *Pool) Select(params *ledger.Params, at int64) []*ledger.SignedTx {
+// chain's bounds, and of no more than room bytes unless the first alone is larger. It reserves nothing.
+func (p *Pool) Select(params *ledger.Params, at int64, room uint64) []*ledger.SignedTx {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var (
@@ -247,10 +249,11 @@ func (p *Pool) Select(params *ledger.Params, at int64) []*ledger.SignedTx {
 		if !fits(tx, params, at) {
 			continue
 		}
-		if uint64(len(tx.Raw)) > params.BlockBytes-bytes || tx.GasLimit > params.BlockGas-gas {
+		size := uint64(len(tx.Raw))
+		if size > params.BlockBytes-bytes || tx.GasLimit > params.BlockGas-gas || len(txs) > 0 && bytes+size > room {
 			break // later ones wait too, so that a large transaction is not overtaken for ever
 		}
-		bytes += uint64(len(tx.Raw))
+		bytes += size
 		gas += tx.GasLimit
 		txs = append(txs, tx)
 	}
@@ -307,18 +310,31 @@ func (p *Pool) Oldest(params *ledger.Params, at int64) int64 {
 	return 0
 }
 
-// Forward returns up to limit transactions that have waited since before arrivedBefore, oldest first, and that
-// the leader may lack: all that clients sent to this node, and of the others those that Forward has not returned
-// for this leader before.
-func (p *Pool) Forward(leader uint32, arrivedBefore int64, limit int) []*ledger.SignedTx {
+// maxDoublings bounds how often the wait before Forward returns a transaction again doubles.
+const maxDoublings = 5
+
+// Forward returns transactions that the leader may lack at the time now (Unix ms), oldest first, of no more than room
+// bytes unless the first alone is larger. It returns what has waited for after ms: of the transactions that clients
+// sent to this node each again after that time, which doubles each time, and of the others each once for a leader. What was
+// sent is often still on its way: on a link that carries less than is sent, repeating it without a bound would be
+// all that the link does.
+func (p *Pool) Forward(leader uint32, now, after int64, room int) []*ledger.SignedTx {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var txs []*ledger.SignedTx
-	for e := p.first; e != nil && e.arrived < arrivedBefore && len(txs) < limit; e = e.next {
-		if e.own || e.forwarded != int64(leader)+1 {
-			e.forwarded = int64(leader) + 1
-			txs = append(txs, e.tx)
+	for e := p.first; e != nil && e.arrived+after < now; e = e.next {
+		if e.forwarded == int64(leader)+1 && (!e.own || now < e.again) {
+			continue
 		}
+		if room -= len(e.tx.Raw); room < 0 && len(txs) > 0 {
+			break
+		}
+		if e.forwarded != int64(leader)+1 {
+			e.forwarded, e.times = int64(leader)+1, 0
+		}
+		e.again = now + after<<min(e.times, maxDoublings)
+		e.times++
+		txs = append(txs, e.tx)
 	}
 	return txs
 }

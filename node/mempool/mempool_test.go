@@ -3,6 +3,7 @@ package mempool
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -148,7 +149,7 @@ func TestSelect(t *testing.T) {
 		newTx(1, 1, now+1, 300), newTx(2, 1, now+50, 300), newTx(3, 2, now+lifetime, 2_000), newTx(4, 1, now+50, 300),
 		newTx(5, 2, now+50, 300), newTx(6, 3, now+50, 50))
 	t.Run("oldest first, up to the first that does not fit", func(t *testing.T) {
-		if got := ids(p.Select(params(), now)); !slices.Equal(got, []uint64{1, 2, 4}) {
+		if got := ids(p.Select(params(), now, math.MaxUint64)); !slices.Equal(got, []uint64{1, 2, 4}) {
 			t.Errorf("Select = %v, want [1 2 4]: 3 fits in no block, 5 waits for the next, 6 does not overtake it", got)
 		}
 	})
@@ -156,37 +157,37 @@ func TestSelect(t *testing.T) {
 		second := []*ledger.SignedTx{newTx(2, 1, now+50, 300)}
 		p.Reserve(second)
 		defer p.Release(second)
-		got := ids(p.Select(params(), now))
+		got := ids(p.Select(params(), now, math.MaxUint64))
 		if !slices.Equal(got, []uint64{1, 4, 5, 6}) {
 			t.Errorf("Select = %v, want [1 4 5 6]", got)
 		}
 	})
 	t.Run("expiry, both ends", func(t *testing.T) {
-		if got := ids(p.Select(params(), now+2)); !slices.Equal(got, []uint64{2, 4, 5, 6}) {
+		if got := ids(p.Select(params(), now+2, math.MaxUint64)); !slices.Equal(got, []uint64{2, 4, 5, 6}) {
 			t.Errorf("Select past an expiry = %v, want [2 4 5 6]", got)
 		}
 		short := params()
 		short.MaxLifetime = 49
-		if got := ids(p.Select(short, now)); !slices.Equal(got, []uint64{1}) {
+		if got := ids(p.Select(short, now, math.MaxUint64)); !slices.Equal(got, []uint64{1}) {
 			t.Errorf("Select with a lifetime of 49 = %v, want [1]", got)
 		}
-		if got := ids(p.Select(short, now+1)); !slices.Equal(got, []uint64{1, 2, 4}) {
+		if got := ids(p.Select(short, now+1, math.MaxUint64)); !slices.Equal(got, []uint64{1, 2, 4}) {
 			t.Errorf("Select with a lifetime of 49, 1 ms later = %v, want [1 2 4]", got)
 		}
 	})
 	t.Run("count and gas", func(t *testing.T) {
 		few := params()
 		few.BlockTxs = 2
-		if got := ids(p.Select(few, now)); !slices.Equal(got, []uint64{1, 2}) {
+		if got := ids(p.Select(few, now, math.MaxUint64)); !slices.Equal(got, []uint64{1, 2}) {
 			t.Errorf("Select of two = %v, want [1 2]", got)
 		}
 		lean := params()
 		lean.BlockGas = 20
-		if got := ids(p.Select(lean, now)); !slices.Equal(got, []uint64{1, 2}) {
+		if got := ids(p.Select(lean, now, math.MaxUint64)); !slices.Equal(got, []uint64{1, 2}) {
 			t.Errorf("Select of 20 gas = %v, want [1 2]", got)
 		}
 		lean.BlockGas = 9
-		if got := ids(p.Select(lean, now)); len(got) != 0 {
+		if got := ids(p.Select(lean, now, math.MaxUint64)); len(got) != 0 {
 			t.Errorf("Select of 9 gas = %v, want none", got)
 		}
 	})
@@ -258,15 +259,20 @@ func TestForward(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		leader uint32
-		before int64
+		at     int64
+		room   int
 		want   []uint64
 	}{
-		{"too young", 0, now, nil},
-		{"both", 0, now + 1, []uint64{1, 2}},
-		{"own again", 0, now + 1, []uint64{2}},
-		{"a new leader gets both", 1, now + 1, []uint64{1, 2}},
+		{"too young", 0, now + 10, 9_999, nil},
+		{"both", 0, now + 11, 9_999, []uint64{1, 2}},
+		{"both are on their way", 0, now + 20, 9_999, nil},
+		{"own again", 0, now + 21, 9_999, []uint64{2}},
+		{"own is on its way for longer", 0, now + 40, 9_999, nil},
+		{"own a third time", 0, now + 41, 9_999, []uint64{2}},
+		{"a new leader gets one at once, whatever its size", 1, now + 42, 1, []uint64{1}},
+		{"and then the other", 1, now + 43, 1, []uint64{2}},
 	} {
-		if got := ids(p.Forward(c.leader, c.before, 9)); !slices.Equal(got, c.want) {
+		if got := ids(p.Forward(c.leader, c.at, 10, c.room)); !slices.Equal(got, c.want) {
 			t.Errorf("%s: Forward = %v, want %v", c.name, got, c.want)
 		}
 	}
@@ -336,7 +342,7 @@ func TestHistory(t *testing.T) {
 		limits := params()
 		limits.MaxLifetime = 1_000
 		at += 1 + rng.Int64N(30)
-		block := p.Select(limits, at)
+		block := p.Select(limits, at, math.MaxUint64)
 		expired := p.Committed(block, at)
 		var want []ledger.TxID
 		for _, tx := range block {
@@ -356,7 +362,7 @@ func TestHistory(t *testing.T) {
 			t.Fatalf("seed %d step %d: expired %v, want %v", seed, step, expired, want)
 		}
 		wait := slices.DeleteFunc(slices.Clone(model), func(m *ledger.SignedTx) bool { return !waits(m) })
-		if got := p.Select(&ledger.Params{BlockTxs: 1e6, BlockBytes: 1e6, BlockGas: 1e6, MaxLifetime: 1e6}, at+1); !slices.Equal(got, wait) {
+		if got := p.Select(&ledger.Params{BlockTxs: 1e6, BlockBytes: 1e6, BlockGas: 1e6, MaxLifetime: 1e6}, at+1, math.MaxUint64); !slices.Equal(got, wait) {
 			t.Fatalf("seed %d step %d: in the pool wait %v, want %v", seed, step, ids(got), ids(wait))
 		}
 		remembered := 0
@@ -404,7 +410,7 @@ func BenchmarkPool(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			p.Committed(p.Select(limits, now), now)
+			p.Committed(p.Select(limits, now, math.MaxUint64), now)
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(txs)), "ns/tx")
 	})

@@ -637,7 +637,7 @@ func (l *liar) uncertified() []byte {
 	w := l.world
 	head := l.store.Head()
 	at := max(epochStart+w.now/milli, head.Header().Order.UnixMilli+1)
-	txs := l.group.Pool().Select(&w.config.Params, at)
+	txs := l.group.Pool().Select(&w.config.Params, at, w.config.Params.BlockBytes)
 	if len(txs) == 0 {
 		return nil
 	}
