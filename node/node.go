@@ -46,6 +46,7 @@ type Config struct {
 	Signer  keys.Signer    // the node's long-term key; required
 
 	Listen string              // UDP address for other nodes; required
+	Conn   net.PacketConn      // used instead of Listen, for tests on a network in memory; nil. The node closes it
 	Peers  []transport.Address // the other nodes
 
 	API   string // TCP address of the HTTP API; empty: none
@@ -272,7 +273,7 @@ func (n *Node) openNetwork() error {
 		return err
 	}
 	n.endpoint, err = transport.New(transport.Config{
-		Listen: n.config.Listen, Suite: n.suite, Signer: n.config.Signer, Chain: n.chain,
+		Listen: n.config.Listen, Conn: n.config.Conn, Suite: n.suite, Signer: n.config.Signer, Chain: n.chain,
 		Groups: []ledger.GroupID{n.config.Genesis.Group}, Peers: n.config.Peers, Authorize: n.authorize,
 		Info: map[string]string{
 			"software": "fondaco " + Version, "engine": string(n.vm.Engine()), "wazero": wasmvm.EngineVersion(), "arch": runtime.GOARCH,

@@ -76,6 +76,7 @@ type Bench struct {
 	Accounts  int     `json:"accounts"`
 	Rate      int     `json:"rate"`
 	Nodes     int     `json:"nodes"`
+	Relay     string  `json:"relay,omitempty"` // the conditions of its links
 }
 
 // load is a run under way.
@@ -190,7 +191,7 @@ func bench(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	result.Accounts = accounts
+	result.Accounts, result.Relay = accounts, c.String("relay")
 	if token, err = l.survivors(c.Context); err != nil {
 		return err
 	}
@@ -286,7 +287,12 @@ func (b *Bench) print(c *cli.Context) error {
 	fmt.Fprintf(table, "refused / lost / stranded\t%d / %d / %d\t\n", b.Refused, b.Lost, b.Stranded)
 	fmt.Fprintf(table, "state roots equal\t%t\t\n", b.RootsEqual)
 	fmt.Fprintf(table, "sum of balances unchanged\t%t\t\n", b.SumUnchanged)
-	return table.Flush()
+	if err := table.Flush(); err != nil || b.Relay == "" {
+		return err
+	}
+	_, err := fmt.Fprintf(c.App.Writer, "\n| relay | transfers/s | p50 / p99 | view changes |\n|---|---|---|---|\n| `%s` | %.0f | %.0f / %.0f ms | %d in %.0f s |\n",
+		b.Relay, b.TPS, b.P50, b.P99, b.Views, b.Seconds)
+	return err
 }
 
 // fund gives every account that has nothing its first units.
