@@ -55,11 +55,10 @@ func TestPayload(t *testing.T) {
 		w := newWorld(t, 4)
 		var late []func()
 		w.hook = func(from, to int, p Protocol, m []byte) []byte {
-			switch p {
-			case Leaves, Bodies:
-				return nil
-			case Transactions:
+			if p == Transactions {
 				late = append(late, func() { w.nodes[to].group.Receive(w.nodes[from].id, p, m) })
+			}
+			if p == Transactions || p == Leaves || p == Bodies {
 				return nil
 			}
 			return m
