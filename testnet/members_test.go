@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -46,17 +47,17 @@ func TestMembers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		voting, err := n.Members(t.Context(), api)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var names []string
-		for _, m := range voting {
-			names = append(names, m.Name)
-		}
-		if got := strings.Join(names, " "); got != strings.Join(want, " ") {
-			t.Fatalf("members: %s, want %s", got, want)
-		}
+		eventually(t, fmt.Sprintf("the members are %s", want), func() bool { // the node that is asked may be some blocks behind
+			voting, err := n.Members(t.Context(), api)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, m := range voting {
+				names = append(names, m.Name)
+			}
+			return slices.Equal(names, want)
+		})
 	}
 	change := func(args ...string) {
 		t.Helper()
