@@ -328,13 +328,12 @@ func (s *syncer) split(r *blockRange, n ledger.Height) {
 
 // cut takes ranges above a height back that are not asked for.
 func (s *syncer) cut(height ledger.Height) {
-	for n := len(s.ranges) - 1; n >= 0; n-- {
-		r := s.ranges[n]
+	for i, r := range slices.Backward(s.ranges) {
 		if r.from <= height || r.under > 0 || !r.lacks() {
 			return
 		}
 		s.last = r.from - 1
-		s.ranges = s.ranges[:n]
+		s.ranges = s.ranges[:i]
 	}
 }
 
