@@ -50,7 +50,7 @@ func evidenceCommand() *cli.Command {
 				}
 				id, err := parseDigest(args[0])
 				if err != nil {
-					return usage("evidence id %q: want 0x and 64 hexadecimal digits, as `fondaco evidence list` prints", args[0])
+					return usage("evidence id %q: want 64 hexadecimal digits, as `fondaco evidence list` prints", args[0])
 				}
 				return talk(c, func(r *remote) error {
 					e, err := r.FindEvidence(r.ctx, id)

@@ -166,9 +166,9 @@ func TestEvidence(t *testing.T) {
 	}
 	code, out := run("evidence", "show", id, "--api", api(nodes[0]))
 	wants("evidence show", code, 0, out, "member 3 of epoch 0, bank-3", "both signatures hold", "prepare at view 0 height 1", "on chain")
-	code, out = run("evidence", "show", strings.Repeat("00", 32), "--api", api(nodes[0]))
-	wants("evidence show of what is no id", code, cli.ExitUsage, out, "want 0x and 64 hexadecimal digits")
-	code, out = run("evidence", "show", "0x"+strings.Repeat("00", 32), "--api", api(nodes[0]))
+	code, out = run("evidence", "show", strings.Repeat("00", 31), "--api", api(nodes[0]))
+	wants("evidence show of what is no id", code, cli.ExitUsage, out, "want 64 hexadecimal digits")
+	code, out = run("evidence", "show", "0X"+strings.Repeat("00", 32), "--api", api(nodes[0]))
 	wants("evidence show of an unknown id", code, cli.ExitNotFound, out, "this node has no evidence")
 
 	code, out = run("evidence", "submit", id, "--api", api(nodes[1]), "--key", key, "--from", "user")
