@@ -112,7 +112,7 @@ var mutants = []mutant{
 		{"node/group/journal.go", "\t\t\t// Torn, or damaged: then a later frame is whole.", "\t\t\tif len(data) > 0 {\n\t\t\t\treturn ErrJournal\n\t\t\t}"},
 	}},
 	{name: "a member without a journal votes at once", within: 2_000, edits: []edit{
-		{"node/group/group.go", "\tif head > 0 {\n\t\tfirst.Mute", "\tif head > 1<<40 {\n\t\tfirst.Mute"},
+		{"node/group/group.go", "if head > 0 || marked {\n\t\t\tfirst.Mute", "if head > 1<<40 {\n\t\t\tfirst.Mute"},
 	}},
 	{name: "a restart begins in view 0", within: 2_000, edits: []edit{
 		{"consensus/pbft/record.go", "\te.record = r\n", "\te.record.High, e.record.Prepared = r.High, r.Prepared\n"},
