@@ -103,10 +103,12 @@ func (c *Claim) Certified() *Header {
 // the caller trusts, no later than the certified block's: Genesis.Epoch if it has nothing but the genesis; the
 // claim's links lead on from it. finality is Genesis.Finality. A caller that knows chain alone takes all of these
 // from the claim's own Genesis, which must then be there: Verify checks that it is the one with this digest.
+// accepted is as for Certificate.Finalizes: blocks with which the chain goes on after a disaster, by the caller's own
+// word; where one is missing Verify fails with ErrRecovery.
 //
 // It fails with ErrClaim, and with ErrCertificate or ErrProof where these are at fault. Transactions' signatures are
 // not checked again: the members did that.
-func (c *Claim) Verify(s keys.Suite, chain keys.Digest, group GroupID, finality StatementKind, epoch *Epoch) error {
+func (c *Claim) Verify(s keys.Suite, chain keys.Digest, group GroupID, finality StatementKind, epoch *Epoch, accepted ...keys.Digest) error {
 	header := c.Certified()
 	order := &header.Order
 	switch {
@@ -122,7 +124,7 @@ func (c *Claim) Verify(s keys.Suite, chain keys.Digest, group GroupID, finality 
 		if link.Epoch.Number <= epoch.Number { // the caller knows more than the claim needs to say
 			continue
 		}
-		if err := link.verify(s, chain, group, finality, epoch); err != nil {
+		if err := link.verify(s, chain, group, finality, epoch, accepted); err != nil {
 			return fmt.Errorf("%w: how epoch %d began: %w", ErrClaim, link.Epoch.Number, err)
 		}
 		epoch = &link.Epoch
@@ -130,7 +132,7 @@ func (c *Claim) Verify(s keys.Suite, chain keys.Digest, group GroupID, finality 
 	if order.Epoch != epoch.Number {
 		return fmt.Errorf("%w: it is of epoch %d, and the members known are of epoch %d", ErrClaim, order.Epoch, epoch.Number)
 	}
-	if err := finalizes(s, &c.Certificate, header, finality, epoch); err != nil {
+	if err := finalizes(s, &c.Certificate, header, finality, epoch, accepted); err != nil {
 		return fmt.Errorf("%w: header: %w", ErrClaim, err)
 	}
 	if c.History != nil {
@@ -183,7 +185,7 @@ func (c *Claim) holds(s keys.Suite) error {
 }
 
 // verify checks that the link leads from an epoch to the next.
-func (l *EpochLink) verify(s keys.Suite, chain keys.Digest, group GroupID, finality StatementKind, from *Epoch) error {
+func (l *EpochLink) verify(s keys.Suite, chain keys.Digest, group GroupID, finality StatementKind, from *Epoch, accepted []keys.Digest) error {
 	order := &l.Header.Order
 	switch {
 	case order.Chain != chain || order.Group != group:
@@ -193,15 +195,15 @@ func (l *EpochLink) verify(s keys.Suite, chain keys.Digest, group GroupID, final
 	case !order.Barrier || l.Header.NextEpoch != l.Epoch.Hash(s):
 		return fmt.Errorf("%w: block %d does not begin it", ErrClaim, order.Height)
 	}
-	return finalizes(s, &l.Certificate, &l.Header, finality, from)
+	return finalizes(s, &l.Certificate, &l.Header, finality, from, accepted)
 }
 
-func finalizes(s keys.Suite, c *Certificate, h *Header, finality StatementKind, epoch *Epoch) error {
+func finalizes(s keys.Suite, c *Certificate, h *Header, finality StatementKind, epoch *Epoch, accepted []keys.Digest) error {
 	members, err := epoch.PublicKeys(s)
 	if err != nil {
 		return err
 	}
-	return c.Finalizes(s, h, finality, members)
+	return c.Finalizes(s, h, finality, members, accepted...)
 }
 
 // verify checks that the block is below the later one, in the place of its height.

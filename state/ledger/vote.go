@@ -5,12 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"github.com/fondaco/fondaco/state/keys"
 )
 
 // ErrCertificate says that a certificate does not prove its statement.
 var ErrCertificate = errors.New("ledger: certificate does not verify")
+
+// ErrRecovery says that no quorum made a block final but the survivors of a disaster, and that the verifier was not
+// told to accept that. See [Certificate.Recovers].
+var ErrRecovery = errors.New("ledger: the block is final by a recovery that was not accepted")
 
 // StatementKind says what a member states when it signs.
 type StatementKind uint8
@@ -23,11 +28,12 @@ const (
 	ViewChange StatementKind = 4 // "I entered View; I committed Block at Height; my highest certificate is High, on Order"
 	Heartbeat  StatementKind = 5 // "I lead View; I committed Block at Height"
 	Attest     StatementKind = 6 // "Order gives Block": signed after the fact, under engines without votes
+	Recover    StatementKind = 7 // "Order gives Block, and I vote for nothing else in Epoch": signed by survivors of a disaster
 )
 
 // String returns the kind in the glossary's words.
 func (k StatementKind) String() string {
-	names := [...]string{"none", "propose", "prepare", "commit", "view-change", "heartbeat", "attest"}
+	names := [...]string{"none", "propose", "prepare", "commit", "view-change", "heartbeat", "attest", "recover"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -153,12 +159,17 @@ func (n *NewView) Digest(s keys.Suite) keys.Digest { return keys.Hash(s, "new-vi
 func Quorum(n int) int { return (n+Faulty(n))/2 + 1 }
 
 // Quorum returns how many of n members must state the same for a certificate of this kind. Attestations are made in
-// groups whose members do not lie, where any majority does; all else counts on f that may, see [Quorum].
+// groups whose members do not lie, where any majority does; a recovery takes so many that one of them is honest, as
+// there may be no quorum left; all else counts on f that may lie, see [Quorum].
 func (k StatementKind) Quorum(n int) int {
-	if k == Attest {
+	switch k {
+	case Attest:
 		return n/2 + 1
+	case Recover:
+		return Faulty(n) + 1
+	default:
+		return Quorum(n)
 	}
-	return Quorum(n)
 }
 
 // Faulty returns how many of n members may fail while the others still make certificates of this kind: by lying as well,
@@ -218,11 +229,42 @@ const batchFrom = 8
 // Finalizes checks that the certificate makes the block with this header final: a quorum of members, who must
 // be those of the header's epoch, stated that the header's order gives exactly this block. The block of height
 // 0 has no certificate: it is what the chain's genesis says. finality is Genesis.Finality; zero stands for Commit.
-func (c *Certificate) Finalizes(s keys.Suite, h *Header, finality StatementKind, members []keys.PublicKey) error {
+//
+// accepted are the hashes of the blocks that the caller takes from survivors of a disaster (see Recovers). They are a
+// person's word, as the genesis is: f+1 members could else rewrite what a quorum agreed on. Without that word such a
+// block fails with ErrRecovery.
+func (c *Certificate) Finalizes(s keys.Suite, h *Header, finality StatementKind, members []keys.PublicKey, accepted ...keys.Digest) error {
+	switch kind := c.Statement.Kind; {
+	case kind == Recover && !slices.Contains(accepted, h.Hash(s)):
+		return fmt.Errorf("%w: %d members signed block %d, %s, to go on after a disaster, and no quorum did; ask the institutions whether that is "+
+			"the block that they agreed on", ErrRecovery, c.Count(), h.Order.Height, h.Hash(s))
+	case kind == Recover:
+		return c.Recovers(s, h, members)
+	case kind != cmp.Or(finality, Commit):
+		return fmt.Errorf("%w: %s statements make no block final in this group", ErrCertificate, kind)
+	}
+	return c.proves(s, h, members)
+}
+
+// Recovers checks that the certificate is one of survivors: at least f+1 members of the header's epoch, so an honest one
+// among them, stated that the chain goes on with exactly this block, and that they vote for no other one of the epoch.
+func (c *Certificate) Recovers(s keys.Suite, h *Header, members []keys.PublicKey) error {
+	if c.Statement.Kind != Recover {
+		return fmt.Errorf("%w: %s statements recover nothing", ErrCertificate, c.Statement.Kind)
+	}
+	return c.proves(s, h, members)
+}
+
+// RecoverStatement returns what survivors sign to make the block with a header final.
+func RecoverStatement(s keys.Suite, h *Header) Statement {
+	return Statement{Kind: Recover, Epoch: h.Order.Epoch, Height: h.Order.Height, Order: h.Order.Hash(s), Block: h.Hash(s)}
+}
+
+// proves checks that as many members as its kind takes signed the certificate's statement, and that it is about the
+// block with this header.
+func (c *Certificate) proves(s keys.Suite, h *Header, members []keys.PublicKey) error {
 	st := &c.Statement
 	switch {
-	case st.Kind != cmp.Or(finality, Commit):
-		return fmt.Errorf("%w: %s statements make no block final in this group", ErrCertificate, st.Kind)
 	case st.Epoch != h.Order.Epoch || st.Height != h.Order.Height:
 		return fmt.Errorf("%w: it is for height %d of epoch %d, the block is at height %d of epoch %d", ErrCertificate,
 			st.Height, st.Epoch, h.Order.Height, h.Order.Epoch)
