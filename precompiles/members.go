@@ -197,6 +197,7 @@ func newMembers() Contract {
 			"withdraw":     command(withdraw),
 			"ready":        command(ready),
 			"activate":     command(activate),
+			"recover":      command(recovery),
 		},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "members", Version: "1", Profile: "strict",
@@ -266,8 +267,13 @@ func newMembers() Contract {
 					Name: "activate", Kind: ledger.MethodTx, Args: []ledger.Field{id},
 					Doc: "Carries an approved motion out and ends the epoch with the block. Only a transaction may call it, directly.",
 				},
+				{
+					Name: "recover", Kind: ledger.MethodTx, Args: []ledger.Field{{Name: "epoch", Type: "u64"}, {Name: "reform", Type: "Reform"}},
+					Doc: "Begins an epoch without members that are gone for good. Nobody may call it: it is in blocks that survivors of a disaster sign offline.",
+				},
 			},
 			Events: []ledger.EventDef{
+				{Topic: "recovered", Fields: []ledger.Field{{Name: "epoch", Type: "u64"}, list("founded", "addr"), {Name: "reason", Type: "str"}}},
 				{Topic: "proposed", Fields: []ledger.Field{id, institution}},
 				{Topic: "approved", Fields: []ledger.Field{id, institution}},
 				{Topic: "withdrawn", Fields: []ledger.Field{id, institution}},

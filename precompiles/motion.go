@@ -434,6 +434,11 @@ func after(r Reader, s keys.Suite, record *Record, f *Reform) (*ledger.Epoch, er
 	if err := checkStatuses(r, f); err != nil {
 		return nil, err
 	}
+	// One epoch's quorum vouches for the next, and the next must know where the chain is: at most as many members as
+	// may be faulty change at once.
+	if limit := max(1, ledger.Faulty(len(record.Members))); len(f.Add) > limit || len(f.Remove) > limit {
+		return nil, refused("%d members join and %d leave at once; a group of %d changes at most %d of each", len(f.Add), len(f.Remove), len(record.Members), limit)
+	}
 	if next.Members, err = membersAfter(r, record, f); err != nil {
 		return nil, err
 	}
@@ -529,12 +534,6 @@ func checkStatuses(r Reader, f *Reform) error {
 func membersAfter(r Reader, record *Record, f *Reform) ([]ledger.Member, error) {
 	if len(f.Add)+len(f.Remove) == 0 {
 		return record.Members, nil
-	}
-	// One epoch's quorum vouches for the next, and the next must know where the chain is: at most as many members as
-	// may be faulty change at once.
-	limit := max(1, ledger.Faulty(len(record.Members)))
-	if len(f.Add) > limit || len(f.Remove) > limit {
-		return nil, refused("%d members join and %d leave at once; a group of %d changes at most %d of each", len(f.Add), len(f.Remove), len(record.Members), limit)
 	}
 	members := slices.DeleteFunc(slices.Clone(record.Members), func(m ledger.Member) bool { return slices.Contains(f.Remove, m.Node) })
 	for _, id := range f.Add {
