@@ -195,6 +195,12 @@ type (
 		Member uint32
 		Up     bool
 	}
+	// Survey asks what this member helped to agree on above its head, for a recovery after a disaster. It comes to an
+	// engine that was started from the journal of a stopped node, and whose other effects nobody carries out. The engine
+	// answers with Holding.
+	Survey struct {
+		_ struct{} `cbor:",toarray"`
+	}
 )
 
 func (Expired) event()  {}
@@ -207,6 +213,7 @@ func (Stored) event()   {}
 func (Synced) event()   {}
 func (Pending) event()  {}
 func (Peer) event()     {}
+func (Survey) event()   {}
 
 // Timer names a timer of an engine, in the engine's own numbering. Setting a timer again moves it.
 type Timer uint8
@@ -314,6 +321,14 @@ type (
 		View   uint64
 		Order  keys.Digest
 	}
+	// Holding answers Survey. Any block that another member may have seen become final with this member's vote is among
+	// Blocks, or below them. Of several members' holdings the one of the highest rank counts.
+	Holding struct {
+		_           struct{}           `cbor:",toarray"`
+		Rank        ledger.Rank        // of what shows that the last of Blocks may be final; View may be a term
+		Certificate ledger.Certificate // that shows it, of that rank; zero of an engine whose members do not lie
+		Blocks      []HeldBlock        // above the head, lowest first, each on the one before; none if a link is missing
+	}
 	// Halt says that the engine cannot go on safely. The host stops the group and shows the reason.
 	Halt struct {
 		_      struct{} `cbor:",toarray"`
@@ -335,4 +350,12 @@ func (NeedSync) effect()     {}
 func (Evidence) effect()     {}
 func (Refused) effect()      {}
 func (Flow) effect()         {}
+func (Holding) effect()      {}
 func (Halt) effect()         {}
+
+// HeldBlock is an order and, when it names one, its new-view.
+type HeldBlock struct {
+	_       struct{} `cbor:",toarray"`
+	Order   ledger.Order
+	NewView *ledger.NewView
+}

@@ -35,6 +35,7 @@ const (
 	wireSynced   = 8
 	wirePending  = 9
 	wirePeer     = 10
+	wireSurvey   = 11
 )
 
 // The numbers of effects on the wire. They are part of the plugin protocol.
@@ -54,6 +55,7 @@ const (
 	wireFlow         = 13
 	wireHalt         = 14
 	wireRefused      = 15
+	wireHolding      = 16
 )
 
 // EncodeEvents returns the canonical encoding of a batch: an array of [kind, fields]. Config, Head, Status and
@@ -81,6 +83,8 @@ func EncodeEvents(events []Event) ([]byte, error) {
 			return wirePending
 		case Peer:
 			return wirePeer
+		case Survey:
+			return wireSurvey
 		default:
 			return 0
 		}
@@ -111,6 +115,8 @@ func DecodeEvents(data []byte) ([]Event, error) {
 			return fields[Pending](value)
 		case wirePeer:
 			return fields[Peer](value)
+		case wireSurvey:
+			return fields[Survey](value)
 		default:
 			return nil, fmt.Errorf("event of unknown kind %d", kind)
 		}
@@ -151,6 +157,8 @@ func EncodeEffects(effects []Effect) ([]byte, error) {
 			return wireHalt
 		case Refused:
 			return wireRefused
+		case Holding:
+			return wireHolding
 		default:
 			return 0
 		}
@@ -191,6 +199,8 @@ func DecodeEffects(data []byte) ([]Effect, error) {
 			return fields[Halt](value)
 		case wireRefused:
 			return fields[Refused](value)
+		case wireHolding:
+			return fields[Holding](value)
 		default:
 			return nil, fmt.Errorf("effect of unknown kind %d", kind)
 		}

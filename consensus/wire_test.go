@@ -45,6 +45,7 @@ func allEvents() []consensus.Event {
 		consensus.Synced{Head: head},
 		consensus.Pending{Count: 1},
 		consensus.Peer{Member: 1, Up: true},
+		consensus.Survey{},
 	}
 }
 
@@ -66,6 +67,9 @@ func allEffects() []consensus.Effect {
 		consensus.Flow{Phase: "proposed", Height: 1, View: 2, Order: keys.Digest{3}},
 		consensus.Halt{Reason: "why"},
 		consensus.Refused{From: 3, Rule: "stale vote"},
+		consensus.Holding{
+			Rank: ledger.Rank{View: 1, Height: 2}, Certificate: someCertificate(), Blocks: []consensus.HeldBlock{{Order: someOrder(), NewView: message.NewView}},
+		},
 	}
 }
 

@@ -646,7 +646,7 @@ func (x *Node) carryOut(effect consensus.Effect) {
 		if !x.Liar {
 			n.fail("node %d halts: %s", x.ID, ef.Reason)
 		}
-	case consensus.Flow, consensus.Refused:
+	case consensus.Flow, consensus.Refused, consensus.Holding:
 	default:
 		n.fail("node %d: unknown effect %T", x.ID, effect)
 	}

@@ -44,6 +44,7 @@ type Words struct {
 //	sync NODE FROM                      the node's host fetches blocks
 //	forge from=M to=NODE KIND [view=] [height=] [order=] [high=V/H] [block=]   a message of a member that lies
 //	forge from=M to=NODE new-view view= signers=0,1,2 [claim=V/H order=] [high=V/H]   one whose votes claim what claim says
+//	survey NODE                         ask what the node helped to agree on above its head
 //	timers NODE                         show the timers that run
 //	status                              show where everybody is
 //
@@ -255,6 +256,10 @@ func (s *stage) command(words []string) {
 		s.step(x, synced)
 	case "forge":
 		s.forge(args, options)
+	case "survey":
+		if x := node(0); x != nil {
+			s.step(x, consensus.Survey{})
+		}
 	case "timers":
 		if x := node(0); x != nil {
 			for _, t := range slices.Sorted(maps.Keys(x.timers)) {
@@ -632,6 +637,16 @@ func (s *stage) effect(effect consensus.Effect) string {
 		return fmt.Sprintf("refuse from %d: %s", ef.From, ef.Rule)
 	case consensus.Flow:
 		return ""
+	case consensus.Holding:
+		text := fmt.Sprintf("hold rank %d/%d", ef.Rank.View, ef.Rank.Height)
+		if !ef.Certificate.IsZero() {
+			text += " by " + s.certificate(ef.Certificate)
+		}
+		for _, b := range ef.Blocks {
+			s.learn(b.Order)
+			text += ", " + s.name(b.Order.Hash(s.suite))
+		}
+		return text
 	case consensus.Halt:
 		return "halt: " + ef.Reason
 	default:

@@ -234,6 +234,9 @@ func (e *engine) Step(event consensus.Event) ([]consensus.Effect, error) {
 		e.pending = ev.Count
 	case consensus.Peer:
 		e.onPeer(ev)
+	case consensus.Survey:
+		e.emit(e.holding())
+		return e.flush(), nil
 	}
 	e.advance()
 	return e.flush(), nil

@@ -1,6 +1,8 @@
 package pbft
 
 import (
+	"slices"
+
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -12,21 +14,14 @@ const recordVersion = 1
 type record struct {
 	_         struct{} `cbor:",toarray"`
 	View      uint64
-	Change    ledger.Statement   // the view change that was signed, or zero when the view was entered
-	Claim     ledger.Certificate // the certificate that Change claims to hold
-	Proposed  ledger.Statement   // the last proposal
-	Prepared  ledger.Statement   // the last prepare vote: the height and order voted for
-	Committed ledger.Statement   // the last commit vote
-	High      ledger.Certificate // the highest certificate
-	Opening   *ledger.NewView    // what opened the view, until a certificate of the view replaces it
-	Blocks    []heldBlock        // known orders above the head, by height
-}
-
-// heldBlock is a known order and its new-view.
-type heldBlock struct {
-	_       struct{} `cbor:",toarray"`
-	Order   ledger.Order
-	NewView *ledger.NewView
+	Change    ledger.Statement      // the view change that was signed, or zero when the view was entered
+	Claim     ledger.Certificate    // the certificate that Change claims to hold
+	Proposed  ledger.Statement      // the last proposal
+	Prepared  ledger.Statement      // the last prepare vote: the height and order voted for
+	Committed ledger.Statement      // the last commit vote
+	High      ledger.Certificate    // the highest certificate
+	Opening   *ledger.NewView       // what opened the view, until a certificate of the view replaces it
+	Blocks    []consensus.HeldBlock // known orders above the head, by height
 }
 
 // persist emits the record if it changed. It goes before every Sign that binds this member.
@@ -36,7 +31,7 @@ func (e *engine) persist() {
 	}
 	e.Blocks = e.Blocks[:0]
 	for _, b := range e.blocks {
-		e.Blocks = append(e.Blocks, heldBlock{Order: b.order, NewView: b.newView})
+		e.Blocks = append(e.Blocks, consensus.HeldBlock{Order: b.order, NewView: b.newView})
 	}
 	if effect := e.journal.Persist(e.epoch.Number, &e.record); effect != nil {
 		e.emit(effect)
@@ -60,4 +55,22 @@ func (e *engine) restore(journal []consensus.Record) error {
 		}
 	}
 	return nil
+}
+
+// holding tells what a recovery after a disaster must keep: the highest certificate and the orders up to its own. Of a
+// block that is final somewhere with this member's vote, this member signed Commit, and so noted that certificate or a
+// higher one, which is on the block (see the package comment).
+func (e *engine) holding() consensus.Holding {
+	h := consensus.Holding{Rank: e.High.Statement.Rank(), Certificate: e.High}
+	for at := e.High.Statement.Order; at != e.headOrder; {
+		b := e.find(at)
+		if b == nil || b.lacksNewView() {
+			h.Blocks = nil // not of this member's doing: it votes for no block whose ancestors it does not know
+			break
+		}
+		h.Blocks = append(h.Blocks, consensus.HeldBlock{Order: b.order, NewView: b.newView})
+		at = b.order.Parent
+	}
+	slices.Reverse(h.Blocks)
+	return h
 }

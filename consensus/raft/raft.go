@@ -217,6 +217,9 @@ func (e *engine) Step(event consensus.Event) ([]consensus.Effect, error) {
 		e.onHead(ev.Head, ev.Epoch)
 	case consensus.Pending:
 		e.pending = ev.Count
+	case consensus.Survey:
+		e.emit(e.holding())
+		return e.flush(), nil
 	case consensus.Peer: // connections that break are a hint that this engine does not need: heartbeats are frequent
 	}
 	e.advance()

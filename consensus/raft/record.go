@@ -66,3 +66,17 @@ func mustMarshal(v any) []byte {
 	}
 	return data
 }
+
+// holding tells what a recovery after a disaster must keep: the orders in the log above the head, as any of them may be
+// committed. Logs are compared as in an election: by the term of the last entry, then by length.
+func (e *engine) holding() consensus.Holding {
+	h := consensus.Holding{Rank: ledger.Rank{View: e.log.base.Term, Height: e.head.Order.Height}}
+	for _, held := range e.log.open() {
+		h.Rank.View = held.Term
+		if held.Order != nil && held.Order.Height > e.head.Order.Height {
+			h.Rank.Height = held.Order.Height
+			h.Blocks = append(h.Blocks, consensus.HeldBlock{Order: *held.Order})
+		}
+	}
+	return h
+}
