@@ -118,8 +118,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err := c.Genesis.Check(suite); err != nil {
 		return nil, err
 	}
-	n = &Node{alarms: make(chan *wasmvm.DivergenceError, 1), epochs: make(chan struct{}, 1), config: c, suite: suite, chain: c.Genesis.Hash(suite), self: identity.NodeIDOf(suite, c.Signer.Public())}
-	n.log = c.Log.With().Str("node", n.self.Short()).Str("group", string(c.Genesis.Group)).Logger()
+	n = newNode(c, suite)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())

@@ -81,7 +81,8 @@ func TestVectors(t *testing.T) {
 		{newMembers(), "withdraw", MotionArgs{ID: 3}, []string{`3`}},
 		{newMembers(), "activate", MotionArgs{ID: 3}, []string{`3`}},
 		{
-			newMembers(), "recover", RecoverArgs{Epoch: 2, Reform: Reform{Remove: []identity.NodeID{digest}, Override: "why"}},
+			newMembers(), "recover",
+			RecoverArgs{Epoch: 2, Reform: Reform{Remove: []identity.NodeID{digest}, Override: "why"}},
 			[]string{`"2"`, `{"found":[],"observe":[],"dismiss":[],"add":[],"remove":["0x` + hex.EncodeToString(digest[:]) + `"],"params":null,"override":"why"}`},
 		},
 		{newMembers(), "ready", ReadyArgs{ID: 3, Node: digest[:], Signature: digest[:]}, []string{`3`, `"0x` + hex.EncodeToString(digest[:]) + `"`, `"0x` + hex.EncodeToString(digest[:]) + `"`}},

@@ -638,15 +638,15 @@ func (s *stage) effect(effect consensus.Effect) string {
 	case consensus.Flow:
 		return ""
 	case consensus.Holding:
-		text := fmt.Sprintf("hold rank %d/%d", ef.Rank.View, ef.Rank.Height)
+		words := []string{fmt.Sprintf("hold rank %d/%d", ef.Rank.View, ef.Rank.Height)}
 		if !ef.Certificate.IsZero() {
-			text += " by " + s.certificate(ef.Certificate)
+			words[0] += " by " + s.certificate(ef.Certificate)
 		}
 		for _, b := range ef.Blocks {
 			s.learn(b.Order)
-			text += ", " + s.name(b.Order.Hash(s.suite))
+			words = append(words, s.name(b.Order.Hash(s.suite)))
 		}
-		return text
+		return strings.Join(words, ", ")
 	case consensus.Halt:
 		return "halt: " + ef.Reason
 	default:

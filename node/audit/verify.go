@@ -26,7 +26,11 @@ type FaultError struct {
 	Height ledger.Height // of the block, or the last before what does not hold
 	What   string
 	Broken bool // the file is not a whole package, as after a download that broke off: that says nothing of the members
+	Cause  error
 }
+
+// Unwrap returns the cause, which may be nil.
+func (f *FaultError) Unwrap() error { return f.Cause }
 
 func (f *FaultError) Error() string { return fmt.Sprintf("at block %d: %s", f.Height, f.What) }
 
@@ -35,6 +39,9 @@ type Trust struct {
 	Suite   keys.Suite
 	Genesis *ledger.Genesis
 	First   keys.Digest // hash of the block that the genesis gives
+	// Recoveries are the hashes of the recovery blocks that the verifier accepts. A package whose history goes on by another
+	// one is a fault that is ledger.ErrRecovery.
+	Recoveries []keys.Digest
 }
 
 // Verdict is what a package proves.
@@ -58,7 +65,8 @@ type Verdict struct {
 // Verify checks a package against a genesis:
 //
 //   - blocks: each follows the one before, its time rises, its history root is that of the blocks before, and a quorum of
-//     the members of its epoch signed it, once each; the first is the genesis block, or one that such a quorum signed;
+//     the members of its epoch signed it, once each, or it leads to a recovery that the verifier accepts; the first is the
+//     genesis block, or one that such a quorum signed;
 //   - epochs: each is the one that the block before it names;
 //   - new-views: a quorum of different members signed a change to that view, the certificate with it holds and is the
 //     highest that they claim, and the leader of the view made the block;
@@ -74,7 +82,7 @@ func Verify(ctx context.Context, open func() (io.ReadCloser, error), t Trust, pr
 	v := &verifier{
 		Trust: t, ctx: ctx, progress: progress, keys: map[uint64][]keys.PublicKey{}, epochs: map[uint64]*ledger.Epoch{},
 		verdict: Verdict{Chain: chain, Group: t.Genesis.Group}, strays: map[spot][]ledger.Vote{}, changes: map[voter][]ledger.Vote{},
-		found: map[ledger.Place]bool{},
+		found: map[ledger.Place]bool{}, history: ledger.History{Finality: t.Genesis.Finality(), Accepted: t.Recoveries},
 	}
 	if err := v.enter(t.Genesis.Epoch()); err != nil {
 		return nil, err
@@ -93,19 +101,20 @@ type verifier struct {
 	progress func(ledger.Height, int64)
 	verdict  Verdict
 
-	start  *start
-	turned uint64 // epochs that turns have shown
-	epoch  *ledger.Epoch
-	epochs map[uint64]*ledger.Epoch
-	keys   map[uint64][]keys.PublicKey
-	parent *ledger.Header
-	due    bool // the last block ends its epoch
-	below  ledger.Frontier
-	view   uint64 // of the last new-view of the epoch
-	orders []keys.Digest
-	blocks []keys.Digest
-	logged *SegmentHead // the segment being read
-	whole  bool
+	history ledger.History
+	start   *start
+	turned  uint64 // epochs that turns have shown
+	epoch   *ledger.Epoch
+	epochs  map[uint64]*ledger.Epoch
+	keys    map[uint64][]keys.PublicKey
+	parent  *ledger.Header
+	due     bool // the last block ends its epoch
+	below   ledger.Frontier
+	view    uint64 // of the last new-view of the epoch
+	orders  []keys.Digest
+	blocks  []keys.Digest
+	logged  *SegmentHead // the segment being read
+	whole   bool
 
 	strays  map[spot][]ledger.Vote
 	strayed int
@@ -173,7 +182,8 @@ func (v *verifier) pass(open func() (io.ReadCloser, error), each func(*packageRe
 }
 
 func (v *verifier) fault(format string, args ...any) error {
-	return &FaultError{Height: v.height(), What: fmt.Sprintf(format, args...)}
+	err := fmt.Errorf(format, args...)
+	return &FaultError{Height: v.height(), What: err.Error(), Cause: errors.Unwrap(err)}
 }
 
 // height returns where a fault is that is found now.
@@ -268,8 +278,8 @@ func (v *verifier) checkTurn(body []byte) error {
 		order.Chain != v.verdict.Chain || order.Group != v.verdict.Group {
 		return v.fault("block %d, which is to show that epoch %d began, does not", order.Height, v.turned+1)
 	}
-	if err := t.Certificate.Finalizes(v.Suite, &t.Header, v.Genesis.Finality(), v.keys[order.Epoch]); err != nil {
-		return v.fault("block %d, which ends epoch %d: %v", order.Height, order.Epoch, err)
+	if err := v.history.Finalizes(v.Suite, &t.Certificate, &t.Header, v.keys[order.Epoch]); err != nil {
+		return v.fault("block %d, which ends epoch %d: %w", order.Height, order.Epoch, err)
 	}
 	v.verdict.Signatures += t.Certificate.Count()
 	v.turned++
@@ -325,8 +335,12 @@ func (v *verifier) checkBlock(body []byte) error {
 			return v.fault("it is not the block that the genesis gives, %s", v.First)
 		}
 	} else {
-		if err := b.Certificate.Finalizes(v.Suite, &b.Header, v.Genesis.Finality(), v.keys[o.Epoch]); err != nil {
-			return v.fault("%v", err)
+		if err := v.history.Finalizes(v.Suite, &b.Certificate, &b.Header, v.keys[o.Epoch]); err != nil {
+			return v.fault("%w", err)
+		}
+		if b.Certificate.Statement.Kind == ledger.Recover {
+			v.verdict.Notes = append(v.verdict.Notes, fmt.Sprintf("block %d: %d of %d members signed it as survivors of a disaster, and no quorum did",
+				height, b.Certificate.Count(), len(v.epoch.Members)))
 		}
 		v.verdict.Signatures += b.Certificate.Count()
 		if err := v.checkOpening(&b); err != nil {
@@ -426,6 +440,9 @@ func (v *verifier) complete() error {
 	}
 	if v.parent == nil || v.parent.Order.Height != v.start.To || v.due {
 		return v.fault("the package ends here, and its start promises blocks up to %d with the epochs that they begin", v.start.To)
+	}
+	if err := v.history.End(); err != nil {
+		return v.fault("%w", err)
 	}
 	v.whole = true
 	return nil

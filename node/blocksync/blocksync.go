@@ -6,10 +6,12 @@
 package blocksync
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -74,6 +76,9 @@ type Chain struct {
 	Finality ledger.StatementKind // see ledger.Genesis.Finality; zero stands for Commit
 	Epoch    uint64
 	Members  []keys.PublicKey // of the epoch, by number
+	// Accepted are the hashes of the blocks that the node's operator takes from survivors of a disaster. Another block
+	// that survivors signed is refused with ledger.ErrRecovery.
+	Accepted []keys.Digest
 }
 
 // Check reads an encoded block and verifies that it follows the block of parent and that a quorum certified it.
@@ -169,9 +174,20 @@ func Follows(suite keys.Suite, parent, h *ledger.Header) error {
 // checkBlock verifies that a quorum certified the block and that what it carries is what its header names.
 func (c *Chain) checkBlock(b *ledger.Block) ([]*ledger.SignedTx, error) {
 	o := &b.Header.Order
-	if err := b.Certificate.Finalizes(c.Suite, &b.Header, c.Finality, c.Members); err != nil {
+	if err := b.Certificate.Finalizes(c.Suite, &b.Header, c.Finality, c.Members, c.Accepted...); err != nil {
 		return nil, fmt.Errorf("%w: block %d: %w", ErrBlock, o.Height, err)
 	}
+	txs, err := c.CheckBody(b)
+	if err == nil && len(txs) > 0 && precompiles.Recovers(&txs[0].Tx) && b.Certificate.Statement.Kind != ledger.Recover {
+		err = fmt.Errorf("%w: block %d is a recovery, which takes the certificate of one", ErrBlock, o.Height)
+	}
+	return txs, err
+}
+
+// CheckBody verifies that a block of the epoch carries what its header names. Its certificate, the signatures of its
+// transactions and its result are the caller's to check.
+func (c *Chain) CheckBody(b *ledger.Block) ([]*ledger.SignedTx, error) {
+	o := &b.Header.Order
 	if err := c.checkNewView(b); err != nil {
 		return nil, err
 	}
@@ -185,6 +201,15 @@ func (c *Chain) checkBlock(b *ledger.Block) ([]*ledger.SignedTx, error) {
 	}
 	if ledger.Root(c.Suite, leaves) != o.TxRoot {
 		return nil, fmt.Errorf("%w: the transactions of block %d are not those of its header", ErrBlock, o.Height)
+	}
+	for i, tx := range txs {
+		if !precompiles.Recovers(&tx.Tx) {
+			continue
+		}
+		by := int64(o.Proposer)
+		if i > 0 || len(txs) > 1 || !o.Barrier || by >= int64(len(c.Members)) || len(tx.Signatures) != 1 || !bytes.Equal(tx.Signatures[0].Key, c.Members[by].Bytes()) {
+			return nil, fmt.Errorf("%w: a recovery is the only transaction of its block, ends the epoch, and the member signed it that made the block; not so in block %d", ErrBlock, o.Height)
+		}
 	}
 	return txs, nil
 }

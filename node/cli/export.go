@@ -138,6 +138,8 @@ type consensusVerdict struct {
 	Evidence []accused `json:"evidence,omitempty"`
 	Fault    string    `json:"fault,omitempty"`
 	Broken   bool      `json:"broken,omitempty"` // the file is not a whole package
+
+	Unaccepted bool `json:"unaccepted,omitempty"` // it leads over a recovery that the user did not accept
 }
 
 // accused is evidence that a package holds. Proof is what `fondaco evidence submit` takes.
@@ -169,9 +171,13 @@ func verifyConsensus(c *cli.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("genesis: %w", err)
 	}
+	accepted, err := recoveries(c)
+	if err != nil {
+		return err
+	}
 	bar := newProgress(c.App.ErrWriter)
 	verdict, err := audit.Verify(c.Context, func() (io.ReadCloser, error) { return os.Open(path) },
-		audit.Trust{Suite: suite, Genesis: genesis, First: first.Hash()},
+		audit.Trust{Suite: suite, Genesis: genesis, First: first.Hash(), Recoveries: accepted},
 		func(h ledger.Height, read int64) { bar.show(h, read, info.Size()) })
 	bar.end()
 	if verdict == nil {
@@ -184,6 +190,7 @@ func verifyConsensus(c *cli.Context, path string) error {
 		return fmt.Errorf("interrupted at block %d: nothing is known of the blocks from there on", verdict.Height)
 	case bad:
 		d.Height, d.Fault, d.Broken = fault.Height, fault.What, fault.Broken
+		d.Unaccepted = errors.Is(fault, ledger.ErrRecovery)
 	case err != nil:
 		return err
 	}
@@ -203,6 +210,8 @@ func verifyConsensus(c *cli.Context, path string) error {
 	switch {
 	case err != nil:
 		return err
+	case bad && errors.Is(fault, ledger.ErrRecovery):
+		return withCode(ExitInvalid, withRecovery(fault))
 	case bad && fault.Broken:
 		return withCode(ExitInvalid, fmt.Errorf("%s is not a whole package of consensus statements: it ends %w\nExport or copy it again; compare its SHA-256 where it was made", path, fault))
 	case bad:
@@ -219,7 +228,7 @@ func consensusTable(w io.Writer, genesis *ledger.Genesis, d *consensusVerdict) {
 		if d.Broken {
 			row(w, "verdict", fmt.Sprintf("NOT A WHOLE PACKAGE behind block %d: it shows nothing", d.Height))
 		} else {
-			row(w, "verdict", fmt.Sprintf("DOES NOT HOLD at block %d", d.Height))
+			row(w, "verdict", fmt.Sprintf("DOES NOT HOLD at block %d", d.Height)+map[bool]string{true: ", without your word on a recovery"}[d.Unaccepted])
 		}
 		return
 	}

@@ -387,26 +387,8 @@ func (r *remote) reform() (*precompiles.Reform, error) {
 		return nil, err
 	}
 	f := &precompiles.Reform{Override: r.c.String("override")}
-	for _, text := range r.c.StringSlice("found") {
-		name, keyed, ok := strings.Cut(text, "=")
-		if !ok {
-			return nil, usage("--found %q: want NAME=KEY", text)
-		}
-		if err := checkInstitution(name); err != nil {
-			return nil, withCode(ExitUsage, err)
-		}
-		key, err := publicKey(r.c, suite, keyed)
-		if err != nil {
-			return nil, fmt.Errorf("--found %s: %w", name, err)
-		}
-		f.Found = append(f.Found, precompiles.Founding{Name: name, Key: key})
-	}
-	cards, err := readCards(suite, r.c.StringSlice("observe"))
-	if err != nil {
+	if f.Found, f.Observe, err = newcomers(r.c, suite); err != nil {
 		return nil, err
-	}
-	for _, card := range cards {
-		f.Observe = append(f.Observe, precompiles.Candidate{Institution: card.Institution, Key: card.Key, Address: card.Address})
 	}
 	var known []precompiles.ListedNode
 	for _, l := range []struct {
@@ -438,6 +420,32 @@ func (r *remote) reform() (*precompiles.Reform, error) {
 		f.Params = &params
 	}
 	return f, nil
+}
+
+// newcomers returns the institutions and nodes that the flags found and observe name.
+func newcomers(c *cli.Context, suite keys.Suite) (found []precompiles.Founding, observe []precompiles.Candidate, err error) {
+	for _, text := range c.StringSlice("found") {
+		name, keyed, ok := strings.Cut(text, "=")
+		if !ok {
+			return nil, nil, usage("--found %q: want NAME=KEY", text)
+		}
+		if err := checkInstitution(name); err != nil {
+			return nil, nil, withCode(ExitUsage, err)
+		}
+		key, err := publicKey(c, suite, keyed)
+		if err != nil {
+			return nil, nil, fmt.Errorf("--found %s: %w", name, err)
+		}
+		found = append(found, precompiles.Founding{Name: name, Key: key})
+	}
+	cards, err := readCards(suite, c.StringSlice("observe"))
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, card := range cards {
+		observe = append(observe, precompiles.Candidate{Institution: card.Institution, Key: card.Key, Address: card.Address})
+	}
+	return found, observe, nil
 }
 
 // findNode returns the node whose id begins with the text, of which eight digits or more tell which it is.

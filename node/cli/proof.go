@@ -112,6 +112,7 @@ func proofCommand() *cli.Command {
 					&cli.StringFlag{Name: "genesis", Usage: "genesis `FILE|ID` of the chain, from a source that you trust; an id is enough for proofs that hold the genesis", Value: GenesisFile, EnvVars: []string{"FONDACO_GENESIS"}},
 					&cli.StringFlag{Name: "header", Usage: "trust this block instead of a genesis: a `FILE|HASH`, of a header, of a proof of one, or a block hash"},
 					&cli.StringFlag{Name: "suite", Usage: "cryptography of the chain, std or gm; only with --header, since a genesis says it", Value: keys.Std().Name()},
+					recoveryFlag(),
 					&cli.StringFlag{Name: "module", Usage: "the contract's module, `FILE`.wasm: its schema says what arguments, result, events and state mean"},
 				},
 				Action: verifyProof,
@@ -276,6 +277,9 @@ func verifyProof(c *cli.Context) error {
 		return withCode(ExitInvalid, fmt.Errorf("the proof does not hold: it is malformed: %w", err))
 	}
 	suite, by, err := verifyClaim(c, claim)
+	if errors.Is(err, ledger.ErrRecovery) {
+		return withCode(ExitInvalid, fmt.Errorf("the proof leads over a recovery: %w", withRecovery(err)))
+	}
 	if errors.Is(err, ledger.ErrClaim) {
 		return withCode(ExitInvalid, fmt.Errorf("the proof does not hold: %w; do not rely on what it claims", err))
 	}
@@ -385,7 +389,11 @@ func verifyClaim(c *cli.Context, claim *ledger.Claim) (keys.Suite, trust, error)
 	if n := len(claim.Epochs); n > 0 {
 		by.members = len(claim.Epochs[n-1].Epoch.Members)
 	}
-	return suite, by, claim.Verify(suite, chain, genesis.Group, genesis.Finality(), genesis.Epoch())
+	accepted, err := recoveries(c)
+	if err != nil {
+		return nil, by, err
+	}
+	return suite, by, claim.Verify(suite, chain, genesis.Group, genesis.Finality(), genesis.Epoch(), accepted...)
 }
 
 // claimGenesis returns the genesis in a file or, if the text is a chain's id, the claim's own, which is still to be

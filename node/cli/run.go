@@ -38,6 +38,9 @@ func runCommand() *cli.Command {
 			passphraseFlag(),
 		},
 		Action: func(c *cli.Context) error {
+			if _, err := arguments(c, 0, 0, ""); err != nil {
+				return err
+			}
 			config, err := nodeConfig(c)
 			if err != nil {
 				return err
@@ -53,9 +56,6 @@ func runCommand() *cli.Command {
 
 // nodeConfig puts together what the folder's files and the flags say.
 func nodeConfig(c *cli.Context) (*node.Config, error) {
-	if _, err := arguments(c, 0, 0, ""); err != nil {
-		return nil, err
-	}
 	dir, err := filepath.Abs(c.String("dir"))
 	if err != nil {
 		return nil, err

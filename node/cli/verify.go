@@ -36,6 +36,7 @@ func verifyCommand() *cli.Command {
 			dirFlag(), outputFlag(),
 			&cli.StringFlag{Name: "genesis", Usage: "genesis `FILE` that you trust; default: the one in the folder", EnvVars: []string{"FONDACO_GENESIS"}},
 			engineFlag(wasmvm.Default),
+			recoveryFlag(),
 			&cli.StringFlag{Name: "consensus", Usage: "check this `FILE` of `fondaco export consensus` instead of a folder: all that members signed"},
 		},
 		Action: verifyHistory,
@@ -97,6 +98,10 @@ func verifyHistory(c *cli.Context) error {
 		chain: blocksync.Chain{Suite: suite, ID: chain, Group: genesis.Group, Finality: genesis.Finality()}, seen: map[ledger.TxID]int64{},
 		verdict: verdict{Chain: chain, Group: genesis.Group},
 	}
+	if v.history.Accepted, err = recoveries(c); err != nil {
+		return err
+	}
+	v.history.Finality = genesis.Finality()
 	began := time.Now()
 	err = v.run(c.Context, data)
 	v.bar.end()
@@ -123,6 +128,7 @@ type verifier struct {
 	executor *executor.Executor
 	genesis  *ledger.Genesis
 	chain    blocksync.Chain
+	history  ledger.History
 	epoch    ledger.Epoch // of the block being checked
 	parent   *ledger.Header
 	seen     map[ledger.TxID]int64 // at least the transactions that could come again, with their expiry
@@ -131,6 +137,7 @@ type verifier struct {
 	verdict  verdict
 
 	unreadable bool // a segment cannot be read
+	unaccepted bool // the history leads over a recovery that the user did not accept
 }
 
 // run stops at the first block that does not fit, with its faults in the verdict. What lies above it stands on
@@ -155,6 +162,7 @@ func (v *verifier) run(ctx context.Context, dir string) error {
 			return failure
 		}
 		if fault = errors.Join(err, fault); fault != nil {
+			v.unaccepted = errors.Is(fault, ledger.ErrRecovery)
 			v.verdict.Faults = strings.Split(fault.Error(), "\n")
 			return nil
 		}
@@ -163,7 +171,35 @@ func (v *verifier) run(ctx context.Context, dir string) error {
 		v.verdict.Txs += uint64(len(b.Txs))
 		v.bar.show(v.verdict.Height, a.Done, a.Total)
 	}
+	if err := v.history.End(); err != nil {
+		v.unaccepted, v.verdict.Faults = true, []string{withRecovery(err).Error()}
+	}
 	return nil
+}
+
+func recoveryFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "recovery", Usage: "accept the recovery block `HASH`, by which the institutions agreed to go on after a disaster. May be repeated"}
+}
+
+// recoveries returns the recovery blocks that the user accepts.
+func recoveries(c *cli.Context) ([]keys.Digest, error) {
+	var accepted []keys.Digest
+	for _, text := range c.StringSlice("recovery") {
+		var hash keys.Digest
+		if err := hash.UnmarshalText([]byte(text)); err != nil {
+			return nil, usage("--recovery: %w", err)
+		}
+		accepted = append(accepted, hash)
+	}
+	return accepted, nil
+}
+
+// withRecovery adds to an error that lacks the user's word how to give it.
+func withRecovery(err error) error {
+	if errors.Is(err, ledger.ErrRecovery) {
+		return fmt.Errorf("%w; if so, verify again with --recovery and its hash", err)
+	}
+	return err
 }
 
 // block checks what state.Fsck leaves to its caller. fault is what does not fit; err is a failure of this machine.
@@ -194,6 +230,13 @@ func (v *verifier) block(ctx context.Context, a *state.Audited) (fault, err erro
 	v.chain.Epoch = v.epoch.Number
 	if v.chain.Members, err = v.epoch.PublicKeys(v.suite); err != nil {
 		return nil, err
+	}
+	if err := v.history.Finalizes(v.suite, &b.Certificate, &b.Header, v.chain.Members); err != nil {
+		return fmt.Errorf("block %d: %w", v.verdict.Height, withRecovery(err)), nil
+	}
+	v.chain.Accepted = nil
+	if b.Certificate.Statement.Kind == ledger.Recover { // the history says whether it leads to one that is accepted
+		v.chain.Accepted = []keys.Digest{b.Header.Hash(v.suite)}
 	}
 	raw, err := ledger.Marshal(b)
 	if err != nil {
@@ -301,7 +344,7 @@ func (v *verifier) show(c *cli.Context) error {
 	err := show(c, d, func(w io.Writer) {
 		row(w, "chain", fmt.Sprintf("%s %s, group %s", d.Chain, v.genesis.Name, d.Group))
 		if !d.Holds {
-			row(w, "verdict", fmt.Sprintf("DOES NOT HOLD at block %d", d.Height))
+			row(w, "verdict", fmt.Sprintf("DOES NOT HOLD at block %d", d.Height)+map[bool]string{true: ", without your word on a recovery"}[v.unaccepted])
 			return
 		}
 		row(w, "verdict", "the history holds")
@@ -313,6 +356,8 @@ func (v *verifier) show(c *cli.Context) error {
 	switch {
 	case err != nil || d.Holds:
 		return err
+	case v.unaccepted:
+		return withCode(ExitInvalid, errors.New(d.Faults[0]))
 	case v.unreadable: // the fault says what to do
 		return withCode(ExitInvalid, fmt.Errorf("the history does not hold at block %d: it cannot be read: %s", d.Height, d.Faults[0]))
 	}

@@ -156,14 +156,18 @@ func (x *Executor) execute(ctx context.Context, base *state.Snapshot, order *led
 
 // Barrier reports whether a transaction ends the epoch of its block, in which it must be alone. The answer depends on
 // the transaction alone.
-func (x *Executor) Barrier(tx *ledger.SignedTx) bool { return precompiles.Activates(&tx.Tx) }
+func (x *Executor) Barrier(tx *ledger.SignedTx) bool {
+	return precompiles.Activates(&tx.Tx) || precompiles.Recovers(&tx.Tx)
+}
 
 // EndsEpoch says why a transaction that Barrier holds for would change nothing as the block of order on base, or returns
 // nil. It executes the block, for there are other reasons than what the motion lacks: a gas limit that is too low, a key
 // that is not valid at the block's time. That takes one call of a system contract.
 func (x *Executor) EndsEpoch(base *state.Snapshot, order *ledger.Order, tx *ledger.SignedTx) error {
-	if err := x.Admit(base, tx); err != nil {
-		return err
+	if !precompiles.Recovers(&tx.Tx) { // which no account sends
+		if err := x.Admit(base, tx); err != nil {
+			return err
+		}
 	}
 	result, err := x.execute(context.Background(), base, order, []*ledger.SignedTx{tx})
 	if err != nil {

@@ -48,6 +48,8 @@ var (
 	ErrDiverged = errors.New("group: this node's result differs from the quorum's")
 	// ErrJournalLost says that the node has blocks and no consensus journal.
 	ErrJournalLost = errors.New("group: the consensus journal was lost")
+	// ErrLeft says that this node signed a recovery, which is not applied.
+	ErrLeft = errors.New("group: this node gave its epoch up")
 	// ErrBusy says that too much waits to be checked. Try again later.
 	ErrBusy = errors.New("the node is busy: send again later, or to another node")
 )
@@ -223,6 +225,8 @@ type Group struct {
 		pulse bool   // another will be sent in a while
 	}
 
+	accepted []keys.Digest // blocks that the operator takes from survivors of a disaster
+
 	sync     syncer
 	follower follower
 
@@ -247,13 +251,17 @@ func New(c Config) (*Group, error) {
 		return nil, err
 	}
 	c.Finality = cmp.Or(c.Finality, ledger.Commit)
+	accepted, err := takeRecoveries(&c)
+	if err != nil {
+		return nil, fmt.Errorf("group %s: %w", c.Group, err)
+	}
 	base := c.Store.Head()
 	if base == nil {
 		return nil, errors.New("group: the store has no genesis block: run `fondaco init` first")
 	}
 	g := &Group{
 		cfg: c, env: c.Env, log: c.Log, self: identity.NodeIDOf(c.Suite, c.Signer.Public()),
-		timers: map[consensus.Timer]func(){}, proposals: map[keys.Digest]*proposal{}, bodies: map[keys.Digest]*ledger.SignedTx{},
+		accepted: accepted, timers: map[consensus.Timer]func(){}, proposals: map[keys.Digest]*proposal{}, bodies: map[keys.Digest]*ledger.SignedTx{},
 		changed: make(chan struct{}),
 	}
 	g.expired.limit = 100_000
@@ -408,6 +416,10 @@ func (g *Group) muted() error {
 			"or a later one that begins after %s. Any change of members or parameters begins an epoch: have one made by `fondaco member propose`. "+
 			"Or restore the file %s as it was when the node last ran, with the node stopped",
 			ErrJournalLost, g.journal.guard.Mute, time.UnixMilli(g.votesAfter()).UTC().Format(time.RFC3339), journalName)
+	}
+	if guard := &g.journal.guard; g.number >= 0 && g.epoch.Number < guard.Leave {
+		return fmt.Errorf("%w: with the recovery %s, so it follows and does not vote before epoch %d. When all who stay have signed, "+
+			"stop this node and `fondaco recover apply` it", ErrLeft, guard.Left, guard.Leave)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -31,6 +32,10 @@ type guard struct {
 	Mute uint64
 	// Lost is when the journal was begun in place of a lost one, Unix ms. 0: none was.
 	Lost int64
+	// Leave is the first epoch in which this node votes again after it signed a recovery, whose last block is Left: it
+	// gave up all else in the epochs below. 0: it signed none.
+	Leave uint64
+	Left  keys.Digest
 }
 
 // allow records the statement and returns whether that changed the guard, so must be durable before the
@@ -42,9 +47,12 @@ func (g *guard) allow(st ledger.Statement) (changed bool, err error) {
 	if st.Epoch < g.Mute {
 		return false, refuse(st, "this node's journal was lost: it does not vote before epoch %d", g.Mute)
 	}
+	if st.Epoch < g.Leave {
+		return false, refuse(st, "this node signed the recovery %s: it does not vote before epoch %d", g.Left.Short(), g.Leave)
+	}
 	next := *g
 	if st.Epoch > g.Epoch {
-		next = guard{Epoch: st.Epoch, Mute: g.Mute, Lost: g.Lost}
+		next = guard{Epoch: st.Epoch, Mute: g.Mute, Lost: g.Lost, Leave: g.Leave, Left: g.Left}
 	}
 	if st.View < next.View && st.Kind != ledger.Attest {
 		return false, refuse(st, "view %d was signed in before", next.View)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -588,6 +589,8 @@ func (g *Group) wellFormed(params *ledger.Params, tx *ledger.SignedTx) error {
 		return fmt.Errorf("it is for chain %s, this is %s", tx.Chain, g.cfg.Chain)
 	case tx.Group != g.cfg.Group:
 		return fmt.Errorf("it is for group %q, this is %q", tx.Group, g.cfg.Group)
+	case precompiles.Recovers(&tx.Tx):
+		return errors.New("it is a recovery, which survivors of a disaster sign offline with `fondaco recover`")
 	case len(tx.Raw) > limit:
 		return fmt.Errorf("it has %d bytes, a transaction to this target at most %d", len(tx.Raw), limit)
 	case uint64(len(tx.Raw)) > params.BlockBytes:

@@ -24,6 +24,7 @@ const (
 	RuleTransactions = "block transactions"
 	RuleBarrier      = "epoch ended for nothing"
 	RuleBlock        = "bad block"              // of those fetched to catch up
+	RuleRecovery     = "recovery not applied"   // a block that survivors of a disaster made final, without this operator's word
 	RuleNoBlocks     = "blocks not sent"        // a member does not send what it says it has
 	RuleConflict     = "conflicting statements" // evidence
 )

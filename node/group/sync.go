@@ -289,7 +289,7 @@ func (g *Group) doubt(source uint32, why error) {
 	s := &g.sync
 	p := s.peers[source]
 	milli := int64(firstDoubt)
-	if b, ok := errors.AsType[*breach](why); ok && b.rule == RuleBlock {
+	if b, ok := errors.AsType[*breach](why); ok && (b.rule == RuleBlock || b.rule == RuleRecovery) {
 		milli = maxDoubt
 	}
 	p.until = g.env.Now() + min(milli<<min(p.fails, 16), maxDoubt)
@@ -340,7 +340,7 @@ func (s *syncer) cut(height ledger.Height) {
 // checkRange checks blocks that came, off the loop.
 func (g *Group) checkRange(r *blockRange, source uint32, raws [][]byte, size int) {
 	r.checking = size
-	chain := blocksync.Chain{Suite: g.cfg.Suite, ID: g.cfg.Chain, Group: g.cfg.Group, Finality: g.cfg.Finality, Epoch: g.epoch.Number, Members: g.public}
+	chain := blocksync.Chain{Suite: g.cfg.Suite, ID: g.cfg.Chain, Group: g.cfg.Group, Finality: g.cfg.Finality, Epoch: g.epoch.Number, Members: g.public, Accepted: g.accepted}
 	from := r.from
 	g.env.Go(func() func() {
 		good, err := chain.CheckRange(from, raws)
@@ -372,6 +372,12 @@ func (g *Group) checkRange(r *blockRange, source uint32, raws [][]byte, size int
 				}
 				s.cut(s.barrier)
 				err = nil
+			}
+			if errors.Is(err, ledger.ErrRecovery) {
+				g.log.Error().Err(err).Uint32("source", source).Msg("others went on with a recovery that was not applied on this node: if its institution agrees, " +
+					"stop the node, `fondaco recover apply` the file that the others have, and run it again")
+				g.doubt(source, breaks(RuleRecovery, "%w", err))
+				return
 			}
 			if err != nil {
 				g.log.Warn().Err(err).Uint32("source", source).Msg("a node sent a bad block")

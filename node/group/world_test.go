@@ -397,7 +397,12 @@ func (x executor) Execute(_ context.Context, base *state.Snapshot, order *ledger
 			return nil, err
 		}
 		e.Number++
-		if err := ledger.Unmarshal(txs[len(txs)-1].Args, &e.Members); err != nil {
+		if tx := &txs[len(txs)-1].Tx; precompiles.Recovers(tx) {
+			err = x.recover(&e, tx)
+		} else {
+			err = ledger.Unmarshal(tx.Args, &e.Members)
+		}
+		if err != nil {
 			return nil, err
 		}
 		epoch := x.members(e)
@@ -408,6 +413,19 @@ func (x executor) Execute(_ context.Context, base *state.Snapshot, order *ledger
 		x.node.spoil(&result)
 	}
 	return base.Extend(order, result)
+}
+
+// recover changes the members as a recovery says.
+func (x executor) recover(e *epochState, tx *ledger.Tx) error {
+	args, err := precompiles.DecodeRecovery(tx)
+	if err != nil {
+		return err
+	}
+	e.Members = slices.DeleteFunc(e.Members, func(i uint32) bool { return slices.Contains(args.Reform.Remove, x.node.nodes[i].id) })
+	for _, id := range args.Reform.Add {
+		e.Members = append(e.Members, uint32(x.node.numberOf(id)))
+	}
+	return nil
 }
 
 // epochState is the epoch as the executor keeps it: numbers of nodes.
@@ -468,7 +486,10 @@ func (x executor) Nodes(base *state.Snapshot) (nodes []precompiles.ListedNode, e
 	return nodes, err
 }
 
-func (executor) Barrier(tx *ledger.SignedTx) bool { return tx.Method == "activate" }
+func (executor) Barrier(tx *ledger.SignedTx) bool {
+	return tx.Method == "activate" || precompiles.Recovers(&tx.Tx)
+}
+
 func (x executor) EndsEpoch(_ *state.Snapshot, order *ledger.Order, tx *ledger.SignedTx) error {
 	if slices.Contains(x.node.barren, tx.ID) || !order.Barrier || order.TxCount != 1 {
 		return errBarred

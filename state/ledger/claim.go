@@ -119,12 +119,13 @@ func (c *Claim) Verify(s keys.Suite, chain keys.Digest, group GroupID, finality 
 	case order.Group != group:
 		return fmt.Errorf("%w: it is of group %q, not %q", ErrClaim, order.Group, group)
 	}
+	history := &History{Finality: finality, Accepted: accepted}
 	for i := range c.Epochs {
 		link := &c.Epochs[i]
 		if link.Epoch.Number <= epoch.Number { // the caller knows more than the claim needs to say
 			continue
 		}
-		if err := link.verify(s, chain, group, finality, epoch, accepted); err != nil {
+		if err := link.verify(s, chain, group, history, epoch); err != nil {
 			return fmt.Errorf("%w: how epoch %d began: %w", ErrClaim, link.Epoch.Number, err)
 		}
 		epoch = &link.Epoch
@@ -132,7 +133,11 @@ func (c *Claim) Verify(s keys.Suite, chain keys.Digest, group GroupID, finality 
 	if order.Epoch != epoch.Number {
 		return fmt.Errorf("%w: it is of epoch %d, and the members known are of epoch %d", ErrClaim, order.Epoch, epoch.Number)
 	}
-	if err := finalizes(s, &c.Certificate, header, finality, epoch, accepted); err != nil {
+	err := history.finalizes(s, &c.Certificate, header, epoch)
+	if err == nil {
+		err = history.End()
+	}
+	if err != nil {
 		return fmt.Errorf("%w: header: %w", ErrClaim, err)
 	}
 	if c.History != nil {
@@ -185,7 +190,7 @@ func (c *Claim) holds(s keys.Suite) error {
 }
 
 // verify checks that the link leads from an epoch to the next.
-func (l *EpochLink) verify(s keys.Suite, chain keys.Digest, group GroupID, finality StatementKind, from *Epoch, accepted []keys.Digest) error {
+func (l *EpochLink) verify(s keys.Suite, chain keys.Digest, group GroupID, history *History, from *Epoch) error {
 	order := &l.Header.Order
 	switch {
 	case order.Chain != chain || order.Group != group:
@@ -195,15 +200,15 @@ func (l *EpochLink) verify(s keys.Suite, chain keys.Digest, group GroupID, final
 	case !order.Barrier || l.Header.NextEpoch != l.Epoch.Hash(s):
 		return fmt.Errorf("%w: block %d does not begin it", ErrClaim, order.Height)
 	}
-	return finalizes(s, &l.Certificate, &l.Header, finality, from, accepted)
+	return history.finalizes(s, &l.Certificate, &l.Header, from)
 }
 
-func finalizes(s keys.Suite, c *Certificate, h *Header, finality StatementKind, epoch *Epoch, accepted []keys.Digest) error {
+func (y *History) finalizes(s keys.Suite, c *Certificate, h *Header, epoch *Epoch) error {
 	members, err := epoch.PublicKeys(s)
 	if err != nil {
 		return err
 	}
-	return c.Finalizes(s, h, finality, members, accepted...)
+	return y.Finalizes(s, c, h, members)
 }
 
 // verify checks that the block is below the later one, in the place of its height.

@@ -1,0 +1,887 @@
+package group
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/node/blocksync"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// Disaster recovery: so many members are gone for good that no quorum is left. The survivors, all stopped, report what
+// they helped to agree on; one proposes blocks that continue the chain with all of it and end in a recovery block, which
+// begins an epoch without those that are gone; each survivor signs, after which it votes no more in the old epoch; and
+// each node's operator applies the result. See consensus/README.md for what that preserves and what it cannot.
+
+// ErrRecover says why a recovery is refused, and what to do next.
+var ErrRecover = errors.New("recovery refused")
+
+const (
+	recoveryPrefix = "recovery-" // of the files with what the operator applied; the epoch that ended follows
+	// MaxRecoverySize bounds the encoding of a report and of a recovery, in bytes: the blocks that can be in flight, and as
+	// much again as one transaction of the largest size for the rest.
+	MaxRecoverySize = 2*ledger.MaxInFlight + ledger.MaxDeployTxSize
+	maxRecovered    = 2*ledger.MaxWindow + 1 // blocks in a recovery
+)
+
+func refuseRecovery(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrRecover}, args...)...)
+}
+
+// Report is what a stopped member knows of the end of its chain: what is final there, and what above it may be final
+// elsewhere with its vote.
+type Report struct {
+	_           struct{} `cbor:",toarray"`
+	Version     uint16   // ledger.Version
+	Chain       keys.Digest
+	Group       ledger.GroupID
+	Node        identity.NodeID
+	Epoch       uint64        // in force after the head
+	Head        ledger.Header // of the last block that is final here
+	Certificate ledger.Certificate
+	Lost        bool // the node lost its journal in this epoch, so it cannot know what it voted for
+	Holding     consensus.Holding
+	Txs         [][][]byte // of each block of Holding; none where they are missing
+	Signature   []byte     // by the node's key, over all of the above
+}
+
+func (r *Report) digest(s keys.Suite) keys.Digest {
+	unsigned := *r
+	unsigned.Signature = nil
+	return keys.Hash(s, "recovery-report", mustMarshal(&unsigned))
+}
+
+// DecodeReport reads a report from its canonical encoding. It checks the form only.
+func DecodeReport(raw []byte) (*Report, error) {
+	var r Report
+	if len(raw) > MaxRecoverySize {
+		return nil, fmt.Errorf("a report of %d bytes, at most %d", len(raw), MaxRecoverySize)
+	}
+	if err := ledger.Unmarshal(raw, &r); err != nil {
+		return nil, err
+	}
+	if r.Version != ledger.Version || len(r.Txs) != len(r.Holding.Blocks) {
+		return nil, fmt.Errorf("a report of version %d with %d blocks and the transactions of %d", r.Version, len(r.Holding.Blocks), len(r.Txs))
+	}
+	return &r, nil
+}
+
+// Recovery is how a group goes on after a disaster: blocks on top of one that is final, the last of which begins an epoch
+// without the members that are gone, and what survivors signed about them.
+type Recovery struct {
+	_        struct{} `cbor:",toarray"`
+	Version  uint16   // ledger.Version
+	Reported []identity.NodeID
+	Holding  ledger.Rank        // of the report whose blocks are kept
+	Lock     ledger.Certificate // that shows they may be final; zero if there is none, or with members that do not lie
+	Blocks   []ledger.Block     // lowest first; their certificates are made of Votes
+	Votes    []ledger.Vote      // recover statements, by height and signer
+}
+
+// Last returns the recovery block.
+func (r *Recovery) Last() *ledger.Block { return &r.Blocks[len(r.Blocks)-1] }
+
+// DecodeRecovery reads a recovery from its canonical encoding. It checks the form: that the blocks follow one another
+// and that the last, and no other, is a recovery block.
+func DecodeRecovery(s keys.Suite, raw []byte) (*Recovery, error) {
+	if len(raw) > MaxRecoverySize {
+		return nil, fmt.Errorf("a recovery of %d bytes, at most %d", len(raw), MaxRecoverySize)
+	}
+	var r Recovery
+	if err := ledger.Unmarshal(raw, &r); err != nil {
+		return nil, err
+	}
+	if r.Version != ledger.Version || len(r.Blocks) == 0 || len(r.Blocks) > maxRecovered {
+		return nil, fmt.Errorf("a recovery of version %d with %d blocks", r.Version, len(r.Blocks))
+	}
+	for _, v := range r.Votes {
+		if v.Signer >= ledger.MaxMembers {
+			return nil, fmt.Errorf("a signature of member %d, and no group has more than %d", v.Signer, ledger.MaxMembers)
+		}
+	}
+	for i := range r.Blocks {
+		b, err := ledger.DecodeBlock(mustMarshal(&r.Blocks[i])) // which checks more than the encoding
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			if err := blocksync.Follows(s, &r.Blocks[i-1].Header, &b.Header); err != nil {
+				return nil, err
+			}
+		}
+		txs, err := b.Decode(s)
+		if err != nil {
+			return nil, err
+		}
+		if last := i == len(r.Blocks)-1; last != slices.ContainsFunc(txs, func(tx *ledger.SignedTx) bool { return precompiles.Recovers(&tx.Tx) }) {
+			return nil, fmt.Errorf("block %d: the last block of a recovery, and no other, is a recovery block", b.Header.Order.Height)
+		}
+	}
+	return &r, nil
+}
+
+// hashes returns the blocks' hashes.
+func (r *Recovery) hashes(s keys.Suite) []keys.Digest {
+	hashes := make([]keys.Digest, len(r.Blocks))
+	for i := range r.Blocks {
+		hashes[i] = r.Blocks[i].Header.Hash(s)
+	}
+	return hashes
+}
+
+// Merge adds the signatures of other copies of the same recovery.
+func (r *Recovery) Merge(s keys.Suite, others ...*Recovery) error {
+	for _, o := range others {
+		if own, other := r.hashes(s), o.hashes(s); !slices.Equal(own, other) {
+			return refuseRecovery("the files are about two recoveries, %s and %s: all must sign the same one", own[len(own)-1], other[len(other)-1])
+		}
+		r.Votes = append(r.Votes, o.Votes...)
+	}
+	slices.SortStableFunc(r.Votes, func(a, b ledger.Vote) int {
+		return cmp.Or(cmp.Compare(a.Statement.Height, b.Statement.Height), cmp.Compare(a.Signer, b.Signer))
+	})
+	r.Votes = slices.CompactFunc(r.Votes, func(a, b ledger.Vote) bool { return a.Statement == b.Statement && a.Signer == b.Signer })
+	return nil
+}
+
+// certify makes the blocks' certificates of the votes.
+func (r *Recovery) certify(s keys.Suite) {
+	for i := range r.Blocks {
+		want := ledger.RecoverStatement(s, &r.Blocks[i].Header)
+		r.Blocks[i].Certificate = ledger.NewCertificate(slices.DeleteFunc(slices.Clone(r.Votes), func(v ledger.Vote) bool { return v.Statement != want }))
+	}
+}
+
+// Stopped is the group of a node that does not run. It holds the node's journal open. Not safe for concurrent use.
+type Stopped struct {
+	cfg     Config
+	self    identity.NodeID
+	journal *journal
+	base    *state.Snapshot
+	epoch   ledger.Epoch // in force after base
+	public  []keys.PublicKey
+	number  int32 // of this node in it; -1: it is no member
+}
+
+// OpenStopped opens what a stopped node has. Env and Pool of the configuration are not used. Close ends it; the store
+// stays open.
+func OpenStopped(c Config) (*Stopped, error) {
+	c.Finality = cmp.Or(c.Finality, ledger.Commit)
+	s := &Stopped{cfg: c, self: identity.NodeIDOf(c.Suite, c.Signer.Public()), base: c.Store.Head(), number: -1}
+	var err error
+	if s.epoch, s.public, err = epochAfter(&c, s.base); err != nil {
+		return nil, err
+	}
+	for i, m := range s.epoch.Members {
+		if m.Node == s.self {
+			s.number = int32(i)
+		}
+	}
+	s.journal, err = openJournal(c.FS, c.Dir)
+	return s, err
+}
+
+// Close closes the journal.
+func (s *Stopped) Close() error { return s.journal.close() }
+
+func epochAfter(c *Config, base *state.Snapshot) (ledger.Epoch, []keys.PublicKey, error) {
+	epoch, err := c.Executor.Epoch(base)
+	if err != nil {
+		return epoch, nil, err
+	}
+	public, err := epoch.PublicKeys(c.Suite)
+	return epoch, public, err
+}
+
+// Nodes returns the nodes that have to do with the group.
+func (s *Stopped) Nodes() ([]precompiles.ListedNode, error) { return s.cfg.Executor.Nodes(s.base) }
+
+// lost reports whether the journal does not tell what this member voted for.
+func (s *Stopped) lost() bool {
+	return s.base.Height() > 0 && s.journal.seq == 0 || s.epoch.Number < s.journal.guard.Mute
+}
+
+// holding asks the engine what this member helped to agree on above its head.
+func (s *Stopped) holding() (consensus.Holding, error) {
+	var none consensus.Holding
+	head, err := s.cfg.Store.Block(s.base.Height())
+	if err != nil {
+		return none, err
+	}
+	engine := s.cfg.Engine()
+	_, err = engine.Init(consensus.Config{
+		Suite: s.cfg.Suite.Name(), Chain: s.cfg.Chain, Group: s.cfg.Group, Epoch: s.epoch, Self: s.number, Node: s.self,
+		Head: consensus.Head{Order: head.Header.Order, Block: s.base.Hash(), Certificate: head.Certificate},
+	}, s.journal.records)
+	if err != nil {
+		return none, fmt.Errorf("start the consensus engine: %w", err)
+	}
+	effects, err := engine.Step(consensus.Survey{})
+	if err != nil {
+		return none, fmt.Errorf("ask the consensus engine: %w", err)
+	}
+	for _, effect := range effects {
+		if h, ok := effect.(consensus.Holding); ok {
+			return h, nil
+		}
+	}
+	return none, errors.New("the consensus engine does not say what it holds, so a recovery could lose blocks that are final: it must answer consensus.Survey")
+}
+
+// Report returns what this node knows, signed.
+func (s *Stopped) Report() (*Report, error) {
+	if s.number < 0 {
+		return nil, refuseRecovery("this node is no member of epoch %d and voted for nothing: the members' reports count", s.epoch.Number)
+	}
+	head, err := s.cfg.Store.Block(s.base.Height())
+	if err != nil {
+		return nil, err
+	}
+	r := &Report{
+		Version: ledger.Version, Chain: s.cfg.Chain, Group: s.cfg.Group, Node: s.self, Epoch: s.epoch.Number,
+		Head: head.Header, Certificate: head.Certificate, Lost: s.lost(),
+	}
+	if r.Holding, err = s.holding(); err != nil {
+		return nil, err
+	}
+	if err := s.remembers(r.Holding.Rank, func(o keys.Digest) bool {
+		return slices.ContainsFunc(r.Holding.Blocks, func(b consensus.HeldBlock) bool { return b.Order.Hash(s.cfg.Suite) == o })
+	}); err != nil {
+		return nil, err
+	}
+	for _, b := range r.Holding.Blocks {
+		var txs [][]byte
+		for _, p := range s.journal.payloads {
+			if p.Height == b.Order.Height && p.TxRoot == b.Order.TxRoot {
+				txs = p.Txs
+			}
+		}
+		r.Txs = append(r.Txs, txs)
+	}
+	r.Signature, err = s.cfg.Signer.Sign(r.digest(s.cfg.Suite))
+	return r, err
+}
+
+// remembers checks what the guard kept, whatever the engine says: an order that this node voted to make final above its
+// head is among those that are kept, or a higher rank speaks against it.
+func (s *Stopped) remembers(rank ledger.Rank, kept func(order keys.Digest) bool) error {
+	g := &s.journal.guard
+	if g.Epoch != s.epoch.Number {
+		return nil
+	}
+	for _, st := range []ledger.Statement{g.Commit, g.Attest} {
+		if st.Kind == 0 || st.Height <= s.base.Height() || kept(st.Order) || st.Kind == ledger.Commit && rank.Compare(st.Rank()) > 0 {
+			continue
+		}
+		return refuseRecovery("this node signed a %s for block %d, order %s, which is left out, so it may be final: make a report here and propose again with it", st.Kind, st.Height, st.Order)
+	}
+	return nil
+}
+
+// check verifies a report against what this node knows.
+func (s *Stopped) check(r *Report) error {
+	suite := s.cfg.Suite
+	i := slices.IndexFunc(s.epoch.Members, func(m ledger.Member) bool { return m.Node == r.Node })
+	switch {
+	case r.Chain != s.cfg.Chain || r.Group != s.cfg.Group:
+		return refuseRecovery("the report of node %s is about chain %s, group %q", r.Node, r.Chain, r.Group)
+	case r.Head.Order.Height > s.base.Height():
+		return refuseRecovery("block %d is final on node %s, and this node has %d: run both with `fondaco run` until `fondaco status` says %d here too, "+
+			"stop them, and make both reports again; or propose there", r.Head.Order.Height, r.Node, s.base.Height(), r.Head.Order.Height)
+	case i < 0:
+		return refuseRecovery("node %s is no member of epoch %d: leave its report out", r.Node, s.epoch.Number)
+	}
+	if err := s.public[i].Verify(r.digest(suite), r.Signature); err != nil {
+		return refuseRecovery("the report of node %s: %v", r.Node, err)
+	}
+	own, err := s.cfg.Store.BlockHash(r.Head.Order.Height)
+	if err != nil {
+		return err
+	}
+	if hash := r.Head.Hash(suite); own != hash {
+		return refuseRecovery("block %d is %s on node %s and %s here: the two histories contradict one another; find out with `fondaco verify` which holds", r.Head.Order.Height, hash, r.Node, own)
+	}
+	if c := &r.Holding.Certificate; r.Epoch == s.epoch.Number && !c.IsZero() {
+		if err := s.isLock(c, r.Holding.Rank); err != nil {
+			return refuseRecovery("the report of node %s: %v", r.Node, err)
+		}
+	}
+	return nil
+}
+
+// isLock checks a certificate that shows that a block may be final.
+func (s *Stopped) isLock(c *ledger.Certificate, rank ledger.Rank) error {
+	st := &c.Statement
+	if st.Epoch != s.epoch.Number || st.Kind != ledger.Prepare && st.Kind != ledger.Commit || st.Rank() != rank {
+		return fmt.Errorf("a %s certificate of epoch %d does not show rank %v", st.Kind, st.Epoch, rank)
+	}
+	return c.Verify(s.cfg.Suite, s.cfg.Chain, s.cfg.Group, s.public)
+}
+
+// Plan is what the proposer of a recovery decides.
+type Plan struct {
+	Reform precompiles.Reform // as precompiles.RecoverArgs.Reform; Add is made of Observe
+	// Lossy accepts that blocks which are final may be missing, because a quorum of members made no report.
+	Lossy bool
+	Now   int64 // Unix ms
+}
+
+// Propose returns the recovery that keeps all that the reports, this node's own among them, have. Nobody has signed it.
+func (s *Stopped) Propose(ctx context.Context, reports []*Report, p *Plan) (*Recovery, error) {
+	if s.number < 0 {
+		return nil, refuseRecovery("this node is no member of epoch %d: a survivor proposes", s.epoch.Number)
+	}
+	r := &Recovery{Version: ledger.Version}
+	silent := len(s.epoch.Members)
+	for _, report := range reports {
+		if err := s.check(report); err != nil {
+			return nil, err
+		}
+		if slices.Contains(r.Reported, report.Node) {
+			return nil, refuseRecovery("there are two reports of node %s: leave the older one out", report.Node)
+		}
+		r.Reported = append(r.Reported, report.Node)
+		if !report.Lost {
+			silent--
+		}
+	}
+	if !slices.Contains(r.Reported, s.self) {
+		return nil, refuseRecovery("the report of this node is missing: make it with `fondaco recover report`")
+	}
+	if quorum := s.cfg.Finality.Quorum(len(s.epoch.Members)); silent >= quorum && !p.Lossy {
+		return nil, refuseRecovery("%d of %d members make no report, and %d are enough to make a block final that no other has: "+
+			"look for more reports, or accept with --lossy that blocks may be missing of which clients were told", silent, len(s.epoch.Members), quorum)
+	}
+	base := s.base
+	for _, b := range s.kept(reports, r) {
+		txs, err := b.Decode(s.cfg.Suite)
+		if err != nil {
+			return nil, err
+		}
+		if base, err = s.cfg.Executor.Execute(ctx, base, &b.Header.Order, txs); err != nil {
+			return nil, err
+		}
+		b.Header = *base.Header()
+		r.Blocks = append(r.Blocks, b)
+	}
+	last, err := s.barrier(ctx, base, p)
+	if err != nil {
+		return nil, err
+	}
+	r.Blocks = append(r.Blocks, *last)
+	return r, nil
+}
+
+// kept chooses the blocks above the head that must stay: those of the highest rank that a report shows. A block that is
+// final somewhere has the commit votes of a quorum. If fewer than a quorum are silent, an honest survivor is among these,
+// which noted a certificate on it, or a higher one, which is then on it too; and it has the orders and transactions that
+// lead there, as it executed them. So what of a certificate is incomplete in all reports no honest survivor voted for.
+func (s *Stopped) kept(reports []*Report, r *Recovery) []ledger.Block {
+	suite := s.cfg.Suite
+	bodies := map[keys.Digest][][]byte{}
+	held := map[keys.Digest]consensus.HeldBlock{}
+	for _, report := range reports {
+		for i, b := range report.Holding.Blocks {
+			held[b.Order.Hash(suite)] = b
+			if len(report.Txs[i]) > 0 {
+				bodies[b.Order.TxRoot] = report.Txs[i]
+			}
+		}
+	}
+	current := slices.DeleteFunc(slices.Clone(reports), func(report *Report) bool { return report.Epoch != s.epoch.Number })
+	slices.SortStableFunc(current, func(a, b *Report) int { return b.Holding.Rank.Compare(a.Holding.Rank) })
+	for _, report := range current {
+		h := &report.Holding
+		tip := h.Certificate.Statement.Order
+		if h.Certificate.IsZero() {
+			tip = s.base.OrderHash()
+			if n := len(h.Blocks); n > 0 {
+				if s.cfg.Finality != ledger.Attest {
+					continue // of members that may lie nothing counts but what a quorum signed
+				}
+				tip = h.Blocks[n-1].Order.Hash(suite)
+			}
+		}
+		if !h.Certificate.IsZero() && h.Certificate.Statement.Height <= s.base.Height() || h.Certificate.IsZero() && h.Rank.Height <= s.base.Height() {
+			r.Holding, r.Lock = h.Rank, h.Certificate // the tip was agreed on again, so nothing above it
+			return nil
+		}
+		var blocks []ledger.Block
+		for at := tip; at != s.base.OrderHash() && len(blocks) < maxRecovered; {
+			b, known := held[at]
+			txs, complete := bodies[b.Order.TxRoot]
+			if !known || !complete {
+				blocks = nil
+				break
+			}
+			blocks = append(blocks, ledger.Block{Version: ledger.Version, Header: ledger.Header{Order: b.Order}, Txs: txs, NewView: b.NewView})
+			at = b.Order.Parent
+		}
+		if blocks != nil {
+			slices.Reverse(blocks)
+			r.Holding, r.Lock = h.Rank, h.Certificate
+			return blocks
+		}
+	}
+	return nil
+}
+
+// barrier makes the recovery block on a base.
+func (s *Stopped) barrier(ctx context.Context, base *state.Snapshot, p *Plan) (*ledger.Block, error) {
+	epoch, _, err := epochAfter(&s.cfg, base)
+	if err != nil {
+		return nil, err
+	}
+	number := slices.IndexFunc(epoch.Members, func(m ledger.Member) bool { return m.Node == s.self })
+	if number < 0 {
+		return nil, refuseRecovery("this node is no member of epoch %d, which block %d begins: a member of it proposes", epoch.Number, base.Height())
+	}
+	parent := base.Header()
+	args := &precompiles.RecoverArgs{Epoch: epoch.Number, Reform: p.Reform}
+	at := max(p.Now, parent.Order.UnixMilli+1)
+	nonce := base.Hash()
+	tx, err := ledger.Tx{
+		Version: ledger.Version, Chain: s.cfg.Chain, Group: s.cfg.Group, Sender: precompiles.MembersAddress, Nonce: [16]byte(nonce[:16]), Expiry: at,
+		GasLimit: epoch.Params.TxGas, To: ledger.Target{Address: precompiles.MembersAddress}, Method: "recover", Args: mustMarshal(args),
+	}.Sign(s.cfg.Suite, s.cfg.Signer)
+	if err != nil {
+		return nil, err
+	}
+	order := ledger.Order{
+		Version: ledger.Version, Chain: s.cfg.Chain, Group: s.cfg.Group, Epoch: epoch.Number, Height: parent.Order.Height + 1, Parent: base.OrderHash(),
+		UnixMilli: at, Proposer: uint32(number), TxRoot: ledger.Root(s.cfg.Suite, []keys.Digest{tx.Leaf}), TxCount: 1,
+		TxBytes: uint64(len(tx.Raw)), GasLimit: tx.GasLimit, Barrier: true,
+	}
+	next, err := s.cfg.Executor.Execute(ctx, base, &order, []*ledger.SignedTx{tx})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.sound(next, &epoch); err != nil {
+		return nil, err
+	}
+	return &ledger.Block{Version: ledger.Version, Header: *next.Header(), Txs: [][]byte{tx.Raw}}, nil
+}
+
+// sound checks what a recovery block leads to.
+func (s *Stopped) sound(next *state.Snapshot, before *ledger.Epoch) error {
+	receipts, err := next.Receipts()
+	if err != nil {
+		return err
+	}
+	for _, receipt := range receipts {
+		if receipt.Status != ledger.OK {
+			return refuseRecovery("the group does not take the change of members: %s %s", receipt.Status, reasonOf(&receipt))
+		}
+	}
+	after, _, err := epochAfter(&s.cfg, next)
+	if err != nil {
+		return err
+	}
+	if n, want := len(precompiles.Stay(before, &after)), ledger.Recover.Quorum(len(before.Members)); n < want {
+		return refuseRecovery("%d of %d members stay, and %d must, so that one of them is honest: no recovery can be verified with fewer, begin a new chain",
+			n, len(before.Members), want)
+	}
+	return nil
+}
+
+// reasonOf returns what the data of an aborted recovery say.
+func reasonOf(r *ledger.Receipt) string {
+	var fields []string
+	if ledger.Unmarshal(r.Data, &fields) != nil || len(fields) == 0 {
+		return fmt.Sprintf("(code %d)", r.Code)
+	}
+	return strings.Join(fields, "; ")
+}
+
+// Findings is what a recovery does, as a node found by executing it.
+type Findings struct {
+	Base    ledger.Height
+	Kept    []*ledger.Header // of blocks that no certificate made final
+	Last    *ledger.Header
+	Before  ledger.Epoch
+	After   ledger.Epoch
+	Args    precompiles.RecoverArgs
+	Silent  []uint32 // members that made no report, by number in Before
+	Signed  []uint32 // members that signed
+	Missing []uint32 // members that stay and did not sign yet
+	// Lossy says that the silent could have made blocks final that no other has. Forkable says that those who have not
+	// signed, and do not stay, are enough to go on by themselves, if they are not gone.
+	Lossy, Forkable bool
+}
+
+// Examine executes a recovery on this node's data and returns what it does, or why this node refuses it. Signatures on it
+// are verified. Whether all are there is for Findings.Missing to tell.
+func (s *Stopped) Examine(ctx context.Context, r *Recovery) (*Findings, error) {
+	suite, first := s.cfg.Suite, &r.Blocks[0].Header
+	below := first.Order.Height - 1
+	switch own := s.base.Height(); {
+	case first.Order.Chain != s.cfg.Chain || first.Order.Group != s.cfg.Group:
+		return nil, refuseRecovery("it is of chain %s, group %q", first.Order.Chain, first.Order.Group)
+	case own < below:
+		return nil, refuseRecovery("it goes on from block %d, and this node has %d: run this node and one that has it until `fondaco status` says %d, then stop them", below, own, below)
+	case own > below:
+		return nil, refuseRecovery("block %d is final on this node, and the recovery goes on from block %d: make a report here, and propose again with it", own, below)
+	case first.Parent != s.base.Hash():
+		return nil, refuseRecovery("it goes on from a block %d with hash %s, and this node has %s: one of the two is not of this chain", below, first.Parent, s.base.Hash())
+	}
+	f := &Findings{Base: below, Last: &r.Last().Header}
+	base := s.base
+	for i := range r.Blocks {
+		b := &r.Blocks[i]
+		epoch, public, err := epochAfter(&s.cfg, base)
+		if err != nil {
+			return nil, err
+		}
+		chain := blocksync.Chain{Suite: suite, ID: s.cfg.Chain, Group: s.cfg.Group, Epoch: epoch.Number, Members: public}
+		o := &b.Header.Order
+		if o.Epoch != epoch.Number || int64(o.Proposer) >= int64(len(public)) {
+			return nil, refuseRecovery("block %d is of epoch %d, and the group is in epoch %d there", o.Height, o.Epoch, epoch.Number)
+		}
+		txs, err := chain.CheckBody(b)
+		if err == nil && slices.Contains(ledger.CheckBatch(suite, txs), false) {
+			err = keys.ErrSignature
+		}
+		if err != nil {
+			return nil, refuseRecovery("block %d: %v", o.Height, err)
+		}
+		next, err := s.cfg.Executor.Execute(ctx, base, o, txs)
+		if err != nil {
+			return nil, err
+		}
+		if next.Hash() != b.Header.Hash(suite) {
+			return nil, refuseRecovery("executing block %d gives %s here, and the recovery says %s: compare the releases of the nodes", o.Height, next.Hash(), b.Header.Hash(suite))
+		}
+		want := ledger.RecoverStatement(suite, &b.Header)
+		digest := want.Digest(suite, s.cfg.Chain, s.cfg.Group)
+		for _, v := range r.Votes {
+			if v.Statement != want {
+				continue
+			}
+			if int64(v.Signer) >= int64(len(public)) || public[v.Signer].Verify(digest, v.Signature) != nil {
+				return nil, refuseRecovery("the signature of member %d for block %d does not verify", v.Signer, o.Height)
+			}
+			if i == len(r.Blocks)-1 {
+				f.Signed = append(f.Signed, v.Signer)
+			}
+		}
+		if i < len(r.Blocks)-1 {
+			f.Kept = append(f.Kept, &b.Header)
+			base = next
+			continue
+		}
+		if err := s.sound(next, &epoch); err != nil {
+			return nil, err
+		}
+		f.Before = epoch
+		if f.After, _, err = epochAfter(&s.cfg, next); err != nil {
+			return nil, err
+		}
+		if f.Args, err = precompiles.DecodeRecovery(&txs[0].Tx); err != nil {
+			return nil, refuseRecovery("%v", err)
+		}
+	}
+	if n := len(f.Kept); n > 0 && s.cfg.Finality != ledger.Attest {
+		if err := s.isLock(&r.Lock, r.Holding); err != nil || r.Lock.Statement.Order != f.Kept[n-1].Order.Hash(suite) {
+			return nil, refuseRecovery("nothing shows that a quorum accepted block %d: %v", f.Kept[n-1].Order.Height, err)
+		}
+	}
+	s.judge(r, f)
+	return f, nil
+}
+
+// judge fills in what the numbers of silent and missing members mean.
+func (s *Stopped) judge(r *Recovery, f *Findings) {
+	n := len(f.Before.Members)
+	bound := f.Signed
+	for _, i := range precompiles.Stay(&f.Before, &f.After) {
+		if !slices.Contains(f.Signed, i) {
+			f.Missing = append(f.Missing, i)
+			bound = append(bound, i)
+		}
+	}
+	for i, m := range f.Before.Members {
+		if !slices.Contains(r.Reported, m.Node) {
+			f.Silent = append(f.Silent, uint32(i))
+		}
+	}
+	quorum := s.cfg.Finality.Quorum(n)
+	f.Lossy, f.Forkable = len(f.Silent) >= quorum, n-len(bound) >= quorum
+}
+
+// Sign adds this node's signatures to a recovery that Examine let pass. Before, it gives up what it could vote for in the
+// epochs that the recovery ends, on disk. It signs one recovery in an epoch, unless instead names the recovery block that
+// it signed before, which its operator must know that nobody applied. now is in Unix ms.
+func (s *Stopped) Sign(ctx context.Context, r *Recovery, instead keys.Digest, now int64) (*Findings, error) {
+	f, err := s.Examine(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	suite, last := s.cfg.Suite, f.Last.Hash(s.cfg.Suite)
+	number := slices.IndexFunc(f.Before.Members, func(m ledger.Member) bool { return m.Node == s.self })
+	guard := s.journal.guard
+	switch ahead := f.Last.Order.UnixMilli - now; {
+	case number < 0:
+		return nil, refuseRecovery("this node is no member of epoch %d: it has nothing to sign, only to apply", f.Before.Number)
+	case ahead > f.Before.Params.ClockSkew:
+		return nil, refuseRecovery("its time is %d ms ahead of this node's clock: correct the clock of the machine that is wrong, and propose again if that is the other", ahead)
+	case guard.Leave == f.Before.Number+1 && guard.Left != last && guard.Left != instead:
+		return nil, refuseRecovery("this node signed the recovery %s of the same epoch before: use that one; or, if you are certain that nobody ever applies it, sign with --instead %s",
+			guard.Left, guard.Left)
+	}
+	if err := s.leavesNothingOut(r, f); err != nil {
+		return nil, err
+	}
+	if guard.Leave != f.Before.Number+1 || guard.Left != last || s.journal.seq == 0 {
+		if s.lost() {
+			guard.Mute = max(guard.Mute, s.epoch.Number+1)
+		}
+		guard.Leave, guard.Left = f.Before.Number+1, last
+		s.journal.setGuard(guard)
+		if err := s.journal.sync(); err != nil {
+			return nil, err
+		}
+	}
+	own := &Recovery{Blocks: r.Blocks}
+	for i := range r.Blocks {
+		h := &r.Blocks[i].Header
+		members := &s.epoch
+		if h.Order.Epoch == f.Before.Number {
+			members = &f.Before
+		}
+		signer := slices.IndexFunc(members.Members, func(m ledger.Member) bool { return m.Node == s.self })
+		if signer < 0 {
+			continue
+		}
+		st := ledger.RecoverStatement(suite, h)
+		signature, err := s.cfg.Signer.Sign(st.Digest(suite, s.cfg.Chain, s.cfg.Group))
+		if err != nil {
+			return nil, err
+		}
+		own.Votes = append(own.Votes, ledger.Vote{Signer: uint32(signer), Statement: st, Signature: signature})
+	}
+	if err := r.Merge(suite, own); err != nil {
+		return nil, err
+	}
+	return s.Examine(ctx, r)
+}
+
+// leavesNothingOut refuses a recovery without a block that this node helped to agree on.
+func (s *Stopped) leavesNothingOut(r *Recovery, f *Findings) error {
+	if s.number < 0 || s.lost() {
+		return nil
+	}
+	kept := func(order keys.Digest) bool {
+		return slices.ContainsFunc(f.Kept, func(h *ledger.Header) bool { return h.Order.Hash(s.cfg.Suite) == order })
+	}
+	rank := r.Holding
+	if s.cfg.Finality != ledger.Attest && s.isLock(&r.Lock, rank) != nil {
+		rank = ledger.Rank{} // nothing shows it
+	}
+	h, err := s.holding()
+	if err != nil {
+		return err
+	}
+	if n := len(h.Blocks); n > 0 && !kept(h.Blocks[n-1].Order.Hash(s.cfg.Suite)) && rank.Compare(h.Rank) <= 0 {
+		o := &h.Blocks[n-1].Order
+		return refuseRecovery("this node helped to agree on block %d, order %s, which is left out, so it may be final: make a report here and propose again with it", o.Height, o.Hash(s.cfg.Suite))
+	}
+	return s.remembers(rank, kept)
+}
+
+// Apply makes a recovery part of the chain on this node: it is kept as the operator's word, and what this node can take of
+// its blocks now is stored. It returns the height that the node has then. A node that is behind fetches what is below from
+// others, when it runs, and goes on from there with these blocks. Applying it again does no harm.
+func (s *Stopped) Apply(ctx context.Context, r *Recovery) (ledger.Height, error) {
+	suite, last := s.cfg.Suite, r.Last()
+	first := &r.Blocks[0].Header.Order
+	r.certify(suite)
+	if first.Chain != s.cfg.Chain || first.Group != s.cfg.Group {
+		return 0, refuseRecovery("it is of chain %s, group %q", first.Chain, first.Group)
+	}
+	applied, err := readRecoveries(&s.cfg)
+	if err != nil {
+		return 0, err
+	}
+	for _, o := range applied {
+		if other := o.Last(); other.Header.Order.Epoch == last.Header.Order.Epoch && other.Header.Hash(suite) != last.Header.Hash(suite) {
+			return 0, refuseRecovery("another recovery of epoch %d is applied on this node, %s: a chain goes on in one way only", last.Header.Order.Epoch, other.Header.Hash(suite))
+		}
+	}
+	switch own := s.base.Height(); {
+	case own == first.Height-1:
+		f, err := s.Examine(ctx, r)
+		if err != nil {
+			return 0, err
+		}
+		if len(f.Missing) > 0 {
+			return 0, refuseRecovery("the signatures of members %v are missing, who stay: they could still vote in the epoch that ends; have each `fondaco recover sign` it", f.Missing)
+		}
+		if err := s.certified(r, f); err != nil {
+			return 0, err
+		}
+	case own >= first.Height:
+		for i := range r.Blocks {
+			h := &r.Blocks[i].Header
+			if h.Order.Height > own {
+				break
+			}
+			stored, err := s.cfg.Store.BlockHash(h.Order.Height)
+			if err != nil {
+				return 0, err
+			}
+			if stored != h.Hash(suite) {
+				return 0, refuseRecovery("block %d is final on this node as %s, and the recovery has %s there: it leaves out what this node knows", h.Order.Height, stored, h.Hash(suite))
+			}
+		}
+	}
+	if err := keepRecovery(&s.cfg, r); err != nil {
+		return 0, err
+	}
+	if _, err := takeRecoveries(&s.cfg); err != nil {
+		return 0, err
+	}
+	return s.cfg.Store.Head().Height(), nil
+}
+
+// certified checks that enough members of each block's epoch signed it.
+func (s *Stopped) certified(r *Recovery, f *Findings) error {
+	before, err := f.Before.PublicKeys(s.cfg.Suite)
+	if err != nil {
+		return err
+	}
+	for i := range r.Blocks {
+		members := s.public
+		if r.Blocks[i].Header.Order.Epoch == f.Before.Number {
+			members = before
+		}
+		if err := r.Blocks[i].Certificate.Recovers(s.cfg.Suite, &r.Blocks[i].Header, members); err != nil {
+			return refuseRecovery("block %d: %v", r.Blocks[i].Header.Order.Height, err)
+		}
+	}
+	return nil
+}
+
+// keepRecovery writes the operator's word, durably and whole or not at all.
+func keepRecovery(c *Config, r *Recovery) error {
+	name := filepath.Join(c.Dir, fmt.Sprintf("%s%d", recoveryPrefix, r.Last().Header.Order.Epoch))
+	fresh := name + ".new"
+	data := mustMarshal(r)
+	file, err := c.FS.Open(fresh, true)
+	if err != nil {
+		return err
+	}
+	err = file.Truncate(0) // a crash may have left one
+	if err == nil {
+		_, err = file.WriteAt(data, 0)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = c.FS.Rename(fresh, name)
+	}
+	if err == nil {
+		err = c.FS.SyncDir(c.Dir)
+	}
+	if err != nil {
+		return fmt.Errorf("keep the recovery in %s: %w", name, err)
+	}
+	return nil
+}
+
+// readRecoveries returns what the operator applied, by rising height.
+func readRecoveries(c *Config) ([]*Recovery, error) {
+	names, err := c.FS.ReadDir(c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []*Recovery
+	for _, name := range names {
+		if !strings.HasPrefix(name, recoveryPrefix) || strings.HasSuffix(name, ".new") {
+			continue
+		}
+		path := filepath.Join(c.Dir, name)
+		r, err := readRecovery(c, path)
+		if err != nil {
+			return nil, fmt.Errorf("%s, which `fondaco recover apply` wrote: %w; delete it and apply the recovery again", path, err)
+		}
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(a, b *Recovery) int {
+		return cmp.Compare(a.Last().Header.Order.Height, b.Last().Header.Order.Height)
+	})
+	return all, nil
+}
+
+func readRecovery(c *Config, path string) (*Recovery, error) {
+	file, err := c.FS.Open(path, false)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	size, err := file.Size()
+	if err != nil || size > MaxRecoverySize {
+		return nil, errors.Join(err, fmt.Errorf("it has %d bytes", size))
+	}
+	raw := make([]byte, size)
+	if n, err := file.ReadAt(raw, 0); n < len(raw) {
+		return nil, errors.Join(err, fs.ErrInvalid)
+	}
+	return DecodeRecovery(c.Suite, raw)
+}
+
+// takeRecoveries stores the blocks of applied recoveries that continue the store's head, and returns the hashes of all
+// that were applied. A crash between two blocks is repaired by the next start.
+func takeRecoveries(c *Config) (accepted []keys.Digest, err error) {
+	all, err := readRecoveries(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range all {
+		accepted = append(accepted, r.hashes(c.Suite)...)
+	}
+	for _, r := range all {
+		for i := range r.Blocks {
+			head := c.Store.Head()
+			b := &r.Blocks[i]
+			if head == nil || b.Header.Order.Height != head.Height()+1 || b.Header.Parent != head.Hash() {
+				continue // stored already, or not to be reached yet
+			}
+			if err := takeRecovered(c, head, b, accepted); err != nil {
+				return nil, fmt.Errorf("block %d of a recovery: %w", b.Header.Order.Height, err)
+			}
+		}
+	}
+	return accepted, nil
+}
+
+func takeRecovered(c *Config, head *state.Snapshot, b *ledger.Block, accepted []keys.Digest) error {
+	epoch, public, err := epochAfter(c, head)
+	if err != nil {
+		return err
+	}
+	chain := blocksync.Chain{Suite: c.Suite, ID: c.Chain, Group: c.Group, Finality: c.Finality, Epoch: epoch.Number, Members: public, Accepted: accepted}
+	checked, err := chain.CheckRange(b.Header.Order.Height, [][]byte{mustMarshal(b)})
+	if err != nil {
+		return err
+	}
+	next, err := c.Executor.Execute(context.Background(), head, &b.Header.Order, checked[0].Txs)
+	if err != nil {
+		return err
+	}
+	if next.Hash() != b.Header.Hash(c.Suite) {
+		return fmt.Errorf("%w: it gives %s here, and survivors signed %s", ErrDiverged, next.Hash(), b.Header.Hash(c.Suite))
+	}
+	return c.Store.Commit(b, next)
+}

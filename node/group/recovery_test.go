@@ -1,0 +1,405 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/fondaco/fondaco/node/audit"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/state/memfs"
+)
+
+// disaster is a world in which nodes 2 and 3 of four are gone for good. What became final last, it became on node 3 only,
+// with the votes of the others.
+type disaster struct {
+	*world
+	kept []*ledger.Block // final on node 3, and not on 0 and 1
+}
+
+// strike lets a group work, and then ends nodes 2 and 3 at a moment at which only node 3 has learnt that a block is final.
+func strike(t *testing.T, w *world) *disaster {
+	t.Helper()
+	w.start(0, 1, 2, 3)
+	l := &load{world: w, at: 1}
+	l.begin()
+	w.reach(3)
+	// From a height on nobody but node 3 hears of commits, and it tells nobody.
+	doom := w.height() + 16
+	final := func(st ledger.Statement) bool {
+		return (st.Kind == ledger.Commit || st.Kind == ledger.Attest) && st.Height > doom
+	}
+	w.hook = func(_, to int, p Protocol, m []byte) []byte {
+		if p == Blocks {
+			return nil
+		}
+		var got packet
+		if p != Consensus || to == 3 {
+			return m
+		}
+		if err := ledger.Unmarshal(m, &got); err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(got.Message.Votes, func(v ledger.Vote) bool { return final(v.Statement) }) ||
+			slices.ContainsFunc(got.Message.Certificates, func(c ledger.Certificate) bool { return final(c.Statement) }) {
+			return nil
+		}
+		return m
+	}
+	if !w.run(20_000, func() bool { return w.nodes[3].store.Head().Height() > doom }) {
+		t.Fatalf("no block becomes final on node 3 alone: it has block %d", w.nodes[3].store.Head().Height())
+	}
+	l.done = true
+	d := &disaster{world: w}
+	base := max(w.nodes[0].store.Head().Height(), w.nodes[1].store.Head().Height())
+	for h := base + 1; h <= w.nodes[3].store.Head().Height(); h++ {
+		d.kept = append(d.kept, must(w.nodes[3].store.Block(h)))
+	}
+	for _, n := range w.nodes {
+		if n.up {
+			n.crash()
+		}
+	}
+	w.hook = nil
+	// The survivors bring one another to the same height. They have no quorum.
+	w.start(0, 1)
+	if !w.run(10_000, func() bool {
+		return w.nodes[0].store.Head().Height() == base && w.nodes[1].store.Head().Height() == base
+	}) {
+		t.Fatalf("the survivors are at %d and %d, want %d", w.nodes[0].store.Head().Height(), w.nodes[1].store.Head().Height(), base)
+	}
+	w.nodes[0].crash()
+	w.nodes[1].crash()
+	return d
+}
+
+// stopped opens what a node has that does not run.
+func (n *testNode) stopped() *Stopped {
+	n.t.Helper()
+	s, err := n.tryStopped()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return s
+}
+
+func (n *testNode) tryStopped() (*Stopped, error) {
+	if n.store == nil {
+		n.open()
+	}
+	return OpenStopped(Config{
+		Suite: n.suite, Chain: n.chain, Group: "main", Finality: n.genesis.Finality(), Signer: n.key, Store: n.store, Executor: executor{n}, Engine: n.engine,
+		FS: n.fs, Dir: "data",
+	})
+}
+
+// reports returns what nodes report, and leaves them stopped.
+func (w *world) reports(numbers ...int) (all []*Report) {
+	w.t.Helper()
+	for _, i := range numbers {
+		s := w.nodes[i].stopped()
+		r := must(s.Report())
+		if err := s.Close(); err != nil {
+			w.t.Fatal(err)
+		}
+		all = append(all, must(DecodeReport(mustMarshal(r))))
+	}
+	return all
+}
+
+func (w *world) plan() *Plan {
+	return &Plan{Now: begins + w.now, Reform: precompiles.Reform{Remove: []identity.NodeID{w.nodes[2].id, w.nodes[3].id}, Override: "a flood"}}
+}
+
+// propose has node 0 propose the recovery of reports.
+func (d *disaster) propose(reports []*Report) *Recovery {
+	d.t.Helper()
+	s := d.nodes[0].stopped()
+	defer s.Close()
+	r := must(s.Propose(context.Background(), reports, d.plan()))
+	return must(DecodeRecovery(d.suite, mustMarshal(r)))
+}
+
+// sign adds the signatures of nodes.
+func (w *world) sign(r *Recovery, numbers ...int) {
+	w.t.Helper()
+	for _, i := range numbers {
+		s := w.nodes[i].stopped()
+		if _, err := s.Sign(context.Background(), r, keys.Digest{}, begins+w.now); err != nil {
+			w.t.Fatalf("node %d: %v", i, err)
+		}
+		if err := s.Close(); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+func (n *testNode) apply(r *Recovery) (ledger.Height, error) {
+	n.t.Helper()
+	s := n.stopped()
+	height, err := s.Apply(context.Background(), must(DecodeRecovery(n.suite, mustMarshal(r))))
+	return height, errors.Join(err, s.Close())
+}
+
+func TestRecovery(t *testing.T) {
+	for engine, make := range map[string]func() *world{
+		"pbft": func() *world { return newWorld(t, 4) },
+		"raft": func() *world { return newRaftWorld(t, 4, 0) },
+	} {
+		t.Run(engine, func(t *testing.T) {
+			d := strike(t, make())
+			w := d.world
+			r := d.propose(w.reports(1, 0))
+			if len(r.Blocks) != len(d.kept)+1 && engine == "pbft" || len(r.Blocks) <= len(d.kept) {
+				t.Fatalf("the recovery has %d blocks, and %d are final on node 3", len(r.Blocks), len(d.kept))
+			}
+			w.sign(r, 0, 1)
+			for _, n := range w.nodes[:2] {
+				for range 2 { // again does no harm
+					if height, err := n.apply(r); err != nil || height != r.Last().Header.Order.Height {
+						t.Fatalf("node %d has block %d after it applied block %d: %v", n.number, height, r.Last().Header.Order.Height, err)
+					}
+				}
+			}
+			for _, b := range d.kept { // what a client was told by node 3 holds
+				if got := must(w.nodes[0].store.BlockHash(b.Header.Order.Height)); got != b.Header.Hash(w.suite) {
+					t.Errorf("block %d is %s, and was final on node 3 as %s", b.Header.Order.Height, got, b.Header.Hash(w.suite))
+				}
+			}
+			w.start(0, 1)
+			w.inEpoch(1, 0, 1)
+			for i := range 3 {
+				w.nodes[i%2].mustOffer(w.tx(uint64(i)<<50, 60_000))
+			}
+			w.reach(r.Last().Header.Order.Height + 1)
+
+			// A node that was gone comes back. It asks the others, and does not believe them before its operator does.
+			w.start(2)
+			before := w.nodes[2].store.Head().Height()
+			w.run(5_000, func() bool { return false })
+			if at := w.nodes[2].store.Head().Height(); at >= r.Last().Header.Order.Height || at < before {
+				t.Errorf("the node that was gone has block %d, and nobody applied block %d there", at, r.Last().Header.Order.Height)
+			}
+			w.nodes[2].crash()
+			if _, err := w.nodes[2].apply(r); err != nil {
+				t.Fatal(err)
+			}
+			w.start(2)
+			w.reach(w.nodes[0].store.Head().Height())
+			if got := w.nodes[2].group.Status(); got.Number != -1 || got.Epoch.Number != 1 {
+				t.Errorf("it is member %d of epoch %d", got.Number, got.Epoch.Number)
+			}
+			w.noAlarms()
+
+			if engine == "raft" {
+				return // its world has the chain id of a genesis for pbft
+			}
+			last := r.Last().Header.Hash(w.suite)
+			if _, err := w.nodes[0].verify(last); err != nil {
+				t.Errorf("the history with the verifier's word: %v", err)
+			}
+			for _, accepted := range [][]keys.Digest{nil, {keys.Digest{1}}, r.hashes(w.suite)[:len(r.Blocks)-1]} {
+				if v, err := w.nodes[0].verify(accepted...); !errors.Is(err, ledger.ErrRecovery) {
+					t.Errorf("the history without the verifier's word: %v, up to block %d", err, v.Height)
+				}
+			}
+		})
+	}
+}
+
+// verify checks all that a node has of the history, with nothing but the genesis and the recoveries that are accepted.
+func (n *testNode) verify(accepted ...keys.Digest) (*audit.Verdict, error) {
+	n.t.Helper()
+	head := n.store.Head()
+	source := &audit.Source{
+		Suite: n.suite, Chain: n.chain, Group: "main", Head: head.Height(), Block: n.store.Block, BlockHash: n.store.BlockHash,
+		Epoch: func(uint64) (ledger.Epoch, ledger.Height, error) {
+			epoch, err := executor{n}.Epoch(head)
+			return epoch, 0, err
+		},
+	}
+	var out strings.Builder
+	if err := audit.Export(n.t.Context(), &out, source, 0, head.Height()); err != nil {
+		n.t.Fatal(err)
+	}
+	open := func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(out.String())), nil }
+	return audit.Verify(n.t.Context(), open, audit.Trust{Suite: n.suite, Genesis: &n.genesis, First: n.first.Hash(), Recoveries: accepted}, func(ledger.Height, int64) {})
+}
+
+// Each refusal of a recovery, and what it would have cost.
+func TestRefusedRecoveries(t *testing.T) {
+	d := strike(t, newWorld(t, 4))
+	w := d.world
+	reports := w.reports(0, 1)
+	good := d.propose(reports)
+	ctx := context.Background()
+	refused := func(why string, err error, want string) {
+		t.Helper()
+		if !errors.Is(err, ErrRecover) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want a refusal with %q", why, err, want)
+		}
+	}
+	with := func(i int, f func(*Stopped) error) error {
+		s := w.nodes[i].stopped()
+		return errors.Join(f(s), s.Close())
+	}
+	propose := func(i int, p *Plan, reports ...*Report) error {
+		return with(i, func(s *Stopped) error { _, err := s.Propose(ctx, reports, p); return err })
+	}
+	changed := func(f func(*Report)) *Report {
+		r := *reports[1]
+		f(&r)
+		return &r
+	}
+	refused("a report that was changed", propose(0, w.plan(), reports[0], changed(func(r *Report) { r.Lost = true })), "signature")
+	refused("a report of another chain", propose(0, w.plan(), reports[0], changed(func(r *Report) { r.Chain[0] ^= 1 })), "is about chain")
+	refused("a report twice", propose(0, w.plan(), reports[0], reports[0]), "two reports")
+	refused("no report of its own", propose(0, w.plan(), reports[1]), "of this node is missing")
+	plan := w.plan()
+	refused("three of four silent", propose(0, plan, reports[0]), "--lossy")
+	plan.Reform.Remove = append(plan.Reform.Remove, w.nodes[1].id)
+	refused("one of four stays", propose(0, plan, reports...), "1 of 4 members stay")
+
+	sign := func(i int, r *Recovery, now int64, instead ...keys.Digest) error {
+		return with(i, func(s *Stopped) error {
+			_, err := s.Sign(ctx, must(DecodeRecovery(w.suite, mustMarshal(r))), append(instead, keys.Digest{})[0], now)
+			return err
+		})
+	}
+	now := begins + w.now
+	// The proposer leaves out what may be final, and says that nobody holds anything.
+	forgot := must(DecodeReport(mustMarshal(reports[0])))
+	forgot.Holding.Blocks, forgot.Txs, forgot.Holding.Certificate, forgot.Holding.Rank = nil, nil, ledger.Certificate{}, ledger.Rank{}
+	forgot.Signature = must(w.nodes[0].key.Sign(forgot.digest(w.suite)))
+	lossy := w.plan()
+	lossy.Lossy = true
+	var bad *Recovery
+	if err := with(0, func(s *Stopped) (err error) { bad, err = s.Propose(ctx, []*Report{forgot}, lossy); return err }); err != nil {
+		t.Fatal(err)
+	}
+	refused("what may be final is left out", sign(1, bad, now), "left out")
+	claimed := *bad
+	claimed.Holding = ledger.Rank{View: 9, Height: 99} // and that something higher speaks against it
+	refused("a rank that nothing shows", sign(1, &claimed, now), "left out")
+	unlocked := *good
+	unlocked.Lock = ledger.Certificate{}
+	refused("blocks that nothing shows were accepted", sign(1, &unlocked, now), "nothing shows")
+	other := must(DecodeRecovery(w.suite, mustMarshal(good)))
+	other.Last().Header.StateRoot[0] ^= 1
+	refused("another result", sign(1, other, now), "executing block")
+	refused("a time ahead", sign(1, good, now-60_000), "ahead of this node's clock")
+	refused("too few signatures", func() error { _, err := w.nodes[1].apply(good); return err }(), "signatures of members")
+
+	w.sign(good, 0)
+	later := w.plan()
+	later.Now += 5
+	var second *Recovery
+	if err := with(0, func(s *Stopped) (err error) { second, err = s.Propose(ctx, reports, later); return err }); err != nil {
+		t.Fatal(err)
+	}
+	refused("a second recovery of the epoch", sign(0, second, now), "--instead")
+	if err := sign(0, second, now, good.Last().Header.Hash(w.suite)); err != nil {
+		t.Errorf("with the word that nobody applies the first: %v", err)
+	}
+	refused("two recoveries merged", good.Merge(w.suite, second), "two recoveries")
+	refused("one who stays has not signed", func() error { _, err := w.nodes[1].apply(good); return err }(), "signatures of members [1]")
+	forged := must(DecodeRecovery(w.suite, mustMarshal(good)))
+	for _, v := range good.Votes {
+		v.Signer, v.Signature = 1, slices.Clone(v.Signature)
+		forged.Votes = append(forged.Votes, v)
+	}
+	refused("a forged signature", func() error { _, err := w.nodes[1].apply(forged); return err }(), "does not verify")
+
+	// Who signed votes no more, whatever happens.
+	w.start(0)
+	if err := w.nodes[0].group.muted(); !errors.Is(err, ErrLeft) {
+		t.Errorf("after the signature: %v, want ErrLeft", err)
+	}
+	guarded := w.nodes[0].group.journal.guard
+	if _, err := guarded.allow(ledger.Statement{Kind: ledger.ViewChange, View: 1 << 20, High: ledger.Rank{View: 1 << 19}}); !errors.Is(err, ErrDoubleSign) {
+		t.Errorf("a vote after the signature: %v", err)
+	}
+	w.nodes[0].crash()
+
+	w.sign(good, 1)
+	for _, i := range []int{1, 0} {
+		if _, err := w.nodes[i].apply(good); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := w.nodes[0].apply(second)
+	refused("another recovery was applied", err, "another recovery of epoch 0 is applied")
+}
+
+// The machine stops at each operation on the disk of signing and applying.
+func TestRecoveryCrash(t *testing.T) {
+	d := strike(t, newWorld(t, 4))
+	w := d.world
+	r := d.propose(w.reports(0, 1))
+	n := w.nodes[1]
+	disk := n.fs.Clone()
+	reset := func(from *memfs.FS) { n.store, n.fs = nil, from.Clone() }
+
+	signed := false
+	for at := 1; !signed; at++ {
+		reset(disk)
+		s := n.stopped()
+		copied := must(DecodeRecovery(w.suite, mustMarshal(r)))
+		n.fs.CrashAfter(at)
+		_, err := s.Sign(context.Background(), copied, keys.Digest{}, begins+w.now)
+		gone := len(copied.Votes) > 0 // may have left the machine
+		signed = err == nil
+		n.fs.Crash(nil)
+		n.store = nil
+		s = n.stopped()
+		if left := s.journal.guard.Leave > 0; gone && !left {
+			t.Fatalf("operation %d: the node signed and forgot that it votes no more", at)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if at > 50 {
+			t.Fatal("signing takes no end")
+		}
+	}
+	reset(disk)
+	w.sign(r, 0, 1)
+	disk = n.fs.Clone()
+	want := r.Last().Header.Order.Height
+	seen := map[ledger.Height]bool{}
+	for at, applied := 1, false; !applied; at++ {
+		reset(disk)
+		s := n.stopped()
+		n.fs.CrashAfter(at)
+		_, err := s.Apply(context.Background(), must(DecodeRecovery(w.suite, mustMarshal(r))))
+		applied = err == nil
+		n.fs.Crash(nil)
+		n.store = nil
+		n.open()
+		seen[n.store.Head().Height()] = true
+		// It starts again, with the operator's word or without it, and has all or nothing of the recovery.
+		if err := n.start(); err != nil {
+			t.Fatalf("operation %d: %v", at, err)
+		}
+		if got := n.store.Head().Height(); got != want && got != want-ledger.Height(len(r.Blocks)) {
+			t.Fatalf("operation %d: the node starts at block %d, want %d", at, got, want)
+		}
+		n.crash()
+		if height, err := n.apply(r); err != nil || height != want {
+			t.Fatalf("operation %d: applied again at block %d: %v", at, height, err)
+		}
+		if at > 200 {
+			t.Fatal("applying takes no end")
+		}
+	}
+	if len(seen) < 3 && len(r.Blocks) > 1 {
+		t.Errorf("the machine stopped at the heights %v only", fmt.Sprint(seen))
+	}
+}
