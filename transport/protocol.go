@@ -37,7 +37,7 @@ const (
 	Consensus Protocol = 1 // messages of a group's engine
 	Status    Protocol = 2 // heartbeats and status: only the newest few matter
 	TxGossip  Protocol = 3 // signed transactions, pushed
-	TxFetch   Protocol = 4 // request: transactions by id or leaf digest
+	TxFetch   Protocol = 4 // request: what a proposal lacks, leaf digests or transactions
 	BlockSync Protocol = 5 // request: ranges of blocks with certificates
 	StateSync Protocol = 6 // request: pieces of a state snapshot
 	AMOP      Protocol = 7 // application messages, pushed and requested
