@@ -131,6 +131,7 @@ var mutants = []mutant{
 	{name: "votes in a view need not rise in height", within: 2_000, edits: []edit{
 		{"consensus/pbft/normal.go", "(p.order.Height <= e.Prepared.Height || !p.inView)", "(p.order.Height == e.Prepared.Height && p.hash == e.Prepared.Order)"},
 	}},
+	// It takes a rare course: schedule 831 found it once, and none of 5,000 of today's from seed 1.
 	{name: "a new view builds on any certificate claimed", within: 5_000, edits: []edit{
 		{"consensus/pbft/view.go", "if c.high.Statement.Rank().Compare(n.High.Statement.Rank()) > 0 {", "if n.High.IsZero() {"},
 		{"consensus/pbft/view.go", "\t\te.observe(high, v.Signer)\n", ""},
