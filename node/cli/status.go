@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -77,12 +78,12 @@ func behindText(s *client.Status) string {
 		if f.SecondsLeft > 0 {
 			text += fmt.Sprintf(", %v left", time.Duration(f.SecondsLeft*float64(time.Second)).Round(time.Second))
 		}
-		for i, share := range f.From {
-			sep := ", "
-			if i == 0 {
-				sep = ", from "
-			}
-			text += fmt.Sprintf("%s%s: %d", sep, share.Node.Short(), share.Blocks)
+		var shares []string
+		for _, share := range f.From {
+			shares = append(shares, fmt.Sprintf("%s: %d", share.Node.Short(), share.Blocks))
+		}
+		if shares != nil {
+			text += ", from " + strings.Join(shares, ", ")
 		}
 	}
 	return text

@@ -750,8 +750,11 @@ func TestAPI(t *testing.T) {
 			code   string
 			query  string
 		}{
-			{400, client.CodeBadRequest, "under=1"}, {400, client.CodeBadRequest, "under=soon"}, {404, client.CodeNotFound, "under=999999"},
-			{404, client.CodeNotFound, "event=1"}, {400, client.CodeBadRequest, "event=first"},
+			{400, client.CodeBadRequest, "under=1"},
+			{400, client.CodeBadRequest, "under=soon"},
+			{404, client.CodeNotFound, "under=999999"},
+			{404, client.CodeNotFound, "event=1"},
+			{400, client.CodeBadRequest, "event=first"},
 		} {
 			c.refused(t, want.status, want.code, "GET", "/v1/transactions/"+done.ID.String()+"?proof=true&"+want.query, "", nil)
 		}
