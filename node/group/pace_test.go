@@ -45,4 +45,33 @@ func TestPace(t *testing.T) {
 	}
 	room(0, 0, params.BlockBytes)
 	room(3, 0, firstRoom) // as the leader of another view it begins anew
+
+	p.built(80)
+	stored(80, 700, firstRoom) // on a long link
+	room(3, 1_400, firstRoom*3/2)
+	p.built(81)
+	stored(81, 1_400, firstRoom*3/2)
+	room(3, 1_400, firstRoom*9/4)
+	room(3, 1_401, firstRoom*9/8)
+}
+
+// TestPaceLongLinks loads members that are far apart, on links that carry anything. A block takes long there whatever its
+// size, and small ones would not keep up.
+func TestPaceLongLinks(t *testing.T) {
+	w := newWorld(t, 4)
+	w.delay = 170
+	w.start(0, 1, 2, 3)
+	const load, during = 3_000, 6_000
+	for i := range uint64(load) {
+		n, raw := w.nodes[i%4], w.tx(i, 60_000).Raw
+		n.on(int64(i)*during/load, func() { n.group.Offer(raw, func(ledger.TxID, error) {}) })
+	}
+	w.run(during+10*w.delay, func() bool { return false })
+	done := 0
+	for _, b := range w.nodes[0].blocks {
+		done += len(b.Txs)
+	}
+	if view := w.nodes[0].group.Status().Consensus.View; done < load*9/10 || view > 0 {
+		t.Errorf("%d of %d transactions are in blocks, in view %d; want nine tenths and view 0", done, load, view)
+	}
 }
