@@ -465,7 +465,7 @@ func (g *Group) enterEpoch(base *state.Snapshot) error {
 // enlist gives a node the next number.
 func (g *Group) enlist(node identity.NodeID) {
 	g.member[node] = uint32(len(g.senders))
-	g.senders = append(g.senders, &sender{})
+	g.senders = append(g.senders, &sender{shown: recent[keys.Digest]{limit: maxShown}})
 	g.sources = append(g.sources, node)
 }
 
@@ -778,7 +778,7 @@ func (g *Group) sign(e consensus.Sign) error {
 func (g *Group) send(to int32, m *consensus.Message) error {
 	g.statedView(m)
 	packet := packet{Message: *m}
-	if m.Order != nil && to < 0 { // what is repeated for one member comes without: it asks for them if it lacks them
+	if m.Order != nil && g.shows(to, m.Order) { // what is repeated comes without: a member that lacks them asks for them
 		packet.Leaves = g.leavesOf(m.Order.TxRoot)
 	}
 	data, err := ledger.Marshal(&packet)
@@ -798,6 +798,20 @@ func (g *Group) send(to int32, m *consensus.Message) error {
 		}
 	}
 	return nil
+}
+
+// shows reports whether the leaves of an order go with it to a member, or to all others: with what goes to all, and with
+// this node's own proposal the first time that it goes to a member, for engines that send to each on its own.
+func (g *Group) shows(to int32, o *ledger.Order) bool {
+	own := int64(o.Proposer) == int64(g.number)
+	first := to < 0
+	for i := range g.epoch.Members {
+		if shown := &g.senders[i].shown; own && (to < 0 || int(to) == i) && !shown.has(o.TxRoot) {
+			first = true
+			shown.add(o.TxRoot)
+		}
+	}
+	return first
 }
 
 func (g *Group) setTimer(timer consensus.Timer, milli int64) {

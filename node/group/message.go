@@ -35,6 +35,7 @@ type sender struct {
 	serving  int // its requests for blocks that wait or are being answered
 	share    share
 	lists    []leafList
+	shown    recent[keys.Digest] // roots of this node's proposals whose leaves were sent to it alone
 }
 
 // leafList is the leaf digests that a transaction root stands for.
@@ -45,6 +46,9 @@ type leafList struct {
 
 // maxLists is how many lists one member may leave here.
 const maxLists = 4
+
+// maxShown is how many roots are kept of what a member was shown: more than are under way at once.
+const maxShown = 64
 
 // receiveMessage checks everything that is signed in a message, and hands it to the engine.
 func (g *Group) receiveMessage(from uint32, data []byte) error {

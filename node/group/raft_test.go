@@ -173,3 +173,24 @@ func TestRaftClock(t *testing.T) {
 	}
 	w.noAlarms()
 }
+
+// TestRaftLeaves counts the requests that followers need besides: the leaf digests come with the proposal.
+func TestRaftLeaves(t *testing.T) {
+	w := newRaftWorld(t, 4, 0)
+	asked := 0
+	w.hook = func(_, _ int, p Protocol, m []byte) []byte {
+		if p == Leaves {
+			asked++
+		}
+		return m
+	}
+	w.start(0, 1, 2, 3)
+	l := w.leader()
+	for i := range uint64(10) {
+		w.nodes[l].mustOffer(w.tx(i, 60_000))
+		w.reach(ledger.Height(i + 1))
+	}
+	if asked > 0 {
+		t.Errorf("followers asked %d times for the leaves of 10 blocks", asked)
+	}
+}
