@@ -2,7 +2,7 @@
 // nothing but Node's standard library. All it relies on is described in /openapi.json of any node.
 import { createPrivateKey, createPublicKey, randomBytes, sign } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { deepStrictEqual as same } from 'node:assert'
+import { deepStrictEqual as same, throws } from 'node:assert'
 import { bytes, cat, decode, digest, encode, hex, need, underRoot, underState, verifyClaim } from './verify.mjs'
 
 const signerOf = seed => createPrivateKey({ key: cat(bytes('0x302e020100300506032b657004220420'), seed), format: 'der', type: 'pkcs8' })
@@ -33,6 +33,12 @@ function selfTest(folder) { // against the golden vectors of the source: state/l
     const whole = bytes(encoding), said = raw => { const { voters, ...proven } = verifyClaim(raw, { chain, genesis }); return proven }
     const proven = said(whole), { hash } = proven
     same(verifyClaim(whole, { block: hash }).height, proven.height)
+    same(verifyClaim(whole, { block: hash }).under, undefined)
+    const bogus = decode(whole) // a later block whose history is another one
+    if (bogus[8]) {
+      bogus[8][0][5] = Buffer.alloc(32, 1)
+      throws(() => verifyClaim(encode(bogus), { block: hash }), /not in the history/)
+    }
     if (decode(whole)[9]) verifyClaim(whole, { chain })
     // Where a byte is changed, the claim no longer holds, or it is about a neighbour in the state that is not there either.
     const places = [...whole.keys()].filter(i => i % Math.ceil(whole.length / 300) === 0)

@@ -286,7 +286,7 @@ func verifyProof(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	doc, err := describeClaim(suite, claim, schema)
+	doc, err := describeClaim(suite, claim, by, schema)
 	if err != nil {
 		return err
 	}
@@ -436,15 +436,16 @@ func trustedBlock(c *cli.Context, suite keys.Suite, text string) (keys.Digest, e
 	return header.Hash(suite), nil
 }
 
-// describeClaim says what a claim proves. What is of another than a system contract is read by the schema, if there is one;
+// describeClaim says what a claim proves to who trusts by: nothing of a later block for who trusts the block below it,
+// since anybody can write a header with that one in its history. What is of another than a system contract is read by the schema, if there is one;
 // what that cannot read, such as arguments that the contract refused, stays bytes.
-func describeClaim(suite keys.Suite, claim *ledger.Claim, schema *ledger.Schema) (*proven, error) {
+func describeClaim(suite keys.Suite, claim *ledger.Claim, by trust, schema *ledger.Schema) (*proven, error) {
 	order := &claim.Header.Order
 	doc := &proven{
 		Holds: true, Chain: order.Chain, Group: order.Group, Height: order.Height, Block: claim.Header.Hash(suite), Time: order.UnixMilli,
 	}
 	say := func(format string, args ...any) { doc.Proven = append(doc.Proven, fmt.Sprintf(format, args...)) }
-	if claim.History != nil {
+	if claim.History != nil && by.block != doc.Block {
 		later := &claim.History.Header
 		doc.Under = &provenUnder{Height: later.Order.Height, Block: later.Hash(suite)}
 		say("block %d is in the history of block %d", order.Height, later.Order.Height)

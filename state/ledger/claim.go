@@ -140,31 +140,27 @@ func (c *Claim) Verify(s keys.Suite, chain keys.Digest, group GroupID, finality 
 	if err != nil {
 		return fmt.Errorf("%w: header: %w", ErrClaim, err)
 	}
+	return c.holds(s)
+}
+
+// VerifyUnder checks the claim for who trusts the block with a hash, which is the claim's own or the later one of
+// History. What the claim has to show that this one is final, Certificate, Epochs and Genesis, is not looked at. Where
+// the trusted block is the claim's own, nothing vouches for the later one: the path between them leads to a header that
+// anybody can write. It fails with ErrClaim, and with ErrProof where a path is at fault.
+func (c *Claim) VerifyUnder(s keys.Suite, block keys.Digest) error {
+	if c.Header.Hash(s) != block && c.Certified().Hash(s) != block {
+		return fmt.Errorf("%w: it leads to block %d and not to the one trusted, %s", ErrClaim, c.Certified().Order.Height, block)
+	}
+	return c.holds(s)
+}
+
+// holds checks that the block holds what is claimed, and that it is below the later one.
+func (c *Claim) holds(s keys.Suite) error {
 	if c.History != nil {
 		if err := c.History.verify(s, &c.Header); err != nil {
 			return fmt.Errorf("%w: history: %w", ErrClaim, err)
 		}
 	}
-	return c.holds(s)
-}
-
-// VerifyUnder checks the claim for who trusts the block with a hash, which is the claim's own or the later one of
-// History. What the claim has to show that this one is final, Certificate, Epochs and Genesis, is not looked at. It
-// fails with ErrClaim, and with ErrProof where a path is at fault.
-func (c *Claim) VerifyUnder(s keys.Suite, block keys.Digest) error {
-	if c.Header.Hash(s) != block {
-		if c.History == nil || c.History.Header.Hash(s) != block {
-			return fmt.Errorf("%w: it leads to block %d and not to the one trusted, %s", ErrClaim, c.Certified().Order.Height, block)
-		}
-		if err := c.History.verify(s, &c.Header); err != nil {
-			return fmt.Errorf("%w: history: %w", ErrClaim, err)
-		}
-	}
-	return c.holds(s)
-}
-
-// holds checks that the block holds what is claimed.
-func (c *Claim) holds(s keys.Suite) error {
 	if c.Tx != nil {
 		if err := c.Tx.verify(s, &c.Header.Order); err != nil {
 			return fmt.Errorf("%w: transaction: %w", ErrClaim, err)

@@ -617,6 +617,12 @@ func TestClaim(t *testing.T) {
 			if err := verify(&c); !errors.Is(err, ErrClaim) {
 				t.Errorf("%s: %v, want ErrClaim", why, err)
 			}
+			if why == "no history" || why == "the block's own" { // who trusts the block needs neither
+				continue
+			}
+			if err := c.VerifyUnder(s, c.Header.Hash(s)); !errors.Is(err, ErrClaim) {
+				t.Errorf("%s, its own block trusted: %v, want ErrClaim", why, err)
+			}
 		}
 	})
 	t.Run("an event that is not there", func(t *testing.T) {
