@@ -60,6 +60,19 @@ func (d *Digest) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// MarshalBinary implements encoding.BinaryMarshaler: the 32 bytes. The CBOR of a digest is the same without it, and
+// is made a byte at a time.
+func (d Digest) MarshalBinary() ([]byte, error) { return d[:], nil }
+
+// UnmarshalBinary reads the form that MarshalBinary writes.
+func (d *Digest) UnmarshalBinary(raw []byte) error {
+	if len(raw) != DigestSize {
+		return fmt.Errorf("digest has %d bytes, want %d", len(raw), DigestSize)
+	}
+	*d = Digest(raw)
+	return nil
+}
+
 // ParseDigest reads 0x and 64 hexadecimal digits.
 func ParseDigest(s string) (Digest, error) {
 	var d Digest

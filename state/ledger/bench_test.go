@@ -55,7 +55,7 @@ func BenchmarkTx(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			var t Tx
-			if err := decoder.Unmarshal(tx.Raw, &t); err != nil {
+			if err := decoding.Unmarshal(tx.Raw, &t); err != nil {
 				b.Fatal(err)
 			}
 		}

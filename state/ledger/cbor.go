@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"reflect"
-	"sync"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -19,13 +17,12 @@ const (
 	MaxElements = 65_536
 )
 
-// The library, for types that have no form.
 var (
-	encoder = newEncoder()
-	decoder = newDecoder()
+	encoding = newEncoding()
+	decoding = newDecoding()
 )
 
-func newEncoder() cbor.EncMode {
+func newEncoding() cbor.EncMode {
 	options := cbor.CoreDetEncOptions()
 	options.NilContainers = cbor.NilContainerAsEmpty // nil and empty are one value, so they need one form
 	mode, err := options.EncMode()
@@ -35,7 +32,7 @@ func newEncoder() cbor.EncMode {
 	return mode
 }
 
-func newDecoder() cbor.DecMode {
+func newDecoding() cbor.DecMode {
 	mode, err := cbor.DecOptions{
 		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
 		IndefLength:       cbor.IndefLengthForbidden,
@@ -53,55 +50,16 @@ func newDecoder() cbor.DecMode {
 	return mode
 }
 
-// scratch are buffers for encodings under way; those beyond maxScratch bytes are not kept.
-var scratch = sync.Pool{New: func() any { return new([]byte) }}
-
-const maxScratch = 64 << 10
-
 // Marshal returns v in the one canonical encoding of this project.
-func Marshal(v any) ([]byte, error) {
-	value := reflect.ValueOf(v)
-	if value.Kind() == reflect.Pointer {
-		value = value.Elem()
-	}
-	if !value.IsValid() {
-		return encoder.Marshal(v)
-	}
-	f := formOf(value.Type())
-	if f == nil {
-		return encoder.Marshal(v)
-	}
-	if !value.CanAddr() { // an array's bytes cannot be had at once from a value that lies nowhere
-		there := reflect.New(value.Type()).Elem()
-		there.Set(value)
-		value = there
-	}
-	buffer := scratch.Get().(*[]byte)
-	*buffer = f.append((*buffer)[:0], value)
-	data := bytes.Clone(*buffer)
-	if cap(*buffer) <= maxScratch {
-		scratch.Put(buffer)
-	}
-	return data, nil
-}
+func Marshal(v any) ([]byte, error) { return encoding.Marshal(v) }
 
 // Unmarshal reads data into the value that v points to, and fails with ErrEncoding unless data is exactly
 // what Marshal returns for that value.
 func Unmarshal(data []byte, v any) error {
-	if value := reflect.ValueOf(v); value.Kind() == reflect.Pointer && !value.IsNil() {
-		if f := formOf(value.Type().Elem()); f != nil {
-			r := formReader{rest: data, size: len(data)}
-			f.read(&r, value.Elem())
-			if r.err == nil && len(r.rest) > 0 {
-				r.fail("end")
-			}
-			return r.err
-		}
-	}
-	if err := decoder.Unmarshal(data, v); err != nil {
+	if err := decoding.Unmarshal(data, v); err != nil {
 		return fmt.Errorf("%w: %w", ErrEncoding, err)
 	}
-	again, err := encoder.Marshal(v)
+	again, err := encoding.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrEncoding, err)
 	}

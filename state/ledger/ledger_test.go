@@ -347,7 +347,7 @@ func TestDecodeBlock(t *testing.T) {
 		t.Run(why, func(t *testing.T) {
 			b := *f.block
 			change(&b)
-			raw, err := encoder.Marshal(&b)
+			raw, err := encoding.Marshal(&b)
 			if err != nil {
 				t.Fatal(err)
 			}
