@@ -522,6 +522,15 @@ func (g *Group) nextEpoch() error {
 	g.pendingEvent()
 	g.log.Info().Uint64("epoch", g.epoch.Number).Int("members", len(g.epoch.Members)).Int("quorum", g.cfg.Finality.Quorum(len(g.epoch.Members))).
 		Int32("number", g.number).Uint64("height", uint64(g.head.Order.Height)).Msg("a new epoch begins")
+	if why := g.muted(); why != nil {
+		g.log.Error().Err(why).Msg("this member does not vote")
+		if !g.down { // the engine would enter the epoch as a member, and not all that a member says is signed
+			if closer, ok := g.engine.(io.Closer); ok { // of a program
+				_ = closer.Close()
+			}
+			g.replaceEngine(1)
+		}
+	}
 	if g.cfg.Trace.Epoch != nil {
 		g.publish()
 		g.cfg.Trace.Epoch(g.epoch)
@@ -594,18 +603,23 @@ func (g *Group) Drain() {
 	}
 }
 
-// restartEngine gives a dead engine a successor, which starts from the journal as after a crash. To start a
-// program may take long, so it happens off the loop.
+// restartEngine gives a dead engine a successor.
 func (g *Group) restartEngine(cause error) {
 	g.log.Warn().Err(cause).Int("restarts", g.retries).Msg("consensus engine went down; restarting it from the journal")
+	wait := int64(100) << min(g.retries, 6)
+	g.retries++
+	g.replaceEngine(wait)
+}
+
+// replaceEngine starts another engine after some ms, from the journal as after a crash. To start a program may take long, so
+// it happens off the loop.
+func (g *Group) replaceEngine(wait int64) {
 	g.down = true
 	g.cancelTimers()
 	g.final = nil
 	for _, p := range g.unstored() { // nobody waits for the answers any more
 		g.abandon(p.hash)
 	}
-	wait := int64(100) << min(g.retries, 6)
-	g.retries++
 	g.env.After(wait, func() {
 		config, records := g.engineConfig(), slices.Clone(g.journal.records)
 		g.env.Go(func() func() {
@@ -637,7 +651,7 @@ func (g *Group) restarted(engine consensus.Engine, from *consensus.Config, effec
 	if g.head.Order.Height > from.Head.Order.Height { // blocks were fetched meanwhile
 		g.synced()
 	}
-	g.log.Info().Msg("consensus engine restarted")
+	g.log.Info().Int32("member", from.Self).Msg("consensus engine started again")
 }
 
 // Fail stops the group for good, as a fault does that it finds itself: somebody else found that this node cannot trust what it
@@ -745,7 +759,7 @@ func (g *Group) sign(e consensus.Sign) error {
 		return refuse(e.Statement, "this node is member %d of epoch %d", g.number, g.epoch.Number)
 	}
 	if g.muted() != nil {
-		return nil // an engine that came into the epoch with another one does not know
+		return nil // an engine that follows signs nothing: this is the last gate
 	}
 	guarded := g.journal.guard
 	changed, err := guarded.allow(e.Statement)

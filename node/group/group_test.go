@@ -483,13 +483,7 @@ func TestDiskLost(t *testing.T) {
 	w.nodes[1].mustOffer(w.activation(1<<40, 0, 1, 2, 3))
 	w.inEpoch(1, 0, 1, 2, 3)
 	n := w.nodes[3]
-	n.crash()
-	for _, name := range must(n.fs.ReadDir("data")) {
-		if err := n.fs.Remove("data/" + name); err != nil {
-			t.Fatal(err)
-		}
-	}
-	n.signed = nil
+	n.loseDisk()
 	w.start(3)
 	quiet := func(epoch uint64) {
 		t.Helper()

@@ -194,3 +194,46 @@ func TestRaftLeaves(t *testing.T) {
 		t.Errorf("followers asked %d times for the leaves of 10 blocks", asked)
 	}
 }
+
+// TestRaftMuteSaysNothing: of three members, two make a block final, then one of these stops and the other loses its disk,
+// in an epoch that it enters anew. Its votes and answers in that epoch are not signed, so more than its signatures must stop:
+// together with the member that missed the block it would be a majority that undoes it.
+func TestRaftMuteSaysNothing(t *testing.T) {
+	w := newRaftWorld(t, 3, 0)
+	w.start(0, 1, 2)
+	w.nodes[w.leader()].mustOffer(w.activation(1, 0, 1, 2))
+	w.inEpoch(1, 0, 1, 2)
+	w.run(1_000, func() bool { return false })
+	leader := w.leader()
+	missed, lost := w.nodes[(leader+1)%3], w.nodes[(leader+2)%3]
+	apart, said := true, 0
+	w.hook = func(from, to int, p Protocol, m []byte) []byte {
+		if apart && (from == missed.number || to == missed.number) {
+			return nil
+		}
+		if !apart && from == lost.number && p == Consensus {
+			said++
+		}
+		return m
+	}
+	w.nodes[leader].mustOffer(w.tx(2, 60_000))
+	if !w.run(10_000, func() bool { return lost.store.Head().Height() == 2 }) {
+		t.Fatal("two of three make no block")
+	}
+	w.nodes[leader].crash()
+	lost.loseDisk()
+	apart = false
+	w.start(lost.number)
+	w.inEpoch(1, lost.number, missed.number)
+	missed.mustOffer(w.tx(3, 60_000))
+	w.run(10_000, func() bool { return false })
+	if said > 0 || lost.group.Status().Muted == nil || missed.store.Head().Height() != 1 {
+		t.Errorf("it said %d things, muted: %v; the other is at height %d, want 1", said, lost.group.Status().Muted, missed.store.Head().Height())
+	}
+	w.start(leader)
+	w.reach(3)
+	if s := lost.group.Status(); !s.Engine || said > 0 {
+		t.Errorf("with the leader back it follows with its engine: %t, and said %d things", s.Engine, said)
+	}
+	w.noAlarms()
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -195,6 +196,28 @@ func (n *testNode) crash() {
 	n.life++
 	n.fs.Crash(nil)
 	n.store = nil
+}
+
+// loseDisk takes all of a node's files but the folder of its key.
+func (n *testNode) loseDisk() {
+	n.t.Helper()
+	if n.up {
+		n.crash()
+	}
+	kept := memfs.New()
+	for _, name := range must(n.fs.ReadDir("home")) {
+		from, to := must(n.fs.Open("home/"+name, false)), must(kept.Open("home/"+name, true))
+		data := make([]byte, must(from.Size()))
+		_, read := from.ReadAt(data, 0)
+		_, written := to.WriteAt(data, 0)
+		if errors.Is(read, io.EOF) {
+			read = nil
+		}
+		if err := errors.Join(read, written, to.Sync(), from.Close(), to.Close(), kept.SyncDir("home")); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+	n.fs, n.signed = kept, nil
 }
 
 // on runs f on the node's loop after a while, unless it has crashed by then.
