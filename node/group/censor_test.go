@@ -28,6 +28,26 @@ func TestOverload(t *testing.T) {
 	}
 }
 
+// TestOverrun has one client give each node other transactions, more than the share of a pool that a sender has: each
+// member sees blocks of transactions that it refused, while some that it took long before wait. Nobody accuses the leader.
+func TestOverrun(t *testing.T) {
+	w := newWorld(t, 4)
+	w.limits.PerSender = 60
+	w.genesis.Params.BlockTxs, w.genesis.Params.Window = 2, 1
+	w.execute = 200
+	w.start(0, 1, 2, 3)
+	for i := range uint64(480) {
+		n, raw := w.nodes[i%4], w.tx(i, 600_000).Raw
+		n.on(int64(i/240)*6_000, func() { n.group.Offer(raw, func(ledger.TxID, error) {}) })
+	}
+	w.run(14_000, func() bool { return false }) // the leader has some all the while
+	for _, n := range w.nodes {
+		if s := n.group.Status(); s.Consensus.View != 0 || s.Head.Order.Height < 60 {
+			t.Errorf("node %d: view %d, height %d; want view 0 and 60 blocks", n.number, s.Consensus.View, s.Head.Order.Height)
+		}
+	}
+}
+
 // TestCensor lets the leader go without the transactions of one client, whatever it is sent, while it makes blocks of
 // others. The members that have them leave it.
 func TestCensor(t *testing.T) {

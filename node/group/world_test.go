@@ -45,6 +45,7 @@ type world struct {
 	void    []ledger.TxID    // activations that are refused in later epochs
 	barren  []ledger.TxID    // activations that change nothing
 	lives   map[uint64]int64 // MaxLifetime of epochs that have another than genesis
+	limits  mempool.Limits   // of the pools
 	now     int64            // ms
 	seq     int
 	todo    agenda
@@ -169,7 +170,7 @@ func (n *testNode) start() error {
 	var err error
 	n.group, err = New(Config{
 		Suite: n.suite, Chain: n.chain, Group: "main", Finality: n.genesis.Finality(), Signer: n.key, Store: n.store, Executor: executor{n}, Engine: n.engine,
-		Pool: mempool.New(mempool.Limits{}), FS: n.fs, Dir: "data", Home: "home", Env: &env{n, n.life}, Log: zerolog.Nop(), StatementLog: 1 << 20,
+		Pool: mempool.New(n.limits), FS: n.fs, Dir: "data", Home: "home", Env: &env{n, n.life}, Log: zerolog.Nop(), StatementLog: 1 << 20,
 		Trace: Trace{
 			Signing:   func(st ledger.Statement) { n.signed = append(n.signed, st) },
 			Alarm:     func(reason string) { n.alarms = append(n.alarms, reason) },

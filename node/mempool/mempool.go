@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -64,10 +65,11 @@ type Pool struct {
 	reserved map[ledger.TxID]int // by how many proposed blocks, whether the pool has the transaction or not
 	bytes    int64
 	senders  map[ledger.Address]int
-	now      int64                 // time of the last block, Unix ms
-	refused  int64                 // when it was too full for a transaction the last time, Unix ms; 0: never
-	seen     map[ledger.TxID]int64 // committed ids whose expiry lies after now, with that expiry
-	aging    expiries              // the same ids, by expiry
+	now      int64                    // time of the last block, Unix ms
+	refused  int64                    // when it was too full for a transaction the last time, Unix ms; 0: never
+	overran  map[ledger.Address]int64 // senders whose own share was full, with the last time that a transaction was refused for it
+	seen     map[ledger.TxID]int64    // committed ids whose expiry lies after now, with that expiry
+	aging    expiries                 // the same ids, by expiry
 }
 
 type entry struct {
@@ -87,6 +89,7 @@ func New(l Limits) *Pool {
 	return &Pool{
 		limits: l.withDefaults(), byID: map[ledger.TxID]*entry{}, byLeaf: map[keys.Digest]*entry{},
 		senders: map[ledger.Address]int{}, seen: map[ledger.TxID]int64{}, reserved: map[ledger.TxID]int{},
+		overran: map[ledger.Address]int64{},
 	}
 }
 
@@ -109,6 +112,7 @@ func (p *Pool) Add(tx *ledger.SignedTx, now, maxLifetime int64, own bool) error 
 	case tx.Expiry > earliest+maxLifetime:
 		return fmt.Errorf("%w: at most %d ms ahead", ErrExpiry, maxLifetime)
 	case p.senders[tx.Sender] >= p.limits.PerSender:
+		p.overrun(tx.Sender, now, maxLifetime)
 		return ErrFull
 	case len(p.byID) >= p.limits.Count || p.bytes+int64(len(tx.Raw)) > p.limits.Bytes:
 		p.refused = now
@@ -124,6 +128,28 @@ func (p *Pool) Add(tx *ledger.SignedTx, now, maxLifetime int64, own bool) error 
 	p.bytes += int64(len(tx.Raw))
 	p.senders[tx.Sender]++
 	return nil
+}
+
+// maxOverran bounds how many senders are kept that had more transactions than their share.
+const maxOverran = 1_024
+
+// overrun notes that a transaction was refused for its sender's share: for as long as others hold it, what this pool
+// says of the sender's tells nothing about theirs.
+func (p *Pool) overrun(sender ledger.Address, now, maxLifetime int64) {
+	if _, ok := p.overran[sender]; !ok && len(p.overran) >= maxOverran {
+		maps.DeleteFunc(p.overran, func(_ ledger.Address, at int64) bool { return now-at > maxLifetime })
+		if len(p.overran) >= maxOverran {
+			p.refused = now // of all senders
+			return
+		}
+	}
+	p.overran[sender] = now
+}
+
+// overruns reports whether transactions of a sender may have been refused that a block at a time can hold.
+func (p *Pool) overruns(sender ledger.Address, params *ledger.Params, at int64) bool {
+	last, ok := p.overran[sender]
+	return ok && at-last <= params.MaxLifetime
 }
 
 // link puts e into the list before next, or at the end.
@@ -279,14 +305,14 @@ func (p *Pool) Waiting(params *ledger.Params, now int64, limit int) (count int, 
 }
 
 // Latest returns when the last of a block's transactions arrived (Unix ms); those that the pool does not have count as
-// arriving now, unless it may have refused them when it was full. 0: unknown.
+// arriving now, unless it may have refused them when it was full, or their sender's share was. 0: unknown.
 func (p *Pool) Latest(txs []*ledger.SignedTx, params *ledger.Params, now int64) (at int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, tx := range txs {
 		if e := p.byID[tx.ID]; e != nil {
 			at = max(at, e.arrived)
-		} else if p.refused == 0 || now-p.refused > params.MaxLifetime {
+		} else if (p.refused == 0 || now-p.refused > params.MaxLifetime) && !p.overruns(tx.Sender, params, now) {
 			return now
 		}
 	}
@@ -295,12 +321,13 @@ func (p *Pool) Latest(txs []*ledger.SignedTx, params *ledger.Params, now int64) 
 
 // Oldest returns when the oldest transaction arrived that waits and that the block made at a time could have included
 // (Unix ms), 0 for none. It is 0 too when the pool was too full for others since then: the other members' pools are
-// about as full, so it may have got into theirs much later.
+// about as full, so it may have got into theirs much later. For the same reason those of a sender do not count whose share
+// was full.
 func (p *Pool) Oldest(params *ledger.Params, at int64) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for e := p.first; e != nil; e = e.next {
-		if fits(e.tx, params, at) {
+		if fits(e.tx, params, at) && !p.overruns(e.tx.Sender, params, at) {
 			if e.arrived <= p.refused {
 				return 0
 			}

@@ -227,6 +227,43 @@ func TestOvertaken(t *testing.T) {
 	see("nothing waits", nil, now+200, now+99, 0, 0)
 }
 
+// TestOverrun fills one sender's share: what its transactions tell of the leader counts no more, what others' tell does.
+func TestOverrun(t *testing.T) {
+	p := New(Limits{PerSender: 1})
+	see := func(story string, block *ledger.SignedTx, at, latest, oldest int64) {
+		t.Helper()
+		if gotLatest, gotOldest := p.Latest([]*ledger.SignedTx{block}, params(), at), p.Oldest(params(), at); gotLatest != latest || gotOldest != oldest {
+			t.Errorf("%s: Latest = +%d, Oldest = +%d, want +%d and +%d", story, gotLatest-now, gotOldest-now, latest-now, oldest-now)
+		}
+	}
+	add := func(tx *ledger.SignedTx, at int64, want error) {
+		t.Helper()
+		if err := p.Add(tx, at, lifetime, true); !errors.Is(err, want) {
+			t.Fatalf("Add = %v, want %v", err, want)
+		}
+	}
+	add(newTx(1, 1, now+lifetime, 1), now, nil)
+	add(newTx(2, 2, now+lifetime, 1), now+5, nil)
+	see("within the share", newTx(3, 1, now+lifetime, 1), now+10, now+10, now)
+	add(newTx(3, 1, now+lifetime, 1), now+10, ErrFull)
+	see("a block of what was refused", newTx(3, 1, now+lifetime, 1), now+20, 0, now+5)
+	see("a block of another sender's", newTx(4, 3, now+lifetime, 1), now+20, now+20, now+5)
+	see("as long as what was refused lives", newTx(3, 1, now+2*lifetime, 1), now+10+lifetime, 0, 0)
+	see("and no longer", newTx(3, 1, now+2*lifetime, 1), now+11+lifetime, now+11+lifetime, 0)
+
+	for i := range uint64(2 * maxOverran) {
+		tx := newTx(10+2*i, 4, now+lifetime, 1)
+		binary.BigEndian.PutUint64(tx.Sender[1:], i)
+		add(tx, now, nil)
+		next := newTx(11+2*i, 4, now+lifetime, 1)
+		next.Sender = tx.Sender
+		add(next, now, ErrFull)
+	}
+	if len(p.overran) != maxOverran || p.refused != now {
+		t.Errorf("%d senders are kept, want %d, and a time for all others: %d", len(p.overran), maxOverran, p.refused)
+	}
+}
+
 func TestWaiting(t *testing.T) {
 	p := New(Limits{})
 	if err := p.Add(newTx(1, 1, now+10, 1), now-7, lifetime, true); err != nil {
