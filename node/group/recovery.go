@@ -595,6 +595,8 @@ func (s *Stopped) Examine(ctx context.Context, r *Recovery) (*Findings, error) {
 		if err := s.isLock(&r.Lock, r.Holding); err != nil || r.Lock.Statement.Order != f.Kept[n-1].Order.Hash(suite) {
 			return nil, refuseRecovery("nothing shows that a quorum accepted block %d: %v", f.Kept[n-1].Order.Height, err)
 		}
+	} else if st := &r.Lock.Statement; n == 0 && st.Height > below {
+		return nil, refuseRecovery("a quorum accepted block %d, order %s, as its own certificate shows, and it leaves that out: propose again", st.Height, st.Order)
 	}
 	s.judge(r, f)
 	return f, nil

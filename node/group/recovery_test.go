@@ -288,6 +288,15 @@ func TestRefusedRecoveries(t *testing.T) {
 	claimed := *bad
 	claimed.Holding = ledger.Rank{View: 9, Height: 99} // and that something higher speaks against it
 	refused("a rank that nothing shows", sign(1, &claimed, now), "left out")
+	higher := good.Lock.Statement // and shows a certificate for that, which the signer has not seen
+	higher.Kind, higher.Height, higher.Order, higher.Block = ledger.Prepare, higher.Height+1, keys.Digest{1}, keys.Digest{}
+	var votes []ledger.Vote
+	for _, i := range []int{0, 2, 3} {
+		signature := must(w.nodes[i].key.Sign(higher.Digest(w.suite, w.chain, "main")))
+		votes = append(votes, ledger.Vote{Signer: uint32(i), Statement: higher, Signature: signature})
+	}
+	claimed.Holding, claimed.Lock = higher.Rank(), ledger.NewCertificate(votes)
+	refused("a certificate above what is kept", sign(1, &claimed, now), "leaves that out")
 	unlocked := *good
 	unlocked.Lock = ledger.Certificate{}
 	refused("blocks that nothing shows were accepted", sign(1, &unlocked, now), "nothing shows")
