@@ -155,6 +155,23 @@ func (r *Recovery) Merge(s keys.Suite, others ...*Recovery) error {
 	return nil
 }
 
+// contradicts reports whether no chain can have both: they end the same epoch or have blocks of the same height, and differ.
+func (r *Recovery) contradicts(s keys.Suite, other *Recovery) bool {
+	a, b := r.Last(), other.Last()
+	if a.Header.Order.Epoch == b.Header.Order.Epoch && a.Header.Hash(s) != b.Header.Hash(s) {
+		return true
+	}
+	for i := range r.Blocks {
+		for j := range other.Blocks {
+			x, y := &r.Blocks[i].Header, &other.Blocks[j].Header
+			if x.Order.Height == y.Order.Height && x.Hash(s) != y.Hash(s) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // certify makes the blocks' certificates of the votes.
 func (r *Recovery) certify(s keys.Suite) {
 	for i := range r.Blocks {
@@ -622,8 +639,8 @@ func (s *Stopped) judge(r *Recovery, f *Findings) {
 }
 
 // Sign adds this node's signatures to a recovery that Examine let pass. Before, it gives up what it could vote for in the
-// epochs that the recovery ends, on disk. It signs one recovery in an epoch, unless instead names the recovery block that
-// it signed before, which its operator must know that nobody applied. now is in Unix ms.
+// epochs that the recovery ends, on disk. It signs one recovery from where it is, unless instead names the recovery block
+// that it signed before, which its operator must know that nobody applied. now is in Unix ms.
 func (s *Stopped) Sign(ctx context.Context, r *Recovery, instead keys.Digest, now int64) (*Findings, error) {
 	f, err := s.Examine(ctx, r)
 	if err != nil {
@@ -637,18 +654,18 @@ func (s *Stopped) Sign(ctx context.Context, r *Recovery, instead keys.Digest, no
 		return nil, refuseRecovery("this node is no member of epoch %d: it has nothing to sign, only to apply", f.Before.Number)
 	case ahead > f.Before.Params.ClockSkew:
 		return nil, refuseRecovery("its time is %d ms ahead of this node's clock: correct the clock of the machine that is wrong, and propose again if that is the other", ahead)
-	case guard.Leave == f.Before.Number+1 && guard.Left != last && guard.Left != instead:
-		return nil, refuseRecovery("this node signed the recovery %s of the same epoch before: use that one; or, if you are certain that nobody ever applies it, sign with --instead %s",
+	case guard.Leave > s.epoch.Number && guard.Left != last && guard.Left != instead: // from the same block, whatever epochs the two end
+		return nil, refuseRecovery("this node signed another recovery before, %s: use that one; or, if you are certain that nobody ever applies it, sign with --instead %s",
 			guard.Left, guard.Left)
 	}
 	if err := s.leavesNothingOut(r, f); err != nil {
 		return nil, err
 	}
-	if guard.Leave != f.Before.Number+1 || guard.Left != last || s.journal.seq == 0 {
+	if guard.Leave <= f.Before.Number || guard.Left != last || s.journal.seq == 0 {
 		if s.lost() {
 			guard.Mute = max(guard.Mute, s.epoch.Number+1)
 		}
-		guard.Leave, guard.Left = f.Before.Number+1, last
+		guard.Leave, guard.Left = max(guard.Leave, f.Before.Number+1), last
 		s.journal.setGuard(guard)
 		if err := s.journal.sync(); err != nil {
 			return nil, err
@@ -705,8 +722,7 @@ func (s *Stopped) leavesNothingOut(r *Recovery, f *Findings) error {
 // its blocks now is stored. It returns the height that the node has then. A node that is behind fetches what is below from
 // others, when it runs, and goes on from there with these blocks. Applying it again does no harm.
 func (s *Stopped) Apply(ctx context.Context, r *Recovery) (ledger.Height, error) {
-	suite, last := s.cfg.Suite, r.Last()
-	first := &r.Blocks[0].Header.Order
+	suite, first := s.cfg.Suite, &r.Blocks[0].Header.Order
 	r.certify(suite)
 	if first.Chain != s.cfg.Chain || first.Group != s.cfg.Group {
 		return 0, refuseRecovery("it is of chain %s, group %q", first.Chain, first.Group)
@@ -716,8 +732,8 @@ func (s *Stopped) Apply(ctx context.Context, r *Recovery) (ledger.Height, error)
 		return 0, err
 	}
 	for _, o := range applied {
-		if other := o.Last(); other.Header.Order.Epoch == last.Header.Order.Epoch && other.Header.Hash(suite) != last.Header.Hash(suite) {
-			return 0, refuseRecovery("another recovery of epoch %d is applied on this node, %s: a chain goes on in one way only", last.Header.Order.Epoch, other.Header.Hash(suite))
+		if o.contradicts(suite, r) {
+			return 0, refuseRecovery("another recovery is applied on this node, %s: a chain goes on in one way only", o.Last().Header.Hash(suite))
 		}
 	}
 	switch own := s.base.Height(); {

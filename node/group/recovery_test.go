@@ -314,8 +314,20 @@ func TestRefusedRecoveries(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused("a second recovery of the epoch", sign(0, second, now), "--instead")
-	if err := sign(0, second, now, good.Last().Header.Hash(w.suite)); err != nil {
+	if err := with(0, func(s *Stopped) error { // signed before: one that keeps a block which ends the epoch, and ends the next one
+		left := s.journal.guard
+		left.Leave, left.Left = 2, keys.Digest{9}
+		s.journal.setGuard(left)
+		return s.journal.sync()
+	}); err != nil {
+		t.Fatal(err)
+	}
+	refused("a second recovery, which ends another epoch", sign(0, second, now, good.Last().Header.Hash(w.suite)), "--instead")
+	if err := sign(0, second, now, keys.Digest{9}); err != nil {
 		t.Errorf("with the word that nobody applies the first: %v", err)
+	}
+	if left := w.nodes[0].stopped(); left.journal.guard.Leave != 2 || left.Close() != nil {
+		t.Errorf("it votes again in epoch %d, and promised not to before 2", left.journal.guard.Leave)
 	}
 	refused("two recoveries merged", good.Merge(w.suite, second), "two recoveries")
 	refused("one who stays has not signed", func() error { _, err := w.nodes[1].apply(good); return err }(), "signatures of members [1]")
@@ -344,7 +356,7 @@ func TestRefusedRecoveries(t *testing.T) {
 		}
 	}
 	_, err := w.nodes[0].apply(second)
-	refused("another recovery was applied", err, "another recovery of epoch 0 is applied")
+	refused("another recovery was applied", err, "another recovery is applied")
 }
 
 // The machine stops at each operation on the disk of signing and applying.
