@@ -147,12 +147,18 @@ func checkVotes(known []precompiles.ListedNode, node *Node) error {
 	return nil
 }
 
-// joiner returns the node that an interrupted Add left behind, with what the group knows of it; nil for nothing.
+// joiner returns the node that an interrupted Add left behind, with what the group knows of it; nil for nothing. One
+// that was a member once, or may not connect any more, is left behind for good: the group never makes it a member again.
 func (n *Network) joiner(known []precompiles.ListedNode) (*Node, *precompiles.Node) {
 	for i := range n.Nodes {
-		if n.Nodes[i].Name == n.Joining {
-			return &n.Nodes[i], rowOf(known, n.Nodes[i].ID)
+		if n.Nodes[i].Name != n.Joining {
+			continue
 		}
+		row := rowOf(known, n.Nodes[i].ID)
+		if row != nil && row.Status != precompiles.NodeObserver && row.Status != precompiles.NodeMember {
+			return nil, nil
+		}
+		return &n.Nodes[i], row
 	}
 	return nil, nil
 }
