@@ -9,7 +9,7 @@ const signerOf = seed => createPrivateKey({ key: cat(bytes('0x302e02010030050603
 const publicOf = signer => Buffer.from(createPublicKey(signer).export({ format: 'jwk' }).x, 'base64url')
 
 function selfTest(folder) { // against the golden vectors of the source: state/ledger/testdata
-  const [keys, transactions, trees, worlds, claims] = ['keys', 'transactions', 'trees', 'state', 'claims'].map(name => JSON.parse(readFileSync(`${folder}/${name}.json`)))
+  const [keys, transactions, trees, worlds, claims, recovery] = ['keys', 'transactions', 'trees', 'state', 'claims', 'recovery'].map(name => JSON.parse(readFileSync(`${folder}/${name}.json`)))
   for (const { encoding, body, id, leaf, fields: f } of transactions) {
     const to = [bytes(f.to.address), f.to.name, f.to.version]
     const made = [f.version, bytes(f.chain), f.group, bytes(f.sender), bytes(f.nonce), f.expiry, f.gas_limit, to, f.method, bytes(f.args)]
@@ -28,9 +28,12 @@ function selfTest(folder) { // against the golden vectors of the source: state/l
     need(!underState(bytes(root), [k, v, !present, paths]), 'a state path shows the contrary too')
   }
   const genesis = decode(bytes(claims.genesis)), chain = digest('genesis', bytes(claims.genesis))
+  same(recovery.genesis, claims.genesis)
+  for (const accepted of [[], [chain]]) throws(() => verifyClaim(bytes(recovery.claim), { chain, genesis, accepted }), new RegExp(recovery.accepted))
+  const all = [...claims.claims, { what: 'recovery', encoding: recovery.claim, accepted: [bytes(recovery.accepted)] }]
   const found = {}
-  for (const { what, encoding } of claims.claims) {
-    const whole = bytes(encoding), said = raw => { const { voters, ...proven } = verifyClaim(raw, { chain, genesis }); return proven }
+  for (const { what, encoding, accepted } of all) {
+    const whole = bytes(encoding), said = raw => { const { voters, ...proven } = verifyClaim(raw, { chain, genesis, accepted }); return proven }
     const proven = said(whole), { hash } = proven
     same(verifyClaim(whole, { block: hash }).height, proven.height)
     same(verifyClaim(whole, { block: hash }).under, undefined)
@@ -50,10 +53,10 @@ function selfTest(folder) { // against the golden vectors of the source: state/l
     }).length
   }
   const forgeries = Object.values(found).reduce((a, b) => a + b)
-  console.log(JSON.stringify({ transactions: transactions.length, trees: trees.length, worlds: worlds.length, claims: claims.claims.length, forgeries }))
+  console.log(JSON.stringify({ transactions: transactions.length, trees: trees.length, worlds: worlds.length, claims: all.length, forgeries }))
 }
 
-async function transfer(base, keyFile, sender, token, to, amount, trusted) {
+async function transfer(base, keyFile, sender, token, to, amount, trusted, ...recoveries) {
   const ask = async (path, body) => {
     const answer = await fetch(base + path, body && { method: 'POST', headers: { 'content-type': 'application/cbor' }, body })
     const document = await answer.json()
@@ -77,7 +80,7 @@ async function transfer(base, keyFile, sender, token, to, amount, trusted) {
     [p.block_txs, p.block_bytes, p.block_gas, p.tx_gas, p.max_lifetime, p.window, p.clock_skew, p.rewrite, p.costs, p.memory_pages,
       p.deploy_roles, p.view_timeout, p.heartbeat_time, p.batch_delay],
     g.accounts.map(a => [a.name, a.institution, a.roles ?? [], a.keys.map(key)])]
-  const proven = verifyClaim(bytes(state.proof), { chain: bytes(trusted ?? chain), genesis })
+  const proven = verifyClaim(bytes(state.proof), { chain: bytes(trusted ?? chain), genesis, accepted: recoveries.map(bytes) })
   need(proven.tx?.equals(raw) && proven.receipt?.[1].equals(id), 'the claim is about another transaction')
   console.log(JSON.stringify({ id: hex(id), height: proven.height, status: proven.receipt[3], code: proven.receipt[4], gas: proven.receipt[6], voters: proven.voters }))
 }
@@ -85,8 +88,8 @@ async function transfer(base, keyFile, sender, token, to, amount, trusted) {
 const [first, ...rest] = process.argv.slice(2)
 try {
   if (first === '--self-test' && rest.length === 1) selfTest(rest[0])
-  else if (rest.length === 5 || rest.length === 6) await transfer(first, ...rest)
-  else throw new Error('usage: transfer.mjs API KEYFILE SENDER TOKEN TO AMOUNT [CHAIN] | transfer.mjs --self-test state/ledger/testdata')
+  else if (rest.length >= 5) await transfer(first, ...rest)
+  else throw new Error('usage: transfer.mjs API KEYFILE SENDER TOKEN TO AMOUNT [CHAIN [RECOVERY…]] | transfer.mjs --self-test state/ledger/testdata')
 } catch (err) {
   console.error('transfer: ' + err.message)
   process.exit(1)

@@ -86,18 +86,21 @@ func TestVerify(t *testing.T) {
 		}
 		return raw
 	}
+	verify := func(proof []byte, args ...string) (string, error) {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "proof")
+		if err := os.WriteFile(file, proof, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.CommandContext(t.Context(), program(t), append([]string{"verify.mjs", file}, args...)...).CombinedOutput()
+		return string(out), err
+	}
 	run := func(what, by, id string) (string, error) {
 		t.Helper()
 		for _, c := range vectors.Claims {
-			if c.What != what {
-				continue
+			if c.What == what {
+				return verify(decoded(c.Encoding), by, id)
 			}
-			file := filepath.Join(t.TempDir(), "proof")
-			if err := os.WriteFile(file, decoded(c.Encoding), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			out, err := exec.CommandContext(t.Context(), program(t), "verify.mjs", file, by, id).CombinedOutput()
-			return string(out), err
 		}
 		t.Fatalf("there is no claim %q", what)
 		return "", nil
@@ -122,9 +125,56 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%s, %v", out, err)
 		}
 	}
+	accepted, over := recovery(t)
+	if out, err := verify(over, "--chain", chain, "--recovery", accepted); err != nil || !strings.Contains(out, `"height":`) {
+		t.Errorf("over a recovery: %s, %v", out, err)
+	}
+	for why, args := range map[string][]string{
+		accepted:                 {"--chain", chain},
+		"go on with block":       {"--chain", chain, "--recovery", chain},
+		"verify.mjs FILE":        {"--chain", chain, "--recovery"},
+		"verify.mjs FILE --bloc": {"--block", chain, "--recovery", accepted},
+	} {
+		if out, err := verify(over, args...); err == nil || !strings.Contains(out, why) {
+			t.Errorf("over a recovery, %v: %s, %v", args, out, err)
+		}
+	}
 	if out, err := run("event", "--block", chain); err == nil || !strings.Contains(out, "another block than the one trusted") {
 		t.Errorf("another block: %s, %v", out, err)
 	}
+}
+
+// recovery returns the golden claim that leads over a recovery, with the genesis in it, and the block to accept.
+func recovery(t *testing.T) (accepted string, proof []byte) {
+	t.Helper()
+	raw, err := os.ReadFile("../../state/ledger/testdata/recovery.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var vector struct{ Genesis, Accepted, Claim string }
+	if err := json.Unmarshal(raw, &vector); err != nil {
+		t.Fatal(err)
+	}
+	var genesis ledger.Genesis
+	encoded, err := hex.DecodeString(vector.Genesis[2:])
+	if err == nil {
+		err = ledger.Unmarshal(encoded, &genesis)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if encoded, err = hex.DecodeString(vector.Claim[2:]); err != nil {
+		t.Fatal(err)
+	}
+	claim, err := ledger.DecodeClaim(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim.Genesis = &genesis
+	if proof, err = ledger.Marshal(claim); err != nil {
+		t.Fatal(err)
+	}
+	return vector.Accepted, proof
 }
 
 func TestTransfer(t *testing.T) {

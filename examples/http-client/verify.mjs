@@ -67,17 +67,18 @@ export function underRoot(root, leaf, [index, size, siblings]) {
   return index < size && last === 0 && h.equals(root)
 }
 
-// Checks that enough members of an epoch signed that a block is final.
+// Checks that enough members of an epoch signed that a block is final, or, when survivors of a disaster did (kind 7),
+// that an honest one must be among them.
 function verifyFinal(header, [statement, signers, signatures], [number, members], chain, group, engine) {
   const order = header[0], [kind, epoch, , height, orderHash, blockHash] = statement
   need(order[1].equals(chain) && order[2] === group && order[3] === number, 'the block is of another chain, group or epoch')
-  need(kind === (engine === 'raft' ? 6 : 3) && epoch === order[3] && height === order[4], 'the certificate makes no block final, or another')
+  need((kind === 7 || kind === (engine === 'raft' ? 6 : 3)) && epoch === order[3] && height === order[4], 'the certificate makes no block final, or another')
   need(orderHash.equals(digest('order', encode(order))) && blockHash.equals(digest('block', encode(header))), 'the certificate is for another block')
   const signed = digest('bft', chain, Buffer.from([group.length]), Buffer.from(group), encode(statement))
   const voters = members.filter((_, i) => signers[i >> 3] >> i % 8 & 1)
   need(voters.length === signatures.length && voters.every(([, , [, key]], i) => holds(key, signed, signatures[i])), 'a signature does not hold')
   const n = members.length, faulty = Math.floor((n - 1) / 3)
-  need(voters.length >= Math.floor((engine === 'raft' ? n : n + faulty) / 2) + 1, `${voters.length} of ${n} members signed`)
+  need(voters.length >= (kind === 7 ? faulty : Math.floor((engine === 'raft' ? n : n + faulty) / 2)) + 1, `${voters.length} of ${n} members signed`)
   return voters.length
 }
 
@@ -102,8 +103,9 @@ export function underState(root, [key, value, present, [leaves, entries, sibling
 }
 
 // Checks a claim with nothing trusted but { chain: its id }, with the genesis if the claim does not hold it, or
-// { block: a hash }. Returns what is proven.
-export function verifyClaim(raw, { chain, genesis, block }) {
+// { block: a hash }. With chain, accepted are the hashes of the blocks with which the institutions agreed to go on after a
+// disaster: no quorum signed those, so the chain's id alone does not lead over them. Returns what is proven.
+export function verifyClaim(raw, { chain, genesis, block, accepted = [] }) {
   const [version, header, certificate, tx, receipt, state, links, event, history, own] = decode(raw), order = header[0]
   const certified = history ? history[0] : header, hash = digest('block', encode(header)), ends = history ? digest('block', encode(certified)) : hash
   need(version === 1 && order[0] === 1 && certified[0][0] === 1, 'the claim is of another version')
@@ -113,13 +115,21 @@ export function verifyClaim(raw, { chain, genesis, block }) {
     for (const g of [own, genesis]) need(!g || digest('genesis', encode(g)).equals(chain), 'the genesis is that of another chain')
     need(own || genesis, 'there is no genesis')
     const [, , , group, engine, , , founders] = own ?? genesis
-    let now = [0, founders]
+    let now = [0, founders], open // a recovery that was not accepted, unless an accepted one follows: it is final as its ancestor
+    const final = (header, certificate) => {
+      const recovery = certificate[0][0] === 7, hash = digest('block', encode(header))
+      need(recovery || !open, open)
+      open = recovery && !accepted.some(h => h.equals(hash)) &&
+        `survivors of a disaster go on with block ${hex(hash)}; if the institutions agreed on that one, name it as the recovery that you accept`
+      return verifyFinal(header, certificate, now, chain, group, engine)
+    }
     for (const [last, proof, next] of links) { // each epoch's members say who the next one's are
-      verifyFinal(last, proof, now, chain, group, engine)
+      final(last, proof)
       need(last[0][12] && next[0] === now[0] + 1 && last[7].equals(digest('epoch', encode(next))), 'a block does not begin the next epoch')
       now = next
     }
-    voters = verifyFinal(certified, certificate, now, chain, group, engine)
+    voters = final(certified, certificate)
+    need(!open, open)
   }
   if (history) {
     need(order[1].equals(certified[0][1]) && order[2] === certified[0][2], 'the later block is of another chain or group')
@@ -136,12 +146,15 @@ export function verifyClaim(raw, { chain, genesis, block }) {
     event: event === null ? undefined : receipt[0][8][event], state, voters }
 }
 
-// The command: what a proof in a file proves, for who trusts a chain's id, if the proof holds the genesis, or a block.
+// The command: what a proof in a file proves, for who trusts a chain's id, if the proof holds the genesis, and its recoveries, or a block.
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const [file, by, id] = process.argv.slice(2)
+  const [file, by, id, ...more] = process.argv.slice(2), recoveries = more.filter((_, i) => i % 2)
   try {
-    if (!['--chain', '--block'].includes(by) || !/^0x[0-9a-f]{64}$/.test(id)) throw new Error('usage: verify.mjs FILE --chain ID|--block HASH')
-    const { receipt, event, state, ...rest } = verifyClaim(readFileSync(file), by === '--chain' ? { chain: bytes(id) } : { block: bytes(id) })
+    if (!['--chain', '--block'].includes(by) || [id, ...recoveries].some(h => !/^0x[0-9a-f]{64}$/.test(h)) || more.length % 2 ||
+      more.some((word, i) => i % 2 === 0 && (word !== '--recovery' || by === '--block'))) {
+      throw new Error('usage: verify.mjs FILE --chain ID [--recovery HASH]… | verify.mjs FILE --block HASH')
+    }
+    const { receipt, event, state, ...rest } = verifyClaim(readFileSync(file), by === '--chain' ? { chain: bytes(id), accepted: recoveries.map(bytes) } : { block: bytes(id) })
     const proven = {
       ...rest, receipt: receipt && { tx: receipt[1], status: receipt[3], code: receipt[4] },
       event: event && { contract: event[0], topic: event[1], data: event[2] }, state: state && { key: state[0], value: state[1], present: state[2] },
