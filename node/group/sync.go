@@ -72,7 +72,7 @@ type syncPeer struct {
 type blockRange struct {
 	from, to ledger.Height
 	under    int    // requests under way
-	late     bool   // one of them takes long
+	late     int    // of them, those that take long
 	source   uint32 // that sent blocks
 	checking int    // bytes of a reply that is being checked
 	size     int    // bytes of blocks
@@ -142,7 +142,7 @@ func (g *Group) pumpSync() {
 	for i := 0; i < len(s.ranges); i++ { // askRange may put in another one behind it
 		r := s.ranges[i]
 		if r.lacks() {
-			if first && (r.under == 0 || r.late) || r.under == 0 && held+s.bytes < maxFetched {
+			if first && r.under == r.late || r.under == 0 && held+s.bytes < maxFetched {
 				g.askRange(r)
 			}
 			first = false // what is executed next waits for this one
@@ -216,10 +216,10 @@ func (g *Group) askRange(r *blockRange) {
 	s.split(r, ledger.Height(fit)) // the others may be asked of another node at the same time
 	p.asked++
 	r.under++
-	r.late = false
 	s.bytes += bytes
 	cancel := g.env.After(s.patience(now), func() {
-		late, r.late = true, true
+		late = true
+		r.late++
 		p.late++
 		p.bytes = max(p.bytes/2, minBytes)
 		s.bytes -= bytes
@@ -231,6 +231,7 @@ func (g *Group) askRange(r *blockRange) {
 		p.asked--
 		r.under--
 		if late {
+			r.late--
 			p.late--
 		} else {
 			s.bytes -= bytes
@@ -270,7 +271,11 @@ func (g *Group) tookBlocks(r *blockRange, source uint32, request *blocksync.Requ
 	case n == 0 && claimed >= request.From:
 		return fmt.Errorf("it claims height %d and sends no block %d", claimed, request.From)
 	}
-	s.peers[source].claims = answer.Head
+	p := s.peers[source]
+	p.claims = answer.Head
+	if n == 0 { // it never said that it has more, so this is no reason to doubt it, nor one to ask it again at once
+		p.until = g.env.Now() + firstDoubt
+	}
 	if s.active {
 		s.target = max(s.target, answer.Head)
 	}

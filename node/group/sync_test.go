@@ -106,6 +106,34 @@ func TestCatchUpAfterCrash(t *testing.T) {
 	w.reach(height)
 }
 
+// TestSilentSource: of two sources one is silent for as long as a request may last, and one has nothing. Both are asked before
+// the third, which has it all: neither what is late nor what is empty keeps the third from being asked.
+func TestSilentSource(t *testing.T) {
+	const height = 300
+	w, late := behind(t, height)
+	asked := w.countRequests()
+	w.pause = func(from int, p Protocol) int64 {
+		if p == Blocks && from == 1 {
+			return 600_000
+		}
+		return 0
+	}
+	w.reply = func(from, to int, p Protocol, reply []byte) []byte {
+		if p == Blocks && to == late.number && from == 2 {
+			return mustMarshal(&blocksync.Reply{})
+		}
+		return reply
+	}
+	began := w.now
+	late.on(0, func() { late.group.needSync(height, 1) })
+	if !w.run(10_000, func() bool { return late.store.Head().Height() == height }) {
+		t.Errorf("height %d after %d ms, want %d", late.store.Head().Height(), w.now-began, height)
+	}
+	if most := int(1 + (w.now-began)/firstDoubt); asked[2] > most {
+		t.Errorf("the source that has nothing was asked %d times in %d ms, want at most %d", asked[2], w.now-began, most)
+	}
+}
+
 // TestSlowLines fetches blocks of 1 MiB over lines of 2 Mbit/s, on each of which a block takes 4.2 s, far longer than any
 // wait that suits a fast network: nothing is fetched over and over, and the lines are busy all the time.
 func TestSlowLines(t *testing.T) {
