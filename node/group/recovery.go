@@ -470,7 +470,7 @@ func (s *Stopped) barrier(ctx context.Context, base *state.Snapshot, p *Plan) (*
 	nonce := base.Hash()
 	tx, err := ledger.Tx{
 		Version: ledger.Version, Chain: s.cfg.Chain, Group: s.cfg.Group, Sender: precompiles.MembersAddress, Nonce: [16]byte(nonce[:16]), Expiry: at,
-		GasLimit: epoch.Params.TxGas, To: ledger.Target{Address: precompiles.MembersAddress}, Method: "recover", Args: mustMarshal(args),
+		GasLimit: min(epoch.Params.TxGas, epoch.Params.BlockGas), To: ledger.Target{Address: precompiles.MembersAddress}, Method: "recover", Args: mustMarshal(args),
 	}.Sign(s.cfg.Suite, s.cfg.Signer)
 	if err != nil {
 		return nil, err
@@ -483,6 +483,9 @@ func (s *Stopped) barrier(ctx context.Context, base *state.Snapshot, p *Plan) (*
 	next, err := s.cfg.Executor.Execute(ctx, base, &order, []*ledger.SignedTx{tx})
 	if err != nil {
 		return nil, err
+	}
+	if err := s.fits(&order, tx, &epoch.Params); err != nil {
+		return nil, refuseRecovery("%v", err)
 	}
 	if err := s.sound(next, &epoch); err != nil {
 		return nil, err
@@ -552,6 +555,9 @@ func (s *Stopped) Examine(ctx context.Context, r *Recovery) (*Findings, error) {
 	case first.Parent != s.base.Hash():
 		return nil, refuseRecovery("it goes on from a block %d with hash %s, and this node has %s: one of the two is not of this chain", below, first.Parent, s.base.Hash())
 	}
+	if err := blocksync.Follows(suite, s.base.Header(), first); err != nil {
+		return nil, refuseRecovery("%v", err)
+	}
 	f := &Findings{Base: below, Last: &r.Last().Header}
 	base := s.base
 	for i := range r.Blocks {
@@ -571,6 +577,11 @@ func (s *Stopped) Examine(ctx context.Context, r *Recovery) (*Findings, error) {
 		}
 		if err != nil {
 			return nil, refuseRecovery("block %d: %v", o.Height, err)
+		}
+		if i == len(r.Blocks)-1 {
+			if err := s.fits(o, txs[0], &epoch.Params); err != nil {
+				return nil, refuseRecovery("block %d: %v", o.Height, err)
+			}
 		}
 		next, err := s.cfg.Executor.Execute(ctx, base, o, txs)
 		if err != nil {
@@ -617,6 +628,23 @@ func (s *Stopped) Examine(ctx context.Context, r *Recovery) (*Findings, error) {
 	}
 	s.judge(r, f)
 	return f, nil
+}
+
+// fits checks a recovery block against the rules for all blocks, which no quorum did: who audits the history checks them too.
+func (s *Stopped) fits(o *ledger.Order, tx *ledger.SignedTx, params *ledger.Params) error {
+	switch size, most := uint64(len(tx.Raw)), min(params.TxGas, params.BlockGas); {
+	case tx.Chain != o.Chain || tx.Group != o.Group:
+		return fmt.Errorf("its transaction is for chain %s, group %q", tx.Chain, tx.Group)
+	case size > min(uint64(s.cfg.Executor.SizeLimit(tx.To)), params.BlockBytes):
+		return fmt.Errorf("its transaction has %d bytes, and a block of this group does not take so many", size)
+	case tx.GasLimit == 0 || tx.GasLimit > most:
+		return fmt.Errorf("its gas limit is %d, want 1 to %d", tx.GasLimit, most)
+	case tx.Expiry < o.UnixMilli || tx.Expiry-params.MaxLifetime > o.UnixMilli:
+		return fmt.Errorf("its transaction's expiry %d does not suit block time %d", tx.Expiry, o.UnixMilli)
+	case size != o.TxBytes || tx.GasLimit != o.GasLimit:
+		return fmt.Errorf("the order claims %d bytes and %d gas, its transaction has %d and %d", o.TxBytes, o.GasLimit, size, tx.GasLimit)
+	}
+	return nil
 }
 
 // judge fills in what the numbers of silent and missing members mean.

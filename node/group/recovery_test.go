@@ -303,6 +303,27 @@ func TestRefusedRecoveries(t *testing.T) {
 	other := must(DecodeRecovery(w.suite, mustMarshal(good)))
 	other.Last().Header.StateRoot[0] ^= 1
 	refused("another result", sign(1, other, now), "executing block")
+	for why, c := range map[string]struct {
+		change func(*ledger.Order)
+		want   string
+	}{
+		"bytes that it does not have":     {func(o *ledger.Order) { o.TxBytes = 0 }, "the order claims"},
+		"gas that it does not have":       {func(o *ledger.Order) { o.GasLimit = 0 }, "the order claims"},
+		"a time long after its own end":   {func(o *ledger.Order) { o.UnixMilli++ }, "expiry"},
+		"a time that is not after parent": {func(o *ledger.Order) { o.UnixMilli = 0 }, "not after its parent"},
+	} {
+		refused(why, with(1, func(s *Stopped) error {
+			b := must(ledger.DecodeBlock(mustMarshal(bad.Last())))
+			c.change(&b.Header.Order)
+			next, err := s.cfg.Executor.Execute(ctx, s.base, &b.Header.Order, []*ledger.SignedTx{must(ledger.DecodeTx(w.suite, b.Txs[0]))})
+			if err != nil {
+				return err
+			}
+			b.Header = *next.Header()
+			_, err = s.Sign(ctx, &Recovery{Version: ledger.Version, Reported: bad.Reported, Blocks: []ledger.Block{*b}}, keys.Digest{}, now)
+			return err
+		}), c.want)
+	}
 	refused("a time ahead", sign(1, good, now-60_000), "ahead of this node's clock")
 	refused("too few signatures", func() error { _, err := w.nodes[1].apply(good); return err }(), "signatures of members")
 
