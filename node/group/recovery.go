@@ -329,12 +329,30 @@ func (s *Stopped) check(r *Report) error {
 	if hash := r.Head.Hash(suite); own != hash {
 		return refuseRecovery("block %d is %s on node %s and %s here: the two histories contradict one another; find out with `fondaco verify` which holds", r.Head.Order.Height, hash, r.Node, own)
 	}
+	for i := range r.Holding.Blocks {
+		if o := &r.Holding.Blocks[i].Order; len(r.Txs[i]) > 0 && !s.gives(r.Txs[i], o.TxRoot) {
+			return refuseRecovery("the report of node %s has other transactions for block %d than that has: make the report again, or leave it out", r.Node, o.Height)
+		}
+	}
 	if c := &r.Holding.Certificate; r.Epoch == s.epoch.Number && !c.IsZero() {
 		if err := s.isLock(c, r.Holding.Rank); err != nil {
 			return refuseRecovery("the report of node %s: %v", r.Node, err)
 		}
 	}
 	return nil
+}
+
+// gives reports whether transactions are those with a root.
+func (s *Stopped) gives(txs [][]byte, root keys.Digest) bool {
+	leaves := make([]keys.Digest, len(txs))
+	for i, raw := range txs {
+		tx, err := ledger.DecodeTx(s.cfg.Suite, raw)
+		if err != nil {
+			return false
+		}
+		leaves[i] = tx.Leaf
+	}
+	return ledger.Root(s.cfg.Suite, leaves) == root
 }
 
 // isLock checks a certificate that shows that a block may be final.

@@ -259,6 +259,13 @@ func TestRefusedRecoveries(t *testing.T) {
 		return &r
 	}
 	refused("a report that was changed", propose(0, w.plan(), reports[0], changed(func(r *Report) { r.Lost = true })), "signature")
+	wrong := must(DecodeReport(mustMarshal(reports[1])))
+	if len(wrong.Txs) == 0 {
+		t.Fatal("node 1 holds no block")
+	}
+	wrong.Txs[0] = [][]byte{w.tx(1<<60, 60_000).Raw}
+	wrong.Signature = must(w.nodes[1].key.Sign(wrong.digest(w.suite)))
+	refused("a report with other transactions", propose(0, w.plan(), reports[0], wrong), "other transactions")
 	refused("a report of another chain", propose(0, w.plan(), reports[0], changed(func(r *Report) { r.Chain[0] ^= 1 })), "is about chain")
 	refused("a report twice", propose(0, w.plan(), reports[0], reports[0]), "two reports")
 	refused("no report of its own", propose(0, w.plan(), reports[1]), "of this node is missing")
