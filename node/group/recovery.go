@@ -398,8 +398,12 @@ func (s *Stopped) Propose(ctx context.Context, reports []*Report, p *Plan) (*Rec
 		return nil, refuseRecovery("%d of %d members make no report, and %d are enough to make a block final that no other has: "+
 			"look for more reports, or accept with --lossy that blocks may be missing of which clients were told", silent, len(s.epoch.Members), quorum)
 	}
+	kept, err := s.kept(reports, r)
+	if err != nil {
+		return nil, err
+	}
 	base := s.base
-	for _, b := range s.kept(reports, r) {
+	for _, b := range kept {
 		txs, err := b.Decode(s.cfg.Suite)
 		if err != nil {
 			return nil, err
@@ -422,7 +426,7 @@ func (s *Stopped) Propose(ctx context.Context, reports []*Report, p *Plan) (*Rec
 // final somewhere has the commit votes of a quorum. If fewer than a quorum are silent, an honest survivor is among these,
 // which noted a certificate on it, or a higher one, which is then on it too; and it has the orders and transactions that
 // lead there, as it executed them. So what of a certificate is incomplete in all reports no honest survivor voted for.
-func (s *Stopped) kept(reports []*Report, r *Recovery) []ledger.Block {
+func (s *Stopped) kept(reports []*Report, r *Recovery) ([]ledger.Block, error) {
 	suite := s.cfg.Suite
 	bodies := map[keys.Digest][][]byte{}
 	held := map[keys.Digest]consensus.HeldBlock{}
@@ -450,10 +454,13 @@ func (s *Stopped) kept(reports []*Report, r *Recovery) []ledger.Block {
 		}
 		if !h.Certificate.IsZero() && h.Certificate.Statement.Height <= s.base.Height() || h.Certificate.IsZero() && h.Rank.Height <= s.base.Height() {
 			r.Holding, r.Lock = h.Rank, h.Certificate // the tip was agreed on again, so nothing above it
-			return nil
+			return nil, nil
 		}
 		var blocks []ledger.Block
-		for at := tip; at != s.base.OrderHash() && len(blocks) < maxRecovered; {
+		for at := tip; at != s.base.OrderHash(); {
+			if len(blocks) == maxRecovered-1 { // the last is the recovery block
+				return nil, refuseRecovery("the report of node %s leads over more than %d blocks, and so many cannot be in flight: leave it out", report.Node, len(blocks))
+			}
 			b, known := held[at]
 			txs, complete := bodies[b.Order.TxRoot]
 			if !known || !complete {
@@ -466,10 +473,10 @@ func (s *Stopped) kept(reports []*Report, r *Recovery) []ledger.Block {
 		if blocks != nil {
 			slices.Reverse(blocks)
 			r.Holding, r.Lock = h.Rank, h.Certificate
-			return blocks
+			return blocks, nil
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // barrier makes the recovery block on a base.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/audit"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
@@ -450,5 +451,26 @@ func TestRecoveryCrash(t *testing.T) {
 	}
 	if len(seen) < 3 && len(r.Blocks) > 1 {
 		t.Errorf("the machine stopped at the heights %v only", fmt.Sprint(seen))
+	}
+}
+
+// What is kept fits into a recovery, with its own block, or it is refused before anybody signs it.
+func TestTooManyKept(t *testing.T) {
+	w := newRaftWorld(t, 4, 0)
+	s := w.nodes[0].stopped()
+	defer s.Close()
+	for n, want := range map[int]bool{maxRecovered - 1: true, maxRecovered: false} {
+		report := &Report{Epoch: s.epoch.Number, Holding: consensus.Holding{Rank: ledger.Rank{Height: ledger.Height(n)}}}
+		parent := s.base.OrderHash()
+		for i := range n {
+			order := ledger.Order{Epoch: s.epoch.Number, Height: ledger.Height(i) + 1, Parent: parent, TxRoot: keys.Digest{byte(i)}}
+			parent = order.Hash(w.suite)
+			report.Holding.Blocks = append(report.Holding.Blocks, consensus.HeldBlock{Order: order})
+			report.Txs = append(report.Txs, [][]byte{{1}})
+		}
+		blocks, err := s.kept([]*Report{report}, &Recovery{})
+		if ok := err == nil && len(blocks) == n; ok != want || err != nil && !errors.Is(err, ErrRecover) {
+			t.Errorf("of %d blocks %d are kept: %v", n, len(blocks), err)
+		}
 	}
 }
