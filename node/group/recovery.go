@@ -80,9 +80,9 @@ func DecodeReport(raw []byte) (*Report, error) {
 // Recovery is how a group goes on after a disaster: blocks on top of one that is final, the last of which begins an epoch
 // without the members that are gone, and what survivors signed about them.
 type Recovery struct {
-	_        struct{} `cbor:",toarray"`
-	Version  uint16   // ledger.Version
-	Reported []identity.NodeID
+	_        struct{}           `cbor:",toarray"`
+	Version  uint16             // ledger.Version
+	Reported []identity.NodeID  // whose reports tell all that they voted for, by the proposer's word
 	Holding  ledger.Rank        // of the report whose blocks are kept
 	Lock     ledger.Certificate // that shows they may be final; zero if there is none, or with members that do not lie
 	Blocks   []ledger.Block     // lowest first; their certificates are made of Votes
@@ -224,10 +224,9 @@ func epochAfter(c *Config, base *state.Snapshot) (ledger.Epoch, []keys.PublicKey
 // Nodes returns the nodes that have to do with the group.
 func (s *Stopped) Nodes() ([]precompiles.ListedNode, error) { return s.cfg.Executor.Nodes(s.base) }
 
-// lost reports whether the journal does not tell what this member voted for.
-func (s *Stopped) lost() bool {
-	return s.base.Height() > 0 && s.journal.seq == 0 || s.epoch.Number < s.journal.guard.Mute
-}
+// lost reports whether the journal does not tell what this member voted for. Who has neither blocks nor a journal may have
+// an empty disk in the place of a lost one.
+func (s *Stopped) lost() bool { return s.journal.seq == 0 || s.epoch.Number < s.journal.guard.Mute }
 
 // holding asks the engine what this member helped to agree on above its head.
 func (s *Stopped) holding() (consensus.Holding, error) {
@@ -378,24 +377,25 @@ func (s *Stopped) Propose(ctx context.Context, reports []*Report, p *Plan) (*Rec
 		return nil, refuseRecovery("this node is no member of epoch %d: a survivor proposes", s.epoch.Number)
 	}
 	r := &Recovery{Version: ledger.Version}
-	silent := len(s.epoch.Members)
+	var from []identity.NodeID
 	for _, report := range reports {
 		if err := s.check(report); err != nil {
 			return nil, err
 		}
-		if slices.Contains(r.Reported, report.Node) {
+		if slices.Contains(from, report.Node) {
 			return nil, refuseRecovery("there are two reports of node %s: leave the older one out", report.Node)
 		}
-		r.Reported = append(r.Reported, report.Node)
+		from = append(from, report.Node)
 		if !report.Lost {
-			silent--
+			r.Reported = append(r.Reported, report.Node)
 		}
 	}
-	if !slices.Contains(r.Reported, s.self) {
+	if !slices.Contains(from, s.self) {
 		return nil, refuseRecovery("the report of this node is missing: make it with `fondaco recover report`")
 	}
+	silent := len(s.epoch.Members) - len(r.Reported)
 	if quorum := s.cfg.Finality.Quorum(len(s.epoch.Members)); silent >= quorum && !p.Lossy {
-		return nil, refuseRecovery("%d of %d members make no report, and %d are enough to make a block final that no other has: "+
+		return nil, refuseRecovery("%d of %d members make no report or lost their journals, and %d are enough to make a block final that no other has: "+
 			"look for more reports, or accept with --lossy that blocks may be missing of which clients were told", silent, len(s.epoch.Members), quorum)
 	}
 	kept, err := s.kept(reports, r)
@@ -557,7 +557,7 @@ type Findings struct {
 	Before  ledger.Epoch
 	After   ledger.Epoch
 	Args    precompiles.RecoverArgs
-	Silent  []uint32 // members that made no report, by number in Before
+	Silent  []uint32 // members that made no report or lost their journal, by number in Before
 	Signed  []uint32 // members that signed
 	Missing []uint32 // members that stay and did not sign yet
 	// Lossy says that the silent could have made blocks final that no other has. Forkable says that those who have not

@@ -474,3 +474,25 @@ func TestTooManyKept(t *testing.T) {
 		}
 	}
 }
+
+// A survivor whose disk is empty counts as silent, for who proposes and for all who sign.
+func TestEmptySurvivor(t *testing.T) {
+	d := strike(t, newWorld(t, 4))
+	n := d.nodes[1]
+	n.fs, n.store = memfs.New(), nil
+	reports := d.reports(0, 1)
+	if !reports[1].Lost {
+		t.Error("a node with neither blocks nor a journal knows what it voted for")
+	}
+	s := d.nodes[0].stopped()
+	defer s.Close()
+	plan := d.plan()
+	if _, err := s.Propose(t.Context(), reports, plan); !errors.Is(err, ErrRecover) || !strings.Contains(err.Error(), "--lossy") {
+		t.Errorf("with three of four silent: %v", err)
+	}
+	plan.Lossy = true
+	f := must(s.Examine(t.Context(), must(s.Propose(t.Context(), reports, plan))))
+	if !f.Lossy || !slices.Equal(f.Silent, []uint32{1, 2, 3}) {
+		t.Errorf("who signs is told of silent members %v, lossy %t", f.Silent, f.Lossy)
+	}
+}
