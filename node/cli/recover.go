@@ -354,7 +354,7 @@ func (s *survivor) words(w io.Writer, r *group.Recovery, f *group.Findings) {
 		row(w, "LOSS", "those without a report were enough to make blocks final that are nowhere else: clients may have been told of what is missing here")
 	}
 	if f.Forkable {
-		row(w, "DANGER", "those who sign nothing are enough to go on by themselves: if one day they run again, there are two chains")
+		row(w, "DANGER", "those who sign nothing, with as many of the others as may lie, can go on by themselves: if one day they run again, there can be two chains")
 	}
 	row(w, "signed by", numbers(f.Signed))
 	row(w, "must sign", numbers(f.Missing))

@@ -560,8 +560,8 @@ type Findings struct {
 	Silent  []uint32 // members that made no report or lost their journal, by number in Before
 	Signed  []uint32 // members that signed
 	Missing []uint32 // members that stay and did not sign yet
-	// Lossy says that the silent could have made blocks final that no other has. Forkable says that those who have not
-	// signed, and do not stay, are enough to go on by themselves, if they are not gone.
+	// Lossy says that the silent could have made blocks final that no other has. Forkable says that those who do not
+	// stay and have not signed, with as many of the others as may lie, are enough to go on by themselves, if they are not gone.
 	Lossy, Forkable bool
 }
 
@@ -688,7 +688,11 @@ func (s *Stopped) judge(r *Recovery, f *Findings) {
 		}
 	}
 	quorum := s.cfg.Finality.Quorum(n)
-	f.Lossy, f.Forkable = len(f.Silent) >= quorum, n-len(bound) >= quorum
+	liars := 0
+	if s.cfg.Finality != ledger.Attest {
+		liars = ledger.Faulty(n)
+	}
+	f.Lossy, f.Forkable = len(f.Silent) >= quorum, n-len(bound)+liars >= quorum
 }
 
 // Sign adds this node's signatures to a recovery that Examine let pass. Before, it gives up what it could vote for in the

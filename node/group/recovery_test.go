@@ -335,6 +335,14 @@ func TestRefusedRecoveries(t *testing.T) {
 	refused("a time ahead", sign(1, good, now-60_000), "ahead of this node's clock")
 	refused("too few signatures", func() error { _, err := w.nodes[1].apply(good); return err }(), "signatures of members")
 
+	if err := with(1, func(s *Stopped) error { // nodes 2 and 3, if they return, are a quorum with one that lies
+		if f := must(s.Examine(ctx, good)); !f.Forkable || f.Lossy {
+			t.Errorf("with two of four gone: forkable %t, lossy %t", f.Forkable, f.Lossy)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	w.sign(good, 0)
 	later := w.plan()
 	later.Now += 5
