@@ -148,7 +148,7 @@ func arguments(c *cli.Context, least, most int, want string) ([]string, error) {
 // help and does not tell wrong usage from other errors.
 func required(c *cli.Context, name, want string) (string, error) {
 	value := c.String(name)
-	if value == "" {
+	if value == "" || !c.IsSet(name) { // a list is never empty text
 		return "", usage("`%s` needs --%s %s", c.Command.HelpName, name, want)
 	}
 	return value, nil

@@ -25,7 +25,7 @@ import (
 
 func recoverCommand() *cli.Command {
 	out := func(usage string) cli.Flag {
-		return &cli.StringFlag{Name: "out", Usage: "`FILE` to write" + usage, Required: true}
+		return &cli.StringFlag{Name: "out", Usage: "`FILE` to write" + usage}
 	}
 	flags := func(more ...cli.Flag) []cli.Flag {
 		return append([]cli.Flag{dirFlag(), outputFlag(), passphraseFlag()}, more...)
@@ -46,19 +46,19 @@ func recoverCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "report", Usage: "write what this node knows of the end of its chain, signed with its key", Flags: flags(out("")),
-				Action: func(c *cli.Context) error { return stopped(c, 0, "", recoverReport) },
+				Action: func(c *cli.Context) error { return stopped(c, 0, "", recoverReport, "out FILE") },
 			},
 			{
 				Name: "propose", Usage: "make the recovery of the survivors' reports", Flags: flags(
-					&cli.StringSliceFlag{Name: "report", Usage: "`FILE` of a survivor, this node's too. May be repeated", Required: true},
+					&cli.StringSliceFlag{Name: "report", Usage: "`FILE` of a survivor, this node's too. May be repeated"},
 					&cli.StringSliceFlag{Name: "remove", Usage: "member `NODE` is gone for good. May be repeated"},
 					&cli.StringSliceFlag{Name: "observe", Usage: "the node of a member `FILE` becomes a member. May be repeated"},
 					&cli.StringSliceFlag{Name: "found", Usage: "a new institution, `NAME=KEY`; the key is that of its first account. May be repeated"},
-					&cli.StringFlag{Name: "reason", Usage: "`TEXT` that says what happened; it is recorded", Required: true},
+					&cli.StringFlag{Name: "reason", Usage: "`TEXT` that says what happened; it is recorded"},
 					&cli.BoolFlag{Name: "lossy", Usage: "accept that blocks may be missing of which clients were told"},
 					out(""),
 				),
-				Action: func(c *cli.Context) error { return stopped(c, 0, "", recoverPropose) },
+				Action: func(c *cli.Context) error { return stopped(c, 0, "", recoverPropose, "report FILE", "reason TEXT", "out FILE") },
 			},
 			{
 				Name: "show", Usage: "print what a recovery does and who signed it", ArgsUsage: "FILE", Flags: flags(),
@@ -88,8 +88,9 @@ type survivor struct {
 	args   []string
 }
 
-// stopped runs an action on the stopped node in -d. count is how many arguments it takes; -1: one or more.
-func stopped(c *cli.Context, count int, want string, action func(context.Context, *survivor) error) (err error) {
+// stopped runs an action on the stopped node in -d. count is how many arguments it takes; -1: one or more. flags are those
+// that it cannot do without, each followed by what its value is.
+func stopped(c *cli.Context, count int, want string, action func(context.Context, *survivor) error, flags ...string) (err error) {
 	least := count
 	if count < 0 {
 		least = 1
@@ -97,6 +98,12 @@ func stopped(c *cli.Context, count int, want string, action func(context.Context
 	args, err := arguments(c, least, count, want)
 	if err != nil {
 		return err
+	}
+	for _, flag := range flags {
+		name, value, _ := strings.Cut(flag, " ")
+		if _, err := required(c, name, value); err != nil {
+			return err
+		}
 	}
 	if err := checkOutput(c); err != nil {
 		return err
