@@ -399,7 +399,7 @@ func verifyClaim(c *cli.Context, claim *ledger.Claim) (keys.Suite, trust, error)
 // claimGenesis returns the genesis in a file or, if the text is a chain's id, the claim's own, which is still to be
 // checked against the id.
 func claimGenesis(text string, claim *ledger.Claim) (*ledger.Genesis, keys.Suite, keys.Digest, error) {
-	chain, err := keys.ParseDigest(text)
+	chain, err := parseDigest(text)
 	if err != nil {
 		genesis, suite, err := trustedGenesis(text)
 		if err != nil {
@@ -419,7 +419,7 @@ func claimGenesis(text string, claim *ledger.Claim) (*ledger.Genesis, keys.Suite
 
 // trustedBlock returns the hash that a text is, or of the header in a file, on its own or in a proof.
 func trustedBlock(c *cli.Context, suite keys.Suite, text string) (keys.Digest, error) {
-	if block, err := keys.ParseDigest(text); err == nil {
+	if block, err := parseDigest(text); err == nil {
 		return block, nil
 	}
 	raw, err := binaryArgument(c, text, ledger.MaxClaimSize)

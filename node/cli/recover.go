@@ -217,7 +217,7 @@ func recoverSign(ctx context.Context, s *survivor) error {
 	}
 	var instead keys.Digest
 	if text := s.c.String("instead"); text != "" {
-		if err := instead.UnmarshalText([]byte(text)); err != nil {
+		if instead, err = parseDigest(text); err != nil {
 			return usage("--instead: %w", err)
 		}
 	}

@@ -153,7 +153,7 @@ func digits(text string) string {
 	return strings.TrimPrefix(text, "0x")
 }
 
-// parseDigest reads the id of a transaction, a block, a node or evidence.
+// parseDigest reads the id of a chain, a transaction, a block, a node or evidence.
 func parseDigest(text string) (keys.Digest, error) { return keys.ParseDigest("0x" + digits(text)) }
 
 // parseAddress reads an address; said tells whether the text is meant as one.

@@ -185,8 +185,8 @@ func recoveryFlag() cli.Flag {
 func recoveries(c *cli.Context) ([]keys.Digest, error) {
 	var accepted []keys.Digest
 	for _, text := range c.StringSlice("recovery") {
-		var hash keys.Digest
-		if err := hash.UnmarshalText([]byte(text)); err != nil {
+		hash, err := parseDigest(text)
+		if err != nil {
 			return nil, usage("--recovery: %w", err)
 		}
 		accepted = append(accepted, hash)
