@@ -157,17 +157,18 @@ func changedClaim(raw client.Bytes, change func(*ledger.Claim)) (*client.Bytes, 
 }
 
 func (r *remote) writeProof(proof client.Bytes) error {
-	c, by := r.c, "FILE"
+	c, verify := r.c, "--genesis FILE`"
 	if c.Bool("with-genesis") {
 		genesis, err := r.Genesis(r.ctx)
 		if err != nil {
 			return err
 		}
-		with, err := changedClaim(proof, func(claim *ledger.Claim) { claim.Genesis, by = genesis, claim.Header.Order.Chain.String() })
+		with, err := changedClaim(proof, func(claim *ledger.Claim) { claim.Genesis = genesis })
 		if err != nil {
 			return err
 		}
 		proof = *with
+		verify = "--genesis ID`, with the chain's id from a source that you trust" // this node's word for it is worth nothing
 	}
 	file := c.String("out")
 	if file == "" {
@@ -176,7 +177,7 @@ func (r *remote) writeProof(proof client.Bytes) error {
 	if err := os.WriteFile(file, proof, 0o644); err != nil {
 		return err
 	}
-	note(c, "Verify it anywhere with `fondaco proof verify %s --genesis %s`.", file, by)
+	note(c, "Verify it anywhere with `fondaco proof verify %s %s.", file, verify)
 	return show(c, map[string]any{"file": file, "bytes": len(proof)}, func(w io.Writer) {
 		row(w, "proof", file)
 		row(w, "bytes", len(proof))
