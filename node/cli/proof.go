@@ -372,6 +372,10 @@ type trust struct {
 // verifyClaim verifies a claim for who trusts what the flags name.
 func verifyClaim(c *cli.Context, claim *ledger.Claim) (keys.Suite, trust, error) {
 	if text := c.String("header"); text != "" {
+		// Where the genesis is named once and for all, in the environment, a header replaces it.
+		if c.IsSet("recovery") || c.IsSet("genesis") && c.String("genesis") != os.Getenv("FONDACO_GENESIS") {
+			return nil, trust{}, usage("--header trusts a block instead of a genesis: leave out --genesis and --recovery, which say nothing about it, or --header")
+		}
 		suite, err := keys.SuiteByName(c.String("suite"))
 		if err != nil {
 			return nil, trust{}, withCode(ExitUsage, err)
@@ -381,6 +385,9 @@ func verifyClaim(c *cli.Context, claim *ledger.Claim) (keys.Suite, trust, error)
 			return nil, trust{}, err
 		}
 		return suite, trust{block: block}, claim.VerifyUnder(suite, block)
+	}
+	if c.IsSet("suite") {
+		return nil, trust{}, usage("--suite is for --header only: leave it out, since a genesis says its own")
 	}
 	genesis, suite, chain, err := claimGenesis(c.String("genesis"), claim)
 	if err != nil {
