@@ -100,6 +100,9 @@ func memberText(number int32, members int) string {
 func roleText(s *client.Status) string {
 	switch s.Role {
 	case precompiles.NodeMember.String():
+		if s.Number < 0 {
+			return "member from the next epoch on"
+		}
 		text := "member " + memberText(s.Number, s.Members)
 		if s.Muted != "" {
 			text += ", mute: " + s.Muted
