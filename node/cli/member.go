@@ -314,7 +314,7 @@ func describeMotion(chain *client.Chain, record *precompiles.Record, nodes []pre
 		d.Next = append(d.Next, fmt.Sprintf("%d of %s run `fondaco member approve %d`", d.Needed-len(d.Approved), strings.Join(others, ", "), d.ID))
 	}
 	for _, node := range d.Missing {
-		d.Next = append(d.Next, fmt.Sprintf("the operator of node %s, once it is synced, runs `fondaco member ready %d -d DIR`", node.Short(), d.ID))
+		d.Next = append(d.Next, fmt.Sprintf("the operator of node %s, once it is synced, runs `fondaco member ready %d -d DIR --from ACCOUNT --key FILE`, of any account", node.Short(), d.ID))
 	}
 	if d.complete() {
 		d.Next = append(d.Next, fmt.Sprintf("one of %s runs `fondaco member activate %d`", strings.Join(institutions(chain), ", "), d.ID))

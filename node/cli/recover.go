@@ -58,7 +58,9 @@ func recoverCommand() *cli.Command {
 					&cli.BoolFlag{Name: "lossy", Usage: "accept that blocks may be missing of which clients were told"},
 					out(""),
 				),
-				Action: func(c *cli.Context) error { return stopped(c, 0, "", recoverPropose, "report FILE", "reason TEXT", "out FILE") },
+				Action: func(c *cli.Context) error {
+					return stopped(c, 0, "", recoverPropose, "report FILE", "reason TEXT", "out FILE")
+				},
 			},
 			{
 				Name: "show", Usage: "print what a recovery does and who signed it", ArgsUsage: "FILE", Flags: flags(),

@@ -388,8 +388,11 @@ func (n *Network) keepFirstAccount(ctx context.Context, api *client.Client, inst
 		return nil
 	}
 	block, err := api.Block(ctx, height)
-	if err != nil || len(block.Txs) == 0 {
+	if err != nil {
 		return fmt.Errorf("block %d, which admitted %s: %w", height, institution, err)
+	}
+	if len(block.Txs) == 0 {
+		return fmt.Errorf("block %d, which admitted %s, holds no transaction, says %s: ask another node", height, institution, api.Base())
 	}
 	activated, err := api.Lookup(ctx, block.Txs[len(block.Txs)-1], 0, false)
 	if err != nil {
@@ -405,8 +408,11 @@ func (n *Network) keepFirstAccount(ctx context.Context, api *client.Client, inst
 			Founded  []ledger.Address
 			Override string
 		}
-		if err := ledger.Unmarshal(e.Data, &fields); err != nil || len(fields.Founded) != 1 {
-			return fmt.Errorf("the activation founded %d institutions: %w", len(fields.Founded), err)
+		if err := ledger.Unmarshal(e.Data, &fields); err != nil {
+			return fmt.Errorf("what the activation of %s tells: %w", institution, err)
+		}
+		if len(fields.Founded) != 1 {
+			return fmt.Errorf("the activation founded %d institutions, and %s alone was proposed", len(fields.Founded), institution)
 		}
 		n.Accounts = append(n.Accounts, Account{Name: institution, Address: fields.Founded[0], Key: n.keyPath(institution)})
 		return n.Save()

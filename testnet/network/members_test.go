@@ -1,10 +1,16 @@
 package network
 
 import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
+	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/ledger"
 )
 
 // What an interrupted Add left behind is taken up again for as long as the group can still make it a member.
@@ -34,5 +40,44 @@ func TestJoiner(t *testing.T) {
 	n.Joining = ""
 	if node, _ := n.joiner(nil); node != nil {
 		t.Errorf("the joiner is %s, and none was left behind", node.Name)
+	}
+}
+
+// A node that tells less of an activation than there must be is told apart from one that fails.
+func TestKeepFirstAccount(t *testing.T) {
+	type activated struct {
+		_        struct{} `cbor:",toarray"`
+		ID       uint64
+		Founded  []ledger.Address
+		Override string
+	}
+	for why, c := range map[string]struct {
+		txs     []ledger.TxID
+		founded []ledger.Address
+	}{
+		"holds no transaction":  {},
+		"founded 0 institution": {txs: []ledger.TxID{{1}}},
+		"founded 2 institution": {txs: []ledger.TxID{{1}}, founded: []ledger.Address{{1}, {2}}},
+	} {
+		data, err := ledger.Marshal(&activated{Founded: c.founded})
+		if err != nil {
+			t.Fatal(err)
+		}
+		node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasPrefix(r.URL.Path, "/v1/blocks/") {
+				_ = json.NewEncoder(w).Encode(client.Block{Txs: c.txs})
+				return
+			}
+			_ = json.NewEncoder(w).Encode(client.Transaction{Receipt: &client.Receipt{Events: []client.Event{{Topic: "activated", Data: data}}}})
+		}))
+		api, err := client.New(node.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = (&Network{}).keepFirstAccount(t.Context(), api, "bank-e", 5)
+		if err == nil || !strings.Contains(err.Error(), why) || strings.Contains(err.Error(), "%!") {
+			t.Errorf("%v, want that it %s", err, why)
+		}
+		node.Close()
 	}
 }
