@@ -575,6 +575,8 @@ func (s *Stopped) Examine(ctx context.Context, r *Recovery) (*Findings, error) {
 		return nil, refuseRecovery("it is of chain %s, group %q", first.Order.Chain, first.Order.Group)
 	case own < below:
 		return nil, refuseRecovery("it goes on from block %d, and this node has %d: run this node and one that has it until `fondaco status` says %d, then stop them", below, own, below)
+	case own > below && s.stores(r.Last()):
+		return nil, refuseRecovery("it is applied on this node already: run the node")
 	case own > below:
 		return nil, refuseRecovery("block %d is final on this node, and the recovery goes on from block %d: make a report here, and propose again with it", own, below)
 	case first.Parent != s.base.Hash():
@@ -653,6 +655,15 @@ func (s *Stopped) Examine(ctx context.Context, r *Recovery) (*Findings, error) {
 	}
 	s.judge(r, f)
 	return f, nil
+}
+
+// stores reports whether a block is final on this node.
+func (s *Stopped) stores(b *ledger.Block) bool {
+	if b.Header.Order.Height > s.base.Height() {
+		return false
+	}
+	hash, err := s.cfg.Store.BlockHash(b.Header.Order.Height)
+	return err == nil && hash == b.Header.Hash(s.cfg.Suite)
 }
 
 // fits checks a recovery block against the rules for all blocks, which no quorum did: who audits the history checks them too.

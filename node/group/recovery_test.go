@@ -392,6 +392,7 @@ func TestRefusedRecoveries(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	refused("it is applied", sign(1, good, now), "applied on this node already")
 	_, err := w.nodes[0].apply(second)
 	refused("another recovery was applied", err, "another recovery is applied")
 }
