@@ -220,6 +220,17 @@ func TestCheck(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a recovery", func(t *testing.T) {
+		block := b.block(t, nil)
+		block.Certificate = ledger.NewCertificate(b.sign(t, ledger.RecoverStatement(b.Suite, &block.Header), 0, 1))
+		if _, _, err := b.Check(&b.parent, encode(t, block)); !errors.Is(err, ledger.ErrRecovery) {
+			t.Errorf("of survivors: %v, want ErrRecovery", err)
+		}
+		block.Certificate.Signatures[1] = block.Certificate.Signatures[0]
+		if _, _, err := b.Check(&b.parent, encode(t, block)); errors.Is(err, ledger.ErrRecovery) || !errors.Is(err, ledger.ErrCertificate) {
+			t.Errorf("forged: %v, want ErrCertificate", err)
+		}
+	})
 	t.Run("a byte more", func(t *testing.T) {
 		if _, _, err := b.Check(&b.parent, append(encode(t, b.block(t, nil)), 0)); !errors.Is(err, ErrBlock) {
 			t.Errorf("Check = %v, want ErrBlock", err)

@@ -187,7 +187,7 @@ var mutants = []mutant{
 		{"node/group/group.go", "			g.number, g.own = int32(i), g.senders[i]\n\t\t}", "			g.number = int32(i)\n\t\t}\n\t\tif g.number == int32(i) {\n\t\t\tg.own = g.senders[i]\n\t\t}"},
 	}},
 	{name: "blocks fetched from a peer need no certificate", within: 2_000, flags: []string{"-byzantine", "bad-blocks"}, edits: []edit{
-		{"node/blocksync/blocksync.go", "c.Members, c.Accepted...); err != nil {", "c.Members, c.Accepted...); err != nil && len(c.Members) == 0 {"},
+		{"node/blocksync/blocksync.go", "	if err != nil {\n\t\treturn nil, fmt.Errorf(\"%w: block %d: %w\"", "	if err != nil && len(c.Members) == 0 {\n\t\treturn nil, fmt.Errorf(\"%w: block %d: %w\""},
 	}},
 }
 
