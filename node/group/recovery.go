@@ -804,18 +804,14 @@ func (s *Stopped) Apply(ctx context.Context, r *Recovery) (ledger.Height, error)
 			return 0, refuseRecovery("another recovery is applied on this node, %s: a chain goes on in one way only", o.Last().Header.Hash(suite))
 		}
 	}
+	var before *ledger.Epoch
 	switch own := s.base.Height(); {
 	case own == first.Height-1:
 		f, err := s.Examine(ctx, r)
 		if err != nil {
 			return 0, err
 		}
-		if len(f.Missing) > 0 {
-			return 0, refuseRecovery("the signatures of members %v are missing, who stay: they could still vote in the epoch that ends; have each `fondaco recover sign` it", f.Missing)
-		}
-		if err := s.certified(r, f); err != nil {
-			return 0, err
-		}
+		before = &f.Before
 	case own >= first.Height:
 		for i := range r.Blocks {
 			h := &r.Blocks[i].Header
@@ -831,6 +827,9 @@ func (s *Stopped) Apply(ctx context.Context, r *Recovery) (ledger.Height, error)
 			}
 		}
 	}
+	if err := s.certified(r, before); err != nil {
+		return 0, err
+	}
 	if err := keepRecovery(&s.cfg, r); err != nil {
 		return 0, err
 	}
@@ -840,22 +839,68 @@ func (s *Stopped) Apply(ctx context.Context, r *Recovery) (ledger.Height, error)
 	return s.cfg.Store.Head().Height(), nil
 }
 
-// certified checks that enough members of each block's epoch signed it.
-func (s *Stopped) certified(r *Recovery, f *Findings) error {
-	before, err := f.Before.PublicKeys(s.cfg.Suite)
-	if err != nil {
-		return err
-	}
-	for i := range r.Blocks {
-		members := s.public
-		if r.Blocks[i].Header.Order.Epoch == f.Before.Number {
-			members = before
+// certified checks that all who stay signed the recovery, and enough members of each block's epoch that block. before is
+// the epoch that the recovery block ends; nil: as this node knows it. Of a later one than it knows, it can tell no more
+// than that somebody signed; takeRecovered checks the rest.
+func (s *Stopped) certified(r *Recovery, before *ledger.Epoch) error {
+	for i, b := range slices.Backward(r.Blocks) {
+		epoch, number := before, b.Header.Order.Epoch
+		switch {
+		case before != nil && before.Number == number:
+		case number == s.epoch.Number:
+			epoch = &s.epoch
+		case number < s.epoch.Number:
+			began, found, err := s.cfg.Executor.Beginning(s.base, number)
+			if err == nil && !found {
+				err = fmt.Errorf("the state at height %d lacks the beginning of epoch %d", s.base.Height(), number)
+			}
+			if err != nil {
+				return err
+			}
+			epoch = &began.Epoch
+		case b.Certificate.IsZero():
+			return refuseRecovery("nobody signed block %d: apply it with all signed copies", b.Header.Order.Height)
+		default:
+			continue
 		}
-		if err := r.Blocks[i].Certificate.Recovers(s.cfg.Suite, &r.Blocks[i].Header, members); err != nil {
-			return refuseRecovery("block %d: %v", r.Blocks[i].Header.Order.Height, err)
+		if i == len(r.Blocks)-1 {
+			missing, err := unsigned(&b, epoch)
+			if err != nil {
+				return err
+			}
+			if len(missing) > 0 {
+				return refuseRecovery("the signatures of members %v are missing, who stay: they could still vote in the epoch that ends; "+
+					"have each `fondaco recover sign` it, and apply it with all signed copies", missing)
+			}
+		}
+		public, err := epoch.PublicKeys(s.cfg.Suite)
+		if err != nil {
+			return err
+		}
+		if err := b.Certificate.Recovers(s.cfg.Suite, &b.Header, public); err != nil {
+			return refuseRecovery("block %d: %v", b.Header.Order.Height, err)
 		}
 	}
 	return nil
+}
+
+// unsigned returns the members of the epoch which stay after a recovery block and did not sign it.
+func unsigned(last *ledger.Block, before *ledger.Epoch) (missing []uint32, err error) {
+	var tx ledger.Tx
+	if err := ledger.Unmarshal(last.Txs[0], &tx); err != nil {
+		return nil, err
+	}
+	args, err := precompiles.DecodeRecovery(&tx)
+	if err != nil {
+		return nil, refuseRecovery("%v", err)
+	}
+	signed := last.Certificate.Members()
+	for i, m := range before.Members {
+		if !slices.Contains(args.Reform.Remove, m.Node) && !slices.Contains(signed, uint32(i)) {
+			missing = append(missing, uint32(i))
+		}
+	}
+	return missing, nil
 }
 
 // keepRecovery writes the operator's word, durably and whole or not at all.
@@ -944,7 +989,12 @@ func takeRecoveries(c *Config) (accepted []keys.Digest, err error) {
 			if head == nil || b.Header.Order.Height != head.Height()+1 || b.Header.Parent != head.Hash() {
 				continue // stored already, or not to be reached yet
 			}
-			if err := takeRecovered(c, head, b, accepted); err != nil {
+			err := takeRecovered(c, head, b, accepted)
+			if errors.Is(err, ledger.ErrCertificate) { // what the operator agreed to stands: others may have it with more signatures
+				c.Log.Error().Err(err).Msg("the applied recovery lacks signatures: apply it again with all signed copies, unless the node gets the blocks from others")
+				break
+			}
+			if err != nil {
 				return nil, fmt.Errorf("block %d of a recovery: %w", b.Header.Order.Height, err)
 			}
 		}

@@ -343,6 +343,26 @@ func TestRefusedRecoveries(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	// A node that is behind knows who must sign, as one does that has what is kept.
+	for _, i := range []int{2, 3} {
+		n := w.nodes[i]
+		if i == 2 {
+			n.fs, n.store = memfs.New(), nil
+		}
+		_, err := n.apply(good)
+		refused("without signatures", err, "signatures of members [0 1]")
+		if i == 2 {
+			n = w.nodes[1]
+			disk := n.fs.Clone()
+			s := n.stopped()
+			if err := errors.Join(keepRecovery(&s.cfg, good), s.Close()); err != nil {
+				t.Fatal(err)
+			}
+			w.start(1) // though it was applied without
+			n.crash()
+			n.fs, n.store = disk, nil
+		}
+	}
 	w.sign(good, 0)
 	later := w.plan()
 	later.Now += 5

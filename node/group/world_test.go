@@ -489,8 +489,15 @@ func (x executor) params(epoch uint64) ledger.Params {
 	return params
 }
 
-func (x executor) Beginning(_ *state.Snapshot, epoch uint64) (precompiles.Beginning, bool, error) {
-	return precompiles.Beginning{Epoch: ledger.Epoch{Number: epoch, Params: x.params(epoch)}}, true, nil
+func (x executor) Beginning(base *state.Snapshot, epoch uint64) (precompiles.Beginning, bool, error) {
+	e, err := x.epochState(base)
+	if epoch == 0 {
+		e, err = x.epochState(x.node.first)
+	}
+	if err == nil && e.Number == epoch {
+		return precompiles.Beginning{Epoch: x.members(e)}, true, nil
+	}
+	return precompiles.Beginning{Epoch: ledger.Epoch{Number: epoch, Params: x.params(epoch)}}, true, err // without its members
 }
 
 func (x executor) Epoch(base *state.Snapshot) (ledger.Epoch, error) {
