@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -18,6 +19,7 @@ import (
 	"github.com/fondaco/fondaco/node"
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -390,14 +392,24 @@ func readBounded(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// writeWhole writes the encoding of v into a file that never is half of it.
+// writeWhole writes the encoding of v into a file that never is half of it, nor after a power cut.
 func writeWhole(path string, v any) error {
 	raw, err := ledger.Marshal(v)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".new", raw, 0o600); err != nil {
+	file, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
 		return err
 	}
-	return os.Rename(path+".new", path)
+	if _, err = file.Write(raw); err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		return err
+	}
+	return state.OS().SyncDir(filepath.Dir(path))
 }

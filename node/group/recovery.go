@@ -905,28 +905,13 @@ func unsigned(last *ledger.Block, before *ledger.Epoch) (missing []uint32, err e
 
 // keepRecovery writes the operator's word, durably and whole or not at all.
 func keepRecovery(c *Config, r *Recovery) error {
-	name := filepath.Join(c.Dir, fmt.Sprintf("%s%d", recoveryPrefix, r.Last().Header.Order.Epoch))
-	fresh := name + ".new"
-	data := mustMarshal(r)
-	file, err := c.FS.Open(fresh, true)
-	if err != nil {
-		return err
-	}
-	err = file.Truncate(0) // a crash may have left one
+	name := fmt.Sprintf("%s%d", recoveryPrefix, r.Last().Header.Order.Epoch)
+	file, err := replaceFile(c.FS, c.Dir, name, mustMarshal(r))
 	if err == nil {
-		_, err = file.WriteAt(data, 0)
-	}
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = c.FS.Rename(fresh, name)
-	}
-	if err == nil {
-		err = c.FS.SyncDir(c.Dir)
+		err = file.Close()
 	}
 	if err != nil {
-		return fmt.Errorf("keep the recovery in %s: %w", name, err)
+		return fmt.Errorf("keep the recovery in %s: %w", filepath.Join(c.Dir, name), err)
 	}
 	return nil
 }
