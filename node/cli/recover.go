@@ -42,8 +42,9 @@ func recoverCommand() *cli.Command {
 			"     (with --observe member.json, and --found NAME=KEY if its institution is new, for each node that takes a place).\n" +
 			"  3. Each survivor that stays: fondaco recover sign recovery.cbor. It reads what it gives up, and says yes.\n" +
 			"  4. Each node, also those that join: fondaco recover apply recovery.cbor… (all signed copies), then fondaco run.\n\n" +
-			"No report leaves out what clients were told as long as fewer members than a quorum make none. The nodes that are\n" +
-			"removed must never run again: if they are enough for a quorum, they would go on with a chain of their own.\n" +
+			"Nothing that clients were told is lost as long as fewer members than a quorum make no report, and those who report\n" +
+			"tell the truth. The nodes that are removed must never run again: if they are enough for a quorum, they would go\n" +
+			"on with a chain of their own.\n" +
 			"Who verifies the chain later needs the hash of the recovery block, besides the genesis: fondaco verify --recovery HASH.",
 		Subcommands: []*cli.Command{
 			{
