@@ -42,6 +42,8 @@ type Reply struct {
 	_      struct{} `cbor:",toarray"`
 	Blocks [][]byte
 	Head   ledger.Height // of the node that answers
+	// Wait is after how many ms to ask again a node that has sent as much as it may for now; there are no blocks then.
+	Wait uint32
 }
 
 // Serve answers an encoded request. raw returns the encoding of a stored block; head is the last one's height.

@@ -31,9 +31,10 @@ const nobody = math.MaxUint32
 type sender struct {
 	second   int64 // in which verified were checked
 	verified int
-	inbox    int // its transactions that wait to be checked
-	serving  int // its requests for blocks that wait or are being answered
-	share    share
+	inbox    int   // its transactions that wait to be checked
+	serving  int   // its requests for blocks that wait or are being answered
+	blocks   share // of the blocks that it fetches
+	payloads share // of the leaves and bodies; blocks leave that alone, since it cannot vote without
 	lists    []leafList
 	shown    recent[keys.Digest] // roots of this node's proposals whose leaves were sent to it alone
 }

@@ -3,7 +3,9 @@ package group
 import (
 	"fmt"
 
+	"github.com/fondaco/fondaco/node/blocksync"
 	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/ledger"
 )
 
 // Bounds on what is served, so that one node which asks for much takes nothing from the others.
@@ -14,6 +16,7 @@ const (
 	shareBurst    = 32 << 20 // and at once: all the blocks in flight, or eight large ranges
 	requestCost   = 4 << 10  // bytes that a request counts for, besides its answer and
 	requestWeight = 8        // so many times its own: what it names must be looked up
+	servingWait   = 100      // ms after which a node asks again whose requests for blocks wait here
 )
 
 // share is how much one node was served that time has not paid off yet.
@@ -22,11 +25,14 @@ type share struct {
 	at    int64 // Unix ms
 }
 
-// open reports whether the node may be served more.
-func (s *share) open(now int64) bool {
+// wait returns the ms after which the node may be served more; 0: now.
+func (s *share) wait(now int64) int64 {
 	s.bytes = max(s.bytes-max(now-s.at, 0)*shareRate, 0)
 	s.at = now
-	return s.bytes < shareBurst
+	if s.bytes < shareBurst {
+		return 0
+	}
+	return (s.bytes-shareBurst)/shareRate + 1
 }
 
 // Serve answers a request of a peer. reply runs once, on the loop.
@@ -39,13 +45,25 @@ func (g *Group) Serve(from identity.NodeID, p Protocol, data []byte, reply func(
 		return
 	}
 	s := g.senders[number]
-	if !s.share.open(g.env.Now()) {
+	share := &s.payloads
+	if p == Blocks {
+		share = &s.blocks
+	}
+	wait := share.wait(g.env.Now())
+	if p == Blocks && s.serving >= maxServingOne {
+		wait = max(wait, servingWait)
+	}
+	switch {
+	case p == Blocks && wait > 0: // one that catches up is quicker than its share, and does no wrong
+		reply(ledger.Marshal(&blocksync.Reply{Blocks: [][]byte{}, Head: g.head.Order.Height, Wait: uint32(wait)}))
+		return
+	case wait > 0:
 		g.refused(g.memberOf(number), breaks(RuleShare, "node %s asked for more than %d bytes a second", from, shareRate*1_000))
 		reply(nil, ErrBusy)
 		return
 	}
 	answer := func(answer []byte, err error) {
-		s.share.bytes += int64(requestCost + requestWeight*len(data) + len(answer))
+		share.bytes += int64(requestCost + requestWeight*len(data) + len(answer))
 		reply(answer, err)
 	}
 	switch p {
@@ -54,10 +72,6 @@ func (g *Group) Serve(from identity.NodeID, p Protocol, data []byte, reply func(
 	case Bodies:
 		answer(g.serveBodies(data))
 	case Blocks:
-		if s.serving >= maxServingOne {
-			reply(nil, ErrBusy)
-			return
-		}
 		s.serving++
 		g.asked = append(g.asked, func() func() {
 			blocks, err := g.serveBlocks(data)

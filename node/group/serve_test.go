@@ -69,8 +69,9 @@ func TestServeBlocksInTurn(t *testing.T) {
 	asking := true
 	var again func(from *testNode)
 	again = func(from *testNode) {
-		server.group.Serve(from.id, Blocks, request, func(_ []byte, err error) {
-			if err == nil && asking {
+		server.group.Serve(from.id, Blocks, request, func(reply []byte, err error) {
+			var r blocksync.Reply
+			if err == nil && ledger.Unmarshal(reply, &r) == nil && r.Wait == 0 && asking {
 				again(from)
 			}
 		})
@@ -104,5 +105,52 @@ func TestServeBlocksInTurn(t *testing.T) {
 	}
 	if n := len(server.group.asked); n > 3*maxServingOne {
 		t.Errorf("%d requests wait", n)
+	}
+}
+
+// TestServeLater has a node catch up from others of which each has sent it all that one gets at once: it asks again when they
+// say, nobody is accused, and it gets the transactions of proposals meanwhile.
+func TestServeLater(t *testing.T) {
+	const height, wait = 200, 3_000
+	w, late := behind(t, height)
+	broken := map[string]int{}
+	for _, n := range w.nodes {
+		n.group.cfg.Trace.Refused = func(_ uint32, rule string) { broken[rule]++ }
+		n.group.senders[late.number].blocks = share{shareBurst + wait*shareRate, begins + w.now}
+	}
+	asked := w.countRequests()
+	began := w.now
+	late.on(0, func() { late.group.needSync(height, 1) })
+	w.run(wait/2, func() bool { return false })
+	if served, _ := w.ask(late, w.nodes[1], Bodies, mustMarshal([]keys.Digest{{}}), 1); !w.run(100, func() bool { return *served == 1 }) {
+		t.Error("who fetches many blocks gets no transactions of a proposal")
+	}
+	if !w.run(2*wait, func() bool { return late.store.Head().Height() == height }) {
+		t.Fatalf("height %d, want %d", late.store.Head().Height(), height)
+	}
+	if took := w.now - began; took < wait || took > wait+1_000 {
+		t.Errorf("it took %d ms, want little more than %d", took, wait)
+	}
+	if len(broken) > 0 || asked[0]+asked[1]+asked[2] > 50 {
+		t.Errorf("rules broken: %v; asked of each: %v", broken, asked)
+	}
+}
+
+// TestServeNever lets a node put a request for its blocks off again and again: it is not believed for ever.
+func TestServeNever(t *testing.T) {
+	w, late := behind(t, 10)
+	w.nodes[0].crash()
+	w.nodes[2].crash()
+	w.reply = func(from, _ int, p Protocol, reply []byte) []byte {
+		if p != Blocks || from != 1 {
+			return reply
+		}
+		return mustMarshal(&blocksync.Reply{Blocks: [][]byte{}, Head: 10, Wait: 1})
+	}
+	broken := map[string]int{}
+	late.group.cfg.Trace.Refused = func(_ uint32, rule string) { broken[rule]++ }
+	late.on(0, func() { late.group.needSync(10, 1) })
+	if !w.run(10_000, func() bool { return broken[RuleNoBlocks] > 0 }) {
+		t.Errorf("rules broken: %v", broken)
 	}
 }

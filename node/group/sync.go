@@ -24,6 +24,8 @@ const (
 	maxPatience = 30_000                 // four times what the last answer took of the source that is quickest
 	firstDoubt  = 250                    // ms for which a node is not asked that did not send what it claims to have; doubled each time in a row
 	maxDoubt    = 60_000                 // ms for which one is not asked that sent what is no block of the chain
+	maxWait     = 5_000                  // ms that a node may put a request off, and
+	maxWaits    = 16                     // how often in a row
 )
 
 // syncer fetches blocks that are final elsewhere. Ranges of heights are asked of several nodes at once and
@@ -65,6 +67,8 @@ type syncPeer struct {
 	wait   int64         // ms, four times what its last answer took; 0: none yet
 	fails  int           // in a row
 	until  int64         // it is not asked before, Unix ms
+	again  int64         // nor before this time, that it named itself, Unix ms
+	waits  int           // that it named in a row
 	sent   uint64        // blocks that came from it since the sync began
 }
 
@@ -138,7 +142,7 @@ func (g *Group) pumpSync() {
 	for _, r := range s.ranges {
 		held += r.size + r.checking
 	}
-	first, busy := true, s.running
+	first, busy := true, s.running || s.waits(height, g.env.Now())
 	for i := 0; i < len(s.ranges); i++ { // askRange may put in another one behind it
 		r := s.ranges[i]
 		if r.lacks() {
@@ -178,7 +182,7 @@ func (p *syncPeer) free(at ledger.Height, now int64) bool {
 	if p.bytes <= firstBytes {
 		atOnce = 1
 	}
-	return p.asked < atOnce && p.late == 0 && !p.doubted(now) && (p.claims == 0 || p.claims >= at)
+	return p.asked < atOnce && p.late == 0 && !p.doubted(now) && !p.waiting(now) && (p.claims == 0 || p.claims >= at)
 }
 
 // patience returns the milliseconds after which it is worth asking another node.
@@ -265,6 +269,13 @@ func (g *Group) tookBlocks(r *blockRange, source uint32, request *blocksync.Requ
 	}
 	n, asked := ledger.Height(len(answer.Blocks)), request.To-request.From+1
 	claimed = max(claimed, answer.Head)
+	if p := s.peers[source]; n == 0 && answer.Wait > 0 && p.waits < maxWaits {
+		milli := min(int64(answer.Wait), maxWait)
+		p.waits++
+		p.again = g.env.Now() + milli
+		g.env.After(milli, g.pumpSync)
+		return nil
+	}
 	switch {
 	case n > asked:
 		return breaks(RuleBlock, "%d blocks where %d were asked for", n, asked)
@@ -283,6 +294,15 @@ func (g *Group) tookBlocks(r *blockRange, source uint32, request *blocksync.Requ
 		g.checkRange(r, source, answer.Blocks[:min(n, r.to-r.from+1)], len(reply))
 	}
 	return nil
+}
+
+// waiting reports whether the source named a later time to be asked. If that is further off than one may be, the clock
+// was set back.
+func (p *syncPeer) waiting(now int64) bool { return now < p.again && p.again-now <= maxWait }
+
+// waits reports whether a source that has blocks above the head named a later time to be asked.
+func (s *syncer) waits(head ledger.Height, now int64) bool {
+	return slices.ContainsFunc(s.peers, func(p *syncPeer) bool { return p.waiting(now) && p.claims > head })
 }
 
 // doubted reports whether the source is left alone for now. No doubt lasts longer than maxDoubt: if it seems to, the
@@ -362,7 +382,7 @@ func (g *Group) checkRange(r *blockRange, source uint32, raws [][]byte, size int
 			n := ledger.Height(len(good))
 			if n > 0 {
 				p := s.peers[source]
-				p.fails = 0
+				p.fails, p.waits = 0, 0
 				p.sent += uint64(n)
 				if g.cfg.Trace.Fetched != nil {
 					g.cfg.Trace.Fetched(g.sources[source], int(n))
