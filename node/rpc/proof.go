@@ -5,15 +5,20 @@ import (
 	"strconv"
 
 	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
-// prove completes a claim about a stored block, and encodes it. It leads to the block's own certificate, or with
-// under, a height or latest, to that of this later block.
+// prove completes a claim about a stored block, and encodes it. It leads to the block's own certificate (see
+// certifier) or, with under, a height or latest, to that of this later block.
 func (s *Server) prove(b *stored, under string, claim *ledger.Claim) (*client.Bytes, error) {
 	of := b.block.Header.Order.Height
-	at, err := s.heightOf("parameter under", under, of)
+	own, err := certifier(s.config.Suite, b.block, s.group.Store().Block)
+	if err != nil {
+		return nil, err
+	}
+	at, err := s.heightOf("parameter under", under, own)
 	if err != nil {
 		return nil, err
 	}
@@ -41,6 +46,24 @@ func (s *Server) prove(b *stored, under string, claim *ledger.Claim) (*client.By
 		return nil, err
 	}
 	return marshalled(claim)
+}
+
+// certifier returns the height of the block whose certificate makes b final for a verifier: its own but for a block that
+// survivors of a disaster kept. Of these a verifier knows the recovery block alone, which is the next one of its kind.
+func certifier(suite keys.Suite, b *ledger.Block, block func(ledger.Height) (*ledger.Block, error)) (ledger.Height, error) {
+	for b.Certificate.Statement.Kind == ledger.Recover {
+		txs, err := b.Decode(suite)
+		if err != nil {
+			return 0, err
+		}
+		if len(txs) == 1 && precompiles.Recovers(&txs[0].Tx) {
+			break
+		}
+		if b, err = block(b.Header.Order.Height + 1); err != nil {
+			return 0, err
+		}
+	}
+	return b.Header.Order.Height, nil
 }
 
 // headerProof returns the header of a block as a claim.
