@@ -101,4 +101,12 @@ func TestRecover(t *testing.T) {
 		t.Errorf("without the hash of the recovery: %s", out)
 	}
 	fondaco(true, "verify", "--consensus", file("package"), "--genesis", genesis, "--recovery", hash)
+	// Every block is executed again, on the data of a node that does not run.
+	if out, diagnostics, code := testnet(t, "down", "-d", n.Dir); code != 0 {
+		t.Fatalf("down: exit %d\n%s%s", code, out, diagnostics)
+	}
+	if out := fondaco(false, "verify", "-d", b); !strings.Contains(out, hash) {
+		t.Errorf("without the hash of the recovery: %s", out)
+	}
+	fondaco(true, "verify", "-d", b, "--recovery", hash)
 }
