@@ -63,10 +63,10 @@
 // # A lost journal
 //
 // A member that acknowledged an entry or voted, and forgets it, can undo what was committed (etcd issue 16220). One
-// that lost its journal is therefore started as an observer by its host: it takes no part in the epoch and follows by
-// block sync. It takes part again with the next epoch: change the membership, or replace the node by one with a new key.
-// A node that lost its blocks too cannot tell this from its first start. It halts as soon as a leader counts on an
-// entry that it does not have, but may have voted by then; do not delete journals.
+// that lost its journal is therefore started as an observer by its host, in each epoch anew until one begins of which it is
+// certain that this was after the loss: an observer says nothing, as most of what this engine says is not signed, and
+// follows by block sync. A mark beside the node's key tells its host of the loss when the blocks are gone too. One that
+// lost both halts as soon as a leader counts on an entry that it does not have, but may have voted by then; do not delete them.
 //
 // # Messages
 //

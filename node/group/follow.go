@@ -9,7 +9,8 @@ import (
 
 // How often, in ms, a node asks another one how far the chain is. Nobody sends votes to an observer, so that is how
 // it follows. A member asks while it fetches blocks, since what one source has must not depend on what another one said;
-// and while its own head rests: votes tell it of new blocks, unless it missed that it is no member any more.
+// and while its own head rests: votes tell it of new blocks, unless it missed that it is no member any more; and while it does not
+// vote for want of its journal.
 const (
 	followEvery = 200
 	restEvery   = 2_000
@@ -24,7 +25,7 @@ type follower struct {
 // follow asks the sources in turn, for as long as the group runs.
 func (g *Group) follow() {
 	wait := int64(followEvery)
-	if g.number >= 0 && !g.sync.active {
+	if g.number >= 0 && !g.sync.active && !g.journal.guard.Lost {
 		wait = restEvery
 	}
 	g.env.After(wait, func() {
@@ -33,7 +34,7 @@ func (g *Group) follow() {
 		}
 		rests := g.follower.rest == g.head.Order.Height
 		g.follower.rest = g.head.Order.Height
-		if g.sync.active || g.number < 0 || rests {
+		if g.sync.active || g.number < 0 || rests || g.journal.guard.Lost {
 			g.askHead()
 		}
 		g.follow()
@@ -68,6 +69,7 @@ func (g *Group) askHeadOf(from uint32) {
 			g.log.Debug().Err(err).Str("node", node.Short()).Msg("no answer to how far the chain is; the next node is asked")
 			return
 		}
+		g.hear(node, r.Head)
 		if from < uint32(len(g.sources)) && g.sources[from] == node { // in a later epoch, another may have the number
 			g.needSync(r.Head, from)
 		}

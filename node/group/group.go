@@ -28,7 +28,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/mempool"
@@ -225,7 +224,8 @@ type Group struct {
 		pulse bool   // another will be sent in a while
 	}
 
-	accepted []keys.Digest // blocks that the operator takes from survivors of a disaster
+	heard    map[identity.NodeID]ledger.Height // heads that nodes told first, for a member that lost its journal: see beganSince
+	accepted []keys.Digest                     // blocks that the operator takes from survivors of a disaster
 
 	sync     syncer
 	follower follower
@@ -303,6 +303,11 @@ func New(c Config) (*Group, error) {
 		return nil, errors.Join(fmt.Errorf("group %s: start the consensus engine: %w", c.Group, err), g.closeStatements(g.journal.close()))
 	}
 	g.publish()
+	if g.journal.guard.Lost { // the sooner the others answer, the sooner it is certain that an epoch began later
+		for range g.sources {
+			g.askHead()
+		}
+	}
 	g.follow()
 	return g, nil
 }
@@ -334,7 +339,7 @@ func (g *Group) beginJournal(head ledger.Height) error {
 	if g.journal.seq == 0 {
 		first := guard{Epoch: g.epoch.Number}
 		if head > 0 || marked {
-			first.Mute, first.Lost = g.epoch.Number+1, g.env.Now()
+			first.Mute, first.Lost = g.epoch.Number+1, true
 		}
 		g.journal.setGuard(first)
 		if err := g.journal.sync(); err != nil {
@@ -346,7 +351,7 @@ func (g *Group) beginJournal(head ledger.Height) error {
 			return err
 		}
 	}
-	return g.stayMute()
+	return g.stayMute(nil)
 }
 
 // markName is the file in Config.Home that says for which chain a node has had a journal.
@@ -393,29 +398,79 @@ func (g *Group) setMark() error {
 	return nil
 }
 
-// votesAfter is the block time, in Unix ms, after which an epoch must begin so that this node, which lost its journal,
-// cannot have voted in it. Blocks may be ahead of this node's clock.
-func (g *Group) votesAfter() int64 { return g.journal.guard.Lost + g.epoch.Params.ClockSkew }
-
-// stayMute keeps a member that lost its journal silent in an epoch that began before that: a node with an empty disk
-// comes through all epochs anew.
-func (g *Group) stayMute() error {
+// stayMute keeps a member that lost its journal silent in an epoch that may have begun before the loss: a node with an empty
+// disk comes through all epochs anew. ended is the epoch that the head ended; nil at a start, where it is not known any more.
+func (g *Group) stayMute(ended *ledger.Epoch) error {
 	guarded := g.journal.guard
-	if guarded.Lost == 0 || guarded.Mute > g.epoch.Number || g.head.Order.UnixMilli > g.votesAfter() {
+	if !guarded.Lost || guarded.Mute > g.epoch.Number {
 		return nil
 	}
-	guarded.Mute = g.epoch.Number + 1
+	fresh, err := g.beganSince(ended)
+	if err != nil {
+		return err
+	}
+	if fresh {
+		guarded.Lost = false
+	} else {
+		guarded.Mute = g.epoch.Number + 1
+	}
 	g.journal.setGuard(guarded)
 	return g.journal.sync() // the block that began the epoch is stored already
+}
+
+// beganSince reports whether it is certain that the epoch which the head begins began after this node started without its
+// journal. No clock is asked. Had it begun before, then members enough for a certificate had voted for the head by then; each of
+// them that does not lie was in the epoch that ended, and no more than the blocks in flight below the head. So it is
+// certain when so many members told after the start that they were further behind that one of them would have had to vote.
+func (g *Group) beganSince(ended *ledger.Epoch) (bool, error) {
+	if g.head.Certificate.Statement.Kind == ledger.Recover { // no certificate of the members began it
+		return g.journal.guard.Left == g.head.Block, nil // which this node signed, in the journal that it has now
+	}
+	if ended == nil {
+		return false, nil
+	}
+	began, found, err := g.cfg.Executor.Beginning(g.cfg.Store.Head(), ended.Number)
+	if err != nil || !found {
+		return false, err
+	}
+	behind, lie := 0, 0
+	for _, m := range ended.Members {
+		head, told := g.heard[m.Node]
+		if told && (head < began.Height || head+maxRecovered < g.head.Order.Height) {
+			behind++
+		}
+	}
+	n := len(ended.Members)
+	if g.cfg.Finality != ledger.Attest {
+		lie = ledger.Faulty(n)
+	}
+	return behind > n+lie-g.cfg.Finality.Quorum(n), nil // this node's own vote may have been among them
+}
+
+// hear notes how far a node said to be when it was first asked, which tells a member that lost its journal what can have been
+// final by then.
+func (g *Group) hear(from identity.NodeID, head ledger.Height) {
+	if _, told := g.heard[from]; told || !g.journal.guard.Lost || from == g.self {
+		return
+	}
+	if g.heard == nil {
+		g.heard = map[identity.NodeID]ledger.Height{}
+	}
+	g.heard[from] = head
 }
 
 // muted says why this member does not vote, or returns nil.
 func (g *Group) muted() error {
 	if g.number >= 0 && g.epoch.Number < g.journal.guard.Mute {
+		next := "Any change of members or parameters begins an epoch: have one made by `fondaco member propose` while this node runs, and another " +
+			"one if this node still does not vote then. If so many members lost their journals that no block is made, go on with `fondaco recover`"
+		if n := len(g.epoch.Members); n-1 < g.cfg.Finality.Quorum(n) {
+			next = "No block can be made without this member, so no other epoch can begin but by `fondaco recover`"
+		}
 		return fmt.Errorf("%w: without it this node could contradict what it signed, so it follows and does not vote before epoch %d, "+
-			"or a later one that begins after %s. Any change of members or parameters begins an epoch: have one made by `fondaco member propose`. "+
+			"or a later one of which the other members' answers show that it began after the loss. %s. "+
 			"Or restore the file %s as it was when the node last ran, with the node stopped",
-			ErrJournalLost, g.journal.guard.Mute, time.UnixMilli(g.votesAfter()).UTC().Format(time.RFC3339), journalName)
+			ErrJournalLost, g.journal.guard.Mute, next, journalName)
 	}
 	if guard := &g.journal.guard; g.number >= 0 && g.epoch.Number < guard.Leave {
 		return fmt.Errorf("%w: with the recovery %s, so it follows and does not vote before epoch %d. When all who stay have signed, "+
@@ -503,10 +558,11 @@ func (g *Group) isMember(number uint32) bool { return int64(number) < int64(len(
 func (g *Group) nextEpoch() error {
 	g.endSync()
 	g.sync.peers = nil // the sources of blocks get other places
+	ended := g.epoch
 	if err := g.enterEpoch(g.cfg.Store.Head()); err != nil {
 		return err
 	}
-	if err := g.stayMute(); err != nil {
+	if err := g.stayMute(&ended); err != nil {
 		return err
 	}
 	for _, p := range g.proposals {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/fondaco/fondaco/consensus"
@@ -397,6 +398,28 @@ func TestJournalLost(t *testing.T) {
 	}
 }
 
+// TestMutedAlone: where no block can be made without the member that lost its journal, it does not advise one.
+func TestMutedAlone(t *testing.T) {
+	for members, advice := range map[int]string{2: "fondaco recover", 4: "fondaco member propose"} {
+		w := newWorld(t, members)
+		n := w.nodes[0]
+		for i := range members {
+			w.start(i)
+		}
+		n.mustOffer(w.tx(1, 10_000))
+		w.reach(1)
+		n.crash()
+		if err := n.fs.Remove("data/journal"); err != nil {
+			t.Fatal(err)
+		}
+		w.start(0)
+		why := fmt.Sprint(n.group.Status().Muted)
+		if !strings.Contains(why, advice) || members == 2 && strings.Contains(why, "propose") {
+			t.Errorf("of %d members: %s", members, why)
+		}
+	}
+}
+
 func TestSubmit(t *testing.T) {
 	w := newWorld(t, 4)
 	w.start(0, 1, 2, 3)
@@ -475,35 +498,45 @@ func TestSubmit(t *testing.T) {
 }
 
 // TestDiskLost takes a member's disk away, all but the folder of its key, while the group is in its second epoch. It comes
-// through both epochs anew, and must not take the second for one in which it never voted, nor one that could have begun
-// before the loss.
+// through both epochs anew, and must not take the second for one in which it never voted, nor the one after it, of which it
+// could have been the first to hear. Its clock tells it nothing.
 func TestDiskLost(t *testing.T) {
+	for _, skew := range []int64{0, -3_600_000, 3_600_000} {
+		t.Run(fmt.Sprintf("a clock that is %d ms ahead", skew), func(t *testing.T) { diskLost(t, skew) })
+	}
+}
+
+func diskLost(t *testing.T, skew int64) {
 	w := newWorld(t, 4)
 	w.start(0, 1, 2, 3)
 	w.nodes[1].mustOffer(w.activation(1<<40, 0, 1, 2, 3))
 	w.inEpoch(1, 0, 1, 2, 3)
 	n := w.nodes[3]
 	n.loseDisk()
+	n.skew = skew
 	w.start(3)
+	n.skew = 0 // corrected
 	quiet := func(epoch uint64) {
 		t.Helper()
 		w.inEpoch(epoch, 0, 1, 2, 3)
 		w.nodes[0].mustOffer(w.tx(epoch, 10_000))
 		w.reach(w.nodes[0].store.Head().Height() + 1)
+		w.run(3_000, func() bool { return false })
 		if s := n.group.Status(); len(n.signed) > 0 || !errors.Is(s.Muted, ErrJournalLost) {
 			t.Errorf("in epoch %d it signed %d statements; %v", epoch, len(n.signed), s.Muted)
 		}
 	}
 	quiet(1)
 	w.nodes[1].mustOffer(w.activation(2<<40, 0, 1, 2, 3))
-	quiet(2) // began by the clocks' leave before the loss
+	quiet(2) // of which the others may have known less than it did
 	n.crash()
 	w.start(3)
 	quiet(2)
-	w.run(w.genesis.Params.ClockSkew, func() bool { return false })
 	w.nodes[1].mustOffer(w.activation(3<<40, 0, 1, 2, 3))
-	w.inEpoch(3, 0, 1, 2, 3)
-	w.nodes[0].mustOffer(w.tx(3, 10_000))
+	quiet(3) // what it heard from the others it heard in the epoch before this one
+	w.nodes[1].mustOffer(w.activation(4<<40, 0, 1, 2, 3))
+	w.inEpoch(4, 0, 1, 2, 3)
+	w.nodes[0].mustOffer(w.tx(4, 10_000))
 	if !w.run(60_000, func() bool { return len(n.signed) > 0 }) || n.group.Status().Muted != nil {
 		t.Errorf("in an epoch that began after the loss it does not vote: %v", n.group.Status().Muted)
 	}

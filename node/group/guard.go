@@ -30,8 +30,9 @@ type guard struct {
 	Attest  ledger.Statement
 	// Mute is the first epoch in which this node votes: what it signed in those below was lost with a journal. 0: none was.
 	Mute uint64
-	// Lost is when the journal was begun in place of a lost one, Unix ms. 0: none was.
-	Lost int64
+	// Lost tells that the journal was begun in place of a lost one, and that no epoch has begun since of which this node knows
+	// that it signed nothing in it.
+	Lost bool
 	// Leave is the first epoch in which this node votes again after it signed a recovery, whose last block is Left: it
 	// gave up all else in the epochs below. 0: it signed none.
 	Leave uint64

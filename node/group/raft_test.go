@@ -142,7 +142,7 @@ func TestRaftMembersChangeUnderLoad(t *testing.T) {
 	if n := w.nodes[lost]; len(n.signed) > 0 || !errors.Is(n.group.Status().Muted, ErrJournalLost) {
 		t.Errorf("without its journal it attested %d blocks; %v", len(n.signed), n.group.Status().Muted)
 	}
-	w.run(w.genesis.Params.ClockSkew, func() bool { return false }) // an epoch that begins sooner may have begun before the loss
+	w.reach(w.nodes[other].store.Head().Height() + maxRecovered + 1) // an epoch that begins sooner may have begun before the loss
 	w.nodes[other].mustOffer(w.activation(3<<40, stay...))
 	w.inEpoch(3, 0, 1, 2, 3)
 	if !w.run(60_000, func() bool { return len(w.nodes[lost].signed) > 0 }) {

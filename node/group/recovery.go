@@ -731,7 +731,7 @@ func (s *Stopped) Sign(ctx context.Context, r *Recovery, instead keys.Digest, no
 	}
 	if guard.Leave <= f.Before.Number || guard.Left != last || s.journal.seq == 0 {
 		if s.lost() {
-			guard.Mute = max(guard.Mute, s.epoch.Number+1)
+			guard.Mute, guard.Lost = max(guard.Mute, s.epoch.Number+1), true
 		}
 		guard.Leave, guard.Left = max(guard.Leave, f.Before.Number+1), last
 		s.journal.setGuard(guard)

@@ -421,6 +421,7 @@ func (x executor) Execute(_ context.Context, base *state.Snapshot, order *ledger
 			return nil, err
 		}
 		e.Number++
+		e.Began = append(e.Began, order.Height)
 		if tx := &txs[len(txs)-1].Tx; precompiles.Recovers(tx) {
 			err = x.recover(&e, tx)
 		} else {
@@ -457,6 +458,7 @@ type epochState struct {
 	_       struct{} `cbor:",toarray"`
 	Number  uint64
 	Members []uint32
+	Began   []ledger.Height // of each epoch but the first
 }
 
 var epochKey = append(make([]byte, ledger.AddressSize), "epoch"...)
@@ -491,13 +493,22 @@ func (x executor) params(epoch uint64) ledger.Params {
 
 func (x executor) Beginning(base *state.Snapshot, epoch uint64) (precompiles.Beginning, bool, error) {
 	e, err := x.epochState(base)
-	if epoch == 0 {
-		e, err = x.epochState(x.node.first)
+	if err != nil || epoch > e.Number {
+		return precompiles.Beginning{}, false, err
 	}
-	if err == nil && e.Number == epoch {
-		return precompiles.Beginning{Epoch: x.members(e)}, true, nil
+	b := precompiles.Beginning{Epoch: ledger.Epoch{Number: epoch, Params: x.params(epoch)}} // without its members
+	if epoch > 0 {
+		b.Height = e.Began[epoch-1]
 	}
-	return precompiles.Beginning{Epoch: ledger.Epoch{Number: epoch, Params: x.params(epoch)}}, true, err // without its members
+	switch epoch {
+	case e.Number:
+		b.Epoch = x.members(e)
+	case 0:
+		if e, err = x.epochState(x.node.first); err == nil {
+			b.Epoch = x.members(e)
+		}
+	}
+	return b, true, err
 }
 
 func (x executor) Epoch(base *state.Snapshot) (ledger.Epoch, error) {
