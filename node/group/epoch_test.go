@@ -398,3 +398,25 @@ func TestNothingTwiceAfterShorterLives(t *testing.T) {
 		t.Errorf("%d blocks, want 3", height)
 	}
 }
+
+// TestActivationWaits keeps a transaction that ends the epoch at the front of a pool that fills, on a node that cannot make
+// blocks: it is not judged again for each transaction that comes, but now and then.
+func TestActivationWaits(t *testing.T) {
+	w := newWorld(t, 4)
+	n := w.nodes[1]
+	w.start(1)
+	n.mustOffer(w.activation(1, 0, 1, 2))
+	n.judged = 0
+	began := w.now
+	for i := range uint64(100) {
+		n.mustOffer(w.tx(2+i, 60_000))
+	}
+	if most := int(w.now-began)/pendingPulse + 1; n.judged > most {
+		t.Errorf("judged %d times within %d ms, want at most %d", n.judged, w.now-began, most)
+	}
+	n.judged = 0
+	w.run(2*pendingPulse, func() bool { return false })
+	if n.judged == 0 {
+		t.Error("it is not judged again when time has passed")
+	}
+}

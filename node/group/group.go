@@ -219,7 +219,12 @@ type Group struct {
 	gossip    []*ledger.SignedTx
 	gossipAt  func()
 	pace      pace
-	pending   struct {
+	ending    struct { // the transaction that would end the epoch and was found not to do so for nothing: when, and on which head
+		tx   *ledger.SignedTx
+		head keys.Digest
+		at   int64 // Unix ms
+	}
+	pending struct {
 		told  uint32 // count in the last Pending event
 		pulse bool   // another will be sent in a while
 	}

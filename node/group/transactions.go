@@ -283,7 +283,16 @@ func (g *Group) tellPending() {
 func (g *Group) waiting(limit int) (count int) {
 	for {
 		count, oldest := g.cfg.Pool.Waiting(&g.epoch.Params, g.env.Now(), limit)
-		if oldest == nil || !g.dropBarren(oldest) {
+		if oldest == nil || !g.cfg.Executor.Barrier(oldest) {
+			return count
+		}
+		// The verdict may change with the clock as well as with the head, and costs too much for each transaction that comes.
+		f, now := &g.ending, g.env.Now()
+		if f.tx == oldest && f.head == g.headHash() && f.at <= now && now < f.at+pendingPulse {
+			return count
+		}
+		if !g.dropBarren(oldest) {
+			f.tx, f.head, f.at = oldest, g.headHash(), now
 			return count
 		}
 	}

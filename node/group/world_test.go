@@ -96,6 +96,7 @@ type testNode struct {
 	spoil  func(*state.Result) // changes what it computes
 	busy   int64               // ms that the work under way takes
 	runs   int                 // blocks executed
+	judged int                 // transactions that would end the epoch
 	sent   int                 // consensus messages
 	signed []ledger.Statement
 	alarms []string
@@ -533,6 +534,7 @@ func (executor) Barrier(tx *ledger.SignedTx) bool {
 }
 
 func (x executor) EndsEpoch(_ *state.Snapshot, order *ledger.Order, tx *ledger.SignedTx) error {
+	x.node.judged++
 	if slices.Contains(x.node.barren, tx.ID) || !order.Barrier || order.TxCount != 1 {
 		return errBarred
 	}
