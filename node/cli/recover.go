@@ -363,7 +363,7 @@ func (s *survivor) words(w io.Writer, r *group.Recovery, f *group.Findings) {
 	row(w, "begins", fmt.Sprintf("epoch %d with %d members, quorum %d", f.After.Number, len(f.After.Members), s.quorum(len(f.After.Members))))
 	row(w, "reports of", fmt.Sprintf("%d of %d members; none, or without a journal, of %s", len(r.Reported), len(f.Before.Members), numbers(f.Silent)))
 	if f.Lossy {
-		row(w, "LOSS", "those without a report were enough to make blocks final that are nowhere else: clients may have been told of what is missing here")
+		row(w, "LOSS", "those without a report, or without a journal, were enough to make blocks final that are nowhere else: clients may have been told of what is missing here")
 	}
 	if f.Forkable {
 		row(w, "DANGER", "those who sign nothing, with as many of the others as may lie, can go on by themselves: if one day they run again, there can be two chains")
