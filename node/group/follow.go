@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/fondaco/fondaco/node/blocksync"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -14,12 +15,15 @@ import (
 const (
 	followEvery = 200
 	restEvery   = 2_000
+	// A node that does not answer for so long is asked again; requests to it wait, and there may be only so many.
+	headPatience = 5_000
 )
 
 // follower is what a group keeps of that.
 type follower struct {
-	next uint32        // source that is asked next
-	rest ledger.Height // the head when it was last looked at
+	next uint32                   // source that is asked next
+	rest ledger.Height            // the head when it was last looked at
+	open map[identity.NodeID]bool // sources that were asked not long ago and have not answered
 }
 
 // follow asks the sources in turn, for as long as the group runs.
@@ -41,14 +45,14 @@ func (g *Group) follow() {
 	})
 }
 
-// askHead asks the next source that is not doubted for the height of its head, and fetches blocks if that is above this
+// askHead asks the next source that is not doubted, and owes no such answer, for the height of its head, and fetches blocks if that is above this
 // node's.
 func (g *Group) askHead() {
 	n := uint32(len(g.sources))
 	for range n {
 		from := g.follower.next % n
 		g.follower.next = from + 1
-		if int32(from) != g.number && (int64(from) >= int64(len(g.sync.peers)) || !g.sync.peers[from].doubted(g.env.Now())) {
+		if int32(from) != g.number && !g.follower.open[g.sources[from]] && (int64(from) >= int64(len(g.sync.peers)) || !g.sync.peers[from].doubted(g.env.Now())) {
 			g.askHeadOf(from)
 			return
 		}
@@ -57,7 +61,15 @@ func (g *Group) askHead() {
 
 func (g *Group) askHeadOf(from uint32) {
 	node := g.sources[from]
+	if g.follower.open == nil {
+		g.follower.open = map[identity.NodeID]bool{}
+	}
+	g.follower.open[node] = true
+	answered := func() { delete(g.follower.open, node) }
+	cancel := g.env.After(headPatience, answered)
 	g.env.Request(node, Blocks, mustMarshal(&blocksync.Request{From: g.head.Order.Height + 1}), func(reply []byte, err error) {
+		cancel()
+		answered()
 		var r blocksync.Reply
 		if err == nil {
 			err = ledger.Unmarshal(reply, &r)

@@ -50,6 +50,9 @@ func (g *Group) beginReport() {
 
 func (g *Group) scheduleReport() {
 	g.sync.report.cancel = g.env.After(reportEvery, func() {
+		if g.stopped.Load() != nil {
+			return
+		}
 		r := &g.sync.report
 		g.scheduleReport()
 		to, fetch := g.believed(), g.fetch()

@@ -145,6 +145,9 @@ func (g *Group) pumpSync() {
 	first, busy := true, s.running || s.waits(height, g.env.Now())
 	for i := 0; i < len(s.ranges); i++ { // askRange may put in another one behind it
 		r := s.ranges[i]
+		if s.barrier > 0 && r.from > s.barrier {
+			break // it cannot be checked yet
+		}
 		if r.lacks() {
 			if first && r.under == r.late || r.under == 0 && held+s.bytes < maxFetched {
 				g.askRange(r)
@@ -391,8 +394,8 @@ func (g *Group) checkRange(r *blockRange, source uint32, raws [][]byte, size int
 				s.each = size / int(n)
 				s.split(r, n) // it had no more, or no more fitted
 			}
-			if errors.Is(err, blocksync.ErrEpoch) {
-				if at := from + n - 1; s.barrier == 0 || at < s.barrier {
+			if at := from + n - 1; errors.Is(err, blocksync.ErrEpoch) && at > g.head.Order.Height { // else it is known that the epoch goes on
+				if s.barrier == 0 || at < s.barrier {
 					s.barrier, s.ender = at, source
 				}
 				s.cut(s.barrier)

@@ -404,3 +404,72 @@ func TestParentFetched(t *testing.T) {
 		t.Errorf("at height %d, the proposal on block 1 is still not judged", late.store.Head().Height())
 	}
 }
+
+// TestSilentHeads: a source that never answers how far it is does not fill the requests that may wait for it.
+func TestSilentHeads(t *testing.T) {
+	w := newWorld(t, 4)
+	w.observe(1)
+	w.pause = func(from int, p Protocol) int64 {
+		if p == Blocks && from == 1 {
+			return 600_000
+		}
+		return 0
+	}
+	asked := 0
+	w.hook = func(from, to int, p Protocol, m []byte) []byte {
+		if p == Blocks && from == 4 && to == 1 {
+			asked++
+		}
+		return m
+	}
+	w.start(0, 1, 2, 3, 4)
+	w.run(100_000, func() bool { return false })
+	if most := 100_000/headPatience + 1; asked > most || asked < most/2 {
+		t.Errorf("it was asked %d times in 100 s, want about %d", asked, most)
+	}
+}
+
+// TestReportEnds: a group that stopped while it fetched blocks tells nothing more of that.
+func TestReportEnds(t *testing.T) {
+	w, late := behind(t, 1_000)
+	late.on(0, func() { late.group.needSync(1_000, 0) })
+	w.run(300, func() bool { return false })
+	late.on(0, func() { late.group.fail(errBarred) })
+	w.run(20, func() bool { return false })
+	before := late.group.sync.report.last
+	w.run(3*reportEvery, func() bool { return false })
+	if after := late.group.sync.report.last; after != before || before.height == 1_000 {
+		t.Errorf("its last report was at %+v, and then at %+v", before, after)
+	}
+}
+
+// TestEndlessEpoch: a source that sends a block of a later epoch right above the head, where the epoch did not end, is not
+// asked again at the speed of the network.
+func TestEndlessEpoch(t *testing.T) {
+	const height = 50
+	w, late := behind(t, height)
+	asked := w.countRequests()
+	w.reply = func(from, to int, p Protocol, reply []byte) []byte {
+		var r blocksync.Reply
+		if p != Blocks || to != late.number || from != 1 || ledger.Unmarshal(reply, &r) != nil || len(r.Blocks) == 0 {
+			return reply
+		}
+		b := must(ledger.DecodeBlock(r.Blocks[0]))
+		b.Header.Order.Epoch++
+		r.Blocks = [][]byte{mustMarshal(b)}
+		return mustMarshal(&r)
+	}
+	w.pause = func(from int, p Protocol) int64 {
+		if p == Blocks && from != 1 {
+			return 3_000
+		}
+		return 0
+	}
+	late.on(0, func() { late.group.needSync(height, 1) })
+	if !w.run(20_000, func() bool { return late.store.Head().Height() == height }) {
+		t.Fatalf("height %d, want %d", late.store.Head().Height(), height)
+	}
+	if asked[1] > 3 {
+		t.Errorf("it was asked %d times", asked[1])
+	}
+}
