@@ -337,9 +337,12 @@ func (g *Group) lastExpiry(base *state.Snapshot) (int64, error) {
 // beginJournal writes the first frame of a journal that has none. If there are blocks, or the mark of an earlier life, the
 // node may have voted and have forgotten how: it does not vote in this epoch any more.
 func (g *Group) beginJournal(head ledger.Height) error {
-	marked, err := g.marked()
+	marked, damaged, err := g.marked()
 	if err != nil {
 		return err
+	}
+	if damaged {
+		g.log.Warn().Str("file", g.markName()).Msg("the mark that tells of this node's journal is damaged: taken for that of this chain, and written anew")
 	}
 	if g.journal.seq == 0 {
 		first := guard{Epoch: g.epoch.Number}
@@ -351,7 +354,7 @@ func (g *Group) beginJournal(head ledger.Height) error {
 			return err
 		}
 	}
-	if !marked {
+	if !marked || damaged {
 		if err := g.setMark(); err != nil { // before the first vote, and not before there is a journal
 			return err
 		}
@@ -362,17 +365,18 @@ func (g *Group) beginJournal(head ledger.Height) error {
 // markName is the file in Config.Home that says for which chain a node has had a journal.
 func (g *Group) markName() string { return filepath.Join(g.cfg.Home, "began-"+string(g.cfg.Group)) }
 
-// marked reports whether the node has had a journal of this chain, though its data may be gone.
-func (g *Group) marked() (bool, error) {
+// marked reports whether the node has had a journal of this chain, though its data may be gone. A damaged mark counts as this
+// chain's: the journal is on disk before the mark, so what a crash left of one stands beside a journal.
+func (g *Group) marked() (marked, damaged bool, err error) {
 	if g.cfg.Home == "" {
-		return false, nil
+		return false, false, nil
 	}
 	file, err := g.cfg.FS.Open(g.markName(), false)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return false, false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("open %s: %w", g.markName(), err)
+		return false, false, fmt.Errorf("open %s: %w", g.markName(), err)
 	}
 	want := []byte(g.cfg.Chain.String())
 	got := make([]byte, len(want))
@@ -381,9 +385,10 @@ func (g *Group) marked() (bool, error) {
 		err = nil
 	}
 	if err = errors.Join(err, file.Close()); err != nil {
-		return false, fmt.Errorf("read %s: %w", g.markName(), err)
+		return false, false, fmt.Errorf("read %s: %w", g.markName(), err)
 	}
-	return bytes.Equal(got[:n], want), nil
+	_, wrong := keys.ParseDigest(string(got[:n]))
+	return wrong != nil || bytes.Equal(got, want), wrong != nil, nil
 }
 
 func (g *Group) setMark() error {

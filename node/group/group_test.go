@@ -398,6 +398,31 @@ func TestJournalLost(t *testing.T) {
 	}
 }
 
+// TestMarkDamaged: what is left of a damaged mark still keeps a member with an empty disk from voting, and is mended.
+func TestMarkDamaged(t *testing.T) {
+	w := newWorld(t, 4)
+	w.start(0, 1, 2, 3)
+	n := w.nodes[3]
+	for _, damage := range []func(state.File) error{
+		func(f state.File) error { return f.Truncate(0) },
+		func(f state.File) error { return f.Truncate(10) },
+		func(f state.File) error { _, err := f.WriteAt([]byte("zz"), 4); return err },
+	} {
+		n.loseDisk()
+		mark := must(n.fs.Open(n.group.markName(), false))
+		if err := errors.Join(damage(mark), mark.Sync(), mark.Close()); err != nil {
+			t.Fatal(err)
+		}
+		w.start(3)
+		if why := n.group.Status().Muted; !errors.Is(why, ErrJournalLost) {
+			t.Errorf("with a damaged mark it votes: %v", why)
+		}
+		if marked, damaged, err := n.group.marked(); !marked || damaged || err != nil {
+			t.Errorf("marked %t, damaged %t, %v", marked, damaged, err)
+		}
+	}
+}
+
 // TestMutedAlone: where no block can be made without the member that lost its journal, it does not advise one.
 func TestMutedAlone(t *testing.T) {
 	for members, advice := range map[int]string{2: "fondaco recover", 4: "fondaco member propose"} {
@@ -548,7 +573,7 @@ func diskLost(t *testing.T, skew int64) {
 		if _, err := other.WriteAt([]byte("0x1234"), 0); err != nil {
 			t.Fatal(err)
 		}
-		if marked, err := n.group.marked(); marked || err != nil {
+		if marked, damaged, err := n.group.marked(); marked || damaged || err != nil {
 			t.Errorf("the mark of another chain counts: %v", err)
 		}
 	})
