@@ -48,7 +48,7 @@ func OpenStopped(ctx context.Context, c Config) (_ *Stopped, err error) {
 		return nil, err
 	}
 	stopped, err := group.OpenStopped(group.Config{
-		Suite: suite, Chain: n.chain, Group: c.Genesis.Group, Finality: c.Genesis.Finality(), Signer: c.Signer, Store: n.store, Executor: n.executor,
+		Suite: suite, Chain: n.chain, Group: c.Genesis.Group, Finality: c.Genesis.Finality(), Trust: c.Genesis.Trust, Signer: c.Signer, Store: n.store, Executor: n.executor,
 		Engine: factory, FS: state.OS(), Dir: n.groupDir(), Log: n.log,
 	})
 	if err != nil {

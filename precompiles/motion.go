@@ -392,7 +392,7 @@ func carried(r Reader, s keys.Suite, record *Record, account *Account, id uint64
 	for _, node := range m.Reform.Add {
 		if !m.isReady(node) {
 			return nil, nil, aborted(AbortSupport, []any{uint32(len(m.Ready)), uint32(len(m.Reform.Add))},
-				"node %s has not stated that it is synced: run `fondaco member ready %d` in its folder", node, id)
+				"node %s has not stated that it is synced: its operator runs `fondaco member ready %d -d DIR --from ACCOUNT --key FILE`, of any account, on its machine", node, id)
 		}
 	}
 	next, err := after(r, s, record, &m.Reform)

@@ -41,6 +41,7 @@ func Rules() []Rule {
 		{"bounded replies", "a stranger's messages make an engine send little more than it was sent", Subject.replies},
 		{"bounded memory", "a stranger's messages fill no memory", Subject.memory},
 		{"journal", "after a crash behind any effect an engine starts from its journal and signs nothing against what it signed before", Subject.journal},
+		{"survey", "a stopped member that is asked tells of each block above its head that it voted to make final", Subject.survey},
 		{"determinism", "the same events give the same effects, byte for byte", Subject.determinism},
 		{"independence", "engines of several groups in one program do not touch one another", Subject.independence},
 		{"agreement", "members and an observer agree on blocks that hold all transactions", Subject.agreement},

@@ -2,6 +2,7 @@ package consensustest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -385,7 +386,7 @@ func (s Subject) journal() error {
 			return err
 		}
 		for _, x := range net.nodes[:4] {
-			if err := s.cuts(net, x, other[x.ID]); err != nil {
+			if err := cuts(x, func(c cut) error { return s.comeBack(net, x, c, other[x.ID]) }); err != nil {
 				return fmt.Errorf("member %d: %w", x.ID, err)
 			}
 		}
@@ -467,8 +468,16 @@ func (s Subject) throughEpochs(member []bool) error {
 // maxCuts is how many crashes of one member are tried, spread over what it did.
 const maxCuts = 12
 
-// cuts replays what a member did up to some effect, and starts an engine on what was on disk then.
-func (s Subject) cuts(net *Network, x *Node, other []consensus.Event) error {
+// cut is what a member had when its power failed.
+type cut struct {
+	head    consensus.Head
+	journal []consensus.Record
+	history *History
+	signed  ledger.Statement // behind which that was; zero: behind something else
+}
+
+// cuts replays what a member did up to some effect, and does something with what was on disk then.
+func cuts(x *Node, back func(cut) error) error {
 	total := 0
 	for _, life := range x.Log {
 		for _, effects := range append([][]consensus.Effect{life.Start}, life.Effects...) {
@@ -490,7 +499,7 @@ func (s Subject) cuts(net *Network, x *Node, other []consensus.Event) error {
 				}
 			}
 			for _, effect := range effects {
-				signed := ""
+				var signed ledger.Statement
 				switch ef := effect.(type) {
 				case consensus.Persist:
 					if ef.Replace {
@@ -500,15 +509,15 @@ func (s Subject) cuts(net *Network, x *Node, other []consensus.Event) error {
 				case consensus.Sign:
 					history.Note(ef.Statement)
 					if ef.Statement.Kind != ledger.Heartbeat {
-						signed = Describe(ef.Statement)
+						signed = ef.Statement
 					}
 				}
-				if done++; signed == "" && done%stride != 0 {
+				if done++; signed.Kind == 0 && done%stride != 0 {
 					continue
 				}
-				if err := s.comeBack(net, x, head, journal, history.clone(), other); err != nil {
-					if signed != "" {
-						return fmt.Errorf("the power fails behind its signature of %s, and when it is back: %w", signed, err)
+				if err := back(cut{head, journal, history.clone(), signed}); err != nil {
+					if signed.Kind != 0 {
+						return fmt.Errorf("the power fails behind its signature of %s, and when it is back: %w", Describe(signed), err)
 					}
 					return fmt.Errorf("the power fails behind %s, and when it is back: %w", DescribeEffect(effect), err)
 				}
@@ -519,8 +528,8 @@ func (s Subject) cuts(net *Network, x *Node, other []consensus.Event) error {
 }
 
 // comeBack starts an engine on a journal and lets it live through what another of its kind lived through.
-func (s Subject) comeBack(net *Network, x *Node, head consensus.Head, journal []consensus.Record, history *History, other []consensus.Event) error {
-	p, err := newPuppet(net, s.engine(), net.config(int32(x.Member), head), journal, history)
+func (s Subject) comeBack(net *Network, x *Node, c cut, other []consensus.Event) error {
+	p, err := newPuppet(net, s.engine(), net.config(int32(x.Member), c.head), c.journal, c.history)
 	defer shut(p.engine)
 	if err != nil {
 		return err
@@ -532,6 +541,74 @@ func (s Subject) comeBack(net *Network, x *Node, head consensus.Head, journal []
 			}
 			return err
 		}
+	}
+	return nil
+}
+
+// survey asks members that stopped behind effects of theirs what they hold, as a recovery after a disaster does.
+func (s Subject) survey() error {
+	net, end := s.group(4, func(c *Settings) { c.Record, c.Keys, c.Observers = true, false, 0 })
+	net.load(second/4, 3*second)
+	net.After(second, net.nodes[0].Crash) // so that views differ
+	net.After(3*second, net.nodes[0].Start)
+	net.RunUntil(4 * second)
+	err := net.Err()
+	end()
+	if err != nil {
+		return err
+	}
+	above := 0 // answers in which there was something to tell
+	for _, x := range net.nodes {
+		var voted ledger.Statement // to make a block final, last
+		err := cuts(x, func(c cut) error {
+			if k := c.signed.Kind; k == ledger.Commit || k == ledger.Attest {
+				voted = c.signed
+			}
+			if voted.Kind != 0 && voted.Height > c.head.Order.Height {
+				above++
+			}
+			return s.asked(net, x, c, voted)
+		})
+		if err != nil {
+			return fmt.Errorf("member %d: %w", x.ID, err)
+		}
+	}
+	if above == 0 {
+		return errors.New("no member voted to make a block final")
+	}
+	return nil
+}
+
+// asked has a stopped member tell what it holds, and checks that it is of use, and that its last vote is in it.
+func (s Subject) asked(net *Network, x *Node, c cut, voted ledger.Statement) error {
+	engine := s.engine()
+	defer shut(engine)
+	if _, err := engine.Init(net.config(int32(x.Member), c.head), slices.Clone(c.journal)); err != nil {
+		return err
+	}
+	effects, err := engine.Step(consensus.Survey{})
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(effects, func(e consensus.Effect) bool { _, is := e.(consensus.Holding); return is })
+	if at < 0 {
+		return errors.New("it does not answer what it holds (Survey): no recovery could keep what is final")
+	}
+	h := effects[at].(consensus.Holding)
+	tip, kept := c.head.Order.Hash(net.suite), false
+	for i, b := range h.Blocks {
+		if want := c.head.Order.Height + 1 + ledger.Height(i); b.Order.Parent != tip || b.Order.Height != want {
+			return fmt.Errorf("it holds block %d, which is not block %d on top of the one before", b.Order.Height, want)
+		}
+		tip = b.Order.Hash(net.suite)
+		kept = kept || tip == voted.Order
+	}
+	if shown := h.Certificate.Statement; !s.CrashOnly && len(h.Blocks) > 0 && (shown.Order != tip || shown.Rank() != h.Rank) {
+		return fmt.Errorf("it holds block %d at rank %v, which its certificate does not show", c.head.Order.Height+ledger.Height(len(h.Blocks)), h.Rank)
+	}
+	above := voted.Kind != 0 && voted.Height > c.head.Order.Height
+	if higher := voted.Kind == ledger.Commit && h.Rank.Compare(voted.Rank()) > 0; above && !kept && !higher {
+		return fmt.Errorf("it voted with %s, and what it holds leaves that out", Describe(voted))
 	}
 	return nil
 }

@@ -152,6 +152,16 @@ func (r *rota) persist() {
 	}
 }
 
+// holding tells a recovery what this member voted for above its head. If that is final, every later vote of anybody at
+// that height, in a higher view, is for the same order: so the highest rank counts.
+func (r *rota) holding() consensus.Holding {
+	h := consensus.Holding{Rank: r.Voted.Rank()}
+	if r.VotedOrder != nil {
+		h.Blocks = []consensus.HeldBlock{{Order: *r.VotedOrder}}
+	}
+	return h
+}
+
 // resume signs again what a crash may have kept from the others.
 func (r *rota) resume() {
 	switch {
@@ -208,6 +218,8 @@ func (r *rota) Step(event consensus.Event) ([]consensus.Effect, error) {
 			r.set(timerLeader, r.patience())
 		}
 		r.pending = ev.Count > 0
+	case consensus.Survey:
+		r.emit(r.holding())
 	}
 	r.advance()
 	return r.flush(), nil

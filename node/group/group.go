@@ -136,6 +136,7 @@ type Config struct {
 	Chain    keys.Digest
 	Group    ledger.GroupID
 	Finality ledger.StatementKind // see ledger.Genesis.Finality; zero stands for Commit
+	Trust    bool                 // see ledger.Genesis.Trust: a recovery then needs no proof of what members say they hold
 	Signer   keys.Signer          // the node's long-term key, which signs its votes
 	Sources  []identity.NodeID    // nodes to fetch blocks from besides the group's, for one that joins late; may be empty
 	Store    *state.Store

@@ -446,7 +446,7 @@ func (s *Stopped) kept(reports []*Report, r *Recovery) ([]ledger.Block, error) {
 		if h.Certificate.IsZero() {
 			tip = s.base.OrderHash()
 			if n := len(h.Blocks); n > 0 {
-				if s.cfg.Finality != ledger.Attest {
+				if !s.cfg.Trust {
 					continue // of members that may lie nothing counts but what a quorum signed
 				}
 				tip = h.Blocks[n-1].Order.Hash(suite)
@@ -646,7 +646,7 @@ func (s *Stopped) Examine(ctx context.Context, r *Recovery) (*Findings, error) {
 			return nil, refuseRecovery("%v", err)
 		}
 	}
-	if n := len(f.Kept); n > 0 && s.cfg.Finality != ledger.Attest {
+	if n := len(f.Kept); n > 0 && !s.cfg.Trust {
 		if err := s.isLock(&r.Lock, r.Holding); err != nil || r.Lock.Statement.Order != f.Kept[n-1].Order.Hash(suite) {
 			return nil, refuseRecovery("nothing shows that a quorum accepted block %d: %v", f.Kept[n-1].Order.Height, err)
 		}
@@ -700,7 +700,7 @@ func (s *Stopped) judge(r *Recovery, f *Findings) {
 	}
 	quorum := s.cfg.Finality.Quorum(n)
 	liars := 0
-	if s.cfg.Finality != ledger.Attest {
+	if !s.cfg.Trust {
 		liars = ledger.Faulty(n)
 	}
 	f.Lossy, f.Forkable = len(f.Silent) >= quorum, n-len(bound)+liars >= quorum
@@ -772,7 +772,7 @@ func (s *Stopped) leavesNothingOut(r *Recovery, f *Findings) error {
 		return slices.ContainsFunc(f.Kept, func(h *ledger.Header) bool { return h.Order.Hash(s.cfg.Suite) == order })
 	}
 	rank := r.Holding
-	if s.cfg.Finality != ledger.Attest && s.isLock(&r.Lock, rank) != nil {
+	if !s.cfg.Trust && s.isLock(&r.Lock, rank) != nil {
 		rank = ledger.Rank{} // nothing shows it
 	}
 	h, err := s.holding()

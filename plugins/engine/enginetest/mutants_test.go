@@ -165,6 +165,28 @@ func TestMutants(t *testing.T) {
 				return first, nil
 			}
 		}, "journal", "the power fails behind its signature of"},
+		{"it does not answer what it holds", func(m *mutant) { m.effect = without[consensus.Holding] }, "survey", "no recovery could keep"},
+		{"it forgets what it voted for", func(m *mutant) {
+			m.effect = func(_ consensus.Event, effects []consensus.Effect) ([]consensus.Effect, error) {
+				for i, effect := range effects {
+					if _, ok := effect.(consensus.Holding); ok {
+						effects[i] = consensus.Holding{}
+					}
+				}
+				return effects, nil
+			}
+		}, "survey", "leaves that out"},
+		{"it shows no certificate for what it holds", func(m *mutant) {
+			m.effect = func(_ consensus.Event, effects []consensus.Effect) ([]consensus.Effect, error) {
+				for i, effect := range effects {
+					if h, ok := effect.(consensus.Holding); ok {
+						h.Certificate = ledger.Certificate{}
+						effects[i] = h
+					}
+				}
+				return effects, nil
+			}
+		}, "survey", "its certificate does not show"},
 		{"its timers depend on the process", func(m *mutant) {
 			made++
 			milli := int64(made)
