@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -49,6 +50,8 @@ type host struct {
 	busy       int64 // when the sync under way is done: until then the node does nothing else
 	dead       bool  // power failed in the middle of something: nothing leaves the host any more
 	sick       bool  // a sync or write failed
+	gone       bool  // its machine is lost
+	removed    bool  // it was lost, and the others go on without the member
 }
 
 // honest reports whether the member keeps the rules.
@@ -68,7 +71,7 @@ func (h *host) String() string {
 
 // start runs the node on what is on its disk.
 func (h *host) start() {
-	if h.up {
+	if h.up || h.gone {
 		return
 	}
 	w := h.world
@@ -383,7 +386,7 @@ func (x stub) Execute(_ context.Context, base *state.Snapshot, order *ledger.Ord
 			return nil, err
 		}
 		e.Number++
-		if err := ledger.Unmarshal(txs[len(txs)-1].Args, &e.Members); err != nil {
+		if e.Members, err = x.world.membersBy(txs[len(txs)-1], e.Members); err != nil {
 			return nil, fmt.Errorf("members of epoch %d: %w", e.Number, err)
 		}
 		raw, err := ledger.Marshal(&e)
@@ -392,9 +395,23 @@ func (x stub) Execute(_ context.Context, base *state.Snapshot, order *ledger.Ord
 		}
 		epoch := x.members(e)
 		result.NextEpoch = epoch.Hash(x.world.suite)
-		result.Changes = append(result.Changes, ledger.Change{Key: epochKey, Value: raw})
+		result.Changes = append(result.Changes, ledger.Change{Key: epochKey, Value: raw}, ledger.Change{Key: beganKey(e.Number), Value: raw})
 	}
 	return base.Extend(order, result)
+}
+
+// membersBy returns the members that a transaction which ends an epoch leads to.
+func (w *world) membersBy(tx *ledger.SignedTx, before []uint32) (next []uint32, err error) {
+	if !precompiles.Recovers(&tx.Tx) {
+		return next, ledger.Unmarshal(tx.Args, &next)
+	}
+	args, err := precompiles.DecodeRecovery(&tx.Tx)
+	for _, m := range before {
+		if !slices.Contains(args.Reform.Remove, w.hosts[m].id) {
+			next = append(next, m)
+		}
+	}
+	return next, err
 }
 
 // epochState is the epoch as the stub keeps it: who its members are, by host.member.
@@ -407,6 +424,11 @@ type epochState struct {
 // epochKey is where the state of the epoch is.
 var epochKey = append(make([]byte, ledger.AddressSize), "epoch"...)
 
+// beganKey is where the state of the epoch with a number stays.
+func beganKey(epoch uint64) []byte {
+	return binary.BigEndian.AppendUint64(slices.Clone(epochKey), epoch)
+}
+
 func (x stub) epochAt(base *state.Snapshot) (e epochState, err error) {
 	raw, found, err := base.Get(epochKey)
 	if err != nil {
@@ -415,10 +437,15 @@ func (x stub) epochAt(base *state.Snapshot) (e epochState, err error) {
 	if found {
 		return e, ledger.Unmarshal(raw, &e)
 	}
+	return x.founding(), nil
+}
+
+// founding returns epoch 0.
+func (x stub) founding() (e epochState) {
 	for i := range x.world.config.Members {
 		e.Members = append(e.Members, uint32(i))
 	}
-	return e, nil
+	return e
 }
 
 func (x stub) members(e epochState) ledger.Epoch {
@@ -437,8 +464,16 @@ func (x stub) Epoch(base *state.Snapshot) (ledger.Epoch, error) {
 }
 
 // Beginning implements group.Executor. Parameters never change here.
-func (x stub) Beginning(_ *state.Snapshot, epoch uint64) (precompiles.Beginning, bool, error) {
-	return precompiles.Beginning{Version: ledger.Version, Epoch: ledger.Epoch{Number: epoch, Params: x.world.config.Params}}, true, nil
+func (x stub) Beginning(base *state.Snapshot, epoch uint64) (b precompiles.Beginning, found bool, err error) {
+	e := x.founding()
+	if found = epoch == 0; !found {
+		var raw []byte
+		if raw, found, err = base.Get(beganKey(epoch)); err != nil || !found {
+			return b, found, err
+		}
+		err = ledger.Unmarshal(raw, &e)
+	}
+	return precompiles.Beginning{Version: ledger.Version, Epoch: x.members(e)}, found, err
 }
 
 // Admit implements group.Executor.
@@ -451,7 +486,9 @@ func (stub) Prepare(context.Context, *ledger.SignedTx) error { return nil }
 const methodEpoch = "activate"
 
 // Barrier implements group.Executor.
-func (stub) Barrier(tx *ledger.SignedTx) bool { return tx.Method == methodEpoch }
+func (stub) Barrier(tx *ledger.SignedTx) bool {
+	return tx.Method == methodEpoch || precompiles.Recovers(&tx.Tx)
+}
 
 // EndsEpoch implements group.Executor.
 func (x stub) EndsEpoch(base *state.Snapshot, _ *ledger.Order, tx *ledger.SignedTx) error {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/fondaco/fondaco/consensus/consensustest"
 	"github.com/fondaco/fondaco/node/group"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -20,6 +21,7 @@ import (
 //     client, in no other block and in time, its state root and running digest those of the model;
 //   - each host: blocks come to it once and in order, and what it finalized is there after a crash;
 //   - each block keeps the limits of the group's parameters, and its time is after its parent's and not ahead of all clocks;
+//   - a recovery: it has all blocks that are final anywhere, all who stay signed it, and they do not vote in an epoch that it ends;
 //   - evidence: none against an honest member;
 //   - each honest member sends a bounded number of messages, whatever it is asked, and the group settles within
 //     a bounded number of view changes after the last fault.
@@ -32,6 +34,8 @@ type oracle struct {
 	chain     []final                           // by height
 	submitted map[ledger.TxID]*request
 	hosts     []witness
+	gave      map[int]uint64       // by host.member: the first epoch in which it may vote, after it signed a recovery
+	recovered map[keys.Digest]bool // hashes of blocks that survivors signed in a recovery
 }
 
 // final is a block that became final.
@@ -56,7 +60,7 @@ type span struct {
 }
 
 func newOracle(w *world) *oracle {
-	o := &oracle{world: w, histories: map[span]*consensustest.History{}, members: make([][]uint32, 1), votes: map[ledger.Statement]map[int]bool{}, signed: map[ledger.Statement]map[int]bool{}, submitted: map[ledger.TxID]*request{}}
+	o := &oracle{world: w, histories: map[span]*consensustest.History{}, members: make([][]uint32, 1), votes: map[ledger.Statement]map[int]bool{}, signed: map[ledger.Statement]map[int]bool{}, submitted: map[ledger.TxID]*request{}, gave: map[int]uint64{}, recovered: map[keys.Digest]bool{}}
 	o.chain = []final{{hash: w.first.Hash(), root: w.first.Root(), at: w.block.Header.Order.UnixMilli}}
 	for i := range w.config.Members {
 		o.members[0] = append(o.members[0], uint32(i))
@@ -79,10 +83,10 @@ func (o *oracle) history(member int, epoch uint64) *consensustest.History {
 	return o.histories[s]
 }
 
-// quorum returns how many members must vote alike. It does not ask the ledger, which may be wrong: it is the
+// quorum returns how many members of an epoch must vote alike. It does not ask the ledger, which may be wrong: it is the
 // smallest number of which any two sets share more members than may lie.
-func (o *oracle) quorum() int {
-	n := len(o.world.config.Members)
+func (o *oracle) quorum(epoch uint64) int {
+	n := len(o.members[min(epoch, uint64(len(o.members)-1))])
 	lie := (n - 1) / 3
 	if o.world.config.Trust {
 		lie = 0
@@ -157,6 +161,10 @@ func (o *oracle) signing(h *host, st ledger.Statement) {
 			o.world.fail("%s signs %s: it is no member in epoch %d", h, consensustest.Describe(st), st.Epoch)
 			return
 		}
+		if from := o.gave[h.member]; st.Epoch < from {
+			o.world.fail("%s signs %s: it signed a recovery, and may vote from epoch %d on", h, consensustest.Describe(st), from)
+			return
+		}
 		if err := o.history(h.member, st.Epoch).Check(st); err != nil {
 			o.world.fail("%s signs %s: %v", h, consensustest.Describe(st), err)
 			return
@@ -203,7 +211,7 @@ func note(by map[ledger.Statement]map[int]bool, st ledger.Statement, member int)
 func (o *oracle) certified(commit ledger.Statement) bool {
 	prepare := commit
 	prepare.Kind, prepare.Block = ledger.Prepare, keys.Digest{}
-	quorum := o.quorum()
+	quorum := o.quorum(commit.Epoch)
 	if len(o.votes[prepare]) >= quorum {
 		return true
 	}
@@ -241,6 +249,9 @@ func (o *oracle) block(h *host, b *ledger.Block, txs []*ledger.SignedTx) {
 	if w.config.Trust {
 		kind = ledger.Attest
 	}
+	if st.Kind == ledger.Recover && o.recovered[hash] {
+		kind = ledger.Recover
+	}
 	if st.Kind != kind || st.Height != height || st.Order != order || st.Block != hash {
 		w.fail("%s: the certificate of block %d is %s", h, height, consensustest.Describe(st))
 		return
@@ -255,7 +266,11 @@ func (o *oracle) block(h *host, b *ledger.Block, txs []*ledger.SignedTx) {
 			signers++
 		}
 	}
-	if quorum := o.quorum(); signers < quorum {
+	quorum := o.quorum(st.Epoch)
+	if kind == ledger.Recover { // all who stay
+		quorum = len(o.gave)
+	}
+	if signers < quorum {
 		w.fail("%s: %d members signed block %d, want %d", h, signers, height, quorum)
 		return
 	}
@@ -288,6 +303,7 @@ func (o *oracle) extend(h *host, b *ledger.Block, hash keys.Digest, txs []*ledge
 		gas += tx.GasLimit
 		r := o.submitted[tx.ID]
 		switch {
+		case o.recovered[hash] && precompiles.Recovers(&tx.Tx):
 		case r == nil:
 			w.fail("%s: block %d holds transaction %s, which nobody submitted", h, height, tx.ID)
 		case r.height != 0:
@@ -322,10 +338,14 @@ func (o *oracle) extend(h *host, b *ledger.Block, hash keys.Digest, txs []*ledge
 		if w.whole != nil {
 			next, err = w.whole.members()
 		} else {
-			err = ledger.Unmarshal(txs[len(txs)-1].Args, &next)
+			next, err = w.membersBy(txs[len(txs)-1], o.members[order.Epoch])
 		}
-		if err != nil || len(next) != len(w.config.Members) {
-			w.fail("%s: block %d ends epoch %d with %d members, want %d: %v", h, height, order.Epoch, len(next), len(w.config.Members), err)
+		want := len(w.config.Members)
+		if o.recovered[hash] {
+			want = len(o.gave)
+		}
+		if err != nil || len(next) != want {
+			w.fail("%s: block %d ends epoch %d with %d members, want %d: %v", h, height, order.Epoch, len(next), want, err)
 		}
 		o.members = append(o.members, next)
 		w.report.Epochs++

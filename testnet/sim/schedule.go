@@ -66,13 +66,15 @@ type Report struct {
 	ClockJumps  int   `json:"clock_jumps"`  // forwards and backwards
 	Journals    int   `json:"journals"`     // lost
 	Partitions  int   `json:"partitions"`
-	Flaps       int   `json:"flaps"`  // partitions that came and went in quick succession
-	Uneven      int   `json:"uneven"` // times that single directions of links became bad
-	Views       int   `json:"views"`  // higher views in which a host signed
-	Epochs      int   `json:"epochs"` // that ended with a change of members
-	Turns       int   `json:"turns"`  // of those, with a fault just then
-	Twins       int   `json:"twins"`  // members that ran twice
-	Liars       int   `json:"liars"`  // members that lied by a strategy
+	Flaps       int   `json:"flaps"`      // partitions that came and went in quick succession
+	Uneven      int   `json:"uneven"`     // times that single directions of links became bad
+	Views       int   `json:"views"`      // higher views in which a host signed
+	Epochs      int   `json:"epochs"`     // that ended with a change of members
+	Turns       int   `json:"turns"`      // of those, with a fault just then
+	Recoveries  int   `json:"recoveries"` // after more members were lost for good than the group bears
+	Kept        int   `json:"kept"`       // blocks above the survivors' heads in them
+	Twins       int   `json:"twins"`      // members that ran twice
+	Liars       int   `json:"liars"`      // members that lied by a strategy
 	Evidence    int   `json:"evidence"`
 	Transfers   int   `json:"transfers,omitempty"` // whole nodes: of tokens, that moved some
 	Refused     int   `json:"refused,omitempty"`   // whole nodes: transfers of more than there was
@@ -104,6 +106,8 @@ func (r *Report) add(o Report) {
 	r.Uneven += o.Uneven
 	r.Epochs += o.Epochs
 	r.Turns += o.Turns
+	r.Recoveries += o.Recoveries
+	r.Kept += o.Kept
 	r.Views += o.Views
 	r.Twins += o.Twins
 	r.Liars += o.Liars
@@ -184,6 +188,9 @@ func Run(s Schedule) (report Report, err error) {
 	if s.Seed%16 == 10 {
 		w.turned = p.turn
 	}
+	if least, most := losses(s.Nodes, w.config.Finality()); s.Seed%32 == 8 && !s.Whole && twins+len(liars)+spares == 0 && least <= most {
+		p.disaster, p.faulty = true, 0 // who lost its journal has nothing to report
+	}
 	p.run()
 	w.report.VirtualMs = w.now / milli
 	if w.broken != nil {
@@ -222,12 +229,13 @@ func Violation(err error) bool { return errors.Is(err, errFound) }
 // play is the course of a schedule: its client and its faults.
 type play struct {
 	*world
-	faulty  int   // members that may still lose their journals
-	gap     int64 // usual time between transactions, µs
-	healed  bool  // faults are over
-	resting bool  // the client sends no more
-	sent    []*request
-	open    []*request // sent and not final, oldest first
+	faulty   int   // members that may still lose their journals
+	gap      int64 // usual time between transactions, µs
+	disaster bool  // more members are lost than the group bears
+	healed   bool  // faults are over
+	resting  bool  // the client sends no more
+	sent     []*request
+	open     []*request // sent and not final, oldest first
 }
 
 // request is a transaction of the client.
@@ -269,9 +277,15 @@ func (p *play) run() {
 	} else {
 		p.change()
 	}
+	if p.disaster {
+		p.lose(faults)
+	}
 	w.runUntil(faults, nil)
 
 	p.heal()
+	if p.disaster {
+		p.recover()
+	}
 	before, viewsBefore := w.oracle.height(), w.report.Views
 	p.submit(false)
 	p.gap = 10 * milli
@@ -294,7 +308,7 @@ func (p *play) run() {
 			w.oracle.compare(h)
 		}
 	}
-	if w.rng.IntN(8) == 0 && len(w.liars) == 0 {
+	if w.rng.IntN(8) == 0 && len(w.liars) == 0 && !p.disaster {
 		p.idle()
 	}
 }
@@ -302,7 +316,7 @@ func (p *play) run() {
 // settled reports whether all honest nodes have all blocks, and all transactions of the client are in them.
 func (p *play) settled() bool {
 	for _, h := range p.hosts {
-		if h.honest() && h.listed() && (!h.up || h.store.Head().Height() < p.oracle.height()) {
+		if h.honest() && h.listed() && !h.removed && (!h.up || h.store.Head().Height() < p.oracle.height()) {
 			return false
 		}
 	}
