@@ -29,7 +29,8 @@ func TestOverload(t *testing.T) {
 }
 
 // TestOverrun has one client give each node other transactions, more than the share of a pool that a sender has: each
-// member sees blocks of transactions that it refused, while some that it took long before wait. Nobody accuses the leader.
+// member sees blocks of transactions that it refused, while some that it took long before wait. Nobody accuses the leader,
+// neither then nor when it has no more of its own and lacks theirs, which it refused.
 func TestOverrun(t *testing.T) {
 	w := newWorld(t, 4)
 	w.limits.PerSender = 60
@@ -41,6 +42,14 @@ func TestOverrun(t *testing.T) {
 		n.on(int64(i/240)*6_000, func() { n.group.Offer(raw, func(ledger.TxID, error) {}) })
 	}
 	w.run(14_000, func() bool { return false }) // the leader has some all the while
+	for _, n := range w.nodes {
+		if count, _, _ := n.group.Pool().Size(); n.number > 0 && count == 0 {
+			t.Errorf("node %d has none left, so the leader cannot lack any", n.number)
+		}
+	}
+	if !w.run(60_000, w.emptied) {
+		t.Error("after another minute some transactions are in no block")
+	}
 	for _, n := range w.nodes {
 		if s := n.group.Status(); s.Consensus.View != 0 || s.Head.Order.Height < 60 {
 			t.Errorf("node %d: view %d, height %d; want view 0 and 60 blocks", n.number, s.Consensus.View, s.Head.Order.Height)

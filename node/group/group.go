@@ -225,6 +225,7 @@ type Group struct {
 		head keys.Digest
 		at   int64 // Unix ms
 	}
+	resent  resent
 	pending struct {
 		told  uint32 // count in the last Pending event
 		pulse bool   // another will be sent in a while

@@ -29,8 +29,9 @@ const (
 	maxInboxShare = 4
 	// resendAfter is how long, in ms, a transaction waits before the leader is sent it again.
 	resendAfter = 500
-	// resendBytes is how much the leader is sent again at once, twice a second.
+	// resendBytes is how much the leader is sent again at once, twice a second, at first, and maxResend at most.
 	resendBytes = 32 << 10
+	maxResend   = 1 << 20
 	// pendingPulse is how often, in ms, the engine hears of a pool that stays filled.
 	pendingPulse = 500
 )
@@ -316,24 +317,50 @@ func (g *Group) pendingEvent() {
 	g.events = append(g.events, consensus.Pending{Count: uint32(count)})
 }
 
-// resend gives the leader what it seems to lack.
+// resent is what a leader was sent again last.
+type resent struct {
+	leader uint32
+	room   int // bytes
+	txs    []*ledger.SignedTx
+}
+
+// everyMember stands for the leader on an observer, which does not hear who leads.
+const everyMember = math.MaxUint32
+
+// resend gives the leader what it seems to lack. A leader that started again lacks all that waits; one that has more to
+// do than it can lacks nothing, and a link may carry little. So the room doubles while all that was sent last is in blocks.
 func (g *Group) resend() {
 	if g.down {
 		return
 	}
-	leader := g.engine.Status().Leader
-	if g.number < 0 { // an observer does not hear who leads
-		if txs := g.cfg.Pool.Forward(math.MaxUint32, g.env.Now(), resendAfter, resendBytes); len(txs) > 0 {
-			g.sendTransactions(txs, func(int) bool { return true })
+	leader := uint32(everyMember)
+	if g.number >= 0 {
+		at := g.engine.Status().Leader
+		if at < 0 || at == g.number {
+			return
 		}
-		return
+		leader = uint32(at)
 	}
-	if leader < 0 || leader == g.number {
-		return
+	last := &g.resent
+	room := resendBytes
+	if last.leader == leader && len(last.txs) > 0 && g.cfg.Pool.Proposed(last.txs) {
+		room = min(2*last.room, maxResend)
 	}
-	if txs := g.cfg.Pool.Forward(uint32(leader), g.env.Now(), resendAfter, resendBytes); len(txs) > 0 {
-		g.sendTransactions(txs, func(member int) bool { return int32(member) == leader })
+	*last = resent{leader, room, g.cfg.Pool.Forward(leader, g.env.Now(), resendAfter, g.idle(), room)}
+	g.sendTransactions(last.txs, func(member int) bool { return leader == everyMember || uint32(member) == leader })
+}
+
+// idle reports whether no block is under way. Only a member that is not behind knows.
+func (g *Group) idle() bool {
+	if g.number < 0 || g.sync.active {
+		return false
 	}
+	for _, p := range g.proposals {
+		if !p.aside {
+			return false
+		}
+	}
+	return true
 }
 
 // IsRefusal reports whether an error of Submit is about the transaction, so that sending it again is no use.

@@ -79,7 +79,7 @@ type entry struct {
 	arrival    uint64 // its place in the order of arrival
 	forwarded  int64  // the leader that it was sent to last by Forward, plus 1
 	times      int    // that Forward has returned it for that leader
-	again      int64  // when Forward may return it for that leader again, Unix ms
+	sent       int64  // when Forward returned it last, Unix ms
 	waits      bool   // it is in the list; else it is reserved
 	prev, next *entry
 }
@@ -340,30 +340,52 @@ func (p *Pool) Oldest(params *ledger.Params, at int64) int64 {
 // maxDoublings bounds how often the wait before Forward returns a transaction again doubles.
 const maxDoublings = 5
 
-// Forward returns transactions that the leader may lack at the time now (Unix ms), oldest first, of no more than room
-// bytes unless the first alone is larger. It returns what has waited for after ms: of the transactions that clients
-// sent to this node each again after that time, which doubles each time, and of the others each once for a leader. What was
-// sent is often still on its way: on a link that carries less than is sent, repeating it without a bound would be
-// all that the link does.
-func (p *Pool) Forward(leader uint32, now, after int64, room int) []*ledger.SignedTx {
+// Forward returns transactions that the leader may lack at the time now (Unix ms), of no more than room bytes unless the
+// first alone is larger: those that clients sent to this node first, each kind oldest first. All members forward the
+// others, the same ones, so these would fill all links to the leader with one copy each. It returns what has waited for
+// after ms: own transactions each again after that time, which doubles each time, and the others each once for a leader.
+// What was sent is often still on its way: on a link that carries less than is sent, repeating it without a bound would
+// be all that the link does. idle says that the leader has nothing under way, so what was sent did not come or was
+// refused, and the time does not double.
+func (p *Pool) Forward(leader uint32, now, after int64, idle bool, room int) []*ledger.SignedTx {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var txs []*ledger.SignedTx
-	for e := p.first; e != nil && e.arrived+after < now; e = e.next {
-		if e.forwarded == int64(leader)+1 && (!e.own || now < e.again) {
-			continue
+	for _, own := range []bool{true, false} {
+		for e := p.first; e != nil && e.arrived+after < now; e = e.next {
+			if e.own != own || e.forwarded == int64(leader)+1 && !e.repeats(now, after, idle) {
+				continue
+			}
+			if room -= len(e.tx.Raw); room < 0 && len(txs) > 0 {
+				return txs
+			}
+			if e.forwarded != int64(leader)+1 {
+				e.forwarded, e.times = int64(leader)+1, 0
+			}
+			e.sent = now
+			e.times++
+			txs = append(txs, e.tx)
 		}
-		if room -= len(e.tx.Raw); room < 0 && len(txs) > 0 {
-			break
-		}
-		if e.forwarded != int64(leader)+1 {
-			e.forwarded, e.times = int64(leader)+1, 0
-		}
-		e.again = now + after<<min(e.times, maxDoublings)
-		e.times++
-		txs = append(txs, e.tx)
 	}
 	return txs
+}
+
+// repeats reports whether Forward returns a transaction again for the same leader.
+func (e *entry) repeats(now, after int64, idle bool) bool {
+	if !idle {
+		after <<= min(e.times-1, maxDoublings)
+	}
+	return e.own && now >= e.sent+after
+}
+
+// Proposed reports whether all of the transactions are in blocks, proposed ones or final ones.
+func (p *Pool) Proposed(txs []*ledger.SignedTx) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !slices.ContainsFunc(txs, func(tx *ledger.SignedTx) bool {
+		_, final := p.seen[tx.ID]
+		return !final && p.reserved[tx.ID] == 0
+	})
 }
 
 // Committed takes the transactions of a final block at block time at out of the pool, remembers their ids

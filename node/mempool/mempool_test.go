@@ -297,22 +297,49 @@ func TestForward(t *testing.T) {
 		name   string
 		leader uint32
 		at     int64
+		idle   bool
 		room   int
 		want   []uint64
 	}{
-		{"too young", 0, now + 10, 9_999, nil},
-		{"both", 0, now + 11, 9_999, []uint64{1, 2}},
-		{"both are on their way", 0, now + 20, 9_999, nil},
-		{"own again", 0, now + 21, 9_999, []uint64{2}},
-		{"own is on its way for longer", 0, now + 40, 9_999, nil},
-		{"own a third time", 0, now + 41, 9_999, []uint64{2}},
-		{"a new leader gets one at once, whatever its size", 1, now + 42, 1, []uint64{1}},
-		{"and then the other", 1, now + 43, 1, []uint64{2}},
+		{"too young", 0, now + 10, false, 9_999, nil},
+		{"both, own first", 0, now + 11, false, 9_999, []uint64{2, 1}},
+		{"both are on their way", 0, now + 20, true, 9_999, nil},
+		{"own again", 0, now + 21, false, 9_999, []uint64{2}},
+		{"own is on its way for longer", 0, now + 40, false, 9_999, nil},
+		{"own a third time", 0, now + 41, false, 9_999, []uint64{2}},
+		{"and for longer still", 0, now + 80, false, 9_999, nil},
+		{"unless the leader has nothing under way", 0, now + 80, true, 9_999, []uint64{2}},
+		{"which takes a while too", 0, now + 89, true, 9_999, nil},
+		{"a new leader gets one at once, whatever its size", 1, now + 90, false, 1, []uint64{2}},
+		{"and then the other", 1, now + 91, false, 1, []uint64{1}},
 	} {
-		if got := ids(p.Forward(c.leader, c.at, 10, c.room)); !slices.Equal(got, c.want) {
+		if got := ids(p.Forward(c.leader, c.at, 10, c.idle, c.room)); !slices.Equal(got, c.want) {
 			t.Errorf("%s: Forward = %v, want %v", c.name, got, c.want)
 		}
 	}
+}
+
+func TestProposed(t *testing.T) {
+	p := New(Limits{})
+	a, b := newTx(1, 1, now+100, 1), newTx(2, 1, now+100, 1)
+	both := []*ledger.SignedTx{a, b}
+	mustAdd(t, p, a, b)
+	proposed := func(why string, want bool) {
+		t.Helper()
+		if got := p.Proposed(both); got != want {
+			t.Errorf("%s: Proposed = %t", why, got)
+		}
+	}
+	proposed("both wait", false)
+	p.Reserve(both[:1])
+	proposed("one waits", false)
+	p.Reserve(both[1:])
+	proposed("two blocks hold them", true)
+	p.Committed(both[:1], now+1)
+	p.Release(both[:1])
+	proposed("one is final", true)
+	p.Release(both[1:])
+	proposed("the other's block was given up", false)
 }
 
 // TestHistory does random things to a pool and to a plain model of it.
