@@ -342,33 +342,35 @@ func (n *Node) handle() {
 	}
 	n.endpoint.Handle(transport.Consensus, oneWay)
 	n.endpoint.Handle(transport.TxGossip, oneWay)
-	request := func(ctx context.Context, from identity.NodeID, m []byte) ([]byte, error) {
-		p, body, ok := n.unwrap(m)
-		if !ok {
-			return nil, fmt.Errorf("this node does not serve the group of the request")
-		}
-		type answer struct {
-			reply []byte
-			err   error
-		}
-		answers := make(chan answer, 1)
-		if !n.loop.Offer(func() {
-			n.group.Serve(from, p, body, func(reply []byte, err error) { answers <- answer{reply, err} })
-		}) {
-			return nil, group.ErrBusy
-		}
-		select {
-		case a := <-answers:
-			return a.reply, a.err
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-	n.endpoint.HandleRequest(transport.TxFetch, request)
-	n.endpoint.HandleRequest(transport.BlockSync, request)
+	n.endpoint.HandleRequest(transport.TxFetch, n.serve)
+	n.endpoint.HandleRequest(transport.BlockSync, n.serve)
 	n.endpoint.OnPeer(func(node identity.NodeID, up bool) {
 		n.loop.Offer(func() { n.group.PeerChanged(node, up) })
 	})
+}
+
+// serve answers a request of another node.
+func (n *Node) serve(ctx context.Context, from identity.NodeID, m []byte) ([]byte, error) {
+	p, body, ok := n.unwrap(m)
+	if !ok {
+		return nil, fmt.Errorf("this node does not serve the group of the request")
+	}
+	type answer struct {
+		reply []byte
+		err   error
+	}
+	answers := make(chan answer, 1)
+	if !n.loop.Offer(func() {
+		n.group.Serve(from, p, body, func(reply []byte, err error) { answers <- answer{reply, err} })
+	}) {
+		return n.group.Busy(p)
+	}
+	select {
+	case a := <-answers:
+		return a.reply, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (n *Node) openAPI() (err error) {

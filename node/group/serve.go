@@ -16,7 +16,8 @@ const (
 	shareBurst    = 32 << 20 // and at once: all the blocks in flight, or eight large ranges
 	requestCost   = 4 << 10  // bytes that a request counts for, besides its answer and
 	requestWeight = 8        // so many times its own: what it names must be looked up
-	servingWait   = 100      // ms after which a node asks again whose requests for blocks wait here
+	servingWait   = 100      // ms after which a node asks again whose requests for blocks wait here, and
+	busyWait      = 500      // when the loop has no room
 )
 
 // share is how much one node was served that time has not paid off yet.
@@ -55,7 +56,7 @@ func (g *Group) Serve(from identity.NodeID, p Protocol, data []byte, reply func(
 	}
 	switch {
 	case p == Blocks && wait > 0: // one that catches up is quicker than its share, and does no wrong
-		reply(ledger.Marshal(&blocksync.Reply{Blocks: [][]byte{}, Head: g.head.Order.Height, Wait: uint32(wait)}))
+		reply(later(g.head.Order.Height, wait))
 		return
 	case wait > 0:
 		g.refused(g.memberOf(number), breaks(RuleShare, "node %s asked for more than %d bytes a second", from, shareRate*1_000))
@@ -84,6 +85,20 @@ func (g *Group) Serve(from identity.NodeID, p Protocol, data []byte, reply func(
 	default:
 		reply(nil, fmt.Errorf("protocol %d has no requests", p))
 	}
+}
+
+// later is the answer to a request for blocks that is put off for so many ms.
+func later(head ledger.Height, wait int64) ([]byte, error) {
+	return ledger.Marshal(&blocksync.Reply{Blocks: [][]byte{}, Head: head, Wait: uint32(wait)})
+}
+
+// Busy answers a request for which the loop has no room. Who asks for blocks is told when to ask again, for an error
+// would make it doubt that there are any. For any goroutine.
+func (g *Group) Busy(p Protocol) ([]byte, error) {
+	if p == Blocks {
+		return later(g.cfg.Store.Head().Height(), busyWait)
+	}
+	return nil, ErrBusy
 }
 
 // readBlocks answers requests for blocks off the loop, in the order in which they came. No node has more than
