@@ -37,8 +37,8 @@
 //
 // # A disaster
 //
-// In one of 32 schedules of a group in which nobody lies, more members are lost for good than it bears, each at a moment of its
-// own just before the faults end. The survivors stop, report, propose, sign and apply a recovery (see consensus/README.md), with
+// In one of 32 schedules of a group in which nobody lies, more members are lost for good than it bears: each at a moment of its
+// own just before the faults end, or all as one of them is the first to learn that a block is final, so that nobody else does. The survivors stop, report, propose, sign and apply a recovery (see consensus/README.md), with
 // power failures at operations of the disk in between; some run for a while with what they signed before it is applied. In half
 // of them one of the lost comes back with its old disk, to which nobody applies anything. Blocks that were final on any
 // disk must be in the recovery, who signed it votes no more in the old epoch, and the survivors must go on.

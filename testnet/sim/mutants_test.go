@@ -186,6 +186,19 @@ var mutants = []mutant{
 		{"node/group/group.go", "	g.epoch, g.public, g.number = epoch, public, -1", "	g.epoch, g.public = epoch, public"},
 		{"node/group/group.go", "			g.number, g.own = int32(i), g.senders[i]\n\t\t}", "			g.number = int32(i)\n\t\t}\n\t\tif g.number == int32(i) {\n\t\t\tg.own = g.senders[i]\n\t\t}"},
 	}},
+	{name: "a recovery leaves out what a survivor voted for", test: "./testnet/sim TestRecoveries", edits: []edit{
+		{"node/group/recovery.go", "\tslices.SortStableFunc(current, func", "\tcurrent = nil\n\tslices.SortStableFunc(current, func"},
+		{"node/group/recovery.go", "\tif err := s.leavesNothingOut(r, f); err != nil {\n\t\treturn nil, err\n\t}\n", ""},
+	}},
+	{name: "who signed a recovery votes on", test: "./testnet/sim TestRecoveries", edits: []edit{
+		{"node/group/recovery.go", "\t\tguard.Leave, guard.Left = max(guard.Leave, f.Before.Number+1), last\n", ""},
+	}},
+	{name: "a signature of a recovery leaves before it is on disk", test: "./testnet/sim TestRecoveries", edits: []edit{
+		{"node/group/recovery.go", "\t\ts.journal.setGuard(guard)\n\t\tif err := s.journal.sync(); err != nil {\n\t\t\treturn nil, err\n\t\t}\n", "\t\ts.journal.setGuard(guard)\n"},
+	}},
+	{name: "the word of a recovery is not on disk before its blocks", test: "./testnet/sim TestRecoveries", edits: []edit{
+		{"node/group/recovery.go", "\tif err := keepRecovery(&s.cfg, r); err != nil {\n\t\treturn 0, err\n\t}\n", ""},
+	}},
 	{name: "blocks fetched from a peer need no certificate", within: 2_000, flags: []string{"-byzantine", "bad-blocks"}, edits: []edit{
 		{"node/blocksync/blocksync.go", "	if err != nil {\n\t\treturn nil, fmt.Errorf(\"%w: block %d: %w\"", "	if err != nil && len(c.Members) == 0 {\n\t\treturn nil, fmt.Errorf(\"%w: block %d: %w\""},
 	}},

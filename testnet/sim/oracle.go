@@ -356,6 +356,9 @@ func (o *oracle) extend(h *host, b *ledger.Block, hash keys.Digest, txs []*ledge
 	o.chain = append(o.chain, final{hash, b.Header.StateRoot, value, order.UnixMilli})
 	w.report.Blocks++
 	w.report.Txs += len(txs)
+	if w.sighted != nil {
+		w.sighted(h)
+	}
 }
 
 // evidence checks that nobody is accused without guilt.

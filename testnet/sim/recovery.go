@@ -19,17 +19,41 @@ func losses(members int, finality ledger.StatementKind) (least, most int) {
 	return members - quorum + 1, min(members-ledger.Recover.Quorum(members), quorum-1)
 }
 
-// lose plans the end of members, each at a moment of its own shortly before faults end.
+// lose plans the end of members shortly before faults end: each at a moment of its own or, more often, all at once, as one of
+// them is the first to learn that a block is final, and with them every message on its way, so that nobody else learns it.
 func (p *play) lose(faults int64) {
 	w := p.world
 	least, most := losses(len(w.config.Members), w.config.Finality())
-	for _, i := range w.rng.Perm(len(w.config.Members))[:least+w.rng.IntN(most-least+1)] {
-		h := w.hosts[i]
-		w.after(faults-w.upTo(400*milli), func() {
-			h.gone, h.removed = true, true
-			h.crash("for good")
-		})
+	doomed := w.rng.Perm(len(w.config.Members))[:least+w.rng.IntN(most-least+1)]
+	end := func(h *host) {
+		h.gone, h.removed = true, true
+		h.crash("for good")
 	}
+	for _, i := range doomed {
+		w.after(faults-w.upTo(200*milli), func() { end(w.hosts[i]) })
+	}
+	if w.chance(30) {
+		return
+	}
+	w.after(faults/2, func() {
+		w.sighted = func(first *host) {
+			if !slices.Contains(doomed, first.index) {
+				return
+			}
+			w.sighted = nil
+			w.after(0, func() { // the node that told this is at work
+				side := make([]int, len(w.hosts))
+				for i := range side {
+					side[i] = i
+				}
+				p.split(side)
+				for _, i := range doomed {
+					end(w.hosts[i])
+				}
+				w.after(50*milli, p.reconnect)
+			})
+		}
+	})
 }
 
 // recover does what the operators of the survivors do after a loss: all stop, each reports, one proposes, all sign, and each
@@ -51,7 +75,7 @@ func (p *play) recover() {
 			return !h.up || h.store.Head().Height() != survivors[0].store.Head().Height()
 		})
 	}
-	w.runUntil(w.now+w.upTo(2*second), nil)
+	w.runUntil(w.now+second/2+w.upTo(2*second), nil) // by then all that was to start has
 	if w.runUntil(w.now+calm, level); w.broken == nil && !level() {
 		w.fail("after %d s the survivors do not have the same blocks", calm/second)
 	}
@@ -144,6 +168,9 @@ func (p *play) agree(survivors []*host, plan *group.Plan) *group.Recovery {
 		}
 		r = signed
 		w.oracle.gaveUp(h, r)
+		if h.up = w.chance(30); h.up {
+			h.crash("after its signature left")
+		}
 	}
 	return r
 }

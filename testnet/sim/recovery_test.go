@@ -9,9 +9,9 @@ func TestRecoveries(t *testing.T) {
 		Schedule
 		count int
 	}{
-		"pbft":       {Schedule{Nodes: 4}, 40},
+		"pbft":       {Schedule{Nodes: 4}, 30},
 		"pbft of 7":  {Schedule{Nodes: 7}, 10},
-		"raft":       {Schedule{Nodes: 4, Raft: true}, 40},
+		"raft":       {Schedule{Nodes: 4, Raft: true}, 30},
 		"raft of 10": {Schedule{Nodes: 10, Raft: true}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {

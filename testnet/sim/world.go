@@ -26,28 +26,29 @@ const (
 
 // world is everything that a schedule happens in: a clock, a network, hosts with their disks, and the oracle.
 type world struct {
-	rng    *rand.Rand
-	now    int64 // µs
-	queue  agenda
-	seq    uint64
-	steps  int
-	suite  *suite
-	config ledger.Genesis
-	chain  keys.Digest
-	block  *ledger.Block
-	first  *state.Snapshot
-	hosts  []*host // those of the members by number, then second halves of twins
-	engine consensus.Factory
-	links  links
-	lies   func(file string) bool // whose syncs do nothing, though they succeed; nil: none
-	oracle *oracle
-	liars  []*liar
-	turned func() // is told of each change of members as it first becomes final; nil: nobody
-	whole  *whole // nil: contracts are replaced by a running digest
-	log    zerolog.Logger
-	report Report
-	print  func(format string, args ...any) // the trace; nil: off
-	broken error                            // the first rule that was broken
+	rng     *rand.Rand
+	now     int64 // µs
+	queue   agenda
+	seq     uint64
+	steps   int
+	suite   *suite
+	config  ledger.Genesis
+	chain   keys.Digest
+	block   *ledger.Block
+	first   *state.Snapshot
+	hosts   []*host // those of the members by number, then second halves of twins
+	engine  consensus.Factory
+	links   links
+	lies    func(file string) bool // whose syncs do nothing, though they succeed; nil: none
+	oracle  *oracle
+	liars   []*liar
+	turned  func()      // is told of each change of members as it first becomes final; nil: nobody
+	sighted func(*host) // is told who is the first to have a block; nil: nobody
+	whole   *whole      // nil: contracts are replaced by a running digest
+	log     zerolog.Logger
+	report  Report
+	print   func(format string, args ...any) // the trace; nil: off
+	broken  error                            // the first rule that was broken
 }
 
 // newWorld makes hosts for n members, the first twins of which run twice, and for spares that may become members, with
