@@ -13,13 +13,20 @@ import (
 )
 
 // TestRecover is one story of real processes: two of four nodes are killed under load and lost with their folders, the
-// others recover offline, transfers go on, and the history verifies across it for who knows of the recovery. It runs with
+// others recover offline, transfers go on, and the history verifies across it for who knows of the recovery; by PBFT and by Raft. It runs with
 // -long.
 func TestRecover(t *testing.T) {
 	if !*long {
 		t.Skip("starts four processes, and runs the steps of a recovery: run with -long")
 	}
-	n := startNodes(t, 4, "pbft")
+	for _, engine := range []string{"pbft", "raft"} {
+		t.Run(engine, func(t *testing.T) { recoverTwoOfFour(t, engine) })
+	}
+}
+
+func recoverTwoOfFour(t *testing.T, engine string) {
+	t.Helper()
+	n := startNodes(t, 4, engine)
 	p := newPayer(t, n, 0)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
