@@ -327,7 +327,7 @@ type (
 		_           struct{}           `cbor:",toarray"`
 		Rank        ledger.Rank        // of what shows that the last of Blocks may be final; View may be a term
 		Certificate ledger.Certificate // that shows it, of that rank; zero of an engine whose members do not lie
-		Blocks      []HeldBlock        // above the head, lowest first, each on the one before; none if a link is missing
+		Blocks      []HeldBlock        // above the head, lowest first, each on the one before; none if a link is missing, and then it shows nothing
 	}
 	// Halt says that the engine cannot go on safely. The host stops the group and shows the reason.
 	Halt struct {

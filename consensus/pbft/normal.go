@@ -335,7 +335,7 @@ func (e *engine) prepare() {
 	}
 }
 
-// commit votes for blocks that a certificate of this view covers and whose result is known.
+// commit votes for blocks that a certificate of this view covers and of which this member has all that makes a block.
 func (e *engine) commit() {
 	st := e.High.Statement
 	if !e.voter() || e.changing() || e.High.IsZero() || st.View != e.View {
@@ -352,7 +352,7 @@ func (e *engine) commit() {
 		return
 	}
 	for _, b := range path {
-		if b.result.IsZero() {
+		if b.result.IsZero() || b.lacksNewView() {
 			return
 		}
 		e.commitTo(b.order.Height, b.hash, b.result)
@@ -364,6 +364,7 @@ func (e *engine) commitTo(height ledger.Height, order, result keys.Digest) {
 		return
 	}
 	e.Committed = e.statement(ledger.Commit, height, order)
+	e.Lock = e.High
 	e.Committed.Block = result
 	e.persist()
 	e.sign(e.Committed, &consensus.Message{Kind: kindVote})

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -20,6 +21,7 @@ type record struct {
 	Prepared  ledger.Statement      // the last prepare vote: the height and order voted for
 	Committed ledger.Statement      // the last commit vote
 	High      ledger.Certificate    // the highest certificate
+	Lock      ledger.Certificate    // the highest one as the last commit vote was signed, which covers that vote
 	Opening   *ledger.NewView       // what opened the view, until a certificate of the view replaces it
 	Blocks    []consensus.HeldBlock // known orders above the head, by height
 }
@@ -58,19 +60,27 @@ func (e *engine) restore(journal []consensus.Record) error {
 }
 
 // holding tells what a recovery after a disaster must keep: the highest certificate and the orders up to its own. Of a
-// block that is final somewhere with this member's vote, this member signed Commit, and so noted that certificate or a
-// higher one, which is on the block (see the package comment).
+// block that is final somewhere with this member's vote, this member signed Commit, and so noted a certificate on the block,
+// and a higher one is on it too (see the package comment). But of a higher one it may not know the orders that lead there.
 func (e *engine) holding() consensus.Holding {
-	h := consensus.Holding{Rank: e.High.Statement.Rank(), Certificate: e.High}
-	for at := e.High.Statement.Order; at != e.headOrder; {
-		b := e.find(at)
-		if b == nil || b.lacksNewView() {
-			h.Blocks = nil // not of this member's doing: it votes for no block whose ancestors it does not know
-			break
+	for _, c := range []ledger.Certificate{e.High, e.Lock} {
+		if blocks, known := e.leadingTo(c.Statement.Order); known {
+			return consensus.Holding{Rank: c.Statement.Rank(), Certificate: c, Blocks: blocks}
 		}
-		h.Blocks = append(h.Blocks, consensus.HeldBlock{Order: b.order, NewView: b.newView})
-		at = b.order.Parent
 	}
-	slices.Reverse(h.Blocks)
-	return h
+	return consensus.Holding{Rank: e.High.Statement.Rank(), Certificate: e.High}
+}
+
+// leadingTo returns the blocks above the head up to one that is named, and whether all are known.
+func (e *engine) leadingTo(order keys.Digest) (blocks []consensus.HeldBlock, known bool) {
+	for order != e.headOrder {
+		b := e.find(order)
+		if b == nil || b.lacksNewView() {
+			return nil, false
+		}
+		blocks = append(blocks, consensus.HeldBlock{Order: b.order, NewView: b.newView})
+		order = b.order.Parent
+	}
+	slices.Reverse(blocks)
+	return blocks, true
 }

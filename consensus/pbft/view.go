@@ -97,6 +97,8 @@ func (e *engine) forgetBlocks() {
 		path, _ := e.path(e.headPoint(), b.hash)
 		keep = append(keep, path...)
 	}
+	locked, _ := e.path(e.headPoint(), e.Lock.Statement.Order) // for a recovery, if nothing leads to the highest certificate
+	keep = append(keep, locked...)
 	e.blocks = slices.DeleteFunc(e.blocks, func(b *block) bool {
 		if slices.Contains(live, b) {
 			return false

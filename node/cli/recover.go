@@ -321,12 +321,15 @@ func (s *survivor) tell(ctx context.Context, r *group.Recovery, next string) err
 	if err != nil {
 		return err
 	}
-	kept := []ledger.Height{}
+	kept, lacking := []ledger.Height{}, []ledger.Height{}
 	for _, h := range f.Kept {
 		kept = append(kept, h.Order.Height)
 	}
+	for _, o := range f.Lacking {
+		lacking = append(lacking, o.Height)
+	}
 	doc := map[string]any{
-		"recovery": f.Last.Hash(s.suite), "height": f.Last.Order.Height, "base": f.Base, "kept": kept, "epoch": f.After.Number, "members": f.After.Members,
+		"recovery": f.Last.Hash(s.suite), "height": f.Last.Order.Height, "base": f.Base, "kept": kept, "lacking": lacking, "epoch": f.After.Number, "members": f.After.Members,
 		"silent": f.Silent, "signed": f.Signed, "missing": f.Missing, "lossy": f.Lossy, "forkable": f.Forkable, "reason": f.Args.Reform.Override,
 	}
 	return show(s.c, doc, func(w io.Writer) {
@@ -344,6 +347,9 @@ func (s *survivor) words(w io.Writer, r *group.Recovery, f *group.Findings) {
 	row(w, "goes on from", fmt.Sprintf("block %d, the last that is final on the nodes that reported", f.Base))
 	for _, h := range f.Kept {
 		row(w, "keeps", fmt.Sprintf("block %d with %d transactions, which may be final elsewhere", h.Order.Height, h.Order.TxCount))
+	}
+	for _, o := range f.Lacking {
+		row(w, "gives up", fmt.Sprintf("block %d: nobody who reported has the transactions of block %d, so nobody of them voted to make it final", o.Height, f.Lacking[0].Height))
 	}
 	row(w, "gives up", fmt.Sprintf("what was proposed above block %d, and what waits at the nodes that are removed: clients send it again", f.Last.Order.Height-1))
 	row(w, "ends", fmt.Sprintf("epoch %d with %d members, quorum %d", f.Before.Number, len(f.Before.Members), s.quorum(len(f.Before.Members))))

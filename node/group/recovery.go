@@ -86,6 +86,7 @@ type Recovery struct {
 	Holding  ledger.Rank        // of the report whose blocks are kept
 	Lock     ledger.Certificate // that shows they may be final; zero if there is none, or with members that do not lie
 	Blocks   []ledger.Block     // lowest first; their certificates are made of Votes
+	Lacking  []ledger.Order     // of that report, on the kept blocks: given up, since no report has the transactions of the first
 	Votes    []ledger.Vote      // recover statements, by height and signer
 }
 
@@ -102,8 +103,8 @@ func DecodeRecovery(s keys.Suite, raw []byte) (*Recovery, error) {
 	if err := ledger.Unmarshal(raw, &r); err != nil {
 		return nil, err
 	}
-	if r.Version != ledger.Version || len(r.Blocks) == 0 || len(r.Blocks) > maxRecovered {
-		return nil, fmt.Errorf("a recovery of version %d with %d blocks", r.Version, len(r.Blocks))
+	if r.Version != ledger.Version || len(r.Blocks) == 0 || len(r.Blocks)+len(r.Lacking) > maxRecovered {
+		return nil, fmt.Errorf("a recovery of version %d with %d blocks and %d that are lacking", r.Version, len(r.Blocks), len(r.Lacking))
 	}
 	for _, v := range r.Votes {
 		if v.Signer >= ledger.MaxMembers {
@@ -271,33 +272,44 @@ func (s *Stopped) Report() (*Report, error) {
 	if r.Holding, err = s.holding(); err != nil {
 		return nil, err
 	}
-	if err := s.remembers(r.Holding.Rank, func(o keys.Digest) bool {
-		return slices.ContainsFunc(r.Holding.Blocks, func(b consensus.HeldBlock) bool { return b.Order.Hash(s.cfg.Suite) == o })
+	if err := s.remembers(func(st ledger.Statement) bool {
+		leads := len(r.Holding.Blocks) > 0 || r.Holding.Certificate.Statement.Height <= s.base.Height()
+		return leads && outranks(r.Holding.Rank, st) ||
+			slices.ContainsFunc(r.Holding.Blocks, func(b consensus.HeldBlock) bool { return b.Order.Hash(s.cfg.Suite) == st.Order })
 	}); err != nil {
 		return nil, err
 	}
 	for _, b := range r.Holding.Blocks {
-		var txs [][]byte
-		for _, p := range s.journal.payloads {
-			if p.Height == b.Order.Height && p.TxRoot == b.Order.TxRoot {
-				txs = p.Txs
-			}
-		}
-		r.Txs = append(r.Txs, txs)
+		r.Txs = append(r.Txs, s.body(&b.Order))
 	}
 	r.Signature, err = s.cfg.Signer.Sign(r.digest(s.cfg.Suite))
 	return r, err
 }
 
-// remembers checks what the guard kept, whatever the engine says: an order that this node voted to make final above its
-// head is among those that are kept, or a higher rank speaks against it.
-func (s *Stopped) remembers(rank ledger.Rank, kept func(order keys.Digest) bool) error {
+// body returns the transactions of an order above the head; nil if this member has never had all.
+func (s *Stopped) body(o *ledger.Order) [][]byte {
+	for _, p := range s.journal.payloads {
+		if p.Height == o.Height && p.TxRoot == o.TxRoot {
+			return p.Txs
+		}
+	}
+	return nil
+}
+
+// outranks reports whether what has a rank speaks against a vote for a block that it does not stand on.
+func outranks(rank ledger.Rank, voted ledger.Statement) bool {
+	return voted.Kind == ledger.Commit && rank.Compare(voted.Rank()) > 0
+}
+
+// remembers checks what the guard kept, whatever the engine says: what this node voted to make final above its head is
+// covered.
+func (s *Stopped) remembers(covered func(voted ledger.Statement) bool) error {
 	g := &s.journal.guard
 	if g.Epoch != s.epoch.Number {
 		return nil
 	}
 	for _, st := range []ledger.Statement{g.Commit, g.Attest} {
-		if st.Kind == 0 || st.Height <= s.base.Height() || kept(st.Order) || st.Kind == ledger.Commit && rank.Compare(st.Rank()) > 0 {
+		if st.Kind == 0 || st.Height <= s.base.Height() || covered(st) {
 			continue
 		}
 		return refuseRecovery("this node signed a %s for block %d, order %s, which is left out, so it may be final: make a report here and propose again with it", st.Kind, st.Height, st.Order)
@@ -422,10 +434,10 @@ func (s *Stopped) Propose(ctx context.Context, reports []*Report, p *Plan) (*Rec
 	return r, nil
 }
 
-// kept chooses the blocks above the head that must stay: those of the highest rank that a report shows. A block that is
-// final somewhere has the commit votes of a quorum. If fewer than a quorum are silent, an honest survivor is among these,
-// which noted a certificate on it, or a higher one, which is then on it too; and it has the orders and transactions that
-// lead there, as it executed them. So what of a certificate is incomplete in all reports no honest survivor voted for.
+// kept chooses the blocks above the head that must stay: those that lead to the highest rank that a report shows, as far as
+// reports have their transactions. A block that is final somewhere has the commit votes of a quorum. If fewer than a quorum
+// are silent, an honest survivor is among these, which noted a certificate on it, and a higher one is on it too; and it has
+// the orders and transactions that lead there, as it executed them. So no honest survivor voted to make final what is left out.
 func (s *Stopped) kept(reports []*Report, r *Recovery) ([]ledger.Block, error) {
 	suite := s.cfg.Suite
 	bodies := map[keys.Digest][][]byte{}
@@ -456,25 +468,34 @@ func (s *Stopped) kept(reports []*Report, r *Recovery) ([]ledger.Block, error) {
 			r.Holding, r.Lock = h.Rank, h.Certificate // the tip was agreed on again, so nothing above it
 			return nil, nil
 		}
-		var blocks []ledger.Block
+		var path []consensus.HeldBlock
 		for at := tip; at != s.base.OrderHash(); {
-			if len(blocks) == maxRecovered-1 { // the last is the recovery block
-				return nil, refuseRecovery("the report of node %s leads over more than %d blocks, and so many cannot be in flight: leave it out", report.Node, len(blocks))
+			if len(path) == maxRecovered-1 { // the last is the recovery block
+				return nil, refuseRecovery("the report of node %s leads over more than %d blocks, and so many cannot be in flight: leave it out", report.Node, len(path))
 			}
 			b, known := held[at]
-			txs, complete := bodies[b.Order.TxRoot]
-			if !known || !complete {
-				blocks = nil
+			if !known {
+				path = nil
 				break
 			}
-			blocks = append(blocks, ledger.Block{Version: ledger.Version, Header: ledger.Header{Order: b.Order}, Txs: txs, NewView: b.NewView})
+			path = append(path, b)
 			at = b.Order.Parent
 		}
-		if blocks != nil {
-			slices.Reverse(blocks)
-			r.Holding, r.Lock = h.Rank, h.Certificate
-			return blocks, nil
+		if path == nil {
+			continue
 		}
+		slices.Reverse(path)
+		r.Holding, r.Lock = h.Rank, h.Certificate
+		var blocks []ledger.Block
+		for _, b := range path {
+			txs, complete := bodies[b.Order.TxRoot]
+			if !complete || len(r.Lacking) > 0 {
+				r.Lacking = append(r.Lacking, b.Order)
+				continue
+			}
+			blocks = append(blocks, ledger.Block{Version: ledger.Version, Header: ledger.Header{Order: b.Order}, Txs: txs, NewView: b.NewView})
+		}
+		return blocks, nil
 	}
 	return nil, nil
 }
@@ -553,6 +574,7 @@ func reasonOf(r *ledger.Receipt) string {
 type Findings struct {
 	Base    ledger.Height
 	Kept    []*ledger.Header // of blocks that no certificate made final
+	Lacking []*ledger.Order  // of blocks above those, given up since nobody who reported has the transactions of the first
 	Last    *ledger.Header
 	Before  ledger.Epoch
 	After   ledger.Epoch
@@ -646,15 +668,36 @@ func (s *Stopped) Examine(ctx context.Context, r *Recovery) (*Findings, error) {
 			return nil, refuseRecovery("%v", err)
 		}
 	}
-	if n := len(f.Kept); n > 0 && !s.cfg.Trust {
-		if err := s.isLock(&r.Lock, r.Holding); err != nil || r.Lock.Statement.Order != f.Kept[n-1].Order.Hash(suite) {
-			return nil, refuseRecovery("nothing shows that a quorum accepted block %d: %v", f.Kept[n-1].Order.Height, err)
-		}
-	} else if st := &r.Lock.Statement; n == 0 && st.Height > below {
-		return nil, refuseRecovery("a quorum accepted block %d, order %s, as its own certificate shows, and it leaves that out: propose again", st.Height, st.Order)
+	if err := s.locked(r, f); err != nil {
+		return nil, err
 	}
 	s.judge(r, f)
 	return f, nil
+}
+
+// locked checks that what a recovery keeps and what it says that is lacking lead to what its certificate is about.
+func (s *Stopped) locked(r *Recovery, f *Findings) error {
+	tip, height, st := s.base.OrderHash(), f.Base, &r.Lock.Statement
+	if n := len(f.Kept); n > 0 {
+		tip, height = f.Kept[n-1].Order.Hash(s.cfg.Suite), f.Kept[n-1].Order.Height
+	}
+	for i := range r.Lacking {
+		o := &r.Lacking[i]
+		if height++; o.Parent != tip || o.Height != height {
+			return refuseRecovery("block %d, which it says is lacking, is not on the block before: propose again", o.Height)
+		}
+		tip = o.Hash(s.cfg.Suite)
+		f.Lacking = append(f.Lacking, o)
+	}
+	switch {
+	case height > f.Base && !s.cfg.Trust:
+		if err := s.isLock(&r.Lock, r.Holding); err != nil || st.Order != tip {
+			return refuseRecovery("nothing shows that a quorum accepted block %d: %v", height, err)
+		}
+	case height == f.Base && st.Height > f.Base:
+		return refuseRecovery("a quorum accepted block %d, order %s, as its own certificate shows, and it leaves that out: propose again", st.Height, st.Order)
+	}
+	return nil
 }
 
 // stores reports whether a block is final on this node.
@@ -768,8 +811,12 @@ func (s *Stopped) leavesNothingOut(r *Recovery, f *Findings) error {
 	if s.number < 0 || s.lost() {
 		return nil
 	}
+	suite := s.cfg.Suite
 	kept := func(order keys.Digest) bool {
-		return slices.ContainsFunc(f.Kept, func(h *ledger.Header) bool { return h.Order.Hash(s.cfg.Suite) == order })
+		return slices.ContainsFunc(f.Kept, func(h *ledger.Header) bool { return h.Order.Hash(suite) == order })
+	}
+	lacking := func(order keys.Digest) bool {
+		return slices.ContainsFunc(f.Lacking, func(o *ledger.Order) bool { return o.Hash(suite) == order })
 	}
 	rank := r.Holding
 	if !s.cfg.Trust && s.isLock(&r.Lock, rank) != nil {
@@ -779,11 +826,19 @@ func (s *Stopped) leavesNothingOut(r *Recovery, f *Findings) error {
 	if err != nil {
 		return err
 	}
-	if n := len(h.Blocks); n > 0 && !kept(h.Blocks[n-1].Order.Hash(s.cfg.Suite)) && rank.Compare(h.Rank) <= 0 {
-		o := &h.Blocks[n-1].Order
-		return refuseRecovery("this node helped to agree on block %d, order %s, which is left out, so it may be final: make a report here and propose again with it", o.Height, o.Hash(s.cfg.Suite))
+	var last *ledger.Order // of those whose transactions this node has
+	for i := range h.Blocks {
+		if s.body(&h.Blocks[i].Order) == nil {
+			break
+		}
+		last = &h.Blocks[i].Order
 	}
-	return s.remembers(rank, kept)
+	if last != nil {
+		if order := last.Hash(suite); !kept(order) && (lacking(order) || rank.Compare(h.Rank) <= 0) {
+			return refuseRecovery("this node helped to agree on block %d, order %s, which is left out, so it may be final: make a report here and propose again with it", last.Height, order)
+		}
+	}
+	return s.remembers(func(st ledger.Statement) bool { return kept(st.Order) || outranks(rank, st) && !lacking(st.Order) })
 }
 
 // Apply makes a recovery part of the chain on this node: it is kept as the operator's word, and what this node can take of

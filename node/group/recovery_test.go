@@ -328,6 +328,24 @@ func TestRefusedRecoveries(t *testing.T) {
 	}
 	claimed.Holding, claimed.Lock = higher.Rank(), ledger.NewCertificate(votes)
 	refused("a certificate above what is kept", sign(1, &claimed, now), "leaves that out")
+	untold := make([]*Report, len(reports)) // and says that nobody has the transactions of the last
+	for i, report := range reports {
+		untold[i] = must(DecodeReport(mustMarshal(report)))
+		untold[i].Txs[len(untold[i].Txs)-1] = nil
+		untold[i].Signature = must(w.nodes[i].key.Sign(untold[i].digest(w.suite)))
+	}
+	var lacking *Recovery
+	if err := with(0, func(s *Stopped) (err error) { lacking, err = s.Propose(ctx, untold, w.plan()); return err }); err != nil {
+		t.Fatal(err)
+	}
+	if len(lacking.Lacking) == 0 || len(lacking.Blocks)+len(lacking.Lacking) != len(good.Blocks) {
+		t.Fatalf("of %d blocks it keeps %d and gives up %d", len(good.Blocks)-1, len(lacking.Blocks)-1, len(lacking.Lacking))
+	}
+	refused("transactions that this node has are said to be lacking", sign(1, lacking, now), "left out")
+	lacking.Lacking[0].Parent[0] ^= 1
+	refused("what is lacking is not on what is kept", sign(1, lacking, now), "not on the block before")
+	lacking.Lacking = nil
+	refused("what is lacking is not told", sign(1, lacking, now), map[bool]string{true: "leaves that out", false: "nothing shows"}[len(lacking.Blocks) == 1])
 	unlocked := *good
 	unlocked.Lock = ledger.Certificate{}
 	refused("blocks that nothing shows were accepted", sign(1, &unlocked, now), "nothing shows")
@@ -523,6 +541,36 @@ func TestTooManyKept(t *testing.T) {
 		blocks, err := s.kept([]*Report{report}, &Recovery{})
 		if ok := err == nil && len(blocks) == n; ok != want || err != nil && !errors.Is(err, ErrRecover) {
 			t.Errorf("of %d blocks %d are kept: %v", n, len(blocks), err)
+		}
+	}
+}
+
+// What is on top of an order whose transactions nobody has is given up with it, whatever else was reported of it.
+func TestLackingTransactions(t *testing.T) {
+	w := newRaftWorld(t, 4, 0)
+	s := w.nodes[0].stopped()
+	defer s.Close()
+	report := &Report{Epoch: s.epoch.Number, Holding: consensus.Holding{Rank: ledger.Rank{Height: 3}}}
+	parent := s.base.OrderHash()
+	for i := range byte(3) {
+		order := ledger.Order{Epoch: s.epoch.Number, Height: ledger.Height(i) + 1, Parent: parent, TxRoot: keys.Digest{i}}
+		parent = order.Hash(w.suite)
+		report.Holding.Blocks = append(report.Holding.Blocks, consensus.HeldBlock{Order: order})
+	}
+	report.Txs = [][][]byte{{{1}}, nil, {{3}}}
+	behind := *report // has one block less, and of that the transactions
+	behind.Holding.Rank.Height, behind.Holding.Blocks, behind.Txs = 2, report.Holding.Blocks[:2], [][][]byte{nil, {{2}}}
+	for _, c := range []struct {
+		reports       []*Report
+		kept, lacking int
+	}{
+		{[]*Report{report}, 1, 2},
+		{[]*Report{&behind, report}, 3, 0},
+		{[]*Report{&behind}, 0, 2},
+	} {
+		r := &Recovery{}
+		if blocks, err := s.kept(c.reports, r); err != nil || len(blocks) != c.kept || len(r.Lacking) != c.lacking {
+			t.Errorf("of %d reports %d blocks are kept and %d given up: %v, want %d and %d", len(c.reports), len(blocks), len(r.Lacking), err, c.kept, c.lacking)
 		}
 	}
 }
