@@ -37,6 +37,7 @@ type history struct {
 	below   ledger.Frontier
 	fs      *memfs.FS
 	log     *Log
+	opens   ledger.Height // the first block of view 1
 }
 
 const (
@@ -46,9 +47,11 @@ const (
 	segmentsDir = "statements"
 )
 
-func newHistory(tb testing.TB) *history {
+func newHistory(tb testing.TB) *history { return newHistoryWith(tb, viewBegins) }
+
+func newHistoryWith(tb testing.TB, opens ledger.Height) *history {
 	tb.Helper()
-	h := &history{suite: keys.Std(), fs: memfs.New()}
+	h := &history{suite: keys.Std(), fs: memfs.New(), opens: opens}
 	rng := rand.NewChaCha8([32]byte{3})
 	h.genesis = ledger.Genesis{Version: 1, Name: "audit", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: 1_000, Params: ledger.DefaultParams()}
 	var all []ledger.Member
@@ -97,7 +100,7 @@ func (h *history) quorum(epoch uint64, st ledger.Statement) []ledger.Vote {
 		v := h.vote(epoch, m, st)
 		if m != 2 {
 			votes = append(votes, v)
-		} else if st.Kind == ledger.Commit && st.Height == viewBegins-1 {
+		} else if st.Kind == ledger.Commit && st.Height == h.opens-1 {
 			continue // it does not hear that the block is certified
 		}
 		h.log.Vote(5_000+int64(st.Height), ledger.Height(len(h.blocks)), v)
@@ -111,7 +114,7 @@ func (h *history) append() {
 	epoch, view := uint64(0), uint64(0)
 	if height > epochEnds {
 		epoch = 1
-	} else if height >= viewBegins {
+	} else if height >= h.opens {
 		view = 1
 	}
 	header := ledger.Header{Order: ledger.Order{
@@ -126,7 +129,7 @@ func (h *history) append() {
 	if height == epochEnds {
 		header.NextEpoch = h.epochs[1].Hash(h.suite)
 	}
-	if height == viewBegins {
+	if height == h.opens {
 		high := h.blocks[height-1].Certificate
 		change := ledger.Statement{
 			Kind: ledger.ViewChange, View: 1, Height: height - 1, Block: h.hashes[height-1], High: high.Statement.Rank(), Order: high.Statement.Order,
@@ -134,7 +137,7 @@ func (h *history) append() {
 		b.NewView = &ledger.NewView{View: 1, High: high}
 		for m := range uint32(3) {
 			st := change
-			if m == 2 { // it has not heard of the last block
+			if m == 2 && height > 1 { // it has not heard of the last block
 				st.High, st.Order = h.blocks[height-2].Certificate.Statement.Rank(), h.blocks[height-2].Certificate.Statement.Order
 			}
 			v := h.vote(0, m, st)
@@ -211,6 +214,15 @@ func TestVerify(t *testing.T) {
 }
 
 // TestVerifyEvidence has member 2 lie in every way, and expects each pair of statements to be found.
+// A view that was entered before any block had a certificate is nothing to take note of.
+func TestVerifyViewAtGenesis(t *testing.T) {
+	h := newHistoryWith(t, 1)
+	v, err := h.verify(t, h.export(t, 0, tip))
+	if err != nil || v.NewViews != 1 || len(v.Notes) != 0 {
+		t.Errorf("%v, %d new-views, notes %q", err, v.NewViews, v.Notes)
+	}
+}
+
 func TestVerifyEvidence(t *testing.T) {
 	h := newHistory(t)
 	at := func(kind ledger.StatementKind, view uint64, height ledger.Height, order, block byte) ledger.Statement {

@@ -382,7 +382,7 @@ func (v *verifier) checkOpening(b *block) error {
 	v.view = n.View
 	v.verdict.NewViews++
 	// The leader built on the highest certificate that was claimed, or on a higher one that it held itself.
-	if at := n.High.Statement.Height; at >= v.start.From && at < o.Height && v.orders[at-v.start.From] != n.High.Statement.Order {
+	if at := n.High.Statement.Height; !n.High.IsZero() && at >= v.start.From && at < o.Height && v.orders[at-v.start.From] != n.High.Statement.Order {
 		v.verdict.Notes = append(v.verdict.Notes, fmt.Sprintf("block %d: the highest certificate of the new-view for view %d is for order %s at height %d, "+
 			"which is not in the chain: its leader held a higher one", o.Height, n.View, n.High.Statement.Order, at))
 	}
