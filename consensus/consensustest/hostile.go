@@ -607,7 +607,7 @@ func (s Subject) asked(net *Network, x *Node, c cut, voted ledger.Statement) err
 		return fmt.Errorf("it holds block %d at rank %v, which its certificate does not show", c.head.Order.Height+ledger.Height(len(h.Blocks)), h.Rank)
 	}
 	above := voted.Kind != 0 && voted.Height > c.head.Order.Height
-	leads := len(h.Blocks) > 0 || h.Certificate.Statement.Height <= c.head.Order.Height
+	leads := len(h.Blocks) > 0 || h.Rank.Height <= c.head.Order.Height
 	if higher := leads && voted.Kind == ledger.Commit && h.Rank.Compare(voted.Rank()) > 0; above && !kept && !higher {
 		return fmt.Errorf("it voted with %s, and what it holds leaves that out", Describe(voted))
 	}

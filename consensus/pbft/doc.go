@@ -66,6 +66,10 @@
 // vote, its highest certificate, and the orders above the head. The record is persisted whole before each signature
 // that it must outlive. After a crash the member signs the same statements again.
 //
+// For a recovery after a disaster the record also holds the certificate of the last commit vote. A member commits only
+// if it knows every order up to the certificate's, with what opened their views, and keeps those: it can show what
+// it helped to make final even if it hears of a higher certificate later and of nothing that leads there.
+//
 // # Why it is safe
 //
 // Lemma A (one view). Two certificates of view v at heights h ≤ h' are on one chain. Their quorums share an honest

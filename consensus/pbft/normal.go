@@ -335,7 +335,8 @@ func (e *engine) prepare() {
 	}
 }
 
-// commit votes for blocks that a certificate of this view covers and of which this member has all that makes a block.
+// commit votes for blocks that a certificate of this view covers, whose result is known, and from which it knows all orders up to the
+// certificate's, with what opened their views: a recovery after a disaster may need to show that.
 func (e *engine) commit() {
 	st := e.High.Statement
 	if !e.voter() || e.changing() || e.High.IsZero() || st.View != e.View {
@@ -348,11 +349,11 @@ func (e *engine) commit() {
 		return
 	}
 	path, ok := e.path(e.headPoint(), st.Order)
-	if !ok {
+	if !ok || slices.ContainsFunc(path, (*block).lacksNewView) {
 		return
 	}
 	for _, b := range path {
-		if b.result.IsZero() || b.lacksNewView() {
+		if b.result.IsZero() {
 			return
 		}
 		e.commitTo(b.order.Height, b.hash, b.result)

@@ -349,7 +349,7 @@ func (s *survivor) words(w io.Writer, r *group.Recovery, f *group.Findings) {
 		row(w, "keeps", fmt.Sprintf("block %d with %d transactions, which may be final elsewhere", h.Order.Height, h.Order.TxCount))
 	}
 	for _, o := range f.Lacking {
-		row(w, "gives up", fmt.Sprintf("block %d: nobody who reported has the transactions of block %d, so nobody of them voted to make it final", o.Height, f.Lacking[0].Height))
+		row(w, "gives up", fmt.Sprintf("block %d: no report has the transactions of block %d", o.Height, f.Lacking[0].Height))
 	}
 	row(w, "gives up", fmt.Sprintf("what was proposed above block %d, and what waits at the nodes that are removed: clients send it again", f.Last.Order.Height-1))
 	row(w, "ends", fmt.Sprintf("epoch %d with %d members, quorum %d", f.Before.Number, len(f.Before.Members), s.quorum(len(f.Before.Members))))

@@ -273,7 +273,7 @@ func (s *Stopped) Report() (*Report, error) {
 		return nil, err
 	}
 	if err := s.remembers(func(st ledger.Statement) bool {
-		leads := len(r.Holding.Blocks) > 0 || r.Holding.Certificate.Statement.Height <= s.base.Height()
+		leads := len(r.Holding.Blocks) > 0 || r.Holding.Rank.Height <= s.base.Height()
 		return leads && outranks(r.Holding.Rank, st) ||
 			slices.ContainsFunc(r.Holding.Blocks, func(b consensus.HeldBlock) bool { return b.Order.Hash(s.cfg.Suite) == st.Order })
 	}); err != nil {
@@ -345,10 +345,22 @@ func (s *Stopped) check(r *Report) error {
 			return refuseRecovery("the report of node %s has other transactions for block %d than that has: make the report again, or leave it out", r.Node, o.Height)
 		}
 	}
-	if c := &r.Holding.Certificate; r.Epoch == s.epoch.Number && !c.IsZero() {
+	for i := range r.Holding.Blocks {
+		b := &r.Holding.Blocks[i]
+		if named := b.Order.NewView; named.IsZero() != (b.NewView == nil) || b.NewView != nil && b.NewView.Digest(suite) != named {
+			return refuseRecovery("the report of node %s has another new-view for block %d than its order names: leave it out", r.Node, b.Order.Height)
+		}
+	}
+	if r.Epoch != s.epoch.Number {
+		return nil
+	}
+	switch c := &r.Holding.Certificate; {
+	case !c.IsZero():
 		if err := s.isLock(c, r.Holding.Rank); err != nil {
 			return refuseRecovery("the report of node %s: %v", r.Node, err)
 		}
+	case !s.cfg.Trust && (r.Holding.Rank != ledger.Rank{} || len(r.Holding.Blocks) > 0): // only what a quorum signed counts of members that may lie
+		return refuseRecovery("the report of node %s shows nothing for rank %v of its %d blocks: leave it out", r.Node, r.Holding.Rank, len(r.Holding.Blocks))
 	}
 	return nil
 }
@@ -458,13 +470,10 @@ func (s *Stopped) kept(reports []*Report, r *Recovery) ([]ledger.Block, error) {
 		if h.Certificate.IsZero() {
 			tip = s.base.OrderHash()
 			if n := len(h.Blocks); n > 0 {
-				if !s.cfg.Trust {
-					continue // of members that may lie nothing counts but what a quorum signed
-				}
 				tip = h.Blocks[n-1].Order.Hash(suite)
 			}
 		}
-		if !h.Certificate.IsZero() && h.Certificate.Statement.Height <= s.base.Height() || h.Certificate.IsZero() && h.Rank.Height <= s.base.Height() {
+		if h.Rank.Height <= s.base.Height() {
 			r.Holding, r.Lock = h.Rank, h.Certificate // the tip was agreed on again, so nothing above it
 			return nil, nil
 		}
@@ -668,10 +677,10 @@ func (s *Stopped) Examine(ctx context.Context, r *Recovery) (*Findings, error) {
 			return nil, refuseRecovery("%v", err)
 		}
 	}
+	s.judge(r, f)
 	if err := s.locked(r, f); err != nil {
 		return nil, err
 	}
-	s.judge(r, f)
 	return f, nil
 }
 
@@ -691,8 +700,14 @@ func (s *Stopped) locked(r *Recovery, f *Findings) error {
 	}
 	switch {
 	case height > f.Base && !s.cfg.Trust:
-		if err := s.isLock(&r.Lock, r.Holding); err != nil || st.Order != tip {
+		if err := s.isLock(&r.Lock, r.Holding); err != nil {
 			return refuseRecovery("nothing shows that a quorum accepted block %d: %v", height, err)
+		}
+		if st.Order != tip {
+			return refuseRecovery("nothing shows that a quorum accepted block %d: its certificate is about another, order %s", height, st.Order)
+		}
+		if st.Kind == ledger.Commit && len(f.Lacking) > 0 && !f.Lossy {
+			return refuseRecovery("block %d is final, as its own certificate shows, and it leaves out block %d below: propose again with the report of a node that has the transactions", st.Height, f.Lacking[0].Height)
 		}
 	case height == f.Base && st.Height > f.Base:
 		return refuseRecovery("a quorum accepted block %d, order %s, as its own certificate shows, and it leaves that out: propose again", st.Height, st.Order)
@@ -826,17 +841,18 @@ func (s *Stopped) leavesNothingOut(r *Recovery, f *Findings) error {
 	if err != nil {
 		return err
 	}
-	var last *ledger.Order // of those whose transactions this node has
+	missing := false // the transactions of a block below
 	for i := range h.Blocks {
-		if s.body(&h.Blocks[i].Order) == nil {
-			break
+		o := &h.Blocks[i].Order
+		order := o.Hash(suite)
+		missing = missing || s.body(o) == nil
+		if kept(order) || lacking(order) && missing || !lacking(order) && rank.Compare(h.Rank) > 0 {
+			continue
 		}
-		last = &h.Blocks[i].Order
+		return refuseRecovery("this node helped to agree on block %d, order %s, which is left out, so it may be final: make a report here and propose again with it", o.Height, order)
 	}
-	if last != nil {
-		if order := last.Hash(suite); !kept(order) && (lacking(order) || rank.Compare(h.Rank) <= 0) {
-			return refuseRecovery("this node helped to agree on block %d, order %s, which is left out, so it may be final: make a report here and propose again with it", last.Height, order)
-		}
+	if st := &h.Certificate.Statement; st.Kind == ledger.Commit && st.Height > s.base.Height() && !kept(st.Order) && !f.Lossy {
+		return refuseRecovery("block %d is final, as a certificate on this node shows, and it is left out: propose again with the report of a node that has its transactions", st.Height)
 	}
 	return s.remembers(func(st ledger.Statement) bool { return kept(st.Order) || outranks(rank, st) && !lacking(st.Order) })
 }

@@ -26,8 +26,8 @@ type disaster struct {
 	kept []*ledger.Block // final on node 3, and not on 0 and 1
 }
 
-// strike lets a group work, and then ends nodes 2 and 3 at a moment at which only node 3 has learnt that a block is final.
-func strike(t *testing.T, w *world) *disaster {
+// strike lets a group work, and then ends nodes 2 and 3 at a moment at which only node 3 has learnt that a number of blocks are final.
+func strike(t *testing.T, w *world, blocks ledger.Height) *disaster {
 	t.Helper()
 	w.start(0, 1, 2, 3)
 	l := &load{world: w, at: 1}
@@ -55,7 +55,7 @@ func strike(t *testing.T, w *world) *disaster {
 		}
 		return m
 	}
-	if !w.run(20_000, func() bool { return w.nodes[3].store.Head().Height() > doom }) {
+	if !w.run(20_000, func() bool { return w.nodes[3].store.Head().Height() >= doom+blocks }) {
 		t.Fatalf("no block becomes final on node 3 alone: it has block %d", w.nodes[3].store.Head().Height())
 	}
 	l.done = true
@@ -164,7 +164,7 @@ func TestRecovery(t *testing.T) {
 		},
 	} {
 		t.Run(engine, func(t *testing.T) {
-			d := strike(t, make())
+			d := strike(t, make(), 1)
 			w := d.world
 			r := d.propose(w.reports(1, 0))
 			if len(r.Blocks) != len(d.kept)+1 && engine == "pbft" || len(r.Blocks) <= len(d.kept) {
@@ -259,8 +259,9 @@ func (n *testNode) verify(accepted ...keys.Digest) (*audit.Verdict, error) {
 
 // Each refusal of a recovery, and what it would have cost.
 func TestRefusedRecoveries(t *testing.T) {
-	d := strike(t, newWorld(t, 4))
-	w := d.world
+	w := newWorld(t, 4)
+	w.genesis.Params.Window = 8
+	d := strike(t, w, 3)
 	reports := w.reports(0, 1)
 	good := d.propose(reports)
 	ctx := context.Background()
@@ -293,6 +294,18 @@ func TestRefusedRecoveries(t *testing.T) {
 	refused("a report of another chain", propose(0, w.plan(), reports[0], changed(func(r *Report) { r.Chain[0] ^= 1 })), "is about chain")
 	refused("a report twice", propose(0, w.plan(), reports[0], reports[0]), "two reports")
 	refused("no report of its own", propose(0, w.plan(), reports[1]), "of this node is missing")
+	lie := func(f func(*Report)) *Report {
+		r := must(DecodeReport(mustMarshal(reports[1])))
+		f(r)
+		r.Signature = must(w.nodes[1].key.Sign(r.digest(w.suite)))
+		return r
+	}
+	refused("a rank without a certificate", propose(0, w.plan(), reports[0], lie(func(r *Report) {
+		r.Holding, r.Txs = consensus.Holding{Rank: ledger.Rank{View: 9}}, nil
+	})), "shows nothing for rank")
+	refused("a new-view that its order does not name", propose(0, w.plan(), reports[0], lie(func(r *Report) {
+		r.Holding.Blocks[0].NewView = &ledger.NewView{}
+	})), "another new-view")
 	plan := w.plan()
 	refused("three of four silent", propose(0, plan, reports[0]), "--lossy")
 	plan.Reform.Remove = append(plan.Reform.Remove, w.nodes[1].id)
@@ -321,12 +334,7 @@ func TestRefusedRecoveries(t *testing.T) {
 	refused("a rank that nothing shows", sign(1, &claimed, now), "left out")
 	higher := good.Lock.Statement // and shows a certificate for that, which the signer has not seen
 	higher.Kind, higher.Height, higher.Order, higher.Block = ledger.Prepare, higher.Height+1, keys.Digest{1}, keys.Digest{}
-	var votes []ledger.Vote
-	for _, i := range []int{0, 2, 3} {
-		signature := must(w.nodes[i].key.Sign(higher.Digest(w.suite, w.chain, "main")))
-		votes = append(votes, ledger.Vote{Signer: uint32(i), Statement: higher, Signature: signature})
-	}
-	claimed.Holding, claimed.Lock = higher.Rank(), ledger.NewCertificate(votes)
+	claimed.Holding, claimed.Lock = higher.Rank(), w.certificate(higher, 0, 2, 3)
 	refused("a certificate above what is kept", sign(1, &claimed, now), "leaves that out")
 	untold := make([]*Report, len(reports)) // and says that nobody has the transactions of the last
 	for i, report := range reports {
@@ -338,14 +346,36 @@ func TestRefusedRecoveries(t *testing.T) {
 	if err := with(0, func(s *Stopped) (err error) { lacking, err = s.Propose(ctx, untold, w.plan()); return err }); err != nil {
 		t.Fatal(err)
 	}
-	if len(lacking.Lacking) == 0 || len(lacking.Blocks)+len(lacking.Lacking) != len(good.Blocks) {
+	if len(lacking.Lacking) != 1 || len(lacking.Blocks) < 2 || len(lacking.Blocks)+1 != len(good.Blocks) {
 		t.Fatalf("of %d blocks it keeps %d and gives up %d", len(good.Blocks)-1, len(lacking.Blocks)-1, len(lacking.Lacking))
 	}
 	refused("transactions that this node has are said to be lacking", sign(1, lacking, now), "left out")
-	lacking.Lacking[0].Parent[0] ^= 1
-	refused("what is lacking is not on what is kept", sign(1, lacking, now), "not on the block before")
-	lacking.Lacking = nil
-	refused("what is lacking is not told", sign(1, lacking, now), map[bool]string{true: "leaves that out", false: "nothing shows"}[len(lacking.Blocks) == 1])
+	unlinked := *lacking
+	unlinked.Lacking = []ledger.Order{lacking.Lacking[0]}
+	unlinked.Lacking[0].Parent[0] ^= 1
+	refused("what is lacking is not on what is kept", sign(1, &unlinked, now), "not on the block before")
+	unlinked.Lacking = nil
+	refused("what is lacking is not told", sign(1, &unlinked, now), "about another")
+	// Something else was accepted at the height of the last, in a later view: what is below that is not outranked.
+	sibling := *bad
+	sibling.Reported = good.Reported
+	for _, b := range good.Blocks[:len(good.Blocks)-1] {
+		sibling.Lacking = append(sibling.Lacking, b.Header.Order)
+	}
+	tip := &sibling.Lacking[len(sibling.Lacking)-1]
+	tip.UnixMilli++
+	accepted := ledger.Statement{Kind: ledger.Prepare, Epoch: tip.Epoch, View: 7, Height: tip.Height, Order: tip.Hash(w.suite)}
+	sibling.Lock, sibling.Holding = w.certificate(accepted, 0, 2, 3), accepted.Rank()
+	refused("a block below one that is outranked is given up", sign(1, &sibling, now), fmt.Sprintf("block %d", sibling.Lacking[0].Height))
+	final := *bad
+	final.Reported = good.Reported
+	final.Lacking = []ledger.Order{d.kept[0].Header.Order}
+	final.Lock, final.Holding = d.kept[0].Certificate, d.kept[0].Certificate.Statement.Rank()
+	refused("a block that is final by its own certificate is given up", sign(1, &final, now), "is final, as its own certificate shows")
+	refused("a survivor without the transactions signs what names no block", with(1, func(s *Stopped) error {
+		s.journal.payloads, s.journal.guard.Commit = nil, ledger.Statement{}
+		return s.leavesNothingOut(bad, must(s.Examine(ctx, must(DecodeRecovery(w.suite, mustMarshal(bad))))))
+	}), "left out")
 	unlocked := *good
 	unlocked.Lock = ledger.Certificate{}
 	refused("blocks that nothing shows were accepted", sign(1, &unlocked, now), "nothing shows")
@@ -460,7 +490,7 @@ func TestRefusedRecoveries(t *testing.T) {
 
 // The machine stops at each operation on the disk of signing and applying.
 func TestRecoveryCrash(t *testing.T) {
-	d := strike(t, newWorld(t, 4))
+	d := strike(t, newWorld(t, 4), 1)
 	w := d.world
 	r := d.propose(w.reports(0, 1))
 	n := w.nodes[1]
@@ -577,7 +607,7 @@ func TestLackingTransactions(t *testing.T) {
 
 // A survivor whose disk is empty counts as silent, for who proposes and for all who sign.
 func TestEmptySurvivor(t *testing.T) {
-	d := strike(t, newWorld(t, 4))
+	d := strike(t, newWorld(t, 4), 1)
 	n := d.nodes[1]
 	n.fs, n.store = memfs.New(), nil
 	reports := d.reports(0, 1)
