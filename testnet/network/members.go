@@ -420,8 +420,11 @@ func (n *Network) keepFirstAccount(ctx context.Context, api *client.Client, inst
 	return errors.New("the activation tells of no account that it made")
 }
 
-// voter returns a client of a member that runs, other than the one that leaves.
+// voter returns a client of a member that runs, other than the one that leaves: of the one that has most blocks, as a node behind
+// may still count itself, or others, among members that are none any more.
 func (n *Network) voter(ctx context.Context, leaves *Node) (*client.Client, error) {
+	var best *client.Client
+	var height ledger.Height
 	for i := range n.Nodes {
 		node := &n.Nodes[i]
 		if node == leaves || n.Pid(node) == 0 {
@@ -431,11 +434,14 @@ func (n *Network) voter(ctx context.Context, leaves *Node) (*client.Client, erro
 		if err != nil {
 			return nil, err
 		}
-		if s, err := api.Status(ctx); err == nil && s.Number >= 0 {
-			return api, nil
+		if s, err := api.Status(ctx); err == nil && s.Number >= 0 && (best == nil || s.Height > height) {
+			best, height = api, s.Height
 		}
 	}
-	return nil, errors.New("no other member runs: start the network with `up`")
+	if best == nil {
+		return nil, errors.New("no other member runs: start the network with `up`")
+	}
+	return best, nil
 }
 
 // Members returns the nodes that vote, by number, as a node says.
