@@ -270,12 +270,19 @@ func (e *engine) live() []*block {
 }
 
 // examine asks the host about each block under way as soon as its parent allows: are its transactions here, and
-// what do they give. Execution does not wait for votes.
+// what do they give. Execution does not wait for votes. A block from which a higher certificate led away is under way no more.
 func (e *engine) examine() {
 	live := e.live()
+	_, linked := e.path(e.headPoint(), e.High.Statement.Order)
 	for _, b := range e.blocks {
+		if !slices.Contains(live, b) {
+			if linked && b.asked && !e.changing() { // a change of view may still learn of a certificate on it
+				e.abandon(b)
+			}
+			continue
+		}
 		parent, known := e.orderOf(b.order.Parent)
-		if !known || b.order.Height > e.head.Order.Height+e.window || !slices.Contains(live, b) {
+		if !known || b.order.Height > e.head.Order.Height+e.window {
 			continue
 		}
 		if b.checked && !b.valid && b.seen && !b.askedAs {

@@ -169,6 +169,9 @@ var mutants = []mutant{
 		{"consensus/pbft/view.go", "\t\te.observe(high, v.Signer)\n", ""},
 		{"consensus/pbft/view.go", "\treturn e.proves(n.High, top)", "\treturn true"},
 	}},
+	{name: "a block that is outranked keeps its transactions", test: "./consensus/pbft TestScenarios", edits: []edit{
+		{"consensus/pbft/normal.go", "if linked && b.asked && !e.changing() {", "if linked && e.halted {"},
+	}},
 	{name: "timers go on when the view ends", test: "./consensus/pbft TestScenarios", edits: []edit{
 		{"consensus/pbft/view.go", "\te.forgetBlocks()\n\te.stopTimers()\n\te.startTimers(0)\n", "\te.forgetBlocks()\n"},
 	}},

@@ -162,6 +162,7 @@ func TestFoundBefore(t *testing.T) {
 		{17412, "a proposal was not executed when its parent came by block sync"},
 		{60110, "a member asked nobody for blocks after its clock was set back"},
 		{100106, "a member that was removed while it fetched blocks asked a source that there was no more"},
+		{60192444, "transactions of a block from which a higher certificate had led away were free for no other block"},
 	} {
 		if _, err := Run(Schedule{Nodes: 4, Seed: s.seed}); err != nil {
 			t.Errorf("%s: %v", s.what, err)
