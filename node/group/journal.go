@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"path/filepath"
 	"slices"
 
@@ -383,15 +384,16 @@ func (j *journal) rotate() (err error) {
 // had it: a crash leaves the old or the new one. The file is left open.
 func replaceFile(files state.FS, dir, name string, data []byte) (state.File, error) {
 	fresh := filepath.Join(dir, name+".new")
+	// A crash may have left one, and after one between the rename and the sync of the folder both names may stand for
+	// the same file: it is not written over.
+	if err := files.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	file, err := files.Open(fresh, true)
 	if err != nil {
 		return nil, err
 	}
-	err = file.Truncate(0) // a crash may have left one
-	if err == nil {
-		_, err = file.WriteAt(data, 0)
-	}
-	if err == nil {
+	if _, err = file.WriteAt(data, 0); err == nil {
 		err = file.Sync()
 	}
 	if err == nil {

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -243,6 +245,45 @@ func TestJournalCrash(t *testing.T) {
 				t.Error("the test does not see what it is for")
 			}
 		})
+	}
+}
+
+// TestReplaceFile loses power at each step of replacing a file, over and over: what stands under its name is always
+// the whole of one that was written last, or just before. The names of a file that was renamed survive each by itself.
+func TestReplaceFile(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	disk := memfs.New()
+	var durable []byte
+	for i := range 2_000 {
+		data := bytes.Repeat([]byte{byte(i)}, 1+rng.IntN(3_000))
+		disk.CrashAfter(1 + rng.IntN(6))
+		file, err := replaceFile(disk, "data", "file", data)
+		if err == nil {
+			durable = data
+			if err := file.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		disk.Crash(rng)
+		file, err = disk.Open("data/file", false)
+		if errors.Is(err, fs.ErrNotExist) && durable == nil {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, err := file.Size()
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := make([]byte, size)
+		if _, err := file.ReadAt(found, 0); err != nil && !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(found, durable) && !bytes.Equal(found, data) {
+			t.Fatalf("after crash %d the file has %d bytes that begin with %x: neither the old %d nor the new %d", i, size, found[:min(size, 4)], len(durable), len(data))
+		}
+		durable = found
 	}
 }
 

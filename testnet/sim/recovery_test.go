@@ -10,7 +10,7 @@ func TestRecoveries(t *testing.T) {
 		count int
 		found []uint64 // seeds that once broke a rule, which take the place of the first
 	}{
-		"pbft":       {Schedule{Nodes: 4}, 30, []uint64{30018728, 37256}},
+		"pbft":       {Schedule{Nodes: 4}, 30, []uint64{30018728, 37256, 62016904}},
 		"pbft of 7":  {Schedule{Nodes: 7}, 10, nil},
 		"raft":       {Schedule{Nodes: 4, Raft: true}, 30, nil},
 		"raft of 10": {Schedule{Nodes: 10, Raft: true}, 2, nil},
