@@ -347,6 +347,9 @@ func (o *oracle) extend(h *host, b *ledger.Block, hash keys.Digest, txs []*ledge
 		if err != nil || len(next) != want {
 			w.fail("%s: block %d ends epoch %d with %d members, want %d: %v", h, height, order.Epoch, len(next), want, err)
 		}
+		if len(txs) != 1 || w.whole == nil && slices.Equal(next, o.members[order.Epoch]) {
+			w.fail("%s: block %d of %d transactions ends epoch %d for nothing", h, height, len(txs), order.Epoch)
+		}
 		o.members = append(o.members, next)
 		w.report.Epochs++
 		if w.turned != nil {

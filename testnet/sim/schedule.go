@@ -15,6 +15,7 @@ import (
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/consensus/pbft"
 	"github.com/fondaco/fondaco/consensus/raft"
+	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/keys"
@@ -542,6 +543,7 @@ func (p *play) give(r *request) {
 		h.group.Offer(r.raw, func(_ ledger.TxID, err error) {
 			switch {
 			case err == nil, errors.Is(err, mempool.ErrKnown), errors.Is(err, mempool.ErrCommitted), r.short && errors.Is(err, mempool.ErrExpired), r.ends:
+			case errors.Is(err, group.ErrBusy): // with deployments that wait: resend gives it again, and it must get in before the end
 			case h.skew > maxSkew || h.skew < -maxSkew: // it cannot know what time it is
 			default:
 				p.fail("%s refuses a transaction: %v", h, err)
