@@ -131,6 +131,7 @@ func printSummary(c *cli.Context, s sim.Summary) error {
 	fmt.Fprintf(t, "views\t%d changes\n", s.Views)
 	fmt.Fprintf(t, "epochs\t%d changes of members, %d with a fault just then\n", s.Epochs, s.Turns)
 	fmt.Fprintf(t, "recoveries\t%d after more members were lost for good than a group bears; %d blocks kept above the survivors' last\n", s.Recoveries, s.Kept)
+	fmt.Fprintf(t, "idling\t%d times with nothing to do: no block, no view change, few messages\n", s.Idles)
 	fmt.Fprintf(t, "evidence\t%d, all against members that lied\n", s.Evidence)
 	switch {
 	case len(s.Broken) > 0:

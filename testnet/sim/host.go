@@ -275,6 +275,9 @@ func (e *env) Send(to identity.NodeID, p group.Protocol, m []byte) {
 			return
 		}
 	}
+	if h.sick {
+		w.fail("%s sends a message after its disk failed", h)
+	}
 	w.oracle.witness(h).sent++
 	if p == group.Consensus {
 		w.oracle.left(h)
@@ -312,6 +315,7 @@ const requestPatience = 5 * second
 func (e *env) Request(to identity.NodeID, p group.Protocol, m []byte, then func([]byte, error)) {
 	h := e.host
 	w := h.world
+	w.oracle.witness(h).sent++
 	answered := false
 	answer := func(reply []byte, err error) {
 		if !answered {

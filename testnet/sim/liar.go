@@ -16,6 +16,7 @@ const (
 	liePause    = 30 * milli
 	maxLieSize  = 300 << 10
 	farFuture   = 100_000 // ms: more than clocks may differ, less than transactions last
+	longAgo     = 50_000  // ms: more than clocks may differ, less than genesis is old
 	otherHeight = 3       // how far ahead lies about heights go
 )
 

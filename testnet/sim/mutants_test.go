@@ -158,6 +158,9 @@ var mutants = []mutant{
 	{name: "a block's time is not held against the clock", within: 100, flags: []string{"-byzantine", "future-time"}, edits: []edit{
 		{"node/group/payload.go", "case !ask.Seen && (ahead > skew || ahead < -skew):", "case ahead > 1<<40:"},
 	}},
+	{name: "a block's time may be as far behind the clock as it likes", within: 200, flags: []string{"-byzantine", "past-time"}, edits: []edit{
+		{"node/group/payload.go", "case !ask.Seen && (ahead > skew || ahead < -skew):", "case !ask.Seen && ahead > skew:"},
+	}},
 	{name: "every member must have the leader's clock when a block is proposed again", test: "./node/group TestValid", edits: []edit{
 		{"node/group/payload.go", "case !ask.Seen && (ahead > skew || ahead < -skew):", "case ahead > skew || ahead < -skew:"},
 	}},

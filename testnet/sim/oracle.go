@@ -17,12 +17,14 @@ import (
 //
 //   - each statement of an honest member against the rules of the double-sign guard, with a memory of its own,
 //     and that a quorum prepared what a member commits to, and that who signs is a member in that epoch;
-//   - each final block: one for each height, certified by members that did sign, its transactions submitted by a
-//     client, in no other block and in time, its state root and running digest those of the model;
+//   - each final block: one for each height, that which a quorum voted to commit, certified by members that did sign, its
+//     transactions submitted by a client, in no other block and in time, its state root and running digest those of the
+//     model, and it ends the epoch if it holds what does, alone, and for something;
 //   - each host: blocks come to it once and in order, and what it finalized is there after a crash;
-//   - each block keeps the limits of the group's parameters, and its time is after its parent's and not ahead of all clocks;
+//   - each block keeps the limits of the group's parameters, and its time is after its parent's and near the clocks of when
+//     the first honest member voted for it;
 //   - a recovery: it has all blocks that are final anywhere, all who stay signed it, and they do not vote in an epoch that it ends;
-//   - evidence: none against an honest member;
+//   - evidence: none against an honest member, and none of what a member did not sign;
 //   - each honest member sends a bounded number of messages, whatever it is asked, and the group settles within
 //     a bounded number of view changes after the last fault.
 type oracle struct {
@@ -31,6 +33,9 @@ type oracle struct {
 	members   [][]uint32                        // by epoch, as host.member
 	votes     map[ledger.Statement]map[int]bool // by who said it: it left the host
 	signed    map[ledger.Statement]map[int]bool // by who signed it: a block that the host stored may hold the vote, though it crashed before the vote left
+	bound     map[int]uint64                    // by host.member: the highest epoch of what left it
+	judged    map[keys.Digest]int64             // by order: when the first honest member with a sound clock voted to prepare it, Unix ms
+	decided   map[ledger.Height]keys.Digest     // blocks that a quorum's commit votes left for, whoever knows
 	chain     []final                           // by height
 	submitted map[ledger.TxID]*request
 	hosts     []witness
@@ -48,9 +53,10 @@ type final struct {
 // witness is what the oracle remembers of a host.
 type witness struct {
 	height ledger.Height      // of the last block that it finalized
-	view   uint64             // the highest that it signed in
+	epoch  uint64             // the highest that it signed in
+	view   uint64             // the highest that it signed in, of that epoch
 	unsent []ledger.Statement // signed, and not yet out of the host
-	sent   int                // messages
+	sent   int                // messages and requests
 }
 
 // span is a member in an epoch: what it signed in another does not bind it.
@@ -60,7 +66,7 @@ type span struct {
 }
 
 func newOracle(w *world) *oracle {
-	o := &oracle{world: w, histories: map[span]*consensustest.History{}, members: make([][]uint32, 1), votes: map[ledger.Statement]map[int]bool{}, signed: map[ledger.Statement]map[int]bool{}, submitted: map[ledger.TxID]*request{}, gave: map[int]uint64{}, recovered: map[keys.Digest]bool{}}
+	o := &oracle{world: w, histories: map[span]*consensustest.History{}, members: make([][]uint32, 1), votes: map[ledger.Statement]map[int]bool{}, signed: map[ledger.Statement]map[int]bool{}, bound: map[int]uint64{}, judged: map[keys.Digest]int64{}, decided: map[ledger.Height]keys.Digest{}, submitted: map[ledger.TxID]*request{}, gave: map[int]uint64{}, recovered: map[keys.Digest]bool{}}
 	o.chain = []final{{hash: w.first.Hash(), root: w.first.Root(), at: w.block.Header.Order.UnixMilli}}
 	for i := range w.config.Members {
 		o.members[0] = append(o.members[0], uint32(i))
@@ -116,8 +122,10 @@ func (o *oracle) trace(h *host) group.Trace {
 	}
 	t.Phase = func(phase string, height ledger.Height, view uint64, order keys.Digest) {
 		if strings.HasPrefix(phase, "view-change: ") && h.group != nil && h.honest() {
-			// The status is that of before: its leader is the one that is left.
-			o.count(h.group.Status().Consensus.Leader, phase)
+			// The status is that of before: its leader is the one that is left. There is none where a view did not begin.
+			if leader := h.group.Status().Consensus.Leader; leader >= 0 {
+				o.count(leader, phase)
+			}
 		}
 		if o.world.print != nil {
 			o.world.tell("%s   %s view %d height %d %s", h, phase, view, height, order.Short())
@@ -152,11 +160,18 @@ func (o *oracle) signing(h *host, st ledger.Statement) {
 	}
 	o.world.tell("%s signs %s", h, consensustest.Describe(st))
 	x := o.witness(h)
-	if st.View > x.view {
+	if st.Epoch > x.epoch {
+		x.epoch, x.view = st.Epoch, 0
+	}
+	if st.Epoch == x.epoch && st.View > x.view {
 		x.view = st.View
 		o.world.report.Views++
 	}
 	if h.honest() {
+		if last := o.bound[h.member]; st.Epoch < last || st.Epoch > uint64(len(o.members)) {
+			o.world.fail("%s signs %s: it signed in epoch %d, and %d have begun", h, consensustest.Describe(st), last, len(o.members))
+			return
+		}
 		if st.Epoch < uint64(len(o.members)) && !slices.Contains(o.members[st.Epoch], uint32(h.member)) {
 			o.world.fail("%s signs %s: it is no member in epoch %d", h, consensustest.Describe(st), st.Epoch)
 			return
@@ -169,6 +184,9 @@ func (o *oracle) signing(h *host, st ledger.Statement) {
 			o.world.fail("%s signs %s: %v", h, consensustest.Describe(st), err)
 			return
 		}
+	}
+	if _, known := o.judged[st.Order]; !known && st.Kind == ledger.Prepare && h.honest() && h.skew <= maxSkew && h.skew >= -maxSkew {
+		o.judged[st.Order] = epochStart + o.world.now/milli
 	}
 	x.unsent = append(x.unsent, st)
 	note(o.signed, st, h.member)
@@ -188,6 +206,7 @@ func (o *oracle) left(h *host) {
 				return
 			}
 			o.history(h.member, st.Epoch).Note(st)
+			o.bound[h.member] = max(o.bound[h.member], st.Epoch)
 		}
 		o.voted(st, h.member)
 	}
@@ -197,6 +216,13 @@ func (o *oracle) left(h *host) {
 func (o *oracle) voted(st ledger.Statement, member int) {
 	note(o.votes, st, member)
 	note(o.signed, st, member)
+	if st.Kind != ledger.Commit || o.voters(st) < o.quorum(st.Epoch) {
+		return
+	}
+	if was, known := o.decided[st.Height]; known && was != st.Block {
+		o.world.fail("quorums voted to commit two blocks at height %d: %s and %s", st.Height, was.Short(), st.Block.Short())
+	}
+	o.decided[st.Height] = st.Block
 }
 
 func note(by map[ledger.Statement]map[int]bool, st ledger.Statement, member int) {
@@ -206,17 +232,30 @@ func note(by map[ledger.Statement]map[int]bool, st ledger.Statement, member int)
 	by[st][member] = true
 }
 
+// voters returns how many members of its epoch sent a statement.
+func (o *oracle) voters(st ledger.Statement) (n int) {
+	if st.Epoch >= uint64(len(o.members)) { // nobody is in it yet
+		return 0
+	}
+	for member := range o.votes[st] {
+		if slices.Contains(o.members[st.Epoch], uint32(member)) {
+			n++
+		}
+	}
+	return n
+}
+
 // certified reports whether a quorum prepared the order of a commit vote, or one above it in the same
 // view.
 func (o *oracle) certified(commit ledger.Statement) bool {
 	prepare := commit
 	prepare.Kind, prepare.Block = ledger.Prepare, keys.Digest{}
 	quorum := o.quorum(commit.Epoch)
-	if len(o.votes[prepare]) >= quorum {
+	if o.voters(prepare) >= quorum {
 		return true
 	}
-	for st, voters := range o.votes {
-		if st.Kind == ledger.Prepare && st.View == commit.View && st.Height > commit.Height && len(voters) >= quorum {
+	for st := range o.votes {
+		if st.Kind == ledger.Prepare && st.Epoch == commit.Epoch && st.View == commit.View && st.Height > commit.Height && o.voters(st) >= quorum {
 			return true
 		}
 	}
@@ -252,7 +291,7 @@ func (o *oracle) block(h *host, b *ledger.Block, txs []*ledger.SignedTx) {
 	if st.Kind == ledger.Recover && o.recovered[hash] {
 		kind = ledger.Recover
 	}
-	if st.Kind != kind || st.Height != height || st.Order != order || st.Block != hash {
+	if st.Kind != kind || st.Epoch != b.Header.Order.Epoch || st.Height != height || st.Order != order || st.Block != hash {
 		w.fail("%s: the certificate of block %d is %s", h, height, consensustest.Describe(st))
 		return
 	}
@@ -262,7 +301,9 @@ func (o *oracle) block(h *host, b *ledger.Block, txs []*ledger.SignedTx) {
 			w.fail("%s: block %d is signed by member %d of epoch %d, which there is not", h, height, number, st.Epoch)
 			return
 		}
-		if o.signed[st][int(o.members[st.Epoch][number])] {
+		// What others have of a member left it; what the host itself signed may be in its block alone.
+		if member := int(o.members[st.Epoch][number]); o.votes[st][member] || o.signed[st][member] && (member == h.member || kind == ledger.Recover) {
+			o.voted(st, member) // the host serves the block from now on
 			signers++
 		}
 	}
@@ -272,6 +313,10 @@ func (o *oracle) block(h *host, b *ledger.Block, txs []*ledger.SignedTx) {
 	}
 	if signers < quorum {
 		w.fail("%s: %d members signed block %d, want %d", h, signers, height, quorum)
+		return
+	}
+	if was, known := o.decided[height]; known && was != hash {
+		w.fail("%s: block %d is %s, and a quorum voted to commit %s", h, height, hash.Short(), was.Short())
 		return
 	}
 	if height <= o.height() {
@@ -326,8 +371,16 @@ func (o *oracle) extend(h *host, b *ledger.Block, hash keys.Digest, txs []*ledge
 		w.fail("%s: block %d has %d transactions of %d bytes and %d gas", h, height, len(txs), size, gas)
 	case order.UnixMilli <= last.at:
 		w.fail("%s: the time of block %d is not after that of its parent", h, height)
+	case order.Barrier != slices.ContainsFunc(txs, h.executor.Barrier):
+		w.fail("%s: block %d says %t of ending epoch %d, and its transactions the opposite", h, height, order.Barrier, order.Epoch)
 	case order.UnixMilli > epochStart+w.now/milli+maxSkew+params.ClockSkew<<3:
 		w.fail("%s: block %d is of %d ms ahead", h, height, order.UnixMilli-epochStart-w.now/milli)
+	case !w.config.Trust && !o.recovered[hash]:
+		// Who was the first to vote for it held its time against a clock that is wrong by no more than maxSkew.
+		at, known := o.judged[b.Header.Order.Hash(w.suite)]
+		if late, most := at-order.UnixMilli, maxSkew+params.ClockSkew<<3; !known || late > most || -late > most {
+			w.fail("%s: the time of block %d is %d ms behind when an honest member first voted for it (one did: %t), at most %d", h, height, late, known, most)
+		}
 	}
 	if w.whole != nil {
 		w.whole.extend(h, b, hash, txs)
@@ -375,8 +428,13 @@ func (o *oracle) evidence(h *host, a, b ledger.Vote) {
 	if a.Signer != b.Signer || a.Statement == b.Statement {
 		w.fail("%s shows evidence that proves nothing", h)
 	}
-	if e := a.Statement.Epoch; e >= uint64(len(o.members)) || w.hosts[o.members[e][a.Signer]].honest() {
+	e := a.Statement.Epoch
+	if e >= uint64(len(o.members)) || w.hosts[o.members[e][a.Signer]].honest() {
 		w.fail("%s accuses honest member %d: %s, %s", h, a.Signer, consensustest.Describe(a.Statement), consensustest.Describe(b.Statement))
+		return
+	}
+	if member := int(o.members[e][a.Signer]); !o.signed[a.Statement][member] || !o.signed[b.Statement][member] {
+		w.fail("%s accuses member %d of what it did not sign: %s, %s", h, a.Signer, consensustest.Describe(a.Statement), consensustest.Describe(b.Statement))
 	}
 }
 
@@ -393,11 +451,11 @@ func (o *oracle) started(h *host) {
 		o.world.fail("%s finalized block %d and has only %d after a crash", h, x.height, head.Height())
 		return
 	}
-	x.height = head.Height()
-	for o.height() < x.height && o.world.broken == nil { // it stored a block and crashed before it told anybody
-		b, err := h.store.Block(o.height() + 1)
+	for x.height < head.Height() && o.world.broken == nil { // it stored a block and crashed before it told anybody
+		x.height++
+		b, err := h.store.Block(x.height)
 		if err != nil {
-			o.world.fail("%s: read block %d: %v", h, o.height()+1, err)
+			o.world.fail("%s: read block %d: %v", h, x.height, err)
 			return
 		}
 		txs := make([]*ledger.SignedTx, len(b.Txs))

@@ -77,6 +77,7 @@ type Report struct {
 	Twins       int   `json:"twins"`      // members that ran twice
 	Liars       int   `json:"liars"`      // members that lied by a strategy
 	Evidence    int   `json:"evidence"`
+	Idles       int   `json:"idles"`               // times that the group was watched with nothing to do
 	Transfers   int   `json:"transfers,omitempty"` // whole nodes: of tokens, that moved some
 	Refused     int   `json:"refused,omitempty"`   // whole nodes: transfers of more than there was
 	VirtualMs   int64 `json:"virtual_ms"`
@@ -113,6 +114,7 @@ func (r *Report) add(o Report) {
 	r.Twins += o.Twins
 	r.Liars += o.Liars
 	r.Evidence += o.Evidence
+	r.Idles += o.Idles
 	r.Transfers += o.Transfers
 	r.Refused += o.Refused
 	r.VirtualMs += o.VirtualMs
@@ -309,7 +311,7 @@ func (p *play) run() {
 			w.oracle.compare(h)
 		}
 	}
-	if w.rng.IntN(8) == 0 && len(w.liars) == 0 && !p.disaster {
+	if w.rng.IntN(8) == 0 && len(w.liars) == 0 {
 		p.idle()
 	}
 }
@@ -362,11 +364,16 @@ func (p *play) idle() {
 	w.tell("idle")
 	// What clients could not get in any more may still be on its way, and short-lived requests in a pool.
 	w.runUntil(w.now+second/2, nil)
+	slowest := w.now / milli
 	for _, h := range w.hosts {
-		if count, _, _ := h.group.Pool().Size(); h.up && count > 0 {
-			return // a request that expires only with the next block
+		slowest = min(slowest, w.now/milli+h.skew)
+	}
+	for _, h := range w.hosts {
+		if count, _ := h.group.Pool().Waiting(&w.config.Params, epochStart+slowest, 1); h.up && count > 0 {
+			return // a leader may still put it into a block
 		}
 	}
+	w.report.Idles++
 	calm := func() bool { // a member that left the view alone is still being let back
 		for _, h := range w.hosts {
 			if h.up && h.group.Status().Consensus.Changing {
@@ -380,6 +387,9 @@ func (p *play) idle() {
 	w.runUntil(w.now+idleTime, nil)
 	if made := w.oracle.height() - height; made > 0 {
 		w.fail("%d blocks in %d s of idling", made, idleTime/second)
+	}
+	if wasCalm && w.report.Twins == 0 && w.report.Views != views {
+		w.fail("%d views entered in %d s of idling", w.report.Views-views, idleTime/second)
 	}
 	// Each second a leader sends heartbeats to all, and each member a status to three and an answer to each.
 	n := len(w.hosts)
@@ -542,9 +552,10 @@ func (p *play) give(r *request) {
 	h.run(p.upTo(5*milli), func() {
 		h.group.Offer(r.raw, func(_ ledger.TxID, err error) {
 			switch {
-			case err == nil, errors.Is(err, mempool.ErrKnown), errors.Is(err, mempool.ErrCommitted), r.short && errors.Is(err, mempool.ErrExpired), r.ends:
-			case errors.Is(err, group.ErrBusy): // with deployments that wait: resend gives it again, and it must get in before the end
-			case h.skew > maxSkew || h.skew < -maxSkew: // it cannot know what time it is
+			case err == nil, errors.Is(err, mempool.ErrKnown), errors.Is(err, mempool.ErrCommitted), r.short && errors.Is(err, mempool.ErrExpired):
+			case r.ends && !errors.Is(err, group.ErrStopped):
+			case p.whole != nil && errors.Is(err, group.ErrBusy): // with deployments: resend gives it again, and it must get in before the end
+			case (h.skew > maxSkew || h.skew < -maxSkew) && (errors.Is(err, mempool.ErrExpired) || errors.Is(err, mempool.ErrExpiry)): // it cannot know what time it is
 			default:
 				p.fail("%s refuses a transaction: %v", h, err)
 			}

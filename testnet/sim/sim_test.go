@@ -51,7 +51,7 @@ func TestSchedules(t *testing.T) {
 		"failed syncs": s.DiskErrors, "full disks": s.DiskFull, "slow syncs": s.SlowSyncs, "lost writes": s.LostWrites,
 		"torn writes": s.TornWrites, "crashes between sends": s.SendCrashes, "clock jumps": s.ClockJumps,
 		"members that lie": s.Liars, "changes of members": s.Epochs, "faults as members change": s.Turns, "members that run twice": s.Twins,
-		"recoveries": s.Recoveries,
+		"recoveries": s.Recoveries, "lost journals": s.Journals, "pieces of evidence": s.Evidence, "times of idling": s.Idles,
 	} {
 		if n == 0 && count >= 100 {
 			t.Errorf("no %s in %d schedules", what, count)
@@ -104,8 +104,9 @@ func TestRaft(t *testing.T) {
 		t.Errorf("%s\nrepeat it with: %s", v.What, v.Repeat)
 	}
 	t.Logf("%d schedules in %.1f s: %+v", s.Schedules, s.Seconds, s.Report)
-	if s.Blocks < enough*s.Schedules || s.Views == 0 || s.Crashes == 0 || s.Lost == 0 || s.Recoveries == 0 {
-		t.Errorf("%d blocks, %d elections, %d crashes, %d messages lost, %d recoveries: want blocks in each schedule, and some of each", s.Blocks, s.Views, s.Crashes, s.Lost, s.Recoveries)
+	if s.Blocks < enough*s.Schedules || s.Views == 0 || s.Crashes == 0 || s.Lost == 0 || s.Recoveries == 0 || s.Idles == 0 || s.DiskErrors == 0 || s.Epochs == 0 {
+		t.Errorf("%d blocks, %d elections, %d crashes, %d messages lost, %d recoveries, %d times of idling, %d failed syncs, %d epochs: want blocks in each schedule, and some of each",
+			s.Blocks, s.Views, s.Crashes, s.Lost, s.Recoveries, s.Idles, s.DiskErrors, s.Epochs)
 	}
 	one := Schedule{Nodes: 4, Seed: *first, Raft: true}
 	a, _ := Run(one)

@@ -141,7 +141,7 @@ func leaderLies() []*strategy {
 		},
 		{
 			name: "past-time", does: "proposes blocks of long ago",
-			rules: []string{group.RuleTime, ruleParent}, sends: spoil(func(_ *liar, o *ledger.Order) { o.UnixMilli -= 20_000 }),
+			rules: []string{group.RuleTime, ruleParent}, sends: spoil(func(_ *liar, o *ledger.Order) { o.UnixMilli -= longAgo }),
 		},
 		{
 			name: "out-of-order", does: "proposes blocks that do not follow what they are justified by",
