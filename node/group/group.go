@@ -150,6 +150,8 @@ type Config struct {
 	// Home is a folder that outlives Dir, such as that of the node's key. A mark in it says that the node has had a journal, so
 	// that one which loses all of Dir does not take itself for a new one. Empty: none.
 	Home string
+	// JournalBytes is the size at which the journal is written anew with only what still matters; 0: 8 MiB.
+	JournalBytes int64
 	// StatementLog is how many bytes of what members stated are kept for auditors; 0: none.
 	StatementLog int64
 	Env          Env
@@ -290,7 +292,7 @@ func New(c Config) (*Group, error) {
 	if err := g.openStatements(); err != nil {
 		return nil, err
 	}
-	if g.journal, err = openJournal(c.FS, c.Dir); err != nil {
+	if g.journal, err = openJournal(c.FS, c.Dir, c.JournalBytes); err != nil {
 		return nil, g.closeStatements(fmt.Errorf("group %s: %w", c.Group, err))
 	}
 	if err := g.beginJournal(base.Height()); err != nil {

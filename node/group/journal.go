@@ -2,6 +2,7 @@ package group
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -23,8 +24,8 @@ var ErrJournal = errors.New("group: the consensus journal is damaged")
 
 const (
 	journalName = "journal"
-	// journalRotate is the size at which a journal is rewritten with only what still matters.
-	journalRotate = 8 << 20
+	// journalBytes is Config.JournalBytes where that is 0.
+	journalBytes = 8 << 20
 	// maxFrame bounds a frame: more than the bodies that are kept, and all engine records.
 	maxFrame = 128 << 20
 	// maxPayloads bounds the bytes of bodies that are kept; beyond it the oldest are forgotten. It is twice what may
@@ -94,6 +95,7 @@ type journal struct {
 	salt   [saltSize]byte
 	seq    uint64
 	size   int64
+	most   int64 // size at which it is rewritten
 	floor  int64 // size after the last rewriting
 	failed error
 
@@ -107,8 +109,8 @@ type journal struct {
 }
 
 // openJournal reads the journal in dir, and makes one if it is missing.
-func openJournal(fs state.FS, dir string) (*journal, error) {
-	j := &journal{fs: fs, dir: dir}
+func openJournal(fs state.FS, dir string, most int64) (*journal, error) {
+	j := &journal{fs: fs, dir: dir, most: cmp.Or(most, journalBytes)}
 	path := filepath.Join(dir, journalName)
 	file, err := fs.Open(path, true)
 	if err != nil {
@@ -326,7 +328,7 @@ func (j *journal) sync() error {
 		return nil
 	}
 	var err error
-	if j.size > max(journalRotate, 2*j.floor) {
+	if j.size > max(j.most, 2*j.floor) {
 		err = j.rotate()
 	} else {
 		err = j.append()

@@ -46,7 +46,7 @@ func act(j *journal, i int) {
 
 func mustJournal(t testing.TB, fs state.FS) *journal {
 	t.Helper()
-	j, err := openJournal(fs, "data")
+	j, err := openJournal(fs, "data", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestJournalDamaged(t *testing.T) {
 	for at := begins[0]; at < begins[3]; at += 7 {
 		bad := bytes.Clone(data)
 		bad[at] ^= 0x40
-		_, err := openJournal(diskOf(t, bad), "data")
+		_, err := openJournal(diskOf(t, bad), "data", 0)
 		if !errors.Is(err, ErrJournal) {
 			t.Fatalf("byte %d flipped: %v, want ErrJournal", at, err)
 		}
@@ -137,7 +137,7 @@ func TestJournalDamaged(t *testing.T) {
 		}
 	}
 	t.Run("a foreign file", func(t *testing.T) {
-		if _, err := openJournal(diskOf(t, bytes.Repeat([]byte("text "), 100)), "data"); !errors.Is(err, ErrJournal) {
+		if _, err := openJournal(diskOf(t, bytes.Repeat([]byte("text "), 100)), "data", 0); !errors.Is(err, ErrJournal) {
 			t.Errorf("openJournal = %v, want ErrJournal", err)
 		}
 	})
@@ -174,14 +174,14 @@ func TestJournalFramesInTransactions(t *testing.T) {
 func TestJournalCrash(t *testing.T) {
 	const updates = 9
 	run := func(fs *memfs.FS) (states []string, synced int) {
-		j, err := openJournal(fs, "data")
+		j, err := openJournal(fs, "data", 0)
 		if err != nil {
 			return nil, -1
 		}
 		states = append(states, fmt.Sprint(j.guard.View))
 		for i := range updates {
 			if i == 4 || i == 7 {
-				j.size, j.floor = journalRotate+1, 0 // as if it had grown
+				j.size, j.floor = journalBytes+1, 0 // as if it had grown
 			}
 			act(j, i+1)
 			states = append(states, fmt.Sprint(j.guard.View))
@@ -209,7 +209,7 @@ func TestJournalCrash(t *testing.T) {
 					rng = rand.New(rand.NewPCG(seed, uint64(at)))
 				}
 				fs.Crash(rng)
-				j, err := openJournal(fs, "data")
+				j, err := openJournal(fs, "data", 0)
 				if err != nil {
 					lost++
 					if lie == nil {
@@ -340,7 +340,7 @@ func FuzzJournal(f *testing.F) {
 	f.Add(binary.BigEndian.AppendUint64([]byte(journalMagic+"saltsalt"), 0))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fs := diskOf(t, data)
-		j, err := openJournal(fs, "data")
+		j, err := openJournal(fs, "data", 0)
 		if err != nil {
 			return
 		}

@@ -206,7 +206,7 @@ func OpenStopped(c Config) (*Stopped, error) {
 			s.number = int32(i)
 		}
 	}
-	s.journal, err = openJournal(c.FS, c.Dir)
+	s.journal, err = openJournal(c.FS, c.Dir, c.JournalBytes)
 	return s, err
 }
 

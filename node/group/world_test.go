@@ -560,7 +560,7 @@ func (w *world) grow(to ledger.Height, nodes ...*testNode) {
 	w.t.Helper()
 	for _, n := range nodes {
 		n.open()
-		journal := must(openJournal(n.fs, "data"))
+		journal := must(openJournal(n.fs, "data", 0))
 		journal.setGuard(guard{}) // blocks without a journal would make it mute
 		if err := errors.Join(journal.sync(), journal.close()); err != nil {
 			w.t.Fatal(err)

@@ -14,7 +14,8 @@
 // those run node/executor, the system contracts and a token in WebAssembly, and share one virtual machine. The tables that bbolt holds in a node
 // are in memory, and made again from the segments at each start. Callbacks of a node run one at a time, as on its
 // loop, and its workers' results come at random moments: data races are for the race detector, not for this.
-// Parameters stay the same. Windows are 1, 2, 4 and 16, by seed.
+// Parameters stay the same. Windows are 1, 2, 4 and 16, by seed; blocks of half the seeds hold three transactions at most,
+// so that they are full; and for half, segments, journals and statement logs are so small that new ones are begun all the time.
 //
 // # A schedule
 //
@@ -26,7 +27,7 @@
 // to f honest members lose their journals or have clocks an hour off. The client submits at random nodes, sometimes
 // the same at several, sends old transactions again, and short-lived ones. Then all faults end, and the group must
 // recover, make at least 10 blocks altogether and bring every honest node to the same head; in one of eight schedules
-// it is watched when idle.
+// in which nobody lies it is watched when idle.
 //
 // In three of sixteen schedules two nodes beyond the members follow as observers, and take the places of members one after
 // the other while all this goes on: each change ends an epoch with a barrier block. In one of the three members lie as well,
@@ -38,8 +39,9 @@
 // # A disaster
 //
 // In one of 32 schedules of a group in which nobody lies, more members are lost for good than it bears: each at a moment of its
-// own just before the faults end, or all as one of them is the first to learn that a block is final, so that nobody else does. The survivors stop, report, propose, sign and apply a recovery (see consensus/README.md), with
-// power failures at operations of the disk in between; some run for a while with what they signed before it is applied. In half
+// own just before the faults end, or all as one of them is the first to learn that a block is final, so that nobody else does. The survivors
+// stop, report, propose, sign and apply a recovery (see consensus/README.md), with power failures at operations of the disk in
+// between; some run for a while with what they signed before it is applied. In half
 // of them one of the lost comes back with its old disk, to which nobody applies anything. Blocks that were final on any
 // disk must be in the recovery, who signed it votes no more in the old epoch, and the survivors must go on.
 //

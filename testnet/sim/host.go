@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/mempool"
@@ -50,6 +51,7 @@ type host struct {
 	busy       int64 // when the sync under way is done: until then the node does nothing else
 	dead       bool  // power failed in the middle of something: nothing leaves the host any more
 	sick       bool  // a sync or write failed
+	ailing     bool  // one of the statement log did: consensus, which does not depend on it, may go on until the node's loop learns of it
 	gone       bool  // its machine is lost
 	removed    bool  // it was lost, and the others go on without the member
 }
@@ -81,7 +83,7 @@ func (h *host) start() {
 	switch {
 	case h.dead:
 		h.crash("in the middle of its start")
-	case err != nil && h.sick:
+	case err != nil && (h.sick || h.ailing):
 		h.crash("because its disk failed at the start")
 	case err != nil:
 		h.up = false
@@ -103,7 +105,7 @@ func (h *host) start() {
 
 func (h *host) open() error {
 	w := h.world
-	store, err := state.Open(dataDir, w.suite, &state.Options{FS: h.fs, Memory: true, Synchronous: true})
+	store, err := state.Open(dataDir, w.suite, w.storage(h))
 	if err != nil {
 		return fmt.Errorf("open the store: %w", err)
 	}
@@ -122,9 +124,15 @@ func (h *host) open() error {
 	h.group, err = group.New(group.Config{
 		Suite: w.suite, Chain: w.chain, Group: "main", Finality: w.config.Finality(), Signer: h.key, Store: store, Executor: h.executor,
 		Engine: w.engine, Pool: mempool.New(mempool.Limits{Count: 1_000}), FS: h.fs, Dir: dataDir, Env: &env{h, h.life}, Log: w.log,
+		JournalBytes: w.journal, StatementLog: w.statements,
 		Trace: w.oracle.trace(h),
 	})
 	return err
+}
+
+// storage returns how a host keeps blocks.
+func (w *world) storage(h *host) *state.Options {
+	return &state.Options{FS: h.fs, Memory: true, Synchronous: true, SegmentBytes: w.segment}
 }
 
 // crash ends the node at once. Its disk loses what was not synced: all of it, or a random part, torn.
@@ -135,7 +143,7 @@ func (h *host) crash(why string) {
 	w := h.world
 	w.tell("%s crashes %s", h, why)
 	w.report.Crashes++
-	h.up, h.powerFails, h.sendFails, h.syncFails, h.dead, h.sick, h.busy = false, 0, 0, false, false, false, 0
+	h.up, h.powerFails, h.sendFails, h.syncFails, h.dead, h.sick, h.ailing, h.busy = false, 0, 0, false, false, false, false, 0
 	h.life++
 	var rng *rand.Rand
 	if w.chance(70) {
@@ -159,18 +167,22 @@ func (h *host) operation(op memfs.Op, name string, _ int) error {
 			h.dead = true
 		}
 	}
+	ill := &h.sick
+	if strings.HasPrefix(name, dataDir+"/"+group.StatementsDir+"/") {
+		ill = &h.ailing
+	}
 	if op == memfs.OpSync && h.syncFails {
-		h.syncFails, h.sick = false, true
+		h.syncFails, *ill = false, true
 		h.world.report.DiskErrors++
 	}
 	switch {
 	case h.dead:
 		return memfs.ErrCrashed
 	case h.full && (op == memfs.OpWrite || op == memfs.OpCreate):
-		h.sick = true
+		*ill = true
 		h.world.report.DiskFull++
 		return fmt.Errorf("write %s: %w", name, memfs.ErrFull)
-	case h.sick:
+	case *ill:
 		return fmt.Errorf("sync %s: %w", name, errDisk)
 	case op == memfs.OpSync && h.slow > 0:
 		h.busy = max(h.busy, h.world.now) + h.world.upTo(h.slow)
@@ -224,7 +236,7 @@ func (h *host) drain() {
 		h.crash("in the middle of its work")
 	case h.sick && stopped == nil:
 		h.world.fail("%s goes on after its disk failed", h)
-	case h.sick:
+	case h.sick || h.ailing && stopped != nil:
 		h.crash("because its disk failed")
 	case stopped != nil && h.liar != nil: // its own lies caught up with it
 	case stopped != nil:

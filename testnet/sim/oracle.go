@@ -165,7 +165,9 @@ func (o *oracle) signing(h *host, st ledger.Statement) {
 	}
 	if st.Epoch == x.epoch && st.View > x.view {
 		x.view = st.View
-		o.world.report.Views++
+		if !h.removed { // else it is alone in what was its epoch
+			o.world.report.Views++
+		}
 	}
 	if h.honest() {
 		if last := o.bound[h.member]; st.Epoch < last || st.Epoch > uint64(len(o.members)) {

@@ -205,7 +205,7 @@ func (h *host) offline(do func(*group.Stopped) error) error {
 
 func (h *host) stopped(do func(*group.Stopped) error) error {
 	w := h.world
-	store, err := state.Open(dataDir, w.suite, &state.Options{FS: h.fs, Memory: true, Synchronous: true})
+	store, err := state.Open(dataDir, w.suite, w.storage(h))
 	if err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ func (h *host) stopped(do func(*group.Stopped) error) error {
 	}
 	s, err := group.OpenStopped(group.Config{
 		Suite: w.suite, Chain: w.chain, Group: "main", Finality: w.config.Finality(), Trust: w.config.Trust, Signer: h.key, Store: store,
-		Executor: stub{w}, Engine: w.engine, FS: h.fs, Dir: dataDir, Log: w.log,
+		Executor: stub{w}, Engine: w.engine, FS: h.fs, Dir: dataDir, Log: w.log, JournalBytes: w.journal,
 	})
 	if err != nil {
 		return errors.Join(err, store.Close())

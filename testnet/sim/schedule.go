@@ -606,7 +606,7 @@ func (p *play) harm() {
 	case 9:
 		for from := range w.links.worse {
 			for to := range w.links.worse[from] {
-				w.links.worse[from][to] = []int{0, 0, 0, 0, 50, 95}[w.rng.IntN(6)]
+				w.links.worse[from][to] = []int{0, 0, 0, 50, 95, 100}[w.rng.IntN(6)]
 			}
 		}
 		w.report.Uneven++

@@ -49,6 +49,9 @@ type world struct {
 	report  Report
 	print   func(format string, args ...any) // the trace; nil: off
 	broken  error                            // the first rule that was broken
+
+	// Sizes at which hosts begin new files or write them anew; 0: as by default.
+	segment, journal, statements int64
 }
 
 // newWorld makes hosts for n members, the first twins of which run twice, and for spares that may become members, with
@@ -59,6 +62,9 @@ func newWorld(s *Schedule, twins, spares int) (*world, error) {
 	params := ledger.DefaultParams()
 	params.BlockTxs, params.BlockBytes, params.BatchDelay, params.HeartbeatTime = 8, 1<<20, 5, 400
 	params.Window = []uint32{1, 2, 4, 16}[s.Seed/4%4] // seed%4 picks twins and liars
+	if s.Seed/256%2 == 1 {
+		params.BlockTxs = 3 // so that blocks are full
+	}
 	w.config = ledger.Genesis{
 		Version: ledger.Version, Name: "sim", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: epochStart - minute/milli, Params: params,
 	}
@@ -70,6 +76,9 @@ func newWorld(s *Schedule, twins, spares int) (*world, error) {
 		w.config.Members = append(w.config.Members, ledger.Member{
 			Node: identity.NodeIDOf(w.suite, key.Public()), Institution: fmt.Sprintf("bank-%d", i), Key: ledger.KeyOf(key.Public()),
 		})
+	}
+	if s.Seed/128%2 == 1 { // files are small, so that power fails as they are replaced
+		w.segment, w.journal, w.statements = 4<<10, 4<<10, 32<<10
 	}
 	if s.Whole {
 		if err := w.addAccounts(s.vm, spares); err != nil {
