@@ -223,13 +223,12 @@ func TestMutants(t *testing.T) {
 	var table strings.Builder
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
-			pkg, args := "./testnet/sim", []string{"-run", "^TestSchedules$"}
+			const here = "./testnet/sim"
+			pkg, name := here, "TestSchedules"
 			if m.test != "" {
-				name := ""
 				pkg, name, _ = strings.Cut(m.test, " ")
-				args[1] = "^" + name + "$"
 			}
-			args = append([]string{"test", "-vet=off", "-count=1", "-overlay", overlay(t, root, m.edits)}, append(args, pkg)...)
+			args := []string{"test", "-vet=off", "-count=1", "-overlay", overlay(t, root, m.edits), "-run", "^" + name + "$", pkg}
 			if m.test == "" {
 				args = append(args, "-args", "-schedules", strconv.Itoa(m.within))
 				args = append(args, m.flags...)
@@ -242,12 +241,14 @@ func TestMutants(t *testing.T) {
 			}
 			found := finding.FindSubmatch(out)
 			switch {
-			case m.test != "" && bytes.Contains(out, []byte("--- FAIL: ")):
-				fmt.Fprintf(&table, "| %s | %s | |\n", m.name, m.test)
-			case m.test == "" && found != nil:
-				fmt.Fprintf(&table, "| %s | schedule %s of %d | %s |\n", m.name, found[1], m.within, strings.TrimSpace(string(found[2])))
+			case pkg != here && bytes.Contains(out, []byte("--- FAIL: ")):
+				fmt.Fprintf(&table, "| %s | `%s` in `%s` | |\n", m.name, name, pkg)
+			case found == nil:
+				t.Fatalf("no rule was broken: %s", out)
+			case m.test != "":
+				fmt.Fprintf(&table, "| %s | `%s` | %s |\n", m.name, name, words(found[2]))
 			default:
-				t.Fatalf("did not run: %s", out)
+				fmt.Fprintf(&table, "| %s | schedule %s of %d | %s |\n", m.name, found[1], m.within, words(found[2]))
 			}
 		})
 	}
@@ -261,8 +262,11 @@ func TestMutantsApply(t *testing.T) {
 	}
 }
 
+// words returns what was seen with single spaces.
+func words(b []byte) string { return strings.Join(strings.Fields(string(b)), " ") }
+
 // finding is what TestSchedules says of the first violation: its seed, which counts from 1, and what was seen.
-var finding = regexp.MustCompile(`seed (\d+): rule broken at [0-9.]+ ms: (.{0,160})`)
+var finding = regexp.MustCompile(`seed (\d+): rule broken at [0-9.]+ ms: (.{0,120})`)
 
 // overlay writes changed copies of source files, and the file that go build reads them by.
 func overlay(t *testing.T, root string, edits []edit) string {
