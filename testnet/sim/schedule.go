@@ -736,6 +736,9 @@ func (p *play) heal() {
 	}
 	for _, h := range w.hosts {
 		h.powerFails, h.sendFails, h.syncFails, h.full, h.slow = 0, 0, false, false, 0
+		if h.ailing { // its loop has not learned of it yet, and nobody would start it again
+			h.crash("because its disk failed")
+		}
 		h.start()
 		for _, other := range w.hosts {
 			if other.member != h.member {
