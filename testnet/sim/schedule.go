@@ -388,7 +388,8 @@ func (p *play) idle() {
 	if made := w.oracle.height() - height; made > 0 {
 		w.fail("%d blocks in %d s of idling", made, idleTime/second)
 	}
-	if wasCalm && w.report.Twins == 0 && w.report.Views != views {
+	// Who lost its journal may lead the first view of an epoch in which it does not vote yet.
+	if wasCalm && w.report.Twins+w.report.Journals == 0 && w.report.Views != views {
 		w.fail("%d views entered in %d s of idling", w.report.Views-views, idleTime/second)
 	}
 	// Each second a leader sends heartbeats to all, and each member a status to three and an answer to each.
