@@ -369,7 +369,10 @@ func (p *play) idle() {
 		slowest = min(slowest, w.now/milli+h.skew)
 	}
 	for _, h := range w.hosts {
-		if count, _ := h.group.Pool().Waiting(&w.config.Params, epochStart+slowest, 1); h.up && count > 0 {
+		if !h.up {
+			continue
+		}
+		if count, _ := h.group.Pool().Waiting(&w.config.Params, epochStart+slowest, 1); count > 0 {
 			return // a leader may still put it into a block
 		}
 	}
