@@ -44,13 +44,15 @@ func (e *engine) examine() {
 	}
 }
 
-// attest signs the result of the committed order above the head.
+// attest signs the result of the committed order above the head. Attestations rise in height over all lives of a member: one
+// that started on older blocks makes its last one again, in case it was lost, and none below, whose blocks it gets by block
+// sync. The record, which is on disk before an attestation leaves, tells which that was.
 func (e *engine) attest() {
 	if e.raft == nil || e.halted {
 		return
 	}
 	height := e.head.Order.Height + 1
-	if e.attested.Statement.Height >= height {
+	if e.attested.Statement.Height >= height || e.last > height {
 		return
 	}
 	for _, m := range e.applying {
@@ -65,6 +67,8 @@ func (e *engine) attest() {
 			}
 			st := ledger.Statement{Kind: ledger.Attest, Epoch: e.epoch.Number, View: held.Term, Height: height, Order: held.hash, Block: b.result}
 			e.attested = ledger.Vote{Statement: ledger.Statement{Height: height}} // until it is signed
+			e.last = height
+			e.persist()
 			e.flow("committed", height, held.hash)
 			e.emit(consensus.Sign{Statement: st, Broadcast: &consensus.Message{Kind: kindAttest}})
 			return

@@ -39,7 +39,7 @@ func (e *engine) join() error {
 	}
 	e.term = e.log.term
 	e.rest()
-	if e.n == 1 {
+	if e.n == 1 && !e.lacking() {
 		return e.guarded(e.raft.Campaign)
 	}
 	return nil
@@ -199,7 +199,7 @@ func (e *engine) tickRaft() {
 	// The library only counts here, for the lease of the leader. Its own election timeout is random; ours is below.
 	e.raft.TickQuiesced()
 	e.elapsed++
-	if e.elapsed < e.timeout || e.halted {
+	if e.elapsed < e.timeout || e.halted || e.lacking() {
 		return
 	}
 	e.rest()

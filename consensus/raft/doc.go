@@ -41,7 +41,9 @@
 // The record holds the log above the last durable block: its base is the entry of that block. Some entries below are
 // kept in memory for members that are a little behind. One that is further behind gets a raft snapshot, which holds
 // nothing but the height that goes with the base. It waits outside of raft, like an append, until block sync has
-// brought the blocks up to there.
+// brought the blocks up to there. A member whose journal is newer than its blocks, which are those of a backup for instance,
+// keeps what it promised: it votes and appends, does not stand for leader before it has the blocks below its log, and attests
+// nothing below what it attested last, which the record tells: those blocks come by block sync.
 //
 // # Epochs
 //

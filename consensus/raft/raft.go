@@ -83,6 +83,7 @@ type engine struct {
 
 	attests   []*slot              // attestations above the head, by height
 	attested  ledger.Vote          // own, of the height above the head
+	last      ledger.Height        // that this member attested in the epoch, in an earlier life too
 	certified []ledger.Certificate // of heights above the head, by height
 	accused   []ledger.Height      // the last height at which evidence against a member was found
 	claims    []ledger.Height      // the heads that members told
@@ -161,7 +162,7 @@ func (e *engine) setEpoch(epoch ledger.Epoch) {
 	e.waiting, e.snapshot, e.applying = nil, nil, nil
 	e.elapsed, e.term, e.open, e.stuck, e.shun = 0, 0, false, 0, 0
 	e.building, e.proposed, e.batch = false, nil, batchIdle
-	e.blocks, e.attests, e.certified, e.attested = nil, nil, nil, ledger.Vote{}
+	e.blocks, e.attests, e.certified, e.attested, e.last = nil, nil, nil, ledger.Vote{}, 0
 	e.accused = make([]ledger.Height, e.n)
 	e.claims = make([]ledger.Height, e.n)
 	e.replies = make([]int, e.n)
