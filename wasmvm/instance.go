@@ -83,9 +83,6 @@ func serve(p *program) *serving {
 // largeImage is the size of memory from which an imageFile is worth its system calls.
 const largeImage = 256 << 10
 
-// maxIdle bounds the instances of a program that wait for calls. One of a Go contract's takes some 3 MB.
-const maxIdle = 8
-
 // instance runs one call at a time.
 type instance struct {
 	module  api.Module

@@ -2,6 +2,7 @@ package wasmvm
 
 import (
 	"container/list"
+	"runtime"
 	"slices"
 	"sync"
 	"weak"
@@ -15,6 +16,7 @@ type shelf struct {
 	queue    chan weak.Pointer[Module] // to the compiler; as many fit as are kept
 	most     int                       // modules
 	mostSize int64                     // of modules
+	mostEach int                       // instances of a program that wait for calls
 
 	mu      sync.Mutex // guards what follows, and fields of VMs
 	modules map[place]*list.Element
@@ -33,10 +35,15 @@ type place struct {
 	digest keys.Digest
 }
 
+// fewIdle is how many instances of a program may wait for calls at least: views come several at once. One of a Go contract's
+// takes some 3 MB. With more processors as many, since the workers of a block may all call it.
+const fewIdle = 8
+
 func newShelf(c *Config) *shelf {
 	return &shelf{
 		slabs: slabs{most: c.MemoryBytes / 8}, queue: make(chan weak.Pointer[Module], c.Modules), most: c.Modules, mostSize: c.MemoryBytes,
-		modules: map[place]*list.Element{}, recent: list.New(), idle: list.New(), mostIdle: c.MemoryBytes / 2,
+		mostEach: max(fewIdle, runtime.GOMAXPROCS(0)),
+		modules:  map[place]*list.Element{}, recent: list.New(), idle: list.New(), mostIdle: c.MemoryBytes / 2,
 	}
 }
 
@@ -102,7 +109,7 @@ func (s *shelf) clear() {
 // wait has an instance wait for a program's next call. To make room for it the one goes that waits for longest.
 func (s *shelf) wait(p *program, in *instance) {
 	s.waiting.Lock()
-	if p.closed || len(p.idle) >= maxIdle {
+	if p.closed || len(p.idle) >= s.mostEach {
 		s.waiting.Unlock()
 		in.close()
 		return
