@@ -133,6 +133,46 @@ func BenchmarkExtend(b *testing.B) {
 	}
 }
 
+// BenchmarkWrites commits blocks of 2,000 random writes: with Extend the tree and the roots, with Commit the block log, and what
+// the flusher does meanwhile and at the end.
+func BenchmarkWrites(b *testing.B) {
+	const writes = 2000
+	for _, n := range sizes() {
+		b.Run(fmt.Sprintf("keys=%d", n), func(b *testing.B) {
+			s, dir := filled(b, n)
+			if *kept != "" { // what is kept stays as it is
+				if err := s.Close(); err != nil {
+					b.Fatal(err)
+				}
+				copied := b.TempDir()
+				if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+					b.Fatal(err)
+				}
+				s = open(b, copied, state.Options{})
+			}
+			rng := rand.New(rand.NewPCG(1, 1))
+			sets := make([][]ledger.Change, 100)
+			for i := range sets {
+				sets[i] = benchChanges(rng, writes, n)
+			}
+			b.ReportAllocs()
+			i := 0
+			report := cpu(b)
+			for b.Loop() {
+				next := grow(b, s.Head(), sets[i%len(sets)])
+				if err := s.Commit(&ledger.Block{Version: 1, Header: *next.Header()}, next); err != nil {
+					b.Fatal(err)
+				}
+				i++
+			}
+			if err := s.Close(); err != nil {
+				b.Fatal(err)
+			}
+			report()
+		})
+	}
+}
+
 // BenchmarkTransfers commits blocks of token transfers: signed transactions of realistic size, two balances
 // written by each, and one event.
 func BenchmarkTransfers(b *testing.B) {
@@ -345,4 +385,62 @@ func BenchmarkOverlay(b *testing.B) {
 			o.Rollback(mark)
 		}
 	})
+}
+
+// BenchmarkArchive writes blocks of 2,000 writes that a store has into its archive, and proves keys at their heights. It is to be
+// run with -benchtime 1x: the figures are for a block, and for 1,000 proofs.
+func BenchmarkArchive(b *testing.B) {
+	for _, n := range sizes()[:2] {
+		b.Run(fmt.Sprintf("keys=%d", n), func(b *testing.B) {
+			s, dir := filledIn(b, b.TempDir(), n)
+			follow := func() state.ArchiveStatus {
+				for more := true; more; {
+					var err error
+					if more, err = s.Archive(b.Context()); err != nil {
+						b.Fatal(err)
+					}
+				}
+				return s.ArchiveStatus()
+			}
+			reopen := func(archive bool) {
+				if err := s.Close(); err != nil {
+					b.Fatal(err)
+				}
+				s = open(b, dir, state.Options{Archive: archive})
+			}
+			reopen(true)
+			before := follow()
+			reopen(false)
+			rng := rand.New(rand.NewPCG(1, 1))
+			for range 200 {
+				next := grow(b, s.Head(), benchChanges(rng, 2000, n))
+				if err := s.Commit(&ledger.Block{Version: 1, Header: *next.Header()}, next); err != nil {
+					b.Fatal(err)
+				}
+			}
+			reopen(true)
+			after := before
+			b.Run("write", func(b *testing.B) {
+				used := cpu(b)
+				after = follow()
+				used()
+				blocks := float64(after.To - before.To)
+				b.ReportMetric(b.Elapsed().Seconds()*1000/blocks, "ms/block")
+				b.ReportMetric(float64(after.Bytes-before.Bytes)/blocks, "B/block")
+				b.ReportMetric(float64(before.Bytes)/float64(n), "B/key-at-first")
+				b.ReportMetric(blocks, "blocks")
+			})
+			b.Run("prove", func(b *testing.B) {
+				some := someKeys(n)
+				used := cpu(b)
+				for i := range 1000 * b.N {
+					h := before.To + 1 + ledger.Height(rng.IntN(int(after.To-before.To)))
+					if _, found, _, err := s.Archived(h, some[i%len(some)]); err != nil || !found {
+						b.Fatal(found, err)
+					}
+				}
+				used()
+			})
+		})
+	}
 }

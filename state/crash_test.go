@@ -17,7 +17,8 @@ import (
 // powerCuts commits blocks on a disk that forgets, stops the machine at operation number stop, lets it forget
 // what was not synced, and opens the folder again; it does this until blocks are committed. It returns what
 // contradicts the promise: that everything acknowledged is there, unchanged, and the head is a block that was
-// committed or was being committed.
+// committed or was being committed. The tables are in memory here; with bbolt, votes and real files it is
+// TestPowerFailure of node/group, which has one failure or two.
 func powerCuts(t *testing.T, seed uint64, hook memfs.Hook) error {
 	rng := rand.New(rand.NewPCG(seed, 2))
 	disk := memfs.New()

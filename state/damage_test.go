@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/fondaco/fondaco/state"
@@ -127,76 +128,80 @@ func TestDamagedTables(t *testing.T) {
 	}
 }
 
-// TestDamagedSegments tells a crash from damage: what a crash can leave is cut off, the rest is an error that
-// names the file and the block.
+// TestDamagedSegments damages segments of a stopped store whose state is made from the blocks. What a crash can leave is cut off. Of other
+// damage the blocks before it stay, and those behind it are kept beside.
 func TestDamagedSegments(t *testing.T) {
-	o := state.Options{Recent: 4, FlushBlocks: 4, Synchronous: true, SegmentBytes: 20_000, Memory: true}
-	dir, c, _ := grown(t, 22, 60, o)
-	blocks := filepath.Join(dir, "blocks")
-	entries, err := os.ReadDir(blocks)
-	if err != nil || len(entries) < 3 {
-		t.Fatalf("%d segments, %v; want several", len(entries), err)
+	o := state.Options{Recent: 4, FlushBlocks: 4, Synchronous: true, SegmentBytes: 20_000, Memory: true, SetAside: true}
+	dir, _, _ := grown(t, 22, 60, o)
+	original, err := memfs.Load(dir)
+	if err != nil {
+		t.Fatal(err)
 	}
-	originals := map[string][]byte{}
-	for _, e := range entries {
-		data, err := os.ReadFile(filepath.Join(blocks, e.Name()))
-		if err != nil {
+	var names []string
+	for _, name := range original.Names() {
+		if strings.HasSuffix(name, ".blocks") {
+			names = append(names, name)
+		}
+	}
+	if len(names) < 3 {
+		t.Fatalf("%d segments, want several", len(names))
+	}
+	first, second, third, last := names[0], names[1], names[2], names[len(names)-1]
+	begin := func(name string) (h int) {
+		if _, err := fmt.Sscanf(filepath.Base(name), "%d.blocks", &h); err != nil {
 			t.Fatal(err)
 		}
-		originals[e.Name()] = data
+		return h
 	}
-	first, second, last := entries[0].Name(), entries[1].Name(), entries[len(entries)-1].Name()
 	lastFrame := func(d []byte) int { return strings.LastIndex(string(d), "blck") }
 	for _, tt := range []struct {
 		name   string
 		file   string
 		apply  func(d []byte) []byte // nil: the file is removed
-		lost   int                   // blocks that are gone, when it is repaired
-		reason string                // part of the error, when it is not
+		left   int                   // blocks that are there
+		notice string                // part of what is told, if anything is
 	}{
-		{"nothing is damaged", last, func(d []byte) []byte { return d }, 0, ""},
-		{"the last frame is cut", last, func(d []byte) []byte { return d[:len(d)-7] }, 1, ""},
-		{"the last frame's head is cut", last, func(d []byte) []byte { return d[:lastFrame(d)+5] }, 1, ""},
-		{"the last frame is partly zero", last, func(d []byte) []byte { clear(d[lastFrame(d)+40 : lastFrame(d)+160]); return d }, 1, ""},
-		{"the last frame is all zero", last, func(d []byte) []byte { clear(d[lastFrame(d):]); return d }, 1, ""},
-		{"zeros follow the last frame", last, func(d []byte) []byte { return append(d, make([]byte, 700)...) }, 0, ""},
-		{"a byte in the middle of the last segment is changed", last, func(d []byte) []byte { d[60] ^= 1; return d }, 0, "checksum, and blocks follow"},
-		{"a length in the middle is changed", last, func(d []byte) []byte { d[29] ^= 1; return d }, 0, "checksum, and blocks follow"},
-		{"a byte in an earlier segment is changed", second, func(d []byte) []byte { d[len(d)-3] ^= 1; return d }, 0, "does not have its checksum"},
-		{"an earlier segment is cut", second, func(d []byte) []byte { return d[:len(d)-3] }, 0, "the file ends within the frame"},
-		{"an earlier segment is cut between frames", second, func(d []byte) []byte { return d[:lastFrame(d)] }, 0, "the file is missing"},
-		{"a segment's head is changed", second, func(d []byte) []byte { d[3] ^= 1; return d }, 0, "does not begin as it must"},
-		{"the last segment's head is changed", last, func(d []byte) []byte { d[3] ^= 1; return d }, 0, "does not begin as it must"},
-		{"a segment in the middle is missing", second, nil, 0, "the file is missing"},
-		{"the first segment is missing", first, nil, 0, "the file is missing"},
+		{"nothing is damaged", last, func(d []byte) []byte { return d }, 60, ""},
+		{"the last frame is cut", last, func(d []byte) []byte { return d[:len(d)-7] }, 59, "cut off the incomplete frame of block 59"},
+		{"the last frame's head is cut", last, func(d []byte) []byte { return d[:lastFrame(d)+5] }, 59, "cut off the incomplete frame of block 59"},
+		{"the last frame is partly zero", last, func(d []byte) []byte { clear(d[lastFrame(d)+40 : lastFrame(d)+160]); return d }, 59, "cut off the incomplete frame of block 59"},
+		{"the last frame is all zero", last, func(d []byte) []byte { clear(d[lastFrame(d):]); return d }, 59, "cut off the incomplete frame of block 59"},
+		{"zeros follow the last frame", last, func(d []byte) []byte { return append(d, make([]byte, 700)...) }, 60, "cut off the incomplete frame of block 60"},
+		{"a byte in the middle of the last segment is changed", last, func(d []byte) []byte { d[60] ^= 1; return d }, begin(last), "checksum, and blocks follow"},
+		{"a length in the middle is changed", last, func(d []byte) []byte { d[29] ^= 1; return d }, begin(last), "checksum, and blocks follow"},
+		{"a byte in an earlier segment is changed", second, func(d []byte) []byte { d[len(d)-3] ^= 1; return d }, begin(third) - 1, "does not have its checksum"},
+		{"an earlier segment is cut", second, func(d []byte) []byte { return d[:len(d)-3] }, begin(third) - 1, "the file ends within the frame"},
+		{"an earlier segment is cut between frames", second, func(d []byte) []byte { return d[:lastFrame(d)] }, begin(third) - 1, "the file is missing"},
+		{"a segment's head is changed", second, func(d []byte) []byte { d[3] ^= 1; return d }, 60, "did not begin as it must"},
+		{"the last segment's head is changed", last, func(d []byte) []byte { d[3] ^= 1; return d }, 60, "did not begin as it must"},
+		{"a segment in the middle is missing", second, nil, begin(second), "the file is missing"},
+		{"the first segment is missing", first, nil, 0, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			for name, data := range originals {
-				data = append([]byte(nil), data...)
-				if name == tt.file {
-					if tt.apply == nil {
-						if err := os.Remove(filepath.Join(blocks, name)); err != nil {
-							t.Fatal(err)
-						}
-						continue
-					}
-					data = tt.apply(data)
-				}
-				if err := os.WriteFile(filepath.Join(blocks, name), data, 0o600); err != nil {
-					t.Fatal(err)
-				}
+			o := o
+			disk := original.Clone()
+			var data []byte
+			f, err := disk.Open(tt.file, false)
+			if err == nil {
+				data = make([]byte, must(f.Size()))
+				_, err = f.ReadAt(data, 0)
+			}
+			if err == nil && tt.apply == nil {
+				err = disk.Remove(tt.file)
+			} else if err == nil {
+				damaged := tt.apply(bytes.Clone(data))
+				_, err = f.WriteAt(damaged, 0)
+				err = errors.Join(err, f.Truncate(int64(len(damaged))))
+			}
+			if err != nil {
+				t.Fatal(err)
 			}
 			var notices []string
-			o := o
-			o.Notice = func(s string) { notices = append(notices, s) }
-			s, err := state.Open(dir, suite, &o)
-			if tt.reason != "" {
-				bad, ok := errors.AsType[*state.SegmentError](err)
-				if !ok || !strings.Contains(err.Error(), tt.reason) || !strings.Contains(err.Error(), blocks) {
-					t.Fatalf("Open: %v, want a SegmentError with %q and the file", err, tt.reason)
-				}
-				if tt.name == "a byte in the middle of the last segment is changed" && fmt.Sprintf("%012d.blocks", bad.Height) != last {
-					t.Errorf("the error is about block %d, want the first of %s", bad.Height, last)
+			o.FS, o.Notice = disk, func(s string) { notices = append(notices, s) }
+			s, err := state.Open("", suite, &o)
+			if tt.left == 0 {
+				if bad, ok := errors.AsType[*state.SegmentError](err); !ok || !strings.HasSuffix(bad.File, first) || !strings.Contains(err.Error(), "missing") {
+					t.Errorf("Open: %v, want a SegmentError about %s", err, first)
 				}
 				return
 			}
@@ -204,16 +209,122 @@ func TestDamagedSegments(t *testing.T) {
 				t.Fatalf("Open: %v", err)
 			}
 			defer s.Close()
-			if want := ledger.Height(59 - tt.lost); s.Head().Height() != want {
-				t.Errorf("the head is at height %d, want %d", s.Head().Height(), want)
+			if got := int(s.Head().Height()) + 1; got != tt.left {
+				t.Errorf("there are %d blocks, want %d", got, tt.left)
 			}
-			if tt.lost > 0 && (len(notices) != 1 || !strings.Contains(notices[0], "cut off the incomplete frame of block 59")) {
-				t.Errorf("notices %q, want one that tells of block 59", notices)
+			if told := len(notices) > 0; told != (tt.notice != "") || told && (len(notices) != 1 || !strings.Contains(notices[0], tt.notice)) {
+				t.Errorf("notices %q, want one with %q", notices, tt.notice)
 			}
-			model := maps.Clone(c.model)
-			c.commit(t, s)
-			c.model = model
+			aside := 0
+			for _, name := range disk.Names() {
+				if kept, ok := strings.CutSuffix(name, ".damaged"); ok && begin(kept) >= tt.left {
+					aside++
+				}
+			}
+			if want := len(slices.DeleteFunc(slices.Clone(names), func(name string) bool { return begin(name) < tt.left || name == tt.file && tt.apply == nil })); aside != want {
+				t.Errorf("%d segments are kept beside, want %d: %s", aside, want, disk)
+			}
+			again := newChain(22)
+			source := open(t, "other", state.Options{FS: memfs.New(), Memory: true, Synchronous: true})
+			for h := range 61 { // it goes on, with the same blocks
+				b := again.commit(t, source)
+				if h < tt.left {
+					continue
+				}
+				next, err := s.Head().Extend(&b.Header.Order, state.Result{
+					Receipts: must(source.Receipts(ledger.Height(h))), Changes: must(source.Changes(ledger.Height(h))), GasUsed: b.Header.GasUsed,
+				})
+				if err == nil {
+					err = s.Commit(b, next)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			mustHold(t, s.Head(), again.model)
+			if found := scrub(s); len(found.errs)+len(found.mended) > 0 {
+				t.Errorf("a pass finds %v, %q", found.errs, found.mended)
+			}
 		})
+	}
+}
+
+// TestUnreadable lets the disk fail to read the sectors of a block, of the base, and of the beginning of a file. That is damage: Scrub goes on
+// behind it, a start sets the last block aside, and where nothing else is damaged the store is as before when it is healed.
+func TestUnreadable(t *testing.T) {
+	o := state.Options{Recent: 4, FlushBlocks: 4, Synchronous: true, SegmentBytes: 20_000, Memory: true, SetAside: true}
+	dir, other, c := grownTwice(t, 23, 40, o)
+	theirs := open(t, other, o)
+	disk, err := memfs.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.FS = disk
+	s := open(t, "", o)
+	if err := s.Prune(10); err != nil {
+		t.Fatal(err)
+	}
+	// bad makes a sector unreadable until its file is replaced.
+	bad := func(name string, sector int64) {
+		gone := false
+		disk.SetHook(func(op memfs.Op, at string, _ int) error {
+			gone = gone || op == memfs.OpRename && strings.HasPrefix(at, name)
+			return nil
+		})
+		disk.SetReadHook(func(at string, offset int64, n int) error {
+			if !gone && at == name && offset < (sector+1)*512 && offset+int64(n) > sector*512 {
+				return syscall.EIO
+			}
+			return nil
+		})
+	}
+	for _, name := range disk.Names() {
+		if !strings.HasSuffix(name, ".blocks") {
+			continue
+		}
+		size := must(must(disk.Open(name, false)).Size())
+		for sector := int64(0); sector*512 < size; sector += 9 {
+			bad(name, sector)
+			found := scrub(s)
+			for _, err := range found.errs {
+				if !errors.Is(err, state.ErrDamaged) || !strings.Contains(err.Error(), "the disk cannot read it") {
+					t.Fatalf("%s, sector %d: the pass found %v", name, sector, err)
+				}
+			}
+			if n := len(found.errs); n > 6 || n == 0 && len(found.mended) == 0 {
+				t.Errorf("%s, sector %d: the pass found %v, %q", name, sector, found.errs, found.mended)
+			}
+			if err := healFrom(s, theirs); err != nil {
+				t.Errorf("%s, sector %d: %v", name, sector, err)
+			}
+			if found := scrub(s); len(found.errs)+len(found.mended)+len(s.Damaged()) > 0 {
+				t.Errorf("%s, sector %d: when it is healed, the pass finds %v, %q", name, sector, found.errs, found.mended)
+			}
+		}
+	}
+	bad("base", 0)
+	if found := scrub(s); len(found.errs) != 1 {
+		t.Errorf("the pass finds of the base: %v", found.errs)
+	} else if _, ok := errors.AsType[*state.BaseError](found.errs[0]); !ok {
+		t.Errorf("the pass finds of the base: %v", found.errs[0])
+	}
+	if err := s.HealBase(); err != nil {
+		t.Error(err)
+	}
+	mustHold(t, s.Head(), c.model)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	disk = must(memfs.Load(dir))
+	o.FS = disk
+	names := must(disk.ReadDir("blocks"))
+	last := "blocks/" + names[len(names)-1]
+	bad(last, (must(must(disk.Open(last, false)).Size())-1)/512)
+	if s = open(t, "", o); s.Head().Height() != 38 {
+		t.Errorf("without its last block the store begins at height %d", s.Head().Height())
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 

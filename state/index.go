@@ -1,9 +1,12 @@
 package state
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"math/bits"
+	"slices"
 	"sync"
 
 	"github.com/fondaco/fondaco/state/keys"
@@ -20,9 +23,10 @@ type index struct {
 	suite keys.Suite
 	kv    kv
 
-	mu     sync.RWMutex // guards what follows
-	stored uint64       // blocks in the tables
-	recent []indexed    // the blocks after those
+	mu     sync.RWMutex  // guards what follows
+	stored uint64        // blocks in the tables
+	kept   ledger.Height // see Store.Kept: the offsets in the tables are those after pruning to it
+	recent []indexed     // the blocks after those
 	txs    map[ledger.TxID]location
 }
 
@@ -41,13 +45,19 @@ type location struct {
 	index  uint32
 }
 
-var keyStored = []byte("stored")
+var (
+	keyStored = []byte("stored")
+	keyKept   = []byte("kept")
+)
 
 func openIndex(suite keys.Suite, k kv) (*index, error) {
 	x := &index{suite: suite, kv: k, txs: map[ledger.TxID]location{}}
 	return x, k.view(func(r reader) error {
 		if v := r.get(tableMeta, keyStored); len(v) == 8 {
 			x.stored = binary.BigEndian.Uint64(v)
+		}
+		if v := r.get(tableMeta, keyKept); len(v) == 8 {
+			x.kept = ledger.Height(binary.BigEndian.Uint64(v))
 		}
 		return nil
 	})
@@ -80,7 +90,13 @@ func (x *index) flush(blocks uint64) error {
 	}
 	moving := x.recent[: blocks-from : blocks-from]
 	x.mu.RUnlock()
+	memory := inMemory{from, moving}
 	err := x.kv.update(func(w writer) error {
+		type txRow struct {
+			id  ledger.TxID
+			row []byte
+		}
+		var txs []txRow
 		for i, b := range moving {
 			h := from + uint64(i)
 			row := append(make([]byte, 0, keys.DigestSize+8), b.hash[:]...)
@@ -88,19 +104,23 @@ func (x *index) flush(blocks uint64) error {
 				return err
 			}
 			for n, id := range b.txs {
-				row := binary.AppendUvarint(binary.AppendUvarint(make([]byte, 0, 8), h), uint64(n))
-				if err := w.put(tableTxs, id[:], row); err != nil {
-					return err
-				}
+				txs = append(txs, txRow{id, binary.AppendUvarint(binary.AppendUvarint(make([]byte, 0, 8), h), uint64(n))})
 			}
 			for level := tileLevels; (h+1)&(1<<level-1) == 0 && level < 64; level += tileLevels {
-				root, err := x.root(w, h+1-1<<level, h+1)
+				root, err := x.root(w, memory, h+1-1<<level, h+1)
 				if err != nil {
 					return err
 				}
 				if err := w.put(tableTiles, tileKey(level, h>>level), root[:]); err != nil {
 					return err
 				}
+			}
+		}
+		// In rising order, as in table.write: else each moves all that are there above it.
+		slices.SortFunc(txs, func(a, b txRow) int { return bytes.Compare(a.id[:], b.id[:]) })
+		for _, tx := range txs {
+			if err := w.put(tableTxs, tx.id[:], tx.row); err != nil {
+				return err
 			}
 		}
 		return w.put(tableMeta, keyStored, binary.BigEndian.AppendUint64(nil, blocks))
@@ -141,6 +161,51 @@ func (x *index) block(h ledger.Height) (b indexed, err error) {
 		b, err = x.row(r, uint64(h))
 		return err
 	})
+}
+
+// move notes where the frames of the blocks below are since the segments were pruned up to a height. all is every block
+// of the segments that were written anew; batch of them go into one transaction, and a crash between two leaves what is to
+// be done again. Nobody may read meanwhile.
+func (x *index) move(kept ledger.Height, batch int, all iter.Seq2[framed, error]) error {
+	next, stop := iter.Pull2(all)
+	defer stop()
+	for {
+		var moved []framed
+		more := true
+		for len(moved) < batch {
+			at, err, ok := next()
+			if err != nil {
+				return err
+			}
+			if more = ok && uint64(at.height) < x.stored; !more {
+				break
+			}
+			moved = append(moved, at)
+		}
+		err := x.kv.update(func(w writer) error {
+			for _, at := range moved {
+				b, err := x.row(w, uint64(at.height))
+				if err != nil {
+					return err
+				}
+				row := append(make([]byte, 0, keys.DigestSize+8), b.hash[:]...)
+				if err := w.put(tableBlocks, binary.BigEndian.AppendUint64(nil, uint64(at.height)), binary.BigEndian.AppendUint64(row, uint64(at.offset))); err != nil {
+					return err
+				}
+			}
+			if more {
+				return nil
+			}
+			return w.put(tableMeta, keyKept, binary.BigEndian.AppendUint64(nil, uint64(kept)))
+		})
+		if err != nil {
+			return err
+		}
+		if !more {
+			x.kept = kept
+			return nil
+		}
+	}
 }
 
 func (x *index) row(r reader, h uint64) (b indexed, err error) {
@@ -187,11 +252,24 @@ func (x *index) findTx(id ledger.TxID) (at location, found bool, err error) {
 	return at, found, err
 }
 
+// inMemory is the blocks that were in memory at some time, the first at height from. Blocks are in the tables before they leave
+// the memory, so who asks for it before his view of the tables begins finds every block in one or the other.
+type inMemory struct {
+	from   uint64
+	blocks []indexed
+}
+
+func (x *index) inMemory() inMemory {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return inMemory{x.stored, x.recent}
+}
+
 // root returns the root of the history tree over the hashes of the blocks from lo up to and without hi.
-func (x *index) root(r reader, lo, hi uint64) (keys.Digest, error) {
+func (x *index) root(r reader, memory inMemory, lo, hi uint64) (keys.Digest, error) {
 	n := hi - lo
 	if n == 1 {
-		b, err := x.hash(r, lo)
+		b, err := x.hash(r, memory, lo)
 		return ledger.LeafHash(x.suite, b[:]), err
 	}
 	if level := bits.TrailingZeros64(n); n&(n-1) == 0 && level%tileLevels == 0 && lo&(n-1) == 0 {
@@ -200,34 +278,31 @@ func (x *index) root(r reader, lo, hi uint64) (keys.Digest, error) {
 		}
 	}
 	split := lo + 1<<(bits.Len64(n-1)-1)
-	left, err := x.root(r, lo, split)
+	left, err := x.root(r, memory, lo, split)
 	if err != nil {
 		return keys.Digest{}, err
 	}
-	right, err := x.root(r, split, hi)
+	right, err := x.root(r, memory, split, hi)
 	return ledger.NodeHash(x.suite, left, right), err
 }
 
 // hash returns a block hash, from memory or the tables.
-func (x *index) hash(r reader, h uint64) (keys.Digest, error) {
-	x.mu.RLock()
-	if n := h - x.stored; h >= x.stored && n < uint64(len(x.recent)) {
-		d := x.recent[n].hash
-		x.mu.RUnlock()
-		return d, nil
+func (x *index) hash(r reader, memory inMemory, h uint64) (keys.Digest, error) {
+	if n := h - memory.from; h >= memory.from && n < uint64(len(memory.blocks)) {
+		return memory.blocks[n].hash, nil
 	}
-	x.mu.RUnlock()
 	b, err := x.row(r, h)
 	return b.hash, err
 }
 
 // frontier returns the right edge of the history tree over the first n blocks.
 func (x *index) frontier(n uint64) (f ledger.Frontier, err error) {
+	memory := x.inMemory()
 	err = x.kv.view(func(r reader) error {
 		f = ledger.Frontier{Size: n}
 		for lo := uint64(0); lo < n; {
 			width := uint64(1) << (bits.Len64(n-lo) - 1)
-			peak, err := x.root(r, lo, lo+width)
+			peak, err := x.root(r, memory, lo, lo+width)
 			if err != nil {
 				return err
 			}
@@ -241,6 +316,7 @@ func (x *index) frontier(n uint64) (f ledger.Frontier, err error) {
 
 // prove shows that block `of` is among the first size blocks.
 func (x *index) prove(of, size uint64) (p ledger.Proof, err error) {
+	memory := x.inMemory()
 	err = x.kv.view(func(r reader) error {
 		p = ledger.Proof{Index: of, Size: size}
 		for lo, hi := uint64(0), size; hi-lo > 1; {
@@ -251,7 +327,7 @@ func (x *index) prove(of, size uint64) (p ledger.Proof, err error) {
 			} else {
 				from, to, lo = lo, split, split
 			}
-			sibling, err := x.root(r, from, to)
+			sibling, err := x.root(r, memory, from, to)
 			if err != nil {
 				return err
 			}

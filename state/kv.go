@@ -50,10 +50,11 @@ const (
 	tableBlocks         // height → block hash, offset in the segment
 	tableTxs            // transaction id → height, position
 	tableTiles          // level, index → root of a complete subtree of the history tree
+	tablePinned         // path → row of S as it was when a state was pinned, see pin
 	tableCount
 )
 
-var tableNames = [tableCount]string{"meta", "S", "V", "K", "blocks", "txs", "tiles"}
+var tableNames = [tableCount]string{"meta", "S", "V", "K", "blocks", "txs", "tiles", "pinned"}
 
 // damaged says that a bbolt file cannot be read. The file can be made again from the segments.
 type damaged struct {
@@ -138,8 +139,9 @@ func (k *boltKV) update(f func(writer) error) error {
 func (k *boltKV) close() error { return k.guard(k.db.Close) }
 
 type boltTx struct {
-	tx     *bolt.Tx
-	tables [tableCount]*bolt.Bucket
+	tx      *bolt.Tx
+	tables  [tableCount]*bolt.Bucket
+	cursors [tableCount]*bolt.Cursor // not in use; nil: none
 }
 
 // table returns nil for a table that was never written.
@@ -195,7 +197,11 @@ func (t *boltTx) scan(id tableID, from []byte, reverse bool) iter.Seq2[[]byte, [
 		if b == nil {
 			return
 		}
-		c := b.Cursor()
+		c := t.cursors[id]
+		if t.cursors[id] = nil; c == nil {
+			c = b.Cursor()
+		}
+		defer func() { t.cursors[id] = c }()
 		if !reverse {
 			k, v := c.Seek(from)
 			for ; k != nil && yield(k, v); k, v = c.Next() {

@@ -8,12 +8,14 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"iter"
 	"path/filepath"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -26,7 +28,8 @@ import (
 //	head:  "fondaco blocks 1" ‖ first height (8) ‖ CRC-32C of these (4)
 //	frame: "blck" ‖ payload length (4) ‖ height (8) ‖ CRC-32C of the payload (4) ‖ CRC-32C of these (4) ‖ payload
 //
-// Numbers are big-endian. The payload is a kind byte (0 plain, 1 zstd) and a record. One frame is written and
+// Numbers are big-endian. The payload is a kind byte and a record (0 plain, 1 zstd), or what stays of one that was
+// pruned (2: prunedRecord); no such block follows one with a record. One frame is written and
 // synced at a time, so only the last frame of the last segment can be incomplete after a crash. Everything
 // else that does not read back is damage that the store cannot repair.
 const (
@@ -35,19 +38,23 @@ const (
 	frameMagic   = "blck"
 	frameHead    = len(frameMagic) + 4 + 8 + 4 + 4
 	segmentEnd   = ".blocks"
-
-	// maxPayload bounds a block with all its results; it is what a length field is checked against.
-	maxPayload = 1 << 30
+	newEnd       = ".new"     // behind the name of a file that is to replace the one of that name
+	asideEnd     = ".damaged" // and of one that was replaced
 )
 
+// MaxPayload bounds a block with all its results, in bytes, before they are compressed. It is what a length field is
+// checked against.
+const MaxPayload = 1 << 30
+
 const (
-	payloadPlain byte = 0
-	payloadZstd  byte = 1
+	payloadPlain  byte = 0
+	payloadZstd   byte = 1
+	payloadPruned byte = 2
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// SegmentError says that a segment file does not hold what it must. The store cannot repair it.
+// SegmentError says that a segment file does not hold what it must. The store has no other copy: see Store.Heal.
 type SegmentError struct {
 	File   string
 	Offset int64
@@ -56,9 +63,14 @@ type SegmentError struct {
 }
 
 func (e *SegmentError) Error() string {
-	return fmt.Sprintf("block %d in %s at byte %d: %s; restore this file from a backup or from another node of the group that has it, or start this node with an empty folder to fetch all blocks again",
+	return fmt.Sprintf("block %d in %s at byte %d: %s; a node that runs fetches it again from others that have it. If it says that none has, or does not start, restore this file "+
+		"from a copy of the folder, or stop the node, move blocks, base, state.db and index.db of this folder away and "+
+		"leave the rest, and start it: it fetches the blocks that other nodes have in full; where these pruned some, `fondaco backup restore` first",
 		e.Height, e.File, e.Offset, e.Reason)
 }
+
+// Is makes a SegmentError match ErrDamaged.
+func (e *SegmentError) Is(target error) bool { return target == ErrDamaged }
 
 // segments is the block log. append is for one caller at a time; the rest is safe for concurrent use.
 type segments struct {
@@ -66,8 +78,11 @@ type segments struct {
 	dir    string
 	rotate int64
 
-	mu    sync.RWMutex    // guards firsts
+	mu    sync.RWMutex    // guards first
 	first []ledger.Height // of each segment, rising
+
+	moves sync.RWMutex // held while a frame's place is looked up and its file opened; guards moved
+	moved uint64       // counts the segments that were replaced by others
 
 	tail     File // the last segment; nil when there is none
 	tailSize int64
@@ -109,7 +124,7 @@ func openSegments(files FS, dir string, rotate int64) (*segments, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.unzip, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxPayload), zstd.WithDecoderLowmem(true))
+	s.unzip, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxPayload), zstd.WithDecoderLowmem(true), zstd.WithDecodeAllCapLimit(true))
 	return s, err
 }
 
@@ -128,8 +143,18 @@ func (s *segments) locate(h ledger.Height) (first ledger.Height, ok bool) {
 
 // append writes a frame and syncs it. After an error the log must be opened again.
 func (s *segments) append(h ledger.Height, payload []byte) (place, error) {
-	if len(payload) > maxPayload {
-		return place{}, fmt.Errorf("block %d has %d bytes with its results, at most %d", h, len(payload), maxPayload)
+	return s.appendAll(h, payload)
+}
+
+// appendAll is append for blocks that follow one another, the first of height h, with one sync. It returns the place of
+// the first.
+func (s *segments) appendAll(h ledger.Height, payloads ...[]byte) (place, error) {
+	size := 0
+	for i, payload := range payloads {
+		if len(payload) > MaxPayload {
+			return place{}, fmt.Errorf("block %d has %d bytes with its results, at most %d", h+ledger.Height(i), len(payload), MaxPayload)
+		}
+		size += frameHead + len(payload)
 	}
 	var out []byte
 	fresh := s.tail == nil || s.tailSize >= s.rotate
@@ -147,10 +172,12 @@ func (s *segments) append(h ledger.Height, payload []byte) (place, error) {
 		s.mu.Lock()
 		s.first = append(s.first, h)
 		s.mu.Unlock()
-		out = appendSegmentHead(make([]byte, 0, segmentHead+frameHead+len(payload)), h)
+		out = appendSegmentHead(make([]byte, 0, segmentHead+size), h)
 	}
 	at := place{first: s.first[len(s.first)-1], offset: s.tailSize + int64(len(out))}
-	out = append(appendFrameHead(out, h, payload), payload...)
+	for i, payload := range payloads {
+		out = append(appendFrameHead(out, h+ledger.Height(i), payload), payload...)
+	}
 	if _, err := s.tail.WriteAt(out, s.tailSize); err != nil {
 		return place{}, fmt.Errorf("write block %d to %s: %w", h, s.path(at.first), err)
 	}
@@ -195,7 +222,7 @@ func parseFrameHead(head []byte) (f frame, ok bool) {
 	f.length = int(binary.BigEndian.Uint32(head[4:]))
 	f.height = ledger.Height(binary.BigEndian.Uint64(head[8:]))
 	f.crc = binary.BigEndian.Uint32(head[16:])
-	return f, f.length <= maxPayload
+	return f, f.length <= MaxPayload
 }
 
 // read returns the payload of the frame of block h.
@@ -219,11 +246,69 @@ func (s *segments) read(h ledger.Height, offset int64) (payload []byte, err erro
 	return payload, err
 }
 
-// readFrame returns the payload of a frame, or the reason why there is none.
+// look is read where the index may be wrong about the place: it returns the right one.
+func (s *segments) look(h ledger.Height, offset int64) (payload []byte, at int64, err error) {
+	payload, err = s.read(h, offset)
+	bad, damaged := errors.AsType[*SegmentError](err)
+	if !damaged || payload != nil { // its head is there, so the place is right, and none is searched for
+		return payload, offset, err
+	}
+	at, found, err := s.find(h)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !found || at == offset {
+		return nil, offset, bad
+	}
+	payload, err = s.read(h, at)
+	return payload, at, err
+}
+
+// readAt reads what a file has at an offset, less than p holds only at its end. reason says that the disk does not give it back,
+// which is damage like any other: a bad sector, or a checksum of the file system.
+func readAt(f io.ReaderAt, p []byte, offset int64) (n int, reason string, err error) {
+	n, err = f.ReadAt(p, offset)
+	switch {
+	case errors.Is(err, syscall.EIO):
+		return n, "the disk cannot read it", nil
+	case errors.Is(err, io.EOF):
+		err = nil
+	}
+	return n, "", err
+}
+
+// piece is how much of a file is given up, in bytes, where the disk cannot read it.
+const piece = 4096
+
+// readPieces is readAt, with zeros for the pieces that the disk cannot read.
+func readPieces(f io.ReaderAt, p []byte, offset int64) (n int, err error) {
+	n, reason, err := readAt(f, p, offset)
+	if err != nil || reason == "" {
+		return n, err
+	}
+	for n = 0; n < len(p); {
+		part := p[n:min(len(p), n+piece-int((offset+int64(n))%piece))]
+		m, reason, err := readAt(f, part, offset+int64(n))
+		if err != nil {
+			return n, err
+		}
+		if reason != "" {
+			clear(part)
+			m = len(part)
+		}
+		if n += m; m < len(part) {
+			break
+		}
+	}
+	return n, nil
+}
+
+// readFrame returns the payload of a frame, or the reason why it is not what was written. A payload that comes with a reason has
+// its length and no more.
 func readFrame(f io.ReaderAt, h ledger.Height, offset int64) (payload []byte, reason string, err error) {
 	var head [frameHead]byte
-	if n, err := f.ReadAt(head[:], offset); err != nil && !errors.Is(err, io.EOF) {
-		return nil, "", err
+	if n, reason, err := readAt(f, head[:], offset); err != nil || reason != "" {
+		return nil, reason, err
 	} else if n < frameHead {
 		return nil, "the file ends within the frame's head", nil
 	}
@@ -235,13 +320,15 @@ func readFrame(f io.ReaderAt, h ledger.Height, offset int64) (payload []byte, re
 		return nil, fmt.Sprintf("the frame is that of block %d", fr.height), nil
 	}
 	payload = make([]byte, fr.length)
-	if n, err := f.ReadAt(payload, offset+int64(frameHead)); err != nil && !errors.Is(err, io.EOF) {
+	if n, reason, err := readAt(f, payload, offset+int64(frameHead)); err != nil {
 		return nil, "", err
+	} else if reason != "" {
+		return payload, reason, nil
 	} else if n < fr.length {
 		return nil, "the file ends within the frame", nil
 	}
 	if crc32.Checksum(payload, castagnoli) != fr.crc {
-		return nil, "the frame does not have its checksum", nil
+		return payload, "the frame does not have its checksum", nil
 	}
 	return payload, "", nil
 }
@@ -251,31 +338,64 @@ func readFrame(f io.ReaderAt, h ledger.Height, offset int64) (payload []byte, re
 const packFrom = 4 << 10
 
 // pack makes a payload of a record.
-func (s *segments) pack(r *record) []byte {
+func (s *segments) pack(r *record) ([]byte, error) {
 	plain := r.encode()
-	if len(plain) < packFrom {
-		return append([]byte{payloadPlain}, plain...)
+	switch {
+	case len(plain) >= MaxPayload:
+		return nil, fmt.Errorf("the block has %d bytes with its results, at most %d", len(plain), MaxPayload-1)
+	case len(plain) < packFrom:
+		return append([]byte{payloadPlain}, plain...), nil
 	}
-	return s.zip.EncodeAll(plain, append(make([]byte, 0, len(plain)/2+64), payloadZstd))
+	return s.zip.EncodeAll(plain, append(make([]byte, 0, len(plain)/2+64), payloadZstd)), nil
 }
 
-// unpack reads a payload.
-func (s *segments) unpack(payload []byte) (*record, error) {
+// plain returns the content of a payload, uncompressed: a record, or what stays of a pruned one.
+func (s *segments) plain(payload []byte) (content []byte, pruned bool, err error) {
 	if len(payload) == 0 {
-		return nil, errRecord
+		return nil, false, errRecord
 	}
-	plain := payload[1:]
+	content = payload[1:]
 	switch payload[0] {
 	case payloadPlain:
 	case payloadZstd:
-		var err error
-		if plain, err = s.unzip.DecodeAll(plain, nil); err != nil {
-			return nil, fmt.Errorf("%w: %w", errRecord, err)
+		if content, err = s.inflate(content); err != nil {
+			return nil, false, fmt.Errorf("%w: %w", errRecord, err)
 		}
+	case payloadPruned:
+		return content, true, nil
 	default:
-		return nil, errRecord
+		return nil, false, errRecord
 	}
-	return decodeRecord(plain)
+	return content, false, nil
+}
+
+// zipRatio is how many bytes one byte can stand for: in zstd, 4 bytes may repeat one byte for a block of 128 KiB.
+const zipRatio = 128 << 10 / 4
+
+// inflate uncompresses what pack compressed. No more memory is taken than so many bytes can fill, whatever their head says
+// of the size.
+func (s *segments) inflate(packed []byte) ([]byte, error) {
+	var head zstd.Header
+	if err := head.Decode(packed); err != nil {
+		return nil, err
+	}
+	size := head.FrameContentSize
+	if !head.HasFCS || size > MaxPayload || size > zipRatio*uint64(len(packed)) {
+		return nil, fmt.Errorf("%d bytes of zstd that say they are %d", len(packed), size)
+	}
+	return s.unzip.DecodeAll(packed, make([]byte, 0, size))
+}
+
+// unpack reads a payload of this store.
+func (s *segments) unpack(payload []byte) (*record, error) {
+	content, pruned, err := s.plain(payload)
+	if err != nil {
+		return nil, err
+	}
+	if pruned {
+		return decodePruned(content)
+	}
+	return decodeRecord(content)
 }
 
 // walk calls visit for every block from a place on; the block there has height from. When the last segment ends
@@ -320,23 +440,34 @@ func (s *segments) walkSegment(first, h ledger.Height, offset int64, last bool, 
 		return &SegmentError{File: name, Offset: offset, Height: h, Reason: reason}
 	}
 	var head [segmentHead]byte
-	if n, err := f.ReadAt(head[:], 0); err != nil && !errors.Is(err, io.EOF) {
+	if n, lost, err := readAt(f, head[:], 0); err != nil {
 		return h, err
-	} else if n < segmentHead || !bytes.Equal(head[:], appendSegmentHead(nil, first)) {
+	} else if lost != "" || n < segmentHead || !bytes.Equal(head[:], appendSegmentHead(nil, first)) {
+		_, reason, err := readFrame(f, first, int64(segmentHead))
+		if err != nil {
+			return h, fmt.Errorf("read %s: %w", name, err)
+		}
+		if reason == "" && repair {
+			if err := s.rehead(first); err != nil {
+				return h, fmt.Errorf("write the beginning of %s again: %w", name, err)
+			}
+			notice(fmt.Sprintf("%s did not begin as it must: its beginning was written again", name))
+			return s.walkSegment(first, h, offset, last, acknowledged, repair, notice, visit)
+		}
 		if !last || first != h || uint64(h) < acknowledged {
 			return h, bad(0, "the file does not begin as it must")
 		}
-		found, err := laterFrame(f, 0, size, h)
+		later, err := lastFrame(f, 0, size, h)
 		if err != nil {
 			return h, err
 		}
-		if found {
+		if later > h {
 			return h, bad(0, "the file does not begin as it must")
 		}
 		if !repair {
 			return h, bad(0, "the file is incomplete, as after a crash; start the node once to repair it")
 		}
-		notice(fmt.Sprintf("%s: removed the incomplete file of block %d, which was never acknowledged", name, h))
+		notice(fmt.Sprintf("%s: removed the incomplete file of block %d, as a crash leaves one", name, h))
 		s.first = s.first[:len(s.first)-1]
 		return h, errors.Join(s.fs.Remove(name), s.fs.SyncDir(s.dir))
 	}
@@ -349,17 +480,17 @@ func (s *segments) walkSegment(first, h ledger.Height, offset int64, last bool, 
 			if !last || uint64(h) < acknowledged {
 				return h, bad(offset, reason)
 			}
-			found, err := laterFrame(f, offset, size, h)
+			later, err := lastFrame(f, offset, size, h)
 			if err != nil {
 				return h, err
 			}
-			if found {
+			if later > h {
 				return h, bad(offset, reason+", and blocks follow")
 			}
 			if !repair {
 				return h, bad(offset, "the frame is incomplete, as after a crash; start the node once to repair it")
 			}
-			notice(fmt.Sprintf("%s: cut off the incomplete frame of block %d at byte %d (%d bytes), which was never acknowledged: %s", name, h, offset, size-offset, reason))
+			notice(fmt.Sprintf("%s: cut off the incomplete frame of block %d at byte %d (%d bytes), as a crash leaves one: %s", name, h, offset, size-offset, reason))
 			if err := f.Truncate(offset); err != nil {
 				return h, err
 			}
@@ -374,26 +505,24 @@ func (s *segments) walkSegment(first, h ledger.Height, offset int64, last bool, 
 	return h, nil
 }
 
-// laterFrame reports whether there is a whole frame of a block above h behind the damage at offset. Then the
-// damage is no torn write: a frame is only begun when the one before is durable.
-func laterFrame(f io.ReaderAt, offset, size int64, h ledger.Height) (bool, error) {
+// lastFrame returns the height of the last whole frame behind offset of a block above h, and h if there is none. If there is one behind
+// damage, that is no torn write: a frame is only begun when the one before is durable.
+func lastFrame(f io.ReaderAt, offset, size int64, h ledger.Height) (ledger.Height, error) {
 	rest := make([]byte, size-offset)
-	if _, err := f.ReadAt(rest, offset); err != nil && !errors.Is(err, io.EOF) {
-		return false, err
+	if _, err := readPieces(f, rest, offset); err != nil {
+		return h, err
 	}
-	for at := 0; ; at++ {
-		i := bytes.Index(rest[at:], []byte(frameMagic))
+	for {
+		i := bytes.Index(rest, []byte(frameMagic))
 		if i < 0 {
-			return false, nil
+			return h, nil
 		}
-		at += i
-		fr, ok := parseFrameHead(rest[at:])
-		if !ok || fr.height <= h || fr.length > len(rest)-at-frameHead {
-			continue
+		rest = rest[i:]
+		end := len(frameMagic)
+		if fr, ok := parseFrameHead(rest); ok && fr.length <= len(rest)-frameHead && crc32.Checksum(rest[frameHead:frameHead+fr.length], castagnoli) == fr.crc {
+			h, end = max(h, fr.height), frameHead+fr.length
 		}
-		if crc32.Checksum(rest[at+frameHead:at+frameHead+fr.length], castagnoli) == fr.crc {
-			return true, nil
-		}
+		rest = rest[end:]
 	}
 }
 
@@ -416,6 +545,263 @@ func (s *segments) resume() error {
 		return fmt.Errorf("sync %s: %w", name, err)
 	}
 	return s.fs.SyncDir(s.dir)
+}
+
+// frames yields the heights, places and kinds of a segment's frames, from their heads alone. An error, which ends the
+// sequence, comes with where it is.
+func (s *segments) frames(first ledger.Height) iter.Seq2[framed, error] {
+	return func(yield func(framed, error) bool) {
+		at := framed{first: first, height: first}
+		bad := func(reason string) {
+			yield(at, &SegmentError{File: s.path(first), Offset: at.offset, Height: at.height, Reason: reason})
+		}
+		f, err := s.fs.Open(s.path(first), false)
+		if err != nil {
+			yield(at, err)
+			return
+		}
+		defer f.Close()
+		size, err := f.Size()
+		if err != nil {
+			yield(at, err)
+			return
+		}
+		var begin [segmentHead]byte
+		_, lost, err := readAt(f, begin[:], 0)
+		if err != nil {
+			yield(at, err)
+			return
+		}
+		if lost != "" || !bytes.Equal(begin[:], appendSegmentHead(nil, first)) {
+			bad("the file does not begin as it must")
+			return
+		}
+		at.offset = int64(segmentHead)
+		for ; at.offset < size; at.height++ {
+			var head [frameHead + 1]byte
+			_, lost, err := readAt(f, head[:], at.offset)
+			if err != nil {
+				yield(at, err)
+				return
+			}
+			if lost != "" {
+				bad(lost)
+				return
+			}
+			fr, ok := parseFrameHead(head[:frameHead])
+			if !ok || fr.height != at.height {
+				bad("the frame's head does not have its checksum")
+				return
+			}
+			at.kind = head[frameHead]
+			if !yield(at, nil) {
+				return
+			}
+			at.offset += int64(frameHead + fr.length)
+		}
+	}
+}
+
+// framed is where a frame is.
+type framed struct {
+	first  ledger.Height // names the segment
+	height ledger.Height
+	offset int64
+	kind   byte
+}
+
+// all yields all frames.
+func (s *segments) all() iter.Seq2[framed, error] {
+	return func(yield func(framed, error) bool) {
+		for _, first := range s.first {
+			for at, err := range s.frames(first) {
+				if !yield(at, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// cut removes what is at a place and behind it, of a log that nobody relies on yet.
+func (s *segments) cut(at framed) error {
+	for len(s.first) > 0 {
+		last := s.first[len(s.first)-1]
+		if last < at.first || last == at.first && at.offset > int64(segmentHead) {
+			break
+		}
+		if err := s.fs.Remove(s.path(last)); err != nil {
+			return err
+		}
+		s.first = s.first[:len(s.first)-1]
+	}
+	if n := len(s.first); n > 0 && s.first[n-1] == at.first {
+		f, err := s.fs.Open(s.path(at.first), false)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Truncate(at.offset), f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return s.fs.SyncDir(s.dir)
+}
+
+// strip takes from the blocks below a height what a pruned block does not keep. Each segment is written anew beside itself
+// and replaced as a whole, so a crash leaves it as it was or as it is to be. Nobody may read or append meanwhile, and the
+// offsets of blocks change.
+func (s *segments) strip(below ledger.Height) error {
+	for _, first := range s.first {
+		if first >= below {
+			break
+		}
+		todo := false
+		for at, err := range s.frames(first) {
+			if err != nil {
+				return err
+			}
+			if todo = at.height < below && at.kind != payloadPruned; todo || at.height >= below {
+				break
+			}
+		}
+		if !todo {
+			continue
+		}
+		if err := s.stripSegment(first, below); err != nil {
+			return fmt.Errorf("prune %s: %w", s.path(first), err)
+		}
+	}
+	return nil
+}
+
+func (s *segments) stripSegment(first, below ledger.Height) (err error) {
+	from, err := s.fs.Open(s.path(first), false)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	name := s.path(first) + newEnd
+	if err := removeLeft(s.fs, name); err != nil {
+		return err
+	}
+	to, err := s.fs.Open(name, true)
+	if err != nil {
+		return err
+	}
+	open := true
+	defer func() {
+		if open {
+			err = errors.Join(err, to.Close())
+		}
+		if err != nil { // the disk may be full
+			err = errors.Join(err, removeLeft(s.fs, name))
+		}
+	}()
+	out, size := appendSegmentHead(nil, first), int64(0)
+	write := func() error {
+		if _, err := to.WriteAt(out, size); err != nil {
+			return fmt.Errorf("%w; the file is written anew before it is replaced, so the disk needs as much free space", err)
+		}
+		size += int64(len(out))
+		out = out[:0]
+		return nil
+	}
+	for at, err := range s.frames(first) {
+		if err != nil {
+			return err
+		}
+		payload, reason, err := readFrame(from, at.height, at.offset)
+		if err == nil && reason != "" {
+			err = &SegmentError{File: s.path(first), Offset: at.offset, Height: at.height, Reason: reason}
+		}
+		if err == nil && at.height < below {
+			payload, err = s.prune(payload, true)
+		}
+		if err != nil {
+			return err
+		}
+		if out = append(appendFrameHead(out, at.height, payload), payload...); len(out) >= syncBytes {
+			if err := write(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := errors.Join(write(), to.Sync()); err != nil {
+		return err
+	}
+	open = false
+	return errors.Join(to.Close(), s.fs.Rename(name, s.path(first)), s.fs.SyncDir(s.dir))
+}
+
+// prune returns the payload of a block without what a pruned block does not keep, and with the ids of its transactions if they are
+// to stay.
+func (s *segments) prune(payload []byte, ids bool) ([]byte, error) {
+	r, err := s.unpack(payload)
+	if err != nil || r.pruned && (ids || len(r.ids) == 0) {
+		return payload, err
+	}
+	rest, err := r.prune(ids)
+	if err != nil {
+		return nil, err
+	}
+	return prunedPayload(rest), nil
+}
+
+// prunedPayload returns the payload of a record that was pruned.
+func prunedPayload(r *record) []byte { return append([]byte{payloadPruned}, r.encodePruned()...) }
+
+// removeLeft removes what a crash left of segments that were to be written anew.
+func (s *segments) removeLeft() error {
+	names, err := s.fs.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, segmentEnd+newEnd) {
+			if err := removeLeft(s.fs, filepath.Join(s.dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// find returns where the frame of a block is, or should be, by the heads of the frames before it in its segment; found is false if
+// one of these is damaged.
+func (s *segments) find(h ledger.Height) (offset int64, found bool, err error) {
+	first, ok := s.locate(h)
+	if !ok {
+		return 0, false, nil
+	}
+	for at, err := range s.frames(first) {
+		if _, bad := errors.AsType[*SegmentError](err); bad || errors.Is(err, fs.ErrNotExist) {
+			return at.offset, at.height == h && at.offset > 0, nil
+		}
+		if err != nil {
+			return 0, false, err
+		}
+		if at.height == h {
+			return at.offset, true, nil
+		}
+	}
+	return 0, false, nil
+}
+
+// prunedAt reports whether the block of a height is there and is pruned.
+func (s *segments) prunedAt(h ledger.Height) (bool, error) {
+	first, ok := s.locate(h)
+	if !ok {
+		return false, nil
+	}
+	for at, err := range s.frames(first) {
+		if err != nil {
+			return false, err
+		}
+		if at.height == h {
+			return at.kind == payloadPruned, nil
+		}
+	}
+	return false, nil
 }
 
 func (s *segments) close() error {

@@ -23,12 +23,15 @@ type Reader interface {
 	// Range yields the keys from start up to and without end, nil being no bound, in rising order, or in
 	// falling order when reverse is set. An error ends the sequence. The caller must not change the bytes.
 	Range(start, end []byte, reverse bool) iter.Seq2[Entry, error]
+	// walk is Range that leaves out the values of the keys that hidden names: to read one costs the most. With deleted it
+	// yields what overlays took away as well. hidden may be nil.
+	walk(start, end []byte, reverse, deleted bool, hidden func(key []byte) bool) iter.Seq2[Entry, error]
 }
 
 // Entry is a key of the world state and its value.
 type Entry struct {
 	Key, Value []byte
-	Deleted    bool // only from Overlay.Walk: the overlay took the key away
+	Deleted    bool // only from Overlay.Walk: an overlay took the key away
 }
 
 // Result is what executing an order gave.
@@ -58,9 +61,10 @@ type Snapshot struct {
 	fresh   []*node // buckets that this block made
 	bytes   int64   // estimate of what this version holds in memory for itself
 
-	receipts [][]byte      // encodings; kept until the block is committed
-	ids      []ledger.TxID // of the receipts; likewise
-	result   Result        // without receipts; its changes are what writes point to
+	receipts []ledger.Receipt // kept until the block is committed
+	encoded  [][]byte         // the receipts' encodings; likewise
+	ids      []ledger.TxID    // of the receipts; likewise
+	result   Result           // without receipts; its changes are what writes point to
 
 	parent atomic.Pointer[Snapshot] // nil once the state table includes the parent's block
 	final  atomic.Bool              // committed
@@ -128,17 +132,10 @@ func (sn *Snapshot) Len() int { return size(sn.root) }
 // Result returns what the block's execution gave, without its receipts. It must not be changed.
 func (sn *Snapshot) Result() Result { return sn.result }
 
-// Receipts returns the receipts of the block's transactions while the block is not committed. Afterwards they are the
-// store's (Store.Receipts), and here there are none. It must not be called while the snapshot is being committed.
-func (sn *Snapshot) Receipts() ([]ledger.Receipt, error) {
-	receipts := make([]ledger.Receipt, len(sn.receipts))
-	for i, raw := range sn.receipts {
-		if err := ledger.Unmarshal(raw, &receipts[i]); err != nil {
-			return nil, fmt.Errorf("receipt %d at height %d: %w", i, sn.Height(), err)
-		}
-	}
-	return receipts, nil
-}
+// Receipts returns the receipts that Extend was given while the block is not committed. Afterwards they are the store's
+// (Store.Receipts), and here there are none. They must not be changed, and it must not be called while the snapshot is
+// being committed.
+func (sn *Snapshot) Receipts() []ledger.Receipt { return sn.receipts }
 
 // blocks returns how many blocks led to the snapshot.
 func (sn *Snapshot) blocks() uint64 {
@@ -194,10 +191,10 @@ func (sn *Snapshot) Get(key []byte) (value []byte, found bool, err error) {
 	return value, found, nil
 }
 
-func find(leaves []*leaf, path keys.Digest) *leaf {
-	for _, l := range leaves {
-		if l.path == path {
-			return l
+func find(leaves []leaf, path keys.Digest) *leaf {
+	for i := range leaves {
+		if leaves[i].path == path {
+			return &leaves[i]
 		}
 	}
 	return nil
@@ -237,11 +234,11 @@ func (sn *Snapshot) prove(key []byte) (proof ledger.StateProof, err error) {
 	if n == nil {
 		return proof, nil
 	}
-	var leaves []*leaf
+	var leaves []leaf
 	if p := n.leaves.Load(); p != nil {
 		leaves = *p
 	} else if err = sn.view(func(r reader) error {
-		leaves, err = sn.world.table.bucket(r, prefix, depth, n.count)
+		leaves, err = sn.world.table.bucket(r, n, prefix, depth, nil)
 		return err
 	}); err != nil {
 		return proof, err
@@ -297,6 +294,7 @@ func (sn *Snapshot) extend(order *ledger.Order, r Result) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	next.receipts = r.Receipts
 	next.ids = make([]ledger.TxID, len(r.Receipts))
 	for i := range r.Receipts {
 		next.ids[i] = r.Receipts[i].Tx
@@ -338,28 +336,24 @@ func checkChanges(changes []ledger.Change) error {
 // extendEncoded is Extend for checked input; encoded holds the receipts' encodings.
 func (sn *Snapshot) extendEncoded(order *ledger.Order, r Result, encoded [][]byte) (*Snapshot, error) {
 	suite := sn.world.suite
-	next := &Snapshot{world: sn.world, order: order.Hash(suite), receipts: encoded, result: r}
+	next := &Snapshot{world: sn.world, order: order.Hash(suite), encoded: encoded, result: r}
 	next.result.Receipts = nil
 
 	for i := range encoded {
 		next.bytes += int64(len(encoded[i]))
 	}
-	var receiptRoot, changeRoot keys.Digest
+	var receipts, changes keys.Digest
 	var failed error
 	sn.world.side(
-		func() {
-			receiptRoot = rootOf(suite, len(encoded), func(i int) keys.Digest { return keys.Hash(suite, "receipt", encoded[i]) })
-		},
-		func() {
-			changeRoot = rootOf(suite, len(r.Changes), func(i int) keys.Digest { return r.Changes[i].Hash(suite) })
-		},
+		func() { receipts = receiptRoot(suite, encoded) },
+		func() { changes = changeRoot(suite, r.Changes) },
 		func() { failed = next.write(sn, r.Changes) },
 	)
 	if failed != nil {
 		return nil, failed
 	}
 	next.header = &ledger.Header{
-		Order: *order, Parent: sn.hash, StateRoot: next.Root(), ReceiptRoot: receiptRoot, ChangeRoot: changeRoot,
+		Order: *order, Parent: sn.hash, StateRoot: next.Root(), ReceiptRoot: receipts, ChangeRoot: changes,
 		HistoryRoot: sn.history.Root(suite), GasUsed: r.GasUsed, NextEpoch: r.NextEpoch,
 	}
 	next.hash = next.header.Hash(suite)
@@ -367,6 +361,15 @@ func (sn *Snapshot) extendEncoded(order *ledger.Order, r Result, encoded [][]byt
 	next.history.Append(suite, next.hash)
 	next.parent.Store(sn)
 	return next, nil
+}
+
+// receiptRoot returns Header.ReceiptRoot for encoded receipts, changeRoot Header.ChangeRoot for sorted changes.
+func receiptRoot(suite keys.Suite, encoded [][]byte) keys.Digest {
+	return rootOf(suite, len(encoded), func(i int) keys.Digest { return keys.Hash(suite, "receipt", encoded[i]) })
+}
+
+func changeRoot(suite keys.Suite, changes []ledger.Change) keys.Digest {
+	return rootOf(suite, len(changes), func(i int) keys.Digest { return changes[i].Hash(suite) })
 }
 
 func rootOf(suite keys.Suite, n int, leaf func(i int) keys.Digest) keys.Digest {
@@ -408,20 +411,20 @@ func (sn *Snapshot) write(parent *Snapshot, changes []ledger.Change) error {
 	}
 	edits := slices.Clone(sn.writes)
 	slices.SortFunc(edits, compareLeaf)
-	e := &editor{hash: ledger.NewStateHasher(parent.world.suite)}
+	t := parent.world.table
+	var e *editor
 	var err error
-	if t := parent.world.table; t != nil {
-		// One read transaction per bucket: it must begin after the bucket was seen without leaves, because
-		// they are only taken away once they are in the table.
-		e.load = func(prefix keys.Digest, depth, count int) (leaves []*leaf, err error) {
-			err = t.view(parent.limit(), func(r reader) error {
-				leaves, err = t.bucket(r, prefix, depth, count)
-				return err
-			})
-			return leaves, err
+	for again := true; again; {
+		e = &editor{hash: ledger.NewStateHasher(parent.world.suite), table: t}
+		var settled uint64
+		if t != nil {
+			settled = t.settled.Load()
+			e.view = func(f func(reader) error) error { return t.view(parent.limit(), f) }
 		}
+		sn.root, err = e.applyBy(workers, parent.root, keys.Digest{}, 0, edits)
+		// A bucket's leaves are taken away once they are in the table: what began to read before that has missed them.
+		again = t != nil && t.settled.Load() != settled && (e.read > 0 || err != nil)
 	}
-	sn.root, err = e.applyBy(workers, parent.root, keys.Digest{}, 0, edits)
 	sn.bytes += 80 * int64(e.read)
 	sn.fresh = e.fresh
 	sn.bytes += 64*int64(e.made) + 128*int64(len(e.fresh))
@@ -430,11 +433,11 @@ func (sn *Snapshot) write(parent *Snapshot, changes []ledger.Change) error {
 
 // Range yields the keys from start up to and without end in order. See Reader.
 func (sn *Snapshot) Range(start, end []byte, reverse bool) iter.Seq2[Entry, error] {
-	return sn.walk(start, end, reverse, nil)
+	return sn.walk(start, end, reverse, false, nil)
 }
 
-// walk is Range that leaves out the values of the keys that hidden names: to read one costs the most.
-func (sn *Snapshot) walk(start, end []byte, reverse bool, hidden func(key []byte) bool) iter.Seq2[Entry, error] {
+// walk has nothing to tell of what was taken away: the keys are gone.
+func (sn *Snapshot) walk(start, end []byte, reverse, _ bool, hidden func(key []byte) bool) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		if end != nil && bytes.Compare(start, end) >= 0 {
 			return

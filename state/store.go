@@ -38,21 +38,29 @@ type Options struct {
 	// Memory keeps the state table and the index in memory instead of bbolt files. They are made from the
 	// segments when the store is opened. For simulation and small tests.
 	Memory bool
-	// Synchronous makes Commit do the work of the background goroutine, which is not started.
+	// Synchronous makes Commit do the work of the background goroutine, which is not started, and that of Store.Archive.
 	Synchronous bool
 	// Recent is how many of the last blocks At can return at least. Default 64. It is less when they hold
 	// more than FlushBytes.
 	Recent int
 	// FlushBlocks is after how many blocks beyond Recent the state table is brought up to date. Default 64.
 	FlushBlocks int
-	// FlushBytes is after how many bytes in memory, estimated, it is brought up to date earlier.
-	// Default 64 MiB.
+	// FlushBytes is after how many bytes in memory, estimated, it is brought up to date earlier, and how many that
+	// may take. Default 32 MiB.
 	FlushBytes int64
 	// SegmentBytes is the size from which on a new block segment is begun. Default 256 MiB.
 	SegmentBytes int64
 	// Workers is how many goroutines may hash for one block, or check the state table in Open. What they find is the
 	// same with any number. Default GOMAXPROCS.
 	Workers int
+	// Archive keeps the state after every block for Archived, in a file that Store.Archive writes: 1.2 MB for a block of
+	// 2,000 writes among a million keys. It begins with the first block, or with the base, whenever it is set.
+	Archive bool
+	// Room returns how many bytes may still be written into the folder, or that nobody knows. The archive leaves 1 GiB of
+	// them to the blocks. Nil: nobody knows.
+	Room func() (bytes int64, known bool)
+	// SetAside lets Open set the last blocks aside where one is damaged: for an owner that fetches them again. Else that is a *SegmentError.
+	SetAside bool
 	// Notice is told, as one line for an operator, of what was repaired. It may be nil.
 	Notice func(string)
 }
@@ -72,7 +80,7 @@ func (o *Options) complete() (Options, error) {
 		name   string
 		field  *int64
 		normal int64
-	}{{"FlushBytes", &c.FlushBytes, 64 << 20}, {"SegmentBytes", &c.SegmentBytes, 256 << 20}} {
+	}{{"FlushBytes", &c.FlushBytes, 32 << 20}, {"SegmentBytes", &c.SegmentBytes, 256 << 20}} {
 		if *d.field < 0 {
 			return c, fmt.Errorf("state: Options.%s is negative", d.name)
 		}
@@ -104,10 +112,23 @@ type Store struct {
 	lock    io.Closer
 	log     *segments
 	index   *index
+	base    atomic.Pointer[base] // nil: the store begins with genesis
 	world   *world
 	head    atomic.Pointer[Snapshot]
+	damage  damage
+	last    [lastBlocks]atomic.Pointer[given]
 
-	commit sync.Mutex // held by Commit and Close
+	asides                 sync.Mutex             // held by asideLater
+	asideIndex, asideState atomic.Pointer[string] // what that told, if it took the file away
+
+	healing sync.Mutex // held while segments are written anew; taken before the others
+	commit  sync.Mutex // held by Commit and Close
+	tables  sync.Mutex // held while the state table and the index are written; taken before mu
+
+	archiving sync.Mutex              // held while the archive is written; taken before mu
+	archive   atomic.Pointer[archive] // nil: there is none, or it could not be opened yet
+	writer    *archiveWriter          // guarded by archiving; nil: to be made
+	baseNeeds int64                   // bytes, at least, if the base did not fit; guarded by archiving
 
 	mu      sync.Mutex  // guards what follows
 	recent  []*Snapshot // from the newest that the state table includes, or genesis, to the head
@@ -115,11 +136,29 @@ type Store struct {
 	pending int64       // bytes that the blocks after those hold in memory
 	failed  error       // why nothing more can be committed
 	closed  bool
+	halted  error // why the archive does not go on; nil: it does
 
 	wake    chan struct{} // one element: a flush may be due
 	flushed chan struct{} // one element: a flush ended
 	stop    chan struct{}
 	done    sync.WaitGroup
+}
+
+// lastBlocks is how many of the blocks that were committed last the store keeps as Commit was given them: a block is asked
+// for most at the moment when it is there, and reading it back takes as long as writing it did.
+const lastBlocks = 4
+
+type given struct {
+	block    *ledger.Block
+	receipts []ledger.Receipt
+}
+
+// given returns what Commit was given as block h, if that is among the last.
+func (s *Store) given(h ledger.Height) *given {
+	if g := s.last[(uint64(h)+1)%lastBlocks].Load(); g != nil && g.block.Header.Order.Height == h && h >= s.Kept() {
+		return g
+	}
+	return nil
 }
 
 // Head returns the snapshot after the last committed block, or nil before genesis is committed.
@@ -178,7 +217,10 @@ func (s *Store) Commit(b *ledger.Block, next *Snapshot) error {
 		s.fail(err)
 		return err
 	}
-	s.accept(next, at)
+	s.accept(b, next, at)
+	if s.options.Archive && s.options.Synchronous && s.archiveDue(b.Header.Order.Height) {
+		s.archiveAll()
+	}
 	return s.flushIfDue()
 }
 
@@ -215,11 +257,11 @@ func (s *Store) prepare(b *ledger.Block, next *Snapshot) ([]byte, *Snapshot, err
 		return nil, nil, fmt.Errorf("%w: genesis must be committed first", ErrCommit)
 	case head == nil:
 		// Take genesis over into this store's world: other stores may share the caller's.
-		own, err := emptySnapshot(s.world).extendEncoded(&next.header.Order, next.result, next.receipts)
+		own, err := emptySnapshot(s.world).extendEncoded(&next.header.Order, next.result, next.encoded)
 		if err != nil {
 			return nil, nil, err
 		}
-		own.ids = next.ids
+		own.receipts, own.ids = next.receipts, next.ids
 		next = own
 	case parent != head:
 		return nil, nil, fmt.Errorf("%w: its snapshot does not extend the head at height %d", ErrCommit, head.Height())
@@ -234,8 +276,8 @@ func (s *Store) prepare(b *ledger.Block, next *Snapshot) ([]byte, *Snapshot, err
 	if err != nil {
 		return nil, nil, err
 	}
-	r := record{block: block, receipts: next.receipts, changes: next.result.Changes}
-	return s.log.pack(&r), next, nil
+	payload, err := s.log.pack(&record{block: block, receipts: next.encoded, changes: next.result.Changes})
+	return payload, next, err
 }
 
 // checkTxs checks that a block's transactions are those that its header commits to.
@@ -255,10 +297,11 @@ func checkTxs(suite keys.Suite, b *ledger.Block) error {
 }
 
 // accept makes next, which is durable at a place, the head.
-func (s *Store) accept(next *Snapshot, at place) {
+func (s *Store) accept(b *ledger.Block, next *Snapshot, at place) {
 	next.final.Store(true)
 	s.index.add(next.hash, at.offset, next.ids)
-	next.receipts, next.ids = nil, nil
+	s.last[next.blocks()%lastBlocks].Store(&given{b, next.receipts})
+	next.receipts, next.encoded, next.ids = nil, nil, nil
 	s.mu.Lock()
 	s.recent = append(s.recent, next)
 	s.pending += next.bytes
@@ -331,8 +374,15 @@ func (s *Store) flusher() {
 	}
 }
 
-// flush brings the state table and the index up to a snapshot, in one transaction each.
+// flush brings the state table and the index up to a snapshot.
 func (s *Store) flush(to *Snapshot) error {
+	s.tables.Lock()
+	defer s.tables.Unlock()
+	return s.flushTables(to)
+}
+
+// flushTables is flush by who holds the tables.
+func (s *Store) flushTables(to *Snapshot) error {
 	s.mu.Lock()
 	var moving []*Snapshot
 	for _, sn := range s.recent {
@@ -344,9 +394,14 @@ func (s *Store) flush(to *Snapshot) error {
 	if len(moving) == 0 {
 		return nil
 	}
+	tables, told := s.index.kv, &s.asideIndex
 	err := s.index.flush(to.blocks())
 	if err == nil {
+		tables, told = s.world.table.kv, &s.asideState
 		err = settle(s.world.table, moving)
+	}
+	if bad, ok := errors.AsType[*damaged](err); ok {
+		err = errors.New(s.asideLater(tables, told, bad))
 	}
 	if err != nil {
 		err = fmt.Errorf("bring the state table to height %d: %w", to.Height(), err)
@@ -387,13 +442,18 @@ func (s *Store) Close() error {
 	close(s.stop)
 	s.done.Wait()
 	var err error
-	if head := s.Head(); head != nil && failed == nil && !s.options.Memory {
-		err = s.flush(head)
+	if head := s.Head(); head != nil && failed == nil {
+		s.archiveRest()
+		if !s.options.Memory {
+			err = s.flush(head)
+		}
 	}
 	return errors.Join(err, s.release())
 }
 
-func (s *Store) release() error {
+func (s *Store) release() error { return errors.Join(s.closeFiles(), s.lock.Close()) }
+
+func (s *Store) closeFiles() error {
 	var errs []error
 	if s.log != nil {
 		errs = append(errs, s.log.close())
@@ -404,16 +464,85 @@ func (s *Store) release() error {
 	if s.index != nil {
 		errs = append(errs, s.index.kv.close())
 	}
-	return errors.Join(append(errs, s.lock.Close())...)
+	if a := s.archive.Load(); a != nil {
+		errs = append(errs, a.file.Close())
+	}
+	return errors.Join(errs...)
 }
 
-// record reads a block's record.
+// record reads a block's record. ErrPruned when there is none any more.
 func (s *Store) record(h ledger.Height) (*record, error) {
+	r, err := s.stored(h)
+	if err == nil && r.pruned {
+		return nil, s.isPruned(h)
+	}
+	return r, err
+}
+
+// Payload returns a block as Importer.Block takes it where the blocks from kept on are given in full. ErrPruned when this
+// one would have to be, and is not kept so.
+func (s *Store) Payload(h, kept ledger.Height) ([]byte, error) {
+	payload, err := s.payload(h)
+	switch {
+	case err != nil:
+		return nil, err
+	case h >= kept && h < s.Kept():
+		return nil, s.isPruned(h)
+	case h >= kept:
+		return payload, nil
+	}
+	if payload, err = s.log.prune(payload, false); err != nil {
+		return nil, fmt.Errorf("read block %d: %w", h, err)
+	}
+	return payload, nil
+}
+
+func (s *Store) isPruned(h ledger.Height) error {
+	return fmt.Errorf("%w: what block %d holds; the blocks from %d on are here", ErrPruned, h, s.Kept())
+}
+
+// payload reads the payload of a block's frame.
+func (s *Store) payload(h ledger.Height) ([]byte, error) {
+	s.log.moves.RLock()
+	defer s.log.moves.RUnlock()
 	b, err := s.index.block(h)
 	if err != nil {
 		return nil, err
 	}
-	payload, err := s.log.read(h, b.offset)
+	payload, _, err := s.log.look(h, b.offset)
+	if bad, ok := errors.AsType[*SegmentError](err); ok {
+		s.damage.found(bad)
+	} else if err == nil {
+		s.damage.sound(h)
+	}
+	return payload, err
+}
+
+// Kept returns the height of the first block that the store has in full. Of those below it has what Certified returns.
+func (s *Store) Kept() ledger.Height {
+	if b := s.base.Load(); b != nil {
+		return b.Kept
+	}
+	return 0
+}
+
+// Certified returns what stays of a block when it is pruned: its header, certificate and new-view, and the transactions if
+// it ended its epoch.
+func (s *Store) Certified(h ledger.Height) (*ledger.Block, error) {
+	r, err := s.stored(h)
+	if err != nil {
+		return nil, err
+	}
+	b, err := r.decodeBlock()
+	if err != nil {
+		return nil, fmt.Errorf("read block %d: %w", h, err)
+	}
+	return certified(b), nil
+}
+
+// stored reads what there is of a block.
+func (s *Store) stored(h ledger.Height) (*record, error) {
+	payload, err := s.payload(h)
 	if err != nil {
 		return nil, err
 	}
@@ -425,7 +554,7 @@ func (s *Store) record(h ledger.Height) (*record, error) {
 }
 
 // RawBlock returns the canonical encoding of a block, for sending it to others. ErrNotFound when there is no
-// such block yet.
+// such block yet, ErrPruned when it is not kept in full any more; likewise for what else is read of a block.
 func (s *Store) RawBlock(h ledger.Height) ([]byte, error) {
 	r, err := s.record(h)
 	if err != nil {
@@ -434,8 +563,11 @@ func (s *Store) RawBlock(h ledger.Height) ([]byte, error) {
 	return r.block, nil
 }
 
-// Block returns a block.
+// Block returns a block. It must not be changed.
 func (s *Store) Block(h ledger.Height) (*ledger.Block, error) {
+	if g := s.given(h); g != nil {
+		return g.block, nil
+	}
 	r, err := s.record(h)
 	if err != nil {
 		return nil, err
@@ -447,8 +579,11 @@ func (s *Store) Block(h ledger.Height) (*ledger.Block, error) {
 	return b, nil
 }
 
-// Receipts returns the receipts of a block.
+// Receipts returns the receipts of a block. They must not be changed.
 func (s *Store) Receipts(h ledger.Height) ([]ledger.Receipt, error) {
+	if g := s.given(h); g != nil {
+		return g.receipts, nil
+	}
 	r, err := s.record(h)
 	if err != nil {
 		return nil, err
@@ -474,7 +609,7 @@ func (s *Store) Header(h ledger.Height) (*ledger.Header, error) {
 	if sn, err := s.At(h); err == nil {
 		return sn.header, nil
 	}
-	b, err := s.Block(h)
+	b, err := s.Certified(h)
 	if err != nil {
 		return nil, err
 	}

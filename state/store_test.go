@@ -245,6 +245,7 @@ func TestStoreCommit(t *testing.T) {
 				mustHold(t, sn, models[h])
 			}
 		}
+		said := map[int][]byte{} // the same from memory as from the disk
 		check := func() {
 			t.Helper()
 			mustHold(t, s.Head(), c.model)
@@ -257,6 +258,11 @@ func TestStoreCommit(t *testing.T) {
 				if err != nil || len(receipts) != len(want.Txs) {
 					t.Fatalf("Receipts(%d): %d, %v; want %d", h, len(receipts), err, len(want.Txs))
 				}
+				all, err := ledger.Marshal(receipts)
+				if before, ok := said[h]; err != nil || ok && !bytes.Equal(all, before) {
+					t.Fatalf("the receipts of block %d are %x, %v, and were %x", h, all, err, before)
+				}
+				said[h] = all
 				for i := range receipts {
 					at, index, found, err := s.FindTx(receipts[i].Tx)
 					if err != nil || !found || at != ledger.Height(h) || index != uint32(i) {

@@ -6,9 +6,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -23,14 +25,23 @@ const longValue = 257
 // table is the world state as of a height, on disk. It lags behind the head; what is newer is in the
 // snapshots. It holds three sorted tables:
 //
-//	S: path → leaf digest ‖ kind ‖ key length ‖ key ‖ value
+//	S: path → checksum ‖ leaf digest ‖ kind ‖ key length ‖ key ‖ value
 //	V: path → value, for values of longValue bytes and more
 //	K: key  → 1
 //
-// A bucket's leaves are neighbours in S; K gives the order of keys.
+// and, while a state is pinned, what was written over since (see pin). A bucket's leaves are neighbours in S; K gives the order of keys.
+//
+// A row's checksum is the CRC-32C of its path, of what follows the checksum, and of the value in V. A digest costs ten times as
+// much: a start checks the checksums and makes the tree from the leaf digests as they are; that those are the digests of keys and
+// values, a read checks of what it returns, and Store.Scrub of everything.
 type table struct {
 	suite keys.Suite
 	kv    kv
+	pin   atomic.Pointer[pin] // nil: no state is pinned
+	pins  uint64              // so far; guarded by Store.tables
+
+	flushBytes int64         // see Options
+	settled    atomic.Uint64 // how often settle wrote to the table
 }
 
 // kinds of row in S.
@@ -39,20 +50,29 @@ const (
 	valueBeside byte = 1
 )
 
-var keyApplied = []byte("applied")
+var (
+	keyApplied  = []byte("applied")
+	keyReaching = []byte("reaching") // blocks that some of the rows include; none: no more than keyApplied
+)
 
 // applied returns how many blocks the table includes.
-func applied(r reader) uint64 {
-	if v := r.get(tableMeta, keyApplied); len(v) == 8 {
+func applied(r reader) uint64 { return number(r, keyApplied) }
+
+// reached returns how many blocks some rows of the table include. That is more than applied while apply is at work, or after
+// a crash.
+func reached(r reader) uint64 { return max(applied(r), number(r, keyReaching)) }
+
+func number(r reader, key []byte) uint64 {
+	if v := r.get(tableMeta, key); len(v) == 8 {
 		return binary.BigEndian.Uint64(v)
 	}
 	return 0
 }
 
-// view runs f unless the table includes more than limit blocks.
+// view runs f unless a row of the table may include more than limit blocks.
 func (t *table) view(limit uint64, f func(reader) error) error {
 	return t.kv.view(func(r reader) error {
-		if n := applied(r); n > limit {
+		if n := reached(r); n > limit {
 			return fmt.Errorf("%w: the state after %d blocks; the oldest kept is after %d", ErrPruned, limit, n)
 		}
 		return f(r)
@@ -69,23 +89,77 @@ func (t *table) damaged(format string, args ...any) error {
 
 // stored is a row of S, decoded. Its bytes are valid as long as the row's are.
 type stored struct {
+	sum    uint32
 	digest keys.Digest
 	kind   byte
 	key    []byte
 	inline []byte
 }
 
+// digestAt is where in a row of S the leaf digest begins, behind the checksum, and kindAt where it ends.
+const (
+	digestAt = 4
+	kindAt   = digestAt + keys.DigestSize
+)
+
+// appendRow appends a row of S to out. beside is the value if it goes to V, and then inline is empty.
+func appendRow(out []byte, path, digest keys.Digest, key, inline, beside []byte) []byte {
+	begin := len(out)
+	kind := valueInline
+	if beside != nil {
+		kind = valueBeside
+	}
+	out = append(append(append(out, 0, 0, 0, 0), digest[:]...), kind)
+	out = binary.AppendUvarint(out, uint64(len(key)))
+	out = append(append(out, key...), inline...)
+	binary.BigEndian.PutUint32(out[begin:], rowSum(path[:], out[begin:], beside))
+	return out
+}
+
+// rowSum returns the checksum that a row of S must have. beside is the value in V, if it is there.
+func rowSum(path, row, beside []byte) uint32 {
+	sum := crc32.Update(crc32.Checksum(path, castagnoli), castagnoli, row[digestAt:])
+	if beside != nil {
+		sum = crc32.Update(sum, castagnoli, beside)
+	}
+	return sum
+}
+
 func parseRow(row []byte) (s stored, ok bool) {
-	if len(row) < keys.DigestSize+1 {
+	if len(row) < kindAt+1 {
 		return s, false
 	}
-	s.digest, s.kind, row = keys.Digest(row[:keys.DigestSize]), row[keys.DigestSize], row[keys.DigestSize+1:]
+	s.sum, s.digest, s.kind = binary.BigEndian.Uint32(row), keys.Digest(row[digestAt:]), row[kindAt]
+	row = row[kindAt+1:]
 	n, used := binary.Uvarint(row)
 	if used <= 0 || n > uint64(len(row)-used) || s.kind > valueBeside {
 		return s, false
 	}
 	s.key, s.inline = row[used:used+int(n)], row[used+int(n):]
 	return s, true
+}
+
+// row decodes a row and finds its value, and checks neither. The bytes are the row's own.
+func (t *table) row(r reader, path, row []byte) (s stored, value []byte, err error) {
+	s, ok := parseRow(row)
+	if !ok {
+		return s, nil, t.damaged("the row of path %x is malformed", path)
+	}
+	if s.kind == valueInline {
+		return s, s.inline, nil
+	}
+	if value = r.get(tableValues, path); len(value) < longValue {
+		return s, nil, t.damaged("the long value of path %x is missing", path)
+	}
+	return s, value, nil
+}
+
+// whole reports whether a row has its checksum. value is what row returned.
+func (s *stored) whole(path, row, value []byte) bool {
+	if s.kind == valueInline {
+		value = nil
+	}
+	return rowSum(path, row, value) == s.sum
 }
 
 // get returns a copy of the value at path, checked against the leaf digest beside it.
@@ -102,15 +176,9 @@ func (t *table) get(r reader, path keys.Digest) (value []byte, found bool, err e
 
 // open returns what a row holds, checked against the digest in it. The bytes are the row's own.
 func (t *table) open(hash *ledger.StateHasher, r reader, path keys.Digest, row []byte) (key, value []byte, digest keys.Digest, err error) {
-	s, ok := parseRow(row)
-	if !ok {
-		return nil, nil, digest, t.damaged("the row of path %s is malformed", path)
-	}
-	value = s.inline
-	if s.kind == valueBeside {
-		if value = r.get(tableValues, path[:]); len(value) < longValue {
-			return nil, nil, digest, t.damaged("the long value of path %s is missing", path)
-		}
+	s, value, err := t.row(r, path[:], row)
+	if err != nil {
+		return nil, nil, digest, err
 	}
 	if hash.Leaf(path, hash.Value(value)) != s.digest {
 		return nil, nil, digest, t.damaged("the value of key %x does not have its digest", s.key)
@@ -118,45 +186,89 @@ func (t *table) open(hash *ledger.StateHasher, r reader, path keys.Digest, row [
 	return s.key, value, s.digest, nil
 }
 
-// bucket returns the count leaves whose paths begin with the first depth bits of prefix.
-func (t *table) bucket(r reader, prefix keys.Digest, depth, count int) ([]*leaf, error) {
-	leaves := make([]*leaf, 0, count)
-	block := make([]leaf, count)
+// bucket appends the leaves of a bucket, whose paths begin with the first depth bits of prefix, to out, and checks that they are
+// those that it had.
+func (t *table) bucket(r reader, n *node, prefix keys.Digest, depth int, out []leaf) ([]leaf, error) {
 	for path, row := range r.scan(tableLeaves, prefix[:], false) {
-		if len(path) != keys.DigestSize || len(row) < keys.DigestSize {
+		if len(path) != keys.DigestSize || len(row) < kindAt {
 			return nil, t.damaged("a row near path %s is malformed", prefix)
 		}
-		p := keys.Digest(path)
-		if len(leaves) == count || !within(p, prefix, depth) {
+		if len(out) == size(n) || !within(keys.Digest(path), prefix, depth) {
 			break
 		}
-		l := &block[len(leaves)]
-		l.path, l.digest = p, keys.Digest(row[:keys.DigestSize])
-		leaves = append(leaves, l)
+		out = append(out, leaf{path: keys.Digest(path), digest: keys.Digest(row[digestAt:])})
 	}
-	if len(leaves) != count {
-		return nil, t.damaged("%d leaves at path %s, depth %d, where there were %d", len(leaves), prefix, depth, count)
+	if len(out) != size(n) || bucketSum(out) != n.sum {
+		return nil, t.damaged("the leaves below %x/%d are not those that were there", prefix[:(depth+7)/8], depth)
 	}
-	return leaves, nil
+	return out, nil
 }
 
-// apply writes the newest of edits for each path, and the number of blocks that the table then includes.
-// Edits come oldest first.
+// rowCost is how many bytes of memory a row may take that a transaction writes: bbolt holds the pages that one changes, and at a random
+// path that is one for each row.
+const rowCost = 8 << 10
+
+// apply writes the newest of edits for each path, and the number of blocks that the table then includes. Edits come oldest
+// first. Of many, it writes some in each of several transactions. What is in the tree's buckets or was written by a block
+// hides them from who reads; after a crash between two, the change sets of the blocks after applied must be applied again.
 func (t *table) apply(blocks uint64, edits []*leaf) error {
-	newest := make(map[keys.Digest]*leaf, len(edits))
-	for _, l := range edits {
-		newest[l.path] = l
+	sorted := newest(edits)
+	for {
+		piece := sorted[:min(len(sorted), max(int(t.flushBytes/rowCost), 16))]
+		sorted = sorted[len(piece):]
+		err := t.writeSorted(piece, func(w writer) error {
+			reaching := number(w, keyReaching) // more than blocks: a crash left it, and rows that are newer
+			number := binary.BigEndian.AppendUint64(nil, blocks)
+			switch {
+			case len(sorted) > 0 && reaching < blocks:
+				return w.put(tableMeta, keyReaching, number)
+			case len(sorted) > 0:
+				return nil
+			case reaching > 0 && reaching <= blocks:
+				if err := w.del(tableMeta, keyReaching); err != nil {
+					return err
+				}
+			}
+			return w.put(tableMeta, keyApplied, number)
+		})
+		if err != nil || len(sorted) == 0 {
+			return err
+		}
 	}
-	sorted := make([]*leaf, 0, len(newest))
-	for _, l := range newest {
+}
+
+// write writes the newest of edits for each path, and what then does in the same transaction.
+func (t *table) write(edits []*leaf, then func(writer) error) error {
+	return t.writeSorted(newest(edits), then)
+}
+
+// newest returns the last of edits for each path, in rising order of path.
+func newest(edits []*leaf) []*leaf {
+	last := make(map[keys.Digest]*leaf, len(edits))
+	for _, l := range edits {
+		last[l.path] = l
+	}
+	sorted := make([]*leaf, 0, len(last))
+	for _, l := range last {
 		sorted = append(sorted, l)
 	}
 	slices.SortFunc(sorted, compareLeaf)
+	return sorted
+}
+
+// writeSorted is write of edits that newest returned.
+func (t *table) writeSorted(sorted []*leaf, then func(writer) error) error {
+	pinned := t.pin.Load()
 	return t.kv.update(func(w writer) error {
 		var row []byte
 		var inserted [][]byte
 		for _, l := range sorted {
 			old := w.get(tableLeaves, l.path[:])
+			if pinned != nil {
+				if err := pinned.save(t, w, l.path, old); err != nil {
+					return err
+				}
+			}
 			if old != nil {
 				s, ok := parseRow(old)
 				if !ok {
@@ -177,15 +289,10 @@ func (t *table) apply(blocks uint64, edits []*leaf) error {
 				}
 				continue
 			}
-			row = append(row[:0], l.digest[:]...)
 			if len(l.change.Value) < longValue {
-				row = append(row, valueInline)
-				row = binary.AppendUvarint(row, uint64(len(l.change.Key)))
-				row = append(append(row, l.change.Key...), l.change.Value...)
+				row = appendRow(row[:0], l.path, l.digest, l.change.Key, l.change.Value, nil)
 			} else {
-				row = append(row, valueBeside)
-				row = binary.AppendUvarint(row, uint64(len(l.change.Key)))
-				row = append(row, l.change.Key...)
+				row = appendRow(row[:0], l.path, l.digest, l.change.Key, nil, l.change.Value)
 				if err := w.put(tableValues, l.path[:], l.change.Value); err != nil {
 					return err
 				}
@@ -205,15 +312,16 @@ func (t *table) apply(blocks uint64, edits []*leaf) error {
 				return err
 			}
 		}
-		return w.put(tableMeta, keyApplied, binary.BigEndian.AppendUint64(nil, blocks))
+		return then(w)
 	})
 }
 
 // keyRow returns a key as K holds it: bbolt has no empty keys, so all get a first byte.
 func keyRow(key []byte) []byte { return append([]byte{'k'}, key...) }
 
-// check reads the whole table by up to workers goroutines, recomputes every digest from keys and values, and returns
-// the tree over it and the number of blocks it includes. Nothing may write to the table meanwhile.
+// check reads the whole table by up to workers goroutines and returns the tree over its leaf digests and the number of
+// blocks it includes. Every row must have its checksum, and the ordered keys must be those of the leaves. Nothing may write to the
+// table meanwhile.
 func (t *table) check(workers int) (root *node, blocks uint64, err error) {
 	c := &tableCheck{table: t, seed: maphash.MakeSeed()}
 	var order tally
@@ -288,56 +396,53 @@ func (c *tableCheck) stream(prefix keys.Digest, depth int) (root *node, found ta
 	err = t.kv.view(func(r reader) error {
 		e := &editor{hash: ledger.NewStateHasher(t.suite)}
 		from := bytes.Clone(bytes.TrimRight(prefix[:], "\x00")) // at or below every path still to come, malformed ones too
+		var last []byte
 		read := func(l *leaf, path, row []byte) error {
-			l.path = keys.Digest(path)
-			if bytes.Compare(path, from) < 0 {
-				return t.damaged("paths do not rise at %s", l.path)
+			if bytes.Compare(path, last) <= 0 {
+				return t.damaged("paths do not rise at %x", path)
 			}
-			key, value, digest, err := t.open(e.hash, r, l.path, row)
+			last = path
+			s, value, err := t.row(r, path, row)
 			if err != nil {
 				return err
 			}
-			if e.hash.Path(key) != l.path {
-				return t.damaged("key %x is at another key's path", key)
+			if !s.whole(path, row, value) {
+				return t.damaged("the row of key %x does not have its checksum", s.key)
 			}
-			if len(value) >= longValue {
+			if s.kind == valueBeside {
 				found.long++
 			}
 			found.keys++
-			found.sum += maphash.Bytes(c.seed, key)
-			from = append(append(from[:0], path...), 0)
-			l.digest = digest
+			found.sum += maphash.Bytes(c.seed, s.key)
+			l.path, l.digest = keys.Digest(path), s.digest
 			return nil
 		}
-		var ahead, piece []*leaf
+		var block [1024]leaf
 		done := false
 		// The rows are pulled in pieces and not through iter.Pull, whose coroutine would not have the
 		// protection against memory faults that this goroutine has.
-		root, err = e.stream(prefix, depth, &ahead, func() (*leaf, error) {
-			if len(piece) == 0 && !done {
-				block := make([]leaf, 1024)
-				for path, row := range r.scan(tableLeaves, bytes.Clone(from), false) {
-					if len(path) != keys.DigestSize {
-						return nil, t.damaged("a path of %d bytes", len(path))
-					}
-					if done = !within(keys.Digest(path), prefix, depth); done {
-						break
-					}
-					l := &block[len(piece)]
-					if err := read(l, path, row); err != nil {
-						return nil, err
-					}
-					if piece = append(piece, l); len(piece) == len(block) {
-						break
-					}
+		root, err = e.stream(prefix, depth, new([]leaf), func(ahead []leaf) ([]leaf, error) {
+			if done {
+				return ahead, nil
+			}
+			n := copy(block[:], ahead)
+			for path, row := range r.scan(tableLeaves, from, false) {
+				if len(path) != keys.DigestSize {
+					return nil, t.damaged("a path of %d bytes", len(path))
+				}
+				if !within(keys.Digest(path), prefix, depth) {
+					break
+				}
+				if err := read(&block[n], path, row); err != nil {
+					return nil, err
+				}
+				if n++; n == len(block) {
+					from = append(bytes.Clone(path), 0)
+					return block[:n], nil
 				}
 			}
-			if len(piece) == 0 {
-				return nil, nil
-			}
-			l := piece[0]
-			piece = piece[1:]
-			return l, nil
+			done = true
+			return block[:n], nil
 		})
 		return err
 	})

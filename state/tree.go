@@ -3,8 +3,7 @@ package state
 import (
 	"bytes"
 	"cmp"
-	"fmt"
-	"slices"
+	"hash/crc32"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -22,8 +21,9 @@ import (
 type node struct {
 	hash        keys.Digest
 	left, right *node
-	count       int                     // leaves below
-	leaves      atomic.Pointer[[]*leaf] // of a bucket, sorted by path; nil: in the table
+	leaves      atomic.Pointer[[]leaf] // of a bucket, sorted by path; nil: in the table
+	count       uint32                 // leaves below
+	sum         uint32                 // of a bucket: bucketSum of its leaves
 }
 
 func (n *node) bucket() bool { return n.count <= ledger.StateBucketSize }
@@ -39,7 +39,7 @@ func size(n *node) int {
 	if n == nil {
 		return 0
 	}
-	return n.count
+	return int(n.count)
 }
 
 // leaf is one key of the world state in the tree.
@@ -53,11 +53,14 @@ func compareLeaf(a, b *leaf) int { return bytes.Compare(a.path[:], b.path[:]) }
 
 // editor makes a new version of a tree.
 type editor struct {
-	hash  *ledger.StateHasher
-	load  func(prefix keys.Digest, depth, count int) ([]*leaf, error) // reads a bucket from the table
-	fresh []*node                                                     // buckets made
-	made  int                                                         // nodes made
-	read  int                                                         // leaves read by load
+	hash   *ledger.StateHasher
+	table  *table                             // where the leaves of most buckets are; nil: nowhere
+	view   func(f func(r reader) error) error // of the table
+	reader reader                             // nil: none is open
+	loaded [ledger.StateBucketSize]leaf       // what leavesOf read last
+	fresh  []*node                            // buckets made
+	made   int                                // nodes made
+	read   int                                // leaves read from the table
 }
 
 // editsAtOnce is how few edits are not worth a goroutine of their own: hashing them takes some tenths of a millisecond.
@@ -67,10 +70,10 @@ const editsAtOnce = 64
 // they make is the same for any number of them.
 func (e *editor) applyBy(workers int, n *node, prefix keys.Digest, depth int, edits []*leaf) (*node, error) {
 	if workers < 2 || len(edits) < 2*editsAtOnce || n == nil || n.bucket() {
-		return e.apply(n, prefix, depth, edits)
+		return e.reading(func() (*node, error) { return e.apply(n, prefix, depth, edits) })
 	}
 	at := split(edits, depth)
-	other := &editor{hash: e.hash.Fork(), load: e.load}
+	other := &editor{hash: e.hash.Fork(), table: e.table, view: e.view}
 	var left *node
 	var failed error
 	var wg sync.WaitGroup
@@ -84,9 +87,26 @@ func (e *editor) applyBy(workers int, n *node, prefix keys.Digest, depth int, ed
 	return e.join(n, left, right, prefix, depth)
 }
 
-// split returns where the leaves whose bit at depth is one begin.
-func split(leaves []*leaf, depth int) int {
-	return sort.Search(len(leaves), func(i int) bool { return ledger.StateBit(leaves[i].path, depth) == 1 })
+// reading runs f with one reader open for all that it reads. Readers are not for several goroutines.
+func (e *editor) reading(f func() (*node, error)) (n *node, err error) {
+	if e.table == nil || e.reader != nil {
+		return f()
+	}
+	err = e.view(func(r reader) error {
+		e.reader = r
+		defer func() { e.reader = nil }()
+		n, err = f()
+		return err
+	})
+	return n, err
+}
+
+// split returns where the edits whose bit at depth is one begin.
+func split(edits []*leaf, depth int) int {
+	if len(edits) == 1 { // as most often
+		return 1 - int(ledger.StateBit(edits[0].path, depth))
+	}
+	return sort.Search(len(edits), func(i int) bool { return ledger.StateBit(edits[i].path, depth) == 1 })
 }
 
 func withBit(prefix keys.Digest, depth int) keys.Digest {
@@ -101,7 +121,7 @@ func (e *editor) apply(n *node, prefix keys.Digest, depth int, edits []*leaf) (*
 		return n, nil
 	}
 	if n == nil || n.bucket() {
-		var old []*leaf
+		var old []leaf
 		if n != nil {
 			var err error
 			if old, err = e.leavesOf(n, prefix, depth); err != nil {
@@ -131,7 +151,7 @@ func (e *editor) join(n, left, right *node, prefix keys.Digest, depth int) (*nod
 		return e.inner(left, right), nil
 	}
 	// What is left fits into one bucket.
-	var leaves []*leaf
+	var leaves []leaf
 	for i, child := range []*node{left, right} {
 		if child == nil {
 			continue
@@ -149,105 +169,103 @@ func (e *editor) join(n, left, right *node, prefix keys.Digest, depth int) (*nod
 	return e.build(leaves, depth), nil
 }
 
-// leavesOf returns the leaves of a bucket. The result must not be changed.
-func (e *editor) leavesOf(n *node, prefix keys.Digest, depth int) ([]*leaf, error) {
+// leavesOf returns the leaves of a bucket. The result must not be changed, and is valid until the next call.
+func (e *editor) leavesOf(n *node, prefix keys.Digest, depth int) (leaves []leaf, err error) {
 	if p := n.leaves.Load(); p != nil {
 		return *p, nil
 	}
-	leaves, err := e.load(prefix, depth, n.count)
-	if err != nil {
+	_, err = e.reading(func() (*node, error) {
+		leaves, err = e.table.bucket(e.reader, n, prefix, depth, e.loaded[:0])
 		return nil, err
+	})
+	e.read += len(leaves)
+	return leaves, err
+}
+
+// bucketSum returns a checksum of a bucket's leaves: a hash over what is read from the table again would cost ten times as much.
+func bucketSum(leaves []leaf) (sum uint32) {
+	for i := range leaves {
+		sum = crc32.Update(crc32.Update(sum, castagnoli, leaves[i].path[:]), castagnoli, leaves[i].digest[:])
 	}
-	e.read += n.count
-	if e.bucketHash(leaves) != n.hash {
-		return nil, &damaged{file: "the state table", cause: fmt.Sprintf("the leaves below %x/%d do not have the hash they had", prefix[:(depth+7)/8], depth)}
-	}
-	return leaves, nil
+	return sum
 }
 
 // merge returns the leaves old with edits applied, both sorted by path.
-func merge(old, edits []*leaf) []*leaf {
-	out := make([]*leaf, 0, len(old)+len(edits))
+func merge(old []leaf, edits []*leaf) []leaf {
+	out := make([]leaf, 0, len(old)+len(edits))
 	for _, l := range edits {
-		for len(old) > 0 && compareLeaf(old[0], l) < 0 {
+		for len(old) > 0 && compareLeaf(&old[0], l) < 0 {
 			out, old = append(out, old[0]), old[1:]
 		}
 		if len(old) > 0 && old[0].path == l.path {
 			old = old[1:]
 		}
 		if !l.change.Deleted {
-			out = append(out, l)
+			out = append(out, *l)
 		}
 	}
 	return append(out, old...)
 }
 
-// build makes the subtree at depth of sorted leaves.
-func (e *editor) build(leaves []*leaf, depth int) *node {
+// build makes the subtree at depth of sorted leaves, which it keeps.
+func (e *editor) build(leaves []leaf, depth int) *node {
 	switch {
 	case len(leaves) == 0:
 		return nil
 	case len(leaves) <= ledger.StateBucketSize:
-		n := &node{hash: e.bucketHash(leaves), count: len(leaves)}
-		leaves = slices.Clip(leaves)
+		n := e.bucket(leaves)
 		n.leaves.Store(&leaves)
 		e.fresh = append(e.fresh, n)
 		e.made++
 		return n
 	}
-	at := split(leaves, depth)
+	at := sort.Search(len(leaves), func(i int) bool { return ledger.StateBit(leaves[i].path, depth) == 1 })
 	return e.inner(e.build(leaves[:at:at], depth+1), e.build(leaves[at:], depth+1))
+}
+
+// bucket makes a bucket that does not carry its leaves.
+func (e *editor) bucket(leaves []leaf) *node {
+	for i := range leaves {
+		e.hash.Add(leaves[i].digest)
+	}
+	return &node{hash: e.hash.Bucket(), count: uint32(len(leaves)), sum: bucketSum(leaves)}
 }
 
 func (e *editor) inner(left, right *node) *node {
 	e.made++
-	return &node{hash: e.hash.Inner(rootHash(left), rootHash(right)), left: left, right: right, count: size(left) + size(right)}
+	return &node{hash: e.hash.Inner(rootHash(left), rootHash(right)), left: left, right: right, count: uint32(size(left) + size(right))}
 }
 
-func (e *editor) bucketHash(leaves []*leaf) keys.Digest {
-	if len(leaves) == 0 {
-		return keys.Digest{}
+// stream makes the subtree at depth of the leaves that begin with the first depth bits of prefix. They come in rising order
+// of path: ahead holds those that were read and belong to no bucket yet, and more returns the same with some that follow,
+// or none at the end. Buckets get no leaves: they are in the table.
+func (e *editor) stream(prefix keys.Digest, depth int, ahead *[]leaf, more func(ahead []leaf) ([]leaf, error)) (*node, error) {
+	if len(*ahead) <= ledger.StateBucketSize {
+		var err error
+		if *ahead, err = more(*ahead); err != nil {
+			return nil, err
+		}
 	}
-	for _, l := range leaves {
-		e.hash.Add(l.digest)
-	}
-	return e.hash.Bucket()
-}
-
-// stream makes the subtree at depth of the leaves that next hands out in rising order of path and that begin
-// with the first depth bits of prefix. Buckets get no leaves: they are in the table. ahead holds leaves that
-// were read but belong to no bucket yet.
-func (e *editor) stream(prefix keys.Digest, depth int, ahead *[]*leaf, next func() (*leaf, error)) (*node, error) {
-	for len(*ahead) <= ledger.StateBucketSize {
-		l, err := next()
+	if len(*ahead) > ledger.StateBucketSize && within((*ahead)[ledger.StateBucketSize].path, prefix, depth) {
+		left, err := e.stream(prefix, depth+1, ahead, more)
 		if err != nil {
 			return nil, err
 		}
-		if l == nil {
-			break
-		}
-		*ahead = append(*ahead, l)
-	}
-	n := 0
-	for n < len(*ahead) && within((*ahead)[n].path, prefix, depth) {
-		n++
-	}
-	if n > ledger.StateBucketSize {
-		left, err := e.stream(prefix, depth+1, ahead, next)
-		if err != nil {
-			return nil, err
-		}
-		right, err := e.stream(withBit(prefix, depth), depth+1, ahead, next)
+		right, err := e.stream(withBit(prefix, depth), depth+1, ahead, more)
 		if err != nil {
 			return nil, err
 		}
 		return e.inner(left, right), nil
 	}
+	n := 0
+	for n < min(len(*ahead), ledger.StateBucketSize) && within((*ahead)[n].path, prefix, depth) {
+		n++
+	}
 	if n == 0 {
 		return nil, nil
 	}
-	bucket := &node{hash: e.bucketHash((*ahead)[:n]), count: n}
-	*ahead = append((*ahead)[:0], (*ahead)[n:]...)
+	bucket := e.bucket((*ahead)[:n])
+	*ahead = (*ahead)[n:]
 	return bucket, nil
 }
 

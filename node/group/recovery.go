@@ -550,11 +550,7 @@ func (s *Stopped) barrier(ctx context.Context, base *state.Snapshot, p *Plan) (*
 
 // sound checks what a recovery block leads to.
 func (s *Stopped) sound(next *state.Snapshot, before *ledger.Epoch) error {
-	receipts, err := next.Receipts()
-	if err != nil {
-		return err
-	}
-	for _, receipt := range receipts {
+	for _, receipt := range next.Receipts() {
 		if receipt.Status != ledger.OK {
 			return refuseRecovery("the group does not take the change of members: %s %s", receipt.Status, reasonOf(&receipt))
 		}

@@ -12,7 +12,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -53,17 +55,23 @@ const (
 // other than nil is returned to the caller and the operation does not take place; see ErrIgnore.
 type Hook func(op Op, name string, n int) error
 
+// ReadHook is asked before every read of n bytes of a file. An error other than nil is returned to the caller, who gets no bytes:
+// syscall.EIO is what a disk says of a sector that it cannot read.
+type ReadHook func(name string, offset int64, n int) error
+
 // FS is a file system. The zero value is not usable; see New. It is safe for concurrent use.
 type FS struct {
 	mu      sync.Mutex // guards everything, files included
 	current map[string]*inode
 	durable map[string]*inode
+	between map[string][]*inode // what a name stood for since its folder was synced, oldest first; nil: nothing
 	locks   map[string]bool
 	life    int // counts crashes: files and locks of an earlier life are dead
 	ops     int
 	crashAt int // operation at which the machine stops; 0: never
 	down    bool
 	hook    Hook
+	reads   ReadHook
 	limit   int64 // bytes; 0: none
 	used    int64
 }
@@ -115,7 +123,7 @@ func extend(data []byte, size int) []byte {
 
 // New returns an empty file system.
 func New() *FS {
-	return &FS{current: map[string]*inode{}, durable: map[string]*inode{}, locks: map[string]bool{}}
+	return &FS{current: map[string]*inode{}, durable: map[string]*inode{}, between: map[string][]*inode{}, locks: map[string]bool{}}
 }
 
 // SetHook installs a hook, or removes it with nil. The hook must not call the file system.
@@ -125,11 +133,25 @@ func (m *FS) SetHook(h Hook) {
 	m.hook = h
 }
 
+// SetReadHook installs a hook for reads, or removes it with nil. The hook must not call the file system.
+func (m *FS) SetReadHook(h ReadHook) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reads = h
+}
+
 // SetLimit bounds the bytes in all files; 0 lifts the bound.
 func (m *FS) SetLimit(bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.limit = bytes
+}
+
+// Used returns the bytes in all files.
+func (m *FS) Used() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.used
 }
 
 // Ops returns how many operations that change something took place or were tried.
@@ -153,21 +175,10 @@ func (m *FS) CrashAfter(n int) {
 func (m *FS) Crash(rng *rand.Rand) (lost, torn int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	names := make(map[string]bool, len(m.current)+len(m.durable))
-	for name := range m.current {
-		names[name] = true
-	}
-	for name := range m.durable {
-		names[name] = true
-	}
-	sorted := make([]string, 0, len(names))
-	for name := range names {
-		sorted = append(sorted, name)
-	}
-	slices.Sort(sorted)
-	survivors := make(map[string]*inode, len(sorted))
+	names := m.names()
+	survivors := make(map[string]*inode, len(names))
 	settled := map[*inode]bool{}
-	for _, name := range sorted {
+	for _, name := range names {
 		node, keep := m.durable[name]
 		if now, there := m.current[name]; now != node && rng != nil && rng.IntN(2) == 0 {
 			node, keep = now, there
@@ -185,10 +196,15 @@ func (m *FS) Crash(rng *rand.Rand) (lost, torn int) {
 	m.durable = survivors
 	m.current = make(map[string]*inode, len(survivors))
 	m.used = 0
+	counted := map[*inode]bool{}
 	for name, node := range survivors {
 		m.current[name] = node
-		m.used += int64(len(node.data))
+		if !counted[node] { // a crash within a renaming can leave a file two names
+			counted[node] = true
+			m.used += int64(len(node.data))
+		}
 	}
+	clear(m.between)
 	clear(m.locks)
 	m.life++
 	m.down, m.crashAt = false, 0
@@ -210,7 +226,7 @@ func (n *inode) crash(rng *rand.Rand) (lost, torn int) {
 				n.data = e.apply(n.data)
 			case 2:
 				torn++
-				n.data = tear(n.data, e, rng)
+				n.data = tear(n.data, e, sector, rng)
 			}
 		}
 	}
@@ -218,9 +234,9 @@ func (n *inode) crash(rng *rand.Rand) (lost, torn int) {
 	return lost, torn
 }
 
-// tear applies some of the sectors of a write. The file's size may be that of the whole write already, with
+// tear applies some of the units of a write. The file's size may be that of the whole write already, with
 // zeros where nothing was written.
-func tear(data []byte, e edit, rng *rand.Rand) []byte {
+func tear(data []byte, e edit, unit int, rng *rand.Rand) []byte {
 	if e.bytes == nil {
 		return data
 	}
@@ -230,7 +246,7 @@ func tear(data []byte, e edit, rng *rand.Rand) []byte {
 		}
 	}
 	for at := 0; at < len(e.bytes); {
-		end := min(len(e.bytes), at+sector-int(e.offset+int64(at))%sector)
+		end := min(len(e.bytes), at+unit-int(e.offset+int64(at))%unit)
 		if rng.IntN(2) == 0 {
 			data = edit{offset: e.offset + int64(at), bytes: e.bytes[at:end]}.apply(data)
 		}
@@ -239,17 +255,196 @@ func tear(data []byte, e edit, rng *rand.Rand) []byte {
 	return data
 }
 
+// page is the unit in which an operating system writes back what it holds of a file.
+const page = 4096
+
+// Image returns an independent disk that is as a crash at this moment could leave this one, which goes on. With a nil
+// rng nothing of what is not synced survives. Else rng decides how the rest survives: all of it, of each file the
+// operations up to one that is torn, or any of them in any part, by sectors or by pages; and each name stands for what it
+// stood for at some time since its folder was synced.
+func (m *FS) Image(rng *rand.Rand) *FS {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	keep := func(data []byte, pending []edit) []byte { return data }
+	since := func(changes int) int { return 0 } // how many changes of what a name stands for survive
+	if rng != nil {
+		since = func(changes int) int { return rng.IntN(changes + 1) }
+		switch rng.IntN(4) {
+		case 0:
+			since = func(changes int) int { return changes }
+			keep = func(data []byte, pending []edit) []byte {
+				for _, e := range pending {
+					data = e.apply(data)
+				}
+				return data
+			}
+		case 1:
+			keep = func(data []byte, pending []edit) []byte {
+				whole := rng.IntN(len(pending) + 1)
+				for i, e := range pending[:min(whole+1, len(pending))] {
+					if i < whole {
+						data = e.apply(data)
+					} else {
+						data = tear(data, e, sector, rng)
+					}
+				}
+				return data
+			}
+		case 2:
+			keep = func(data []byte, pending []edit) []byte { return anyOf(data, pending, sector, rng) }
+		case 3:
+			keep = func(data []byte, pending []edit) []byte { return anyOf(data, pending, page, rng) }
+		}
+	}
+	image := New()
+	settled := map[*inode]*inode{}
+	for _, name := range m.names() {
+		node := m.durable[name]
+		if changes := m.between[name]; len(changes) > 0 {
+			if n := since(len(changes)); n > 0 {
+				node = changes[n-1]
+			}
+		}
+		if node == nil {
+			continue
+		}
+		left := settled[node]
+		if left == nil {
+			data := slices.Clone(node.data)
+			for _, e := range slices.Backward(node.pending) {
+				data = e.undo(data)
+			}
+			left = &inode{data: keep(data, node.pending)}
+			settled[node] = left
+			image.used += int64(len(left.data))
+		}
+		image.current[name], image.durable[name] = left, left
+	}
+	return image
+}
+
+// anyOf applies each of some writes whole, in part or not at all.
+func anyOf(data []byte, pending []edit, unit int, rng *rand.Rand) []byte {
+	for _, e := range pending {
+		switch rng.IntN(3) {
+		case 1:
+			data = e.apply(data)
+		case 2:
+			data = tear(data, e, unit, rng)
+		}
+	}
+	return data
+}
+
+// names returns all names that are on the disk, or were since their folders were synced, in order.
+func (m *FS) names() []string {
+	all := make(map[string]bool, len(m.current)+len(m.durable))
+	for name := range m.current {
+		all[name] = true
+	}
+	for name := range m.durable {
+		all[name] = true
+	}
+	for name := range m.between {
+		all[name] = true
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// Names returns the names of all files, with their folders, in order.
+func (m *FS) Names() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.current))
+}
+
+// Load returns a disk with the files below a folder of the operating system's, all of it durable.
+func Load(dir string) (*FS, error) {
+	m := New()
+	infos := map[string]os.FileInfo{}
+	return m, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		name = clean(name)
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		var node *inode
+		for other, there := range infos {
+			if os.SameFile(there, info) {
+				node = m.current[other]
+			}
+		}
+		if node == nil {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			node = &inode{data: data}
+			m.used += int64(len(data))
+		}
+		infos[name], m.current[name], m.durable[name] = info, node, node
+		return nil
+	})
+}
+
+// Save makes the files, as they are now, below a folder of the operating system's, where none of them is. Two names of one
+// file, which a crash within a renaming can leave, are so there too.
+func (m *FS) Save(dir string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	saved := map[*inode]string{}
+	for _, name := range slices.Sorted(maps.Keys(m.current)) {
+		path, node := filepath.Join(dir, filepath.FromSlash(name)), m.current[name]
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		var err error
+		if first, there := saved[node]; there {
+			err = os.Link(first, path)
+		} else {
+			err = os.WriteFile(path, node.data, 0o600)
+			saved[node] = path
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Clone returns an independent copy of what is on the disk now, synced or not, as if all had been synced.
 func (m *FS) Clone() *FS {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := New()
+	copies := map[*inode]*inode{}
 	for name, node := range m.current {
-		copied := &inode{data: slices.Clone(node.data)}
+		copied := copies[node]
+		if copied == nil {
+			copied = &inode{data: slices.Clone(node.data)}
+			copies[node] = copied
+			c.used += int64(len(node.data))
+		}
 		c.current[name], c.durable[name] = copied, copied
-		c.used += int64(len(node.data))
 	}
 	return c
+}
+
+// point makes a name stand for a file; nil: for nothing any more.
+func (m *FS) point(name string, node *inode) {
+	if node == nil {
+		delete(m.current, name)
+	} else {
+		m.current[name] = node
+	}
+	m.between[name] = append(m.between[name], node)
 }
 
 // before counts an operation and asks whether it takes place. It is called with the lock held.
@@ -287,7 +482,7 @@ func (m *FS) Open(name string, create bool) (state.File, error) {
 			return nil, err
 		}
 		node = &inode{}
-		m.current[name] = node
+		m.point(name, node)
 	}
 	return &file{fs: m, name: name, node: node, life: m.life}, nil
 }
@@ -304,8 +499,8 @@ func (m *FS) Remove(name string) error {
 	if err := m.before(OpRemove, name); err != nil {
 		return ignored(err)
 	}
-	m.used -= int64(len(node.data))
-	delete(m.current, name)
+	m.point(name, nil)
+	m.release(node)
 	return nil
 }
 
@@ -321,12 +516,23 @@ func (m *FS) Rename(from, to string) error {
 	if err := m.before(OpRename, from); err != nil {
 		return ignored(err)
 	}
-	if old, ok := m.current[to]; ok && old != node {
-		m.used -= int64(len(old.data))
+	old := m.current[to]
+	m.point(from, nil)
+	m.point(to, node)
+	if old != nil && old != node {
+		m.release(old)
 	}
-	delete(m.current, from)
-	m.current[to] = node
 	return nil
+}
+
+// release takes the bytes of a file off what is used, unless it has another name.
+func (m *FS) release(node *inode) {
+	for _, other := range m.current {
+		if other == node {
+			return
+		}
+	}
+	m.used -= int64(len(node.data))
 }
 
 // ReadDir implements state.FS.
@@ -367,6 +573,11 @@ func (m *FS) SyncDir(dir string) error {
 	inside := func(name string) bool {
 		d, _ := filepath.Split(name)
 		return clean(d) == dir
+	}
+	for name := range m.between {
+		if inside(name) {
+			delete(m.between, name)
+		}
 	}
 	for name := range m.durable {
 		if _, ok := m.current[name]; !ok && inside(name) {
@@ -453,6 +664,11 @@ func (f *file) ReadAt(p []byte, offset int64) (int, error) {
 	}
 	if offset < 0 || offset >= int64(len(f.node.data)) {
 		return 0, io.EOF
+	}
+	if f.fs.reads != nil {
+		if err := f.fs.reads(f.name, offset, len(p)); err != nil {
+			return 0, &fs.PathError{Op: "read", Path: f.name, Err: err}
+		}
 	}
 	n := copy(p, f.node.data[offset:])
 	if n < len(p) {

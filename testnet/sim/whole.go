@@ -304,11 +304,7 @@ func (x *whole) extend(h *host, b *ledger.Block, hash keys.Digest, txs []*ledger
 		return
 	}
 	x.head = result
-	receipts, err := result.Receipts()
-	if err != nil {
-		w.fail("receipts of block %d: %v", b.Header.Order.Height, err)
-		return
-	}
+	receipts := result.Receipts()
 	for i := range receipts {
 		x.receipt(h, &receipts[i])
 	}

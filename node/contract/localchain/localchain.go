@@ -296,12 +296,8 @@ func (c *Chain) transact(ctx context.Context, call Call, schema *ledger.Schema) 
 	if err != nil {
 		return nil, err
 	}
-	receipts, err := next.Receipts()
-	if err != nil {
-		return nil, err
-	}
 	c.at = Point{head: next}
-	return &Receipt{Receipt: receipts[0], Method: call.Method, Schema: schema, explain: func(ctx context.Context) (string, error) {
+	return &Receipt{Receipt: next.Receipts()[0], Method: call.Method, Schema: schema, explain: func(ctx context.Context) (string, error) {
 		e, err := c.exec.Explain(ctx, base.head, order, txs, 0)
 		return e.Text, err
 	}}, nil
