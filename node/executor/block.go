@@ -15,11 +15,12 @@ import (
 // block is a block, or a throw-away call, being executed.
 type block struct {
 	x     *Executor
+	base  *state.Snapshot
 	order *ledger.Order
 	below keys.Digest // hash of the block below
 	*rules
 	overlay *state.Overlay
-	written int // bytes that transactions wrote, in calls that were undone as well
+	written int // bytes that transactions wrote, in calls that were undone as well; a counter is taken for the longest
 }
 
 func (x *Executor) newBlock(base *state.Snapshot, order *ledger.Order) (*block, error) {
@@ -31,7 +32,7 @@ func (x *Executor) newBlock(base *state.Snapshot, order *ledger.Order) (*block, 
 	if order.Parent != base.OrderHash() { // a view, at base itself
 		below = base.Header().Parent
 	}
-	return &block{x: x, order: order, below: below, rules: r, overlay: state.NewOverlay(base)}, nil
+	return &block{x: x, base: base, order: order, below: below, rules: r, overlay: state.NewOverlay(base)}, nil
 }
 
 // transaction is a transaction being executed: what its calls share.

@@ -1,17 +1,19 @@
 // Package executor computes what a block does to the world state: it checks that each transaction's signers
-// may act for its sender, runs the contract that it calls, in order, and makes the receipts.
+// may act for its sender, runs the contract that it calls, and makes the receipts. Transactions take effect in the block's
+// order; several workers may execute them ahead of their turn (parallel.go).
 //
 // Everything that it returns is a function of the base snapshot, the order and the transactions, on every
 // node and every engine of the VM. A contract that misbehaves, whatever it does, gives a receipt. An error is
 // a fault of this node (a damaged disk, a module that was admitted and that the interpreter does not take, engines
-// that differ): no receipt may be made, and the node must not vote. For the same reason there is no recover here: after a panic the node
-// cannot trust its own state.
+// that differ): no receipt may be made, and the node must not vote. For the same reason a panic is not recovered from, and a
+// worker's reaches the caller: after it the node cannot trust its own state.
 package executor
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/fondaco/fondaco/precompiles"
@@ -31,7 +33,13 @@ type Config struct {
 	Group   ledger.GroupID
 	VM      *wasmvm.VM
 	ViewGas ledger.Gas // highest gas limit of a view or dry run; 0: DefaultViewGas
+	// Workers is how many goroutines execute a block's transactions, at most MaxWorkers. What they compute is the same for
+	// any number. 0: one less than there are processors, which leaves one to consensus, and 1 where there are two or fewer.
+	Workers int
 }
+
+// MaxWorkers is the most that Config.Workers can be.
+const MaxWorkers = 256
 
 func (c *Config) validate() error {
 	switch {
@@ -45,12 +53,29 @@ func (c *Config) validate() error {
 		return errors.New("executor: Config.VM is not set")
 	case c.VM.Suite() == nil || c.VM.Suite().Name() != c.Suite.Name(): // contracts would hash and verify by another one
 		return fmt.Errorf("executor: Config.VM has not the suite %s", c.Suite.Name())
+	case c.Workers < 0 || c.Workers > MaxWorkers:
+		return fmt.Errorf("executor: Config.Workers is %d, want 0 to %d", c.Workers, MaxWorkers)
+	}
+	if c.Workers == 0 {
+		c.Workers = workersOf(runtime.GOMAXPROCS(0))
 	}
 	if c.ViewGas == 0 {
 		c.ViewGas = DefaultViewGas
 	}
 	return nil
 }
+
+// workersOf returns what Config.Workers is on a machine if it is 0.
+func workersOf(processors int) int { return min(max(1, processors-1), MaxWorkers) }
+
+// Stats counts what the workers of an executor's blocks have done since New.
+type Stats struct {
+	Ahead uint64 // transactions that were executed ahead of their turn
+	Again uint64 // of those, executed once more in their turn: what they had read had changed, or the block was full
+}
+
+// Stats returns what the workers have done in blocks that were executed to their end.
+func (x *Executor) Stats() Stats { return Stats{Ahead: x.ahead.Load(), Again: x.again.Load()} }
 
 // Executor executes the blocks of one group. It is safe for concurrent use.
 type Executor struct {
@@ -59,6 +84,10 @@ type Executor struct {
 	group   ledger.GroupID
 	vm      *wasmvm.VM
 	viewGas ledger.Gas
+	workers int
+	lane    lane
+	ahead   atomic.Uint64 // see Stats
+	again   atomic.Uint64
 	known   atomic.Pointer[known]
 	trial   map[uint16]ledger.Gas // as wasmvm.Config.Trial, in tests
 
@@ -73,7 +102,7 @@ func New(c Config) (*Executor, error) {
 		return nil, err
 	}
 	x := &Executor{
-		suite: c.Suite, chain: c.Chain, group: c.Group, vm: c.VM, viewGas: c.ViewGas,
+		suite: c.Suite, chain: c.Chain, group: c.Group, vm: c.VM, viewGas: c.ViewGas, workers: c.Workers,
 		system:   map[ledger.Address]*system{},
 		accounts: newDecoded[precompiles.Account](precompiles.AccountStateKey), deployments: newDecoded[precompiles.Deployment](precompiles.DeploymentStateKey),
 	}
@@ -129,14 +158,17 @@ func (x *Executor) execute(ctx context.Context, base *state.Snapshot, order *led
 	if err != nil {
 		return result, err
 	}
-	result.Receipts = make([]ledger.Receipt, len(txs))
-	for i, tx := range txs {
-		if err := ctx.Err(); err != nil {
-			return result, err
-		}
-		if result.Receipts[i], err = b.transact(ctx, uint32(i), tx, nil); err != nil {
-			return result, fmt.Errorf("transaction %d, %s: %w", i, tx.ID, err)
-		}
+	workers := min(x.workers, len(txs))
+	serial := workers <= 1 || order.Barrier
+	if serial {
+		result.Receipts, err = b.serially(ctx, txs)
+	} else {
+		result.Receipts, result.Changes, err = newSchedule(b, txs, workers).run(ctx)
+	}
+	if err != nil {
+		return state.Result{}, err
+	}
+	for i := range result.Receipts {
 		result.GasUsed += result.Receipts[i].Gas
 	}
 	if order.Barrier {
@@ -150,8 +182,24 @@ func (x *Executor) execute(ctx context.Context, base *state.Snapshot, order *led
 		b.overlay.Settle()
 		result.NextEpoch = epoch.Hash(x.suite)
 	}
-	result.Changes = b.overlay.Changes()
+	if serial {
+		result.Changes = b.overlay.Changes()
+	}
 	return result, nil
+}
+
+// serially executes the block's transactions one after the other.
+func (b *block) serially(ctx context.Context, txs []*ledger.SignedTx) (receipts []ledger.Receipt, err error) {
+	receipts = make([]ledger.Receipt, len(txs))
+	for i, tx := range txs {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if receipts[i], err = b.transact(ctx, uint32(i), tx, nil); err != nil {
+			return nil, fmt.Errorf("transaction %d, %s: %w", i, tx.ID, err)
+		}
+	}
+	return receipts, nil
 }
 
 // Barrier reports whether a transaction ends the epoch of its block, in which it must be alone. The answer depends on
@@ -256,29 +304,40 @@ func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 	return err
 }
 
+// Deploys returns the digest of the module that a transaction deploys, and whether it deploys one.
+func (x *Executor) Deploys(tx *ledger.SignedTx) (module keys.Digest, ok bool) {
+	code, ok := deployed(tx)
+	if !ok {
+		return keys.Digest{}, false
+	}
+	return precompiles.CodeHash(x.suite, code), true
+}
+
+// deployed returns the module that a transaction deploys, and whether it deploys one.
+func deployed(tx *ledger.SignedTx) (code []byte, ok bool) {
+	if tx.To.Address != precompiles.ContractsAddress {
+		return nil, false
+	}
+	switch tx.Method {
+	case "deploy":
+		var args precompiles.DeployArgs
+		err := ledger.Unmarshal(tx.Args, &args)
+		return args.Code, err == nil
+	case "replace":
+		var args precompiles.ReplaceArgs
+		err := ledger.Unmarshal(tx.Args, &args)
+		return args.Code, err == nil
+	}
+	return nil, false
+}
+
 // Prepare admits the module that a transaction deploys, if it deploys one, and queues it for the compiler, so that executing the block
 // need not wait for either. It takes time in proportion to the module and to the gas that the transaction offers its _initialize: call it when the
 // transaction is received, Admit lets it pass and its signatures hold, away from anything that votes. What is wrong with the
 // module the receipt will tell.
 func (x *Executor) Prepare(ctx context.Context, tx *ledger.SignedTx) error {
-	if tx.To.Address != precompiles.ContractsAddress {
-		return nil
-	}
-	var code []byte
-	switch tx.Method {
-	case "deploy":
-		var args precompiles.DeployArgs
-		if err := ledger.Unmarshal(tx.Args, &args); err != nil {
-			return nil
-		}
-		code = args.Code
-	case "replace":
-		var args precompiles.ReplaceArgs
-		if err := ledger.Unmarshal(tx.Args, &args); err != nil {
-			return nil
-		}
-		code = args.Code
-	default:
+	code, ok := deployed(tx)
+	if !ok {
 		return nil
 	}
 	r := x.known.Load() // of the state that was looked at last: good enough to be early

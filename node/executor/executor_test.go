@@ -78,20 +78,26 @@ func newConfigured(tb testing.TB, c wasmvm.Config) *wasmvm.VM {
 // newChain returns a chain with the accounts admin, user, committee (of alpha), stranger and regulator (beta).
 func newChain(tb testing.TB) *chain { return newChainOn(tb, newVM(tb, wasmvm.Interpreter)) }
 
-func newChainOn(tb testing.TB, vm *wasmvm.VM) *chain {
+// newChainOn returns such a chain, with more accounts of alpha, on a VM.
+func newChainOn(tb testing.TB, vm *wasmvm.VM, more ...string) *chain {
 	tb.Helper()
 	c := &chain{TB: tb, suite: keys.Std(), signers: map[string]keys.Signer{}}
 	c.genesis = &ledger.Genesis{
 		Version: ledger.Version, Name: "test", Suite: "std", Group: "main", Engine: "none", UnixMilli: 1_000_000, Params: ledger.DefaultParams(),
 		Members: []ledger.Member{{Node: [32]byte{1}, Institution: "alpha", Key: ledger.KeyOf(newSigner(tb, "node").Public())}},
 	}
-	for _, a := range []struct{ name, institution, roles string }{
+	type entry struct{ name, institution, roles string }
+	accounts := []entry{
 		{"admin", "alpha", "deployer,institution-admin"},
 		{"user", "alpha", ""},
 		{"stranger", "beta", "trader"},
 		{"regulator", "beta", "regulator"},
 		{"committee", "alpha", "committee"},
-	} {
+	}
+	for _, name := range more {
+		accounts = append(accounts, entry{name, "alpha", ""})
+	}
+	for _, a := range accounts {
 		c.signers[a.name] = newSigner(tb, a.name)
 		account := ledger.GenesisAccount{Name: a.name, Institution: a.institution, Keys: []ledger.Key{ledger.KeyOf(c.signers[a.name].Public())}}
 		if a.roles != "" {
@@ -104,7 +110,7 @@ func newChainOn(tb testing.TB, vm *wasmvm.VM) *chain {
 		tb.Fatal(err)
 	}
 	c.head = snapshot
-	if c.x, err = New(Config{Suite: c.suite, Chain: c.genesis.Hash(c.suite), Group: "main", VM: vm}); err != nil {
+	if c.x, err = New(Config{Suite: c.suite, Chain: c.genesis.Hash(c.suite), Group: "main", VM: vm, Workers: 1}); err != nil {
 		tb.Fatal(err)
 	}
 	return c
@@ -122,7 +128,7 @@ func (c *chain) body(sender string, to ledger.Address, method string, args any) 
 	}
 	c.nonce++
 	tx := ledger.Tx{
-		Version: ledger.Version, Chain: c.genesis.Hash(c.suite), Group: "main", Sender: address(sender), Expiry: 2_000_000,
+		Version: ledger.Version, Chain: c.x.chain, Group: "main", Sender: address(sender), Expiry: 2_000_000,
 		GasLimit: testGas, To: ledger.Target{Address: to}, Method: method, Args: raw,
 	}
 	if to == precompiles.ContractsAddress {
@@ -160,7 +166,7 @@ func (c *chain) order(txs ...*ledger.SignedTx) ledger.Order {
 	}
 }
 
-// block executes a block and moves on.
+// block executes a block twice, the second time with three workers that are as far ahead as can be, and moves on.
 func (c *chain) block(txs ...*ledger.SignedTx) []ledger.Receipt {
 	c.Helper()
 	order := c.order(txs...)
@@ -168,7 +174,16 @@ func (c *chain) block(txs ...*ledger.SignedTx) []ledger.Receipt {
 	if err != nil {
 		c.Fatal(err)
 	}
-	next, err := c.x.Execute(context.Background(), c.head, &order, txs)
+	if order.Barrier {
+		if again, err := c.x.execute(context.Background(), c.head, &order, txs); err != nil || again.NextEpoch != result.NextEpoch {
+			c.Fatal(again, err)
+		}
+	} else {
+		s := c.schedule(&order, txs, 3)
+		early(s)
+		c.same(s, &result)
+	}
+	next, err := c.head.Extend(&order, result)
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -819,10 +834,16 @@ func TestPrepare(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
+	for processors, want := range map[int]int{1: 1, 2: 1, 3: 2, 64: 63, 1000: MaxWorkers} {
+		if got := workersOf(processors); got != want {
+			t.Errorf("%d workers on %d processors, want %d", got, processors, want)
+		}
+	}
 	good := Config{Suite: keys.Std(), Chain: keys.Digest{1}, Group: "main", VM: newVM(t, wasmvm.Interpreter)}
 	for field, change := range map[string]func(*Config){
 		"Suite": func(c *Config) { c.Suite = nil }, "Chain": func(c *Config) { c.Chain = keys.Digest{} },
 		"Group": func(c *Config) { c.Group = "" }, "VM": func(c *Config) { c.VM = nil },
+		"Workers": func(c *Config) { c.Workers = MaxWorkers + 1 },
 	} {
 		bad := good
 		change(&bad)

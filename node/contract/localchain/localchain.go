@@ -133,7 +133,7 @@ func New(ctx context.Context, cfg Config) (*Chain, error) {
 		}
 		vm = c.own
 	}
-	if c.exec, err = executor.New(executor.Config{Suite: c.suite, Chain: c.id, Group: c.genesis.Group, VM: vm}); err != nil {
+	if c.exec, err = executor.New(executor.Config{Suite: c.suite, Chain: c.id, Group: c.genesis.Group, VM: vm, Workers: 1}); err != nil {
 		return nil, errors.Join(err, c.Close(ctx))
 	}
 	return c, nil
