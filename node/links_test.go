@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/fondaco/fondaco/consensus/pbft"
+	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
@@ -79,6 +80,7 @@ func newLinks(t *testing.T, n int, conditions simnet.Conditions) *links {
 		}
 		node, err := New(t.Context(), Config{
 			Dir: t.TempDir(), Genesis: l.genesis, Signer: key, Listen: peers[i].Addr, Conn: conn, Peers: peers, EngineFactory: pbft.New, Log: zerolog.Nop(), Statements: -1,
+			Pool: mempool.Limits{MaxWait: -1}, // the links get all of the load
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -25,6 +25,8 @@ var protocols = map[group.Protocol]transport.Protocol{
 	group.Leaves:       transport.TxFetch,
 	group.Bodies:       transport.TxFetch,
 	group.Blocks:       transport.BlockSync,
+	group.Stored:       transport.BlockSync,
+	group.States:       transport.StateSync,
 }
 
 func (n *network) wrap(p group.Protocol, m []byte) []byte {

@@ -7,6 +7,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -21,6 +23,7 @@ import (
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/audit"
+	"github.com/fondaco/fondaco/node/backup"
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/mempool"
@@ -38,6 +41,10 @@ import (
 
 // Version is the release, told in handshakes and by the API.
 const Version = "0.1.0"
+
+// OperatorKey is the file in the node's folder with the secret that client.Client.Operator shows. Who can read it can read the
+// node's key too.
+const OperatorKey = "operator.key"
 
 // Config is what a node is made of. node/cli fills it from the configuration file.
 type Config struct {
@@ -59,9 +66,14 @@ type Config struct {
 
 	Wasm        wasmvm.Engine // zero: the default for this machine
 	ShadowShare float64       // of the transactions, that the engine wasmvm.Shadow runs twice; zero: all
+	Workers     int           // as executor.Config.Workers
 	Pool        mempool.Limits
+	// Snapshot has a node without blocks, or that lacks one which nobody has any more, begin with a state of the others. Run then
+	// ends with group.ErrJoined, and another New goes on with what was fetched.
+	Snapshot bool
 	// Statements is how many bytes of what members stated are kept for auditors; 0: audit.DefaultLogSize; below 0: none.
 	Statements int64
+	Archive    bool // as state.Options.Archive
 	Log        zerolog.Logger
 
 	// ClockOffset is added to the system's clock, for tests of what a wrong clock does; zero.
@@ -85,24 +97,27 @@ func (c *Config) validate() error {
 
 // Node is a node of one group.
 type Node struct {
-	config   Config
-	log      zerolog.Logger
-	suite    keys.Suite
-	chain    keys.Digest
-	self     identity.NodeID
-	store    *state.Store
-	vm       *wasmvm.VM
-	executor *executor.Executor
-	plugins  *plugins.Host
-	endpoint *transport.Endpoint
-	monitor  *monitor.Monitor
-	group    *group.Group
-	loop     *group.Loop
-	api      *rpc.Server
-	apiAt    net.Listener
-	adminAt  net.Listener
-	alarms   chan *wasmvm.DivergenceError // for watch
-	epochs   chan struct{}                // for watch: another epoch has begun
+	config       Config
+	log          zerolog.Logger
+	suite        keys.Suite
+	chain        keys.Digest
+	self         identity.NodeID
+	store        *state.Store
+	vm           *wasmvm.VM
+	executor     *executor.Executor
+	plugins      *plugins.Host
+	endpoint     *transport.Endpoint
+	monitor      *monitor.Monitor
+	group        *group.Group
+	loop         *group.Loop
+	api          *rpc.Server
+	apiAt        net.Listener
+	adminAt      net.Listener
+	alarms       chan *wasmvm.DivergenceError // for watch
+	epochs       chan struct{}                // for watch: another epoch has begun
+	fault        atomic.Pointer[error]        // what scrub could not read
+	archiveFault atomic.Pointer[error]        // what scrubArchive found damaged
+	joined       chan struct{}                // for Run: a state was fetched to begin with
 }
 
 // New opens the node's data, makes the genesis block if there is none, starts the plugins and binds the
@@ -135,7 +150,11 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err := n.openNetwork(); err != nil {
 		return n, err
 	}
-	n.monitor = monitor.New(monitor.Config{Log: c.Log.With().Str("node", n.self.Short()).Logger(), Group: c.Genesis.Group, Finality: c.Genesis.Finality(), Plugins: n.plugins.Status, Wasm: n.vm.Stats, Profile: true})
+	n.monitor = monitor.New(monitor.Config{
+		Log: c.Log.With().Str("node", n.self.Short()).Logger(), Group: c.Genesis.Group, Finality: c.Genesis.Finality(),
+		Plugins: n.plugins.Status, Wasm: n.vm.Stats, Executor: n.executor.Stats, Pinned: n.store.Pinned, Damage: n.damage, Profile: true,
+		Checks: []monitor.Check{{Name: "disk", Run: n.checkDisk}},
+	})
 	n.loop = group.NewLoop(&network{endpoint: n.endpoint, group: c.Genesis.Group})
 	n.loop.ClockOffset = c.ClockOffset
 	trace := n.monitor.Trace()
@@ -145,13 +164,14 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 		default: // one is enough: watch looks at what is in force then
 		}
 	}
+	trace.Joined = func(ledger.Height) { close(n.joined) }
 	var sources []identity.NodeID
 	for _, p := range c.Peers {
 		sources = append(sources, p.Node)
 	}
 	n.group, err = group.New(group.Config{
-		Suite: suite, Chain: n.chain, Group: c.Genesis.Group, Finality: c.Genesis.Finality(), Signer: c.Signer, Store: n.store, Executor: n.executor,
-		Engine: factory, Pool: mempool.New(c.Pool), FS: state.OS(), Dir: n.groupDir(), Home: n.config.Dir, Env: n.loop, Log: n.log,
+		Suite: suite, Chain: n.chain, Group: c.Genesis.Group, Finality: c.Genesis.Finality(), Genesis: &n.config.Genesis, Snapshot: c.Snapshot, Room: n.room,
+		Signer: c.Signer, Store: n.store, Executor: n.executor, Engine: factory, Pool: mempool.New(c.Pool), FS: state.OS(), Dir: n.groupDir(), Home: n.config.Dir, Env: n.loop, Log: n.log,
 		Trace: trace, Sources: sources, StatementLog: max(cmp.Or(c.Statements, audit.DefaultLogSize), 0),
 	})
 	if err != nil {
@@ -196,13 +216,19 @@ func (n *Node) groupDir() string {
 	return filepath.Join(n.config.Dir, "data", string(n.config.Genesis.Group))
 }
 
+// room tells the group and the store how much may still be written beside the blocks.
+func (n *Node) room() (bytes int64, known bool) {
+	bytes, known, err := backup.FreeSpace(n.groupDir())
+	return bytes, known && err == nil
+}
+
 func (n *Node) openState(ctx context.Context) error {
 	dir := n.groupDir()
 	if err := state.OS().MkdirAll(dir); err != nil {
 		return fmt.Errorf("make the data folder %s: %w", dir, err)
 	}
 	var err error
-	n.store, err = state.Open(dir, n.suite, &state.Options{Notice: func(text string) { n.log.Warn().Msg(text) }})
+	n.store, err = state.Open(dir, n.suite, &state.Options{Archive: n.config.Archive, Room: n.room, SetAside: true, Notice: func(text string) { n.log.Warn().Msg(text) }})
 	if err != nil {
 		return fmt.Errorf("open the data of group %s: %w", n.config.Genesis.Group, err)
 	}
@@ -222,7 +248,7 @@ func (n *Node) openState(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start the contract engine: %w", err)
 	}
-	n.executor, err = executor.New(executor.Config{Suite: n.suite, Chain: n.chain, Group: n.config.Genesis.Group, VM: n.vm})
+	n.executor, err = executor.New(executor.Config{Suite: n.suite, Chain: n.chain, Group: n.config.Genesis.Group, VM: n.vm, Workers: n.config.Workers})
 	if err != nil {
 		return err
 	}
@@ -344,6 +370,7 @@ func (n *Node) handle() {
 	n.endpoint.Handle(transport.TxGossip, oneWay)
 	n.endpoint.HandleRequest(transport.TxFetch, n.serve)
 	n.endpoint.HandleRequest(transport.BlockSync, n.serve)
+	n.endpoint.HandleRequest(transport.StateSync, n.serve)
 	n.endpoint.OnPeer(func(node identity.NodeID, up bool) {
 		n.loop.Offer(func() { n.group.PeerChanged(node, up) })
 	})
@@ -389,9 +416,16 @@ func (n *Node) openAPI() (err error) {
 	if n.config.Statements >= 0 {
 		statements = filepath.Join(n.groupDir(), group.StatementsDir)
 	}
+	operator, err := n.secret(OperatorKey)
+	if err != nil {
+		return err
+	}
+	if err := backup.RemoveSpools(n.groupDir()); err != nil {
+		return fmt.Errorf("remove what is left of a backup: %w", err)
+	}
 	n.api, err = rpc.New(rpc.Config{
-		Statements: statements,
-		Group:      n.group, Executor: n.executor, Suite: n.suite, Chain: n.chain, Genesis: &n.config.Genesis, Version: Version,
+		Statements: statements, Spool: n.groupDir(), Operator: hex.EncodeToString(operator[:]),
+		Group: n.group, Executor: n.executor, Suite: n.suite, Chain: n.chain, Genesis: &n.config.Genesis, Version: Version,
 		Peers: n.endpoint.Peers, Plugins: n.plugins.Status, Log: n.log,
 	})
 	return err
@@ -413,7 +447,7 @@ func (n *Node) AdminAddr() net.Addr {
 	return n.adminAt.Addr()
 }
 
-// Run works until ctx ends, or until a part fails, and then closes everything.
+// Run works until ctx ends, or until a part fails, and then closes everything. With group.ErrJoined, see Config.Snapshot.
 func (n *Node) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	tasks, ctx := errgroup.WithContext(ctx)
@@ -426,6 +460,19 @@ func (n *Node) Run(ctx context.Context) error {
 	}()
 	tasks.Go(func() error { return n.endpoint.Run(ctx) })
 	tasks.Go(func() error { return n.watch(ctx) })
+	tasks.Go(func() error { return n.scrub(ctx) })
+	tasks.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.joined:
+			return group.ErrJoined
+		}
+	})
+	if n.config.Archive {
+		tasks.Go(func() error { return n.archive(ctx) })
+		tasks.Go(func() error { return n.scrubArchive(ctx) })
+	}
 	if n.apiAt != nil {
 		tasks.Go(func() error { return n.api.Serve(ctx, n.apiAt) })
 	}

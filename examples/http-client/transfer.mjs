@@ -60,17 +60,27 @@ async function transfer(base, keyFile, sender, token, to, amount, trusted, ...re
   const ask = async (path, body) => {
     const answer = await fetch(base + path, body && { method: 'POST', headers: { 'content-type': 'application/cbor' }, body })
     const document = await answer.json()
-    if (!answer.ok) throw new Error(`${document.detail} (${document.code})`)
+    if (!answer.ok) throw Object.assign(new Error(`${document.detail} (${document.code})`), document)
     return document
   }
   const seed = Buffer.from(readFileSync(keyFile, 'utf8').replace(/^(-----|Algorithm:).*$/gm, ''), 'base64')
   const addressOf = name => name.startsWith('0x') ? bytes(name) : digest('address/account', Buffer.from(name)).subarray(0, 20)
   const { chain, group, params } = await ask('/v1/chain')
-  const body = [1, bytes(trusted ?? chain), group, addressOf(sender), randomBytes(16), Date.now() + 60_000, params.tx_gas,
+  const expiry = Date.now() + 60_000
+  const body = [1, bytes(trusted ?? chain), group, addressOf(sender), randomBytes(16), expiry, params.tx_gas,
     [bytes(token), '', ''], 'transfer', encode([addressOf(to), BigInt(amount)])]
   const id = digest('tx', encode(body)), signer = signerOf(seed)
   const raw = encode([...body, [[1, publicOf(signer), sign(null, id, signer)]]])
-  let state = await ask('/v1/transactions', raw)
+  let state
+  while (!state) {
+    try {
+      state = await ask('/v1/transactions', raw)
+    } catch (err) { // busy: the same again later, and not all at once
+      const wait = Math.min(err.retry_after, 3600) * 1000 * (1 + Math.random() / 2)
+      if (err.code !== 'busy' || !(wait > 0) || Date.now() + wait >= expiry) throw err
+      await new Promise(resolve => setTimeout(resolve, wait))
+    }
+  }
   while (state.progress === 'pending') state = await ask(`/v1/transactions/${hex(id)}?wait=10000&proof=true`)
   if (state.progress === 'committed' && !state.proof) state = await ask(`/v1/transactions/${hex(id)}?proof=true`)
   if (state.progress !== 'committed') throw new Error(`the transaction is ${state.progress}`)

@@ -1,42 +1,34 @@
 package audit
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 
+	"github.com/fondaco/fondaco/node/archive"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
-// A package is a mark and items:
-//
-//	item: kind (1) ‖ length of body (4, big-endian) ‖ body
-//
-// Bodies are canonical CBOR, but for itemFrame, which is a digest and the body of a frame of the statement log. First
-// comes the start; then, when the package does not begin at genesis, a turn for each epoch that ended before; then
-// the blocks, each that ends an epoch followed by the epoch that begins; then the statement log; then the end.
+// A package is an archive. Its items are canonical CBOR, but for itemFrame, which is a digest and the body of a frame of the
+// statement log. First comes the start; then, when the package does not begin at genesis, a turn for each epoch that
+// ended before; then the blocks, each that ends an epoch followed by the epoch that begins; then the statement log.
 const (
-	packageMark = "fondaco consensus 1\n"
+	packageMark = "fondaco consensus 2\n"
 	// maxItem bounds an item: a frame of the statement log is the largest.
 	maxItem = maxBody + keys.DigestSize
 )
 
-type itemKind uint8
-
+// The kinds of items.
 const (
-	itemStart itemKind = 1 // start
-	itemTurn  itemKind = 2 // turn
-	itemBlock itemKind = 3 // block
-	itemEpoch itemKind = 4 // ledger.Epoch
-	itemFrame itemKind = 5 // a frame of the statement log
-	itemEnd   itemKind = 6 // end
+	itemStart = 1 // start
+	itemTurn  = 2 // turn
+	itemBlock = 3 // block
+	itemEpoch = 4 // ledger.Epoch
+	itemFrame = 5 // a frame of the statement log
 )
 
 // start says what a package holds.
@@ -67,19 +59,13 @@ type turn struct {
 	Epoch       ledger.Epoch
 }
 
-// end tells that the package is whole.
-type end struct {
-	_      struct{}    `cbor:",toarray"`
-	Digest keys.Digest // over the items before
-}
-
 // Source is where a package comes from. All functions are required.
 type Source struct {
 	Suite keys.Suite
 	Chain keys.Digest
 	Group ledger.GroupID
 	Head  ledger.Height
-	// Block returns a block; BlockHash the hash of one.
+	// Block returns a block, which may lack its transactions; BlockHash the hash of one.
 	Block     func(ledger.Height) (*ledger.Block, error)
 	BlockHash func(ledger.Height) (keys.Digest, error)
 	// Epoch returns an epoch that has begun, and the height of the block that it follows.
@@ -98,9 +84,7 @@ func Export(ctx context.Context, to io.Writer, s *Source, from, until ledger.Hei
 	if from > until || until > s.Head {
 		return fmt.Errorf("%w: %d to %d, the last block is %d", ErrRange, from, until, s.Head)
 	}
-	buffered := bufio.NewWriterSize(to, 64<<10)
-	w := &packageWriter{to: buffered, suite: s.Suite}
-	w.raw([]byte(packageMark))
+	w := archive.NewWriter(to, s.Suite, packageMark)
 	first, err := s.Block(from)
 	if err != nil {
 		return err
@@ -113,7 +97,9 @@ func Export(ctx context.Context, to io.Writer, s *Source, from, until ledger.Hei
 		}
 		begin.Below.Append(s.Suite, hash)
 	}
-	w.item(itemStart, begin)
+	if err := w.Item(itemStart, begin); err != nil {
+		return err
+	}
 	for number := uint64(1); number <= begin.Epoch; number++ {
 		epoch, after, err := s.Epoch(number)
 		if err != nil {
@@ -123,9 +109,11 @@ func Export(ctx context.Context, to io.Writer, s *Source, from, until ledger.Hei
 		if err != nil {
 			return err
 		}
-		w.item(itemTurn, &turn{Header: b.Header, Certificate: b.Certificate, Epoch: epoch})
+		if err := w.Item(itemTurn, &turn{Header: b.Header, Certificate: b.Certificate, Epoch: epoch}); err != nil {
+			return err
+		}
 	}
-	for h := from; h <= until && w.err == nil; h++ {
+	for h := from; h <= until; h++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -133,62 +121,28 @@ func Export(ctx context.Context, to io.Writer, s *Source, from, until ledger.Hei
 		if err != nil {
 			return err
 		}
-		w.item(itemBlock, &block{Header: b.Header, Certificate: b.Certificate, NewView: b.NewView})
+		if err := w.Item(itemBlock, &block{Header: b.Header, Certificate: b.Certificate, NewView: b.NewView}); err != nil {
+			return err
+		}
 		if b.Header.Order.Barrier {
 			epoch, _, err := s.Epoch(b.Header.Order.Epoch + 1)
+			if err == nil {
+				err = w.Item(itemEpoch, &epoch)
+			}
 			if err != nil {
 				return err
 			}
-			w.item(itemEpoch, &epoch)
 		}
 	}
-	if err := w.statements(ctx, s, from, until); err != nil {
+	if err := writeStatements(ctx, w, s, from, until); err != nil {
 		return err
 	}
-	w.item(itemEnd, &end{Digest: w.digest})
-	if w.err != nil {
-		return fmt.Errorf("write the package: %w", w.err)
-	}
-	return buffered.Flush()
+	return w.Close()
 }
 
-type packageWriter struct {
-	to     io.Writer
-	suite  keys.Suite
-	digest keys.Digest
-	err    error
-}
-
-func (w *packageWriter) raw(data []byte) {
-	if w.err == nil {
-		_, w.err = w.to.Write(data)
-	}
-}
-
-func (w *packageWriter) item(kind itemKind, v any) {
-	body, err := ledger.Marshal(v)
-	if err != nil && w.err == nil {
-		w.err = err
-	}
-	w.body(kind, body)
-}
-
-func (w *packageWriter) body(kind itemKind, body []byte) {
-	if len(body) > maxItem && w.err == nil {
-		w.err = fmt.Errorf("an item of %d bytes, at most %d", len(body), maxItem)
-	}
-	w.raw(binary.BigEndian.AppendUint32([]byte{byte(kind)}, uint32(len(body))))
-	w.raw(body)
-	w.digest = itemDigest(w.suite, w.digest, kind, body)
-}
-
-func itemDigest(s keys.Suite, before keys.Digest, kind itemKind, body []byte) keys.Digest {
-	return keys.Hash(s, "audit", before[:], []byte{byte(kind)}, body)
-}
-
-// statements copies the segments of the log that were written while the blocks were made: from the last that was begun
+// writeStatements copies the segments of the log that were written while the blocks were made: from the last that was begun
 // at the first block or below it, to the last that was begun at the last block or below it.
-func (w *packageWriter) statements(ctx context.Context, s *Source, from, until ledger.Height) error {
+func writeStatements(ctx context.Context, w *archive.Writer, s *Source, from, until ledger.Height) error {
 	if s.Statements == "" {
 		return nil
 	}
@@ -212,7 +166,7 @@ func (w *packageWriter) statements(ctx context.Context, s *Source, from, until l
 		if i+1 < len(heads) && heads[i+1] < from || heads[i] > until {
 			continue
 		}
-		if err := w.segment(ctx, s.FS, segmentPath(s.Statements, index)); err != nil {
+		if err := writeSegment(ctx, w, s.FS, segmentPath(s.Statements, index)); err != nil {
 			return err
 		}
 	}
@@ -232,7 +186,7 @@ func segmentHead(files state.FS, path string) (head SegmentHead, err error) {
 	return head, ledger.Unmarshal(body, &head)
 }
 
-func (w *packageWriter) segment(ctx context.Context, files state.FS, path string) error {
+func writeSegment(ctx context.Context, w *archive.Writer, files state.FS, path string) error {
 	file, err := files.Open(path, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s was deleted meanwhile, as the oldest of the statement log: export again", path)
@@ -241,72 +195,19 @@ func (w *packageWriter) segment(ctx context.Context, files state.FS, path string
 		return err
 	}
 	defer file.Close()
-	for r := (&segmentReader{file: file, path: path}); w.err == nil; {
+	for r := (&segmentReader{file: file, path: path}); ; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		digest, body, err := r.next()
 		if errors.Is(err, errEnd) {
-			break
+			return nil
+		}
+		if err == nil {
+			err = w.Raw(itemFrame, append(digest[:], body...))
 		}
 		if err != nil {
 			return err
 		}
-		w.body(itemFrame, append(digest[:], body...))
 	}
-	return nil
-}
-
-// packageReader reads a package. It checks form only.
-type packageReader struct {
-	from   *bufio.Reader
-	suite  keys.Suite
-	digest keys.Digest // over the items before the last
-	now    keys.Digest // with the last
-	read   int64       // bytes
-	ended  bool
-}
-
-func newPackageReader(from io.Reader, suite keys.Suite) (*packageReader, error) {
-	r := &packageReader{from: bufio.NewReaderSize(from, 64<<10), suite: suite}
-	mark := make([]byte, len(packageMark))
-	if _, err := io.ReadFull(r.from, mark); err != nil || string(mark) != packageMark {
-		return nil, fmt.Errorf("%w: it does not begin as one does", ErrPackage)
-	}
-	r.read = int64(len(mark))
-	return r, nil
-}
-
-// next returns the next item, or io.EOF behind the end. The body must not be used after the next call but for what is
-// decoded from it, which is copied.
-func (r *packageReader) next() (itemKind, []byte, error) {
-	if r.ended {
-		if _, err := r.from.ReadByte(); !errors.Is(err, io.EOF) {
-			return 0, nil, fmt.Errorf("%w: something follows its end", ErrPackage)
-		}
-		return 0, nil, io.EOF
-	}
-	var head [5]byte
-	if _, err := io.ReadFull(r.from, head[:]); err != nil {
-		return 0, nil, r.broken(err)
-	}
-	kind, length := itemKind(head[0]), binary.BigEndian.Uint32(head[1:])
-	if kind < itemStart || kind > itemEnd || length > maxItem {
-		return 0, nil, fmt.Errorf("%w: an item of kind %d and %d bytes at byte %d", ErrPackage, kind, length, r.read)
-	}
-	var body bytes.Buffer
-	if _, err := io.CopyN(&body, r.from, int64(length)); err != nil { // grows by what is there
-		return 0, nil, r.broken(err)
-	}
-	r.read += int64(len(head)) + int64(length)
-	r.digest, r.now = r.now, itemDigest(r.suite, r.now, kind, body.Bytes())
-	r.ended = kind == itemEnd
-	return kind, body.Bytes(), nil
-}
-
-func (r *packageReader) broken(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("%w: it breaks off behind byte %d", ErrPackage, r.read)
-	}
-	return err
 }

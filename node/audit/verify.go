@@ -8,12 +8,10 @@ import (
 	"io"
 	"slices"
 
+	"github.com/fondaco/fondaco/node/archive"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
-
-// ErrPackage says that a package is malformed or not whole.
-var ErrPackage = errors.New("audit: not a whole package of consensus statements")
 
 // Bounds on what a package can make a verifier hold.
 const (
@@ -88,6 +86,9 @@ func Verify(ctx context.Context, open func() (io.ReadCloser, error), t Trust, pr
 		return nil, err
 	}
 	err := v.pass(open, v.check)
+	if err == nil {
+		err = v.complete()
+	}
 	if err == nil && (len(v.strays) > 0 || len(v.changes) > 0) {
 		v.index()
 		err = v.pass(open, v.compare)
@@ -151,17 +152,17 @@ func spotOf(v *ledger.Vote) spot {
 	return s
 }
 
-func (v *verifier) pass(open func() (io.ReadCloser, error), each func(*packageReader, itemKind, []byte) error) (err error) {
+func (v *verifier) pass(open func() (io.ReadCloser, error), each func(kind uint8, body []byte) error) (err error) {
 	file, err := open()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	r, err := newPackageReader(file, v.Suite)
+	r, err := archive.NewReader(file, v.Suite, packageMark, maxItem)
 	for err == nil {
-		var kind itemKind
+		var kind uint8
 		var body []byte
-		kind, body, err = r.next()
+		kind, body, err = r.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -169,14 +170,14 @@ func (v *verifier) pass(open func() (io.ReadCloser, error), each func(*packageRe
 			err = v.ctx.Err()
 		}
 		if err == nil {
-			err = each(r, kind, body)
+			err = each(kind, body)
 		}
 		if v.progress != nil {
-			v.progress(v.verdict.Height, r.read)
+			v.progress(v.verdict.Height, r.Bytes())
 		}
 	}
-	if errors.Is(err, ErrPackage) || errors.Is(err, ledger.ErrEncoding) {
-		return &FaultError{Height: v.height(), What: err.Error(), Broken: errors.Is(err, ErrPackage)}
+	if errors.Is(err, archive.ErrBroken) || errors.Is(err, ledger.ErrEncoding) {
+		return &FaultError{Height: v.height(), What: err.Error(), Broken: errors.Is(err, archive.ErrBroken)}
 	}
 	return err
 }
@@ -208,7 +209,7 @@ func (v *verifier) enter(e *ledger.Epoch) error {
 }
 
 // check is the first reading of an item.
-func (v *verifier) check(r *packageReader, kind itemKind, body []byte) error {
+func (v *verifier) check(kind uint8, body []byte) error {
 	if (kind == itemStart) != (v.start == nil) {
 		return v.fault("an item of kind %d where it does not belong", kind)
 	}
@@ -228,22 +229,14 @@ func (v *verifier) check(r *packageReader, kind itemKind, body []byte) error {
 			return v.fault("an epoch that no block begins")
 		}
 		return v.checkEpoch(v.parent, &e)
-	default:
-	}
-	if err := v.complete(); err != nil {
-		return err
-	}
-	if kind == itemFrame {
+	case itemFrame:
+		if err := v.complete(); err != nil {
+			return err
+		}
 		return v.checkFrame(body)
+	default:
+		return fmt.Errorf("%w: an item of kind %d; it may be of a later release", archive.ErrBroken, kind)
 	}
-	var e end
-	if err := ledger.Unmarshal(body, &e); err != nil {
-		return err
-	}
-	if e.Digest != r.digest {
-		return v.fault("the package's digest is %s, and its end says %s", r.digest, e.Digest)
-	}
-	return nil
 }
 
 func (v *verifier) checkStart(body []byte) error {
@@ -438,6 +431,9 @@ func (v *verifier) complete() error {
 	if v.whole {
 		return nil
 	}
+	if v.start == nil {
+		return v.fault("the package is empty")
+	}
 	if v.parent == nil || v.parent.Order.Height != v.start.To || v.due {
 		return v.fault("the package ends here, and its start promises blocks up to %d with the epochs that they begin", v.start.To)
 	}
@@ -590,7 +586,7 @@ func (v *verifier) index() {
 }
 
 // compare is the second reading of an item: every vote against what the first reading kept.
-func (v *verifier) compare(_ *packageReader, kind itemKind, body []byte) error {
+func (v *verifier) compare(kind uint8, body []byte) error {
 	var certificates []ledger.Certificate
 	switch kind {
 	case itemTurn:

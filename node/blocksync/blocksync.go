@@ -9,9 +9,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"sync/atomic"
 
 	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -42,12 +45,13 @@ type Reply struct {
 	_      struct{} `cbor:",toarray"`
 	Blocks [][]byte
 	Head   ledger.Height // of the node that answers
+	First  ledger.Height // the lowest block that it has with its transactions, see state.Store.Kept, or one above a block that is damaged there
 	// Wait is after how many ms to ask again a node that has sent as much as it may for now; there are no blocks then.
 	Wait uint32
 }
 
-// Serve answers an encoded request. raw returns the encoding of a stored block; head is the last one's height.
-func Serve(request []byte, head ledger.Height, raw func(ledger.Height) ([]byte, error)) ([]byte, error) {
+// Serve answers an encoded request. raw returns the encoding of a stored block, of those from first to head.
+func Serve(request []byte, first, head ledger.Height, raw func(ledger.Height) ([]byte, error)) ([]byte, error) {
 	var r Request
 	if err := ledger.Unmarshal(request, &r); err != nil {
 		return nil, fmt.Errorf("request for blocks: %w", err)
@@ -55,10 +59,16 @@ func Serve(request []byte, head ledger.Height, raw func(ledger.Height) ([]byte, 
 	if r.From == 0 || r.From > r.To && r.To != 0 {
 		return nil, fmt.Errorf("request for blocks %d to %d", r.From, r.To)
 	}
-	reply := Reply{Blocks: [][]byte{}, Head: head}
+	reply := Reply{Blocks: [][]byte{}, Head: head, First: first}
 	size := 0
-	for h := r.From; h <= min(r.To, head) && len(reply.Blocks) < MaxBlocks; h++ {
+	for h := r.From; h >= first && h <= min(r.To, head) && len(reply.Blocks) < MaxBlocks; h++ {
 		block, err := raw(h)
+		if errors.Is(err, state.ErrDamaged) { // it is not here until it is healed
+			if len(reply.Blocks) == 0 {
+				reply.First = h + 1
+			}
+			break
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -244,6 +254,102 @@ func (c *Chain) checkNewView(b *ledger.Block) error {
 	}
 	if n := len(b.NewView.Votes); n < ledger.Quorum(len(c.Members)) {
 		return fmt.Errorf("%w: block %d: new-view of %d votes", ErrBlock, height, n)
+	}
+	return nil
+}
+
+// MaxPart bounds the bytes of a stored block in one reply.
+const MaxPart = 1 << 20
+
+// PartRequest asks for a part of a block as a store keeps it: with its results, or pruned.
+type PartRequest struct {
+	_      struct{} `cbor:",toarray"`
+	Height ledger.Height
+	Pruned bool   // only what stays of it when it is pruned
+	Offset uint64 // of the part, in what state.Store.Payload returns
+}
+
+// PartReply is that part.
+type PartReply struct {
+	_    struct{} `cbor:",toarray"`
+	Part []byte   // up to MaxPart bytes, or the end
+	Size uint64   // of the whole; 0: the node does not have the block so, now
+	Wait uint32   // ms after which to ask again a node that has sent as much as it may for now; Size is 0 then
+}
+
+// Parts answers requests for parts of stored blocks. It keeps the last block that did not fit into one part, until its end was asked for:
+// each part is of a block that must be read whole. It is safe for concurrent use.
+type Parts struct {
+	// Payload is that of the node's store.
+	Payload func(h, kept ledger.Height) ([]byte, error)
+
+	last atomic.Pointer[whole]
+}
+
+// whole is a stored block that was read.
+type whole struct {
+	height, kept ledger.Height
+	payload      []byte
+}
+
+// Serve answers an encoded request, and returns how many bytes were read for it. Of a block that is pruned for the answer that is not
+// known, and it counts for MaxPart.
+func (p *Parts) Serve(request []byte) (answer []byte, read int, err error) {
+	var r PartRequest
+	if err := ledger.Unmarshal(request, &r); err != nil {
+		return nil, 0, fmt.Errorf("request for a stored block: %w", err)
+	}
+	if r.Height == math.MaxUint64 {
+		return nil, 0, fmt.Errorf("request for block %d", r.Height)
+	}
+	reply := PartReply{Part: []byte{}}
+	kept := ledger.Height(0)
+	if r.Pruned {
+		kept = r.Height + 1
+	}
+	b := p.last.Load()
+	if b == nil || b.height != r.Height || b.kept != kept {
+		b = &whole{height: r.Height, kept: kept}
+		b.payload, err = p.Payload(r.Height, kept)
+		if read = len(b.payload); r.Pruned {
+			read = max(read, MaxPart)
+		}
+	}
+	switch {
+	case errors.Is(err, state.ErrPruned), errors.Is(err, state.ErrNotFound), errors.Is(err, state.ErrDamaged):
+	case err != nil:
+		return nil, read, err
+	case r.Offset >= uint64(len(b.payload)):
+		return nil, read, fmt.Errorf("request for byte %d of block %d, which has %d", r.Offset, r.Height, len(b.payload))
+	default:
+		rest := b.payload[r.Offset:]
+		reply.Size, reply.Part = uint64(len(b.payload)), rest[:min(len(rest), MaxPart)]
+		if len(rest) > MaxPart {
+			p.last.Store(b)
+		} else {
+			p.last.CompareAndSwap(b, nil)
+		}
+	}
+	answer, err = ledger.Marshal(&reply)
+	return answer, read, err
+}
+
+// CheckCertificate verifies that members of the epoch certified a stored block, or survivors of a disaster, whom this node's
+// operator believed when the block was stored. That it holds what its header names is checked already.
+func (c *Chain) CheckCertificate(b *ledger.Block) error {
+	o := &b.Header.Order
+	var err error
+	switch {
+	case o.Height > 0:
+		err = b.Certificate.Finalizes(c.Suite, &b.Header, c.Finality, c.Members, b.Header.Hash(c.Suite))
+	case !b.Certificate.IsZero() || len(b.Certificate.Signers)+len(b.Certificate.Signatures) > 0 || b.Certificate.Statement != (ledger.Statement{}):
+		err = errors.New("genesis has a certificate")
+	}
+	if err == nil {
+		err = c.checkNewView(b)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: block %d: %w", ErrBlock, o.Height, err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package blocksync
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -263,7 +264,7 @@ func TestServe(t *testing.T) {
 		{"a block that cannot be read", 1, 2, MaxReply, func(ledger.Height) ([]byte, error) { return nil, errors.New("damaged") }, -1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			data, err := Serve(encode(t, &Request{From: c.from, To: c.to, Bytes: c.bytes}), 1_000, c.raw)
+			data, err := Serve(encode(t, &Request{From: c.from, To: c.to, Bytes: c.bytes}), 0, 1_000, c.raw)
 			if (err != nil) != (c.want < 0) {
 				t.Fatalf("Serve = %v", err)
 			}
@@ -278,9 +279,21 @@ func TestServe(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Serve([]byte("garbage"), 1_000, small); err == nil {
+	if _, err := Serve([]byte("garbage"), 0, 1_000, small); err == nil {
 		t.Error("Serve takes garbage")
 	}
+	t.Run("blocks that were pruned", func(t *testing.T) {
+		for from, want := range map[ledger.Height]int{499: 0, 500: 3} {
+			data, err := Serve(encode(t, &Request{From: from, To: from + 2, Bytes: MaxReply}), 500, 1_000, small)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var r Reply
+			if err := ledger.Unmarshal(data, &r); err != nil || len(r.Blocks) != want || r.First != 500 || r.Head != 1_000 {
+				t.Errorf("from %d: %d blocks, the first that it has is %d, %v", from, len(r.Blocks), r.First, err)
+			}
+		}
+	})
 }
 
 func FuzzCheck(f *testing.F) {
@@ -300,5 +313,52 @@ func BenchmarkCheck(b *testing.B) {
 		if _, _, err := bench.Check(&bench.parent, raw); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestParts fetches a block of several parts, and asks for the end of one again and again. It is read once in the one case, and counts
+// in full each time in the other.
+func TestParts(t *testing.T) {
+	block := bytes.Repeat([]byte("0123456789"), MaxPart/3) // three parts and a bit
+	reads := 0
+	parts := Parts{Payload: func(ledger.Height, ledger.Height) ([]byte, error) {
+		reads++
+		return block, nil
+	}}
+	ask := func(r PartRequest) (reply PartReply, read int) {
+		t.Helper()
+		request, err := ledger.Marshal(&r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, read, err := parts.Serve(request)
+		if err == nil {
+			err = ledger.Unmarshal(answer, &reply)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply, read
+	}
+	var have []byte
+	total := 0
+	for len(have) < len(block) {
+		reply, read := ask(PartRequest{Height: 7, Offset: uint64(len(have))})
+		if reply.Size != uint64(len(block)) || len(reply.Part) != min(MaxPart, len(block)-len(have)) {
+			t.Fatalf("at %d: %d bytes of %d", len(have), len(reply.Part), reply.Size)
+		}
+		have, total = append(have, reply.Part...), total+read
+	}
+	if !bytes.Equal(have, block) || reads != 1 || total != len(block) {
+		t.Errorf("it was read %d times, and counts for %d bytes of %d", reads, total, len(block))
+	}
+	for range 3 {
+		if _, read := ask(PartRequest{Height: 7, Offset: uint64(len(block) - 1)}); read != len(block) {
+			t.Errorf("the end of a block of %d bytes counts for %d", len(block), read)
+		}
+	}
+	block = block[:10]
+	if _, read := ask(PartRequest{Height: 8, Pruned: true}); read != MaxPart {
+		t.Errorf("a pruned block counts for %d bytes", read)
 	}
 }

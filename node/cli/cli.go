@@ -97,7 +97,7 @@ func newApp(plugins Plugins) *cli.App {
 		},
 		Commands: []*cli.Command{
 			initCommand(), genesisCommand(), runCommand(), statusCommand(), keysCommand(), accountCommand(), contractCommand(),
-			txCommand(), blockCommand(), memberCommand(), recoverCommand(), evidenceCommand(), proofCommand(), verifyCommand(), exportCommand(), pluginCommand(plugins), completionCommand(),
+			txCommand(), blockCommand(), memberCommand(), recoverCommand(), evidenceCommand(), proofCommand(), verifyCommand(), exportCommand(), importCommand(), backupCommand(), pruneCommand(), pluginCommand(plugins), completionCommand(),
 		},
 	}
 	app.OnUsageError = wrongUsage

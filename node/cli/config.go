@@ -13,6 +13,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/fondaco/fondaco/node/executor"
+	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -30,15 +32,30 @@ type File struct {
 	API       ListenSection    `toml:"api" comment:"HTTP API for applications and the command line"`
 	Admin     ListenSection    `toml:"admin" comment:"metrics and health; keep it on loopback"`
 	Consensus ConsensusSection `toml:"consensus"`
+	State     StateSection     `toml:"state"`
 	Wasm      WasmSection      `toml:"wasm"`
 	Pool      PoolSection      `toml:"pool"`
 	Log       LogSection       `toml:"log"`
 }
 
+// What NetworkSection.Sync may say.
+const (
+	SyncBlocks   = "blocks"
+	SyncSnapshot = "snapshot"
+)
+
 // NetworkSection says where this node and the others are.
 type NetworkSection struct {
 	Listen string `toml:"listen" comment:"UDP address for other nodes"`
+	Sync   string `toml:"sync" comment:"how this node begins where it has no blocks, or lacks one that nobody has any more: blocks, which executes all, or snapshot, which\nfetches the state after a recent block from several nodes, and of older blocks headers and certificates; empty: blocks"`
 	Peers  []Peer `toml:"peers"`
+}
+
+func (n *NetworkSection) check() error {
+	if n.Sync != "" && n.Sync != SyncBlocks && n.Sync != SyncSnapshot {
+		return fmt.Errorf("sync %q: want %s or %s", n.Sync, SyncBlocks, SyncSnapshot)
+	}
+	return nil
 }
 
 // Peer is another node.
@@ -60,16 +77,23 @@ type ConsensusSection struct {
 	StatementsMB int64 `toml:"statements_mb" comment:"most megabytes of what members stated, for auditors (fondaco export); 0: 1024, below 0: none"`
 }
 
+// StateSection says what is kept of the world state.
+type StateSection struct {
+	Archive bool `toml:"archive" comment:"keep values and proofs of the state after every block, in a file beside the blocks; false: of the last blocks only"`
+}
+
 // WasmSection chooses how contracts are run.
 type WasmSection struct {
 	Engine      string  `toml:"engine" comment:"compiler, interpreter, or shadow: both, and stop voting when they differ; empty: the best for this machine"`
 	ShadowShare float64 `toml:"shadow_share" comment:"share of the transactions that shadow runs in both, above 0 and at most 1; 0: all"`
+	Workers     int     `toml:"workers" comment:"how many transactions of a block are executed at once, at most 256; results do not depend on it; 0: one less than there are processors, and 1 where there are two"`
 }
 
 // PoolSection bounds the waiting transactions; zero: the defaults.
 type PoolSection struct {
-	Count int   `toml:"count"`
-	Bytes int64 `toml:"bytes"`
+	Count  int   `toml:"count"`
+	Bytes  int64 `toml:"bytes"`
+	WaitMS int64 `toml:"wait_ms" comment:"clients are refused while what waits takes longer than this until a block is proposed with it; at most 600000; 0: 2000, below 0: never"`
 }
 
 // LogSection says what is logged, to standard error.
@@ -106,8 +130,17 @@ func ReadConfig(dir string) (*File, error) {
 			return nil, fmt.Errorf("%s: consensus.sha256 %q: want 64 hexadecimal digits, as sha256sum prints", path, f.Consensus.SHA256)
 		}
 	}
+	if err := f.Network.check(); err != nil {
+		return nil, fmt.Errorf("%s: network.%w", path, err)
+	}
 	if share := f.Wasm.ShadowShare; !(share >= 0 && share <= 1) {
 		return nil, fmt.Errorf("%s: wasm.shadow_share %v: want a share from 0 to 1", path, share)
+	}
+	if n := f.Wasm.Workers; n < 0 || n > executor.MaxWorkers {
+		return nil, fmt.Errorf("%s: wasm.workers %d: want a number from 0, which leaves the choice to the node, to %d", path, n, executor.MaxWorkers)
+	}
+	if wait := f.Pool.WaitMS; wait > mempool.MostWait {
+		return nil, fmt.Errorf("%s: pool.wait_ms %d: want %d at most, or a number below 0 to refuse nobody", path, wait, mempool.MostWait)
 	}
 	return &f, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -36,6 +37,18 @@ func exportCommand() *cli.Command {
 				&cli.BoolFlag{Name: "offline", Usage: "read the folder of a stopped node"},
 			),
 			Action: exportConsensus,
+		}, {
+			Name:  "blocks",
+			Usage: "write blocks with their transactions and certificates, for `fondaco import blocks`",
+			Description: "The file holds what members agreed on and no results: whoever imports it executes the blocks himself.\n" +
+				"With --offline it comes from the folder of a stopped node (-d).",
+			Flags: remoteFlags(
+				&cli.Uint64Flag{Name: "from", Usage: "first `HEIGHT`", Value: 1},
+				&cli.Uint64Flag{Name: "to", Usage: "last `HEIGHT`; default: the newest"},
+				&cli.StringFlag{Name: "out", Usage: "`FILE` to write, or - for standard output"},
+				&cli.BoolFlag{Name: "offline", Usage: "read the folder of a stopped node"},
+			),
+			Action: exportBlocks,
 		}},
 	}
 }
@@ -63,17 +76,25 @@ func exportConsensus(c *cli.Context) error {
 			return r.Consensus(c.Context, from, to, out) // which may take longer than one answer
 		})
 	}
-	path, err := required(c, "out", "FILE, or - for standard output")
-	if err != nil {
-		return err
+	path, err := writeOut(c, write)
+	if err == nil && path != "-" {
+		note(c, "Check it with `fondaco verify --consensus %s --genesis FILE`, with a genesis file that you trust.", path)
+	}
+	return err
+}
+
+// writeOut writes what --out names, and returns that: a file that gets the name only when it is whole, or - for standard
+// output.
+func writeOut(c *cli.Context, write func(io.Writer) error) (path string, err error) {
+	if path, err = required(c, "out", "FILE, or - for standard output"); err != nil {
+		return "", err
 	}
 	if path == "-" {
-		return write(c.App.Writer)
+		return path, write(c.App.Writer)
 	}
-	// A package that is not whole never gets the name.
 	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".part-*")
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err = write(file); err == nil {
 		err = file.Sync()
@@ -82,46 +103,114 @@ func exportConsensus(c *cli.Context) error {
 		err = os.Rename(file.Name(), path)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
+		return "", errors.Join(err, os.Remove(file.Name()))
 	}
-	note(c, "Check it with `fondaco verify --consensus %s --genesis FILE`, with a genesis file that you trust.", path)
-	return nil
+	return path, nil
+}
+
+// openIn opens the file that a command reads, or for - standard input, whose size is not known: 0. hint says how to come by
+// such a file.
+func openIn(c *cli.Context, path, hint string) (in io.ReadCloser, size int64, err error) {
+	if path == "-" {
+		return io.NopCloser(c.App.Reader), 0, nil
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, 0, withCode(ExitNotFound, fmt.Errorf("%w: %s", err, hint))
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(err, file.Close())
+	}
+	return file, info.Size(), nil
+}
+
+// offline is the data of a node that does not run.
+type offline struct {
+	genesis *ledger.Genesis
+	suite   keys.Suite
+	dir     string // of the group's data
+	store   *state.Store
+	head    *state.Snapshot // after its last block
+}
+
+// openOffline opens the data of the node in -d. The store must be closed.
+func openOffline(c *cli.Context) (*offline, error) {
+	o, err := openData(c)
+	if err != nil {
+		return nil, err
+	}
+	if o.head = o.store.Head(); o.head == nil {
+		return nil, errors.Join(withCode(ExitNotFound, fmt.Errorf("there are no blocks in %s", o.dir)), o.store.Close())
+	}
+	return o, nil
+}
+
+// openOrBegin is openOffline that begins the data of a node which never ran with the genesis block.
+func openOrBegin(c *cli.Context) (*offline, error) {
+	dir := c.String("dir")
+	genesis, suite, err := trustedGenesis(filepath.Join(dir, GenesisFile))
+	if err != nil {
+		return nil, err
+	}
+	if err := state.OS().MkdirAll(filepath.Join(dir, "data", string(genesis.Group))); err != nil {
+		return nil, err
+	}
+	o, err := openData(c)
+	if err != nil {
+		return nil, err
+	}
+	if o.store.Head() == nil {
+		block, first, err := executor.Genesis(suite, genesis)
+		if err == nil {
+			err = o.store.Commit(block, first)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("genesis: %w", err), o.store.Close())
+		}
+	}
+	o.head = o.store.Head()
+	return o, nil
+}
+
+// openData is openOffline of data that may have no blocks.
+func openData(c *cli.Context) (*offline, error) {
+	dir := c.String("dir")
+	genesis, suite, err := trustedGenesis(filepath.Join(dir, GenesisFile))
+	if err != nil {
+		return nil, err
+	}
+	o := &offline{genesis: genesis, suite: suite, dir: filepath.Join(dir, "data", string(genesis.Group))}
+	if _, err := os.Stat(o.dir); err != nil {
+		return nil, withCode(ExitNotFound, fmt.Errorf("there is no history of group %s in %s (%w): name the folder of a node that ran with -d", genesis.Group, dir, err))
+	}
+	o.store, err = state.Open(o.dir, suite, &state.Options{Notice: func(text string) { note(c, "%s", text) }})
+	return o, err
+}
+
+// epoch returns an epoch that has begun, and the height of the block that it follows.
+func (o *offline) epoch(number uint64) (ledger.Epoch, ledger.Height, error) {
+	b, found, err := precompiles.ReadBeginning(o.head, number)
+	if err == nil && !found {
+		err = fmt.Errorf("epoch %d has not begun", number)
+	}
+	return b.Epoch, b.Height, err
 }
 
 // exportStopped writes the package from the folder of a node that does not run.
 func exportStopped(c *cli.Context, out io.Writer, from, to ledger.Height) (err error) {
-	dir := c.String("dir")
-	genesis, suite, err := trustedGenesis(filepath.Join(dir, GenesisFile))
-	if err != nil {
-		return err
-	}
-	data := filepath.Join(dir, "data", string(genesis.Group))
-	if _, err := os.Stat(data); err != nil {
-		return withCode(ExitNotFound, fmt.Errorf("there is no history of group %s in %s (%w): name the folder of a node that ran with -d", genesis.Group, dir, err))
-	}
-	store, err := state.Open(data, suite, nil)
+	o, err := openOffline(c)
 	if errors.Is(err, state.ErrLocked) {
 		return fmt.Errorf("%w: the node runs; leave --offline away to ask it", err)
 	}
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	head := store.Head()
-	if head == nil {
-		return withCode(ExitNotFound, fmt.Errorf("there are no blocks in %s", data))
-	}
+	defer func() { err = errors.Join(err, o.store.Close()) }()
 	err = audit.Export(c.Context, out, &audit.Source{
-		Suite: suite, Chain: genesis.Hash(suite), Group: genesis.Group, Head: head.Height(), FS: state.OS(), Statements: filepath.Join(data, group.StatementsDir),
-		Block: store.Block, BlockHash: store.BlockHash,
-		Epoch: func(number uint64) (ledger.Epoch, ledger.Height, error) {
-			b, found, err := precompiles.ReadBeginning(head, number)
-			if err == nil && !found {
-				err = fmt.Errorf("epoch %d has not begun", number)
-			}
-			return b.Epoch, b.Height, err
-		},
-	}, from, min(to, head.Height()))
+		Suite: o.suite, Chain: o.genesis.Hash(o.suite), Group: o.genesis.Group, Head: o.head.Height(), FS: state.OS(), Statements: filepath.Join(o.dir, group.StatementsDir),
+		Block: o.store.Certified, BlockHash: o.store.BlockHash, Epoch: o.epoch,
+	}, from, min(to, o.head.Height()))
 	switch {
 	case errors.Is(err, audit.ErrRange):
 		return withCode(ExitUsage, err)
@@ -167,9 +256,9 @@ func verifyConsensus(c *cli.Context, path string) error {
 	if err != nil {
 		return withCode(ExitNotFound, fmt.Errorf("%w: make a package with `fondaco export consensus`", err))
 	}
-	_, first, err := executor.Genesis(suite, genesis)
+	first, err := genesisBlock(suite, genesis)
 	if err != nil {
-		return fmt.Errorf("genesis: %w", err)
+		return err
 	}
 	accepted, err := recoveries(c)
 	if err != nil {
@@ -177,7 +266,7 @@ func verifyConsensus(c *cli.Context, path string) error {
 	}
 	bar := newProgress(c.App.ErrWriter)
 	verdict, err := audit.Verify(c.Context, func() (io.ReadCloser, error) { return os.Open(path) },
-		audit.Trust{Suite: suite, Genesis: genesis, First: first.Hash(), Recoveries: accepted},
+		audit.Trust{Suite: suite, Genesis: genesis, First: first.Header.Hash(suite), Recoveries: accepted},
 		func(h ledger.Height, read int64) { bar.show(h, read, info.Size()) })
 	bar.end()
 	if verdict == nil {

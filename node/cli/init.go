@@ -57,6 +57,7 @@ func initCommand() *cli.Command {
 			&cli.BoolFlag{Name: "passphrase", Usage: "lock the key file with a passphrase"},
 			&cli.StringFlag{Name: "genesis", Usage: "join the chain of this genesis `FILE`; the arguments are the members' files"},
 			&cli.BoolFlag{Name: "observer", Usage: "with --genesis: the node is none of the founding members; the arguments are files of nodes to fetch blocks from"},
+			&cli.StringFlag{Name: "sync", Usage: "with --genesis: begin by all blocks, or by a recent state of the others: `blocks` or snapshot", Value: SyncBlocks},
 		},
 		Action: func(c *cli.Context) error {
 			if err := checkOutput(c); err != nil {
@@ -121,7 +122,7 @@ func makeNode(c *cli.Context) error {
 		return err
 	}
 	err = WriteConfig(dir, &File{
-		Network: NetworkSection{Listen: listen}, API: ListenSection{Listen: c.String("api-listen")},
+		Network: NetworkSection{Listen: listen, Sync: SyncBlocks}, API: ListenSection{Listen: c.String("api-listen")},
 		Admin: ListenSection{Listen: c.String("admin-listen")}, Log: LogSection{Level: "info", Format: "json"},
 	})
 	if err != nil {
@@ -180,7 +181,10 @@ func joinChain(c *cli.Context) error {
 	}
 	number := -1
 	var missing []string
-	file.Network.Peers = nil
+	file.Network.Peers, file.Network.Sync = nil, c.String("sync")
+	if err := file.Network.check(); err != nil {
+		return usage("--%v", err)
+	}
 	for i, m := range genesis.Members {
 		if m.Node == self {
 			number = i

@@ -54,6 +54,7 @@ func memberCommand() *cli.Command {
 			"     `member show MOTION` and run `member approve MOTION`; when enough of them have, one runs `member activate MOTION`.\n" +
 			"  2. The operator completes the folder with the member.json of one or more of the others, and runs the node, which fetches\n" +
 			"     all blocks: fondaco init -d DIR --genesis FILE --observer OTHER/member.json…, then fondaco run -d DIR\n" +
+			"     With --sync snapshot it begins by a recent state of the others instead of all blocks.\n" +
 			"  3. It becomes a member: fondaco member propose --add NODE [--remove OTHER]\n" +
 			"     Its operator states that it is synced: fondaco member ready MOTION -d DIR --from ACCOUNT --key FILE, of any account.\n" +
 			"     Then the others approve and one activates, as before.\n\n" +

@@ -42,7 +42,7 @@ func proofCommand() *cli.Command {
 			},
 		}
 	}
-	at := &cli.StringFlag{Name: "height", Usage: "state after the block at this `HEIGHT`; nodes keep the states after the last blocks; default: the newest"}
+	at := &cli.StringFlag{Name: "height", Usage: "state after the block at this `HEIGHT`; nodes keep the states after the last blocks, and those with archive = true all; default: the newest"}
 	return &cli.Command{
 		Name:  "proof",
 		Usage: "get proofs of what is on the chain, and verify them without a node",

@@ -301,11 +301,16 @@ func (s *survivor) read() (*group.Recovery, error) {
 
 // confirm asks for a yes.
 func (s *survivor) confirm(question string, args ...any) error {
-	if s.c.Bool("yes") {
+	return confirm(s.c, question, args...)
+}
+
+// confirm asks the person at the terminal, unless --yes says that nobody is to be asked.
+func confirm(c *cli.Context, question string, args ...any) error {
+	if c.Bool("yes") {
 		return nil
 	}
-	fmt.Fprintf(s.c.App.ErrWriter, question+" Type yes: ", args...)
-	line, err := bufio.NewReader(s.c.App.Reader).ReadString('\n')
+	fmt.Fprintf(c.App.ErrWriter, question+" Type yes: ", args...)
+	line, err := bufio.NewReader(c.App.Reader).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/fondaco/fondaco/node"
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/keys"
@@ -70,7 +71,8 @@ func dial(c *cli.Context) (*remote, error) {
 	if folder := c.IsSet("dir") && c.String("dir") != os.Getenv(dirVariable); address == "" && !folder {
 		address = os.Getenv("FONDACO_API")
 	}
-	if address == "" {
+	own := address == "" // the node in the folder: another one is none of its operator's business
+	if own {
 		var err error
 		if address, err = apiOfFolder(c); err != nil {
 			return nil, err
@@ -79,6 +81,11 @@ func dial(c *cli.Context) (*remote, error) {
 	api, err := client.New(address, nil)
 	if err != nil {
 		return nil, withCode(ExitUsage, err)
+	}
+	if own { // who may not read it, or before the node first ran, is a client like others
+		if secret, err := os.ReadFile(filepath.Join(c.String("dir"), node.OperatorKey)); err == nil {
+			api.Operator(secret)
+		}
 	}
 	ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
 	return &remote{Client: api, c: c, ctx: ctx, cancel: cancel, url: address}, nil

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/fondaco/fondaco/node"
+	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/transport"
@@ -45,11 +47,15 @@ func runCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			n, err := node.New(c.Context, *config)
-			if err != nil {
-				return err
+			for {
+				n, err := node.New(c.Context, *config)
+				if err != nil {
+					return err
+				}
+				if err := n.Run(c.Context); !errors.Is(err, group.ErrJoined) || c.Context.Err() != nil {
+					return err
+				}
 			}
-			return n.Run(c.Context)
 		},
 	}
 }
@@ -87,8 +93,10 @@ func nodeConfig(c *cli.Context) (*node.Config, error) {
 	}
 	config := &node.Config{
 		Dir: dir, Genesis: *genesis, Signer: signer, Listen: file.Network.Listen, API: file.API.Listen, Admin: file.Admin.Listen,
-		ClockOffset: c.Duration("clock-offset"),
-		Wasm:        wasmvm.Engine(file.Wasm.Engine), ShadowShare: file.Wasm.ShadowShare, Statements: file.Consensus.StatementsMB << 20, Pool: mempool.Limits{Count: file.Pool.Count, Bytes: file.Pool.Bytes}, Log: log,
+		ClockOffset: c.Duration("clock-offset"), Snapshot: file.Network.Sync == SyncSnapshot,
+		Wasm: wasmvm.Engine(file.Wasm.Engine), ShadowShare: file.Wasm.ShadowShare, Workers: file.Wasm.Workers, Statements: file.Consensus.StatementsMB << 20, Log: log,
+		Archive: file.State.Archive,
+		Pool:    mempool.Limits{Count: file.Pool.Count, Bytes: file.Pool.Bytes, MaxWait: file.Pool.WaitMS},
 	}
 	for _, p := range file.Network.Peers {
 		config.Peers = append(config.Peers, transport.Address{Node: p.Node, Addr: p.Address})

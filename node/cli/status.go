@@ -42,10 +42,22 @@ func statusCommand() *cli.Command {
 					row(w, "height", fmt.Sprintf("%d, %s", status.Height, timeText(status.BlockTime)))
 					row(w, "block", status.Block)
 					row(w, "state root", status.StateRoot)
+					if status.Kept > 0 {
+						row(w, "pruned", fmt.Sprintf("of the blocks below %d there are headers and certificates only", status.Kept))
+					}
+					if status.Archive != nil {
+						row(w, "archive", archiveText(status.Archive))
+					}
 					row(w, "view", fmt.Sprintf("%d, %s", status.View, leaderText(status, chain)))
 					row(w, "pending", status.Pending)
 					if status.Syncing > 0 {
 						row(w, "behind", behindText(status))
+					}
+					if status.Joining != nil {
+						row(w, "joining", joiningText(status.Joining))
+					}
+					if status.Lacking != "" {
+						row(w, "lacks blocks", status.Lacking)
 					}
 					if status.Stopped != "" {
 						row(w, "stopped", status.Stopped)
@@ -70,6 +82,18 @@ func statusCommand() *cli.Command {
 	}
 }
 
+// archiveText tells which old states a node has.
+func archiveText(a *client.Archive) string {
+	text := "no states yet"
+	if a.Some {
+		text = fmt.Sprintf("states after blocks %d to %d, %d bytes", a.From, a.To, a.Bytes)
+	}
+	if a.Problem != "" {
+		text += "; it does not go on: " + a.Problem
+	}
+	return text
+}
+
 // behindText tells how a node catches up.
 func behindText(s *client.Status) string {
 	text := fmt.Sprintf("fetching blocks, at %d of %d", s.Height, s.Syncing)
@@ -85,6 +109,22 @@ func behindText(s *client.Status) string {
 		if shares != nil {
 			text += ", from " + strings.Join(shares, ", ")
 		}
+	}
+	return text
+}
+
+// joiningText tells how a node fetches a state.
+func joiningText(s *client.Joining) string {
+	if s.Height == 0 {
+		return "asking the others for a state to begin with"
+	}
+	text := fmt.Sprintf("fetching the state after block %d: %d of %d bytes, and %d of %d blocks", s.Height, s.Bytes, s.Of, s.Blocks, s.Height+1)
+	var shares []string
+	for _, share := range s.From {
+		shares = append(shares, fmt.Sprintf("%s: %d", share.Node.Short(), share.Bytes))
+	}
+	if shares != nil {
+		text += "; bytes from " + strings.Join(shares, ", ")
 	}
 	return text
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/blocksync"
 	"github.com/fondaco/fondaco/node/executor"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -29,7 +30,9 @@ func verifyCommand() *cli.Command {
 		Usage: "recompute a stopped node's whole history, trusting nothing but a genesis file",
 		Description: "Every block from genesis to tip is checked: links, transactions, receipts, changes and roots, the certificate\n" +
 			"against the members, every signature, and the result against executing the transactions again. Nothing in the\n" +
-			"folder is changed. Exit code 6 and the height when something does not fit.\n\n" +
+			"folder is changed. Exit code 6 and the height when something does not fit.\n" +
+			"A node that was pruned, or restored from such a backup, does not know the state that its old blocks stood on: what is\n" +
+			"executed are those that came since; of those before, all else is checked that is there.\n\n" +
 			"With --consensus it is all that members signed, from a file and without a node: every certificate, epoch and\n" +
 			"new-view, the history of blocks, and the node's log of statements. Members that contradicted themselves are named.",
 		Flags: []cli.Flag{
@@ -45,15 +48,16 @@ func verifyCommand() *cli.Command {
 
 // verdict is what verify found.
 type verdict struct {
-	Holds   bool           `json:"holds"`
-	Chain   keys.Digest    `json:"chain"`
-	Group   ledger.GroupID `json:"group"`
-	Height  ledger.Height  `json:"height"` // of the tip, or of the first block that does not fit
-	Block   keys.Digest    `json:"block"`
-	Root    keys.Digest    `json:"state_root"`
-	Txs     uint64         `json:"transactions"`
-	Seconds float64        `json:"seconds"`
-	Faults  []string       `json:"faults,omitempty"`
+	Holds    bool           `json:"holds"`
+	Chain    keys.Digest    `json:"chain"`
+	Group    ledger.GroupID `json:"group"`
+	Height   ledger.Height  `json:"height"` // of the tip, or of the first block that does not fit
+	Block    keys.Digest    `json:"block"`
+	Root     keys.Digest    `json:"state_root"`
+	Txs      uint64         `json:"transactions"`
+	Executed ledger.Height  `json:"executed_from"` // below, the world state is not known any more
+	Seconds  float64        `json:"seconds"`
+	Faults   []string       `json:"faults,omitempty"`
 }
 
 func verifyHistory(c *cli.Context) error {
@@ -107,6 +111,7 @@ func verifyHistory(c *cli.Context) error {
 	v.bar.end()
 	v.verdict.Seconds = time.Since(began).Seconds()
 	unreadable, damaged := errors.AsType[*state.SegmentError](err)
+	base, noBase := errors.AsType[*state.BaseError](err)
 	switch {
 	case c.Context.Err() != nil:
 		return fmt.Errorf("interrupted at block %d: nothing is known of the blocks from there on", v.verdict.Height)
@@ -115,11 +120,17 @@ func verifyHistory(c *cli.Context) error {
 	case damaged:
 		v.unreadable = true
 		v.verdict.Height, v.verdict.Faults = unreadable.Height, []string{unreadable.Error()}
+	case noBase:
+		v.unreadable = true
+		v.verdict.Faults = []string{base.Error()}
 	case err != nil:
 		return err
 	}
 	v.verdict.Holds = len(v.verdict.Faults) == 0
-	return v.show(c)
+	if err := v.show(c); err != nil || v.archive == nil {
+		return err
+	}
+	return withCode(ExitInvalid, fmt.Errorf("the history holds, and the archive of old states does not: %w", v.archive))
 }
 
 // verifier recomputes a history, block by block.
@@ -136,14 +147,19 @@ type verifier struct {
 	bar      *progress
 	verdict  verdict
 
-	unreadable bool // a segment cannot be read
-	unaccepted bool // the history leads over a recovery that the user did not accept
+	archive    error // what is wrong with the archive; nil: nothing
+	unreadable bool  // a segment cannot be read
+	unaccepted bool  // the history leads over a recovery that the user did not accept
 }
 
 // run stops at the first block that does not fit, with its faults in the verdict. What lies above it stands on
 // sand.
 func (v *verifier) run(ctx context.Context, dir string) error {
 	for a, err := range state.Fsck(dir, v.suite, nil) {
+		if bad, ok := errors.AsType[*state.ArchiveError](err); ok && a.Block == nil {
+			v.archive = bad
+			continue
+		}
 		if err != nil && a.Block == nil {
 			return err
 		}
@@ -223,9 +239,14 @@ func (v *verifier) block(ctx context.Context, a *state.Audited) (fault, err erro
 		}
 		return nil, nil
 	}
-	// The parent's state is what it should be, so it tells who the members are, and the parameters.
-	if v.epoch, err = v.executor.Epoch(a.Parent); err != nil {
-		return nil, err
+	if a.Parent != nil { // its state is what it should be, so it tells who the members are, and the parameters
+		v.epoch, err = v.executor.Epoch(a.Parent)
+	} else {
+		v.verdict.Executed = b.Header.Order.Height + 1
+		fault, err = v.enter(a)
+	}
+	if fault != nil || err != nil {
+		return fault, err
 	}
 	v.chain.Epoch = v.epoch.Number
 	if v.chain.Members, err = v.epoch.PublicKeys(v.suite); err != nil {
@@ -233,6 +254,12 @@ func (v *verifier) block(ctx context.Context, a *state.Audited) (fault, err erro
 	}
 	if err := v.history.Finalizes(v.suite, &b.Certificate, &b.Header, v.chain.Members); err != nil {
 		return fmt.Errorf("block %d: %w", v.verdict.Height, withRecovery(err)), nil
+	}
+	if a.Pruned {
+		if err := blocksync.Follows(v.suite, v.parent, &b.Header); err != nil {
+			return fmt.Errorf("block %d: %w", v.verdict.Height, err), nil
+		}
+		return nil, nil
 	}
 	v.chain.Accepted = nil
 	if b.Certificate.Statement.Kind == ledger.Recover { // the history says whether it leads to one that is accepted
@@ -250,7 +277,33 @@ func (v *verifier) block(ctx context.Context, a *state.Audited) (fault, err erro
 	if err := v.transactions(b, txs); err != nil {
 		return fmt.Errorf("block %d: %w", v.verdict.Height, err), nil
 	}
+	if a.Parent == nil {
+		return nil, nil
+	}
 	return v.execute(ctx, a, txs)
+}
+
+// enter finds the epoch of a block whose parent's state is not known any more. The state that is known tells what it was,
+// and the block that ended the one before whether that is so.
+func (v *verifier) enter(a *state.Audited) (fault, err error) {
+	order := &a.Block.Header.Order
+	switch {
+	case v.parent.Order.Height == 0:
+		v.epoch = *v.genesis.Epoch()
+	case v.parent.Order.Barrier:
+		began, found, err := precompiles.ReadBeginning(a.Base, v.epoch.Number+1)
+		if err != nil {
+			return nil, err
+		}
+		if !found || began.Epoch.Hash(v.suite) != v.parent.NextEpoch {
+			return fmt.Errorf("block %d: the members of epoch %d are not those that the block before names", order.Height, v.epoch.Number+1), nil
+		}
+		v.epoch = began.Epoch
+	}
+	if order.Epoch != v.epoch.Number {
+		return fmt.Errorf("block %d: it says epoch %d, and that is epoch %d", order.Height, order.Epoch, v.epoch.Number), nil
+	}
+	return nil, nil
 }
 
 // transactions checks signatures, in one batch, and the rules that hold for blocks and for what is in them.
@@ -349,6 +402,9 @@ func (v *verifier) show(c *cli.Context) error {
 		}
 		row(w, "verdict", "the history holds")
 		row(w, "blocks", fmt.Sprintf("0 to %d, with %d transactions", d.Height, d.Txs))
+		if d.Executed > 0 {
+			row(w, "executed", fmt.Sprintf("from block %d on: up to the one before this node has certificates, and the state that they give", d.Executed))
+		}
 		row(w, "block", d.Block)
 		row(w, "state root", d.Root)
 		row(w, "took", fmt.Sprintf("%.1f s", d.Seconds))

@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -137,6 +138,7 @@ type history struct {
 	executor *executor.Executor
 	forge    bool // give receipts that executing does not
 	made     byte
+	motions  uint64
 }
 
 func writeHistory(t *testing.T, dir string, blocks int) {
@@ -152,10 +154,12 @@ func startHistory(t *testing.T, dir string) *history {
 	t.Helper()
 	h := &history{t: t, suite: keys.Std()}
 	h.signer = h.key("member")
+	params := ledger.DefaultParams()
+	params.MaxLifetime = 3000 // so that few blocks hold transactions that may come again
 	h.genesis = &ledger.Genesis{
-		Version: ledger.Version, Name: "history", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: 1_700_000_000_000, Params: ledger.DefaultParams(),
+		Version: ledger.Version, Name: "history", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: 1_700_000_000_000, Params: params,
 		Members:  []ledger.Member{{Node: identity.NodeIDOf(h.suite, h.signer.Public()), Institution: "bank-a", Key: ledger.KeyOf(h.signer.Public())}},
-		Accounts: []ledger.GenesisAccount{{Name: "alice", Institution: "bank-a", Roles: []string{"user"}, Keys: []ledger.Key{ledger.KeyOf(h.signer.Public())}}},
+		Accounts: []ledger.GenesisAccount{{Name: "alice", Institution: "bank-a", Roles: []string{"committee", "user"}, Keys: []ledger.Key{ledger.KeyOf(h.signer.Public())}}},
 	}
 	if err := cli.WriteGenesis(filepath.Join(dir, cli.GenesisFile), h.genesis); err != nil {
 		t.Fatal(err)
@@ -201,16 +205,29 @@ func (h *history) key(name string) keys.Signer {
 // bind returns a transaction of alice that binds one more key to her account.
 func (h *history) bind() *ledger.SignedTx {
 	h.t.Helper()
-	h.made++
-	args, err := ledger.Marshal(&precompiles.BindArgs{Threshold: 1, Keys: []precompiles.AccountKey{{
-		Algorithm: keys.Ed25519, Key: h.key(fmt.Sprint("key ", h.made)).Public().Bytes(), Weight: 1,
+	return h.tx(precompiles.AccountsAddress, "bind", &precompiles.BindArgs{Threshold: 1, Keys: []precompiles.AccountKey{{
+		Algorithm: keys.Ed25519, Key: h.key(fmt.Sprint("key ", h.made+1)).Public().Bytes(), Weight: 1,
 	}}})
-	if err != nil {
-		h.t.Fatal(err)
-	}
+}
+
+// reform changes the parameters, by two blocks, of which the second ends the epoch.
+func (h *history) reform() {
+	h.t.Helper()
+	params := ledger.DefaultParams()
+	params.MaxLifetime = 10_000
+	h.motions++
+	params.BatchDelay = int64(h.motions)
+	h.append(h.tx(precompiles.MembersAddress, "propose", &precompiles.ProposeArgs{Reform: precompiles.Reform{Params: &params}}))
+	h.append(h.tx(precompiles.MembersAddress, "activate", &precompiles.MotionArgs{ID: h.motions}))
+}
+
+// tx returns a transaction of alice.
+func (h *history) tx(to ledger.Address, method string, args any) *ledger.SignedTx {
+	h.t.Helper()
+	h.made++
 	tx := ledger.Tx{
 		Version: ledger.Version, Chain: h.genesis.Hash(h.suite), Group: "main", Sender: ledger.NamedAddress(h.suite, "account", "alice"), Nonce: [16]byte{h.made},
-		Expiry: h.store.Head().Header().Order.UnixMilli + 60_000, GasLimit: 1_000_000, To: ledger.Target{Address: precompiles.AccountsAddress}, Method: "bind", Args: args,
+		Expiry: h.store.Head().Header().Order.UnixMilli + 3000, GasLimit: 10_000_000, To: ledger.Target{Address: to}, Method: method, Args: encoding(h.t, args),
 	}
 	signed, err := tx.Sign(h.suite, h.signer)
 	if err != nil {
@@ -223,8 +240,12 @@ func (h *history) bind() *ledger.SignedTx {
 func (h *history) append(txs ...*ledger.SignedTx) {
 	h.t.Helper()
 	head := h.store.Head()
+	epoch, err := h.executor.Epoch(head)
+	if err != nil {
+		h.t.Fatal(err)
+	}
 	order := ledger.Order{
-		Version: ledger.Version, Chain: h.genesis.Hash(h.suite), Group: "main", Height: head.Height() + 1, Parent: head.OrderHash(),
+		Version: ledger.Version, Chain: h.genesis.Hash(h.suite), Group: "main", Epoch: epoch.Number, Barrier: slices.ContainsFunc(txs, h.executor.Barrier), Height: head.Height() + 1, Parent: head.OrderHash(),
 		UnixMilli: head.Header().Order.UnixMilli + 1000, TxCount: uint32(len(txs)),
 	}
 	block := &ledger.Block{Version: ledger.Version}
@@ -250,7 +271,7 @@ func (h *history) append(txs ...*ledger.SignedTx) {
 		}
 	}
 	block.Header = *next.Header()
-	statement := ledger.Statement{Kind: ledger.Commit, Height: order.Height, Order: order.Hash(h.suite), Block: next.Hash()}
+	statement := ledger.Statement{Kind: ledger.Commit, Epoch: order.Epoch, Height: order.Height, Order: order.Hash(h.suite), Block: next.Hash()}
 	signature, err := h.signer.Sign(statement.Digest(h.suite, order.Chain, "main"))
 	if err != nil {
 		h.t.Fatal(err)

@@ -11,11 +11,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	mathrand "math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -40,13 +42,24 @@ const DefaultGas ledger.Gas = 10_000_000
 // maxResponse bounds what a node may make the client hold: a block of the largest transactions.
 const maxResponse = 64 << 20
 
+// ErrUncertain says that a node may have taken a transaction, or not. Look it up by its id, or send the same transaction
+// again; one that is signed anew may be the second to take effect.
+var ErrUncertain = errors.New("nobody knows whether the node took the transaction")
+
+// maxRetryAfter is the longest, in seconds, that a client lets a node have it wait.
+const maxRetryAfter = 3_600
+
 // ErrExpired says that a transaction can no longer be in a block, as far as the node asked knows.
 var ErrExpired = errors.New("the transaction expired before a block took it")
 
+// OperatorHeader is the HTTP header with which a client shows the secret of the node's operator, see [Client.Operator].
+const OperatorHeader = "Fondaco-Operator"
+
 // Client speaks to one node. It is safe for concurrent use.
 type Client struct {
-	base string
-	http *http.Client
+	base     string
+	http     *http.Client
+	operator string
 
 	mu    sync.Mutex // guards chain
 	chain *Chain
@@ -64,6 +77,11 @@ func New(base string, h *http.Client) (*Client, error) {
 	}
 	return &Client{base: strings.TrimRight(base, "/"), http: h}, nil
 }
+
+// Operator makes this a client of the node's operator, who takes backups and packages while other clients do: secret is the content of the
+// file operator.key in the node's folder. It is sent as it is, so only over connections that nobody else reads. It must be called
+// before the client is used.
+func (c *Client) Operator(secret []byte) { c.operator = hex.EncodeToString(secret) }
 
 // Base returns the address of the API that New was given.
 func (c *Client) Base() string { return c.base }
@@ -120,6 +138,24 @@ func (c *Client) Consensus(ctx context.Context, from, to ledger.Height, out io.W
 	return nil
 }
 
+// Backup copies a backup of the node's data to out, with the last keep blocks in full, or all that the node has so if keep
+// is 0. It may be large, and is to be checked by `fondaco backup verify`.
+func (c *Client) Backup(ctx context.Context, keep uint64, out io.Writer) error {
+	path := "/v1/backup"
+	if keep > 0 {
+		path += fmt.Sprintf("?keep=%d", keep)
+	}
+	response, err := c.open(ctx, http.MethodGet, path, "", nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if _, err := io.Copy(out, response.Body); err != nil {
+		return fmt.Errorf("the backup broke off: %w; the node's log says why", err)
+	}
+	return nil
+}
+
 // Evidence returns the evidence against members that the node has found, oldest first.
 func (c *Client) Evidence(ctx context.Context) ([]Evidence, error) {
 	var found []Evidence
@@ -154,8 +190,48 @@ func (c *Client) Transaction(ctx context.Context, sender ledger.Address, to ledg
 }
 
 // Send gives the node a signed transaction. A nil error means that it waits for a block, or is in one; it is no
-// promise. A *Problem says why the node did not take it.
+// promise. While the node is busy, Send waits for as long as it is told, and some more so that clients do not come back all at
+// once, and sends again, unless ctx or the transaction would end before. A *Problem says why the node did not take it; that
+// it is busy, or that the transaction has expired, Send returns only if the node does not know the transaction from before. All other
+// errors, ErrUncertain among them, say nothing about the transaction.
 func (c *Client) Send(ctx context.Context, tx *ledger.SignedTx) error {
+	for {
+		err := c.sendOnce(ctx, tx)
+		p, ok := errors.AsType[*Problem](err)
+		switch {
+		case ok && (p.Code == CodeUncertain || p.Code == CodeInternal):
+			return fmt.Errorf("%w: %s", ErrUncertain, p.Detail)
+		case ok && p.Code == CodeExpired:
+			return c.unlessKnown(ctx, tx.ID, err)
+		case !ok, p.Code != CodeBusy:
+			return err
+		case p.RetryAfter <= 0:
+			return c.unlessKnown(ctx, tx.ID, err)
+		}
+		wait := time.Duration(min(p.RetryAfter, maxRetryAfter)) * time.Second
+		wait += mathrand.N(wait / 2)
+		again := time.Now().Add(wait)
+		if deadline, ok := ctx.Deadline(); ok && again.After(deadline) || again.UnixMilli() >= tx.Expiry {
+			return c.unlessKnown(ctx, tx.ID, err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+// unlessKnown returns err, which is about a request, or nil when the node took the transaction before: the same bytes may have been sent by
+// a request that had no answer.
+func (c *Client) unlessKnown(ctx context.Context, id ledger.TxID, err error) error {
+	if tx, unknown := c.Lookup(ctx, id, 0, false); unknown == nil && (tx.Progress == Pending || tx.Progress == Committed) {
+		return nil
+	}
+	return err
+}
+
+func (c *Client) sendOnce(ctx context.Context, tx *ledger.SignedTx) error {
 	results, err := c.SendBatch(ctx, [][]byte{tx.Raw})
 	if err != nil {
 		return err
@@ -168,7 +244,8 @@ func (c *Client) Send(ctx context.Context, tx *ledger.SignedTx) error {
 	}
 }
 
-// SendBatch gives the node encoded transactions and returns what became of each, in order.
+// SendBatch gives the node encoded transactions and returns what became of each, in order. A busy node may take some of them
+// only; those that this request did not bring in have a problem with code busy, whatever became of an earlier one with the same bytes. After an error it may have taken any of them.
 func (c *Client) SendBatch(ctx context.Context, raws [][]byte) ([]Submitted, error) {
 	body, err := ledger.Marshal(raws)
 	if err != nil {
@@ -426,6 +503,9 @@ func (c *Client) open(ctx context.Context, method, path, contentType string, bod
 	}
 	for _, h := range headers {
 		request.Header.Set(h[0], h[1])
+	}
+	if c.operator != "" {
+		request.Header.Set(OperatorHeader, c.operator)
 	}
 	response, err := c.http.Do(request)
 	if err != nil {

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -133,6 +135,116 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("%d requests, want 1", requests)
 		}
 	})
+}
+
+func TestSendToBusyNode(t *testing.T) {
+	// busy is a node that refuses a transaction some times, and tells when to come again.
+	busy := func(t *testing.T, times, after int) (c *client.Client, requests *int) {
+		requests = new(int)
+		return against(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet {
+				w.WriteHeader(http.StatusNotFound)
+				fmt.Fprint(w, `{"status":404,"code":"not_found"}`)
+				return
+			}
+			if *requests++; *requests > times {
+				fmt.Fprint(w, `[{"progress":"pending"}]`)
+				return
+			}
+			json.NewEncoder(w).Encode([]client.Submitted{{Progress: client.Rejected, Problem: &client.Problem{Status: 503, Code: client.CodeBusy, Detail: "full", RetryAfter: after}}})
+		}), requests
+	}
+	signed := func(lives time.Duration) *ledger.SignedTx {
+		return &ledger.SignedTx{Tx: ledger.Tx{Expiry: time.Now().Add(lives).UnixMilli()}, Raw: []byte{1}}
+	}
+	t.Run("is repeated after the time that the node tells", func(t *testing.T) {
+		c, requests := busy(t, 1, 1)
+		began := time.Now()
+		if err := c.Send(t.Context(), signed(time.Minute)); err != nil || *requests != 2 {
+			t.Errorf("Send = %v after %d requests, want 2 and no error", err, *requests)
+		}
+		if took := time.Since(began); took < time.Second {
+			t.Errorf("it was sent again after %v, want a second at least", took)
+		}
+	})
+	for what, send := range map[string]func(*client.Client) error{
+		"not when the transaction expires before": func(c *client.Client) error { return c.Send(t.Context(), signed(5*time.Second)) },
+		"not when the caller has less time": func(c *client.Client) error {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			return c.Send(ctx, signed(time.Minute))
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			c, requests := busy(t, 1, 30)
+			var p *client.Problem
+			if err := send(c); !errors.As(err, &p) || p.Code != client.CodeBusy || *requests != 1 {
+				t.Errorf("Send = %v after %d requests, want the problem at once", err, *requests)
+			}
+		})
+	}
+}
+
+// TestSendKnown sends bytes to a node that refuses the request: what an earlier one brought in is no refusal.
+func TestSendKnown(t *testing.T) {
+	for _, code := range []string{client.CodeBusy, client.CodeExpired} {
+		for progress, known := range map[client.Progress]bool{client.Pending: true, client.Committed: true, client.Expired: false} {
+			c := against(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodGet {
+					json.NewEncoder(w).Encode(client.Transaction{Progress: progress})
+					return
+				}
+				json.NewEncoder(w).Encode([]client.Submitted{{Problem: &client.Problem{Status: 503, Code: code, RetryAfter: 30}}})
+			})
+			err := c.Send(t.Context(), &ledger.SignedTx{Tx: ledger.Tx{Expiry: time.Now().Add(5 * time.Second).UnixMilli()}, Raw: []byte{1}})
+			if p, told := errors.AsType[*client.Problem](err); known != (err == nil) || !known && (!told || p.Code != code) {
+				t.Errorf("%s of one that is %s: Send = %v", code, progress, err)
+			}
+		}
+	}
+}
+
+func TestSendInDoubt(t *testing.T) {
+	signed := &ledger.SignedTx{Tx: ledger.Tx{Expiry: time.Now().Add(time.Hour).UnixMilli()}, Raw: []byte{1}}
+	whole := func(code string) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			json.NewEncoder(w).Encode(client.Problem{Status: 503, Code: code, Detail: "the time is over", RetryAfter: 1})
+		}
+	}
+	for what, answer := range map[string]func(http.ResponseWriter){
+		"a request that took too long": whole(client.CodeUncertain),
+		"a request that went wrong":    whole(client.CodeInternal),
+		"a transaction that others may have": func(w http.ResponseWriter) {
+			json.NewEncoder(w).Encode([]client.Submitted{{Progress: client.Pending, Problem: &client.Problem{Status: 503, Code: client.CodeUncertain}}})
+		},
+		"no answer": func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+	} {
+		t.Run(what+" is not taken for a refusal", func(t *testing.T) {
+			var requests atomic.Int32
+			c := against(t, func(w http.ResponseWriter, _ *http.Request) {
+				requests.Add(1)
+				answer(w)
+			})
+			err := c.Send(t.Context(), signed)
+			if p, told := errors.AsType[*client.Problem](err); err == nil || told || requests.Load() != 1 {
+				t.Errorf("Send = %v (%v) after %d requests, want an error that is no problem", err, p, requests.Load())
+			}
+			if what != "no answer" && !errors.Is(err, client.ErrUncertain) {
+				t.Errorf("Send = %v, want ErrUncertain", err)
+			}
+		})
+	}
+	for _, after := range []int{1 << 33, 1 << 62, math.MaxInt} {
+		t.Run("a node cannot have it wait for ever, or not at all", func(t *testing.T) {
+			c := against(t, func(w http.ResponseWriter, _ *http.Request) {
+				json.NewEncoder(w).Encode([]client.Submitted{{Progress: client.Rejected, Problem: &client.Problem{Status: 503, Code: client.CodeBusy, RetryAfter: after}}})
+			})
+			if p, told := errors.AsType[*client.Problem](c.Send(t.Context(), signed)); !told || p.Code != client.CodeBusy {
+				t.Errorf("Send = %v, want the problem: the transaction expires before", p)
+			}
+		})
+	}
 }
 
 func TestWait(t *testing.T) {

@@ -39,6 +39,8 @@ type Problem struct { //nolint:errname // RFC 9457 calls it so
 	Status int    `json:"status"` // HTTP status
 	Code   string `json:"code"`   // stable, for programs
 	Detail string `json:"detail"` // for people: what is wrong and what to do
+	// RetryAfter is after how many seconds the same may be sent again, with code busy; else 0.
+	RetryAfter int `json:"retry_after,omitempty"`
 }
 
 // Error returns the detail and the code.
@@ -55,7 +57,8 @@ const (
 	CodeKnown       = "known"     // it waits already; this is no failure
 	CodeCommitted   = "committed" // it is in a block already
 	CodeExpired     = "expired"
-	CodeBusy        = "busy" // send again later
+	CodeBusy        = "busy"      // this request did not bring it in: send the same again after Problem.RetryAfter
+	CodeUncertain   = "uncertain" // the node does not know whether it was taken: look it up, or send the same bytes again
 	CodeStopped     = "stopped"
 	CodeUnavailable = "unavailable" // this node no longer has, or does not have yet, what is asked for
 	CodeInternal    = "internal"
@@ -96,17 +99,30 @@ type Status struct {
 	Block     keys.Digest     `json:"block"`
 	StateRoot keys.Digest     `json:"state_root"`
 	BlockTime int64           `json:"block_time"`
+	Kept      ledger.Height   `json:"kept"`              // the first block that the node has in full: 0 unless it was pruned, or made of such a backup
+	Archive   *Archive        `json:"archive,omitempty"` // of old states; nil: the node keeps none
 	Epoch     uint64          `json:"epoch"`
 	View      uint64          `json:"view"`
 	Leader    int32           `json:"leader"` // member number; -1: none known
 	Changing  bool            `json:"changing"`
-	Syncing   ledger.Height   `json:"syncing"`         // height being fetched up to; 0: not behind
-	Fetch     *Fetch          `json:"fetch,omitempty"` // how that goes; nil: not behind
-	Pending   int             `json:"pending"`         // transactions that wait
-	Stopped   string          `json:"stopped"`         // why the group stopped; empty while it runs
-	Muted     string          `json:"muted"`           // why this member does not vote though its group runs; empty when it does
+	Syncing   ledger.Height   `json:"syncing"`           // height being fetched up to; 0: not behind
+	Fetch     *Fetch          `json:"fetch,omitempty"`   // how that goes; nil: not behind
+	Joining   *Joining        `json:"joining,omitempty"` // how the node fetches a state to begin with; nil: it does not
+	Lacking   string          `json:"lacking"`           // which blocks the node lacks that nobody who answers has, or that it once had and is not fetching; empty when none
+	Pending   int             `json:"pending"`           // transactions that wait
+	Stopped   string          `json:"stopped"`           // why the group stopped; empty while it runs
+	Muted     string          `json:"muted"`             // why this member does not vote though its group runs; empty when it does
 	Peers     []Peer          `json:"peers"`
 	Plugins   []Plugin        `json:"plugins"`
+}
+
+// Archive says of which blocks a node can tell and prove what the state after them held.
+type Archive struct {
+	Some    bool          `json:"some"`    // false: it has just been begun
+	From    ledger.Height `json:"from"`    // the first block
+	To      ledger.Height `json:"to"`      // the last; the newest states are in memory
+	Bytes   int64         `json:"bytes"`   // on disk
+	Problem string        `json:"problem"` // why it does not go on; empty: it does
 }
 
 // Fetch is how a node that is behind catches up.
@@ -120,6 +136,21 @@ type Fetch struct {
 type FetchShare struct {
 	Node   identity.NodeID `json:"node"`
 	Blocks uint64          `json:"blocks"`
+}
+
+// Joining is how a node fetches the state after a recent block to begin with.
+type Joining struct {
+	Height ledger.Height `json:"height"` // of that block; 0: none is chosen yet
+	Blocks ledger.Height `json:"blocks"` // that are there, headers for the most part, of height and one
+	Bytes  uint64        `json:"bytes"`  // of the state that are there
+	Of     uint64        `json:"of"`     // so many, by the word of who gives it
+	From   []JoinShare   `json:"from"`   // the nodes that sent something
+}
+
+// JoinShare is how many bytes came from a node.
+type JoinShare struct {
+	Node  identity.NodeID `json:"node"`
+	Bytes uint64          `json:"bytes"`
 }
 
 // Evidence is two statements that one member signed and no honest member signs both.
@@ -193,8 +224,9 @@ type Block struct {
 	HistoryRoot keys.Digest   `json:"history_root"`
 	GasUsed     ledger.Gas    `json:"gas_used,string"`
 	Txs         []ledger.TxID `json:"txs"`
-	Header      Bytes         `json:"header"`      // canonical CBOR
-	Certificate Bytes         `json:"certificate"` // canonical CBOR
+	Pruned      bool          `json:"pruned,omitempty"` // the node no longer has what the block held: Txs is empty
+	Header      Bytes         `json:"header"`           // canonical CBOR
+	Certificate Bytes         `json:"certificate"`      // canonical CBOR
 }
 
 // Progress says where a transaction is.
@@ -273,9 +305,10 @@ type Event struct {
 	Decoded  json.RawMessage `json:"decoded,omitempty"`
 }
 
-// Submitted is what became of a transaction that was sent: Progress is pending, committed, rejected or expired.
+// Submitted is what became of a transaction that was sent: Progress is pending, committed, rejected or expired. With the
+// code uncertain it is pending, at other nodes if anywhere.
 type Submitted struct {
-	ID       ledger.TxID `json:"id,omitzero"` // none when the bytes are no transaction
+	ID       ledger.TxID `json:"id,omitzero"` // none when the bytes are no transaction, or the node was too busy to look
 	Progress Progress    `json:"progress"`
 	Problem  *Problem    `json:"problem,omitempty"`
 }

@@ -57,6 +57,49 @@ func TestOverrun(t *testing.T) {
 	}
 }
 
+// TestRush has clients rush all members at once after quiet, and more come for long. The leader loses what the others took in the rush, as
+// when its inbox overruns: it hears of that when they send it again, while it has a line of younger ones. Nobody accuses it: they were
+// admitted as 4 s of work, which is twice what clients are let to wait for. Of 24 s of work they would.
+func TestRush(t *testing.T) {
+	w := newWorld(t, 4)
+	w.genesis.Params.BlockTxs, w.genesis.Params.Window = 20, 1
+	w.limits.MaxWait, w.execute = -1, 200 // some 100 a second, and all come in
+	lost := true
+	w.hook = func(_, to int, p Protocol, m []byte) []byte {
+		if lost && p == Transactions && to == 0 {
+			return nil
+		}
+		return m
+	}
+	w.start(0, 1, 2, 3)
+	w.run(3_000, func() bool { return false })
+	const rush, more = 400, 400
+	answers := 0
+	for i := range uint64(rush + more) {
+		n, raw, at := w.nodes[i%4], w.tx(i, 600_000).Raw, int64(0)
+		if i >= rush {
+			at = int64(i-rush) * 10
+		}
+		n.on(at, func() {
+			n.group.Offer(raw, func(_ ledger.TxID, err error) {
+				if answers++; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+	w.run(100, func() bool { return false })
+	lost = false
+	if !w.run(30_000, func() bool { return answers == rush+more && w.emptied() }) {
+		t.Errorf("%d of %d were answered, and some are in no block", answers, rush+more)
+	}
+	for _, n := range w.nodes {
+		if s := n.group.Status(); s.Consensus.View != 0 {
+			t.Errorf("node %d: view %d at height %d, want view 0", n.number, s.Consensus.View, s.Head.Order.Height)
+		}
+	}
+}
+
 // TestCensor lets the leader go without the transactions of one client, whatever it is sent, while it makes blocks of
 // others. The members that have them leave it.
 func TestCensor(t *testing.T) {

@@ -253,7 +253,7 @@ func TestBarrierWaitsForParent(t *testing.T) {
 	order := n.group.payloadOf([]*ledger.SignedTx{end}, parent.order.UnixMilli+1).Order(&parent.order, parent.hash, 0, 0)
 	hash := order.Hash(w.suite)
 	n.group.keepLeaves(n.group.own, order.TxRoot, []keys.Digest{end.Leaf})
-	if err := n.group.cfg.Pool.Add(end, n.group.env.Now(), 60_000, false); err != nil {
+	if err := n.group.cfg.Pool.Add(end, n.group.env.Now(), 60_000, mempool.Arrival{}); err != nil {
 		t.Fatal(err)
 	}
 	n.group.check(consensus.CheckPayload{Order: order})

@@ -29,7 +29,8 @@ type follower struct {
 // follow asks the sources in turn, for as long as the group runs.
 func (g *Group) follow() {
 	wait := int64(followEvery)
-	if g.number >= 0 && !g.sync.active && !g.journal.guard.Lost {
+	observes := g.number < 0 || g.journal.guard.Lost || g.behind()
+	if !observes && !g.sync.active {
 		wait = restEvery
 	}
 	g.env.After(wait, func() {
@@ -38,9 +39,10 @@ func (g *Group) follow() {
 		}
 		rests := g.follower.rest == g.head.Order.Height
 		g.follower.rest = g.head.Order.Height
-		if g.sync.active || g.number < 0 || rests || g.journal.guard.Lost {
+		if g.sync.active || observes || rests {
 			g.askHead()
 		}
+		g.heal()
 		g.follow()
 	})
 }
@@ -65,11 +67,20 @@ func (g *Group) askHeadOf(from uint32) {
 		g.follower.open = map[identity.NodeID]bool{}
 	}
 	g.follower.open[node] = true
-	answered := func() { delete(g.follower.open, node) }
-	cancel := g.env.After(headPatience, answered)
+	closed := func() { delete(g.follower.open, node) }
+	// In a later epoch, another may have the number.
+	note := func(r *blocksync.Reply) {
+		if from < uint32(len(g.sources)) && g.sources[from] == node {
+			g.answered(g.source(from), r)
+		}
+	}
+	cancel := g.env.After(headPatience, func() {
+		closed()
+		note(nil)
+	})
 	g.env.Request(node, Blocks, mustMarshal(&blocksync.Request{From: g.head.Order.Height + 1}), func(reply []byte, err error) {
 		cancel()
-		answered()
+		closed()
 		var r blocksync.Reply
 		if err == nil {
 			err = ledger.Unmarshal(reply, &r)
@@ -78,11 +89,13 @@ func (g *Group) askHeadOf(from uint32) {
 			err = fmt.Errorf("it answered with %d blocks and a head at %d", len(r.Blocks), r.Head)
 		}
 		if err != nil {
+			note(nil)
 			g.log.Debug().Err(err).Str("node", node.Short()).Msg("no answer to how far the chain is; the next node is asked")
 			return
 		}
 		g.hear(node, r.Head)
-		if from < uint32(len(g.sources)) && g.sources[from] == node { // in a later epoch, another may have the number
+		note(&r)
+		if from < uint32(len(g.sources)) && g.sources[from] == node {
 			g.needSync(r.Head, from)
 		}
 	})

@@ -30,7 +30,9 @@ import (
 	"sync/atomic"
 
 	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/node/blocksync"
 	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/node/statesync"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
@@ -49,6 +51,8 @@ var (
 	ErrJournalLost = errors.New("group: the consensus journal was lost")
 	// ErrLeft says that this node signed a recovery, which is not applied.
 	ErrLeft = errors.New("group: this node gave its epoch up")
+	// ErrBehind says that the node voted in a later epoch than that of its last block: it has older blocks than its journal.
+	ErrBehind = errors.New("group: the blocks are older than the consensus journal")
 	// ErrBusy says that too much waits to be checked. Try again later.
 	ErrBusy = errors.New("the node is busy: send again later, or to another node")
 )
@@ -80,6 +84,8 @@ const (
 	Leaves       Protocol = 3 // request: a transaction root; reply: the leaf digests under it
 	Bodies       Protocol = 4 // request: leaf digests; reply: the encoded transactions that the peer has
 	Blocks       Protocol = 5 // request: a range of heights; reply: encoded blocks
+	States       Protocol = 6 // request and reply: of package statesync
+	Stored       Protocol = 7 // request: a height; reply: a part of the block as a store keeps it, with its results
 )
 
 // Executor computes what a block does. node/executor satisfies it.
@@ -94,6 +100,8 @@ type Executor interface {
 	// Admit says why a transaction, at a state, would be refused before its contract runs, or returns nil. It
 	// checks form that depends on the target (size), the account, and that the signing keys are bound to it.
 	Admit(base *state.Snapshot, tx *ledger.SignedTx) error
+	// Deploys returns the digest of the module that a transaction deploys, and whether it deploys one.
+	Deploys(tx *ledger.SignedTx) (module keys.Digest, ok bool)
 	// Prepare does ahead of time, off the loop, what would make executing the transaction slow: it has the VM take up
 	// the module that it deploys. What it finds wrong the receipt will tell.
 	Prepare(ctx context.Context, tx *ledger.SignedTx) error
@@ -122,6 +130,8 @@ type Trace struct {
 	Epoch func(ledger.Epoch)
 	// Fetched tells that a node sent so many blocks that this one lacked, with their certificates.
 	Fetched func(from identity.NodeID, blocks int)
+	// Joined tells that the group has ended with ErrJoined: the state after a block was fetched, on which it is to be opened again.
+	Joined func(ledger.Height)
 	// Refused tells by which rule something that a member sent was dropped: one of the group's, above, or of the
 	// engine's. The member is the one that sent it or, in a block, proposed it; or that the evidence is against.
 	// For RuleMember it is meaningless.
@@ -130,13 +140,15 @@ type Trace struct {
 	Signing func(ledger.Statement)
 }
 
-// Config is what a group is made of. All fields but Trace are required.
+// Config is what a group is made of. Fields are required where nothing else is said of them.
 type Config struct {
 	Suite    keys.Suite
 	Chain    keys.Digest
 	Group    ledger.GroupID
 	Finality ledger.StatementKind // see ledger.Genesis.Finality; zero stands for Commit
-	Trust    bool                 // see ledger.Genesis.Trust: a recovery then needs no proof of what members say they hold
+	Genesis  *ledger.Genesis      // nil: this node neither gives states to others that join nor takes one
+	Snapshot bool                 // join by a state of others, where this node has no blocks or nobody has the next; needs Genesis
+	Trust    bool                 // see ledger.Genesis.Trust: a recovery then needs no proof of what members say they hold; false: it does
 	Signer   keys.Signer          // the node's long-term key, which signs its votes
 	Sources  []identity.NodeID    // nodes to fetch blocks from besides the group's, for one that joins late; may be empty
 	Store    *state.Store
@@ -154,9 +166,11 @@ type Config struct {
 	JournalBytes int64
 	// StatementLog is how many bytes of what members stated are kept for auditors; 0: none.
 	StatementLog int64
-	Env          Env
-	Log          zerolog.Logger
-	Trace        Trace
+	// Room returns how many bytes may still be written into Dir, or that nobody knows. Nil: nobody knows.
+	Room  func() (bytes int64, known bool)
+	Env   Env
+	Log   zerolog.Logger // the zero Logger: none
+	Trace Trace          // the zero Trace: nobody is told
 }
 
 func (c *Config) validate() error {
@@ -165,6 +179,8 @@ func (c *Config) validate() error {
 		return errors.New("group: a required field of Config is not set")
 	case c.Chain.IsZero():
 		return errors.New("group: Config.Chain is zero")
+	case c.Snapshot && c.Genesis == nil:
+		return errors.New("group: Config.Snapshot needs Config.Genesis")
 	case c.Group == "" || len(c.Group) > ledger.MaxGroupLength:
 		return fmt.Errorf("group: Config.Group %q is not a group name", c.Group)
 	}
@@ -213,16 +229,18 @@ type Group struct {
 	final     []consensus.Finalize             // decided, and waiting for their payload or result
 
 	// Transactions on their way in and out.
-	checking  int                    // running signature checks
-	preparing int                    // modules being taken up
-	serving   int                    // requests for blocks that are being answered
-	asked     []func() (then func()) // others, which wait
-	inbox     []incoming
-	inBytes   int
-	gossip    []*ledger.SignedTx
-	gossipAt  func()
-	pace      pace
-	ending    struct { // the transaction that would end the epoch and was found not to do so for nothing: when, and on which head
+	checking        int                          // running signature checks
+	preparing       map[keys.Digest]*preparation // modules being taken up
+	unprepared      []*preparation               // deployments of others that wait for that, oldest first
+	unpreparedBytes int
+	serving         int                    // requests for blocks that are being answered
+	asked           []func() (then func()) // others, which wait
+	inbox           []incoming
+	inBytes         int
+	gossip          []*ledger.SignedTx
+	gossipAt        func()
+	pace            pace
+	ending          struct { // the transaction that would end the epoch and was found not to do so for nothing: when, and on which head
 		tx   *ledger.SignedTx
 		head keys.Digest
 		at   int64 // Unix ms
@@ -237,7 +255,12 @@ type Group struct {
 	accepted []keys.Digest                     // blocks that the operator takes from survivors of a disaster
 
 	sync     syncer
+	join     joiner
+	parts    blocksync.Parts
+	shelf    *statesync.Shelf // nil: none
+	sweeping bool             // offers are looked at again
 	follower follower
+	healer   healer
 
 	// For any goroutine.
 	mu      sync.Mutex // guards changed
@@ -271,7 +294,7 @@ func New(c Config) (*Group, error) {
 	g := &Group{
 		cfg: c, env: c.Env, log: c.Log, self: identity.NodeIDOf(c.Suite, c.Signer.Public()),
 		accepted: accepted, timers: map[consensus.Timer]func(){}, proposals: map[keys.Digest]*proposal{}, bodies: map[keys.Digest]*ledger.SignedTx{},
-		changed: make(chan struct{}),
+		preparing: map[keys.Digest]*preparation{}, changed: make(chan struct{}),
 	}
 	g.expired.limit = 100_000
 	block, err := c.Store.Block(base.Height())
@@ -281,6 +304,10 @@ func New(c Config) (*Group, error) {
 	g.head = consensus.Head{Order: block.Header.Order, Block: base.Hash(), Certificate: block.Certificate}
 	if err := g.enterEpoch(base); err != nil {
 		return nil, err
+	}
+	g.parts.Payload = g.cfg.Store.Payload
+	if err := g.openShelf(); err != nil {
+		return nil, fmt.Errorf("group %s: %w", c.Group, err)
 	}
 	if g.horizon, err = g.lastExpiry(base); err != nil {
 		return nil, fmt.Errorf("group %s: %w", c.Group, err)
@@ -298,6 +325,7 @@ func New(c Config) (*Group, error) {
 	if err := g.beginJournal(base.Height()); err != nil {
 		return nil, errors.Join(fmt.Errorf("group %s: %w", c.Group, err), g.closeStatements(g.journal.close()))
 	}
+	g.guardEpoch()
 	g.restorePayloads()
 	c.Pool.Committed(nil, g.head.Order.UnixMilli)
 	if why := g.muted(); why != nil {
@@ -312,6 +340,9 @@ func New(c Config) (*Group, error) {
 		return nil, errors.Join(fmt.Errorf("group %s: start the consensus engine: %w", c.Group, err), g.closeStatements(g.journal.close()))
 	}
 	g.publish()
+	if why := g.Status().Lacking; why != nil {
+		g.log.Error().Err(why).Msg("blocks are missing")
+	}
 	if g.journal.guard.Lost { // the sooner the others answer, the sooner it is certain that an epoch began later
 		for range g.sources {
 			g.askHead()
@@ -473,8 +504,24 @@ func (g *Group) hear(from identity.NodeID, head ledger.Height) {
 	g.heard[from] = head
 }
 
+// behind reports whether this node took part in a later epoch than that of its head. What its engine kept is of that one:
+// no engine reads or replaces it before the node has the blocks up to there.
+func (g *Group) behind() bool { return g.epoch.Number < g.journal.guard.Epoch }
+
+// guardEpoch notes that this node takes part in the epoch, durably before or with the first record that its engine keeps of it.
+func (g *Group) guardEpoch() {
+	if g.number >= 0 && g.journal.guard.Epoch < g.epoch.Number {
+		g.journal.setGuard(g.journal.guard.in(g.epoch.Number))
+	}
+}
+
 // muted says why this member does not vote, or returns nil.
 func (g *Group) muted() error {
+	if g.number >= 0 && g.behind() {
+		return fmt.Errorf("%w: the journal is of epoch %d and block %d, the last that is stored, begins or is in epoch %d, so this node follows "+
+			"until it has fetched the blocks of epoch %d, and then votes. It does so by itself while other nodes run that have them",
+			ErrBehind, g.journal.guard.Epoch, g.head.Order.Height, g.epoch.Number, g.journal.guard.Epoch)
+	}
 	if g.number >= 0 && g.epoch.Number < g.journal.guard.Mute {
 		next := "Any change of members or parameters begins an epoch: have one made by `fondaco member propose` while this node runs, and another " +
 			"one if this node still does not vote then. If so many members lost their journals that no block is made, go on with `fondaco recover`"
@@ -484,7 +531,7 @@ func (g *Group) muted() error {
 		return fmt.Errorf("%w: without it this node could contradict what it signed, so it follows and does not vote before epoch %d, "+
 			"or a later one of which the other members' answers show that it began after the loss. %s. "+
 			"Or restore the file %s as it was when the node last ran, with the node stopped",
-			ErrJournalLost, g.journal.guard.Mute, next, journalName)
+			ErrJournalLost, g.journal.guard.Mute, next, JournalName)
 	}
 	if guard := &g.journal.guard; g.number >= 0 && g.epoch.Number < guard.Leave {
 		return fmt.Errorf("%w: with the recovery %s, so it follows and does not vote before epoch %d. When all who stay have signed, "+
@@ -498,7 +545,7 @@ func (g *Group) muted() error {
 func (g *Group) Close() error {
 	g.cancelTimers()
 	g.stop(errors.New("it was closed"))
-	return g.closeStatements(g.journal.close())
+	return g.closeStatements(errors.Join(g.journal.close(), g.closeJoin()))
 }
 
 func (g *Group) cancelTimers() {
@@ -572,13 +619,14 @@ func (g *Group) isMember(number uint32) bool { return int64(number) < int64(len(
 func (g *Group) nextEpoch() error {
 	g.endSync()
 	g.sync.peers = nil // the sources of blocks get other places
-	ended := g.epoch
+	ended, wasBehind := g.epoch, g.behind()
 	if err := g.enterEpoch(g.cfg.Store.Head()); err != nil {
 		return err
 	}
 	if err := g.stayMute(&ended); err != nil {
 		return err
 	}
+	g.guardEpoch()
 	for _, p := range g.proposals {
 		g.forget(p)
 	}
@@ -592,14 +640,17 @@ func (g *Group) nextEpoch() error {
 	g.pendingEvent()
 	g.log.Info().Uint64("epoch", g.epoch.Number).Int("members", len(g.epoch.Members)).Int("quorum", g.cfg.Finality.Quorum(len(g.epoch.Members))).
 		Int32("number", g.number).Uint64("height", uint64(g.head.Order.Height)).Msg("a new epoch begins")
-	if why := g.muted(); why != nil {
+	why := g.muted()
+	if why != nil {
 		g.log.Error().Err(why).Msg("this member does not vote")
-		if !g.down { // the engine would enter the epoch as a member, and not all that a member says is signed
-			if closer, ok := g.engine.(io.Closer); ok { // of a program
-				_ = closer.Close()
-			}
-			g.replaceEngine(1)
+	}
+	// An engine that entered the epoch now would do so as a member, and not all that a member says is signed; and of the epoch
+	// that it was behind, a member must find again what was kept.
+	if (why != nil || wasBehind) && !g.down {
+		if closer, ok := g.engine.(io.Closer); ok { // of a program
+			_ = closer.Close()
 		}
+		g.replaceEngine(1)
 	}
 	if g.cfg.Trace.Epoch != nil {
 		g.publish()
@@ -775,7 +826,9 @@ func (g *Group) carryOut(events []consensus.Event, effects []consensus.Effect) e
 func (g *Group) carry(effect consensus.Effect) error {
 	switch e := effect.(type) {
 	case consensus.Persist:
-		g.journal.persist(e)
+		if !g.behind() {
+			g.journal.persist(e)
+		}
 	case consensus.Sign:
 		return g.sign(e)
 	case consensus.Send:

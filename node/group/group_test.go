@@ -2,8 +2,12 @@ package group
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +15,9 @@ import (
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/blocksync"
 	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/state/memfs"
@@ -113,7 +119,7 @@ func TestPayload(t *testing.T) {
 		}
 		bad.Signatures[0].Signature[0] ^= 1
 		forged := must(ledger.DecodeTx(w.suite, mustMarshal(&bad)))
-		if err := w.nodes[0].group.cfg.Pool.Add(forged, begins, 600_000, true); err != nil { // a leader that checks nothing
+		if err := w.nodes[0].group.cfg.Pool.Add(forged, begins, 600_000, mempool.Arrival{Own: true}); err != nil { // a leader that checks nothing
 			t.Fatal(err)
 		}
 		asked := 0
@@ -398,6 +404,215 @@ func TestJournalLost(t *testing.T) {
 	}
 }
 
+// TestJournalAhead: a member that lost its blocks gets those of an earlier time, as of a backup, and has its journal. It
+// catches up, votes, and contradicts nothing that it signed, also when what it signed last was a view change, or when the
+// journal is of a later epoch than the blocks, in which the node may have been no member.
+func TestJournalAhead(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		before ledger.Height
+		change bool // the leader is gone when the member loses its blocks
+		epochs int  // that have begun by then, behind the blocks of the earlier time
+		joins  bool // the node is a member from the first of them on
+		raft   bool
+		rots   bool // the blocks are not of an earlier time, but the one behind before is damaged
+		load   bool // blocks are made while others are in flight, so that what the journal says of the blocks is older than they are
+	}{
+		{name: "no blocks"},
+		{name: "some blocks", before: 7},
+		{name: "all but one", before: 29},
+		{name: "in a view change", before: 7, change: true},
+		{name: "an epoch ago", before: 7, epochs: 1},
+		{name: "no blocks, two epochs ago", epochs: 2},
+		{name: "an epoch ago, in a view change", before: 7, change: true, epochs: 1},
+		{name: "before it joined", before: 7, epochs: 2, joins: true},
+		{name: "raft, no blocks", raft: true},
+		{name: "raft, some blocks", before: 7, raft: true},
+		{name: "raft, all but one", before: 29, raft: true},
+		{name: "raft, an epoch ago", before: 7, epochs: 1, raft: true},
+		{name: "raft, within the epoch before", before: 16, epochs: 2, raft: true},
+		{name: "three of what was in flight", before: 27, load: true},
+		{name: "raft, three of what was in flight", before: 27, raft: true, load: true},
+		{name: "raft, two of what was in flight", before: 28, raft: true, load: true},
+		{name: "raft, two of what was in flight, damaged", before: 28, raft: true, load: true, rots: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w, vote := newWorld(t, 4), ledger.Commit
+			w.observe(1)
+			if tt.raft {
+				w, vote = newRaftWorld(t, 4, 1), ledger.Attest
+			}
+			if tt.load {
+				w.delay, w.execute = 30, 20
+				w.genesis.Params.BlockTxs = 1
+			}
+			w.start(0, 1, 2, 3, 4)
+			n, members := w.nodes[3], []uint32{0, 1, 2, 3}
+			if tt.joins {
+				n, members = w.nodes[4], []uint32{0, 1, 2, 3, 4}
+			}
+			var backup *memfs.FS
+			if tt.load {
+				n.finalized = func(b *ledger.Block) {
+					if b.Header.Order.Height == tt.before {
+						backup = n.fs.Clone()
+					}
+				}
+				w.load(600, 20)
+				w.reach(30)
+			}
+			for h := w.nodes[0].store.Head().Height(); h < 30; h++ {
+				if h == tt.before {
+					backup = n.fs.Clone()
+				}
+				if epoch := int(h) - 14; epoch > 0 && epoch <= tt.epochs {
+					w.nodes[0].mustOffer(w.activation(uint64(h), members...))
+					w.inEpoch(uint64(epoch), 0, 1, 2, 3, 4)
+				} else {
+					w.nodes[0].mustOffer(w.tx(uint64(h), 10_000))
+				}
+				w.reach(h + 1)
+			}
+			leader := n.group.Status().Consensus.Leader
+			if tt.change {
+				w.nodes[leader].crash()
+				w.nodes[(leader+1)%3].mustOffer(w.tx(100, 60_000))
+				changing := func(st ledger.Statement) bool { return st.Kind == ledger.ViewChange }
+				if int(leader) == n.number || !w.run(60_000, func() bool { return slices.ContainsFunc(n.signed, changing) }) {
+					t.Fatalf("the member, whose leader is %d, signs no view change", leader)
+				}
+			}
+			if tt.rots {
+				n.damage(tt.before + 1)
+			}
+			n.crash()
+			if !tt.rots {
+				n.takeBlocks(backup)
+			}
+			signed := len(n.signed)
+			w.start(n.number)
+			if err := n.group.Status().Muted; errors.Is(err, ErrBehind) != (tt.epochs > 0 && !tt.joins) {
+				t.Errorf("at the start it is mute: %v", err)
+			}
+			if h := n.store.Head().Height(); h != tt.before {
+				t.Fatalf("it starts at height %d, want %d", h, tt.before)
+			}
+			if tt.change {
+				w.start(int(leader))
+			}
+			w.nodes[0].mustOffer(w.tx(200, 60_000))
+			votes := func(st ledger.Statement) bool {
+				return st.Kind == vote && st.Height > 30 && st.Epoch == uint64(tt.epochs)
+			}
+			for number := uint64(300); !slices.ContainsFunc(n.signed[signed:], votes) && number < 310; number++ {
+				w.nodes[0].mustOffer(w.tx(number, 60_000))
+				w.run(10_000, func() bool { return slices.ContainsFunc(n.signed[signed:], votes) })
+			}
+			if n.group.Stopped() != nil || n.group.Status().Muted != nil || !slices.ContainsFunc(n.signed[signed:], votes) {
+				t.Errorf("height %d, stopped %v, muted %v, and no vote", n.store.Head().Height(), n.group.Stopped(), n.group.Status().Muted)
+			}
+			said := map[ledger.Statement]ledger.Statement{} // by what may be said once only
+			for _, st := range n.signed {
+				if st.Kind == ledger.Heartbeat {
+					continue
+				}
+				once := ledger.Statement{Kind: st.Kind, Epoch: st.Epoch, View: st.View}
+				if st.Kind != ledger.ViewChange {
+					once.Height = st.Height
+				}
+				if other, twice := said[once]; twice && other != st {
+					t.Errorf("it signed %+v and %+v", other, st)
+				}
+				said[once] = st
+			}
+		})
+	}
+}
+
+// TestBlocksLost: a member that starts on older blocks than it had says so until it has them again. When nobody has them the
+// group makes no others, and goes on in the way that the status tells.
+func TestBlocksLost(t *testing.T) {
+	for name, make := range map[string]func() *world{
+		"pbft": func() *world { return newWorld(t, 4) },
+		"raft": func() *world { return newRaftWorld(t, 4, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := make()
+			all := []int{0, 1, 2, 3}
+			w.start(all...)
+			var old []*memfs.FS // of each node, with block 4; then of node 3, with block 8
+			for h := range ledger.Height(9) {
+				switch h {
+				case 4:
+					for _, n := range w.nodes {
+						old = append(old, n.fs.Clone())
+					}
+				case 8:
+					old = append(old, w.nodes[3].fs.Clone())
+				}
+				w.nodes[0].mustOffer(w.tx(uint64(h), 10_000))
+				w.reach(h + 1)
+			}
+			says := func(want string, numbers ...int) {
+				t.Helper()
+				for _, i := range numbers {
+					why := w.nodes[i].group.Status().Lacking
+					if want == "" && why != nil || want != "" && (why == nil || !strings.Contains(why.Error(), want)) {
+						t.Errorf("node %d says that it lacks blocks: %v, want %q", i, why, want)
+					}
+				}
+			}
+
+			n := w.nodes[3]
+			if err := n.group.Close(); err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range w.nodes {
+				n.crash()
+			}
+			n.takeBlocks(old[4])
+			w.start(3)
+			says("once had block 9, and block 8 is the last", 3)
+			w.start(0, 1, 2)
+			w.reach(9)
+			says("", all...)
+
+			for i, n := range w.nodes {
+				n.crash()
+				n.takeBlocks(old[i])
+			}
+			w.start(all...)
+			w.nodes[0].mustOffer(w.tx(100, 60_000))
+			w.run(10_000, func() bool { return false })
+			says("block 4 is the last", all...)
+			for _, n := range w.nodes {
+				n.crash()
+				if err := errors.Join(n.fs.Remove("data/journal"), n.fs.SyncDir("data")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			plan := &Plan{Now: begins + w.now, Lossy: true, Reform: precompiles.Reform{Override: "the disks lost blocks"}}
+			s := w.nodes[0].stopped()
+			r, err := s.Propose(t.Context(), append(w.reports(1, 2, 3), must(s.Report())), plan)
+			if err = errors.Join(err, s.Close()); err != nil {
+				t.Fatal(err)
+			}
+			w.sign(r, all...)
+			for _, n := range w.nodes {
+				if _, err := n.apply(r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.start(all...)
+			w.inEpoch(1, all...)
+			w.nodes[1].mustOffer(w.tx(200, 60_000))
+			w.reach(r.Last().Header.Order.Height + 1)
+			says("", all...)
+			w.noAlarms()
+		})
+	}
+}
+
 // TestMarkDamaged: what is left of a damaged mark still keeps a member with an empty disk from voting, and is mended.
 func TestMarkDamaged(t *testing.T) {
 	w := newWorld(t, 4)
@@ -506,11 +721,11 @@ func TestSubmit(t *testing.T) {
 				t.Errorf("one member has %d transactions in the inbox, at most %d", members.inbox, maxInbox/maxInboxShare)
 			}
 			for range maxInbox {
-				n.group.enqueue(incoming{done: func(_ ledger.TxID, err error) {
+				n.group.Offer(nil, func(_ ledger.TxID, err error) {
 					if errors.Is(err, ErrBusy) && !IsRefusal(err) {
 						busy++
 					}
-				}})
+				})
 			}
 			n.group.checking, done = 0, true
 			n.group.checkInbox()
@@ -519,7 +734,164 @@ func TestSubmit(t *testing.T) {
 		if busy != maxInbox/maxInboxShare || members.inbox != 0 || n.group.inBytes != 0 {
 			t.Errorf("%d were told that the node is busy, want %d; %d left of the member", busy, maxInbox/maxInboxShare, members.inbox)
 		}
+		if line := n.group.Pool().Admission().Waiting; line != 0 {
+			t.Errorf("%d are in the line when all were refused", line)
+		}
 	})
+	t.Run("observers have a share too", func(t *testing.T) {
+		status := n.group.Status()
+		status.Nodes = map[identity.NodeID]precompiles.Node{}
+		for i := range 20 {
+			status.Nodes[identity.NodeID{byte(i)}] = precompiles.Node{}
+		}
+		n.group.status.Store(&status)
+		ended, end := context.WithCancel(t.Context())
+		end()
+		if _, err := n.group.Submit(ended, make([][]byte, 1_000)); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		if refused := n.group.Pool().Admission().Refused; refused != 800 {
+			t.Errorf("%d of 1,000 were refused, want 800: a room for 2,000 in which 19 others take some", refused)
+		}
+		w.run(2_000, func() bool { return n.group.Pool().Admission().Waiting == 0 })
+	})
+	t.Run("more than there is room for", func(t *testing.T) {
+		pool := n.group.Pool()
+		for { // others take all of it
+			if admitted, _, _ := pool.Admit(1_000_000, 1, &w.genesis.Params, begins); admitted == 0 {
+				break
+			}
+		}
+		refused := pool.Admission().Refused
+		results, err := n.group.Submit(t.Context(), [][]byte{{1}, {2}})
+		if err != nil || len(results) != 2 || pool.Admission().Refused != refused+2 {
+			t.Fatalf("Submit = %v, %v, with %d refused, want 2 refused", results, err, pool.Admission().Refused-refused)
+		}
+		for _, r := range results {
+			if o, ok := errors.AsType[*mempool.OverloadError](r.Err); !ok || o.Wait.Seconds() < 1 || IsRefusal(r.Err) {
+				t.Errorf("Submit = %v, want how long the others take", r.Err)
+			}
+		}
+	})
+}
+
+// TestSubmitUnindexed gives a node whose index cannot be read a transaction: it cannot tell that no block has it.
+func TestSubmitUnindexed(t *testing.T) {
+	disk := t.TempDir()
+	if err := os.Mkdir(filepath.Join(disk, "home"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w := diskWorld(t, disk)
+	w.start(0)
+	n := w.nodes[0]
+	if err := n.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n.group.horizon = math.MaxInt64
+	n.group.add(incoming{arrival: n.group.Pool().Enter(true, begins), done: func(_ ledger.TxID, err error) {
+		if !errors.Is(err, ErrUncertain) || IsRefusal(err) {
+			t.Errorf("add = %v, want ErrUncertain", err)
+		}
+	}}, w.tx(1, 10_000), nil)
+}
+
+// TestDeployments gives a node deployments while modules take seconds to be taken up: each module has one place, however often
+// it is sent, and who sent it hears what became of it.
+func TestDeployments(t *testing.T) {
+	w := newWorld(t, 4)
+	w.prepareFor = 3_000
+	w.start(0, 1, 2, 3)
+	n := w.nodes[0]
+	deployment := func(number uint64, module byte, lives int64) []byte {
+		tx := w.tx(number, lives).Tx
+		tx.Method, tx.Args, tx.Signatures = "deploy", mustMarshal([]byte{module}), nil
+		return must(tx.Sign(w.suite, w.client)).Raw
+	}
+	answers := map[string]error{}
+	offer := func(name string, raw []byte) {
+		answers[name] = errors.New("no answer")
+		n.group.Offer(raw, func(_ ledger.TxID, err error) { answers[name] = err })
+	}
+	n.on(0, func() {
+		first := deployment(1, 1, 60_000)
+		offer("the first", first)
+		offer("the same again", first)
+		offer("its module in another", deployment(2, 1, 60_000))
+		offer("one that expires meanwhile", deployment(3, 2, 1_000))
+		offer("another module", deployment(4, 3, 60_000))
+		offer("and another", deployment(5, 4, 60_000))
+		offer("one too many", deployment(6, 5, 60_000))
+	})
+	n.on(1_500, func() {
+		offer("the same later", deployment(1, 1, 60_000-n.now))
+		n.on(100, func() {
+			if line := n.group.Pool().Admission().Waiting; line != maxPreparing {
+				t.Errorf("%d are in the line, want %d: copies take no place", line, maxPreparing)
+			}
+		})
+	})
+	w.run(10_000, func() bool {
+		return n.store.Head().Height() > 0 && n.prepared == maxPreparing && len(n.group.preparing) == 0
+	})
+	for name, want := range map[string]error{
+		"the first": nil, "another module": nil, "and another": nil, "the same again": ErrUncertain, "the same later": ErrUncertain,
+		"its module in another": ErrBusy, "one too many": ErrBusy, "one that expires meanwhile": ErrUncertain,
+	} {
+		if err := answers[name]; !errors.Is(err, want) || !errors.Is(err, mempool.ErrKnown) && IsRefusal(err) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+	}
+	if n.prepared != maxPreparing {
+		t.Errorf("%d modules were taken up, want %d", n.prepared, maxPreparing)
+	}
+}
+
+// TestDeploymentsEverywhere gives each node as many deployments as it takes up at once, all at the same time. Nobody takes the leader, to
+// which the others' come while its places are taken, for idle.
+func TestDeploymentsEverywhere(t *testing.T) {
+	w := newWorld(t, 4)
+	w.prepareFor = 400
+	w.start(0, 1, 2, 3)
+	left := 4 * maxPreparing
+	for i := range left {
+		tx := w.tx(uint64(i), 60_000).Tx
+		tx.Method, tx.Args, tx.Signatures = "deploy", mustMarshal([]byte{byte(i)}), nil
+		raw := must(tx.Sign(w.suite, w.client)).Raw
+		n := w.nodes[i%4]
+		n.on(0, func() {
+			n.group.Offer(raw, func(_ ledger.TxID, err error) {
+				if err != nil {
+					t.Errorf("deployment %d: %v", i, err)
+				}
+				left--
+			})
+		})
+	}
+	if !w.run(30_000, func() bool { return left == 0 && w.emptied() }) {
+		t.Fatalf("%d deployments have no answer, or are in no block", left)
+	}
+	for _, n := range w.nodes {
+		if view := n.group.Status().Consensus.View; view > 0 {
+			t.Errorf("node %d is in view %d", n.number, view)
+		}
+		if n.prepared != 4*maxPreparing || len(n.group.unprepared) > 0 || n.group.unpreparedBytes > 0 {
+			t.Errorf("node %d took up %d modules, want %d; %d of %d bytes wait", n.number, n.prepared, 4*maxPreparing, len(n.group.unprepared), n.group.unpreparedBytes)
+		}
+	}
+	// What one member sends cannot take more than its share.
+	n := w.nodes[0]
+	w.prepareFor = 1 << 40
+	for i := range 3 * maxUnprepared {
+		tx := w.tx(uint64(100+i), 60_000).Tx
+		tx.Method, tx.Args, tx.Signatures = "deploy", mustMarshal([]byte{byte(100 + i)}), nil
+		if err := n.group.receiveTransactions(1, mustMarshal([][]byte{must(tx.Sign(w.suite, w.client)).Raw})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.run(100, func() bool { return false })
+	if len(n.group.preparing) != maxPreparing || len(n.group.unprepared) != maxUnprepared || n.group.senders[1].unprepared != maxUnprepared {
+		t.Errorf("of one member %d modules are taken up and %d wait, want %d and %d", len(n.group.preparing), len(n.group.unprepared), maxPreparing, maxUnprepared)
+	}
 }
 
 // TestDiskLost takes a member's disk away, all but the folder of its key, while the group is in its second epoch. It comes

@@ -21,8 +21,8 @@ var ErrDoubleSign = errors.New("group: the engine asked to sign against an earli
 // of the last commit; attestations rise strictly in height. The same statement may be signed again.
 type guard struct {
 	_       struct{} `cbor:",toarray"`
-	Epoch   uint64
-	View    uint64 // highest view signed in
+	Epoch   uint64   // the last in which this node took part
+	View    uint64   // highest view signed in
 	Propose ledger.Statement
 	Prepare ledger.Statement
 	Commit  ledger.Statement
@@ -37,6 +37,14 @@ type guard struct {
 	// gave up all else in the epochs below. 0: it signed none.
 	Leave uint64
 	Left  keys.Digest
+	// Stored is the last block that was stored when this was written. The guard does not ask for it: who starts on older blocks
+	// learns from it that some are lost.
+	Stored ledger.Height
+}
+
+// in returns the guard at the beginning of a later epoch.
+func (g *guard) in(epoch uint64) guard {
+	return guard{Epoch: epoch, Mute: g.Mute, Lost: g.Lost, Leave: g.Leave, Left: g.Left, Stored: g.Stored}
 }
 
 // allow records the statement and returns whether that changed the guard, so must be durable before the
@@ -53,7 +61,7 @@ func (g *guard) allow(st ledger.Statement) (changed bool, err error) {
 	}
 	next := *g
 	if st.Epoch > g.Epoch {
-		next = guard{Epoch: st.Epoch, Mute: g.Mute, Lost: g.Lost, Leave: g.Leave, Left: g.Left}
+		next = g.in(st.Epoch)
 	}
 	if st.View < next.View && st.Kind != ledger.Attest {
 		return false, refuse(st, "view %d was signed in before", next.View)

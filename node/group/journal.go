@@ -23,7 +23,8 @@ import (
 var ErrJournal = errors.New("group: the consensus journal is damaged")
 
 const (
-	journalName = "journal"
+	// JournalName is the file of the journal in Config.Dir.
+	JournalName = "journal"
 	// journalBytes is Config.JournalBytes where that is 0.
 	journalBytes = 8 << 20
 	// maxFrame bounds a frame: more than the bodies that are kept, and all engine records.
@@ -85,9 +86,13 @@ func (p *payload) size() (bytes int) {
 //
 // After an error the journal takes nothing more: what a disk holds after a failed sync is unknown.
 //
-// BUG: damage to the very last frame, after it was synced, looks like a torn write. The node then forgets what
-// it signed last. A disk that loses synced bytes can make a node sign twice. So can a node whose journal is an older copy,
-// or that loses, with its journal and its blocks, the mark in Config.Home: it may only join again with a new key.
+// A journal that is closed ends in a frame with the guard's state, or an empty one, so that damage to what was signed last is
+// damage in the middle.
+//
+// BUG: of a node that was not stopped but killed, damage to the very last frame, after it was synced, looks like a torn write.
+// The node then forgets what it signed last. A disk that loses synced bytes can make a node sign twice. So can a node whose
+// journal is an older copy, or that loses, with its journal and its blocks, the mark in Config.Home: it may only join again
+// with a new key.
 type journal struct {
 	fs     state.FS
 	dir    string
@@ -111,7 +116,7 @@ type journal struct {
 // openJournal reads the journal in dir, and makes one if it is missing.
 func openJournal(fs state.FS, dir string, most int64) (*journal, error) {
 	j := &journal{fs: fs, dir: dir, most: cmp.Or(most, journalBytes)}
-	path := filepath.Join(dir, journalName)
+	path := filepath.Join(dir, JournalName)
 	file, err := fs.Open(path, true)
 	if err != nil {
 		return nil, fmt.Errorf("open the consensus journal %s: %w", path, err)
@@ -308,8 +313,10 @@ func (j *journal) keepPayload(p payload) {
 	}
 }
 
-// stored forgets the bodies of blocks up to height, which the store has now.
+// stored forgets the bodies of blocks up to height, which the store has now. The guard notes the height: on disk it is with
+// what the guard is written for next, mostly a vote, at the latest when the journal is closed.
 func (j *journal) stored(height ledger.Height) {
+	j.guard.Stored = max(j.guard.Stored, height)
 	j.payloads = slices.DeleteFunc(j.payloads, func(p payload) bool {
 		if p.Height > height {
 			return false
@@ -343,7 +350,11 @@ func (j *journal) sync() error {
 }
 
 func (j *journal) append() error {
-	frame, err := appendFrame(nil, j.salt, j.seq, j.pending)
+	return j.appendEntries(j.pending)
+}
+
+func (j *journal) appendEntries(entries []entry) error {
+	frame, err := appendFrame(nil, j.salt, j.seq, entries)
 	if err != nil {
 		return err
 	}
@@ -372,7 +383,7 @@ func (j *journal) rotate() (err error) {
 	if data, err = appendFrame(data, salt, 0, entries); err != nil {
 		return err
 	}
-	file, err := replaceFile(j.fs, j.dir, journalName, data)
+	file, err := replaceFile(j.fs, j.dir, JournalName, data)
 	if err != nil {
 		return err
 	}
@@ -410,8 +421,18 @@ func replaceFile(files state.FS, dir, name string, data []byte) (state.File, err
 	return file, nil
 }
 
-// close closes the file. What is queued and not synced is lost: nothing that left the node depends on it.
-func (j *journal) close() error { return j.file.Close() }
+// close ends the journal and closes the file. What is queued and not synced is lost: nothing that left the node depends on it.
+func (j *journal) close() error {
+	var err error
+	if j.failed == nil && j.seq > 0 {
+		end := []entry{}
+		if len(j.pending) == 0 { // else the guard may be ahead of the engine's records
+			end = []entry{{Kind: entryGuard, Data: mustMarshal(&j.guard)}}
+		}
+		err = j.appendEntries(end)
+	}
+	return errors.Join(err, j.file.Close())
+}
 
 func mustMarshal(v any) []byte {
 	data, err := ledger.Marshal(v)

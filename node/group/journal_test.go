@@ -169,6 +169,51 @@ func TestJournalFramesInTransactions(t *testing.T) {
 	}
 }
 
+// TestJournalEnded damages a journal that was closed: whatever it held is missed.
+func TestJournalEnded(t *testing.T) {
+	fs := memfs.New()
+	j := mustJournal(t, fs)
+	begins := j.size
+	for i := range 3 {
+		act(j, i)
+		if err := j.sync(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ends := j.size
+	act(j, 9) // not synced
+	if err := j.close(); err != nil {
+		t.Fatal(err)
+	}
+	data := readAll(t, fs)
+	again := mustJournal(t, diskOf(t, data))
+	want := mustJournal(t, diskOf(t, data[:ends])).content()
+	if again.content() != want {
+		t.Errorf("it holds %s, want %s", again.content(), want)
+	}
+	if again.seq != 4 {
+		t.Errorf("the next frame is number %d, want 4", again.seq)
+	}
+	for at := begins; at < int64(len(data)); at++ {
+		bad := bytes.Clone(data)
+		bad[at] ^= 0x10
+		switch j, err := openJournal(diskOf(t, bad), "data", 0); {
+		case at < ends && !errors.Is(err, ErrJournal):
+			t.Fatalf("byte %d of %d flipped: %v, want ErrJournal", at, ends, err)
+		case at >= ends && (err != nil || j.content() != want):
+			t.Fatalf("byte %d flipped, behind all that it held: %v", at, err)
+		}
+	}
+	// One without a frame stays as good as none.
+	fs = memfs.New()
+	if err := mustJournal(t, fs).close(); err != nil {
+		t.Fatal(err)
+	}
+	if j := mustJournal(t, fs); j.seq != 0 {
+		t.Errorf("a journal that was never written has %d frames", j.seq)
+	}
+}
+
 // TestJournalCrash stops the machine at every operation of a row of updates, rewriting included, and looks at
 // what is there afterwards: all that sync returned for, and nothing that was never queued.
 func TestJournalCrash(t *testing.T) {

@@ -22,6 +22,7 @@ const (
 	// two minutes over a line of 2 Mbit/s, and whoever waits knows what else to do meanwhile.
 	requestPatience = 5 * time.Second
 	blocksPatience  = 2 * time.Minute
+	storedPatience  = 30 * time.Second
 	// run bounds how many callbacks are handled before the engine gets to see what they brought.
 	run = 256
 )
@@ -131,10 +132,14 @@ func (l *Loop) Request(to identity.NodeID, p Protocol, m []byte, then func(reply
 
 // patience returns how long an answer may take.
 func patience(p Protocol) time.Duration {
-	if p == Blocks {
+	switch p {
+	case Blocks, States:
 		return blocksPatience
+	case Stored:
+		return storedPatience
+	default:
+		return requestPatience
 	}
-	return requestPatience
 }
 
 // Call runs f on the loop and waits for it.

@@ -36,7 +36,9 @@ type sender struct {
 	blocks   share // of the blocks that it fetches
 	payloads share // of the leaves and bodies; blocks leave that alone, since it cannot vote without
 	lists    []leafList
-	shown    recent[keys.Digest] // roots of this node's proposals whose leaves were sent to it alone
+
+	unprepared int                 // its deployments that wait for a place
+	shown      recent[keys.Digest] // roots of this node's proposals whose leaves were sent to it alone
 }
 
 // leafList is the leaf digests that a transaction root stands for.

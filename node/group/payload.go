@@ -19,6 +19,7 @@ import (
 const (
 	fetchRetry  = 250     // ms after which missing transactions are asked of the next member; it doubles in each round
 	fetchRounds = 3       // doublings, at most
+	fetchDelay  = 30      // ms before the first request, while transactions that came are being checked
 	maxBodies   = 2 << 20 // bytes of transactions in one reply, unless the first alone is larger
 	maxUnstored = 256     // proposals kept at once
 	maxAside    = 32      // abandoned ones among them
@@ -37,6 +38,7 @@ type proposal struct {
 	txs     []*ledger.SignedTx // in order; nil where missing
 	missing int
 	asked   uint32 // requests for what is missing; it tells which member is asked next
+	waited  bool   // for transactions that were being checked
 	retry   func() // cancels the next attempt
 	latest  int64  // when the last of its transactions came here, or it itself with some that had not, Unix ms
 	wanted  bool   // the engine asked for its execution
@@ -264,6 +266,14 @@ func (g *Group) gather(p *proposal) {
 		p.missing = len(p.leaves)
 	}
 	if g.find(p); p.missing > 0 {
+		if g.checking > 0 && !p.waited { // what is missing is most likely among them, and complete takes it
+			p.waited = true
+			p.retry = g.env.After(fetchDelay, func() {
+				p.retry = nil
+				g.gather(p)
+			})
+			return
+		}
 		g.askFor(p, Bodies, mustMarshal(p.wants()), g.tookBodies)
 		return
 	}

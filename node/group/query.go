@@ -26,6 +26,8 @@ type Status struct {
 	Engine    bool                                 // the engine is running
 	Syncing   ledger.Height                        // a height that is final, while this node is behind and fetches blocks; else 0
 	Fetch     Fetch                                // how it does, while Syncing is not 0
+	Joining   *Joining                             // how it fetches a state to begin with; nil: it does not
+	Lacking   error                                // which blocks it lacks that no node which answers has, or that it once had and is not fetching; else nil
 	Stopped   error                                // why the group stopped; nil while it runs
 	Muted     error                                // why this member does not vote though the group runs; nil when it does
 }
@@ -42,6 +44,12 @@ func (g *Group) publish() {
 		if to := g.believed(); to > g.head.Order.Height {
 			s.Syncing, s.Fetch = to, g.fetch()
 		}
+	}
+	s.Joining = g.joining()
+	if lacking := g.lacking(); lacking > 0 && s.Joining == nil {
+		s.Lacking = errLacking(lacking)
+	} else if once := g.journal.guard.Stored; once > g.head.Order.Height && s.Syncing == 0 {
+		s.Lacking = errLost(g.head.Order.Height, once)
 	}
 	if g.down {
 		s.Consensus = consensus.Status{Leader: -1}

@@ -237,3 +237,36 @@ func TestRaftMuteSaysNothing(t *testing.T) {
 	}
 	w.noAlarms()
 }
+
+// TestRaftLacksBlocks: a member with its journal and older blocks keeps what it acknowledged, and does not lead before it has
+// the blocks: of three members with the leader gone, the other one leads, and the two make blocks.
+func TestRaftLacksBlocks(t *testing.T) {
+	w := newRaftWorld(t, 3, 0)
+	w.start(0, 1, 2)
+	first := w.leader()
+	n, other := w.nodes[(first+1)%3], w.nodes[(first+2)%3]
+	backup := n.fs.Clone()
+	for h := range ledger.Height(10) {
+		other.mustOffer(w.tx(uint64(h), 10_000))
+		w.reach(h + 1)
+	}
+	w.nodes[first].crash()
+	other.crash()
+	n.crash()
+	n.takeBlocks(backup)
+	w.start(n.number)
+	signed := len(n.signed)
+	w.run(20_000, func() bool { return false }) // it would stand long before
+	w.start(other.number)
+	if leader := w.leader(); leader != other.number || n.store.Head().Height() != 0 {
+		t.Errorf("node %d leads, want %d, which has the blocks; node %d is at height %d", leader, other.number, n.number, n.store.Head().Height())
+	}
+	n.mustOffer(w.tx(100, 60_000))
+	w.reach(11)
+	if !slices.ContainsFunc(n.signed[signed:], func(st ledger.Statement) bool { return st.Height == 11 }) {
+		t.Error("the member that lacked blocks attests nothing")
+	}
+	w.start(first)
+	w.reach(11)
+	w.noAlarms()
+}

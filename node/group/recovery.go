@@ -983,6 +983,15 @@ func keepRecovery(c *Config, r *Recovery) error {
 	return nil
 }
 
+// Applied returns the hashes of the blocks of the recoveries that were applied in a group's folder: Config.Dir.
+func Applied(suite keys.Suite, files state.FS, dir string) (accepted []keys.Digest, err error) {
+	all, err := readRecoveries(&Config{Suite: suite, FS: files, Dir: dir})
+	for _, r := range all {
+		accepted = append(accepted, r.hashes(suite)...)
+	}
+	return accepted, err
+}
+
 // readRecoveries returns what the operator applied, by rising height.
 func readRecoveries(c *Config) ([]*Recovery, error) {
 	names, err := c.FS.ReadDir(c.Dir)

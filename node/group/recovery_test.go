@@ -94,7 +94,9 @@ func (n *testNode) stopped() *Stopped {
 
 func (n *testNode) tryStopped() (*Stopped, error) {
 	if n.store == nil {
-		n.open()
+		if err := n.open(); err != nil {
+			n.t.Fatal(err)
+		}
 	}
 	return OpenStopped(Config{
 		Suite: n.suite, Chain: n.chain, Group: "main", Finality: n.genesis.Finality(), Trust: n.genesis.Trust, Signer: n.key, Store: n.store, Executor: executor{n}, Engine: n.engine,
@@ -532,7 +534,9 @@ func TestRecoveryCrash(t *testing.T) {
 		applied = err == nil
 		n.fs.Crash(nil)
 		n.store = nil
-		n.open()
+		if err := n.open(); err != nil {
+			n.t.Fatal(err)
+		}
 		seen[n.store.Head().Height()] = true
 		// It starts again, with the operator's word or without it, and has all or nothing of the recovery.
 		if err := n.start(); err != nil {
@@ -544,6 +548,9 @@ func TestRecoveryCrash(t *testing.T) {
 		n.crash()
 		if height, err := n.apply(r); err != nil || height != want {
 			t.Fatalf("operation %d: applied again at block %d: %v", at, height, err)
+		}
+		if got, err := Applied(w.suite, n.fs, "data"); err != nil || !slices.Equal(got, r.hashes(w.suite)) {
+			t.Fatalf("operation %d: applied are %v, %v; want %v", at, got, err, r.hashes(w.suite))
 		}
 		if at > 200 {
 			t.Fatal("applying takes no end")

@@ -1,9 +1,12 @@
 package group
 
 import (
+	"errors"
 	"fmt"
 
+	"github.com/fondaco/fondaco/node/backup"
 	"github.com/fondaco/fondaco/node/blocksync"
+	"github.com/fondaco/fondaco/node/statesync"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -14,7 +17,7 @@ const (
 	maxServingOne = 4        // of one node, those that wait included
 	shareRate     = 16 << 10 // bytes per ms that one node is answered with, over time,
 	shareBurst    = 32 << 20 // and at once: all the blocks in flight, or eight large ranges
-	requestCost   = 4 << 10  // bytes that a request counts for, besides its answer and
+	requestCost   = 4 << 10  // bytes that a request counts for, besides its answer, or what is read for that if it is more, and
 	requestWeight = 8        // so many times its own: what it names must be looked up
 	servingWait   = 100      // ms after which a node asks again whose requests for blocks wait here, and
 	busyWait      = 500      // when the loop has no room
@@ -47,38 +50,61 @@ func (g *Group) Serve(from identity.NodeID, p Protocol, data []byte, reply func(
 	}
 	s := g.senders[number]
 	share := &s.payloads
-	if p == Blocks {
+	if p.reads() {
 		share = &s.blocks
 	}
 	wait := share.wait(g.env.Now())
-	if p == Blocks && s.serving >= maxServingOne {
+	if p.reads() && s.serving >= maxServingOne {
 		wait = max(wait, servingWait)
 	}
 	switch {
-	case p == Blocks && wait > 0: // one that catches up is quicker than its share, and does no wrong
-		reply(later(g.head.Order.Height, wait))
+	case p.reads() && wait > 0: // one that catches up is quicker than its share, and does no wrong
+		reply(p.later(g.head.Order.Height, wait))
 		return
 	case wait > 0:
 		g.refused(g.memberOf(number), breaks(RuleShare, "node %s asked for more than %d bytes a second", from, shareRate*1_000))
 		reply(nil, ErrBusy)
 		return
 	}
-	answer := func(answer []byte, err error) {
-		share.bytes += int64(requestCost + requestWeight*len(data) + len(answer))
+	answerFor := func(read int, answer []byte, err error) {
+		share.bytes += int64(requestCost + requestWeight*len(data) + max(len(answer), read))
 		reply(answer, err)
 	}
+	answer := func(answer []byte, err error) { answerFor(0, answer, err) }
 	switch p {
 	case Leaves:
 		answer(g.serveLeaves(data))
 	case Bodies:
 		answer(g.serveBodies(data))
-	case Blocks:
+	case Blocks, Stored:
+		serve := g.serveBlocks
+		if p == Stored {
+			serve = g.parts.Serve
+		}
 		s.serving++
 		g.asked = append(g.asked, func() func() {
-			blocks, err := g.serveBlocks(data)
+			blocks, read, err := serve(data)
 			return func() {
 				s.serving--
-				answer(blocks, err)
+				answerFor(read, blocks, err)
+			}
+		})
+		g.readBlocks()
+	case States:
+		if g.shelf == nil {
+			reply(nil, errors.New("this node gives no states"))
+			return
+		}
+		s.serving++
+		now := g.env.Now()
+		g.asked = append(g.asked, func() func() {
+			part, make, err := g.shelf.Serve(now, data)
+			return func() {
+				s.serving--
+				answer(part, err)
+				if make != nil {
+					g.makeOffer(make)
+				}
 			}
 		})
 		g.readBlocks()
@@ -87,16 +113,73 @@ func (g *Group) Serve(from identity.NodeID, p Protocol, data []byte, reply func(
 	}
 }
 
-// later is the answer to a request for blocks that is put off for so many ms.
-func later(head ledger.Height, wait int64) ([]byte, error) {
-	return ledger.Marshal(&blocksync.Reply{Blocks: [][]byte{}, Head: head, Wait: uint32(wait)})
+// sweepEvery is how often, in ms, offers are looked at that nobody may ask for any more.
+const sweepEvery = 60_000
+
+// openShelf makes room for states that others ask for.
+func (g *Group) openShelf() (err error) {
+	if g.cfg.Genesis == nil {
+		return nil
+	}
+	source := &backup.Source{Store: g.cfg.Store, Genesis: g.cfg.Genesis, Epoch: func(number uint64) (ledger.Epoch, ledger.Height, error) {
+		b, found, err := g.cfg.Executor.Beginning(g.cfg.Store.Head(), number)
+		if err == nil && !found {
+			err = fmt.Errorf("epoch %d has not begun", number)
+		}
+		return b.Epoch, b.Height, err
+	}}
+	g.shelf, err = statesync.NewShelf(statesync.Config{Source: source, FS: g.cfg.FS, Dir: g.cfg.Dir, Room: g.cfg.Room})
+	return err
+}
+
+// makeOffer has a state copied, off the loop, and later removed.
+func (g *Group) makeOffer(make func() error) {
+	g.env.Go(func() func() {
+		err := make()
+		return func() {
+			if err != nil {
+				g.log.Warn().Err(err).Msg("no state is offered to nodes that join")
+			}
+		}
+	})
+	if !g.sweeping {
+		g.sweeping = true
+		g.sweep()
+	}
+}
+
+func (g *Group) sweep() {
+	g.env.After(sweepEvery, func() {
+		left, err := g.shelf.Sweep(g.env.Now())
+		if err != nil {
+			g.log.Warn().Err(err).Msg("a copy of a state is left on the disk")
+		}
+		if g.sweeping = left; left {
+			g.sweep()
+		}
+	})
+}
+
+// reads reports whether requests are answered with what is read from the disk.
+func (p Protocol) reads() bool { return p == Blocks || p == Stored || p == States }
+
+// later is the answer to a request for blocks or states that is put off for so many ms.
+func (p Protocol) later(head ledger.Height, wait int64) ([]byte, error) {
+	switch p {
+	case Stored:
+		return ledger.Marshal(&blocksync.PartReply{Part: []byte{}, Wait: uint32(wait)})
+	case States:
+		return ledger.Marshal(&statesync.Reply{Offers: []statesync.Offer{}, Items: [][]byte{}, Wait: uint32(wait)})
+	default:
+		return ledger.Marshal(&blocksync.Reply{Blocks: [][]byte{}, Head: head, Wait: uint32(wait)})
+	}
 }
 
 // Busy answers a request for which the loop has no room. Who asks for blocks is told when to ask again, for an error
 // would make it doubt that there are any. For any goroutine.
 func (g *Group) Busy(p Protocol) ([]byte, error) {
-	if p == Blocks {
-		return later(g.cfg.Store.Head().Height(), busyWait)
+	if p.reads() {
+		return p.later(g.cfg.Store.Head().Height(), busyWait)
 	}
 	return nil, ErrBusy
 }

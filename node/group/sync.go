@@ -55,12 +55,16 @@ type syncer struct {
 	bytes   int           // asked for and not late
 	each    int           // bytes of a block of the last answer; 0: none came
 	turn    int           // rotates the sources that are asked
+	told    int64         // when the log was told last that no node has the next block any more, Unix ms; 0: never
 	report  report
 }
 
 // syncPeer is what the syncer knows of a source of blocks.
 type syncPeer struct {
 	claims ledger.Height // what it said last that it has; 0: nothing that is believed
+	answer answer        // what became of the last request
+	head   ledger.Height // what its last answer says that it has, believed or not,
+	first  ledger.Height // and of that the lowest block with its transactions
 	asked  int           // requests under way
 	late   int           // of them, those that take long
 	bytes  int           // it is asked for at once; 0: firstBytes
@@ -71,6 +75,15 @@ type syncPeer struct {
 	waits  int           // that it named in a row
 	sent   uint64        // blocks that came from it since the sync began
 }
+
+// answer is what became of a request.
+type answer uint8
+
+const (
+	answerOpen answer = iota // nothing yet
+	answerCame
+	answerFailed
+)
 
 // blockRange is heights that are fetched together.
 type blockRange struct {
@@ -89,21 +102,18 @@ func (r *blockRange) lacks() bool { return r.checking == 0 && r.blocks == nil }
 // needSync notes that a source, a member for example, claims to have the block at height.
 func (g *Group) needSync(height ledger.Height, from uint32) {
 	s := &g.sync
-	for len(s.peers) < len(g.sources) {
-		s.peers = append(s.peers, &syncPeer{})
-	}
 	if int64(from) == int64(g.number) {
-		from = (from + 1) % uint32(len(s.peers))
+		from = (from + 1) % uint32(len(g.sources))
 	}
-	if int64(from) >= int64(len(s.peers)) || g.others() == 0 {
+	if int64(from) >= int64(len(g.sources)) || g.others() == 0 {
 		return
 	}
-	p := s.peers[from]
+	p := g.source(from)
 	if p.doubted(g.env.Now()) {
 		return
 	}
 	p.claims = height
-	if height <= g.head.Order.Height {
+	if height <= g.head.Order.Height || g.joins(height) {
 		return
 	}
 	s.target = max(s.target, height)
@@ -113,6 +123,68 @@ func (g *Group) needSync(height ledger.Height, from uint32) {
 		g.beginReport()
 	}
 	g.pumpSync()
+}
+
+// source returns what is known of a source, which there is.
+func (g *Group) source(number uint32) *syncPeer {
+	s := &g.sync
+	for len(s.peers) < len(g.sources) {
+		s.peers = append(s.peers, &syncPeer{})
+	}
+	return s.peers[number]
+}
+
+// answered notes what a source answered to a request, nil if nothing.
+func (g *Group) answered(p *syncPeer, reply *blocksync.Reply) {
+	switch {
+	case reply == nil:
+		p.answer = answerFailed
+	case reply.Wait == 0:
+		p.answer, p.head, p.first = answerCame, reply.Head, reply.First
+	}
+	lacking := g.lacking()
+	if now := g.env.Now(); lacking > 0 && (g.sync.told == 0 || now-g.sync.told >= tellEvery) {
+		g.sync.told = now
+		g.log.Error().Err(errLacking(lacking)).Msg("this node cannot catch up by itself")
+	}
+	if lacking > 0 && g.cfg.Snapshot && !g.join.active && g.stopped.Load() == nil {
+		g.beginJoin()
+	}
+}
+
+// tellEvery is after how many ms the log tells again that this node cannot catch up: peers that come and go must not fill it.
+const tellEvery = 600_000
+
+// lacking returns the height of the next block if others have gone on, by the word of members of which one at least is honest,
+// and no node that answers has it in full any more; else 0. Then this node cannot catch up by itself.
+func (g *Group) lacking() ledger.Height {
+	next, pruned := g.head.Order.Height+1, 0
+	for i, p := range g.sync.peers {
+		switch {
+		case int32(i) == g.number || p.answer == answerFailed || p.answer == answerCame && p.head < next:
+		case p.answer == answerOpen || p.first <= next: // it may have it
+			return 0
+		case g.isMember(uint32(i)):
+			pruned++
+		}
+	}
+	if pruned <= g.liars() {
+		return 0
+	}
+	return next
+}
+
+// errLacking says what to do about a block that no node has any more.
+func errLacking(h ledger.Height) error {
+	return fmt.Errorf("no node that answers has block %d any more, as all were pruned: start one that has it, or have this node begin with a state of the others, or with a backup, which "+
+		"both give up what it has of older blocks: write sync = 'snapshot' into [network] of its configuration and start it again", h)
+}
+
+// errLost says what to do about blocks that this node once had.
+func errLost(head, once ledger.Height) error {
+	return fmt.Errorf("this node once had block %d, and block %d is the last that it has now. It fetches the others by itself from a node that has them: start one, or stop "+
+		"this node and use `fondaco import blocks` or `fondaco backup restore` with a file that has them. If nobody has them, what clients were told of them is lost, and the "+
+		"members can go on without: stop all, move the file %s of each away, and use `fondaco recover`, whose `propose` then wants --lossy", once, head, JournalName)
 }
 
 // pumpSync does everything that the syncer can do now: it asks for ranges and executes what is checked.
@@ -185,7 +257,7 @@ func (p *syncPeer) free(at ledger.Height, now int64) bool {
 	if p.bytes <= firstBytes {
 		atOnce = 1
 	}
-	return p.asked < atOnce && p.late == 0 && !p.doubted(now) && !p.waiting(now) && (p.claims == 0 || p.claims >= at)
+	return p.asked < atOnce && p.late == 0 && !p.doubted(now) && !p.waiting(now) && p.first <= at && (p.claims == 0 || p.claims >= at)
 }
 
 // patience returns the milliseconds after which it is worth asking another node.
@@ -247,6 +319,7 @@ func (g *Group) askRange(r *blockRange) {
 			return
 		}
 		if err = g.tookBlocks(r, source, &request, claimed, reply, err); err != nil {
+			g.answered(p, nil)
 			g.doubt(source, err)
 			return
 		}
@@ -272,6 +345,7 @@ func (g *Group) tookBlocks(r *blockRange, source uint32, request *blocksync.Requ
 	}
 	n, asked := ledger.Height(len(answer.Blocks)), request.To-request.From+1
 	claimed = max(claimed, answer.Head)
+	g.answered(s.peers[source], &answer)
 	if p := s.peers[source]; n == 0 && answer.Wait > 0 && p.waits < maxWaits {
 		milli := min(int64(answer.Wait), maxWait)
 		p.waits++
@@ -282,6 +356,9 @@ func (g *Group) tookBlocks(r *blockRange, source uint32, request *blocksync.Requ
 	switch {
 	case n > asked:
 		return breaks(RuleBlock, "%d blocks where %d were asked for", n, asked)
+	case n == 0 && answer.First > request.From:
+		s.peers[source].claims = answer.Head
+		return nil
 	case n == 0 && claimed >= request.From:
 		return fmt.Errorf("it claims height %d and sends no block %d", claimed, request.From)
 	}
@@ -496,6 +573,7 @@ func (g *Group) synced() {
 	g.events = append(g.events, consensus.Synced{Head: g.head, Epoch: g.begun()})
 }
 
-func (g *Group) serveBlocks(request []byte) ([]byte, error) {
-	return blocksync.Serve(request, g.cfg.Store.Head().Height(), g.cfg.Store.RawBlock)
+func (g *Group) serveBlocks(request []byte) (answer []byte, read int, err error) {
+	answer, err = blocksync.Serve(request, g.cfg.Store.Kept(), g.cfg.Store.Head().Height(), g.cfg.Store.RawBlock)
+	return answer, len(answer), err
 }

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/rs/zerolog"
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/blocksync"
@@ -84,6 +87,127 @@ func TestCatchUp(t *testing.T) {
 	}
 	if s := &late.group.sync; s.active || len(s.ranges) > 0 || s.tip != nil {
 		t.Errorf("the syncer keeps %+v", s)
+	}
+}
+
+// TestPrunedSources: two of three sources have only the last blocks in full, and say so. The third is asked for the others,
+// nobody is doubted, and the two are asked again for what they have.
+func TestPrunedSources(t *testing.T) {
+	const height, kept = 300, 200
+	w, late := behind(t, height)
+	for _, n := range w.nodes[:2] {
+		if err := n.store.Prune(kept); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lacked, had := make([]int, 4), make([]int, 4)
+	w.hook = func(_, to int, p Protocol, m []byte) []byte {
+		var r blocksync.Request
+		if p == Blocks && ledger.Unmarshal(m, &r) == nil && r.To >= kept {
+			had[to]++
+		} else if r.To > 0 {
+			lacked[to]++
+		}
+		return m
+	}
+	late.on(0, func() { late.group.needSync(height, 0) })
+	if !w.run(30_000, func() bool { return late.store.Head().Height() == height }) {
+		t.Fatalf("height %d, want %d", late.store.Head().Height(), height)
+	}
+	for i, p := range late.group.sync.peers[:3] {
+		if p.fails > 0 {
+			t.Errorf("node %d is doubted", i)
+		}
+	}
+	for i := range 2 {
+		if lacked[i] > 2 || had[i] == 0 {
+			t.Errorf("node %d was asked %d times for what it has not, and %d times for what it has", i, lacked[i], had[i])
+		}
+	}
+}
+
+// TestAllPruned: nobody has the next block, but for a node that is down. A node does not ask for it over and over, and says
+// that it needs help, until one that has the block is there again, under the name of one that had not.
+func TestAllPruned(t *testing.T) {
+	const height, kept = 60, 40
+	w, late := behind(t, height)
+	var lines bytes.Buffer
+	late.group.log = zerolog.New(&lines)
+	w.nodes[2].crash()
+	pruned, silent := true, false // silent: node 1 answers nothing that can be read
+	w.reply = func(from, to int, p Protocol, reply []byte) []byte {
+		var r blocksync.Reply
+		if silent && p == Blocks && to == 3 && from == 1 {
+			return nil
+		}
+		if !pruned || p != Blocks || to != 3 || ledger.Unmarshal(reply, &r) != nil {
+			return reply
+		}
+		r.First = kept
+		if len(r.Blocks) > 0 {
+			if b, err := ledger.DecodeBlock(r.Blocks[0]); err != nil || b.Header.Order.Height < kept {
+				r.Blocks = [][]byte{}
+			}
+		}
+		return mustMarshal(&r)
+	}
+	asked := w.countRequests()
+	for range 10 {
+		late.on(0, func() { late.group.needSync(height, 0) })
+		w.run(2_000, func() bool { return false })
+	}
+	status := late.group.Status()
+	if late.store.Head().Height() != 0 || status.Syncing != 0 {
+		t.Fatalf("height %d, and it fetches up to %d", late.store.Head().Height(), status.Syncing)
+	}
+	for i, n := range asked[:2] {
+		if n > 2 {
+			t.Errorf("node %d, which said that it has no such block, was asked %d times", i, n)
+		}
+	}
+	const says = "no node that answers has block 1 any more"
+	if status.Lacking == nil || !strings.Contains(status.Lacking.Error(), says) || strings.Count(lines.String(), says) != 1 {
+		t.Errorf("the status says %v, and the log\n%s", status.Lacking, lines.String())
+	}
+	began, flaps := w.now, 0
+	for ; w.now-began < tellEvery+60_000; silent = !silent {
+		before := late.group.Status().Lacking == nil
+		late.on(0, func() { late.group.needSync(height, 0) })
+		w.run(20_000, func() bool { return before != (late.group.Status().Lacking == nil) })
+		if before != (late.group.Status().Lacking == nil) {
+			flaps++
+		}
+		w.run(1_000, func() bool { return false })
+	}
+	if told := strings.Count(lines.String(), says); flaps < 10 || told != 2 {
+		t.Errorf("a node came and went %d times in %d ms, and the log told %d times, want 2", flaps, w.now-began, told)
+	}
+	silent = false
+	pruned = false
+	if !w.run(30_000, func() bool { return late.store.Head().Height() == height }) {
+		t.Fatalf("height %d after a node with all blocks came, want %d", late.store.Head().Height(), height)
+	}
+	if why := late.group.Status().Lacking; why != nil {
+		t.Errorf("at height %d the status says %v", height, why)
+	}
+}
+
+// TestOneSaysPruned: one of three nodes says that there are more blocks, and that it has them no more. That is no reason for an alarm.
+func TestOneSaysPruned(t *testing.T) {
+	w, late := behind(t, 20)
+	w.reply = func(from, to int, p Protocol, reply []byte) []byte {
+		if p == Blocks && to == 3 && from == 1 {
+			return mustMarshal(&blocksync.Reply{Blocks: [][]byte{}, Head: 500, First: 400})
+		}
+		return reply
+	}
+	late.on(0, func() { late.group.needSync(20, 0) })
+	if !w.run(30_000, func() bool { return late.store.Head().Height() == 20 }) {
+		t.Fatalf("height %d, want 20", late.store.Head().Height())
+	}
+	w.run(20_000, func() bool { return false })
+	if why := late.group.Status().Lacking; why != nil {
+		t.Errorf("the status says %v", why)
 	}
 }
 

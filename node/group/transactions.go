@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -16,8 +18,10 @@ const (
 	checkBatch = 512
 	// checkWorkers is how many batches are checked at once.
 	checkWorkers = 2
-	// maxPreparing is how many deployments may be compiled ahead of their blocks at once.
+	// maxPreparing is how many modules of deployments may be compiled ahead of their blocks at once.
 	maxPreparing = 4
+	// maxUnprepared is how many deployments of each other member's clients may wait for that, of maxInboxBytes together.
+	maxUnprepared = 4
 	// maxInbox and maxInboxBytes bound what waits to be checked.
 	maxInbox      = 20_000
 	maxInboxBytes = 64 << 20
@@ -38,33 +42,50 @@ const (
 
 // incoming is an encoded transaction on its way to the pool.
 type incoming struct {
-	raw    []byte
-	done   func(ledger.TxID, error) // nil for gossip
-	from   uint32                   // the member, for gossip
-	sender *sender                  // its place, for gossip
+	raw     []byte
+	arrival mempool.Arrival
+	done    func(ledger.TxID, error) // nil for gossip
+	shown   bool                     // the other members got it before it was known what becomes of it
+	from    uint32                   // the member, for gossip
+	sender  *sender                  // its place, for gossip
 }
+
+// ErrUncertain says that a transaction is not in this node's pool, but may be in a block or become part of one: other
+// members have it, or this node cannot tell. Ask for it by its id, or send the same bytes again.
+var ErrUncertain = errors.New("the chain may have taken the transaction, this node's pool has not")
 
 // Submitted is what became of a transaction that a client sent.
 type Submitted struct {
-	ID  ledger.TxID // zero when the bytes are no transaction
+	ID  ledger.TxID // zero when the bytes were not looked at, or are no transaction
 	Err error       // nil, mempool.ErrKnown included: it waits in the pool
 }
 
-// Submit takes encoded transactions of clients into the pool and sends them to the other members. It returns
-// what became of each when all were checked; acceptance is no promise of a block. Methods for any goroutine.
+// Submit takes encoded transactions of clients into the pool and sends them to the other members. It takes as many, the first
+// ones, as there is room for; the others it does not look at and answers with a *mempool.OverloadError. It returns
+// what became of each when all were checked; acceptance is no promise of a block. If ctx ends before, some of them
+// may be taken later. Methods for any goroutine.
 func (g *Group) Submit(ctx context.Context, raws [][]byte) ([]Submitted, error) {
 	if err := g.Stopped(); err != nil {
 		return nil, err
 	}
+	status := g.Status()
+	takers := max(len(status.Nodes), len(status.Epoch.Members)) // observers take transactions of clients too
+	admitted, arrival, wait := g.cfg.Pool.Admit(len(raws), takers, &status.Epoch.Params, g.env.Now())
 	results := make([]Submitted, len(raws))
+	if admitted < len(raws) {
+		refused := &mempool.OverloadError{Wait: wait}
+		for i := admitted; i < len(raws); i++ {
+			results[i].Err = refused
+		}
+	}
+	if admitted == 0 {
+		return results, nil
+	}
 	finished := make(chan struct{})
 	posted := g.env.Post(func() {
-		left := len(raws)
-		if left == 0 {
-			close(finished)
-		}
-		for i, raw := range raws {
-			g.enqueue(incoming{raw: raw, done: func(id ledger.TxID, err error) {
+		left := admitted
+		for i, raw := range raws[:admitted] {
+			g.enqueue(incoming{raw: raw, arrival: arrival, done: func(id ledger.TxID, err error) {
 				results[i] = Submitted{id, err}
 				if left--; left == 0 {
 					close(finished)
@@ -74,6 +95,7 @@ func (g *Group) Submit(ctx context.Context, raws [][]byte) ([]Submitted, error) 
 		g.checkInbox()
 	})
 	if !posted {
+		g.cfg.Pool.Settle(arrival, admitted, false)
 		return nil, ErrStopped
 	}
 	select {
@@ -84,9 +106,9 @@ func (g *Group) Submit(ctx context.Context, raws [][]byte) ([]Submitted, error) 
 	}
 }
 
-// Offer is Submit of one transaction on the loop; done runs there, once, when it was checked.
+// Offer is Submit of one transaction on the loop, whether there is room or not; done runs there, once, when it was checked.
 func (g *Group) Offer(raw []byte, done func(ledger.TxID, error)) {
-	g.enqueue(incoming{raw: raw, done: done})
+	g.enqueue(incoming{raw: raw, arrival: g.cfg.Pool.Enter(true, g.env.Now()), done: done})
 	g.checkInbox()
 }
 
@@ -100,7 +122,7 @@ func (g *Group) receiveTransactions(from uint32, data []byte) error {
 		if g.senders[from].inbox >= maxInbox/maxInboxShare || g.inBytes > maxInboxBytes-maxInboxBytes/maxInboxShare {
 			break
 		}
-		g.enqueue(incoming{raw: raw, from: from, sender: g.senders[from]})
+		g.enqueue(incoming{raw: raw, arrival: g.cfg.Pool.Enter(false, g.env.Now()), from: from, sender: g.senders[from]})
 	}
 	g.checkInbox()
 	return nil
@@ -112,9 +134,7 @@ func (g *Group) enqueue(in incoming) {
 		err = ErrBusy
 	}
 	if err != nil {
-		if in.done != nil {
-			in.done(ledger.TxID{}, err)
-		}
+		g.answer(in, ledger.TxID{}, err)
 		return
 	}
 	if in.done == nil {
@@ -143,6 +163,7 @@ func (g *Group) checkInbox() {
 		g.env.Go(func() func() {
 			txs := make([]*ledger.SignedTx, n)
 			errs := make([]error, n)
+			modules := map[int]keys.Digest{} // that transactions deploy
 			var fresh []*ledger.SignedTx
 			var place []int
 			for i, in := range batch {
@@ -156,6 +177,8 @@ func (g *Group) checkInbox() {
 						err = mempool.ErrKnown
 					} else if g.cfg.Pool.Seen(tx.ID) {
 						err = mempool.ErrCommitted
+					} else if in.done != nil && g.cfg.Pool.Crowds(tx.Sender) { // before its signatures cost anything
+						err = mempool.ErrCrowded
 					}
 				}
 				if err == nil {
@@ -168,24 +191,26 @@ func (g *Group) checkInbox() {
 			}
 			for j, ok := range ledger.CheckBatch(g.cfg.Suite, fresh) {
 				if !ok {
-					errs[place[j]] = txs[place[j]].CheckSignatures(g.cfg.Suite) // says which one
+					errs[place[j]] = fresh[j].CheckSignatures(g.cfg.Suite) // says which one
+				} else if module, ok := g.cfg.Executor.Deploys(fresh[j]); ok {
+					modules[place[j]] = module
 				}
 			}
 			return func() {
 				g.checking--
-				g.admit(batch, txs, errs)
+				g.admit(batch, txs, errs, modules)
 				g.checkInbox()
 			}
 		})
 	}
 }
 
-func (g *Group) admit(batch []incoming, txs []*ledger.SignedTx, errs []error) {
+func (g *Group) admit(batch []incoming, txs []*ledger.SignedTx, errs []error, modules map[int]keys.Digest) {
 	for i, in := range batch {
-		if tx := txs[i]; errs[i] == nil && g.cfg.Executor.SizeLimit(tx.To) > ledger.MaxTxSize {
-			g.prepare(in, tx)
-		} else if g.add(in, tx, errs[i]) && in.done != nil {
-			g.gossip = append(g.gossip, tx)
+		if module, ok := modules[i]; ok && errs[i] == nil {
+			g.prepare(in, txs[i], module)
+		} else if g.add(in, txs[i], errs[i]) && in.done != nil {
+			g.gossip = append(g.gossip, txs[i])
 		}
 	}
 	g.complete()
@@ -200,27 +225,72 @@ func (g *Group) admit(batch []incoming, txs []*ledger.SignedTx, errs []error) {
 	g.tellPending()
 }
 
-// prepare sends a transaction that may deploy code to the others before the VM takes up the code here, so that all
+// errPreparing says that the same transaction came before, and that the VM takes up what it deploys.
+var errPreparing = errors.New("its module is being compiled")
+
+// preparation is a module that the VM takes up or is to take up, for a transaction that deploys it.
+type preparation struct {
+	in     incoming
+	tx     *ledger.SignedTx
+	module keys.Digest
+}
+
+// prepare sends a transaction that deploys a module to the others before the VM takes up the module here, so that all
 // do that at the same time, and puts it into the pool after. A node whose pool had it seconds before the leader's
-// would think that the leader is not working.
-func (g *Group) prepare(in incoming, tx *ledger.SignedTx) {
-	if g.preparing >= maxPreparing {
+// would think that the leader is not working. A module has one place, whoever deploys it how often.
+//
+// What clients of other members deploy waits for a place, as it has one there: dropped, it would come again half a second later, and
+// the leader have it too late.
+func (g *Group) prepare(in incoming, tx *ledger.SignedTx, module keys.Digest) {
+	p := g.preparing[module]
+	if p == nil || p.tx.ID != tx.ID {
+		if i := slices.IndexFunc(g.unprepared, func(w *preparation) bool { return w.tx.ID == tx.ID }); i >= 0 {
+			p = g.unprepared[i]
+		}
+	}
+	_, known := g.cfg.Pool.Pending(tx.ID)
+	switch free := g.preparing[module] == nil && len(g.preparing) < maxPreparing; {
+	case known || g.cfg.Pool.Seen(tx.ID): // it came from others since it was checked
+		g.add(in, tx, nil)
+	case p != nil && p.tx.ID == tx.ID: // a copy that waited too would keep a place in the line
+		in.shown = true
+		g.answer(in, tx.ID, errPreparing)
+	case free:
+		in.shown = true
+		if in.done != nil {
+			g.gossip = append(g.gossip, tx)
+		}
+		g.beginPreparing(&preparation{in: in, tx: tx, module: module})
+	case in.done != nil || in.sender.unprepared >= maxUnprepared || g.unpreparedBytes+len(tx.Raw) > maxInboxBytes:
 		g.add(in, tx, ErrBusy)
-		return
+	default:
+		in.sender.unprepared++
+		g.unpreparedBytes += len(tx.Raw)
+		g.unprepared = append(g.unprepared, &preparation{in: in, tx: tx, module: module})
 	}
-	g.preparing++
-	if in.done != nil {
-		g.gossip = append(g.gossip, tx)
-	}
+}
+
+// beginPreparing gives a preparation its place, and when it is done to the first that can have it.
+func (g *Group) beginPreparing(p *preparation) {
+	g.preparing[p.module] = p
 	g.env.Go(func() func() {
-		err := g.cfg.Executor.Prepare(context.Background(), tx)
+		err := g.cfg.Executor.Prepare(context.Background(), p.tx)
 		if err != nil {
 			err = fmt.Errorf("prepare the transaction: %w", err)
 		}
 		return func() {
-			g.preparing--
-			g.add(in, tx, err)
+			delete(g.preparing, p.module)
+			g.add(p.in, p.tx, err)
 			g.tellPending()
+			i := slices.IndexFunc(g.unprepared, func(w *preparation) bool { return g.preparing[w.module] == nil })
+			if i < 0 {
+				return
+			}
+			next := g.unprepared[i]
+			g.unprepared = slices.Delete(g.unprepared, i, i+1)
+			next.in.sender.unprepared--
+			g.unpreparedBytes -= len(next.tx.Raw)
+			g.beginPreparing(next)
 		}
 	})
 }
@@ -229,26 +299,35 @@ func (g *Group) prepare(in incoming, tx *ledger.SignedTx) {
 func (g *Group) add(in incoming, tx *ledger.SignedTx, err error) bool {
 	if err == nil {
 		if again, lookup := g.committed(tx); lookup != nil {
-			err = lookup
+			err = fmt.Errorf("%w: %w", ErrUncertain, lookup) // it may be in a block
 		} else if again {
 			err = mempool.ErrCommitted
 		}
 	}
-	own := in.done != nil
 	if err == nil {
-		err = g.cfg.Pool.Add(tx, g.env.Now(), g.epoch.Params.MaxLifetime, own)
+		err = g.cfg.Pool.Add(tx, g.env.Now(), g.epoch.Params.MaxLifetime, in.arrival)
 	}
 	if err == nil && g.cfg.Trace.Admitted != nil {
-		g.cfg.Trace.Admitted(tx, own)
+		g.cfg.Trace.Admitted(tx, in.done != nil)
 	}
-	if own {
-		var id ledger.TxID
-		if tx != nil {
-			id = tx.ID
-		}
-		in.done(id, err)
+	var id ledger.TxID
+	if tx != nil {
+		id = tx.ID
 	}
+	g.answer(in, id, err)
 	return err == nil
+}
+
+// answer says what became of a transaction that is no longer on its way to the pool.
+func (g *Group) answer(in incoming, id ledger.TxID, err error) {
+	g.cfg.Pool.Settle(in.arrival, 1, err == nil)
+	if in.done == nil {
+		return
+	}
+	if in.shown && err != nil && !errors.Is(err, mempool.ErrKnown) && !errors.Is(err, mempool.ErrCommitted) && !errors.Is(err, ErrUncertain) {
+		err = fmt.Errorf("%w: %w", ErrUncertain, err)
+	}
+	in.done(id, err)
 }
 
 // sendTransactions sends transactions to the members that to picks.
@@ -365,5 +444,13 @@ func (g *Group) idle() bool {
 
 // IsRefusal reports whether an error of Submit is about the transaction, so that sending it again is no use.
 func IsRefusal(err error) bool {
-	return err != nil && !errors.Is(err, ErrBusy) && !errors.Is(err, mempool.ErrFull) && !errors.Is(err, ErrStopped)
+	if _, overload := errors.AsType[*mempool.OverloadError](err); overload || err == nil {
+		return false
+	}
+	for _, passing := range []error{ErrBusy, ErrStopped, ErrUncertain, mempool.ErrFull, mempool.ErrCrowded} {
+		if errors.Is(err, passing) {
+			return false
+		}
+	}
+	return true
 }

@@ -1,13 +1,16 @@
 package group
 
 import (
+	"bytes"
 	"container/heap"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -38,19 +41,23 @@ type world struct {
 	client  keys.Signer
 	nodes   []*testNode
 
-	delay   int64            // ms that a message takes, 1 by default
-	line    int64            // bytes per ms of the line between two nodes, which answers to requests go through; 0: no limit
-	lines   map[[2]int]int64 // when each is free
-	execute int64            // ms that executing a block takes
-	void    []ledger.TxID    // activations that are refused in later epochs
-	barren  []ledger.TxID    // activations that change nothing
-	lives   map[uint64]int64 // MaxLifetime of epochs that have another than genesis
-	limits  mempool.Limits   // of the pools
-	now     int64            // ms
-	seq     int
-	todo    agenda
+	delay      int64            // ms that a message takes, 1 by default
+	line       int64            // bytes per ms of the line between two nodes, which answers to requests go through; 0: no limit
+	lines      map[[2]int]int64 // when each is free
+	execute    int64            // ms that executing a block takes
+	prepareFor int64            // ms that taking up a module takes
+	void       []ledger.TxID    // activations that are refused in later epochs
+	barren     []ledger.TxID    // activations that change nothing
+	lives      map[uint64]int64 // MaxLifetime of epochs that have another than genesis
+	limits     mempool.Limits   // of the pools
+	now        int64            // ms
+	seq        int
+	todo       agenda
 
-	blockSize int // bytes of a block that grow makes, at least
+	blockSize int   // bytes of a block that grow makes, at least
+	rows      int   // keys that a transaction writes
+	rowBytes  int   // of the value of each, or 0 for what differs from row to row
+	step      int64 // ms between the blocks that grow makes; 0: 1
 
 	// hook sees what a node sends, requests included, and returns what arrives; nil: nothing.
 	hook func(from, to int, p Protocol, m []byte) []byte
@@ -83,24 +90,31 @@ func (a *agenda) Pop() any {
 // testNode is one member. Its fields may be set before start.
 type testNode struct {
 	*world
-	number int
-	id     identity.NodeID
-	key    keys.Signer
-	fs     *memfs.FS
-	store  *state.Store
-	group  *Group
-	life   int
-	up     bool
-	engine consensus.Factory
-	skew   int64               // of its clock, ms
-	spoil  func(*state.Result) // changes what it computes
-	busy   int64               // ms that the work under way takes
-	runs   int                 // blocks executed
-	judged int                 // transactions that would end the epoch
-	sent   int                 // consensus messages
-	signed []ledger.Statement
-	alarms []string
-	blocks []*ledger.Block // finalized in this life
+	number    int
+	id        identity.NodeID
+	key       keys.Signer
+	fs        *memfs.FS
+	disk      string // a folder that has its files, the tables in bbolt included, in place of fs; empty: none
+	store     *state.Store
+	group     *Group
+	life      int
+	up        bool
+	engine    consensus.Factory
+	skew      int64               // of its clock, ms
+	snapshot  bool                // it joins by a state
+	joined    int                 // how often it did
+	spoil     func(*state.Result) // changes what it computes
+	busy      int64               // ms that the work under way takes
+	runs      int                 // blocks executed
+	prepared  int                 // modules taken up
+	judged    int                 // transactions that would end the epoch
+	sent      int                 // consensus messages
+	signed    []ledger.Statement
+	alarms    []string
+	notices   []string            // of its store
+	blocks    []*ledger.Block     // finalized in this life
+	left      func()              // runs before a consensus message leaves; nil
+	finalized func(*ledger.Block) // runs when a block is stored; nil
 }
 
 func newWorld(t testing.TB, n int) *world {
@@ -118,14 +132,48 @@ func newWorld(t testing.TB, n int) *world {
 		})
 	}
 	w.client = must(w.suite.Generate(keys.Ed25519, rng))
-	w.chain = w.genesis.Hash(w.suite)
-	order := &ledger.Order{Version: 1, Chain: w.chain, Group: "main", UnixMilli: begins, TxRoot: ledger.Root(w.suite, nil)}
-	w.first = must(state.Empty(w.suite).Extend(order, state.Result{}))
-	w.block = &ledger.Block{Version: 1, Header: *w.first.Header()}
+	w.begin()
 	for i, key := range signers {
 		w.nodes = append(w.nodes, &testNode{world: w, number: i, id: w.genesis.Members[i].Node, key: key, fs: memfs.New(), engine: pbft.New})
 	}
 	return w
+}
+
+// begin makes the first block of the genesis.
+func (w *world) begin() {
+	w.chain = w.genesis.Hash(w.suite)
+	order := &ledger.Order{Version: 1, Chain: w.chain, Group: "main", UnixMilli: begins, TxRoot: ledger.Root(w.suite, nil)}
+	w.first = must(state.Empty(w.suite).Extend(order, state.Result{}))
+	w.block = &ledger.Block{Version: 1, Header: *w.first.Header()}
+}
+
+// diskWorld returns four members and a fifth node, the first of them with its files in a folder. Their blocks write some.
+func diskWorld(t testing.TB, disk string) *world {
+	w := newWorld(t, 4)
+	w.rows = 8
+	w.observe(1)
+	w.nodes[0].disk = disk
+	return w
+}
+
+// storedBy returns the blocks that a node has, and for each height the disk of another that has those up to there and never
+// signed anything.
+func storedBy(n *testNode) (blocks []*ledger.Block, others []*memfs.FS) {
+	other := diskWorld(n.t, "").nodes[1]
+	other.grow(0, other) // makes genesis and a journal
+	for b, err := range n.store.Blocks(0, n.store.Head().Height()) {
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		if b.Header.Order.Height > 0 {
+			next := must(executor{other}.Execute(context.Background(), other.store.Head(), &b.Header.Order, must(b.Decode(n.suite))))
+			if err := other.store.Commit(b, next); err != nil {
+				n.t.Fatal(err)
+			}
+		}
+		blocks, others = append(blocks, b), append(others, other.fs.Clone())
+	}
+	return blocks, others
 }
 
 // observe adds nodes that are no members at first.
@@ -151,31 +199,61 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// open opens the node's store.
-func (n *testNode) open() {
-	n.store = must(state.Open("data", n.suite, &state.Options{FS: n.fs, Memory: true, Synchronous: true}))
-	if n.store.Head() == nil {
-		if err := n.store.Commit(n.block, n.first); err != nil {
-			n.t.Fatal(err)
-		}
+// files returns what the node's files are in, and under which name a folder of them is.
+func (n *testNode) files(folder string) (state.FS, string) {
+	if n.disk != "" {
+		return state.OS(), filepath.Join(n.disk, folder)
 	}
+	return n.fs, folder
 }
+
+// open opens the node's store.
+func (n *testNode) open() (err error) {
+	files, data := n.files("data")
+	options := &state.Options{FS: files, Memory: true, Synchronous: true, SetAside: true}
+	if n.disk != "" { // small, so that much happens
+		options = &state.Options{FS: files, Recent: 4, FlushBlocks: 3, SegmentBytes: 20_000, SetAside: true, Notice: n.notice}
+	}
+	if n.store, err = state.Open(data, n.suite, options); err != nil {
+		return err
+	}
+	if n.store.Head() == nil {
+		return n.store.Commit(n.block, n.first)
+	}
+	return nil
+}
+
+func (n *testNode) notice(text string) { n.notices = append(n.notices, text) }
 
 func (n *testNode) start() error {
 	if n.store == nil {
-		n.open()
+		if err := n.open(); err != nil {
+			return err
+		}
 	}
 	n.life++
 	n.up = true
 	n.blocks = nil
+	files, data := n.files("data")
+	_, home := n.files("home")
+	journal := int64(0)
+	if n.disk != "" {
+		journal = 20_000
+	}
 	var err error
 	n.group, err = New(Config{
-		Suite: n.suite, Chain: n.chain, Group: "main", Finality: n.genesis.Finality(), Signer: n.key, Store: n.store, Executor: executor{n}, Engine: n.engine,
-		Pool: mempool.New(n.limits), FS: n.fs, Dir: "data", Home: "home", Env: &env{n, n.life}, Log: zerolog.Nop(), StatementLog: 1 << 20,
+		Suite: n.suite, Chain: n.chain, Group: "main", Finality: n.genesis.Finality(), Genesis: &n.genesis, Snapshot: n.snapshot, Signer: n.key, Store: n.store, Executor: executor{n}, Engine: n.engine,
+		Pool: mempool.New(n.limits), FS: files, Dir: data, JournalBytes: journal, Home: home, Env: &env{n, n.life}, Log: zerolog.Nop(), StatementLog: 1 << 20,
 		Trace: Trace{
-			Signing:   func(st ledger.Statement) { n.signed = append(n.signed, st) },
-			Alarm:     func(reason string) { n.alarms = append(n.alarms, reason) },
-			Finalized: func(b *ledger.Block, _ []ledger.Receipt, _ []*ledger.SignedTx) { n.blocks = append(n.blocks, b) },
+			Signing: func(st ledger.Statement) { n.signed = append(n.signed, st) },
+			Joined:  func(ledger.Height) { n.joined++ },
+			Alarm:   func(reason string) { n.alarms = append(n.alarms, reason) },
+			Finalized: func(b *ledger.Block, _ []ledger.Receipt, _ []*ledger.SignedTx) {
+				n.blocks = append(n.blocks, b)
+				if n.finalized != nil {
+					n.finalized(b)
+				}
+			},
 		},
 	})
 	if err == nil {
@@ -208,18 +286,59 @@ func (n *testNode) loseDisk() {
 	}
 	kept := memfs.New()
 	for _, name := range must(n.fs.ReadDir("home")) {
-		from, to := must(n.fs.Open("home/"+name, false)), must(kept.Open("home/"+name, true))
-		data := make([]byte, must(from.Size()))
-		_, read := from.ReadAt(data, 0)
-		_, written := to.WriteAt(data, 0)
-		if errors.Is(read, io.EOF) {
-			read = nil
-		}
-		if err := errors.Join(read, written, to.Sync(), from.Close(), to.Close(), kept.SyncDir("home")); err != nil {
+		if err := copyFile(kept, n.fs, "home/"+name); err != nil {
 			n.t.Fatal(err)
 		}
 	}
 	n.fs, n.signed = kept, nil
+}
+
+// takeBlocks puts the blocks of another disk in the place of the node's own.
+func (n *testNode) takeBlocks(from *memfs.FS) {
+	n.t.Helper()
+	for _, name := range must(n.fs.ReadDir("data/blocks")) {
+		if err := n.fs.Remove("data/blocks/" + name); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+	for _, name := range must(from.ReadDir("data/blocks")) {
+		if err := copyFile(n.fs, from, "data/blocks/"+name); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+}
+
+// damage changes a byte of a block on the node's disk.
+func (n *testNode) damage(h ledger.Height) {
+	n.t.Helper()
+	payload := must(n.store.Payload(h, 0))
+	for _, name := range must(n.fs.ReadDir("data/blocks")) {
+		file := must(n.fs.Open("data/blocks/"+name, false))
+		data := make([]byte, must(file.Size()))
+		if _, err := file.ReadAt(data, 0); err != nil && !errors.Is(err, io.EOF) {
+			n.t.Fatal(err)
+		}
+		if at := bytes.Index(data, payload); at >= 0 {
+			if _, err := file.WriteAt([]byte{^payload[0]}, int64(at)); err != nil {
+				n.t.Fatal(err)
+			}
+		}
+		if err := errors.Join(file.Sync(), file.Close()); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+}
+
+// copyFile gives a disk a file of another, durably.
+func copyFile(to, from *memfs.FS, name string) error {
+	source, target := must(from.Open(name, false)), must(to.Open(name, true))
+	data := make([]byte, must(source.Size()))
+	_, read := source.ReadAt(data, 0)
+	_, written := target.WriteAt(data, 0)
+	if errors.Is(read, io.EOF) {
+		read = nil
+	}
+	return errors.Join(read, written, target.Sync(), source.Close(), target.Close(), to.SyncDir(filepath.Dir(name)))
 }
 
 // on runs f on the node's loop after a while, unless it has crashed by then.
@@ -354,6 +473,9 @@ func (e *env) Send(to identity.NodeID, p Protocol, m []byte) {
 	n := e.node
 	if p == Consensus {
 		n.sent++
+		if n.left != nil {
+			n.left()
+		}
 	}
 	if m, target := n.deliver(n.number, n.numberOf(to), p, m); target != nil {
 		target.on(n.delay, func() { target.group.Receive(n.id, p, m) })
@@ -422,6 +544,7 @@ func (x executor) Execute(_ context.Context, base *state.Snapshot, order *ledger
 			return nil, err
 		}
 		e.Number++
+		e.Were = append(e.Were, slices.Clone(e.Members))
 		e.Began = append(e.Began, order.Height)
 		if tx := &txs[len(txs)-1].Tx; precompiles.Recovers(tx) {
 			err = x.recover(&e, tx)
@@ -435,10 +558,36 @@ func (x executor) Execute(_ context.Context, base *state.Snapshot, order *ledger
 		result.NextEpoch = epoch.Hash(x.node.suite)
 		result.Changes = append(result.Changes, ledger.Change{Key: epochKey, Value: mustMarshal(&e)})
 	}
+	result.Changes = append(result.Changes, x.rowsOf(txs)...)
 	if x.node.spoil != nil {
 		x.node.spoil(&result)
 	}
 	return base.Extend(order, result)
+}
+
+// rowsOf returns what transactions write besides the digest: rows among a thousand, some long, some taken away.
+func (x executor) rowsOf(txs []*ledger.SignedTx) (changes []ledger.Change) {
+	rows := map[string]ledger.Change{}
+	for _, tx := range txs {
+		for i := range x.node.rows {
+			d := x.node.suite.Sum(tx.ID[:], []byte{byte(i)})
+			change := ledger.Change{Key: append(bytes.Repeat([]byte{3}, ledger.AddressSize), d[0], d[1]&3), Value: d[:]}
+			switch d[2] % 6 {
+			case 0:
+				change.Value, change.Deleted = nil, true
+			case 1:
+				change.Value = bytes.Repeat(d[:], 12)
+			}
+			if n := x.node.rowBytes; n > 0 && !change.Deleted {
+				change.Value = bytes.Repeat(d[:], n/len(d))
+			}
+			rows[string(change.Key)] = change
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(rows)) {
+		changes = append(changes, rows[key])
+	}
+	return changes
 }
 
 // recover changes the members as a recovery says.
@@ -460,6 +609,7 @@ type epochState struct {
 	Number  uint64
 	Members []uint32
 	Began   []ledger.Height // of each epoch but the first
+	Were    [][]uint32      // the members of each epoch before
 }
 
 var epochKey = append(make([]byte, ledger.AddressSize), "epoch"...)
@@ -497,18 +647,14 @@ func (x executor) Beginning(base *state.Snapshot, epoch uint64) (precompiles.Beg
 	if err != nil || epoch > e.Number {
 		return precompiles.Beginning{}, false, err
 	}
-	b := precompiles.Beginning{Epoch: ledger.Epoch{Number: epoch, Params: x.params(epoch)}} // without its members
+	var b precompiles.Beginning
 	if epoch > 0 {
 		b.Height = e.Began[epoch-1]
 	}
-	switch epoch {
-	case e.Number:
-		b.Epoch = x.members(e)
-	case 0:
-		if e, err = x.epochState(x.node.first); err == nil {
-			b.Epoch = x.members(e)
-		}
+	if epoch < e.Number {
+		e.Number, e.Members = epoch, e.Were[epoch]
 	}
+	b.Epoch = x.members(e)
 	return b, true, err
 }
 
@@ -540,8 +686,19 @@ func (x executor) EndsEpoch(_ *state.Snapshot, order *ledger.Order, tx *ledger.S
 	}
 	return nil
 }
-func (executor) Prepare(context.Context, *ledger.SignedTx) error { return nil }
-func (executor) SizeLimit(ledger.Target) int                     { return ledger.MaxTxSize }
+
+// Deploys takes the arguments of the method deploy for a module.
+func (x executor) Deploys(tx *ledger.SignedTx) (module keys.Digest, ok bool) {
+	return x.node.suite.Sum(tx.Args), tx.Method == "deploy"
+}
+
+func (x executor) Prepare(context.Context, *ledger.SignedTx) error {
+	x.node.prepared++
+	x.node.busy = max(x.node.prepareFor, 1)
+	return nil
+}
+
+func (executor) SizeLimit(ledger.Target) int { return ledger.MaxTxSize }
 
 var errBarred = errors.New("the sender is barred")
 
@@ -559,7 +716,9 @@ func (x executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 func (w *world) grow(to ledger.Height, nodes ...*testNode) {
 	w.t.Helper()
 	for _, n := range nodes {
-		n.open()
+		if err := n.open(); err != nil {
+			w.t.Fatal(err)
+		}
 		journal := must(openJournal(n.fs, "data", 0))
 		journal.setGuard(guard{}) // blocks without a journal would make it mute
 		if err := errors.Join(journal.sync(), journal.close()); err != nil {
@@ -581,7 +740,7 @@ func (w *world) grow(to ledger.Height, nodes ...*testNode) {
 		}
 		parent := nodes[0].store.Head().Header()
 		order := &ledger.Order{
-			Version: 1, Chain: w.chain, Group: "main", Height: h, Parent: parent.Order.Hash(w.suite), UnixMilli: begins + int64(h),
+			Version: 1, Chain: w.chain, Group: "main", Height: h, Parent: parent.Order.Hash(w.suite), UnixMilli: begins + int64(h)*max(w.step, 1),
 			TxRoot: ledger.Root(w.suite, leavesOf(txs)), TxCount: uint32(len(txs)), TxBytes: uint64(size), GasLimit: 10 * ledger.Gas(len(txs)),
 		}
 		var certificate ledger.Certificate

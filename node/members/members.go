@@ -73,6 +73,8 @@ func Ready(ctx context.Context, api *client.Client, key keys.Signer, id uint64) 
 		return nil, fmt.Errorf("%w: %s is node %s, and the key is that of %s", ErrNode, api.Base(), status.Node.Short(), node.Short())
 	case status.Stopped != "":
 		return nil, fmt.Errorf("the node has stopped: %s", status.Stopped)
+	case status.Joining != nil:
+		return nil, fmt.Errorf("%w: it fetches a state to begin with", ErrBehind)
 	case status.Syncing > 0:
 		return nil, fmt.Errorf("%w: it fetches blocks, at %d of %d", ErrBehind, status.Height, status.Syncing)
 	}

@@ -21,6 +21,8 @@ import (
 var (
 	// ErrFull says that the pool holds as many transactions, or bytes, as it may. Try again later.
 	ErrFull = errors.New("the pool of waiting transactions is full: send again later, or to another node")
+	// ErrCrowded says that the sender's transactions take half of the room of this node's clients. Try again later.
+	ErrCrowded = errors.New("half of what may wait at this node is the sender's: send again later, or to another node")
 	// ErrKnown says that the transaction waits in the pool already.
 	ErrKnown = errors.New("the transaction waits in the pool already")
 	// ErrCommitted says that the transaction is in a block already.
@@ -33,10 +35,14 @@ var (
 
 // Limits bound a pool. Zero fields take the defaults.
 type Limits struct {
-	Count     int   // most transactions; default 50,000: some 10 s of work at saturation
+	Count     int   // most transactions; default 50,000: some 20 s of work at saturation
 	Bytes     int64 // most bytes of encodings; default 256 MiB
-	PerSender int   // most transactions of one account; default Count/2, so that one client cannot fill a pool
+	PerSender int   // most transactions of one account, whichever node it sent them to; default Count/2, so that it cannot fill a pool
+	MaxWait   int64 // ms that those before a client's transaction may take, else it is not admitted; default 2,000, at most MostWait; negative: no bound
 }
+
+// MostWait is the highest Limits.MaxWait: no transaction is valid for longer on most chains.
+const MostWait = 600_000
 
 func (l Limits) withDefaults() Limits {
 	if l.Count <= 0 {
@@ -48,6 +54,10 @@ func (l Limits) withDefaults() Limits {
 	if l.PerSender <= 0 {
 		l.PerSender = (l.Count + 1) / 2
 	}
+	if l.MaxWait == 0 {
+		l.MaxWait = defaultMaxWait
+	}
+	l.MaxWait = min(l.MaxWait, MostWait)
 	return l
 }
 
@@ -70,12 +80,16 @@ type Pool struct {
 	overran  map[ledger.Address]int64 // senders whose own share was full, with the last time that a transaction was refused for it
 	seen     map[ledger.TxID]int64    // committed ids whose expiry lies after now, with that expiry
 	aging    expiries                 // the same ids, by expiry
+	clock    int64                    // the node's, Unix ms, as it was told last
+	line     line
 }
 
 type entry struct {
 	tx         *ledger.SignedTx
-	own        bool   // submitted at this node, which must see that the leader gets it
-	arrived    int64  // Unix ms
+	own        bool   // as Arrival.Own
+	came       int64  // to the node, Unix ms
+	left       bool   // it was in a proposed block, whether it waits again or not
+	arrived    int64  // in the pool, Unix ms
 	arrival    uint64 // its place in the order of arrival
 	forwarded  int64  // the leader that it was sent to last by Forward, plus 1
 	times      int    // that Forward has returned it for that leader
@@ -86,18 +100,20 @@ type entry struct {
 
 // New returns an empty pool.
 func New(l Limits) *Pool {
+	l = l.withDefaults()
 	return &Pool{
-		limits: l.withDefaults(), byID: map[ledger.TxID]*entry{}, byLeaf: map[keys.Digest]*entry{},
+		limits: l, line: line{room: l.room(assumedRate * l.MaxWait), senders: map[ledger.Address]int{}}, byID: map[ledger.TxID]*entry{}, byLeaf: map[keys.Digest]*entry{},
 		senders: map[ledger.Address]int{}, seen: map[ledger.TxID]int64{}, reserved: map[ledger.TxID]int{},
 		overran: map[ledger.Address]int64{},
 	}
 }
 
 // Add takes a transaction whose form and signatures hold. now is the node's clock in Unix milliseconds and
-// maxLifetime the chain's parameter; own says that a client sent it to this node.
-func (p *Pool) Add(tx *ledger.SignedTx, now, maxLifetime int64, own bool) error {
+// maxLifetime the chain's parameter.
+func (p *Pool) Add(tx *ledger.SignedTx, now, maxLifetime int64, a Arrival) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.clock = now
 	if _, ok := p.seen[tx.ID]; ok {
 		return ErrCommitted
 	}
@@ -114,12 +130,17 @@ func (p *Pool) Add(tx *ledger.SignedTx, now, maxLifetime int64, own bool) error 
 	case p.senders[tx.Sender] >= p.limits.PerSender:
 		p.overrun(tx.Sender, now, maxLifetime)
 		return ErrFull
+	case a.Own && p.crowds(tx.Sender):
+		return ErrCrowded
 	case len(p.byID) >= p.limits.Count || p.bytes+int64(len(tx.Raw)) > p.limits.Bytes:
 		p.refused = now
 		return ErrFull
 	}
 	p.arrivals++
-	e := &entry{tx: tx, own: own, arrived: now, arrival: p.arrivals}
+	e := &entry{tx: tx, own: a.Own, came: now, arrived: now, arrival: p.arrivals}
+	if a.at != 0 {
+		e.came = a.at
+	}
 	if p.reserved[tx.ID] == 0 {
 		p.link(e, nil)
 	}
@@ -155,6 +176,7 @@ func (p *Pool) overruns(sender ledger.Address, params *ledger.Params, at int64) 
 // link puts e into the list before next, or at the end.
 func (p *Pool) link(e, next *entry) {
 	e.waits, e.next = true, next
+	p.line.count(e, 1)
 	if next == nil {
 		e.prev, p.last = p.last, e
 	} else {
@@ -180,6 +202,7 @@ func (p *Pool) unlink(e *entry) {
 		e.next.prev = e.prev
 	}
 	e.waits, e.prev, e.next = false, nil, nil
+	p.line.count(e, -1)
 }
 
 // Reserve says that a block which holds these transactions is proposed: they wait no more. Each Reserve needs a
@@ -190,9 +213,11 @@ func (p *Pool) Reserve(txs []*ledger.SignedTx) {
 	for _, tx := range txs {
 		p.reserved[tx.ID]++
 		if e := p.byID[tx.ID]; e != nil && e.waits {
+			p.leave(e)
 			p.unlink(e)
 		}
 	}
+	p.measure()
 }
 
 // Release says that a block which was proposed is stored, or will not be. Those of its transactions that are in
@@ -293,6 +318,7 @@ func (p *Pool) Select(params *ledger.Params, at int64, room uint64) []*ledger.Si
 func (p *Pool) Waiting(params *ledger.Params, now int64, limit int) (count int, oldest *ledger.SignedTx) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.clock = now
 	for e := p.first; e != nil && count < limit; e = e.next {
 		if fits(e.tx, params, max(now, p.now+1)) {
 			if count == 0 {
@@ -309,6 +335,7 @@ func (p *Pool) Waiting(params *ledger.Params, now int64, limit int) (count int, 
 func (p *Pool) Latest(txs []*ledger.SignedTx, params *ledger.Params, now int64) (at int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.clock = now
 	for _, tx := range txs {
 		if e := p.byID[tx.ID]; e != nil {
 			at = max(at, e.arrived)
@@ -395,8 +422,12 @@ func (p *Pool) Committed(txs []*ledger.SignedTx, at int64) (expired []ledger.TxI
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now = max(p.now, at)
+	p.line.unfit, p.line.recounted = 0, 0
 	for _, tx := range txs {
 		if e := p.byID[tx.ID]; e != nil {
+			if e.waits { // this node saw no proposal: it observes, or is behind
+				p.leave(e)
+			}
 			p.remove(e)
 		}
 		if _, ok := p.seen[tx.ID]; !ok && tx.Expiry > p.now {
@@ -404,6 +435,7 @@ func (p *Pool) Committed(txs []*ledger.SignedTx, at int64) (expired []ledger.TxI
 			p.aging.push(expiry{tx.Expiry, tx.ID})
 		}
 	}
+	p.measure()
 	for len(p.aging) > 0 && p.aging[0].at <= p.now {
 		delete(p.seen, p.aging.pop().id)
 	}
@@ -422,6 +454,7 @@ func (p *Pool) Committed(txs []*ledger.SignedTx, at int64) (expired []ledger.TxI
 func (p *Pool) Drop(which func(*ledger.SignedTx) bool) (dropped []ledger.TxID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.line.unfit, p.line.recounted = 0, 0
 	for e := p.first; e != nil; {
 		next := e.next
 		if which(e.tx) {

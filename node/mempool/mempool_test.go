@@ -17,6 +17,8 @@ const (
 	lifetime = 60_000
 )
 
+var own = Arrival{Own: true}
+
 // newTx returns a transaction that looks to the pool like a signed one.
 func newTx(n uint64, sender byte, expiry int64, size int) *ledger.SignedTx {
 	tx := &ledger.SignedTx{Tx: ledger.Tx{Sender: ledger.Address{sender}, Expiry: expiry, GasLimit: 10}, Raw: make([]byte, size)}
@@ -28,7 +30,7 @@ func newTx(n uint64, sender byte, expiry int64, size int) *ledger.SignedTx {
 func mustAdd(t *testing.T, p *Pool, txs ...*ledger.SignedTx) {
 	t.Helper()
 	for _, tx := range txs {
-		if err := p.Add(tx, now, lifetime, false); err != nil {
+		if err := p.Add(tx, now, lifetime, Arrival{}); err != nil {
 			t.Fatalf("Add(%s) = %v", tx.ID, err)
 		}
 	}
@@ -57,7 +59,7 @@ func TestAdd(t *testing.T) {
 			{"a lifetime ahead", now + lifetime, nil},
 			{"too far ahead", now + lifetime + 1, ErrExpiry},
 		} {
-			if err := New(Limits{}).Add(newTx(1, 1, c.expiry, 1), now, lifetime, true); !errors.Is(err, c.want) {
+			if err := New(Limits{}).Add(newTx(1, 1, c.expiry, 1), now, lifetime, own); !errors.Is(err, c.want) {
 				t.Errorf("%s: Add = %v, want %v", c.name, err, c.want)
 			}
 		}
@@ -65,10 +67,10 @@ func TestAdd(t *testing.T) {
 	t.Run("block time ahead of the clock counts", func(t *testing.T) {
 		p := New(Limits{})
 		p.Committed(nil, now+100)
-		if err := p.Add(newTx(1, 1, now+100, 1), now, lifetime, true); !errors.Is(err, ErrExpired) {
+		if err := p.Add(newTx(1, 1, now+100, 1), now, lifetime, own); !errors.Is(err, ErrExpired) {
 			t.Errorf("expiry at the last block's time: Add = %v, want ErrExpired", err)
 		}
-		if err := p.Add(newTx(2, 1, now+101, 1), now, lifetime, true); err != nil {
+		if err := p.Add(newTx(2, 1, now+101, 1), now, lifetime, own); err != nil {
 			t.Errorf("expiry after the last block's time: Add = %v", err)
 		}
 	})
@@ -88,11 +90,11 @@ func TestAdd(t *testing.T) {
 		} {
 			p := New(c.limits)
 			mustAdd(t, p, newTx(1, 1, now, 10), newTx(2, 1, now, 10))
-			if err := p.Add(c.third, now, lifetime, true); !errors.Is(err, c.want) {
+			if err := p.Add(c.third, now, lifetime, own); !errors.Is(err, c.want) {
 				t.Errorf("%s: Add = %v, want %v", c.name, err, c.want)
 			}
 			p.Committed([]*ledger.SignedTx{newTx(1, 1, now, 10)}, now-1)
-			if err := p.Add(newTx(4, 1, now, 1), now, lifetime, true); c.want != nil && err != nil {
+			if err := p.Add(newTx(4, 1, now, 1), now, lifetime, own); c.want != nil && err != nil {
 				t.Errorf("%s, after one left: Add = %v", c.name, err)
 			}
 		}
@@ -101,18 +103,18 @@ func TestAdd(t *testing.T) {
 		p := New(Limits{})
 		tx := newTx(1, 1, now+50, 1)
 		mustAdd(t, p, tx)
-		if err := p.Add(tx, now, lifetime, true); !errors.Is(err, ErrKnown) {
+		if err := p.Add(tx, now, lifetime, own); !errors.Is(err, ErrKnown) {
 			t.Errorf("Add again = %v, want ErrKnown", err)
 		}
 		p.Committed([]*ledger.SignedTx{tx}, now+49)
-		if err := p.Add(tx, now, lifetime, true); !errors.Is(err, ErrCommitted) {
+		if err := p.Add(tx, now, lifetime, own); !errors.Is(err, ErrCommitted) {
 			t.Errorf("Add after commit = %v, want ErrCommitted", err)
 		}
 		p.Committed(nil, now+50) // from here on the expiry refuses it
 		if p.Seen(tx.ID) || len(p.seen) != 0 || len(p.aging) != 0 {
 			t.Error("an id is remembered that can never come again")
 		}
-		if err := p.Add(tx, now, lifetime, true); !errors.Is(err, ErrExpired) {
+		if err := p.Add(tx, now, lifetime, own); !errors.Is(err, ErrExpired) {
 			t.Errorf("Add after its expiry = %v, want ErrExpired", err)
 		}
 	})
@@ -197,7 +199,7 @@ func TestSelect(t *testing.T) {
 func TestOvertaken(t *testing.T) {
 	p := New(Limits{Count: 3, PerSender: 9})
 	for i, arrived := range []int64{now, now + 40, now + 90} {
-		if err := p.Add(newTx(uint64(i+1), 1, now+101+int64(i), 1), arrived, lifetime, true); err != nil {
+		if err := p.Add(newTx(uint64(i+1), 1, now+101+int64(i), 1), arrived, lifetime, own); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -217,7 +219,7 @@ func TestOvertaken(t *testing.T) {
 	see("the oldest has expired", []uint64{3}, now+102, now+99, now+90, now+40)
 	p.Reserve([]*ledger.SignedTx{newTx(1, 1, now+101, 1)})
 	see("the oldest is in another block", []uint64{3}, now+99, now+99, now+90, now+40)
-	if err := p.Add(newTx(8, 1, now+101, 1), now+60, lifetime, true); !errors.Is(err, ErrFull) {
+	if err := p.Add(newTx(8, 1, now+101, 1), now+60, lifetime, own); !errors.Is(err, ErrFull) {
 		t.Fatal(err)
 	}
 	see("the pool was full since, and may have refused what it does not know", []uint64{7}, now+99, now+99, 0, 0)
@@ -238,7 +240,7 @@ func TestOverrun(t *testing.T) {
 	}
 	add := func(tx *ledger.SignedTx, at int64, want error) {
 		t.Helper()
-		if err := p.Add(tx, at, lifetime, true); !errors.Is(err, want) {
+		if err := p.Add(tx, at, lifetime, own); !errors.Is(err, want) {
 			t.Fatalf("Add = %v, want %v", err, want)
 		}
 	}
@@ -266,7 +268,7 @@ func TestOverrun(t *testing.T) {
 
 func TestWaiting(t *testing.T) {
 	p := New(Limits{})
-	if err := p.Add(newTx(1, 1, now+10, 1), now-7, lifetime, true); err != nil {
+	if err := p.Add(newTx(1, 1, now+10, 1), now-7, lifetime, own); err != nil {
 		t.Fatal(err)
 	}
 	mustAdd(t, p, newTx(2, 1, now+50, 1), newTx(3, 1, now+50, 1))
@@ -290,7 +292,7 @@ func TestWaiting(t *testing.T) {
 func TestForward(t *testing.T) {
 	p := New(Limits{})
 	mustAdd(t, p, newTx(1, 1, now, 1))
-	if err := p.Add(newTx(2, 1, now, 1), now, lifetime, true); err != nil {
+	if err := p.Add(newTx(2, 1, now, 1), now, lifetime, own); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -375,7 +377,7 @@ func TestHistory(t *testing.T) {
 		}
 		if rng.IntN(3) > 0 {
 			tx := newTx(rng.Uint64N(400), byte(rng.IntN(3)), clock+rng.Int64N(300)-20, 1+rng.IntN(150))
-			err := p.Add(tx, clock, 250, false)
+			err := p.Add(tx, clock, 250, Arrival{})
 			bytes, same := 0, 0
 			for _, m := range model {
 				bytes += len(m.Raw)
@@ -470,7 +472,7 @@ func BenchmarkPool(b *testing.B) {
 		for b.Loop() {
 			p := New(Limits{PerSender: 50_000})
 			for _, tx := range txs {
-				if err := p.Add(tx, now, lifetime, true); err != nil {
+				if err := p.Add(tx, now, lifetime, own); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -87,6 +87,12 @@ func (m *Monitor) checkEngine() error {
 func (m *Monitor) checkSync() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if to := m.status.Joining; to != nil {
+		return fmt.Errorf("fetching the state after block %d to begin with: %d of %d bytes, %d of %d blocks", to.Height, to.Bytes, to.Of, to.Blocks, to.Height+1)
+	}
+	if m.status.Lacking != nil {
+		return m.status.Lacking
+	}
 	if head, to := m.status.Head.Order.Height, m.status.Syncing; to > head {
 		return fmt.Errorf("fetching blocks: at height %d of %d, %.0f a second", head, to, m.status.Fetch.PerSecond)
 	}

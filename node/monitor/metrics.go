@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/plugins"
@@ -17,17 +18,22 @@ type metrics struct {
 	height, view, leader, changing, syncing    prometheus.Gauge
 	fetchRate, fetchLeft                       prometheus.Gauge
 	members, peers, engine, running            prometheus.Gauge
+	pinned                                     prometheus.Gauge
 	poolTxs, poolBytes, poolOldest             prometheus.Gauge
+	poolRoom, poolWait                         prometheus.Gauge
+	notAdmitted                                prometheus.Counter
 	blocks, gas, viewChanges, evidence, alarms prometheus.Counter
 	txs, admitted, dropped, refused, fetched   *prometheus.CounterVec
 	interval, latency, blockTxs                prometheus.Histogram
 	phases                                     *prometheus.HistogramVec
+
+	refusedBefore uint64 // what notAdmitted counts up to
 }
 
 // seconds are the bounds of histograms of time: from a step on one machine to a view change across the world.
 var seconds = []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30}
 
-func newMetrics(own prometheus.Registerer, process prometheus.Registerer, status func() []plugins.Status, wasm func() wasmvm.Stats) *metrics {
+func newMetrics(own prometheus.Registerer, process prometheus.Registerer, config *Config) *metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "fondaco", Name: name, Help: help})
 		own.MustRegister(g)
@@ -63,9 +69,13 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, status
 		peers:       gauge("peers_connected", "Other nodes that this node is connected to."),
 		engine:      gauge("engine_up", "1 while the consensus engine runs."),
 		running:     gauge("group_up", "0 when the group stopped because it cannot trust itself any more."),
+		pinned:      gauge("state_pinned_seconds", "How long a reader, of a backup for example, has had the same world state pinned; 0 when none has."),
 		poolTxs:     gauge("pool_transactions", "Transactions that wait."),
 		poolBytes:   gauge("pool_bytes", "Bytes of the transactions that wait."),
 		poolOldest:  gauge("pool_oldest_seconds", "How long the oldest transaction has waited."),
+		poolRoom:    gauge("pool_room", "Transactions that may wait for a proposal before clients are refused, as fast as that goes now; -1: no bound."),
+		poolWait:    gauge("pool_wait_seconds", "How long a transaction that comes now has to wait for a proposal, about."),
+		notAdmitted: counter("transactions_not_admitted_total", "Clients' transactions that were refused unseen, because those that waited took longer than pool.wait_ms."),
 		blocks:      counter("blocks_total", "Blocks stored since the node started."),
 		gas:         counter("gas_total", "Gas used by the transactions of these blocks."),
 		viewChanges: counter("view_changes_total", "View changes that this node entered."),
@@ -90,15 +100,36 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, status
 	}
 	m.leader.Set(-1)
 	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if status != nil {
+	if config.Plugins != nil {
 		process.MustRegister(&pluginCollector{
-			status:   status,
+			status:   config.Plugins,
 			up:       prometheus.NewDesc("fondaco_plugin_up", "1 while the plugin program runs and answers.", []string{"plugin"}, nil),
 			restarts: prometheus.NewDesc("fondaco_plugin_restarts_total", "How often the plugin program was started again.", []string{"plugin"}, nil),
 		})
 	}
-	if wasm != nil {
-		own.MustRegister(newWasmCollector(wasm))
+	if config.Wasm != nil {
+		own.MustRegister(newWasmCollector(config.Wasm))
+	}
+	if config.Damage != nil {
+		own.MustRegister(
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "fondaco", Name: "blocks_damaged", Help: "Stored blocks that the disk does not hold as they were written, as far as they were read."}, func() float64 {
+				damaged, _ := config.Damage()
+				return float64(damaged)
+			}),
+			prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "fondaco", Name: "blocks_healed_total", Help: "Damaged blocks that were fetched from other nodes and written again."}, func() float64 {
+				_, healed := config.Damage()
+				return float64(healed)
+			}),
+		)
+	}
+	if config.Executor != nil {
+		asked := func(name, help string, value func(executor.Stats) uint64) {
+			own.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "fondaco", Name: name, Help: help}, func() float64 {
+				return float64(value(config.Executor()))
+			}))
+		}
+		asked("executed_ahead_total", "Transactions that a worker executed ahead of their turn in the block.", func(s executor.Stats) uint64 { return s.Ahead })
+		asked("executed_again_total", "Of those, executed once more in their turn: what they had read had changed, or the block was full of writes.", func(s executor.Stats) uint64 { return s.Again })
 	}
 	return m
 }
@@ -121,8 +152,13 @@ func (m *metrics) observe(s group.Status, pool *mempool.Pool, connected int, now
 	count, bytes, oldest := pool.Size()
 	m.poolTxs.Set(float64(count))
 	m.poolBytes.Set(float64(bytes))
+	admission := pool.Admission()
+	m.poolRoom.Set(float64(admission.Room))
+	m.poolWait.Set(admission.Wait.Seconds())
+	m.notAdmitted.Add(float64(admission.Refused - m.refusedBefore))
+	m.refusedBefore = admission.Refused
 	m.poolOldest.Set(0)
-	if count > 0 {
+	if oldest > 0 { // else what the pool holds is in proposed blocks
 		m.poolOldest.Set(max(0, float64(now.UnixMilli()-oldest)/1000))
 	}
 }

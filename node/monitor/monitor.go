@@ -26,6 +26,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/plugins"
@@ -45,13 +46,16 @@ const (
 // Config is what a Monitor is made of. All fields may be left out.
 type Config struct {
 	Log      zerolog.Logger
-	Group    ledger.GroupID          // label of all metrics; empty: no label
-	Finality ledger.StatementKind    // see ledger.Genesis.Finality; zero stands for Commit
-	Plugins  func() []plugins.Status // asked at each scrape and health check
-	Wasm     func() wasmvm.Stats     // asked at each scrape
-	Checks   []Check                 // further conditions of being ready
-	Profile  bool                    // serve /debug/pprof too
-	Now      func() time.Time        // time.Now; tests set it
+	Group    ledger.GroupID                  // label of all metrics; empty: no label
+	Finality ledger.StatementKind            // see ledger.Genesis.Finality; zero stands for Commit
+	Plugins  func() []plugins.Status         // asked at each scrape and health check
+	Wasm     func() wasmvm.Stats             // asked at each scrape
+	Executor func() executor.Stats           // asked at each scrape
+	Pinned   func() uint64                   // see state.Store.Pinned; asked by Observe
+	Damage   func() (damaged, healed uint64) // stored blocks that do not read back, and how many did not and do again; nil: not known
+	Checks   []Check                         // further conditions of being ready
+	Profile  bool                            // serve /debug/pprof too
+	Now      func() time.Time                // time.Now; tests set it
 }
 
 // Monitor gathers and shows. Its methods are safe for concurrent use, but all functions of one Trace must be
@@ -73,6 +77,8 @@ type Monitor struct {
 	status   group.Status
 	peers    int
 	observed time.Time // zero: never
+	pin      uint64    // that is held, see Config.Pinned, and
+	pinned   time.Time // when it was first seen
 	alarm    string    // the last one
 }
 
@@ -97,7 +103,7 @@ func New(c Config) *Monitor {
 		labels["group"] = string(c.Group)
 		m.log = c.Log.With().Str("group", string(c.Group)).Logger()
 	}
-	m.metrics = newMetrics(prometheus.WrapRegistererWith(labels, m.registry), m.registry, c.Plugins, c.Wasm)
+	m.metrics = newMetrics(prometheus.WrapRegistererWith(labels, m.registry), m.registry, &c)
 	return m
 }
 
@@ -264,6 +270,16 @@ func (m *Monitor) Observe(s group.Status, pool *mempool.Pool, connected int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.status, m.peers, m.observed = s, connected, now
+	if m.config.Pinned == nil {
+		return
+	}
+	if pin := m.config.Pinned(); pin != m.pin {
+		m.pin, m.pinned = pin, now
+	}
+	m.metrics.pinned.Set(0)
+	if m.pin != 0 {
+		m.metrics.pinned.Set(now.Sub(m.pinned).Seconds())
+	}
 }
 
 // admission is when a transaction came.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/plugins"
@@ -205,9 +206,11 @@ func TestTransactionFlow(t *testing.T) {
 func TestHealth(t *testing.T) {
 	c := newClock()
 	programs := []plugins.Status{{Name: "engine", Healthy: true, Reason: "running"}}
+	var pinned uint64
 	m := New(Config{
-		Now: c.Now, Plugins: func() []plugins.Status { return programs },
-		Checks: []Check{{"disk", func() error { return nil }}},
+		Now: c.Now, Plugins: func() []plugins.Status { return programs }, Executor: func() executor.Stats { return executor.Stats{Ahead: 7, Again: 2} },
+		Checks: []Check{{"disk", func() error { return nil }}}, Pinned: func() uint64 { return pinned },
+		Damage: func() (uint64, uint64) { return 3, 5 },
 	})
 	h := m.Handler()
 	healthy := group.Status{Engine: true, Number: 0, Epoch: ledger.Epoch{Members: make([]ledger.Member, 4)}}
@@ -239,6 +242,21 @@ func TestHealth(t *testing.T) {
 	m.Observe(syncing, nil, 3)
 	want("/readyz", 503, "not ok  sync: fetching blocks: at height 40 of 90, 0 a second\n")
 
+	lacking := healthy
+	lacking.Lacking = errors.New("nobody has block 41")
+	m.Observe(lacking, nil, 3)
+	want("/readyz", 503, "not ok  sync: nobody has block 41\n")
+
+	for _, tt := range []struct {
+		pin     uint64
+		seconds int
+	}{{1, 0}, {1, 5}, {2, 0}, {2, 5}, {0, 0}} {
+		pinned = tt.pin
+		m.Observe(healthy, nil, 3)
+		wantMetrics(t, m, fmt.Sprintf("fondaco_state_pinned_seconds %d", tt.seconds))
+		c.pass(5 * time.Second)
+	}
+
 	down := healthy
 	down.Engine = false
 	programs[0] = plugins.Status{Name: "engine", Reason: "it did not answer frame 9 within 2s; starting again within 50ms", Restarts: 3}
@@ -252,10 +270,19 @@ func TestHealth(t *testing.T) {
 	m.Observe(stopped, nil, 3)
 	want("/readyz", 503, "not ok  group: stopped: own block hash differs\n")
 
-	m.Observe(healthy, mempool.New(mempool.Limits{}), 3)
+	pool := mempool.New(mempool.Limits{MaxWait: 500})
+	pool.Admit(350, 1, &ledger.Params{}, 1)
+	proposed := &ledger.SignedTx{Tx: ledger.Tx{Expiry: 10}}
+	if err := pool.Add(proposed, 1, 100, mempool.Arrival{}); err != nil {
+		t.Fatal(err)
+	}
+	pool.Reserve([]*ledger.SignedTx{proposed})
+	m.Observe(healthy, pool, 3)
+	m.Observe(healthy, pool, 3) // counters count once
+	wantMetrics(t, m, `fondaco_pool_transactions 1`, `fondaco_pool_oldest_seconds 0`, `fondaco_pool_room 500`, `fondaco_pool_wait_seconds 0.25`, `fondaco_transactions_not_admitted_total 100`)
 	c.pass(time.Minute)
 	want("/livez", 503, "the node has not looked after itself for 1m0s")
-	wantMetrics(t, m, `fondaco_pool_transactions 0`, `fondaco_members 4`)
+	wantMetrics(t, m, `fondaco_members 4`, `fondaco_executed_ahead_total 7`, `fondaco_executed_again_total 2`, `fondaco_blocks_damaged 3`, `fondaco_blocks_healed_total 5`)
 	want("/debug/pprof/", 404, "")
 }
 

@@ -1,19 +1,23 @@
 package rpc
 
 import (
+	"crypto/subtle"
+	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"time"
 
 	"github.com/fondaco/fondaco/node/audit"
+	"github.com/fondaco/fondaco/node/backup"
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
 const (
-	exportsAtOnce = 2           // packages that are written at once
-	exportWithin  = time.Minute // that a client may take for each part of a package
+	exportWithin = time.Minute // that a client may take for each part of a package,
+	exportRate   = 64 << 10    // if it takes so many bytes a second on average: it keeps others waiting
 )
 
 // consensus streams the package of a range of blocks: what was agreed on and what members stated, to be verified
@@ -31,50 +35,119 @@ func (s *Server) consensus(w http.ResponseWriter, r *http.Request) (any, error) 
 	if from > to {
 		return nil, badRequest("blocks %d to %d: the first is behind the last", from, to)
 	}
-	select {
-	case s.exports <- struct{}{}:
-		defer func() { <-s.exports }()
-	default:
-		return nil, problem(http.StatusServiceUnavailable, client.CodeBusy, "%d packages are being written already: ask again later, or another node", exportsAtOnce)
+	out, end, err := s.export(w, r)
+	if err != nil {
+		return nil, err
 	}
+	defer end()
 	if err := s.group.FlushStatements(); err != nil {
 		return nil, err
 	}
 	source := &audit.Source{
 		Suite: s.config.Suite, Chain: s.config.Chain, Group: s.config.Genesis.Group, Head: head, FS: state.OS(), Statements: s.config.Statements,
-		Block: s.group.Store().Block, BlockHash: s.group.Store().BlockHash,
-		Epoch: func(number uint64) (ledger.Epoch, ledger.Height, error) {
-			b, found, err := s.config.Executor.Beginning(s.group.Store().Head(), number)
-			if err == nil && !found {
-				err = fmt.Errorf("epoch %d has not begun", number)
-			}
-			return b.Epoch, b.Height, err
-		},
+		Block: s.group.Store().Certified, BlockHash: s.group.Store().BlockHash,
+		Epoch: s.beginning,
 	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	out := &patient{w: w, control: http.NewResponseController(w)}
-	err = audit.Export(r.Context(), out, source, ledger.Height(from), ledger.Height(to))
-	switch {
-	case err == nil:
-		return nil, nil
-	case out.begun: // the client sees that the end is missing
-		s.config.Log.Error().Err(err).Msg("package of consensus statements broke off")
-		panic(http.ErrAbortHandler)
-	}
-	return nil, err
+	return nil, s.streamed(out, "package of consensus statements", audit.Export(r.Context(), out, source, ledger.Height(from), ledger.Height(to)))
 }
 
-// patient moves the deadline with each part that is written: a package may take long, a client that stops reading may not.
+// export begins an answer that is written in parts: one at once for the operator, whom slow readers must not keep out, and one for all
+// others. end must be called.
+func (s *Server) export(w http.ResponseWriter, r *http.Request) (out *patient, end func(), err error) {
+	slots := s.exports
+	if s.isOperator(r) {
+		slots = s.operators
+	}
+	select {
+	case slots <- struct{}{}:
+	default:
+		return nil, nil, problem(http.StatusServiceUnavailable, client.CodeBusy, "another package is being written: ask again later, or another node, or as the node's operator with -d")
+	}
+	end = func() { <-slots }
+	out = &patient{w: w, control: http.NewResponseController(w)}
+	if err := out.control.SetReadDeadline(time.Time{}); err != nil { // that of the request would end the answer
+		end()
+		return nil, nil, err
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	return out, end, nil
+}
+
+// isOperator reports whether a request shows the node's secret. An address would not tell: proxies and everybody's programs on the
+// node's machine come from it.
+func (s *Server) isOperator(r *http.Request) bool {
+	shown := r.Header.Get(client.OperatorHeader)
+	return s.config.Operator != "" && subtle.ConstantTimeCompare([]byte(shown), []byte(s.config.Operator)) == 1
+}
+
+// streamed ends an answer that was written in parts, and that the client must not take for whole after an error.
+func (s *Server) streamed(out *patient, what string, err error) error {
+	if err != nil && !out.begun.IsZero() { // the client sees that the end is missing
+		s.config.Log.Error().Err(err).Msg(what + " broke off")
+		panic(http.ErrAbortHandler)
+	}
+	return err
+}
+
+// beginning returns an epoch that has begun, and the height of the block that it follows.
+func (s *Server) beginning(number uint64) (ledger.Epoch, ledger.Height, error) {
+	b, found, err := s.config.Executor.Beginning(s.group.Store().Head(), number)
+	if err == nil && !found {
+		err = fmt.Errorf("epoch %d has not begun", number)
+	}
+	return b.Epoch, b.Height, err
+}
+
+// backup streams a backup of the node's data.
+func (s *Server) backup(w http.ResponseWriter, r *http.Request) (any, error) {
+	head := uint64(s.group.Store().Head().Height())
+	keep, err := number(r, "keep", head+1, math.MaxInt64)
+	if err != nil {
+		return nil, err
+	}
+	if keep == 0 {
+		return nil, badRequest("keep is 0: want how many of the last blocks are to be there in full, 1 or more, or leave it away for all")
+	}
+	out, end, err := s.export(w, r)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	source := &backup.Source{Store: s.group.Store(), Genesis: s.config.Genesis, Epoch: s.beginning, Spool: s.config.Spool}
+	err = backup.Create(r.Context(), out, source, ledger.Height(head+1-min(keep, head+1)))
+	if errors.Is(err, backup.ErrSpace) {
+		return nil, problem(http.StatusInsufficientStorage, client.CodeUnavailable, "%v", err)
+	}
+	return nil, s.streamed(out, "backup", err)
+}
+
+// patient moves the deadline with each part that is written: a package may take long, a client that stops reading may not,
+// nor one that reads so slowly that it seems to have stopped.
 type patient struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
-	begun   bool
+	begun   time.Time // zero: not yet
+	written int64     // bytes
 }
 
 func (p *patient) Write(data []byte) (int, error) {
-	p.begun = true
-	if err := p.control.SetWriteDeadline(time.Now().Add(exportWithin)); err != nil {
+	now := time.Now()
+	if p.begun.IsZero() {
+		p.begun = now
+	}
+	if err := p.control.SetWriteDeadline(p.deadline(now)); err != nil {
 		return 0, err
 	}
-	return p.w.Write(data)
+	n, err := p.w.Write(data)
+	p.written += int64(n)
+	return n, err
+}
+
+// deadline returns until when the next part must be taken.
+func (p *patient) deadline(now time.Time) time.Time {
+	slowest := p.begun.Add(exportWithin + time.Duration(p.written/exportRate)*time.Second)
+	if limit := now.Add(exportWithin); limit.Before(slowest) {
+		return limit
+	}
+	return slowest
 }

@@ -32,7 +32,7 @@ func (e *epochLinks) until(epoch uint64) ([]ledger.EpochLink, error) {
 		if !found {
 			return nil, fmt.Errorf("the state does not say how epoch %d began", number)
 		}
-		block, err := e.group.Store().Block(began.Height)
+		block, err := e.group.Store().Certified(began.Height)
 		if err != nil {
 			return nil, err
 		}

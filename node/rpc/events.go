@@ -82,8 +82,11 @@ func (s *Server) contractEvents(w http.ResponseWriter, r *http.Request) (any, er
 		contract = &a
 	}
 	topic := query.Get("topic")
+	if next, _, err := s.start(r); err == nil && next < s.group.Store().Kept() {
+		return nil, s.pruned(next)
+	}
 	return nil, s.stream(w, r, func(h ledger.Height, after cursor, write func([]byte) error) error {
-		b, err := s.stored(h)
+		b, err := s.full(h)
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ import (
 // certifier) or, with under, a height or latest, to that of this later block.
 func (s *Server) prove(b *stored, under string, claim *ledger.Claim) (*client.Bytes, error) {
 	of := b.block.Header.Order.Height
-	own, err := certifier(s.config.Suite, b.block, s.group.Store().Block)
+	own, err := certifier(s.config.Suite, b.block, s.group.Store().Certified)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func (s *Server) status(http.ResponseWriter, *http.Request) (any, error) {
 	n, finality := len(st.Epoch.Members), s.config.Genesis.Finality()
 	doc := &client.Status{
 		Node: st.Self, Version: s.config.Version, Engine: s.config.Genesis.Engine, Role: role, Number: st.Number, Members: n, Quorum: finality.Quorum(n), Faulty: finality.Faulty(n),
-		Height: head.Height(), Block: head.Hash(), StateRoot: head.Root(),
+		Height: head.Height(), Block: head.Hash(), StateRoot: head.Root(), Kept: s.group.Store().Kept(),
 		BlockTime: head.Header().Order.UnixMilli, Epoch: st.Epoch.Number, View: st.Consensus.View, Leader: st.Consensus.Leader,
 		Changing: st.Consensus.Changing, Syncing: st.Syncing, Pending: pending, Peers: []client.Peer{}, Plugins: []client.Plugin{},
 	}
@@ -56,6 +56,21 @@ func (s *Server) status(http.ResponseWriter, *http.Request) (any, error) {
 		for _, share := range st.Fetch.From {
 			doc.Fetch.From = append(doc.Fetch.From, client.FetchShare(share))
 		}
+	}
+	if to := st.Joining; to != nil {
+		doc.Joining = &client.Joining{Height: to.Height, Blocks: to.Blocks, Bytes: to.Bytes, Of: to.Of, From: []client.JoinShare{}}
+		for _, share := range to.From {
+			doc.Joining.From = append(doc.Joining.From, client.JoinShare(share))
+		}
+	}
+	if a := s.group.Store().ArchiveStatus(); a.On {
+		doc.Archive = &client.Archive{Some: a.Some, From: a.From, To: a.To, Bytes: a.Bytes}
+		if a.Problem != nil {
+			doc.Archive.Problem = a.Problem.Error()
+		}
+	}
+	if st.Lacking != nil {
+		doc.Lacking = st.Lacking.Error()
 	}
 	if st.Stopped != nil {
 		doc.Stopped = st.Stopped.Error()
@@ -123,6 +138,9 @@ func (s *Server) rawBlock(w http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, err
 	}
 	raw, err := s.group.Store().RawBlock(h)
+	if errors.Is(err, state.ErrPruned) {
+		return nil, s.pruned(h)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -156,14 +174,18 @@ func (s *Server) transaction(w http.ResponseWriter, r *http.Request) (any, error
 	}
 	switch found.Progress {
 	case group.Committed:
-		return s.committed(found.Height, found.Index, proof)
+		return s.committed(id, found.Height, found.Index, proof)
 	case group.Pending:
 		return &client.Transaction{ID: id, Progress: client.Pending, PastExpiry: found.PastExpiry}, nil
 	case group.Expired:
 		return &client.Transaction{ID: id, Progress: client.Expired}, nil
-	default:
-		return nil, notFound("this node has not seen transaction %s: it may be on its way, have been refused, or never have been sent", id)
+	case group.Unknown:
 	}
+	if kept := s.group.Store().Kept(); kept > 0 {
+		return nil, notFound("this node does not know transaction %s: it may be in a block below %d, from which on it has blocks in full; ask a node that has all. "+
+			"Else it may be on its way, have been refused, or never have been sent", id, kept)
+	}
+	return nil, notFound("this node has not seen transaction %s: it may be on its way, have been refused, or never have been sent", id)
 }
 
 // await looks a transaction up, and again after each block and at the end of the time, until a block or its
@@ -188,8 +210,8 @@ func (s *Server) await(ctx context.Context, id ledger.TxID, wait time.Duration) 
 }
 
 // committed returns the document of a transaction in a block.
-func (s *Server) committed(h ledger.Height, index uint32, proof *txProof) (*client.Transaction, error) {
-	b, err := s.stored(h)
+func (s *Server) committed(id ledger.TxID, h ledger.Height, index uint32, proof *txProof) (*client.Transaction, error) {
+	b, err := s.full(h)
 	if err != nil {
 		return nil, err
 	}
@@ -199,6 +221,10 @@ func (s *Server) committed(h ledger.Height, index uint32, proof *txProof) (*clie
 	tx, err := ledger.DecodeTx(s.config.Suite, b.block.Txs[index])
 	if err != nil {
 		return nil, err
+	}
+	if tx.ID != id {
+		return nil, fmt.Errorf("the index of this node is damaged: it says of transaction %s that it is %d of block %d, which is %s; ask another node. "+
+			"This one mends it when it reads that block again, within hours", id, index, h, tx.ID)
 	}
 	receipt, schemas := &b.receipts[index], s.reader()
 	doc := &client.Transaction{
@@ -404,7 +430,7 @@ func (s *Server) trace(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if !found {
 		return nil, notFound("transaction %s is in no block that this node has", id)
 	}
-	b, err := s.stored(h)
+	b, err := s.full(h)
 	if err != nil {
 		return nil, err
 	}
@@ -482,9 +508,14 @@ func (s *Server) kept(h ledger.Height, err error) error {
 	if !errors.Is(err, state.ErrPruned) {
 		return err
 	}
-	store := s.group.Store()
-	return problem(http.StatusGone, client.CodeUnavailable, "this node no longer has the state after block %d: it has those after blocks %d to %d and forgets the oldest as blocks come; "+
-		"what transactions did in older blocks is proven by their receipts and events", h, store.Oldest(), store.Head().Height())
+	store, advice := s.group.Store(), "ask a node that has archive = true in its configuration"
+	if a := store.ArchiveStatus(); a.Some {
+		advice = fmt.Sprintf("its archive has values and proofs of those after blocks %d to %d, as far as it was on when they were made", a.From, a.To)
+	} else if a.On {
+		advice = "its archive is being made, see `fondaco status`"
+	}
+	return problem(http.StatusGone, client.CodeUnavailable, "this node does not have the state after block %d: it has those after blocks %d to %d and forgets the oldest as blocks come; %s. "+
+		"What transactions did in older blocks is proven by their receipts and events too", h, store.Oldest(), store.Head().Height(), advice)
 }
 
 func (s *Server) state(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -500,37 +531,46 @@ func (s *Server) state(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := s.group.Store().Head()
-	if text := r.URL.Query().Get("height"); text != "" {
-		h, err := s.heightOf("parameter height", text, 0)
-		if err != nil {
-			return nil, err
-		}
-		if base, err = s.stateAt(h); err != nil {
-			return nil, err
-		}
-	}
-	full := append(a[:], key...)
-	value, found, err := base.Get(full)
-	if err != nil {
-		return nil, s.kept(base.Height(), err)
-	}
-	doc := &client.State{Height: base.Height(), Key: full, Found: found, Value: value}
-	if !proof {
-		return doc, nil
-	}
-	path, err := base.Prove(full)
-	if err != nil {
-		return nil, s.kept(base.Height(), err)
-	}
-	b, err := s.stored(base.Height())
+	h, err := s.heightOf("parameter height", r.URL.Query().Get("height"), s.group.Store().Head().Height())
 	if err != nil {
 		return nil, err
 	}
-	doc.Proof, err = s.prove(b, r.URL.Query().Get("under"), &ledger.Claim{
-		State: &ledger.StateClaim{Key: full, Value: value, Present: found, Proof: path},
-	})
+	claim := &ledger.StateClaim{Key: append(a[:], key...)}
+	err = s.recent(h, claim, proof)
+	if errors.Is(err, state.ErrPruned) {
+		select {
+		case s.old <- struct{}{}:
+			defer func() { <-s.old }() // the block with the proof's header is read too
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+		claim.Value, claim.Present, claim.Proof, err = s.group.Store().Archived(h, claim.Key)
+	}
+	if err != nil {
+		return nil, s.kept(h, err)
+	}
+	doc := &client.State{Height: h, Key: claim.Key, Found: claim.Present, Value: claim.Value}
+	if !proof {
+		return doc, nil
+	}
+	b, err := s.stored(h)
+	if err != nil {
+		return nil, err
+	}
+	doc.Proof, err = s.prove(b, r.URL.Query().Get("under"), &ledger.Claim{State: claim})
 	return doc, err
+}
+
+// recent completes a claim of what the state after a block holds, if that is one of those in memory.
+func (s *Server) recent(h ledger.Height, claim *ledger.StateClaim, proof bool) error {
+	base, err := s.group.Store().At(h)
+	if err != nil {
+		return err
+	}
+	if claim.Value, claim.Present, err = base.Get(claim.Key); err == nil && proof {
+		claim.Proof, err = base.Prove(claim.Key)
+	}
+	return err
 }
 
 func marshalled(v any) (*client.Bytes, error) {

@@ -28,6 +28,7 @@ import (
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/plugins"
+	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/transport"
@@ -44,6 +45,7 @@ const (
 	maxStreams    = 256                              // event streams at once
 	submitWithin  = 30 * time.Second                 // that the pool may take to check a batch: compiling a module takes seconds
 	viewsAtOnce   = 4                                // calls that run at once; more wait
+	oldAtOnce     = 2                                // requests that read an old state, each with a whole block; more wait
 	maxBodies     = 256 << 20                        // bytes of all bodies being worked on
 	readWithin    = 30 * time.Second                 // that a request may take to arrive
 	writeWithin   = 60 * time.Second                 // that an answer may take to leave
@@ -53,7 +55,7 @@ const (
 //go:embed openapi.json
 var openAPI []byte
 
-// Config is what the API answers from. All fields are required but Statements, Peers, Plugins and Log.
+// Config is what the API answers from. All fields are required but Statements, Operator, Peers, Plugins and Log.
 type Config struct {
 	Group    *group.Group
 	Executor *executor.Executor
@@ -63,9 +65,13 @@ type Config struct {
 	Version  string
 	// Statements is the folder of the node's statement log; empty: there is none.
 	Statements string
-	Peers      func() iter.Seq[transport.Peer]
-	Plugins    func() []plugins.Status
-	Log        zerolog.Logger
+	// Spool is a folder for temporary files that are as large as the state.
+	Spool string
+	// Operator is the secret by which the operator is told from other clients, see client.OperatorHeader; empty: nobody is.
+	Operator string
+	Peers    func() iter.Seq[transport.Peer]
+	Plugins  func() []plugins.Status
+	Log      zerolog.Logger
 }
 
 // Server is a node's API.
@@ -77,9 +83,12 @@ type Server struct {
 	active  sync.WaitGroup // requests being answered
 
 	views   chan struct{} // holds one for each call that runs
+	old     chan struct{} // and one for each request that reads an old state
 	streams chan struct{} // holds one for each open stream
-	exports chan struct{} // holds one for each package that is written
 	bodies  atomic.Int64  // bytes that bodies being read and worked on may have, see receive
+
+	exports   chan struct{} // holds one for each package that is written
+	operators chan struct{} // and one for each that is written for the operator
 
 	schemas    *schemaCache
 	blockCache blockCache
@@ -88,7 +97,7 @@ type Server struct {
 
 // New returns the API, not listening yet.
 func New(c Config) (*Server, error) {
-	if c.Group == nil || c.Executor == nil || c.Suite == nil || c.Genesis == nil {
+	if c.Group == nil || c.Executor == nil || c.Suite == nil || c.Genesis == nil || c.Spool == "" {
 		return nil, errors.New("rpc: a required field of Config is not set")
 	}
 	schemas, err := newSchemaCache()
@@ -96,8 +105,8 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("rpc: schemas of the system contracts: %w", err)
 	}
 	s := &Server{
-		config: c, group: c.Group, views: make(chan struct{}, viewsAtOnce), streams: make(chan struct{}, maxStreams),
-		exports: make(chan struct{}, exportsAtOnce),
+		config: c, group: c.Group, views: make(chan struct{}, viewsAtOnce), old: make(chan struct{}, oldAtOnce), streams: make(chan struct{}, maxStreams),
+		exports: make(chan struct{}, 1), operators: make(chan struct{}, 1),
 		closing: make(chan struct{}), schemas: schemas, epochs: &epochLinks{group: c.Group, executor: c.Executor},
 	}
 	mux := http.NewServeMux()
@@ -145,6 +154,7 @@ func (s *Server) routes() map[string]handle {
 		"GET /v1/state/{address}/{key}":     s.state,
 		"GET /v1/headers/{height}/proof":    s.headerProof,
 		"GET /v1/consensus":                 s.consensus,
+		"GET /v1/backup":                    s.backup,
 		"GET /v1/evidence":                  s.evidence,
 		"GET /v1/evidence/{id}":             s.oneEvidence,
 		"GET /v1/events/blocks":             s.blockEvents,
@@ -211,6 +221,10 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(err, &p):
 	case r.Context().Err() != nil:
 		return
+	case errors.Is(err, state.ErrDamaged): // which whoever heals it tells once, while anybody may ask as often as he likes
+		s.config.Log.Debug().Err(err).Str("path", r.URL.Path).Msg("API request not answered")
+		p = problem(http.StatusServiceUnavailable, client.CodeUnavailable, "a block that this node needs to answer is damaged on its disk, and it fetches that again from other nodes: "+
+			"ask later, or another node")
 	default:
 		s.config.Log.Error().Err(err).Str("path", r.URL.Path).Msg("API request not answered")
 		p = problem(http.StatusInternalServerError, client.CodeInternal, "the node could not answer; its log says why")
@@ -221,15 +235,19 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	if p.Status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
+	if p.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
 	}
 	w.WriteHeader(p.Status)
 	w.Write(append(data, '\n')) //nolint:errcheck // the client is gone
 }
 
 func problem(status int, code, format string, args ...any) *client.Problem {
-	return &client.Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code, Detail: fmt.Sprintf(format, args...)}
+	p := &client.Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code, Detail: fmt.Sprintf(format, args...)}
+	if code == client.CodeBusy {
+		p.RetryAfter = 1 // who knows better says so
+	}
+	return p
 }
 
 func badRequest(format string, args ...any) error {

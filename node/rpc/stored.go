@@ -3,6 +3,7 @@ package rpc
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strconv"
 	"sync"
 
@@ -21,6 +22,7 @@ const cachedBlocks = 4
 type stored struct {
 	block    *ledger.Block
 	receipts []ledger.Receipt
+	pruned   bool // of the block there is what state.Store.Certified returns
 
 	frame func() ([]byte, error) // the event of the block, encoded once for all streams
 }
@@ -59,19 +61,36 @@ func (s *Server) stored(h ledger.Height) (*stored, error) {
 	return found, err
 }
 
+// full returns a block that is in the store with what it holds.
+func (s *Server) full(h ledger.Height) (*stored, error) {
+	b, err := s.stored(h)
+	if err == nil && b.pruned {
+		return nil, s.pruned(h)
+	}
+	return b, err
+}
+
+// pruned says of a block below those that the node keeps in full where to look for what it held.
+func (s *Server) pruned(h ledger.Height) error {
+	return problem(http.StatusGone, client.CodeUnavailable, "this node no longer has what block %d held: it keeps blocks %d to %d in full, and of those below headers and certificates; "+
+		"ask a node that was not pruned, or look into a backup", h, s.group.Store().Kept(), s.group.Store().Head().Height())
+}
+
 func (s *Server) readBlock(h ledger.Height) (*stored, error) {
-	block, err := s.group.Store().Block(h)
+	store, found := s.group.Store(), &stored{}
+	found.pruned = h < store.Kept()
+	var err error
+	if found.pruned {
+		found.block, err = store.Certified(h)
+	} else if found.block, err = store.Block(h); err == nil {
+		found.receipts, err = store.Receipts(h)
+	}
 	if err != nil {
 		return nil, err
 	}
-	receipts, err := s.group.Store().Receipts(h)
-	if err != nil {
-		return nil, err
+	if !found.pruned && len(found.receipts) != len(found.block.Txs) {
+		return nil, fmt.Errorf("block %d has %d transactions and %d receipts", h, len(found.block.Txs), len(found.receipts))
 	}
-	if len(receipts) != len(block.Txs) {
-		return nil, fmt.Errorf("block %d has %d transactions and %d receipts", h, len(block.Txs), len(receipts))
-	}
-	found := &stored{block: block, receipts: receipts}
 	found.frame = sync.OnceValues(func() ([]byte, error) {
 		doc, err := s.blockDocument(found)
 		if err != nil {
@@ -103,7 +122,7 @@ func (s *Server) blockDocument(b *stored) (*client.Block, error) {
 		Height: order.Height, Hash: header.Hash(suite), Order: order.Hash(suite), Parent: header.Parent, Time: order.UnixMilli,
 		Epoch: order.Epoch, View: certificate.Statement.View, Proposer: order.Proposer, Signers: certificate.Members(),
 		StateRoot: header.StateRoot, TxRoot: order.TxRoot, ReceiptRoot: header.ReceiptRoot, ChangeRoot: header.ChangeRoot,
-		HistoryRoot: header.HistoryRoot, GasUsed: header.GasUsed, Txs: make([]ledger.TxID, len(b.receipts)),
+		HistoryRoot: header.HistoryRoot, GasUsed: header.GasUsed, Txs: make([]ledger.TxID, len(b.receipts)), Pruned: b.pruned,
 	}
 	for i := range b.receipts {
 		doc.Txs[i] = b.receipts[i].Tx

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"mime"
 	"net/http"
+	"time"
 
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/group"
@@ -65,6 +66,7 @@ func (s *Server) submitBatch(w http.ResponseWriter, r *http.Request) (any, error
 	return s.take(r.Context(), raws)
 }
 
+// take gives transactions to the group, which refuses those that it has no room for before anything is spent on them.
 func (s *Server) take(ctx context.Context, raws [][]byte) ([]client.Submitted, error) {
 	ctx, cancel := context.WithTimeout(ctx, submitWithin)
 	defer cancel()
@@ -73,16 +75,19 @@ func (s *Server) take(ctx context.Context, raws [][]byte) ([]client.Submitted, e
 	case errors.Is(err, group.ErrStopped):
 		return nil, problem(http.StatusServiceUnavailable, client.CodeStopped, "%v; use another node", err)
 	case errors.Is(err, context.DeadlineExceeded):
-		return nil, problem(http.StatusServiceUnavailable, client.CodeBusy, "the node did not check this within %v and may have taken some of it: ask for each transaction by its id, or send the same bytes again, which is safe", submitWithin)
+		return nil, problem(http.StatusServiceUnavailable, client.CodeUncertain, "the node did not check this within %v and may have taken some of it, or take it later: ask for each transaction by its id, or send the same bytes again, which is safe", submitWithin)
 	case err != nil:
 		return nil, err
 	}
-	results := make([]client.Submitted, len(taken))
+	results := make([]client.Submitted, len(raws))
 	for i, t := range taken {
 		results[i] = submitted(t)
 	}
 	return results, nil
 }
+
+// maxRetryAfter is the longest that a client is told to wait, in seconds: nobody knows better when a group stands still.
+const maxRetryAfter = 30
 
 func submitted(t group.Submitted) client.Submitted {
 	result := client.Submitted{ID: t.ID, Progress: client.Pending}
@@ -93,6 +98,11 @@ func submitted(t group.Submitted) client.Submitted {
 	case errors.Is(err, mempool.ErrCommitted):
 		result.Progress = client.Committed
 		result.Problem = problem(http.StatusConflict, client.CodeCommitted, "%v", err)
+	case errors.Is(err, group.ErrUncertain): // before all that says that it was not taken
+		result.Problem = problem(http.StatusServiceUnavailable, client.CodeUncertain, "%v: ask for it by its id, or send the same bytes again, which is safe", err)
+	case errors.Is(err, group.ErrStopped):
+		result.Progress = client.Rejected
+		result.Problem = problem(http.StatusServiceUnavailable, client.CodeStopped, "%v; use another node", err)
 	case errors.Is(err, mempool.ErrExpired):
 		result.Progress = client.Expired
 		result.Problem = problem(http.StatusUnprocessableEntity, client.CodeExpired, "%v: sign it again with a later expiry", err)
@@ -102,6 +112,9 @@ func submitted(t group.Submitted) client.Submitted {
 	default:
 		result.Progress = client.Rejected
 		result.Problem = problem(http.StatusServiceUnavailable, client.CodeBusy, "%v", err)
+		if overload, ok := errors.AsType[*mempool.OverloadError](err); ok {
+			result.Problem.RetryAfter = min(max(int((overload.Wait+time.Second-1)/time.Second), 1), maxRetryAfter)
+		}
 	}
 	return result
 }

@@ -105,7 +105,9 @@ func (h *host) start() {
 
 func (h *host) open() error {
 	w := h.world
-	store, err := state.Open(dataDir, w.suite, w.storage(h))
+	options := w.storage(h)
+	options.SetAside = true
+	store, err := state.Open(dataDir, w.suite, options)
 	if err != nil {
 		return fmt.Errorf("open the store: %w", err)
 	}
@@ -117,7 +119,7 @@ func (h *host) open() error {
 	h.store = store
 	h.executor = stub{w}
 	if w.whole != nil {
-		if h.executor, err = w.whole.newExecutor(); err != nil {
+		if h.executor, err = w.whole.newExecutor(nodeWorkers); err != nil {
 			return err
 		}
 	}
@@ -494,6 +496,9 @@ func (x stub) Beginning(base *state.Snapshot, epoch uint64) (b precompiles.Begin
 
 // Admit implements group.Executor.
 func (stub) Admit(*state.Snapshot, *ledger.SignedTx) error { return nil }
+
+// Deploys implements group.Executor.
+func (stub) Deploys(*ledger.SignedTx) (keys.Digest, bool) { return keys.Digest{}, false }
 
 // Prepare implements group.Executor.
 func (stub) Prepare(context.Context, *ledger.SignedTx) error { return nil }

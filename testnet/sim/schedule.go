@@ -558,7 +558,7 @@ func (p *play) give(r *request) {
 			switch {
 			case err == nil, errors.Is(err, mempool.ErrKnown), errors.Is(err, mempool.ErrCommitted), r.short && errors.Is(err, mempool.ErrExpired):
 			case r.ends && !errors.Is(err, group.ErrStopped):
-			case p.whole != nil && errors.Is(err, group.ErrBusy): // with deployments: resend gives it again, and it must get in before the end
+			case p.whole != nil && (errors.Is(err, group.ErrBusy) || errors.Is(err, group.ErrUncertain)): // with deployments: resend gives it again, and it must get in before the end
 			case (h.skew > maxSkew || h.skew < -maxSkew) && (errors.Is(err, mempool.ErrExpired) || errors.Is(err, mempool.ErrExpiry)): // it cannot know what time it is
 			default:
 				p.fail("%s refuses a transaction: %v", h, err)

@@ -45,3 +45,28 @@ const signer = await ed25519(new Uint8Array(32).fill(7))
 same([signer.algorithm, signer.publicKey.length, (await signer.sign(new Uint8Array(32))).length], [1, 32, 64])
 answer = { chain: '0x' + '00'.repeat(32), group: 'main', suite: 'gm', params: {} }
 await rejects(market.as(order.owner, signer).cancel(1n), /^Error: cancel: the chain has the suite gm, .*client in Go/)
+
+// A busy node is asked again when it says, with the same transaction, unless that expires before.
+const sent = [], told = globalThis.fetch
+const later = globalThis.setTimeout, waits = []
+globalThis.setTimeout = (f, milli) => { waits.push(milli); return later(f, 0) }
+let document = {}
+globalThis.fetch = async (url, request) => {
+  if (url.endsWith('/v1/chain')) return { ok: true, json: async () => ({ chain: '0x' + '00'.repeat(32), group: 'main', suite: 'std', params: { tx_gas: '9' } }) }
+  if (!request) return { ok: true, json: async () => ({ progress: 'committed', height: 7, receipt: { status: 'ok', code: 0, gas: '1', data: '0xf6', events: [] } }) }
+  sent.push(Buffer.from(request.body).toString('hex'))
+  const busy = sent.length < 3
+  return { ok: !busy, json: async () => busy ? document : { progress: 'pending' } }
+}
+const trader = market.as(order.owner, signer)
+document = { code: 'busy', detail: 'too much waits', retry_after: 2 }
+same((await trader.cancel(1n)).height, 7)
+same([sent.length, new Set(sent).size], [3, 1])
+same(waits.map(w => w >= 2000 && w <= 3000), [true, true])
+for (const refused of [{ code: 'busy', retry_after: 61 }, { code: 'busy', retry_after: 2e10 }, { code: 'busy' }, { code: 'uncertain', retry_after: 1 }, { code: 'denied' }]) {
+  sent.length = 0
+  document = { detail: 'no', ...refused }
+  await rejects(trader.cancel(1n), e => e instanceof NodeError && e.code === refused.code && /^0x[0-9a-f]{64}$/.test(e.id))
+  same(sent.length, 1)
+}
+Object.assign(globalThis, { fetch: told, setTimeout: later })

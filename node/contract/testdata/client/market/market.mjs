@@ -199,6 +199,7 @@ export class NodeError extends Error {
     super(`${document.detail} (${document.code})`)
     this.name = 'NodeError'
     this.code = document.code
+    this.retryAfter = document.retry_after ?? null
   }
 }
 
@@ -249,23 +250,42 @@ class Contract {
     if (!this.sender || this.signers.length === 0) throw new Error(`${method}: a transaction needs a sender and its signers: use as()`)
     const { chain, group, suite, params } = await this._ask('/v1/chain')
     if (suite !== 'std') throw new Error(`${method}: the chain has the suite ${suite}, and this client signs for std only: send transactions with the client in Go; views work`)
+    const expiry = Date.now() + this.lifetime
     const body = [
       head(0, 1), byteString(fromHex(chain, 32)), textString(group), byteString(fromHex(this.sender, 20)),
-      byteString(crypto.getRandomValues(new Uint8Array(16))), integer(BigInt(Date.now() + this.lifetime)),
+      byteString(crypto.getRandomValues(new Uint8Array(16))), integer(BigInt(expiry)),
       integer(BigInt(Math.min(this.gas, Number(params.tx_gas)))),
       array([byteString(fromHex(this.address, 20)), textString(''), textString('')]), textString(method), byteString(this._args(method, values)),
     ]
     const id = await digest('tx', array(body))
     const signatures = await Promise.all(this.signers.map(async s => array([head(0, s.algorithm), byteString(s.publicKey), byteString(await s.sign(id))])))
     const raw = array([...body, array(signatures)])
-    await this._ask('/v1/transactions', 'application/cbor', raw)
     const path = `/v1/transactions/${toHex(id)}?wait=10000`
-    let tx = await this._ask(path)
-    while (tx.progress === 'pending') tx = await this._ask(path)
+    let tx
+    try {
+      await this._submit(raw, expiry)
+      tx = await this._ask(path)
+      while (tx.progress === 'pending') tx = await this._ask(path)
+    } catch (err) {
+      throw Object.assign(err, { id: toHex(id) })
+    }
     if (tx.progress !== 'committed') throw new Error(`${method}: the transaction ${toHex(id)} is ${tx.progress}: it has no effect`)
     const result = outcome(method, tx.receipt)
     const own = tx.receipt.events.filter(e => e.contract === this.address.toLowerCase())
     return { id: toHex(id), height: tx.height, gas: BigInt(tx.receipt.gas), result, events: own.map(e => decodeEvent(e.topic, e.data)) }
+  }
+
+  // _submit sends a signed transaction, again while the node is busy and it does not expire before.
+  async _submit(raw, expiry) {
+    for (;;) {
+      try {
+        return await this._ask('/v1/transactions', 'application/cbor', raw)
+      } catch (err) {
+        const wait = Math.min(err.retryAfter, 3600) * 1000 * (1 + Math.random() / 2) // so that not all come back at once
+        if (err.code !== 'busy' || !(wait > 0) || Date.now() + wait >= expiry) throw err
+        await new Promise(resolve => setTimeout(resolve, wait))
+      }
+    }
   }
 
   async * events({ from, signal } = {}) {

@@ -38,9 +38,17 @@ export class ContractError extends Error {
   data: Uint8Array
 }
 
-/** The node did not do what was asked; code is that of the API, such as "denied". */
+/**
+ * The node did not do what was asked; code is that of the API, such as "denied". A client sends again by itself while the code is
+ * "busy". Any error after a transaction was signed has its id: unless the code says that it was not taken, ask for it before
+ * you sign another.
+ */
 export class NodeError extends Error {
   code: string
+  /** With code "busy": seconds after which the same may be sent again. */
+  retryAfter: number | null
+  /** Of the transaction that was sent. */
+  id?: string
 }
 
 /** Reads an event of the contract; data is its CBOR, as bytes or as 0x and hexadecimal digits. */

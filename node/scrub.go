@@ -1,0 +1,142 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fondaco/fondaco/state"
+)
+
+// How a node reads its blocks and its state again, so that what its disk changed is found while others still have it.
+const (
+	scrubAfter = time.Minute // a pass begins so long after the node started
+	scrubEvery = time.Hour   // and so long after the one before ended
+	scrubRate  = 2 << 20     // bytes a second, and as many of the archive: about two per cent of a core each
+	scrubChunk = 64 << 10    // bytes between two rests
+	scrubTells = 20          // damaged blocks of a pass that are logged one by one
+)
+
+// scrub reads what is stored again and again, until ctx ends. What it finds is logged. Damaged blocks the group fetches from other
+// nodes, and the base it writes again; until that is done, and where it cannot be, the node is not ready.
+func (n *Node) scrub(ctx context.Context) error {
+	wait := scrubAfter
+	for rest(ctx, wait); ctx.Err() == nil; rest(ctx, wait) {
+		began, blocks, damaged, unrested := time.Now(), 0, 0, 0
+		var fault error
+		wait = scrubEvery
+		for at, err := range n.store.Scrub() {
+			switch {
+			case errors.Is(err, state.ErrDamaged):
+				if damaged++; damaged <= scrubTells { // a disk may have lost much
+					n.log.Error().Err(err).Msg("the disk does not hold what was written")
+				}
+			case err != nil:
+				if err = n.healBase(err); err != nil {
+					n.log.Error().Err(err).Msg("reading what is stored again")
+					fault, wait = cmp.Or(fault, err), scrubAfter // one is enough to act on, and it may pass
+					n.fault.Store(&fault)
+				}
+			case !at.Base && !at.State:
+				blocks++
+			}
+			if at.Mended != "" {
+				n.log.Warn().Uint64("height", uint64(at.Height)).Msg(at.Mended)
+			}
+			if unrested += at.Bytes; unrested >= scrubChunk {
+				rest(ctx, time.Duration(unrested)*time.Second/scrubRate)
+				unrested = 0
+			}
+			if ctx.Err() != nil {
+				return nil
+			}
+		}
+		n.fault.Store(&fault)
+		n.log.Info().Int("blocks", blocks).Int("damaged", damaged).Dur("took", time.Since(began)).Bool("fault", fault != nil).Msg("read all blocks again")
+	}
+	return nil
+}
+
+// scrubArchive reads the archive of old states again and again, until ctx ends, beside scrub: a pass may take days, which
+// the blocks cannot wait for. Damage is logged, and the node is not ready until a pass finds none: a person decides when the archive is made again,
+// which takes long. Another error is only logged: the node needs nothing of the archive.
+func (n *Node) scrubArchive(ctx context.Context) error {
+	wait := scrubAfter
+	for rest(ctx, wait); ctx.Err() == nil; rest(ctx, wait) {
+		err := n.readArchive(ctx)
+		wait = scrubEvery
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			n.archiveFault.Store(nil)
+			continue
+		case errors.Is(err, state.ErrArchive):
+			err = fmt.Errorf("the disk does not hold what was written: %w", err)
+			n.archiveFault.Store(&err)
+		default:
+			wait = scrubAfter // it may pass
+		}
+		n.log.Error().Err(err).Msg("reading the archive of old states again")
+	}
+	return nil
+}
+
+// readArchive reads the archive once, or until ctx ends.
+func (n *Node) readArchive(ctx context.Context) error {
+	unrested := 0
+	for at, err := range n.store.ScrubArchive() {
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		if unrested += at.Bytes; unrested >= scrubChunk {
+			rest(ctx, time.Duration(unrested)*time.Second/scrubRate)
+			unrested = 0
+		}
+	}
+	return nil
+}
+
+// healBase writes the base again if it is what an error is about; else, and if that fails, it returns the error.
+func (n *Node) healBase(err error) error {
+	if _, base := errors.AsType[*state.BaseError](err); !base {
+		return fmt.Errorf("what is stored cannot be read and compared now: %w", err)
+	}
+	err = fmt.Errorf("the disk does not hold what was written: %w", err)
+	n.log.Error().Err(err).Msg("the base is written again")
+	if failed := n.store.HealBase(); failed != nil {
+		return errors.Join(err, failed)
+	}
+	n.log.Warn().Msg("the base was written again")
+	return nil
+}
+
+// damage returns how many blocks are damaged, and how many were and are healed.
+func (n *Node) damage() (damaged, healed uint64) {
+	return uint64(len(n.store.Damaged())), n.store.Healed()
+}
+
+// checkDisk says what of the disk is damaged, or what the last pass of scrub could not read.
+func (n *Node) checkDisk() error {
+	if damaged := n.store.Damaged(); len(damaged) > 0 {
+		return fmt.Errorf("blocks that the disk does not hold as they were written: %d, which are being fetched from other nodes; the first: %w", len(damaged), damaged[0])
+	}
+	for _, fault := range []*error{n.fault.Load(), n.archiveFault.Load()} {
+		if fault != nil && *fault != nil {
+			return *fault
+		}
+	}
+	return nil
+}
+
+// rest waits, or until ctx ends.
+func rest(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
