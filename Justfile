@@ -39,6 +39,10 @@ testnet:
 bench:
     go run ./testnet bench
 
+# measure networks of its own over load, payload, accounts, conflict rate and block size, into sweep.csv and sweep.svg
+sweep RUNS="1":
+    go run ./testnet bench --sweep --runs {{RUNS}}
+
 # build the node into ./build/fondaco
 build:
     CGO_ENABLED=0 go build -trimpath -o build/fondaco ./node/cmd/fondaco

@@ -4,109 +4,120 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/big"
-	"math/rand/v2"
+	"maps"
 	"os"
 	"slices"
-	"sync"
-	"sync/atomic"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/fondaco/fondaco/node/client"
-	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/testnet/network"
-)
-
-// Bounds of a run.
-const (
-	benchBatch  = 100                  // transactions in one request
-	benchTick   = 2 * time.Millisecond // between looks at what is due
-	benchTail   = 30 * time.Second     // that the last transactions may take
-	benchMax    = 2_000_000            // transactions signed ahead
-	benchSigned = 6_000                // a second, when the rate is not limited
-	benchExpiry = 9 * time.Minute      // below the chain's ten
-	benchGas    = 2_000_000            // of a transfer
-	benchUnits  = 1_000_000            // that each account begins with
 )
 
 func benchCommand() *cli.Command {
 	return &cli.Command{
 		Name: "bench", Usage: "load a running network with token transfers and measure",
 		Flags: commonFlags(
-			&cli.IntFlag{Name: "rate", Usage: "transfers a second over all nodes; 0: as many as the network takes"},
+			&cli.IntFlag{Name: "rate", Usage: "transfers a second over all nodes, whatever becomes of them; 0: as many as the network takes"},
 			&cli.DurationFlag{Name: "duration", Usage: "of the measurement", Value: 30 * time.Second},
 			&cli.DurationFlag{Name: "warmup", Usage: "before it", Value: 5 * time.Second},
-			&cli.IntFlag{Name: "accounts", Usage: "between which units move, in random pairs", Value: 1_000},
-			&cli.IntFlag{Name: "inflight", Usage: "most transfers that wait at once, over all nodes", Value: 1_200},
-			&cli.StringFlag{Name: "contract", Usage: "`ADDRESS` of a token; default: the one that up deployed"},
+			&cli.IntFlag{Name: "runs", Usage: "how often to measure; the figures are those of the median", Value: 1},
+			&cli.IntFlag{Name: "accounts", Usage: "between which units move, in random pairs; those that are missing are registered first, a million in some minutes", Value: 1_000},
+			&cli.IntFlag{Name: "inflight", Usage: "most transfers that wait at once, over all nodes, without --rate", Value: 1_200},
+			&cli.StringFlag{Name: "contract", Usage: "token to load: `LANGUAGE` (" + strings.Join(network.TokenLanguages(), ", ") + "), deployed the first time, or an address; default: the one that up deployed"},
 			&cli.IntFlag{Name: "payload", Usage: "bytes of a payment reference that each transfer carries"},
+			&cli.Float64Flag{Name: "conflict", Usage: "`PERCENT` of the transfers that all pay the same account, and so have to be executed one after the other"},
+			&cli.Float64Flag{Name: "overload", Usage: "measure as many as the network takes, then `FACTOR` times as many a second"},
 			&cli.Uint64Flag{Name: "seed", Usage: "of the random pairs, and of the relay's luck", Value: 1},
 			&cli.StringFlag{Name: "relay", Usage: "measure a network of its own instead, whose packets go through a bad network with these `CONDITIONS`, such as loss=1%; clean: a relay that does nothing"},
-			&cli.IntFlag{Name: "port", Usage: "with --relay, the first of four ports for each of its nodes", Value: network.DefaultPort},
+			&cli.BoolFlag{Name: "sweep", Usage: "measure networks of its own over ranges of load, block size, payload, accounts and conflict rate: some ten minutes"},
+			&cli.StringSliceFlag{Name: "over", Usage: "with --sweep, only `DIMENSION`, or DIMENSION=VALUE,VALUE…; dimensions are " + strings.Join(dimensionNames(), ", ")},
+			&cli.PathFlag{Name: "out", Usage: "with --sweep, write `FILE`.csv and FILE.svg", Value: "sweep"},
+			&cli.IntFlag{Name: "port", Usage: "with --relay and --sweep, the first of four ports for each node", Value: network.DefaultPort},
 		),
 		Action: bench,
 	}
 }
 
 // Bench is the result of a run. Latencies are from the moment a transfer is due to be sent until the node it was
-// sent to shows it in a final block; CPU, memory and disk are those of all nodes with their plugins.
+// sent to shows it in a final block, of those that nodes took; CPU, memory and disk are those of all nodes with their plugins.
 type Bench struct {
-	TPS          float64 `json:"tps"`
-	P50          float64 `json:"p50_ms"`
-	P95          float64 `json:"p95_ms"`
-	P99          float64 `json:"p99_ms"`
-	CPU          float64 `json:"cpu_s_per_1000_tx"`
-	RSS          float64 `json:"rss_mb"` // of the largest node
-	Disk         float64 `json:"disk_bytes_per_tx"`
-	RootsEqual   bool    `json:"roots_equal"`
-	SumUnchanged bool    `json:"sum_unchanged"`
+	TPS           float64 `json:"tps"`
+	P50           float64 `json:"p50_ms"`
+	P95           float64 `json:"p95_ms"`
+	P99           float64 `json:"p99_ms"`
+	CPU           float64 `json:"cpu_s_per_1000_tx"`
+	RSS           float64 `json:"rss_mb"`       // anonymous, of the largest node
+	Files         float64 `json:"rss_files_mb"` // of files that are in that one's memory: maps of its data, programs
+	Disk          float64 `json:"disk_bytes_per_tx"`
+	RootsEqual    bool    `json:"roots_equal"`
+	BalancesRight bool    `json:"balances_right"` // those of at most 10,000 accounts are what the committed transfers make of them
 
-	Seconds   float64 `json:"seconds"`
-	Sent      int64   `json:"sent"`
-	Committed int64   `json:"committed"`
-	Refused   int64   `json:"refused"`  // by a node, because it was busy or for the transfer's own fault
-	Lost      int64   `json:"lost"`     // waited at a node that kept running, and were not seen in a block in time
-	Stranded  int64   `json:"stranded"` // waited at a node that was killed during the run; nobody was told that they are final
-	Blocks    int64   `json:"blocks"`
-	Views     uint64  `json:"view_changes"` // during the measurement
-	Accounts  int     `json:"accounts"`
-	Rate      int     `json:"rate"`
-	Nodes     int     `json:"nodes"`
-	Relay     string  `json:"relay,omitempty"` // the conditions of its links
+	Seconds   float64          `json:"seconds"`
+	Runs      int              `json:"runs"`
+	Offered   float64          `json:"offered"` // transfers a second that were sent, warm-up included
+	Sent      int64            `json:"sent"`
+	Committed int64            `json:"committed"`
+	Refused   int64            `json:"refused"`            // by a node, because it was busy or for the transfer's own fault
+	Refusals  map[string]int64 `json:"refusals,omitempty"` // the same by code; no_answer: the request failed
+	Lost      int64            `json:"lost"`               // waited at a node that kept running, and were not seen in a block in time
+	Stranded  int64            `json:"stranded"`           // waited at a node that was killed during the run; nobody was told that they are final
+	Blocks    int64            `json:"blocks"`
+	Views     uint64           `json:"view_changes"` // during the measurement
+	Accounts  int              `json:"accounts"`
+	Payload   int              `json:"payload"`
+	Conflict  float64          `json:"conflict"` // share of the transfers that pay one account
+	Rate      int              `json:"rate"`
+	Nodes     int              `json:"nodes"`
+	Relay     string           `json:"relay,omitempty"` // the conditions of its links
+
+	wrong string // what must never be
 }
 
-// load is a run under way.
-type load struct {
-	net      *network.Network
-	apis     []*client.Client
-	nodes    []*network.Node // of the apis
-	pids     []int           // of the nodes when the run began
-	txs      [][]byte
-	ids      []ledger.TxID
-	next     atomic.Int64
-	rate     int
-	inflight int64
-
-	from, until time.Time // of the measurement
-
-	mu      sync.Mutex              // guards what follows
-	sent    map[ledger.TxID]sending // that wait
-	latency []float64
-	blocks  map[ledger.Height]struct{}
-
-	waiting   atomic.Int64
-	accepted  atomic.Int64
-	refused   atomic.Int64
-	committed atomic.Int64
+// Overload is the result of a run with more than the network takes.
+type Overload struct {
+	Factor     float64 `json:"factor"`
+	Saturated  *Bench  `json:"saturated"` // as many as the network takes
+	Overloaded *Bench  `json:"overloaded"`
+	Kept       float64 `json:"kept"` // transfers a second of Overloaded for each of Saturated
 }
 
-type sending struct {
-	node int
-	due  time.Time
+// What a network that is offered more than it takes has to keep.
+const (
+	leastKept    = 0.8             // transfers a second, of those without
+	keptFrom     = 5 * time.Second // a shorter measurement says too little of that
+	overloadWait = 4_000           // ms: the 2 s of pool.wait_ms, twice at most
+)
+
+// fault says what more load than the network takes must not do to it.
+func (o *Overload) fault() error {
+	var errs []error
+	if o.Overloaded.Seconds >= keptFrom.Seconds() && o.Kept < leastKept {
+		errs = append(errs, fmt.Errorf("with %g times as many, %.0f transfers/s are committed, and %.0f without: want %g of that at least",
+			o.Factor, o.Overloaded.TPS, o.Saturated.TPS, leastKept))
+	}
+	if most := overloadWait + 2*o.Saturated.P99; o.Overloaded.P99 > most {
+		errs = append(errs, fmt.Errorf("with %g times as many, the commit latency p99 is %.0f ms: want %.0f ms at most, as the nodes should have refused what waits for longer",
+			o.Factor, o.Overloaded.P99, most))
+	}
+	return errors.Join(errs...)
+}
+
+// fault says what a run found that must not be.
+func (b *Bench) fault() error {
+	switch {
+	case b.wrong != "":
+		return fmt.Errorf("%s: this must never happen", b.wrong)
+	case !b.RootsEqual:
+		return errors.New("the nodes' state roots differ: this must never happen")
+	case b.Lost > 0:
+		return fmt.Errorf("%d waiting transfers did not come into a block within %v", b.Lost, benchTail)
+	}
+	return nil
 }
 
 func bench(c *cli.Context) error {
@@ -117,138 +128,182 @@ func bench(c *cli.Context) error {
 	if c.Args().Present() {
 		return fmt.Errorf("%w: bench takes no arguments, and got %q", errUsage, c.Args().First())
 	}
-	accounts, payload := c.Int("accounts"), c.Int("payload")
+	w := workload{
+		rate: c.Int("rate"), inflight: c.Int("inflight"), accounts: c.Int("accounts"), payload: c.Int("payload"), conflict: c.Float64("conflict") / 100,
+		seed: c.Uint64("seed"), warmup: c.Duration("warmup"), duration: c.Duration("duration"),
+	}
+	if err := w.check(); err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	runs, factor := c.Int("runs"), c.Float64("overload")
 	switch {
-	case accounts < 2:
-		return fmt.Errorf("%w: --accounts %d: want at least 2", errUsage, accounts)
-	case c.Int("rate") < 0, c.Duration("duration") < time.Second, c.Duration("warmup") < 0, c.Int("inflight") < 1, payload < 0, payload > 32<<10:
-		return fmt.Errorf("%w: want a rate of at least 0, a duration of at least 1s, a payload of at most 32768", errUsage)
-	case c.Duration("duration")+c.Duration("warmup") > 8*time.Minute:
-		return fmt.Errorf("%w: warm-up and duration over 8 minutes: transfers are signed ahead and would expire", errUsage)
+	case runs < 1 || runs > 100:
+		return fmt.Errorf("%w: --runs %d: want 1 to 100", errUsage, runs)
+	case c.IsSet("overload") && !(factor > 1 && factor <= 100):
+		return fmt.Errorf("%w: --overload %v: want a factor above 1, and at most 100", errUsage, factor)
+	case c.IsSet("overload") && (c.IsSet("rate") || c.Bool("sweep")):
+		return fmt.Errorf("%w: --overload finds its own rate: leave --rate and --sweep out", errUsage)
+	case c.IsSet("port") && !c.IsSet("relay") && !c.Bool("sweep"):
+		return fmt.Errorf("%w: --port is for the networks of its own that --relay and --sweep measure", errUsage)
+	case !c.Bool("sweep") && (c.IsSet("over") || c.IsSet("out")):
+		return fmt.Errorf("%w: --over and --out are for --sweep", errUsage)
 	}
-	if c.IsSet("port") && !c.IsSet("relay") {
-		return fmt.Errorf("%w: --port is for the network of its own that --relay measures", errUsage)
+	progress := func(format string, args ...any) { fmt.Fprintf(c.App.ErrWriter, format+"\n", args...) }
+	if c.Bool("sweep") {
+		return sweep(c, w, runs, progress)
 	}
-	n, stop, err := benched(c)
+	n, stop, err := benched(c, progress)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	if text := c.String("contract"); text != "" {
-		if n.Token, err = ledger.ParseAddress(text); err != nil {
-			return fmt.Errorf("%w: --contract: %w", errUsage, err)
+	token, err := benchedToken(c.Context, n, c.String("contract"))
+	if err != nil {
+		return err
+	}
+	result, err := median(c.Context, n, token, w, runs, progress)
+	if err != nil {
+		return err
+	}
+	result.Relay = c.String("relay")
+	if !c.IsSet("overload") {
+		if json {
+			err = printJSON(c, result)
+		} else {
+			err = errors.Join(printBench(c, []string{""}, result), result.printRelay(c))
 		}
+		return errors.Join(err, result.fault())
 	}
-	progress := func(format string, args ...any) { fmt.Fprintf(c.App.ErrWriter, format+"\n", args...) }
-	l := &load{
-		net: n, rate: c.Int("rate"), inflight: int64(c.Int("inflight")), sent: map[ledger.TxID]sending{}, blocks: map[ledger.Height]struct{}{},
+	if result.Committed == 0 {
+		return errors.Join(errors.New("no transfer was committed: make --duration longer"), result.fault())
 	}
-	for i := range n.Nodes {
-		if n.Pid(&n.Nodes[i]) == 0 {
-			continue
-		}
-		api, err := client.New(n.Nodes[i].API, nil)
-		if err != nil {
-			return err
-		}
-		l.apis = append(l.apis, api)
-		l.nodes = append(l.nodes, &n.Nodes[i])
-		l.pids = append(l.pids, n.Pid(&n.Nodes[i]))
+	w.rate, w.full = int(factor*result.TPS), true // requests of another size would cost something else
+	progress("now %d transfers a second, %g times as many", w.rate, factor)
+	if err := w.check(); err != nil {
+		return err
 	}
-	if len(l.apis) == 0 {
-		return errors.New("no node of the network runs: start it with `up`")
-	}
-	token, err := n.OpenToken(c.Context, l.apis[0])
-	if err == nil && token == nil {
-		err = errors.New("the network has no token: start it with `up`")
-	}
+	over, err := median(c.Context, n, token, w, runs, progress)
 	if err != nil {
 		return err
 	}
-	people, err := n.LoadAccounts(c.Context, l.apis[0], accounts, func(have int) { progress("registered %d accounts", have) })
-	if err != nil {
-		return err
-	}
-	if err := l.fund(c.Context, token, people, progress); err != nil {
-		return err
-	}
-	before, err := l.sum(c.Context, token, people)
-	if err != nil {
-		return err
-	}
-	total := c.Duration("warmup") + c.Duration("duration")
-	count := benchSigned * int(total.Seconds())
-	if l.rate > 0 {
-		count = l.rate*int(total.Seconds()+1) + benchBatch
-	}
-	count = min(count, benchMax)
-	progress("signing %d transfers", count)
-	if err := l.sign(c.Context, token, people, count, payload, c.Uint64("seed")); err != nil {
-		return err
-	}
-	progress("warming up for %v, then measuring for %v", c.Duration("warmup"), c.Duration("duration"))
-	result, err := l.run(c.Context, c.Duration("warmup"), c.Duration("duration"))
-	if err != nil {
-		return err
-	}
-	result.Accounts, result.Relay = accounts, c.String("relay")
-	if token, err = l.survivors(c.Context); err != nil {
-		return err
-	}
-	after, err := l.sum(c.Context, token, people)
-	if err != nil {
-		return err
-	}
-	result.SumUnchanged = before.Cmp(after) == 0
-	if result.RootsEqual, err = l.rootsEqual(c.Context); err != nil {
-		return err
-	}
+	o := &Overload{Factor: factor, Saturated: result, Overloaded: over, Kept: over.TPS / result.TPS}
 	if json {
-		err = printJSON(c, result)
+		err = printJSON(c, o)
 	} else {
-		err = result.print(c)
+		err = printBench(c, []string{"as many as it takes", fmt.Sprintf("%g times as many", factor)}, result, over)
 	}
+	return errors.Join(err, result.fault(), over.fault(), o.fault())
+}
+
+// benchedToken returns the token that a flag names on a running network.
+func benchedToken(ctx context.Context, n *network.Network, name string) (ledger.Address, error) {
+	api, err := anyAPI(n)
 	switch {
 	case err != nil:
-		return err
-	case !result.SumUnchanged:
-		return fmt.Errorf("the sum of balances was %s and is %s: this must never happen", before, after)
-	case !result.RootsEqual:
-		return errors.New("the nodes' state roots differ: this must never happen")
-	case result.Lost > 0:
-		return fmt.Errorf("%d waiting transfers did not come into a block within %v", result.Lost, benchTail)
+		return ledger.Address{}, err
+	case name == "" && n.Token.IsZero():
+		return ledger.Address{}, errors.New("the network has no token: start it with `up`")
+	case name == "":
+		return n.Token, nil
+	case slices.Contains(network.TokenLanguages(), name):
+		token, err := n.TokenIn(ctx, api, ".", name)
+		if err != nil {
+			return ledger.Address{}, err
+		}
+		return token.Address, nil
 	}
-	return nil
+	address, err := ledger.ParseAddress(name)
+	if err != nil {
+		return address, fmt.Errorf("%w: --contract: want %s, or an address: %w", errUsage, strings.Join(network.TokenLanguages(), ", "), err)
+	}
+	return address, nil
+}
+
+// anyAPI returns the API of the first node that runs.
+func anyAPI(n *network.Network) (*client.Client, error) {
+	for i := range n.Nodes {
+		if n.Pid(&n.Nodes[i]) != 0 {
+			return client.New(n.Nodes[i].API, nil)
+		}
+	}
+	return nil, errors.New("no node of the network runs: start it with `up`")
+}
+
+// median measures some times and returns the run with the median of transfers a second, with the medians of the other
+// figures, and whatever must not be of any.
+func median(ctx context.Context, n *network.Network, token ledger.Address, w workload, runs int, progress func(string, ...any)) (*Bench, error) {
+	var all []*Bench
+	for i := range runs {
+		if runs > 1 {
+			progress("run %d of %d", i+1, runs)
+		}
+		b, err := measure(ctx, n, token, w, progress)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, b)
+	}
+	return medianOf(all), nil
+}
+
+func medianOf(all []*Bench) *Bench {
+	slices.SortFunc(all, func(a, b *Bench) int { return int(a.Committed - b.Committed) })
+	m := *all[len(all)/2]
+	m.Runs = len(all)
+	for _, figure := range []func(*Bench) *float64{
+		func(b *Bench) *float64 { return &b.P50 }, func(b *Bench) *float64 { return &b.P95 }, func(b *Bench) *float64 { return &b.P99 },
+		func(b *Bench) *float64 { return &b.CPU }, func(b *Bench) *float64 { return &b.RSS }, func(b *Bench) *float64 { return &b.Files }, func(b *Bench) *float64 { return &b.Disk },
+	} {
+		values := make([]float64, len(all))
+		for i, b := range all {
+			values[i] = *figure(b)
+		}
+		slices.Sort(values)
+		*figure(&m) = values[len(values)/2]
+	}
+	m.Lost = 0
+	for _, b := range all {
+		m.RootsEqual = m.RootsEqual && b.RootsEqual
+		m.BalancesRight = m.BalancesRight && b.BalancesRight
+		m.Lost += b.Lost
+		if m.wrong == "" {
+			m.wrong = b.wrong
+		}
+	}
+	return &m
 }
 
 // benched returns the network to measure: the one in the folder, or with --relay one of its own, which stop ends and
 // removes.
-func benched(c *cli.Context) (n *network.Network, stop func(), err error) {
+func benched(c *cli.Context, progress func(string, ...any)) (n *network.Network, stop func(), err error) {
 	if !c.IsSet("relay") {
 		n, err := network.Open(c.String("dir"))
 		return n, func() {}, err
 	}
+	progress("building the node and starting a network behind a relay")
+	return ownNetwork(c, network.Config{Port: c.Int("port"), Relay: true}, progress)
+}
+
+// ownNetwork makes and starts a network in a temporary folder, with a relay if the configuration wants one, and with the
+// demonstration of up. stop ends and removes it.
+func ownNetwork(c *cli.Context, config network.Config, progress func(string, ...any)) (n *network.Network, stop func(), err error) {
 	conditions, err := relayConditions(c)
 	if err != nil {
 		return nil, nil, err
 	}
-	dir, err := os.MkdirTemp("", "fondaco-bench-")
-	if err != nil {
+	if config.Dir, err = os.MkdirTemp("", "fondaco-bench-"); err != nil {
 		return nil, nil, err
 	}
-	progress := func(format string, args ...any) { fmt.Fprintf(c.App.ErrWriter, format+"\n", args...) }
 	var own *network.Network
-	var stopRelay func()
+	stopRelay := func() {}
 	end := func() {
 		if own != nil {
 			if err := own.StopAll(); err != nil {
 				progress("testnet: %v", err)
 			}
 		}
-		if stopRelay != nil {
-			stopRelay()
-		}
-		if err := os.RemoveAll(dir); err != nil {
+		stopRelay()
+		if err := os.RemoveAll(config.Dir); err != nil {
 			progress("testnet: %v", err)
 		}
 	}
@@ -257,15 +312,17 @@ func benched(c *cli.Context) (n *network.Network, stop func(), err error) {
 			end()
 		}
 	}()
-	if own, err = network.Create(network.Config{Dir: dir, Port: c.Int("port"), Relay: true}); err != nil {
+	if own, err = network.Create(config); err != nil {
 		return nil, nil, err
 	}
-	progress("building the node and starting a network behind a relay")
-	if _, err = network.Build(c.Context, ".", dir); err != nil {
+	if _, err = network.Build(c.Context, ".", config.Dir); err != nil {
 		return nil, nil, err
 	}
-	if stopRelay, err = startRelay(c, own, conditions, nil, progress); err != nil {
-		return nil, nil, err
+	if config.Relay {
+		if stopRelay, err = startRelay(c, own, conditions, nil, progress); err != nil {
+			stopRelay = func() {}
+			return nil, nil, err
+		}
 	}
 	if err = startAll(c.Context, own); err != nil {
 		return nil, nil, err
@@ -276,457 +333,50 @@ func benched(c *cli.Context) (n *network.Network, stop func(), err error) {
 	return own, end, nil
 }
 
-func (b *Bench) print(c *cli.Context) error {
+// printBench prints runs side by side, under their titles.
+func printBench(c *cli.Context, titles []string, all ...*Bench) error {
 	table := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "committed transfers/s\t%.0f\t(%d in %.0f s, %d blocks)\n", b.TPS, b.Committed, b.Seconds, b.Blocks)
-	fmt.Fprintf(table, "commit latency p50 / p95 / p99\t%.0f / %.0f / %.0f ms\t\n", b.P50, b.P95, b.P99)
-	fmt.Fprintf(table, "CPU per 1,000 transfers\t%.2f s\t(all nodes and plugins)\n", b.CPU)
-	fmt.Fprintf(table, "resident memory\t%.0f MB\t(anonymous, largest node with plugins)\n", b.RSS)
-	fmt.Fprintf(table, "disk per transfer\t%.0f bytes\t(all nodes)\n", b.Disk)
-	fmt.Fprintf(table, "view changes\t%d\t\n", b.Views)
-	fmt.Fprintf(table, "refused / lost / stranded\t%d / %d / %d\t\n", b.Refused, b.Lost, b.Stranded)
-	fmt.Fprintf(table, "state roots equal\t%t\t\n", b.RootsEqual)
-	fmt.Fprintf(table, "sum of balances unchanged\t%t\t\n", b.SumUnchanged)
-	if err := table.Flush(); err != nil || b.Relay == "" {
-		return err
+	row := func(name, note string, value func(*Bench) string) {
+		fmt.Fprint(table, name)
+		for _, b := range all {
+			fmt.Fprintf(table, "\t%s", value(b))
+		}
+		fmt.Fprintf(table, "\t%s\n", note)
+	}
+	if len(all) > 1 {
+		fmt.Fprintf(table, "\t%s\t\n", strings.Join(titles, "\t"))
+	}
+	row("committed transfers/s", "", func(b *Bench) string {
+		return fmt.Sprintf("%.0f (%d in %.0f s, %d blocks)", b.TPS, b.Committed, b.Seconds, b.Blocks)
+	})
+	row("offered transfers/s", "", func(b *Bench) string { return fmt.Sprintf("%.0f", b.Offered) })
+	row("commit latency p50 / p95 / p99", "(of those that nodes took)", func(b *Bench) string { return fmt.Sprintf("%.0f / %.0f / %.0f ms", b.P50, b.P95, b.P99) })
+	row("CPU per 1,000 transfers", "(all nodes and plugins)", func(b *Bench) string { return fmt.Sprintf("%.2f s", b.CPU) })
+	row("resident memory", "(anonymous + files, largest node with plugins)", func(b *Bench) string { return fmt.Sprintf("%.0f + %.0f MB", b.RSS, b.Files) })
+	row("disk per transfer", "(all nodes)", func(b *Bench) string { return fmt.Sprintf("%.0f bytes", b.Disk) })
+	row("view changes", "", func(b *Bench) string { return fmt.Sprint(b.Views) })
+	row("refused / lost / stranded", "", func(b *Bench) string { return fmt.Sprintf("%d / %d / %d", b.Refused, b.Lost, b.Stranded) })
+	row("refused by code", "", func(b *Bench) string {
+		var codes []string
+		for _, code := range slices.Sorted(maps.Keys(b.Refusals)) {
+			codes = append(codes, fmt.Sprintf("%s %d", code, b.Refusals[code]))
+		}
+		return strings.Join(codes, ", ")
+	})
+	row("state roots equal", "", func(b *Bench) string { return fmt.Sprint(b.RootsEqual) })
+	row("balances right", "", func(b *Bench) string { return fmt.Sprint(b.BalancesRight) })
+	if all[0].Runs > 1 {
+		row("runs", "(medians)", func(b *Bench) string { return fmt.Sprint(b.Runs) })
+	}
+	return table.Flush()
+}
+
+// printRelay prints the line of a table of relays that the run makes.
+func (b *Bench) printRelay(c *cli.Context) error {
+	if b.Relay == "" {
+		return nil
 	}
 	_, err := fmt.Fprintf(c.App.Writer, "\n| relay | transfers/s | p50 / p99 | view changes |\n|---|---|---|---|\n| `%s` | %.0f | %.0f / %.0f ms | %d in %.0f s |\n",
 		b.Relay, b.TPS, b.P50, b.P99, b.Views, b.Seconds)
 	return err
-}
-
-// fund gives every account that has nothing its first units.
-func (l *load) fund(ctx context.Context, token *network.Token, people []network.LoadAccount, progress func(string, ...any)) error {
-	last := people[len(people)-1]
-	if units, err := token.Balance(ctx, last.Address); err != nil {
-		return err
-	} else if units != "0" {
-		return nil // the last is funded after all others
-	}
-	admin, address, err := l.net.Signer("admin")
-	if err != nil {
-		return err
-	}
-	suite, err := l.apis[0].Suite(ctx)
-	if err != nil {
-		return err
-	}
-	progress("issuing units to %d accounts", len(people))
-	for start := 0; start < len(people); start += benchBatch * 10 {
-		var raws [][]byte
-		var id ledger.TxID
-		for _, p := range people[start:min(start+benchBatch*10, len(people))] {
-			if units, err := token.Balance(ctx, p.Address); err != nil {
-				return err
-			} else if units != "0" {
-				continue
-			}
-			args, err := token.Schema.EncodeText("issue", []string{p.Address.String(), fmt.Sprint(benchUnits)})
-			if err != nil {
-				return err
-			}
-			tx, err := l.apis[0].Transaction(ctx, address, ledger.Target{Address: token.Address}, "issue", args)
-			if err != nil {
-				return err
-			}
-			signed, err := tx.Sign(suite, admin)
-			if err != nil {
-				return err
-			}
-			raws = append(raws, signed.Raw)
-			id = signed.ID
-		}
-		if len(raws) == 0 {
-			continue
-		}
-		if _, err := l.apis[0].SendBatch(ctx, raws); err != nil {
-			return err
-		}
-		if _, err := l.apis[0].Wait(ctx, id); err != nil {
-			return fmt.Errorf("issue units: %w", err)
-		}
-	}
-	return nil
-}
-
-// sum adds up the accounts' balances at one height: it waits until all nodes rest at the same one with nothing
-// waiting, and reads again if a block came meanwhile. A sum over several heights would be of no state.
-func (l *load) sum(ctx context.Context, token *network.Token, people []network.LoadAccount) (*big.Int, error) {
-	for deadline := time.Now().Add(benchTail); time.Now().Before(deadline); {
-		before, resting, err := l.resting(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if resting {
-			total, err := l.add(ctx, token, people)
-			if err != nil {
-				return nil, err
-			}
-			if after, still, err := l.resting(ctx); err != nil || still && after == before {
-				return total, err
-			}
-		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
-			return nil, err
-		}
-	}
-	return nil, fmt.Errorf("the nodes did not come to rest at one height within %v: the balances cannot be added up; `status` shows the nodes", benchTail)
-}
-
-// resting reports whether all nodes are at one height with no transaction waiting, and which.
-func (l *load) resting(ctx context.Context) (height ledger.Height, resting bool, err error) {
-	for i, api := range l.apis {
-		status, err := api.Status(ctx)
-		if err != nil {
-			return 0, false, err
-		}
-		if status.Pending > 0 || i > 0 && status.Height != height {
-			return 0, false, nil
-		}
-		height = status.Height
-	}
-	return height, true, nil
-}
-
-// add adds up the accounts' balances as the first node has them.
-func (l *load) add(ctx context.Context, token *network.Token, people []network.LoadAccount) (*big.Int, error) {
-	const readers = 4
-	total := new(big.Int)
-	var mu sync.Mutex // guards total and failed
-	var failed error
-	var wait sync.WaitGroup
-	for r := range readers {
-		wait.Go(func() {
-			for i := r; i < len(people); i += readers {
-				units, err := token.Balance(ctx, people[i].Address)
-				v, ok := new(big.Int).SetString(units, 10)
-				mu.Lock()
-				if err != nil || !ok {
-					failed = errors.Join(err, failed)
-					mu.Unlock()
-					return
-				}
-				total.Add(total, v)
-				mu.Unlock()
-			}
-		})
-	}
-	wait.Wait()
-	return total, failed
-}
-
-// sign makes transfers of one unit between random pairs.
-func (l *load) sign(ctx context.Context, token *network.Token, people []network.LoadAccount, count, payload int, seed uint64) error {
-	suite, err := l.apis[0].Suite(ctx)
-	if err != nil {
-		return err
-	}
-	chain, err := l.apis[0].Chain(ctx)
-	if err != nil {
-		return err
-	}
-	l.txs = make([][]byte, count)
-	l.ids = make([]ledger.TxID, count)
-	expiry := time.Now().Add(benchExpiry).UnixMilli()
-	const workers = 2
-	errs := make([]error, workers)
-	var wait sync.WaitGroup
-	for w := range workers {
-		wait.Go(func() {
-			rng := rand.New(rand.NewPCG(seed, uint64(w)))
-			for i := w; i < count && errs[w] == nil && ctx.Err() == nil; i += workers {
-				l.txs[i], l.ids[i], errs[w] = signOne(suite, chain, token, people, payload, expiry, rng)
-			}
-		})
-	}
-	wait.Wait()
-	return errors.Join(append(errs, ctx.Err())...)
-}
-
-func signOne(suite keys.Suite, chain *client.Chain, token *network.Token, people []network.LoadAccount, payload int, expiry int64, rng *rand.Rand) ([]byte, ledger.TxID, error) {
-	from := rng.IntN(len(people))
-	to := rng.IntN(len(people) - 1)
-	if to >= from {
-		to++
-	}
-	method, text := "transfer", []string{people[to].Address.String(), "1"}
-	if payload > 0 {
-		method, text = "pay", append(text, fmt.Sprintf("0x%0*x", 2*payload, rng.Uint64()))
-	}
-	args, err := token.Schema.EncodeText(method, text)
-	if err != nil {
-		return nil, ledger.TxID{}, err
-	}
-	tx := ledger.Tx{
-		Version: ledger.Version, Chain: chain.Chain, Group: chain.Group, Sender: people[from].Address, Expiry: expiry,
-		GasLimit: min(chain.Params.TxGas, benchGas+ledger.Gas(payload)*1_000), To: ledger.Target{Address: token.Address}, Method: method, Args: args,
-	}
-	for i := range tx.Nonce {
-		tx.Nonce[i] = byte(rng.Uint32())
-	}
-	for i, b := range [8]byte{byte(expiry), byte(expiry >> 8), byte(expiry >> 16), byte(expiry >> 24), byte(expiry >> 32)} {
-		tx.Nonce[i] ^= b // another run with the same seed makes other transactions
-	}
-	signed, err := tx.Sign(suite, people[from].Key)
-	if err != nil {
-		return nil, ledger.TxID{}, err
-	}
-	return signed.Raw, signed.ID, nil
-}
-
-// run sends and watches.
-func (l *load) run(ctx context.Context, warmup, duration time.Duration) (*Bench, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var watchers, senders sync.WaitGroup
-	failed := make(chan error, 2*len(l.apis))
-	for i, api := range l.apis {
-		status, err := api.Status(ctx)
-		if err != nil {
-			return nil, err
-		}
-		watchers.Go(func() { l.watch(ctx, i, api, status.Height+1) })
-	}
-	began := time.Now()
-	l.from, l.until = began.Add(warmup), began.Add(warmup+duration)
-	for i, api := range l.apis {
-		senders.Go(func() {
-			if err := l.send(ctx, i, api, began); err != nil {
-				failed <- err
-			}
-		})
-	}
-	if err := pause(ctx, time.Until(l.from)); err != nil {
-		return nil, err
-	}
-	first, err := l.usage()
-	if err != nil {
-		return nil, err
-	}
-	committedAtFirst, viewAtFirst := l.committed.Load(), l.view(ctx)
-	if err := pause(ctx, time.Until(l.until)); err != nil {
-		return nil, err
-	}
-	last, err := l.usage()
-	if err != nil {
-		return nil, err
-	}
-	committed, view := l.committed.Load()-committedAtFirst, l.view(ctx)
-	senders.Wait()
-	for deadline := time.Now().Add(benchTail); l.waiting.Load() > 0 && time.Now().Before(deadline); {
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return nil, err
-		}
-	}
-	cancel()
-	watchers.Wait()
-	select {
-	case err := <-failed:
-		return nil, err
-	default:
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	slices.Sort(l.latency)
-	b := &Bench{
-		Seconds: duration.Seconds(), Committed: committed, TPS: float64(committed) / duration.Seconds(), Rate: l.rate, Nodes: len(l.apis),
-		Sent: l.accepted.Load() + l.refused.Load(), Refused: l.refused.Load(), Blocks: int64(len(l.blocks)), Views: view - min(view, viewAtFirst),
-		P50: percentile(l.latency, 0.50), P95: percentile(l.latency, 0.95), P99: percentile(l.latency, 0.99),
-	}
-	var used network.Usage
-	for pid, u := range last {
-		used.CPU += u.CPU - first[pid].CPU
-		used.Disk += u.Disk - first[pid].Disk
-		used.Memory = max(used.Memory, u.Memory)
-	}
-	for _, waits := range l.sent {
-		if node := l.nodes[waits.node]; l.net.Pid(node) == l.pids[waits.node] {
-			b.Lost++
-		} else {
-			b.Stranded++
-		}
-	}
-	if committed > 0 {
-		b.CPU = used.CPU.Seconds() / float64(committed) * 1000
-		b.Disk = float64(used.Disk) / float64(committed)
-	}
-	b.RSS = float64(used.Memory) / 1e6
-	return b, nil
-}
-
-func percentile(sorted []float64, p float64) float64 {
-	if len(sorted) == 0 {
-		return 0
-	}
-	return sorted[min(int(p*float64(len(sorted))), len(sorted)-1)]
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
-}
-
-// view returns the highest view that a node is in, of those that answer.
-func (l *load) view(ctx context.Context) (highest uint64) {
-	for _, api := range l.apis {
-		if status, err := api.Status(ctx); err == nil {
-			highest = max(highest, status.View)
-		}
-	}
-	return highest
-}
-
-// usage is what the running nodes use, by process id: a node that was started again counts from nothing.
-func (l *load) usage() (map[int]network.Usage, error) {
-	all := map[int]network.Usage{}
-	for i := range l.net.Nodes {
-		pid := l.net.Pid(&l.net.Nodes[i])
-		if pid == 0 {
-			continue
-		}
-		u, err := l.net.Usage(&l.net.Nodes[i])
-		if err != nil {
-			return nil, err
-		}
-		all[pid] = u
-	}
-	return all, nil
-}
-
-// send gives one node its share of the transfers: as they fall due, and no more than may wait.
-func (l *load) send(ctx context.Context, node int, api *client.Client, began time.Time) error {
-	share := float64(l.rate) / float64(len(l.apis))
-	dues := 0
-	for ctx.Err() == nil && time.Now().Before(l.until) {
-		due := benchBatch
-		if l.rate > 0 {
-			due = min(int(time.Since(began).Seconds()*share)-dues, benchBatch)
-		}
-		if room := int(l.inflight - l.waiting.Load()); l.rate == 0 {
-			due = min(due, room)
-			if due < benchBatch/4 {
-				due = 0 // small requests would cost more than they bring
-			}
-		}
-		if due <= 0 {
-			if err := pause(ctx, benchTick); err != nil {
-				return nil
-			}
-			continue
-		}
-		first := int(l.next.Add(int64(due))) - due
-		if first+due > len(l.txs) {
-			return errors.New("the signed transfers ran out: the network is faster than this benchmark expects; use --rate")
-		}
-		now := time.Now()
-		l.mu.Lock()
-		for i := first; i < first+due; i++ {
-			at := now
-			if l.rate > 0 {
-				at = began.Add(time.Duration(float64(dues+i-first+1) / share * float64(time.Second)))
-			}
-			l.sent[l.ids[i]] = sending{node, at}
-		}
-		l.mu.Unlock()
-		dues += due
-		l.waiting.Add(int64(due))
-		results, err := api.SendBatch(ctx, l.txs[first:first+due])
-		for i := range due {
-			if err == nil && results[i].Progress == client.Pending {
-				l.accepted.Add(1)
-				continue
-			}
-			l.mu.Lock()
-			if _, waits := l.sent[l.ids[first+i]]; waits {
-				delete(l.sent, l.ids[first+i])
-				l.waiting.Add(-1)
-				l.refused.Add(1)
-			}
-			l.mu.Unlock()
-		}
-		if err != nil {
-			if err := pause(ctx, 200*time.Millisecond); err != nil {
-				return nil
-			}
-		}
-	}
-	return nil
-}
-
-// watch follows a node's blocks and notes when the transfers that were sent to it are final there.
-func (l *load) watch(ctx context.Context, node int, api *client.Client, from ledger.Height) {
-	for ctx.Err() == nil { // a node that was killed may come back; until then what was sent to it waits
-		for block, err := range api.Follow(ctx, from) {
-			if err != nil {
-				break
-			}
-			from = block.Height + 1
-			l.seen(node, block)
-		}
-		if err := pause(ctx, 200*time.Millisecond); err != nil {
-			return
-		}
-	}
-}
-
-// seen notes the transfers that a node shows in a block.
-func (l *load) seen(node int, block *client.Block) {
-	now := time.Now()
-	l.mu.Lock()
-	for _, id := range block.Txs {
-		s, waits := l.sent[id]
-		if !waits || s.node != node {
-			continue
-		}
-		delete(l.sent, id)
-		l.waiting.Add(-1)
-		l.committed.Add(1)
-		if s.due.After(l.from) && s.due.Before(l.until) {
-			l.latency = append(l.latency, float64(now.Sub(s.due).Microseconds())/1000)
-		}
-	}
-	if now.After(l.from) && now.Before(l.until) {
-		l.blocks[block.Height] = struct{}{}
-	}
-	l.mu.Unlock()
-}
-
-// survivors forgets the nodes that do not answer any more, and returns the token as one that does shows it.
-func (l *load) survivors(ctx context.Context) (*network.Token, error) {
-	l.apis = slices.DeleteFunc(l.apis, func(api *client.Client) bool {
-		_, err := api.Status(ctx)
-		return err != nil
-	})
-	if len(l.apis) == 0 {
-		return nil, errors.New("no node answers any more: the run cannot be judged")
-	}
-	return l.net.OpenToken(ctx, l.apis[0])
-}
-
-// rootsEqual compares the nodes' state roots at the lowest height that all have reached.
-func (l *load) rootsEqual(ctx context.Context) (bool, error) {
-	lowest := ledger.Height(1<<63 - 1)
-	for _, api := range l.apis {
-		status, err := api.Status(ctx)
-		if err != nil {
-			return false, err
-		}
-		lowest = min(lowest, status.Height)
-	}
-	var root keys.Digest
-	for i, api := range l.apis {
-		block, err := api.Block(ctx, lowest)
-		if err != nil {
-			return false, err
-		}
-		if i > 0 && block.StateRoot != root {
-			return false, nil
-		}
-		root = block.StateRoot
-	}
-	return true, nil
 }

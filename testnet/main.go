@@ -157,27 +157,37 @@ func showNodes(c *cli.Context, n *network.Network) error {
 	if json {
 		return printJSON(c, all)
 	}
-	table := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NODE\tPID\tAPI\tMEMBER\tHEIGHT\tEPOCH\tVIEW\tSTATE ROOT\tREADY")
+	return printNodes(c.App.Writer, all)
+}
+
+// printNodes prints a line for each node. Numbers are those that the commands take and other nodes' logs have.
+func printNodes(out io.Writer, all []NodeStatus) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "NODE\tPID\tAPI\tMEMBER\tROLE\tHEIGHT\tEPOCH\tVIEW\tWAITING\tSTATE ROOT\tREADY")
 	for _, s := range all {
-		ready := "yes"
+		pid, ready := fmt.Sprint(s.PID), "yes"
+		if s.PID == 0 {
+			pid = "-"
+		}
 		if !s.Ready {
-			ready = "no: " + strings.ReplaceAll(s.Problem, "\n", "; ")
+			ready = "no: " + strings.Join(strings.FieldsFunc(s.Problem, func(r rune) bool { return r == '\n' || r == '\t' }), "; ")
 		}
 		if s.Status == nil {
-			fmt.Fprintf(table, "%s\t%d\t%s\t-\t-\t-\t-\t-\t%s\n", s.Name, s.PID, s.API, ready)
+			fmt.Fprintf(table, "%s\t%s\t%s\t-\t-\t-\t-\t-\t-\t-\t%s\n", s.Name, pid, s.API, ready)
 			continue
 		}
-		member := s.Status.Role
-		switch number := s.Status.Number; {
-		case number >= 0 && s.Status.Muted != "":
-			member = fmt.Sprintf("%d, mute", number)
-		case number >= 0 && number == s.Status.Leader:
-			member = fmt.Sprintf("%d, leads", number)
-		case number >= 0:
-			member = fmt.Sprint(number)
+		member, role := "-", s.Status.Role
+		if s.Status.Number >= 0 {
+			member = fmt.Sprint(s.Status.Number)
 		}
-		fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", s.Name, s.PID, s.API, member, s.Status.Height, s.Status.Epoch, s.Status.View, s.Status.StateRoot.Short(), ready)
+		switch {
+		case s.Status.Muted != "":
+			role = "mute"
+		case s.Status.Number >= 0 && s.Status.Number == s.Status.Leader:
+			role = "leader"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\n",
+			s.Name, pid, s.API, member, role, s.Status.Height, s.Status.Epoch, s.Status.View, s.Status.Pending, s.Status.StateRoot.Short(), ready)
 	}
 	return table.Flush()
 }

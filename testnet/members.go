@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	nodecli "github.com/fondaco/fondaco/node/cli"
 	"github.com/fondaco/fondaco/testnet/network"
 )
 
@@ -15,11 +16,18 @@ const changePatience = 2 * time.Minute
 
 func addCommand() *cli.Command {
 	return &cli.Command{
-		Name: "add", Usage: "add a node of a new institution: it observes, fetches all blocks, and becomes a member", Flags: commonFlags(),
-		Action: changeMembers(0, func(ctx context.Context, n *network.Network, _ *network.Node, tell func(string, ...any)) error {
-			_, err := n.Add(ctx, nil, tell)
-			return err
-		}),
+		Name: "add", Usage: "add a node of a new institution: it observes, fetches all blocks, and becomes a member",
+		Flags: commonFlags(&cli.StringFlag{Name: "sync", Usage: "how it begins, `blocks` or snapshot: by a recent state and the blocks since then", Value: nodecli.SyncBlocks}),
+		Action: func(c *cli.Context) error {
+			sync := c.String("sync")
+			if sync != nodecli.SyncBlocks && sync != nodecli.SyncSnapshot {
+				return fmt.Errorf("%w: --sync %q: want %s or %s", errUsage, sync, nodecli.SyncBlocks, nodecli.SyncSnapshot)
+			}
+			return changeMembers(0, func(ctx context.Context, n *network.Network, _ *network.Node, tell func(string, ...any)) error {
+				_, err := n.Add(ctx, nil, sync, tell)
+				return err
+			})(c)
+		},
 	}
 }
 
@@ -43,7 +51,7 @@ func replaceCommand() *cli.Command {
 	return &cli.Command{
 		Name: "replace", Usage: "add a node that takes the vote of another", ArgsUsage: "NODE", Flags: commonFlags(),
 		Action: changeMembers(1, func(ctx context.Context, n *network.Network, node *network.Node, tell func(string, ...any)) error {
-			_, err := n.Add(ctx, node, tell)
+			_, err := n.Add(ctx, node, "", tell)
 			return err
 		}),
 	}

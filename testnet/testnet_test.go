@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -49,9 +50,14 @@ func freePort(t *testing.T, nodes int) string {
 // and the module is its parent.
 func startNodes(t *testing.T, nodes int, engine string) *network.Network {
 	t.Helper()
+	return startNetwork(t, filepath.Join(t.TempDir(), "net"), "--engine", engine, "--nodes", fmt.Sprint(nodes), "--port", freePort(t, nodes))
+}
+
+// startNetwork is startNodes for a network that is in a folder, or that the arguments of `up` describe.
+func startNetwork(t *testing.T, dir string, args ...string) *network.Network {
+	t.Helper()
 	t.Chdir("..")
-	dir := filepath.Join(t.TempDir(), "net")
-	out, diagnostics, code := testnet(t, "up", "-d", dir, "--engine", engine, "--nodes", fmt.Sprint(nodes), "--port", freePort(t, nodes), "--detach")
+	out, diagnostics, code := testnet(t, append([]string{"up", "-d", dir, "--detach"}, args...)...)
 	if code != 0 {
 		t.Fatalf("up: exit %d\n%s%s", code, out, diagnostics)
 	}
@@ -262,6 +268,21 @@ func faults(t *testing.T, engine string) {
 	}
 	checkHistory(t, n, final)
 
+	t.Run("it is measured, with as many transfers as it takes and with more", func(t *testing.T) {
+		out, diagnostics, code := testnet(t, "bench", "-d", n.Dir, "-o", "json", "--overload", "2", "--duration", "3s", "--warmup", "1s", "--accounts", "20", "--conflict", "20")
+		var got Overload
+		if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 {
+			t.Fatalf("bench: exit %d, %v\n%s%s", code, err, out, diagnostics)
+		}
+		for _, b := range []*Bench{got.Saturated, got.Overloaded} {
+			if b.Committed == 0 || !b.RootsEqual || !b.BalancesRight || b.P50 <= 0 || b.CPU <= 0 || b.RSS <= 0 || b.Sent < b.Committed || b.Lost > 0 {
+				t.Errorf("a measurement with %+v", *b)
+			}
+		}
+		if got.Kept < 1./3 || got.Kept != got.Overloaded.TPS/got.Saturated.TPS { // in three seconds, far from what it keeps in ten
+			t.Errorf("overloaded, it takes %.2f of what it takes otherwise", got.Kept)
+		}
+	})
 	t.Run("a second up says what to do", func(t *testing.T) {
 		if _, diagnostics, code := testnet(t, "up", "-d", n.Dir); code != 1 || !strings.Contains(diagnostics, "running already") {
 			t.Errorf("exit %d: %s", code, diagnostics)
@@ -351,7 +372,10 @@ func TestUpRefuses(t *testing.T) {
 		"a script for no relay": {"up", "--relay-script", "calm.txt"}, "luck for no relay": {"up", "--seed", "7"},
 		"an argument of status": {"status", "node0"}, "an argument of down": {"down", "node0"}, "an argument of bench": {"bench", "now"},
 		"another output of down": {"down", "-o", "xml"}, "another output of kill": {"kill", "-o", "xml", "node0"},
-		"a port for no network of its own": {"bench", "--port", "7000"}, "no node to replace": {"replace"}, "a node to add": {"add", "node4"},
+		"a port for no network of its own": {"bench", "--port", "7000"}, "a sweep over nothing": {"bench", "--sweep", "--over", "speed"},
+		"a block of no transaction": {"bench", "--sweep", "--over", "block-txs=0"}, "a range without a sweep": {"bench", "--over", "load"},
+		"an overload that is none": {"bench", "--overload", "1"}, "an overload at a rate": {"bench", "--overload", "3", "--rate", "5"},
+		"no run": {"bench", "--runs", "0"}, "more than all in conflict": {"bench", "--conflict", "101"}, "no node to replace": {"replace"}, "a node to add": {"add", "node4"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, diagnostics, code := testnet(t, args...); code != 2 || diagnostics == "" {

@@ -110,8 +110,10 @@ func (c *customer) transact(ctx context.Context, o *history.Operation) error {
 		switch {
 		case taken:
 			doubtful = true
-		case refused && problem.Code == client.CodeBusy, refused && problem.Code == client.CodeStopped, err != nil && !refused:
-			doubtful = doubtful || !refused
+		case refused && problem.Code == client.CodeBusy, refused && problem.Code == client.CodeStopped:
+			continue
+		case err != nil && !refused, refused && problem.Code == client.CodeUncertain:
+			doubtful = true
 			continue
 		case doubtful: // an earlier node may have given it to others
 			return nil
@@ -146,7 +148,11 @@ func (c *customer) sign(ctx context.Context, o *history.Operation) (*ledger.Sign
 	if err != nil {
 		return nil, err
 	}
-	return tx.Sign(suite, c.people[o.From].Key)
+	key, err := c.people[o.From].Key()
+	if err != nil {
+		return nil, err
+	}
+	return tx.Sign(suite, key)
 }
 
 // send gives a node the transaction. taken says that it waits there, or is in a block.

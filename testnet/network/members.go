@@ -23,12 +23,12 @@ import (
 )
 
 // Add makes a node of a new institution, has it admitted as an observer, starts it, waits until it has all blocks, and
-// has it made a member, in the place of another one if replaced is not nil. The institutions' accounts make, approve
+// has it made a member, in the place of another one if replaced is not nil. sync is Config.Sync for the node. The institutions' accounts make, approve
 // and activate the motions. tell is told of each step.
 //
 // What stands in the way is found before anything is done. An Add that was interrupted is finished by the next one: the
 // manifest names the node, and the chain tells how far it came.
-func (n *Network) Add(ctx context.Context, replaced *Node, tell func(format string, args ...any)) (*Node, error) {
+func (n *Network) Add(ctx context.Context, replaced *Node, sync string, tell func(format string, args ...any)) (*Node, error) {
 	if _, err := n.Binary(); err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func (n *Network) Add(ctx context.Context, replaced *Node, tell func(format stri
 		}
 	}
 	if node == nil {
-		if node, err = n.makeJoiner(); err != nil {
+		if node, err = n.makeJoiner(sync); err != nil {
 			return nil, err
 		}
 	} else {
@@ -321,7 +321,7 @@ func (n *Network) stateReady(ctx context.Context, api *client.Client, by string,
 
 // makeJoiner makes the folder of a node of a new institution and the key of that institution's first account. The node
 // is in the network when all of it is there; what an interrupted call left is made anew.
-func (n *Network) makeJoiner() (*Node, error) {
+func (n *Network) makeJoiner(sync string) (*Node, error) {
 	if n.HasRelay() {
 		return nil, fmt.Errorf("the network in %s has a relay, and each of its nodes a door that was made with it: make a network without --relay, in another folder, to add nodes to", n.Dir)
 	}
@@ -373,7 +373,7 @@ func (n *Network) makeJoiner() (*Node, error) {
 	if err := cli.WriteKey(voice, account, ""); err != nil {
 		return nil, err
 	}
-	c := Config{LogLevel: config.Log.Level}
+	c := Config{LogLevel: config.Log.Level, Sync: sync}
 	if err := n.writeNode(node, key, genesis, config.Consensus, c); err != nil {
 		return nil, err
 	}

@@ -54,6 +54,7 @@ type Config struct {
 	Trust         bool   // the members do not lie, which an engine for crash faults needs; raft implies it
 	LogLevel      string // default info
 	Wasm          string // engine that runs contracts; default that of the machine
+	Sync          string // how the nodes begin that have no blocks, see cli.NetworkSection; default cli.SyncBlocks
 	// Relay gives each node a door: the nodes reach one another only through the relay that Network.Relay returns,
 	// which must run while they do. The doors take one more port for each node, behind the others.
 	Relay bool
@@ -88,6 +89,8 @@ type Network struct {
 	Accounts []Account      `json:"accounts"`
 	// Token is the address of the deployed example contract; zero until there is one.
 	Token ledger.Address `json:"token"`
+	// Tokens are the addresses of those that TokenIn deployed, by language.
+	Tokens map[string]ledger.Address `json:"tokens,omitempty"`
 	// Joining is the name of a node that Add has not added to the end; empty for none.
 	Joining string `json:"joining,omitempty"`
 }
@@ -209,7 +212,7 @@ func (n *Network) writeNode(node Node, key keys.Signer, genesis *ledger.Genesis,
 		return err
 	}
 	file := &cli.File{
-		Network: cli.NetworkSection{Listen: node.Listen},
+		Network: cli.NetworkSection{Listen: node.Listen, Sync: cmp.Or(c.Sync, cli.SyncBlocks)},
 		API:     cli.ListenSection{Listen: node.API[len("http://"):]},
 		Admin:   cli.ListenSection{Listen: node.Admin[len("http://"):]},
 		Wasm:    cli.WasmSection{Engine: c.Wasm},

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fondaco/fondaco/node/client"
@@ -14,8 +16,13 @@ import (
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
-// txPatience is how long a transaction of the network's own may take.
-const txPatience = 30 * time.Second
+const (
+	// txPatience is how long a transaction of the network's own may take: all nodes compile what is deployed, on the same few
+	// processors, and change views meanwhile.
+	txPatience = 2 * time.Minute
+	// storePatience is how long a node may be behind the one that answered before.
+	storePatience = 30 * time.Second
+)
 
 // Token is the example token as one node shows it.
 type Token struct {
@@ -40,30 +47,72 @@ func (n *Network) OpenToken(ctx context.Context, api *client.Client) (*Token, er
 	if n.Token.IsZero() {
 		return nil, nil
 	}
-	waits, cancel := context.WithTimeout(ctx, txPatience)
+	return n.TokenAt(ctx, api, n.Token)
+}
+
+// TokenAt returns the token at an address. It waits for a node that has not stored the block yet in which it was deployed.
+func (n *Network) TokenAt(ctx context.Context, api *client.Client, address ledger.Address) (*Token, error) {
+	waits, cancel := context.WithTimeout(ctx, storePatience)
 	defer cancel()
-	found, err := api.Contract(waits, n.Token)
+	found, err := api.Contract(waits, address)
 	for problem := new(client.Problem); errors.As(err, &problem) && problem.Code == client.CodeNotFound && waits.Err() == nil; {
 		select {
 		case <-time.After(50 * time.Millisecond):
-			found, err = api.Contract(waits, n.Token)
+			found, err = api.Contract(waits, address)
 		case <-waits.Done(): // the node's answer says more
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the network's token: %w", err)
+		return nil, fmt.Errorf("the token %s: %w", address, err)
 	}
-	t := &Token{Address: n.Token, Schema: new(ledger.Schema), net: n, api: api}
+	t := &Token{Address: address, Schema: new(ledger.Schema), net: n, api: api}
 	if err := json.Unmarshal(found.Schema, t.Schema); err != nil {
-		return nil, fmt.Errorf("the token's schema: %w", err)
+		return nil, fmt.Errorf("the schema of the token %s: %w", address, err)
 	}
 	return t, nil
 }
 
+// tokenFolders has the sources of the token, which are one contract in several languages.
+var tokenFolders = map[string]string{
+	"go": "examples/token", "rust": "sdk-contracts/rust/contracts/token", "c": "sdk-contracts/c/contracts/token", "as": "sdk-contracts/as/contracts/token",
+}
+
+// TokenLanguages are the languages that there is a token in.
+func TokenLanguages() []string { return slices.Sorted(maps.Keys(tokenFolders)) }
+
 // DeployToken builds examples/token from the module in folder source, deploys it as admin, and notes it in the
 // manifest.
 func (n *Network) DeployToken(ctx context.Context, api *client.Client, source string) (*Token, error) {
-	built, err := contract.Build(ctx, filepath.Join(source, "examples", "token"), "")
+	t, err := n.deployToken(ctx, api, source, "go")
+	if err != nil {
+		return nil, err
+	}
+	n.Token = t.Address
+	return t, n.Save()
+}
+
+// TokenIn returns the token in one of TokenLanguages. The first time, it is built from the module in folder source, deployed
+// as admin, and noted in the manifest.
+func (n *Network) TokenIn(ctx context.Context, api *client.Client, source, language string) (*Token, error) {
+	if address, ok := n.Tokens[language]; ok {
+		return n.TokenAt(ctx, api, address)
+	}
+	if language == "go" && !n.Token.IsZero() {
+		return n.OpenToken(ctx, api)
+	}
+	t, err := n.deployToken(ctx, api, source, language)
+	if err != nil {
+		return nil, err
+	}
+	if n.Tokens == nil {
+		n.Tokens = map[string]ledger.Address{}
+	}
+	n.Tokens[language] = t.Address
+	return t, n.Save()
+}
+
+func (n *Network) deployToken(ctx context.Context, api *client.Client, source, language string) (*Token, error) {
+	built, err := contract.Build(ctx, filepath.Join(source, filepath.FromSlash(tokenFolders[language])), "")
 	if err != nil {
 		return nil, err
 	}
@@ -86,13 +135,11 @@ func (n *Network) DeployToken(ctx context.Context, api *client.Client, source st
 	if err := ledger.Unmarshal(tx.Receipt.Data, &t.Address); err != nil {
 		return nil, fmt.Errorf("the address of the deployed token: %w", err)
 	}
-	n.Token = t.Address
-	return t, n.Save()
+	return t, nil
 }
 
-// Send signs a transaction with the key of one of the network's accounts, sends it and waits until it is in a
-// block. What its receipt says is the caller's to look at.
-func (n *Network) Send(ctx context.Context, api *client.Client, account string, to ledger.Address, method string, args []byte) (*client.Transaction, error) {
+// Sign signs a transaction with the key of one of the network's accounts.
+func (n *Network) Sign(ctx context.Context, api *client.Client, account string, to ledger.Address, method string, args []byte) (*ledger.SignedTx, error) {
 	signer, address, err := n.Signer(account)
 	if err != nil {
 		return nil, err
@@ -105,7 +152,13 @@ func (n *Network) Send(ctx context.Context, api *client.Client, account string, 
 	if err != nil {
 		return nil, err
 	}
-	signed, err := tx.Sign(suite, signer)
+	return tx.Sign(suite, signer)
+}
+
+// Send signs a transaction with the key of one of the network's accounts, sends it and waits until it is in a
+// block. What its receipt says is the caller's to look at.
+func (n *Network) Send(ctx context.Context, api *client.Client, account string, to ledger.Address, method string, args []byte) (*client.Transaction, error) {
+	signed, err := n.Sign(ctx, api, account, to, method, args)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +168,13 @@ func (n *Network) Send(ctx context.Context, api *client.Client, account string, 
 		return nil, err
 	}
 	return api.Wait(ctx, signed.ID)
+}
+
+// wait waits until a transaction is in a block.
+func (n *Network) wait(ctx context.Context, api *client.Client, id ledger.TxID) (*client.Transaction, error) {
+	ctx, cancel := context.WithTimeout(ctx, txPatience)
+	defer cancel()
+	return api.Wait(ctx, id)
 }
 
 // Send calls a method of the token in a transaction of one of the network's accounts. args are as a person

@@ -1,7 +1,6 @@
 package network
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io/fs"
@@ -17,6 +16,7 @@ import (
 type Usage struct {
 	CPU    time.Duration // since they started
 	Memory int64         // bytes of anonymous memory: bbolt's map of its file does not count
+	Mapped int64         // bytes of files that are in memory besides: maps of data, and the programs themselves, once for each process
 	Disk   int64         // bytes that the node's data occupy
 }
 
@@ -37,9 +37,12 @@ func (n *Network) Usage(node *Node) (Usage, error) {
 			continue // a plugin that ended meanwhile
 		}
 		u.CPU += cpu
-		if u.Memory, err = addAnonymous(p, u.Memory); err != nil {
+		anonymous, mapped, err := memory(p)
+		if err != nil {
 			continue
 		}
+		u.Memory += anonymous
+		u.Mapped += mapped
 	}
 	u.Disk, err = Occupied(filepath.Join(node.Dir, "data"))
 	return u, err
@@ -95,19 +98,30 @@ func cpuTime(pid int) (time.Duration, error) {
 	return total, nil
 }
 
-func addAnonymous(pid int, to int64) (int64, error) {
-	file, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
+// memory returns the anonymous bytes that a process has in memory, and those of files.
+func memory(pid int) (anonymous, mapped int64, err error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return to, err
+		return 0, 0, err
 	}
-	defer file.Close() //nolint:errcheck // only read
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), "RssAnon:"); ok {
-			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
-			return to + kib<<10, err
+	for line := range strings.Lines(string(data)) {
+		name, value, _ := strings.Cut(line, ":")
+		var to *int64
+		switch name {
+		case "RssAnon":
+			to = &anonymous
+		case "RssFile", "RssShmem":
+			to = &mapped
+		default:
+			continue
 		}
+		kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		if err != nil {
+			return 0, 0, err
+		}
+		*to += kib << 10
 	}
-	return to, nil
+	return anonymous, mapped, nil
 }
 
 // Occupied adds up the bytes on disk of the files below a folder.
