@@ -2,13 +2,12 @@ package state_test
 
 import (
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
-	"time"
 
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
@@ -193,9 +192,9 @@ func TestPinMeanwhile(t *testing.T) {
 }
 
 // TestReadersStall lets readers stop in the middle, as those at the end of a slow line do, while keys are written again and
-// again: one of a pinned state, one of a range, one that reads the disk again, one of blocks. Commits, which flush here, go on
-// and take no longer, and the file gets no larger than for two rows of each key. A lock that a reader held would be waited for
-// without end, and for a read transaction that stays open every version of every page be kept.
+// again: one of a pinned state, one of a range, one that reads the disk again, one of blocks. Commits, which flush here, go on,
+// and the file gets no larger than for two rows of each key. A lock that a reader held would be waited for without end, and for
+// a read transaction that stays open every version of every page be kept. BenchmarkReadersStall tells what commits take.
 func TestReadersStall(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, state.Options{Recent: 4, FlushBlocks: 3, Synchronous: true})
@@ -206,16 +205,9 @@ func TestReadersStall(t *testing.T) {
 		c.commit(t, s)
 	}
 	c.txs = 120
-	var took []time.Duration // by commits
 	grow := func() int64 {
 		for range 15 {
-			b, next, model := c.next(t, s.Head())
-			began := time.Now()
-			if err := s.Commit(b, next); err != nil {
-				t.Fatal(err)
-			}
-			took = append(took, time.Since(began))
-			c.model = model
+			c.commit(t, s)
 		}
 		info, err := os.Stat(filepath.Join(dir, "state.db"))
 		if err != nil {
@@ -224,8 +216,6 @@ func TestReadersStall(t *testing.T) {
 		return info.Size()
 	}
 	before := grow()
-	free := took
-	took = nil
 
 	p, err := s.Pin()
 	if err != nil {
@@ -254,8 +244,6 @@ func TestReadersStall(t *testing.T) {
 		t.Fatalf("they are at their end at once, %v", failed)
 	}
 	once, twice := grow(), grow()
-	stalled := took
-	took = nil
 
 	count, blocks, frames := 1, 3, 3
 	for c, err, more := next(); more; c, err, more = next() {
@@ -288,19 +276,51 @@ func TestReadersStall(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := grow()
-	free = append(free, took...)
 	t.Logf("state.db has %d bytes; with readers that stall %d, then %d; without again %d; %d chunks", before, once, twice, after, count)
 	if twice > 2*before {
 		t.Errorf("state.db grew from %d to %d bytes while readers stalled", before, twice)
 	}
-	// Every third flushes.
-	slices.Sort(free)
-	slices.Sort(stalled)
-	for _, share := range []int{2, 4} {
-		with, without := stalled[len(stalled)-len(stalled)/share], free[len(free)-len(free)/share]
-		t.Logf("one in %d commits takes %v or longer, and without readers %v", share, with, without)
-		if with > 10*without {
-			t.Errorf("one in %d commits takes %v or longer while readers stall, and %v without", share, with, without)
-		}
+}
+
+// BenchmarkReadersStall commits blocks, of which every third flushes, alone and beside readers that stopped in the middle.
+func BenchmarkReadersStall(b *testing.B) {
+	for _, readers := range []int{0, 3} {
+		b.Run(fmt.Sprintf("readers=%d", readers), func(b *testing.B) {
+			s := open(b, b.TempDir(), state.Options{Recent: 4, FlushBlocks: 3, Synchronous: true})
+			c := newChain(12)
+			c.commit(b, s)
+			c.keys, c.txs = 2500, 1500
+			for range 2 {
+				c.commit(b, s)
+			}
+			c.txs = 120
+			if readers > 0 {
+				p, err := s.Pin()
+				if err != nil {
+					b.Fatal(err)
+				}
+				next, stop := iter.Pull2(p.Chunks())
+				defer stop()
+				entry, end := iter.Pull2(s.Head().Range(nil, nil, false))
+				defer end()
+				block, last := iter.Pull2(s.Blocks(0, s.Head().Height()))
+				defer last()
+				_, err1, more1 := next()
+				_, err2, more2 := entry()
+				_, err3, more3 := block()
+				if err := errors.Join(err1, err2, err3); err != nil || !more1 || !more2 || !more3 {
+					b.Fatalf("they are at their end at once, %v", err)
+				}
+			}
+			for b.Loop() {
+				b.StopTimer()
+				block, next, model := c.next(b, s.Head())
+				b.StartTimer()
+				if err := s.Commit(block, next); err != nil {
+					b.Fatal(err)
+				}
+				c.model = model
+			}
+		})
 	}
 }
