@@ -4,7 +4,6 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"io"
-	"sync"
 
 	voi "github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
 )
@@ -122,49 +121,3 @@ func (s *ed25519Signer) Public() PublicKey { return s.public }
 func (s *ed25519Signer) Sign(d Digest) ([]byte, error) { return ed25519.Sign(s.private, d[:]), nil }
 
 func (s *ed25519Signer) Private() ([]byte, error) { return s.private.Seed(), nil }
-
-// keyCache keeps the keys that were parsed last: decompressing a point and making its table costs a third
-// of checking a signature. It holds two generations; when the younger is full it becomes the older one, and
-// what was in the older and not asked for since is forgotten.
-type keyCache struct {
-	limit int
-
-	mu             sync.Mutex // guards the maps
-	younger, older map[[ed25519.PublicKeySize]byte]*ed25519Key
-}
-
-func newKeyCache(limit int) *keyCache { return &keyCache{limit: limit} }
-
-// get returns the parsed key. Bytes that are no key are parsed anew each time.
-func (c *keyCache) get(canonical []byte) (PublicKey, error) {
-	if len(canonical) == ed25519.PublicKeySize {
-		name := [ed25519.PublicKeySize]byte(canonical)
-		c.mu.Lock()
-		key := c.younger[name]
-		if key == nil {
-			if key = c.older[name]; key != nil {
-				c.put(key)
-			}
-		}
-		c.mu.Unlock()
-		if key != nil {
-			return key, nil
-		}
-	}
-	key, err := parseEd25519(canonical)
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.put(key)
-	return key, nil
-}
-
-// put is called with the lock held.
-func (c *keyCache) put(key *ed25519Key) {
-	if c.younger == nil || len(c.younger) >= c.limit {
-		c.older, c.younger = c.younger, make(map[[ed25519.PublicKeySize]byte]*ed25519Key)
-	}
-	c.younger[key.bytes] = key
-}

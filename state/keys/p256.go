@@ -5,17 +5,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
-	"encoding/asn1"
-	"errors"
 	"fmt"
-	"io"
 	"math/big"
 )
 
-const (
-	p256KeySize    = 33
-	p256ScalarSize = 32
-)
+const p256KeySize = 33
 
 // p256Key is a point of NIST P-256.
 type p256Key struct {
@@ -32,10 +26,10 @@ func parseP256(canonical []byte) (PublicKey, error) {
 	if x == nil {
 		return nil, fmt.Errorf("%w: p256 key is not a compressed point of the curve", ErrKey)
 	}
-	var uncompressed [1 + 2*p256ScalarSize]byte
+	var uncompressed [1 + 2*scalarSize]byte
 	uncompressed[0] = 4
-	x.FillBytes(uncompressed[1 : 1+p256ScalarSize])
-	y.FillBytes(uncompressed[1+p256ScalarSize:])
+	x.FillBytes(uncompressed[1 : 1+scalarSize])
+	y.FillBytes(uncompressed[1+scalarSize:])
 	point, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), uncompressed[:])
 	if err != nil {
 		return nil, fmt.Errorf("%w: p256 key: %w", ErrKey, err)
@@ -53,8 +47,7 @@ func (k *p256Key) Verify(d Digest, signature []byte) error {
 	if len(signature) != SignatureSize {
 		return ErrSignature
 	}
-	r := new(big.Int).SetBytes(signature[:p256ScalarSize])
-	s := new(big.Int).SetBytes(signature[p256ScalarSize:])
+	r, s := splitSignature(signature)
 	message := sha256.Sum256(d[:])
 	if !isLowS(s) || !ecdsa.Verify(k.point, message[:], r, s) {
 		return ErrSignature
@@ -73,24 +66,10 @@ type p256Signer struct {
 	public  *p256Key
 }
 
-// generateP256 draws scalars until one is in range; all but one in 2³² are.
-func generateP256(random io.Reader) (Signer, error) {
-	for range 8 {
-		var scalar [p256ScalarSize]byte
-		if _, err := io.ReadFull(random, scalar[:]); err != nil {
-			return nil, fmt.Errorf("generate p256 key: %w", err)
-		}
-		if signer, err := newP256Signer(scalar[:]); err == nil {
-			return signer, nil
-		}
-	}
-	return nil, errors.New("generate p256 key: the source of randomness is broken: no scalar in range in 8 draws")
-}
-
 func newP256Signer(scalar []byte) (Signer, error) {
 	private, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), scalar)
 	if err != nil {
-		return nil, fmt.Errorf("p256 private key of %d bytes is not a scalar of %d bytes in range: %w", len(scalar), p256ScalarSize, err)
+		return nil, fmt.Errorf("p256 private key of %d bytes is not a scalar of %d bytes in range: %w", len(scalar), scalarSize, err)
 	}
 	uncompressed, err := private.PublicKey.Bytes()
 	if err != nil {
@@ -109,17 +88,14 @@ func (s *p256Signer) Sign(d Digest) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign with p256 key: %w", err)
 	}
-	var sig struct{ R, S *big.Int }
-	if _, err := asn1.Unmarshal(der, &sig); err != nil {
+	r, t, err := parseDER(der)
+	if err != nil {
 		return nil, fmt.Errorf("sign with p256 key: %w", err)
 	}
-	if !isLowS(sig.S) {
-		sig.S.Sub(elliptic.P256().Params().N, sig.S)
+	if !isLowS(t) {
+		t.Sub(elliptic.P256().Params().N, t)
 	}
-	fixed := make([]byte, SignatureSize)
-	sig.R.FillBytes(fixed[:p256ScalarSize])
-	sig.S.FillBytes(fixed[p256ScalarSize:])
-	return fixed, nil
+	return joinSignature(r, t), nil
 }
 
 func (s *p256Signer) Private() ([]byte, error) { return s.private.Bytes() }

@@ -2,10 +2,9 @@ package keys
 
 import (
 	"crypto/aes"
-	"crypto/cipher"
 	"crypto/sha256"
-	"errors"
 	"fmt"
+	"hash"
 	"io"
 )
 
@@ -15,7 +14,7 @@ func SuiteByName(name string) (Suite, error) {
 	case "std":
 		return Std(), nil
 	case "gm":
-		return nil, errors.New(`suite "gm" is not in this build of fondaco: use a build that has it, or make the chain with suite "std"`)
+		return GM(), nil
 	default:
 		return nil, fmt.Errorf(`suite %q is unknown: want "std" or "gm"`, name)
 	}
@@ -23,13 +22,10 @@ func SuiteByName(name string) (Suite, error) {
 
 // Std returns the suite of SHA-256, Ed25519 (P-256 accepted for accounts) and AES-256-GCM. Each result
 // remembers the public keys that it parsed last, up to 26 MB of them, so a process should make it once.
-func Std() Suite { return &std{parsed: newKeyCache(cachedKeys)} }
-
-// cachedKeys bounds each of the two generations of a suite's cache of parsed keys, at 1.6 kB a key.
-const cachedKeys = 8192
+func Std() Suite { return &std{parsed: newKeyCache(cachedKeys, parseEd25519)} }
 
 type std struct {
-	parsed *keyCache
+	parsed *keyCache[*ed25519Key]
 }
 
 func (*std) Name() string { return "std" }
@@ -43,15 +39,24 @@ func (*std) Sum(parts ...[]byte) Digest {
 	if len(parts) == 1 {
 		return sha256.Sum256(parts[0])
 	}
-	var buffer [1024]byte
+	var buffer [maxJoined]byte
 	if size <= len(buffer) {
-		joined := buffer[:0]
-		for _, p := range parts {
-			joined = append(joined, p...)
-		}
-		return sha256.Sum256(joined)
+		return sha256.Sum256(join(buffer[:0], parts))
 	}
-	h := sha256.New()
+	return stream(sha256.New(), parts)
+}
+
+// maxJoined is the size up to which the parts of a hash's input are copied together, in bytes.
+const maxJoined = 1024
+
+func join(joined []byte, parts [][]byte) []byte {
+	for _, p := range parts {
+		joined = append(joined, p...)
+	}
+	return joined
+}
+
+func stream(h hash.Hash, parts [][]byte) Digest {
 	for _, p := range parts {
 		h.Write(p)
 	}
@@ -76,7 +81,7 @@ func (*std) Generate(a Algorithm, random io.Reader) (Signer, error) {
 	case Ed25519:
 		return generateEd25519(random)
 	case P256:
-		return generateP256(random)
+		return generateScalar(a, random, newP256Signer)
 	default:
 		return nil, fmt.Errorf("%w: %s in suite std", ErrAlgorithm, a)
 	}
@@ -96,38 +101,9 @@ func (*std) ParsePrivate(a Algorithm, private []byte) (Signer, error) {
 func (*std) NewBatch() Batch { return &batch{} }
 
 func (*std) Seal(key, nonce, plaintext, additional []byte) ([]byte, error) {
-	aead, err := newAEAD(key, nonce)
-	if err != nil {
-		return nil, fmt.Errorf("seal: %w", err)
-	}
-	return aead.Seal(nil, nonce, plaintext, additional), nil
+	return seal(aes.NewCipher, key, nonce, plaintext, additional)
 }
 
 func (*std) Open(key, nonce, sealed, additional []byte) ([]byte, error) {
-	aead, err := newAEAD(key, nonce)
-	if err != nil {
-		return nil, fmt.Errorf("open: %w", err)
-	}
-	plaintext, err := aead.Open(nil, nonce, sealed, additional)
-	if err != nil {
-		return nil, ErrSealed
-	}
-	return plaintext, nil
-}
-
-// The sizes of what Seal takes under either suite, in bytes.
-const (
-	SealKeySize   = 32
-	SealNonceSize = 12
-)
-
-func newAEAD(key, nonce []byte) (cipher.AEAD, error) {
-	if len(key) != SealKeySize || len(nonce) != SealNonceSize {
-		return nil, fmt.Errorf("key of %d and nonce of %d bytes, want %d and %d", len(key), len(nonce), SealKeySize, SealNonceSize)
-	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCM(block)
+	return unseal(aes.NewCipher, key, nonce, sealed, additional)
 }

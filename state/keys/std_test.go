@@ -21,6 +21,7 @@ import (
 	"github.com/oasisprotocol/curve25519-voi/curve"
 	"github.com/oasisprotocol/curve25519-voi/curve/scalar"
 	voi "github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
+	tjsm4 "github.com/tjfoc/gmsm/sm4"
 )
 
 // seeded is a source of bytes that is the same in each run.
@@ -44,7 +45,10 @@ func TestSuiteByName(t *testing.T) {
 	if err != nil || s.Name() != "std" || s.Vote() != Ed25519 {
 		t.Errorf("SuiteByName(std) = %v, %v", s, err)
 	}
-	for _, name := range []string{"gm", "", "STD"} {
+	if s, err := SuiteByName("gm"); err != nil || s.Name() != "gm" || s.Vote() != SM2 {
+		t.Errorf("SuiteByName(gm) = %v, %v", s, err)
+	}
+	for _, name := range []string{"", "STD", "sm2"} {
 		if s, err := SuiteByName(name); err == nil || s != nil {
 			t.Errorf("SuiteByName(%q) = %v, %v, want an error", name, s, err)
 		}
@@ -72,9 +76,17 @@ func TestSumIsSHA256OfTheConcatenation(t *testing.T) {
 	}
 }
 
+// suiteOf returns a suite that accepts the algorithm.
+func suiteOf(a Algorithm) Suite {
+	if a == SM2 {
+		return GM()
+	}
+	return Std()
+}
+
 func TestSignAndVerify(t *testing.T) {
-	s := Std()
-	for _, a := range []Algorithm{Ed25519, P256} {
+	for _, a := range []Algorithm{Ed25519, P256, SM2} {
+		s := suiteOf(a)
 		t.Run(a.String(), func(t *testing.T) {
 			signer, err := s.Generate(a, seeded(7))
 			if err != nil {
@@ -123,37 +135,43 @@ func TestSignAndVerify(t *testing.T) {
 		})
 	}
 	t.Run("an algorithm of the other suite is refused", func(t *testing.T) {
-		for _, a := range []Algorithm{0, SM2, 9} {
-			_, err1 := s.ParsePublic(a, make([]byte, 33))
-			_, err2 := s.Generate(a, seeded(1))
-			_, err3 := s.ParsePrivate(a, make([]byte, 32))
-			for _, err := range []error{err1, err2, err3} {
-				if !errors.Is(err, ErrAlgorithm) {
-					t.Errorf("%s: %v, want ErrAlgorithm", a, err)
+		for s, algorithms := range map[Suite][]Algorithm{Std(): {0, SM2, 9}, GM(): {0, Ed25519, P256, 9}} {
+			for _, a := range algorithms {
+				_, err1 := s.ParsePublic(a, make([]byte, 33))
+				_, err2 := s.Generate(a, seeded(1))
+				_, err3 := s.ParsePrivate(a, make([]byte, 32))
+				for _, err := range []error{err1, err2, err3} {
+					if !errors.Is(err, ErrAlgorithm) {
+						t.Errorf("%s in suite %s: %v, want ErrAlgorithm", a, s.Name(), err)
+					}
 				}
 			}
 		}
 	})
 	t.Run("a private key out of range or of another length is refused", func(t *testing.T) {
 		for _, raw := range [][]byte{nil, make([]byte, 31), make([]byte, 33)} {
-			if _, err := s.ParsePrivate(Ed25519, raw); err == nil {
+			if _, err := Std().ParsePrivate(Ed25519, raw); err == nil {
 				t.Errorf("ed25519 private key of %d bytes is accepted", len(raw))
 			}
 		}
 		for _, raw := range [][]byte{nil, make([]byte, 31), make([]byte, 32), bytes.Repeat([]byte{0xff}, 32), make([]byte, 33)} {
-			if _, err := s.ParsePrivate(P256, raw); err == nil {
-				t.Errorf("p256 private key %x is accepted", raw)
+			for _, a := range []Algorithm{P256, SM2} {
+				if _, err := suiteOf(a).ParsePrivate(a, raw); err == nil {
+					t.Errorf("%s private key %x is accepted", a, raw)
+				}
 			}
 		}
 	})
 	t.Run("a broken source of randomness ends key generation", func(t *testing.T) {
-		for _, a := range []Algorithm{Ed25519, P256} {
-			if _, err := s.Generate(a, strings.NewReader("short")); err == nil {
+		for _, a := range []Algorithm{Ed25519, P256, SM2} {
+			if _, err := suiteOf(a).Generate(a, strings.NewReader("short")); err == nil {
 				t.Errorf("%s: no error when randomness ends", a)
 			}
 		}
-		if _, err := s.Generate(P256, bytes.NewReader(make([]byte, 4096))); err == nil {
-			t.Errorf("p256: no error when randomness is all zero")
+		for _, a := range []Algorithm{P256, SM2} {
+			if _, err := suiteOf(a).Generate(a, bytes.NewReader(make([]byte, 4096))); err == nil {
+				t.Errorf("%s: no error when randomness is all zero", a)
+			}
 		}
 	})
 }
@@ -554,18 +572,28 @@ func TestP256Hostile(t *testing.T) {
 	})
 }
 
+// TestSeal compares with the standard library's GCM over the standard library's AES, and over the second implementation's SM4.
 func TestSeal(t *testing.T) {
-	s := Std()
-	key, nonce := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 12)
+	key := bytes.Repeat([]byte{1}, 32)
+	aes, err1 := aes.NewCipher(key)
+	sm4, err2 := tjsm4.NewCipher(key[:16])
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("std", func(t *testing.T) { sealing(t, Std(), key, aes) })
+	t.Run("gm", func(t *testing.T) { sealing(t, GM(), key, sm4) })
+}
+
+func sealing(t *testing.T, s Suite, key []byte, block cipher.Block) {
+	nonce := bytes.Repeat([]byte{2}, 12)
 	plaintext, additional := []byte("terms of the deal"), []byte("group-1")
 	sealed, err := s.Seal(key, nonce, plaintext, additional)
 	if err != nil {
 		t.Fatal(err)
 	}
-	block, _ := aes.NewCipher(key)
 	gcm, _ := cipher.NewGCM(block)
 	if want := gcm.Seal(nil, nonce, plaintext, additional); !bytes.Equal(sealed, want) {
-		t.Errorf("Seal = %x, want AES-256-GCM's %x", sealed, want)
+		t.Errorf("Seal = %x, want %x", sealed, want)
 	}
 	if opened, err := s.Open(key, nonce, sealed, additional); err != nil || !bytes.Equal(opened, plaintext) {
 		t.Errorf("Open = %q, %v", opened, err)
@@ -594,7 +622,7 @@ func TestSeal(t *testing.T) {
 }
 
 func TestKeyCacheForgets(t *testing.T) {
-	c := newKeyCache(4)
+	c := newKeyCache(4, parseEd25519)
 	var wg sync.WaitGroup
 	signed := signatures(t, Std(), 40)
 	for range 2 {
@@ -645,8 +673,8 @@ func TestAlgorithmNames(t *testing.T) {
 }
 
 func BenchmarkVerify(b *testing.B) {
-	s := Std()
-	for _, a := range []Algorithm{Ed25519, P256} {
+	for _, a := range []Algorithm{Ed25519, P256, SM2} {
+		s := suiteOf(a)
 		signer, err := s.Generate(a, seeded(1))
 		if err != nil {
 			b.Fatal(err)
@@ -705,10 +733,13 @@ func BenchmarkParseNewKey(b *testing.B) {
 }
 
 func BenchmarkSum(b *testing.B) {
-	s := Std()
 	left, right := make([]byte, 32), make([]byte, 32)
-	for b.Loop() {
-		s.Sum([]byte{1}, left, right)
+	for _, s := range []Suite{Std(), GM()} {
+		b.Run(s.Name(), func(b *testing.B) {
+			for b.Loop() {
+				s.Sum([]byte{1}, left, right)
+			}
+		})
 	}
 }
 

@@ -1,0 +1,104 @@
+package keys
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"fmt"
+
+	"github.com/emmansun/gmsm/sm2"
+	"github.com/emmansun/gmsm/sm3"
+)
+
+const sm2KeySize = 33
+
+// sm2Key is a point of the curve of GM/T 0003.5.
+type sm2Key struct {
+	bytes [sm2KeySize]byte
+	point *ecdsa.PublicKey
+	za    []byte // Z of GM/T 0003.2 §5.5: user id, curve and key
+}
+
+// parseSM2 reads a compressed point (GM/T 0003.1 §4.2.9). There is no compressed form of the point at infinity.
+func parseSM2(canonical []byte) (*sm2Key, error) {
+	if len(canonical) != sm2KeySize {
+		return nil, fmt.Errorf("%w: sm2 key of %d bytes, want %d", ErrKey, len(canonical), sm2KeySize)
+	}
+	x, y := elliptic.UnmarshalCompressed(sm2.P256(), canonical)
+	if x == nil {
+		return nil, fmt.Errorf("%w: sm2 key is not a compressed point of the curve", ErrKey)
+	}
+	return newSM2Key(&ecdsa.PublicKey{Curve: sm2.P256(), X: x, Y: y})
+}
+
+// newSM2Key takes a point of the curve.
+func newSM2Key(point *ecdsa.PublicKey) (*sm2Key, error) {
+	za, err := sm2.CalculateZA(point, nil) // the default user id, 1234567812345678
+	if err != nil {
+		return nil, fmt.Errorf("%w: sm2 key: %w", ErrKey, err)
+	}
+	return &sm2Key{bytes: [sm2KeySize]byte(elliptic.MarshalCompressed(point.Curve, point.X, point.Y)), point: point, za: za}, nil
+}
+
+func (*sm2Key) Algorithm() Algorithm { return SM2 }
+
+func (k *sm2Key) Bytes() []byte { return k.bytes[:] }
+
+// message returns e of GM/T 0003.2 §6.1: what is signed in the place of the digest.
+func (k *sm2Key) message(d Digest) []byte {
+	var joined [2 * DigestSize]byte
+	e := sm3.Sum(append(append(joined[:0], k.za...), d[:]...))
+	return e[:]
+}
+
+// Verify accepts r and s in 1…n-1 alone, in 32 bytes each. Unlike ECDSA, no second value of s makes a signature valid.
+func (k *sm2Key) Verify(d Digest, signature []byte) error {
+	if len(signature) != SignatureSize {
+		return ErrSignature
+	}
+	r, s := splitSignature(signature)
+	if !sm2.Verify(k.point, k.message(d), r, s) {
+		return ErrSignature
+	}
+	return nil
+}
+
+// sm2Signer signs deterministically (RFC 6979 with HMAC-SM3), so that a broken source of randomness gives no key away.
+type sm2Signer struct {
+	private *sm2.PrivateKey
+	public  *sm2Key
+}
+
+// newSM2Signer takes a scalar of 1…n-2 (GM/T 0003.1 §6.1).
+func newSM2Signer(scalar []byte) (Signer, error) {
+	if len(scalar) != scalarSize {
+		return nil, fmt.Errorf("sm2 private key of %d bytes, want the %d of the scalar", len(scalar), scalarSize)
+	}
+	private, err := sm2.ParseRawPrivateKey(scalar)
+	if err != nil {
+		return nil, fmt.Errorf("sm2 private key is not a scalar in range: %w", err)
+	}
+	public, err := newSM2Key(&private.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	return &sm2Signer{private: private, public: public}, nil
+}
+
+func (s *sm2Signer) Public() PublicKey { return s.public }
+
+func (s *sm2Signer) Sign(d Digest) ([]byte, error) {
+	der, err := sm2.SignDeterministic(s.private, s.public.message(d), nil)
+	if err != nil {
+		return nil, fmt.Errorf("sign with sm2 key: %w", err)
+	}
+	r, t, err := parseDER(der)
+	if err != nil {
+		return nil, fmt.Errorf("sign with sm2 key: %w", err)
+	}
+	return joinSignature(r, t), nil
+}
+
+func (s *sm2Signer) Private() ([]byte, error) {
+	scalar := make([]byte, scalarSize)
+	return s.private.D.FillBytes(scalar), nil
+}
