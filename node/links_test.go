@@ -20,6 +20,7 @@ import (
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/transport"
 	"github.com/fondaco/fondaco/transport/simnet"
@@ -49,11 +50,11 @@ type submitted struct {
 }
 
 func newLinks(t *testing.T, n int, conditions simnet.Conditions) *links {
-	l := &links{t: t, suite: keys.Std(), network: simnet.New(1), waiting: map[ledger.TxID]submitted{}}
+	l := &links{t: t, suite: keystest.Suite(), network: simnet.New(1), waiting: map[ledger.TxID]submitted{}}
 	l.network.SetConditions(conditions)
 	rng := rand.NewChaCha8([32]byte{7})
 	generate := func() keys.Signer {
-		key, err := l.suite.Generate(keys.Ed25519, rng)
+		key, err := l.suite.Generate(l.suite.Vote(), rng)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +62,7 @@ func newLinks(t *testing.T, n int, conditions simnet.Conditions) *links {
 	}
 	l.user = generate()
 	l.genesis = ledger.Genesis{
-		Version: ledger.Version, Name: "links", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: time.Now().UnixMilli(), Params: ledger.DefaultParams(),
+		Version: ledger.Version, Name: "links", Suite: keystest.Suite().Name(), Group: "main", Engine: "pbft", UnixMilli: time.Now().UnixMilli(), Params: ledger.DefaultParams(),
 		Accounts: []ledger.GenesisAccount{{Name: "user", Institution: "bank", Roles: []string{string(identity.Deployer)}, Keys: []ledger.Key{ledger.KeyOf(l.user.Public())}}},
 	}
 	var signers []keys.Signer

@@ -241,7 +241,7 @@ func (n *Node) openState(ctx context.Context) error {
 		return fmt.Errorf("make the cache folder: %w", err)
 	}
 	n.vm, err = wasmvm.New(ctx, wasmvm.Config{
-		Engine: n.config.Wasm, CacheDir: cache, Suite: n.suite, MemoryPages: n.config.Genesis.Params.MemoryPages,
+		Engine: n.config.Wasm, CacheDir: cache, MemoryPages: n.config.Genesis.Params.MemoryPages,
 		Rewrite: n.config.Genesis.Params.Rewrite, Costs: n.config.Genesis.Params.Costs,
 		ShadowShare: n.config.ShadowShare, ShadowKey: shadow, Warn: n.warned, Alarm: n.alarmed, Spoil: n.config.Spoil,
 	})

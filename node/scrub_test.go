@@ -15,7 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/fondaco/fondaco/state"
-	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/transport/simnet"
 )
@@ -23,7 +23,7 @@ import (
 // TestScrub damages a block of a node that runs alone, and restores it.
 func TestScrub(t *testing.T) {
 	dir := t.TempDir()
-	suite := keys.Std()
+	suite := keystest.Suite()
 	synctest.Test(t, func(t *testing.T) {
 		store, err := state.Open(dir, suite, &state.Options{Synchronous: true})
 		if err != nil {
@@ -86,7 +86,7 @@ func TestScrub(t *testing.T) {
 // TestScrubArchive damages the archive of a node, and restores it.
 func TestScrubArchive(t *testing.T) {
 	dir := t.TempDir()
-	suite := keys.Std()
+	suite := keystest.Suite()
 	synctest.Test(t, func(t *testing.T) {
 		store, err := state.Open(dir, suite, &state.Options{Synchronous: true, Archive: true})
 		if err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
 )
@@ -60,9 +61,9 @@ func (j *journal) has(words ...string) bool {
 func TestShadow(t *testing.T) {
 	for _, where := range []string{"in a block", "in a view"} {
 		t.Run("a difference "+where+" stops the vote", func(t *testing.T) {
-			suite := keys.Std()
+			suite := keystest.Suite()
 			generate := func() keys.Signer {
-				key, err := suite.Generate(keys.Ed25519, rand.Reader)
+				key, err := suite.Generate(suite.Vote(), rand.Reader)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -72,7 +73,7 @@ func TestShadow(t *testing.T) {
 			params := ledger.DefaultParams()
 			params.BatchDelay = 1
 			genesis := ledger.Genesis{
-				Version: ledger.Version, Name: "shadow", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: time.Now().UnixMilli(), Params: params,
+				Version: ledger.Version, Name: "shadow", Suite: keystest.Suite().Name(), Group: "main", Engine: "pbft", UnixMilli: time.Now().UnixMilli(), Params: params,
 				Members:  []ledger.Member{{Node: identity.NodeIDOf(suite, self.Public()), Institution: "bank", Key: ledger.KeyOf(self.Public())}},
 				Accounts: []ledger.GenesisAccount{{Name: "user", Institution: "bank", Roles: []string{string(identity.Deployer)}, Keys: []ledger.Key{ledger.KeyOf(user.Public())}}},
 			}

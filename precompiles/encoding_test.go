@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -26,11 +27,11 @@ type vector struct {
 // TestVectors checks that the arguments of each method are the same bytes made from the Go types, from JSON by
 // the schema, and in testdata.
 func TestVectors(t *testing.T) {
-	k, k2 := newKey(t, 1), newKey(t, 2)
+	k, k2 := newKeyOf(t, keys.Std(), 1), newKeyOf(t, keys.Std(), 2)
 	full := AccountKey{Algorithm: k.Algorithm, Key: k.Bytes, Weight: 2, From: 1_000, Until: 5_000_000_000_000}
 	keyJSON := func(k ledger.Key) string { return `{"algorithm":1,"key":"0x` + hex.EncodeToString(k.Bytes) + `"}` }
 	fullJSON := `{"algorithm":1,"key":"0x` + hex.EncodeToString(k.Bytes) + `","weight":2,"from":1000,"until":"5000000000000"}`
-	address := name("admin")
+	address := ledger.NamedAddress(keys.Std(), "account", "admin")
 	addressJSON := `"` + address.String() + `"`
 	digest := [32]byte{1, 2, 3}
 

@@ -8,17 +8,18 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
 // vote signs a statement as member 0 or 1 of the tests' genesis.
 func (w *world) vote(t *testing.T, member uint32, st ledger.Statement) ledger.Vote {
 	t.Helper()
-	signer, err := keys.Std().Generate(keys.Ed25519, rand.NewChaCha8([32]byte{100 + byte(member), 0, 1})) // the key of newKey
+	signer, err := keystest.Suite().Generate(keystest.Suite().Vote(), rand.NewChaCha8([32]byte{100 + byte(member), 0, 1})) // the key of newKey
 	if err != nil {
 		t.Fatal(err)
 	}
-	signature, err := signer.Sign(st.Digest(keys.Std(), w.order.Chain, w.order.Group))
+	signature, err := signer.Sign(st.Digest(keystest.Suite(), w.order.Chain, w.order.Group))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +83,7 @@ func TestAccuse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Accusation{Version: 1, Place: place, Evidence: evidence.Digest(keys.Std()), By: w.caller, Height: 7}
+	want := Accusation{Version: 1, Place: place, Evidence: evidence.Digest(keystest.Suite()), By: w.caller, Height: 7}
 	if got, found, err := ReadAccusation(w, place); err != nil || !found || got != want {
 		t.Errorf("ReadAccusation = %+v, %v, %v, want %+v", got, found, err, want)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -22,7 +23,7 @@ type assembly struct {
 func newAssembly(t *testing.T, n int) *assembly {
 	t.Helper()
 	g := &ledger.Genesis{
-		Version: ledger.Version, Name: "test", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: 1_000, Params: ledger.DefaultParams(),
+		Version: ledger.Version, Name: "test", Suite: keystest.Suite().Name(), Group: "main", Engine: "pbft", UnixMilli: 1_000, Params: ledger.DefaultParams(),
 		Accounts: []ledger.GenesisAccount{{Name: "user", Institution: "bank-0", Keys: []ledger.Key{newKey(t, 900)}}},
 	}
 	a := &assembly{t: t}
@@ -33,7 +34,7 @@ func newAssembly(t *testing.T, n int) *assembly {
 		a.members = append(a.members, nodeOf(t, key))
 		g.Accounts = append(g.Accounts, ledger.GenesisAccount{Name: name, Institution: name, Roles: []string{"committee"}, Keys: []ledger.Key{newKey(t, uint64(i))}})
 	}
-	changes, err := Genesis(keys.Std(), g)
+	changes, err := Genesis(keystest.Suite(), g)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,11 +47,11 @@ func newAssembly(t *testing.T, n int) *assembly {
 
 func nodeOf(t *testing.T, key ledger.Key) identity.NodeID {
 	t.Helper()
-	public, err := keys.Std().ParsePublic(key.Algorithm, key.Bytes)
+	public, err := keystest.Suite().ParsePublic(key.Algorithm, key.Bytes)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return identity.NodeIDOf(keys.Std(), public)
+	return identity.NodeIDOf(keystest.Suite(), public)
 }
 
 // by calls a method as an institution's account, or as the account of another name.
@@ -108,7 +109,7 @@ func (a *assembly) endEpoch() {
 // joiner is the key of the observer that tests admit.
 func joiner(t *testing.T) keys.Signer {
 	t.Helper()
-	signer, err := keys.Std().Generate(keys.Ed25519, rand.NewChaCha8([32]byte{77}))
+	signer, err := keystest.Suite().Generate(keystest.Suite().Vote(), rand.NewChaCha8([32]byte{77}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +136,7 @@ func (a *assembly) stateReady(id uint64, node identity.NodeID) error {
 	if err != nil {
 		return err
 	}
-	signature, err := joiner(a.t).Sign(ReadyDigest(keys.Std(), a.order.Chain, a.order.Group, id, m, node))
+	signature, err := joiner(a.t).Sign(ReadyDigest(keystest.Suite(), a.order.Chain, a.order.Group, id, m, node))
 	if err != nil {
 		return err
 	}
@@ -167,7 +168,7 @@ func TestReplaceMember(t *testing.T) {
 	if e := a.epoch(); e.Number != 1 || len(e.Members) != 4 || a.status(node) != NodeObserver {
 		t.Fatalf("after admission: epoch %d of %d members, node is %s", e.Number, len(e.Members), a.status(node))
 	}
-	account := ledger.AssignedAddress(keys.Std(), ledger.TxID{1}, 1)
+	account := ledger.AssignedAddress(keystest.Suite(), ledger.TxID{1}, 1)
 	if first := a.account(t, account); first.Institution != "bank-new" || !first.HasAny("committee") {
 		t.Errorf("the first account of the institution: %+v", first)
 	}
@@ -179,7 +180,7 @@ func TestReplaceMember(t *testing.T) {
 	if a.status(node) != NodeMember || a.status(a.members[1]) != NodeRetired {
 		t.Errorf("joiner is %s, the other %s", a.status(node), a.status(a.members[1]))
 	}
-	if b, found, err := ReadBeginning(a, 2); err != nil || !found || b.Epoch.Hash(keys.Std()) != e.Hash(keys.Std()) || b.Height != a.order.Height {
+	if b, found, err := ReadBeginning(a, 2); err != nil || !found || b.Epoch.Hash(keystest.Suite()) != e.Hash(keystest.Suite()) || b.Height != a.order.Height {
 		t.Errorf("beginning of epoch 2: %+v, %t, %v", b, found, err)
 	}
 	// A retired member is never a member again; it may be sent away.
@@ -209,12 +210,12 @@ func TestMotionSupport(t *testing.T) {
 	wantError(t, a.by("bank-1", "activate", MotionArgs{ID: id}), ledger.Aborted, AbortSupport) // two of four are not more than half
 	account := a.account(t, name("bank-1"))
 	args := mustMarshal(t, MotionArgs{ID: id})
-	wantError(t, MayActivate(a, keys.Std(), &account, args), ledger.Aborted, AbortSupport)
+	wantError(t, MayActivate(a, keystest.Suite(), &account, args), ledger.Aborted, AbortSupport)
 	wantError(t, a.by("bank-2", "approve", MotionArgs{ID: id}), ledger.OK, 0)
-	wantError(t, MayActivate(a, keys.Std(), &account, args), ledger.OK, 0)
+	wantError(t, MayActivate(a, keystest.Suite(), &account, args), ledger.OK, 0)
 	wantError(t, a.by("bank-2", "withdraw", MotionArgs{ID: id}), ledger.OK, 0)
 	wantError(t, a.by("bank-2", "withdraw", MotionArgs{ID: id}), ledger.Aborted, AbortUnchanged)
-	wantError(t, MayActivate(a, keys.Std(), &account, args), ledger.Aborted, AbortSupport)
+	wantError(t, MayActivate(a, keystest.Suite(), &account, args), ledger.Aborted, AbortSupport)
 	wantError(t, a.by("bank-3", "approve", MotionArgs{ID: id}), ledger.OK, 0)
 	wantError(t, a.by("user", "activate", MotionArgs{ID: id}), ledger.Denied, DeniedRole)
 	wantError(t, a.by("bank-3", "activate", MotionArgs{ID: id}), ledger.OK, 0)
@@ -235,7 +236,7 @@ func TestMotionSupport(t *testing.T) {
 	wantError(t, err, ledger.Aborted, AbortMotion)
 	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: id}), ledger.OK, 0)
 	a.endEpoch()
-	wantError(t, MayActivate(a, keys.Std(), &account, mustMarshal(t, MotionArgs{ID: id})), ledger.Aborted, AbortSupport)
+	wantError(t, MayActivate(a, keystest.Suite(), &account, mustMarshal(t, MotionArgs{ID: id})), ledger.Aborted, AbortSupport)
 	wantError(t, a.by("bank-2", "approve", MotionArgs{ID: id}), ledger.OK, 0)
 	_, err = a.propose(Reform{Params: &params})
 	wantError(t, err, ledger.Aborted, AbortMotion)

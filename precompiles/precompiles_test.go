@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -48,7 +49,7 @@ func (w *world) Range(prefix, after []byte, limit int, visit func(key, value []b
 	}
 	return nil
 }
-func (w *world) Suite() keys.Suite           { return keys.Std() }
+func (w *world) Suite() keys.Suite           { return keystest.Suite() }
 func (w *world) Order() *ledger.Order        { return &w.order }
 func (w *world) Parent() keys.Digest         { return keys.Digest{7} }
 func (w *world) Caller() ledger.Address      { return w.caller }
@@ -62,7 +63,7 @@ func (w *world) Emit(topic string, _ []byte) error {
 
 func (w *world) NewAddress() (ledger.Address, error) {
 	w.next++
-	return ledger.AssignedAddress(keys.Std(), ledger.TxID{1}, w.next), nil
+	return ledger.AssignedAddress(keystest.Suite(), ledger.TxID{1}, w.next), nil
 }
 
 func (w *world) Admit(code []byte) ([]byte, error) {
@@ -108,7 +109,12 @@ func (w *world) account(t *testing.T, address ledger.Address) Account {
 // newKey returns the n-th key of the tests.
 func newKey(t *testing.T, n uint64) ledger.Key {
 	t.Helper()
-	signer, err := keys.Std().Generate(keys.Ed25519, rand.NewChaCha8([32]byte{byte(n), byte(n >> 8), 1}))
+	return newKeyOf(t, keystest.Suite(), n)
+}
+
+func newKeyOf(t *testing.T, s keys.Suite, n uint64) ledger.Key {
+	t.Helper()
+	signer, err := s.Generate(s.Vote(), rand.NewChaCha8([32]byte{byte(n), byte(n >> 8), 1}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,12 +125,12 @@ func bound(k ledger.Key) AccountKey {
 	return AccountKey{Algorithm: k.Algorithm, Key: k.Bytes, Weight: 1}
 }
 
-func name(n string) ledger.Address { return ledger.NamedAddress(keys.Std(), "account", n) }
+func name(n string) ledger.Address { return ledger.NamedAddress(keystest.Suite(), "account", n) }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	g := &ledger.Genesis{
-		Version: ledger.Version, Name: "test", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: 1_000, Params: ledger.DefaultParams(),
+		Version: ledger.Version, Name: "test", Suite: keystest.Suite().Name(), Group: "main", Engine: "pbft", UnixMilli: 1_000, Params: ledger.DefaultParams(),
 		Members: []ledger.Member{{Node: [32]byte{1}, Institution: "alpha", Key: newKey(t, 100)}, {Node: [32]byte{2}, Institution: "beta", Key: newKey(t, 101)}},
 		Accounts: []ledger.GenesisAccount{
 			{Name: "admin", Institution: "alpha", Roles: []string{"deployer", "institution-admin"}, Keys: []ledger.Key{newKey(t, 1)}},
@@ -135,7 +141,7 @@ func newWorld(t *testing.T) *world {
 			{Name: "committee", Institution: "beta", Roles: []string{"committee"}, Keys: []ledger.Key{newKey(t, 6)}},
 		},
 	}
-	changes, err := Genesis(keys.Std(), g)
+	changes, err := Genesis(keystest.Suite(), g)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,11 +259,11 @@ func TestGenesis(t *testing.T) {
 				Members:  []ledger.Member{{Node: [32]byte{1}, Institution: "alpha", Key: newKey(t, 100)}},
 				Accounts: []ledger.GenesisAccount{{Name: "a", Institution: "alpha", Keys: []ledger.Key{newKey(t, 1)}}},
 			}
-			if _, err := Genesis(keys.Std(), g); err != nil {
+			if _, err := Genesis(keystest.Suite(), g); err != nil {
 				t.Fatal(err)
 			}
 			c.change(g)
-			if _, err := Genesis(keys.Std(), g); err == nil {
+			if _, err := Genesis(keystest.Suite(), g); err == nil {
 				t.Error("accepted")
 			}
 		})
@@ -306,7 +312,7 @@ func TestRegister(t *testing.T) {
 		{"no key", "admin", "alpha", with(func(a *NewAccount) { a.Keys = nil }), ledger.Aborted, AbortArguments},
 		{"key of no weight", "admin", "alpha", with(func(a *NewAccount) { a.Keys[0].Weight = 0 }), ledger.Aborted, AbortKey},
 		{"key that is no point", "admin", "alpha", with(func(a *NewAccount) { a.Keys[0].Key = make([]byte, 31) }), ledger.Aborted, AbortKey},
-		{"algorithm of another suite", "admin", "alpha", with(func(a *NewAccount) { a.Keys[0].Algorithm = keys.SM2 }), ledger.Aborted, AbortKey},
+		{"algorithm of another suite", "admin", "alpha", with(func(a *NewAccount) { a.Keys[0].Algorithm = keystest.Foreign() }), ledger.Aborted, AbortKey},
 		{"the same key twice", "admin", "alpha", with(func(a *NewAccount) { a.Keys = append(a.Keys, a.Keys[0]) }), ledger.Aborted, AbortKey},
 		{"key that ends before it begins", "admin", "alpha", with(func(a *NewAccount) { a.Keys[0].From, a.Keys[0].Until = 9, 8 }), ledger.Aborted, AbortKey},
 		{"key that has expired", "admin", "alpha", with(func(a *NewAccount) { a.Keys[0].Until = 4_999 }), ledger.Aborted, AbortThreshold},

@@ -192,7 +192,7 @@ func BenchmarkTransfers(b *testing.B) {
 	}
 	people := make([]account, 500)
 	for i := range people {
-		signer, err := suite.Generate(keys.Ed25519, bytes.NewReader(random(64)))
+		signer, err := suite.Generate(suite.Vote(), bytes.NewReader(random(64)))
 		if err != nil {
 			b.Fatal(err)
 		}

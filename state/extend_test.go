@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -28,7 +28,7 @@ func (k *failingKV) update(f func(writer) error) error {
 // TestFlushInPieces ends a flush, which takes several transactions, after each of them. What is read does not change by it, and the
 // next start finishes it.
 func TestFlushInPieces(t *testing.T) {
-	suite := keys.Std()
+	suite := keystest.Suite()
 	for cut := range 12 {
 		dir := t.TempDir()
 		options := &Options{Synchronous: true, Recent: 2, FlushBytes: 1 << 12, FlushBlocks: 1 << 20, Notice: func(text string) { t.Errorf("cut %d: %s", cut, text) }}
@@ -146,7 +146,7 @@ func (k *hookedKV) view(f func(reader) error) error {
 // TestExtendWhileFlushing brings the state table up to date between the moment when Extend begins to read it and the moment when
 // it looks for the buckets that the flush took the leaves from.
 func TestExtendWhileFlushing(t *testing.T) {
-	suite := keys.Std()
+	suite := keystest.Suite()
 	for workers := 1; workers <= 2; workers++ {
 		s, err := Open(t.TempDir(), suite, &Options{Memory: true, Synchronous: true, Workers: workers})
 		if err != nil {

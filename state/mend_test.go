@@ -5,7 +5,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -18,7 +18,7 @@ func (fullKV) update(func(writer) error) error { return errFull }
 
 // TestMendFails: rows of the index that cannot be written again are no reason to give the index up, nor to stop reading blocks.
 func TestMendFails(t *testing.T) {
-	suite := keys.Std()
+	suite := keystest.Suite()
 	s, err := Open(t.TempDir(), suite, &Options{Memory: true, Synchronous: true, Recent: 1, FlushBlocks: 1})
 	if err != nil {
 		t.Fatal(err)

@@ -11,11 +11,12 @@ import (
 
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/state/memfs"
 )
 
-var suite = keys.Std()
+var suite = keystest.Suite()
 
 // chain makes blocks of made-up transactions and knows what the world state must be.
 type chain struct {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -181,7 +182,7 @@ func TestHandshakeHostile(t *testing.T) {
 		{"groups twice", func(x *caller) { x.sendHello(func(h *Hello) { h.Groups = []ledger.GroupID{"a", "a"} }) }, CodeMalformed, "twice"},
 		{"a node id that is not of the key", func(x *caller) { x.sendHello(func(h *Hello) { h.Node[0] ^= 1 }) }, CodeIdentity, "does not belong to the key"},
 		{"a key that is not a key", func(x *caller) { x.sendHello(func(h *Hello) { h.Key = h.Key[:5] }) }, CodeIdentity, "key of node"},
-		{"an algorithm of accounts only", func(x *caller) { x.sendHello(func(h *Hello) { h.Algorithm = keys.P256 }) }, CodeIdentity, "nodes of this chain have ed25519"},
+		{"an algorithm of accounts only", func(x *caller) { x.sendHello(func(h *Hello) { h.Algorithm = keys.P256 }) }, CodeIdentity, "nodes of this chain have " + keystest.Suite().Vote().String()},
 		{"the node's own name", func(x *caller) {
 			x.sendHello(func(h *Hello) { h.Node, h.Key = m.Self(), m.hello.Key })
 		}, CodeSelf, "reached itself"},

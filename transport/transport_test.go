@@ -18,6 +18,7 @@ import (
 
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -39,7 +40,7 @@ type chain struct {
 }
 
 func newChain(t testing.TB, n int) *chain {
-	c := &chain{t: t, suite: keys.Std()}
+	c := &chain{t: t, suite: keystest.Suite()}
 	for range n {
 		s, err := c.suite.Generate(c.suite.Vote(), rand.Reader)
 		if err != nil {

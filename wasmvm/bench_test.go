@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -54,7 +53,7 @@ func BenchmarkHostCall(b *testing.B) {
 			a.data = map[uint32]string{value: "valuable\x00"}
 			call := fmt.Sprintf("%s call %d %s", f.args, a.use(f.name), strings.Repeat("drop ", f.results))
 			code := a.fn("run", ":i", "i", fmt.Sprintf("loop _ %s local.get 0 i32.const 1 i32.add local.tee 0 i32.const %d i32.lt_u br_if 0 end i32.const 0", call, f.times)).build()
-			v := newConfigured(b, Config{Engine: Compiler, Wait: true, Suite: keys.Std()})
+			v := newConfigured(b, Config{Engine: Compiler, Wait: true})
 			m := mustCompile(b, v, code)
 			h := newHost()
 			h.state[string(make([]byte, 32))] = make([]byte, 32)

@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -303,12 +302,11 @@ func shortest(t *testing.T, f func()) time.Duration {
 // taken no more processor time and memory than its gas or size explain, and afterwards the VM serves a call as before. Times are
 // measured by what harmless modules take in the same run, the least of three.
 func TestBombs(t *testing.T) {
-	suite := keys.Std()
 	var machines [2]*VM
 	var good [2]*Module
 	var calling, compiling [2]time.Duration // a loop with bombGas, and a function at the limit of locals × blocks
 	for i, e := range []Engine{Compiler, Interpreter} {
-		v, err := New(t.Context(), Config{Engine: e, Suite: suite, Wait: true})
+		v, err := New(t.Context(), Config{Engine: e, Wait: true})
 		if err != nil {
 			t.Fatal(err)
 		}

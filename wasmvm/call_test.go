@@ -2,6 +2,7 @@ package wasmvm
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -515,34 +516,69 @@ func TestCacheDir(t *testing.T) {
 	}
 }
 
+// TestVerify checks signatures of each algorithm, whatever the suite of the chain.
 func TestVerify(t *testing.T) {
-	suite := keys.Std()
-	v, err := New(t.Context(), Config{Suite: suite})
+	v, err := New(t.Context(), Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer v.Close(t.Context())
-	a := newAssembler()
-	read, verify := a.use("input_read"), a.use("verify")
-	m, err := v.Compile(t.Context(), a.fn("run", ":i", "", fmt.Sprintf("i32.const 0 i32.const 0 i32.const 128 call %d drop i32.const 2 i32.const 0 i32.const 32 i32.const 32 i32.const 64 i32.const 96 i32.const 32 call %d i32.eqz", read, verify)).build())
+	for number, c := range map[int]struct {
+		suite     keys.Suite
+		algorithm keys.Algorithm
+	}{verifySM2: {keys.GM(), keys.SM2}, verifyEd25519: {keys.Std(), keys.Ed25519}, verifyP256: {keys.Std(), keys.P256}} {
+		signer, err := c.suite.Generate(c.algorithm, strings.NewReader(strings.Repeat("seed", 64)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := signer.Public().Bytes()
+		a := newAssembler()
+		read, verify := a.use("input_read"), a.use("verify")
+		m, err := v.Compile(t.Context(), a.fn("run", ":i", "", fmt.Sprintf(
+			"i32.const 0 i32.const 0 i32.const 256 call %d drop i32.const %d i32.const 96 i32.const %d i32.const 0 i32.const 64 i32.const 64 i32.const 32 call %d i32.eqz",
+			read, number, len(key), verify)).build())
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest := c.suite.Sum([]byte("message"))
+		signature, err := signer.Sign(digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		input := slices.Concat(signature, digest[:], key)
+		if o, err := m.Call(t.Context(), newHost(), "run", input, 1_000_000); err != nil || o.Status != ledger.OK {
+			t.Errorf("%s: a valid signature: %+v, %v", c.algorithm, o, err)
+		}
+		input[40] ^= 1
+		if o, err := m.Call(t.Context(), newHost(), "run", input, 1_000_000); err != nil || o.Status != ledger.Aborted {
+			t.Errorf("%s: a changed signature: %+v, %v", c.algorithm, o, err)
+		}
+	}
+}
+
+// TestHash hashes with each algorithm, whatever the suite of the chain.
+func TestHash(t *testing.T) {
+	v, err := New(t.Context(), Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := suite.Generate(keys.Ed25519, strings.NewReader(strings.Repeat("seed", 64)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	digest := suite.Sum([]byte("message"))
-	signature, err := signer.Sign(digest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	input := slices.Concat(signer.Public().Bytes(), signature, digest[:])
-	if o, err := m.Call(t.Context(), newHost(), "run", input, 1_000_000); err != nil || o.Status != ledger.OK {
-		t.Errorf("a valid signature: %+v, %v", o, err)
-	}
-	input[40] ^= 1
-	if o, err := m.Call(t.Context(), newHost(), "run", input, 1_000_000); err != nil || o.Status != ledger.Aborted {
-		t.Errorf("a changed signature: %+v, %v", o, err)
+	defer v.Close(t.Context())
+	for number, want := range map[int]string{ // of "abc"; GM/T 0004, FIPS 180-4, Keccak team
+		hashSM3:       "66c7f0f462eeedd9d1f2d46bdc10e4e24167c4875cf2f7a2297da02b8f4ba8e0",
+		hashSHA256:    "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+		hashKeccak256: "4e03657aea45a94fc7d47ba826c8d667c0d1e6e33a64a036ec44f58fa12d6c45",
+	} {
+		a := newAssembler()
+		read, hash, output := a.use("input_read"), a.use("hash"), a.use("output")
+		m, err := v.Compile(t.Context(), a.fn("run", ":i", "", fmt.Sprintf(
+			"i32.const 0 i32.const 0 i32.const 8 call %d drop i32.const %d i32.const 0 i32.const 3 i32.const 8 i32.const 32 call %d drop i32.const 6 i32.const 34 call %d i32.const 0",
+			read, number, hash, output)).build())
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := m.Call(t.Context(), newHost(), "run", []byte("abc\x00\x00\x00\x58\x20"), 1_000_000) // and the head of a byte string
+		if err != nil || o.Status != ledger.OK || hex.EncodeToString(o.Data) != "5820"+want {
+			t.Errorf("algorithm %d: %+v, %v, want %s", number, o, err, want)
+		}
 	}
 }

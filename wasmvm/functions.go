@@ -39,6 +39,9 @@ const (
 	verifyP256
 )
 
+// suites hash and check signatures for contracts, which may have to do with chains of either: a chain's own suite counts for nothing here.
+type suites struct{ std, gm keys.Suite }
+
 // Flags of the host function scan.
 const (
 	scanReverse  = 1
@@ -164,15 +167,15 @@ func newFunctions() []function {
 
 	abi("hash", "iiiii:i", func(c *call, s []uint64) {
 		alg, n := s[0], s[2]
-		if alg == 0 || alg > hashKeccak256 || (alg == hashSM3 && (c.suite == nil || c.suite.Name() != "gm")) {
-			c.deny(DeniedAlgorithm, "hash: this chain does not offer algorithm %d", alg)
+		if alg == 0 || alg > hashKeccak256 {
+			c.deny(DeniedAlgorithm, "hash: there is no algorithm %d", alg)
 		}
 		c.charge(c.costs.hash[alg].base + c.costs.hash[alg].perByte*n)
 		data := c.view(s[1], n)
 		var sum [32]byte
 		switch alg {
 		case hashSM3:
-			sum = c.suite.Sum(data)
+			sum = c.suites.gm.Sum(data)
 		case hashSHA256:
 			sum = sha256.Sum256(data)
 		case hashKeccak256:
@@ -184,16 +187,21 @@ func newFunctions() []function {
 	})
 	abi("verify", "iiiiiii:i", func(c *call, s []uint64) {
 		alg := s[0]
-		algorithm, ok := map[uint64]keys.Algorithm{verifySM2: keys.SM2, verifyEd25519: keys.Ed25519, verifyP256: keys.P256}[alg]
-		if !ok || c.suite == nil {
-			c.deny(DeniedAlgorithm, "verify: this chain does not offer algorithm %d", alg)
+		var suite keys.Suite
+		var algorithm keys.Algorithm
+		switch alg {
+		case verifySM2:
+			suite, algorithm = c.suites.gm, keys.SM2
+		case verifyEd25519:
+			suite, algorithm = c.suites.std, keys.Ed25519
+		case verifyP256:
+			suite, algorithm = c.suites.std, keys.P256
+		default:
+			c.deny(DeniedAlgorithm, "verify: there is no algorithm %d", alg)
 		}
 		c.charge(c.costs.verify[alg])
 		key, signature, message := c.bytes(s[1], s[2]), c.bytes(s[3], s[4]), c.view(s[5], s[6])
-		public, err := c.suite.ParsePublic(algorithm, key)
-		if errors.Is(err, keys.ErrAlgorithm) {
-			c.deny(DeniedAlgorithm, "verify: this chain does not offer %v", algorithm)
-		}
+		public, err := suite.ParsePublic(algorithm, key)
 		s[0] = 0
 		if err == nil && len(message) == keys.DigestSize && public.Verify(keys.Digest(message), signature) == nil {
 			s[0] = 1
@@ -374,7 +382,7 @@ type call struct {
 	host    Host // nil while _initialize runs
 	context Context
 	costs   *costs
-	suite   keys.Suite
+	suites  *suites
 	node    context.Context
 	in      *instance
 

@@ -136,7 +136,7 @@ func (p *program) initialize(ctx context.Context, c *candidate, limit ledger.Gas
 	if !c.hasStart {
 		return in, 0, nil
 	}
-	in.call = call{costs: p.vm.costs, suite: p.vm.config.Suite, node: ctx, in: in, seed: c.hash, withheld: uint64(MaxInitGas - limit)}
+	in.call = call{costs: p.vm.costs, suites: p.vm.suites, node: ctx, in: in, seed: c.hash, withheld: uint64(MaxInitGas - limit)}
 	in.prepare(uint64(limit))
 	_, err = in.function(initializer).Call(&callContext{ctx, &in.call})
 	in.call.flush()
@@ -351,7 +351,7 @@ func (m *Module) call(ctx context.Context, s *serving, h Host, now *Context, met
 	if err != nil {
 		return Outcome{}, err
 	}
-	in.call = call{host: h, context: *now, costs: m.vm.costs, suite: m.vm.config.Suite, node: ctx, in: in, args: args}
+	in.call = call{host: h, context: *now, costs: m.vm.costs, suites: m.vm.suites, node: ctx, in: in, args: args}
 	in.context = callContext{ctx, &in.call}
 	c := &in.call
 	in.prepare(uint64(limit - m.info.InitGas))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -36,9 +35,6 @@ func (r Rules) check(trial map[uint16]uint64) error {
 	}
 	return nil
 }
-
-// Suite returns the suite of the host functions hash and verify, or nil.
-func (v *VM) Suite() keys.Suite { return v.config.Suite }
 
 // At returns the VM for other rules than v's own, with the same configuration. It belongs to v, is made when it is first asked
 // for, and is closed with it: modules are kept for each of them. Unknown versions are an error that wraps ErrVersion.

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/node/contract"
-	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
 )
@@ -17,7 +17,7 @@ import (
 //
 //	go test ./wasmvm -run '^$' -bench Token -count 5
 func BenchmarkToken(b *testing.B) {
-	suite := keys.Std()
+	suite := keystest.Suite()
 	issuer, bob := ledger.NamedAddress(suite, "account", "issuer"), ledger.NamedAddress(suite, "account", "bob")
 	for _, token := range []struct{ language, dir string }{
 		{"c", "../sdk-contracts/c/contracts/token"},
@@ -52,7 +52,7 @@ func BenchmarkToken(b *testing.B) {
 			transfer := steps[2].args
 			for _, engine := range []wasmvm.Engine{wasmvm.Compiler, wasmvm.Interpreter, wasmvm.Shadow} {
 				b.Run("engine="+string(engine), func(b *testing.B) {
-					vm, err := wasmvm.New(b.Context(), wasmvm.Config{Engine: engine, Wait: true, Suite: suite})
+					vm, err := wasmvm.New(b.Context(), wasmvm.Config{Engine: engine, Wait: true})
 					if err != nil {
 						b.Fatal(err)
 					}

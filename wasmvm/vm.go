@@ -39,8 +39,6 @@ type Config struct {
 	MemoryPages uint32
 	// Rewrite and Costs are the versions of rewriter and gas table, chain parameters; 0 is 1.
 	Rewrite, Costs uint16
-	// Suite is the chain's, for the host functions hash and verify; nil: hash and verify offer what needs no suite.
-	Suite keys.Suite
 	// Modules is how many modules are kept ready; 0 is 128.
 	Modules int
 	// MemoryBytes is about how much memory kept modules may take; 0 is 1 GiB. The module used last is kept whatever it takes. What
@@ -117,6 +115,7 @@ type VM struct {
 	*shelf
 	config Config
 	costs  *costs
+	suites *suites
 	owner  *VM // to which it belongs; nil: nobody. See At.
 	cache  wazero.CompilationCache
 	known  string // folder of what is known of modules in the cache; empty: none
@@ -168,9 +167,9 @@ func New(ctx context.Context, c Config) (*VM, error) {
 func newOn(ctx context.Context, c Config, owner *VM) (v *VM, err error) {
 	v = &VM{config: c, owner: owner, refused: map[keys.Digest]refusal{}, pending: map[keys.Digest]*pending{}, ending: make(chan struct{})}
 	if owner != nil {
-		v.shelf = owner.shelf
+		v.shelf, v.suites = owner.shelf, owner.suites
 	} else {
-		v.shelf = newShelf(&c)
+		v.shelf, v.suites = newShelf(&c), &suites{keys.Std(), keys.GM()}
 	}
 	if v.costs, err = c.table(); err != nil {
 		return nil, err

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/node/archive"
-	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 )
 
 const mark = "fondaco test 1\n"
@@ -15,7 +15,7 @@ const mark = "fondaco test 1\n"
 func written(t testing.TB, bodies ...string) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	w := archive.NewWriter(&out, keys.Std(), mark)
+	w := archive.NewWriter(&out, keystest.Suite(), mark)
 	for i, body := range bodies {
 		if err := w.Raw(uint8(i+1), []byte(body)); err != nil {
 			t.Fatal(err)
@@ -28,7 +28,7 @@ func written(t testing.TB, bodies ...string) []byte {
 }
 
 func read(data []byte) (bodies []string, err error) {
-	r, err := archive.NewReader(bytes.NewReader(data), keys.Std(), mark, 100)
+	r, err := archive.NewReader(bytes.NewReader(data), keystest.Suite(), mark, 100)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func TestArchive(t *testing.T) {
 	if got, err := read(written(t)); err != nil || len(got) != 0 {
 		t.Errorf("an empty archive: %q, %v", got, err)
 	}
-	w := archive.NewWriter(io.Discard, keys.Std(), mark)
+	w := archive.NewWriter(io.Discard, keystest.Suite(), mark)
 	if err := w.Raw(1, make([]byte, archive.MaxItem+1)); err == nil || w.Close() == nil {
 		t.Error("an item that is too large was written")
 	}

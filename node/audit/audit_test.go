@@ -13,6 +13,7 @@ import (
 	"github.com/fondaco/fondaco/node/archive"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/state/memfs"
 )
@@ -52,12 +53,12 @@ func newHistory(tb testing.TB) *history { return newHistoryWith(tb, viewBegins) 
 
 func newHistoryWith(tb testing.TB, opens ledger.Height) *history {
 	tb.Helper()
-	h := &history{suite: keys.Std(), fs: memfs.New(), opens: opens}
+	h := &history{suite: keystest.Suite(), fs: memfs.New(), opens: opens}
 	rng := rand.NewChaCha8([32]byte{3})
-	h.genesis = ledger.Genesis{Version: 1, Name: "audit", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: 1_000, Params: ledger.DefaultParams()}
+	h.genesis = ledger.Genesis{Version: 1, Name: "audit", Suite: keystest.Suite().Name(), Group: "main", Engine: "pbft", UnixMilli: 1_000, Params: ledger.DefaultParams()}
 	var all []ledger.Member
 	for i := range 5 {
-		signer := must(h.suite.Generate(keys.Ed25519, rng))
+		signer := must(h.suite.Generate(h.suite.Vote(), rng))
 		h.signers = append(h.signers, signer)
 		all = append(all, ledger.Member{Node: identity.NodeIDOf(h.suite, signer.Public()), Institution: fmt.Sprintf("bank-%d", i), Key: ledger.KeyOf(signer.Public())})
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/state/memfs"
 )
@@ -19,7 +20,7 @@ type logWorld struct {
 }
 
 func newLogWorld(t *testing.T) *logWorld {
-	return &logWorld{t, LogConfig{Suite: keys.Std(), Chain: keys.Digest{1}, Group: "main", FS: memfs.New(), Dir: "log", Size: DefaultLogSize}}
+	return &logWorld{t, LogConfig{Suite: keystest.Suite(), Chain: keys.Digest{1}, Group: "main", FS: memfs.New(), Dir: "log", Size: DefaultLogSize}}
 }
 
 func (w *logWorld) open() (*Log, error) {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/backup"
 	"github.com/fondaco/fondaco/state"
-	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/state/memfs"
 )
@@ -38,7 +38,7 @@ func grow(s *state.Store) error {
 // TestSpool takes a backup so slowly that another one begins between any two parts, and a block is committed. None is refused for
 // want of a pin, and none holds one or keeps a commit waiting.
 func TestSpool(t *testing.T) {
-	suite := keys.Std()
+	suite := keystest.Suite()
 	genesis := &ledger.Genesis{Version: ledger.Version, Name: "spool", Group: "main", Params: ledger.DefaultParams()}
 	s, err := state.Open("group", suite, &state.Options{FS: memfs.New(), Memory: true, Synchronous: true})
 	if err != nil {

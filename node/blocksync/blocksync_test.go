@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -33,10 +34,10 @@ type bench struct {
 
 func newBench(t testing.TB) *bench {
 	t.Helper()
-	b := &bench{Chain: Chain{Suite: keys.Std(), ID: keys.Digest{1}, Group: "main", Epoch: 3}}
+	b := &bench{Chain: Chain{Suite: keystest.Suite(), ID: keys.Digest{1}, Group: "main", Epoch: 3}}
 	random := &counting{}
 	for range 4 {
-		s, err := b.Suite.Generate(keys.Ed25519, random)
+		s, err := b.Suite.Generate(keystest.Suite().Vote(), random)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -61,7 +62,7 @@ func readArchive(t *testing.T, file, mark string) (items []item) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	r, err := archive.NewReader(f, keys.Std(), mark, archive.MaxItem)
+	r, err := archive.NewReader(f, keystest.Suite(), mark, archive.MaxItem)
 	for err == nil {
 		var i item
 		if i.kind, i.body, err = r.Next(); err == nil {
@@ -78,7 +79,7 @@ func readArchive(t *testing.T, file, mark string) (items []item) {
 func writeArchive(t *testing.T, file, mark string, items []item) {
 	t.Helper()
 	var out bytes.Buffer
-	w := archive.NewWriter(&out, keys.Std(), mark)
+	w := archive.NewWriter(&out, keystest.Suite(), mark)
 	for _, i := range items {
 		if err := w.Raw(i.kind, i.body); err != nil {
 			t.Fatal(err)
@@ -276,7 +277,7 @@ func TestBackupChanged(t *testing.T) {
 				t.Fatalf("%s: exit code %d, %s; want %q", args[1], code, out, what)
 			}
 		}
-		if s, err := state.Open(filepath.Join(to, "data", "main"), keys.Std(), nil); err == nil {
+		if s, err := state.Open(filepath.Join(to, "data", "main"), keystest.Suite(), nil); err == nil {
 			defer s.Close()
 			if s.Head() != nil {
 				t.Fatal("what was refused became a node's data")
@@ -465,8 +466,8 @@ func TestExportImportBlocks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	statement := ledger.RecoverStatement(keys.Std(), &b.Header)
-	signature, err := (&history{t: t, suite: keys.Std()}).key("member").Sign(statement.Digest(keys.Std(), genesis.Hash(keys.Std()), "main"))
+	statement := ledger.RecoverStatement(keystest.Suite(), &b.Header)
+	signature, err := (&history{t: t, suite: keystest.Suite()}).key("member").Sign(statement.Digest(keystest.Suite(), genesis.Hash(keystest.Suite()), "main"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -476,7 +477,7 @@ func TestExportImportBlocks(t *testing.T) {
 	if code, out := run("import", "blocks", file, "-d", short); code != cli.ExitInvalid || !strings.Contains(out, "`fondaco recover apply` it on this node") {
 		t.Errorf("a recovery that was not applied: exit code %d, %s", code, out)
 	}
-	if code, out := run("import", "blocks", file, "-d", short, "--recovery", b.Header.Hash(keys.Std()).String()); code != cli.ExitUsage {
+	if code, out := run("import", "blocks", file, "-d", short, "--recovery", b.Header.Hash(keystest.Suite()).String()); code != cli.ExitUsage {
 		t.Errorf("a recovery by the user's word alone: exit code %d, %s", code, out)
 	}
 	if err := os.WriteFile(file, intact, 0o600); err != nil {
@@ -531,7 +532,7 @@ func TestPrune(t *testing.T) {
 		t.Errorf("a damaged base: exit code %d, %s", code, out)
 	}
 	// A certificate below what is executed is checked too.
-	s, err := state.Open(filepath.Join(to, "data", "main"), keys.Std(), nil)
+	s, err := state.Open(filepath.Join(to, "data", "main"), keystest.Suite(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -161,7 +161,7 @@ func importBlocks(c *cli.Context) (err error) {
 		return err
 	}
 	vm, err := wasmvm.New(c.Context, wasmvm.Config{
-		Engine: engine, Suite: o.suite, MemoryPages: o.genesis.Params.MemoryPages, Rewrite: o.genesis.Params.Rewrite, Costs: o.genesis.Params.Costs,
+		Engine: engine, MemoryPages: o.genesis.Params.MemoryPages, Rewrite: o.genesis.Params.Rewrite, Costs: o.genesis.Params.Costs,
 	})
 	if err != nil {
 		return err

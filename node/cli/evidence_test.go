@@ -24,6 +24,7 @@ import (
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/transport"
 )
@@ -35,10 +36,10 @@ func TestEvidence(t *testing.T) {
 		t.Skip("-short: three nodes run")
 	}
 	const members = 4
-	suite := keys.Std()
+	suite := keystest.Suite()
 	var signers []keys.Signer
 	key := filepath.Join(t.TempDir(), "user.key")
-	user, err := suite.Generate(keys.Ed25519, rand.Reader)
+	user, err := suite.Generate(suite.Vote(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +47,7 @@ func TestEvidence(t *testing.T) {
 		t.Fatal(err)
 	}
 	genesis := ledger.Genesis{
-		Version: ledger.Version, Name: "lies", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: time.Now().UnixMilli(), Params: ledger.DefaultParams(),
+		Version: ledger.Version, Name: "lies", Suite: keystest.Suite().Name(), Group: "main", Engine: "pbft", UnixMilli: time.Now().UnixMilli(), Params: ledger.DefaultParams(),
 		Accounts: []ledger.GenesisAccount{{Name: "user", Institution: "bank-0", Roles: []string{"user"}, Keys: []ledger.Key{ledger.KeyOf(user.Public())}}},
 	}
 	ports, err := freePorts(members)
@@ -55,7 +56,7 @@ func TestEvidence(t *testing.T) {
 	}
 	var peers []transport.Address
 	for i := range members {
-		signer, err := suite.Generate(keys.Ed25519, rand.Reader)
+		signer, err := suite.Generate(suite.Vote(), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}

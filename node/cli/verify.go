@@ -87,7 +87,7 @@ func verifyHistory(c *cli.Context) error {
 	if _, err := os.Stat(data); err != nil {
 		return withCode(ExitNotFound, fmt.Errorf("there is no history of group %s in %s (%w): name the folder of a node that ran with -d", genesis.Group, dir, err))
 	}
-	vm, err := wasmvm.New(c.Context, wasmvm.Config{Engine: engine, Suite: suite, MemoryPages: genesis.Params.MemoryPages})
+	vm, err := wasmvm.New(c.Context, wasmvm.Config{Engine: engine, MemoryPages: genesis.Params.MemoryPages})
 	if err != nil {
 		return err
 	}

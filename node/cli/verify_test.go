@@ -21,6 +21,7 @@ import (
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
 )
@@ -152,12 +153,12 @@ func writeHistory(t *testing.T, dir string, blocks int) {
 
 func startHistory(t *testing.T, dir string) *history {
 	t.Helper()
-	h := &history{t: t, suite: keys.Std()}
+	h := &history{t: t, suite: keystest.Suite()}
 	h.signer = h.key("member")
 	params := ledger.DefaultParams()
 	params.MaxLifetime = 3000 // so that few blocks hold transactions that may come again
 	h.genesis = &ledger.Genesis{
-		Version: ledger.Version, Name: "history", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: 1_700_000_000_000, Params: params,
+		Version: ledger.Version, Name: "history", Suite: keystest.Suite().Name(), Group: "main", Engine: "pbft", UnixMilli: 1_700_000_000_000, Params: params,
 		Members:  []ledger.Member{{Node: identity.NodeIDOf(h.suite, h.signer.Public()), Institution: "bank-a", Key: ledger.KeyOf(h.signer.Public())}},
 		Accounts: []ledger.GenesisAccount{{Name: "alice", Institution: "bank-a", Roles: []string{"committee", "user"}, Keys: []ledger.Key{ledger.KeyOf(h.signer.Public())}}},
 	}
@@ -172,7 +173,7 @@ func startHistory(t *testing.T, dir string) *history {
 	if h.store, err = state.Open(data, h.suite, nil); err != nil {
 		t.Fatal(err)
 	}
-	vm, err := wasmvm.New(t.Context(), wasmvm.Config{Engine: wasmvm.Interpreter, Suite: h.suite})
+	vm, err := wasmvm.New(t.Context(), wasmvm.Config{Engine: wasmvm.Interpreter})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +196,7 @@ func startHistory(t *testing.T, dir string) *history {
 func (h *history) key(name string) keys.Signer {
 	h.t.Helper()
 	seed := sha256.Sum256([]byte(name))
-	key, err := h.suite.ParsePrivate(keys.Ed25519, seed[:])
+	key, err := h.suite.ParsePrivate(h.suite.Vote(), seed[:])
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -206,7 +207,7 @@ func (h *history) key(name string) keys.Signer {
 func (h *history) bind() *ledger.SignedTx {
 	h.t.Helper()
 	return h.tx(precompiles.AccountsAddress, "bind", &precompiles.BindArgs{Threshold: 1, Keys: []precompiles.AccountKey{{
-		Algorithm: keys.Ed25519, Key: h.key(fmt.Sprint("key ", h.made+1)).Public().Bytes(), Weight: 1,
+		Algorithm: keystest.Suite().Vote(), Key: h.key(fmt.Sprint("key ", h.made+1)).Public().Bytes(), Weight: 1,
 	}}})
 }
 
@@ -356,7 +357,7 @@ func parse(t *testing.T, record []byte) *stored {
 	if r.block, err = ledger.DecodeBlock(take()); err != nil {
 		t.Fatal(err)
 	}
-	if r.tx, err = ledger.DecodeTx(keys.Std(), r.block.Txs[0]); err != nil {
+	if r.tx, err = ledger.DecodeTx(keystest.Suite(), r.block.Txs[0]); err != nil {
 		t.Fatal(err)
 	}
 	count, n := binary.Uvarint(record)

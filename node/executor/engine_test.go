@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/precompiles"
-	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
 )
@@ -14,7 +13,7 @@ import (
 func TestCompiledFirst(t *testing.T) {
 	code := initializing("")
 	fresh := func(t *testing.T) *chain {
-		return newChainOn(t, newConfigured(t, wasmvm.Config{Engine: wasmvm.Compiler, Suite: keys.Std()}))
+		return newChainOn(t, newConfigured(t, wasmvm.Config{Engine: wasmvm.Compiler}))
 	}
 	compiled := func(c *chain) uint64 { return c.x.vm.Stats().Compiled }
 	t.Run("a block that deploys a contract and calls it", func(t *testing.T) {

@@ -51,8 +51,6 @@ func (c *Config) validate() error {
 		return fmt.Errorf("executor: Config.Group %q is not a group name", c.Group)
 	case c.VM == nil:
 		return errors.New("executor: Config.VM is not set")
-	case c.VM.Suite() == nil || c.VM.Suite().Name() != c.Suite.Name(): // contracts would hash and verify by another one
-		return fmt.Errorf("executor: Config.VM has not the suite %s", c.Suite.Name())
 	case c.Workers < 0 || c.Workers > MaxWorkers:
 		return fmt.Errorf("executor: Config.Workers is %d, want 0 to %d", c.Workers, MaxWorkers)
 	}

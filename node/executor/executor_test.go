@@ -14,6 +14,7 @@ import (
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
 )
@@ -43,19 +44,21 @@ func newSigner(tb testing.TB, seed string) keys.Signer {
 	tb.Helper()
 	var s [32]byte
 	copy(s[:], seed)
-	signer, err := keys.Std().Generate(keys.Ed25519, rand.NewChaCha8(s))
+	signer, err := keystest.Suite().Generate(keystest.Suite().Vote(), rand.NewChaCha8(s))
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return signer
 }
 
-func address(name string) ledger.Address { return ledger.NamedAddress(keys.Std(), "account", name) }
+func address(name string) ledger.Address {
+	return ledger.NamedAddress(keystest.Suite(), "account", name)
+}
 
 // newVM returns a VM of which every call is run by the engine that is asked for.
 func newVM(tb testing.TB, engine wasmvm.Engine) *wasmvm.VM {
 	tb.Helper()
-	return newConfigured(tb, wasmvm.Config{Engine: engine, Suite: keys.Std(), Wait: true})
+	return newConfigured(tb, wasmvm.Config{Engine: engine, Wait: true})
 }
 
 func newConfigured(tb testing.TB, c wasmvm.Config) *wasmvm.VM {
@@ -81,9 +84,9 @@ func newChain(tb testing.TB) *chain { return newChainOn(tb, newVM(tb, wasmvm.Int
 // newChainOn returns such a chain, with more accounts of alpha, on a VM.
 func newChainOn(tb testing.TB, vm *wasmvm.VM, more ...string) *chain {
 	tb.Helper()
-	c := &chain{TB: tb, suite: keys.Std(), signers: map[string]keys.Signer{}}
+	c := &chain{TB: tb, suite: keystest.Suite(), signers: map[string]keys.Signer{}}
 	c.genesis = &ledger.Genesis{
-		Version: ledger.Version, Name: "test", Suite: "std", Group: "main", Engine: "none", UnixMilli: 1_000_000, Params: ledger.DefaultParams(),
+		Version: ledger.Version, Name: "test", Suite: keystest.Suite().Name(), Group: "main", Engine: "none", UnixMilli: 1_000_000, Params: ledger.DefaultParams(),
 		Members: []ledger.Member{{Node: [32]byte{1}, Institution: "alpha", Key: ledger.KeyOf(newSigner(tb, "node").Public())}},
 	}
 	type entry struct{ name, institution, roles string }
@@ -806,7 +809,7 @@ func TestGenesisBlock(t *testing.T) {
 		t.Errorf("Executor.Genesis = %+v, %v", again, err)
 	}
 	for _, bad := range []func(*ledger.Genesis){
-		func(g *ledger.Genesis) { g.Suite = "gm" },
+		func(g *ledger.Genesis) { g.Suite = "none" },
 		func(g *ledger.Genesis) { g.Version = 9 },
 		func(g *ledger.Genesis) { g.Members = nil },
 	} {
@@ -839,7 +842,7 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%d workers on %d processors, want %d", got, processors, want)
 		}
 	}
-	good := Config{Suite: keys.Std(), Chain: keys.Digest{1}, Group: "main", VM: newVM(t, wasmvm.Interpreter)}
+	good := Config{Suite: keystest.Suite(), Chain: keys.Digest{1}, Group: "main", VM: newVM(t, wasmvm.Interpreter)}
 	for field, change := range map[string]func(*Config){
 		"Suite": func(c *Config) { c.Suite = nil }, "Chain": func(c *Config) { c.Chain = keys.Digest{} },
 		"Group": func(c *Config) { c.Group = "" }, "VM": func(c *Config) { c.VM = nil },

@@ -8,7 +8,6 @@ import (
 
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
-	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
 )
@@ -33,7 +32,7 @@ func TestRulesChange(t *testing.T) {
 	for _, engine := range []wasmvm.Engine{wasmvm.Interpreter, wasmvm.Compiler} {
 		t.Run(string(engine), func(t *testing.T) {
 			make2 := func() *chain {
-				vm, err := wasmvm.New(context.Background(), wasmvm.Config{Engine: engine, Suite: keys.Std(), Wait: true, Trial: map[uint16]uint64{2: 2}})
+				vm, err := wasmvm.New(context.Background(), wasmvm.Config{Engine: engine, Wait: true, Trial: map[uint16]uint64{2: 2}})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -163,21 +162,6 @@ func TestDeletedKeys(t *testing.T) {
 	}
 	if got := gas("scan", "undo", "scan"); got != empty {
 		t.Errorf("a scan after deletions that were undone takes %d gas, want %d", got, empty)
-	}
-}
-
-// TestSuite refuses a VM of another suite than the chain's: its contracts would hash and verify otherwise.
-func TestSuite(t *testing.T) {
-	for _, suite := range []keys.Suite{nil, keys.Std()} {
-		vm, err := wasmvm.New(t.Context(), wasmvm.Config{Engine: wasmvm.Interpreter, Suite: suite})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { vm.Close(context.Background()) })
-		_, err = New(Config{Suite: keys.Std(), Chain: keys.Digest{1}, Group: "main", VM: vm})
-		if (err == nil) != (suite != nil) {
-			t.Errorf("VM of suite %v: %v", suite, err)
-		}
 	}
 }
 

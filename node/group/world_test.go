@@ -23,6 +23,7 @@ import (
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/state/memfs"
 )
@@ -119,19 +120,19 @@ type testNode struct {
 
 func newWorld(t testing.TB, n int) *world {
 	t.Helper()
-	w := &world{t: t, suite: keys.Std(), delay: 1}
+	w := &world{t: t, suite: keystest.Suite(), delay: 1}
 	rng := rand.NewChaCha8([32]byte{1})
 	signers := make([]keys.Signer, n)
 	w.genesis = ledger.Genesis{
-		Version: 1, Name: "test", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: begins, Params: ledger.DefaultParams(),
+		Version: 1, Name: "test", Suite: keystest.Suite().Name(), Group: "main", Engine: "pbft", UnixMilli: begins, Params: ledger.DefaultParams(),
 	}
 	for i := range signers {
-		signers[i] = must(w.suite.Generate(keys.Ed25519, rng))
+		signers[i] = must(w.suite.Generate(w.suite.Vote(), rng))
 		w.genesis.Members = append(w.genesis.Members, ledger.Member{
 			Node: identity.NodeIDOf(w.suite, signers[i].Public()), Key: ledger.KeyOf(signers[i].Public()),
 		})
 	}
-	w.client = must(w.suite.Generate(keys.Ed25519, rng))
+	w.client = must(w.suite.Generate(w.suite.Vote(), rng))
 	w.begin()
 	for i, key := range signers {
 		w.nodes = append(w.nodes, &testNode{world: w, number: i, id: w.genesis.Members[i].Node, key: key, fs: memfs.New(), engine: pbft.New})
@@ -180,7 +181,7 @@ func storedBy(n *testNode) (blocks []*ledger.Block, others []*memfs.FS) {
 func (w *world) observe(n int) {
 	for range n {
 		i := len(w.nodes)
-		key := must(w.suite.Generate(keys.Ed25519, rand.NewChaCha8([32]byte{2, byte(i)})))
+		key := must(w.suite.Generate(w.suite.Vote(), rand.NewChaCha8([32]byte{2, byte(i)})))
 		w.nodes = append(w.nodes, &testNode{world: w, number: i, id: identity.NodeIDOf(w.suite, key.Public()), key: key, fs: memfs.New(), engine: pbft.New})
 	}
 }

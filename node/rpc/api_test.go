@@ -36,6 +36,7 @@ import (
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -66,9 +67,9 @@ var accounts = map[string][]string{"admin": {string(identity.Deployer)}, "alice"
 // start runs a node of a chain that has as many members; the others do not run. Its configuration can be changed before.
 func start(t *testing.T, members int, change ...func(*node.Config)) *chain {
 	t.Helper()
-	c := &chain{t: t, suite: keys.Std(), signers: map[string]keys.Signer{}}
+	c := &chain{t: t, suite: keystest.Suite(), signers: map[string]keys.Signer{}}
 	generate := func() keys.Signer {
-		key, err := c.suite.Generate(keys.Ed25519, rand.Reader)
+		key, err := c.suite.Generate(c.suite.Vote(), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +79,7 @@ func start(t *testing.T, members int, change ...func(*node.Config)) *chain {
 	params := ledger.DefaultParams()
 	params.BatchDelay = 1
 	c.genesis = ledger.Genesis{
-		Version: ledger.Version, Name: "api", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: time.Now().UnixMilli(), Params: params,
+		Version: ledger.Version, Name: "api", Suite: keystest.Suite().Name(), Group: "main", Engine: "pbft", UnixMilli: time.Now().UnixMilli(), Params: params,
 	}
 	for member := self; len(c.genesis.Members) < members; member = generate() {
 		public := member.Public()

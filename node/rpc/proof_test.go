@@ -5,14 +5,14 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/precompiles"
-	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
 // A verifier is told the hash of a recovery block. What was kept below it is proven under that one.
 func TestCertifier(t *testing.T) {
-	suite := keys.Std()
-	signer, err := suite.Generate(keys.Ed25519, rand.Reader)
+	suite := keystest.Suite()
+	signer, err := suite.Generate(suite.Vote(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,14 +3,14 @@ package rpc
 import (
 	"testing"
 
-	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
 // BenchmarkBlockEvent makes the event of a block, which all streams share.
 func BenchmarkBlockEvent(b *testing.B) {
 	const txs = 2_000
-	s := &Server{config: Config{Suite: keys.Std()}}
+	s := &Server{config: Config{Suite: keystest.Suite()}}
 	block := &stored{block: &ledger.Block{Version: ledger.Version}, receipts: make([]ledger.Receipt, txs)}
 	for i := range block.receipts {
 		block.receipts[i].Tx = ledger.TxID(s.config.Suite.Sum([]byte{byte(i), byte(i >> 8)}))

@@ -12,11 +12,12 @@ import (
 	"github.com/fondaco/fondaco/node/statesync"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/state/memfs"
 )
 
-var suite = keys.Std()
+var suite = keystest.Suite()
 
 // shelf is a shelf over a store that a test adds blocks to, and the time in Unix ms.
 type shelf struct {
@@ -347,7 +348,7 @@ func FuzzDecodeReply(f *testing.F) {
 
 // FuzzAnchor looks for an anchor that breaks its reader, or holds though nobody signed it.
 func FuzzAnchor(f *testing.F) {
-	genesis := &ledger.Genesis{Version: ledger.Version, Name: "shelf", Suite: "std", Group: "main", Engine: "pbft", Params: ledger.DefaultParams()}
+	genesis := &ledger.Genesis{Version: ledger.Version, Name: "shelf", Suite: keystest.Suite().Name(), Group: "main", Engine: "pbft", Params: ledger.DefaultParams()}
 	a := statesync.Anchor{Claim: ledger.Claim{Version: ledger.Version, Header: ledger.Header{Order: ledger.Order{
 		Version: ledger.Version, Chain: genesis.Hash(suite), Group: "main", Height: 9, Barrier: true,
 	}}}, Next: &ledger.Epoch{Number: 1}}

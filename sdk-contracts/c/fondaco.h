@@ -738,7 +738,7 @@ FD_FN bool chain_has_role(str role) {
 	return found && fd_done(&r);
 }
 
-// chain_hash returns a digest by one of HASH_…; the call is denied when the chain does not offer the algorithm.
+// chain_hash returns a digest by one of HASH_…; the call is denied when there is no such algorithm.
 FD_FN hash chain_hash(u32 algorithm, bytes data) {
 	hash digest;
 	host_hash(algorithm, data.at, data.len, digest.at, sizeof digest.at);

@@ -1,5 +1,5 @@
 // Package keys holds digests, signatures and sealing under one of two cryptographic suites: std
-// (SHA-256, Ed25519, AES-256-GCM) and, when it is built, gm (SM3, SM2, SM4-GCM).
+// (SHA-256, Ed25519, AES-256-GCM) and gm (SM3, SM2, SM4-GCM).
 //
 // A chain fixes its suite in genesis and every node of the chain uses that one. What is signed is
 // always a 32-byte digest; signatures travel as 64 fixed bytes and public keys in one canonical form,

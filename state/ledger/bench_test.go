@@ -5,11 +5,12 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 )
 
 func sampleTx(t testing.TB, s keys.Suite, i int) *SignedTx {
 	t.Helper()
-	signer, err := s.Generate(keys.Ed25519, seeded(uint64(i%50)))
+	signer, err := s.Generate(s.Vote(), seeded(uint64(i%50)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +42,7 @@ func sampleBlock(t testing.TB, s keys.Suite, n int) (*Block, []*SignedTx) {
 }
 
 func BenchmarkTx(b *testing.B) {
-	s := keys.Std()
+	s := keystest.Suite()
 	tx := sampleTx(b, s, 1)
 	b.Run(fmt.Sprintf("decode/bytes=%d", len(tx.Raw)), func(b *testing.B) {
 		b.ReportAllocs()
@@ -84,7 +85,7 @@ func BenchmarkTx(b *testing.B) {
 }
 
 func BenchmarkBlock(b *testing.B) {
-	s := keys.Std()
+	s := keystest.Suite()
 	block, _ := sampleBlock(b, s, 2000)
 	raw, err := Marshal(block)
 	if err != nil {

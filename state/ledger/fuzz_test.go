@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 )
 
 // fuzzDecoder checks that a decoder never panics and accepts only what Marshal writes.
@@ -197,7 +198,7 @@ func FuzzStateProof(f *testing.F) {
 }
 
 func FuzzProof(f *testing.F) {
-	s := keys.Std()
+	s := keystest.Suite()
 	leaves := numbered(s, 21)
 	root := Root(s, leaves)
 	for i := range leaves {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 )
 
 // numbered returns n leaves.
@@ -24,7 +25,7 @@ func numbered(s keys.Suite, n int) []keys.Digest {
 }
 
 func TestTree(t *testing.T) {
-	s := keys.Std()
+	s := keystest.Suite()
 	const most = 130
 	leaves := numbered(s, most)
 	t.Run("a frontier has the root of the tree at every size", func(t *testing.T) {
@@ -508,7 +509,7 @@ func TestCertificate(t *testing.T) {
 		var public []keys.PublicKey
 		random := seeded(9)
 		for i := range n {
-			signer, err := s.Generate(keys.Ed25519, random)
+			signer, err := s.Generate(s.Vote(), random)
 			if err != nil {
 				t.Fatal(err)
 			}

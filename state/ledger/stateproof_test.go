@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 )
 
 // seeded is a source of bytes that is the same in each run.
@@ -83,7 +84,7 @@ func stateKey(i int) []byte {
 }
 
 func TestStateProof(t *testing.T) {
-	s := keys.Std()
+	s := keystest.Suite()
 	for _, size := range []int{0, 1, 2, 15, 16, 17, 33, 500} {
 		t.Run(fmt.Sprintf("%d keys", size), func(t *testing.T) {
 			world := make(map[string]string)
@@ -125,7 +126,7 @@ func TestStateProof(t *testing.T) {
 // TestStateProofNeighbours proves that keys are absent which are as near as possible to keys that are there: by
 // their bytes, one the beginning of the other, and by their paths, many bits of which are the same.
 func TestStateProofNeighbours(t *testing.T) {
-	s := keys.Std()
+	s := keystest.Suite()
 	world := make(map[string]string)
 	for i := range 300 {
 		world[string(stateKey(i))] = fmt.Sprint(i)
@@ -181,7 +182,7 @@ func TestStateProofNeighbours(t *testing.T) {
 }
 
 func TestStateProofChanged(t *testing.T) {
-	s := keys.Std()
+	s := keystest.Suite()
 	world := make(map[string]string)
 	for i := range 200 {
 		world[string(stateKey(i))] = fmt.Sprint(i)
@@ -252,7 +253,7 @@ func TestStateProofChanged(t *testing.T) {
 }
 
 func TestStatePathSeparatesNamespaces(t *testing.T) {
-	s := keys.Std()
+	s := keystest.Suite()
 	address := bytes.Repeat([]byte{1}, AddressSize)
 	want := s.Sum(slices.Concat([]byte{0, AddressSize}, address, []byte("k")))
 	if got := StatePath(s, append(slices.Clone(address), 'k')); got != want {

@@ -35,7 +35,7 @@ const (
 
 // newVM returns the virtual machine that all nodes of the process share, so that each module is compiled once.
 func newVM(ctx context.Context) (*wasmvm.VM, error) {
-	vm, err := wasmvm.New(ctx, wasmvm.Config{Engine: wasmvm.Compiler, Suite: keys.Std(), MemoryPages: ledger.DefaultParams().MemoryPages, Wait: true})
+	vm, err := wasmvm.New(ctx, wasmvm.Config{Engine: wasmvm.Compiler, MemoryPages: ledger.DefaultParams().MemoryPages, Wait: true})
 	if err != nil {
 		return nil, fmt.Errorf("start the virtual machine: %w", err)
 	}

@@ -87,7 +87,7 @@ func NewVM(ctx context.Context, engine wasmvm.Engine) (*wasmvm.VM, error) {
 // NewProfiledVM is NewVM with a profile, unless it is nil, of the calls that the VM runs.
 func NewProfiledVM(ctx context.Context, engine wasmvm.Engine, profile *wasmvm.Profile) (*wasmvm.VM, error) {
 	params := ledger.DefaultParams()
-	return wasmvm.New(ctx, wasmvm.Config{Engine: engine, Suite: keys.Std(), MemoryPages: params.MemoryPages, Wait: true, Profile: profile})
+	return wasmvm.New(ctx, wasmvm.Config{Engine: engine, MemoryPages: params.MemoryPages, Wait: true, Profile: profile})
 }
 
 // New returns a chain at block 0. Close releases it.
