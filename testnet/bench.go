@@ -35,9 +35,10 @@ func benchCommand() *cli.Command {
 			&cli.Uint64Flag{Name: "seed", Usage: "of the random pairs, and of the relay's luck", Value: 1},
 			&cli.StringFlag{Name: "relay", Usage: "measure a network of its own instead, whose packets go through a bad network with these `CONDITIONS`, such as loss=1%; clean: a relay that does nothing"},
 			&cli.BoolFlag{Name: "sweep", Usage: "measure networks of its own over ranges of load, block size, payload, accounts and conflict rate: some ten minutes"},
+			&cli.BoolFlag{Name: "suites", Usage: "measure two networks of its own in turn, one on the suite std and one on gm"},
 			&cli.StringSliceFlag{Name: "over", Usage: "with --sweep, only `DIMENSION`, or DIMENSION=VALUE,VALUE…; dimensions are " + strings.Join(dimensionNames(), ", ")},
 			&cli.PathFlag{Name: "out", Usage: "with --sweep, write `FILE`.csv and FILE.svg", Value: "sweep"},
-			&cli.IntFlag{Name: "port", Usage: "with --relay and --sweep, the first of four ports for each node", Value: network.DefaultPort},
+			&cli.IntFlag{Name: "port", Usage: "with --relay, --sweep and --suites, the first of four ports for each node", Value: network.DefaultPort},
 		),
 		Action: bench,
 	}
@@ -143,14 +144,19 @@ func bench(c *cli.Context) error {
 		return fmt.Errorf("%w: --overload %v: want a factor above 1, and at most 100", errUsage, factor)
 	case c.IsSet("overload") && (c.IsSet("rate") || c.Bool("sweep")):
 		return fmt.Errorf("%w: --overload finds its own rate: leave --rate and --sweep out", errUsage)
-	case c.IsSet("port") && !c.IsSet("relay") && !c.Bool("sweep"):
-		return fmt.Errorf("%w: --port is for the networks of its own that --relay and --sweep measure", errUsage)
+	case c.Bool("suites") && (c.IsSet("relay") || c.Bool("sweep") || c.IsSet("overload")):
+		return fmt.Errorf("%w: --suites measures networks of its own: leave --relay, --sweep and --overload out", errUsage)
+	case c.IsSet("port") && !c.IsSet("relay") && !c.Bool("sweep") && !c.Bool("suites"):
+		return fmt.Errorf("%w: --port is for the networks of its own that --relay, --sweep and --suites measure", errUsage)
 	case !c.Bool("sweep") && (c.IsSet("over") || c.IsSet("out")):
 		return fmt.Errorf("%w: --over and --out are for --sweep", errUsage)
 	}
 	progress := func(format string, args ...any) { fmt.Fprintf(c.App.ErrWriter, format+"\n", args...) }
 	if c.Bool("sweep") {
 		return sweep(c, w, runs, progress)
+	}
+	if c.Bool("suites") {
+		return suites(c, w, runs, progress)
 	}
 	n, stop, err := benched(c, progress)
 	if err != nil {
@@ -194,6 +200,64 @@ func bench(c *cli.Context) error {
 	}
 	return errors.Join(err, result.fault(), over.fault(), o.fault())
 }
+
+// Suites is the result of runs on both suites in turn.
+type Suites struct {
+	Std *Bench  `json:"std"`
+	GM  *Bench  `json:"gm"`
+	TPS float64 `json:"tps_ratio"` // gm by std
+	CPU float64 `json:"cpu_ratio"`
+}
+
+// suites measures a network of each suite, in turn, while the other is idle.
+func suites(c *cli.Context, w workload, runs int, progress func(string, ...any)) error {
+	var (
+		nets   [2]*network.Network
+		tokens [2]ledger.Address
+		all    [2][]*Bench
+		names  = [2]string{"std", "gm"}
+	)
+	for i, name := range names {
+		progress("starting a network on the suite %s", name)
+		n, stop, err := ownNetwork(c, network.Config{Port: c.Int("port") + i*suitePorts, Suite: name}, progress)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		nets[i] = n
+		if tokens[i], err = benchedToken(c.Context, n, c.String("contract")); err != nil {
+			return err
+		}
+	}
+	for r := range runs {
+		for i, name := range names {
+			progress("run %d of %d on %s", r+1, runs, name)
+			b, err := measure(c.Context, nets[i], tokens[i], w, progress)
+			if err != nil {
+				return err
+			}
+			all[i] = append(all[i], b)
+		}
+	}
+	result := &Suites{Std: medianOf(all[0]), GM: medianOf(all[1])}
+	if result.Std.Committed == 0 {
+		return errors.Join(errors.New("no transfer was committed: make --duration longer"), result.Std.fault())
+	}
+	result.TPS, result.CPU = result.GM.TPS/result.Std.TPS, result.GM.CPU/result.Std.CPU
+	json, err := asJSON(c)
+	switch {
+	case err != nil:
+	case json:
+		err = printJSON(c, result)
+	default:
+		err = printBench(c, names[:], result.Std, result.GM)
+		fmt.Fprintf(c.App.Writer, "gm has %.2f of the transfers/s of std, and takes %.2f times its CPU\n", result.TPS, result.CPU)
+	}
+	return errors.Join(err, result.Std.fault(), result.GM.fault())
+}
+
+// suitePorts is how far apart the ports of two networks are: four for each of four nodes, and room.
+const suitePorts = 32
 
 // benchedToken returns the token that a flag names on a running network.
 func benchedToken(ctx context.Context, n *network.Network, name string) (ledger.Address, error) {
