@@ -47,18 +47,17 @@ func initCommand() *cli.Command {
 			"  3. Each joins: fondaco init -d node --genesis genesis.json members/*.json\n" +
 			"     and starts: fondaco run -d node\n\n" +
 			"A node that joins a chain later is made as in step 1; `fondaco member --help` has the steps after it.",
-		Flags: []cli.Flag{
-			dirFlag(), suiteFlag(), outputFlag(), passphraseFlag(),
+		Flags: append(
+			lockFlags(), dirFlag(), suiteFlag(), outputFlag(),
 			&cli.StringFlag{Name: "institution", Usage: "`NAME` of the institution that the node belongs to"},
 			&cli.StringFlag{Name: "listen", Usage: "UDP `HOST:PORT` for other nodes"},
 			&cli.StringFlag{Name: "address", Usage: "`HOST:PORT` at which others reach the node, if not that of --listen"},
 			&cli.StringFlag{Name: "api-listen", Usage: "TCP `HOST:PORT` of the API; empty: none", Value: "127.0.0.1:9541"},
 			&cli.StringFlag{Name: "admin-listen", Usage: "TCP `HOST:PORT` of metrics and health; empty: none", Value: "127.0.0.1:9542"},
-			&cli.BoolFlag{Name: "passphrase", Usage: "lock the key file with a passphrase"},
 			&cli.StringFlag{Name: "genesis", Usage: "join the chain of this genesis `FILE`; the arguments are the members' files"},
 			&cli.BoolFlag{Name: "observer", Usage: "with --genesis: the node is none of the founding members; the arguments are files of nodes to fetch blocks from"},
 			&cli.StringFlag{Name: "sync", Usage: "with --genesis: begin by all blocks, or by a recent state of the others: `blocks` or snapshot", Value: SyncBlocks},
-		},
+		),
 		Action: func(c *cli.Context) error {
 			if err := checkOutput(c); err != nil {
 				return err
@@ -112,13 +111,7 @@ func makeNode(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	text := ""
-	if c.Bool("passphrase") || c.IsSet("passphrase-fd") {
-		if text, err = newPassphrase(c); err != nil {
-			return err
-		}
-	}
-	if err := WriteKey(filepath.Join(dir, KeyFile), key, text); err != nil {
+	if err := writeNewKey(c, filepath.Join(dir, KeyFile), key); err != nil {
 		return err
 	}
 	err = WriteConfig(dir, &File{
@@ -157,7 +150,7 @@ func checkInstitution(name string) error {
 }
 
 func joinChain(c *cli.Context) error {
-	for _, name := range []string{"institution", "listen", "address", "suite", "passphrase", "api-listen", "admin-listen"} {
+	for _, name := range []string{"institution", "listen", "address", "suite", "passphrase", "unlocked", "api-listen", "admin-listen"} {
 		if c.IsSet(name) {
 			return usage("--%s is for making a node; --genesis lets the node in -d join a chain", name)
 		}

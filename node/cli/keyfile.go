@@ -23,6 +23,13 @@ const pemType = "FONDACO PRIVATE KEY"
 // ErrPassphrase says that a key file needs a passphrase, or another one.
 var ErrPassphrase = errors.New("the key file is locked: its passphrase is needed, at the prompt or with --passphrase-fd")
 
+// # What is wiped
+//
+// [WriteKey] and [ReadKey] overwrite what they read, decrypted and encoded when they are done. Beyond that Go gives no word: a
+// passphrase is a string to age and stays until the garbage collector reuses its memory, and so do the copies that
+// age, the PEM decoder and big integers make. The key itself stays as long as the process, which signs with it, and
+// Go neither keeps memory from being swapped nor from a core dump. Who must be protected from that keeps the key out of the process.
+
 // WriteKey writes a private key into a new file that only its owner can read: as PEM with the algorithm in a
 // header, and with a passphrase as that PEM encrypted by age (scrypt).
 func WriteKey(path string, key keys.Signer, passphrase string) error {
@@ -30,9 +37,11 @@ func WriteKey(path string, key keys.Signer, passphrase string) error {
 	if err != nil {
 		return err
 	}
+	defer clear(private)
 	data := pem.EncodeToMemory(&pem.Block{
 		Type: pemType, Headers: map[string]string{"Algorithm": key.Public().Algorithm().String()}, Bytes: private,
 	})
+	defer clear(data)
 	if passphrase != "" {
 		recipient, err := age.NewScryptRecipient(passphrase)
 		if err != nil {
@@ -79,6 +88,7 @@ func ReadKey(path string, s keys.Suite, passphrase func() (string, error)) (keys
 	if err != nil {
 		return nil, err
 	}
+	defer func() { clear(data) }()
 	if strings.HasPrefix(string(data), armor.Header) {
 		if passphrase == nil {
 			return nil, fmt.Errorf("%s: %w", path, ErrPassphrase)
@@ -105,6 +115,7 @@ func ReadKey(path string, s keys.Suite, passphrase func() (string, error)) (keys
 	if block == nil || block.Type != pemType {
 		return nil, fmt.Errorf("%s is not a key file: make one with `fondaco keys new`", path)
 	}
+	defer clear(block.Bytes)
 	algorithm, err := keys.ParseAlgorithm(block.Headers["Algorithm"])
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -127,6 +138,7 @@ func passphrase(c *cli.Context) func() (string, error) {
 				return "", usage("--passphrase-fd %d: want the number of an open file descriptor, such as 3 with 3<FILE", fd)
 			}
 			text, err := io.ReadAll(io.LimitReader(file, 4<<10))
+			defer clear(text)
 			if err != nil {
 				return "", usage("--passphrase-fd %d: %w: open it with %d<FILE", fd, err, fd)
 			}
@@ -137,6 +149,7 @@ func passphrase(c *cli.Context) func() (string, error) {
 		}
 		fmt.Fprint(c.App.ErrWriter, "Passphrase: ")
 		text, err := term.ReadPassword(int(os.Stdin.Fd()))
+		defer clear(text)
 		fmt.Fprintln(c.App.ErrWriter)
 		return string(text), err
 	}

@@ -24,6 +24,15 @@ func passphraseFlag() cli.Flag {
 	return &cli.IntFlag{Name: "passphrase-fd", Usage: "read the passphrase of the key file from this file descriptor", Value: -1}
 }
 
+// lockFlags are those of commands that make a key file.
+func lockFlags() []cli.Flag {
+	return []cli.Flag{
+		passphraseFlag(),
+		&cli.BoolFlag{Name: "passphrase", Usage: "lock the key file with a passphrase, asked at the terminal or read from --passphrase-fd; at a terminal this is the default"},
+		&cli.BoolFlag{Name: "unlocked", Usage: "leave the key file without a passphrase, and do not ask for one"},
+	}
+}
+
 func keysCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "keys",
@@ -32,11 +41,8 @@ func keysCommand() *cli.Command {
 			Name:      "new",
 			Usage:     "make a key in a new file and print its public half",
 			ArgsUsage: "FILE",
-			Flags: []cli.Flag{
-				suiteFlag(), outputFlag(), passphraseFlag(),
-				&cli.StringFlag{Name: "algorithm", Usage: "ed25519 or p256; default: the suite's own"},
-				&cli.BoolFlag{Name: "passphrase", Usage: "lock the file with a passphrase, asked at the terminal or read from --passphrase-fd"},
-			},
+			Flags: append(lockFlags(), suiteFlag(), outputFlag(),
+				&cli.StringFlag{Name: "algorithm", Usage: "ed25519, p256 or sm2; default: the suite's own"}),
 			Action: newKey,
 		}, {
 			Name:      "show",
@@ -84,27 +90,46 @@ func newKey(c *cli.Context) error {
 	if err != nil {
 		return withCode(ExitUsage, err)
 	}
-	text := ""
-	if c.Bool("passphrase") || c.IsSet("passphrase-fd") {
-		if text, err = newPassphrase(c); err != nil {
-			return err
-		}
-	}
-	if err := WriteKey(args[0], key, text); err != nil {
+	if err := writeNewKey(c, args[0], key); err != nil {
 		return err
 	}
 	return showKey(c, args[0], ledger.KeyOf(key.Public()))
 }
 
+// writeNewKey writes a key file, locked unless the flags say otherwise or there is nobody to ask for a passphrase; then it says so.
+func writeNewKey(c *cli.Context, file string, key keys.Signer) error {
+	asked := c.Bool("passphrase") || c.IsSet("passphrase-fd")
+	if asked && c.Bool("unlocked") {
+		return usage("--unlocked leaves the key file without a passphrase: give it, or --passphrase and --passphrase-fd")
+	}
+	text := ""
+	if asked || !c.Bool("unlocked") && term.IsTerminal(int(os.Stdin.Fd())) {
+		var err error
+		if text, err = newPassphrase(c); err != nil {
+			return err
+		}
+	}
+	if err := WriteKey(file, key, text); err != nil {
+		return err
+	}
+	if text == "" {
+		note(c, "WARNING: %s is not locked. Whoever reads it, or a backup of it, can sign with this key. A passphrase locks it: --passphrase, or --passphrase-fd 3 3<FILE.", file)
+	}
+	return nil
+}
+
 // newPassphrase asks for a passphrase that is being set: twice, because nobody can see it.
 func newPassphrase(c *cli.Context) (string, error) {
 	ask := passphrase(c)
+	if !c.IsSet("passphrase-fd") && term.IsTerminal(int(os.Stdin.Fd())) {
+		note(c, "Choose a passphrase for the key file; --unlocked leaves it without one.")
+	}
 	text, err := ask()
 	if err != nil {
 		return "", err
 	}
 	if text == "" {
-		return "", errors.New("the passphrase is empty: give one, or leave --passphrase away")
+		return "", errors.New("the passphrase is empty: give one, or say --unlocked")
 	}
 	if !c.IsSet("passphrase-fd") && term.IsTerminal(int(os.Stdin.Fd())) {
 		note(c, "The same again, please.")
