@@ -50,8 +50,8 @@ func gasClasses(a *assembler) []gasClass {
 		return join(hostCall("hash", i32(alg), i32(0), i32(n), i32(50_000), i32(32)), drop)
 	}
 	digest := keys.Std().Sum([]byte("gas"))
-	verify := func(name string, alg int, of keys.Algorithm) gasClass {
-		signer, err := keys.Std().Generate(of, zeros{})
+	verify := func(name string, alg int, suite keys.Suite, of keys.Algorithm) gasClass {
+		signer, err := suite.Generate(of, zeros{})
 		if err != nil {
 			panic(err)
 		}
@@ -95,12 +95,15 @@ func gasClasses(a *assembler) []gasClass {
 		{name: "call of a system contract, 40 KB", rounds: 20, code: join(hostCall("call", i32(59_200), i32(20), a.text("params"), i32(10_000), i32(40_003), i64(0), i32(0)), drop), before: join(
 			i32(59_219), i32(5), body{0x3a, 0x00, 0x00}, i32(10_000), i32(0x409c99), body{0x36, 0x02, 0x00})},
 		{name: "output of 40,000 items", rounds: 1, code: join(i32(10_000), i32(0x409c99), body{0x36, 0x02, 0x00}, hostCall("output", i32(10_000), i32(40_003)))},
+		{name: "hash SM3, 0 bytes", rounds: 2_000, code: hash(1, 0)},
+		{name: "hash SM3, 16 KiB", rounds: 20, code: hash(1, 16_384)},
 		{name: "hash SHA-256, 0 bytes", rounds: 2_000, code: hash(2, 0)},
 		{name: "hash SHA-256, 16 KiB", rounds: 20, code: hash(2, 16_384)},
 		{name: "hash Keccak-256, 0 bytes", rounds: 2_000, code: hash(3, 0)},
 		{name: "hash Keccak-256, 16 KiB", rounds: 20, code: hash(3, 16_384)},
-		verify("Ed25519", 2, keys.Ed25519),
-		verify("P-256", 3, keys.P256),
+		verify("SM2", 1, keys.GM(), keys.SM2),
+		verify("Ed25519", 2, keys.Std(), keys.Ed25519),
+		verify("P-256", 3, keys.Std(), keys.P256),
 		{name: "rand, 1 byte", rounds: 2_000, code: hostCall("rand", i32(0), i32(1))},
 		{name: "rand, 16 KiB", rounds: 20, code: hostCall("rand", i32(0), i32(16_384))},
 		{name: "log, 1 byte", rounds: 2_000, code: hostCall("log", i32(0), i32(4_000), i32(1))},
