@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/plugins/internal/wire"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -187,7 +188,7 @@ func (c *Client) call(in *request, count int) (effects []consensus.Effect, done 
 	}
 	c.status = out.Status
 	if out.Error != "" {
-		return nil, 0, fmt.Errorf("engine %s: %w", c.link.Manifest.Name, errors.New(truncate(out.Error, maxError)))
+		return nil, 0, fmt.Errorf("engine %s: %w", c.link.Manifest.Name, errors.New(wire.Truncate(out.Error, wire.MaxError)))
 	}
 	if len(out.Effects) == 0 || len(out.Effects) > count {
 		return nil, 0, c.broken(fmt.Sprintf("its answer to frame %d tells the effects of %d events, not of 1 to %d", c.seq, len(out.Effects), count))
@@ -219,7 +220,7 @@ func (c *Client) down(deadline *time.Timer, what string, err error) error {
 // broken gives the program up.
 func (c *Client) broken(reason string) error {
 	_ = c.Close()
-	c.reason = truncate(reason, maxError)
+	c.reason = wire.Truncate(reason, wire.MaxError)
 	c.link.Broken(c.reason)
 	return &DownError{c.config.Name, c.reason}
 }

@@ -22,13 +22,12 @@ package engine
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/plugins/internal/wire"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -49,12 +48,6 @@ const frameOverhead = 64 << 10
 // enough is how many bytes of effects a program gathers before it answers, with events left over if need be.
 const enough = consensus.MaxBatchSize / 2
 
-// maxMessage leaves room for the protobuf envelope of a frame.
-const maxMessage = MaxFrame + 64
-
-// maxError bounds the text of an engine's error, in bytes.
-const maxError = 4 << 10
-
 // FaultModel says what the faulty members may do without breaking the engine's safety.
 type FaultModel string
 
@@ -74,15 +67,11 @@ type Manifest struct {
 	Wire       uint16 // wire version spoken; Serve fills it in
 }
 
-// maxVersion bounds Manifest.Version, in bytes: it goes into logs and answers of the API.
-const maxVersion = 64
-
 func (m *Manifest) validate() error {
+	if err := wire.CheckName(m.Name, m.Version); err != nil {
+		return err
+	}
 	switch {
-	case m.Name == "" || len(m.Name) > 64:
-		return fmt.Errorf("manifest: Name %q must have 1 to 64 bytes", m.Name)
-	case len(m.Version) > maxVersion:
-		return fmt.Errorf("manifest: Version %q must have at most %d bytes", m.Version, maxVersion)
 	case m.Fault != BFT && m.Fault != CFT:
 		return fmt.Errorf("manifest: Fault %q must be %s or %s", m.Fault, BFT, CFT)
 	case m.MinMembers < 1:
@@ -139,44 +128,22 @@ const (
 	serviceName    = "fondaco.plugin.v1.Engine"
 	describeMethod = "/" + serviceName + "/Describe"
 	runMethod      = "/" + serviceName + "/Run"
-	pluginName     = "engine"
 )
 
-// frame is google.protobuf.BytesValue, so that no code needs to be generated in Go, and one line of a .proto
-// file is enough elsewhere.
-type frame = wrapperspb.BytesValue
+// frame is what both sides send.
+type frame = wire.Frame
+
+// kind is what the host and the program agree on before anything else.
+func kind() wire.Kind {
+	return wire.Kind{Name: "engine", MinWire: MinWire, MaxWire: MaxWire, MaxFrame: MaxFrame}
+}
 
 // Handshake is the cookie by which go-plugin tells that a program was started by a host of this kind. It keeps
 // people from starting it by hand; it is no security measure.
-func Handshake() plugin.HandshakeConfig {
-	return plugin.HandshakeConfig{MagicCookieKey: "FONDACO_PLUGIN", MagicCookieValue: pluginName}
-}
+func Handshake() plugin.HandshakeConfig { return kind().Handshake() }
 
 // Versions returns the versions of the wire that the host offers, for go-plugin.
-func Versions() map[int]plugin.PluginSet {
-	versions := make(map[int]plugin.PluginSet)
-	for v := MinWire; v <= MaxWire; v++ {
-		versions[v] = plugin.PluginSet{pluginName: &grpcPlugin{}}
-	}
-	return versions
-}
-
-// window is the size in bytes of gRPC's flow control windows. A fixed one turns off gRPC's bandwidth estimator,
-// whose pings cost more than the small frames that they accompany.
-const window = 1 << 20
+func Versions() map[int]plugin.PluginSet { return kind().Versions() }
 
 // DialOptions returns the options of the host's connection: they bound what the program may send.
-func DialOptions() []grpc.DialOption {
-	return []grpc.DialOption{
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
-		grpc.WithStaticConnWindowSize(window), grpc.WithStaticStreamWindowSize(window),
-	}
-}
-
-// truncate returns s as valid UTF-8 of about n bytes at most.
-func truncate(s string, n int) string {
-	if len(s) > n {
-		s = s[:n] + "…"
-	}
-	return strings.ToValidUTF8(s, "?")
-}
+func DialOptions() []grpc.DialOption { return kind().DialOptions() }

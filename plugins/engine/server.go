@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"runtime/debug"
 
-	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/plugins/internal/wire"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -29,86 +26,31 @@ import (
 // the program's standard input ends, and it exits.
 func Serve(factory consensus.Factory, m Manifest) {
 	if err := m.validate(); err != nil {
-		fmt.Fprintf(os.Stderr, "serve engine: %v\n", err)
-		os.Exit(1)
+		kind().Refuse(err)
 	}
-	if info, ok := debug.ReadBuildInfo(); ok && m.Version == "" {
-		m.Version = builtFrom(info)
-	}
-	versions := make(map[int]plugin.PluginSet)
-	for v := MinWire; v <= MaxWire; v++ {
-		m.Wire = uint16(v)
-		versions[v] = plugin.PluginSet{pluginName: &grpcPlugin{server: &server{factory: factory, manifest: m}}}
-	}
-	serve(versions)
-}
-
-// builtFrom returns the version of a program's module, or the commit when it was built in a working copy that has none.
-func builtFrom(info *debug.BuildInfo) string {
-	version := info.Main.Version
-	if version == "" || version == "(devel)" {
-		version = "unknown"
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				version = s.Value
-			}
-		}
-	}
-	return version[:min(len(version), maxVersion)]
-}
-
-func serve(versions map[int]plugin.PluginSet) {
-	if handshake := Handshake(); os.Getenv(handshake.MagicCookieKey) == handshake.MagicCookieValue {
-		go exitWithHost(os.Stdin)
-	}
-	plugin.Serve(&plugin.ServeConfig{
-		HandshakeConfig:  Handshake(),
-		VersionedPlugins: versions,
-		Logger:           hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: os.Stderr, JSONFormat: true}),
-		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(options, grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
-				grpc.StaticConnWindowSize(window), grpc.StaticStreamWindowSize(window))...)
-		},
+	m.Version = wire.Version(m.Version)
+	kind().Serve(func(version int, s *grpc.Server) {
+		m := m
+		m.Wire = uint16(version)
+		register(s, &server{factory: factory, manifest: m})
 	})
 }
 
-// exitWithHost ends the program when stdin, a pipe whose other end only the host holds, reaches its end.
-func exitWithHost(stdin io.Reader) {
-	_, _ = io.Copy(io.Discard, stdin)
-	os.Exit(0)
-}
-
-// grpcPlugin registers the service with go-plugin. The host needs only its name and version, so there server
-// is nil.
-type grpcPlugin struct {
-	plugin.NetRPCUnsupportedPlugin
-	server service
-}
-
-func (p *grpcPlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
+// register adds the service to a gRPC server.
+func register(s *grpc.Server, engines service) {
 	s.RegisterService(&grpc.ServiceDesc{
 		ServiceName: serviceName,
 		HandlerType: (*service)(nil),
-		Methods: []grpc.MethodDesc{{MethodName: "Describe", Handler: func(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-			if err := decode(new(frame)); err != nil {
-				return nil, err
-			}
-			return srv.(service).describe(ctx)
-		}}},
+		Methods:     []grpc.MethodDesc{wire.Unary("Describe", service.describe)},
 		Streams: []grpc.StreamDesc{{StreamName: "Run", ServerStreams: true, ClientStreams: true, Handler: func(srv any, s grpc.ServerStream) error {
 			return srv.(service).run(&grpc.GenericServerStream[frame, frame]{ServerStream: s})
 		}}},
-	}, p.server)
-	return nil
-}
-
-func (p *grpcPlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, c *grpc.ClientConn) (any, error) {
-	return c, nil
+	}, engines)
 }
 
 // service is what the gRPC service calls.
 type service interface {
-	describe(context.Context) (*frame, error)
+	describe(context.Context, []byte) ([]byte, error)
 	run(grpc.BidiStreamingServer[frame, frame]) error
 }
 
@@ -117,9 +59,8 @@ type server struct {
 	manifest Manifest
 }
 
-func (s *server) describe(context.Context) (*frame, error) {
-	data, err := ledger.Marshal(&s.manifest)
-	return &frame{Value: data}, err
+func (s *server) describe(context.Context, []byte) ([]byte, error) {
+	return ledger.Marshal(&s.manifest)
 }
 
 // run serves one engine of one group.
@@ -139,7 +80,7 @@ func (s *server) run(stream grpc.BidiStreamingServer[frame, frame]) error {
 		}
 		out := reply{Seq: seq, Status: engine.Status(), Effects: effects}
 		if err != nil {
-			out.Error = truncate(err.Error(), maxError)
+			out.Error = wire.Truncate(err.Error(), wire.MaxError)
 		}
 		data, err := ledger.Marshal(&out)
 		if err != nil {
