@@ -1,6 +1,6 @@
 // Package plugins runs programs outside the node that do work for it: it finds them, checks what they are,
 // starts and watches them, and starts them again when they fail. Package plugins/engine is the contract of
-// consensus engines. plugins/README.md has the wire and a guide to what goes wrong.
+// consensus engines, plugins/ca the one of CA providers. plugins/README.md has the wires and a guide to what goes wrong.
 //
 // # What a program is trusted with
 //
@@ -32,6 +32,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/plugins/engine"
 )
 
@@ -58,7 +59,8 @@ type Spec struct {
 type Config struct {
 	Log          zerolog.Logger
 	Dir          string        // for the copies of programs; only the node may write it. Default: a temporary folder
-	Timeout      time.Duration // for a program to answer a call; 2 s
+	Timeout      time.Duration // for an engine to answer a call; 2 s
+	CATimeout    time.Duration // for a CA provider to answer a call, which may ask others; 10 s
 	StartTimeout time.Duration // for a program to start, and for a call to wait until it has; 10 s
 	MinPause     time.Duration // before a program is started again; 50 ms
 	MaxPause     time.Duration // the same when it keeps failing; 5 s
@@ -77,6 +79,7 @@ type Host struct {
 // New returns a host without programs.
 func New(c Config) *Host {
 	c.Timeout = cmp.Or(c.Timeout, engine.DefaultTimeout)
+	c.CATimeout = cmp.Or(c.CATimeout, ca.DefaultTimeout)
 	c.StartTimeout = cmp.Or(c.StartTimeout, engine.DefaultStartTimeout)
 	c.MinPause = cmp.Or(c.MinPause, 50*time.Millisecond)
 	c.MaxPause = max(cmp.Or(c.MaxPause, 5*time.Second), c.MinPause)
@@ -139,6 +142,8 @@ func (h *Host) Engine(ctx context.Context, s Spec) (*Engine, error) {
 		handshake: engine.Handshake(),
 		versions:  engine.Versions(),
 		options:   engine.DialOptions(),
+		timeout:   h.config.Timeout,
+		contract:  "plugins/engine",
 		greet: func(ctx context.Context, conn grpc.ClientConnInterface) (any, string, error) {
 			m, err := engine.Describe(ctx, conn)
 			return m, m.Name + " " + m.Version, err
@@ -161,9 +166,7 @@ func (e *Engine) New() consensus.Engine {
 
 // Manifest returns what the program said of itself when it was last started.
 func (e *Engine) Manifest() engine.Manifest {
-	e.process.mu.Lock()
-	defer e.process.mu.Unlock()
-	m, _ := e.process.greeting.(engine.Manifest)
+	m, _ := e.process.said().(engine.Manifest)
 	return m
 }
 
@@ -177,6 +180,53 @@ func (e *Engine) connect(ctx context.Context) (engine.Connection, error) {
 	}
 	return engine.Connection{Conn: r.conn, Manifest: e.Manifest(), Broken: func(reason string) { e.process.broken(r, reason) }}, nil
 }
+
+// CA is a running program that is a CA provider. Its methods are safe for concurrent use.
+type CA struct {
+	*ca.Client
+	process *process
+}
+
+// CA starts the CA provider that s names and waits until it runs and has taken its settings. It fails as Engine does,
+// and if the provider does not take the settings; whenever the program is started again it gets them anew. ctx bounds only
+// the wait: the program runs until Close.
+func (h *Host) CA(ctx context.Context, s Spec) (*CA, error) {
+	p, err := h.start(ctx, s, kind{
+		handshake: ca.Handshake(),
+		versions:  ca.Versions(),
+		options:   ca.DialOptions(),
+		timeout:   h.config.CATimeout,
+		contract:  "plugins/ca",
+		greet: func(ctx context.Context, conn grpc.ClientConnInterface) (any, string, error) {
+			m, err := ca.Describe(ctx, conn)
+			if err == nil {
+				err = ca.Configure(ctx, conn, s.Config)
+			}
+			return m, m.Name + " " + m.Version, err
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start CA plugin %s: %w", s.Name, err)
+	}
+	connect := func(ctx context.Context) (ca.Connection, error) {
+		r, err := p.running(ctx)
+		if err != nil {
+			return ca.Connection{}, err
+		}
+		return ca.Connection{Conn: r.conn, Broken: func(reason string) { p.broken(r, reason) }}, nil
+	}
+	client := ca.NewClient(ca.ClientConfig{Name: s.Name, Connect: connect, Timeout: h.config.CATimeout, StartTimeout: h.config.StartTimeout})
+	return &CA{Client: client, process: p}, nil
+}
+
+// Manifest returns what the program said of itself when it was last started.
+func (c *CA) Manifest() ca.Manifest {
+	m, _ := c.process.said().(ca.Manifest)
+	return m
+}
+
+// Restart ends the program and waits until it runs again, without a pause. Calls that are under way fail.
+func (c *CA) Restart(ctx context.Context) error { return c.process.restart(ctx) }
 
 // start checks the program of s and brings it up for the first time.
 func (h *Host) start(ctx context.Context, s Spec, k kind) (*process, error) {

@@ -25,6 +25,8 @@ type kind struct {
 	handshake plugin.HandshakeConfig
 	versions  map[int]plugin.PluginSet
 	options   []grpc.DialOption
+	timeout   time.Duration // for greet
+	contract  string        // package that programs of the kind are built with
 	// greet is called once per start, before anything else is sent. It returns what the kind wants to keep,
 	// and the program's version in words.
 	greet func(context.Context, grpc.ClientConnInterface) (greeting any, version string, err error)
@@ -141,7 +143,7 @@ func (p *process) live() error {
 		return p.explain(err, started, tail)
 	}
 	r := &run{conn: protocol.(*plugin.GRPCClient).Conn, child: started}
-	ctx, cancel := context.WithTimeout(p.ctx, p.config.Timeout)
+	ctx, cancel := context.WithTimeout(p.ctx, p.kind.timeout)
 	greeting, version, err := p.kind.greet(ctx, r.conn)
 	cancel()
 	if err != nil {
@@ -175,7 +177,7 @@ func (p *process) live() error {
 func (p *process) explain(err error, c *child, t *tail) error {
 	switch text := err.Error(); {
 	case strings.Contains(text, "incompatible API version"):
-		return fmt.Errorf("%w: %w; build the program against a release of plugins/engine that shares a wire version with this node", ErrVersion, err)
+		return fmt.Errorf("%w: %w; build the program against a release of %s that shares a wire version with this node", ErrVersion, err, p.kind.contract)
 	case strings.Contains(text, "Unrecognized remote plugin message"):
 		said := ""
 		if c != nil {
@@ -256,6 +258,13 @@ func (p *process) restart(ctx context.Context) error {
 	}
 	_, err := p.running(ctx)
 	return err
+}
+
+// said returns what the program was greeted with when it was last started.
+func (p *process) said() any {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.greeting
 }
 
 func (p *process) currentStatus() Status {

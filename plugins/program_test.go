@@ -60,6 +60,16 @@ func program(name string, args []string) {
 		})
 	case "enormous":
 		odd([]string{"1"}, func(s grpc.ServerStream) error { return answers(s, make([]byte, 64<<20)) })
+	case "doorman":
+		serveDoorman()
+	case "ca-garbage":
+		oddCA([]byte{0xff, 0, 1, 2})
+	case "ca-empty":
+		oddCA([]byte{0x82, 0x60, 0xf6})
+	case "ca-nobody":
+		oddCA([]byte{0x82, 0x60, 0x82, 0xf6, 0xf6})
+	case "ca-enormous":
+		oddCA(make([]byte, 64<<20))
 	case "host": // a node with a plugin, to be killed
 		h := New(Config{Log: zerolog.Nop()})
 		if _, err := h.Engine(context.Background(), self("echo")); err != nil {
