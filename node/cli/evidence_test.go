@@ -24,6 +24,7 @@ import (
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keyfile"
 	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/transport"
@@ -43,7 +44,7 @@ func TestEvidence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cli.WriteKey(key, user, ""); err != nil {
+	if err := keyfile.Write(key, user, ""); err != nil {
 		t.Fatal(err)
 	}
 	genesis := ledger.Genesis{

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keyfile"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -109,7 +110,7 @@ func writeNewKey(c *cli.Context, file string, key keys.Signer) error {
 			return err
 		}
 	}
-	if err := WriteKey(file, key, text); err != nil {
+	if err := keyfile.Write(file, key, text); err != nil {
 		return err
 	}
 	if text == "" {
@@ -191,12 +192,40 @@ func publicKey(c *cli.Context, suite keys.Suite, text string) (ledger.Key, error
 
 // openKey reads a key file; what is wrong with the file or its passphrase denies the use of the key.
 func openKey(c *cli.Context, path string, suite keys.Suite) (keys.Signer, error) {
-	key, err := ReadKey(path, suite, passphrase(c))
+	key, err := keyfile.Read(path, suite, passphrase(c))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, withCode(ExitNotFound, fmt.Errorf("there is no key file %s: make one with `fondaco keys new %s`", path, path))
-	case errors.Is(err, ErrPassphrase):
+	case errors.Is(err, keyfile.ErrPassphrase):
 		return nil, withCode(ExitDenied, err)
 	}
 	return key, err
+}
+
+// passphrase returns how to come by the passphrase of a key file: from a file descriptor, or from the terminal.
+// It is never taken from a flag or the environment, where others can see it.
+func passphrase(c *cli.Context) func() (string, error) {
+	return func() (string, error) {
+		if c.IsSet("passphrase-fd") {
+			fd := c.Int("passphrase-fd")
+			file := os.NewFile(uintptr(fd), "passphrase")
+			if file == nil {
+				return "", usage("--passphrase-fd %d: want the number of an open file descriptor, such as 3 with 3<FILE", fd)
+			}
+			text, err := io.ReadAll(io.LimitReader(file, 4<<10))
+			defer clear(text)
+			if err != nil {
+				return "", usage("--passphrase-fd %d: %w: open it with %d<FILE", fd, err, fd)
+			}
+			return strings.TrimRight(string(text), "\r\n"), errors.Join(err, file.Close())
+		}
+		if !term.IsTerminal(int(os.Stdin.Fd())) {
+			return "", keyfile.ErrPassphrase
+		}
+		fmt.Fprint(c.App.ErrWriter, "Passphrase: ")
+		text, err := term.ReadPassword(int(os.Stdin.Fd()))
+		defer clear(text)
+		fmt.Fprintln(c.App.ErrWriter)
+		return string(text), err
+	}
 }

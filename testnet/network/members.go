@@ -19,6 +19,7 @@ import (
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keyfile"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -174,11 +175,11 @@ func (n *Network) admit(ctx context.Context, api *client.Client, node *Node, tel
 	if err != nil {
 		return nil, err
 	}
-	account, err := cli.ReadKey(n.keyPath(node.Institution), suite, nil)
+	account, err := keyfile.Read(n.keyPath(node.Institution), suite, nil)
 	if err != nil {
 		return nil, err
 	}
-	key, err := cli.ReadKey(filepath.Join(node.Dir, cli.KeyFile), suite, nil)
+	key, err := keyfile.Read(filepath.Join(node.Dir, cli.KeyFile), suite, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -297,7 +298,7 @@ func (n *Network) stateReady(ctx context.Context, api *client.Client, by string,
 	if err != nil {
 		return err
 	}
-	key, err := cli.ReadKey(filepath.Join(joiner.Dir, cli.KeyFile), suite, nil)
+	key, err := keyfile.Read(filepath.Join(joiner.Dir, cli.KeyFile), suite, nil)
 	if err != nil {
 		return err
 	}
@@ -370,7 +371,7 @@ func (n *Network) makeJoiner(sync string) (*Node, error) {
 	if err := errors.Join(os.RemoveAll(node.Dir), os.RemoveAll(voice)); err != nil {
 		return nil, err
 	}
-	if err := cli.WriteKey(voice, account, ""); err != nil {
+	if err := keyfile.Write(voice, account, ""); err != nil {
 		return nil, err
 	}
 	c := Config{LogLevel: config.Log.Level, Sync: sync}

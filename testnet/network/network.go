@@ -26,6 +26,7 @@ import (
 	"github.com/fondaco/fondaco/node/cli"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keyfile"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/testnet/relay"
 )
@@ -189,7 +190,7 @@ func Create(c Config) (*Network, error) {
 		if err := os.MkdirAll(filepath.Dir(account.Key), 0o700); err != nil {
 			return nil, err
 		}
-		if err := cli.WriteKey(account.Key, key, ""); err != nil {
+		if err := keyfile.Write(account.Key, key, ""); err != nil {
 			return nil, err
 		}
 		n.Accounts = append(n.Accounts, account)
@@ -226,7 +227,7 @@ func (n *Network) writeNode(node Node, key keys.Signer, genesis *ledger.Genesis,
 		}
 	}
 	return errors.Join(
-		cli.WriteKey(filepath.Join(node.Dir, cli.KeyFile), key, ""),
+		keyfile.Write(filepath.Join(node.Dir, cli.KeyFile), key, ""),
 		cli.WriteGenesis(filepath.Join(node.Dir, cli.GenesisFile), genesis),
 		cli.WriteConfig(node.Dir, file),
 		cli.WriteMember(node.Dir, cli.MemberCard{
@@ -324,7 +325,7 @@ func (n *Network) Signer(account string) (keys.Signer, ledger.Address, error) {
 	}
 	for _, a := range n.Accounts {
 		if a.Name == account {
-			key, err := cli.ReadKey(a.Key, suite, nil)
+			key, err := keyfile.Read(a.Key, suite, nil)
 			return key, a.Address, err
 		}
 	}

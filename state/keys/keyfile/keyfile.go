@@ -1,4 +1,14 @@
-package cli
+// Package keyfile reads and writes the files that hold private keys.
+//
+// # What is wiped
+//
+// [Write] and [Read] overwrite what they read, decrypted and encoded when they are done. Beyond that Go gives no word: a
+// passphrase is a string to age and stays until the garbage collector reuses its memory, and so do the copies that
+// age, the PEM decoder and big integers make. The key itself stays as long as the process, which signs with it, and
+// Go neither keeps memory from being swapped nor from a core dump. Who must be protected from that keeps the key out of the process.
+//
+// The package is public by path but promised nothing.
+package keyfile
 
 import (
 	"bytes"
@@ -11,8 +21,6 @@ import (
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
-	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"github.com/fondaco/fondaco/state/keys"
 )
@@ -23,16 +31,9 @@ const pemType = "FONDACO PRIVATE KEY"
 // ErrPassphrase says that a key file needs a passphrase, or another one.
 var ErrPassphrase = errors.New("the key file is locked: its passphrase is needed, at the prompt or with --passphrase-fd")
 
-// # What is wiped
-//
-// [WriteKey] and [ReadKey] overwrite what they read, decrypted and encoded when they are done. Beyond that Go gives no word: a
-// passphrase is a string to age and stays until the garbage collector reuses its memory, and so do the copies that
-// age, the PEM decoder and big integers make. The key itself stays as long as the process, which signs with it, and
-// Go neither keeps memory from being swapped nor from a core dump. Who must be protected from that keeps the key out of the process.
-
-// WriteKey writes a private key into a new file that only its owner can read: as PEM with the algorithm in a
+// Write writes a private key into a new file that only its owner can read: as PEM with the algorithm in a
 // header, and with a passphrase as that PEM encrypted by age (scrypt).
-func WriteKey(path string, key keys.Signer, passphrase string) error {
+func Write(path string, key keys.Signer, passphrase string) error {
 	private, err := key.Private()
 	if err != nil {
 		return err
@@ -75,8 +76,8 @@ func WriteKey(path string, key keys.Signer, passphrase string) error {
 	return errors.Join(err, file.Sync(), file.Close())
 }
 
-// ReadKey reads a key file. passphrase is asked only if the file is locked; nil means that there is none.
-func ReadKey(path string, s keys.Suite, passphrase func() (string, error)) (keys.Signer, error) {
+// Read reads a key file. passphrase is asked only if the file is locked; nil means that there is none.
+func Read(path string, s keys.Suite, passphrase func() (string, error)) (keys.Signer, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -125,32 +126,4 @@ func ReadKey(path string, s keys.Suite, passphrase func() (string, error)) (keys
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return key, nil
-}
-
-// passphrase returns how to come by the passphrase of a key file: from a file descriptor, or from the terminal.
-// It is never taken from a flag or the environment, where others can see it.
-func passphrase(c *cli.Context) func() (string, error) {
-	return func() (string, error) {
-		if c.IsSet("passphrase-fd") {
-			fd := c.Int("passphrase-fd")
-			file := os.NewFile(uintptr(fd), "passphrase")
-			if file == nil {
-				return "", usage("--passphrase-fd %d: want the number of an open file descriptor, such as 3 with 3<FILE", fd)
-			}
-			text, err := io.ReadAll(io.LimitReader(file, 4<<10))
-			defer clear(text)
-			if err != nil {
-				return "", usage("--passphrase-fd %d: %w: open it with %d<FILE", fd, err, fd)
-			}
-			return strings.TrimRight(string(text), "\r\n"), errors.Join(err, file.Close())
-		}
-		if !term.IsTerminal(int(os.Stdin.Fd())) {
-			return "", ErrPassphrase
-		}
-		fmt.Fprint(c.App.ErrWriter, "Passphrase: ")
-		text, err := term.ReadPassword(int(os.Stdin.Fd()))
-		defer clear(text)
-		fmt.Fprintln(c.App.ErrWriter)
-		return string(text), err
-	}
 }
