@@ -304,6 +304,7 @@ func (n *Node) openNetwork() error {
 			"software": "fondaco " + Version, "engine": string(n.vm.Engine()), "wazero": wasmvm.EngineVersion(), "arch": runtime.GOARCH,
 		},
 		StatelessResetKey: reset, Log: n.log,
+		Now: func() time.Time { return time.Now().Add(n.config.ClockOffset) },
 	})
 	return err
 }

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"strconv"
 	"sync"
 	"time"
 
@@ -29,6 +31,7 @@ type proved struct {
 	hello    *Hello
 	identity identity.Identity
 	exporter [32]byte
+	ahead    *time.Duration // of its clock
 }
 
 // accept identifies whoever opened conn and makes it the peer's connection.
@@ -158,6 +161,7 @@ type handshake struct {
 
 	binding  binding
 	theirs   *Hello
+	ahead    *time.Duration // of their clock, see Hello.ahead
 	identity identity.Identity
 }
 
@@ -165,7 +169,7 @@ func (h *handshake) who() *proved {
 	if h.theirs == nil {
 		return nil
 	}
-	return &proved{hello: h.theirs, identity: h.identity, exporter: h.binding.exporter}
+	return &proved{hello: h.theirs, identity: h.identity, exporter: h.binding.exporter, ahead: h.ahead}
 }
 
 // fail closes the connection with the reason and returns it in words.
@@ -298,6 +302,11 @@ func (h *handshake) server(ctx context.Context, deadline time.Time) error {
 func (h *handshake) hello(class Class) ([]byte, error) {
 	mine := h.e.hello
 	mine.Connection = class
+	mine.Info = maps.Clone(mine.Info)
+	if mine.Info == nil {
+		mine.Info = map[string]string{}
+	}
+	mine.Info[infoClock] = strconv.FormatInt(h.e.config.Now().UnixMilli(), 10)
 	rand.Read(mine.Nonce[:]) //nolint:errcheck // never fails
 	data, err := ledger.Marshal(&mine)
 	if err == nil && len(data) > MaxHelloSize {
@@ -324,7 +333,7 @@ func (h *handshake) readHello(r io.Reader) ([]byte, error) {
 	if refused != nil {
 		return nil, refused
 	}
-	h.theirs = theirs
+	h.theirs, h.ahead = theirs, theirs.ahead(h.e.config.Now())
 	if refused := h.e.hello.matches(theirs, h.e.config.Suite); refused != nil {
 		return nil, refused
 	}
@@ -336,8 +345,15 @@ func (h *handshake) authorize() error {
 	if err != nil {
 		return &HandshakeError{Code: CodeNotMember, Reason: err.Error()}
 	}
-	if !who.NotAfter.IsZero() && !time.Now().Before(who.NotAfter) {
-		return refuse(CodeNotMember, "the identity of node %s ended at %s", h.theirs.Node, who.NotAfter.UTC().Format(time.RFC3339))
+	if now := h.e.config.Now(); !who.NotAfter.IsZero() && !now.Before(who.NotAfter) {
+		words := fmt.Sprintf("the identity of node %s ended at %s, and the clock of node %s says %s", h.theirs.Node, who.NotAfter.UTC().Format(time.RFC3339),
+			h.e.self.Short(), now.UTC().Format(time.RFC3339))
+		if clocks := clockWords(h.theirs.Node, h.e.self, h.ahead); clocks != "" {
+			words += "; " + clocks
+		} else {
+			words += ": renew its certificate"
+		}
+		return &HandshakeError{Code: CodeNotMember, Reason: words}
 	}
 	h.identity = who
 	return nil

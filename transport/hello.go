@@ -2,7 +2,10 @@ package transport
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
+	"strconv"
+	"time"
 
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
@@ -35,7 +38,34 @@ type Hello struct {
 	Connection   Class
 	Instance     uint64            // random per start of the node's process
 	Nonce        [32]byte          // random per connection
-	Info         map[string]string // for operators: "software", "engine", "wazero", "arch"; decides nothing
+	Info         map[string]string // for operators: "software", "engine", "wazero", "arch", "clock"; decides nothing
+}
+
+// infoClock is the entry of Hello.Info with the sender's clock in Unix milliseconds, in decimal digits.
+const infoClock = "clock"
+
+// clockNotice is the least difference of clocks that is worth a word. Chains refuse blocks that are seconds from a voter's clock.
+const clockNotice = 2 * time.Second
+
+// ahead returns how much the sender's clock is ahead of now, less what the Hello took to arrive; nil if it does not say.
+func (h *Hello) ahead(now time.Time) *time.Duration {
+	text, told := h.Info[infoClock]
+	milli, err := strconv.ParseInt(text, 10, 64)
+	if !told || err != nil {
+		return nil
+	}
+	return new(time.UnixMilli(milli).Sub(now))
+}
+
+// clockWords says by how much the clock of a node differs from that of node self, if that is worth a word.
+func clockWords(node, self identity.NodeID, ahead *time.Duration) string {
+	if ahead == nil || ahead.Abs() < clockNotice {
+		return ""
+	}
+	if *ahead < 0 {
+		node, self = self, node
+	}
+	return fmt.Sprintf("the clock of node %s is %v ahead of that of node %s: set the one that is wrong", node.Short(), ahead.Abs().Round(time.Second), self.Short())
 }
 
 // PublicKey returns the node's long-term public key.

@@ -258,12 +258,13 @@ func (p *peer) announce() {
 	up := !slices.Contains(p.links[:], nil)
 	news := up != p.up
 	p.up = up
-	var remote string
+	var remote, clocks string
 	if news {
 		p.since = time.Now()
 		if up {
 			p.logged = ""
 			remote = p.links[0].conn.RemoteAddr().String()
+			clocks = clockWords(p.node, p.e.self, p.links[0].who.ahead)
 		}
 	}
 	reason := p.lastError
@@ -273,6 +274,9 @@ func (p *peer) announce() {
 	}
 	if up {
 		p.e.config.Log.Info().Stringer("peer", p.node).Str("address", remote).Msg("peer connected")
+		if clocks != "" {
+			p.e.config.Log.Warn().Stringer("peer", p.node).Msg(clocks)
+		}
 	} else {
 		p.e.config.Log.Info().Stringer("peer", p.node).Str("reason", reason).Msg("peer disconnected")
 	}
@@ -327,6 +331,7 @@ func (p *peer) snapshot() Peer {
 		s.RTT = l.conn.ConnectionStats().SmoothedRTT
 		s.Identity = l.who.identity
 		s.Info = l.who.hello.Info
+		s.Clock = l.who.ahead
 		if s.Address == "" {
 			s.Address = l.conn.RemoteAddr().String()
 		}
@@ -365,7 +370,7 @@ func (l *link) start() {
 	age := e.config.MaxAge
 	hard := age + ageGrace
 	if end := l.who.identity.NotAfter; !end.IsZero() {
-		hard = min(hard, time.Until(end))
+		hard = min(hard, end.Sub(e.config.Now()))
 	}
 	l.after(hard, func() {
 		l.close(CodeAge, fmt.Sprintf("the connection reached its greatest age of %v or the identity of node %s its end", age, l.p.node.Short()))

@@ -83,6 +83,9 @@ type Config struct {
 	// when the caller keeps it on disk. It is secret. Zero: a random key for this run.
 	StatelessResetKey [32]byte
 
+	// Now tells the time by which identities end and which Hello states; nil: time.Now.
+	Now func() time.Time
+
 	Log zerolog.Logger // zero: no logs
 
 	IdleTimeout      time.Duration // at most so long a peer is silent until its connection ends; zero: 5 s; a quarter is the keep-alive
@@ -123,8 +126,8 @@ func (c *Config) validate() error {
 		return errors.New("transport: Config.Authorize is nil")
 	case len(c.Certificates) > MaxCertificates:
 		return fmt.Errorf("transport: Config.Certificates has %d entries, at most %d are allowed", len(c.Certificates), MaxCertificates)
-	case len(c.Info) > MaxInfo:
-		return fmt.Errorf("transport: Config.Info has %d entries, at most %d are allowed", len(c.Info), MaxInfo)
+	case len(c.Info) > MaxInfo-1: // the clock is one
+		return fmt.Errorf("transport: Config.Info has %d entries, at most %d are allowed", len(c.Info), MaxInfo-1)
 	case c.IdleTimeout < 0 || c.IdleTimeout > 5*time.Second:
 		return fmt.Errorf("transport: Config.IdleTimeout is %v, want at most 5s so that a dead peer is noticed", c.IdleTimeout)
 	}
@@ -165,6 +168,9 @@ func (c *Config) setDefaults() {
 	}
 	c.Groups = slices.Compact(slices.Sorted(slices.Values(c.Groups)))
 	c.Info = maps.Clone(c.Info)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 }
 
 func setDefault[T comparable](field *T, value T) {
@@ -456,6 +462,7 @@ type Peer struct {
 	LastError string            // why it is not connected, or was not before; in words for an operator
 	Identity  identity.Identity // as Authorize returned it; zero when not connected
 	Info      map[string]string // of its Hello
+	Clock     *time.Duration    // how much its clock was ahead of this node's when it connected, to within a round trip; nil: it did not say, or is not connected
 	Sent      uint64            // messages and requests
 	Received  uint64            // messages and requests
 	Dropped   uint64            // messages that a full queue or a lost connection cost

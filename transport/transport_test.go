@@ -232,7 +232,7 @@ func TestExchange(t *testing.T) {
 				if p.Node == members[0].Self() {
 					t.Error("a node is its own peer")
 				}
-				if p.RTT == 0 || p.Info["software"] != "test" || p.Identity.Institution == "" || p.Received == 0 {
+				if p.RTT == 0 || p.Info["software"] != "test" || p.Identity.Institution == "" || p.Clock == nil || p.Clock.Abs() > time.Minute || p.Received == 0 {
 					t.Errorf("Peer = %+v", p)
 				}
 			}

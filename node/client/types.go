@@ -194,6 +194,9 @@ type Peer struct {
 	Up      bool            `json:"up"`
 	RTT     float64         `json:"rtt_ms"`
 	Problem string          `json:"problem"` // the last one, in words
+	// Clock is by how many milliseconds the peer's clock was ahead of the node's when they connected, to within a round trip;
+	// nil: it did not say, or is not connected.
+	Clock *int64 `json:"clock_ms,omitempty"`
 }
 
 // Plugin is a plugin program as the node sees it.

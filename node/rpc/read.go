@@ -80,9 +80,11 @@ func (s *Server) status(http.ResponseWriter, *http.Request) (any, error) {
 	}
 	if s.config.Peers != nil {
 		for p := range s.config.Peers() {
-			doc.Peers = append(doc.Peers, client.Peer{
-				Node: p.Node, Address: p.Address, Up: p.Up, RTT: float64(p.RTT.Microseconds()) / 1000, Problem: p.LastError,
-			})
+			peer := client.Peer{Node: p.Node, Address: p.Address, Up: p.Up, RTT: float64(p.RTT.Microseconds()) / 1000, Problem: p.LastError}
+			if p.Clock != nil {
+				peer.Clock = new(p.Clock.Milliseconds())
+			}
+			doc.Peers = append(doc.Peers, peer)
 		}
 	}
 	if s.config.Plugins != nil {
