@@ -22,19 +22,41 @@ func resolve(s Spec, folder string) (string, error) {
 		}
 		return os.Executable()
 	}
-	file, err := os.Open(s.Path)
+	file, err := openProgram(s.Path)
 	if err != nil {
-		return "", fmt.Errorf("open the program: %w; check the path in the configuration", err)
+		return "", err
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return "", fmt.Errorf("look at the program: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("%s is not a file", s.Path)
-	}
 	return copyChecked(file, s, folder)
+}
+
+// Sum returns the SHA-256 of a program's file, which a Spec with that Path pins.
+func Sum(path string) (sum [32]byte, err error) {
+	file, err := openProgram(path)
+	if err != nil {
+		return sum, err
+	}
+	defer file.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, file); err != nil {
+		return sum, fmt.Errorf("read the program: %w", err)
+	}
+	return [32]byte(hash.Sum(nil)), nil
+}
+
+func openProgram(path string) (*os.File, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open the program: %w; check the path in the configuration", err)
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a file", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // copyChecked copies file to folder while hashing it, so that what is hashed is what will run.

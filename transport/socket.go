@@ -4,5 +4,5 @@ package transport
 
 import "net"
 
-// socketBuffers cannot look at the buffers on this system.
-func socketBuffers(net.PacketConn) string { return "" }
+// SocketBuffers cannot look at the buffers on this system.
+func SocketBuffers(net.PacketConn) string { return "" }

@@ -12,9 +12,9 @@ import (
 // wantedBuffer is what quic-go asks for: at 1 Gbit/s, 60 ms of packets.
 const wantedBuffer = 7 << 20
 
-// socketBuffers enlarges the socket's buffers and returns a hint for the operator if the system does not
+// SocketBuffers enlarges the socket's buffers and returns a hint for the operator if the system does not
 // allow enough. It is empty for what is not a UDP socket.
-func socketBuffers(c net.PacketConn) string {
+func SocketBuffers(c net.PacketConn) string {
 	socket, ok := c.(*net.UDPConn)
 	if !ok {
 		return ""

@@ -289,7 +289,7 @@ func (e *Endpoint) Run(ctx context.Context) error {
 
 	// quic-go would print this to the standard logger, without what to do about it.
 	os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true") //nolint:errcheck // worst case, it prints
-	if hint := socketBuffers(e.conn); hint != "" {
+	if hint := SocketBuffers(e.conn); hint != "" {
 		e.config.Log.Warn().Str("hint", hint).Msg("UDP socket buffers are small: bursts of packets will be lost")
 	}
 	listener, err := e.transport.Listen(e.tls.server(), e.quic)

@@ -96,7 +96,7 @@ func newApp(plugins Plugins) *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 		Commands: []*cli.Command{
-			initCommand(), genesisCommand(), runCommand(), statusCommand(), keysCommand(), accountCommand(), contractCommand(),
+			initCommand(), genesisCommand(), runCommand(), statusCommand(), doctorCommand(), keysCommand(), accountCommand(), contractCommand(),
 			txCommand(), blockCommand(), memberCommand(), recoverCommand(), evidenceCommand(), proofCommand(), verifyCommand(), exportCommand(), importCommand(), backupCommand(), pruneCommand(), pluginCommand(plugins), completionCommand(),
 		},
 	}
