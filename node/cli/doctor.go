@@ -26,6 +26,7 @@ import (
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keyfile"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/transport"
 )
@@ -218,7 +219,7 @@ func (d *doctor) key() {
 	var signer keys.Signer
 	var err error
 	for _, s := range suites {
-		if signer, err = ReadKey(path, s, ask); err == nil {
+		if signer, err = keyfile.Read(path, s, ask); err == nil {
 			d.self = identity.NodeIDOf(s, signer.Public())
 			break
 		}
@@ -227,7 +228,7 @@ func (d *doctor) key() {
 	case errors.Is(err, fs.ErrNotExist):
 		d.fail(check, "put the node's key file back from where it is kept", "there is no %s", path)
 		return
-	case errors.Is(err, ErrPassphrase) && ask == nil:
+	case errors.Is(err, keyfile.ErrPassphrase) && ask == nil:
 		d.ok(check, "%s is locked by a passphrase and was not opened; --passphrase-fd lets doctor look", path)
 		return
 	case err != nil:
