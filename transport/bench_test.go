@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
 )
 
 // cpu returns the processor time that this process has used.
@@ -101,18 +102,22 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
-// BenchmarkConnect measures from New to both connections being up, on both sides.
+// BenchmarkConnect measures from New to both connections being up, on both sides, with proofs of identity under either suite.
 func BenchmarkConnect(b *testing.B) {
-	c := newChain(b, 2).onLoopback()
-	y := c.start(1, nil)
-	start := cpu()
-	for b.Loop() {
-		x := c.start(0, nil)
-		connected(b, x, y)
-		x.stop()
-		eventually(b, "it is gone", func() bool { return !y.sees(x.Self()) })
+	for _, suite := range []keys.Suite{keys.Std(), keys.GM()} {
+		b.Run(suite.Name(), func(b *testing.B) {
+			c := newChainOf(b, suite, 2).onLoopback()
+			y := c.start(1, nil)
+			start := cpu()
+			for b.Loop() {
+				x := c.start(0, nil)
+				connected(b, x, y)
+				x.stop()
+				eventually(b, "it is gone", func() bool { return !y.sees(x.Self()) })
+			}
+			reportCPU(b, start)
+		})
 	}
-	reportCPU(b, start)
 }
 
 // BenchmarkIdle reports how much of a core four connected nodes use together when nothing is sent.

@@ -39,8 +39,10 @@ type chain struct {
 	change  func(i int, c *Config) // may be nil
 }
 
-func newChain(t testing.TB, n int) *chain {
-	c := &chain{t: t, suite: keystest.Suite()}
+func newChain(t testing.TB, n int) *chain { return newChainOf(t, keystest.Suite(), n) }
+
+func newChainOf(t testing.TB, suite keys.Suite, n int) *chain {
+	c := &chain{t: t, suite: suite}
 	for range n {
 		s, err := c.suite.Generate(c.suite.Vote(), rand.Reader)
 		if err != nil {
