@@ -35,6 +35,9 @@ var (
 	ErrFull = errors.New("memfs: no space left on device")
 	// ErrIgnore, returned by a hook, makes the operation do nothing and report success: a disk that lies.
 	ErrIgnore = errors.New("memfs: ignore the operation")
+	// ErrLost, returned by a hook for a sync, makes the sync fail, and what was not synced of the file is lost, as on Linux: readers
+	// see it until the machine crashes, and no later sync makes it durable. What is written again is another write.
+	ErrLost = errors.New("memfs: what was not synced is lost")
 )
 
 // Op is a kind of operation that changes what is on the disk.
@@ -80,7 +83,7 @@ var _ state.FS = (*FS)(nil)
 
 type inode struct {
 	data    []byte // what readers see
-	pending []edit // what is not synced of that, oldest first: without it data is what a crash keeps
+	pending []edit // what is not synced of that, oldest first: without it data is what a crash keeps; and what was since the first that is lost
 }
 
 // edit is a write of bytes at an offset, or when bytes is nil a change of size; and what undoes it.
@@ -89,6 +92,25 @@ type edit struct {
 	bytes  []byte
 	size   int    // of the file before
 	was    []byte // what it replaced, or cut off, from offset on
+	synced bool   // it is durable, and beside one that is lost
+	lost   bool   // a sync of it failed
+}
+
+// settled returns what of a file is durable, in data, which it changes, and what is neither that nor lost.
+func settled(data []byte, edits []edit) ([]byte, []edit) {
+	for _, e := range slices.Backward(edits) {
+		data = e.undo(data)
+	}
+	var pending []edit
+	for _, e := range edits {
+		switch {
+		case e.synced:
+			data = e.apply(data)
+		case !e.lost:
+			pending = append(pending, e)
+		}
+	}
+	return data, pending
 }
 
 func (e edit) apply(data []byte) []byte {
@@ -177,7 +199,7 @@ func (m *FS) Crash(rng *rand.Rand) (lost, torn int) {
 	defer m.mu.Unlock()
 	names := m.names()
 	survivors := make(map[string]*inode, len(names))
-	settled := map[*inode]bool{}
+	done := map[*inode]bool{}
 	for _, name := range names {
 		node, keep := m.durable[name]
 		if now, there := m.current[name]; now != node && rng != nil && rng.IntN(2) == 0 {
@@ -186,8 +208,8 @@ func (m *FS) Crash(rng *rand.Rand) (lost, torn int) {
 		if !keep {
 			continue
 		}
-		if !settled[node] {
-			settled[node] = true
+		if !done[node] {
+			done[node] = true
 			l, t := node.crash(rng)
 			lost, torn = lost+l, torn+t
 		}
@@ -211,14 +233,23 @@ func (m *FS) Crash(rng *rand.Rand) (lost, torn int) {
 	return lost, torn
 }
 
-func (n *inode) crash(rng *rand.Rand) (lost, torn int) {
-	for _, e := range slices.Backward(n.pending) {
-		n.data = e.undo(n.data)
+// unsynced returns how many operations a crash would, or might, undo.
+func (n *inode) unsynced() (count int) {
+	for _, e := range n.pending {
+		if !e.synced {
+			count++
+		}
 	}
+	return count
+}
+
+func (n *inode) crash(rng *rand.Rand) (lost, torn int) {
+	var pending []edit
+	n.data, pending = settled(n.data, n.pending)
 	if rng == nil {
-		lost = len(n.pending)
+		lost = len(pending)
 	} else {
-		for _, e := range n.pending {
+		for _, e := range pending {
 			switch rng.IntN(3) {
 			case 0:
 				lost++
@@ -297,7 +328,7 @@ func (m *FS) Image(rng *rand.Rand) *FS {
 		}
 	}
 	image := New()
-	settled := map[*inode]*inode{}
+	made := map[*inode]*inode{}
 	for _, name := range m.names() {
 		node := m.durable[name]
 		if changes := m.between[name]; len(changes) > 0 {
@@ -308,14 +339,10 @@ func (m *FS) Image(rng *rand.Rand) *FS {
 		if node == nil {
 			continue
 		}
-		left := settled[node]
+		left := made[node]
 		if left == nil {
-			data := slices.Clone(node.data)
-			for _, e := range slices.Backward(node.pending) {
-				data = e.undo(data)
-			}
-			left = &inode{data: keep(data, node.pending)}
-			settled[node] = left
+			left = &inode{data: keep(settled(slices.Clone(node.data), node.pending))}
+			made[node] = left
 			image.used += int64(len(left.data))
 		}
 		image.current[name], image.durable[name] = left, left
@@ -614,7 +641,7 @@ func (m *FS) String() string {
 	var lines []string
 	for name, node := range m.current {
 		lines = append(lines, fmt.Sprintf("%s: %d bytes, %d unsynced operations, name durable: %t",
-			name, len(node.data), len(node.pending), m.durable[name] == node))
+			name, len(node.data), node.unsynced(), m.durable[name] == node))
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
@@ -745,12 +772,21 @@ func (f *file) Sync() error {
 	if err := f.alive(); err != nil {
 		return err
 	}
-	if err := f.fs.before(OpSync, f.name); err != nil {
+	err := f.fs.before(OpSync, f.name)
+	lost := errors.Is(err, ErrLost)
+	if err != nil && !lost {
 		return ignored(err)
 	}
-	clear(f.node.pending) // what they replaced is wanted no more
-	f.node.pending = f.node.pending[:0]
-	return nil
+	for i := range f.node.pending {
+		if e := &f.node.pending[i]; !e.synced && !e.lost {
+			e.synced, e.lost = !lost, lost
+		}
+	}
+	if !slices.ContainsFunc(f.node.pending, func(e edit) bool { return e.lost }) {
+		clear(f.node.pending) // what they replaced is wanted no more
+		f.node.pending = f.node.pending[:0]
+	}
+	return err
 }
 
 func (f *file) Close() error { return nil }

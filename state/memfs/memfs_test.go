@@ -176,3 +176,64 @@ func TestUsed(t *testing.T) {
 		t.Error("no crash left two names")
 	}
 }
+
+// TestLost: after a sync that failed, readers see what was written, and only what is written again survives a crash.
+func TestLost(t *testing.T) {
+	disk := memfs.New()
+	f, err := disk.Open("f", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string, at int64) {
+		t.Helper()
+		if _, err := f.WriteAt([]byte(text), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds := func(disk *memfs.FS, want string) {
+		t.Helper()
+		f, err := disk.Open("f", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, 100)
+		n, _ := f.ReadAt(got, 0)
+		if string(got[:n]) != want {
+			t.Errorf("the file is %q, want %q", got[:n], want)
+		}
+	}
+	write("first", 0)
+	if err := errors.Join(f.Sync(), disk.SyncDir(".")); err != nil {
+		t.Fatal(err)
+	}
+	write("F", 0)
+	write("second", 5)
+	disk.SetHook(func(op memfs.Op, _ string, _ int) error {
+		if op == memfs.OpSync {
+			return memfs.ErrLost
+		}
+		return nil
+	})
+	if err := f.Sync(); !errors.Is(err, memfs.ErrLost) {
+		t.Fatalf("the sync: %v, want ErrLost", err)
+	}
+	disk.SetHook(nil)
+	write("third", 11)
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	holds(disk, "Firstsecondthird")
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 20 {
+		holds(disk.Image(rng), "first\x00\x00\x00\x00\x00\x00third")
+	}
+	write("SECOND", 5)
+	holds(disk.Image(nil), "first\x00\x00\x00\x00\x00\x00third")
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	holds(disk.Image(nil), "firstSECONDthird")
+	holds(disk, "FirstSECONDthird")
+	disk.Crash(rng)
+	holds(disk, "firstSECONDthird")
+}
