@@ -106,11 +106,11 @@ func TestScrubArchive(t *testing.T) {
 		defer file.Close()
 		flip := func() {
 			var b [1]byte
-			if _, err := file.ReadAt(b[:], 3*4096+5); err != nil {
+			if _, err := file.ReadAt(b[:], 3*64<<10+5); err != nil {
 				t.Fatal(err)
 			}
 			b[0] ^= 1
-			if _, err := file.WriteAt(b[:], 3*4096+5); err != nil {
+			if _, err := file.WriteAt(b[:], 3*64<<10+5); err != nil {
 				t.Fatal(err)
 			}
 		}

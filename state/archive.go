@@ -20,13 +20,13 @@ import (
 // The archive holds the state tree after every block: a file that only grows, to which each block adds the nodes that it
 // made, so that blocks share what they did not change. It is derived from the blocks and can be removed.
 //
-//	head:  "fondaco archive 1\n", zeros to byte 4096
-//	slots: two, each at the start of 4096 bytes: number (8) ‖ head of the last frame (8) ‖ end of it (8) ‖ CRC-32C of these (4)
+//	head:  "fondaco archive 2\n", zeros to byte 65536
+//	slots: two, each at the start of 65536 bytes: number (8) ‖ head of the last frame, 0 for none (8) ‖ end of it (8) ‖ CRC-32C of these (4)
 //	frame: "arch" ‖ height (8) ‖ number (8) ‖ root (8) ‖ frame before (8) ‖ jump (8) ‖ length (8) ‖ CRC-32C of the records (4) ‖
 //	       CRC-32C of these (4) ‖ records
 //
-// The slot with the higher number says how far the file was synced; what follows is taken if it is whole, as after a
-// crash, and else written again. Frames are numbered from 0, one for each block; the first may be of a base. The root is the
+// The slot with the higher number says how far the file was synced. The frames behind that are taken as far as they are whole, and
+// written again, since a sync of them may have failed; the rest is cut off. Slots are so far apart that no torn write has both. Frames are numbered from 0, one for each block; the first may be of a base. The root is the
 // place of a record, 0 for the empty state, and jump that of an earlier frame, so that a height is found in a logarithm of steps
 // without an index (see follow). Records:
 //
@@ -42,9 +42,9 @@ import (
 // A bucket of sixteen leaves changes one leaf at a time as a rule, so most are written as what differs from an earlier one.
 const (
 	archiveName  = "archive"
-	archiveMagic = "fondaco archive 1\n"
-	archivePage  = 4096
-	archiveBegin = 3 * archivePage // of the first frame
+	archiveMagic = "fondaco archive 2\n"
+	archivePart  = 64 << 10        // of the head and of a slot: no disk writes so much at once
+	archiveBegin = 3 * archivePart // of the first frame
 	archiveSlot  = 8 + 8 + 8 + 4
 	archiveMark  = "arch"
 	archiveHead  = len(archiveMark) + 6*8 + 4 + 4
@@ -161,28 +161,55 @@ func openArchive(files FS, path string, suite keys.Suite, create bool) (_ *archi
 	if _, err := f.ReadAt(mark, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	switch {
-	case string(mark) == archiveMagic:
-	case size > archiveBegin:
-		return nil, a.bad(0, "it does not begin as it must")
-	case !create:
-		return nil, f.Close()
-	default: // new, or being made when the power failed
-		if err := f.Truncate(0); err != nil {
-			return nil, err
-		}
-		if _, err := f.WriteAt([]byte(archiveMagic), 0); err != nil {
-			return nil, fmt.Errorf("write %s: %w", path, err)
-		}
-		if err := errors.Join(f.Sync(), files.SyncDir(filepath.Dir(path))); err != nil {
-			return nil, err
-		}
+	_, last, _, err := a.slot()
+	if err != nil {
+		return nil, err
 	}
-	_, last, _, err := a.synced()
-	if err != nil || last == nil {
+	empty := last == 0 && size <= archiveBegin
+	switch {
+	case empty && !create:
+		return nil, f.Close()
+	case empty: // or new: what it begins with may not be on the disk
+		if err := a.begin(); err != nil {
+			return nil, fmt.Errorf("begin %s: %w", path, err)
+		}
+		if err := files.SyncDir(filepath.Dir(path)); err != nil {
+			return nil, err
+		}
+	case string(mark) != archiveMagic:
+		return nil, a.bad(0, "it does not begin as it must")
+	}
+	_, frame, _, err := a.synced()
+	if err != nil || frame == nil {
 		return a, err
 	}
-	return a, a.publish(last)
+	return a, a.publish(frame)
+}
+
+// begin writes the head and slots that say that there is no frame.
+func (a *archive) begin() error {
+	err := a.file.Truncate(0)
+	if err == nil {
+		_, err = a.file.WriteAt([]byte(archiveMagic), 0)
+	}
+	for number := uint64(1); number <= 2 && err == nil; number++ {
+		err = a.putSlot(number, 0, archiveBegin)
+	}
+	if err != nil {
+		return err
+	}
+	return a.file.Sync()
+}
+
+// putSlot writes the slot of a number, in the place of the last but one.
+func (a *archive) putSlot(number uint64, at, end int64) error {
+	slot := make([]byte, 0, archiveSlot)
+	for _, n := range []uint64{number, uint64(at), uint64(end)} {
+		slot = binary.BigEndian.AppendUint64(slot, n)
+	}
+	slot = binary.BigEndian.AppendUint32(slot, crc32.Checksum(slot, castagnoli))
+	_, err := a.file.WriteAt(slot, int64(1+number%2)*archivePart)
+	return err
 }
 
 func (a *archive) bad(offset int64, format string, args ...any) error {
@@ -202,14 +229,12 @@ func (a *archive) publish(last *archiveFrame) error {
 	return nil
 }
 
-// synced returns what the newer slot says: its number, the last frame, nil if there is none, and where it ends.
-func (a *archive) synced() (number uint64, last *archiveFrame, end int64, err error) {
-	end = archiveBegin
-	at := int64(0)
+// slot returns the newer slot: its number, 0 if neither is one, where the last frame is, 0 for none, and where that ends.
+func (a *archive) slot() (number uint64, at, end int64, err error) {
 	for i := range int64(2) {
 		var slot [archiveSlot]byte
-		if _, err := a.file.ReadAt(slot[:], (i+1)*archivePage); err != nil && !errors.Is(err, io.EOF) {
-			return 0, nil, 0, err
+		if _, err := a.file.ReadAt(slot[:], (i+1)*archivePart); err != nil && !errors.Is(err, io.EOF) {
+			return 0, 0, 0, fmt.Errorf("read %s: %w", a.path, err)
 		}
 		if crc32.Checksum(slot[:24], castagnoli) != binary.BigEndian.Uint32(slot[24:]) {
 			continue
@@ -218,8 +243,19 @@ func (a *archive) synced() (number uint64, last *archiveFrame, end int64, err er
 			number, at, end = n, int64(binary.BigEndian.Uint64(slot[8:])), int64(binary.BigEndian.Uint64(slot[16:]))
 		}
 	}
-	if number == 0 {
-		return 0, nil, end, nil
+	return number, at, end, nil
+}
+
+// synced returns what the newer slot says: its number, the last frame, nil if there is none, and where it ends.
+func (a *archive) synced() (number uint64, last *archiveFrame, end int64, err error) {
+	number, at, end, err := a.slot()
+	switch {
+	case err != nil:
+		return 0, nil, 0, err
+	case number == 0: // a crash damages one at most
+		return 0, nil, 0, a.bad(archivePart, "neither of its slots has its checksum")
+	case at == 0:
+		return number, nil, end, nil
 	}
 	if last, err = a.reader().frame(at); err == nil && last.end() != end {
 		err = a.bad(at, "the last frame does not end where it must")

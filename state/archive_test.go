@@ -188,7 +188,7 @@ func TestArchive(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if frames := 3 * 4096; !bytes.Equal(before[frames:], after[frames:]) { // how often it was synced differs
+		if frames := 3 * 64 << 10; !bytes.Equal(before[frames:], after[frames:]) { // how often it was synced differs
 			t.Error("the archive that was made again is not the same")
 		}
 	})
@@ -411,6 +411,117 @@ func archiveCut(t *testing.T, seed uint64, stop int, hook memfs.Hook) (done bool
 	return done, nil
 }
 
+// TestArchiveBegins stops the machine at each operation while the first blocks make an archive, and looks at many disks that may be
+// left: each has no archive, one that is begun anew, or one that is sound.
+func TestArchiveBegins(t *testing.T) {
+	begun, done := 0, false
+	for stop := 1; !done; stop++ {
+		for seed := range uint64(8) {
+			rng := rand.New(rand.NewPCG(seed, uint64(stop)))
+			disk := memfs.New()
+			o := state.Options{FS: disk, Memory: true, Synchronous: true, Recent: 1, FlushBlocks: 1, Archive: true}
+			p := &past{chain: newChain(seed)}
+			disk.CrashAfter(stop)
+			s, err := state.Open("group", suite, &o)
+			for err == nil && len(p.models) < 3 {
+				parent := state.Empty(suite)
+				if s.Head() != nil {
+					parent = s.Head()
+				}
+				b, next, model := p.next(t, parent)
+				p.models = append(p.models, model)
+				if err = s.Commit(b, next); err == nil {
+					p.model = model
+				}
+			}
+			if err != nil && !errors.Is(err, memfs.ErrCrashed) {
+				t.Fatal(err)
+			}
+			if s != nil {
+				s.Close()
+			}
+			done = disk.Ops() < stop
+			disk.Crash(rng)
+			if f, err := disk.Open("group/archive", false); err == nil {
+				if size, err := f.Size(); err == nil && size <= 3*64<<10 {
+					begun++
+				}
+			}
+			for _, err := range state.Fsck("group", suite, &o) {
+				if errors.Is(err, state.ErrArchive) {
+					t.Fatalf("stopped at operation %d, disk %d: %v", stop, seed, err)
+				}
+			}
+			s, err = state.Open("group", suite, &o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			st := s.ArchiveStatus()
+			if s.Head() != nil && (st.Problem != nil || !st.Some || st.From != 0 || st.To != s.Head().Height()) {
+				t.Fatalf("stopped at operation %d, disk %d: the archive is %+v", stop, seed, st)
+			}
+			if st.Some {
+				p.check(t, s, 0, st.To, 2)
+			}
+			s.Close()
+		}
+	}
+	if begun < 20 {
+		t.Errorf("%d archives without a frame were left: too few to mean anything", begun)
+	}
+}
+
+// TestArchiveSlots writes over what a disk may write at once, around either slot: the other one is enough. Without both the file is
+// damaged, and says so; so is one that was cut.
+func TestArchiveSlots(t *testing.T) {
+	const unit = 64 << 10
+	disk := memfs.New()
+	o := state.Options{FS: disk, Memory: true, Synchronous: true, Recent: 2, FlushBlocks: 1, Archive: true}
+	s := open(t, "group", o)
+	p := &past{chain: newChain(17)}
+	for range 9 {
+		p.commit(t, s)
+	}
+	s.Close()
+	opened := func(change func(f state.File) error) (*state.Store, state.ArchiveStatus) {
+		left := o
+		left.FS = disk.Clone()
+		f, err := left.FS.Open("group/archive", false)
+		if err == nil {
+			err = change(f)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := open(t, "group", left)
+		return s, s.ArchiveStatus()
+	}
+	garbage := bytes.Repeat([]byte{0xa5}, unit)
+	for slot := int64(1); slot <= 2; slot++ {
+		s, st := opened(func(f state.File) error {
+			_, err := f.WriteAt(garbage, slot*unit)
+			return err
+		})
+		if st.Problem != nil || st.From != 0 || st.To != 8 {
+			t.Errorf("without slot %d the archive is %+v", slot, st)
+			continue
+		}
+		p.check(t, s, 0, 8, 20)
+	}
+	for what, change := range map[string]func(f state.File) error{
+		"without both slots": func(f state.File) error {
+			_, err := f.WriteAt(append(garbage, garbage...), unit)
+			return err
+		},
+		"cut behind the slots":   func(f state.File) error { return f.Truncate(3 * unit) },
+		"cut between both slots": func(f state.File) error { return f.Truncate(2 * unit) },
+	} {
+		if _, st := opened(change); !errors.Is(st.Problem, state.ErrArchive) {
+			t.Errorf("%s the archive is %+v, want ErrArchive", what, st)
+		}
+	}
+}
+
 // TestArchiveFull has a disk that takes nothing for the archive for a while, which blocks do not care about.
 func TestArchiveFull(t *testing.T) {
 	disk := memfs.New()
@@ -429,6 +540,63 @@ func TestArchiveFull(t *testing.T) {
 			t.Fatalf("after block %d the archive is %+v", h, st)
 		}
 		p.check(t, s, 0, st.To, 5)
+	}
+}
+
+// TestArchiveLost has a disk that fails syncs of the archive now and then, and loses what they were for. Whatever the archive has
+// shown by then, it has after a power failure at any time, whether the node was started again meanwhile or not.
+func TestArchiveLost(t *testing.T) {
+	const blocks = 40
+	failures, shown := 0, 0
+	for seed := range uint64(3) {
+		rng := rand.New(rand.NewPCG(seed, 16))
+		disk := memfs.New()
+		o := state.Options{FS: disk, Memory: true, Synchronous: true, Recent: 2, FlushBlocks: 1, Archive: true}
+		p := &past{chain: newChain(seed)}
+		p.keys = 60
+		disk.SetHook(func(op memfs.Op, name string, _ int) error {
+			if op == memfs.OpSync && strings.HasSuffix(name, "archive") && rng.IntN(3) == 0 {
+				failures++
+				return memfs.ErrLost
+			}
+			return nil
+		})
+		s := open(t, "group", o)
+		for h := range ledger.Height(blocks) {
+			p.commit(t, s)
+			had := s.ArchiveStatus()
+			for i := range 3 {
+				image := disk.Image(nil)
+				if i > 0 {
+					image = disk.Image(rng)
+				}
+				left := o
+				left.FS = image
+				after, err := state.Open("group", suite, &left)
+				if err != nil {
+					t.Fatal(err)
+				}
+				st := after.ArchiveStatus()
+				if st.Problem != nil || had.Some && (!st.Some || st.To < had.To) {
+					t.Fatalf("history %d: when the power fails after block %d the archive is %+v, and was %+v", seed, h, st, had)
+				}
+				if had.Some {
+					shown++
+					p.check(t, after, 0, had.To, 2)
+				}
+				after.Close()
+			}
+			if rng.IntN(5) == 0 {
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				s = open(t, "group", o)
+			}
+		}
+		s.Close()
+	}
+	if failures < 30 || shown < 150 {
+		t.Errorf("%d syncs failed and %d archives were looked at: too few to mean anything", failures, shown)
 	}
 }
 
@@ -543,7 +711,7 @@ func TestArchiveFlips(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const frames = 3 * 4096
+	const frames = 3 * 64 << 10
 	found, wrong := 0, 0
 	rng := rand.New(rand.NewPCG(8, 8))
 	flips := []int{0, 5, frames, frames + 3, frames + 10, len(original) - 1}

@@ -52,7 +52,8 @@ type archiveTree struct {
 	below [2]*archiveTree // nil: empty, or not read
 }
 
-// writer returns a writer that goes on behind the last whole frame. What is behind that is cut off.
+// writer returns a writer that goes on behind the last whole frame. What is behind that is cut off. Whole frames that no slot knows are
+// written again: where a sync of them failed they can be read, but are on no disk.
 func (a *archive) writer() (*archiveWriter, error) {
 	number, last, end, err := a.synced()
 	if err != nil {
@@ -62,7 +63,7 @@ func (a *archive) writer() (*archiveWriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &archiveWriter{archive: a, slot: number, end: last, flushed: size}
+	w, durable := &archiveWriter{archive: a, slot: number, end: last, flushed: size}, end
 	w.read = a.reader()
 	w.read.from = w
 	for {
@@ -92,6 +93,9 @@ func (a *archive) writer() (*archiveWriter, error) {
 	}
 	if w.end != last || size > end {
 		w.end = last
+		if err := Rewrite(a.file, durable, end); err != nil {
+			return nil, fmt.Errorf("write %s again: %w", a.path, err)
+		}
 		if err := w.commit(); err != nil {
 			return nil, err
 		}
@@ -211,11 +215,7 @@ func (w *archiveWriter) commit() error {
 		return nil
 	}
 	w.slot++
-	slot := binary.BigEndian.AppendUint64(nil, w.slot)
-	slot = binary.BigEndian.AppendUint64(slot, uint64(w.end.at))
-	slot = binary.BigEndian.AppendUint64(slot, uint64(w.end.end()))
-	slot = binary.BigEndian.AppendUint32(slot, crc32.Checksum(slot, castagnoli))
-	if _, err := w.file.WriteAt(slot, int64(1+w.slot%2)*archivePage); err != nil { // durable with the next frames
+	if err := w.putSlot(w.slot, w.end.at, w.end.end()); err != nil { // durable with the next frames
 		return fmt.Errorf("write %s: %w", w.path, err)
 	}
 	return w.publish(w.end)

@@ -43,8 +43,33 @@ type File interface {
 	io.Closer
 	Size() (int64, error)
 	Truncate(size int64) error
-	// Sync makes the file's content and size durable.
+	// Sync makes the file's content and size durable. After an error what was written since the last Sync without one may be lost, and
+	// yet be read until the machine stops; a later Sync does not make it durable: see Rewrite.
 	Sync() error
+}
+
+// Rewrite writes what a file has from one offset to another there again, and syncs it, some MiB at a time. Whoever goes on with a
+// file that another process wrote, or behind a Sync that failed, does this with what he found and does not know to be durable:
+// fsync(2) on Linux tells of an error once, and takes for written what it could not write.
+func Rewrite(f File, from, to int64) error {
+	piece := make([]byte, min(max(to-from, 0), syncBytes))
+	for from < to {
+		n, err := f.ReadAt(piece[:min(int64(len(piece)), to-from)], from)
+		if n == 0 && err == nil || errors.Is(err, io.EOF) && from+int64(n) < to {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if _, err := f.WriteAt(piece[:n], from); err != nil {
+			return err
+		}
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		from += int64(n)
+	}
+	return nil
 }
 
 // ErrLocked says that another process uses the folder.
