@@ -92,8 +92,24 @@ type Readiness struct {
 // followed another history cannot make it honestly. That hash is public: the statement is a promise of the node's
 // operator, on record, and no proof that the node stays up.
 func ReadyDigest(s keys.Suite, chain keys.Digest, group ledger.GroupID, id uint64, m *Motion, node identity.NodeID) keys.Digest {
-	return keys.Hash(s, "ready", chain[:], []byte{byte(len(group))}, []byte(group), binary.BigEndian.AppendUint64(nil, id),
-		binary.BigEndian.AppendUint64(nil, m.Epoch), binary.BigEndian.AppendUint64(nil, uint64(m.Height)), m.Block[:], node[:])
+	return keys.Hash(s, readyThing, readyMessage(chain, group, id, m, node)...)
+}
+
+// SignReady returns the signature over what ReadyDigest returns.
+func SignReady(s keys.Suite, signer keys.Signer, chain keys.Digest, group ledger.GroupID, id uint64, m *Motion, node identity.NodeID) ([]byte, error) {
+	return keys.SignHash(s, signer, readyThing, readyMessage(chain, group, id, m, node)...)
+}
+
+// readyThing is what keys.Hash takes the statement for that a node is ready.
+const readyThing = "ready"
+
+func readyMessage(chain keys.Digest, group ledger.GroupID, id uint64, m *Motion, node identity.NodeID) [][]byte {
+	return [][]byte{
+		chain[:],
+		{byte(len(group))},
+		[]byte(group), binary.BigEndian.AppendUint64(nil, id),
+		binary.BigEndian.AppendUint64(nil, m.Epoch), binary.BigEndian.AppendUint64(nil, uint64(m.Height)), m.Block[:], node[:],
+	}
 }
 
 // MotionArgs are the arguments of methods that take a motion's id.

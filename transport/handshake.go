@@ -360,7 +360,7 @@ func (h *handshake) authorize() error {
 }
 
 func (h *handshake) proof(as role) ([]byte, error) {
-	signature, err := h.e.config.Signer.Sign(h.binding.digest(h.e.config.Suite, as))
+	signature, err := keys.SignHash(h.e.config.Suite, h.e.config.Signer, proofThing, h.binding.preimage(as))
 	if err != nil {
 		return nil, fmt.Errorf("sign the proof of identity: %w", err)
 	}

@@ -157,8 +157,11 @@ type binding struct {
 
 // digest returns what the node in the role signs with its long-term key.
 func (b *binding) digest(s keys.Suite, r role) keys.Digest {
-	return keys.Hash(s, "id", b.preimage(r))
+	return keys.Hash(s, proofThing, b.preimage(r))
 }
+
+// proofThing is what keys.Hash takes a proof of identity for.
+const proofThing = "id"
 
 // preimage returns 161 bytes: role, exporter and the four digests. All parts have fixed lengths, so there is
 // one way to read it.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/audit"
 	"github.com/fondaco/fondaco/node/blocksync"
+	"github.com/fondaco/fondaco/node/doublesign"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -218,7 +219,7 @@ func (f *flips) look(t *testing.T, image *memfs.FS, name string) (how string, er
 	forgot := 0
 	for _, st := range f.told.votes {
 		guarded := n.group.journal.guard
-		if _, err := guarded.allow(rival(st)); !errors.Is(err, ErrDoubleSign) {
+		if _, err := guarded.allow(rival(st)); !errors.Is(err, doublesign.Err) {
 			forgot++
 		}
 	}

@@ -31,6 +31,7 @@ import (
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/blocksync"
+	"github.com/fondaco/fondaco/node/doublesign"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/node/statesync"
 	"github.com/fondaco/fondaco/precompiles"
@@ -199,13 +200,17 @@ type Group struct {
 	statements statements
 
 	// The engine and what it is owed.
-	engine  consensus.Engine
-	events  []consensus.Event
-	outbox  []outgoing
-	signed  []ledger.Vote              // since the journal was last synced
-	timers  map[consensus.Timer]func() // cancels
-	retries int                        // restarts of the engine in a row
-	down    bool                       // the engine is being restarted
+	engine consensus.Engine
+	events []consensus.Event
+	outbox []outgoing
+	signed []ledger.Vote // since the journal was last synced
+	// What the guard let pass and the signer has not signed, in order, and why the signer does not: nil while it answers.
+	unsigned    []consensus.Sign
+	signerAway  error
+	retrySigner func()                     // cancels asking again; nil: nobody waits for that
+	timers      map[consensus.Timer]func() // cancels
+	retries     int                        // restarts of the engine in a row
+	down        bool                       // the engine is being restarted
 
 	// The epoch.
 	epoch   ledger.Epoch
@@ -380,7 +385,7 @@ func (g *Group) beginJournal(head ledger.Height) error {
 		g.log.Warn().Str("file", g.markName()).Msg("the mark that tells of this node's journal is damaged: taken for that of this chain, and written anew")
 	}
 	if g.journal.seq == 0 {
-		first := guard{Epoch: g.epoch.Number}
+		first := guard{Guard: doublesign.Guard{Epoch: g.epoch.Number}}
 		if head > 0 || marked {
 			first.Mute, first.Lost = g.epoch.Number+1, true
 		}
@@ -631,6 +636,7 @@ func (g *Group) nextEpoch() error {
 		g.forget(p)
 	}
 	g.events, g.final = nil, nil
+	g.forgetUnsigned()
 	g.cancelTimers() // one may have run out among these events
 	// Activations of motions that are void now would make the group wait for them.
 	void := func(tx *ledger.SignedTx) bool {
@@ -736,6 +742,7 @@ func (g *Group) restartEngine(cause error) {
 // it happens off the loop.
 func (g *Group) replaceEngine(wait int64) {
 	g.down = true
+	g.forgetUnsigned()
 	g.cancelTimers()
 	g.final = nil
 	for _, p := range g.unstored() { // nobody waits for the answers any more
@@ -796,6 +803,7 @@ func (g *Group) stop(err error) {
 	wrapped := fmt.Errorf("%w: %w", ErrStopped, err)
 	g.stopped.CompareAndSwap(nil, &wrapped)
 	g.cancelTimers()
+	g.forgetUnsigned()
 	g.outbox, g.events = nil, nil
 }
 
@@ -813,6 +821,15 @@ func (g *Group) carryOut(events []consensus.Event, effects []consensus.Effect) e
 	if err := g.journal.sync(); err != nil {
 		return err
 	}
+	if err := g.signUnsigned(); err != nil {
+		return err
+	}
+	g.letOut()
+	return g.storeFinal()
+}
+
+// letOut sends what waited for the journal.
+func (g *Group) letOut() {
 	g.stated(g.signed...) // no sooner: what the journal forgot may be signed otherwise
 	g.signed = nil
 	outbox := g.outbox
@@ -820,7 +837,6 @@ func (g *Group) carryOut(events []consensus.Event, effects []consensus.Effect) e
 	for _, out := range outbox {
 		g.env.Send(out.to, Consensus, out.message)
 	}
-	return g.storeFinal()
 }
 
 func (g *Group) carry(effect consensus.Effect) error {
@@ -874,12 +890,14 @@ func (g *Group) phase(phase string, height ledger.Height, view uint64, order key
 	}
 }
 
+// sign has the guard pass on a statement. It is signed when that is on disk: a signer that does not forget may sit elsewhere, and
+// what this node forgot in a crash it would ask otherwise.
 func (g *Group) sign(e consensus.Sign) error {
 	if e.Statement.Epoch < g.epoch.Number {
 		return nil // the engine is about to hear that this epoch is over
 	}
 	if g.number < 0 || e.Statement.Epoch != g.epoch.Number {
-		return refuse(e.Statement, "this node is member %d of epoch %d", g.number, g.epoch.Number)
+		return doublesign.Refuse(e.Statement, "this node is member %d of epoch %d", g.number, g.epoch.Number)
 	}
 	if g.muted() != nil {
 		return nil // an engine that follows signs nothing: this is the last gate
@@ -892,23 +910,89 @@ func (g *Group) sign(e consensus.Sign) error {
 	if changed {
 		g.journal.setGuard(guarded)
 	}
-	if g.cfg.Trace.Signing != nil {
-		g.cfg.Trace.Signing(e.Statement)
+	if g.retrySigner != nil { // what is left away here is as a message that was lost
+		switch {
+		case e.Statement.Kind == ledger.Heartbeat:
+			return nil // the next one says the same
+		case e.Statement.Kind == ledger.ViewChange:
+			g.unsigned = nil // votes of views that were left
+		case len(g.unsigned) >= maxUnsigned:
+			g.unsigned = g.unsigned[1:]
+		}
 	}
-	signature, err := g.cfg.Signer.Sign(e.Statement.Digest(g.cfg.Suite, g.cfg.Chain, g.cfg.Group))
-	if err != nil {
-		return fmt.Errorf("sign a %s: %w", e.Statement.Kind, err)
+	g.unsigned = append(g.unsigned, e)
+	return nil
+}
+
+const (
+	// maxUnsigned bounds the statements that wait for a signer that is away: a view has two or three for each block in flight.
+	maxUnsigned = 256
+	// signerPause is the time, in ms, after which a signer that was away is asked again.
+	signerPause = 250
+)
+
+// signUnsigned signs the statements that are on disk, in order, as long as the signer answers.
+func (g *Group) signUnsigned() error {
+	for g.retrySigner == nil && len(g.unsigned) > 0 {
+		e := g.unsigned[0]
+		if g.cfg.Trace.Signing != nil {
+			g.cfg.Trace.Signing(e.Statement)
+		}
+		signature, err := e.Statement.Sign(g.cfg.Suite, g.cfg.Signer, g.cfg.Chain, g.cfg.Group)
+		if errors.Is(err, keys.ErrAway) {
+			g.awaitSigner(err)
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("sign a %s: %w", e.Statement.Kind, err)
+		}
+		if g.signerAway != nil {
+			g.signerAway = nil
+			g.log.Info().Msg("the signer answers again: this member votes")
+		}
+		g.unsigned = g.unsigned[1:]
+		vote := ledger.Vote{Signer: uint32(g.number), Statement: e.Statement, Signature: signature}
+		g.checked.add(voteKey(&vote))
+		g.events = append(g.events, consensus.Signed{Vote: vote})
+		g.signed = append(g.signed, vote)
+		if e.Broadcast == nil {
+			continue
+		}
+		message := *e.Broadcast
+		message.Votes = append([]ledger.Vote{vote}, message.Votes...)
+		if err := g.send(-1, &message); err != nil {
+			return err
+		}
 	}
-	vote := ledger.Vote{Signer: uint32(g.number), Statement: e.Statement, Signature: signature}
-	g.checked.add(voteKey(&vote))
-	g.events = append(g.events, consensus.Signed{Vote: vote})
-	g.signed = append(g.signed, vote)
-	if e.Broadcast == nil {
-		return nil
+	return nil
+}
+
+// awaitSigner asks the signer again in a while.
+func (g *Group) awaitSigner(err error) {
+	if g.signerAway == nil {
+		g.log.Error().Err(err).Msg("this member does not vote until its signer answers")
 	}
-	message := *e.Broadcast
-	message.Votes = append([]ledger.Vote{vote}, message.Votes...)
-	return g.send(-1, &message)
+	g.signerAway = err
+	g.retrySigner = g.env.After(signerPause, func() {
+		g.retrySigner = nil
+		if g.stopped.Load() != nil {
+			return
+		}
+		if err := g.signUnsigned(); err != nil {
+			g.fail(err)
+			return
+		}
+		g.letOut()
+	})
+}
+
+// forgetUnsigned drops the statements that wait for the signer: the engine that asked for them is gone, or the epoch is over.
+func (g *Group) forgetUnsigned() {
+	g.unsigned = nil
+	if g.retrySigner != nil {
+		g.retrySigner()
+		g.retrySigner = nil
+	}
 }
 
 // send puts a message into the outbox, for one member or for all others.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/blocksync"
+	"github.com/fondaco/fondaco/node/doublesign"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
@@ -393,8 +394,8 @@ func TestJournalLost(t *testing.T) {
 		n.crash()
 	}
 	st := ledger.Statement{Kind: ledger.Commit, Epoch: 4, Height: 1, Order: keys.Digest{1}, Block: keys.Digest{1}}
-	forgot := guard{Epoch: 4, Mute: 5}
-	if _, err := forgot.allow(st); !errors.Is(err, ErrDoubleSign) {
+	forgot := guard{Guard: doublesign.Guard{Epoch: 4}, Mute: 5}
+	if _, err := forgot.allow(st); !errors.Is(err, doublesign.Err) {
 		t.Errorf("the guard lets it vote in the epoch that it forgot: %v", err)
 	}
 	for st.Epoch = 5; st.Epoch < 7; st.Epoch++ {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/consensus"
+	"github.com/fondaco/fondaco/node/doublesign"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/state/memfs"
@@ -41,7 +42,7 @@ func act(j *journal, i int) {
 	case 2:
 		j.stored(ledger.Height(i - 4))
 	}
-	j.setGuard(guard{View: uint64(i)})
+	j.setGuard(guard{Guard: doublesign.Guard{View: uint64(i)}})
 }
 
 func mustJournal(t testing.TB, fs state.FS) *journal {
@@ -155,7 +156,7 @@ func TestJournalFramesInTransactions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	j.setGuard(guard{View: 1})
+	j.setGuard(guard{Guard: doublesign.Guard{View: 1}})
 	if err := j.sync(); err != nil {
 		t.Fatal(err)
 	}
@@ -342,7 +343,7 @@ func TestJournalStopsAtAnError(t *testing.T) {
 		}
 		return nil
 	})
-	j.setGuard(guard{View: 1})
+	j.setGuard(guard{Guard: doublesign.Guard{View: 1}})
 	if err := j.sync(); !errors.Is(err, broken) {
 		t.Fatalf("sync = %v, want the disk's error", err)
 	}
@@ -389,7 +390,7 @@ func FuzzJournal(f *testing.F) {
 		if err != nil {
 			return
 		}
-		j.setGuard(guard{View: 77})
+		j.setGuard(guard{Guard: doublesign.Guard{View: 77}})
 		if err := j.sync(); err != nil {
 			t.Fatal(err)
 		}
@@ -397,4 +398,17 @@ func FuzzJournal(f *testing.F) {
 			t.Error("an entry after recovery was lost")
 		}
 	})
+}
+
+// TestGuardForm has the form of the guard in the journal: one flat array, as journals on disk have it.
+func TestGuardForm(t *testing.T) {
+	kept := guard{Guard: doublesign.Guard{Epoch: 1, View: 2, Attest: prepares(3, 4, 5)}, Mute: 6, Lost: true, Leave: 7, Left: digest(8), Stored: 9}
+	data := mustMarshal(&kept)
+	if data[0] != 0x80+12 {
+		t.Errorf("it begins with byte %#x, want an array of 12", data[0])
+	}
+	var again guard
+	if err := ledger.Unmarshal(data, &again); err != nil || again != kept {
+		t.Errorf("read again: %+v, %v", again, err)
+	}
 }

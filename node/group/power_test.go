@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/fondaco/fondaco/node/doublesign"
 	"github.com/fondaco/fondaco/state/crashimage"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/state/memfs"
@@ -488,7 +489,7 @@ func (r *recording) check(t *testing.T, image *memfs.FS, told *acknowledged, on 
 	}
 	for _, st := range told.votes {
 		guarded := n.group.journal.guard
-		if _, err := guarded.allow(rival(st)); !errors.Is(err, ErrDoubleSign) {
+		if _, err := guarded.allow(rival(st)); !errors.Is(err, doublesign.Err) {
 			return fmt.Errorf("it would contradict its %s in epoch %d, view %d, at height %d", st.Kind, st.Epoch, st.View, st.Height)
 		}
 	}

@@ -57,10 +57,19 @@ type Report struct {
 }
 
 func (r *Report) digest(s keys.Suite) keys.Digest {
+	contents := r.contents(s)
+	return keys.Hash(s, reportThing, contents[:])
+}
+
+// contents returns a digest of the report, which is what is signed: a signer need not be shown all transactions.
+func (r *Report) contents(s keys.Suite) keys.Digest {
 	unsigned := *r
 	unsigned.Signature = nil
-	return keys.Hash(s, "recovery-report", mustMarshal(&unsigned))
+	return keys.Hash(s, "recovery-contents", mustMarshal(&unsigned))
 }
+
+// reportThing is what keys.Hash takes a report for.
+const reportThing = "recovery-report"
 
 // DecodeReport reads a report from its canonical encoding. It checks the form only.
 func DecodeReport(raw []byte) (*Report, error) {
@@ -282,7 +291,8 @@ func (s *Stopped) Report() (*Report, error) {
 	for _, b := range r.Holding.Blocks {
 		r.Txs = append(r.Txs, s.body(&b.Order))
 	}
-	r.Signature, err = s.cfg.Signer.Sign(r.digest(s.cfg.Suite))
+	contents := r.contents(s.cfg.Suite)
+	r.Signature, err = keys.SignHash(s.cfg.Suite, s.cfg.Signer, reportThing, contents[:])
 	return r, err
 }
 
@@ -805,7 +815,7 @@ func (s *Stopped) Sign(ctx context.Context, r *Recovery, instead keys.Digest, no
 			continue
 		}
 		st := ledger.RecoverStatement(suite, h)
-		signature, err := s.cfg.Signer.Sign(st.Digest(suite, s.cfg.Chain, s.cfg.Group))
+		signature, err := st.Sign(suite, s.cfg.Signer, s.cfg.Chain, s.cfg.Group)
 		if err != nil {
 			return nil, err
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/consensus/pbft"
 	"github.com/fondaco/fondaco/node/audit"
+	"github.com/fondaco/fondaco/node/doublesign"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
@@ -474,7 +475,7 @@ func TestRefusedRecoveries(t *testing.T) {
 		t.Errorf("after the signature: %v, want ErrLeft", err)
 	}
 	guarded := w.nodes[0].group.journal.guard
-	if _, err := guarded.allow(ledger.Statement{Kind: ledger.ViewChange, View: 1 << 20, High: ledger.Rank{View: 1 << 19}}); !errors.Is(err, ErrDoubleSign) {
+	if _, err := guarded.allow(ledger.Statement{Kind: ledger.ViewChange, View: 1 << 20, High: ledger.Rank{View: 1 << 19}}); !errors.Is(err, doublesign.Err) {
 		t.Errorf("a vote after the signature: %v", err)
 	}
 	w.nodes[0].crash()

@@ -763,3 +763,9 @@ func (w *world) grow(to ledger.Height, nodes ...*testNode) {
 		}
 	}
 }
+
+func digest(b byte) keys.Digest { return keys.Digest{b} }
+
+func prepares(view uint64, height ledger.Height, order byte) ledger.Statement {
+	return ledger.Statement{Kind: ledger.Prepare, View: view, Height: height, Order: digest(order)}
+}

@@ -97,7 +97,7 @@ func Ready(ctx context.Context, api *client.Client, key keys.Signer, id uint64) 
 	if block.Hash != m.Block {
 		return nil, fmt.Errorf("%w: motion %d names another block %d", ErrFork, id, m.Height)
 	}
-	signature, err := key.Sign(precompiles.ReadyDigest(suite, chain.Chain, chain.Group, id, m, node))
+	signature, err := precompiles.SignReady(suite, key, chain.Chain, chain.Group, id, m, node)
 	if err != nil {
 		return nil, err
 	}

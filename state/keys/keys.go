@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -31,6 +32,8 @@ var (
 	ErrKey = errors.New("keys: invalid public key")
 	// ErrAlgorithm says that the suite does not accept the algorithm.
 	ErrAlgorithm = errors.New("keys: algorithm not in suite")
+	// ErrAway says that the process or device that holds the key does not answer. Nothing is known to be signed; asking again is right.
+	ErrAway = errors.New("keys: the signer does not answer")
 	// ErrSealed says that a sealed text is truncated or was changed.
 	ErrSealed = errors.New("keys: sealed text does not open")
 )
@@ -164,6 +167,22 @@ type Signer interface {
 	// Private returns the private key's canonical form (Ed25519: the 32-byte seed; P-256 and SM2: the
 	// 32-byte scalar), or an error where the key cannot leave its device.
 	Private() ([]byte, error)
+}
+
+// MessageSigner is a Signer that is shown what it signs instead of a digest, and decides by that whether to. Its Sign may refuse
+// every digest: use [SignHash], which asks each signer as it wants to be asked.
+type MessageSigner interface {
+	Signer
+	// SignMessage signs Hash(suite, thing, message), the suite being that of the key. It fails with ErrAway if nobody answers.
+	SignMessage(thing string, message []byte) (signature []byte, err error)
+}
+
+// SignHash returns the signature over Hash(s, thing, parts...).
+func SignHash(s Suite, signer Signer, thing string, parts ...[]byte) ([]byte, error) {
+	if shown, ok := signer.(MessageSigner); ok {
+		return shown.SignMessage(thing, slices.Concat(parts...))
+	}
+	return signer.Sign(Hash(s, thing, parts...))
 }
 
 // Batch checks many signatures at less cost than one by one. It is not safe for concurrent use.

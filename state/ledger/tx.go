@@ -29,20 +29,24 @@ type txBody struct {
 
 // ID returns the transaction's id.
 func (t *Tx) ID(s keys.Suite) TxID {
-	return TxID(keys.Hash(s, "tx", mustMarshal(&txBody{
+	return TxID(keys.Hash(s, "tx", t.body()))
+}
+
+func (t *Tx) body() []byte {
+	return mustMarshal(&txBody{
 		Version: t.Version, Chain: t.Chain, Group: t.Group, Sender: t.Sender, Nonce: t.Nonce, Expiry: t.Expiry,
 		GasLimit: t.GasLimit, To: t.To, Method: t.Method, Args: t.Args,
-	})))
+	})
 }
 
 // Sign returns the transaction signed by signers, ready to be sent. Earlier signatures are kept.
 func (t Tx) Sign(s keys.Suite, signers ...keys.Signer) (*SignedTx, error) {
-	id := t.ID(s)
+	body := t.body()
 	t.Signatures = slices.Clone(t.Signatures)
 	for _, signer := range signers {
-		signature, err := signer.Sign(keys.Digest(id))
+		signature, err := keys.SignHash(s, signer, "tx", body)
 		if err != nil {
-			return nil, fmt.Errorf("sign transaction %s: %w", id, err)
+			return nil, fmt.Errorf("sign transaction %s: %w", t.ID(s), err)
 		}
 		public := signer.Public()
 		t.Signatures = append(t.Signatures, Signature{Algorithm: public.Algorithm(), Key: public.Bytes(), Signature: signature})

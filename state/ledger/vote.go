@@ -83,7 +83,38 @@ func (st Statement) Rank() Rank { return Rank{View: st.View, Height: st.Height} 
 
 // Digest returns what is signed: it binds the statement to a chain and a group.
 func (st Statement) Digest(s keys.Suite, chain keys.Digest, group GroupID) keys.Digest {
-	return keys.Hash(s, "bft", chain[:], []byte{byte(len(group))}, []byte(group), mustMarshal(&st))
+	return keys.Hash(s, StatementThing, st.message(chain, group)...)
+}
+
+// StatementThing is what keys.Hash takes statements for.
+const StatementThing = "bft"
+
+func (st Statement) message(chain keys.Digest, group GroupID) [][]byte {
+	return [][]byte{chain[:], {byte(len(group))}, []byte(group), mustMarshal(&st)}
+}
+
+// Sign returns the signer's signature of what Digest returns.
+func (st Statement) Sign(s keys.Suite, signer keys.Signer, chain keys.Digest, group GroupID) ([]byte, error) {
+	return keys.SignHash(s, signer, StatementThing, st.message(chain, group)...)
+}
+
+// ParseStatement reads what a signer is shown of a statement: the message that keys.Hash takes with StatementThing. Anything that is
+// not exactly that is an error, which tells what is wrong.
+func ParseStatement(message []byte) (chain keys.Digest, group GroupID, st Statement, err error) {
+	if len(message) < keys.DigestSize+1 {
+		return chain, group, st, fmt.Errorf("%w: a statement's message of %d bytes", ErrEncoding, len(message))
+	}
+	copy(chain[:], message)
+	length, rest := int(message[keys.DigestSize]), message[keys.DigestSize+1:]
+	if length > len(rest) {
+		return chain, group, st, fmt.Errorf("%w: a statement's message ends in its group", ErrEncoding)
+	}
+	group = GroupID(rest[:length])
+	if err := group.Check(); err != nil {
+		return chain, group, st, err
+	}
+	err = Unmarshal(rest[length:], &st)
+	return chain, group, st, err
 }
 
 // Vote is a statement signed by a member.

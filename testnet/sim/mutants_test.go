@@ -94,7 +94,7 @@ var mutants = []mutant{
 		{"consensus/pbft/view.go", "e.forgetVotes()\n\te.persist()", "e.forgetVotes()"},
 	}},
 	{name: "messages leave before the journal is synced", within: 2_000, edits: []edit{
-		{"node/group/group.go", "\tif err := g.journal.sync(); err != nil {\n\t\treturn err\n\t}\n\tg.stated", "\tg.stated"},
+		{"node/group/group.go", "\tif err := g.journal.sync(); err != nil {\n\t\treturn err\n\t}\n\tif err := g.signUnsigned()", "\tif err := g.signUnsigned()"},
 		{"node/group/group.go", "\treturn g.storeFinal()\n}", "\treturn errors.Join(g.journal.sync(), g.storeFinal())\n}"},
 	}},
 	{name: "votes are not on disk, and the guard is off", within: 2_000, edits: []edit{

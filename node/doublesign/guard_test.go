@@ -1,4 +1,4 @@
-package group
+package doublesign
 
 import (
 	"errors"
@@ -93,17 +93,17 @@ func TestGuard(t *testing.T) {
 		{name: "an unknown kind", then: ledger.Statement{Kind: 7, View: 1, Order: digest(1)}, refuse: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var g guard
+			var g Guard
 			for _, st := range c.before {
-				if _, err := g.allow(st); err != nil {
+				if _, err := g.Allow(st); err != nil {
 					t.Fatalf("set up %v: %v", st, err)
 				}
 			}
 			before := g
-			changed, err := g.allow(c.then)
+			changed, err := g.Allow(c.then)
 			if c.refuse {
-				if !errors.Is(err, ErrDoubleSign) {
-					t.Errorf("allow = %v, want ErrDoubleSign", err)
+				if !errors.Is(err, Err) {
+					t.Errorf("Allow = %v, want Err", err)
 				}
 				if g != before {
 					t.Error("a refused statement changed the guard")
@@ -111,12 +111,12 @@ func TestGuard(t *testing.T) {
 				return
 			}
 			if err != nil {
-				t.Fatalf("allow = %v", err)
+				t.Fatalf("Allow = %v", err)
 			}
 			if changed != (g != before) {
 				t.Errorf("changed = %t, and the guard changed: %t", changed, g != before)
 			}
-			if again, err := g.allow(c.then); err != nil || again {
+			if again, err := g.Allow(c.then); err != nil || again {
 				t.Errorf("the same statement again: changed %t, %v", again, err)
 			}
 		})
