@@ -427,7 +427,7 @@ func (n *Node) openAPI() (err error) {
 	n.api, err = rpc.New(rpc.Config{
 		Statements: statements, Spool: n.groupDir(), Operator: hex.EncodeToString(operator[:]),
 		Group: n.group, Executor: n.executor, Suite: n.suite, Chain: n.chain, Genesis: &n.config.Genesis, Version: Version,
-		Peers: n.endpoint.Peers, Plugins: n.plugins.Status, Log: n.log,
+		Peers: n.endpoint.Peers, Plugins: n.plugins.Status, Restart: n.plugins.Restart, Log: n.log,
 	})
 	return err
 }

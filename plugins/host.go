@@ -25,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,6 +43,8 @@ var (
 	ErrChecksum = errors.New("plugins: checksum")
 	// ErrVersion says that a program and this node have no version of the wire in common.
 	ErrVersion = errors.New("plugins: version")
+	// ErrUnknown says that a host runs no program of that name.
+	ErrUnknown = errors.New("plugins: no such program")
 	// ErrClosed says that the host has been closed.
 	ErrClosed = errors.New("plugins: host closed")
 )
@@ -125,6 +128,20 @@ func (h *Host) Status() []Status {
 		all[i] = p.currentStatus()
 	}
 	return all
+}
+
+// Restart ends the program of that name and waits until it runs again, without a pause. What was under way in it fails as if it had
+// exited. ErrUnknown says that there is none; any other error, why it does not run again when ctx ends.
+func (h *Host) Restart(ctx context.Context, name string) error {
+	h.mu.Lock()
+	i := slices.IndexFunc(h.processes, func(p *process) bool { return p.name == name })
+	if i < 0 {
+		h.mu.Unlock()
+		return ErrUnknown
+	}
+	p := h.processes[i]
+	h.mu.Unlock()
+	return p.restart(ctx)
 }
 
 // Engine is a running program that holds consensus engines: one for each group that asked for one.

@@ -163,7 +163,7 @@ func recoverReport(_ context.Context, s *survivor) error {
 func recoverPropose(ctx context.Context, s *survivor) error {
 	var reports []*group.Report
 	for _, path := range s.c.StringSlice("report") {
-		raw, err := readBounded(path)
+		raw, err := readBounded(path, group.MaxRecoverySize)
 		if err != nil {
 			return err
 		}
@@ -286,7 +286,7 @@ func (s *survivor) now() int64 { return time.Now().Add(s.config.ClockOffset).Uni
 func (s *survivor) read() (*group.Recovery, error) {
 	var all []*group.Recovery
 	for _, path := range s.args {
-		raw, err := readBounded(path)
+		raw, err := readBounded(path, group.MaxRecoverySize)
 		if err != nil {
 			return nil, err
 		}
@@ -392,14 +392,14 @@ func numbers(members []uint32) string {
 	return "members " + strings.Trim(fmt.Sprint(members), "[]")
 }
 
-// readBounded reads a file of a recovery.
-func readBounded(path string) ([]byte, error) {
+// readBounded reads a file of at most most bytes.
+func readBounded(path string, most int64) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, withCode(ExitNotFound, err)
 	}
-	if info.Size() > group.MaxRecoverySize {
-		return nil, withCode(ExitInvalid, fmt.Errorf("%s has %d bytes, at most %d", path, info.Size(), group.MaxRecoverySize))
+	if info.Size() > most {
+		return nil, withCode(ExitInvalid, fmt.Errorf("%s has %d bytes, at most %d", path, info.Size(), most))
 	}
 	return os.ReadFile(path)
 }

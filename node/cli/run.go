@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
@@ -136,38 +134,4 @@ func logger(section LogSection, out io.Writer) (zerolog.Logger, error) {
 		return zerolog.Nop(), fmt.Errorf("log format %q: want json or text", section.Format)
 	}
 	return zerolog.New(out).Level(level).With().Timestamp().Logger(), nil
-}
-
-func pluginCommand(programs Plugins) *cli.Command {
-	names := make([]string, 0, len(programs))
-	for name := range programs {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return &cli.Command{
-		Name:  "plugin",
-		Usage: "plugin programs that this binary contains",
-		Subcommands: []*cli.Command{{
-			Name:      "serve",
-			Usage:     "be the plugin program NAME; the node starts it, not you",
-			ArgsUsage: strings.Join(names, "|"),
-			Action: func(c *cli.Context) error {
-				program := programs[c.Args().First()]
-				if program == nil {
-					return usage("there is no plugin program %q: this binary has %s", c.Args().First(), strings.Join(names, ", "))
-				}
-				program()
-				return nil
-			},
-		}, {
-			Name:  "list",
-			Usage: "list the plugin programs",
-			Action: func(c *cli.Context) error {
-				for _, name := range names {
-					fmt.Fprintln(c.App.Writer, name)
-				}
-				return nil
-			},
-		}},
-	}
 }

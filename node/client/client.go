@@ -124,6 +124,15 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return get[Status](ctx, c, "/v1/status")
 }
 
+// RestartPlugin has the node end a plugin program and start it again, waits until it runs, and returns how it is. Only the node's operator may, see Operator.
+func (c *Client) RestartPlugin(ctx context.Context, name string) (*Plugin, error) {
+	var p Plugin
+	if err := c.do(ctx, http.MethodPost, "/v1/plugins/"+url.PathEscape(name)+"/restart", "", nil, &p); err != nil {
+		return nil, err
+	}
+	return &p, nil
+}
+
 // Consensus copies the package of the blocks from one height to another, both included, to out: certificates, epochs,
 // new-views and what members stated, to be verified by `fondaco verify --consensus`. It may be large.
 func (c *Client) Consensus(ctx context.Context, from, to ledger.Height, out io.Writer) error {

@@ -207,6 +207,7 @@ type Plugin struct {
 	Healthy  bool   `json:"healthy"`
 	Restarts int    `json:"restarts"`
 	Reason   string `json:"reason"`
+	Since    int64  `json:"since,omitempty"` // when it entered this state
 }
 
 // Block is a block without the bodies of its transactions.

@@ -32,6 +32,8 @@ import (
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/node/rpc"
+	"github.com/fondaco/fondaco/plugins"
+	enginepbft "github.com/fondaco/fondaco/plugins/cmd/engine-pbft"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
@@ -292,8 +294,19 @@ func (c *chain) refused(t *testing.T, status int, code, method, path, kind strin
 	return p.Detail
 }
 
+// TestMain makes this test binary also be the engine's program.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "plugin" {
+		enginepbft.Main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
 func TestAPI(t *testing.T) {
-	c := start(t, 1)
+	c := start(t, 1, func(config *node.Config) {
+		config.EngineFactory, config.Engine = nil, plugins.Spec{Name: "engine-pbft", Args: []string{"plugin"}}
+	})
 	ctx := t.Context()
 
 	t.Run("the chain is described, before there is a block", func(t *testing.T) {
@@ -832,6 +845,35 @@ func TestAPI(t *testing.T) {
 				t.Errorf("answer = %+v", tx)
 			}
 		}
+	})
+	t.Run("only the operator restarts a program", func(t *testing.T) {
+		const path = "/v1/plugins/engine-pbft/restart"
+		before, err := c.api.Status(ctx)
+		if err != nil || len(before.Plugins) != 1 || !before.Plugins[0].Healthy || before.Plugins[0].Since == 0 {
+			t.Fatalf("plugins = %+v, %v", before, err)
+		}
+		c.refused(t, 403, client.CodeDenied, "POST", path, "", nil)
+		operator, err := client.New(c.url, c.http)
+		if err != nil {
+			t.Fatal(err)
+		}
+		operator.Operator([]byte("another secret"))
+		if _, err := operator.RestartPlugin(ctx, "engine-pbft"); err == nil {
+			t.Error("a wrong secret is the operator's")
+		}
+		secret, err := os.ReadFile(filepath.Join(c.config.Dir, node.OperatorKey))
+		if err != nil {
+			t.Fatal(err)
+		}
+		operator.Operator(secret)
+		if _, err := operator.RestartPlugin(ctx, "engine-raft"); err == nil || !strings.Contains(err.Error(), "no plugin program of this name") {
+			t.Errorf("RestartPlugin of none: %v", err)
+		}
+		now, err := operator.RestartPlugin(ctx, "engine-pbft")
+		if err != nil || !now.Healthy || now.PID == before.Plugins[0].PID || now.Restarts != before.Plugins[0].Restarts+1 {
+			t.Errorf("RestartPlugin = %+v, %v; before %+v", now, err, before.Plugins[0])
+		}
+		c.send(transfer(1)) // the group goes on
 	})
 	t.Run("every operation was checked against the document", func(t *testing.T) {
 		for _, pattern := range rpc.Patterns() {

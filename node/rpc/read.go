@@ -11,6 +11,7 @@ import (
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
+	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
@@ -89,12 +90,45 @@ func (s *Server) status(http.ResponseWriter, *http.Request) (any, error) {
 	}
 	if s.config.Plugins != nil {
 		for _, p := range s.config.Plugins() {
-			doc.Plugins = append(doc.Plugins, client.Plugin{
-				Name: p.Name, Version: p.Version, PID: p.Pid, Healthy: p.Healthy, Restarts: p.Restarts, Reason: p.Reason,
-			})
+			doc.Plugins = append(doc.Plugins, pluginDoc(p))
 		}
 	}
 	return doc, nil
+}
+
+func pluginDoc(p plugins.Status) client.Plugin {
+	return client.Plugin{
+		Name: p.Name, Version: p.Version, PID: p.Pid, Healthy: p.Healthy, Restarts: p.Restarts, Reason: p.Reason, Since: p.Since.UnixMilli(),
+	}
+}
+
+// restartPlugin restarts a program for the operator, and answers when it runs again.
+func (s *Server) restartPlugin(_ http.ResponseWriter, r *http.Request) (any, error) {
+	if !s.isOperator(r) {
+		return nil, problem(http.StatusForbidden, client.CodeDenied, "only the node's operator restarts its programs: show the secret in operator.key of the node's folder, as the command line does with -d")
+	}
+	name := r.PathValue("name")
+	ctx, cancel := context.WithTimeout(r.Context(), restartWithin)
+	defer cancel()
+	err := plugins.ErrUnknown
+	if s.config.Restart != nil {
+		err = s.config.Restart(ctx, name)
+	}
+	var now *client.Plugin
+	if s.config.Plugins != nil {
+		for _, p := range s.config.Plugins() {
+			if p.Name == name {
+				now = new(pluginDoc(p))
+			}
+		}
+	}
+	switch {
+	case errors.Is(err, plugins.ErrUnknown) || now == nil:
+		return nil, notFound("the node runs no plugin program of this name: GET /v1/status lists them")
+	case err != nil:
+		return nil, problem(http.StatusServiceUnavailable, client.CodeUnavailable, "the program does not run again within %v: %v; the node goes on trying", restartWithin, err)
+	}
+	return now, nil
 }
 
 func (s *Server) blocks(_ http.ResponseWriter, r *http.Request) (any, error) {

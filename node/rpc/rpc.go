@@ -49,6 +49,7 @@ const (
 	maxBodies     = 256 << 20                        // bytes of all bodies being worked on
 	readWithin    = 30 * time.Second                 // that a request may take to arrive
 	writeWithin   = 60 * time.Second                 // that an answer may take to leave
+	restartWithin = 15 * time.Second                 // that a plugin program has to run again
 	closeWithin   = 2 * time.Second                  // that open requests have when the node stops
 )
 
@@ -71,6 +72,7 @@ type Config struct {
 	Operator string
 	Peers    func() iter.Seq[transport.Peer]
 	Plugins  func() []plugins.Status
+	Restart  func(ctx context.Context, plugin string) error // as plugins.Host.Restart; required with Plugins
 	Log      zerolog.Logger
 }
 
@@ -155,6 +157,7 @@ func (s *Server) routes() map[string]handle {
 		"GET /v1/headers/{height}/proof":    s.headerProof,
 		"GET /v1/consensus":                 s.consensus,
 		"GET /v1/backup":                    s.backup,
+		"POST /v1/plugins/{name}/restart":   s.restartPlugin,
 		"GET /v1/evidence":                  s.evidence,
 		"GET /v1/evidence/{id}":             s.oneEvidence,
 		"GET /v1/events/blocks":             s.blockEvents,
