@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -448,5 +449,35 @@ func TestBranchFlips(t *testing.T) {
 	}
 	if noticed < 5 {
 		t.Errorf("%d of 40 flips were noticed", noticed)
+	}
+}
+
+// TestMakingInterrupted leaves what a crash may leave of a file of tables that was being made: it is no damage, and nobody is told of any.
+func TestMakingInterrupted(t *testing.T) {
+	o := state.Options{Recent: 4, FlushBlocks: 4, Synchronous: true}
+	dir, c, head := grown(t, 23, 12, o)
+	for _, name := range []string{"state.db", "index.db"} {
+		whole, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, left := range [][]byte{nil, whole[:100], whole[:8192], bytes.Repeat([]byte{0xff}, 16384)} {
+			if err := errors.Join(os.Remove(filepath.Join(dir, name)), os.WriteFile(filepath.Join(dir, name+".new"), left, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			told := o
+			told.Notice = func(s string) { t.Errorf("%d bytes of %s left: %s", len(left), name, s) }
+			s := open(t, dir, told)
+			if s.Head() == nil || s.Head().Hash() != head {
+				t.Fatalf("%d bytes of %s left: the head is at height %d", len(left), name, s.Head().Height())
+			}
+			mustHold(t, s.Head(), c.model)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Stat(filepath.Join(dir, name+".new")); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s.new is there still: %v", name, err)
+			}
+		}
 	}
 }

@@ -3,8 +3,10 @@ package state
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -81,7 +83,13 @@ const growth = 1 << 20
 // maxFile keeps a runaway file from filling the disk.
 const maxFile = 1 << 40
 
+// openBolt opens a file of tables, or makes one.
 func openBolt(file string) (k *boltKV, err error) {
+	if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
+		if err := makeBolt(file); err != nil {
+			return nil, fmt.Errorf("make %s: %w", file, err)
+		}
+	}
 	k = &boltKV{file: file}
 	err = k.guard(func() error {
 		db, err := bolt.Open(file, 0o600, &bolt.Options{
@@ -105,6 +113,26 @@ func openBolt(file string) (k *boltKV, err error) {
 		return nil, &damaged{file: file, cause: err}
 	}
 	return k, nil
+}
+
+// makeBolt makes a file without tables, under another name first: what a crash leaves of that is made again, and never taken for a
+// file that was damaged.
+func makeBolt(file string) error {
+	making := file + newEnd
+	if err := os.Remove(making); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	db, err := bolt.Open(making, 0o600, &bolt.Options{Timeout: time.Second, PageSize: 4096, FreelistType: bolt.FreelistMapType}) // synced
+	if err != nil {
+		return err
+	}
+	if err := db.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(making, file); err != nil {
+		return err
+	}
+	return OS().SyncDir(filepath.Dir(file))
 }
 
 // guard runs f with faults in the file's map turned into errors.
