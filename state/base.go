@@ -1,7 +1,6 @@
 package state
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -194,13 +193,12 @@ func (c baseChunk) edits(hash *ledger.StateHasher) (leaves []*leaf, held int64) 
 	return leaves, held
 }
 
-// baseWriter writes a base. It goes on behind what is there already and is the same.
+// baseWriter writes a base. It writes over what is there already, also where that is the same: it need not be on the disk.
 type baseWriter struct {
 	fs       FS
 	path     string
 	file     File
 	size     int64 // where the next frame goes
-	found    bool  // that what was in the file ends here is not known yet
 	unsynced int
 	next     keys.Digest // prefix of the next chunk
 	whole    bool
@@ -209,7 +207,7 @@ type baseWriter struct {
 // syncBytes is after how many bytes a file that nobody relies on yet is synced, so that a disk is never far behind.
 const syncBytes = 8 << 20
 
-// beginBase begins a base, or goes on with one that was begun with the same start.
+// beginBase begins a base.
 func beginBase(files FS, path string, start *baseStart) (*baseWriter, error) {
 	body, err := ledger.Marshal(start)
 	if err != nil {
@@ -219,7 +217,7 @@ func beginBase(files FS, path string, start *baseStart) (*baseWriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &baseWriter{fs: files, path: path, file: f, found: true}
+	w := &baseWriter{fs: files, path: path, file: f}
 	if err := w.put(appendBaseFrame([]byte(baseMagic), body)); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -229,23 +227,8 @@ func beginBase(files FS, path string, start *baseStart) (*baseWriter, error) {
 	return w, nil
 }
 
-// put writes bytes where they are not yet; what is there and differs is cut off.
+// put writes bytes, and syncs the file now and then.
 func (w *baseWriter) put(data []byte) error {
-	if w.found {
-		there := make([]byte, len(data))
-		n, err := w.file.ReadAt(there, w.size)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		if n == len(data) && bytes.Equal(there, data) {
-			w.size += int64(len(data))
-			return nil
-		}
-		w.found = false
-		if err := w.file.Truncate(w.size); err != nil {
-			return err
-		}
-	}
 	if _, err := w.file.WriteAt(data, w.size); err != nil {
 		return fmt.Errorf("write %s: %w", w.path, err)
 	}

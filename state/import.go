@@ -43,7 +43,8 @@ func exists(files FS, name string) (bool, error) {
 
 // Importer makes a store of what another one has: its blocks, of which the first may be pruned, and the world state after
 // one of them. The folder is no store before Finish returned (ErrImport); until then Import can be called again, after a
-// crash too. What is given to it then is compared with what is there, and not written again as far as it is the same.
+// crash too. Blocks that are given to it then are compared with what is there, and not written again as far as they are the same,
+// but for those in the last file.
 //
 // It checks that blocks follow one another and hold what their headers commit to, and that the state is that of its
 // block. Certificates are the caller's to check. It is for one goroutine.
@@ -342,7 +343,7 @@ func (i *Importer) append(at framed, more bool) error {
 			return err
 		}
 	}
-	return i.log.resume()
+	return i.log.resume(place{})
 }
 
 func (i *Importer) flush() error {

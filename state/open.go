@@ -249,7 +249,7 @@ func (s *Store) readBlocks() error {
 	if uint64(end) < stored {
 		return &SegmentError{File: s.log.path(end), Height: end, Reason: fmt.Sprintf("the blocks end here, but the index knows %d blocks", stored)}
 	}
-	return s.log.resume()
+	return s.log.resume(at) // the index knows what was synced only
 }
 
 const (

@@ -66,7 +66,7 @@ func (s *Store) prune() error {
 		}
 		s.log.tail = nil
 	}
-	return s.log.resume()
+	return s.log.reopen()
 }
 
 // writeHead makes the state after the head the base, with blocks from kept on.

@@ -107,7 +107,7 @@ func writeMark(files FS, dir, name string, list []incomingFile) error {
 	return errors.Join(err, mark.Truncate(int64(len(text))), mark.Sync(), mark.Close(), files.SyncDir(dir))
 }
 
-// readMark returns what a mark lists: nothing if a crash left it half written.
+// readMark returns what a mark lists, which is durable then: nothing if a crash left it half written.
 func readMark(files FS, dir, name string) (list []incomingFile, there bool, err error) {
 	mark, err := files.Open(filepath.Join(dir, name), false)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -120,6 +120,9 @@ func readMark(files FS, dir, name string) (list []incomingFile, there bool, err 
 	text := make([]byte, size)
 	if err == nil {
 		_, err = mark.ReadAt(text, 0)
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		err = errors.Join(Rewrite(mark, 0, size), files.SyncDir(dir)) // which may have failed
 	}
 	if err = errors.Join(err, mark.Close()); err != nil && !errors.Is(err, io.EOF) {
 		return nil, true, err

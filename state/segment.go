@@ -526,25 +526,32 @@ func lastFrame(f io.ReaderAt, offset, size int64, h ledger.Height) (ledger.Heigh
 	}
 }
 
-// resume opens the last segment for appending. It is called once, after walk. It syncs what it finds: the last
-// frame may have been written by a process that died before it could.
-func (s *segments) resume() error {
+// resume opens the last segment for appending. What is there from a place on is written again and synced: the process that wrote
+// it may have died before it could, or have been told that it failed.
+func (s *segments) resume(from place) error {
+	if err := s.reopen(); err != nil || s.tail == nil {
+		return err
+	}
+	last := s.first[len(s.first)-1]
+	if from.first != last {
+		from.offset = 0
+	}
+	if err := Rewrite(s.tail, from.offset, s.tailSize); err != nil {
+		return fmt.Errorf("write the end of %s again: %w", s.path(last), err)
+	}
+	return s.fs.SyncDir(s.dir)
+}
+
+// reopen opens the last segment for appending, of which all was synced.
+func (s *segments) reopen() (err error) {
 	if len(s.first) == 0 {
 		return nil
 	}
-	name := s.path(s.first[len(s.first)-1])
-	f, err := s.fs.Open(name, false)
-	if err != nil {
+	if s.tail, err = s.fs.Open(s.path(s.first[len(s.first)-1]), false); err != nil {
 		return err
 	}
-	s.tail = f
-	if s.tailSize, err = f.Size(); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", name, err)
-	}
-	return s.fs.SyncDir(s.dir)
+	s.tailSize, err = s.tail.Size()
+	return err
 }
 
 // frames yields the heights, places and kinds of a segment's frames, from their heads alone. An error, which ends the
