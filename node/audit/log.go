@@ -165,18 +165,24 @@ func OpenLog(c LogConfig) (log *Log, damage, err error) {
 	}
 	switch {
 	case errors.Is(err, errEnd):
-		// Everything up to the end is whole; a torn frame behind it is cut off.
+		// Everything up to the end is whole; a torn frame behind it is cut off. What was written last need not be on the disk though
+		// it can be read: what goes on behind it would stand behind a hole after a power failure.
+		err = nil
 		if r.offset < r.size {
-			err = errors.Join(file.Truncate(r.offset), file.Sync())
-		} else {
-			err = nil
+			err = file.Truncate(r.offset)
 		}
-		if err == nil && r.offset > int64(len(logMark)) {
+		if err == nil {
+			err = errors.Join(state.Rewrite(file, 0, r.offset), c.FS.SyncDir(c.Dir))
+		}
+		if err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("write the end of the statement log again: %w", err), file.Close())
+		}
+		if r.offset > int64(len(logMark)) {
 			l.file, l.size, l.index, l.fresh = file, r.offset, l.index-1, false
 			return l, nil, nil
 		}
 		// A segment without a head: what came before it is told by the segment before.
-		err = errors.Join(err, file.Close(), c.FS.Remove(l.path(l.index-1)), c.FS.SyncDir(c.Dir))
+		err = errors.Join(file.Close(), c.FS.Remove(l.path(l.index-1)), c.FS.SyncDir(c.Dir))
 		if err != nil {
 			return nil, nil, fmt.Errorf("cut the torn end of the statement log: %w", err)
 		}

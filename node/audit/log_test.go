@@ -157,6 +157,61 @@ func TestLogIsDamaged(t *testing.T) {
 	}
 }
 
+// TestLogLost fails each sync of a log, which stops, opens it again and goes on: no power failure leaves a hole, and each statement behind
+// the failure is there.
+func TestLogLost(t *testing.T) {
+	for n := 1; ; n++ {
+		w := newLogWorld(t)
+		w.config.Size = 4_000 // of some segments
+		disk, left := memfs.New(), n
+		w.config.FS = disk
+		disk.SetHook(func(op memfs.Op, _ string, _ int) error {
+			if op == memfs.OpSync {
+				if left--; left == 0 {
+					return memfs.ErrLost
+				}
+			}
+			return nil
+		})
+		vote := func(l *Log, height ledger.Height) error {
+			l.Vote(1, height, ledger.Vote{Statement: ledger.Statement{Kind: ledger.Commit, Height: height}, Signature: make([]byte, 64)})
+			return l.Flush()
+		}
+		l, _ := w.open()
+		height := ledger.Height(1)
+		var err error
+		for ; height < 12 && err == nil; height++ {
+			err = vote(l, height)
+		}
+		if err == nil {
+			if n < 12 {
+				t.Errorf("%d syncs: too few to mean anything", n-1)
+			}
+			return
+		}
+		if again := vote(l, height); !errors.Is(err, memfs.ErrLost) || !errors.Is(again, memfs.ErrLost) {
+			t.Fatalf("sync %d failed: %v, and the next flush: %v", n, err, again)
+		}
+		l, damage := w.open()
+		if damage != nil {
+			t.Fatal(damage)
+		}
+		for range 2 {
+			if err := vote(l, height); err != nil {
+				t.Fatal(err)
+			}
+			height++
+		}
+		w.config.FS = disk.Image(nil)
+		if _, damage := w.open(); damage != nil {
+			t.Fatalf("after a power failure behind sync %d, which failed: %v", n, damage)
+		}
+		if got, err := w.heights(); err != nil || len(got) < 2 || got[len(got)-1] != height-1 || got[len(got)-2] != height-2 {
+			t.Fatalf("after sync %d failed and the power later the log has heights %v, %v; want the last to be %d", n, got, err, height-1)
+		}
+	}
+}
+
 // TestLogRotates writes more than is kept: the oldest segments go, and the digests of the rest are one chain.
 func TestLogRotates(t *testing.T) {
 	w := newLogWorld(t)

@@ -84,7 +84,8 @@ func (p *payload) size() (bytes int) {
 // A journal begins with the guard's state. One without a frame is as good as none: nothing left the node that it should
 // have kept, or it was lost, which [Group] tells apart by whether there are blocks.
 //
-// After an error the journal takes nothing more: what a disk holds after a failed sync is unknown.
+// After an error the journal takes nothing more: what a disk holds after a failed sync is unknown. The next start writes the last frame
+// again, which may be readable and yet on no disk, before anything that depends on it leaves the node.
 //
 // A journal that is closed ends in a frame with the guard's state, or an empty one, so that damage to what was signed last is
 // damage in the middle.
@@ -150,7 +151,8 @@ func (j *journal) load() error {
 		return j.begin()
 	}
 	copy(j.salt[:], data[len(journalMagic):])
-	if err := j.replay(data); err != nil {
+	last, err := j.replay(data)
+	if err != nil {
 		return err
 	}
 	if j.size < size {
@@ -160,6 +162,9 @@ func (j *journal) load() error {
 		if err := j.file.Sync(); err != nil { // else a shorter frame over the torn one could end in the torn one's rest
 			return fmt.Errorf("cut its torn end: %w", err)
 		}
+	}
+	if err := state.Rewrite(j.file, last, j.size); err != nil {
+		return fmt.Errorf("write its last entry again: %w", err)
 	}
 	return nil
 }
@@ -189,9 +194,10 @@ func newHeader() []byte {
 	return header
 }
 
-// replay reads frames up to the torn end, if there is one, and sets j.size to where the next goes.
-func (j *journal) replay(data []byte) error {
+// replay reads frames up to the torn end, if there is one, and sets j.size to where the next goes. It returns where the last one is.
+func (j *journal) replay(data []byte) (last int64, err error) {
 	j.size = int64(fileHeader)
+	last = j.size
 	for at := fileHeader; at < len(data); {
 		body, next, ok := readFrame(data[at:], j.salt, j.seq)
 		if !ok {
@@ -202,26 +208,27 @@ func (j *journal) replay(data []byte) error {
 					continue
 				}
 				if _, _, whole := readFrame(data[later:], j.salt, seq); whole {
-					return fmt.Errorf("%w at byte %d: a later entry, at byte %d, is whole. "+
+					return 0, fmt.Errorf("%w at byte %d: a later entry, at byte %d, is whole. "+
 						"Restore the file, or remove the node's data and let it join again with a new key", ErrJournal, at, later)
 				}
 			}
-			return nil
+			return last, nil
 		}
 		var entries []entry
 		if err := ledger.Unmarshal(body, &entries); err != nil {
-			return fmt.Errorf("%w at byte %d: %w", ErrJournal, at, err)
+			return 0, fmt.Errorf("%w at byte %d: %w", ErrJournal, at, err)
 		}
 		for _, e := range entries {
 			if err := j.apply(e); err != nil {
-				return fmt.Errorf("%w at byte %d: %w", ErrJournal, at, err)
+				return 0, fmt.Errorf("%w at byte %d: %w", ErrJournal, at, err)
 			}
 		}
+		last = int64(at)
 		at += next
 		j.seq++
 		j.size = int64(at)
 	}
-	return nil
+	return last, nil
 }
 
 func readFrame(data []byte, salt [saltSize]byte, seq uint64) (body []byte, size int, ok bool) {

@@ -353,6 +353,46 @@ func TestJournalStopsAtAnError(t *testing.T) {
 	}
 }
 
+// TestJournalUnsynced fails each sync of a row of updates, so that what it was for can be read and is on no disk, or stops the process before it.
+// What a journal that is opened then holds, and the node may act on, it holds after a power failure.
+func TestJournalUnsynced(t *testing.T) {
+	killed := errors.New("killed")
+	for _, how := range []error{memfs.ErrLost, killed} {
+		for n := 1; ; n++ {
+			fs, left := memfs.New(), n
+			fs.SetHook(func(op memfs.Op, _ string, _ int) error {
+				if op == memfs.OpSync {
+					if left--; left == 0 {
+						return how
+					}
+				}
+				return nil
+			})
+			j, err := openJournal(fs, "data", 0)
+			for i := 0; i < 9 && err == nil; i++ {
+				if i == 4 {
+					j.size, j.floor = journalBytes+1, 0 // as if it had grown
+				}
+				act(j, i+1)
+				err = j.sync()
+			}
+			if err == nil {
+				if n < 10 {
+					t.Errorf("%d syncs: too few to mean anything", n-1)
+				}
+				break
+			}
+			if !errors.Is(err, how) {
+				t.Fatal(err)
+			}
+			again := mustJournal(t, fs)
+			if after := mustJournal(t, fs.Image(nil)); after.content() != again.content() {
+				t.Fatalf("after sync %d (%v) the journal holds %.40q, and after a power failure %.40q", n, how, again.content(), after.content())
+			}
+		}
+	}
+}
+
 func TestJournalBoundsBodies(t *testing.T) {
 	j := mustJournal(t, memfs.New())
 	big := make([]byte, maxPayloads/4)
