@@ -15,6 +15,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -53,6 +54,12 @@ func (d *damage) sound(h ledger.Height) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.blocks, h)
+}
+
+func (d *damage) known(h ledger.Height) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.blocks[h] != nil
 }
 
 // Damaged returns the blocks that were read and found damaged since the store was opened, in order of their heights, and are not
@@ -112,21 +119,8 @@ func (s *Store) CheckCopy(h ledger.Height, payload []byte) (*Copy, error) {
 		return fault("%v", err)
 	}
 	hash := b.Header.Hash(s.suite)
-	if h == head.Height() {
-		if hash != head.Hash() {
-			return fault("it is another block")
-		}
-	} else {
-		proof, err := s.index.prove(uint64(h), uint64(head.Height()))
-		if err != nil {
-			return nil, err
-		}
-		if err := proof.Verify(s.suite, head.Header().HistoryRoot, hash[:]); err != nil {
-			if b, rowErr := s.index.block(h); rowErr == nil && b.hash == hash { // who sent it is not to blame
-				return nil, s.index.damaged("it does not prove block %d, whose hash it has", h)
-			}
-			return fault("it is not in this history: %v", err)
-		}
+	if err := s.inHistory(h, hash, head); err != nil {
+		return nil, err
 	}
 	if err := complete(s.suite, b, pruned, &rest); err != nil {
 		return fault("%v", err)
@@ -151,6 +145,33 @@ func (s *Store) CheckCopy(h ledger.Height, payload []byte) (*Copy, error) {
 	return &Copy{block: b, payload: payload}, nil
 }
 
+// inHistory checks that a hash is that of block h below a head, or is the head's: that the index proves it, or the block that follows it here
+// names it. That block proves it where rows of the index are wrong, and cannot be mended because the blocks that they are of are damaged. It is a
+// *FaultError only if the rows prove another hash.
+func (s *Store) inHistory(h ledger.Height, hash keys.Digest, head *Snapshot) error {
+	if h == head.Height() {
+		if hash != head.Hash() {
+			return &FaultError{Height: h, What: "it is another block"}
+		}
+		return nil
+	}
+	root := head.Header().HistoryRoot
+	proof, err := s.index.prove(uint64(h), uint64(head.Height()))
+	if err == nil && proof.Verify(s.suite, root, hash[:]) == nil {
+		return nil
+	}
+	if next, err := s.Certified(h + 1); err == nil && next.Header.Parent == hash {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if b, err := s.index.block(h); err == nil && proof.Verify(s.suite, root, b.hash[:]) == nil {
+		return &FaultError{Height: h, What: fmt.Sprintf("it is not in this history, where block %d is %s", h, b.hash)}
+	}
+	return s.index.damaged("its rows do not prove block %d; that is mended when the blocks that they are of can be read", h)
+}
+
 // uncompressed returns how many bytes a payload has when it is uncompressed, as it says.
 func uncompressed(payload []byte) uint64 {
 	var head zstd.Header
@@ -166,7 +187,7 @@ func uncompressed(payload []byte) uint64 {
 func (s *Store) Heal(copies []*Copy) error {
 	s.healing.Lock()
 	defer s.healing.Unlock()
-	segments := map[ledger.Height]map[ledger.Height][]byte{}
+	segments := map[ledger.Height]map[ledger.Height]*Copy{}
 	for _, r := range copies {
 		h := r.block.Header.Order.Height
 		first, ok := s.log.locate(h)
@@ -174,16 +195,21 @@ func (s *Store) Heal(copies []*Copy) error {
 			return fmt.Errorf("heal block %d: %w", h, ErrNotFound)
 		}
 		if segments[first] == nil {
-			segments[first] = map[ledger.Height][]byte{}
+			segments[first] = map[ledger.Height]*Copy{}
 		}
-		segments[first][h] = r.payload
+		segments[first][h] = r
 	}
 	for _, first := range slices.Sorted(maps.Keys(segments)) {
 		if err := s.rewrite(first, segments[first]); err != nil {
 			return fmt.Errorf("heal %s: %w", s.log.path(first), err)
 		}
+		for _, d := range s.Damaged() { // others may have proved themselves behind these
+			if at, ok := s.log.locate(d.Height); ok && at == first && segments[first][d.Height] == nil {
+				_, _ = s.payload(d.Height) // it forgets the damage when the block reads back
+			}
+		}
 		for h := range segments[first] {
-			if _, err := s.payload(h); err != nil { // it forgets the damage when the block reads back
+			if _, err := s.payload(h); err != nil {
 				return fmt.Errorf("heal %s: %w", s.log.path(first), err)
 			}
 			s.damage.mu.Lock()
@@ -194,9 +220,9 @@ func (s *Store) Heal(copies []*Copy) error {
 	return nil
 }
 
-// rewrite writes a segment anew, with other payloads for some of its blocks. The caller holds healing. Frames that are damaged and
-// for which there is none stay as they are.
-func (s *Store) rewrite(first ledger.Height, with map[ledger.Height][]byte) error {
+// rewrite writes a segment anew, with copies of some of its blocks. The caller holds healing. Frames that are damaged and
+// of which there is none stay as they are.
+func (s *Store) rewrite(first ledger.Height, with map[ledger.Height]*Copy) error {
 	end, err := s.seal(first)
 	if err != nil {
 		return err
@@ -242,7 +268,7 @@ func (s *Store) seal(first ledger.Height) (end ledger.Height, err error) {
 }
 
 // writeSegment writes what is to replace a segment, and syncs it. It returns where the frames are that were elsewhere.
-func (s *Store) writeSegment(first, end ledger.Height, with map[ledger.Height][]byte) (moved map[ledger.Height]int64, err error) {
+func (s *Store) writeSegment(first, end ledger.Height, with map[ledger.Height]*Copy) (moved map[ledger.Height]indexed, err error) {
 	files, name := s.log.fs, s.log.path(first)+newEnd
 	from, err := files.Open(s.log.path(first), false)
 	switch {
@@ -252,10 +278,6 @@ func (s *Store) writeSegment(first, end ledger.Height, with map[ledger.Height][]
 		return nil, err
 	}
 	defer from.Close()
-	size, err := from.Size()
-	if err != nil {
-		return nil, err
-	}
 	if err := removeLeft(files, name); err != nil {
 		return nil, err
 	}
@@ -264,7 +286,7 @@ func (s *Store) writeSegment(first, end ledger.Height, with map[ledger.Height][]
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	moved = map[ledger.Height]int64{}
+	moved = map[ledger.Height]indexed{}
 	out, written := appendSegmentHead(nil, first), int64(0)
 	flush := func() error {
 		if _, err := to.WriteAt(out, written); err != nil {
@@ -274,53 +296,54 @@ func (s *Store) writeSegment(first, end ledger.Height, with map[ledger.Height][]
 		out = out[:0]
 		return nil
 	}
-	for h, next := first, int64(segmentHead); h < end; h++ {
-		b, err := s.index.block(h)
-		if err != nil {
-			return nil, err
-		}
-		at := written + int64(len(out))
-		if at != b.offset {
-			moved[h] = at
-		}
-		payload, reason, err := readFrame(from, h, next)
-		if err == nil && reason != "" && b.offset != next {
-			next = b.offset
-			payload, reason, err = readFrame(from, h, next)
-		}
-		if err != nil {
-			return nil, err
-		}
-		length := int64(frameHead + len(payload))
-		if reason != "" && payload == nil { // the head is damaged, so only the next frame tells where this one ends
-			length = size - next
-			if h+1 < end {
-				after, err := s.index.block(h + 1)
-				if err != nil {
-					return nil, err
+	// keep writes bytes of the old file as they are.
+	keep := func(offset, length int64) error {
+		for length > 0 {
+			n := min(length, syncBytes)
+			raw := make([]byte, n)
+			if _, err := readPieces(from, raw, offset); err != nil {
+				return err
+			}
+			if out = append(out, raw...); len(out) >= syncBytes {
+				if err := flush(); err != nil {
+					return err
 				}
-				length = after.offset - next
 			}
-			length = max(min(length, size-next, int64(frameHead+MaxPayload)), int64(frameHead))
+			offset, length = offset+n, length-n
 		}
-		replaced, ok := with[h]
+		return nil
+	}
+	var lost framed // whose bytes are to be kept with the first block of those that were in them that has no copy
+	for at, err := range s.frames(from, first, end, with) {
+		if err != nil {
+			return nil, err
+		}
+		if at.length > 0 {
+			lost = framed{}
+		}
+		place := indexed{offset: written + int64(len(out))}
+		copied := with[at.height]
 		switch {
-		case ok:
-			out = append(appendFrameHead(out, h, replaced), replaced...)
-		case reason == "":
-			out = append(appendFrameHead(out, h, payload), payload...)
+		case copied != nil:
+			place.hash = copied.block.Header.Hash(s.suite)
+			out = append(appendFrameHead(out, at.height, copied.payload), copied.payload...)
+			if at.lost != "" && at.length > 0 {
+				lost = at
+			}
+		case at.lost != "" && at.length == 0:
+			err = keep(lost.offset, lost.length)
+			lost = framed{}
 		default:
-			raw := make([]byte, length)
-			if _, err := readPieces(from, raw, next); err != nil {
-				return nil, err
-			}
-			out = append(out, raw...)
+			err = keep(at.offset, at.length)
 		}
-		next += length
-		if len(out) >= syncBytes {
-			if err := flush(); err != nil {
-				return nil, err
-			}
+		if err == nil && len(out) >= syncBytes {
+			err = flush()
+		}
+		if err != nil {
+			return nil, err
+		}
+		if b, err := s.index.block(at.height); err != nil || b.offset != place.offset || copied != nil && b.hash != place.hash {
+			moved[at.height] = place
 		}
 	}
 	return moved, errors.Join(flush(), to.Sync())
@@ -333,16 +356,17 @@ func (lostFile) ReadAt([]byte, int64) (int, error) { return 0, io.EOF }
 func (lostFile) Size() (int64, error)              { return 0, nil }
 func (lostFile) Close() error                      { return nil }
 
-// relocate notes where frames are. The caller keeps others from reading, and from flushing.
-func (x *index) relocate(moved map[ledger.Height]int64) error {
+// relocate notes where frames are, and the hashes of the blocks that have one here. Rows that are missing and have none it leaves to Scrub.
+// The caller keeps others from reading, and from flushing.
+func (x *index) relocate(moved map[ledger.Height]indexed) error {
 	if len(moved) == 0 {
 		return nil
 	}
 	x.mu.Lock()
 	stored := x.stored
-	for h, offset := range moved {
+	for h, place := range moved {
 		if uint64(h) >= stored {
-			x.recent[uint64(h)-stored].offset = offset
+			x.recent[uint64(h)-stored].offset = place.offset
 		}
 	}
 	x.mu.Unlock()
@@ -351,12 +375,16 @@ func (x *index) relocate(moved map[ledger.Height]int64) error {
 			if uint64(h) >= stored {
 				return nil
 			}
-			b, err := x.row(w, uint64(h))
-			if err != nil {
-				return err
+			place := moved[h]
+			if place.hash == (keys.Digest{}) {
+				b, err := x.row(w, uint64(h))
+				if err != nil {
+					continue
+				}
+				place.hash = b.hash
 			}
 			key := binary.BigEndian.AppendUint64(nil, uint64(h))
-			if err := w.put(tableBlocks, key, binary.BigEndian.AppendUint64(bytes.Clone(b.hash[:]), uint64(moved[h]))); err != nil {
+			if err := w.put(tableBlocks, key, binary.BigEndian.AppendUint64(bytes.Clone(place.hash[:]), uint64(place.offset))); err != nil {
 				return err
 			}
 		}

@@ -268,13 +268,13 @@ func (s *Store) lastStored() (hash keys.Digest, next place, err error) {
 	if err != nil {
 		return hash, next, err
 	}
-	payload, at, err := s.log.look(h, b.offset)
+	payload, at, err := s.look(h, b.offset)
 	bad, ok := errors.AsType[*SegmentError](err)
 	if err != nil && !ok {
 		return hash, next, err
 	}
 	if ok {
-		if at, found, err := s.log.find(h); err == nil && found && at == b.offset { // the index is right
+		if at, found, err := s.find(h); err == nil && found && at == b.offset { // the index is right
 			return hash, next, bad
 		}
 	}

@@ -137,50 +137,18 @@ func (c *scrub) base() iter.Seq2[Scrubbed, error] {
 // segment yields the blocks of a segment. An error of the disk ends them.
 func (c *scrub) segment(first, end ledger.Height) iter.Seq2[Scrubbed, error] {
 	return func(yield func(Scrubbed, error) bool) {
-		log := c.store.log
 		if mended, err := c.beginning(first); (mended != "" || err != nil) && !yield(Scrubbed{Height: first, Mended: mended}, err) {
 			return
 		}
-		var f File
-		defer func() {
-			if f != nil {
-				f.Close()
-			}
-		}()
-		var moved uint64
-		offset := int64(segmentHead)
-		// next reads a block, and whoever heals a segment waits for that.
-		next := func(h ledger.Height) (at Scrubbed, err error) {
-			log.moves.RLock()
-			defer log.moves.RUnlock()
-			if f != nil && moved != log.moved { // it may be another file now
-				f.Close()
-				f = nil
-				b, err := c.store.index.block(h)
-				if err != nil {
-					return at, err
-				}
-				offset = b.offset
-			}
-			if f == nil {
-				if f, err = log.fs.Open(log.path(first), false); errors.Is(err, fs.ErrNotExist) {
-					f, err = lostFile{}, nil
-				}
-				if err != nil {
-					f = nil
-					return at, err
-				}
-				moved = log.moved
-			}
-			return c.frame(f, first, h, &offset)
-		}
+		r := segmentReader{scrub: c, first: first, end: end}
+		defer r.close()
 		lost := false
 		for h := first; h < end; h++ {
-			at, err := next(h)
+			at, err := r.block(h)
 			bad, damaged := errors.AsType[*SegmentError](err)
 			if damaged {
 				c.store.damage.found(bad)
-				if _, gone := f.(lostFile); gone {
+				if _, gone := r.file.(lostFile); gone {
 					if bad.Reason = "the file is missing"; lost {
 						continue
 					}
@@ -197,6 +165,69 @@ func (c *scrub) segment(first, end ledger.Height) iter.Seq2[Scrubbed, error] {
 				return
 			}
 		}
+	}
+}
+
+// segmentReader reads the blocks of a segment in turn, also while others heal it.
+type segmentReader struct {
+	scrub      *scrub
+	first, end ledger.Height
+	file       File // nil: to be opened
+	next       func() (framed, error, bool)
+	stop       func()
+	moved      uint64 // see segments
+}
+
+func (r *segmentReader) open() (err error) {
+	log := r.scrub.store.log
+	log.moves.RLock()
+	defer log.moves.RUnlock()
+	f, err := log.fs.Open(log.path(r.first), false)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = lostFile{}, nil
+	}
+	if err != nil {
+		return err
+	}
+	r.file, r.moved = f, log.moved
+	r.next, r.stop = iter.Pull2(r.scrub.store.frames(f, r.first, r.end, nil))
+	return nil
+}
+
+func (r *segmentReader) close() {
+	if r.file != nil {
+		r.stop()
+		r.file.Close()
+		r.file = nil
+	}
+}
+
+// block reads and checks a block. Whoever puts another file in the place of the segment's waits for that, but not while its frame is
+// searched for.
+func (r *segmentReader) block(h ledger.Height) (Scrubbed, error) {
+	log := r.scrub.store.log
+	for {
+		if r.file == nil {
+			if err := r.open(); err != nil {
+				return Scrubbed{}, err
+			}
+		}
+		at, err, more := r.next()
+		switch {
+		case err != nil:
+			return Scrubbed{}, fmt.Errorf("read %s: %w", log.path(r.first), err)
+		case !more:
+			return Scrubbed{}, fmt.Errorf("read %s: the frames end before block %d", log.path(r.first), h)
+		case at.height < h:
+			continue // it was read from another file
+		}
+		log.moves.RLock()
+		if r.moved == log.moved {
+			defer log.moves.RUnlock()
+			return r.scrub.frame(r.file, at)
+		}
+		log.moves.RUnlock()
+		r.close()
 	}
 }
 
@@ -230,30 +261,25 @@ func (c *scrub) beginning(first ledger.Height) (mended string, err error) {
 	return fmt.Sprintf("%s did not begin as it must: its beginning was written again", s.log.path(first)), nil
 }
 
-// frame reads and checks the block of a frame, and moves offset behind it. An error with bytes read is one that passes over to the next.
-func (c *scrub) frame(f File, first, h ledger.Height, offset *int64) (at Scrubbed, err error) {
-	log := c.store.log
-	bad := &SegmentError{File: log.path(first), Offset: *offset, Height: h}
-	payload, reason, err := readFrame(f, h, *offset)
+// frame reads and checks the block of a frame. An error with bytes read is one that passes over to the next.
+func (c *scrub) frame(f File, place framed) (at Scrubbed, err error) {
+	log, h := c.store.log, place.height
+	bad := &SegmentError{File: log.path(place.first), Offset: place.offset, Height: h, Reason: place.lost}
+	if bad.Reason != "" {
+		return Scrubbed{Bytes: frameHead}, bad
+	}
+	payload, reason, err := readFrame(f, h, place.offset)
 	if err != nil {
-		return at, fmt.Errorf("read block %d in %s: %w", h, log.path(first), err)
+		return at, fmt.Errorf("read block %d in %s: %w", h, log.path(place.first), err)
 	}
 	length := frameHead + len(payload)
 	bad.Reason = reason
-	if reason != "" && payload == nil { // the head is damaged: the index tells where the next frame is, or nothing does
-		b, err := c.store.index.block(h + 1)
-		if err == nil && b.offset > *offset {
-			*offset = b.offset
-		}
-		return Scrubbed{Bytes: length}, bad
-	}
 	var rows indexed
 	if reason == "" {
-		if rows, err = c.block(h, *offset, payload); err != nil {
+		if rows, err = c.block(h, place.offset, payload); err != nil {
 			bad.Reason = err.Error()
 		}
 	}
-	*offset += int64(length)
 	if bad.Reason != "" {
 		return Scrubbed{Bytes: length}, bad
 	}

@@ -246,24 +246,6 @@ func (s *segments) read(h ledger.Height, offset int64) (payload []byte, err erro
 	return payload, err
 }
 
-// look is read where the index may be wrong about the place: it returns the right one.
-func (s *segments) look(h ledger.Height, offset int64) (payload []byte, at int64, err error) {
-	payload, err = s.read(h, offset)
-	bad, damaged := errors.AsType[*SegmentError](err)
-	if !damaged || payload != nil { // its head is there, so the place is right, and none is searched for
-		return payload, offset, err
-	}
-	at, found, err := s.find(h)
-	if err != nil {
-		return nil, 0, err
-	}
-	if !found || at == offset {
-		return nil, offset, bad
-	}
-	payload, err = s.read(h, at)
-	return payload, at, err
-}
-
 // readAt reads what a file has at an offset, less than p holds only at its end. reason says that the disk does not give it back,
 // which is damage like any other: a bad sector, or a checksum of the file system.
 func readAt(f io.ReaderAt, p []byte, offset int64) (n int, reason string, err error) {
@@ -277,8 +259,8 @@ func readAt(f io.ReaderAt, p []byte, offset int64) (n int, reason string, err er
 	return n, "", err
 }
 
-// piece is how much of a file is given up, in bytes, where the disk cannot read it.
-const piece = 4096
+// piece is how much of a file is given up, in bytes, where the disk cannot read it: the least sector that there is.
+const piece = 512
 
 // readPieces is readAt, with zeros for the pieces that the disk cannot read.
 func readPieces(f io.ReaderAt, p []byte, offset int64) (n int, err error) {
@@ -508,22 +490,16 @@ func (s *segments) walkSegment(first, h ledger.Height, offset int64, last bool, 
 // lastFrame returns the height of the last whole frame behind offset of a block above h, and h if there is none. If there is one behind
 // damage, that is no torn write: a frame is only begun when the one before is durable.
 func lastFrame(f io.ReaderAt, offset, size int64, h ledger.Height) (ledger.Height, error) {
-	rest := make([]byte, size-offset)
-	if _, err := readPieces(f, rest, offset); err != nil {
-		return h, err
-	}
-	for {
-		i := bytes.Index(rest, []byte(frameMagic))
-		if i < 0 {
-			return h, nil
+	for at, err := range wholeFrames(f, offset, size) {
+		if err != nil {
+			return h, err
 		}
-		rest = rest[i:]
-		end := len(frameMagic)
-		if fr, ok := parseFrameHead(rest); ok && fr.length <= len(rest)-frameHead && crc32.Checksum(rest[frameHead:frameHead+fr.length], castagnoli) == fr.crc {
-			h, end = max(h, fr.height), frameHead+fr.length
+		if at.lost != "" { // it cannot be told, and nothing may be cut off
+			return h + 1, nil
 		}
-		rest = rest[end:]
+		h = max(h, at.height)
 	}
+	return h, nil
 }
 
 // resume opens the last segment for appending. What is there from a place on is written again and synced: the process that wrote
@@ -552,69 +528,6 @@ func (s *segments) reopen() (err error) {
 	}
 	s.tailSize, err = s.tail.Size()
 	return err
-}
-
-// frames yields the heights, places and kinds of a segment's frames, from their heads alone. An error, which ends the
-// sequence, comes with where it is.
-func (s *segments) frames(first ledger.Height) iter.Seq2[framed, error] {
-	return func(yield func(framed, error) bool) {
-		at := framed{first: first, height: first}
-		bad := func(reason string) {
-			yield(at, &SegmentError{File: s.path(first), Offset: at.offset, Height: at.height, Reason: reason})
-		}
-		f, err := s.fs.Open(s.path(first), false)
-		if err != nil {
-			yield(at, err)
-			return
-		}
-		defer f.Close()
-		size, err := f.Size()
-		if err != nil {
-			yield(at, err)
-			return
-		}
-		var begin [segmentHead]byte
-		_, lost, err := readAt(f, begin[:], 0)
-		if err != nil {
-			yield(at, err)
-			return
-		}
-		if lost != "" || !bytes.Equal(begin[:], appendSegmentHead(nil, first)) {
-			bad("the file does not begin as it must")
-			return
-		}
-		at.offset = int64(segmentHead)
-		for ; at.offset < size; at.height++ {
-			var head [frameHead + 1]byte
-			_, lost, err := readAt(f, head[:], at.offset)
-			if err != nil {
-				yield(at, err)
-				return
-			}
-			if lost != "" {
-				bad(lost)
-				return
-			}
-			fr, ok := parseFrameHead(head[:frameHead])
-			if !ok || fr.height != at.height {
-				bad("the frame's head does not have its checksum")
-				return
-			}
-			at.kind = head[frameHead]
-			if !yield(at, nil) {
-				return
-			}
-			at.offset += int64(frameHead + fr.length)
-		}
-	}
-}
-
-// framed is where a frame is.
-type framed struct {
-	first  ledger.Height // names the segment
-	height ledger.Height
-	offset int64
-	kind   byte
 }
 
 // all yields all frames.
@@ -771,27 +684,6 @@ func (s *segments) removeLeft() error {
 		}
 	}
 	return nil
-}
-
-// find returns where the frame of a block is, or should be, by the heads of the frames before it in its segment; found is false if
-// one of these is damaged.
-func (s *segments) find(h ledger.Height) (offset int64, found bool, err error) {
-	first, ok := s.locate(h)
-	if !ok {
-		return 0, false, nil
-	}
-	for at, err := range s.frames(first) {
-		if _, bad := errors.AsType[*SegmentError](err); bad || errors.Is(err, fs.ErrNotExist) {
-			return at.offset, at.height == h && at.offset > 0, nil
-		}
-		if err != nil {
-			return 0, false, err
-		}
-		if at.height == h {
-			return at.offset, true, nil
-		}
-	}
-	return 0, false, nil
 }
 
 // prunedAt reports whether the block of a height is there and is pruned.

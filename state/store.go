@@ -509,13 +509,32 @@ func (s *Store) payload(h ledger.Height) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	payload, _, err := s.log.look(h, b.offset)
+	payload, _, err := s.look(h, b.offset)
 	if bad, ok := errors.AsType[*SegmentError](err); ok {
 		s.damage.found(bad)
 	} else if err == nil {
 		s.damage.sound(h)
 	}
 	return payload, err
+}
+
+// look reads the payload of a frame where the index may be wrong about the place: it returns the right one. Of a block that is known
+// to be damaged none is searched for, which takes long.
+func (s *Store) look(h ledger.Height, offset int64) (payload []byte, at int64, err error) {
+	payload, err = s.log.read(h, offset)
+	bad, damaged := errors.AsType[*SegmentError](err)
+	if !damaged || payload != nil || s.damage.known(h) { // its head is there, so the place is right
+		return payload, offset, err
+	}
+	at, found, err := s.find(h)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !found || at == offset {
+		return nil, offset, bad
+	}
+	payload, err = s.log.read(h, at)
+	return payload, at, err
 }
 
 // Kept returns the height of the first block that the store has in full. Of those below it has what Certified returns.

@@ -24,6 +24,7 @@ type chain struct {
 	model map[string]string // the world state after the last block
 	txs   int               // per block
 	keys  int               // key space
+	extra []byte            // in the first transaction of a block
 }
 
 func newChain(seed uint64) *chain {
@@ -52,6 +53,9 @@ func (c *chain) next(t testing.TB, parent *state.Snapshot) (*ledger.Block, *stat
 	var leaves []keys.Digest
 	for i := range txs {
 		raw := fmt.Appendf(nil, "transaction %d of block %d: %d", i, order.Height, c.rng.Uint64())
+		if i == 0 {
+			raw = append(raw, c.extra...)
+		}
 		b.Txs = append(b.Txs, raw)
 		leaves = append(leaves, keys.Hash(suite, "signed-tx", raw))
 		order.TxBytes += uint64(len(raw))
