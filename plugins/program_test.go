@@ -42,6 +42,8 @@ func program(name string, args []string) {
 		fmt.Println("hello before the handshake")
 	case "mute":
 		select {}
+	case "moody": // as the file in args says
+		moody(args[0])
 	case "panics":
 		panic("no configuration found")
 	case "versions": // speaks the versions in args, and answers every frame with the echo engine's manifest
