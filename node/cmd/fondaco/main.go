@@ -5,12 +5,14 @@ import (
 	"os"
 
 	"github.com/fondaco/fondaco/node/cli"
+	cax509 "github.com/fondaco/fondaco/plugins/cmd/ca-x509"
 	enginepbft "github.com/fondaco/fondaco/plugins/cmd/engine-pbft"
 	engineraft "github.com/fondaco/fondaco/plugins/cmd/engine-raft"
 )
 
 func main() {
 	os.Exit(cli.Main(os.Args, cli.Plugins{
+		"ca-x509":     cax509.Main,
 		"engine-pbft": enginepbft.Main,
 		"engine-raft": engineraft.Main,
 	}))

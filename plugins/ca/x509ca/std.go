@@ -1,0 +1,230 @@
+package x509ca
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"time"
+
+	"github.com/fondaco/fondaco/plugins/ca"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// std is X.509 by the standard library, for holders with keys of suite std. Authorities may have RSA keys.
+type std struct{ keys keys.Suite }
+
+func (s std) suite() keys.Suite          { return s.keys }
+func (std) algorithms() []keys.Algorithm { return []keys.Algorithm{keys.Ed25519, keys.P256} }
+
+// minRSA is the size in bits from which an RSA key counts (NIST SP 800-131A).
+const minRSA = 2048
+
+func (s std) parse(der []byte) (*certificate, error) {
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	return s.wrap(c), nil
+}
+
+func (s std) wrap(c *x509.Certificate) *certificate {
+	out := &certificate{
+		raw: c.Raw, rawIssuer: c.RawIssuer, rawSubject: c.RawSubject, subject: c.Subject, issuer: c.Issuer, serial: serialText(c.SerialNumber),
+		notBefore: c.NotBefore, notAfter: c.NotAfter, authority: c.BasicConstraintsValid && c.IsCA, usage: c.KeyUsage,
+		roles: rolesOf(c.URIs), native: c,
+	}
+	if !slices.Contains([]x509.SignatureAlgorithm{
+		x509.PureEd25519, x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512, x509.SHA256WithRSA, x509.SHA384WithRSA,
+		x509.SHA512WithRSA, x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS,
+	}, c.SignatureAlgorithm) {
+		out.weak = fmt.Errorf("it is signed with %v; issue it anew with SHA-256 or better", c.SignatureAlgorithm)
+	} else if key, ok := c.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < minRSA {
+		out.weak = fmt.Errorf("its RSA key has %d bits; issue it anew with %d or more", key.N.BitLen(), minRSA)
+	}
+	out.key, out.keyErr = s.key(c.PublicKey)
+	return out
+}
+
+// key returns the canonical form of a key.
+func (s std) key(public any) (ledger.Key, error) {
+	var k ledger.Key
+	switch p := public.(type) {
+	case ed25519.PublicKey:
+		k = ledger.Key{Algorithm: keys.Ed25519, Bytes: p}
+	case *ecdsa.PublicKey:
+		if p.Curve != elliptic.P256() {
+			return k, fmt.Errorf("its key is of the curve %s; make one of Ed25519 or P-256", p.Curve.Params().Name)
+		}
+		raw, err := p.Bytes()
+		if err != nil {
+			return k, err
+		}
+		compressed := slices.Clone(raw[:33])
+		compressed[0] = 2 + raw[len(raw)-1]&1
+		k = ledger.Key{Algorithm: keys.P256, Bytes: compressed}
+	case *rsa.PublicKey:
+		return k, errors.New("its key is RSA; make one of Ed25519 or P-256")
+	default:
+		return k, fmt.Errorf("its key is a %T; make one of Ed25519 or P-256", public)
+	}
+	_, err := s.keys.ParsePublic(k.Algorithm, k.Bytes)
+	return k, err
+}
+
+func (s std) parseRequest(der []byte) (ledger.Key, error) {
+	r, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		return ledger.Key{}, err
+	}
+	if err := r.CheckSignature(); err != nil {
+		return ledger.Key{}, err
+	}
+	return s.key(r.PublicKey)
+}
+
+func (std) parseList(der []byte) (*list, error) {
+	l, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return nil, err
+	}
+	out := &list{
+		raw: l.Raw, rawIssuer: l.RawIssuer, issuer: l.Issuer, number: l.Number, issued: l.ThisUpdate, nextUpdate: l.NextUpdate,
+		entries: l.RevokedCertificateEntries, native: l,
+	}
+	return out, out.index(l.Extensions)
+}
+
+func (std) checkIssued(child, parent *certificate) error {
+	return child.native.(*x509.Certificate).CheckSignatureFrom(parent.native.(*x509.Certificate))
+}
+
+func (std) checkList(l *list, issuer *certificate) error {
+	return l.native.(*x509.RevocationList).CheckSignatureFrom(issuer.native.(*x509.Certificate))
+}
+
+func (s std) verify(leaf *certificate, between, roots []*certificate, at time.Time) ([][]*certificate, error) {
+	options := x509.VerifyOptions{
+		Intermediates: x509.NewCertPool(), Roots: x509.NewCertPool(), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	for _, c := range between {
+		options.Intermediates.AddCert(c.native.(*x509.Certificate))
+	}
+	for _, c := range roots {
+		options.Roots.AddCert(c.native.(*x509.Certificate))
+	}
+	found, err := leaf.native.(*x509.Certificate).Verify(options)
+	if err != nil {
+		return nil, err
+	}
+	var chains [][]*certificate
+	for _, chain := range found {
+		var wrapped []*certificate
+		for _, c := range chain {
+			wrapped = append(wrapped, s.wrap(c))
+		}
+		chains = append(chains, wrapped)
+	}
+	return chains, nil
+}
+
+func (std) explain(err error) ca.Code {
+	if errors.Is(err, errWeak) {
+		return ca.WrongAlgorithm
+	}
+	if _, ok := errors.AsType[x509.InsecureAlgorithmError](err); ok {
+		return ca.WrongAlgorithm
+	}
+	if _, ok := errors.AsType[x509.ConstraintViolationError](err); ok {
+		return ca.Constraint
+	}
+	if _, ok := errors.AsType[x509.UnhandledCriticalExtension](err); ok {
+		return ca.Constraint
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
+		switch invalid.Reason {
+		case x509.Expired:
+			return ca.Expired
+		case x509.IncompatibleUsage:
+			return ca.WrongPurpose
+		default:
+			return ca.Constraint
+		}
+	}
+	return ca.UnknownRoot
+}
+
+func (std) signer(k keys.Signer) (crypto.Signer, error) {
+	private, err := k.Private()
+	if err != nil {
+		return nil, err
+	}
+	defer clear(private)
+	switch a := k.Public().Algorithm(); a {
+	case keys.Ed25519:
+		return ed25519.NewKeyFromSeed(private), nil
+	case keys.P256:
+		return ecdsa.ParseRawPrivateKey(elliptic.P256(), private)
+	default:
+		return nil, fmt.Errorf("%w: %s; an authority of this kind has a key of Ed25519 or P-256", keys.ErrAlgorithm, a)
+	}
+}
+
+// public reverses key.
+func (std) public(k ledger.Key) (crypto.PublicKey, error) {
+	switch k.Algorithm {
+	case keys.Ed25519:
+		return ed25519.PublicKey(k.Bytes), nil
+	case keys.P256:
+		x, y := elliptic.UnmarshalCompressed(elliptic.P256(), k.Bytes)
+		if x == nil {
+			return nil, keys.ErrKey
+		}
+		raw := make([]byte, 65)
+		raw[0] = 4
+		x.FillBytes(raw[1:33])
+		y.FillBytes(raw[33:])
+		return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), raw)
+	default:
+		return nil, fmt.Errorf("%w: %s", keys.ErrAlgorithm, k.Algorithm)
+	}
+}
+
+func (s std) create(t *x509.Certificate, issuer *certificate, key ledger.Key, signer crypto.Signer) ([]byte, error) {
+	public, err := s.public(key)
+	if err != nil {
+		return nil, err
+	}
+	parent := t
+	if issuer != nil {
+		parent = issuer.native.(*x509.Certificate)
+	}
+	return x509.CreateCertificate(rand.Reader, t, parent, public, signer)
+}
+
+func (std) createList(t *x509.RevocationList, issuer *certificate, signer crypto.Signer) ([]byte, error) {
+	return x509.CreateRevocationList(rand.Reader, t, issuer.native.(*x509.Certificate), signer)
+}
+
+func (std) createRequest(subject pkix.Name, signer crypto.Signer) ([]byte, error) {
+	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: subject}, signer)
+}
+
+// newSerial returns a number of 128 random bits that is not zero.
+func newSerial() (*big.Int, error) {
+	for {
+		n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+		if err != nil || n.Sign() > 0 {
+			return n, err
+		}
+	}
+}

@@ -1,0 +1,28 @@
+package cax509
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fondaco/fondaco/plugins/ca/catest"
+	"github.com/fondaco/fondaco/state/keys"
+)
+
+// The test binary executes itself as the plugin program.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "serve" {
+		Main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// TestProgram runs the suite on the program; plugins/ca/x509ca runs it in process, with an authority.
+func TestProgram(t *testing.T) {
+	p := catest.NewPKI(t, catest.Standard(keys.Ed25519), time.Date(2030, 5, 1, 12, 0, 0, 0, time.UTC))
+	settings := fmt.Sprintf("[[trust]]\nroots = %q\ncrl = [\"%s\"]\n", p.Path(catest.RootFile), strings.Join(p.Lists, `", "`))
+	catest.RunProgram(t, catest.Program{Args: []string{"serve"}, Settings: []byte(settings)}, p.Fixtures())
+}
