@@ -76,7 +76,20 @@ func TestVectors(t *testing.T) {
 				Observe: []Candidate{{Institution: "bank-e", Key: k2, Address: "10.0.0.5:9540"}}, Add: []identity.NodeID{digest}, Override: "why",
 			}},
 			[]string{`{"found":[{"name":"bank-e","key":` + keyJSON(k) + `}],"observe":[{"institution":"bank-e","key":` + keyJSON(k2) + `,"address":"10.0.0.5:9540"}],` +
-				`"dismiss":[],"add":["0x` + hex.EncodeToString(digest[:]) + `"],"remove":[],"params":null,"override":"why"}`},
+				`"dismiss":[],"add":["0x` + hex.EncodeToString(digest[:]) + `"],"remove":[],"params":null,"trust":[],"distrust":[],"policies":[],"override":"why"}`},
+		},
+		{
+			newMembers(), "propose",
+			ProposeArgs{Reform: Reform{
+				Trust: []TrustedRoot{{Institution: "alpha", Authority: Authority{
+					Agency: "alpha-ca", Root: digest, From: 1_000, Until: 5_000_000_000_000, Roles: []string{"node", "user"},
+				}}},
+				Distrust: []DistrustedRoot{{Institution: "beta", Root: digest}},
+				Policies: []InstitutionPolicy{{Institution: "alpha", Policy: Policy{Role: "node", Need: 2}}},
+			}},
+			[]string{`{"found":[],"observe":[],"dismiss":[],"add":[],"remove":[],"params":null,` +
+				`"trust":[{"institution":"alpha","authority":{"agency":"alpha-ca","root":"0x` + hex.EncodeToString(digest[:]) + `","from":1000,"until":"5000000000000","roles":["node","user"]}}],` +
+				`"distrust":[{"institution":"beta","root":"0x` + hex.EncodeToString(digest[:]) + `"}],"policies":[{"institution":"alpha","policy":{"role":"node","need":2}}],"override":""}`},
 		},
 		{newMembers(), "approve", MotionArgs{ID: 3}, []string{`3`}},
 		{newMembers(), "withdraw", MotionArgs{ID: 3}, []string{`3`}},
@@ -84,12 +97,20 @@ func TestVectors(t *testing.T) {
 		{
 			newMembers(), "recover",
 			RecoverArgs{Epoch: 2, Reform: Reform{Remove: []identity.NodeID{digest}, Override: "why"}},
-			[]string{`"2"`, `{"found":[],"observe":[],"dismiss":[],"add":[],"remove":["0x` + hex.EncodeToString(digest[:]) + `"],"params":null,"override":"why"}`},
+			[]string{`"2"`, `{"found":[],"observe":[],"dismiss":[],"add":[],"remove":["0x` + hex.EncodeToString(digest[:]) + `"],"params":null,"trust":[],"distrust":[],"policies":[],"override":"why"}`},
 		},
 		{newMembers(), "ready", ReadyArgs{ID: 3, Node: digest[:], Signature: digest[:]}, []string{`3`, `"0x` + hex.EncodeToString(digest[:]) + `"`, `"0x` + hex.EncodeToString(digest[:]) + `"`}},
 		{newMembers(), "accuse", AccuseArgs{Evidence: []byte{0x83}}, []string{`"0x83"`}},
 		{newMembers(), "accusations", AccusationsArgs{Epoch: 1, Member: 2}, []string{`"1"`, `2`}},
 		{newConfig(), "params", none{}, nil},
+		{newCertificates(), "trusts", TrustsArgs{After: "alpha"}, []string{`"alpha"`}},
+		{newCertificates(), "trust", TrustArgs{Institution: "alpha"}, []string{`"alpha"`}},
+		{newCertificates(), "policy", PolicyArgs{Institution: "alpha", Role: "node"}, []string{`"alpha"`, `"node"`}},
+		{newCertificates(), "status", CertificateArgs{Fingerprint: digest}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`}},
+		{newCertificates(), "statuses", CertificatesArgs{Fingerprint: digest, Institution: "alpha"}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`, `"alpha"`}},
+		{newCertificates(), "freeze", StatusArgs{Fingerprint: digest, Reason: 6}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`, `6`}},
+		{newCertificates(), "unfreeze", CertificateArgs{Fingerprint: digest}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`}},
+		{newCertificates(), "revoke", StatusArgs{Fingerprint: digest, Reason: 1}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`, `1`}},
 	} {
 		raw := make([]json.RawMessage, len(c.json))
 		for i, j := range c.json {
@@ -136,6 +157,13 @@ func TestResults(t *testing.T) {
 		t.Fatal(err)
 	}
 	d, _, _ := ReadContract(w, contract)
+	if _, err := w.call(newCertificates(), "revoke", StatusArgs{Fingerprint: certificate(1)}); err != nil {
+		t.Fatal(err)
+	}
+	trust := Trust{Version: ledger.Version, Authorities: []Authority{trusted("alpha", "a", 1).Authority}, Policies: []Policy{{Role: "node"}}}
+	if err := write(w, trustKey("alpha"), &trust); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		contract Contract
 		method   string
@@ -158,6 +186,13 @@ func TestResults(t *testing.T) {
 		{newMembers(), "motions", MotionsArgs{}},
 		{newMembers(), "accusations", AccusationsArgs{}},
 		{newConfig(), "params", none{}},
+		{newCertificates(), "trusts", TrustsArgs{}},
+		{newCertificates(), "trust", TrustArgs{Institution: "alpha"}},
+		{newCertificates(), "trust", TrustArgs{Institution: "beta"}},
+		{newCertificates(), "policy", PolicyArgs{Institution: "alpha", Role: "node"}},
+		{newCertificates(), "policy", PolicyArgs{Institution: "beta", Role: "node"}},
+		{newCertificates(), "status", CertificateArgs{Fingerprint: certificate(1)}},
+		{newCertificates(), "statuses", CertificatesArgs{}},
 	} {
 		out, err := w.call(c.contract, c.method, c.args)
 		wantError(t, err, ledger.OK, 0)

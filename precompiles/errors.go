@@ -39,6 +39,7 @@ const (
 	DeniedSize        uint32 = 110 // arguments or a result that are too large
 	DeniedGasLimit    uint32 = 111 // a gas limit over the chain's
 	DeniedDirect      uint32 = 112 // the method is called by transactions only, not by contracts
+	DeniedCertificate uint32 = 113 // a certificate is frozen or revoked, or nobody whom the group trusts vouches for it
 )
 
 // Codes of receipts with status aborted from a system contract, as in its schema. They are stable.

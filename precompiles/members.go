@@ -203,7 +203,7 @@ func newMembers() Contract {
 			ABI: ledger.ContractABI, Name: "members", Version: "1", Profile: "strict",
 			Doc: "Institutions of the chain, nodes of the group, and the motions by which institutions change members and parameters. " +
 				"A member's number is its place in the epoch's list. More than half of the members' institutions must approve a motion.",
-			Types: []ledger.TypeDef{
+			Types: append(trustTypes(), []ledger.TypeDef{
 				{Name: "PublicKey", Fields: []ledger.Field{{Name: "algorithm", Type: "u8"}, {Name: "key", Type: "bytes"}}},
 				{Name: "Member", Fields: []ledger.Field{node, institution, publicKey}},
 				{Name: "Record", Fields: []ledger.Field{
@@ -218,10 +218,14 @@ func newMembers() Contract {
 				{Name: "ListedNode", Fields: []ledger.Field{node, {Name: "row", Type: "Node"}}},
 				{Name: "Founding", Fields: []ledger.Field{{Name: "name", Type: "str"}, publicKey}},
 				{Name: "Candidate", Fields: []ledger.Field{institution, publicKey, address}},
+				{Name: "TrustedRoot", Fields: []ledger.Field{institution, {Name: "authority", Type: "Authority"}}},
+				{Name: "DistrustedRoot", Fields: []ledger.Field{institution, {Name: "root", Type: "bytes"}}},
+				{Name: "InstitutionPolicy", Fields: []ledger.Field{institution, {Name: "policy", Type: "Policy"}}},
 				{Name: "Reform", Fields: []ledger.Field{
 					list("found", "Founding"), list("observe", "Candidate"), list("dismiss", "bytes"), list("add", "bytes"),
 					list("remove", "bytes"),
 					{Name: "params", Type: "opt<Params>"},
+					list("trust", "TrustedRoot"), list("distrust", "DistrustedRoot"), list("policies", "InstitutionPolicy"),
 					{Name: "override", Type: "str"},
 				}},
 				{Name: "Approval", Fields: []ledger.Field{institution, {Name: "account", Type: "addr"}}},
@@ -235,7 +239,7 @@ func newMembers() Contract {
 					list("approvals", "Approval"), list("ready", "Readiness"),
 				}},
 				{Name: "ListedMotion", Fields: []ledger.Field{id, {Name: "row", Type: "Motion"}}},
-			},
+			}...),
 			Methods: []ledger.Method{
 				{Name: "epoch", Kind: ledger.MethodView, Return: "Record"},
 				{
@@ -301,8 +305,8 @@ type InstitutionsArgs struct {
 }
 
 func institutions(env Env, a InstitutionsArgs) ([]string, error) {
-	if len(a.After) > MaxInstitutionName {
-		return nil, aborted(AbortArguments, nil, "a name of %d bytes, at most %d", len(a.After), MaxInstitutionName)
+	if err := checkInstitutionName(a.After); err != nil {
+		return nil, err
 	}
 	prefix := institutionKey("")
 	names := []string{}

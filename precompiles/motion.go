@@ -39,6 +39,11 @@ type Reform struct {
 	Remove []identity.NodeID
 	// Params replaces the parameters; nil leaves them.
 	Params *ledger.Params
+	// Trust names authorities that may vouch for an institution, Distrust those that may not any more, and Policies how
+	// many agencies must. What they say of certificates is checked by who approves, not by the group.
+	Trust    []TrustedRoot
+	Distrust []DistrustedRoot
+	Policies []InstitutionPolicy
 	// Override is the reason for going below the least number of members, or empty.
 	Override string
 }
@@ -170,7 +175,7 @@ func propose(env Env, a ProposeArgs) (uint64, error) {
 	if err := env.Charge(gasPerKey * ledger.Gas(keysToCheck)); err != nil {
 		return 0, err
 	}
-	if _, err := after(env, env.Suite(), &record, &a.Reform); err != nil {
+	if _, err := after(env, env.Suite(), &record, &a.Reform, env.Order().UnixMilli); err != nil {
 		return 0, err
 	}
 	open, err := makeRoom(env, &record, account.Institution)
@@ -375,10 +380,10 @@ func MemberInstitutions(members []ledger.Member) []string {
 	return slices.Compact(names)
 }
 
-// MayActivate says why a call of activate with these arguments by an account would change nothing at a state, or
-// returns nil. Nobody puts a transaction that it refuses into a block, so that only what institutions agreed on ends
+// MayActivate says why a call of activate with these arguments by an account would change nothing at a state and a block
+// time in Unix ms, or returns nil. Nobody puts a transaction that it refuses into a block, so that only what institutions agreed on ends
 // an epoch.
-func MayActivate(r Reader, s keys.Suite, account *Account, args []byte) error {
+func MayActivate(r Reader, s keys.Suite, account *Account, args []byte, unixMilli int64) error {
 	var a MotionArgs
 	if err := ledger.Unmarshal(args, &a); err != nil {
 		return aborted(AbortArguments, nil, "%v", err)
@@ -387,13 +392,13 @@ func MayActivate(r Reader, s keys.Suite, account *Account, args []byte) error {
 	if err != nil {
 		return err
 	}
-	_, _, err = carried(r, s, &record, account, a.ID)
+	_, _, err = carried(r, s, &record, account, a.ID, unixMilli)
 	return err
 }
 
 // carried returns a motion that has all that it takes, and the epoch that it leads to, whose number is still that
 // of the present one.
-func carried(r Reader, s keys.Suite, record *Record, account *Account, id uint64) (*Motion, *ledger.Epoch, error) {
+func carried(r Reader, s keys.Suite, record *Record, account *Account, id uint64, unixMilli int64) (*Motion, *ledger.Epoch, error) {
 	if err := mayApprove(record, account); err != nil {
 		return nil, nil, err
 	}
@@ -411,7 +416,7 @@ func carried(r Reader, s keys.Suite, record *Record, account *Account, id uint64
 				"node %s has not stated that it is synced: its operator runs `fondaco member ready %d -d DIR --from ACCOUNT --key FILE`, of any account, on its machine", node, id)
 		}
 	}
-	next, err := after(r, s, record, &m.Reform)
+	next, err := after(r, s, record, &m.Reform, unixMilli)
 	return m, next, err
 }
 
@@ -420,9 +425,9 @@ func refused(format string, args ...any) error {
 	return aborted(AbortReform, []any{reason}, "%s", reason)
 }
 
-// after returns the members and parameters after a reform, or why the group refuses it.
-func after(r Reader, s keys.Suite, record *Record, f *Reform) (*ledger.Epoch, error) {
-	for _, n := range []int{len(f.Found), len(f.Observe), len(f.Dismiss), len(f.Add), len(f.Remove)} {
+// after returns the members and parameters after a reform at a block time, or why the group refuses it.
+func after(r Reader, s keys.Suite, record *Record, f *Reform, unixMilli int64) (*ledger.Epoch, error) {
+	for _, n := range []int{len(f.Found), len(f.Observe), len(f.Dismiss), len(f.Add), len(f.Remove), len(f.Trust), len(f.Distrust), len(f.Policies)} {
 		if n > MaxReform {
 			return nil, refused("a list of %d entries, at most %d", n, MaxReform)
 		}
@@ -438,7 +443,7 @@ func after(r Reader, s keys.Suite, record *Record, f *Reform) (*ledger.Epoch, er
 	if f.Params != nil {
 		next.Params = *f.Params
 	}
-	if len(f.Found)+len(f.Observe)+len(f.Dismiss)+len(f.Add)+len(f.Remove) == 0 && reflect.DeepEqual(next.Params, before) {
+	if len(f.Found)+len(f.Observe)+len(f.Dismiss)+len(f.Add)+len(f.Remove)+len(f.Trust)+len(f.Distrust)+len(f.Policies) == 0 && reflect.DeepEqual(next.Params, before) {
 		return nil, aborted(AbortUnchanged, nil, "the reform changes nothing: the parameters are what it sets")
 	}
 	if err := checkFound(r, s, f); err != nil {
@@ -459,8 +464,11 @@ func after(r Reader, s keys.Suite, record *Record, f *Reform) (*ledger.Epoch, er
 		return nil, err
 	}
 	if f.Params != nil {
-		err = checkParams(&before, f.Params)
+		if err := checkParams(&before, f.Params); err != nil {
+			return nil, err
+		}
 	}
+	_, err = trustsAfter(r, f, unixMilli)
 	return next, err
 }
 
@@ -614,7 +622,7 @@ func activate(env Env, a MotionArgs) error {
 	if err != nil {
 		return err
 	}
-	m, next, err := carried(env, env.Suite(), &record, &account, a.ID)
+	m, next, err := carried(env, env.Suite(), &record, &account, a.ID, env.Order().UnixMilli)
 	if err != nil {
 		return err
 	}
@@ -627,6 +635,13 @@ func activate(env Env, a MotionArgs) error {
 		founded = append(founded, address)
 	}
 	if err := enroll(env, &m.Reform); err != nil {
+		return err
+	}
+	trusts, err := trustsAfter(env, &m.Reform, env.Order().UnixMilli)
+	if err != nil {
+		return err
+	}
+	if err := writeTrusts(env, trusts); err != nil {
 		return err
 	}
 	record.Members = next.Members

@@ -32,7 +32,7 @@ func newAssembly(t *testing.T, n int) *assembly {
 		name := fmt.Sprintf("bank-%d", i)
 		g.Members = append(g.Members, ledger.Member{Node: nodeOf(t, key), Institution: name, Key: key})
 		a.members = append(a.members, nodeOf(t, key))
-		g.Accounts = append(g.Accounts, ledger.GenesisAccount{Name: name, Institution: name, Roles: []string{"committee"}, Keys: []ledger.Key{newKey(t, uint64(i))}})
+		g.Accounts = append(g.Accounts, ledger.GenesisAccount{Name: name, Institution: name, Roles: []string{"committee", "institution-admin"}, Keys: []ledger.Key{newKey(t, uint64(i))}})
 	}
 	changes, err := Genesis(keystest.Suite(), g)
 	if err != nil {
@@ -210,12 +210,12 @@ func TestMotionSupport(t *testing.T) {
 	wantError(t, a.by("bank-1", "activate", MotionArgs{ID: id}), ledger.Aborted, AbortSupport) // two of four are not more than half
 	account := a.account(t, name("bank-1"))
 	args := mustMarshal(t, MotionArgs{ID: id})
-	wantError(t, MayActivate(a, keystest.Suite(), &account, args), ledger.Aborted, AbortSupport)
+	wantError(t, MayActivate(a, keystest.Suite(), &account, args, a.order.UnixMilli), ledger.Aborted, AbortSupport)
 	wantError(t, a.by("bank-2", "approve", MotionArgs{ID: id}), ledger.OK, 0)
-	wantError(t, MayActivate(a, keystest.Suite(), &account, args), ledger.OK, 0)
+	wantError(t, MayActivate(a, keystest.Suite(), &account, args, a.order.UnixMilli), ledger.OK, 0)
 	wantError(t, a.by("bank-2", "withdraw", MotionArgs{ID: id}), ledger.OK, 0)
 	wantError(t, a.by("bank-2", "withdraw", MotionArgs{ID: id}), ledger.Aborted, AbortUnchanged)
-	wantError(t, MayActivate(a, keystest.Suite(), &account, args), ledger.Aborted, AbortSupport)
+	wantError(t, MayActivate(a, keystest.Suite(), &account, args, a.order.UnixMilli), ledger.Aborted, AbortSupport)
 	wantError(t, a.by("bank-3", "approve", MotionArgs{ID: id}), ledger.OK, 0)
 	wantError(t, a.by("user", "activate", MotionArgs{ID: id}), ledger.Denied, DeniedRole)
 	wantError(t, a.by("bank-3", "activate", MotionArgs{ID: id}), ledger.OK, 0)
@@ -236,7 +236,7 @@ func TestMotionSupport(t *testing.T) {
 	wantError(t, err, ledger.Aborted, AbortMotion)
 	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: id}), ledger.OK, 0)
 	a.endEpoch()
-	wantError(t, MayActivate(a, keystest.Suite(), &account, mustMarshal(t, MotionArgs{ID: id})), ledger.Aborted, AbortSupport)
+	wantError(t, MayActivate(a, keystest.Suite(), &account, mustMarshal(t, MotionArgs{ID: id}), a.order.UnixMilli), ledger.Aborted, AbortSupport)
 	wantError(t, a.by("bank-2", "approve", MotionArgs{ID: id}), ledger.OK, 0)
 	_, err = a.propose(Reform{Params: &params})
 	wantError(t, err, ledger.Aborted, AbortMotion)

@@ -3,11 +3,12 @@
 //
 // # Addresses
 //
-//	0x0000000000000000000000000000000000000001  accounts   accounts and the keys bound to them
-//	0x0000000000000000000000000000000000000002  contracts  deployed contracts and their code
-//	0x0000000000000000000000000000000000000003  access     roles, freezing
-//	0x0000000000000000000000000000000000000004  members    institutions, nodes, and the motions that change them
-//	0x0000000000000000000000000000000000000005  config     parameters of the chain
+//	0x0000000000000000000000000000000000000001  accounts      accounts and the keys bound to them
+//	0x0000000000000000000000000000000000000002  contracts     deployed contracts and their code
+//	0x0000000000000000000000000000000000000003  access        roles, freezing
+//	0x0000000000000000000000000000000000000004  members       institutions, nodes, and the motions that change them
+//	0x0000000000000000000000000000000000000005  config        parameters of the chain
+//	0x0000000000000000000000000000000000000006  certificates  authorities that may vouch, and what became of certificates
 //
 // All of 0x00…01 to 0x00…ff is kept for system contracts ([IsSystem]); assigned addresses are digests and do
 // not fall there.
@@ -48,11 +49,12 @@ type Contract interface {
 
 // Addresses of the system contracts.
 var (
-	AccountsAddress  = systemAddress(1)
-	ContractsAddress = systemAddress(2)
-	AccessAddress    = systemAddress(3)
-	MembersAddress   = systemAddress(4)
-	ConfigAddress    = systemAddress(5)
+	AccountsAddress     = systemAddress(1)
+	ContractsAddress    = systemAddress(2)
+	AccessAddress       = systemAddress(3)
+	MembersAddress      = systemAddress(4)
+	ConfigAddress       = systemAddress(5)
+	CertificatesAddress = systemAddress(6)
 )
 
 func systemAddress(n byte) ledger.Address { return ledger.Address{ledger.AddressSize - 1: n} }
@@ -64,7 +66,7 @@ func IsSystem(a ledger.Address) bool {
 
 // All returns the system contracts in the order of their addresses.
 func All() []Contract {
-	return []Contract{newAccounts(), newContracts(), newAccess(), newMembers(), newConfig()}
+	return []Contract{newAccounts(), newContracts(), newAccess(), newMembers(), newConfig(), newCertificates()}
 }
 
 // Reader reads the world state. Keys are a contract's address followed by the key within the contract.

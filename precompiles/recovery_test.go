@@ -62,6 +62,7 @@ func TestRefusedRecovery(t *testing.T) {
 		"no reason":              {func(_ *assembly, r *RecoverArgs) { r.Reform.Override = "" }, AbortReform},
 		"a long reason":          {func(_ *assembly, r *RecoverArgs) { r.Reform.Override = strings.Repeat("x", MaxRecoveryReason+1) }, AbortReform},
 		"parameters":             {func(_ *assembly, r *RecoverArgs) { r.Reform.Params = new(ledger.DefaultParams()) }, AbortReform},
+		"authorities":            {func(_ *assembly, r *RecoverArgs) { r.Reform.Trust = []TrustedRoot{trusted("bank-0", "a", 1)} }, AbortReform},
 		"nobody is left":         {func(a *assembly, r *RecoverArgs) { r.Reform.Remove = a.members }, AbortReform},
 		"one is named twice":     {func(a *assembly, r *RecoverArgs) { r.Reform.Remove = append(r.Reform.Remove, a.members[2]) }, AbortReform},
 		"an unknown node leaves": {func(_ *assembly, r *RecoverArgs) { r.Reform.Remove = []identity.NodeID{{1}} }, AbortReform},

@@ -54,6 +54,8 @@ func DenialName(code uint32) string {
 		return "Size"
 	case precompiles.DeniedGasLimit:
 		return "GasLimit"
+	case precompiles.DeniedCertificate:
+		return "Certificate"
 	default:
 		return fmt.Sprintf("Denied%d", code)
 	}

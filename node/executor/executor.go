@@ -297,7 +297,7 @@ func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 		err = precompiles.MayDeploy(base, account) // before anybody compiles its module
 	}
 	if err == nil && x.Barrier(tx) {
-		err = precompiles.MayActivate(base, x.suite, account, tx.Args) // or anybody could end epochs
+		err = precompiles.MayActivate(base, x.suite, account, tx.Args, base.Header().Order.UnixMilli) // or anybody could end epochs
 	}
 	return err
 }

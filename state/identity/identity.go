@@ -46,6 +46,7 @@ const (
 	Operator         Role = "operator"
 	Registrar        Role = "registrar"
 	Compliance       Role = "compliance"
+	Node             Role = "node" // to run a node: vouched for by certificates, of no use to an account
 )
 
 // Identity is what is known of the holder of a key.

@@ -1,0 +1,687 @@
+package precompiles
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// Bounds on what the group says of certificates.
+const (
+	MaxAuthorities = 16 // roots that an institution's agencies have at a time; rotation takes two of an agency
+	MaxAgencyName  = 64 // bytes
+	maxTrusts      = 16 // institutions that the view trusts returns at once
+)
+
+// Trust is a row of the table of authorities, keyed by institution: who may vouch for its people and nodes. Only
+// motions change it (Reform). Nothing in execution reads a certificate: fingerprints, dates and roles are what the
+// motion says, and whoever approves it compares them with the certificates.
+type Trust struct {
+	_           struct{}    `cbor:",toarray"`
+	Version     uint16      // ledger.Version
+	Authorities []Authority // sorted by root, 1 to MaxAuthorities
+	Policies    []Policy    // sorted by role; for a role without one, any agency is enough
+}
+
+// Authority is a root of an agency, which is a certificate authority of an institution. While an agency rotates its
+// root it has two, whose times overlap.
+type Authority struct {
+	_      struct{}    `cbor:",toarray"`
+	Agency string      // 1 to MaxAgencyName bytes
+	Root   keys.Digest // Fingerprint of the root's certificate
+	From   int64       // first block time, Unix ms, at which it counts
+	Until  int64       // last block time at which it does
+	Roles  []string    // that it may vouch for: sorted, 1 to MaxRoles
+}
+
+// Policy says how many of an institution's agencies must vouch for a role. Those count that have a root which is valid
+// at block time and may vouch for the role.
+type Policy struct {
+	_    struct{} `cbor:",toarray"`
+	Role string
+	Need uint32 // 0: all that count; 1: any of them
+}
+
+// TrustedRoot is an authority that a reform adds to an institution, or puts in the place of that with the same root.
+type TrustedRoot struct {
+	_           struct{} `cbor:",toarray"`
+	Institution string
+	Authority   Authority
+}
+
+// DistrustedRoot is an authority that a reform takes from an institution.
+type DistrustedRoot struct {
+	_           struct{} `cbor:",toarray"`
+	Institution string
+	Root        keys.Digest
+}
+
+// InstitutionPolicy is a policy that a reform gives an institution. Need 1 takes that of the role away.
+type InstitutionPolicy struct {
+	_           struct{} `cbor:",toarray"`
+	Institution string
+	Policy      Policy
+}
+
+// InstitutionTrust is a Trust with the institution that it is of.
+type InstitutionTrust struct {
+	_           struct{} `cbor:",toarray"`
+	Institution string
+	Row         Trust
+}
+
+// CertificateStatus says what an institution says of a certificate.
+type CertificateStatus uint8
+
+// The statuses of a certificate. One that nothing was said of is active.
+const (
+	CertificateActive  CertificateStatus = 0
+	CertificateFrozen  CertificateStatus = 1 // does not count until it is unfrozen
+	CertificateRevoked CertificateStatus = 2 // never counts again
+)
+
+// String returns the status in the words of the schema.
+func (s CertificateStatus) String() string {
+	if names := certificateStatuses(); int(s) < len(names) {
+		return names[s]
+	}
+	return fmt.Sprintf("status(%d)", uint8(s))
+}
+
+func certificateStatuses() []string { return []string{"active", "frozen", "revoked"} }
+
+// Reasons returns the names of the reason codes of RFC 5280 §5.3.1 that a certificate is frozen or revoked for, by code.
+// Those that it does not use, or that do not fit, are empty.
+func Reasons() []string {
+	return []string{
+		"unspecified", "key-compromise", "ca-compromise", "affiliation-changed", "superseded", "cessation-of-operation", "certificate-hold", "", "",
+		"privilege-withdrawn", "aa-compromise",
+	}
+}
+
+// Certificate is a row of the table of certificates, keyed by fingerprint and institution: what the institution said of
+// it last. Each institution has rows of its own, and those of others mean nothing for its certificates, so nobody can
+// freeze, or occupy, what is not theirs.
+type Certificate struct {
+	_       struct{} `cbor:",toarray"`
+	Version uint16   // ledger.Version
+	Status  CertificateStatus
+	Reason  uint8          // code of RFC 5280 §5.3.1; 0 where it is active again
+	By      ledger.Address // the account that said so
+	Height  ledger.Height  // of the block in which it did
+}
+
+// ListedCertificate is a Certificate with its key.
+type ListedCertificate struct {
+	_           struct{} `cbor:",toarray"`
+	Fingerprint keys.Digest
+	Institution string
+	Row         Certificate
+}
+
+// Fingerprint returns what names a certificate on chain: the hash of its DER under the chain's suite, and of nothing
+// else, so that other tools can print it (`openssl x509 -outform DER | openssl dgst -sha256`, or -sm3).
+func Fingerprint(s keys.Suite, der []byte) keys.Digest { return s.Sum(der) }
+
+// ReadTrust returns who may vouch for an institution.
+func ReadTrust(r Reader, institution string) (trust Trust, found bool, err error) {
+	return read[Trust](r, trustKey(institution))
+}
+
+// ReadCertificate returns what an institution said of a certificate last.
+func ReadCertificate(r Reader, institution string, fingerprint keys.Digest) (certificate Certificate, found bool, err error) {
+	return read[Certificate](r, certificateKey(fingerprint, institution))
+}
+
+func trustKey(institution string) []byte {
+	return key(CertificatesAddress, []byte("a"), []byte(institution))
+}
+func certificateKey(fingerprint keys.Digest, institution string) []byte {
+	return key(CertificatesAddress, []byte("c"), fingerprint[:], []byte(institution))
+}
+
+// counts reports whether the authority may vouch for a role at a block time.
+func (a *Authority) counts(role string, unixMilli int64) bool {
+	_, may := slices.BinarySearch(a.Roles, role)
+	return may && a.From <= unixMilli && unixMilli <= a.Until
+}
+
+// agencies returns those that may vouch for a role at a block time, sorted.
+func (t *Trust) agencies(role string, unixMilli int64) []string {
+	var names []string
+	for i := range t.Authorities {
+		if a := &t.Authorities[i]; a.counts(role, unixMilli) {
+			names = append(names, a.Agency)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// need returns how many of so many agencies must vouch for a role, at least 1.
+func (t *Trust) need(role string, agencies int) int {
+	i := slices.IndexFunc(t.Policies, func(p Policy) bool { return p.Role == role })
+	switch {
+	case i < 0:
+		return 1
+	case t.Policies[i].Need == 0:
+		return max(1, agencies)
+	}
+	return int(t.Policies[i].Need)
+}
+
+// Credential is a certificate for which providers vouched, each by a root of its own.
+type Credential struct {
+	Institution string
+	Role        identity.Role
+	Roots       []keys.Digest // fingerprints
+	Leaf        keys.Digest   // fingerprint of the certificate itself
+}
+
+// CheckCredential says why a certificate does not count for its institution and role at a state and a block time in Unix
+// ms, or returns nil. A refusal is an [*Error] with status denied, whose reason an operator acts on; any other error is
+// the reader's. It depends on its arguments alone, so all nodes that ask at one height get one answer. Of an institution
+// for which the group names no authorities, it asks none: there the local provider alone decides.
+func CheckCredential(r Reader, c *Credential, unixMilli int64) error {
+	trust, named, err := ReadTrust(r, c.Institution)
+	if err != nil {
+		return err
+	}
+	if named {
+		if err := trust.check(c, unixMilli); err != nil {
+			return err
+		}
+	}
+	return checkCertificate(r, c.Institution, c.Leaf)
+}
+
+func (t *Trust) check(c *Credential, unixMilli int64) error {
+	role := string(c.Role)
+	var vouched, refused []string
+	for _, root := range c.Roots {
+		i := slices.IndexFunc(t.Authorities, func(a Authority) bool { return a.Root == root })
+		switch {
+		case i < 0:
+			refused = append(refused, fmt.Sprintf("CA root %s is not trusted for institution %s", root, c.Institution))
+		case t.Authorities[i].counts(role, unixMilli):
+			vouched = append(vouched, t.Authorities[i].Agency)
+		case slices.Contains(t.Authorities[i].Roles, role):
+			a := &t.Authorities[i]
+			refused = append(refused, fmt.Sprintf("CA %s, root %s, counts from %s until %s, and block time is %s", a.Agency, root, timeText(a.From), timeText(a.Until), timeText(unixMilli)))
+		default:
+			refused = append(refused, fmt.Sprintf("CA %s, root %s, is not trusted for role %s of institution %s", t.Authorities[i].Agency, root, role, c.Institution))
+		}
+	}
+	slices.Sort(vouched)
+	vouched = slices.Compact(vouched)
+	agencies := t.agencies(role, unixMilli)
+	if need := t.need(role, len(agencies)); len(vouched) < need {
+		if len(vouched) > 0 || len(refused) == 0 {
+			refused = append(refused, fmt.Sprintf("%d of the agencies %s must vouch for role %s of institution %s, and %d did", need, strings.Join(agencies, ", "), role, c.Institution, len(vouched)))
+		}
+		return denied(DeniedCertificate, "%s: `fondaco authority show %s` prints what is trusted", strings.Join(refused, "; "), c.Institution)
+	}
+	return nil
+}
+
+// checkCertificate says why an institution's certificate does not count, or returns nil.
+func checkCertificate(r Reader, institution string, fingerprint keys.Digest) error {
+	row, found, err := ReadCertificate(r, institution, fingerprint)
+	switch {
+	case err != nil:
+		return err
+	case !found || row.Status == CertificateActive:
+		return nil
+	case row.Status == CertificateFrozen:
+		return denied(DeniedCertificate, "certificate %s of institution %s was frozen at height %d (%s)", fingerprint, institution, row.Height, reasonText(row.Reason))
+	}
+	return denied(DeniedCertificate, "certificate %s of institution %s was revoked at height %d (%s)", fingerprint, institution, row.Height, reasonText(row.Reason))
+}
+
+func reasonText(code uint8) string {
+	if names := Reasons(); int(code) < len(names) && names[code] != "" {
+		return names[code]
+	}
+	return fmt.Sprintf("reason %d", code)
+}
+
+func timeText(unixMilli int64) string { return time.UnixMilli(unixMilli).UTC().Format(time.RFC3339) }
+
+// trustsAfter returns what a reform makes of the trust of the institutions that it names, or why the group refuses it.
+// A row without authorities is to be deleted.
+func trustsAfter(r Reader, f *Reform, unixMilli int64) ([]InstitutionTrust, error) {
+	var names []string
+	for _, t := range f.Trust {
+		names = append(names, t.Institution)
+	}
+	for _, d := range f.Distrust {
+		names = append(names, d.Institution)
+	}
+	for _, p := range f.Policies {
+		names = append(names, p.Institution)
+	}
+	slices.Sort(names)
+	var rows []InstitutionTrust
+	for _, name := range slices.Compact(names) {
+		_, found, err := ReadInstitution(r, name)
+		if err != nil {
+			return nil, err
+		}
+		if !found && !slices.ContainsFunc(f.Found, func(o Founding) bool { return o.Name == name }) {
+			return nil, aborted(AbortInstitution, []any{name}, "there is no institution %q: found it in the same motion", name)
+		}
+		trust, _, err := ReadTrust(r, name)
+		if err != nil {
+			return nil, err
+		}
+		trust.Version = ledger.Version
+		if err := trust.reform(name, f); err != nil {
+			return nil, err
+		}
+		if err := trust.sound(name, unixMilli); err != nil {
+			return nil, err
+		}
+		rows = append(rows, InstitutionTrust{Institution: name, Row: trust})
+	}
+	return rows, nil
+}
+
+// reform applies what a reform says of an institution.
+func (t *Trust) reform(institution string, f *Reform) error {
+	var named []keys.Digest
+	once := func(root keys.Digest) error {
+		if slices.Contains(named, root) {
+			return refused("the root %s of %s is named twice", root, institution)
+		}
+		named = append(named, root)
+		return nil
+	}
+	for _, d := range f.Distrust {
+		if d.Institution != institution {
+			continue
+		}
+		if err := once(d.Root); err != nil {
+			return err
+		}
+		n := len(t.Authorities)
+		t.Authorities = slices.DeleteFunc(t.Authorities, func(a Authority) bool { return a.Root == d.Root })
+		if len(t.Authorities) == n {
+			return refused("the root %s is not trusted for %s: `fondaco authority show %s` lists those that are", d.Root, institution, institution)
+		}
+	}
+	for i := range f.Trust {
+		n := &f.Trust[i].Authority
+		if f.Trust[i].Institution != institution {
+			continue
+		}
+		if err := once(n.Root); err != nil {
+			return err
+		}
+		if err := n.validate(); err != nil {
+			return err
+		}
+		at, found := slices.BinarySearchFunc(t.Authorities, n.Root, func(a Authority, root keys.Digest) int { return bytes.Compare(a.Root[:], root[:]) })
+		switch {
+		case !found:
+			t.Authorities = slices.Insert(t.Authorities, at, *n)
+		case t.Authorities[at].equal(n):
+			return refused("the root %s is trusted for %s so already", n.Root, institution)
+		default:
+			t.Authorities[at] = *n
+		}
+	}
+	if len(t.Authorities) > MaxAuthorities {
+		return refused("%d authorities of %s, at most %d: take those away that ended", len(t.Authorities), institution, MaxAuthorities)
+	}
+	return t.setPolicies(institution, f)
+}
+
+func (t *Trust) setPolicies(institution string, f *Reform) error {
+	var named []string
+	for _, p := range f.Policies {
+		if p.Institution != institution {
+			continue
+		}
+		if slices.Contains(named, p.Policy.Role) {
+			return refused("the policy for role %s of %s is named twice", p.Policy.Role, institution)
+		}
+		named = append(named, p.Policy.Role)
+		if !isRole(p.Policy.Role) {
+			return refused("%q is no role: want 1 to 32 characters of a-z, 0-9 and -", p.Policy.Role)
+		}
+		if p.Policy.Need > MaxAuthorities {
+			return refused("a policy that wants %d agencies, and an institution has at most %d", p.Policy.Need, MaxAuthorities)
+		}
+		at, found := slices.BinarySearchFunc(t.Policies, p.Policy.Role, func(o Policy, role string) int { return cmp.Compare(o.Role, role) })
+		switch {
+		case found && t.Policies[at].Need == p.Policy.Need, !found && p.Policy.Need == 1:
+			return refused("the policy for role %s of %s is that already", p.Policy.Role, institution)
+		case found && p.Policy.Need == 1:
+			t.Policies = slices.Delete(t.Policies, at, at+1)
+		case found:
+			t.Policies[at] = p.Policy
+		default:
+			t.Policies = slices.Insert(t.Policies, at, p.Policy)
+		}
+	}
+	if len(t.Policies) > MaxRoles {
+		return refused("%d policies of %s, at most %d", len(t.Policies), institution, MaxRoles)
+	}
+	return nil
+}
+
+// validate checks what a motion says of an authority by itself.
+func (a *Authority) validate() error {
+	switch {
+	case a.Agency == "" || len(a.Agency) > MaxAgencyName:
+		return refused("an agency's name of %d bytes, want 1 to %d", len(a.Agency), MaxAgencyName)
+	case a.Root.IsZero():
+		return refused("the agency %s has no root: want the fingerprint of its certificate", a.Agency)
+	case a.From < 0 || a.Until < a.From || a.Until == 0:
+		return refused("the root %s is valid from %d until %d: want times in Unix ms, and an end behind the beginning", a.Root, a.From, a.Until)
+	case len(a.Roles) == 0:
+		return refused("the root %s vouches for no role", a.Root)
+	}
+	if err := checkRoles(a.Roles); err != nil {
+		return refused("the roles of root %s: %v", a.Root, err)
+	}
+	return nil
+}
+
+func (a *Authority) equal(b *Authority) bool {
+	return a.Agency == b.Agency && a.Root == b.Root && a.From == b.From && a.Until == b.Until && slices.Equal(a.Roles, b.Roles)
+}
+
+// sound checks that the institution's policies, and in any case that for nodes, can be met at block time, so that no
+// motion locks an institution out. Time may: an institution whose roots all ended gets new ones by another motion.
+func (t *Trust) sound(institution string, unixMilli int64) error {
+	roles := []string{}
+	if len(t.Authorities) > 0 {
+		roles = append(roles, string(identity.Node))
+	}
+	for _, p := range t.Policies {
+		roles = append(roles, p.Role)
+	}
+	for _, role := range roles {
+		agencies := t.agencies(role, unixMilli)
+		if need := t.need(role, len(agencies)); len(agencies) < need {
+			return refused("%d agencies of %s could vouch for role %s at block time %s, and its policy wants %d: trust another root for it, or change the policy, in the same motion",
+				len(agencies), institution, role, timeText(unixMilli), need)
+		}
+	}
+	return nil
+}
+
+// writeTrusts writes what trustsAfter returned.
+func writeTrusts(env Env, rows []InstitutionTrust) error {
+	for i := range rows {
+		k := trustKey(rows[i].Institution)
+		err := error(nil)
+		if len(rows[i].Row.Authorities) == 0 {
+			err = env.Delete(k)
+		} else {
+			err = write(env, k, &rows[i].Row)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// trustTypes are the types of the schemas that have to do with authorities.
+func trustTypes() []ledger.TypeDef {
+	return []ledger.TypeDef{
+		{Name: "Authority", Fields: []ledger.Field{
+			{Name: "agency", Type: "str"},
+			{Name: "root", Type: "bytes"},
+			{Name: "from", Type: "i64"},
+			{Name: "until", Type: "i64"},
+			{Name: "roles", Type: "list<str>"},
+		}},
+		{Name: "Policy", Fields: []ledger.Field{{Name: "role", Type: "str"}, {Name: "need", Type: "u32"}}},
+	}
+}
+
+func newCertificates() Contract {
+	var statuses []ledger.Variant
+	for _, s := range certificateStatuses() {
+		statuses = append(statuses, ledger.Variant{Name: s})
+	}
+	version, institution := ledger.Field{Name: "version", Type: "u16"}, ledger.Field{Name: "institution", Type: "str"}
+	fingerprint, reason := ledger.Field{Name: "fingerprint", Type: "bytes"}, ledger.Field{Name: "reason", Type: "u8"}
+	return &system{
+		address: CertificatesAddress,
+		methods: map[string]func(Env, []byte) ([]byte, error){
+			"trusts":   query(trusts),
+			"trust":    query(trustOf),
+			"policy":   query(policyOf),
+			"status":   query(certificateStatus),
+			"statuses": query(certificates),
+			"freeze":   command(freezeCertificate),
+			"unfreeze": command(unfreezeCertificate),
+			"revoke":   command(revokeCertificate),
+		},
+		schema: &ledger.Schema{
+			ABI: ledger.ContractABI, Name: "certificates", Version: "1", Profile: "strict",
+			Doc: "Which certificate authorities may vouch for which institution and role, and what institutions say of their certificates. " +
+				"Certificates are named by fingerprints: hashes of their DER under the chain's suite. Motions of the contract members change authorities and policies.",
+			Types: append(
+				trustTypes(),
+				ledger.TypeDef{Name: "Trust", Fields: []ledger.Field{version, {Name: "authorities", Type: "list<Authority>"}, {Name: "policies", Type: "list<Policy>"}}},
+				ledger.TypeDef{Name: "InstitutionTrust", Fields: []ledger.Field{institution, {Name: "row", Type: "Trust"}}},
+				ledger.TypeDef{Name: "Standing", Fields: []ledger.Field{{Name: "need", Type: "u32"}, {Name: "agencies", Type: "list<str>"}}},
+				ledger.TypeDef{Name: "Status", Variants: statuses},
+				ledger.TypeDef{Name: "Certificate", Fields: []ledger.Field{version, {Name: "status", Type: "Status"}, reason, {Name: "by", Type: "addr"}, {Name: "height", Type: "u64"}}},
+				ledger.TypeDef{Name: "ListedCertificate", Fields: []ledger.Field{fingerprint, institution, {Name: "row", Type: "Certificate"}}},
+			),
+			Methods: []ledger.Method{
+				{
+					Name: "trusts", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "after", Type: "str"}}, Return: "list<InstitutionTrust>",
+					Doc: "Returns up to 16 institutions that have authorities, in order of their names, beginning after one.",
+				},
+				{Name: "trust", Kind: ledger.MethodView, Args: []ledger.Field{institution}, Return: "opt<Trust>"},
+				{
+					Name: "policy", Kind: ledger.MethodView, Args: []ledger.Field{institution, {Name: "role", Type: "str"}}, Return: "opt<Standing>",
+					Doc: "Returns which agencies may vouch for a role at block time and how many of them must; nothing for an institution without authorities.",
+				},
+				{
+					Name: "status", Kind: ledger.MethodView, Args: []ledger.Field{fingerprint}, Return: "list<ListedCertificate>",
+					Doc: "Returns what up to 64 institutions say of a certificate. What counts is what its own says; one of which that says nothing is active.",
+				},
+				{
+					Name: "statuses", Kind: ledger.MethodView, Args: []ledger.Field{fingerprint, institution}, Return: "list<ListedCertificate>",
+					Doc: "Returns up to 64 entries in order of fingerprint and institution, beginning after those.",
+				},
+				{
+					Name: "freeze", Kind: ledger.MethodTx, Args: []ledger.Field{fingerprint, reason},
+					Doc: "Stops a certificate of the caller's institution from counting. The caller is its registrar or institution-admin. The reason is a code of RFC 5280, 5.3.1.",
+				},
+				{Name: "unfreeze", Kind: ledger.MethodTx, Args: []ledger.Field{fingerprint}, Doc: "Lifts what freeze did."},
+				{Name: "revoke", Kind: ledger.MethodTx, Args: []ledger.Field{fingerprint, reason}, Doc: "As freeze, for ever."},
+			},
+			Events: []ledger.EventDef{
+				{Topic: "frozen", Fields: []ledger.Field{institution, fingerprint, reason}, Indexed: []string{"institution"}},
+				{Topic: "unfrozen", Fields: []ledger.Field{institution, fingerprint, reason}, Indexed: []string{"institution"}},
+				{Topic: "revoked", Fields: []ledger.Field{institution, fingerprint, reason}, Indexed: []string{"institution"}},
+			},
+			Errors: abortDefs(AbortArguments, AbortUnchanged),
+			State: []ledger.StateDef{
+				{Prefix: "a", Key: []ledger.Type{"str"}, Value: "Trust"},
+				{Prefix: "c", Key: []ledger.Type{"bytes"}, Value: "Certificate", Doc: "fingerprint; name of the institution that says so"},
+			},
+		},
+	}
+}
+
+// TrustsArgs are the arguments of the certificates method trusts. After is an institution, or empty.
+type TrustsArgs struct {
+	_     struct{} `cbor:",toarray"`
+	After string
+}
+
+func trusts(env Env, a TrustsArgs) ([]InstitutionTrust, error) {
+	if err := checkInstitutionName(a.After); err != nil {
+		return nil, err
+	}
+	prefix := trustKey("")
+	found := []InstitutionTrust{}
+	err := env.Range(prefix, trustKey(a.After), maxTrusts, func(k, v []byte) error {
+		t := InstitutionTrust{Institution: string(k[len(prefix):])}
+		if err := ledger.Unmarshal(v, &t.Row); err != nil {
+			return fmt.Errorf("state under %x: %w", k, err)
+		}
+		found = append(found, t)
+		return nil
+	})
+	return found, err
+}
+
+// TrustArgs are the arguments of the certificates method trust.
+type TrustArgs struct {
+	_           struct{} `cbor:",toarray"`
+	Institution string
+}
+
+func trustOf(env Env, a TrustArgs) (*Trust, error) {
+	if err := checkInstitutionName(a.Institution); err != nil {
+		return nil, err
+	}
+	trust, found, err := ReadTrust(env, a.Institution)
+	if err != nil || !found {
+		return nil, err
+	}
+	return &trust, nil
+}
+
+// PolicyArgs are the arguments of the certificates method policy.
+type PolicyArgs struct {
+	_           struct{} `cbor:",toarray"`
+	Institution string
+	Role        string
+}
+
+// Standing says how many of which agencies must vouch.
+type Standing struct {
+	_        struct{} `cbor:",toarray"`
+	Need     uint32
+	Agencies []string // sorted
+}
+
+func policyOf(env Env, a PolicyArgs) (*Standing, error) {
+	trust, err := trustOf(env, TrustArgs{Institution: a.Institution})
+	if err != nil || trust == nil {
+		return nil, err
+	}
+	agencies := trust.agencies(a.Role, env.Order().UnixMilli)
+	return &Standing{Need: uint32(trust.need(a.Role, len(agencies))), Agencies: agencies}, nil
+}
+
+func checkInstitutionName(name string) error {
+	if len(name) > MaxInstitutionName {
+		return aborted(AbortArguments, nil, "a name of %d bytes, at most %d", len(name), MaxInstitutionName)
+	}
+	return nil
+}
+
+// CertificateArgs are the arguments of certificates methods that take a certificate alone.
+type CertificateArgs struct {
+	_           struct{} `cbor:",toarray"`
+	Fingerprint keys.Digest
+}
+
+func certificateStatus(env Env, a CertificateArgs) ([]ListedCertificate, error) {
+	return rangeCertificates(env, certificateKey(a.Fingerprint, ""), nil)
+}
+
+// CertificatesArgs are the arguments of the certificates method statuses. Without either, it begins with the first.
+type CertificatesArgs struct {
+	_           struct{} `cbor:",toarray"`
+	Fingerprint keys.Digest
+	Institution string
+}
+
+func certificates(env Env, a CertificatesArgs) ([]ListedCertificate, error) {
+	if err := checkInstitutionName(a.Institution); err != nil {
+		return nil, err
+	}
+	return rangeCertificates(env, key(CertificatesAddress, []byte("c")), certificateKey(a.Fingerprint, a.Institution))
+}
+
+func rangeCertificates(env Env, prefix, after []byte) ([]ListedCertificate, error) {
+	begin := len(key(CertificatesAddress, []byte("c")))
+	found := []ListedCertificate{}
+	err := env.Range(prefix, after, maxFound, func(k, v []byte) error {
+		var c ListedCertificate
+		if len(k) < begin+len(c.Fingerprint) {
+			return fmt.Errorf("state key %x does not end in a fingerprint and an institution", k)
+		}
+		c.Fingerprint = keys.Digest(k[begin : begin+len(c.Fingerprint)])
+		c.Institution = string(k[begin+len(c.Fingerprint):])
+		if err := ledger.Unmarshal(v, &c.Row); err != nil {
+			return fmt.Errorf("state under %x: %w", k, err)
+		}
+		found = append(found, c)
+		return nil
+	})
+	return found, err
+}
+
+// StatusArgs are the arguments of the certificates methods freeze and revoke.
+type StatusArgs struct {
+	_           struct{} `cbor:",toarray"`
+	Fingerprint keys.Digest
+	Reason      uint8
+}
+
+func freezeCertificate(env Env, a StatusArgs) error {
+	return setCertificate(env, a, CertificateFrozen, "frozen")
+}
+
+func revokeCertificate(env Env, a StatusArgs) error {
+	if names := Reasons(); int(a.Reason) < len(names) && names[a.Reason] == "certificate-hold" {
+		return aborted(AbortArguments, nil, "certificate-hold is a reason to freeze: what is revoked stays so")
+	}
+	return setCertificate(env, a, CertificateRevoked, "revoked")
+}
+
+func unfreezeCertificate(env Env, a CertificateArgs) error {
+	return setCertificate(env, StatusArgs{Fingerprint: a.Fingerprint}, CertificateActive, "unfrozen")
+}
+
+func setCertificate(env Env, a StatusArgs, status CertificateStatus, topic string) error {
+	caller, err := callerAccount(env)
+	if err != nil {
+		return err
+	}
+	names := Reasons()
+	switch {
+	case !caller.HasAny(string(identity.Registrar), string(identity.InstitutionAdmin)):
+		return denied(DeniedRole, "only a registrar or institution-admin says what is of certificates of its institution")
+	case a.Fingerprint.IsZero():
+		return aborted(AbortArguments, nil, "the fingerprint is zero: want the hash of the certificate's DER")
+	case int(a.Reason) >= len(names) || names[a.Reason] == "":
+		return aborted(AbortArguments, nil, "reason %d: want a code of RFC 5280 §5.3.1, 0 to 6, 9 or 10", a.Reason)
+	}
+	row, _, err := ReadCertificate(env, caller.Institution, a.Fingerprint)
+	switch {
+	case err != nil:
+		return err
+	case row.Status == CertificateRevoked:
+		return aborted(AbortUnchanged, nil, "certificate %s was revoked at height %d, for ever", a.Fingerprint, row.Height)
+	case row.Status == status:
+		return aborted(AbortUnchanged, nil, "certificate %s is %s for %s already", a.Fingerprint, status, caller.Institution)
+	}
+	row = Certificate{Version: ledger.Version, Status: status, Reason: a.Reason, By: env.Caller(), Height: env.Order().Height}
+	if err := write(env, certificateKey(a.Fingerprint, caller.Institution), &row); err != nil {
+		return err
+	}
+	return emit(env, topic, caller.Institution, a.Fingerprint[:], a.Reason)
+}

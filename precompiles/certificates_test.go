@@ -1,0 +1,294 @@
+package precompiles
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// certificate is the fingerprint of the n-th certificate of the tests.
+func certificate(n byte) keys.Digest { return keys.Digest{n, 0xce} }
+
+// trusted is a root of an agency that may vouch for nodes and users of an institution, and counts at the time of the tests.
+func trusted(institution, agency string, root byte) TrustedRoot {
+	return TrustedRoot{Institution: institution, Authority: Authority{
+		Agency: agency, Root: certificate(root), From: 1_000, Until: 1_000_000, Roles: []string{"node", "user"},
+	}}
+}
+
+func need(institution, role string, n uint32) InstitutionPolicy {
+	return InstitutionPolicy{Institution: institution, Policy: Policy{Role: role, Need: n}}
+}
+
+// vouched says what the chain says of a node's certificate of bank-1 for which agencies vouched by these roots.
+func (a *assembly) vouched(unixMilli int64, roots ...byte) error {
+	c := &Credential{Institution: "bank-1", Role: "node", Leaf: certificate(99)}
+	for _, r := range roots {
+		c.Roots = append(c.Roots, certificate(r))
+	}
+	return CheckCredential(a, c, unixMilli)
+}
+
+// wantRefusal checks that a refusal is denied for a reason that says so.
+func wantRefusal(t *testing.T, err error, says string) {
+	t.Helper()
+	wantError(t, err, ledger.Denied, DeniedCertificate)
+	if !strings.Contains(err.Error(), says) {
+		t.Errorf("refused with %q, which does not say %q", err, says)
+	}
+}
+
+func TestTrust(t *testing.T) {
+	a := newAssembly(t, 4)
+	const now = 5_000
+	wantError(t, a.vouched(now, 7), ledger.OK, 0) // the group names no authority of bank-1: the provider decides
+
+	a.pass(Reform{Trust: []TrustedRoot{trusted("bank-1", "one", 1)}})
+	wantError(t, a.vouched(now, 1), ledger.OK, 0)
+	wantRefusal(t, a.vouched(now, 7), "CA root "+certificate(7).String()+" is not trusted for institution bank-1")
+	wantRefusal(t, a.vouched(now), "1 of the agencies one must vouch for role node of institution bank-1, and 0 did")
+	wantRefusal(t, a.vouched(1_000_001, 1), "counts from 1970-01-01T00:00:01Z until 1970-01-01T00:16:40Z, and block time is")
+	wantError(t, a.vouched(1_000_000, 1), ledger.OK, 0)
+	wantRefusal(t, CheckCredential(a, &Credential{Institution: "bank-1", Role: "regulator", Roots: []keys.Digest{certificate(1)}}, now),
+		"CA one, root "+certificate(1).String()+", is not trusted for role regulator of institution bank-1")
+	wantError(t, CheckCredential(a, &Credential{Institution: "bank-2", Role: "node"}, now), ledger.OK, 0)
+
+	// Rotation: the agency has two roots for a while. They are one agency, whatever a policy counts.
+	next := trusted("bank-1", "one", 2)
+	next.Authority.Until = 2_000_000
+	a.pass(Reform{Trust: []TrustedRoot{next}})
+	wantError(t, a.vouched(now, 1), ledger.OK, 0)
+	wantError(t, a.vouched(1_000_001, 2), ledger.OK, 0)
+	_, err := a.propose(Reform{Policies: []InstitutionPolicy{need("bank-1", "node", 2)}})
+	wantError(t, err, ledger.Aborted, AbortReform)
+
+	// Two of three agencies.
+	a.pass(Reform{
+		Trust:    []TrustedRoot{trusted("bank-1", "two", 3), trusted("bank-1", "three", 4)},
+		Policies: []InstitutionPolicy{need("bank-1", "node", 2)},
+	})
+	wantRefusal(t, a.vouched(now, 1, 2), "2 of the agencies one, three, two must vouch for role node of institution bank-1, and 1 did")
+	wantError(t, a.vouched(now, 1, 4), ledger.OK, 0)
+	wantError(t, a.vouched(now, 7, 3, 2), ledger.OK, 0)
+
+	// All of them: a root that a motion takes away does not count any more, nor does its agency.
+	a.pass(Reform{Policies: []InstitutionPolicy{need("bank-1", "node", 0)}})
+	wantRefusal(t, a.vouched(now, 1, 4), "3 of the agencies")
+	wantError(t, a.vouched(now, 1, 3, 4), ledger.OK, 0)
+	a.pass(Reform{Distrust: []DistrustedRoot{{Institution: "bank-1", Root: certificate(3)}}})
+	wantError(t, a.vouched(now, 1, 4), ledger.OK, 0)
+	wantError(t, a.vouched(1_000_001, 2), ledger.OK, 0) // three ended with its root, and only one counts
+
+	// Views.
+	out, err := a.call(newCertificates(), "policy", PolicyArgs{Institution: "bank-1", Role: "node"})
+	wantError(t, err, ledger.OK, 0)
+	var standing *Standing
+	if err := ledger.Unmarshal(out, &standing); err != nil || standing.Need != 2 || !slices.Equal(standing.Agencies, []string{"one", "three"}) {
+		t.Errorf("policy = %+v, %v", standing, err)
+	}
+	a.pass(Reform{Trust: []TrustedRoot{trusted("bank-2", "x", 1)}}) // another institution may have the same authority
+	out, err = a.call(newCertificates(), "trusts", TrustsArgs{After: "bank-1"})
+	wantError(t, err, ledger.OK, 0)
+	var list []InstitutionTrust
+	if err := ledger.Unmarshal(out, &list); err != nil || len(list) != 1 || list[0].Institution != "bank-2" || len(list[0].Row.Authorities) != 1 {
+		t.Errorf("trusts after bank-1 = %+v, %v", list, err)
+	}
+
+	// All at once takes the group's word back.
+	a.pass(Reform{Distrust: []DistrustedRoot{{Institution: "bank-2", Root: certificate(1)}}})
+	if _, found, err := ReadTrust(a, "bank-2"); found || err != nil {
+		t.Errorf("bank-2 has a row: %t, %v", found, err)
+	}
+}
+
+func TestRefusedTrust(t *testing.T) {
+	a := newAssembly(t, 4)
+	a.pass(Reform{
+		Trust:    []TrustedRoot{trusted("bank-1", "one", 1), trusted("bank-1", "two", 2)},
+		Policies: []InstitutionPolicy{need("bank-1", "node", 2)},
+	})
+	with := func(change func(*Authority)) Reform {
+		root := trusted("bank-2", "x", 9)
+		change(&root.Authority)
+		return Reform{Trust: []TrustedRoot{root}}
+	}
+	var many []TrustedRoot
+	for i := range byte(MaxReform + 1) {
+		many = append(many, trusted("bank-2", "x", 10+i))
+	}
+	for _, c := range []struct {
+		story  string
+		reform Reform
+		code   uint32
+	}{
+		{"an unknown institution", Reform{Trust: []TrustedRoot{trusted("bank-9", "x", 9)}}, AbortInstitution},
+		{"the root that is", Reform{Trust: []TrustedRoot{trusted("bank-1", "one", 1)}}, AbortReform},
+		{"a root twice", Reform{Trust: []TrustedRoot{trusted("bank-2", "x", 9), trusted("bank-2", "y", 9)}}, AbortReform},
+		{"a root both ways", Reform{Trust: []TrustedRoot{trusted("bank-1", "x", 1)}, Distrust: []DistrustedRoot{{Institution: "bank-1", Root: certificate(1)}}}, AbortReform},
+		{"an unknown root goes", Reform{Distrust: []DistrustedRoot{{Institution: "bank-1", Root: certificate(9)}}}, AbortReform},
+		{"too long a list", Reform{Trust: many}, AbortReform},
+		{"no agency", with(func(a *Authority) { a.Agency = "" }), AbortReform},
+		{"an agency with a long name", with(func(a *Authority) { a.Agency = strings.Repeat("x", MaxAgencyName+1) }), AbortReform},
+		{"no root", with(func(a *Authority) { a.Root = keys.Digest{} }), AbortReform},
+		{"no end", with(func(a *Authority) { a.Until = 0 }), AbortReform},
+		{"an end before the beginning", with(func(a *Authority) { a.From = a.Until + 1 }), AbortReform},
+		{"no role", with(func(a *Authority) { a.Roles = nil }), AbortReform},
+		{"a role that is none", with(func(a *Authority) { a.Roles = []string{"Node"} }), AbortReform},
+		{"unsorted roles", with(func(a *Authority) { a.Roles = []string{"user", "node"} }), AbortReform},
+		{"nobody for nodes", with(func(a *Authority) { a.Roles = []string{"user"} }), AbortReform},
+		{"nobody for nodes yet", with(func(a *Authority) { a.From = 5_001 }), AbortReform},
+		{"nobody for nodes any more", with(func(a *Authority) { a.Until = 4_999 }), AbortReform},
+		{"fewer agencies than the policy wants", Reform{Distrust: []DistrustedRoot{{Institution: "bank-1", Root: certificate(1)}}}, AbortReform},
+		{"a policy of more agencies than there are", Reform{Policies: []InstitutionPolicy{need("bank-1", "user", 3)}}, AbortReform},
+		{"a policy without agencies", Reform{Policies: []InstitutionPolicy{need("bank-2", "node", 0)}}, AbortReform},
+		{"the policy that is", Reform{Policies: []InstitutionPolicy{need("bank-1", "node", 2)}}, AbortReform},
+		{"the policy that is by default", Reform{Policies: []InstitutionPolicy{need("bank-1", "user", 1)}}, AbortReform},
+		{"a policy twice", Reform{Policies: []InstitutionPolicy{need("bank-1", "user", 2), need("bank-1", "user", 0)}}, AbortReform},
+		{"a policy for no role", Reform{Policies: []InstitutionPolicy{need("bank-1", "NODE", 0)}}, AbortReform},
+		{"a policy beyond all bounds", Reform{Policies: []InstitutionPolicy{need("bank-1", "node", MaxAuthorities+1)}}, AbortReform},
+	} {
+		_, err := a.propose(c.reform)
+		t.Run(c.story, func(t *testing.T) { wantError(t, err, ledger.Aborted, c.code) })
+	}
+	// What could be carried out when it was proposed may not be any more: the root ended meanwhile.
+	id, err := a.propose(Reform{Trust: []TrustedRoot{trusted("bank-2", "x", 9)}})
+	wantError(t, err, ledger.OK, 0)
+	for _, by := range []string{"bank-1", "bank-2"} {
+		wantError(t, a.by(by, "approve", MotionArgs{ID: id}), ledger.OK, 0)
+	}
+	account := a.account(t, name("bank-0"))
+	wantError(t, MayActivate(a, a.Suite(), &account, mustMarshal(t, MotionArgs{ID: id}), 1_000_001), ledger.Aborted, AbortReform)
+	a.order.UnixMilli = 1_000_001
+	wantError(t, a.by("bank-0", "activate", MotionArgs{ID: id}), ledger.Aborted, AbortReform)
+}
+
+func TestCertificateStatus(t *testing.T) {
+	w := newWorld(t)
+	c := newCertificates()
+	by := func(caller, method string, args any) error {
+		w.caller = name(caller)
+		_, err := w.call(c, method, args)
+		return err
+	}
+	leaf := &Credential{Institution: "alpha", Role: "node", Leaf: certificate(1)}
+	one := CertificateArgs{Fingerprint: certificate(1)}
+	hold := StatusArgs{Fingerprint: certificate(1), Reason: 6}
+	for _, nobody := range []string{"user", "regulator", "committee"} {
+		wantError(t, by(nobody, "freeze", hold), ledger.Denied, DeniedRole)
+	}
+	wantError(t, by("nobody", "freeze", hold), ledger.Denied, DeniedAccount)
+	for _, bad := range []StatusArgs{{Reason: 1}, {Fingerprint: certificate(1), Reason: 7}, {Fingerprint: certificate(1), Reason: 8}, {Fingerprint: certificate(1), Reason: 11}} {
+		wantError(t, by("admin", "freeze", bad), ledger.Aborted, AbortArguments)
+	}
+	wantError(t, by("registrar", "unfreeze", one), ledger.Aborted, AbortUnchanged)
+	wantError(t, by("registrar", "freeze", hold), ledger.OK, 0)
+	wantError(t, by("admin", "freeze", hold), ledger.Aborted, AbortUnchanged)
+	wantRefusal(t, CheckCredential(w, leaf, 0), "certificate "+certificate(1).String()+" of institution alpha was frozen at height 7 (certificate-hold)")
+	wantError(t, by("admin", "unfreeze", one), ledger.OK, 0)
+	wantError(t, CheckCredential(w, leaf, 0), ledger.OK, 0)
+
+	// What another institution says of the certificate is no matter, and does not stand in the way.
+	wantError(t, by("stranger", "revoke", StatusArgs{Fingerprint: certificate(1), Reason: 1}), ledger.OK, 0)
+	wantError(t, CheckCredential(w, leaf, 0), ledger.OK, 0)
+	w.order.Height = 9
+	wantError(t, by("admin", "revoke", hold), ledger.Aborted, AbortArguments) // a hold is not for ever
+	wantError(t, by("admin", "revoke", StatusArgs{Fingerprint: certificate(1), Reason: 1}), ledger.OK, 0)
+	wantRefusal(t, CheckCredential(w, leaf, 0), "was revoked at height 9 (key-compromise)")
+	wantError(t, by("admin", "unfreeze", one), ledger.Aborted, AbortUnchanged)
+	wantError(t, by("admin", "freeze", hold), ledger.Aborted, AbortUnchanged)
+	wantError(t, by("admin", "revoke", StatusArgs{Fingerprint: certificate(1), Reason: 4}), ledger.Aborted, AbortUnchanged)
+	if want := []string{"frozen", "unfrozen", "revoked", "revoked"}; !slices.Equal(w.events, want) {
+		t.Errorf("events %v, want %v", w.events, want)
+	}
+
+	wantError(t, by("registrar", "freeze", StatusArgs{Fingerprint: certificate(0), Reason: 6}), ledger.OK, 0)
+	list := func(method string, args any) (said []string) {
+		t.Helper()
+		out, err := w.call(c, method, args)
+		wantError(t, err, ledger.OK, 0)
+		var found []ListedCertificate
+		if err := ledger.Unmarshal(out, &found); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range found {
+			said = append(said, fmt.Sprintf("%d %s %s", f.Fingerprint[0], f.Institution, f.Row.Status))
+		}
+		return said
+	}
+	if got, want := list("status", one), []string{"1 alpha revoked", "1 beta revoked"}; !slices.Equal(got, want) {
+		t.Errorf("status = %q, want %q", got, want)
+	}
+	if got, want := list("statuses", CertificatesArgs{}), []string{"0 alpha frozen", "1 alpha revoked", "1 beta revoked"}; !slices.Equal(got, want) {
+		t.Errorf("statuses = %q, want %q", got, want)
+	}
+	if got, want := list("statuses", CertificatesArgs{Fingerprint: certificate(1), Institution: "alpha"}), []string{"1 beta revoked"}; !slices.Equal(got, want) {
+		t.Errorf("statuses after alpha's = %q, want %q", got, want)
+	}
+}
+
+// TestTrustAtRandom makes motions at random: whatever the group accepts, the institution can be vouched for, for its
+// nodes and wherever it has a policy, by some of its authorities at the time of the motion.
+func TestTrustAtRandom(t *testing.T) {
+	const seed = 6
+	random := rand.New(rand.NewPCG(seed, seed))
+	roles := [][]string{{"node"}, {"user"}, {"node", "user"}}
+	a := newAssembly(t, 1)
+	accepted := 0
+	for range 3_000 {
+		a.order.UnixMilli += random.Int64N(50)
+		var f Reform
+		for range random.IntN(3) {
+			root := trusted("bank-0", string(rune('a'+random.IntN(3))), byte(1+random.IntN(6)))
+			root.Authority.From = a.order.UnixMilli - 100 + random.Int64N(200)
+			root.Authority.Until = root.Authority.From + random.Int64N(2_000)
+			root.Authority.Roles = roles[random.IntN(len(roles))]
+			f.Trust = append(f.Trust, root)
+		}
+		for range random.IntN(2) {
+			f.Distrust = append(f.Distrust, DistrustedRoot{Institution: "bank-0", Root: certificate(byte(1 + random.IntN(6)))})
+		}
+		for range random.IntN(2) {
+			f.Policies = append(f.Policies, need("bank-0", roles[random.IntN(2)][0], random.Uint32N(5)))
+		}
+		id, err := a.propose(f)
+		if err != nil {
+			continue
+		}
+		accepted++
+		wantError(t, a.by("bank-0", "activate", MotionArgs{ID: id}), ledger.OK, 0)
+		a.endEpoch()
+		trust, found, err := ReadTrust(a, "bank-0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !found {
+			continue
+		}
+		check := []string{"node"}
+		for _, p := range trust.Policies {
+			check = append(check, p.Role)
+		}
+		all := &Credential{Institution: "bank-0", Leaf: certificate(99)}
+		for _, authority := range trust.Authorities {
+			all.Roots = append(all.Roots, authority.Root)
+		}
+		if len(all.Roots) == 0 {
+			t.Fatal("a row without authorities")
+		}
+		for _, role := range check {
+			all.Role = identity.Role(role)
+			if err := CheckCredential(a, all, a.order.UnixMilli); err != nil {
+				t.Fatalf("after %d motions of seed %d, %+v, nobody can vouch for role %s: %v", accepted, seed, f, role, err)
+			}
+		}
+	}
+	if accepted < 100 {
+		t.Errorf("%d motions were accepted, too few to tell", accepted)
+	}
+}
