@@ -816,11 +816,27 @@ func TestArchivePrune(t *testing.T) {
 	p.check(t, s, 0, 44, 50)
 	s.Close()
 
-	// From the base on, where there is nothing older; with a gap, where the archive was not there while blocks were pruned.
+	// Begun, and without a state: it lacks all. Without the file nobody wants them.
 	file, away := filepath.Join(dir, "archive"), filepath.Join(dir, "away")
 	if err := os.Rename(file, away); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir, off)
+	if err := s.Prune(36); err == nil || !strings.Contains(err.Error(), "has no state yet") {
+		t.Errorf("Prune of what an archive without a state lacks: %v", err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Prune(36); err != nil {
+		t.Errorf("Prune without an archive: %v", err)
+	}
+	s.Close()
+
+	// From the base on, where there is nothing older; with a gap, where the archive was not there while blocks were pruned.
 	s = open(t, dir, o)
 	archived(t, s, 44, 44)
 	for range 10 {

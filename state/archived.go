@@ -233,20 +233,36 @@ func (s *Store) openWriter() error {
 	return nil
 }
 
-// mayPrune fails if the archive, in use or not, lacks what blocks below a height hold.
+// mayPrune fails if the archive, in use or not, lacks what blocks below a height hold. One without a state lacks all of it.
 func (s *Store) mayPrune(kept ledger.Height) error {
 	a := s.archive.Load()
 	if a == nil {
 		var err error
-		a, err = openArchive(s.options.FS, filepath.Join(s.dir, archiveName), s.suite, false)
-		if err != nil || a == nil {
-			return err
+		path := filepath.Join(s.dir, archiveName)
+		there, err := exists(s.options.FS, path)
+		if err == nil && there {
+			a, err = openArchive(s.options.FS, path, s.suite, false)
 		}
-		defer a.file.Close()
+		switch {
+		case err != nil:
+			return err
+		case a != nil:
+			defer a.file.Close()
+		case there:
+			a = &archive{path: path}
+		case s.options.Archive: // it could not be made
+			return s.ArchiveStatus().Problem
+		default:
+			return nil
+		}
 	}
-	if last := a.last.Load(); last != nil && last.height+1 < kept {
-		return fmt.Errorf("%s has the states up to block %d and would lack those after it: start the node with archive = true, and stop it when "+
-			"`fondaco status` shows that the archive has come to the head; or remove the file", a.path, last.height)
+	has := "has no state yet"
+	if last := a.last.Load(); last != nil {
+		if last.height+1 >= kept {
+			return nil
+		}
+		has = fmt.Sprintf("has the states up to block %d", last.height)
 	}
-	return nil
+	return fmt.Errorf("%s %s and would lack those after the blocks that are pruned: start the node with archive = true, and stop it when "+
+		"`fondaco status` shows that the archive has come to the head; or remove the file", a.path, has)
 }

@@ -34,6 +34,7 @@ type archiveWriter struct {
 	read    *archiveReader                   // of what was written too
 	buf     []byte                           // not in the file yet
 	flushed int64                            // where in the file that belongs
+	behind  int                              // bytes in the file that were not synced
 	summed  int                              // bytes of buf that are in crc, or belong to no frame
 	crc     uint32                           // of the records of the frame that is being written
 	at      int64                            // its head
@@ -131,7 +132,7 @@ func (w *archiveWriter) ReadAt(p []byte, at int64) (n int, err error) {
 // here is where the next record goes.
 func (w *archiveWriter) here() int64 { return w.flushed + int64(len(w.buf)) }
 
-// put hands what is in the buffer to the file.
+// put hands what is in the buffer to the file, which it syncs now and then: the frame of a base may be large.
 func (w *archiveWriter) put() error {
 	if len(w.buf) == 0 {
 		return nil
@@ -144,7 +145,19 @@ func (w *archiveWriter) put() error {
 		return fmt.Errorf("write %s: %w", w.path, err)
 	}
 	w.flushed += int64(len(w.buf))
+	w.behind += len(w.buf)
 	w.buf, w.summed = w.buf[:0], 0
+	if w.behind >= syncBytes {
+		return w.sync()
+	}
+	return nil
+}
+
+func (w *archiveWriter) sync() error {
+	if err := w.file.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", w.path, err)
+	}
+	w.behind = 0
 	return nil
 }
 
@@ -208,11 +221,8 @@ func (w *archiveWriter) commit() error {
 	if err := w.put(); err != nil {
 		return err
 	}
-	if err := w.file.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", w.path, err)
-	}
-	if w.end == nil {
-		return nil
+	if err := w.sync(); err != nil || w.end == nil {
+		return err
 	}
 	w.slot++
 	if err := w.putSlot(w.slot, w.end.at, w.end.end()); err != nil { // durable with the next frames

@@ -204,7 +204,8 @@ type baseWriter struct {
 	whole    bool
 }
 
-// syncBytes is after how many bytes a file that nobody relies on yet is synced, so that a disk is never far behind.
+// syncBytes is after how many bytes a file that nobody relies on yet is synced, so that a disk is never far behind and a commit's
+// sync does not wait for what another file has in the page cache.
 const syncBytes = 8 << 20
 
 // beginBase begins a base.

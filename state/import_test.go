@@ -455,6 +455,9 @@ func TestPrune(t *testing.T) {
 		if err := s.Prune(61); !errors.Is(err, state.ErrNotFound) {
 			t.Fatalf("Prune below a block that is not there: %v, want ErrNotFound", err)
 		}
+		if err := s.Prune(60); !errors.Is(err, state.ErrNotFound) || !strings.Contains(err.Error(), "the last block is 59") {
+			t.Fatalf("Prune of the last block: %v", err)
+		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -482,7 +485,10 @@ func TestPrune(t *testing.T) {
 				}
 			}
 			s = open(t, dir+"/pruned", o)
-			if err := s.Prune(kept); err != nil {
+			switch err := s.Prune(kept); {
+			case kept < 20 && (!errors.Is(err, state.ErrPruned) || !strings.Contains(err.Error(), "the blocks from 20 on are here")):
+				t.Fatalf("Prune of less than what was pruned before: %v, want ErrPruned", err)
+			case kept >= 20 && err != nil:
 				t.Fatalf("Prune(%d): %v", kept, err)
 			}
 			kept = max(kept, 20)

@@ -14,7 +14,8 @@ import (
 // that FindTx knows. The world state of today becomes what the store begins with.
 //
 // A transaction that may come again must be found, so kept must be so low that none of a block below it can: that is the
-// caller's to see to. An archive keeps what it has; Prune fails if that lacks such a block. A crash at any moment leaves a store
+// caller's to see to. An archive keeps what it has; Prune fails if that lacks such a block. ErrPruned says that blocks from kept on were
+// pruned before, ErrNotFound that there is no such block yet. A crash at any moment leaves a store
 // that Open brings to the end of it, or to where it was. No other method may run meanwhile.
 func (s *Store) Prune(kept ledger.Height) error {
 	s.commit.Lock()
@@ -24,9 +25,14 @@ func (s *Store) Prune(kept ledger.Height) error {
 	}
 	head := s.Head()
 	switch {
-	case head == nil || kept > head.Height():
-		return fmt.Errorf("prune below block %d: %w", kept, ErrNotFound)
-	case kept <= s.Kept():
+	case head == nil:
+		return fmt.Errorf("prune below block %d: %w: there is no block", kept, ErrNotFound)
+	case kept > head.Height():
+		return fmt.Errorf("prune below block %d: %w: the last block is %d, and is kept", kept, ErrNotFound, head.Height())
+	case kept < s.Kept():
+		return fmt.Errorf("prune below block %d: %w: the blocks from %d on are here; of the others only a backup, or a node that is not pruned, has what they held",
+			kept, ErrPruned, s.Kept())
+	case kept == s.Kept():
 		return nil
 	}
 	if err := s.mayPrune(kept); err != nil {

@@ -269,7 +269,7 @@ func Discard(dir string, opts *Options) error {
 	return errors.Join(files.SyncDir(filepath.Join(from, blocksDir)), files.SyncDir(from))
 }
 
-// copyFile makes a file the copy of another, and syncs it but for its name.
+// copyFile makes a file the copy of another, and syncs it, now and then too, but for its name.
 func copyFile(files FS, name, to string) (err error) {
 	from, err := files.Open(name, false)
 	if err != nil {
@@ -288,8 +288,14 @@ func copyFile(files FS, name, to string) (err error) {
 	if err := out.Truncate(0); err != nil {
 		return err
 	}
-	if _, err := io.CopyBuffer(io.NewOffsetWriter(out, 0), io.NewSectionReader(from, 0, size), make([]byte, 1<<20)); err != nil {
-		return err
+	buffer := make([]byte, 1<<20)
+	for at := int64(0); at < size; at += syncBytes {
+		if _, err := io.CopyBuffer(io.NewOffsetWriter(out, at), io.NewSectionReader(from, at, min(syncBytes, size-at)), buffer); err != nil {
+			return err
+		}
+		if err := out.Sync(); err != nil {
+			return err
+		}
 	}
 	return out.Sync()
 }

@@ -285,6 +285,10 @@ func prune(c *cli.Context) (err error) {
 		}
 	}()
 	doc := &pruned{Before: o.store.Kept(), Height: o.head.Height()}
+	if want := o.keep(c); want < doc.Before {
+		return fmt.Errorf("--keep %d is from block %d on, and this node has only the blocks from %d on in full, which are %d: keep no more than these; of the others a backup, "+
+			"or a node that is not pruned, has what they held", c.Uint64("keep"), want, doc.Before, doc.Height+1-doc.Before)
+	}
 	if doc.Kept, err = o.source().Kept(o.keep(c)); err != nil {
 		return err
 	}

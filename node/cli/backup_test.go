@@ -502,6 +502,12 @@ func TestPrune(t *testing.T) {
 	if out := mustRun(t, "prune", "-d", dir, "--keep", "6", "--yes", "-o", "json"); !strings.Contains(out, `"blocks_from": 15,`) {
 		t.Fatalf("prune says %s", out)
 	}
+	if code, out := run("prune", "-d", dir, "--keep", "7", "--yes"); code != cli.ExitError || !strings.Contains(out, "only the blocks from 15 on in full, which are 6") {
+		t.Errorf("a window of blocks that were pruned before: exit code %d, %s", code, out)
+	}
+	if out := mustRun(t, "prune", "-d", dir, "--keep", "6", "--yes"); !strings.Contains(out, "0 blocks") {
+		t.Errorf("prune once more says %s", out)
+	}
 	if out := mustRun(t, "verify", "-d", dir, "-o", "json"); !strings.Contains(out, `"holds": true`) || !strings.Contains(out, `"executed_from": 21`) {
 		t.Errorf("verify says %s", out)
 	}
