@@ -83,7 +83,7 @@ func newApp(plugins Plugins) *cli.App {
 		Usage:   "a consortium blockchain whose contracts are WebAssembly",
 		Version: node.Version,
 		Description: "Commands that speak to a node find it by --api, the configuration file of the node's folder (-d), FONDACO_API, or that of the folder they run in, " +
-			"in this order, and take the signer from --key and --from, or FONDACO_KEY and FONDACO_FROM.\n\n" +
+			"in this order, and take the account from --from or FONDACO_FROM, and its key from --key or FONDACO_KEY, or --signer or FONDACO_SIGNER.\n\n" +
 			"Exit codes: 0 done, 1 it did not work, 2 wrong usage, 3 not found, 4 denied, 5 too late, 6 verification did not hold.",
 		HideHelpCommand:           true,
 		EnableBashCompletion:      true,
@@ -96,7 +96,7 @@ func newApp(plugins Plugins) *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 		Commands: []*cli.Command{
-			initCommand(), genesisCommand(), runCommand(), statusCommand(), doctorCommand(), keysCommand(), accountCommand(), contractCommand(),
+			initCommand(), genesisCommand(), runCommand(), statusCommand(), doctorCommand(), keysCommand(), signerCommand(), accountCommand(), contractCommand(),
 			txCommand(), blockCommand(), memberCommand(), recoverCommand(), evidenceCommand(), proofCommand(), verifyCommand(), exportCommand(), importCommand(), backupCommand(), pruneCommand(), pluginCommand(plugins), completionCommand(),
 		},
 	}

@@ -31,6 +31,7 @@ type File struct {
 	Network   NetworkSection   `toml:"network"`
 	API       ListenSection    `toml:"api" comment:"HTTP API for applications and the command line"`
 	Admin     ListenSection    `toml:"admin" comment:"metrics and health; keep it on loopback"`
+	Signer    SignerSection    `toml:"signer"`
 	Consensus ConsensusSection `toml:"consensus"`
 	State     StateSection     `toml:"state"`
 	Wasm      WasmSection      `toml:"wasm"`
@@ -67,6 +68,11 @@ type Peer struct {
 // ListenSection is a TCP address to listen on; empty: do not.
 type ListenSection struct {
 	Listen string `toml:"listen"`
+}
+
+// SignerSection says who holds the node's key.
+type SignerSection struct {
+	Socket string `toml:"socket" comment:"socket of the signer that holds the node's key (fondaco signer serve); empty: the key is in node.key"`
 }
 
 // ConsensusSection names the engine's program.

@@ -204,9 +204,41 @@ func (d *doctor) genesisFile() {
 	}
 }
 
+// signer asks the signer that the configuration names for its key.
+func (d *doctor) signer() {
+	const check = "key"
+	if d.suite == nil {
+		return
+	}
+	key, err := nodeKey(d.c, d.dir, d.file, d.suite)
+	switch {
+	case errors.Is(err, keys.ErrAway):
+		d.fail(check, "start the signer, as the user that signer.socket in "+ConfigFile+" needs", "%v", err)
+	case err != nil:
+		d.fail(check, "do what it says, or correct signer.socket in "+ConfigFile, "%v", err)
+	default:
+		d.self = identity.NodeIDOf(d.suite, key.Public())
+		d.belongs("the signer at "+d.file.Signer.Socket, fmt.Sprintf("node %s, of the signer at %s", d.self, d.file.Signer.Socket))
+	}
+}
+
+// belongs compares the node's id with the one that others know.
+func (d *doctor) belongs(from, saw string) {
+	var card MemberCard
+	if data, err := os.ReadFile(filepath.Join(d.dir, MemberFile)); err == nil && json.Unmarshal(data, &card) == nil && card.Node != d.self {
+		d.fail("key", "put back the key that belongs to this folder: others know the node by it", "%s makes node %s, and %s says %s", from, d.self, MemberFile, card.Node)
+		return
+	}
+	d.ok("key", "%s", saw)
+}
+
 // key opens the key file. A locked one is opened only with --passphrase-fd: doctor asks nobody anything.
 func (d *doctor) key() {
 	const check = "key"
+	if d.file != nil && d.file.Signer.Socket != "" {
+		d.signer()
+		return
+	}
 	path := filepath.Join(d.dir, KeyFile)
 	var ask func() (string, error)
 	if d.c.IsSet("passphrase-fd") {
@@ -235,12 +267,7 @@ func (d *doctor) key() {
 		d.fail(check, "make the file readable for the user that runs the node, or put the right one in its place", "%v", err)
 		return
 	}
-	var card MemberCard
-	if data, err := os.ReadFile(filepath.Join(d.dir, MemberFile)); err == nil && json.Unmarshal(data, &card) == nil && card.Node != d.self {
-		d.fail(check, "put back the key that belongs to this folder: others know the node by it", "%s makes node %s, and %s says %s", path, d.self, MemberFile, card.Node)
-		return
-	}
-	d.ok(check, "node %s", d.self)
+	d.belongs(path, fmt.Sprintf("node %s", d.self))
 }
 
 // data compares the first block of the data with the genesis, and finds out whether another process has them.

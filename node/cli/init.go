@@ -52,6 +52,7 @@ func initCommand() *cli.Command {
 			&cli.StringFlag{Name: "institution", Usage: "`NAME` of the institution that the node belongs to"},
 			&cli.StringFlag{Name: "listen", Usage: "UDP `HOST:PORT` for other nodes"},
 			&cli.StringFlag{Name: "address", Usage: "`HOST:PORT` at which others reach the node, if not that of --listen"},
+			&cli.StringFlag{Name: "signer", Usage: "the node's key is that of the signer at `SOCKET`, and no key file is made"},
 			&cli.StringFlag{Name: "api-listen", Usage: "TCP `HOST:PORT` of the API; empty: none", Value: "127.0.0.1:9541"},
 			&cli.StringFlag{Name: "admin-listen", Usage: "TCP `HOST:PORT` of metrics and health; empty: none", Value: "127.0.0.1:9542"},
 			&cli.StringFlag{Name: "genesis", Usage: "join the chain of this genesis `FILE`; the arguments are the members' files"},
@@ -107,16 +108,13 @@ func makeNode(c *cli.Context) error {
 			return fmt.Errorf("%s exists: this folder has a node already, and its key is never overwritten; name another folder with -d", filepath.Join(dir, name))
 		}
 	}
-	key, err := suite.Generate(suite.Vote(), rand.Reader)
+	key, socket, err := newNodeKey(c, dir, suite)
 	if err != nil {
-		return err
-	}
-	if err := writeNewKey(c, filepath.Join(dir, KeyFile), key); err != nil {
 		return err
 	}
 	err = WriteConfig(dir, &File{
 		Network: NetworkSection{Listen: listen, Sync: SyncBlocks}, API: ListenSection{Listen: c.String("api-listen")},
-		Admin: ListenSection{Listen: c.String("admin-listen")}, Log: LogSection{Level: "info", Format: "json"},
+		Admin: ListenSection{Listen: c.String("admin-listen")}, Log: LogSection{Level: "info", Format: "json"}, Signer: SignerSection{Socket: socket},
 	})
 	if err != nil {
 		return err
@@ -149,8 +147,30 @@ func checkInstitution(name string) error {
 	return nil
 }
 
+// newNodeKey makes the key of a new node in its folder, or takes that of the signer at --signer and returns its socket.
+func newNodeKey(c *cli.Context, dir string, suite keys.Suite) (key keys.Signer, socket string, err error) {
+	if socket = c.String("signer"); socket != "" {
+		for _, name := range []string{"passphrase", "passphrase-fd", "unlocked"} {
+			if c.IsSet(name) {
+				return nil, "", usage("--%s is about a key file, and with --signer none is made", name)
+			}
+		}
+		if socket, err = filepath.Abs(socket); err != nil {
+			return nil, "", err
+		}
+		if key, err = dialSigner(socket, suite); err == nil && key.Public().Algorithm() != suite.Vote() {
+			err = fmt.Errorf("the signer's key is %s, and a node's key on suite %s is %s", key.Public().Algorithm(), suite.Name(), suite.Vote())
+		}
+		return key, socket, err
+	}
+	if key, err = suite.Generate(suite.Vote(), rand.Reader); err != nil {
+		return nil, "", err
+	}
+	return key, "", writeNewKey(c, filepath.Join(dir, KeyFile), key)
+}
+
 func joinChain(c *cli.Context) error {
-	for _, name := range []string{"institution", "listen", "address", "suite", "passphrase", "unlocked", "api-listen", "admin-listen"} {
+	for _, name := range []string{"institution", "listen", "address", "suite", "passphrase", "unlocked", "signer", "api-listen", "admin-listen"} {
 		if c.IsSet(name) {
 			return usage("--%s is for making a node; --genesis lets the node in -d join a chain", name)
 		}
@@ -164,7 +184,7 @@ func joinChain(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	self, err := ownNode(c, dir, suite)
+	self, err := ownNode(c, dir, file, suite)
 	if err != nil {
 		return err
 	}
@@ -240,11 +260,11 @@ func joinChain(c *cli.Context) error {
 }
 
 // ownNode returns the id of the node in a folder: from its member file, which needs no passphrase, or its key.
-func ownNode(c *cli.Context, dir string, suite keys.Suite) (identity.NodeID, error) {
+func ownNode(c *cli.Context, dir string, file *File, suite keys.Suite) (identity.NodeID, error) {
 	if cards, err := readCards(suite, []string{filepath.Join(dir, MemberFile)}); err == nil {
 		return cards[0].Node, nil
 	}
-	key, err := openKey(c, filepath.Join(dir, KeyFile), suite)
+	key, err := nodeKey(c, dir, file, suite)
 	if err != nil {
 		return identity.NodeID{}, err
 	}

@@ -47,8 +47,8 @@ func keysCommand() *cli.Command {
 			Action: newKey,
 		}, {
 			Name:      "show",
-			Usage:     "print the public half of a key file",
-			ArgsUsage: "FILE",
+			Usage:     "print the public half of a key file, or of the key of the signer at a socket",
+			ArgsUsage: "FILE|SOCKET",
 			Flags:     []cli.Flag{suiteFlag(), outputFlag(), passphraseFlag()},
 			Action: func(c *cli.Context) error {
 				args, err := arguments(c, 1, 1, "FILE")
@@ -190,8 +190,12 @@ func publicKey(c *cli.Context, suite keys.Suite, text string) (ledger.Key, error
 	return ledger.KeyOf(key.Public()), nil
 }
 
-// openKey reads a key file; what is wrong with the file or its passphrase denies the use of the key.
+// openKey reads a key file, or takes the key of the signer that serves at path if that is a socket. What is wrong with the file or
+// its passphrase denies the use of the key.
 func openKey(c *cli.Context, path string, suite keys.Suite) (keys.Signer, error) {
+	if info, err := os.Stat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
+		return dialSigner(path, suite)
+	}
 	key, err := keyfile.Read(path, suite, passphrase(c))
 	switch {
 	case errors.Is(err, os.ErrNotExist):

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -481,7 +480,11 @@ func stateReady(c *cli.Context) error {
 			return err
 		}
 		dir := c.String("dir")
-		key, err := openKey(c, filepath.Join(dir, KeyFile), suite)
+		file, err := ReadConfig(dir)
+		if err != nil {
+			return err
+		}
+		key, err := nodeKey(c, dir, file, suite)
 		if err != nil {
 			return err
 		}

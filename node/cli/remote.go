@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -39,6 +38,7 @@ func remoteFlags(more ...cli.Flag) []cli.Flag {
 func signingFlags(more ...cli.Flag) []cli.Flag {
 	return append(remoteFlags(
 		&cli.StringSliceFlag{Name: "key", Usage: "key `FILE` that signs; may be repeated for accounts that want several", EnvVars: []string{"FONDACO_KEY"}},
+		&cli.StringSliceFlag{Name: "signer", Usage: "`SOCKET` of a signer whose key signs, as --key", EnvVars: []string{"FONDACO_SIGNER"}},
 		&cli.StringFlag{Name: "from", Usage: "`ACCOUNT` that sends: its address, or its name in the genesis", EnvVars: []string{"FONDACO_FROM"}},
 		&cli.Uint64Flag{Name: "gas", Usage: "gas limit; 0: ten million for a contract, the chain's highest for a system contract"},
 		&cli.DurationFlag{Name: "expiry", Usage: "how far ahead the transaction expires", Value: client.DefaultLifetime},
@@ -261,18 +261,30 @@ func methodList(schema *ledger.Schema) string {
 	return text.String()
 }
 
-// signers opens the key files of --key.
+// signers opens the key files of --key and takes the keys of the signers of --signer.
 func (r *remote) signers(suite keys.Suite) ([]keys.Signer, error) {
-	paths := slices.DeleteFunc(r.c.StringSlice("key"), func(path string) bool { return path == "" })
-	if len(paths) == 0 {
-		return nil, usage("no key to sign with: give --key FILE or set FONDACO_KEY; `fondaco keys new FILE` makes one")
-	}
-	signers := make([]keys.Signer, len(paths))
-	for i, path := range paths {
-		var err error
-		if signers[i], err = openKey(r.c, path, suite); err != nil {
-			return nil, err
+	var signers []keys.Signer
+	take := func(flag string, open func(path string) (keys.Signer, error)) error {
+		for _, path := range r.c.StringSlice(flag) {
+			if path == "" {
+				continue
+			}
+			key, err := open(path)
+			if err != nil {
+				return err
+			}
+			signers = append(signers, key)
 		}
+		return nil
+	}
+	if err := take("key", func(path string) (keys.Signer, error) { return openKey(r.c, path, suite) }); err != nil {
+		return nil, err
+	}
+	if err := take("signer", func(path string) (keys.Signer, error) { return dialSigner(path, suite) }); err != nil {
+		return nil, err
+	}
+	if len(signers) == 0 {
+		return nil, usage("no key to sign with: give --key FILE or set FONDACO_KEY, or --signer SOCKET or FONDACO_SIGNER; `fondaco keys new FILE` makes a key")
 	}
 	return signers, nil
 }

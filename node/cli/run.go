@@ -72,7 +72,7 @@ func nodeConfig(c *cli.Context) (*node.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	signer, err := openKey(c, filepath.Join(dir, KeyFile), suite)
+	signer, err := nodeKey(c, dir, file, suite)
 	if err != nil {
 		return nil, err
 	}

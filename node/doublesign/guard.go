@@ -59,7 +59,7 @@ func (g *Guard) Allow(st ledger.Statement) (changed bool, err error) {
 			return false, Refuse(st, "view %d was signed in before", next.View)
 		}
 		if next.Commit.Kind != 0 && st.High.Compare(next.Commit.Rank()) < 0 {
-			return false, Refuse(st, "it claims rank %v below the commit at %v", st.High, next.Commit.Rank())
+			return false, Refuse(st, "it claims view %d height %d, below the commit at view %d height %d", st.High.View, st.High.Height, next.Commit.View, next.Commit.Height)
 		}
 		next.Change = st
 	case ledger.Attest:
@@ -87,7 +87,7 @@ func (g *Guard) Allow(st ledger.Statement) (changed bool, err error) {
 // rise lets last move up in rank, or stay as it is.
 func rise(last *ledger.Statement, st ledger.Statement) error {
 	if last.Kind != 0 && st != *last && st.Rank().Compare(last.Rank()) <= 0 {
-		return Refuse(st, "order %s block %s was signed at %v before", last.Order.Short(), last.Block.Short(), last.Rank())
+		return Refuse(st, "order %s block %s was signed at view %d height %d before", last.Order.Short(), last.Block.Short(), last.View, last.Height)
 	}
 	if st.Order.IsZero() {
 		return Refuse(st, "it names no order")

@@ -1,11 +1,6 @@
 // Package keyfile reads and writes the files that hold private keys.
 //
-// # What is wiped
-//
-// [Write] and [Read] overwrite what they read, decrypted and encoded when they are done. Beyond that Go gives no word: a
-// passphrase is a string to age and stays until the garbage collector reuses its memory, and so do the copies that
-// age, the PEM decoder and big integers make. The key itself stays as long as the process, which signs with it, and
-// Go neither keeps memory from being swapped nor from a core dump. Who must be protected from that keeps the key out of the process.
+// [Write] and [Read] overwrite what they read, decrypted and encoded when they are done. node/signer/README.md says what stays in memory all the same.
 //
 // The package is public by path but promised nothing.
 package keyfile

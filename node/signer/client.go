@@ -1,0 +1,156 @@
+package signer
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/fondaco/fondaco/node/doublesign"
+	"github.com/fondaco/fondaco/state/keys"
+)
+
+// ErrDenied says that the signer does not sign what it was asked to, or that the key never leaves it.
+var ErrDenied = errors.New("signer: denied")
+
+// Client is the key behind a socket. It is a keys.MessageSigner, safe for concurrent use, and connects again by itself.
+type Client struct {
+	path   string
+	suite  keys.Suite
+	public keys.PublicKey
+
+	mu   sync.Mutex // guards idle
+	idle []net.Conn // at most maxIdle
+}
+
+// maxIdle bounds the connections that a client keeps for the next request.
+const maxIdle = 2
+
+// Dial asks the signer at a socket for its key, which must be one of the suite. It fails with keys.ErrAway if nobody answers.
+func Dial(path string, suite keys.Suite) (*Client, error) {
+	c := &Client{path: path, suite: suite}
+	a, err := c.ask(&request{Version: version})
+	if err != nil {
+		return nil, err
+	}
+	if c.public, err = suite.ParsePublic(a.Algorithm, a.Data); err != nil {
+		return nil, errors.Join(fmt.Errorf("the key of the signer at %s: %w", path, err), c.Close())
+	}
+	return c, nil
+}
+
+// Public returns the key's public half.
+func (c *Client) Public() keys.PublicKey { return c.public }
+
+// Sign refuses every digest: nobody can tell what it is of. Use keys.SignHash.
+func (c *Client) Sign(keys.Digest) ([]byte, error) {
+	return nil, fmt.Errorf("%w: the signer at %s signs no bare digests", ErrDenied, c.path)
+}
+
+// Private fails: the key does not leave its signer.
+func (c *Client) Private() ([]byte, error) {
+	return nil, fmt.Errorf("%w: the key is in the signer at %s and does not leave it", ErrDenied, c.path)
+}
+
+// SignMessage returns the signer's signature over keys.Hash(suite, thing, message), after it checked it. It fails with a doublesign.Err
+// if the message is a statement that contradicts an earlier one, with keys.ErrAway if nobody answers within 2 seconds or the
+// signer cannot sign now, and with ErrDenied if it does not want to.
+func (c *Client) SignMessage(thing string, message []byte) ([]byte, error) {
+	a, err := c.ask(&request{Version: version, Thing: thing, Message: message})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.public.Verify(keys.Hash(c.suite, thing, message), a.Data); err != nil {
+		return nil, fmt.Errorf("the signer at %s signed with another key than %s:0x%x, or wrongly: %w", c.path, c.public.Algorithm(), c.public.Bytes(), err)
+	}
+	return a.Data, nil
+}
+
+// Close closes the connections that are kept. The client can be used after it.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var err error
+	for _, conn := range c.idle {
+		err = errors.Join(err, conn.Close())
+	}
+	c.idle = nil
+	return err
+}
+
+// ask sends a request and returns the answer, if it is what was asked for. To ask again what was answered and not heard is safe.
+func (c *Client) ask(r *request) (*reply, error) {
+	var a reply
+	conn, kept, err := c.connection()
+	if err == nil {
+		if err = exchange(conn, r, &a); err != nil && kept { // the signer was started again, or had enough of it
+			if conn, err = net.DialTimeout("unix", c.path, patience); err == nil {
+				err = exchange(conn, r, &a)
+			}
+		}
+	}
+	if errors.Is(err, errFrame) {
+		return nil, fmt.Errorf("what answers at %s is no signer of this release: %w", c.path, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w at %s: %w; start it with `fondaco signer serve --socket %s`", keys.ErrAway, c.path, err, c.path)
+	}
+	c.keep(conn)
+	switch {
+	case a.Version != version:
+		return nil, fmt.Errorf("the signer at %s speaks version %d of the protocol, want %d: run both from one release", c.path, a.Version, version)
+	case a.Status == statusDone:
+		return &a, nil
+	case a.Status == statusDoubleSign:
+		return nil, &refusedError{path: c.path, text: a.Text}
+	case a.Status == statusDenied:
+		return nil, fmt.Errorf("%w at %s: %s", ErrDenied, c.path, a.Text)
+	default:
+		return nil, fmt.Errorf("%w at %s: %s", keys.ErrAway, c.path, a.Text)
+	}
+}
+
+// refusedError is a doublesign.Err that the signer found.
+type refusedError struct{ path, text string }
+
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("the signer at %s refuses: %s. Either another node signs with this key: stop one. Or this node's folder is an older copy: "+
+		"put back the newer one, or remove the group's journal file, and the node follows until an epoch begins", e.path, e.text)
+}
+
+func (*refusedError) Unwrap() error { return doublesign.Err }
+
+// exchange sends a request and reads the answer, and closes the connection if that does not work.
+func exchange(conn net.Conn, r *request, a *reply) error {
+	err := writeFrame(conn, r)
+	if err == nil {
+		err = readFrame(conn, patience, a)
+	}
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	return nil
+}
+
+func (c *Client) connection() (conn net.Conn, kept bool, err error) {
+	c.mu.Lock()
+	if n := len(c.idle); n > 0 {
+		conn, c.idle = c.idle[n-1], c.idle[:n-1]
+	}
+	c.mu.Unlock()
+	if conn != nil {
+		return conn, true, nil
+	}
+	conn, err = net.DialTimeout("unix", c.path, patience)
+	return conn, false, err
+}
+
+func (c *Client) keep(conn net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.idle) < maxIdle {
+		c.idle = append(c.idle, conn)
+	} else {
+		_ = conn.Close()
+	}
+}
