@@ -80,6 +80,9 @@ const initialMap = 16 << 30
 // growth is by how much a file grows at a time.
 const growth = 1 << 20
 
+// pageSize is that of bbolt's pages, whatever the system's are.
+const pageSize = 4096
+
 // maxFile keeps a runaway file from filling the disk.
 const maxFile = 1 << 40
 
@@ -93,7 +96,7 @@ func openBolt(file string) (k *boltKV, err error) {
 	k = &boltKV{file: file}
 	err = k.guard(func() error {
 		db, err := bolt.Open(file, 0o600, &bolt.Options{
-			Timeout: time.Second, PageSize: 4096, FreelistType: bolt.FreelistMapType,
+			Timeout: time.Second, PageSize: pageSize, FreelistType: bolt.FreelistMapType,
 			InitialMmapSize: initialMap, MaxSize: maxFile, NoStatistics: true,
 		})
 		if err != nil {
@@ -122,7 +125,7 @@ func makeBolt(file string) error {
 	if err := os.Remove(making); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	db, err := bolt.Open(making, 0o600, &bolt.Options{Timeout: time.Second, PageSize: 4096, FreelistType: bolt.FreelistMapType}) // synced
+	db, err := bolt.Open(making, 0o600, &bolt.Options{Timeout: time.Second, PageSize: pageSize, FreelistType: bolt.FreelistMapType}) // synced
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"hash/maphash"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -404,7 +403,7 @@ type searcher struct {
 
 // row takes the next row of the scan.
 func (s *searcher) row(r reader, key []byte) error {
-	page := uintptr(unsafe.Pointer(unsafe.SliceData(key))) / uintptr(os.Getpagesize())
+	page := uintptr(unsafe.Pointer(unsafe.SliceData(key))) / pageSize
 	if page != s.page || s.last == nil {
 		if err := s.edge(r); err != nil {
 			return err

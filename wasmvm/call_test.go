@@ -556,6 +556,49 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// TestVerifyHostile gives the host functions numbers of no algorithm, keys of another one, and messages that are no digest.
+func TestVerifyHostile(t *testing.T) {
+	for _, engine := range []Engine{Compiler, Interpreter} {
+		v, err := New(t.Context(), Config{Engine: engine, Wait: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close(t.Context())
+		for _, c := range []struct {
+			function  string
+			arguments []int
+			want      ledger.Status
+		}{
+			{"hash", []int{0, 0, 3, 8, 32}, ledger.Denied},
+			{"hash", []int{4, 0, 3, 8, 32}, ledger.Denied},
+			{"hash", []int{-1, 0, 3, 8, 32}, ledger.Denied},
+			{"verify", []int{0, 96, 32, 0, 64, 64, 32}, ledger.Denied},
+			{"verify", []int{4, 96, 32, 0, 64, 64, 32}, ledger.Denied},
+			{"verify", []int{-1, 96, 32, 0, 64, 64, 32}, ledger.Denied},
+			{"verify", []int{verifySM2, 96, 32, 0, 64, 64, 32}, ledger.Aborted}, // the length of an Ed25519 key
+			{"verify", []int{verifyEd25519, 96, 33, 0, 64, 64, 32}, ledger.Aborted},
+			{"verify", []int{verifyP256, 96, 60_000, 0, 64, 64, 32}, ledger.Aborted},
+			{"verify", []int{verifySM2, 96, 0, 0, 64, 64, 32}, ledger.Aborted},
+			{"verify", []int{verifyEd25519, 96, 32, 0, 64, 64, 31}, ledger.Aborted},
+			{"verify", []int{verifyEd25519, 96, 32, 0, 63, 64, 32}, ledger.Aborted},
+		} {
+			a := newAssembler()
+			var code strings.Builder
+			number := a.use(c.function)
+			for _, argument := range c.arguments {
+				fmt.Fprintf(&code, "i32.const %d ", argument)
+			}
+			m, err := v.Compile(t.Context(), a.fn("run", ":i", "", fmt.Sprintf("%scall %d i32.eqz", code.String(), number)).build())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if o, err := m.Call(t.Context(), newHost(), "run", nil, 10_000_000); err != nil || o.Status != c.want || c.want == ledger.Denied && o.Code != DeniedAlgorithm {
+				t.Errorf("%s, %s %v: %+v, %v, want %s", engine, c.function, c.arguments, o, err, c.want)
+			}
+		}
+	}
+}
+
 // TestHash hashes with each algorithm, whatever the suite of the chain.
 func TestHash(t *testing.T) {
 	v, err := New(t.Context(), Config{})

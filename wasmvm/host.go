@@ -149,7 +149,7 @@ const (
 	DeniedEvent     uint32 = 6  // more than MaxEvents events or MaxEventBytes bytes, or a topic or data that is malformed
 	DeniedCall      uint32 = 7  // the target or method of a call is malformed
 	DeniedInput     uint32 = 8  // the arguments are longer than MaxInput
-	DeniedAlgorithm uint32 = 9  // the chain has no such hash or signature algorithm
+	DeniedAlgorithm uint32 = 9  // there is no such hash or signature algorithm
 	DeniedCounter   uint32 = 10 // the value under the key is no counter
 )
 

@@ -10,8 +10,8 @@ import (
 )
 
 // GM returns the suite of SM3 (GM/T 0004), SM2 (GM/T 0003.2) and SM4-GCM (GM/T 0002, NIST SP 800-38D). Each result
-// remembers the public keys that it parsed last, up to 9 MB of them, so a process should make it once.
-func GM() Suite { return &gm{parsed: newKeyCache(cachedKeys, parseSM2)} }
+// remembers the public keys that it parsed last, up to 11 MB of them, so a process should make it once.
+func GM() Suite { return &gm{parsed: newKeyCache(cachedKeys, sm2KeySize, parseSM2)} }
 
 type gm struct {
 	parsed *keyCache[*sm2Key]

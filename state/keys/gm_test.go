@@ -87,10 +87,10 @@ func TestSM2(t *testing.T) {
 	if want := fromHex(t, "0309f9df311e5421a150dd7d161e4bc5c672179fad1833fc076bb08ff356f35020"); !bytes.Equal(key.Bytes(), want) {
 		t.Errorf("public key %x, want %x", key.Bytes(), want)
 	}
-	if want := fromHex(t, "b2e14c5c79c6df5b85f4fe7ed8db7a262b9da7e07ccb0ea9f4747b8ccda8a4f3"); !bytes.Equal(key.za, want) {
-		t.Errorf("Z is %x, want %x", key.za, want)
+	if want := fromHex(t, "b2e14c5c79c6df5b85f4fe7ed8db7a262b9da7e07ccb0ea9f4747b8ccda8a4f3"); !bytes.Equal(key.z[:], want) {
+		t.Errorf("Z is %s, want %x", key.z, want)
 	}
-	e := GM().Sum(key.za, []byte("message digest"))
+	e := GM().Sum(key.z[:], []byte("message digest"))
 	if want := fromHex(t, "f0b43e94ba45accaace692ed534382eb17e6ab5a19ce7b31f4486fdfc0d28640"); !bytes.Equal(e[:], want) {
 		t.Errorf("e is %s, want %x", e, want)
 	}
@@ -180,6 +180,22 @@ func twist() []byte {
 	}
 }
 
+// ordinate returns the y of a compressed point by the curve's equation alone, nil if the bytes are none of a point.
+func ordinate(raw []byte) *big.Int {
+	params := sm2.P256().Params()
+	x := new(big.Int).SetBytes(raw[1:])
+	if raw[0]|1 != 3 || x.Cmp(params.P) >= 0 {
+		return nil
+	}
+	square := new(big.Int).Exp(x, big.NewInt(3), params.P)
+	square.Sub(square, new(big.Int).Mul(x, big.NewInt(3))).Add(square, params.B).Mod(square, params.P)
+	y := new(big.Int).ModSqrt(square, params.P)
+	if y != nil && byte(y.Bit(0)) != raw[0]&1 {
+		y.Sub(params.P, y)
+	}
+	return y
+}
+
 // second reports what the second implementation says of a signature.
 func second(key PublicKey, d Digest, signature []byte) bool {
 	r, s := splitSignature(signature)
@@ -193,6 +209,9 @@ func FuzzSM2(f *testing.F) {
 	f.Add(uint64(1), []byte("message"), []byte{}, uint8(0))
 	f.Add(uint64(2), []byte{}, []byte{0xff, 0, 1}, uint8(31))
 	f.Add(uint64(3), []byte("x"), bytes.Repeat([]byte{0x80}, 64), uint8(0))
+	f.Add(uint64(4), []byte("digest"), []byte{1}, uint8(70))
+	f.Add(uint64(5), []byte("the other ordinate"), []byte{1}, uint8(96))
+	f.Add(uint64(6), []byte("another key"), []byte{0, 7}, uint8(110))
 	gm := GM()
 	f.Fuzz(func(t *testing.T, seed uint64, message, change []byte, at uint8) {
 		signer, err := gm.Generate(SM2, seeded(seed))
@@ -207,12 +226,27 @@ func FuzzSM2(f *testing.F) {
 		if !second(signer.Public(), d, signature) {
 			t.Fatalf("the second implementation refuses %x", signature)
 		}
+		changed, raw := d, bytes.Clone(signer.Public().Bytes())
 		for i, b := range change {
-			signature[(int(at)+i)%len(signature)] ^= b
+			switch place := (int(at) + i) % (len(signature) + len(d) + len(raw)); {
+			case place < len(signature):
+				signature[place] ^= b
+			case place < len(signature)+len(d):
+				changed[place-len(signature)] ^= b
+			default:
+				raw[place-len(signature)-len(d)] ^= b
+			}
 		}
-		ours, theirs := signer.Public().Verify(d, signature) == nil, second(signer.Public(), d, signature)
+		key, err := gm.ParsePublic(SM2, raw)
+		if y := ordinate(raw); (err == nil) != (y != nil) || err == nil && key.(*sm2Key).point.Y.Cmp(y) != 0 {
+			t.Fatalf("key %x: %v, and its ordinate is %x", raw, err, y)
+		}
+		if err != nil {
+			key = signer.Public()
+		}
+		ours, theirs := key.Verify(changed, signature) == nil, second(key, changed, signature)
 		if ours != theirs {
-			t.Fatalf("signature %x of %s by %x: accepted %t, by the second implementation %t", signature, d, signer.Public().Bytes(), ours, theirs)
+			t.Fatalf("signature %x of %s by %x: accepted %t, by the second implementation %t", signature, changed, key.Bytes(), ours, theirs)
 		}
 		private, err := signer.Private()
 		if err != nil {

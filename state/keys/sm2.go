@@ -3,7 +3,10 @@ package keys
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"encoding/binary"
 	"fmt"
+	"math/big"
+	"sync"
 
 	"github.com/emmansun/gmsm/sm2"
 	"github.com/emmansun/gmsm/sm3"
@@ -15,7 +18,7 @@ const sm2KeySize = 33
 type sm2Key struct {
 	bytes [sm2KeySize]byte
 	point *ecdsa.PublicKey
-	za    []byte // Z of GM/T 0003.2 §5.5: user id, curve and key
+	z     Digest // of GM/T 0003.2 §5.5: user id, curve and key
 }
 
 // parseSM2 reads a compressed point (GM/T 0003.1 §4.2.9). There is no compressed form of the point at infinity.
@@ -27,16 +30,31 @@ func parseSM2(canonical []byte) (*sm2Key, error) {
 	if x == nil {
 		return nil, fmt.Errorf("%w: sm2 key is not a compressed point of the curve", ErrKey)
 	}
-	return newSM2Key(&ecdsa.PublicKey{Curve: sm2.P256(), X: x, Y: y})
+	return newSM2Key(&ecdsa.PublicKey{Curve: sm2.P256(), X: x, Y: y}), nil
 }
 
 // newSM2Key takes a point of the curve.
-func newSM2Key(point *ecdsa.PublicKey) (*sm2Key, error) {
-	za, err := sm2.CalculateZA(point, nil) // the default user id, 1234567812345678
-	if err != nil {
-		return nil, fmt.Errorf("%w: sm2 key: %w", ErrKey, err)
+func newSM2Key(point *ecdsa.PublicKey) *sm2Key {
+	var joined [256]byte
+	z := elements(append(joined[:0], sm2Domain()...), point.X, point.Y)
+	return &sm2Key{bytes: [sm2KeySize]byte(elliptic.MarshalCompressed(point.Curve, point.X, point.Y)), point: point, z: sm3.Sum(z)}
+}
+
+// sm2Domain returns what all keys have in common of that of which Z is the hash: the length of the default user id (GM/T 0009 §10) in
+// bits, that id, and the curve's a, b and base point.
+var sm2Domain = sync.OnceValue(func() []byte {
+	const id = "1234567812345678"
+	curve := sm2.P256().Params()
+	a := new(big.Int).Sub(curve.P, big.NewInt(3))
+	return elements(append(binary.BigEndian.AppendUint16(nil, uint16(8*len(id))), id...), a, curve.B, curve.Gx, curve.Gy)
+})
+
+// elements appends numbers of 32 bytes.
+func elements(out []byte, all ...*big.Int) []byte {
+	for _, n := range all {
+		out = append(out, n.FillBytes(make([]byte, scalarSize))...)
 	}
-	return &sm2Key{bytes: [sm2KeySize]byte(elliptic.MarshalCompressed(point.Curve, point.X, point.Y)), point: point, za: za}, nil
+	return out
 }
 
 func (*sm2Key) Algorithm() Algorithm { return SM2 }
@@ -46,7 +64,7 @@ func (k *sm2Key) Bytes() []byte { return k.bytes[:] }
 // message returns e of GM/T 0003.2 §6.1: what is signed in the place of the digest.
 func (k *sm2Key) message(d Digest) []byte {
 	var joined [2 * DigestSize]byte
-	e := sm3.Sum(append(append(joined[:0], k.za...), d[:]...))
+	e := sm3.Sum(append(append(joined[:0], k.z[:]...), d[:]...))
 	return e[:]
 }
 
@@ -77,11 +95,7 @@ func newSM2Signer(scalar []byte) (Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sm2 private key is not a scalar in range: %w", err)
 	}
-	public, err := newSM2Key(&private.PublicKey)
-	if err != nil {
-		return nil, err
-	}
-	return &sm2Signer{private: private, public: public}, nil
+	return &sm2Signer{private: private, public: newSM2Key(&private.PublicKey)}, nil
 }
 
 func (s *sm2Signer) Public() PublicKey { return s.public }

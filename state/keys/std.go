@@ -2,6 +2,7 @@ package keys
 
 import (
 	"crypto/aes"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
 	"hash"
@@ -22,7 +23,7 @@ func SuiteByName(name string) (Suite, error) {
 
 // Std returns the suite of SHA-256, Ed25519 (P-256 accepted for accounts) and AES-256-GCM. Each result
 // remembers the public keys that it parsed last, up to 26 MB of them, so a process should make it once.
-func Std() Suite { return &std{parsed: newKeyCache(cachedKeys, parseEd25519)} }
+func Std() Suite { return &std{parsed: newKeyCache(cachedKeys, ed25519.PublicKeySize, parseEd25519)} }
 
 type std struct {
 	parsed *keyCache[*ed25519Key]

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -622,7 +623,7 @@ func sealing(t *testing.T, s Suite, key []byte, block cipher.Block) {
 }
 
 func TestKeyCacheForgets(t *testing.T) {
-	c := newKeyCache(4, parseEd25519)
+	c := newKeyCache(4, ed25519.PublicKeySize, parseEd25519)
 	var wg sync.WaitGroup
 	signed := signatures(t, Std(), 40)
 	for range 2 {
