@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fondaco/fondaco/node/archive"
+	"github.com/fondaco/fondaco/node/bundle"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/keys/keystest"
@@ -339,7 +339,7 @@ func (h *history) sealed(data []byte) []byte {
 		return data
 	}
 	var out bytes.Buffer
-	w := archive.NewWriter(&out, h.suite, packageMark)
+	w := bundle.NewWriter(&out, h.suite, packageMark)
 	for at := len(packageMark); at+5 <= len(data); {
 		kind, end := data[at], at+5+int(binary.BigEndian.Uint32(data[at+1:]))
 		if end > len(data) {

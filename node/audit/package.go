@@ -7,13 +7,13 @@ import (
 	"io"
 	"io/fs"
 
-	"github.com/fondaco/fondaco/node/archive"
+	"github.com/fondaco/fondaco/node/bundle"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
-// A package is an archive. Its items are canonical CBOR, but for itemFrame, which is a digest and the body of a frame of the
+// A package is a bundle (package bundle). Its items are canonical CBOR, but for itemFrame, which is a digest and the body of a frame of the
 // statement log. First comes the start; then, when the package does not begin at genesis, a turn for each epoch that
 // ended before; then the blocks, each that ends an epoch followed by the epoch that begins; then the statement log.
 const (
@@ -84,7 +84,7 @@ func Export(ctx context.Context, to io.Writer, s *Source, from, until ledger.Hei
 	if from > until || until > s.Head {
 		return fmt.Errorf("%w: %d to %d, the last block is %d", ErrRange, from, until, s.Head)
 	}
-	w := archive.NewWriter(to, s.Suite, packageMark)
+	w := bundle.NewWriter(to, s.Suite, packageMark)
 	first, err := s.Block(from)
 	if err != nil {
 		return err
@@ -142,7 +142,7 @@ func Export(ctx context.Context, to io.Writer, s *Source, from, until ledger.Hei
 
 // writeStatements copies the segments of the log that were written while the blocks were made: from the last that was begun
 // at the first block or below it, to the last that was begun at the last block or below it.
-func writeStatements(ctx context.Context, w *archive.Writer, s *Source, from, until ledger.Height) error {
+func writeStatements(ctx context.Context, w *bundle.Writer, s *Source, from, until ledger.Height) error {
 	if s.Statements == "" {
 		return nil
 	}
@@ -186,7 +186,7 @@ func segmentHead(files state.FS, path string) (head SegmentHead, err error) {
 	return head, ledger.Unmarshal(body, &head)
 }
 
-func writeSegment(ctx context.Context, w *archive.Writer, files state.FS, path string) error {
+func writeSegment(ctx context.Context, w *bundle.Writer, files state.FS, path string) error {
 	file, err := files.Open(path, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s was deleted meanwhile, as the oldest of the statement log: export again", path)

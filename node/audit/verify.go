@@ -8,7 +8,7 @@ import (
 	"io"
 	"slices"
 
-	"github.com/fondaco/fondaco/node/archive"
+	"github.com/fondaco/fondaco/node/bundle"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -158,7 +158,7 @@ func (v *verifier) pass(open func() (io.ReadCloser, error), each func(kind uint8
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	r, err := archive.NewReader(file, v.Suite, packageMark, maxItem)
+	r, err := bundle.NewReader(file, v.Suite, packageMark, maxItem)
 	for err == nil {
 		var kind uint8
 		var body []byte
@@ -176,8 +176,8 @@ func (v *verifier) pass(open func() (io.ReadCloser, error), each func(kind uint8
 			v.progress(v.verdict.Height, r.Bytes())
 		}
 	}
-	if errors.Is(err, archive.ErrBroken) || errors.Is(err, ledger.ErrEncoding) {
-		return &FaultError{Height: v.height(), What: err.Error(), Broken: errors.Is(err, archive.ErrBroken)}
+	if errors.Is(err, bundle.ErrBroken) || errors.Is(err, ledger.ErrEncoding) {
+		return &FaultError{Height: v.height(), What: err.Error(), Broken: errors.Is(err, bundle.ErrBroken)}
 	}
 	return err
 }
@@ -235,7 +235,7 @@ func (v *verifier) check(kind uint8, body []byte) error {
 		}
 		return v.checkFrame(body)
 	default:
-		return fmt.Errorf("%w: an item of kind %d; it may be of a later release", archive.ErrBroken, kind)
+		return fmt.Errorf("%w: an item of kind %d; it may be of a later release", bundle.ErrBroken, kind)
 	}
 }
 

@@ -2,7 +2,7 @@
 // trusts in nothing: every block is checked against the one before, against its own header and against its certificate, the
 // world state against the header of its block, and the members against the genesis that the reader trusts.
 //
-// A backup is an archive (package archive) of a start, the genesis, the world state after one block in chunks, and the
+// A backup is a bundle (package bundle) of a start, the genesis, the world state after one block in chunks, and the
 // blocks from genesis on, each that ends an epoch followed by the epoch that begins. The oldest blocks may be there as
 // headers with certificates only. It holds no key, and nothing that the node knows besides the chain: neither what it said
 // in consensus, nor the statements and evidence that it has of others, nor which recoveries its operator applied. The
@@ -18,7 +18,7 @@ import (
 	"sort"
 	"time"
 
-	"github.com/fondaco/fondaco/node/archive"
+	"github.com/fondaco/fondaco/node/bundle"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -135,7 +135,7 @@ func Create(ctx context.Context, to io.Writer, s *Source, kept ledger.Height) (e
 		}
 		chunks = copied.all()
 	}
-	w := archive.NewWriter(to, suite, mark)
+	w := bundle.NewWriter(to, suite, mark)
 	if err := w.Item(itemStart, &Start{Header: *pinned.Header(), Kept: kept, Last: last}); err != nil {
 		return err
 	}
@@ -284,7 +284,7 @@ func Restore(ctx context.Context, from io.Reader, trust *Trust, dir string, prog
 }
 
 func newReader(from io.Reader, trust *Trust) (*reader, error) {
-	a, err := archive.NewReader(from, trust.Suite, mark, archive.MaxItem)
+	a, err := bundle.NewReader(from, trust.Suite, mark, bundle.MaxItem)
 	if err != nil {
 		return nil, err
 	}
@@ -339,7 +339,7 @@ func (r *reader) read(ctx context.Context, progress func(ledger.Height, int64)) 
 
 // reader reads a backup.
 type reader struct {
-	from  *archive.Reader
+	from  *bundle.Reader
 	trust *Trust
 	start Start
 	to    *Assembly // nil: before into
@@ -377,7 +377,7 @@ func (r *reader) begin() error {
 	return nil
 }
 
-// ended says of an archive that ended too early what it is.
+// ended says of a bundle that ended too early what it is.
 func ended(err error) error {
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: it ends before it has begun", ErrInvalid)

@@ -11,8 +11,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/fondaco/fondaco/node/archive"
 	"github.com/fondaco/fondaco/node/backup"
+	"github.com/fondaco/fondaco/node/bundle"
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/state"
@@ -198,7 +198,7 @@ func readBackup(c *cli.Context, genesis string, accepted []keys.Digest, read fun
 	switch {
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("interrupted: nothing is known of the rest of %s; type the command again", args[0])
-	case errors.Is(err, archive.ErrBroken):
+	case errors.Is(err, bundle.ErrBroken):
 		return withCode(ExitInvalid, fmt.Errorf("%s is not a whole backup: %w; copy it again, or make another", args[0], err))
 	case errors.Is(err, ledger.ErrRecovery):
 		return withCode(ExitInvalid, withRecovery(err))

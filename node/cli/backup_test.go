@@ -16,7 +16,7 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/node"
-	"github.com/fondaco/fondaco/node/archive"
+	"github.com/fondaco/fondaco/node/bundle"
 	"github.com/fondaco/fondaco/node/cli"
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/state"
@@ -49,20 +49,20 @@ func joined(t *testing.T, of string) string {
 	return dir
 }
 
-// item is an item of an archive.
+// item is an item of a bundle.
 type item struct {
 	kind uint8
 	body []byte
 }
 
-func readArchive(t *testing.T, file, mark string) (items []item) {
+func readBundle(t *testing.T, file, mark string) (items []item) {
 	t.Helper()
 	f, err := os.Open(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	r, err := archive.NewReader(f, keystest.Suite(), mark, archive.MaxItem)
+	r, err := bundle.NewReader(f, keystest.Suite(), mark, bundle.MaxItem)
 	for err == nil {
 		var i item
 		if i.kind, i.body, err = r.Next(); err == nil {
@@ -75,11 +75,11 @@ func readArchive(t *testing.T, file, mark string) (items []item) {
 	return items
 }
 
-// writeArchive writes an archive with the right digest, as somebody would who means it.
-func writeArchive(t *testing.T, file, mark string, items []item) {
+// writeBundle writes a bundle with the right digest, as somebody would who means it.
+func writeBundle(t *testing.T, file, mark string, items []item) {
 	t.Helper()
 	var out bytes.Buffer
-	w := archive.NewWriter(&out, keystest.Suite(), mark)
+	w := bundle.NewWriter(&out, keystest.Suite(), mark)
 	for _, i := range items {
 		if err := w.Raw(i.kind, i.body); err != nil {
 			t.Fatal(err)
@@ -232,7 +232,7 @@ func TestBackupOfEpochs(t *testing.T) {
 	}
 	mustRun(t, "backup", "create", "-d", dir, "--offline", "--out", file)
 	const mark, epoch = "fondaco backup 1\n", 5
-	items := readArchive(t, file, mark)
+	items := readBundle(t, file, mark)
 	at := slices.IndexFunc(items, func(i item) bool { return i.kind == epoch })
 	for _, tt := range []struct {
 		name   string
@@ -250,7 +250,7 @@ func TestBackupOfEpochs(t *testing.T) {
 			return changed
 		}},
 	} {
-		writeArchive(t, file, mark, tt.change())
+		writeBundle(t, file, mark, tt.change())
 		if code, out := run("backup", "verify", file, "-d", dir); code != cli.ExitInvalid || !strings.Contains(out, "epoch") {
 			t.Errorf("%s: exit code %d, %s", tt.name, code, out)
 		}
@@ -299,7 +299,7 @@ func TestBackupChanged(t *testing.T) {
 	if err := os.WriteFile(file, intact, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	items := readArchive(t, file, mark)
+	items := readBundle(t, file, mark)
 	const chunk, block = 3, 4
 	blocks := slices.IndexFunc(items, func(i item) bool { return i.kind == block })
 	// pruned returns an item of what stays of a block, as package state has it.
@@ -385,7 +385,7 @@ func TestBackupChanged(t *testing.T) {
 			for _, i := range items {
 				copied = append(copied, item{i.kind, bytes.Clone(i.body)})
 			}
-			writeArchive(t, file, mark, tt.change(copied))
+			writeBundle(t, file, mark, tt.change(copied))
 			refused(t, tt.want)
 		})
 	}
@@ -394,11 +394,11 @@ func TestBackupChanged(t *testing.T) {
 		for _, i := range items {
 			copied = append(copied, item{i.kind, bytes.Clone(i.body)})
 		}
-		writeArchive(t, file, mark, kept(copied, 7))
+		writeBundle(t, file, mark, kept(copied, 7))
 		mustRun(t, "backup", "verify", file, "-d", dir)
 	})
 	t.Run("another chain", func(t *testing.T) {
-		writeArchive(t, file, mark, items)
+		writeBundle(t, file, mark, items)
 		genesis, err := cli.ReadGenesis(filepath.Join(dir, cli.GenesisFile))
 		if err != nil {
 			t.Fatal(err)
@@ -451,14 +451,14 @@ func TestExportImportBlocks(t *testing.T) {
 	if err := os.WriteFile(file, intact, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	items := readArchive(t, file, mark)
+	items := readBundle(t, file, mark)
 	b, err := ledger.DecodeBlock(items[len(items)-1].body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.Certificate.Signatures[0][3] ^= 1
 	items[len(items)-1].body = encoding(t, b)
-	writeArchive(t, file, mark, items)
+	writeBundle(t, file, mark, items)
 	if code, out := run("import", "blocks", file, "-d", short); code != cli.ExitInvalid || !strings.Contains(out, "block 12") {
 		t.Errorf("a forged certificate: exit code %d, %s", code, out)
 	}
@@ -473,7 +473,7 @@ func TestExportImportBlocks(t *testing.T) {
 	}
 	b.Certificate = ledger.NewCertificate([]ledger.Vote{{Statement: statement, Signature: signature}})
 	items[len(items)-1].body = encoding(t, b)
-	writeArchive(t, file, mark, items)
+	writeBundle(t, file, mark, items)
 	if code, out := run("import", "blocks", file, "-d", short); code != cli.ExitInvalid || !strings.Contains(out, "`fondaco recover apply` it on this node") {
 		t.Errorf("a recovery that was not applied: exit code %d, %s", code, out)
 	}

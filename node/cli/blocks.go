@@ -9,8 +9,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/fondaco/fondaco/node/archive"
 	"github.com/fondaco/fondaco/node/blocksync"
+	"github.com/fondaco/fondaco/node/bundle"
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/state"
@@ -19,7 +19,7 @@ import (
 	"github.com/fondaco/fondaco/wasmvm"
 )
 
-// A file of blocks is an archive of a blocksStart and the encodings of the blocks, see ledger.DecodeBlock.
+// A file of blocks is a bundle (package bundle) of a blocksStart and the encodings of the blocks, see ledger.DecodeBlock.
 const (
 	blocksMark = "fondaco blocks 1\n"
 
@@ -89,7 +89,7 @@ func writeBlocks(c *cli.Context, out io.Writer, suite keys.Suite, start *blocksS
 	if start.From == 0 || start.From > start.To || start.To > head {
 		return usage("blocks %d to %d: want a range of blocks 1 to %d; block 0 is in the genesis", start.From, start.To, head)
 	}
-	w := archive.NewWriter(out, suite, blocksMark)
+	w := bundle.NewWriter(out, suite, blocksMark)
 	if err := w.Item(itemBlocks, start); err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func importBlocks(c *cli.Context) (err error) {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("interrupted at block %d: type the command again to go on", o.store.Head().Height())
-	case errors.Is(err, archive.ErrBroken):
+	case errors.Is(err, bundle.ErrBroken):
 		return withCode(ExitInvalid, fmt.Errorf("%s is not a whole file of blocks: %w; blocks up to %d are stored; copy it again, or make another", args[0], err, o.store.Head().Height()))
 	case errors.Is(err, ledger.ErrRecovery):
 		return withCode(ExitInvalid, fmt.Errorf("%w; if so, `fondaco recover apply` it on this node, and type the command again", err))
@@ -205,7 +205,7 @@ type blockImport struct {
 }
 
 func (i *blockImport) run(ctx context.Context, from io.Reader, progress func(ledger.Height, int64)) error {
-	r, err := archive.NewReader(from, i.suite, blocksMark, archive.MaxItem)
+	r, err := bundle.NewReader(from, i.suite, blocksMark, bundle.MaxItem)
 	if err != nil {
 		return err
 	}

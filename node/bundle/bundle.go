@@ -1,11 +1,11 @@
-// Package archive reads and writes the files in which data leave a node: items after a mark that says what the file is,
+// Package bundle reads and writes bundles, the files in which data leave a node: items after a mark that says what the file is,
 // and at the end a digest over all, so that a file which was cut or changed is known as one.
 //
 //	mark, then items: kind (1) ‖ length of body (4, big-endian) ‖ body
 //
 // The last item has kind 0; its body is the digest of the items before. The digest finds accidents and no forgery: what
 // the items say is to be checked as if a stranger had written them. The package is public by path but promised nothing.
-package archive
+package bundle
 
 import (
 	"bufio"
@@ -25,11 +25,11 @@ import (
 const MaxItem = state.MaxPayload
 
 // ErrBroken says that a file is not whole, or was changed.
-var ErrBroken = errors.New("archive: the file is not whole")
+var ErrBroken = errors.New("bundle: the file is not whole")
 
 const kindEnd = 0
 
-// Writer writes an archive. After an error it does nothing, and Close returns it.
+// Writer writes a bundle. After an error it does nothing, and Close returns it.
 type Writer struct {
 	to     *bufio.Writer
 	suite  keys.Suite
@@ -37,7 +37,7 @@ type Writer struct {
 	err    error
 }
 
-// NewWriter begins an archive with a mark. Close must be called.
+// NewWriter begins a bundle with a mark. Close must be called.
 func NewWriter(to io.Writer, suite keys.Suite, mark string) *Writer {
 	w := &Writer{to: bufio.NewWriterSize(to, 64<<10), suite: suite}
 	w.write([]byte(mark))
@@ -62,7 +62,7 @@ func (w *Writer) Item(kind uint8, v any) error {
 // Raw is Item for a body as it is. kind is not 0.
 func (w *Writer) Raw(kind uint8, body []byte) error {
 	if len(body) > MaxItem && w.err == nil {
-		w.err = fmt.Errorf("archive: an item of %d bytes, at most %d", len(body), MaxItem)
+		w.err = fmt.Errorf("bundle: an item of %d bytes, at most %d", len(body), MaxItem)
 	}
 	if w.err != nil {
 		return w.err
@@ -73,7 +73,7 @@ func (w *Writer) Raw(kind uint8, body []byte) error {
 	return w.err
 }
 
-// Close writes the end. It does not close what the archive is written to.
+// Close writes the end. It does not close what the bundle is written to.
 func (w *Writer) Close() error {
 	body := w.digest
 	if err := w.Raw(kindEnd, body[:]); err != nil {
@@ -82,11 +82,12 @@ func (w *Writer) Close() error {
 	return w.to.Flush()
 }
 
+// digest is of the domain "archive", which is part of the form.
 func digest(s keys.Suite, before keys.Digest, kind uint8, body []byte) keys.Digest {
 	return keys.Hash(s, "archive", before[:], []byte{kind}, body)
 }
 
-// Reader reads an archive.
+// Reader reads a bundle.
 type Reader struct {
 	from   *bufio.Reader
 	suite  keys.Suite
@@ -96,7 +97,7 @@ type Reader struct {
 	err    error
 }
 
-// NewReader begins to read an archive that has the mark, and no item of more than most bytes.
+// NewReader begins to read a bundle that has the mark, and no item of more than most bytes.
 func NewReader(from io.Reader, suite keys.Suite, mark string, most int) (*Reader, error) {
 	r := &Reader{from: bufio.NewReaderSize(from, 64<<10), suite: suite, most: most}
 	got := make([]byte, len(mark))

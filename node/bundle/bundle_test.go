@@ -1,4 +1,4 @@
-package archive_test
+package bundle_test
 
 import (
 	"bytes"
@@ -6,7 +6,7 @@ import (
 	"io"
 	"testing"
 
-	"github.com/fondaco/fondaco/node/archive"
+	"github.com/fondaco/fondaco/node/bundle"
 	"github.com/fondaco/fondaco/state/keys/keystest"
 )
 
@@ -15,7 +15,7 @@ const mark = "fondaco test 1\n"
 func written(t testing.TB, bodies ...string) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	w := archive.NewWriter(&out, keystest.Suite(), mark)
+	w := bundle.NewWriter(&out, keystest.Suite(), mark)
 	for i, body := range bodies {
 		if err := w.Raw(uint8(i+1), []byte(body)); err != nil {
 			t.Fatal(err)
@@ -28,7 +28,7 @@ func written(t testing.TB, bodies ...string) []byte {
 }
 
 func read(data []byte) (bodies []string, err error) {
-	r, err := archive.NewReader(bytes.NewReader(data), keystest.Suite(), mark, 100)
+	r, err := bundle.NewReader(bytes.NewReader(data), keystest.Suite(), mark, 100)
 	if err != nil {
 		return nil, err
 	}
@@ -50,14 +50,14 @@ func read(data []byte) (bodies []string, err error) {
 	}
 }
 
-// TestArchive cuts, changes and lengthens an archive at every byte.
-func TestArchive(t *testing.T) {
+// TestBundle cuts, changes and lengthens a bundle at every byte.
+func TestBundle(t *testing.T) {
 	whole := written(t, "one", "", "three")
 	if got, err := read(whole); err != nil || len(got) != 3 || got[0] != "one" || got[1] != "" || got[2] != "three" {
 		t.Fatalf("read = %q, %v", got, err)
 	}
 	for at := range whole {
-		if _, err := read(whole[:at]); !errors.Is(err, archive.ErrBroken) {
+		if _, err := read(whole[:at]); !errors.Is(err, bundle.ErrBroken) {
 			t.Errorf("cut at byte %d: %v, want ErrBroken", at, err)
 		}
 		changed := bytes.Clone(whole)
@@ -66,19 +66,19 @@ func TestArchive(t *testing.T) {
 			t.Errorf("changed at byte %d: no error", at)
 		}
 	}
-	if _, err := read(append(bytes.Clone(whole), 0)); !errors.Is(err, archive.ErrBroken) {
+	if _, err := read(append(bytes.Clone(whole), 0)); !errors.Is(err, bundle.ErrBroken) {
 		t.Errorf("with a byte more: %v, want ErrBroken", err)
 	}
 	if got, err := read(written(t)); err != nil || len(got) != 0 {
-		t.Errorf("an empty archive: %q, %v", got, err)
+		t.Errorf("an empty bundle: %q, %v", got, err)
 	}
-	w := archive.NewWriter(io.Discard, keystest.Suite(), mark)
-	if err := w.Raw(1, make([]byte, archive.MaxItem+1)); err == nil || w.Close() == nil {
+	w := bundle.NewWriter(io.Discard, keystest.Suite(), mark)
+	if err := w.Raw(1, make([]byte, bundle.MaxItem+1)); err == nil || w.Close() == nil {
 		t.Error("an item that is too large was written")
 	}
 }
 
-// FuzzReader looks for bytes that are taken for an archive and were not written as one.
+// FuzzReader looks for bytes that are taken for a bundle and were not written as one.
 func FuzzReader(f *testing.F) {
 	f.Add(written(f))
 	f.Add(written(f, "one", "", "three"))
