@@ -41,6 +41,9 @@ type Account struct {
 	Threshold   uint32   // total weight of keys that must sign
 	Roles       []string // sorted, without duplicates
 	Keys        []AccountKey
+	// Certificate is the fingerprint of the certificate that the account goes by; nil: none. While its institution has it
+	// frozen or revoked, the account sends nothing. The chain knows no more of it: neither its keys nor when it ends.
+	Certificate *keys.Digest
 }
 
 // AccountKey is a key bound to an account.
@@ -64,11 +67,23 @@ func (a *Account) HasAny(roles ...string) bool {
 	return slices.ContainsFunc(roles, func(r string) bool { return a.Has(identity.Role(r)) })
 }
 
-// Authorize checks that the account may send a transaction that these keys signed, at that block time. The
-// error is an [*Error] with status denied.
-func (a *Account) Authorize(signatures []ledger.Signature, unixMilli int64) error {
+// MaySend checks that neither the account nor its certificate keeps it from sending transactions at a state. The error is
+// an [*Error] with status denied, or the reader's.
+func (a *Account) MaySend(r Reader) error {
 	if a.Status != Active {
 		return denied(DeniedFrozen, "the account is frozen")
+	}
+	if a.Certificate == nil {
+		return nil
+	}
+	return checkCertificate(r, a.Institution, *a.Certificate)
+}
+
+// Authorize checks that the account may send a transaction that these keys signed, at a state and a block time. The
+// error is an [*Error] with status denied, or the reader's.
+func (a *Account) Authorize(r Reader, signatures []ledger.Signature, unixMilli int64) error {
+	if err := a.MaySend(r); err != nil {
+		return err
 	}
 	var weight uint32
 	for i := range signatures {
@@ -121,6 +136,7 @@ func newAccounts() Contract {
 		{Name: "from", Type: "i64"},
 		{Name: "until", Type: "i64"},
 	}
+	certificate := ledger.Field{Name: "certificate", Type: "opt<bytes>"}
 	return &system{
 		address: AccountsAddress,
 		methods: map[string]func(Env, []byte) ([]byte, error){
@@ -128,6 +144,7 @@ func newAccounts() Contract {
 			"bind":     command(bindKeys),
 			"unbind":   command(unbindKeys),
 			"rotate":   command(rotateKey),
+			"certify":  command(certify),
 			"get":      query(getAccount),
 			"find":     query(findAccounts),
 		},
@@ -137,7 +154,7 @@ func newAccounts() Contract {
 			Types: []ledger.TypeDef{
 				{Name: "Key", Fields: keyFields},
 				{Name: "Status", Variants: []ledger.Variant{{Name: "active"}, {Name: "frozen_by_institution"}, {Name: "frozen_by_authority"}}},
-				{Name: "NewAccount", Fields: []ledger.Field{{Name: "threshold", Type: "u32"}, {Name: "roles", Type: "list<str>"}, {Name: "keys", Type: "list<Key>"}}},
+				{Name: "NewAccount", Fields: []ledger.Field{{Name: "threshold", Type: "u32"}, {Name: "roles", Type: "list<str>"}, {Name: "keys", Type: "list<Key>"}, certificate}},
 				{Name: "PublicKey", Fields: keyFields[:2]},
 				{Name: "Account", Fields: []ledger.Field{
 					{Name: "version", Type: "u16"},
@@ -146,6 +163,7 @@ func newAccounts() Contract {
 					{Name: "threshold", Type: "u32"},
 					{Name: "roles", Type: "list<str>"},
 					{Name: "keys", Type: "list<Key>"},
+					certificate,
 				}},
 			},
 			Methods: []ledger.Method{
@@ -169,6 +187,11 @@ func newAccounts() Contract {
 					Args: []ledger.Field{{Name: "old", Type: "PublicKey"}, {Name: "new", Type: "Key"}},
 					Doc:  "Replaces a key of the caller's account.",
 				},
+				{
+					Name: "certify", Kind: ledger.MethodTx,
+					Args: []ledger.Field{{Name: "account", Type: "addr"}, certificate},
+					Doc:  "Binds an account to a certificate, by its fingerprint, or to none. The caller is a registrar or institution-admin of its institution.",
+				},
 				{Name: "get", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "address", Type: "addr"}}, Return: "opt<Account>"},
 				{
 					Name: "find", Kind: ledger.MethodView, Return: "list<addr>",
@@ -179,8 +202,9 @@ func newAccounts() Contract {
 			Events: []ledger.EventDef{
 				{Topic: "registered", Fields: []ledger.Field{{Name: "institution", Type: "str"}, {Name: "accounts", Type: "list<addr>"}}, Indexed: []string{"institution"}},
 				{Topic: "keys_changed", Fields: []ledger.Field{{Name: "account", Type: "addr"}}, Indexed: []string{"account"}},
+				{Topic: "certified", Fields: []ledger.Field{{Name: "account", Type: "addr"}, certificate}, Indexed: []string{"account"}},
 			},
-			Errors: abortDefs(AbortArguments, AbortKey, AbortThreshold, AbortRole, AbortInstitution),
+			Errors: abortDefs(AbortArguments, AbortKey, AbortThreshold, AbortRole, AbortMissing, AbortInstitution, AbortUnchanged, AbortCertificate),
 			State: []ledger.StateDef{
 				{Prefix: "a", Key: []ledger.Type{"addr"}, Value: "Account"},
 				{Prefix: "k", Key: []ledger.Type{"u8", "bytes"}, Value: "bool", Doc: "algorithm; key and address of an account that it is bound to"},
@@ -191,10 +215,11 @@ func newAccounts() Contract {
 
 // NewAccount is an account to be registered.
 type NewAccount struct {
-	_         struct{} `cbor:",toarray"`
-	Threshold uint32
-	Roles     []string // sorted, without duplicates
-	Keys      []AccountKey
+	_           struct{} `cbor:",toarray"`
+	Threshold   uint32
+	Roles       []string // sorted, without duplicates
+	Keys        []AccountKey
+	Certificate *keys.Digest // fingerprint of the certificate that it goes by; nil: none
 }
 
 // RegisterArgs are the arguments of the accounts method register.
@@ -228,8 +253,11 @@ func register(env Env, a RegisterArgs) ([]ledger.Address, error) {
 				return nil, aborted(AbortRole, []any{role}, "account %d: the caller may not give the role %s", i, role)
 			}
 		}
-		account := Account{Version: ledger.Version, Institution: a.Institution, Threshold: n.Threshold, Roles: n.Roles, Keys: n.Keys}
+		account := Account{Version: ledger.Version, Institution: a.Institution, Threshold: n.Threshold, Roles: n.Roles, Keys: n.Keys, Certificate: n.Certificate}
 		if addresses[i], err = env.NewAddress(); err != nil {
+			return nil, err
+		}
+		if err := bindCertificate(env, a.Institution, nil, n.Certificate); err != nil {
 			return nil, err
 		}
 		if err := putAccount(env, addresses[i], &account, nil); err != nil {
@@ -302,6 +330,37 @@ func rotateKey(env Env, a RotateArgs) error {
 		*old = a.New
 		return nil
 	})
+}
+
+// CertifyArgs are the arguments of the accounts method certify.
+type CertifyArgs struct {
+	_           struct{} `cbor:",toarray"`
+	Account     ledger.Address
+	Certificate *keys.Digest // nil: none
+}
+
+func certify(env Env, a CertifyArgs) error {
+	caller, account, err := parties(env, a.Account)
+	if err != nil {
+		return err
+	}
+	before := account.Certificate
+	switch {
+	case !caller.HasAny(string(identity.Registrar), string(identity.InstitutionAdmin)):
+		return denied(DeniedRole, "only a registrar or institution-admin binds accounts to certificates")
+	case caller.Institution != account.Institution:
+		return denied(DeniedInstitution, "the caller may bind accounts of %s only", caller.Institution)
+	case before == nil && a.Certificate == nil, before != nil && a.Certificate != nil && *before == *a.Certificate:
+		return aborted(AbortUnchanged, nil, "the account %s goes by that already", a.Account)
+	}
+	if err := bindCertificate(env, account.Institution, before, a.Certificate); err != nil {
+		return err
+	}
+	account.Certificate = a.Certificate
+	if err := write(env, AccountStateKey(a.Account), &account); err != nil {
+		return err
+	}
+	return emit(env, "certified", a.Account, a.Certificate)
 }
 
 // changeKeys applies a change to the keys of the caller's own account.
@@ -420,7 +479,7 @@ func findAccounts(env Env, a FindArgs) ([]ledger.Address, error) {
 	return found, err
 }
 
-// callerAccount returns the account of the direct caller, which is active.
+// callerAccount returns the account of the direct caller, which may send transactions.
 func callerAccount(env Env) (Account, error) {
 	account, found, err := ReadAccount(env, env.Caller())
 	switch {
@@ -428,8 +487,6 @@ func callerAccount(env Env) (Account, error) {
 		return account, err
 	case !found:
 		return account, denied(DeniedAccount, "the caller %s has no account", env.Caller())
-	case account.Status != Active:
-		return account, denied(DeniedFrozen, "the account %s is frozen", env.Caller())
 	}
-	return account, nil
+	return account, account.MaySend(env)
 }

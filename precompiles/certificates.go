@@ -3,6 +3,7 @@ package precompiles
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -118,6 +119,16 @@ type Certificate struct {
 	Height  ledger.Height  // of the block in which it did
 }
 
+// Holding is a row of the table of certificates that accounts are bound to, keyed by fingerprint. They are of one
+// institution. Another one that was first, by mistake or not, is asked to bind its accounts to something else; or the
+// certificate is issued anew, which gives it another fingerprint.
+type Holding struct {
+	_           struct{} `cbor:",toarray"`
+	Version     uint16   // ledger.Version
+	Institution string
+	Accounts    uint32 // bound to it now, at least 1
+}
+
 // ListedCertificate is a Certificate with its key.
 type ListedCertificate struct {
 	_           struct{} `cbor:",toarray"`
@@ -143,8 +154,13 @@ func ReadCertificate(r Reader, institution string, fingerprint keys.Digest) (cer
 func trustKey(institution string) []byte {
 	return key(CertificatesAddress, []byte("a"), []byte(institution))
 }
+
 func certificateKey(fingerprint keys.Digest, institution string) []byte {
 	return key(CertificatesAddress, []byte("c"), fingerprint[:], []byte(institution))
+}
+
+func holdingKey(fingerprint keys.Digest) []byte {
+	return key(CertificatesAddress, []byte("h"), fingerprint[:])
 }
 
 // counts reports whether the authority may vouch for a role at a block time.
@@ -240,12 +256,13 @@ func checkCertificate(r Reader, institution string, fingerprint keys.Digest) err
 	case !found || row.Status == CertificateActive:
 		return nil
 	case row.Status == CertificateFrozen:
-		return denied(DeniedCertificate, "certificate %s of institution %s was frozen at height %d (%s)", fingerprint, institution, row.Height, reasonText(row.Reason))
+		return denied(DeniedCertificate, "certificate %s of institution %s was frozen at height %d (%s)", fingerprint, institution, row.Height, ReasonName(row.Reason))
 	}
-	return denied(DeniedCertificate, "certificate %s of institution %s was revoked at height %d (%s)", fingerprint, institution, row.Height, reasonText(row.Reason))
+	return denied(DeniedCertificate, "certificate %s of institution %s was revoked at height %d (%s)", fingerprint, institution, row.Height, ReasonName(row.Reason))
 }
 
-func reasonText(code uint8) string {
+// ReasonName returns the name of a reason code.
+func ReasonName(code uint8) string {
 	if names := Reasons(); int(code) < len(names) && names[code] != "" {
 		return names[code]
 	}
@@ -253,6 +270,43 @@ func reasonText(code uint8) string {
 }
 
 func timeText(unixMilli int64) string { return time.UnixMilli(unixMilli).UTC().Format(time.RFC3339) }
+
+// bindCertificate notes that an account of an institution goes by another certificate than before; nil stands for none.
+func bindCertificate(env Env, institution string, before, after *keys.Digest) error {
+	if after != nil {
+		if err := checkCertificate(env, institution, *after); err != nil {
+			if e, ok := errors.AsType[*Error](err); ok && e.Status == ledger.Denied {
+				return aborted(AbortCertificate, []any{after[:]}, "%s: name one that counts", e.Reason)
+			}
+			return err
+		}
+		held, found, err := read[Holding](env, holdingKey(*after))
+		switch {
+		case err != nil:
+			return err
+		case after.IsZero():
+			return aborted(AbortCertificate, []any{after[:]}, "the fingerprint is zero: want the hash of the certificate's DER, or none")
+		case found && held.Institution != institution:
+			return aborted(AbortCertificate, []any{after[:]}, "certificate %s stands for accounts of %s: one certificate is never of two institutions", after, held.Institution)
+		}
+		held = Holding{Version: ledger.Version, Institution: institution, Accounts: held.Accounts + 1}
+		if err := write(env, holdingKey(*after), &held); err != nil {
+			return err
+		}
+	}
+	if before == nil {
+		return nil
+	}
+	held, _, err := read[Holding](env, holdingKey(*before))
+	if err != nil {
+		return err
+	}
+	if held.Accounts <= 1 {
+		return env.Delete(holdingKey(*before))
+	}
+	held.Accounts--
+	return write(env, holdingKey(*before), &held)
+}
 
 // trustsAfter returns what a reform makes of the trust of the institutions that it names, or why the group refuses it.
 // A row without authorities is to be deleted.
@@ -465,6 +519,7 @@ func newCertificates() Contract {
 			"policy":   query(policyOf),
 			"status":   query(certificateStatus),
 			"statuses": query(certificates),
+			"holding":  query(holding),
 			"freeze":   command(freezeCertificate),
 			"unfreeze": command(unfreezeCertificate),
 			"revoke":   command(revokeCertificate),
@@ -480,6 +535,7 @@ func newCertificates() Contract {
 				ledger.TypeDef{Name: "Standing", Fields: []ledger.Field{{Name: "need", Type: "u32"}, {Name: "agencies", Type: "list<str>"}}},
 				ledger.TypeDef{Name: "Status", Variants: statuses},
 				ledger.TypeDef{Name: "Certificate", Fields: []ledger.Field{version, {Name: "status", Type: "Status"}, reason, {Name: "by", Type: "addr"}, {Name: "height", Type: "u64"}}},
+				ledger.TypeDef{Name: "Holding", Fields: []ledger.Field{version, institution, {Name: "accounts", Type: "u32"}}},
 				ledger.TypeDef{Name: "ListedCertificate", Fields: []ledger.Field{fingerprint, institution, {Name: "row", Type: "Certificate"}}},
 			),
 			Methods: []ledger.Method{
@@ -501,6 +557,10 @@ func newCertificates() Contract {
 					Doc: "Returns up to 64 entries in order of fingerprint and institution, beginning after those.",
 				},
 				{
+					Name: "holding", Kind: ledger.MethodView, Args: []ledger.Field{fingerprint}, Return: "opt<Holding>",
+					Doc: "Returns how many accounts of which institution are bound to a certificate.",
+				},
+				{
 					Name: "freeze", Kind: ledger.MethodTx, Args: []ledger.Field{fingerprint, reason},
 					Doc: "Stops a certificate of the caller's institution from counting. The caller is its registrar or institution-admin. The reason is a code of RFC 5280, 5.3.1.",
 				},
@@ -512,10 +572,11 @@ func newCertificates() Contract {
 				{Topic: "unfrozen", Fields: []ledger.Field{institution, fingerprint, reason}, Indexed: []string{"institution"}},
 				{Topic: "revoked", Fields: []ledger.Field{institution, fingerprint, reason}, Indexed: []string{"institution"}},
 			},
-			Errors: abortDefs(AbortArguments, AbortUnchanged),
+			Errors: abortDefs(AbortArguments, AbortUnchanged, AbortCertificate),
 			State: []ledger.StateDef{
 				{Prefix: "a", Key: []ledger.Type{"str"}, Value: "Trust"},
 				{Prefix: "c", Key: []ledger.Type{"bytes"}, Value: "Certificate", Doc: "fingerprint; name of the institution that says so"},
+				{Prefix: "h", Key: []ledger.Type{"bytes"}, Value: "Holding"},
 			},
 		},
 	}
@@ -615,6 +676,14 @@ func certificates(env Env, a CertificatesArgs) ([]ListedCertificate, error) {
 	return rangeCertificates(env, key(CertificatesAddress, []byte("c")), certificateKey(a.Fingerprint, a.Institution))
 }
 
+func holding(env Env, a CertificateArgs) (*Holding, error) {
+	held, found, err := read[Holding](env, holdingKey(a.Fingerprint))
+	if err != nil || !found {
+		return nil, err
+	}
+	return &held, nil
+}
+
 func rangeCertificates(env Env, prefix, after []byte) ([]ListedCertificate, error) {
 	begin := len(key(CertificatesAddress, []byte("c")))
 	found := []ListedCertificate{}
@@ -669,6 +738,9 @@ func setCertificate(env Env, a StatusArgs, status CertificateStatus, topic strin
 		return aborted(AbortArguments, nil, "the fingerprint is zero: want the hash of the certificate's DER")
 	case int(a.Reason) >= len(names) || names[a.Reason] == "":
 		return aborted(AbortArguments, nil, "reason %d: want a code of RFC 5280 §5.3.1, 0 to 6, 9 or 10", a.Reason)
+	}
+	if status != CertificateActive && caller.Certificate != nil && *caller.Certificate == a.Fingerprint {
+		return aborted(AbortCertificate, []any{a.Fingerprint[:]}, "the caller itself goes by certificate %s: bind its account to another one first, or send this from another account", a.Fingerprint)
 	}
 	row, _, err := ReadCertificate(env, caller.Institution, a.Fingerprint)
 	switch {

@@ -292,3 +292,141 @@ func TestTrustAtRandom(t *testing.T) {
 		t.Errorf("%d motions were accepted, too few to tell", accepted)
 	}
 }
+
+func TestAccountCertificates(t *testing.T) {
+	w := newWorld(t)
+	call := func(caller string, c Contract, method string, args any) error {
+		w.caller = name(caller)
+		_, err := w.call(c, method, args)
+		return err
+	}
+	certify := func(caller, account string, n byte) error {
+		leaf := certificate(n)
+		return call(caller, newAccounts(), "certify", CertifyArgs{Account: name(account), Certificate: &leaf})
+	}
+	none := func(caller, account string) error {
+		return call(caller, newAccounts(), "certify", CertifyArgs{Account: name(account)})
+	}
+	say := func(caller, method string, n byte) error {
+		return call(caller, newCertificates(), method, StatusArgs{Fingerprint: certificate(n)})
+	}
+	maySend := func(account string) error {
+		a := w.account(t, name(account))
+		return a.MaySend(w)
+	}
+
+	// A person has two accounts and one certificate: one at registration, the other later.
+	leaf := certificate(1)
+	w.caller = name("registrar")
+	out, err := w.call(newAccounts(), "register", RegisterArgs{Institution: "alpha", Accounts: []NewAccount{
+		{Threshold: 1, Keys: []AccountKey{bound(newKey(t, 50))}, Certificate: &leaf}, {Threshold: 1, Keys: []AccountKey{bound(newKey(t, 51))}},
+	}})
+	wantError(t, err, ledger.OK, 0)
+	var made []ledger.Address
+	if err := ledger.Unmarshal(out, &made); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, certify("registrar", "user", 1), ledger.OK, 0)
+	wantError(t, certify("registrar", "user", 1), ledger.Aborted, AbortUnchanged)
+	if a := w.account(t, made[0]); a.Certificate == nil || *a.Certificate != leaf {
+		t.Errorf("the account goes by %v, want %s", a.Certificate, leaf)
+	}
+	if a := w.account(t, made[1]); a.Certificate != nil {
+		t.Errorf("the other account goes by %s", a.Certificate)
+	}
+
+	// Nobody else binds it, and no other institution has it.
+	wantError(t, certify("user", "user", 2), ledger.Denied, DeniedRole)
+	wantError(t, certify("stranger", "user", 2), ledger.Denied, DeniedInstitution)
+	wantError(t, certify("registrar", "nobody", 2), ledger.Aborted, AbortMissing)
+	wantError(t, certify("registrar", "user", 0), ledger.OK, 0)
+	wantError(t, certify("registrar", "user", 1), ledger.OK, 0)
+	wantError(t, certify("stranger", "regulator", 1), ledger.Aborted, AbortCertificate)
+	zero := keys.Digest{}
+	wantError(t, call("admin", newAccounts(), "certify", CertifyArgs{Account: name("user"), Certificate: &zero}), ledger.Aborted, AbortCertificate)
+
+	// While it is frozen, the account sends nothing and its state stays; what another institution says is no matter.
+	wantError(t, say("stranger", "revoke", 1), ledger.OK, 0)
+	wantError(t, maySend("user"), ledger.OK, 0)
+	wantError(t, say("admin", "freeze", 1), ledger.OK, 0)
+	wantRefusal(t, maySend("user"), "was frozen at height 7")
+	wantError(t, call("user", newAccounts(), "bind", BindArgs{Keys: []AccountKey{bound(newKey(t, 60))}, Threshold: 1}), ledger.Denied, DeniedCertificate)
+	wantError(t, certify("registrar", "registrar", 1), ledger.Aborted, AbortCertificate)
+	wantError(t, call("admin", newCertificates(), "unfreeze", CertificateArgs{Fingerprint: certificate(1)}), ledger.OK, 0)
+	wantError(t, maySend("user"), ledger.OK, 0)
+
+	// Once revoked it stays so; another certificate, or none, restores the account.
+	wantError(t, say("admin", "revoke", 1), ledger.OK, 0)
+	wantRefusal(t, maySend("user"), "was revoked at height 7")
+	wantError(t, certify("registrar", "user", 2), ledger.OK, 0)
+	wantError(t, maySend("user"), ledger.OK, 0)
+	wantError(t, none("registrar", "user"), ledger.OK, 0)
+	wantError(t, none("registrar", "user"), ledger.Aborted, AbortUnchanged)
+	if keysOf := w.account(t, name("user")).Keys; len(keysOf) != 1 {
+		t.Errorf("the account has %d keys, want the one it had", len(keysOf))
+	}
+
+	// Who says so does not saw at its own branch.
+	wantError(t, certify("registrar", "admin", 3), ledger.OK, 0)
+	wantError(t, say("admin", "revoke", 3), ledger.Aborted, AbortCertificate)
+	wantError(t, say("registrar", "revoke", 3), ledger.OK, 0)
+	wantError(t, say("admin", "freeze", 2), ledger.Denied, DeniedCertificate)
+
+	// Nobody holds what the last account let go.
+	wantError(t, certify("stranger", "regulator", 2), ledger.OK, 0)
+}
+
+// TestCertificatesAtRandom binds accounts of two institutions to few certificates at random: never does one stand for both,
+// and what the chain counts is what the accounts say.
+func TestCertificatesAtRandom(t *testing.T) {
+	const seed = 9
+	random := rand.New(rand.NewPCG(seed, seed))
+	w := newWorld(t)
+	callers, accounts := []string{"registrar", "stranger"}, []ledger.Address{name("user"), name("regulator"), name("committee")}
+	for range 2_000 {
+		w.caller = name(callers[random.IntN(2)])
+		leaf := &keys.Digest{byte(random.IntN(5)), 0xce}
+		if random.IntN(3) == 0 {
+			leaf = nil
+		}
+		c, method, args := newAccounts(), "certify", any(CertifyArgs{Account: accounts[random.IntN(len(accounts))], Certificate: leaf})
+		switch n := random.IntN(60); {
+		case n < 20 && len(accounts) < 40:
+			method, args = "register", RegisterArgs{Institution: []string{"alpha", "beta"}[random.IntN(2)], Accounts: []NewAccount{
+				{Threshold: 1, Keys: []AccountKey{bound(newKey(t, 50))}, Certificate: leaf}, {Threshold: 1, Keys: []AccountKey{bound(newKey(t, 51))}, Certificate: leaf},
+			}}
+		case n < 22 && leaf != nil:
+			c, method, args = newCertificates(), "freeze", StatusArgs{Fingerprint: *leaf}
+		case n < 30 && leaf != nil:
+			c, method, args = newCertificates(), "unfreeze", CertificateArgs{Fingerprint: *leaf}
+		}
+		out, err := w.call(c, method, args)
+		if err == nil && method == "register" {
+			var made []ledger.Address
+			if err := ledger.Unmarshal(out, &made); err != nil {
+				t.Fatal(err)
+			}
+			accounts = append(accounts, made...)
+		}
+		want := map[keys.Digest]Holding{}
+		for _, address := range accounts {
+			a := w.account(t, address)
+			if a.Certificate == nil {
+				continue
+			}
+			h, known := want[*a.Certificate]
+			if known && h.Institution != a.Institution {
+				t.Fatalf("seed %d: certificate %s stands for accounts of %s and of %s after %s %+v", seed, a.Certificate, h.Institution, a.Institution, method, args)
+			}
+			want[*a.Certificate] = Holding{Version: ledger.Version, Institution: a.Institution, Accounts: h.Accounts + 1}
+		}
+		for n := range byte(5) {
+			if got, _, err := read[Holding](w, holdingKey(certificate(n))); err != nil || got != want[certificate(n)] {
+				t.Fatalf("seed %d: certificate %d is held by %+v, %v; want %+v", seed, n, got, err, want[certificate(n)])
+			}
+		}
+	}
+	if len(accounts) < 20 {
+		t.Errorf("%d accounts, too few to tell", len(accounts))
+	}
+}

@@ -34,6 +34,7 @@ func TestVectors(t *testing.T) {
 	address := ledger.NamedAddress(keys.Std(), "account", "admin")
 	addressJSON := `"` + address.String() + `"`
 	digest := [32]byte{1, 2, 3}
+	leaf := keys.Digest{4, 5, 6}
 
 	var vectors []vector
 	for _, c := range []struct {
@@ -44,12 +45,14 @@ func TestVectors(t *testing.T) {
 	}{
 		{
 			newAccounts(), "register",
-			RegisterArgs{Institution: "alpha", Accounts: []NewAccount{{Threshold: 2, Roles: []string{"user"}, Keys: []AccountKey{full}}, {Threshold: 1, Keys: []AccountKey{full}}}},
-			[]string{`"alpha"`, `[{"threshold":2,"roles":["user"],"keys":[` + fullJSON + `]},{"threshold":1,"roles":[],"keys":[` + fullJSON + `]}]`},
+			RegisterArgs{Institution: "alpha", Accounts: []NewAccount{{Threshold: 2, Roles: []string{"user"}, Keys: []AccountKey{full}}, {Threshold: 1, Keys: []AccountKey{full}, Certificate: &leaf}}},
+			[]string{`"alpha"`, `[{"threshold":2,"roles":["user"],"keys":[` + fullJSON + `],"certificate":null},{"threshold":1,"roles":[],"keys":[` + fullJSON + `],"certificate":"0x` + hex.EncodeToString(leaf[:]) + `"}]`},
 		},
 		{newAccounts(), "bind", BindArgs{Keys: []AccountKey{full}, Threshold: 3}, []string{`[` + fullJSON + `]`, `3`}},
 		{newAccounts(), "unbind", UnbindArgs{Keys: []ledger.Key{k, k2}, Threshold: 1}, []string{`[` + keyJSON(k) + `,` + keyJSON(k2) + `]`, `1`}},
 		{newAccounts(), "rotate", RotateArgs{Old: k2, New: full}, []string{keyJSON(k2), fullJSON}},
+		{newAccounts(), "certify", CertifyArgs{Account: address, Certificate: &leaf}, []string{addressJSON, `"0x` + hex.EncodeToString(leaf[:]) + `"`}},
+		{newAccounts(), "certify", CertifyArgs{Account: address}, []string{addressJSON, `null`}},
 		{newAccounts(), "get", AddressArgs{Address: address}, []string{addressJSON}},
 		{newAccounts(), "find", FindArgs{Key: k}, []string{keyJSON(k), `null`}},
 		{newAccounts(), "find", FindArgs{Key: k, After: &address}, []string{keyJSON(k), addressJSON}},
@@ -108,6 +111,7 @@ func TestVectors(t *testing.T) {
 		{newCertificates(), "policy", PolicyArgs{Institution: "alpha", Role: "node"}, []string{`"alpha"`, `"node"`}},
 		{newCertificates(), "status", CertificateArgs{Fingerprint: digest}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`}},
 		{newCertificates(), "statuses", CertificatesArgs{Fingerprint: digest, Institution: "alpha"}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`, `"alpha"`}},
+		{newCertificates(), "holding", CertificateArgs{Fingerprint: digest}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`}},
 		{newCertificates(), "freeze", StatusArgs{Fingerprint: digest, Reason: 6}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`, `6`}},
 		{newCertificates(), "unfreeze", CertificateArgs{Fingerprint: digest}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`}},
 		{newCertificates(), "revoke", StatusArgs{Fingerprint: digest, Reason: 1}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`, `1`}},
@@ -160,6 +164,10 @@ func TestResults(t *testing.T) {
 	if _, err := w.call(newCertificates(), "revoke", StatusArgs{Fingerprint: certificate(1)}); err != nil {
 		t.Fatal(err)
 	}
+	leaf := certificate(2)
+	if _, err := w.call(newAccounts(), "certify", CertifyArgs{Account: name("user"), Certificate: &leaf}); err != nil {
+		t.Fatal(err)
+	}
 	trust := Trust{Version: ledger.Version, Authorities: []Authority{trusted("alpha", "a", 1).Authority}, Policies: []Policy{{Role: "node"}}}
 	if err := write(w, trustKey("alpha"), &trust); err != nil {
 		t.Fatal(err)
@@ -193,6 +201,9 @@ func TestResults(t *testing.T) {
 		{newCertificates(), "policy", PolicyArgs{Institution: "beta", Role: "node"}},
 		{newCertificates(), "status", CertificateArgs{Fingerprint: certificate(1)}},
 		{newCertificates(), "statuses", CertificatesArgs{}},
+		{newCertificates(), "holding", CertificateArgs{Fingerprint: certificate(1)}},
+		{newCertificates(), "holding", CertificateArgs{Fingerprint: certificate(2)}},
+		{newAccounts(), "get", AddressArgs{Address: name("user")}},
 	} {
 		out, err := w.call(c.contract, c.method, c.args)
 		wantError(t, err, ledger.OK, 0)

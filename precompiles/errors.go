@@ -58,6 +58,8 @@ const (
 	AbortMotion  uint32 = 1009 // [id]: no such motion that is open, or too many; then the id is 0
 	AbortReform  uint32 = 1010 // [reason]: the group would not be sound after it
 	AbortSupport uint32 = 1011 // [have, want]: approvals, or statements of nodes that join, are missing
+
+	AbortCertificate uint32 = 1012 // [fingerprint]: a certificate that does not count, or stands for another institution
 )
 
 func abortDefs(codes ...uint32) []ledger.ErrorDef {
@@ -79,6 +81,10 @@ func abortDefs(codes ...uint32) []ledger.ErrorDef {
 		{
 			Code: AbortSupport, Name: "NoSupport", Fields: []ledger.Field{{Name: "have", Type: "u32"}, {Name: "want", Type: "u32"}},
 			Doc: "the motion lacks approvals of institutions, or statements of the nodes that join",
+		},
+		{
+			Code: AbortCertificate, Name: "BadCertificate", Fields: []ledger.Field{{Name: "fingerprint", Type: "bytes"}},
+			Doc: "the certificate is frozen or revoked, stands for accounts of another institution, or is the caller's own",
 		},
 	}
 	var defs []ledger.ErrorDef

@@ -325,6 +325,15 @@ type Account struct {
 	Status      string         `json:"status"`
 	Threshold   uint32         `json:"threshold"`
 	Keys        []AccountKey   `json:"keys"`
+	Certificate *Certificate   `json:"certificate,omitempty"` // that the account goes by; nil: none
+}
+
+// Certificate is what an institution says of a certificate.
+type Certificate struct {
+	Fingerprint keys.Digest   `json:"fingerprint"`      // hash of its DER under the chain's suite
+	Status      string        `json:"status"`           // active, frozen, revoked
+	Reason      string        `json:"reason,omitempty"` // of RFC 5280, 5.3.1; empty while it is active
+	Height      ledger.Height `json:"height,omitempty"` // of the block in which its institution said so last; 0: never
 }
 
 // AccountKey is a key bound to an account.

@@ -307,6 +307,20 @@ func TestSenderRules(t *testing.T) {
 			c.want(r[0], ledger.OK, 0)
 		}
 	}
+	// certify binds the account to a certificate of which its institution then says these things.
+	certify := func(say ...string) func(*chain) {
+		return func(c *chain) {
+			leaf := keys.Digest{1}
+			c.want(c.block(c.tx("admin", precompiles.AccountsAddress, "certify", precompiles.CertifyArgs{Account: address("user"), Certificate: &leaf}))[0], ledger.OK, 0)
+			for _, method := range say {
+				var args any = precompiles.StatusArgs{Fingerprint: leaf}
+				if method == "unfreeze" {
+					args = precompiles.CertificateArgs{Fingerprint: leaf}
+				}
+				c.want(c.block(c.tx("admin", precompiles.CertificatesAddress, method, args))[0], ledger.OK, 0)
+			}
+		}
+	}
 	for _, s := range []struct {
 		story  string
 		before func(*chain)
@@ -326,6 +340,10 @@ func TestSenderRules(t *testing.T) {
 		{story: "a frozen account", before: func(c *chain) {
 			c.want(c.block(c.tx("regulator", precompiles.AccessAddress, "freeze", precompiles.AddressArgs{Address: address("user")}))[0], ledger.OK, 0)
 		}, status: ledger.Denied, code: precompiles.DeniedFrozen},
+		{story: "a certificate", before: certify(), status: ledger.OK},
+		{story: "a frozen certificate", before: certify("freeze"), status: ledger.Denied, code: precompiles.DeniedCertificate},
+		{story: "a certificate that is not frozen any more", before: certify("freeze", "unfreeze"), status: ledger.OK},
+		{story: "a revoked certificate", before: certify("revoke"), status: ledger.Denied, code: precompiles.DeniedCertificate},
 		{story: "gas below what the transaction itself takes", change: func(tx *ledger.Tx) { tx.GasLimit = 100 }, status: ledger.OutOfGas},
 		{story: "gas for the transaction but not for the call", change: func(tx *ledger.Tx) { tx.GasLimit = 84_000 }, status: ledger.OutOfGas},
 		{story: "gas over the chain's limit", change: func(tx *ledger.Tx) { tx.GasLimit = ledger.DefaultParams().TxGas + 1 }, status: ledger.Denied, code: precompiles.DeniedGasLimit},

@@ -64,7 +64,7 @@ type chain struct {
 }
 
 // accounts of the genesis; nobody's key is in none.
-var accounts = map[string][]string{"admin": {string(identity.Deployer)}, "alice": {string(identity.User)}, "bob": {string(identity.User)}}
+var accounts = map[string][]string{"admin": {string(identity.Deployer), string(identity.InstitutionAdmin)}, "alice": {string(identity.User)}, "bob": {string(identity.User)}}
 
 // start runs a node of a chain that has as many members; the others do not run. Its configuration can be changed before.
 func start(t *testing.T, members int, change ...func(*node.Config)) *chain {
@@ -671,6 +671,36 @@ func TestAPI(t *testing.T) {
 		a, err := c.api.Account(ctx, c.address("admin"))
 		if err != nil || a.Institution != "bank" || a.Status != "active" || !slices.Equal(a.Roles, accounts["admin"]) || len(a.Keys) != 1 || !bytes.Equal(a.Keys[0].Key.Bytes, c.signers["admin"].Public().Bytes()) {
 			t.Errorf("account = %+v, %v", a, err)
+		}
+		if a, err := c.api.Account(ctx, c.address("bob")); err != nil || a.Certificate != nil {
+			t.Errorf("account = %+v, %v", a, err)
+		}
+		leaf := keys.Digest{1}
+		for _, call := range []struct {
+			to     ledger.Address
+			method string
+			args   any
+			want   client.Certificate
+		}{
+			{precompiles.AccountsAddress, "certify", &precompiles.CertifyArgs{Account: bob, Certificate: &leaf}, client.Certificate{Fingerprint: leaf, Status: "active"}},
+			{
+				precompiles.CertificatesAddress, "freeze", &precompiles.StatusArgs{Fingerprint: leaf, Reason: 6},
+				client.Certificate{Fingerprint: leaf, Status: "frozen", Reason: "certificate-hold"},
+			},
+			{precompiles.CertificatesAddress, "unfreeze", &precompiles.CertificateArgs{Fingerprint: leaf}, client.Certificate{Fingerprint: leaf, Status: "active"}},
+		} {
+			args, err := ledger.Marshal(call.args)
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := c.send(c.tx("admin", call.to, call.method, args))
+			a, err := c.api.Account(ctx, bob)
+			if call.to == precompiles.CertificatesAddress {
+				call.want.Height = done.Height
+			}
+			if err != nil || a.Certificate == nil || *a.Certificate != call.want {
+				t.Errorf("after %s the certificate is %+v, %v; want %+v", call.method, a.Certificate, err, call.want)
+			}
 		}
 		got, err := c.api.Contract(ctx, c.token)
 		if err != nil || got.System || got.Name != c.schema.Name || *got.Owner != c.address("admin") || got.Number != 1 {

@@ -316,7 +316,8 @@ func (s *Server) account(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	account, found, err := precompiles.ReadAccount(s.group.Store().Head(), a)
+	head := s.group.Store().Head()
+	account, found, err := precompiles.ReadAccount(head, a)
 	if err != nil {
 		return nil, err
 	}
@@ -334,6 +335,17 @@ func (s *Server) account(_ http.ResponseWriter, r *http.Request) (any, error) {
 		doc.Keys = append(doc.Keys, client.AccountKey{
 			Key: ledger.Key{Algorithm: k.Algorithm, Bytes: k.Key}, Weight: k.Weight, From: k.From, Until: k.Until,
 		})
+	}
+	if account.Certificate == nil {
+		return doc, nil
+	}
+	said, _, err := precompiles.ReadCertificate(head, account.Institution, *account.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	doc.Certificate = &client.Certificate{Fingerprint: *account.Certificate, Status: said.Status.String(), Height: said.Height}
+	if said.Status != precompiles.CertificateActive {
+		doc.Certificate.Reason = precompiles.ReasonName(said.Reason)
 	}
 	return doc, nil
 }
