@@ -110,8 +110,13 @@ func inWords(err error) string {
 	if _, ok := errors.AsType[*quic.StatelessResetError](err); ok {
 		return "the node restarted"
 	}
-	if refused, ok := errors.AsType[*quic.TransportError](err); ok && refused.Remote && refused.ErrorCode == quic.ConnectionRefused {
-		return "the node is busy with other handshakes and refused this one"
+	if broken, ok := errors.AsType[*quic.TransportError](err); ok {
+		switch {
+		case broken.Remote && broken.ErrorCode == quic.ConnectionRefused:
+			return "the node is busy with other handshakes and refused this one"
+		case broken.ErrorCode.IsCryptoError():
+			return printable(fmt.Sprintf("what is at the other end is no node of fondaco, or of a release with another transport: correct the address (%v)", err))
+		}
 	}
 	return printable(err.Error())
 }

@@ -94,8 +94,8 @@ func (e *Endpoint) dial(ctx context.Context, node identity.NodeID, addr string, 
 	}
 	conn, err := e.transport.Dial(limited, to, tlsConfig, e.quic)
 	if err != nil {
-		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			err = &quic.HandshakeTimeoutError{}
+		if _, silent := errors.AsType[*quic.IdleTimeoutError](err); silent || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			err = &quic.HandshakeTimeoutError{} // QUIC tells it alike when a node that was reached falls silent
 		}
 		return err
 	}

@@ -369,12 +369,12 @@ func (l *link) start() {
 	e := l.p.e
 	age := e.config.MaxAge
 	hard := age + ageGrace
-	if end := l.who.identity.NotAfter; !end.IsZero() {
-		hard = min(hard, end.Sub(e.config.Now()))
+	reason := fmt.Sprintf("the connection reached its greatest age of %v", age)
+	if end := l.who.identity.NotAfter; !end.IsZero() && end.Sub(e.config.Now()) < hard {
+		hard = end.Sub(e.config.Now())
+		reason = fmt.Sprintf("the identity of node %s ended at %s: renew its certificate", l.p.node, end.UTC().Format(time.RFC3339))
 	}
-	l.after(hard, func() {
-		l.close(CodeAge, fmt.Sprintf("the connection reached its greatest age of %v or the identity of node %s its end", age, l.p.node.Short()))
-	})
+	l.after(hard, func() { l.close(CodeAge, reason) })
 	if l.dialed {
 		l.after(age-rand.N(age/10+1), func() {
 			l.due.Store(true)
