@@ -483,3 +483,81 @@ func TestMakingInterrupted(t *testing.T) {
 		}
 	}
 }
+
+// TestSetAsideAgain has a disk that damages something each time the store is stopped. What is set aside does not grow without bound, and
+// nothing of a block is overwritten.
+func TestSetAsideAgain(t *testing.T) {
+	o := state.Options{Recent: 4, FlushBlocks: 4, Synchronous: true, SegmentBytes: 6_000, SetAside: true}
+	dir, _, head := grown(t, 24, 80, o)
+	var notices []string
+	o.Notice = func(text string) { notices = append(notices, text) }
+	for _, name := range []string{"state.db", "index.db"} {
+		notices = nil
+		for range 4 {
+			if err := os.WriteFile(filepath.Join(dir, name), bytes.Repeat([]byte("hello "), 4000), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := open(t, dir, o)
+			if s.Head().Hash() != head {
+				t.Errorf("the head is at height %d", s.Head().Height())
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if kept := must(filepath.Glob(filepath.Join(dir, name+".*"))); len(kept) != 1 {
+			t.Errorf("of %s %q are kept, want one", name, kept)
+		}
+		if len(notices) != 4 || strings.Contains(notices[0], "in the place of") || !strings.Contains(notices[3], "in the place of") {
+			t.Errorf("notices %q", notices)
+		}
+	}
+	aside := func() map[string][]byte {
+		return readFiles(t, must(filepath.Glob(filepath.Join(dir, "blocks", "*.damaged*"))))
+	}
+	rng := rand.New(rand.NewPCG(24, 1))
+	refused := false
+	before := aside()
+	for h := ledger.Height(79); !refused; h-- {
+		if err := flipBlock(dir, h, rng); err != nil {
+			t.Fatal(err)
+		}
+		s, err := state.Open(dir, suite, &o)
+		if refused = err != nil; refused {
+			if !strings.Contains(err.Error(), "move these files away") || !errors.Is(err, state.ErrDamaged) {
+				t.Errorf("Open: %v", err)
+			}
+		} else if got := s.Head().Height(); got != h-1 {
+			t.Fatalf("without block %d the head is at height %d", h, got)
+		} else if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		after := aside()
+		for name, data := range before {
+			if !bytes.Equal(after[name], data) {
+				t.Errorf("%s was set aside, and is overwritten", name)
+			}
+		}
+		if n := len(after) - len(before); n != 1 && !refused || n != 0 && refused {
+			t.Errorf("%d files are set aside for block %d; refused: %t", n, h, refused)
+		}
+		size := 0
+		for _, data := range after {
+			size += len(data)
+		}
+		if before = after; len(before) > 32 || size > 9*6_000 {
+			t.Fatalf("%d files with %d bytes are kept", len(before), size)
+		}
+	}
+	if len(before) < 5 {
+		t.Errorf("%d files are kept", len(before))
+	}
+	for name := range before {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := open(t, dir, o).Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -30,6 +31,10 @@ const (
 	// maxAside is how many blocks that the state table includes are set aside for a damaged one, at most. The table is made again then.
 	// Of all blocks it is so many more than the table may lack.
 	maxAside = 128
+	// asideFiles and, in multiples of Options.SegmentBytes, asideBytes are how much of the segments that were set aside may be there when others are.
+	// Of nothing else is it known that it is of no more use, so a person removes them.
+	asideFiles = 32
+	asideBytes = 8
 )
 
 // damage is which blocks were found not to read back, and not to be sound since.
@@ -424,6 +429,9 @@ func (s *Store) setTailAside(bad *SegmentError, blocks *uint64) (done bool, err 
 	if uint64(h)+uint64(s.options.Recent)+8*uint64(s.options.FlushBlocks)+maxAside < *blocks {
 		return false, nil
 	}
+	if err := log.asideRoom(); err != nil {
+		return false, err
+	}
 	if base != nil && h <= base.height() { // all blocks are in full, so it only saved time
 		if err := s.dropBase(); err != nil {
 			return false, err
@@ -520,6 +528,34 @@ func (s *segments) aside(first ledger.Height) (string, error) {
 		name = fmt.Sprintf("%s%s.%d", segmentName(first), asideEnd, n)
 	}
 	return filepath.Join(s.dir, name), err
+}
+
+// asideRoom fails if so many segments are set aside that no others may be.
+func (s *segments) asideRoom() error {
+	names, err := s.fs.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	count, size := 0, int64(0)
+	for _, name := range names {
+		if !strings.Contains(name, segmentEnd+asideEnd) {
+			continue
+		}
+		f, err := s.fs.Open(filepath.Join(s.dir, name), false)
+		if err != nil {
+			return err
+		}
+		n, err := f.Size()
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+		count, size = count+1, size+n
+	}
+	if count < asideFiles && size < asideBytes*s.rotate {
+		return nil
+	}
+	return fmt.Errorf("%s has %d files with %s in their names, %d bytes, which were set aside before, and no more are made: the disk damages blocks again and again, and should be replaced; "+
+		"move these files away, or delete them if the node had all its blocks again since, and start it", s.dir, count, asideEnd, size)
 }
 
 // rehead writes the beginning of a segment again, of which the first frame is sound.

@@ -161,12 +161,26 @@ func (s *Store) setAside(name string, reason error) (kv, error) {
 		return newMemKV(), nil
 	}
 	file := filepath.Join(s.dir, name)
-	aside := file + asideEnd
-	if err := os.Rename(file, aside); err != nil {
+	kept, err := s.keepAside(file)
+	if err != nil {
 		return nil, fmt.Errorf("set %s aside: %w", file, errors.Join(err, reason))
 	}
-	s.options.Notice(fmt.Sprintf("%v; it is kept as %s and made again from the blocks", reason, aside))
+	s.options.Notice(fmt.Sprintf("%v; it is kept as %s and made again from the blocks", reason, kept))
 	return openBolt(file)
+}
+
+// keepAside renames a file of tables that is of no use. There is one such file of each, the last: what they hold is in the blocks. It returns
+// the name, and if there was one before, that it is gone.
+func (s *Store) keepAside(file string) (kept string, err error) {
+	kept = file + asideEnd
+	_, before := os.Lstat(kept)
+	if err := errors.Join(os.Rename(file, kept), s.options.FS.SyncDir(s.dir)); err != nil {
+		return "", err
+	}
+	if before == nil {
+		kept += " (in the place of one that was damaged before: a disk that damages files again and again should be replaced)"
+	}
+	return kept, nil
 }
 
 func (s *Store) replaceIndex(reason error) error {

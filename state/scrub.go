@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"os"
 	"slices"
 	"sync/atomic"
 
@@ -355,11 +354,11 @@ func (s *Store) asideLater(tables kv, told *atomic.Pointer[string], reason error
 	if !ok {
 		return reason.Error()
 	}
-	aside := k.file + asideEnd
-	if err := errors.Join(os.Rename(k.file, aside), s.options.FS.SyncDir(s.dir)); err != nil {
+	kept, err := s.keepAside(k.file)
+	if err != nil {
 		return fmt.Sprintf("%v; it cannot be set aside (%v): stop the node, remove it and start the node", reason, err)
 	}
-	text := fmt.Sprintf("%v; it is kept as %s and made again from the blocks when the node is started the next time: do so soon", reason, aside)
+	text := fmt.Sprintf("%v; it is kept as %s and made again from the blocks when the node is started the next time: do so soon", reason, kept)
 	told.Store(&text)
 	return text
 }

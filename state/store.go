@@ -391,12 +391,9 @@ func (s *Store) flushTables(to *Snapshot) error {
 		}
 	}
 	s.mu.Unlock()
-	if len(moving) == 0 {
-		return nil
-	}
 	tables, told := s.index.kv, &s.asideIndex
-	err := s.index.flush(to.blocks())
-	if err == nil {
+	err := s.index.flush(to.blocks()) // also if it was made again, and the table includes the blocks already
+	if err == nil && len(moving) > 0 {
 		tables, told = s.world.table.kv, &s.asideState
 		err = settle(s.world.table, moving)
 	}
@@ -407,6 +404,9 @@ func (s *Store) flushTables(to *Snapshot) error {
 		err = fmt.Errorf("bring the state table to height %d: %w", to.Height(), err)
 		s.fail(err)
 		return err
+	}
+	if len(moving) == 0 {
+		return nil
 	}
 	// The table now has what these versions held in memory.
 	s.mu.Lock()
