@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"iter"
@@ -119,6 +120,10 @@ func (x *index) flush(blocks uint64) error {
 		// In rising order, as in table.write: else each moves all that are there above it.
 		slices.SortFunc(txs, func(a, b txRow) int { return bytes.Compare(a.id[:], b.id[:]) })
 		for _, tx := range txs {
+			// A row that is put where others belong hides those from search.
+			if _, astray, err := x.search(w, tx.id); astray > 0 || err != nil {
+				return cmp.Or(err, x.damaged("a search for transaction %s comes to others", tx.id))
+			}
 			if err := w.put(tableTxs, tx.id[:], tx.row); err != nil {
 				return err
 			}
@@ -234,9 +239,9 @@ func (x *index) findTx(id ledger.TxID) (at location, found bool, err error) {
 	}
 	// A flush may have moved the transaction since: it is in the tables before it leaves the map.
 	err = x.kv.view(func(r reader) error {
-		row := r.get(tableTxs, id[:])
-		if row == nil {
-			return nil
+		row, _, err := x.search(r, id)
+		if row == nil || err != nil {
+			return err
 		}
 		h, n := binary.Uvarint(row)
 		if n <= 0 {
@@ -250,6 +255,33 @@ func (x *index) findTx(id ledger.TxID) (at location, found bool, err error) {
 		return nil
 	})
 	return at, found, err
+}
+
+// maxAstray is how many rows a search passes at most that should not be where it came.
+const maxAstray = 1 << 16
+
+// search returns the row of a transaction, and nil if there is none: not only where a search for it comes, which a bit flipped in a branch
+// page leads to another leaf page (see searcher), but between the rows before and after it. A transaction that is not found is one that
+// may be put into a block. astray is how many rows it passed that should not be where it came.
+func (x *index) search(r reader, id ledger.TxID) (row []byte, astray int, err error) {
+	if row := r.get(tableTxs, id[:]); row != nil {
+		return row, 0, nil
+	}
+	for _, reverse := range []bool{false, true} {
+		for key, row := range r.scan(tableTxs, id[:], reverse) {
+			order := bytes.Compare(key, id[:])
+			if order == 0 {
+				return row, astray, nil
+			}
+			if order > 0 != reverse {
+				break
+			}
+			if astray++; astray > maxAstray {
+				return nil, astray, x.damaged("a search for transaction %s comes to others", id)
+			}
+		}
+	}
+	return nil, astray, nil
 }
 
 // inMemory is the blocks that were in memory at some time, the first at height from. Blocks are in the tables before they leave

@@ -437,8 +437,8 @@ type checked struct {
 	check func(r reader, key, row []byte) (bytes int, err error)
 }
 
-// index yields the parts of the index. Its rows are compared with the blocks later, each found by its key; here they must rise, for else
-// rows that are there are not found. Damage ends them.
+// index yields the parts of the index. Its rows are compared with the blocks later, each found by its key; here they must rise, and a search
+// must find them: see searcher. Damage ends them.
 func (c *scrub) index() iter.Seq2[Scrubbed, error] {
 	x := c.store.index
 	size := func(_ reader, key, row []byte) (int, error) { return len(key) + len(row), nil }
@@ -479,12 +479,16 @@ func (c *scrub) rows(k kv, faulty func(format string, args ...any) error, told *
 				at := Scrubbed{State: true}
 				err := k.view(func(r reader) error {
 					more = false
+					search := &searcher{id: rows.table, faulty: faulty}
 					for key, row := range r.scan(rows.table, from, false) {
 						if more = at.Bytes >= scrubPiece; more {
-							return nil
+							break
 						}
 						if len(key) == 0 || bytes.Compare(key, from) < 0 {
 							return faulty("the rows of table %s do not rise at %x", tableNames[rows.table], key)
+						}
+						if err := search.row(r, key); err != nil {
+							return err
 						}
 						n, err := rows.check(r, key, row)
 						if err != nil {
@@ -493,7 +497,7 @@ func (c *scrub) rows(k kv, faulty func(format string, args ...any) error, told *
 						at.Bytes += n
 						from = append(append(from[:0], key...), 0)
 					}
-					return nil
+					return search.edge(r)
 				})
 				bad, damage := errors.AsType[*damaged](err)
 				if damage {

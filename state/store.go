@@ -644,6 +644,9 @@ func (s *Store) BlockHash(h ledger.Height) (keys.Digest, error) {
 // FindTx returns the block that holds a transaction, and its position there.
 func (s *Store) FindTx(id ledger.TxID) (h ledger.Height, index uint32, found bool, err error) {
 	at, found, err := s.index.findTx(id)
+	if bad, ok := errors.AsType[*damaged](err); ok {
+		err = errors.New(s.asideLater(s.index.kv, &s.asideIndex, bad))
+	}
 	return at.height, at.index, found, err
 }
 

@@ -395,10 +395,10 @@ func (c *tableCheck) subtree(workers int, prefix keys.Digest, depth int) (*node,
 // flipped in a key of one a scan still comes by every row, but a search is led to the leaf page beside. Among the rows that it
 // misses is always one at an edge of a leaf page, so only those are searched for.
 type searcher struct {
-	table *table
-	id    tableID
-	page  uintptr
-	last  []byte // the row before
+	id     tableID
+	faulty func(format string, args ...any) error // makes a *damaged
+	page   uintptr
+	last   []byte // the row before
 }
 
 // row takes the next row of the scan.
@@ -418,7 +418,7 @@ func (s *searcher) row(r reader, key []byte) error {
 // edge searches for the last row that was taken; the scan ends there, or its next row is on another page.
 func (s *searcher) edge(r reader) error {
 	if s.last != nil && r.get(s.id, s.last) == nil {
-		return s.table.damaged("a search does not find the row %x of table %s", s.last, tableNames[s.id])
+		return s.faulty("a search does not find the row %x of table %s", s.last, tableNames[s.id])
 	}
 	return nil
 }
@@ -429,7 +429,7 @@ func (c *tableCheck) stream(prefix keys.Digest, depth int) (root *node, found ta
 	err = t.kv.view(func(r reader) error {
 		e := &editor{hash: ledger.NewStateHasher(t.suite)}
 		from := bytes.Clone(bytes.TrimRight(prefix[:], "\x00")) // at or below every path still to come, malformed ones too
-		search := &searcher{table: t, id: tableLeaves}
+		search := &searcher{id: tableLeaves, faulty: t.damaged}
 		read := func(l *leaf, path, row []byte) error {
 			if bytes.Compare(path, search.last) <= 0 {
 				return t.damaged("paths do not rise at %x", path)
@@ -488,7 +488,7 @@ func (c *tableCheck) stream(prefix keys.Digest, depth int) (root *node, found ta
 func (c *tableCheck) ordered() (found tally, err error) {
 	t := c.table
 	err = t.kv.view(func(r reader) error {
-		search := &searcher{table: t, id: tableKeys}
+		search := &searcher{id: tableKeys, faulty: t.damaged}
 		for k := range r.scan(tableKeys, nil, false) {
 			if len(k) == 0 || search.last != nil && bytes.Compare(search.last, k) >= 0 {
 				return t.damaged("the order of keys is broken near %x", k)
