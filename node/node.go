@@ -116,6 +116,7 @@ type Node struct {
 	alarms       chan *wasmvm.DivergenceError // for watch
 	epochs       chan struct{}                // for watch: another epoch has begun
 	fault        atomic.Pointer[error]        // what scrub could not read
+	stateFault   atomic.Pointer[error]        // what scrubState could not read
 	archiveFault atomic.Pointer[error]        // what scrubArchive found damaged
 	joined       chan struct{}                // for Run: a state was fetched to begin with
 }
@@ -462,6 +463,7 @@ func (n *Node) Run(ctx context.Context) error {
 	tasks.Go(func() error { return n.endpoint.Run(ctx) })
 	tasks.Go(func() error { return n.watch(ctx) })
 	tasks.Go(func() error { return n.scrub(ctx) })
+	tasks.Go(func() error { return n.scrubState(ctx) })
 	tasks.Go(func() error {
 		select {
 		case <-ctx.Done():

@@ -14,7 +14,7 @@ import (
 const (
 	scrubAfter = time.Minute // a pass begins so long after the node started
 	scrubEvery = time.Hour   // and so long after the one before ended
-	scrubRate  = 2 << 20     // bytes a second, and as many of the archive: about two per cent of a core each
+	scrubRate  = 2 << 20     // bytes a second, as many of the state table, and as many of the archive: about two per cent of a core each
 	scrubChunk = 64 << 10    // bytes between two rests
 	scrubTells = 20          // damaged blocks of a pass that are logged one by one
 )
@@ -55,6 +55,40 @@ func (n *Node) scrub(ctx context.Context) error {
 		}
 		n.fault.Store(&fault)
 		n.log.Info().Int("blocks", blocks).Int("damaged", damaged).Dur("took", time.Since(began)).Bool("fault", fault != nil).Msg("read all blocks again")
+	}
+	return nil
+}
+
+// scrubState reads the state table again and again, until ctx ends, beside scrub: a pass over the blocks of a long chain takes hours, and votes
+// depend on the state. The store sets a damaged table aside, which is logged in each pass until the node is started again.
+func (n *Node) scrubState(ctx context.Context) error {
+	wait := scrubAfter
+	for rest(ctx, wait); ctx.Err() == nil; rest(ctx, wait) {
+		wait = scrubEvery
+		unrested := 0
+		for at, err := range n.store.ScrubState() {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				err = fmt.Errorf("the state table cannot be read now: %w", err)
+				n.log.Error().Err(err).Msg("reading what is stored again")
+				n.stateFault.Store(&err)
+				wait = scrubAfter // it may pass
+				break
+			}
+			if at.Mended != "" {
+				n.log.Error().Msg(at.Mended)
+			}
+			if unrested += at.Bytes; unrested >= scrubChunk {
+				rest(ctx, time.Duration(unrested)*time.Second/scrubRate)
+				unrested = 0
+			}
+		}
+		if wait == scrubEvery {
+			n.stateFault.Store(nil)
+			n.log.Info().Msg("read the state again")
+		}
 	}
 	return nil
 }
@@ -123,7 +157,7 @@ func (n *Node) checkDisk() error {
 	if damaged := n.store.Damaged(); len(damaged) > 0 {
 		return fmt.Errorf("blocks that the disk does not hold as they were written: %d, which are being fetched from other nodes; the first: %w", len(damaged), damaged[0])
 	}
-	for _, fault := range []*error{n.fault.Load(), n.archiveFault.Load()} {
+	for _, fault := range []*error{n.fault.Load(), n.stateFault.Load(), n.archiveFault.Load()} {
 		if fault != nil && *fault != nil {
 			return *fault
 		}

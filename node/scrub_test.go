@@ -2,8 +2,10 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,6 +80,80 @@ func TestScrub(t *testing.T) {
 		}
 		stop()
 		if err := errors.Join(<-ended, store.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestScrubState damages the state table of a node with many more blocks than that. It is found while the blocks are still being read.
+func TestScrubState(t *testing.T) {
+	dir := t.TempDir()
+	suite := keystest.Suite()
+	synctest.Test(t, func(t *testing.T) {
+		store, err := state.Open(dir, suite, &state.Options{Synchronous: true, Recent: 1, FlushBlocks: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rng, value := rand.NewChaCha8([32]byte{1}), make([]byte, 1<<20)
+		for range 16 {
+			if _, err := rng.Read(value); err != nil {
+				t.Fatal(err)
+			}
+			parent := cmp.Or(store.Head(), state.Empty(suite))
+			order := ledger.Order{Version: 1, Group: "main", TxRoot: ledger.Root(suite, nil)}
+			if h := parent.Header(); h != nil {
+				order.Height, order.Parent, order.UnixMilli = h.Order.Height+1, parent.OrderHash(), h.Order.UnixMilli+1
+			}
+			next, err := parent.Extend(&order, state.Result{Changes: []ledger.Change{{Key: []byte("the same"), Value: bytes.Clone(value)}}})
+			if err == nil {
+				err = store.Commit(&ledger.Block{Version: 1, Header: *next.Header()}, next)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if store, err = state.Open(dir, suite, &state.Options{Synchronous: true}); err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Join(dir, "state.db")
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := bytes.Index(data, value[:64])
+		file, err := os.OpenFile(name, os.O_RDWR, 0)
+		if err == nil && at >= 0 {
+			_, err = file.WriteAt([]byte{data[at+9] ^ 4}, int64(at)+9)
+			err = errors.Join(err, file.Close())
+		}
+		if err != nil || at < 0 {
+			t.Fatalf("the value is at %d, %v", at, err)
+		}
+		var logged bytes.Buffer
+		n := &Node{store: store, log: zerolog.New(zerolog.SyncWriter(&logged))}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 2)
+		go func() { ended <- n.scrub(ctx) }()
+		go func() { ended <- n.scrubState(ctx) }()
+		time.Sleep(scrubAfter + 4*time.Second)
+		synctest.Wait()
+		if text := logged.String(); !strings.Contains(text, "state.db is damaged") || strings.Contains(text, "read all blocks again") {
+			t.Errorf("after some seconds, when the blocks are not read yet, it logged %q", text)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if text := logged.String(); !strings.Contains(text, "read all blocks again") || strings.Count(text, "state.db is damaged") != 1 {
+			t.Errorf("after the pass it logged %q", text)
+		}
+		stop()
+		_ = store.Close() // it flushes into a file that was set aside
+		if err := errors.Join(<-ended, <-ended); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(name + ".damaged"); err != nil {
 			t.Error(err)
 		}
 	})

@@ -108,7 +108,7 @@ func TestFlushInPieces(t *testing.T) {
 			t.Fatalf("cut %d: %v", cut, err)
 		}
 		hold(s.Head())
-		for at, err := range s.Scrub() {
+		for at, err := range s.ScrubState() {
 			if err != nil || at.Mended != "" {
 				t.Errorf("cut %d: the scrubber finds %q, %v", cut, at.Mended, err)
 			}

@@ -24,11 +24,10 @@ type Scrubbed struct {
 	Mended  string // what of the index, the state table or a file's beginning was wrong, and what was done, as one line for an operator; empty: nothing was
 }
 
-// Scrub reads from the disk the index, all blocks up to the head, genesis first, then the base and the state table, and
+// Scrub reads from the disk the index, all blocks up to the head, genesis first, then the base, and
 // yields what it has read. What a disk may have changed since it was written shows: a frame must have its checksum, and a block follow the one before,
-// up to the head. The rows of the index must be those of the blocks; Scrub writes again which are not. Each digest in the state
-// table must be that of its key and value, and the ordered keys must be those of the leaves. If the index cannot be read, or its rows are in
-// another order than their keys, or the state table is damaged, it is set aside, so that it is made again when the store is opened the next time.
+// up to the head. The rows of the index must be those of the blocks; Scrub writes again which are not. If the index cannot be read, or its rows are in
+// another order than their keys, or a search does not find them, it is set aside, so that it is made again when the store is opened the next time.
 //
 // A damaged block is yielded as a *SegmentError with a Scrubbed of no block, and remembered for Damaged; the next block follows. A
 // file that is gone is one error, of its first block. Damage to the base is yielded as a *BaseError; likewise another error of the disk. Tiles of the history behind damage in their range are not looked at. Scrub
@@ -70,12 +69,16 @@ func (s *Store) Scrub() iter.Seq2[Scrubbed, error] {
 				}
 			}
 		}
-		for at, err := range c.state() {
-			if !yield(at, err) {
-				return
-			}
-		}
 	}
+}
+
+// ScrubState reads the state table from the disk, and yields what it has read. Each digest in it must be that of its key and value, and the ordered
+// keys must be those of the leaves. If it is damaged, it is set aside, so that it is made again when the store is opened the next time. ScrubState is apart
+// from Scrub because the blocks may be many times as large, and votes depend on the state. Like that it holds no lock and no transaction between two parts, and must
+// have ended before Close.
+func (s *Store) ScrubState() iter.Seq2[Scrubbed, error] {
+	c := scrub{store: s}
+	return c.state()
 }
 
 // ScrubArchive reads the archive from the disk, if there is one in use, up to where it came when the pass began, and yields

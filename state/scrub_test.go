@@ -22,7 +22,7 @@ import (
 	"github.com/fondaco/fondaco/state/memfs"
 )
 
-// scrubbed is what a pass of Scrub and ScrubArchive found.
+// scrubbed is what a pass of ScrubState, Scrub and ScrubArchive found.
 type scrubbed struct {
 	heights []ledger.Height // of blocks, and parts of the base
 	rows    int             // bytes of the state table
@@ -32,6 +32,7 @@ type scrubbed struct {
 
 func scrub(s *state.Store) (found scrubbed) {
 	pass := func(yield func(state.Scrubbed, error) bool) {
+		s.ScrubState()(yield)
 		s.Scrub()(yield)
 		s.ScrubArchive()(yield) // no test stops before the end
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -131,6 +132,19 @@ type flips struct {
 // nextStart is told of tables that are set aside while they are in use.
 const nextStart = "made again from the blocks when the node is started"
 
+// both reads the state table and then the rest again.
+func both(s *state.Store) iter.Seq2[state.Scrubbed, error] {
+	return func(yield func(state.Scrubbed, error) bool) {
+		for _, pass := range []iter.Seq2[state.Scrubbed, error]{s.ScrubState(), s.Scrub()} {
+			for at, err := range pass {
+				if !yield(at, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // look starts the member on a disk where a file is damaged. It tells how the damage shows.
 func (f *flips) look(t *testing.T, image *memfs.FS, name string) (how string, err error) {
 	dir := t.TempDir()
@@ -167,7 +181,7 @@ func (f *flips) look(t *testing.T, image *memfs.FS, name string) (how string, er
 		case len(n.notices) > 0:
 			how = "made again at the start"
 		}
-		for at, bad := range n.store.Scrub() {
+		for at, bad := range both(n.store) {
 			switch damaged, ok := errors.AsType[*state.SegmentError](bad); {
 			case strings.Contains(at.Mended, nextStart):
 				restart = true
@@ -232,7 +246,7 @@ func (f *flips) look(t *testing.T, image *memfs.FS, name string) (how string, er
 	if !n.run(120_000, func() bool { return len(n.store.Damaged()) == 0 }) {
 		return how, fmt.Errorf("still damaged: %w", n.store.Damaged()[0])
 	}
-	for at, bad := range n.store.Scrub() {
+	for at, bad := range both(n.store) {
 		if bad != nil || at.Mended != "" {
 			return how, fmt.Errorf("in the end, %q: %w", at.Mended, bad)
 		}
