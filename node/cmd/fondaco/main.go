@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/fondaco/fondaco/node/cli"
+	cagm "github.com/fondaco/fondaco/plugins/cmd/ca-gm"
 	cax509 "github.com/fondaco/fondaco/plugins/cmd/ca-x509"
 	enginepbft "github.com/fondaco/fondaco/plugins/cmd/engine-pbft"
 	engineraft "github.com/fondaco/fondaco/plugins/cmd/engine-raft"
@@ -12,6 +13,7 @@ import (
 
 func main() {
 	os.Exit(cli.Main(os.Args, cli.Plugins{
+		"ca-gm":       cagm.Main,
 		"ca-x509":     cax509.Main,
 		"engine-pbft": enginepbft.Main,
 		"engine-raft": engineraft.Main,

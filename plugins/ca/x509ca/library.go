@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"math/big"
 	"net/url"
@@ -17,7 +16,7 @@ import (
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
-// library is what an implementation of X.509 does for this package: [Std] by the standard library, [GM] with SM2.
+// library is what an implementation of X.509 does for this package: std by the standard library, gm with SM2.
 // Its methods are safe for concurrent use.
 type library interface {
 	suite() keys.Suite
@@ -40,9 +39,6 @@ type library interface {
 	createList(t *x509.RevocationList, issuer *certificate, signer crypto.Signer) ([]byte, error)
 	createRequest(subject pkix.Name, signer crypto.Signer) ([]byte, error)
 }
-
-// errWeak is what explain of both libraries takes for ca.WrongAlgorithm.
-var errWeak = errors.New("it is signed with an algorithm that does not count any more")
 
 // certificate is what this package looks at in a certificate.
 type certificate struct {

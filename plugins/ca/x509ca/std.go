@@ -69,9 +69,7 @@ func (s std) key(public any) (ledger.Key, error) {
 		if err != nil {
 			return k, err
 		}
-		compressed := slices.Clone(raw[:33])
-		compressed[0] = 2 + raw[len(raw)-1]&1
-		k = ledger.Key{Algorithm: keys.P256, Bytes: compressed}
+		k = ledger.Key{Algorithm: keys.P256, Bytes: compress(raw)}
 	case *rsa.PublicKey:
 		return k, errors.New("its key is RSA; make one of Ed25519 or P-256")
 	default:
@@ -138,9 +136,6 @@ func (s std) verify(leaf *certificate, between, roots []*certificate, at time.Ti
 }
 
 func (std) explain(err error) ca.Code {
-	if errors.Is(err, errWeak) {
-		return ca.WrongAlgorithm
-	}
 	if _, ok := errors.AsType[x509.InsecureAlgorithmError](err); ok {
 		return ca.WrongAlgorithm
 	}
@@ -189,11 +184,7 @@ func (std) public(k ledger.Key) (crypto.PublicKey, error) {
 		if x == nil {
 			return nil, keys.ErrKey
 		}
-		raw := make([]byte, 65)
-		raw[0] = 4
-		x.FillBytes(raw[1:33])
-		y.FillBytes(raw[33:])
-		return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), raw)
+		return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), uncompressed(x, y))
 	default:
 		return nil, fmt.Errorf("%w: %s", keys.ErrAlgorithm, k.Algorithm)
 	}
@@ -217,6 +208,21 @@ func (std) createList(t *x509.RevocationList, issuer *certificate, signer crypto
 
 func (std) createRequest(subject pkix.Name, signer crypto.Signer) ([]byte, error) {
 	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: subject}, signer)
+}
+
+// compress and uncompressed go between the two forms of a point of 256 bits (SEC 1 §2.3.3).
+func compress(raw []byte) []byte {
+	out := slices.Clone(raw[:33])
+	out[0] = 2 + raw[len(raw)-1]&1
+	return out
+}
+
+func uncompressed(x, y *big.Int) []byte {
+	raw := make([]byte, 65)
+	raw[0] = 4
+	x.FillBytes(raw[1:33])
+	y.FillBytes(raw[33:])
+	return raw
 }
 
 // newSerial returns a number of 128 random bits that is not zero.

@@ -180,7 +180,10 @@ func (p *Provider) Revoked(context.Context, ca.RevokedRequest) (ca.RevokedRespon
 }
 
 func libraryOf(s keys.Suite) library {
+	if s.Vote() == keys.SM2 {
+		return gm{s}
+	}
 	return std{s}
 }
 
-func libraries() []library { return []library{std{keys.Std()}} }
+func libraries() []library { return []library{std{keys.Std()}, gm{keys.GM()}} }

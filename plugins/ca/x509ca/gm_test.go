@@ -1,0 +1,214 @@
+package x509ca
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emmansun/gmsm/sm2"
+	"github.com/emmansun/gmsm/smx509"
+	tjsm2 "github.com/tjfoc/gmsm/sm2"
+	tjx509 "github.com/tjfoc/gmsm/x509"
+
+	"github.com/fondaco/fondaco/plugins/ca"
+	"github.com/fondaco/fondaco/plugins/ca/catest"
+	"github.com/fondaco/fondaco/state/keys"
+)
+
+// gmMaker makes a PKI of SM2.
+func gmMaker() catest.Maker {
+	p256 := func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
+	return catest.Maker{
+		Key:     func() (crypto.Signer, error) { return sm2.GenerateKey(rand.Reader) },
+		Foreign: p256,
+		Weak: func() (crypto.Signer, x509.SignatureAlgorithm, error) { // an authority of another algorithm below an SM2 root
+			key, err := p256()
+			return key, x509.ECDSAWithSHA256, err
+		},
+		Certificate: func(t *x509.Certificate, issuer []byte, public crypto.PublicKey, signer crypto.Signer) ([]byte, error) {
+			template := &smx509.Certificate{
+				SerialNumber: t.SerialNumber, Subject: t.Subject, NotBefore: t.NotBefore, NotAfter: t.NotAfter, KeyUsage: smx509.KeyUsage(t.KeyUsage),
+				BasicConstraintsValid: t.BasicConstraintsValid, IsCA: t.IsCA, MaxPathLenZero: t.MaxPathLenZero, URIs: t.URIs, DNSNames: t.DNSNames,
+				PermittedDNSDomainsCritical: t.PermittedDNSDomainsCritical, PermittedDNSDomains: t.PermittedDNSDomains,
+			}
+			if t.SignatureAlgorithm == x509.ECDSAWithSHA256 {
+				template.SignatureAlgorithm = smx509.ECDSAWithSHA256
+			}
+			if len(t.ExtKeyUsage) > 0 {
+				template.ExtKeyUsage = []smx509.ExtKeyUsage{smx509.ExtKeyUsageClientAuth}
+			}
+			parent := template
+			if issuer != nil {
+				var err error
+				if parent, err = smx509.ParseCertificate(issuer); err != nil {
+					return nil, err
+				}
+			}
+			return smx509.CreateCertificate(rand.Reader, template, parent, public, signer)
+		},
+		List: func(t *x509.RevocationList, issuer []byte, signer crypto.Signer) ([]byte, error) {
+			c, err := gm{keys.GM()}.parse(issuer)
+			if err != nil {
+				return nil, err
+			}
+			return gm{keys.GM()}.createList(t, c, signer)
+		},
+	}
+}
+
+func TestGMConformance(t *testing.T) {
+	p := catest.NewPKI(t, gmMaker(), noon)
+	f := p.Fixtures()
+	settings := withAuthority(t, keys.GM(), settingsOf(p, ""), &f)
+	catest.Run(t, configured(t, keys.GM(), settings), f)
+	t.Run("there is no OCSP", func(t *testing.T) {
+		err := New(keys.GM()).Configure(t.Context(), []byte(settingsOf(p, `ocsp = "http://localhost"`)))
+		if err == nil || !strings.Contains(err.Error(), "there is no OCSP for suite gm here; name revocation lists in crl") {
+			t.Errorf("Configure: %v", err)
+		}
+	})
+}
+
+// TestPair tells what becomes of the two certificates that an authority of suite gm issues.
+func TestPair(t *testing.T) {
+	suite := keys.GM()
+	a, _ := newAuthority(t, suite, "")
+	holder := newKey(t, suite)
+	csr, err := Request(suite, holder, "node 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := request(t, suite)
+	r.CSR = csr
+	got, err := a.Enroll(r)
+	if err != nil || got.Issued == nil || got.Issued.Encryption == nil {
+		t.Fatalf("Enroll = %+v, %v", got, err)
+	}
+	second, err := a.lib.parse(got.Issued.Encryption.Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second.usage&x509.KeyUsageDigitalSignature != 0 || second.usage&x509.KeyUsageKeyEncipherment == 0 {
+		t.Errorf("the usage of the second certificate is %b", second.usage)
+	}
+	t.Run("the holder opens the key of the second", func(t *testing.T) {
+		opened, err := OpenEnveloped(holder, got.Issued.Encryption.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(opened.Public().Bytes(), second.key.Bytes) || bytes.Equal(second.key.Bytes, holder.Public().Bytes()) {
+			t.Error("it is not the key of the second certificate")
+		}
+	})
+	t.Run("nobody else does", func(t *testing.T) {
+		if _, err := OpenEnveloped(newKey(t, suite), got.Issued.Encryption.Key); err == nil || !strings.Contains(err.Error(), "does not open with this key") {
+			t.Errorf("OpenEnveloped: %v", err)
+		}
+	})
+	t.Run("each is revoked by its own number", func(t *testing.T) {
+		if got, err := a.Revoke(ca.RevokeRequest{Serial: second.serial, At: noon.UnixMilli()}); err != nil || got.Refusal != nil {
+			t.Fatalf("Revoke = %+v, %v", got, err)
+		}
+		all, err := a.Issued()
+		if err != nil || len(all) != 2 {
+			t.Fatalf("Issued = %+v, %v", all, err)
+		}
+		for _, c := range all {
+			if (c.Revoked != nil) != c.Encryption {
+				t.Errorf("%+v", c)
+			}
+		}
+	})
+}
+
+// TestSecondImplementation has another library judge what this one issues, and this one what that issues.
+func TestSecondImplementation(t *testing.T) {
+	suite := keys.GM()
+	a, _ := newAuthority(t, suite, "")
+	got, err := a.Enroll(request(t, suite))
+	if err != nil || got.Issued == nil {
+		t.Fatalf("Enroll = %+v, %v", got, err)
+	}
+	t.Run("tjfoc accepts what is issued", func(t *testing.T) {
+		root, err := tjx509.ParseCertificate(got.Issued.Chain[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, der := range [][]byte{got.Issued.Chain[0], got.Issued.Encryption.Certificate} {
+			c, err := tjx509.ParseCertificate(bytes.Clone(der))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.CheckSignatureFrom(root); err != nil {
+				t.Error(err)
+			}
+			c.RawTBSCertificate[20] ^= 1
+			if c.CheckSignatureFrom(root) == nil {
+				t.Error("it accepts a changed certificate")
+			}
+		}
+	})
+	t.Run("what tjfoc issues is accepted", func(t *testing.T) {
+		key, err := tjsm2.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template := &tjx509.Certificate{
+			SerialNumber: big.NewInt(7), Subject: pkix.Name{Organization: []string{"Bank of Corfu"}, CommonName: "tjfoc"}, NotBefore: noon, NotAfter: noon.Add(time.Hour),
+			SignatureAlgorithm: tjx509.SM2WithSM3, IsCA: true, BasicConstraintsValid: true, KeyUsage: tjx509.KeyUsageCertSign,
+		}
+		der, err := tjx509.CreateCertificate(template, template, &key.PublicKey, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := a.lib.parse(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.lib.checkIssued(c, c); err != nil || c.weak != nil || c.keyErr != nil {
+			t.Errorf("checkIssued: %v; %v, %v", err, c.weak, c.keyErr)
+		}
+	})
+	t.Run("openssl verifies what is issued", func(t *testing.T) {
+		if _, err := exec.LookPath("openssl"); err != nil {
+			if os.Getenv("FONDACO_REQUIRE_TOOLS") == "1" {
+				t.Fatal(err)
+			}
+			t.Skipf("%v: apt-get install openssl", err)
+		}
+		dir := t.TempDir()
+		for name, der := range map[string][]byte{"root.pem": got.Issued.Chain[1], "leaf.pem": got.Issued.Chain[0]} {
+			if err := os.WriteFile(filepath.Join(dir, name), encodePEM("CERTIFICATE", der), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		list, err := a.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "ca.crl"), encodePEM("X509 CRL", list.Signed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		verify := exec.Command("openssl", "verify", "-vfyopt", "distid:1234567812345678", "-attime", "1903953600", "-CAfile", "root.pem", "leaf.pem")
+		verify.Dir = dir
+		if out, err := verify.CombinedOutput(); err != nil || !strings.Contains(string(out), "leaf.pem: OK") {
+			t.Errorf("%v: %s", err, out)
+		}
+		show := exec.Command("openssl", "crl", "-in", "ca.crl", "-noout", "-text")
+		show.Dir = dir
+		if out, err := show.CombinedOutput(); err != nil || !strings.Contains(string(out), "SM2-with-SM3") {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+}
