@@ -19,6 +19,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/cli"
 	cagm "github.com/fondaco/fondaco/plugins/cmd/ca-gm"
+	caquorum "github.com/fondaco/fondaco/plugins/cmd/ca-quorum"
 	cax509 "github.com/fondaco/fondaco/plugins/cmd/ca-x509"
 	enginepbft "github.com/fondaco/fondaco/plugins/cmd/engine-pbft"
 	engineraft "github.com/fondaco/fondaco/plugins/cmd/engine-raft"
@@ -28,7 +29,7 @@ import (
 // when it is started again as a plugin program. After the tests it ends the chain that they shared.
 func TestMain(m *testing.M) {
 	fondaco := func() {
-		os.Exit(cli.Main(os.Args, cli.Plugins{"ca-gm": cagm.Main, "ca-x509": cax509.Main, "engine-pbft": enginepbft.Main, "engine-raft": engineraft.Main}))
+		os.Exit(cli.Main(os.Args, cli.Plugins{"ca-gm": cagm.Main, "ca-quorum": caquorum.Main, "ca-x509": cax509.Main, "engine-pbft": enginepbft.Main, "engine-raft": engineraft.Main}))
 	}
 	if len(os.Args) > 1 && os.Args[1] == "plugin" {
 		fondaco()

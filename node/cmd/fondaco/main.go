@@ -6,6 +6,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/cli"
 	cagm "github.com/fondaco/fondaco/plugins/cmd/ca-gm"
+	caquorum "github.com/fondaco/fondaco/plugins/cmd/ca-quorum"
 	cax509 "github.com/fondaco/fondaco/plugins/cmd/ca-x509"
 	enginepbft "github.com/fondaco/fondaco/plugins/cmd/engine-pbft"
 	engineraft "github.com/fondaco/fondaco/plugins/cmd/engine-raft"
@@ -14,6 +15,7 @@ import (
 func main() {
 	os.Exit(cli.Main(os.Args, cli.Plugins{
 		"ca-gm":       cagm.Main,
+		"ca-quorum":   caquorum.Main,
 		"ca-x509":     cax509.Main,
 		"engine-pbft": enginepbft.Main,
 		"engine-raft": engineraft.Main,
