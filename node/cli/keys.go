@@ -99,24 +99,33 @@ func newKey(c *cli.Context) error {
 
 // writeNewKey writes a key file, locked unless the flags say otherwise or there is nobody to ask for a passphrase; then it says so.
 func writeNewKey(c *cli.Context, file string, key keys.Signer) error {
-	asked := c.Bool("passphrase") || c.IsSet("passphrase-fd")
-	if asked && c.Bool("unlocked") {
-		return usage("--unlocked leaves the key file without a passphrase: give it, or --passphrase and --passphrase-fd")
-	}
-	text := ""
-	if asked || !c.Bool("unlocked") && term.IsTerminal(int(os.Stdin.Fd())) {
-		var err error
-		if text, err = newPassphrase(c); err != nil {
-			return err
-		}
+	text, err := newLock(c)
+	if err != nil {
+		return err
 	}
 	if err := keyfile.Write(file, key, text); err != nil {
 		return err
 	}
-	if text == "" {
+	warnUnlocked(c, file, text)
+	return nil
+}
+
+// newLock returns the passphrase for a new key file, or nothing where the flags say so or there is nobody to ask for one.
+func newLock(c *cli.Context) (string, error) {
+	asked := c.Bool("passphrase") || c.IsSet("passphrase-fd")
+	if asked && c.Bool("unlocked") {
+		return "", usage("--unlocked leaves the key file without a passphrase: give it, or --passphrase and --passphrase-fd")
+	}
+	if !asked && (c.Bool("unlocked") || !term.IsTerminal(int(os.Stdin.Fd()))) {
+		return "", nil
+	}
+	return newPassphrase(c)
+}
+
+func warnUnlocked(c *cli.Context, file, passphrase string) {
+	if passphrase == "" {
 		note(c, "WARNING: %s is not locked. Whoever reads it, or a backup of it, can sign with this key. A passphrase locks it: --passphrase, or --passphrase-fd 3 3<FILE.", file)
 	}
-	return nil
 }
 
 // newPassphrase asks for a passphrase that is being set: twice, because nobody can see it.

@@ -152,6 +152,9 @@ func (a *Authority) Suite() keys.Suite { return a.lib.suite() }
 // KeyPath returns the path of the authority's key file.
 func (a *Authority) KeyPath() string { return filepath.Join(a.folder, KeyFile) }
 
+// ListPath returns the path of the authority's revocation list.
+func (a *Authority) ListPath() string { return filepath.Join(a.folder, ListFile) }
+
 // Chain returns the authority's certificate in DER, and those up to the root.
 func (a *Authority) Chain() [][]byte {
 	var ders [][]byte
