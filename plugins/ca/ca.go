@@ -27,6 +27,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
@@ -106,6 +107,14 @@ const (
 	Regulator Purpose = "regulator" // to watch over the chain
 )
 
+// Role returns the role that a holder has who may serve for the purpose.
+func (p Purpose) Role() identity.Role {
+	if p == Admin {
+		return identity.InstitutionAdmin
+	}
+	return identity.Role(p) // node, user, regulator
+}
+
 // Purposes returns all purposes.
 func Purposes() []Purpose { return []Purpose{Node, User, Admin, Regulator} }
 
@@ -147,6 +156,9 @@ func Refuse(code Code, format string, args ...any) *Refusal {
 func (r *Refusal) Error() string { return r.Reason }
 
 func (r *Refusal) check() error {
+	if !utf8.ValidString(string(r.Code)) || !utf8.ValidString(r.Reason) {
+		return errors.New("a refusal is not UTF-8")
+	}
 	if r.Code == "" || len(r.Code) > MaxRole || r.Reason == "" || len(r.Reason) > MaxReason {
 		return fmt.Errorf("a refusal has a code of %d bytes and a reason of %d, want 1 to %d and 1 to %d", len(r.Code), len(r.Reason), MaxRole, MaxReason)
 	}
@@ -224,6 +236,11 @@ func (h *Holder) Identity(s keys.Suite) (identity.Identity, error) {
 }
 
 func (h *Holder) check() error {
+	for _, text := range append([]string{h.Institution, h.Agency, h.Serial}, h.Issuers...) {
+		if !utf8.ValidString(text) {
+			return fmt.Errorf("%q of a holder is not UTF-8", text)
+		}
+	}
 	switch {
 	case h.Institution == "" || len(h.Institution) > MaxText || len(h.Agency) > MaxText:
 		return fmt.Errorf("a holder has an institution of %d bytes and an agency of %d, want 1 to %d and at most %d", len(h.Institution), len(h.Agency), MaxText, MaxText)
@@ -244,11 +261,25 @@ func (h *Holder) check() error {
 	return checkRoles(h.Roles)
 }
 
+// answers says why a holder is no answer to a question, or returns nil.
+func (h *Holder) answers(r *VerifyRequest) error {
+	switch {
+	case r.At < h.NotBefore || r.At >= h.NotAfter:
+		return fmt.Errorf("it vouches for %s from %d to %d, and was asked about %d", h.Institution, h.NotBefore, h.NotAfter, r.At)
+	case !slices.Contains(h.Roles, r.Purpose.Role()):
+		return fmt.Errorf("it vouches for %s in the roles %q, and was asked about %q", h.Institution, h.Roles, r.Purpose.Role())
+	}
+	return nil
+}
+
 func checkRoles(roles []identity.Role) error {
 	if len(roles) > MaxRoles {
 		return fmt.Errorf("%d roles, want at most %d", len(roles), MaxRoles)
 	}
 	for i, r := range roles {
+		if !utf8.ValidString(string(r)) {
+			return fmt.Errorf("role %q is not UTF-8", r)
+		}
 		if r == "" || len(r) > MaxRole {
 			return fmt.Errorf("a role has %d bytes, want 1 to %d", len(r), MaxRole)
 		}
@@ -278,6 +309,8 @@ func (r EnrollRequest) Check() *Refusal {
 		return Refuse(Malformed, "the request for a certificate has %d bytes, want 1 to %d of DER", len(r.CSR), MaxCertificate)
 	case r.Institution == "" || len(r.Institution) > MaxText || len(r.Agency) > MaxText || len(r.Name) > MaxText:
 		return Refuse(Malformed, "institution, agency and name have %d, %d and %d bytes, want at most %d, and an institution", len(r.Institution), len(r.Agency), len(r.Name), MaxText)
+	case !utf8.ValidString(r.Institution) || !utf8.ValidString(r.Agency) || !utf8.ValidString(r.Name):
+		return Refuse(Malformed, "institution %q, agency %q and name %q must be UTF-8", r.Institution, r.Agency, r.Name)
 	case r.NotAfter != 0 && r.NotAfter <= r.At:
 		return Refuse(Malformed, "the certificate would end before it begins")
 	}
@@ -308,8 +341,8 @@ func (r RenewRequest) Check() *Refusal {
 }
 
 func checkSerial(serial string) *Refusal {
-	if serial == "" || len(serial) > MaxSerial {
-		return Refuse(Malformed, "the serial number has %d bytes, want 1 to %d", len(serial), MaxSerial)
+	if serial == "" || len(serial) > MaxSerial || !utf8.ValidString(serial) {
+		return Refuse(Malformed, "the serial number has %d bytes, want 1 to %d of UTF-8", len(serial), MaxSerial)
 	}
 	return nil
 }

@@ -76,7 +76,13 @@ func (c *Client) Verify(ctx context.Context, r VerifyRequest) (VerifyResponse, e
 	if refusal := r.Check(); refusal != nil {
 		return VerifyResponse{Refusal: refusal}, nil
 	}
-	return call[VerifyResponse](ctx, c, "Verify", r)
+	answer, err := call[VerifyResponse](ctx, c, "Verify", r)
+	if err == nil && answer.Holder != nil {
+		if err := answer.Holder.answers(&r); err != nil {
+			return VerifyResponse{}, fmt.Errorf("CA provider %s breaks the contract: %w", c.config.Name, err)
+		}
+	}
+	return answer, err
 }
 
 // Enroll implements Provider.
@@ -108,12 +114,16 @@ func (c *Client) Revoked(ctx context.Context, r RevokedRequest) (RevokedResponse
 	return call[RevokedResponse](ctx, c, "Revoked", r)
 }
 
-// call sends a request and returns the answer to it.
+// call sends a request and returns the answer to it. A caller may leave before there is one; the program has its time all the
+// same, so that one that hangs is noticed however short the patience of callers is, and counts among MaxCalls until it answers.
 func call[A response](ctx context.Context, c *Client, method string, in any) (A, error) {
 	var none A
+	data, err := ledger.Marshal(in)
+	if err != nil {
+		return none, fmt.Errorf("encode a request for CA provider %s: %w", c.config.Name, err)
+	}
 	select {
 	case c.slots <- struct{}{}:
-		defer func() { <-c.slots }()
 	case <-ctx.Done():
 		return none, fmt.Errorf("wait for CA provider %s: %w", c.config.Name, ctx.Err())
 	}
@@ -121,25 +131,43 @@ func call[A response](ctx context.Context, c *Client, method string, in any) (A,
 	link, err := c.config.Connect(waiting)
 	cancel()
 	if err != nil {
+		<-c.slots
 		return none, &DownError{c.config.Name, err.Error()}
 	}
-	data, err := ledger.Marshal(in)
-	if err != nil {
-		return none, fmt.Errorf("encode a request for CA provider %s: %w", c.config.Name, err)
+	type result struct {
+		answer A
+		err    error
 	}
+	done := make(chan result, 1)
+	go func() {
+		defer func() { <-c.slots }()
+		answer, err := invoke[A](context.WithoutCancel(ctx), c, link, method, data)
+		done <- result{answer, err}
+	}()
+	select {
+	case r := <-done:
+		return r.answer, r.err
+	case <-ctx.Done():
+		return none, fmt.Errorf("ask CA provider %s: %w", c.config.Name, ctx.Err())
+	}
+}
+
+// invoke has the program answer a request, and gives it up if it does not do so as it should.
+func invoke[A response](ctx context.Context, c *Client, link Connection, method string, data []byte) (A, error) {
+	var none A
 	limited, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
 	out := new(frame)
-	err = link.Conn.Invoke(limited, "/"+serviceName+"/"+method, &frame{Value: data}, out)
-	switch {
+	err := link.Conn.Invoke(limited, "/"+serviceName+"/"+method, &frame{Value: data}, out)
+	switch code := status.Code(err); {
 	case err == nil:
-	case ctx.Err() != nil:
-		return none, fmt.Errorf("ask CA provider %s: %w", c.config.Name, ctx.Err())
-	case limited.Err() != nil:
+	case limited.Err() != nil || code == codes.DeadlineExceeded:
 		return none, c.broken(link, fmt.Sprintf("it did not answer %s within %s", method, c.config.Timeout))
-	case status.Code(err) == codes.ResourceExhausted:
+	case code == codes.InvalidArgument: // the fault of who asked
+		return none, fmt.Errorf("CA provider %s does not understand the request %s: %s", c.config.Name, method, wire.Truncate(status.Convert(err).Message(), wire.MaxError))
+	case code == codes.ResourceExhausted:
 		return none, c.broken(link, fmt.Sprintf("its answer to %s is larger than %d bytes", method, MaxFrame))
-	case status.Code(err) == codes.Unavailable:
+	case code == codes.Unavailable || code == codes.Canceled: // the supervisor closes the connection of a program that ended
 		return none, c.broken(link, "the connection broke: "+status.Convert(err).Message())
 	default:
 		return none, c.broken(link, fmt.Sprintf("it answered %s with %v", method, err))

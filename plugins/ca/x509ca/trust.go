@@ -154,7 +154,7 @@ func (t *trust) judge(ctx context.Context, path []*certificate, purpose ca.Purpo
 	if r := t.describe(holder, leaf, path[1]); r != nil {
 		return nil, r, nil
 	}
-	if want := roleOf(purpose); !slices.Contains(holder.Roles, want) {
+	if want := purpose.Role(); !slices.Contains(holder.Roles, want) {
 		return nil, ca.Refuse(ca.WrongPurpose, "the certificate of %s has the roles %q, and not %q, which the purpose %s needs: have one issued with the role", leaf.name(), holder.Roles, want, purpose), nil
 	}
 	if t.revocation != nil {
@@ -218,12 +218,4 @@ func joinRoles(roles []identity.Role) string {
 		names = append(names, string(r))
 	}
 	return strings.Join(names, ", ")
-}
-
-// roleOf returns the role that a certificate needs for a purpose.
-func roleOf(p ca.Purpose) identity.Role {
-	if p == ca.Admin {
-		return identity.InstitutionAdmin
-	}
-	return identity.Role(p) // node, user, regulator
 }
