@@ -3,6 +3,7 @@ package state
 import (
 	"encoding/binary"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/fondaco/fondaco/state/keys/keystest"
@@ -59,6 +60,57 @@ func TestMendFails(t *testing.T) {
 	for _, want := range []string{"the index was damaged: 1 rows of block 2 were written again", ""} {
 		if blocks, mended, err := pass(); blocks != 8 || mended != want || err != nil {
 			t.Errorf("with room %d blocks are read, %q, %v, want %q", blocks, mended, err, want)
+		}
+	}
+}
+
+// TestFlushFails: a store whose tables cannot be written takes nothing more until it is opened again.
+func TestFlushFails(t *testing.T) {
+	suite := keystest.Suite()
+	for _, name := range []string{"index", "state"} {
+		s, err := Open(t.TempDir(), suite, &Options{Memory: true, Synchronous: true, Recent: 1, FlushBlocks: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		commit := func() error {
+			order := ledger.Order{Version: 1, Group: "main", TxRoot: ledger.Root(suite, nil)}
+			head := Empty(suite)
+			if s.Head() != nil {
+				head = s.Head()
+				order.Height, order.Parent, order.UnixMilli = head.Height()+1, head.OrderHash(), head.Header().Order.UnixMilli+1
+			}
+			next, err := head.Extend(&order, Result{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s.Commit(&ledger.Block{Version: 1, Header: *next.Header()}, next)
+		}
+		for range 4 {
+			if err := commit(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		index, table := s.index.kv, s.world.table.kv
+		if name == "index" {
+			s.index.kv = fullKV{index}
+		} else {
+			s.world.table.kv = fullKV{table}
+		}
+		err = nil
+		for range 4 {
+			if err = commit(); err != nil {
+				break
+			}
+		}
+		if !errors.Is(err, errFull) {
+			t.Fatalf("%s: a flush that fails: %v", name, err)
+		}
+		s.index.kv, s.world.table.kv = index, table
+		if err := commit(); !errors.Is(err, errFull) || !strings.Contains(err.Error(), "must be opened again") {
+			t.Errorf("%s: a block after that: %v", name, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
