@@ -29,6 +29,7 @@ import (
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/node/monitor"
 	"github.com/fondaco/fondaco/node/rpc"
+	"github.com/fondaco/fondaco/node/vouch"
 	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
@@ -61,6 +62,8 @@ type Config struct {
 
 	// Engine is the consensus engine's program. With EngineFactory set it is not used.
 	Engine plugins.Spec
+	// CA says who vouches for nodes, besides the chain.
+	CA CA
 	// EngineFactory makes engines in this process, for tests and for operators who accept that.
 	EngineFactory consensus.Factory
 
@@ -107,6 +110,8 @@ type Node struct {
 	executor     *executor.Executor
 	plugins      *plugins.Host
 	endpoint     *transport.Endpoint
+	vouch        *vouch.Verdicts // nil: certificates are not asked for
+	ends         time.Time       // of the node's certificate; zero: it has none
 	monitor      *monitor.Monitor
 	group        *group.Group
 	loop         *group.Loop
@@ -148,12 +153,15 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err != nil {
 		return n, err
 	}
+	if err := n.openCA(ctx); err != nil {
+		return n, err
+	}
 	if err := n.openNetwork(); err != nil {
 		return n, err
 	}
 	n.monitor = monitor.New(monitor.Config{
 		Log: c.Log.With().Str("node", n.self.Short()).Logger(), Group: c.Genesis.Group, Finality: c.Genesis.Finality(),
-		Plugins: n.plugins.Status, Wasm: n.vm.Stats, Executor: n.executor.Stats, Pinned: n.store.Pinned, Damage: n.damage, Profile: true,
+		Certificate: n.ends, Plugins: n.plugins.Status, Wasm: n.vm.Stats, Executor: n.executor.Stats, Pinned: n.store.Pinned, Damage: n.damage, Profile: true,
 		Checks: []monitor.Check{{Name: "disk", Run: n.checkDisk}},
 	})
 	n.loop = group.NewLoop(&network{endpoint: n.endpoint, group: c.Genesis.Group})
@@ -300,12 +308,12 @@ func (n *Node) openNetwork() error {
 	}
 	n.endpoint, err = transport.New(transport.Config{
 		Listen: n.config.Listen, Conn: n.config.Conn, Suite: n.suite, Signer: n.config.Signer, Chain: n.chain,
-		Groups: []ledger.GroupID{n.config.Genesis.Group}, Peers: n.config.Peers, Authorize: n.authorize,
+		Groups: []ledger.GroupID{n.config.Genesis.Group}, Peers: n.config.Peers, Authorize: n.authorize, Certificates: n.config.CA.Chain,
 		Info: map[string]string{
 			"software": "fondaco " + Version, "engine": string(n.vm.Engine()), "wazero": wasmvm.EngineVersion(), "arch": runtime.GOARCH,
 		},
 		StatelessResetKey: reset, Log: n.log,
-		Now: func() time.Time { return time.Now().Add(n.config.ClockOffset) },
+		Now: n.now,
 	})
 	return err
 }
@@ -318,10 +326,10 @@ func (n *Node) authorize(hello transport.Hello) (identity.Identity, error) {
 		return identity.Identity{}, err
 	}
 	if node, ok := n.group.Status().Nodes[hello.Node]; ok {
-		return identity.Identity{Institution: node.Institution, Key: key}, nil
+		return n.vouched(&hello, key, node.Institution)
 	}
 	if slices.ContainsFunc(n.config.Peers, func(a transport.Address) bool { return a.Node == hello.Node }) && !n.dismissed(hello.Node) {
-		return identity.Identity{Key: key}, nil
+		return n.vouched(&hello, key, "")
 	}
 	return identity.Identity{}, fmt.Errorf("node %s is neither a member nor an observer of group %s", hello.Node, n.config.Genesis.Group)
 }
@@ -472,6 +480,9 @@ func (n *Node) Run(ctx context.Context) error {
 			return group.ErrJoined
 		}
 	})
+	if n.vouch != nil {
+		tasks.Go(func() error { return n.recheck(ctx) })
+	}
 	if n.config.Archive {
 		tasks.Go(func() error { return n.archive(ctx) })
 		tasks.Go(func() error { return n.scrubArchive(ctx) })

@@ -33,6 +33,7 @@ type File struct {
 	Admin     ListenSection    `toml:"admin" comment:"metrics and health; keep it on loopback"`
 	Signer    SignerSection    `toml:"signer"`
 	Consensus ConsensusSection `toml:"consensus"`
+	CA        CASection        `toml:"ca"`
 	State     StateSection     `toml:"state"`
 	Wasm      WasmSection      `toml:"wasm"`
 	Pool      PoolSection      `toml:"pool"`
@@ -81,6 +82,14 @@ type ConsensusSection struct {
 	SHA256  string `toml:"sha256,omitempty" comment:"of that program, in hexadecimal; required with a program"`
 
 	StatementsMB int64 `toml:"statements_mb" comment:"most megabytes of what members stated, for auditors (fondaco export); 0: 1024, below 0: none"`
+}
+
+// CASection names who vouches for nodes by their certificates, besides the chain's own list of them.
+type CASection struct {
+	Program  string `toml:"program" comment:"path of a CA provider, or the name of one in this binary, such as ca-x509; empty: nodes need no certificates"`
+	SHA256   string `toml:"sha256,omitempty" comment:"of a provider that is a file, in hexadecimal; required with a path"`
+	Settings string `toml:"settings,omitempty" comment:"file with the provider's settings"`
+	Chain    string `toml:"chain,omitempty" comment:"PEM file of this node's certificates, its own first, for its key"`
 }
 
 // StateSection says what is kept of the world state.
@@ -135,6 +144,9 @@ func ReadConfig(dir string) (*File, error) {
 		if raw, err := hex.DecodeString(f.Consensus.SHA256); err != nil || len(raw) != 32 {
 			return nil, fmt.Errorf("%s: consensus.sha256 %q: want 64 hexadecimal digits, as sha256sum prints", path, f.Consensus.SHA256)
 		}
+	}
+	if f.CA.Program == "" && f.CA != (CASection{}) {
+		return nil, fmt.Errorf("%s: [ca] has no program: name a provider, or remove the section", path)
 	}
 	if err := f.Network.check(); err != nil {
 		return nil, fmt.Errorf("%s: network.%w", path, err)

@@ -23,6 +23,7 @@ import (
 	"github.com/fondaco/fondaco/node/backup"
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/plugins"
+	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
@@ -143,6 +144,7 @@ func (d *doctor) examine() {
 	d.disk()
 	d.space()
 	d.programs()
+	d.certificates()
 	d.peers()
 	d.clock()
 }
@@ -543,6 +545,40 @@ func (d *doctor) program(s plugins.Spec) {
 		d.fail(check, "restore the file, or set sha256 if it was replaced on purpose: the node will not start with it", "%s has SHA-256 %x, and the configuration pins %x", s.Path, sum, s.SHA256)
 	default:
 		d.ok(check, "%s has the SHA-256 that the configuration pins, %s…", s.Path, hex.EncodeToString(sum[:4]))
+	}
+}
+
+// certificates has the CA provider say whom this node's chain stands for, and until when.
+func (d *doctor) certificates() {
+	const check = "certificate"
+	if d.file == nil || d.genesis == nil || d.file.CA.Program == "" {
+		return
+	}
+	a, err := authority(d.dir, d.file.CA)
+	if err != nil {
+		d.fail(check, "correct [ca] in "+ConfigFile, "%v", err)
+		return
+	}
+	host := plugins.New(plugins.Config{})
+	defer host.Close() //nolint:errcheck // a folder of sockets may be left
+	ctx, cancel := context.WithTimeout(d.c.Context, 2*doctorAsks)
+	defer cancel()
+	provider, err := host.CA(ctx, a.Provider)
+	if err != nil {
+		d.fail(check, "plugins/README.md explains what is wrong with a program", "%v", err)
+		return
+	}
+	who, err := ca.Verifier{Provider: provider, Suite: d.suite, Purpose: ca.Node}.Verify(ctx, a.Chain, time.Now())
+	left := time.Until(who.NotAfter)
+	switch {
+	case err != nil:
+		d.fail(check, "have your authority issue one for this node's key, or correct the settings of "+a.Provider.Name, "%v", err)
+	case d.self != (identity.NodeID{}) && identity.NodeIDOf(d.suite, who.Key) != d.self:
+		d.fail(check, "have your authority issue one for this node's key", "certificate %s of %s is for another key than node %s's", who.Serial, who.Institution, d.self.Short())
+	case left < 30*24*time.Hour:
+		d.warn(check, "renew it", "certificate %s of %s ends at %s", who.Serial, who.Institution, timeText(who.NotAfter.UnixMilli()))
+	default:
+		d.ok(check, "certificate %s of %s, until %s", who.Serial, who.Institution, timeText(who.NotAfter.UnixMilli()))
 	}
 }
 

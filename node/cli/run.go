@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/plugins"
+	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/transport"
 	"github.com/fondaco/fondaco/wasmvm"
 )
@@ -99,8 +101,63 @@ func nodeConfig(c *cli.Context) (*node.Config, error) {
 	for _, p := range file.Network.Peers {
 		config.Peers = append(config.Peers, transport.Address{Node: p.Node, Addr: p.Address})
 	}
-	config.Engine, err = engineSpec(genesis.Engine, file.Consensus)
+	if config.Engine, err = engineSpec(genesis.Engine, file.Consensus); err != nil {
+		return nil, err
+	}
+	config.CA, err = authority(dir, file.CA)
 	return config, err
+}
+
+// authority names the CA provider's program, this binary again or the operator's own, and reads what goes with it. Paths are as
+// the operator wrote them, or below the node's folder.
+func authority(dir string, section CASection) (node.CA, error) {
+	var a node.CA
+	if section.Program == "" {
+		return a, nil
+	}
+	within := func(path string) string {
+		if filepath.IsAbs(path) {
+			return path
+		}
+		return filepath.Join(dir, path)
+	}
+	a.Provider.Name = filepath.Base(section.Program)
+	if section.Program == a.Provider.Name {
+		a.Provider.Args = []string{"plugin", "serve", a.Provider.Name}
+	} else {
+		a.Provider.Path = within(section.Program)
+		sum, err := hex.DecodeString(section.SHA256)
+		if err != nil || len(sum) != len(a.Provider.SHA256) {
+			return a, fmt.Errorf("ca.program needs ca.sha256: put there what `fondaco plugin check --kind ca %s` prints, after you checked the program", section.Program)
+		}
+		a.Provider.SHA256 = [32]byte(sum)
+	}
+	var err error
+	if section.Settings != "" {
+		if a.Provider.Config, err = readBounded(within(section.Settings), ca.MaxSettings); err != nil {
+			return a, fmt.Errorf("ca.settings: %w", err)
+		}
+	}
+	if section.Chain == "" {
+		return a, errors.New("[ca] needs ca.chain: the PEM file of this node's certificate and those that lead to the root")
+	}
+	text, err := readBounded(within(section.Chain), transport.MaxHelloSize*2)
+	if err != nil {
+		return a, fmt.Errorf("ca.chain: %w", err)
+	}
+	for {
+		var block *pem.Block
+		if block, text = pem.Decode(text); block == nil {
+			break
+		}
+		if block.Type == "CERTIFICATE" {
+			a.Chain = append(a.Chain, block.Bytes)
+		}
+	}
+	if len(a.Chain) == 0 || len(a.Chain) > transport.MaxCertificates {
+		return a, fmt.Errorf("ca.chain: %s has %d certificates in PEM, want 1 to %d", section.Chain, len(a.Chain), transport.MaxCertificates)
+	}
+	return a, nil
 }
 
 // engineSpec names the program of the consensus engine: this binary again, or the operator's own.

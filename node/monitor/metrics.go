@@ -107,6 +107,11 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, config
 			restarts: prometheus.NewDesc("fondaco_plugin_restarts_total", "How often the plugin program was started again.", []string{"plugin"}, nil),
 		})
 	}
+	if end := config.Certificate; !end.IsZero() {
+		own.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "fondaco", Name: "certificate_ends_seconds", Help: "Seconds until the node's own certificate ends; below 0 it has."}, func() float64 {
+			return end.Sub(config.Now()).Seconds()
+		}))
+	}
 	if config.Wasm != nil {
 		own.MustRegister(newWasmCollector(config.Wasm))
 	}

@@ -45,17 +45,18 @@ const (
 
 // Config is what a Monitor is made of. All fields may be left out.
 type Config struct {
-	Log      zerolog.Logger
-	Group    ledger.GroupID                  // label of all metrics; empty: no label
-	Finality ledger.StatementKind            // see ledger.Genesis.Finality; zero stands for Commit
-	Plugins  func() []plugins.Status         // asked at each scrape and health check
-	Wasm     func() wasmvm.Stats             // asked at each scrape
-	Executor func() executor.Stats           // asked at each scrape
-	Pinned   func() uint64                   // see state.Store.Pinned; asked by Observe
-	Damage   func() (damaged, healed uint64) // stored blocks that do not read back, and how many did not and do again; nil: not known
-	Checks   []Check                         // further conditions of being ready
-	Profile  bool                            // serve /debug/pprof too
-	Now      func() time.Time                // time.Now; tests set it
+	Log         zerolog.Logger
+	Group       ledger.GroupID                  // label of all metrics; empty: no label
+	Finality    ledger.StatementKind            // see ledger.Genesis.Finality; zero stands for Commit
+	Certificate time.Time                       // when the node's own ends; zero: it has none
+	Plugins     func() []plugins.Status         // asked at each scrape and health check
+	Wasm        func() wasmvm.Stats             // asked at each scrape
+	Executor    func() executor.Stats           // asked at each scrape
+	Pinned      func() uint64                   // see state.Store.Pinned; asked by Observe
+	Damage      func() (damaged, healed uint64) // stored blocks that do not read back, and how many did not and do again; nil: not known
+	Checks      []Check                         // further conditions of being ready
+	Profile     bool                            // serve /debug/pprof too
+	Now         func() time.Time                // time.Now; tests set it
 }
 
 // Monitor gathers and shows. Its methods are safe for concurrent use, but all functions of one Trace must be
