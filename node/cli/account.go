@@ -12,6 +12,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -33,6 +34,7 @@ func accountCommand() *cli.Command {
 				&cli.StringFlag{Name: "institution", Usage: "`NAME`; default: the sender's"},
 				&cli.StringFlag{Name: "roles", Usage: "`ROLE,ROLE` of the account", Value: "user"},
 				threshold("weight of keys that must sign; 0: 1"),
+				&cli.StringFlag{Name: "certificate", Usage: "`FILE|FINGERPRINT` of the certificate that the account goes by"},
 			),
 			Action: registerAccount,
 		}, {
@@ -57,6 +59,12 @@ func accountCommand() *cli.Command {
 					return show(c, account, func(w io.Writer) { accountTable(w, account) })
 				})
 			},
+		}, {
+			Name:      "certify",
+			Usage:     "bind an account to a certificate; the sender is a registrar or admin of its institution",
+			ArgsUsage: "ADDRESS|NAME FILE|FINGERPRINT|none",
+			Flags:     signingFlags(),
+			Action:    certifyAccount,
 		}, {
 			Name:      "bind",
 			Usage:     "add keys to the sender's account",
@@ -113,8 +121,12 @@ func registerAccount(c *cli.Context) error {
 			}
 			institution = account.Institution
 		}
+		certificate, err := r.certificate(c.String("certificate"))
+		if err != nil {
+			return err
+		}
 		encoded, err := ledger.Marshal(&precompiles.RegisterArgs{Institution: institution, Accounts: []precompiles.NewAccount{{
-			Threshold: max(1, uint32(min(c.Uint("threshold"), math.MaxUint32))), Roles: splitList(c.String("roles")), Keys: bound,
+			Threshold: max(1, uint32(min(c.Uint("threshold"), math.MaxUint32))), Roles: splitList(c.String("roles")), Keys: bound, Certificate: certificate,
 		}}})
 		if err != nil {
 			return err
@@ -126,6 +138,44 @@ func registerAccount(c *cli.Context) error {
 			}
 		})
 	})
+}
+
+// certifyAccount binds an account to another certificate, or to none.
+func certifyAccount(c *cli.Context) error {
+	args, err := arguments(c, 2, 2, "ADDRESS|NAME FILE|FINGERPRINT|none")
+	if err != nil {
+		return err
+	}
+	return talk(c, func(r *remote) error {
+		address, err := r.account(args[0])
+		if err != nil {
+			return err
+		}
+		values := &precompiles.CertifyArgs{Account: address}
+		if args[1] != "none" {
+			if values.Certificate, err = r.certificate(args[1]); err != nil {
+				return err
+			}
+		}
+		encoded, err := ledger.Marshal(values)
+		if err != nil {
+			return err
+		}
+		return r.transact(precompiles.AccountsAddress, "certify", encoded, nil)
+	})
+}
+
+// certificate returns the fingerprint of a certificate that a person named, or nil for no text.
+func (r *remote) certificate(text string) (*keys.Digest, error) {
+	if text == "" {
+		return nil, nil
+	}
+	suite, err := r.Suite(r.ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, err := readCertificate(suite, text)
+	return &found.fingerprint, err
 }
 
 // changeKeys sends a change of the sender's keys: the method and arguments that change returns.
@@ -193,12 +243,23 @@ func (r *remote) weighedKeys(texts []string) ([]precompiles.AccountKey, error) {
 	return bound, nil
 }
 
+func certificateText(c *client.Certificate) string {
+	text := fmt.Sprintf("%s, %s", c.Fingerprint, c.Status)
+	if c.Reason != "" {
+		text += fmt.Sprintf(" since block %d (%s): the account sends nothing", c.Height, c.Reason)
+	}
+	return text
+}
+
 func accountTable(w io.Writer, a *client.Account) {
 	row(w, "account", a.Address)
 	row(w, "institution", a.Institution)
 	row(w, "roles", strings.Join(a.Roles, ", "))
 	row(w, "status", a.Status)
 	row(w, "threshold", a.Threshold)
+	if a.Certificate != nil {
+		row(w, "certificate", certificateText(a.Certificate))
+	}
 	for _, k := range a.Keys {
 		valid := ""
 		if k.From != 0 {

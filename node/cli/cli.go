@@ -98,7 +98,7 @@ func newApp(plugins Plugins) *cli.App {
 		Commands: []*cli.Command{
 			initCommand(), genesisCommand(), runCommand(), statusCommand(), doctorCommand(), keysCommand(), signerCommand(), accountCommand(), contractCommand(),
 			caCommand(),
-			txCommand(), blockCommand(), memberCommand(), recoverCommand(), evidenceCommand(), proofCommand(), verifyCommand(), exportCommand(), importCommand(), backupCommand(), pruneCommand(), pluginCommand(plugins), completionCommand(),
+			txCommand(), blockCommand(), memberCommand(), authorityCommand(), certificateCommand(), recoverCommand(), evidenceCommand(), proofCommand(), verifyCommand(), exportCommand(), importCommand(), backupCommand(), pruneCommand(), pluginCommand(plugins), completionCommand(),
 		},
 	}
 	app.OnUsageError = wrongUsage

@@ -290,6 +290,7 @@ func describeMotion(chain *client.Chain, record *precompiles.Record, nodes []pre
 			say("~ %s", p)
 		}
 	}
+	d.Changes = append(d.Changes, trustChanges(f)...)
 	if f.Override != "" {
 		say("! below the least number of members, because: %s", f.Override)
 	}
@@ -366,17 +367,22 @@ func proposeMotion(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		encoded, err := ledger.Marshal(&precompiles.ProposeArgs{Reform: *reform})
-		if err != nil {
-			return err
+		return r.propose(reform)
+	})
+}
+
+// propose makes a motion and tells what it lacks.
+func (r *remote) propose(f *precompiles.Reform) error {
+	encoded, err := ledger.Marshal(&precompiles.ProposeArgs{Reform: *f})
+	if err != nil {
+		return err
+	}
+	return r.transact(precompiles.MembersAddress, "propose", encoded, func(tx *client.Transaction, w io.Writer) {
+		var id uint64
+		if ledger.Unmarshal(tx.Receipt.Data, &id) == nil {
+			row(w, "motion", id)
+			r.tellNext(id)(tx, w)
 		}
-		return r.transact(precompiles.MembersAddress, "propose", encoded, func(tx *client.Transaction, w io.Writer) {
-			var id uint64
-			if ledger.Unmarshal(tx.Receipt.Data, &id) == nil {
-				row(w, "motion", id)
-				r.tellNext(id)(tx, w)
-			}
-		})
 	})
 }
 

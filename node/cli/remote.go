@@ -196,7 +196,7 @@ func (r *remote) contract(text string) (ledger.Address, error) {
 	}
 	address, _, err := parseAddress(text)
 	if err != nil {
-		return address, usage("contract %q: want its address, 0x and 40 hexadecimal digits, or the name of a system contract: accounts, contracts, access, members, config", text)
+		return address, usage("contract %q: want its address, 0x and 40 hexadecimal digits, or the name of a system contract: accounts, contracts, access, members, config, certificates", text)
 	}
 	return address, nil
 }

@@ -1,4 +1,4 @@
-// Package members reads a group's nodes and motions from a node's API, and makes what a node states of itself. Like
+// Package members reads a group's nodes, motions, authorities and certificates from a node's API, and makes what a node states of itself. Like
 // every client it believes the node that it asks. The package is public by path but promised nothing.
 package members
 
@@ -27,19 +27,19 @@ var (
 
 // Record returns the members' part of the epoch in force.
 func Record(ctx context.Context, api *client.Client) (precompiles.Record, error) {
-	return view[precompiles.Record](ctx, api, "epoch", &struct {
+	return view[precompiles.Record](ctx, api, precompiles.MembersAddress, "epoch", &struct {
 		_ struct{} `cbor:",toarray"`
 	}{})
 }
 
 // Nodes returns all nodes that have, or had, to do with the group, in order of their ids.
 func Nodes(ctx context.Context, api *client.Client) ([]precompiles.ListedNode, error) {
-	return pages(ctx, api, "nodes", &precompiles.NodesArgs{}, func(n precompiles.ListedNode) any { return &precompiles.NodesArgs{After: n.Node[:]} })
+	return pages(ctx, api, precompiles.MembersAddress, "nodes", &precompiles.NodesArgs{}, func(n precompiles.ListedNode) any { return &precompiles.NodesArgs{After: n.Node[:]} })
 }
 
 // Motions returns all motions that were neither activated nor withdrawn, void ones among them, in order.
 func Motions(ctx context.Context, api *client.Client) ([]precompiles.ListedMotion, error) {
-	return pages(ctx, api, "motions", &precompiles.MotionsArgs{}, func(m precompiles.ListedMotion) any { return &precompiles.MotionsArgs{After: m.ID} })
+	return pages(ctx, api, precompiles.MembersAddress, "motions", &precompiles.MotionsArgs{}, func(m precompiles.ListedMotion) any { return &precompiles.MotionsArgs{After: m.ID} })
 }
 
 // OpenMotions returns the motions that are not void, in order.
@@ -50,6 +50,29 @@ func OpenMotions(ctx context.Context, api *client.Client) ([]precompiles.ListedM
 	}
 	motions, err := Motions(ctx, api)
 	return slices.DeleteFunc(motions, func(m precompiles.ListedMotion) bool { return m.Row.Void(&record) }), err
+}
+
+// Trusts returns all institutions of which the group names authorities, in order of their names.
+func Trusts(ctx context.Context, api *client.Client) ([]precompiles.InstitutionTrust, error) {
+	return pages(ctx, api, precompiles.CertificatesAddress, "trusts", &precompiles.TrustsArgs{}, func(t precompiles.InstitutionTrust) any {
+		return &precompiles.TrustsArgs{After: t.Institution}
+	})
+}
+
+// Trust returns the authorities of an institution, or nil when the group names none.
+func Trust(ctx context.Context, api *client.Client, institution string) (*precompiles.Trust, error) {
+	return view[*precompiles.Trust](ctx, api, precompiles.CertificatesAddress, "trust", &precompiles.TrustArgs{Institution: institution})
+}
+
+// Certificate returns what institutions say of a certificate, and how many accounts go by it, nil for none.
+func Certificate(ctx context.Context, api *client.Client, fingerprint keys.Digest) ([]precompiles.ListedCertificate, *precompiles.Holding, error) {
+	args := &precompiles.CertificateArgs{Fingerprint: fingerprint}
+	said, err := view[[]precompiles.ListedCertificate](ctx, api, precompiles.CertificatesAddress, "status", args)
+	if err != nil {
+		return nil, nil, err
+	}
+	holding, err := view[*precompiles.Holding](ctx, api, precompiles.CertificatesAddress, "holding", args)
+	return said, holding, err
 }
 
 // Ready returns the statement of the node that api leads to, signed with its key, that it has the block which a motion
@@ -104,26 +127,26 @@ func Ready(ctx context.Context, api *client.Client, key keys.Signer, id uint64) 
 	return &precompiles.ReadyArgs{ID: id, Node: node[:], Signature: signature}, nil
 }
 
-// view calls a view of the members contract.
-func view[T any](ctx context.Context, api *client.Client, method string, args any) (result T, err error) {
+// view calls a view of a system contract.
+func view[T any](ctx context.Context, api *client.Client, contract ledger.Address, method string, args any) (result T, err error) {
 	encoded, err := ledger.Marshal(args)
 	if err != nil {
 		return result, err
 	}
-	answer, err := api.Call(ctx, precompiles.MembersAddress, client.Call{Method: method, Args: encoded})
+	answer, err := api.Call(ctx, contract, client.Call{Method: method, Args: encoded})
 	if err != nil {
 		return result, err
 	}
 	if answer.Status != ledger.OK.String() {
-		return result, fmt.Errorf("members.%s ended as %s %s: %s", method, answer.Status, answer.Error, answer.Trace)
+		return result, fmt.Errorf("%s.%s ended as %s %s: %s", contract, method, answer.Status, answer.Error, answer.Trace)
 	}
 	return result, ledger.Unmarshal(answer.Data, &result)
 }
 
 // pages collects the pages of a view. next returns the arguments for what comes after an entry.
-func pages[T any](ctx context.Context, api *client.Client, method string, first any, next func(T) any) (all []T, err error) {
+func pages[T any](ctx context.Context, api *client.Client, contract ledger.Address, method string, first any, next func(T) any) (all []T, err error) {
 	for args := first; ; {
-		page, err := view[[]T](ctx, api, method, args)
+		page, err := view[[]T](ctx, api, contract, method, args)
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,413 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/big"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/members"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// maxCertificateFile bounds the file of a certificate, in bytes: a PEM file may have text around it.
+const maxCertificateFile = 1 << 20
+
+func authorityCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "authority",
+		Usage: "show and propose which certificate authorities may vouch for an institution",
+		Description: "A root is named by its certificate, a PEM or DER file, or by its fingerprint: the hash of its DER under the chain's suite.\n" +
+			"The group reads no certificates: who approves a motion compares the fingerprint, the dates and the roles with the\n" +
+			"certificate. `member show`, `member approve` and `member activate` go on with a motion. For an institution of which no\n" +
+			"authority is named, the group asks for none. A root is rotated by proposing the next one of the same agency, and\n" +
+			"removing the old one when it has ended.",
+		Subcommands: []*cli.Command{
+			{Name: "list", Usage: "print all authorities and policies", Flags: remoteFlags(), Action: listAuthorities},
+			{Name: "show", Usage: "print an institution's authorities and policies", ArgsUsage: "INSTITUTION", Flags: remoteFlags(), Action: showAuthorities},
+			{
+				Name: "propose", Usage: "propose authorities and policies of an institution",
+				Flags: signingFlags(
+					&cli.StringFlag{Name: "institution", Usage: "`NAME`; default: the sender's"},
+					&cli.StringSliceFlag{Name: "root", Usage: "`AGENCY=FILE|FINGERPRINT` of a root that may vouch. May be repeated"},
+					&cli.StringFlag{Name: "roles", Usage: "`ROLE,ROLE` that the roots may vouch for", Value: "node,user"},
+					&cli.StringFlag{Name: "valid-from", Usage: "first block `TIME` at which the roots count, as 2026-01-02T15:04:05Z (default: that of the certificate)"},
+					&cli.StringFlag{Name: "valid-until", Usage: "last block `TIME` at which they do (default: that of the certificate)"},
+					&cli.StringSliceFlag{Name: "remove", Usage: "`FILE|FINGERPRINT` of a root that may not vouch any more. May be repeated"},
+					&cli.StringSliceFlag{Name: "policy", Usage: "`ROLE=any|all|K`: how many agencies must vouch for a role. May be repeated"},
+				),
+				Action: proposeAuthorities,
+			},
+		},
+	}
+}
+
+// authorityDoc is an institution in the output of authority list.
+type authorityDoc struct {
+	Institution string    `json:"institution"`
+	Authorities []rootDoc `json:"authorities"`
+	Policies    []string  `json:"policies"` // role=any|all|K; a role without one: any
+}
+
+type rootDoc struct {
+	Agency string      `json:"agency"`
+	Root   keys.Digest `json:"root"`
+	From   int64       `json:"from"`
+	Until  int64       `json:"until"`
+	Roles  []string    `json:"roles"`
+}
+
+func describeTrust(t *precompiles.InstitutionTrust) authorityDoc {
+	d := authorityDoc{Institution: t.Institution, Authorities: []rootDoc{}, Policies: []string{}}
+	for _, a := range t.Row.Authorities {
+		d.Authorities = append(d.Authorities, rootDoc{Agency: a.Agency, Root: a.Root, From: a.From, Until: a.Until, Roles: a.Roles})
+	}
+	for _, p := range t.Row.Policies {
+		d.Policies = append(d.Policies, policyText(p))
+	}
+	return d
+}
+
+func policyText(p precompiles.Policy) string {
+	switch p.Need {
+	case 0:
+		return p.Role + "=all"
+	case 1:
+		return p.Role + "=any"
+	}
+	return fmt.Sprintf("%s=%d", p.Role, p.Need)
+}
+
+func authorityText(a *precompiles.Authority) string {
+	return fmt.Sprintf("%s, root %s, for %s, from %s until %s", a.Agency, a.Root, strings.Join(a.Roles, ", "), timeText(a.From), timeText(a.Until))
+}
+
+func authorityTable(w io.Writer, d *authorityDoc) {
+	row(w, "institution", d.Institution)
+	for _, a := range d.Authorities {
+		row(w, "authority", authorityText(&precompiles.Authority{Agency: a.Agency, Root: a.Root, From: a.From, Until: a.Until, Roles: a.Roles}))
+	}
+	for _, p := range d.Policies {
+		row(w, "policy", p)
+	}
+}
+
+func listAuthorities(c *cli.Context) error {
+	if _, err := arguments(c, 0, 0, ""); err != nil {
+		return err
+	}
+	return talk(c, func(r *remote) error {
+		trusts, err := members.Trusts(r.ctx, r.Client)
+		if err != nil {
+			return err
+		}
+		docs := []authorityDoc{}
+		for i := range trusts {
+			docs = append(docs, describeTrust(&trusts[i]))
+		}
+		return show(c, docs, func(w io.Writer) {
+			if len(docs) == 0 {
+				row(w, "authorities", "the group names none: local providers alone decide")
+			}
+			for i := range docs {
+				authorityTable(w, &docs[i])
+			}
+		})
+	})
+}
+
+func showAuthorities(c *cli.Context) error {
+	args, err := arguments(c, 1, 1, "INSTITUTION")
+	if err != nil {
+		return err
+	}
+	return talk(c, func(r *remote) error {
+		trust, err := members.Trust(r.ctx, r.Client, args[0])
+		if err != nil {
+			return err
+		}
+		if trust == nil {
+			return withCode(ExitNotFound, fmt.Errorf("the group names no authority of an institution %q: `fondaco authority list` prints all that it names", args[0]))
+		}
+		d := describeTrust(&precompiles.InstitutionTrust{Institution: args[0], Row: *trust})
+		return show(c, d, func(w io.Writer) { authorityTable(w, &d) })
+	})
+}
+
+func proposeAuthorities(c *cli.Context) error {
+	if _, err := arguments(c, 0, 0, ""); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc([]string{"root", "remove", "policy"}, c.IsSet) {
+		return usage("a motion changes something: give at least one of --root, --remove, --policy")
+	}
+	return talk(c, func(r *remote) error {
+		institution := c.String("institution")
+		if institution == "" {
+			account, err := r.senderAccount()
+			if err != nil {
+				return err
+			}
+			institution = account.Institution
+		}
+		f, err := r.trustReform(institution)
+		if err != nil {
+			return err
+		}
+		return r.propose(f)
+	})
+}
+
+// trustReform puts together what the flags of authority propose say of an institution.
+func (r *remote) trustReform(institution string) (*precompiles.Reform, error) {
+	suite, err := r.Suite(r.ctx)
+	if err != nil {
+		return nil, err
+	}
+	f := &precompiles.Reform{}
+	roles := splitList(r.c.String("roles"))
+	slices.Sort(roles)
+	for _, text := range r.c.StringSlice("root") {
+		agency, file, ok := strings.Cut(text, "=")
+		if !ok || agency == "" {
+			return nil, usage("--root %q: want AGENCY=FILE or AGENCY=FINGERPRINT", text)
+		}
+		found, err := readCertificate(suite, file)
+		if err != nil {
+			return nil, fmt.Errorf("--root %s: %w", agency, err)
+		}
+		a := precompiles.Authority{Agency: agency, Root: found.fingerprint, From: found.from, Until: found.until, Roles: roles}
+		for flag, to := range map[string]*int64{"valid-from": &a.From, "valid-until": &a.Until} {
+			if text := r.c.String(flag); text != "" {
+				at, err := time.Parse(time.RFC3339, text)
+				if err != nil {
+					return nil, usage("--%s %q: want a time such as 2026-01-02T15:04:05Z", flag, text)
+				}
+				*to = at.UnixMilli()
+			}
+		}
+		if a.Until == 0 {
+			return nil, usage("--root %s: a fingerprint does not tell when the root ends: give --valid-until, and --valid-from, or the certificate's file", text)
+		}
+		f.Trust = append(f.Trust, precompiles.TrustedRoot{Institution: institution, Authority: a})
+	}
+	for _, text := range r.c.StringSlice("remove") {
+		found, err := readCertificate(suite, text)
+		if err != nil {
+			return nil, fmt.Errorf("--remove: %w", err)
+		}
+		f.Distrust = append(f.Distrust, precompiles.DistrustedRoot{Institution: institution, Root: found.fingerprint})
+	}
+	for _, text := range r.c.StringSlice("policy") {
+		role, rule, _ := strings.Cut(text, "=")
+		need, err := strconv.ParseUint(rule, 10, 32)
+		switch {
+		case rule == "any":
+			need = 1
+		case rule == "all":
+			need = 0
+		case err != nil || need == 0 || need > precompiles.MaxAuthorities:
+			return nil, usage("--policy %q: want ROLE=any, ROLE=all or ROLE=K, of 1 to %d agencies", text, precompiles.MaxAuthorities)
+		}
+		f.Policies = append(f.Policies, precompiles.InstitutionPolicy{Institution: institution, Policy: precompiles.Policy{Role: role, Need: uint32(need)}})
+	}
+	return f, nil
+}
+
+// trustChanges says in words what a motion changes about authorities.
+func trustChanges(f *precompiles.Reform) (changes []string) {
+	for i := range f.Trust {
+		changes = append(changes, fmt.Sprintf("+ authority of %s: %s", f.Trust[i].Institution, authorityText(&f.Trust[i].Authority)))
+	}
+	for _, d := range f.Distrust {
+		changes = append(changes, fmt.Sprintf("- authority of %s: root %s", d.Institution, d.Root))
+	}
+	for _, p := range f.Policies {
+		changes = append(changes, fmt.Sprintf("~ policy of %s: %s", p.Institution, policyText(p.Policy)))
+	}
+	return changes
+}
+
+// certificateFile is what is known of a certificate that a person named.
+type certificateFile struct {
+	fingerprint keys.Digest
+	from, until int64 // Unix ms; 0: not known, of a fingerprint
+}
+
+// readCertificate reads the fingerprint of a certificate, or the first certificate of a file in PEM or DER. It looks at
+// no more than the dates (RFC 5280 §4.1), so the certificate may be of any algorithm.
+func readCertificate(suite keys.Suite, text string) (certificateFile, error) {
+	if digest, err := parseDigest(text); err == nil {
+		return certificateFile{fingerprint: digest}, nil
+	}
+	file, err := os.Open(text)
+	if errors.Is(err, fs.ErrNotExist) {
+		return certificateFile{}, withCode(ExitNotFound, fmt.Errorf("there is no certificate file %s: name a file in PEM or DER, or a fingerprint, 0x and 64 hexadecimal digits", text))
+	}
+	if err != nil {
+		return certificateFile{}, err
+	}
+	defer file.Close()
+	der, err := io.ReadAll(io.LimitReader(file, maxCertificateFile))
+	if err != nil {
+		return certificateFile{}, err
+	}
+	for rest := der; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type == "CERTIFICATE" {
+			der = block.Bytes
+			break
+		}
+	}
+	var parsed struct {
+		TBS struct {
+			Version   asn1.RawValue `asn1:"optional,explicit,tag:0"`
+			Serial    *big.Int
+			Algorithm asn1.RawValue
+			Issuer    asn1.RawValue
+			Validity  struct{ From, Until time.Time }
+		}
+	}
+	rest, err := asn1.Unmarshal(der, &parsed)
+	if err != nil || len(bytes.TrimSpace(rest)) > 0 {
+		return certificateFile{}, withCode(ExitInvalid, fmt.Errorf("%s holds no certificate in PEM or DER, and is no fingerprint, 0x and 64 hexadecimal digits", text))
+	}
+	return certificateFile{
+		fingerprint: precompiles.Fingerprint(suite, der[:len(der)-len(rest)]),
+		from:        parsed.TBS.Validity.From.UnixMilli(), until: parsed.TBS.Validity.Until.UnixMilli(),
+	}, nil
+}
+
+func certificateCommand() *cli.Command {
+	const one = "FINGERPRINT|FILE"
+	act := func(name, usageText string, reason bool) *cli.Command {
+		flags := signingFlags()
+		if reason {
+			flags = signingFlags(&cli.StringFlag{Name: "reason", Usage: "`NAME` of RFC 5280: " + strings.Join(reasonNames(), ", "), Value: "unspecified"})
+		}
+		return &cli.Command{
+			Name: name, Usage: usageText, ArgsUsage: one, Flags: flags,
+			Action: func(c *cli.Context) error {
+				args, err := arguments(c, 1, 1, one)
+				if err != nil {
+					return err
+				}
+				return talk(c, func(r *remote) error {
+					suite, err := r.Suite(r.ctx)
+					if err != nil {
+						return err
+					}
+					found, err := readCertificate(suite, args[0])
+					if err != nil {
+						return err
+					}
+					var values any = &precompiles.CertificateArgs{Fingerprint: found.fingerprint}
+					if reason {
+						code := slices.Index(precompiles.Reasons(), c.String("reason"))
+						if code < 0 || c.String("reason") == "" {
+							return usage("--reason %q: want one of %s", c.String("reason"), strings.Join(reasonNames(), ", "))
+						}
+						values = &precompiles.StatusArgs{Fingerprint: found.fingerprint, Reason: uint8(code)}
+					}
+					encoded, err := ledger.Marshal(values)
+					if err != nil {
+						return err
+					}
+					return r.transact(precompiles.CertificatesAddress, name, encoded, func(_ *client.Transaction, w io.Writer) {
+						row(w, "certificate", found.fingerprint)
+					})
+				})
+			},
+		}
+	}
+	return &cli.Command{
+		Name:  "certificate",
+		Usage: "show what institutions say of a certificate; freeze and revoke those of one's own",
+		Description: "A certificate is named by its file, PEM or DER, or its fingerprint. The sender is a registrar or institution-admin, and\n" +
+			"speaks for its own institution alone. Accounts that go by a certificate which is frozen or revoked send nothing until\n" +
+			"`account certify` binds them to another one; nodes with such a certificate are refused by the others.",
+		Subcommands: []*cli.Command{
+			{Name: "status", Usage: "print what institutions say of a certificate", ArgsUsage: one, Flags: remoteFlags(), Action: showCertificate},
+			act("freeze", "stop a certificate from counting for now", true),
+			act("unfreeze", "lift what freeze did", false),
+			act("revoke", "stop a certificate from counting, for ever", true),
+		},
+	}
+}
+
+func reasonNames() []string {
+	return slices.DeleteFunc(precompiles.Reasons(), func(name string) bool { return name == "" })
+}
+
+// certificateDoc is the output of certificate status.
+type certificateDoc struct {
+	Fingerprint keys.Digest `json:"fingerprint"`
+	Institution string      `json:"institution,omitempty"` // of the accounts that go by it; empty: none does
+	Accounts    uint32      `json:"accounts"`
+	Said        []saidDoc   `json:"said"`
+}
+
+type saidDoc struct {
+	Institution string         `json:"institution"`
+	Status      string         `json:"status"`
+	Reason      string         `json:"reason"`
+	By          ledger.Address `json:"by"`
+	Height      ledger.Height  `json:"height"`
+}
+
+func showCertificate(c *cli.Context) error {
+	args, err := arguments(c, 1, 1, "FINGERPRINT|FILE")
+	if err != nil {
+		return err
+	}
+	return talk(c, func(r *remote) error {
+		suite, err := r.Suite(r.ctx)
+		if err != nil {
+			return err
+		}
+		found, err := readCertificate(suite, args[0])
+		if err != nil {
+			return err
+		}
+		said, holding, err := members.Certificate(r.ctx, r.Client, found.fingerprint)
+		if err != nil {
+			return err
+		}
+		d := certificateDoc{Fingerprint: found.fingerprint, Said: []saidDoc{}}
+		if holding != nil {
+			d.Institution, d.Accounts = holding.Institution, holding.Accounts
+		}
+		for _, s := range said {
+			d.Said = append(d.Said, saidDoc{Institution: s.Institution, Status: s.Row.Status.String(), Reason: precompiles.ReasonName(s.Row.Reason), By: s.Row.By, Height: s.Row.Height})
+		}
+		return show(c, d, func(w io.Writer) {
+			row(w, "certificate", d.Fingerprint)
+			if d.Accounts > 0 {
+				row(w, "accounts", fmt.Sprintf("%d of %s", d.Accounts, d.Institution))
+			}
+			if len(d.Said) == 0 {
+				row(w, "status", "active: no institution said anything of it")
+			}
+			for _, s := range d.Said {
+				row(w, "status", fmt.Sprintf("%s for %s since block %d, %s, by %s", s.Status, s.Institution, s.Height, s.Reason, s.By))
+			}
+		})
+	})
+}
