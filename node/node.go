@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -161,7 +162,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	}
 	n.monitor = monitor.New(monitor.Config{
 		Log: c.Log.With().Str("node", n.self.Short()).Logger(), Group: c.Genesis.Group, Finality: c.Genesis.Finality(),
-		Certificate: n.ends, Plugins: n.plugins.Status, Wasm: n.vm.Stats, Executor: n.executor.Stats, Pinned: n.store.Pinned, Damage: n.damage, Profile: true,
+		Certificate: n.ends, Plugins: n.plugins.Status, Wasm: n.vm.Stats, Executor: n.executor.Stats, Pinned: n.store.Pinned, Damage: n.damage, Roots: n.roots, Profile: true,
 		Checks: []monitor.Check{{Name: "disk", Run: n.checkDisk}},
 	})
 	n.loop = group.NewLoop(&network{endpoint: n.endpoint, group: c.Genesis.Group})
@@ -339,6 +340,29 @@ func (n *Node) dismissed(id identity.NodeID) bool {
 	node, found, err := precompiles.ReadNode(n.store.Head(), id)
 	return err != nil || found && node.Status == precompiles.NodeDismissed
 }
+
+// roots returns those that may vouch for the node's institution, and how long they do by block time; none where the
+// group does not know the node, or names none.
+func (n *Node) roots() []monitor.Root {
+	head := n.store.Head()
+	self, found, err := precompiles.ReadNode(head, n.self)
+	if err != nil || !found {
+		return nil
+	}
+	trust, _, err := precompiles.ReadTrust(head, self.Institution)
+	if err != nil {
+		return nil // the state is damaged, of which others tell
+	}
+	now := head.Header().Order.UnixMilli
+	var roots []monitor.Root
+	for _, a := range trust.Authorities {
+		roots = append(roots, monitor.Root{Agency: a.Agency, Root: a.Root, Left: time.Duration(min(a.Until-now, maxLeft)) * time.Millisecond})
+	}
+	return roots
+}
+
+// maxLeft is what the end of a root is told as at most, in ms: some 290 years, as much as a time.Duration holds.
+const maxLeft = math.MaxInt64 / int64(time.Millisecond)
 
 // peers returns the nodes to connect to: the configured ones, and those whose address the chain knows. The
 // configuration goes first: it may name a way that is better from here.

@@ -127,6 +127,12 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, config
 			}),
 		)
 	}
+	if config.Roots != nil {
+		own.MustRegister(&rootCollector{
+			roots: config.Roots,
+			left:  prometheus.NewDesc("fondaco_authority_ends_seconds", "Block time until a root counts no more that vouches for this node's institution; negative: it does not.", []string{"agency", "root"}, nil),
+		})
+	}
 	if config.Executor != nil {
 		asked := func(name, help string, value func(executor.Stats) uint64) {
 			own.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "fondaco", Name: name, Help: help}, func() float64 {
@@ -187,6 +193,20 @@ func (c *pluginCollector) Collect(to chan<- prometheus.Metric) {
 	for _, s := range c.status() {
 		to <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, one(s.Healthy), s.Name)
 		to <- prometheus.MustNewConstMetric(c.restarts, prometheus.CounterValue, float64(s.Restarts), s.Name)
+	}
+}
+
+// rootCollector asks for the roots at each scrape. The group bounds their number.
+type rootCollector struct {
+	roots func() []Root
+	left  *prometheus.Desc
+}
+
+func (c *rootCollector) Describe(to chan<- *prometheus.Desc) { to <- c.left }
+
+func (c *rootCollector) Collect(to chan<- prometheus.Metric) {
+	for _, r := range c.roots() {
+		to <- prometheus.MustNewConstMetric(c.left, prometheus.GaugeValue, r.Left.Seconds(), r.Agency, r.Root.String())
 	}
 }
 

@@ -54,6 +54,7 @@ type Config struct {
 	Executor    func() executor.Stats           // asked at each scrape
 	Pinned      func() uint64                   // see state.Store.Pinned; asked by Observe
 	Damage      func() (damaged, healed uint64) // stored blocks that do not read back, and how many did not and do again; nil: not known
+	Roots       func() []Root                   // asked by Observe and at each scrape
 	Checks      []Check                         // further conditions of being ready
 	Profile     bool                            // serve /debug/pprof too
 	Now         func() time.Time                // time.Now; tests set it
@@ -77,11 +78,22 @@ type Monitor struct {
 	mu       sync.Mutex // guards what follows
 	status   group.Status
 	peers    int
-	observed time.Time // zero: never
-	pin      uint64    // that is held, see Config.Pinned, and
-	pinned   time.Time // when it was first seen
-	alarm    string    // the last one
+	observed time.Time                     // zero: never
+	pin      uint64                        // that is held, see Config.Pinned, and
+	pinned   time.Time                     // when it was first seen
+	alarm    string                        // the last one
+	warned   map[keys.Digest]time.Duration // by root: the last of rootWarnings that was logged
 }
+
+// Root is a root of the node's own institution that may vouch for it.
+type Root struct {
+	Agency string
+	Root   keys.Digest   // fingerprint of its certificate
+	Left   time.Duration // until it counts no more, by block time; negative: it does not
+}
+
+// rootWarnings are how long before the end of a root the log tells of it.
+var rootWarnings = [...]time.Duration{0, 24 * time.Hour, 7 * 24 * time.Hour, 30 * 24 * time.Hour}
 
 // block is the life of a block until it is stored.
 type block struct {
@@ -268,8 +280,13 @@ func (m *Monitor) alarmed(reason string) {
 func (m *Monitor) Observe(s group.Status, pool *mempool.Pool, connected int) {
 	now := m.config.Now()
 	m.metrics.observe(s, pool, connected, now)
+	var roots []Root
+	if m.config.Roots != nil {
+		roots = m.config.Roots()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.warn(roots)
 	m.status, m.peers, m.observed = s, connected, now
 	if m.config.Pinned == nil {
 		return
@@ -281,6 +298,29 @@ func (m *Monitor) Observe(s group.Status, pool *mempool.Pool, connected int) {
 	if m.pin != 0 {
 		m.metrics.pinned.Set(now.Sub(m.pinned).Seconds())
 	}
+}
+
+// warn logs once for each of rootWarnings that a root has come to.
+func (m *Monitor) warn(roots []Root) {
+	warned := map[keys.Digest]time.Duration{}
+	for _, r := range roots {
+		for _, before := range rootWarnings {
+			if r.Left > before {
+				continue
+			}
+			if last, known := m.warned[r.Root]; !known || last != before {
+				event := m.log.Warn().Str("agency", r.Agency).Stringer("root", r.Root)
+				if r.Left < 0 {
+					event.Msg("root of an authority ended: what it vouches for counts no more; propose its successor with `fondaco authority propose`")
+				} else {
+					event.Float64("days", r.Left.Hours()/24).Msg("root of an authority ends: propose its successor with `fondaco authority propose`")
+				}
+			}
+			warned[r.Root] = before
+			break
+		}
+	}
+	m.warned = warned
 }
 
 // admission is when a transaction came.

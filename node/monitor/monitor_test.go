@@ -164,6 +164,32 @@ func TestRefused(t *testing.T) {
 	wantMetrics(t, m, `fondaco_messages_refused_total{rule="other"} 51`)
 }
 
+// The log tells of a root's end once for each of 30, 7 and 1 days before it, and when it has ended.
+func TestRoots(t *testing.T) {
+	const day = 24 * time.Hour
+	var log bytes.Buffer
+	left := 31 * day
+	root := keys.Digest{7}
+	m := New(Config{Log: zerolog.New(&log), Roots: func() []Root {
+		return []Root{{Agency: "bank-ca", Root: root, Left: left}, {Agency: "bank-ca", Root: keys.Digest{8}, Left: left + 1_000*day}}
+	}})
+	wantMetrics(t, m, `fondaco_authority_ends_seconds{agency="bank-ca",root="`+root.String()+`"} 2.6784e+06`)
+	for _, step := range []struct {
+		left time.Duration
+		says string // empty: nothing
+	}{
+		{31 * day, ""}, {30 * day, `"days":30`}, {29 * day, ""}, {7*day + 1, ""}, {6 * day, `"days":6`}, {day, `"days":1`}, {day / 2, ""},
+		{-1, "root of an authority ended"}, {-5 * day, ""},
+	} {
+		log.Reset()
+		left = step.left
+		m.Observe(group.Status{}, nil, 0)
+		if got := log.String(); !strings.Contains(got, step.says) || (step.says == "") != (got == "") {
+			t.Errorf("with %s left the log says %q, want %q in it", step.left, got, step.says)
+		}
+	}
+}
+
 func TestTransactionFlow(t *testing.T) {
 	var log bytes.Buffer
 	c := newClock()
