@@ -178,8 +178,15 @@ func TestRoots(t *testing.T) {
 		left time.Duration
 		says string // empty: nothing
 	}{
-		{31 * day, ""}, {30 * day, `"days":30`}, {29 * day, ""}, {7*day + 1, ""}, {6 * day, `"days":6`}, {day, `"days":1`}, {day / 2, ""},
-		{-1, "root of an authority ended"}, {-5 * day, ""},
+		{31 * day, ""},
+		{30 * day, `"days":30`},
+		{29 * day, ""},
+		{7*day + 1, ""},
+		{6 * day, `"days":6`},
+		{day, `"days":1`},
+		{day / 2, ""},
+		{-1, "root of an authority ended"},
+		{-5 * day, ""},
 	} {
 		log.Reset()
 		left = step.left

@@ -200,7 +200,7 @@ func ordinate(raw []byte) *big.Int {
 func second(key PublicKey, d Digest, signature []byte) bool {
 	r, s := splitSignature(signature)
 	point := key.(*sm2Key).point
-	return tjsm2.Sm2Verify(&tjsm2.PublicKey{Curve: tjsm2.P256Sm2(), X: point.X, Y: point.Y}, d[:], []byte(userID), r, s)
+	return tjsm2.Sm2Verify(&tjsm2.PublicKey{Curve: tjsm2.P256Sm2(), X: point.X, Y: point.Y}, d[:], []byte(userID), r, s) //nolint:staticcheck // the form that it takes
 }
 
 // FuzzSM2 changes a signature, the digest or the key: both implementations accept, or both refuse. A signature that either
@@ -238,7 +238,7 @@ func FuzzSM2(f *testing.F) {
 			}
 		}
 		key, err := gm.ParsePublic(SM2, raw)
-		if y := ordinate(raw); (err == nil) != (y != nil) || err == nil && key.(*sm2Key).point.Y.Cmp(y) != 0 {
+		if y := ordinate(raw); (err == nil) != (y != nil) || err == nil && key.(*sm2Key).point.Y.Cmp(y) != 0 { //nolint:staticcheck // there is no other form
 			t.Fatalf("key %x: %v, and its ordinate is %x", raw, err, y)
 		}
 		if err != nil {
@@ -367,8 +367,10 @@ func TestOpenSSL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		args := append([]string{"pkeyutl", "-verify", "-pubin", "-inkey", write("our.der", spki(t, signer.Public())), "-keyform", "DER",
-			"-in", write("digest", d[:]), "-sigfile", write("our.sig", der)}, options...)
+		args := append([]string{
+			"pkeyutl", "-verify", "-pubin", "-inkey", write("our.der", spki(t, signer.Public())), "-keyform", "DER",
+			"-in", write("digest", d[:]), "-sigfile", write("our.sig", der),
+		}, options...)
 		if out := openssl(nil, args...); !bytes.Contains(out, []byte("Signature Verified Successfully")) {
 			t.Errorf("openssl says of our signature: %s", out)
 		}

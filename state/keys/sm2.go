@@ -30,14 +30,20 @@ func parseSM2(canonical []byte) (*sm2Key, error) {
 	if x == nil {
 		return nil, fmt.Errorf("%w: sm2 key is not a compressed point of the curve", ErrKey)
 	}
-	return newSM2Key(&ecdsa.PublicKey{Curve: sm2.P256(), X: x, Y: y}), nil
+	return newSM2Key(elements([]byte{4}, x, y))
 }
 
-// newSM2Key takes a point of the curve.
-func newSM2Key(point *ecdsa.PublicKey) *sm2Key {
+// newSM2Key takes the uncompressed form of a point.
+func newSM2Key(uncompressed []byte) (*sm2Key, error) {
+	point, err := sm2.ParseUncompressedPublicKey(uncompressed)
+	if err != nil {
+		return nil, fmt.Errorf("%w: sm2 key: %w", ErrKey, err)
+	}
 	var joined [256]byte
-	z := elements(append(joined[:0], sm2Domain()...), point.X, point.Y)
-	return &sm2Key{bytes: [sm2KeySize]byte(elliptic.MarshalCompressed(point.Curve, point.X, point.Y)), point: point, z: sm3.Sum(z)}
+	k := &sm2Key{point: point, z: sm3.Sum(append(append(joined[:0], sm2Domain()...), uncompressed[1:]...))}
+	copy(k.bytes[:], uncompressed)
+	k.bytes[0] = 2 + uncompressed[len(uncompressed)-1]&1
+	return k, nil
 }
 
 // sm2Domain returns what all keys have in common of that of which Z is the hash: the length of the default user id (GM/T 0009 §10) in
@@ -95,7 +101,15 @@ func newSM2Signer(scalar []byte) (Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sm2 private key is not a scalar in range: %w", err)
 	}
-	return &sm2Signer{private: private, public: newSM2Key(&private.PublicKey)}, nil
+	point, err := private.ECDH()
+	if err != nil {
+		return nil, fmt.Errorf("sm2 public key: %w", err)
+	}
+	public, err := newSM2Key(point.PublicKey().Bytes())
+	if err != nil {
+		return nil, err
+	}
+	return &sm2Signer{private: private, public: public}, nil
 }
 
 func (s *sm2Signer) Public() PublicKey { return s.public }

@@ -15,7 +15,7 @@ const Variable = "FONDACO_TEST_SUITE"
 // Suite returns the suite of tests whose results do not depend on it, the same one each time. It panics if the environment
 // names none.
 var Suite = sync.OnceValue(func() keys.Suite {
-	s, err := keys.SuiteByName(cmp.Or(os.Getenv(Variable), "std"))
+	s, err := keys.SuiteByName(cmp.Or(os.Getenv(Variable), "std")) //nolint:forbidigo // of tests alone
 	if err != nil {
 		panic(Variable + ": " + err.Error())
 	}
