@@ -109,7 +109,7 @@ func Reasons() []string {
 
 // Certificate is a row of the table of certificates, keyed by fingerprint and institution: what the institution said of
 // it last. Each institution has rows of its own, and those of others mean nothing for its certificates, so nobody can
-// freeze, or occupy, what is not theirs.
+// freeze what is not theirs.
 type Certificate struct {
 	_       struct{} `cbor:",toarray"`
 	Version uint16   // ledger.Version

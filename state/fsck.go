@@ -91,30 +91,11 @@ func (a *auditor) run(opts *Options) (err error) {
 		return err
 	}
 	files, dir := a.options.FS, a.dir
-	lock, err := files.Lock(filepath.Join(dir, lockName))
-	if err != nil {
+	var unlock func() error
+	if a.log, unlock, err = openIdle(files, dir); err != nil {
 		return err
 	}
-	defer lock.Close()
-	begun, err := importing(files, dir)
-	if err != nil {
-		return err
-	}
-	if begun {
-		return ErrImport
-	}
-	for _, mark := range []string{replaceName, movedName} {
-		if replacing, err := exists(files, filepath.Join(dir, mark)); err != nil || replacing {
-			return cmp.Or(err, ErrReplace)
-		}
-	}
-	if a.log, err = openSegments(files, filepath.Join(dir, blocksDir), 0); err != nil {
-		return err
-	}
-	defer a.log.close()
-	if len(a.log.first) == 0 {
-		return fmt.Errorf("%w: there are no blocks", ErrNotFound)
-	}
+	defer unlock() //nolint:errcheck // nothing was written
 	for _, first := range a.log.first {
 		f, err := files.Open(a.log.path(first), false)
 		if err != nil {
@@ -161,6 +142,69 @@ func (a *auditor) run(opts *Options) (err error) {
 		err = a.archive.fault
 	}
 	return err
+}
+
+// openIdle opens the blocks in a folder that no store is open in (ErrLocked), for reading, and locks it until unlock. It has some
+// (ErrNotFound), and is whole (ErrImport, ErrReplace).
+func openIdle(files FS, dir string) (log *segments, unlock func() error, err error) {
+	lock, err := files.Lock(filepath.Join(dir, lockName))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, lock.Close())
+		}
+	}()
+	begun, err := importing(files, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if begun {
+		return nil, nil, ErrImport
+	}
+	for _, mark := range []string{replaceName, movedName} {
+		if replacing, err := exists(files, filepath.Join(dir, mark)); err != nil || replacing {
+			return nil, nil, cmp.Or(err, ErrReplace)
+		}
+	}
+	if log, err = openSegments(files, filepath.Join(dir, blocksDir), 0); err != nil {
+		return nil, nil, err
+	}
+	if len(log.first) == 0 {
+		return nil, nil, errors.Join(fmt.Errorf("%w: there are no blocks", ErrNotFound), log.close())
+	}
+	return log, func() error { return errors.Join(log.close(), lock.Close()) }, nil
+}
+
+// FirstHeader returns the header of the first block in a folder that no store is open in, without looking at the rest. The folder
+// must not be in use (ErrLocked), must have blocks (ErrNotFound), and be whole (ErrImport, ErrReplace). Nothing in it is changed.
+func FirstHeader(dir string, opts *Options) (header *ledger.Header, err error) {
+	options, err := opts.complete()
+	if err != nil {
+		return nil, err
+	}
+	log, unlock, err := openIdle(options.FS, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	_, err = log.walk(0, place{}, 0, false, func(string) {}, func(_ ledger.Height, _ place, payload []byte) error {
+		r, err := log.unpack(payload)
+		if err != nil {
+			return err
+		}
+		b, err := r.decodeBlock()
+		if err != nil {
+			return err
+		}
+		header = &b.Header
+		return errStopped
+	})
+	if header != nil && errors.Is(err, errStopped) {
+		return header, nil
+	}
+	return nil, cmp.Or(err, ErrNotFound)
 }
 
 // load reads the base, each chunk checked under its root. It is what is executed on only where blocks are missing.

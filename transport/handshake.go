@@ -31,7 +31,8 @@ type proved struct {
 	hello    *Hello
 	identity identity.Identity
 	exporter [32]byte
-	ahead    *time.Duration // of its clock
+	ahead    *time.Duration // of its clock, at the time
+	at       time.Time      // of the system's clock, with its monotonic part
 }
 
 // accept identifies whoever opened conn and makes it the peer's connection.
@@ -169,7 +170,17 @@ func (h *handshake) who() *proved {
 	if h.theirs == nil {
 		return nil
 	}
-	return &proved{hello: h.theirs, identity: h.identity, exporter: h.binding.exporter, ahead: h.ahead}
+	return &proved{hello: h.theirs, identity: h.identity, exporter: h.binding.exporter, ahead: h.ahead, at: time.Now()}
+}
+
+// aheadNow returns how much the other node's clock is ahead now, if it was not set since; this node's may have been. nil: it did
+// not say.
+func (p *proved) aheadNow(now time.Time) *time.Duration {
+	if p.ahead == nil {
+		return nil
+	}
+	set := now.Round(0).Sub(p.at.Round(0)) - now.Sub(p.at)
+	return new(*p.ahead - set)
 }
 
 // fail closes the connection with the reason and returns it in words.
@@ -348,10 +359,12 @@ func (h *handshake) authorize() error {
 	if now := h.e.config.Now(); !who.NotAfter.IsZero() && !now.Before(who.NotAfter) {
 		words := fmt.Sprintf("the identity of node %s ended at %s, and the clock of node %s says %s", h.theirs.Node, who.NotAfter.UTC().Format(time.RFC3339),
 			h.e.self.Short(), now.UTC().Format(time.RFC3339))
-		if clocks := clockWords(h.theirs.Node, h.e.self, h.ahead); clocks != "" {
-			words += "; " + clocks
-		} else {
+		clocks := clockWords(h.theirs.Node, h.e.self, h.ahead)
+		if clocks == "" || !now.Add(*h.ahead).Before(who.NotAfter) { // by its own clock it ended too
 			words += ": renew its certificate"
+		}
+		if clocks != "" {
+			words += "; " + clocks
 		}
 		return &HandshakeError{Code: CodeNotMember, Reason: words}
 	}

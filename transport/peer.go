@@ -331,7 +331,7 @@ func (p *peer) snapshot() Peer {
 		s.RTT = l.conn.ConnectionStats().SmoothedRTT
 		s.Identity = l.who.identity
 		s.Info = l.who.hello.Info
-		s.Clock = l.who.ahead
+		s.Clock = l.who.aheadNow(time.Now())
 		if s.Address == "" {
 			s.Address = l.conn.RemoteAddr().String()
 		}

@@ -342,7 +342,7 @@ func certificateCommand() *cli.Command {
 		Usage: "show what institutions say of a certificate; freeze and revoke those of one's own",
 		Description: "A certificate is named by its file, PEM or DER, or its fingerprint. The sender is a registrar or institution-admin, and\n" +
 			"speaks for its own institution alone. Accounts that go by a certificate which is frozen or revoked send nothing until\n" +
-			"`account certify` binds them to another one; nodes with such a certificate are refused by the others.",
+			"`account certify` binds them to another one. Of nodes it is a record: whom a node connects to is up to its own CA provider.",
 		Subcommands: []*cli.Command{
 			{Name: "status", Usage: "print what institutions say of a certificate", ArgsUsage: one, Flags: remoteFlags(), Action: showCertificate},
 			act("freeze", "stop a certificate from counting for now", true),

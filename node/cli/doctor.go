@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -244,7 +245,7 @@ func (d *doctor) key() {
 	path := filepath.Join(d.dir, KeyFile)
 	var ask func() (string, error)
 	if d.c.IsSet("passphrase-fd") {
-		ask = passphrase(d.c)
+		ask = sync.OnceValues(passphrase(d.c))
 	}
 	suites := []keys.Suite{d.suite}
 	if d.suite == nil {
@@ -255,6 +256,8 @@ func (d *doctor) key() {
 	for _, s := range suites {
 		if signer, err = keyfile.Read(path, s, ask); err == nil {
 			d.self = identity.NodeIDOf(s, signer.Public())
+		}
+		if !errors.Is(err, keys.ErrAlgorithm) {
 			break
 		}
 	}
@@ -289,21 +292,21 @@ func (d *doctor) data() {
 		return
 	}
 	want := first.Header.Hash(d.suite)
-	for audited, err := range state.Fsck(path, d.suite, &state.Options{Memory: true}) {
-		switch {
-		case errors.Is(err, state.ErrLocked):
-			d.locked = true
-		case errors.Is(err, state.ErrNotFound):
-			d.ok(check, "there are no blocks yet")
-		case audited.Block == nil:
-			d.fail(check, "run: fondaco verify -d "+d.dir, "the first block of %s cannot be read: %v", path, err)
-		case audited.Block.Header.Hash(d.suite) != want:
-			d.fail(check, "use the genesis file that the data were made with, or an empty folder", "%s belongs to another chain: its genesis block is %s, and %s gives %s",
-				path, audited.Block.Header.Hash(d.suite), GenesisFile, want)
-		default:
-			d.ok(check, "%s begins with the block of the genesis", path)
-		}
-		break
+	header, err := state.FirstHeader(path, nil)
+	switch {
+	case errors.Is(err, state.ErrLocked):
+		d.locked = true
+	case errors.Is(err, state.ErrNotFound):
+		d.ok(check, "there are no blocks yet")
+	case errors.Is(err, state.ErrImport), errors.Is(err, state.ErrReplace):
+		d.warn(check, "start the node: it goes on with that", "%v", err)
+	case err != nil:
+		d.fail(check, "run: fondaco verify -d "+d.dir, "the first block of %s cannot be read: %v", path, err)
+	case header.Hash(d.suite) != want:
+		d.fail(check, "use the genesis file that the data were made with, or an empty folder", "%s belongs to another chain: its genesis block is %s, and %s gives %s",
+			path, header.Hash(d.suite), GenesisFile, want)
+	default:
+		d.ok(check, "%s begins with the block of the genesis", path)
 	}
 }
 
@@ -686,14 +689,23 @@ func (d *doctor) clock() {
 		return
 	}
 	slices.Sort(ahead)
-	// The middle one of the peers' clocks is not that of a single wrong peer.
-	middle := ahead[len(ahead)/2]
-	saw := fmt.Sprintf("%v from the middle one of %d peers' clocks when they connected; %s", middle.Abs(), len(ahead), service)
+	do, middle := set, ahead[0]
+	saw := fmt.Sprintf("%v from that of the one peer when it connected; %s", middle.Abs(), service)
+	if len(ahead) == 1 {
+		do = "find out which of the two is wrong; " + set
+	} else { // the middle one of all clocks is not that of a single wrong node
+		clocks := append([]time.Duration{0}, ahead...)
+		slices.Sort(clocks)
+		if middle = clocks[(len(clocks)-1)/2]; clocks[len(clocks)/2].Abs() < middle.Abs() {
+			middle = clocks[len(clocks)/2]
+		}
+		saw = fmt.Sprintf("%v from the middle one of %d clocks, its own and those of peers when they connected; %s", middle.Abs(), len(clocks), service)
+	}
 	switch {
 	case middle.Abs() > skew:
-		d.fail(check, set, "%s; members allow %v", saw, skew)
+		d.fail(check, do, "%s; members allow %v", saw, skew)
 	case middle.Abs() > skew/4 || ahead[0] < -skew || ahead[len(ahead)-1] > skew || known && !synchronized:
-		d.warn(check, set, "%s; members allow %v", saw, skew)
+		d.warn(check, do, "%s; members allow %v", saw, skew)
 	default:
 		d.ok(check, "%s", saw)
 	}
