@@ -136,7 +136,13 @@ func OpenJournal(files state.FS, dir string, key keys.PublicKey, begin bool) (*J
 	if j.lock, err = files.Lock(filepath.Join(dir, "lock")); errors.Is(err, state.ErrLocked) {
 		return nil, fmt.Errorf("another signer has the journal %s: stop it first: %w", dir, err)
 	}
-	return j, err
+	if err != nil {
+		return nil, err
+	}
+	if err := files.SyncDir(dir); err != nil { // who made the file may have been killed before
+		return nil, errors.Join(fmt.Errorf("open the journal %s: %w", dir, err), j.lock.Close())
+	}
+	return j, nil
 }
 
 // Allow compares a statement with what was signed before, and has it on disk when it returns. It fails with a doublesign.Err if the
@@ -197,7 +203,9 @@ func (j *Journal) group(chain keys.Digest, group ledger.GroupID) (*groupJournal,
 	}
 	g := &groupJournal{file: file}
 	if err = g.read(chain, group); err == nil {
-		err = g.write(&g.memory) // what is read may never have reached the disk
+		if err = g.settle(j.fs, j.dir); err != nil {
+			j.failed = fmt.Errorf("write the journal of group %s in %s: %w; start the signer again when the disk is well", group, j.dir, err)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), file.Close())
@@ -248,20 +256,37 @@ func (g *groupJournal) read(chain keys.Digest, group ledger.GroupID) error {
 	return nil
 }
 
+// settle makes durable what was read, and the file's name: a signer that was killed may have left both to the system's memory alone. The
+// slot that was read comes first and in its own place, for the other one may be all that is on disk. Then both are as new as can be.
+func (g *groupJournal) settle(files state.FS, dir string) error {
+	if err := files.SyncDir(dir); err != nil {
+		return err
+	}
+	if err := g.put(g.seq, &g.memory); err != nil {
+		return err
+	}
+	return g.write(&g.memory)
+}
+
+// write writes what is signed next into the slot that was not written last.
 func (g *groupJournal) write(m *memory) error {
-	data, err := slot(g.seq+1, m)
-	if err != nil {
-		return err
-	}
-	if _, err := g.file.WriteAt(data, int64(g.seq%2)*slotSize); err != nil {
-		return err
-	}
-	if err := g.file.Sync(); err != nil {
+	if err := g.put(g.seq+1, m); err != nil {
 		return err
 	}
 	g.seq++
 	g.memory = *m
 	return nil
+}
+
+func (g *groupJournal) put(seq uint64, m *memory) error {
+	data, err := slot(seq, m)
+	if err != nil {
+		return err
+	}
+	if _, err := g.file.WriteAt(data, int64((seq-1)%2)*slotSize); err != nil {
+		return err
+	}
+	return g.file.Sync()
 }
 
 // slot returns the bytes of a slot. Sequence 1 goes into the first, and so on in turn.

@@ -284,6 +284,65 @@ func TestJournalCrash(t *testing.T) {
 	}
 }
 
+// TestJournalKilled ends a signer's process at each operation, or has a sync fail that loses what it was for, so that what the next
+// one reads may be in memory alone; then it stops the machine under the next one, at each of its operations.
+func TestJournalKilled(t *testing.T) {
+	key := newKey(t, keys.Ed25519).Public()
+	killed := errors.New("killed")
+	for _, how := range []error{killed, memfs.ErrLost} {
+		for at, done := 1, false; !done; at++ {
+			for then := 1; then <= 12; then++ {
+				for seed := range uint64(3) {
+					disk, count := memfs.New(), 0
+					disk.SetHook(func(op memfs.Op, _ string, _ int) error {
+						if how == memfs.ErrLost && op != memfs.OpSync { //nolint:errorlint // the one itself
+							return nil
+						}
+						if count++; count == at || count > at && how == killed { //nolint:errorlint // the one itself
+							return how
+						}
+						return nil
+					})
+					var told []ledger.Statement
+					life := func(upTo ledger.Height) error {
+						j, err := OpenJournal(disk, "j", key, len(told) == 0)
+						if err != nil {
+							return err
+						}
+						defer j.lock.Close() //nolint:errcheck // as when the process ends
+						for h := ledger.Height(len(told)) + 1; h <= upTo; h++ {
+							if err := j.Allow(chainA, "main", prepare(0, h, 1), false); err != nil {
+								return err
+							}
+							told = append(told, prepare(0, h, 1))
+						}
+						return nil
+					}
+					done = life(4) == nil
+					disk.SetHook(nil)
+					disk.CrashAfter(then)
+					life(5) //nolint:errcheck // the machine may stop
+					var rng *rand.Rand
+					if seed > 0 {
+						rng = rand.New(rand.NewPCG(seed, uint64(at)))
+					}
+					disk.Crash(rng)
+					j, err := OpenJournal(disk, "j", key, len(told) == 0)
+					if err != nil {
+						t.Fatalf("%v at %d, stopped at %d, seed %d, after %d statements: %v", how, at, then, seed, len(told), err)
+					}
+					for _, st := range told {
+						st.Order[0] ^= 0xff
+						if err := j.Allow(chainA, "main", st, false); !errors.Is(err, doublesign.Err) {
+							t.Fatalf("%v at %d, stopped at %d, seed %d: the contrary of height %d of %d: %v", how, at, then, seed, st.Height, len(told), err)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestJournal(t *testing.T) {
 	key, other := newKey(t, keys.Ed25519).Public(), newKey(t, keys.Ed25519).Public()
 	disk := memfs.New()
