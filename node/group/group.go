@@ -988,7 +988,7 @@ func (g *Group) awaitSigner(err error) {
 
 // forgetUnsigned drops the statements that wait for the signer: the engine that asked for them is gone, or the epoch is over.
 func (g *Group) forgetUnsigned() {
-	g.unsigned = nil
+	g.unsigned, g.signerAway = nil, nil // whether it is there shows when it is asked next
 	if g.retrySigner != nil {
 		g.retrySigner()
 		g.retrySigner = nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 
 	"github.com/fondaco/fondaco/node/doublesign"
@@ -83,7 +84,7 @@ func (c *Client) ask(r *request) (*reply, error) {
 	var a reply
 	conn, kept, err := c.connection()
 	if err == nil {
-		if err = exchange(conn, r, &a); err != nil && kept { // the signer was started again, or had enough of it
+		if err = exchange(conn, r, &a); err != nil && kept && !errors.Is(err, os.ErrDeadlineExceeded) { // the signer was started again, or had enough of it
 			if conn, err = net.DialTimeout("unix", c.path, patience); err == nil {
 				err = exchange(conn, r, &a)
 			}
