@@ -132,8 +132,8 @@ func TestScrubState(t *testing.T) {
 		if err != nil || at < 0 {
 			t.Fatalf("the value is at %d, %v", at, err)
 		}
-		var logged bytes.Buffer
-		n := &Node{store: store, log: zerolog.New(zerolog.SyncWriter(&logged))}
+		var logged LogText
+		n := &Node{store: store, log: zerolog.New(&logged)}
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 2)
 		go func() { ended <- n.scrub(ctx) }()

@@ -1,14 +1,12 @@
 package node_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -29,33 +27,6 @@ import (
 // idleContract has a method run that does nothing.
 const idleContract = "\x00asm\x01\x00\x00\x00" + "\x01\x05\x01\x60\x00\x01\x7f" + "\x03\x02\x01\x00" + "\x05\x03\x01\x00\x01" +
 	"\x07\x20\x03\x06memory\x02\x00\x03run\x00\x00\x0dfondaco_abi_1\x00\x00" + "\x0a\x06\x01\x04\x00\x41\x00\x0b"
-
-// journal is a log that a test reads.
-type journal struct {
-	mu   sync.Mutex // guards text
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) has(words ...string) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for line := range strings.Lines(j.text.String()) {
-		found := true
-		for _, w := range words {
-			found = found && strings.Contains(line, w)
-		}
-		if found {
-			return true
-		}
-	}
-	return false
-}
 
 // TestShadow plants a fault in one of the engines of a node that runs both.
 func TestShadow(t *testing.T) {
@@ -78,7 +49,7 @@ func TestShadow(t *testing.T) {
 				Accounts: []ledger.GenesisAccount{{Name: "user", Institution: "bank", Roles: []string{string(identity.Deployer)}, Keys: []ledger.Key{ledger.KeyOf(user.Public())}}},
 			}
 			var faulty atomic.Bool
-			var log journal
+			var log node.LogText
 			n, err := node.New(t.Context(), node.Config{
 				Dir: t.TempDir(), Genesis: genesis, Signer: self, Listen: "127.0.0.1:0", API: "127.0.0.1:0", Admin: "127.0.0.1:0",
 				EngineFactory: pbft.New, Wasm: wasmvm.Shadow, Log: zerolog.New(&log),
@@ -128,7 +99,7 @@ func TestShadow(t *testing.T) {
 			until := func(what string, holds func() bool) {
 				for began := time.Now(); !holds(); time.Sleep(5 * time.Millisecond) {
 					if time.Since(began) > 10*time.Second {
-						t.Fatalf("after 30 s still not: %s\n%s", what, &log.text)
+						t.Fatalf("after 30 s still not: %s\n%s", what, &log)
 					}
 				}
 			}
@@ -174,8 +145,8 @@ func TestShadow(t *testing.T) {
 				t.Errorf("the metrics do not tell:\n%s", metrics)
 			}
 			code := precompiles.CodeHash(suite, []byte(idleContract)).String()
-			if !log.has(`"level":"error"`, `"module":"`+code, `"method":"run"`, `"input":"80"`, `"difference":"gas`) {
-				t.Errorf("the log has no line with module, method, input and difference:\n%s", &log.text)
+			if !log.Has(`"level":"error"`, `"module":"`+code, `"method":"run"`, `"input":"80"`, `"difference":"gas`) {
+				t.Errorf("the log has no line with module, method, input and difference:\n%s", &log)
 			}
 		})
 	}
