@@ -52,7 +52,7 @@ func (d *doorman) Verify(ctx context.Context, r ca.VerifyRequest) (ca.VerifyResp
 	}
 	return ca.VerifyResponse{Holder: &ca.Holder{
 		Institution: d.settings, Roles: []identity.Role{identity.Role(r.Purpose)}, Key: ledger.Key{Algorithm: keys.Ed25519, Bytes: make([]byte, 32)},
-		Serial: "1", NotBefore: r.At - 1, NotAfter: r.At + 1,
+		Serial: "1", NotBefore: r.At - 1, NotAfter: r.At + 1, Paths: []identity.Path{{Leaf: identity.Fingerprint(keys.Std(), r.Chain[0]), Root: keys.Digest{1}}},
 	}}, nil
 }
 

@@ -36,7 +36,7 @@ type Trust struct {
 type Authority struct {
 	_      struct{}    `cbor:",toarray"`
 	Agency string      // 1 to MaxAgencyName bytes
-	Root   keys.Digest // Fingerprint of the root's certificate
+	Root   keys.Digest // identity.Fingerprint of the root's certificate
 	From   int64       // first block time, Unix ms, at which it counts
 	Until  int64       // last block time at which it does
 	Roles  []string    // that it may vouch for: sorted, 1 to MaxRoles
@@ -137,10 +137,6 @@ type ListedCertificate struct {
 	Row         Certificate
 }
 
-// Fingerprint returns what names a certificate on chain: the hash of its DER under the chain's suite, and of nothing
-// else, so that other tools can print it (`openssl x509 -outform DER | openssl dgst -sha256`, or -sm3).
-func Fingerprint(s keys.Suite, der []byte) keys.Digest { return s.Sum(der) }
-
 // ReadTrust returns who may vouch for an institution.
 func ReadTrust(r Reader, institution string) (trust Trust, found bool, err error) {
 	return read[Trust](r, trustKey(institution))
@@ -193,58 +189,91 @@ func (t *Trust) need(role string, agencies int) int {
 	return int(t.Policies[i].Need)
 }
 
-// Credential is a certificate for which providers vouched, each by a root of its own.
+// Credential is what providers vouched for: an institution and a role of whoever has the certificates.
 type Credential struct {
 	Institution string
 	Role        identity.Role
-	Roots       []keys.Digest // fingerprints
-	Leaf        keys.Digest   // fingerprint of the certificate itself
+	Paths       []identity.Path // from the certificates to the roots, as providers found them
 }
 
-// CheckCredential says why a certificate does not count for its institution and role at a state and a block time in Unix
+// CheckCredential says why certificates do not count for an institution and role at a state and a block time in Unix
 // ms, or returns nil. A refusal is an [*Error] with status denied, whose reason an operator acts on; any other error is
-// the reader's. It depends on its arguments alone, so all nodes that ask at one height get one answer. Of an institution
-// for which the group names no authorities, it asks none: there the local provider alone decides.
+// the reader's. It depends on its arguments alone, so all nodes that ask at one height get one answer.
+//
+// Of the certificates, those count that the institution has neither frozen nor revoked, each for one agency: the first
+// to which its paths lead whose root may vouch for the role. As many agencies must be among them as the institution's
+// policy wants; one certificate is no two vouchers, however many roots certify its issuer. For an institution of which
+// the group names no authorities, one that counts is enough, and whether it is vouched for, the local provider alone
+// decides.
 func CheckCredential(r Reader, c *Credential, unixMilli int64) error {
 	trust, named, err := ReadTrust(r, c.Institution)
 	if err != nil {
 		return err
 	}
-	if named {
-		if err := trust.check(c, unixMilli); err != nil {
-			return err
-		}
-	}
-	return checkCertificate(r, c.Institution, c.Leaf)
-}
-
-func (t *Trust) check(c *Credential, unixMilli int64) error {
-	role := string(c.Role)
 	var vouched, refused []string
-	for _, root := range c.Roots {
-		i := slices.IndexFunc(t.Authorities, func(a Authority) bool { return a.Root == root })
-		switch {
-		case i < 0:
-			refused = append(refused, fmt.Sprintf("CA root %s is not trusted for institution %s", root, c.Institution))
-		case t.Authorities[i].counts(role, unixMilli):
-			vouched = append(vouched, t.Authorities[i].Agency)
-		case slices.Contains(t.Authorities[i].Roles, role):
-			a := &t.Authorities[i]
-			refused = append(refused, fmt.Sprintf("CA %s, root %s, counts from %s until %s, and block time is %s", a.Agency, root, timeText(a.From), timeText(a.Until), timeText(unixMilli)))
-		default:
-			refused = append(refused, fmt.Sprintf("CA %s, root %s, is not trusted for role %s of institution %s", t.Authorities[i].Agency, root, role, c.Institution))
+	counts := 0
+	paths := slices.Clone(c.Paths)
+	slices.SortFunc(paths, identity.Path.Compare)
+	for len(paths) > 0 {
+		leaf := paths[0].Leaf
+		n := slices.IndexFunc(paths, func(p identity.Path) bool { return p.Leaf != leaf })
+		if n < 0 {
+			n = len(paths)
 		}
+		var why []string
+		err := checkCertificate(r, c.Institution, leaf)
+		if e, ok := errors.AsType[*Error](err); ok {
+			why = append(why, e.Reason)
+		} else if err != nil {
+			return err
+		} else if counts++; named {
+			var agency string
+			if agency, why = trust.agency(c, paths[:n], unixMilli); agency != "" {
+				vouched = append(vouched, agency)
+				why = nil
+			}
+		}
+		refused = append(refused, why...)
+		paths = paths[n:]
+	}
+	if !named && counts > 0 {
+		return nil
+	}
+	if !named {
+		return denied(DeniedCertificate, "%s", cmp.Or(strings.Join(refused, "; "), "there is no certificate"))
 	}
 	slices.Sort(vouched)
 	vouched = slices.Compact(vouched)
-	agencies := t.agencies(role, unixMilli)
-	if need := t.need(role, len(agencies)); len(vouched) < need {
-		if len(vouched) > 0 || len(refused) == 0 {
-			refused = append(refused, fmt.Sprintf("%d of the agencies %s must vouch for role %s of institution %s, and %d did", need, strings.Join(agencies, ", "), role, c.Institution, len(vouched)))
-		}
-		return denied(DeniedCertificate, "%s: `fondaco authority show %s` prints what is trusted", strings.Join(refused, "; "), c.Institution)
+	agencies := trust.agencies(string(c.Role), unixMilli)
+	need := trust.need(string(c.Role), len(agencies))
+	if len(vouched) >= need {
+		return nil
 	}
-	return nil
+	if len(vouched) > 0 || len(refused) == 0 {
+		refused = append(refused, fmt.Sprintf("%d of the agencies %s must vouch for role %s of institution %s, and %d did", need, strings.Join(agencies, ", "), c.Role, c.Institution, len(vouched)))
+	}
+	return denied(DeniedCertificate, "%s: `fondaco authority show %s` prints what is trusted", strings.Join(refused, "; "), c.Institution)
+}
+
+// agency returns the first agency to which paths lead whose root counts, or why none of their roots does.
+func (t *Trust) agency(c *Credential, paths []identity.Path, unixMilli int64) (agency string, refused []string) {
+	role := string(c.Role)
+	for _, p := range paths {
+		i := slices.IndexFunc(t.Authorities, func(a Authority) bool { return a.Root == p.Root })
+		if i < 0 {
+			refused = append(refused, fmt.Sprintf("CA root %s is not trusted for institution %s", p.Root, c.Institution))
+			continue
+		}
+		switch a := &t.Authorities[i]; {
+		case a.counts(role, unixMilli):
+			return a.Agency, nil
+		case slices.Contains(a.Roles, role):
+			refused = append(refused, fmt.Sprintf("CA %s, root %s, counts from %s until %s, and block time is %s", a.Agency, p.Root, timeText(a.From), timeText(a.Until), timeText(unixMilli)))
+		default:
+			refused = append(refused, fmt.Sprintf("CA %s, root %s, is not trusted for role %s of institution %s", a.Agency, p.Root, role, c.Institution))
+		}
+	}
+	return "", refused
 }
 
 // checkCertificate says why an institution's certificate does not count, or returns nil.

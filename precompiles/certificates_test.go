@@ -26,13 +26,25 @@ func need(institution, role string, n uint32) InstitutionPolicy {
 	return InstitutionPolicy{Institution: institution, Policy: Policy{Role: role, Need: n}}
 }
 
-// vouched says what the chain says of a node's certificate of bank-1 for which agencies vouched by these roots.
+// path leads from the certificate that an authority issued in the tests to its root.
+func path(root byte) identity.Path {
+	return identity.Path{Leaf: certificate(100 + root), Root: certificate(root)}
+}
+
+// vouched says what the chain says of a node of bank-1 that has certificates of the authorities with these roots.
 func (a *assembly) vouched(unixMilli int64, roots ...byte) error {
-	c := &Credential{Institution: "bank-1", Role: "node", Leaf: certificate(99)}
+	c := &Credential{Institution: "bank-1", Role: "node"}
 	for _, r := range roots {
-		c.Roots = append(c.Roots, certificate(r))
+		c.Paths = append(c.Paths, path(r))
 	}
 	return CheckCredential(a, c, unixMilli)
+}
+
+// said calls a method of the certificates as an institution's account.
+func (a *assembly) said(caller, method string, args any) error {
+	a.caller = name(caller)
+	_, err := a.call(newCertificates(), method, args)
+	return err
 }
 
 // wantRefusal checks that a refusal is denied for a reason that says so.
@@ -55,9 +67,10 @@ func TestTrust(t *testing.T) {
 	wantRefusal(t, a.vouched(now), "1 of the agencies one must vouch for role node of institution bank-1, and 0 did")
 	wantRefusal(t, a.vouched(1_000_001, 1), "counts from 1970-01-01T00:00:01Z until 1970-01-01T00:16:40Z, and block time is")
 	wantError(t, a.vouched(1_000_000, 1), ledger.OK, 0)
-	wantRefusal(t, CheckCredential(a, &Credential{Institution: "bank-1", Role: "regulator", Roots: []keys.Digest{certificate(1)}}, now),
+	wantRefusal(t, CheckCredential(a, &Credential{Institution: "bank-1", Role: "regulator", Paths: []identity.Path{path(1)}}, now),
 		"CA one, root "+certificate(1).String()+", is not trusted for role regulator of institution bank-1")
-	wantError(t, CheckCredential(a, &Credential{Institution: "bank-2", Role: "node"}, now), ledger.OK, 0)
+	wantError(t, CheckCredential(a, &Credential{Institution: "bank-2", Role: "node", Paths: []identity.Path{path(7)}}, now), ledger.OK, 0)
+	wantRefusal(t, CheckCredential(a, &Credential{Institution: "bank-2", Role: "node"}, now), "there is no certificate")
 
 	// Rotation: the agency has two roots for a while. They are one agency, whatever a policy counts.
 	next := trusted("bank-1", "one", 2)
@@ -76,6 +89,16 @@ func TestTrust(t *testing.T) {
 	wantRefusal(t, a.vouched(now, 1, 2), "2 of the agencies one, three, two must vouch for role node of institution bank-1, and 1 did")
 	wantError(t, a.vouched(now, 1, 4), ledger.OK, 0)
 	wantError(t, a.vouched(now, 7, 3, 2), ledger.OK, 0)
+
+	// One certificate is one voucher, though roots of two agencies certify its issuer.
+	cross := &Credential{Institution: "bank-1", Role: "node", Paths: []identity.Path{
+		{Leaf: certificate(99), Root: certificate(1)}, {Leaf: certificate(99), Root: certificate(4)}, {Leaf: certificate(99), Root: certificate(7)},
+	}}
+	wantRefusal(t, CheckCredential(a, cross, now), "2 of the agencies one, three, two must vouch for role node of institution bank-1, and 1 did")
+	cross.Paths = append(cross.Paths, identity.Path{Leaf: certificate(98), Root: certificate(3)})
+	wantError(t, CheckCredential(a, cross, now), ledger.OK, 0)
+	wantError(t, a.said("bank-1", "freeze", StatusArgs{Fingerprint: certificate(98)}), ledger.OK, 0)
+	wantRefusal(t, CheckCredential(a, cross, now), "certificate "+certificate(98).String()+" of institution bank-1 was frozen at height 7 (unspecified); 2 of the agencies")
 
 	// All of them: a root that a motion takes away does not count any more, nor does its agency.
 	a.pass(Reform{Policies: []InstitutionPolicy{need("bank-1", "node", 0)}})
@@ -176,7 +199,7 @@ func TestCertificateStatus(t *testing.T) {
 		_, err := w.call(c, method, args)
 		return err
 	}
-	leaf := &Credential{Institution: "alpha", Role: "node", Leaf: certificate(1)}
+	leaf := &Credential{Institution: "alpha", Role: "node", Paths: []identity.Path{{Leaf: certificate(1)}}}
 	one := CertificateArgs{Fingerprint: certificate(1)}
 	hold := StatusArgs{Fingerprint: certificate(1), Reason: 6}
 	for _, nobody := range []string{"user", "regulator", "committee"} {
@@ -274,11 +297,11 @@ func TestTrustAtRandom(t *testing.T) {
 		for _, p := range trust.Policies {
 			check = append(check, p.Role)
 		}
-		all := &Credential{Institution: "bank-0", Leaf: certificate(99)}
+		all := &Credential{Institution: "bank-0"}
 		for _, authority := range trust.Authorities {
-			all.Roots = append(all.Roots, authority.Root)
+			all.Paths = append(all.Paths, path(authority.Root[0]))
 		}
-		if len(all.Roots) == 0 {
+		if len(all.Paths) == 0 {
 			t.Fatal("a row without authorities")
 		}
 		for _, role := range check {

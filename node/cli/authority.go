@@ -20,6 +20,7 @@ import (
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/members"
 	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -290,7 +291,7 @@ func readCertificate(suite keys.Suite, text string) (certificateFile, error) {
 		return certificateFile{}, withCode(ExitInvalid, fmt.Errorf("%s holds no certificate in PEM or DER, and is no fingerprint, 0x and 64 hexadecimal digits", text))
 	}
 	return certificateFile{
-		fingerprint: precompiles.Fingerprint(suite, der[:len(der)-len(rest)]),
+		fingerprint: identity.Fingerprint(suite, der[:len(der)-len(rest)]),
 		from:        parsed.TBS.Validity.From.UnixMilli(), until: parsed.TBS.Validity.Until.UnixMilli(),
 	}, nil
 }

@@ -38,7 +38,7 @@ type Config struct {
 
 // Serve signs until ctx ends, which is no error.
 func Serve(ctx context.Context, c Config) (err error) {
-	s := &server{Config: c, suite: suiteOf(c.Key.Public().Algorithm())}
+	s := &server{Config: c, suite: keys.SuiteOf(c.Key.Public().Algorithm())}
 	if c.Journal != "" {
 		if c.Key.Public().Algorithm() != s.suite.Vote() {
 			return fmt.Errorf("a node's key is %s, and this one is %s: leave the journal away if it is an account's", s.suite.Vote(), c.Key.Public().Algorithm())

@@ -107,14 +107,6 @@ func readFrame(conn net.Conn, wait time.Duration, v any) error {
 	return nil
 }
 
-// suiteOf returns the suite that an algorithm is of.
-func suiteOf(a keys.Algorithm) keys.Suite {
-	if a == keys.SM2 {
-		return keys.GM()
-	}
-	return keys.Std()
-}
-
 // isThing reports whether keys.Hash may be asked for a thing of this name: only then one preimage is of one thing.
 func isThing(name string) bool {
 	for _, c := range []byte(name) {

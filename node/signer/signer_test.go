@@ -33,7 +33,7 @@ var (
 
 func newKey(t testing.TB, a keys.Algorithm) keys.Signer {
 	t.Helper()
-	key, err := suiteOf(a).Generate(a, random)
+	key, err := keys.SuiteOf(a).Generate(a, random)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func (s *served) start() {
 
 func (s *served) dial() *Client {
 	s.t.Helper()
-	c, err := Dial(s.Socket, suiteOf(s.Key.Public().Algorithm()))
+	c, err := Dial(s.Socket, keys.SuiteOf(s.Key.Public().Algorithm()))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func (s *served) dial() *Client {
 func TestSign(t *testing.T) {
 	for _, a := range []keys.Algorithm{keys.Ed25519, keys.P256, keys.SM2} {
 		t.Run(a.String(), func(t *testing.T) {
-			key, suite := newKey(t, a), suiteOf(a)
+			key, suite := newKey(t, a), keys.SuiteOf(a)
 			c := serve(t, Config{Key: key, Log: zerolog.Nop()}).dial()
 			if !bytes.Equal(c.Public().Bytes(), key.Public().Bytes()) {
 				t.Fatalf("the key is %x, want %x", c.Public().Bytes(), key.Public().Bytes())

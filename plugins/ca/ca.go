@@ -53,6 +53,7 @@ const (
 	MaxText        = 256                // bytes of the name of an institution, an agency or an issuer
 	MaxSerial      = 64                 // bytes of a serial number as text; X.509 has up to 20 bytes, 40 digits
 	MaxRoles       = 32                 // of a holder
+	MaxPaths       = 64                 // of a holder
 	MaxRole        = 64                 // bytes
 	MaxReason      = 1 << 10            // bytes of the words of a refusal
 	MaxKey         = 4 << 10            // bytes of an enveloped key
@@ -221,6 +222,11 @@ type Holder struct {
 	NotBefore   int64           // Unix milliseconds
 	NotAfter    int64           // Unix milliseconds: the end of the chain's first certificate to end
 	Issuers     []string        // names, from the one that issued up to the root
+	// Paths are the ways by which the provider found the chain to hold, sorted and without duplicates, 1 to MaxPaths:
+	// several where an issuer has several issuers, or the holder several certificates. Fingerprints are under the suite
+	// that the key is of (keys.SuiteOf), which is that of every chain which the holder can be on: SHA-256 of the DER for
+	// Ed25519 and P-256, SM3 for SM2. What a chain says of authorities and certificates goes by them.
+	Paths []identity.Path
 }
 
 // Identity returns the holder as the rest of a node knows holders. It fails if the key is not one of the suite's.
@@ -231,7 +237,7 @@ func (h *Holder) Identity(s keys.Suite) (identity.Identity, error) {
 	}
 	return identity.Identity{
 		Institution: h.Institution, Agency: h.Agency, Roles: h.Roles, Key: key,
-		Serial: h.Serial, NotAfter: time.UnixMilli(h.NotAfter).UTC(), Issuers: h.Issuers,
+		Serial: h.Serial, NotAfter: time.UnixMilli(h.NotAfter).UTC(), Issuers: h.Issuers, Paths: h.Paths,
 	}, nil
 }
 
@@ -252,6 +258,13 @@ func (h *Holder) check() error {
 		return fmt.Errorf("a holder has a key of %d bytes", len(h.Key.Bytes))
 	case len(h.Issuers) > MaxChain:
 		return fmt.Errorf("a holder has %d issuers, want at most %d", len(h.Issuers), MaxChain)
+	case len(h.Paths) == 0 || len(h.Paths) > MaxPaths:
+		return fmt.Errorf("a holder has %d paths, want 1 to %d", len(h.Paths), MaxPaths)
+	}
+	for i, p := range h.Paths {
+		if p.Leaf.IsZero() || p.Root.IsZero() || i > 0 && h.Paths[i-1].Compare(p) >= 0 {
+			return fmt.Errorf("the paths %v of a holder have ends without fingerprint, or are not sorted and without duplicates", h.Paths)
+		}
 	}
 	for _, name := range h.Issuers {
 		if len(name) > MaxText {
@@ -269,7 +282,23 @@ func (h *Holder) answers(r *VerifyRequest) error {
 	case !slices.Contains(h.Roles, r.Purpose.Role()):
 		return fmt.Errorf("it vouches for %s in the roles %q, and was asked about %q", h.Institution, h.Roles, r.Purpose.Role())
 	}
+	asked := Fingerprints(h.Key.Algorithm, r.Chain)
+	for _, p := range h.Paths {
+		if !slices.Contains(asked, p.Leaf) {
+			return fmt.Errorf("it vouches by certificate %s, and was asked about %v: fingerprints for %s keys are those of suite %s", p.Leaf, asked, h.Key.Algorithm, keys.SuiteOf(h.Key.Algorithm).Name())
+		}
+	}
 	return nil
+}
+
+// Fingerprints returns those of certificates, in their order, under the suite that an algorithm is of.
+func Fingerprints(a keys.Algorithm, chain [][]byte) []keys.Digest {
+	suite := keys.SuiteOf(a)
+	all := make([]keys.Digest, len(chain))
+	for i, der := range chain {
+		all[i] = identity.Fingerprint(suite, der)
+	}
+	return all
 }
 
 func checkRoles(roles []identity.Role) error {

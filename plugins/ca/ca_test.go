@@ -52,7 +52,7 @@ func holder() *Holder {
 	}
 	return &Holder{
 		Institution: "Bank of Corfu", Roles: []identity.Role{"node"}, Key: ledger.KeyOf(signer.Public()),
-		Serial: "0a", NotBefore: 1, NotAfter: 2, Issuers: []string{"CN=Corfu CA"},
+		Serial: "0a", NotBefore: 1, NotAfter: 2, Issuers: []string{"CN=Corfu CA"}, Paths: []identity.Path{{Leaf: keys.Digest{1}, Root: keys.Digest{2}}},
 	}
 }
 
@@ -142,6 +142,10 @@ func TestAnswers(t *testing.T) {
 		{"no key", changed(func(h *Holder) { h.Key.Bytes = nil }), "a key of 0 bytes"},
 		{"roles in disorder", changed(func(h *Holder) { h.Roles = []identity.Role{"b", "a"} }), "not sorted"},
 		{"many issuers", changed(func(h *Holder) { h.Issuers = make([]string, MaxChain+1) }), "9 issuers"},
+		{"no path", changed(func(h *Holder) { h.Paths = nil }), "0 paths"},
+		{"many paths", changed(func(h *Holder) { h.Paths = make([]identity.Path, MaxPaths+1) }), "65 paths"},
+		{"a path without a root", changed(func(h *Holder) { h.Paths[0].Root = keys.Digest{} }), "without fingerprint"},
+		{"a path twice", changed(func(h *Holder) { h.Paths = append(h.Paths, h.Paths[0]) }), "without duplicates"},
 		{"an issuer's long name", changed(func(h *Holder) { h.Issuers = []string{strings.Repeat("x", MaxText+1)} }), "name has 257 bytes"},
 		{"a certificate", IssueResponse{Issued: &Issued{Chain: [][]byte{{1}}}}, ""},
 		{"no certificate", IssueResponse{Issued: &Issued{}}, "0 certificates"},
@@ -158,6 +162,30 @@ func TestAnswers(t *testing.T) {
 			err := c.answer.check()
 			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("check = %v, want it to say %q", err, c.says)
+			}
+		})
+	}
+}
+
+// TestFingerprints refuses a holder whose fingerprints are not those of what was asked about, under the suite of its key.
+func TestFingerprints(t *testing.T) {
+	ask := &VerifyRequest{Chain: [][]byte{{1}, {2}}, Purpose: Node, At: 1}
+	for _, c := range []struct {
+		name string
+		leaf keys.Digest
+		says string
+	}{
+		{"the certificate", identity.Fingerprint(keys.Std(), []byte{1}), ""},
+		{"another one of the chain", identity.Fingerprint(keys.Std(), []byte{2}), ""},
+		{"one that was not asked about", identity.Fingerprint(keys.Std(), []byte{3}), "fingerprints for ed25519 keys are those of suite std"},
+		{"the hash of the other suite", identity.Fingerprint(keys.GM(), []byte{1}), "fingerprints for ed25519 keys are those of suite std"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := holder()
+			h.Paths[0].Leaf = c.leaf
+			err := h.answers(ask)
+			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+				t.Errorf("answers = %v, want it to say %q", err, c.says)
 			}
 		})
 	}

@@ -4,6 +4,8 @@
 package identity
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -58,7 +60,24 @@ type Identity struct {
 	Serial      string    // of the certificate; empty where the key itself is listed on chain
 	NotAfter    time.Time // zero: no end
 	Issuers     []string  // from the one that signed up to the root
+	Paths       []Path    // by which certificates vouch; empty where the key itself is listed on chain
 }
+
+// Path is a way of certificates from the holder's own up to a root, named by the fingerprints of its ends.
+type Path struct {
+	_    struct{}    `cbor:",toarray"`
+	Leaf keys.Digest // of the holder's certificate
+	Root keys.Digest // of the certificate that a verifier trusts without another
+}
+
+// Compare orders paths by leaf, then by root.
+func (p Path) Compare(o Path) int {
+	return cmp.Or(bytes.Compare(p.Leaf[:], o.Leaf[:]), bytes.Compare(p.Root[:], o.Root[:]))
+}
+
+// Fingerprint returns what names a certificate: the hash of its DER under the chain's suite, and of nothing else, so that
+// other tools can print it (`openssl x509 -outform DER | openssl dgst -sha256`, or -sm3).
+func Fingerprint(s keys.Suite, der []byte) keys.Digest { return s.Sum(der) }
 
 // Has reports whether the identity holds the role.
 func (i Identity) Has(r Role) bool { return slices.Contains(i.Roles, r) }

@@ -21,6 +21,15 @@ func SuiteByName(name string) (Suite, error) {
 	}
 }
 
+// SuiteOf returns the suite that accepts an algorithm: gm for SM2, std for the others. As with Std, a process should
+// make it once.
+func SuiteOf(a Algorithm) Suite {
+	if a == SM2 {
+		return GM()
+	}
+	return Std()
+}
+
 // Std returns the suite of SHA-256, Ed25519 (P-256 accepted for accounts) and AES-256-GCM. Each result
 // remembers the public keys that it parsed last, up to 26 MB of them, so a process should make it once.
 func Std() Suite { return &std{parsed: newKeyCache(cachedKeys, ed25519.PublicKeySize, parseEd25519)} }

@@ -77,17 +77,9 @@ func TestSumIsSHA256OfTheConcatenation(t *testing.T) {
 	}
 }
 
-// suiteOf returns a suite that accepts the algorithm.
-func suiteOf(a Algorithm) Suite {
-	if a == SM2 {
-		return GM()
-	}
-	return Std()
-}
-
 func TestSignAndVerify(t *testing.T) {
 	for _, a := range []Algorithm{Ed25519, P256, SM2} {
-		s := suiteOf(a)
+		s := SuiteOf(a)
 		t.Run(a.String(), func(t *testing.T) {
 			signer, err := s.Generate(a, seeded(7))
 			if err != nil {
@@ -157,7 +149,7 @@ func TestSignAndVerify(t *testing.T) {
 		}
 		for _, raw := range [][]byte{nil, make([]byte, 31), make([]byte, 32), bytes.Repeat([]byte{0xff}, 32), make([]byte, 33)} {
 			for _, a := range []Algorithm{P256, SM2} {
-				if _, err := suiteOf(a).ParsePrivate(a, raw); err == nil {
+				if _, err := SuiteOf(a).ParsePrivate(a, raw); err == nil {
 					t.Errorf("%s private key %x is accepted", a, raw)
 				}
 			}
@@ -165,12 +157,12 @@ func TestSignAndVerify(t *testing.T) {
 	})
 	t.Run("a broken source of randomness ends key generation", func(t *testing.T) {
 		for _, a := range []Algorithm{Ed25519, P256, SM2} {
-			if _, err := suiteOf(a).Generate(a, strings.NewReader("short")); err == nil {
+			if _, err := SuiteOf(a).Generate(a, strings.NewReader("short")); err == nil {
 				t.Errorf("%s: no error when randomness ends", a)
 			}
 		}
 		for _, a := range []Algorithm{P256, SM2} {
-			if _, err := suiteOf(a).Generate(a, bytes.NewReader(make([]byte, 4096))); err == nil {
+			if _, err := SuiteOf(a).Generate(a, bytes.NewReader(make([]byte, 4096))); err == nil {
 				t.Errorf("%s: no error when randomness is all zero", a)
 			}
 		}
@@ -675,7 +667,7 @@ func TestAlgorithmNames(t *testing.T) {
 
 func BenchmarkVerify(b *testing.B) {
 	for _, a := range []Algorithm{Ed25519, P256, SM2} {
-		s := suiteOf(a)
+		s := SuiteOf(a)
 		signer, err := s.Generate(a, seeded(1))
 		if err != nil {
 			b.Fatal(err)

@@ -39,6 +39,7 @@ type Fixtures struct {
 	At          time.Time // when Good counts
 	Institution string    // of all holders
 	Good        [][]byte  // a chain with the holder's certificate and at least that of its issuer
+	Root        []byte    // the root that Good leads to
 	Purpose     ca.Purpose
 	Roles       []identity.Role // all of Good's holder
 	Other       ca.Purpose      // what Good does not serve for; empty: it serves for all
@@ -154,6 +155,7 @@ func rules() []rule {
 	}
 	return []rule{
 		{"good", "a good chain is vouched for, with institution, roles, key, serial and validity", good},
+		{"fingerprints", "the paths are from what was asked about to the root that it leads to, by the hash of the DER under the suite of the holder's key", fingerprints},
 		{"time of the request", "a provider judges by the time of the request and not by its clock: expired after the end, not-yet-valid before the beginning", timeOfRequest},
 		{"wrong purpose", "a certificate counts for no purpose whose role it does not have", func(ctx context.Context, s subject) error {
 			if s.f.Other == "" {
@@ -342,6 +344,27 @@ func good(ctx context.Context, s subject) error {
 	return nil
 }
 
+func fingerprints(ctx context.Context, s subject) error {
+	h, err := s.vouched(ctx, s.good())
+	if err != nil {
+		return err
+	}
+	asked := ca.Fingerprints(h.Key.Algorithm, s.f.Good)
+	for _, p := range h.Paths {
+		if !slices.Contains(asked, p.Leaf) {
+			return fmt.Errorf("a path begins with certificate %s, which was not asked about: those are %v", p.Leaf, asked)
+		}
+	}
+	if s.f.Root == nil {
+		return missingError("Root")
+	}
+	want := identity.Path{Leaf: asked[0], Root: ca.Fingerprints(h.Key.Algorithm, [][]byte{s.f.Root})[0]}
+	if !slices.Contains(h.Paths, want) {
+		return fmt.Errorf("the paths are %v, want %v among them", h.Paths, want)
+	}
+	return nil
+}
+
 func timeOfRequest(ctx context.Context, s subject) error {
 	h, err := s.vouched(ctx, s.good())
 	if err != nil {
@@ -427,6 +450,9 @@ func enrolment(ctx context.Context, s subject) error {
 	}
 	if h.Institution != s.f.Enroll.Institution || !slices.Equal(h.Roles, s.f.Enroll.Roles) {
 		return fmt.Errorf("it issued for %+v, want %+v", *h, *s.f.Enroll)
+	}
+	if leaf := ca.Fingerprints(h.Key.Algorithm, answer.Issued.Chain)[0]; len(h.Paths) == 0 || h.Paths[0].Leaf != leaf {
+		return fmt.Errorf("the paths of what it issued are %v, want them to begin with %s", h.Paths, leaf)
 	}
 	if e := answer.Issued.Encryption; e != nil {
 		r := verify(answer.Issued)

@@ -51,13 +51,23 @@ func TestMutants(t *testing.T) {
 		Institution: Institution, Roles: f.Roles, Key: ledger.Key{Algorithm: keys.P256, Bytes: []byte{2}}, Serial: "01", NotBefore: noon.UnixMilli() - 1, NotAfter: noon.UnixMilli() + 1,
 		Issuers: []string{"CN=Corfu Issuing CA"},
 	}
+	by := func(s keys.Suite, leaf, root []byte) ca.VerifyResponse {
+		h := *holder
+		h.Paths = []identity.Path{{Leaf: identity.Fingerprint(s, leaf), Root: identity.Fingerprint(s, root)}}
+		return ca.VerifyResponse{Holder: &h}
+	}
+	vouches := []string{"good", "the same answer"}
 	issued := &ca.Issued{Chain: f.Good}
 	for _, m := range []struct {
 		name     string
 		provider wrong
 		passes   []string // rules that it keeps all the same
 	}{
-		{"vouches for all and issues all", wrong{verified: ca.VerifyResponse{Holder: holder}, issued: ca.IssueResponse{Issued: issued}}, []string{"good", "the same answer"}},
+		{"vouches for all and issues all", wrong{verified: by(keys.Std(), f.Good[0], f.Root), issued: ca.IssueResponse{Issued: issued}}, append(vouches, "fingerprints")},
+		{"tells of no paths", wrong{verified: ca.VerifyResponse{Holder: holder}, issued: ca.IssueResponse{Issued: issued}}, vouches},
+		{"takes the issuer's fingerprint for the root's", wrong{verified: by(keys.Std(), f.Good[0], f.Good[1]), issued: ca.IssueResponse{Issued: issued}}, vouches},
+		{"takes the root's for the certificate's", wrong{verified: by(keys.Std(), f.Root, f.Root), issued: ca.IssueResponse{Issued: issued}}, vouches},
+		{"hashes by the other suite", wrong{verified: by(keys.GM(), f.Good[0], f.Root), issued: ca.IssueResponse{Issued: issued}}, vouches},
 		{"refuses all for one reason", wrong{
 			verified: ca.VerifyResponse{Refusal: ca.Refuse("strange", "this is never trusted")}, issued: ca.IssueResponse{Refusal: ca.Refuse("strange", "this is never issued")},
 			revoked: ca.RevokeResponse{Refusal: ca.Refuse("strange", "this is never revoked")}, lists: ca.RevokedResponse{Lists: []ca.List{{Issuer: "x"}}},

@@ -123,6 +123,7 @@ func NewPKI(t testing.TB, m Maker, at time.Time) *PKI {
 	p.given = Fixtures{
 		At: p.At, Institution: Institution, Purpose: ca.Node, Roles: []identity.Role{"node", "operator"}, Other: ca.Regulator,
 		Good:           good.chain,
+		Root:           p.root.der,
 		UnknownRoot:    p.holder(stranger, nil).chain,
 		Revoked:        revoked.chain,
 		RevokedIssuer:  p.holder(lost, nil).chain,

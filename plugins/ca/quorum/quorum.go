@@ -151,7 +151,11 @@ func (p *Provider) answer(holders []*ca.Holder) ca.VerifyResponse {
 				out.Issuers = append(out.Issuers, name)
 			}
 		}
+		out.Paths = append(out.Paths, h.Paths...)
 	}
+	slices.SortFunc(out.Paths, identity.Path.Compare)
+	out.Paths = slices.Compact(out.Paths)
+	out.Paths = out.Paths[:min(len(out.Paths), ca.MaxPaths)]
 	slices.Sort(out.Roles)
 	slices.Sort(begins)
 	slices.SortFunc(ends, func(a, b int64) int { return cmp.Compare(b, a) })

@@ -34,6 +34,7 @@ func (s says) Verify(context.Context, ca.VerifyRequest) (ca.VerifyResponse, erro
 func vouches(institution string, key byte, begin, end int64, roles ...identity.Role) says {
 	return says{holder: &ca.Holder{
 		Institution: institution, Roles: roles, Key: ledger.Key{Algorithm: keys.Ed25519, Bytes: []byte{key}}, Serial: "01", NotBefore: begin, NotAfter: end, Issuers: []string{institution + " CA"},
+		Paths: []identity.Path{{Leaf: keys.Digest{key, byte(begin)}, Root: keys.Digest{institution[0]}}},
 	}}
 }
 
@@ -86,6 +87,16 @@ func TestVerify(t *testing.T) {
 			}
 		})
 	}
+	t.Run("the paths of all who vouch for the holder", func(t *testing.T) {
+		p, err := New(2, []Member{{"a", later}, {"b", zante}, {"c", corfu}, {"d", corfu}, {"e", otherKey}, {"f", no}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := p.Verify(t.Context(), ca.VerifyRequest{Chain: [][]byte{{1}}, Purpose: ca.Node})
+		if err != nil || got.Holder == nil || !slices.Equal(got.Holder.Paths, append(corfu.holder.Paths, later.holder.Paths...)) {
+			t.Errorf("Verify = %+v, %v", got.Holder, err)
+		}
+	})
 	for _, k := range []int{0, 3} {
 		if _, err := New(k, make([]Member, 2)); err == nil {
 			t.Errorf("New takes %d of 2", k)
@@ -111,7 +122,8 @@ func TestConformance(t *testing.T) {
 	f := pki.Fixtures()
 	t.Run("what both vouch for", func(t *testing.T) {
 		got, err := p.Verify(t.Context(), ca.VerifyRequest{Chain: f.Good, Purpose: f.Purpose, At: f.At.UnixMilli()})
-		if err != nil || got.Holder == nil || !slices.Equal(got.Holder.Roles, f.Roles) {
+		root := identity.Path{Leaf: identity.Fingerprint(keys.Std(), f.Good[0]), Root: identity.Fingerprint(keys.Std(), f.Root)}
+		if err != nil || got.Holder == nil || !slices.Equal(got.Holder.Roles, f.Roles) || !slices.Equal(got.Holder.Paths, []identity.Path{root}) {
 			t.Errorf("Verify = %+v, %v", got, err)
 		}
 	})

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -25,6 +26,7 @@ import (
 
 	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/plugins/ca/catest"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 )
 
@@ -170,6 +172,53 @@ func TestHolders(t *testing.T) {
 		p := configured(t, keys.Std(), other.settings(`revocation = "none"`)+o.settings("revocation = \"none\"\nroles = [\"user\"]")+other.settings(`revocation = "none"`))
 		says(t, verdict(t, p, asks(noon, ca.Node, node)), "is not trusted for role node")
 	})
+}
+
+// TestCrossed tells of the paths of a holder whose issuer two roots have certified, the second for a shorter time.
+func TestCrossed(t *testing.T) {
+	first, second := newOffice(t), newOffice(t)
+	second.root = nil
+	second.root = second.sign(&x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Zante CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}, second.key)
+	key := first.newKey()
+	issuing := func(by *office, end time.Duration) *x509.Certificate {
+		return by.sign(&x509.Certificate{
+			SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "Issuing CA"}, IsCA: true, BasicConstraintsValid: true,
+			KeyUsage: x509.KeyUsageCertSign, NotBefore: noon.Add(-time.Hour), NotAfter: noon.Add(end),
+		}, key)
+	}
+	between := []*x509.Certificate{issuing(first, 10*time.Hour), issuing(second, 5*time.Hour)}
+	node := (&office{t: t, key: key, root: between[0]}).holder(3, corfu(), "node")
+	both := filepath.Join(t.TempDir(), "roots.pem")
+	if err := os.WriteFile(both, append(encodePEM("CERTIFICATE", first.root.Raw), encodePEM("CERTIFICATE", second.root.Raw)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	path := func(root *x509.Certificate) identity.Path {
+		return identity.Path{Leaf: identity.Fingerprint(keys.Std(), node.Raw), Root: identity.Fingerprint(keys.Std(), root.Raw)}
+	}
+	want := []identity.Path{path(first.root), path(second.root)}
+	slices.SortFunc(want, identity.Path.Compare)
+	for name, chain := range map[string][]*x509.Certificate{"one way first": {node, between[0]}, "the other first": {node, between[1]}} {
+		t.Run(name, func(t *testing.T) {
+			others := filepath.Join(t.TempDir(), "others.pem")
+			if err := os.WriteFile(others, append(encodePEM("CERTIFICATE", between[0].Raw), encodePEM("CERTIFICATE", between[1].Raw)...), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p := configured(t, keys.Std(), fmt.Sprintf("[[trust]]\nroots = %q\nintermediates = %q\nrevocation = \"none\"\n", both, others))
+			got, err := p.Verify(t.Context(), asks(noon, ca.Node, chain...))
+			if err != nil || got.Holder == nil {
+				t.Fatalf("Verify = %+v, %v", got, err)
+			}
+			if !slices.Equal(got.Holder.Paths, want) || got.Holder.NotAfter != noon.Add(10*time.Hour).UnixMilli() {
+				t.Errorf("paths %v until %d, want %v until the end of the longer way", got.Holder.Paths, got.Holder.NotAfter, want)
+			}
+			got, err = p.Verify(t.Context(), asks(noon.Add(7*time.Hour), ca.Node, chain[0], between[0]))
+			if err != nil || got.Holder == nil || !slices.Equal(got.Holder.Paths, []identity.Path{path(first.root)}) {
+				t.Errorf("when the shorter way has ended: %+v, %v", got, err)
+			}
+		})
+	}
 }
 
 func (o *office) list(path string, number int64, issued, next time.Time, extra []pkix.Extension, serials ...int64) {

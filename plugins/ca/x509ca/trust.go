@@ -2,6 +2,7 @@ package x509ca
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -115,20 +116,32 @@ func (t *trust) verify(ctx context.Context, chain []*certificate, purpose ca.Pur
 		}
 		return nil, ca.Refuse(code, "the chain of %s does not hold: %v", leaf.name(), err), nil
 	}
-	// Any way to a root is as good as another: what differs is only which authorities must not have been revoked.
+	// Any way to a root is as good as another: what differs is which authorities must not have been revoked, and how long
+	// they last. A chain of blocks may name any of the roots, so all are told, and the validity is that of the longest.
+	var best *ca.Holder
 	var refusal *ca.Refusal
 	var failed error
 	for _, path := range paths {
 		holder, r, err := t.judge(ctx, path, purpose, at)
-		if r == nil && err == nil {
-			return holder, nil, nil
+		switch {
+		case r != nil || err != nil:
+			refusal, failed = cmp.Or(refusal, r), errors.Join(failed, err)
+		case best == nil:
+			best = holder
+		default:
+			all := append(best.Paths, holder.Paths...)
+			if holder.NotAfter > best.NotAfter {
+				best = holder
+			}
+			slices.SortFunc(all, identity.Path.Compare)
+			all = slices.Compact(all)
+			best.Paths = all[:min(len(all), ca.MaxPaths)]
 		}
-		if refusal == nil {
-			refusal = r
-		}
-		failed = errors.Join(failed, err)
 	}
-	if failed != nil {
+	switch {
+	case best != nil:
+		return best, nil, nil
+	case failed != nil:
 		return nil, nil, failed
 	}
 	return nil, refusal, nil
@@ -137,7 +150,11 @@ func (t *trust) verify(ctx context.Context, chain []*certificate, purpose ca.Pur
 // judge applies the settings to a way from the holder to a root whose signatures, times and constraints hold.
 func (t *trust) judge(ctx context.Context, path []*certificate, purpose ca.Purpose, at time.Time) (*ca.Holder, *ca.Refusal, error) {
 	leaf := path[0]
-	holder := &ca.Holder{Key: leaf.key, Serial: leaf.serial, NotBefore: leaf.notBefore.UnixMilli(), NotAfter: leaf.notAfter.UnixMilli()}
+	suite := t.lib.suite()
+	holder := &ca.Holder{
+		Key: leaf.key, Serial: leaf.serial, NotBefore: leaf.notBefore.UnixMilli(), NotAfter: leaf.notAfter.UnixMilli(),
+		Paths: []identity.Path{{Leaf: identity.Fingerprint(suite, leaf.raw), Root: identity.Fingerprint(suite, path[len(path)-1].raw)}},
+	}
 	if len(path) > ca.MaxChain+1 {
 		return nil, ca.Refuse(ca.Constraint, "the chain of %s has %d certificates up to the root, want at most %d", leaf.name(), len(path), ca.MaxChain+1), nil
 	}

@@ -55,7 +55,7 @@ func TestProgram(t *testing.T) {
 	enroll.CSR = csr()
 	settings := fmt.Sprintf("[[trust]]\nroots = %q\ncrl = [%q]\n[issue]\nfolder = %q\n", filepath.Join(folder, x509ca.ChainFile), filepath.Join(folder, x509ca.ListFile), folder)
 	catest.RunProgram(t, catest.Program{Args: []string{"serve"}, Settings: []byte(settings)}, catest.Fixtures{
-		At: noon, Institution: catest.Institution, Good: good.Issued.Chain, Purpose: ca.Node, Roles: []identity.Role{"node"}, Other: ca.User,
+		At: noon, Institution: catest.Institution, Good: good.Issued.Chain, Root: a.Chain()[len(a.Chain())-1], Purpose: ca.Node, Roles: []identity.Role{"node"}, Other: ca.User,
 		Enroll: &enroll, CSR: csr(),
 	})
 }
