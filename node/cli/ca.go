@@ -53,6 +53,7 @@ func caCommand() *cli.Command {
 				&cli.StringFlag{Name: "name", Usage: "`NAME` of the holder"},
 				&cli.StringFlag{Name: "agency", Usage: "`UNIT` of the institution to which the holder belongs"},
 				&cli.StringSliceFlag{Name: "role", Usage: "`ROLE` of the holder, such as node, user, regulator or institution-admin; may be repeated"},
+				&cli.StringSliceFlag{Name: "host", Usage: "`NAME` or address of a server, such as a node's API, that the certificate is for instead; may be repeated"},
 			},
 			Action: issueCertificate,
 		}, {
@@ -207,7 +208,7 @@ func issueCertificate(c *cli.Context) error {
 	}
 	slices.Sort(r.Roles)
 	r.Roles = slices.Compact(r.Roles)
-	answer, err := a.Enroll(r)
+	answer, err := a.EnrollServer(r, c.StringSlice("host"))
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/big"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -184,6 +185,12 @@ func (a *Authority) Unlock(key keys.Signer) error {
 
 // Enroll issues a certificate, as ca.Provider describes it.
 func (a *Authority) Enroll(r ca.EnrollRequest) (ca.IssueResponse, error) {
+	return a.EnrollServer(r, nil)
+}
+
+// EnrollServer issues a certificate with which a TLS server shows that it is one of hosts, DNS names or IP addresses, and which
+// serves for nothing else. Without hosts it is Enroll. Only authorities of suite std do, whose certificates TLS libraries know.
+func (a *Authority) EnrollServer(r ca.EnrollRequest, hosts []string) (ca.IssueResponse, error) {
 	if refusal := r.Check(); refusal != nil {
 		return ca.IssueResponse{Refusal: refusal}, nil
 	}
@@ -200,6 +207,9 @@ func (a *Authority) Enroll(r ca.EnrollRequest) (ca.IssueResponse, error) {
 			return ca.IssueResponse{Refusal: ca.Refuse(ca.Malformed, "role %q: want lower-case letters, digits and -", role)}, nil
 		}
 	}
+	if refusal := a.checkHosts(hosts, r.Roles); refusal != nil {
+		return ca.IssueResponse{Refusal: refusal}, nil
+	}
 	key, refusal := a.request(r.CSR)
 	if refusal != nil {
 		return ca.IssueResponse{Refusal: refusal}, nil
@@ -208,7 +218,34 @@ func (a *Authority) Enroll(r ca.EnrollRequest) (ca.IssueResponse, error) {
 	if r.Agency != "" {
 		subject.OrganizationalUnit = []string{r.Agency}
 	}
-	return a.issue(subject, r.Roles, key, r.At, r.NotAfter)
+	return a.issue(subject, r.Roles, hosts, key, r.At, r.NotAfter)
+}
+
+// maxHosts is how many names and addresses a server's certificate may have.
+const maxHosts = 32
+
+// hostForm is that of DNS names (RFC 1123), with * for the first label if need be.
+var hostForm = regexp.MustCompile(`^(\*\.)?([a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.)*[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`)
+
+func (a *Authority) checkHosts(hosts []string, roles []identity.Role) *ca.Refusal {
+	if len(hosts) == 0 {
+		return nil
+	}
+	if name := a.Suite().Name(); name != keys.Std().Name() {
+		return ca.Refuse(ca.WrongAlgorithm, "an authority of suite %s issues no certificates for servers: TLS is international on every chain, so make an authority of suite std for them", name)
+	}
+	if len(roles) > 0 {
+		return ca.Refuse(ca.WrongPurpose, "a server's certificate has hosts and no roles: issue one for each")
+	}
+	if len(hosts) > maxHosts {
+		return ca.Refuse(ca.Malformed, "%d hosts, want at most %d", len(hosts), maxHosts)
+	}
+	for _, h := range hosts {
+		if net.ParseIP(h) == nil && (len(h) > 253 || !hostForm.MatchString(h)) {
+			return ca.Refuse(ca.Malformed, "host %q: want a DNS name or an IP address, without a port", h)
+		}
+	}
+	return nil
 }
 
 // roleForm is that of roles that fit into a URI as they are.
@@ -253,14 +290,14 @@ func (a *Authority) Renew(r ca.RenewRequest) (ca.IssueResponse, error) {
 		roles = append(roles, identity.Role(role))
 	}
 	subject := pkix.Name{Organization: old.subject.Organization, OrganizationalUnit: old.subject.OrganizationalUnit, CommonName: old.subject.CommonName}
-	return a.issue(subject, roles, key, r.At, r.NotAfter)
+	return a.issue(subject, roles, old.hosts, key, r.At, r.NotAfter)
 }
 
 // errLocked says that an authority was opened without its key.
 var errLocked = errors.New("the authority's key was not opened: this provider or command only looks at the authority")
 
-// issue makes a certificate, and with suite gm a second one for encryption, and keeps them before anybody gets them.
-func (a *Authority) issue(subject pkix.Name, roles []identity.Role, key ledger.Key, at, notAfter int64) (ca.IssueResponse, error) {
+// issue makes a certificate, for a server if there are hosts, and with suite gm a second one for encryption, and keeps them before anybody gets them.
+func (a *Authority) issue(subject pkix.Name, roles []identity.Role, hosts []string, key ledger.Key, at, notAfter int64) (ca.IssueResponse, error) {
 	if a.signer == nil {
 		return ca.IssueResponse{}, errLocked
 	}
@@ -281,6 +318,14 @@ func (a *Authority) issue(subject pkix.Name, roles []identity.Role, key ledger.K
 	}
 	for _, role := range roles {
 		template.URIs = append(template.URIs, &url.URL{Scheme: "fondaco", Opaque: strings.TrimPrefix(rolePrefix, "fondaco:") + string(role)})
+	}
+	for _, h := range hosts {
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		if ip := net.ParseIP(h); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, h)
+		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -48,6 +48,7 @@ type certificate struct {
 	notBefore, notAfter        time.Time
 	authority                  bool
 	usage                      x509.KeyUsage
+	hosts                      []string // names and addresses of the server that it is for; none: it is for a client
 	roles                      []string // of its URIs, in their order
 	key                        ledger.Key
 	keyErr                     error // why key is empty

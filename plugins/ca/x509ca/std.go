@@ -41,7 +41,10 @@ func (s std) wrap(c *x509.Certificate) *certificate {
 	out := &certificate{
 		raw: c.Raw, rawIssuer: c.RawIssuer, rawSubject: c.RawSubject, subject: c.Subject, issuer: c.Issuer, serial: serialText(c.SerialNumber),
 		notBefore: c.NotBefore, notAfter: c.NotAfter, authority: c.BasicConstraintsValid && c.IsCA, usage: c.KeyUsage,
-		roles: rolesOf(c.URIs), native: c,
+		roles: rolesOf(c.URIs), hosts: slices.Clone(c.DNSNames), native: c,
+	}
+	for _, ip := range c.IPAddresses {
+		out.hosts = append(out.hosts, ip.String())
 	}
 	if !slices.Contains([]x509.SignatureAlgorithm{
 		x509.PureEd25519, x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512, x509.SHA256WithRSA, x509.SHA384WithRSA,
