@@ -33,6 +33,7 @@ func (n *Node) openCA(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.ca = program
 	n.vouch = vouch.New(vouch.Config{Provider: program, Suite: n.suite, Fresh: n.config.CA.Fresh, Now: n.now})
 	own, err := n.vouch.Of(n.config.CA.Chain, n.config.Signer.Public())
 	if err != nil {

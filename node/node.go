@@ -27,11 +27,13 @@ import (
 	"github.com/fondaco/fondaco/node/backup"
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
+	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/node/monitor"
 	"github.com/fondaco/fondaco/node/rpc"
 	"github.com/fondaco/fondaco/node/vouch"
 	"github.com/fondaco/fondaco/plugins"
+	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
@@ -60,6 +62,8 @@ type Config struct {
 
 	API   string // TCP address of the HTTP API; empty: none
 	Admin string // TCP address of metrics and health; empty: none
+	// What these need for TLS. Without it they must be on loopback, and everybody there may do everything.
+	APIFiles, AdminFiles login.Files
 
 	// Engine is the consensus engine's program. With EngineFactory set it is not used.
 	Engine plugins.Spec
@@ -111,14 +115,15 @@ type Node struct {
 	executor     *executor.Executor
 	plugins      *plugins.Host
 	endpoint     *transport.Endpoint
+	ca           ca.Provider     // nil: there is none
 	vouch        *vouch.Verdicts // nil: certificates are not asked for
 	ends         time.Time       // of the node's certificate; zero: it has none
 	monitor      *monitor.Monitor
 	group        *group.Group
 	loop         *group.Loop
 	api          *rpc.Server
-	apiAt        net.Listener
-	adminAt      net.Listener
+	apiAt        *login.Gate
+	adminAt      *login.Gate
 	alarms       chan *wasmvm.DivergenceError // for watch
 	epochs       chan struct{}                // for watch: another epoch has begun
 	fault        atomic.Pointer[error]        // what scrub could not read
@@ -435,30 +440,33 @@ func (n *Node) serve(ctx context.Context, from identity.NodeID, m []byte) ([]byt
 }
 
 func (n *Node) openAPI() (err error) {
+	operator, err := n.secret(OperatorKey)
+	if err != nil {
+		return err
+	}
+	gate := login.Config{Operator: hex.EncodeToString(operator[:]), Provider: n.ca, Suite: n.suite, Log: n.log, Refused: n.monitor.Refused, Now: n.now}
 	if n.config.Admin != "" {
-		if n.adminAt, err = net.Listen("tcp", n.config.Admin); err != nil {
-			return fmt.Errorf("listen for the admin interface: %w; set another admin address in the configuration", err)
+		gate.Name, gate.Listen, gate.Files = "admin", n.config.Admin, n.config.AdminFiles
+		if n.adminAt, err = login.Open(gate); err != nil {
+			return err
 		}
 	}
 	if n.config.API == "" {
 		return nil
 	}
-	if n.apiAt, err = net.Listen("tcp", n.config.API); err != nil {
-		return fmt.Errorf("listen for the API: %w; set another API address in the configuration", err)
+	gate.Name, gate.Listen, gate.Files = "api", n.config.API, n.config.APIFiles
+	if n.apiAt, err = login.Open(gate); err != nil {
+		return err
 	}
 	statements := ""
 	if n.config.Statements >= 0 {
 		statements = filepath.Join(n.groupDir(), group.StatementsDir)
 	}
-	operator, err := n.secret(OperatorKey)
-	if err != nil {
-		return err
-	}
 	if err := backup.RemoveSpools(n.groupDir()); err != nil {
 		return fmt.Errorf("remove what is left of a backup: %w", err)
 	}
 	n.api, err = rpc.New(rpc.Config{
-		Statements: statements, Spool: n.groupDir(), Operator: hex.EncodeToString(operator[:]),
+		Statements: statements, Spool: n.groupDir(), Gate: n.apiAt,
 		Group: n.group, Executor: n.executor, Suite: n.suite, Chain: n.chain, Genesis: &n.config.Genesis, Version: Version,
 		Peers: n.endpoint.Peers, Plugins: n.plugins.Status, Restart: n.plugins.Restart, Log: n.log,
 	})
@@ -564,7 +572,7 @@ func (n *Node) Close() error {
 	if n.store != nil {
 		errs = append(errs, n.store.Close())
 	}
-	for _, l := range []net.Listener{n.apiAt, n.adminAt} {
+	for _, l := range []*login.Gate{n.apiAt, n.adminAt} {
 		if l != nil {
 			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 				errs = append(errs, err)

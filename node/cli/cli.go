@@ -84,6 +84,8 @@ func newApp(plugins Plugins) *cli.App {
 		Version: node.Version,
 		Description: "Commands that speak to a node find it by --api, the configuration file of the node's folder (-d), FONDACO_API, or that of the folder they run in, " +
 			"in this order, and take the account from --from or FONDACO_FROM, and its key from --key or FONDACO_KEY, or --signer or FONDACO_SIGNER.\n\n" +
+			"A node with HTTPS asks who its clients are: --token-file or FONDACO_TOKEN_FILE, or --client-cert and --client-key or FONDACO_CLIENT_CERT and\n" +
+			"FONDACO_CLIENT_KEY; --ca or FONDACO_CA names who vouches for the node. With -d the folder's own secret and certificate do.\n\n" +
 			"Exit codes: 0 done, 1 it did not work, 2 wrong usage, 3 not found, 4 denied, 5 too late, 6 verification did not hold.",
 		HideHelpCommand:           true,
 		EnableBashCompletion:      true,
@@ -98,7 +100,7 @@ func newApp(plugins Plugins) *cli.App {
 		Commands: []*cli.Command{
 			initCommand(), genesisCommand(), runCommand(), statusCommand(), doctorCommand(), keysCommand(), signerCommand(), accountCommand(), contractCommand(),
 			caCommand(),
-			txCommand(), blockCommand(), memberCommand(), authorityCommand(), certificateCommand(), recoverCommand(), evidenceCommand(), proofCommand(), verifyCommand(), exportCommand(), importCommand(), backupCommand(), pruneCommand(), pluginCommand(plugins), completionCommand(),
+			txCommand(), blockCommand(), memberCommand(), authorityCommand(), certificateCommand(), recoverCommand(), evidenceCommand(), proofCommand(), verifyCommand(), exportCommand(), importCommand(), backupCommand(), pruneCommand(), tokenCommand(), pluginCommand(plugins), completionCommand(),
 		},
 	}
 	app.OnUsageError = wrongUsage

@@ -14,6 +14,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/fondaco/fondaco/node/executor"
+	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -30,7 +31,7 @@ const (
 type File struct {
 	Network   NetworkSection   `toml:"network"`
 	API       ListenSection    `toml:"api" comment:"HTTP API for applications and the command line"`
-	Admin     ListenSection    `toml:"admin" comment:"metrics and health; keep it on loopback"`
+	Admin     ListenSection    `toml:"admin" comment:"metrics and health; the same keys as in [api]"`
 	Signer    SignerSection    `toml:"signer"`
 	Consensus ConsensusSection `toml:"consensus"`
 	CA        CASection        `toml:"ca"`
@@ -66,9 +67,32 @@ type Peer struct {
 	Address string          `toml:"address"`
 }
 
-// ListenSection is a TCP address to listen on; empty: do not.
+// ListenSection is a TCP address to listen on, and what it takes to do so with TLS. Paths are below the node's folder, unless they are absolute.
 type ListenSection struct {
-	Listen string `toml:"listen"`
+	Listen  string `toml:"listen" comment:"address; empty: do not listen. Beyond loopback it needs cert and key"`
+	Cert    string `toml:"cert" comment:"PEM file of the certificate for HTTPS, followed by those that lead to the root; empty: no TLS, and whoever is on this machine may do everything"`
+	Key     string `toml:"key" comment:"file of its key"`
+	Clients string `toml:"clients" comment:"PEM file of the authorities whose client certificates count, and of their revocation lists; empty: the provider of [ca] is asked"`
+	Tokens  string `toml:"tokens" comment:"file of tokens, as fondaco token new makes it; empty: none count"`
+}
+
+// files returns the paths of what a section names, in a node's folder.
+func (l *ListenSection) files(dir string) login.Files {
+	f := login.Files{Cert: l.Cert, Key: l.Key, Clients: l.Clients, Tokens: l.Tokens}
+	for _, path := range []*string{&f.Cert, &f.Key, &f.Clients, &f.Tokens} {
+		if *path != "" {
+			*path = within(dir, *path)
+		}
+	}
+	return f
+}
+
+// within returns a path that an operator wrote into the configuration of a node's folder.
+func within(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
 }
 
 // SignerSection says who holds the node's key.

@@ -23,6 +23,7 @@ import (
 	"github.com/fondaco/fondaco/node"
 	"github.com/fondaco/fondaco/node/backup"
 	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/state"
@@ -141,6 +142,7 @@ func (d *doctor) examine() {
 	d.data()
 	d.node()
 	d.ports()
+	d.doors()
 	d.buffers()
 	d.disk()
 	d.space()
@@ -345,14 +347,15 @@ func (d *doctor) node() {
 }
 
 func (d *doctor) ask(ctx context.Context) (*client.Status, *client.Chain, error) {
-	address, err := apiOfFolder(d.c)
+	address, pin, err := apiOfFolder(d.c)
 	if err != nil {
 		return nil, nil, err
 	}
-	api, err := client.New(address, nil)
+	api, err := client.Open(address, client.Access{Pin: pin})
 	if err != nil {
 		return nil, nil, err
 	}
+	showOperator(api, d.dir)
 	chain, err := api.Chain(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -412,6 +415,35 @@ func (d *doctor) ports() {
 			d.warn(p.check, "restart the node if "+ConfigFile+" was changed since", "%s %s is free although this node runs: it was started with another address", p.network, p.address)
 		default:
 			d.ok(p.check, "%s %s is free", p.network, p.address)
+		}
+	}
+}
+
+// doors looks at who gets in at the API and the admin interface.
+func (d *doctor) doors() {
+	if d.file == nil {
+		return
+	}
+	for _, l := range []struct {
+		check, name string
+		section     *ListenSection
+	}{{"API", "api", &d.file.API}, {"admin interface", "admin", &d.file.Admin}} {
+		if l.section.Listen == "" {
+			continue
+		}
+		ends, err := login.Check(l.name, l.section.Listen, l.section.files(d.dir), d.file.CA.Program != "")
+		left := time.Until(ends)
+		switch {
+		case err != nil:
+			d.fail(l.check, "correct it; a running node goes by what it read before", "%v", err)
+		case ends.IsZero():
+			d.ok(l.check, "on this machine only, and whoever is on it may do everything there")
+		case left < 0:
+			d.fail(l.check, "renew it with `fondaco ca renew`, and replace the file: the node needs no restart", "its certificate ended on %s", timeText(ends.UnixMilli()))
+		case left < 30*24*time.Hour:
+			d.warn(l.check, "renew it with `fondaco ca renew`, and replace the file: the node needs no restart", "its certificate ends on %s", timeText(ends.UnixMilli()))
+		default:
+			d.ok(l.check, "TLS with a certificate until %s, and everybody is asked who he is", timeText(ends.UnixMilli()))
 		}
 	}
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +29,10 @@ const defaultAPI = "http://127.0.0.1:9541"
 // remoteFlags are those of every command that speaks to a node.
 func remoteFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
+		&cli.StringFlag{Name: "ca", Usage: "PEM `FILE` of the authorities that vouch for the node's HTTPS certificate; default: those of the system", EnvVars: []string{"FONDACO_CA"}},
+		&cli.StringFlag{Name: "client-cert", Usage: "PEM `FILE` of a client certificate to show to the node", EnvVars: []string{"FONDACO_CLIENT_CERT"}},
+		&cli.StringFlag{Name: "client-key", Usage: "`FILE` of its key", EnvVars: []string{"FONDACO_CLIENT_KEY"}},
+		&cli.StringFlag{Name: "token-file", Usage: "`FILE` with a token to show to the node", EnvVars: []string{"FONDACO_TOKEN_FILE"}},
 		&cli.StringFlag{Name: "api", Usage: "`URL` of a node's API (default: that of the node in -d, then FONDACO_API, then " + defaultAPI + ")"},
 		dirFlag(), outputFlag(),
 		&cli.DurationFlag{Name: "timeout", Usage: "how long to wait for an answer, or for a transaction to be in a block", Value: 30 * time.Second, EnvVars: []string{"FONDACO_TIMEOUT"}},
@@ -72,46 +77,61 @@ func dial(c *cli.Context) (*remote, error) {
 		address = os.Getenv("FONDACO_API")
 	}
 	own := address == "" // the node in the folder: another one is none of its operator's business
+	access := client.Access{CA: c.String("ca"), Cert: c.String("client-cert"), Key: c.String("client-key"), Token: c.String("token-file")}
 	if own {
+		var pin string
 		var err error
-		if address, err = apiOfFolder(c); err != nil {
+		if address, pin, err = apiOfFolder(c); err != nil {
 			return nil, err
 		}
+		if access.Pin = pin; pin == "" { // what the environment has is for other nodes
+			access = client.Access{}
+		}
 	}
-	api, err := client.New(address, nil)
+	api, err := client.Open(address, access)
 	if err != nil {
 		return nil, withCode(ExitUsage, err)
 	}
-	if own { // who may not read it, or before the node first ran, is a client like others
-		if secret, err := os.ReadFile(filepath.Join(c.String("dir"), node.OperatorKey)); err == nil {
-			api.Operator(secret)
-		}
+	if own {
+		showOperator(api, c.String("dir"))
 	}
 	ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
 	return &remote{Client: api, c: c, ctx: ctx, cancel: cancel, url: address}, nil
 }
 
-// apiOfFolder returns the API's address by the configuration in -d, or the default where there is none.
-func apiOfFolder(c *cli.Context) (string, error) {
+// showOperator makes api a client of the operator of the node in a folder. Who may not read the secret, or before the node first ran, is a
+// client like others.
+func showOperator(api *client.Client, dir string) {
+	if secret, err := os.ReadFile(filepath.Join(dir, node.OperatorKey)); err == nil {
+		api.Operator(secret)
+	}
+}
+
+// apiOfFolder returns the API's address by the configuration in -d, or the default where there is none, and with TLS the file of the
+// certificate that the node shows.
+func apiOfFolder(c *cli.Context) (address, pin string, err error) {
 	dir := c.String("dir")
 	if _, err := os.Stat(filepath.Join(dir, ConfigFile)); err != nil && !c.IsSet("dir") {
-		return defaultAPI, nil
+		return defaultAPI, "", nil
 	}
 	file, err := ReadConfig(dir)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	if file.API.Listen == "" {
-		return "", usage("the node in %s has no API: set api.listen in its %s, or name another node with --api", dir, ConfigFile)
+		return "", "", usage("the node in %s has no API: set api.listen in its %s, or name another node with --api", dir, ConfigFile)
 	}
 	host, port, err := net.SplitHostPort(file.API.Listen)
 	if err != nil {
-		return "", fmt.Errorf("%s: api.listen: %w", filepath.Join(dir, ConfigFile), err)
+		return "", "", fmt.Errorf("%s: api.listen: %w", filepath.Join(dir, ConfigFile), err)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "http://" + net.JoinHostPort(host, port), nil
+	if file.API.Cert != "" {
+		return "https://" + net.JoinHostPort(host, port), within(dir, file.API.Cert), nil
+	}
+	return "http://" + net.JoinHostPort(host, port), "", nil
 }
 
 // talk runs a conversation and gives its error an exit code and a next step.
@@ -140,7 +160,7 @@ func (r *remote) explain(err error) error {
 		switch problem.Code {
 		case client.CodeNotFound, client.CodeUnavailable:
 			return withCode(ExitNotFound, err)
-		case client.CodeRefused, client.CodeDenied, client.CodeSignature:
+		case client.CodeRefused, client.CodeDenied, client.CodeSignature, client.CodeUnauthenticated, client.CodeForbidden:
 			return withCode(ExitDenied, err)
 		case client.CodeExpired:
 			return withCode(ExitTimeout, err)
@@ -148,10 +168,28 @@ func (r *remote) explain(err error) error {
 			return withCode(ExitUsage, err)
 		}
 		return err
+	case unreachable && strings.HasPrefix(r.url, "https://"):
+		return secured(r.url, network.Err)
 	case unreachable:
 		return fmt.Errorf("%s does not answer (%w): is the node running? Start it with `fondaco run -d DIR`, or name another with --api URL", r.url, network.Err)
 	}
 	return err
+}
+
+// secured says why no conversation over HTTPS came about, and what to do.
+func secured(url string, err error) error {
+	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
+	_, misnamed := errors.AsType[x509.HostnameError](err)
+	_, invalid := errors.AsType[x509.CertificateInvalidError](err)
+	switch {
+	case unknown:
+		return withCode(ExitDenied, fmt.Errorf("no authority known here vouches for the certificate of %s: name the file of the one that does with --ca", url))
+	case misnamed, invalid:
+		return withCode(ExitDenied, fmt.Errorf("the certificate of %s does not hold: %w; its operator issues another one with `fondaco ca issue --host`", url, err))
+	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		return fmt.Errorf("%s has no TLS: write http:// if it is on this machine, or have it set under [api] of its %s", url, ConfigFile)
+	}
+	return fmt.Errorf("%s does not answer (%w): is the node running? Start it with `fondaco run -d DIR`, or name another with --api URL", url, err)
 }
 
 // digits returns the hexadecimal digits of an id as a person may type it: with 0x or without, in either case.

@@ -93,6 +93,7 @@ func nodeConfig(c *cli.Context) (*node.Config, error) {
 	}
 	config := &node.Config{
 		Dir: dir, Genesis: *genesis, Signer: signer, Listen: file.Network.Listen, API: file.API.Listen, Admin: file.Admin.Listen,
+		APIFiles: file.API.files(dir), AdminFiles: file.Admin.files(dir),
 		ClockOffset: c.Duration("clock-offset"), Snapshot: file.Network.Sync == SyncSnapshot,
 		Wasm: wasmvm.Engine(file.Wasm.Engine), ShadowShare: file.Wasm.ShadowShare, Workers: file.Wasm.Workers, Statements: file.Consensus.StatementsMB << 20, Log: log,
 		Archive: file.State.Archive,
@@ -115,17 +116,11 @@ func authority(dir string, section CASection) (node.CA, error) {
 	if section.Program == "" {
 		return a, nil
 	}
-	within := func(path string) string {
-		if filepath.IsAbs(path) {
-			return path
-		}
-		return filepath.Join(dir, path)
-	}
 	a.Provider.Name = filepath.Base(section.Program)
 	if section.Program == a.Provider.Name {
 		a.Provider.Args = []string{"plugin", "serve", a.Provider.Name}
 	} else {
-		a.Provider.Path = within(section.Program)
+		a.Provider.Path = within(dir, section.Program)
 		sum, err := hex.DecodeString(section.SHA256)
 		if err != nil || len(sum) != len(a.Provider.SHA256) {
 			return a, fmt.Errorf("ca.program needs ca.sha256: put there what `fondaco plugin check --kind ca %s` prints, after you checked the program", section.Program)
@@ -134,14 +129,14 @@ func authority(dir string, section CASection) (node.CA, error) {
 	}
 	var err error
 	if section.Settings != "" {
-		if a.Provider.Config, err = readBounded(within(section.Settings), ca.MaxSettings); err != nil {
+		if a.Provider.Config, err = readBounded(within(dir, section.Settings), ca.MaxSettings); err != nil {
 			return a, fmt.Errorf("ca.settings: %w", err)
 		}
 	}
 	if section.Chain == "" {
 		return a, errors.New("[ca] needs ca.chain: the PEM file of this node's certificate and those that lead to the root")
 	}
-	text, err := readBounded(within(section.Chain), transport.MaxHelloSize*2)
+	text, err := readBounded(within(dir, section.Chain), transport.MaxHelloSize*2)
 	if err != nil {
 		return a, fmt.Errorf("ca.chain: %w", err)
 	}

@@ -60,27 +60,28 @@ type Client struct {
 	base     string
 	http     *http.Client
 	operator string
+	token    string // empty: none
 
 	mu    sync.Mutex // guards chain
 	chain *Chain
 }
 
 // New returns a client of the node whose API is at base, such as "http://127.0.0.1:9541". A nil http.Client
-// stands for one with good settings for many small requests.
+// stands for one with good settings for many small requests. Open is for a node that asks who its clients are.
 func New(base string, h *http.Client) (*Client, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("API address %q: want one like http://127.0.0.1:9541", base)
 	}
 	if h == nil {
-		h = &http.Client{Transport: &http.Transport{MaxIdleConns: 256, MaxIdleConnsPerHost: 256, IdleConnTimeout: time.Minute}}
+		h = &http.Client{Transport: newTransport()}
 	}
 	return &Client{base: strings.TrimRight(base, "/"), http: h}, nil
 }
 
 // Operator makes this a client of the node's operator, who takes backups and packages while other clients do: secret is the content of the
-// file operator.key in the node's folder. It is sent as it is, so only over connections that nobody else reads. It must be called
-// before the client is used.
+// file operator.key in the node's folder. It is sent as it is, so only over connections that nobody else reads: on the node's machine, or over
+// HTTPS to a node whose certificate is pinned (Access.Pin). It must be called before the client is used.
 func (c *Client) Operator(secret []byte) { c.operator = hex.EncodeToString(secret) }
 
 // Base returns the address of the API that New was given.
@@ -516,6 +517,9 @@ func (c *Client) open(ctx context.Context, method, path, contentType string, bod
 	if c.operator != "" {
 		request.Header.Set(OperatorHeader, c.operator)
 	}
+	if c.token != "" {
+		request.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	response, err := c.http.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("the node does not answer: %w", err)
@@ -527,6 +531,9 @@ func (c *Client) open(ctx context.Context, method, path, contentType string, bod
 	data, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, c.base+path, err)
+	}
+	if response.StatusCode == http.StatusBadRequest && strings.HasPrefix(c.base, "http://") && bytes.Contains(data, []byte("HTTP request to an HTTPS server")) {
+		return nil, fmt.Errorf("the node at %s wants HTTPS: write https:// in its address", c.base)
 	}
 	problem := &Problem{Status: response.StatusCode}
 	if json.Unmarshal(data, problem) != nil || problem.Code == "" {

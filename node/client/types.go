@@ -63,6 +63,10 @@ const (
 	CodeUnavailable = "unavailable" // this node no longer has, or does not have yet, what is asked for
 	CodeInternal    = "internal"
 	CodeTooLarge    = "too_large"
+
+	// Of nodes that ask who their clients are.
+	CodeUnauthenticated = "unauthenticated" // the client does not show who it is, or with what does not count
+	CodeForbidden       = "forbidden"       // who the client is may not do this
 )
 
 // Chain is what a client must know of a chain before it signs for it.

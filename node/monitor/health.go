@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/pprof"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -119,15 +119,18 @@ func (m *Monitor) checkPeers() error {
 
 // Handler serves /metrics (Prometheus text), /livez and /readyz. The latter two answer 200 or 503, and tell
 // each check on a line of its own, those that fail first and with the reason.
-func (m *Monitor) Handler() http.Handler {
+// The gate says who may see that; profiles of the process are for its operator.
+func (m *Monitor) Handler(gate *login.Gate) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, m.live()) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, m.ready()) })
+	observe := func(pattern string, h http.Handler) { mux.Handle(pattern, gate.Require(login.Observe, h)) }
+	observe("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+	observe("GET /livez", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, m.live()) }))
+	observe("GET /readyz", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, m.ready()) }))
+	observe("/", http.NotFoundHandler()) // a stranger is told nothing about what there is
 	if m.config.Profile {
-		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+		for pattern, h := range map[string]http.HandlerFunc{"GET /debug/pprof/": pprof.Index, "GET /debug/pprof/profile": pprof.Profile, "GET /debug/pprof/trace": pprof.Trace} {
+			mux.Handle(pattern, gate.Require(login.Operate, h))
+		}
 	}
 	return mux
 }
@@ -149,10 +152,10 @@ func answer(w http.ResponseWriter, checks []Check) {
 	_, _ = w.Write([]byte(bad.String() + good.String()))
 }
 
-// Serve answers requests on l until ctx ends, and closes l. There is no access control: l belongs on loopback or
-// an operator's network.
-func (m *Monitor) Serve(ctx context.Context, l net.Listener) error {
-	server := &http.Server{Handler: m.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+// Serve answers requests on a gate until ctx ends, and closes it.
+func (m *Monitor) Serve(ctx context.Context, gate *login.Gate) error {
+	server := &http.Server{Handler: m.Handler(gate), ReadTimeout: 10 * time.Second}
+	gate.Prepare(server)
 	stopped := make(chan struct{})
 	unwatch := context.AfterFunc(ctx, func() {
 		defer close(stopped)
@@ -162,7 +165,7 @@ func (m *Monitor) Serve(ctx context.Context, l net.Listener) error {
 			_ = server.Close()
 		}
 	})
-	err := server.Serve(l)
+	err := server.Serve(gate)
 	if !unwatch() {
 		<-stopped
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
+	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/wasmvm"
@@ -24,6 +25,7 @@ type metrics struct {
 	notAdmitted                                prometheus.Counter
 	blocks, gas, viewChanges, evidence, alarms prometheus.Counter
 	txs, admitted, dropped, refused, fetched   *prometheus.CounterVec
+	clients                                    *prometheus.CounterVec
 	interval, latency, blockTxs                prometheus.Histogram
 	phases                                     *prometheus.HistogramVec
 
@@ -85,6 +87,7 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, config
 		admitted:    counters("transactions_admitted_total", "Transactions taken into the pool.", "from", "client", "peer"),
 		dropped:     counters("transactions_dropped_total", "Transactions that left the pool without a block.", "why", "expired", "other"),
 		refused:     counters("messages_refused_total", "Messages, requests and proposals of members that were refused, by the rule that they break.", "rule"),
+		clients:     counters("clients_refused_total", "Requests and connections to the API and to this interface that were refused because of who sent them, by reason.", "reason", reasons()...),
 		fetched:     counters("fetched_blocks_total", "Blocks with good certificates that other nodes sent when this one was behind, by node.", "from"),
 		interval:    histogram("block_interval_seconds", "Time between two blocks.", seconds),
 		latency:     histogram("commit_latency_seconds", "Time from a client's transaction entering the pool to its block being durable.", seconds),
@@ -172,6 +175,15 @@ func (m *metrics) observe(s group.Status, pool *mempool.Pool, connected int, now
 	if oldest > 0 { // else what the pool holds is in proposed blocks
 		m.poolOldest.Set(max(0, float64(now.UnixMilli()-oldest)/1000))
 	}
+}
+
+// reasons are those for which clients are refused.
+func reasons() []string {
+	var all []string
+	for _, r := range login.Reasons() {
+		all = append(all, string(r))
+	}
+	return all
 }
 
 func one(b bool) float64 {

@@ -28,6 +28,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
+	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/state/identity"
@@ -261,6 +262,9 @@ func (m *Monitor) refused(_ uint32, rule string) {
 	}
 	m.metrics.refused.WithLabelValues(rule).Inc()
 }
+
+// Refused counts a client that a gate did not let in. It does not log: the gate does.
+func (m *Monitor) Refused(r login.Reason) { m.metrics.clients.WithLabelValues(string(r)).Inc() }
 
 // fetched counts blocks by the node that sent them, which is one that the chain or the operator lists.
 func (m *Monitor) fetched(from identity.NodeID, blocks int) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
+	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/state/keys"
@@ -43,7 +43,7 @@ func get(t *testing.T, h http.Handler, path string) (int, string) {
 // wantMetrics looks for whole lines of the metrics page.
 func wantMetrics(t *testing.T, m *Monitor, lines ...string) {
 	t.Helper()
-	code, text := get(t, m.Handler(), "/metrics")
+	code, text := get(t, m.Handler(nil), "/metrics")
 	if code != http.StatusOK {
 		t.Fatalf("/metrics answers %d: %s", code, text)
 	}
@@ -118,7 +118,7 @@ func TestBlockFlow(t *testing.T) {
 			`fondaco_block_step_seconds_bucket{group="main",step="prepared",le="0.01"} 2`,
 			`fondaco_block_step_seconds_bucket{group="main",step="prepared",le="0.005"} 0`,
 		)
-		if _, text := get(t, m.Handler(), "/metrics"); !strings.Contains(text, "\ngo_goroutines ") || !strings.Contains(text, "\nprocess_") {
+		if _, text := get(t, m.Handler(nil), "/metrics"); !strings.Contains(text, "\ngo_goroutines ") || !strings.Contains(text, "\nprocess_") {
 			t.Error("/metrics tells nothing of the process")
 		}
 	})
@@ -245,7 +245,7 @@ func TestHealth(t *testing.T) {
 		Checks: []Check{{"disk", func() error { return nil }}}, Pinned: func() uint64 { return pinned },
 		Damage: func() (uint64, uint64) { return 3, 5 },
 	})
-	h := m.Handler()
+	h := m.Handler(nil)
 	healthy := group.Status{Engine: true, Number: 0, Epoch: ledger.Epoch{Members: make([]ledger.Member, 4)}}
 
 	want := func(path string, code int, says string) {
@@ -321,7 +321,7 @@ func TestHealth(t *testing.T) {
 
 func TestServe(t *testing.T) {
 	m := New(Config{})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := login.Open(login.Config{Name: "admin", Listen: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}

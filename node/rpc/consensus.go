@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"math"
@@ -11,6 +10,7 @@ import (
 	"github.com/fondaco/fondaco/node/audit"
 	"github.com/fondaco/fondaco/node/backup"
 	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -55,7 +55,7 @@ func (s *Server) consensus(w http.ResponseWriter, r *http.Request) (any, error) 
 // others. end must be called.
 func (s *Server) export(w http.ResponseWriter, r *http.Request) (out *patient, end func(), err error) {
 	slots := s.exports
-	if s.isOperator(r) {
+	if login.SubjectOf(r).Operator {
 		slots = s.operators
 	}
 	select {
@@ -71,13 +71,6 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) (out *patient, e
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	return out, end, nil
-}
-
-// isOperator reports whether a request shows the node's secret. An address would not tell: proxies and everybody's programs on the
-// node's machine come from it.
-func (s *Server) isOperator(r *http.Request) bool {
-	shown := r.Header.Get(client.OperatorHeader)
-	return s.config.Operator != "" && subtle.ConstantTimeCompare([]byte(shown), []byte(s.config.Operator)) == 1
 }
 
 // streamed ends an answer that was written in parts, and that the client must not take for whole after an error.

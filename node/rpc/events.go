@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -159,7 +160,11 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, emit func(h ledg
 		}
 		select {
 		case <-changed:
+			err = s.config.Gate.Still(r, login.Read)
 		case <-idle.C:
+			if err = s.config.Gate.Still(r, login.Read); err != nil {
+				break
+			}
 			// The id tells a reader to whom nothing was sent from where to go on.
 			text := ": idle\n\n"
 			if next > 0 {

@@ -7,8 +7,11 @@ import (
 
 // Patterns returns the methods and paths that the API serves.
 func Patterns() []string {
-	return append(slices.Sorted(maps.Keys((*Server)(nil).routes())), "GET /openapi.json")
+	return slices.Sorted(maps.Keys((*Server)(nil).routes()))
 }
+
+// Needs returns the right that a route takes.
+func Needs(pattern string) string { return (*Server)(nil).routes()[pattern].need.String() }
 
 // OpenAPI returns the document.
 func OpenAPI() []byte { return openAPI }

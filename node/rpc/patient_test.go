@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/login"
 )
 
 // TestPatient: a client may be slow, and may take a break, and may not be so slow for long that it seems to be gone.
@@ -46,13 +47,22 @@ func (d *deadlines) SetReadDeadline(t time.Time) error {
 // TestExportLasts: the time within which a request must arrive does not end an answer that takes longer, and clients who hold
 // such an answer do not keep the operator waiting, wherever they are: what comes through a proxy on the node's machine is from there.
 func TestExportLasts(t *testing.T) {
-	s := &Server{config: Config{Operator: "secret"}, exports: make(chan struct{}, 1), operators: make(chan struct{}, 1)}
+	gate, err := login.Open(login.Config{Name: "api", Listen: "127.0.0.1:0", Operator: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gate.Close()
+	s := &Server{config: Config{Gate: gate}, exports: make(chan struct{}, 1), operators: make(chan struct{}, 1)}
 	w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
 	request := func(shown string) *http.Request {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.RemoteAddr = "127.0.0.1:4000"
 		if shown != "" {
 			r.Header.Set(client.OperatorHeader, shown)
+		}
+		r, err := gate.Allow(w, r, login.Export)
+		if err != nil {
+			t.Fatal(err)
 		}
 		return r
 	}
@@ -67,8 +77,7 @@ func TestExportLasts(t *testing.T) {
 	if len(w.read) != 2 || !w.read[0].IsZero() {
 		t.Errorf("the request may be read until %v, want without end", w.read)
 	}
-	s.config.Operator = ""
-	if s.isOperator(request("")) {
+	if none, err := (*login.Gate)(nil).Allow(w, request("secret"), login.Export); err != nil || login.SubjectOf(none).Operator {
 		t.Error("where there is no secret everybody is the operator")
 	}
 }

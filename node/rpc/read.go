@@ -11,6 +11,7 @@ import (
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
+	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
@@ -104,7 +105,7 @@ func pluginDoc(p plugins.Status) client.Plugin {
 
 // restartPlugin restarts a program for the operator, and answers when it runs again.
 func (s *Server) restartPlugin(_ http.ResponseWriter, r *http.Request) (any, error) {
-	if !s.isOperator(r) {
+	if !login.SubjectOf(r).Operator {
 		return nil, problem(http.StatusForbidden, client.CodeDenied, "only the node's operator restarts its programs: show the secret in operator.key of the node's folder, as the command line does with -d")
 	}
 	name := r.PathValue("name")

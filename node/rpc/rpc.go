@@ -27,6 +27,7 @@ import (
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
+	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
@@ -56,7 +57,7 @@ const (
 //go:embed openapi.json
 var openAPI []byte
 
-// Config is what the API answers from. All fields are required but Statements, Operator, Peers, Plugins and Log.
+// Config is what the API answers from. All fields are required but Statements, Gate, Peers, Plugins and Log.
 type Config struct {
 	Group    *group.Group
 	Executor *executor.Executor
@@ -68,12 +69,12 @@ type Config struct {
 	Statements string
 	// Spool is a folder for temporary files that are as large as the state.
 	Spool string
-	// Operator is the secret by which the operator is told from other clients, see client.OperatorHeader; empty: nobody is.
-	Operator string
-	Peers    func() iter.Seq[transport.Peer]
-	Plugins  func() []plugins.Status
-	Restart  func(ctx context.Context, plugin string) error // as plugins.Host.Restart; required with Plugins
-	Log      zerolog.Logger
+	// Gate says who clients are and what they may do; nil: whatever a client may do, but nobody is the operator.
+	Gate    *login.Gate
+	Peers   func() iter.Seq[transport.Peer]
+	Plugins func() []plugins.Status
+	Restart func(ctx context.Context, plugin string) error // as plugins.Host.Restart; required with Plugins
+	Log     zerolog.Logger
 }
 
 // Server is a node's API.
@@ -112,14 +113,10 @@ func New(c Config) (*Server, error) {
 		closing: make(chan struct{}), schemas: schemas, epochs: &epochLinks{group: c.Group, executor: c.Executor},
 	}
 	mux := http.NewServeMux()
-	for pattern, handle := range s.routes() {
-		mux.HandleFunc(pattern, s.wrap(handle))
+	for pattern, route := range s.routes() {
+		mux.HandleFunc(pattern, s.wrap(route))
 	}
-	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		w.Write(openAPI) //nolint:errcheck // the client is gone
-	})
-	mux.HandleFunc("/", s.wrap(func(w http.ResponseWriter, r *http.Request) (any, error) {
+	mux.HandleFunc("/", s.wrap(route{login.Read, func(w http.ResponseWriter, r *http.Request) (any, error) {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			other := &http.Request{Method: method, URL: r.URL, Host: r.Host}
 			if _, pattern := mux.Handler(other); pattern != "/" && method != r.Method {
@@ -128,7 +125,7 @@ func New(c Config) (*Server, error) {
 			}
 		}
 		return nil, notFound("there is nothing at this path: GET /openapi.json lists what there is")
-	}))
+	}}))
 	s.handler = mux
 	return s, nil
 }
@@ -136,32 +133,40 @@ func New(c Config) (*Server, error) {
 // handle answers with a document, or has written the answer itself and returns nil.
 type handle func(w http.ResponseWriter, r *http.Request) (any, error)
 
+// route is a way into the API, and what it takes to go it.
+type route struct {
+	need   login.Right
+	handle handle
+}
+
 // routes is the whole API: every pattern here is in openapi.json, which a test holds it to.
-func (s *Server) routes() map[string]handle {
-	return map[string]handle{
-		"GET /v1/chain":                     s.chain,
-		"GET /v1/genesis":                   s.genesis,
-		"GET /v1/status":                    s.status,
-		"GET /v1/blocks":                    s.blocks,
-		"GET /v1/blocks/{height}":           s.block,
-		"GET /v1/blocks/{height}/raw":       s.rawBlock,
-		"GET /v1/transactions/{id}":         s.transaction,
-		"GET /v1/transactions/{id}/trace":   s.trace,
-		"POST /v1/transactions":             s.submit,
-		"POST /v1/transactions/batch":       s.submitBatch,
-		"GET /v1/accounts/{address}":        s.account,
-		"GET /v1/contracts/{address}":       s.contract,
-		"GET /v1/contracts/{address}/code":  s.code,
-		"POST /v1/contracts/{address}/call": s.call,
-		"GET /v1/state/{address}/{key}":     s.state,
-		"GET /v1/headers/{height}/proof":    s.headerProof,
-		"GET /v1/consensus":                 s.consensus,
-		"GET /v1/backup":                    s.backup,
-		"POST /v1/plugins/{name}/restart":   s.restartPlugin,
-		"GET /v1/evidence":                  s.evidence,
-		"GET /v1/evidence/{id}":             s.oneEvidence,
-		"GET /v1/events/blocks":             s.blockEvents,
-		"GET /v1/events":                    s.contractEvents,
+func (s *Server) routes() map[string]route {
+	return map[string]route{
+		"GET /openapi.json": {login.Read, s.document},
+
+		"GET /v1/chain":                     {login.Read, s.chain},
+		"GET /v1/genesis":                   {login.Read, s.genesis},
+		"GET /v1/status":                    {login.Read, s.status},
+		"GET /v1/blocks":                    {login.Read, s.blocks},
+		"GET /v1/blocks/{height}":           {login.Read, s.block},
+		"GET /v1/blocks/{height}/raw":       {login.Read, s.rawBlock},
+		"GET /v1/transactions/{id}":         {login.Read, s.transaction},
+		"GET /v1/transactions/{id}/trace":   {login.Read, s.trace},
+		"POST /v1/transactions":             {login.Submit, s.submit},
+		"POST /v1/transactions/batch":       {login.Submit, s.submitBatch},
+		"GET /v1/accounts/{address}":        {login.Read, s.account},
+		"GET /v1/contracts/{address}":       {login.Read, s.contract},
+		"GET /v1/contracts/{address}/code":  {login.Read, s.code},
+		"POST /v1/contracts/{address}/call": {login.Read, s.call},
+		"GET /v1/state/{address}/{key}":     {login.Read, s.state},
+		"GET /v1/headers/{height}/proof":    {login.Read, s.headerProof},
+		"GET /v1/consensus":                 {login.Export, s.consensus},
+		"GET /v1/backup":                    {login.Export, s.backup},
+		"POST /v1/plugins/{name}/restart":   {login.Operate, s.restartPlugin},
+		"GET /v1/evidence":                  {login.Export, s.evidence},
+		"GET /v1/evidence/{id}":             {login.Export, s.oneEvidence},
+		"GET /v1/events/blocks":             {login.Read, s.blockEvents},
+		"GET /v1/events":                    {login.Read, s.contractEvents},
 	}
 }
 
@@ -171,9 +176,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	server := &http.Server{
-		Handler: s.handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: readWithin, WriteTimeout: maxWait + writeWithin,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, BaseContext: func(net.Listener) context.Context { return requests },
+		Handler: s.handler, ReadTimeout: readWithin, WriteTimeout: maxWait + writeWithin, BaseContext: func(net.Listener) context.Context { return requests },
 	}
+	s.config.Gate.Prepare(server)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	var failed error
@@ -196,11 +201,23 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-func (s *Server) wrap(h handle) http.HandlerFunc {
+// document answers with openapi.json.
+func (s *Server) document(w http.ResponseWriter, _ *http.Request) (any, error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(openAPI) //nolint:errcheck // the client is gone
+	return nil, nil
+}
+
+func (s *Server) wrap(h route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s.active.Add(1)
 		defer s.active.Done()
-		document, err := h(w, r)
+		r, err := s.config.Gate.Allow(w, r, h.need)
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		document, err := h.handle(w, r)
 		if err != nil {
 			s.fail(w, r, err)
 			return
@@ -232,17 +249,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		s.config.Log.Error().Err(err).Str("path", r.URL.Path).Msg("API request not answered")
 		p = problem(http.StatusInternalServerError, client.CodeInternal, "the node could not answer; its log says why")
 	}
-	data, err := json.Marshal(p)
-	if err != nil {
-		http.Error(w, "", http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	if p.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
-	}
-	w.WriteHeader(p.Status)
-	w.Write(append(data, '\n')) //nolint:errcheck // the client is gone
+	login.WriteProblem(w, p)
 }
 
 func problem(status int, code, format string, args ...any) *client.Problem {

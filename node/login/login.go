@@ -1,0 +1,481 @@
+// Package login is the door of a node's HTTP listeners, the API and the admin interface: TLS, who a client is, and what
+// that lets it do.
+//
+// # Where nobody is asked
+//
+// A listener on loopback without a certificate is open: whoever is on the machine may do everything, as before there was
+// TLS. Beyond loopback a listener must have TLS (ErrPlain); no setting changes that. With TLS, on whatever address,
+// everybody has to show who he is, and may do what his roles say ([Rights]) and nothing else.
+//
+// # Who a client is
+//
+// The first of these that a request shows decides; one that does not count refuses the request, whatever else it shows:
+//
+//   - the secret of the node's operator, from the node's folder, in the header client.OperatorHeader;
+//   - a token, as "Authorization: Bearer …" (RFC 6750), which must be in the file of tokens, see [Token];
+//   - a client certificate that leads to an authority of the file of clients' authorities or, without such a file, for which
+//     the node's CA provider vouches (package plugins/ca). Institution and roles are those of the certificate: the subject's
+//     O, and URIs fondaco:role:NAME among its alternative names.
+//
+// All of that is judged at each request, also on connections that were made before, and at each step of an event stream.
+// Files are looked at whenever they are needed and read again when they changed, so nothing needs a restart. Revocation lists of
+// the clients' authorities are read from the same file, as PEM blocks "X509 CRL"; an authority without one there revokes nothing.
+//
+// TLS is version 1.3 with the algorithms of Go's standard library on every chain, those of suite gm too. HTTP/2 is not
+// offered: one request at a time on a connection, so the bounds on connections bound requests.
+//
+// The package is public by path but promised nothing.
+package login
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/plugins/ca"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+)
+
+// ErrPlain says that a listener would be reachable from other machines without TLS.
+var ErrPlain = errors.New("reachable from other machines without TLS")
+
+// Reason is why a client was refused, as metrics tell it.
+type Reason string
+
+// The reasons.
+const (
+	NoCredential   Reason = "no_credential"   // it shows nothing, or nothing that is understood
+	BadToken       Reason = "token"           // unknown, revoked or expired
+	BadCertificate Reason = "certificate"     // of no trusted authority, revoked, expired, without a role
+	BadOperator    Reason = "operator"        // not the operator's secret
+	NoRight        Reason = "no_right"        // known, and its roles do not allow the request
+	Handshake      Reason = "handshake"       // TLS did not come about, or took too long
+	Connections    Reason = "connections"     // too many
+	Unable         Reason = "cannot_be_asked" // the CA provider or a file could not be asked
+)
+
+// Reasons returns all reasons.
+func Reasons() []Reason {
+	return []Reason{NoCredential, BadToken, BadCertificate, BadOperator, NoRight, Handshake, Connections, Unable}
+}
+
+// Files are the paths of what a listener needs for TLS. The zero value: no TLS.
+type Files struct {
+	Cert    string // PEM of the listener's certificate and those that lead to the root
+	Key     string // its private key, which only the node's user may read; a key file without passphrase, or PEM as other programs write it
+	Clients string // PEM of the authorities whose client certificates count, and their revocation lists; empty: the CA provider is asked
+	Tokens  string // file of tokens; empty: none count
+}
+
+// Config says how a listener lets clients in.
+type Config struct {
+	Name     string // of its section in the configuration file: api or admin
+	Listen   string // TCP address
+	Files    Files
+	Operator string      // the operator's secret; empty: there is none
+	Provider ca.Provider // asked about client certificates where Files.Clients is empty; nil: they do not count
+	Suite    keys.Suite  // of the chain; required with Provider
+	Log      zerolog.Logger
+	Refused  func(Reason)     // told of each refusal; nil: nobody
+	Now      func() time.Time // time.Now
+}
+
+// Gate is a listener that knows who its clients are. Its methods are safe for concurrent use; a nil Gate lets everybody do
+// everything, but nobody is the operator.
+type Gate struct {
+	net.Listener // nil until Open listens
+
+	config       Config
+	tls          *tls.Config // nil: open
+	pair         *watchedPair
+	clients      *watched[*authorities]
+	tokens       *watched[[]Token]
+	certificates *certificates
+	count        connections
+
+	mu      sync.Mutex // guards what follows
+	told    time.Time  // when a refusal was logged last,
+	untold  int        // and how many were not since
+	trouble map[string]string
+}
+
+// Open listens. A listener that is reachable from other machines and has no TLS is ErrPlain.
+func Open(c Config) (*Gate, error) {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Refused == nil {
+		c.Refused = func(Reason) {}
+	}
+	g := &Gate{config: c, trouble: map[string]string{}}
+	at, err := g.prepare(c.Provider != nil)
+	if err != nil {
+		return nil, err
+	}
+	if g.Listener, err = net.Listen("tcp", at.String()); err != nil {
+		return nil, fmt.Errorf("%s.listen: %w; set another address under [%s]", c.Name, err, c.Name)
+	}
+	return g, nil
+}
+
+// Check returns why Open would not listen, or until when the listener's certificate counts, which is zero where it has no TLS. provider says
+// whether there is a CA provider. Whether the address is free it does not try.
+func Check(name, listen string, f Files, provider bool) (time.Time, error) {
+	g := &Gate{config: Config{Name: name, Listen: listen, Files: f}}
+	if _, err := g.prepare(provider); err != nil || g.tls == nil {
+		return time.Time{}, err
+	}
+	pair, err := g.pair.get()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return pair.Leaf.NotAfter, nil
+}
+
+// prepare reads what the configuration names, and returns the address to listen on.
+func (g *Gate) prepare(provider bool) (*net.TCPAddr, error) {
+	name, f := g.config.Name, g.config.Files
+	at, err := net.ResolveTCPAddr("tcp", g.config.Listen)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s.listen: %w; set another address under [%s]", name, err, name)
+	case f == (Files{}) && at.IP.IsLoopback():
+		return at, nil
+	case f == (Files{}):
+		return nil, fmt.Errorf("%s.listen: %s would be %w: set cert and key under [%s], and clients or tokens, or listen on 127.0.0.1; "+
+			"`fondaco ca issue --host` makes a certificate, `fondaco token new` a token", name, g.config.Listen, ErrPlain, name)
+	case f.Cert == "" || f.Key == "":
+		return nil, fmt.Errorf("[%s] needs both cert and key, the files of the certificate that it shows and of its key: `fondaco ca issue --host` makes one", name)
+	case f.Clients == "" && f.Tokens == "" && !provider:
+		return nil, fmt.Errorf("[%s] has TLS, and nobody could get in: set clients, the PEM file of the authorities whose client certificates count, or tokens, the file that `fondaco token new` makes, or name a CA provider under [ca]", name)
+	}
+	if err := g.openTLS(provider); err != nil {
+		return nil, fmt.Errorf("[%s]: %w", name, err)
+	}
+	return at, nil
+}
+
+func (g *Gate) openTLS(provider bool) error {
+	f := g.config.Files
+	g.pair = &watchedPair{cert: f.Cert, key: f.Key}
+	if _, err := g.pair.get(); err != nil {
+		return err
+	}
+	g.tls = &tls.Config{
+		MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			pair, err := g.pair.get()
+			g.note("certificate", err)
+			return pair, nil
+		},
+	}
+	if f.Tokens != "" {
+		g.tokens = &watched[[]Token]{path: f.Tokens, parse: parseTokens, limit: maxTokensFile, private: true, optional: true}
+		if _, _, err := g.tokens.get(); err != nil {
+			return fmt.Errorf("tokens: %w", err)
+		}
+	}
+	if f.Clients != "" {
+		g.clients = &watched[*authorities]{path: f.Clients, parse: parseAuthorities, limit: maxAuthoritiesFile}
+		if _, _, err := g.clients.get(); err != nil {
+			return fmt.Errorf("clients: %w", err)
+		}
+	}
+	if f.Clients != "" || provider {
+		g.certificates = newCertificates(g)
+		// A certificate is judged with the request, which can be answered in words; a handshake that fails cannot.
+		g.tls.ClientAuth = tls.RequestClientCert
+	}
+	return nil
+}
+
+// Secure reports whether the listener has TLS and asks everybody who he is.
+func (g *Gate) Secure() bool { return g != nil && g.tls != nil }
+
+// Subject is who a client is.
+type Subject struct {
+	Name        string // of a token, or of a certificate's subject; empty on an open listener
+	Institution string // as the certificate or the provider says it; empty: not known
+	Means       string // token, certificate or operator; empty on an open listener
+	Roles       []identity.Role
+	Operator    bool // may do what the node's operator does
+}
+
+type subjectKey struct{}
+
+// SubjectOf returns who sent a request that Allow let in.
+func SubjectOf(r *http.Request) Subject {
+	s, _ := r.Context().Value(subjectKey{}).(Subject)
+	return s
+}
+
+// Allow says who sent a request, see SubjectOf, if it may have what it needs a right for, and otherwise why not, as a *client.Problem with
+// code CodeUnauthenticated or CodeForbidden, or CodeUnavailable if that cannot be told now.
+func (g *Gate) Allow(w http.ResponseWriter, r *http.Request, need Right) (*http.Request, error) {
+	s, reason, err := g.judge(r, need)
+	if err != nil {
+		g.refuse(reason, r.RemoteAddr, err)
+		if reason != NoRight { // a stranger holds a connection no longer than it takes to send him away
+			w.Header().Set("Connection", "close")
+		}
+		if p, ok := errors.AsType[*client.Problem](err); ok && p.Status == http.StatusUnauthorized {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="fondaco"`)
+		}
+		return r, err
+	}
+	if g.Secure() {
+		if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+			c.recognize()
+		}
+		if e := g.config.Log.Debug(); e.Enabled() {
+			e.Str("listener", g.config.Name).Str("subject", s.Name).Str("institution", s.Institution).Str("means", s.Means).Str("method", r.Method).
+				Str("path", short(r.URL.Path)).Msg("request over HTTPS")
+		}
+	}
+	return r.WithContext(context.WithValue(r.Context(), subjectKey{}, s)), nil
+}
+
+// Still returns nil while a request that Allow let in would be let in again: an answer that lasts ends when a token is revoked or
+// a certificate ends.
+func (g *Gate) Still(r *http.Request, need Right) error {
+	_, reason, err := g.judge(r, need)
+	if err != nil {
+		g.refuse(reason, r.RemoteAddr, err)
+	}
+	return err
+}
+
+// Require is a handler that answers only those that may have what it needs a right for.
+func (g *Gate) Require(need Right, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		allowed, err := g.Allow(w, r, need)
+		if p, ok := errors.AsType[*client.Problem](err); ok {
+			WriteProblem(w, p)
+			return
+		}
+		h.ServeHTTP(w, allowed)
+	})
+}
+
+// WriteProblem answers with a problem.
+func WriteProblem(w http.ResponseWriter, p *client.Problem) {
+	data, err := json.Marshal(p)
+	if err != nil {
+		http.Error(w, "", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if p.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
+	}
+	w.WriteHeader(p.Status)
+	w.Write(append(data, '\n')) //nolint:errcheck // the client is gone
+}
+
+func (g *Gate) judge(r *http.Request, need Right) (Subject, Reason, error) {
+	if g == nil {
+		return Subject{}, "", nil
+	}
+	if !g.Secure() {
+		return Subject{Operator: g.isOperator(r.Header.Get(client.OperatorHeader))}, "", nil
+	}
+	s, reason, err := g.identify(r)
+	if err != nil {
+		return s, reason, err
+	}
+	if !Allows(s.Roles, need) {
+		return s, NoRight, problem(http.StatusForbidden, client.CodeForbidden,
+			"%s (%s) has the roles %s, and this needs the right to %s, which %s have: ask the node's operator for another token, or your authority for a certificate with such a role",
+			short(s.Name), s.Means, join(s.Roles), need, join(holders(need)))
+	}
+	s.Operator = Allows(s.Roles, Operate)
+	return s, "", nil
+}
+
+func problem(status int, code, format string, args ...any) *client.Problem {
+	return &client.Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
+func unauthenticated(format string, args ...any) error {
+	return problem(http.StatusUnauthorized, client.CodeUnauthenticated, format, args...)
+}
+
+// identify says who sent a request.
+func (g *Gate) identify(r *http.Request) (Subject, Reason, error) {
+	if r.TLS == nil { // cannot be: all connections of the listener have it
+		return Subject{}, NoCredential, unauthenticated("the request did not come over TLS")
+	}
+	if shown := r.Header.Get(client.OperatorHeader); shown != "" {
+		if !g.isOperator(shown) {
+			return Subject{}, BadOperator, unauthenticated("this is not the secret of the node's operator: use that of this node's folder, or a token")
+		}
+		return Subject{Name: "operator", Means: "operator", Roles: []identity.Role{identity.Operator}}, "", nil
+	}
+	if shown := r.Header.Get("Authorization"); shown != "" {
+		scheme, text, _ := strings.Cut(shown, " ")
+		switch {
+		case g.tokens == nil:
+			return Subject{}, NoCredential, unauthenticated("this node takes no tokens: %s", g.wanted())
+		case !strings.EqualFold(scheme, "Bearer"):
+			return Subject{}, NoCredential, unauthenticated("the header Authorization must have the form: Bearer TOKEN")
+		}
+		return g.byToken(strings.TrimSpace(text))
+	}
+	if len(r.TLS.PeerCertificates) > 0 && g.certificates != nil {
+		return g.certificates.judge(r.Context(), r.TLS.PeerCertificates)
+	}
+	return Subject{}, NoCredential, unauthenticated("show who you are: %s", g.wanted())
+}
+
+// wanted says what a client may show.
+func (g *Gate) wanted() string {
+	const (
+		token       = "a token that its operator makes with `fondaco token new` (Authorization: Bearer TOKEN, or --token-file)"
+		certificate = "a client certificate (--client-cert and --client-key)"
+	)
+	switch {
+	case g.tokens == nil:
+		return "this node wants " + certificate
+	case g.certificates == nil:
+		return "this node wants " + token
+	}
+	return "this node wants " + token + " or " + certificate
+}
+
+func (g *Gate) isOperator(shown string) bool {
+	return g.config.Operator != "" && subtle.ConstantTimeCompare([]byte(shown), []byte(g.config.Operator)) == 1
+}
+
+func (g *Gate) byToken(text string) (Subject, Reason, error) {
+	all, _, err := g.tokens.get()
+	g.note("tokens", err)
+	if err != nil {
+		return Subject{}, Unable, problem(http.StatusServiceUnavailable, client.CodeUnavailable, "this node cannot read its list of tokens: ask its operator, whose log says why")
+	}
+	hash := sha256.Sum256([]byte(text))
+	var found *Token
+	for i := range all { // all of them, so that the time tells nothing
+		if subtle.ConstantTimeCompare(hash[:], all[i].Hash[:]) == 1 {
+			found = &all[i]
+		}
+	}
+	if found == nil {
+		return Subject{}, BadToken, unauthenticated("this token is not on the node's list: it was revoked, is of another node or was not copied whole; ask the node's operator for one")
+	}
+	if !g.config.Now().Before(found.Expires) {
+		return Subject{}, BadToken, unauthenticated("the token %s expired on %s: ask the node's operator for a new one", found.Name, found.Expires.Format(time.RFC3339))
+	}
+	return Subject{Name: found.Name, Means: "token", Roles: found.Roles}, "", nil
+}
+
+// refuse counts a refusal, and logs it if none was logged in the last second.
+func (g *Gate) refuse(reason Reason, from string, err error) {
+	g.config.Refused(reason)
+	now := g.config.Now()
+	g.mu.Lock()
+	quiet := now.Sub(g.told) < time.Second && !now.Before(g.told)
+	untold := g.untold
+	if quiet {
+		g.untold++
+	} else {
+		g.told, g.untold = now, 0
+	}
+	g.mu.Unlock()
+	if !quiet {
+		g.config.Log.Warn().Str("listener", g.config.Name).Str("reason", string(reason)).Str("from", from).Str("why", short(err.Error())).Int("more", untold).Msg("client refused")
+	}
+}
+
+// note logs what is wrong with a file of the listener, once, and that it is right again.
+func (g *Gate) note(what string, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	g.mu.Lock()
+	changed := g.trouble[what] != text
+	g.trouble[what] = text
+	g.mu.Unlock()
+	switch {
+	case changed && err != nil:
+		g.config.Log.Error().Err(err).Str("listener", g.config.Name).Msgf("the %s cannot be read again: mend it, the node needs no restart", what)
+	case changed:
+		g.config.Log.Info().Str("listener", g.config.Name).Msgf("the %s can be read again", what)
+	}
+}
+
+// Limits of a server behind a gate.
+const (
+	headWithin = 5 * time.Second // that a TLS handshake may take, and the head of a request from the connection's first byte or the answer before
+	idleAtMost = 2 * time.Minute // that a connection is kept between requests
+	maxHead    = 16 << 10        // bytes of a request's head, about
+)
+
+// Prepare sets what a server needs beside its handler and how long requests and answers may take.
+func (g *Gate) Prepare(server *http.Server) {
+	server.ReadHeaderTimeout, server.IdleTimeout, server.MaxHeaderBytes = headWithin, idleAtMost, maxHead
+	if g == nil {
+		return
+	}
+	server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if t, ok := c.(*tls.Conn); ok {
+			c = t.NetConn()
+		}
+		return context.WithValue(ctx, connKey{}, c)
+	}
+	server.ErrorLog = slog.NewLogLogger(complaints{g}, slog.LevelError)
+}
+
+// complaints takes what the library's server logs, which is a line for each stranger's handshake.
+type complaints struct{ gate *Gate }
+
+func (complaints) Enabled(context.Context, slog.Level) bool { return true }
+func (c complaints) WithAttrs([]slog.Attr) slog.Handler     { return c }
+func (c complaints) WithGroup(string) slog.Handler          { return c }
+
+// Handle implements slog.Handler.
+func (c complaints) Handle(_ context.Context, r slog.Record) error {
+	if rest, ok := strings.CutPrefix(r.Message, "http: TLS handshake error from "); ok {
+		from, why, _ := strings.Cut(rest, ": ")
+		c.gate.refuse(Handshake, from, errors.New(why))
+		return nil
+	}
+	c.gate.config.Log.Error().Str("listener", c.gate.config.Name).Str("why", short(r.Message)).Msg("a request was not served")
+	return nil
+}
+
+// short bounds what a stranger can put into a log or an answer.
+func short(text string) string {
+	const most = 500
+	if len(text) > most {
+		return strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return text
+}
+
+func join(roles []identity.Role) string {
+	if len(roles) == 0 {
+		return "(none)"
+	}
+	var names []string
+	for _, r := range roles {
+		names = append(names, string(r))
+	}
+	return short(strings.Join(slices.Sorted(slices.Values(names)), ", "))
+}

@@ -1,0 +1,515 @@
+package login_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/login"
+	"github.com/fondaco/fondaco/node/login/logintest"
+	"github.com/fondaco/fondaco/plugins/ca"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// TestBeyondLoopback opens listeners without TLS: only on this machine.
+func TestBeyondLoopback(t *testing.T) {
+	for listen, local := range map[string]bool{
+		"127.0.0.1:0": true, "localhost:0": true, "127.0.0.7:0": true, "[::ffff:127.0.0.1]:0": true,
+		"0.0.0.0:0": false, ":0": false, "[::]:0": false, "192.0.2.1:0": false, "[2001:db8::1]:0": false,
+	} {
+		g, err := login.Open(login.Config{Name: "api", Listen: listen})
+		if g != nil {
+			if !g.Addr().(*net.TCPAddr).IP.IsLoopback() {
+				t.Errorf("%s: listens on %s", listen, g.Addr())
+			}
+			g.Close()
+		}
+		if local && err != nil || !local && (!errors.Is(err, login.ErrPlain) || !strings.Contains(err.Error(), "set cert and key under [api]")) {
+			t.Errorf("%s: %v, want it to be allowed = %t, or words that say what to set", listen, err, local)
+		}
+	}
+}
+
+// TestSettings opens listeners with settings that are wrong.
+func TestSettings(t *testing.T) {
+	p := logintest.New(t, "bank")
+	cert, key := p.Server("127.0.0.1")
+	_, other := p.Server("127.0.0.1")
+	open := p.Write("open.key", mustRead(t, key))
+	if err := os.Chmod(open, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	shared := p.Write("shared", nil)
+	if err := os.Chmod(shared, 0o604); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what  string
+		files login.Files
+		want  string
+	}{
+		{"a certificate without a key", login.Files{Cert: cert, Tokens: "tokens"}, "needs both cert and key"},
+		{"tokens without a certificate", login.Files{Tokens: "tokens"}, "needs both cert and key"},
+		{"nothing by which anybody could get in", login.Files{Cert: cert, Key: key}, "nobody could get in"},
+		{"the key of another certificate", login.Files{Cert: cert, Key: other, Tokens: "tokens"}, "private key does not match"},
+		{"a key that others can read", login.Files{Cert: cert, Key: open, Tokens: "tokens"}, "chmod 600"},
+		{"tokens that others can read", login.Files{Cert: cert, Key: key, Tokens: shared}, "chmod 600"},
+		{"a folder for tokens", login.Files{Cert: cert, Key: key, Tokens: p.Dir}, "is not a file"},
+		{"something else as tokens", login.Files{Cert: cert, Key: key, Tokens: key}, "line 1"},
+		{"a certificate of nobody else as authority", login.Files{Cert: cert, Key: key, Clients: cert}, "not that of an authority"},
+		{"a key as authority", login.Files{Cert: cert, Key: key, Clients: key}, `PEM block "FONDACO PRIVATE KEY"`},
+		{"no authority", login.Files{Cert: cert, Key: key, Clients: p.Write("empty", nil)}, "0 certificates"},
+		{"a file that is not there", login.Files{Cert: cert, Key: key, Clients: "nowhere.pem"}, "no such file"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			g, err := login.Open(login.Config{Name: "api", Listen: "127.0.0.1:0", Files: c.files})
+			if err == nil {
+				g.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "[api]") {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// house is a server behind a gate, whose only answer is the name of who asks.
+type house struct {
+	t    *testing.T
+	url  string
+	log  *text
+	mu   sync.Mutex // guards what follows
+	why  map[login.Reason]int
+	late time.Duration // of the house's clock
+}
+
+// text is a log that is read while it is written.
+type text struct {
+	mu  sync.Mutex // guards all
+	all bytes.Buffer
+}
+
+func (l *text) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(p)
+}
+
+func (l *text) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
+}
+
+func open(t *testing.T, c login.Config) *house {
+	t.Helper()
+	h := &house{t: t, log: &text{}, why: map[login.Reason]int{}}
+	c.Name, c.Listen, c.Log, c.Operator = "api", "127.0.0.1:0", zerolog.New(h.log), "secret"
+	c.Refused = func(r login.Reason) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.why[r]++
+	}
+	c.Now = func() time.Time {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return time.Now().Add(h.late)
+	}
+	g, err := login.Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: g.Require(login.Read, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s := login.SubjectOf(r)
+		fmt.Fprintf(w, "%s of %s by %s, %v, operator %t", s.Name, s.Institution, s.Means, s.Roles, s.Operator)
+	}))}
+	g.Prepare(server)
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(g) }()
+	t.Cleanup(func() {
+		server.Close()
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	})
+	h.url = "https://" + g.Addr().String()
+	return h
+}
+
+func (h *house) refused(r login.Reason) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.why[r]
+}
+
+func (h *house) later(d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.late = d
+}
+
+// visitor returns a client.
+func (h *house) visitor(a client.Access) *http.Client {
+	h.t.Helper()
+	config, err := a.TLS()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	transport := &http.Transport{TLSClientConfig: config}
+	h.t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// ask returns the status and the text of an answer.
+func (h *house) ask(v *http.Client, header ...string) (int, string) {
+	h.t.Helper()
+	r, err := http.NewRequestWithContext(h.t.Context(), http.MethodGet, h.url, nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	answer, err := v.Do(r)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return answer.StatusCode, string(body)
+}
+
+func (h *house) wants(v *http.Client, status int, words string, header ...string) {
+	h.t.Helper()
+	if got, text := h.ask(v, header...); got != status || !strings.Contains(text, words) {
+		h.t.Errorf("%d %s, want %d and %q", got, text, status, words)
+	}
+}
+
+// TestTokens uses a token from its making to its end, over one connection.
+func TestTokens(t *testing.T) {
+	p := logintest.New(t, "bank")
+	cert, key := p.Server("127.0.0.1")
+	tokens := filepath.Join(p.Dir, "tokens")
+	h := open(t, login.Config{Files: login.Files{Cert: cert, Key: key, Tokens: tokens}})
+	v := h.visitor(client.Access{CA: p.Root()})
+
+	h.wants(v, 401, "show who you are: this node wants a token")
+	reader := []string{"Authorization", "Bearer " + p.Token(tokens, "reports", time.Hour, "reader", "auditor")}
+	monitor := []string{"Authorization", "Bearer " + p.Token(tokens, "prometheus", 3*time.Hour, "monitor")}
+	h.wants(v, 200, "reports of  by token, [auditor reader], operator false", reader...)
+	h.wants(v, 403, "prometheus (token) has the roles monitor, and this needs the right to read, which auditor, committee,", monitor...)
+	h.wants(v, 200, "operator of  by operator, [operator], operator true", client.OperatorHeader, "secret")
+	h.wants(v, 401, "not the secret", append([]string{client.OperatorHeader, "Secret"}, reader...)...)
+	h.wants(v, 401, "was not copied whole", "Authorization", reader[1][:len(reader[1])-1])
+
+	h.later(2 * time.Hour)
+	h.wants(v, 401, "the token reports expired on", reader...)
+	h.later(0)
+
+	all, err := login.ReadTokens(tokens)
+	if err != nil || len(all) != 2 {
+		t.Fatalf("%d tokens, %v", len(all), err)
+	}
+	if err := login.WriteTokens(tokens, all[1:]); err != nil {
+		t.Fatal(err)
+	}
+	h.wants(v, 401, "it was revoked", reader...)
+	h.wants(v, 403, "prometheus", monitor...)
+
+	// A file that cannot be read lets nobody in, and nothing of what was in it counts.
+	good := mustRead(t, tokens)
+	p.Write("tokens", append(slices.Clone(good), "sha256:00 x reader never\n"...))
+	h.wants(v, 503, "cannot read its list of tokens", monitor...)
+	p.Write("tokens", good)
+	h.wants(v, 403, "prometheus", monitor...)
+	if err := os.Remove(tokens); err != nil {
+		t.Fatal(err)
+	}
+	h.wants(v, 401, "it was revoked", monitor...)
+
+	for _, r := range []struct {
+		reason login.Reason
+		times  int
+	}{{login.NoCredential, 1}, {login.BadToken, 4}, {login.BadOperator, 1}, {login.NoRight, 3}, {login.Unable, 1}, {login.BadCertificate, 0}} {
+		if got := h.refused(r.reason); got != r.times {
+			t.Errorf("%s counted %d times, want %d", r.reason, got, r.times)
+		}
+	}
+	for _, secret := range []string{reader[1][7:], monitor[1][7:], reader[1][7 : len(reader[1])-1]} {
+		if strings.Contains(h.log.String(), secret) {
+			t.Errorf("the log has a token: %s", h.log)
+		}
+	}
+	if !strings.Contains(h.log.String(), "the tokens cannot be read again") || !strings.Contains(h.log.String(), "the tokens can be read again") {
+		t.Errorf("the log tells nothing of a file that was wrong: %s", h.log)
+	}
+}
+
+// TestTokenFiles reads files of tokens that people wrote.
+func TestTokenFiles(t *testing.T) {
+	dir := t.TempDir()
+	hash := "sha256:" + strings.Repeat("0f", 32)
+	for _, c := range []struct{ what, text, want string }{
+		{"nothing", "", ""},
+		{"remarks", "# tokens\n\n  # more\n", ""},
+		{"one token", hash + " a reader,auditor 2027-01-31T12:00:00Z\n", ""},
+		{"a zone", hash + "\ta  reader   2027-01-31T12:00:00+02:00", ""},
+		{"the token itself", login.TokenPrefix + "verysecret a reader 2027-01-31T12:00:00Z", "the first field is not sha256:"},
+		{"half a hash", hash[:40] + " a reader 2027-01-31T12:00:00Z", "the first field is not sha256:"},
+		{"no roles", hash + " a  2027-01-31T12:00:00Z", "3 fields, want four"},
+		{"a role that does not exist", hash + " a reader,kin 2027-01-31T12:00:00Z", `the role "kin"`},
+		{"a role that may do nothing", hash + " a node 2027-01-31T12:00:00Z", `the role "node"`},
+		{"no end", hash + " a reader never", "want a time such as"},
+		{"a name with capitals", hash + " A reader 2027-01-31T12:00:00Z", "lower-case letters"},
+		{"one name twice", strings.Repeat(hash+" a reader 2027-01-31T12:00:00Z\n", 2), "line 2: the name a is there twice"},
+		{"too many", many(login.MaxTokens + 1), "more than 1000 tokens"},
+		{"a file without end", strings.Repeat("#\n", 300<<10), "more than 524288 bytes"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			path := filepath.Join(dir, "tokens")
+			if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := login.ReadTokens(path)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "verysecret") {
+				t.Errorf("the error tells the token: %v", err)
+			}
+		})
+	}
+}
+
+func many(n int) string {
+	var text strings.Builder
+	for i := range n {
+		fmt.Fprintf(&text, "sha256:%064x t%d reader 2027-01-31T12:00:00Z\n", i, i)
+	}
+	return text.String()
+}
+
+// TestCertificates shows certificates of all kinds to a node that trusts one authority.
+func TestCertificates(t *testing.T) {
+	p, stranger := logintest.New(t, "bank"), logintest.New(t, "bank")
+	cert, key := p.Server("127.0.0.1")
+	clients := p.Write("clients.pem", mustRead(t, p.Root()))
+	h := open(t, login.Config{Files: login.Files{Cert: cert, Key: key, Clients: clients}})
+	as := func(cert, key string) *http.Client {
+		return h.visitor(client.Access{CA: p.Root(), Cert: cert, Key: key})
+	}
+	h.wants(h.visitor(client.Access{CA: p.Root()}), 401, "this node wants a client certificate")
+	h.wants(h.visitor(client.Access{CA: p.Root()}), 401, "this node takes no tokens", "Authorization", "Bearer x")
+	good := as(p.Client(time.Hour, "user", "regulator"))
+	h.wants(good, 200, "of bank by certificate, [regulator user]")
+	h.wants(as(p.Client(time.Hour)), 403, "has the roles (none)")
+	h.wants(as(p.Client(time.Hour, "node")), 403, "has the roles node")
+	h.wants(as(p.Server("127.0.0.1")), 401, "incompatible key usage")
+	h.wants(as(stranger.Client(time.Hour, "user")), 401, "which issued it, is none of the authorities")
+
+	brief, briefKey := p.Client(time.Minute, "user")
+	h.later(2 * time.Minute)
+	h.wants(as(brief, briefKey), 401, "it expired on")
+	h.later(-time.Hour)
+	h.wants(as(brief, briefKey), 401, "it is valid from")
+	h.later(0)
+	h.wants(as(brief, briefKey), 200, "by certificate")
+
+	t.Run("revoked over an open connection", func(t *testing.T) {
+		gone, goneKey := p.Client(time.Hour, "user")
+		v := as(gone, goneKey)
+		h.wants(v, 200, "by certificate")
+		block, _ := pem.Decode(mustRead(t, gone))
+		parsed, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Revoke(ca.RevokeRequest{Serial: fmt.Sprintf("%x", parsed.SerialNumber.Bytes()), At: time.Now().UnixMilli()}); err != nil {
+			t.Fatal(err)
+		}
+		list := append(mustRead(t, p.Root()), mustRead(t, p.ListPath())...)
+		p.Write("clients.pem", list)
+		h.wants(v, 401, "was revoked on")
+		h.wants(good, 200, "by certificate")
+		h.later(8 * 24 * time.Hour)
+		defer h.later(0)
+		h.wants(as(p.Client(30*24*time.Hour, "user")), 401, "should have been replaced on")
+	})
+	t.Run("a list of somebody else", func(t *testing.T) {
+		p.Write("clients.pem", append(mustRead(t, p.Root()), mustRead(t, stranger.ListPath())...))
+		h.wants(good, 503, "cannot read the authorities")
+	})
+	t.Run("another authority in its place", func(t *testing.T) {
+		p.Write("clients.pem", mustRead(t, stranger.Root()))
+		h.wants(good, 401, "none of the authorities")
+		h.wants(as(stranger.Client(time.Hour, "user")), 200, "by certificate")
+	})
+	if h.refused(login.BadCertificate) != 7 {
+		t.Errorf("refusals by reason: %v", h.why)
+	}
+}
+
+// provider is a CA provider that answers as a test wants.
+type provider struct {
+	ca.Provider
+	verify func(ca.VerifyRequest) (ca.VerifyResponse, error)
+}
+
+func (p *provider) Verify(_ context.Context, r ca.VerifyRequest) (ca.VerifyResponse, error) {
+	return p.verify(r)
+}
+
+// TestProvider asks the CA provider whom certificates stand for: a regulator, who is neither user nor admin.
+func TestProvider(t *testing.T) {
+	p := logintest.New(t, "bank")
+	cert, key := p.Server("127.0.0.1")
+	certificate, certificateKey := p.Client(time.Hour, "regulator")
+	holder, err := keys.Std().Generate(keys.Ed25519, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex // guards asked, down and revoked
+	var asked []ca.Purpose
+	down, revoked := false, false
+	h := open(t, login.Config{Suite: keys.Std(), Files: login.Files{Cert: cert, Key: key}, Provider: &provider{verify: func(r ca.VerifyRequest) (ca.VerifyResponse, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, r.Purpose)
+		switch {
+		case down:
+			return ca.VerifyResponse{}, ca.ErrDown
+		case revoked:
+			return ca.VerifyResponse{Refusal: ca.Refuse(ca.Revoked, "it was revoked yesterday")}, nil
+		case r.Purpose != ca.Regulator:
+			return ca.VerifyResponse{Refusal: ca.Refuse(ca.WrongPurpose, "not for this")}, nil
+		}
+		return ca.VerifyResponse{Holder: &ca.Holder{
+			Institution: "watch", Roles: []identity.Role{"regulator"}, Key: ledger.KeyOf(holder.Public()),
+			Serial: "01", NotAfter: time.Now().Add(time.Hour).UnixMilli(), Issuers: []string{"root"},
+		}}, nil
+	}}})
+	v := h.visitor(client.Access{CA: p.Root(), Cert: certificate, Key: certificateKey})
+	h.wants(v, 200, "of watch by certificate, [regulator]")
+	h.wants(v, 200, "of watch by certificate, [regulator]")
+	if want := []ca.Purpose{ca.User, ca.Admin, ca.Regulator}; !slices.Equal(asked, want) {
+		t.Errorf("asked for %v, want %v once", asked, want)
+	}
+	set := func(f func()) { mu.Lock(); defer mu.Unlock(); f() }
+	set(func() { down = true })
+	h.later(5 * time.Minute)
+	h.wants(v, 200, "of watch by certificate") // who is known goes on for a while
+	other, otherKey := p.Client(time.Hour, "user")
+	h.wants(h.visitor(client.Access{CA: p.Root(), Cert: other, Key: otherKey}), 503, "cannot be asked")
+	h.later(2 * time.Hour)
+	h.wants(v, 503, "cannot be asked")
+	h.later(6 * time.Minute)
+	set(func() { down, revoked = false, true })
+	h.wants(v, 401, "it was revoked yesterday")
+	set(func() { down = true })
+	h.wants(v, 503, "cannot be asked") // nothing is kept of who was refused
+}
+
+// TestRotation replaces a listener's certificate while it listens.
+func TestRotation(t *testing.T) {
+	p := logintest.New(t, "bank")
+	first, firstKey := p.Server("127.0.0.1")
+	cert, key := p.Write("server.pem", mustRead(t, first)), p.Write("server.key", mustRead(t, firstKey))
+	h := open(t, login.Config{Files: login.Files{Cert: cert, Key: key, Tokens: filepath.Join(p.Dir, "tokens")}})
+	shown := func() []byte {
+		t.Helper()
+		c, err := tls.Dial("tcp", strings.TrimPrefix(h.url, "https://"), &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		return c.ConnectionState().PeerCertificates[0].Raw
+	}
+	old := shown()
+	second, secondKey := p.Server("127.0.0.1")
+	p.Write("server.pem", mustRead(t, second))
+	if !bytes.Equal(shown(), old) {
+		t.Error("between the two steps another certificate is shown than before")
+	}
+	p.Write("server.key", mustRead(t, secondKey))
+	block, _ := pem.Decode(mustRead(t, second))
+	if !bytes.Equal(shown(), block.Bytes) {
+		t.Error("the new certificate is not shown")
+	}
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(shown(), block.Bytes) {
+		t.Error("without its file the key is forgotten")
+	}
+	if got := h.log.String(); strings.Count(got, "the certificate cannot be read again") != 2 || strings.Count(got, "the certificate can be read again") != 1 {
+		t.Errorf("the log tells it otherwise: %s", got)
+	}
+	h.wants(h.visitor(client.Access{Pin: second}), 401, "show who you are")
+	if _, err := h.visitor(client.Access{Pin: first}).Get(h.url); err == nil || !strings.Contains(err.Error(), "shows another certificate") {
+		t.Errorf("another certificate than the pinned one: %v", err)
+	}
+}
+
+// TestVersions speaks older TLS, and no TLS, to a listener.
+func TestVersions(t *testing.T) {
+	p := logintest.New(t, "bank")
+	cert, key := p.Server("127.0.0.1")
+	h := open(t, login.Config{Files: login.Files{Cert: cert, Key: key, Tokens: filepath.Join(p.Dir, "tokens")}})
+	at := strings.TrimPrefix(h.url, "https://")
+	if c, err := tls.Dial("tcp", at, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}); err == nil {
+		c.Close()
+		t.Error("TLS 1.2 is spoken")
+	}
+	c, err := tls.Dial("tcp", at, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if s := c.ConnectionState(); s.Version != tls.VersionTLS13 || s.NegotiatedProtocol != "http/1.1" {
+		t.Errorf("version %x with %q, want TLS 1.3 with HTTP/1.1", s.Version, s.NegotiatedProtocol)
+	}
+	plain, err := http.Get("http://" + at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Body.Close()
+	if body, _ := io.ReadAll(plain.Body); plain.StatusCode != 400 || !strings.Contains(string(body), "HTTPS") {
+		t.Errorf("without TLS: %d %s", plain.StatusCode, body)
+	}
+	if h.refused(login.Handshake) != 2 {
+		t.Errorf("%d handshakes were refused, want 2", h.refused(login.Handshake))
+	}
+}

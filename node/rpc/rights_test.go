@@ -1,0 +1,249 @@
+package rpc_test
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fondaco/fondaco/node"
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/login"
+	"github.com/fondaco/fondaco/node/login/logintest"
+	"github.com/fondaco/fondaco/node/rpc"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/identity"
+)
+
+// rights is who may do what, written down once more: by route, the roles that may.
+var (
+	readers   = []identity.Role{"reader", "user", "owner", "deployer", "registrar", "committee", "compliance", "auditor", "regulator", "institution-admin", "operator"}
+	senders   = []identity.Role{"user", "owner", "deployer", "registrar", "committee", "compliance", "regulator", "institution-admin", "operator"}
+	exporters = []identity.Role{"auditor", "regulator", "institution-admin", "operator"}
+	operators = []identity.Role{"operator"}
+	allRoles  = append(slices.Clone(readers), "monitor", "node", "clerk")
+
+	mayUse = map[string][]identity.Role{
+		"GET /openapi.json":                 readers,
+		"GET /v1/chain":                     readers,
+		"GET /v1/genesis":                   readers,
+		"GET /v1/status":                    readers,
+		"GET /v1/blocks":                    readers,
+		"GET /v1/blocks/{height}":           readers,
+		"GET /v1/blocks/{height}/raw":       readers,
+		"GET /v1/transactions/{id}":         readers,
+		"GET /v1/transactions/{id}/trace":   readers,
+		"POST /v1/transactions":             senders,
+		"POST /v1/transactions/batch":       senders,
+		"GET /v1/accounts/{address}":        readers,
+		"GET /v1/contracts/{address}":       readers,
+		"GET /v1/contracts/{address}/code":  readers,
+		"POST /v1/contracts/{address}/call": readers,
+		"GET /v1/state/{address}/{key}":     readers,
+		"GET /v1/headers/{height}/proof":    readers,
+		"GET /v1/consensus":                 exporters,
+		"GET /v1/backup":                    exporters,
+		"POST /v1/plugins/{name}/restart":   operators,
+		"GET /v1/evidence":                  exporters,
+		"GET /v1/evidence/{id}":             exporters,
+		"GET /v1/events/blocks":             readers,
+		"GET /v1/events":                    readers,
+	}
+)
+
+// secured is a node whose API has TLS, and who may use it.
+type secured struct {
+	*chain
+	pki    *logintest.PKI
+	tokens string
+}
+
+func startSecured(t *testing.T, change ...func(*node.Config)) *secured {
+	t.Helper()
+	s := &secured{pki: logintest.New(t, "bank")}
+	s.tokens = filepath.Join(s.pki.Dir, "tokens")
+	cert, key := s.pki.Server("127.0.0.1", "localhost")
+	s.chain = start(t, 1, append(change, func(c *node.Config) {
+		c.APIFiles = login.Files{Cert: cert, Key: key, Clients: s.pki.Root(), Tokens: s.tokens}
+	})...)
+	s.url = "https" + strings.TrimPrefix(s.url, "http")
+	return s
+}
+
+// as returns an HTTP client that shows what a says, and holds answers to the document.
+func (s *secured) as(t *testing.T, a client.Access) *http.Client {
+	t.Helper()
+	a.CA = s.pki.Root()
+	config, err := a.TLS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{TLSClientConfig: config}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: &checker{t: t, doc: readDocument(t), next: transport, asked: map[string]bool{}}}
+}
+
+// ask sends a request of a route, and returns the status and the code of the problem if there is one.
+func (s *secured) ask(t *testing.T, h *http.Client, pattern string, header ...string) (int, string) {
+	t.Helper()
+	method, path, _ := strings.Cut(pattern, " ")
+	path = regexp.MustCompile(`\{[a-z]+\}`).ReplaceAllStringFunc(path, func(name string) string {
+		return map[string]string{"{height}": "0", "{id}": "0x" + strings.Repeat("00", 32), "{address}": "0x" + strings.Repeat("00", 19) + "01", "{key}": "0x00", "{name}": "none"}[name]
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var body io.Reader
+	if method == http.MethodPost {
+		body = strings.NewReader("{}")
+	}
+	r, err := http.NewRequestWithContext(ctx, method, s.url+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	if method == http.MethodPost {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	answer, err := h.Do(r)
+	if err != nil {
+		t.Fatalf("%s: %v", pattern, err)
+	}
+	defer answer.Body.Close()
+	var p client.Problem
+	if answer.StatusCode >= 400 {
+		if err := json.NewDecoder(answer.Body).Decode(&p); err != nil {
+			t.Fatalf("%s: %d: %v", pattern, answer.StatusCode, err)
+		}
+	}
+	return answer.StatusCode, p.Code
+}
+
+// TestRights asks for every route of the document with every role, shown by a token and by a certificate, and in the ways that do not count.
+func TestRights(t *testing.T) {
+	s := startSecured(t)
+	if got := slices.Sorted(slices.Values(rpc.Patterns())); len(got) != len(mayUse) {
+		t.Fatalf("the API has %d routes, and this test knows %d", len(got), len(mayUse))
+	}
+	nobody := s.as(t, client.Access{})
+	expired := s.pki.Token(s.tokens, "expired", -time.Hour, "operator")
+	refused := []struct {
+		what   string
+		header []string
+	}{
+		{"nothing", nil},
+		{"no token at all", []string{"Authorization", "Bearer"}},
+		{"a token that the node does not know", []string{"Authorization", "Bearer " + login.TokenPrefix + "AAAA"}},
+		{"a token that has expired", []string{"Authorization", "Bearer " + expired}},
+		{"a password", []string{"Authorization", "Basic b3BlcmF0b3I6b3BlcmF0b3I="}},
+		{"a secret that is not the operator's", []string{client.OperatorHeader, strings.Repeat("00", 32)}},
+	}
+	secret, err := os.ReadFile(filepath.Join(s.config.Dir, node.OperatorKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	type visitor struct {
+		role   identity.Role
+		means  string
+		http   *http.Client
+		header []string
+	}
+	visitors := []visitor{{"operator", "the operator's secret", nobody, []string{client.OperatorHeader, hex.EncodeToString(secret)}}}
+	for _, role := range allRoles {
+		cert, key := s.pki.Client(time.Hour, role)
+		visitors = append(visitors, visitor{role, "a certificate", s.as(t, client.Access{Cert: cert, Key: key}), nil})
+		if role == "node" || role == "clerk" { // no token is made that may do nothing
+			continue
+		}
+		visitors = append(visitors, visitor{role, "a token", nobody, []string{"Authorization", "Bearer " + s.pki.Token(s.tokens, string(role), time.Hour, role)}})
+	}
+	for pattern, may := range mayUse {
+		if !slices.Contains(rpc.Patterns(), pattern) {
+			t.Errorf("%s: the API has no such route", pattern)
+			continue
+		}
+		for _, c := range refused {
+			if status, code := s.ask(t, nobody, pattern, c.header...); status != http.StatusUnauthorized || code != client.CodeUnauthenticated {
+				t.Errorf("%s with %s: %d %s, want 401 %s", pattern, c.what, status, code, client.CodeUnauthenticated)
+			}
+		}
+		for _, v := range visitors {
+			status, code := s.ask(t, v.http, pattern, v.header...)
+			if slices.Contains(may, v.role) {
+				if status == http.StatusUnauthorized || status == http.StatusForbidden || status >= 500 {
+					t.Errorf("%s as %s by %s: %d %s, want it to be allowed", pattern, v.role, v.means, status, code)
+				}
+			} else if status != http.StatusForbidden || code != client.CodeForbidden {
+				t.Errorf("%s as %s by %s: %d %s, want 403 %s", pattern, v.role, v.means, status, code, client.CodeForbidden)
+			}
+		}
+	}
+	if status, code := s.ask(t, nobody, "GET /v1/nothing"); status != http.StatusUnauthorized {
+		t.Errorf("a path that is not there, with nothing: %d %s, want 401 like any other", status, code)
+	}
+}
+
+// TestRightsOnLoopback asks a node without TLS, where whoever is on the machine may do everything but what is the operator's.
+func TestRightsOnLoopback(t *testing.T) {
+	c := start(t, 1)
+	s := &secured{chain: c}
+	for pattern := range mayUse {
+		status, code := s.ask(t, c.http, pattern)
+		switch {
+		case pattern == "POST /v1/plugins/{name}/restart":
+			if status != http.StatusForbidden || code != client.CodeDenied {
+				t.Errorf("%s: %d %s, want 403 %s", pattern, status, code, client.CodeDenied)
+			}
+		case status == http.StatusUnauthorized || status == http.StatusForbidden || status >= 500:
+			t.Errorf("%s: %d %s, want it to be allowed", pattern, status, code)
+		}
+	}
+}
+
+// TestStreamEnds follows blocks with a token, which is then revoked.
+func TestStreamEnds(t *testing.T) {
+	s := startSecured(t)
+	text := s.pki.Token(s.tokens, "follower", time.Hour, "reader")
+	path := s.pki.Write("token", []byte(text))
+	api, err := client.Open(s.url, client.Access{CA: s.pki.Root(), Token: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sender := s.pki.Write("sender", []byte(s.pki.Token(s.tokens, "sender", time.Hour, "user")))
+	if s.api, err = client.Open(s.url, client.Access{CA: s.pki.Root(), Token: sender}); err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for b, err := range api.Follow(t.Context(), 0) {
+		if err != nil {
+			if p := fmt.Sprint(err); !strings.Contains(p, "not on the node's list") || seen < 2 {
+				t.Errorf("after %d blocks: %v", seen, err)
+			}
+			return
+		}
+		if seen++; b.Height == 1 {
+			all, err := login.ReadTokens(s.tokens)
+			if err == nil {
+				err = login.WriteTokens(s.tokens, slices.DeleteFunc(all, func(t login.Token) bool { return t.Name == "follower" }))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if b.Height > 3 {
+			t.Fatalf("block %d is still sent", b.Height)
+		}
+		s.send(s.tx("alice", precompiles.AccountsAddress, "nothing", nil)) // has no effect, in a block
+	}
+	t.Error("the stream ended without a word")
+}
