@@ -4,6 +4,9 @@
 // the other. Each provider is asked about each of these chains and vouches if it vouches for one of them. What counts is that
 // k providers vouch for the same key and the same institution; roles are those that k of them vouch for, and the validity is the time at which k do.
 //
+// A provider that is slow or down is not waited for once k agree. With k of no more than half of the providers, two camps could each
+// be enough: if both are heard in time the holder is refused, and else the first that is enough decides.
+//
 // It is public by path but promised nothing; plugins/ca has the promise.
 package quorum
 
@@ -19,34 +22,62 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/fondaco/fondaco/plugins/ca"
+	"github.com/fondaco/fondaco/plugins/internal/wire"
 	"github.com/fondaco/fondaco/state/identity"
 )
 
 // MaxMembers is how many providers may be asked.
 const MaxMembers = 16
 
+// Defaults of Config.
+const (
+	DefaultLimit  = 7 * time.Second       // less than what a node allows for the answer of all
+	DefaultLinger = 50 * time.Millisecond // more than the answers of programs on one machine differ
+)
+
+// Config says who is asked. K and Members are required.
+type Config struct {
+	K       int
+	Members []Member
+	Limit   time.Duration // for members to answer, all at the same time; zero: DefaultLimit
+	// Linger is how long those are waited for that have not answered when K agree, so that the roles of a holder do not depend
+	// on who was quickest. Zero: DefaultLinger.
+	Linger time.Duration
+}
+
 // Member is one of the providers.
 type Member struct {
 	Name     string
-	Provider ca.Provider
+	Provider Asked
+}
+
+// Asked is what of a provider is used here.
+type Asked interface {
+	Verify(context.Context, ca.VerifyRequest) (ca.VerifyResponse, error)
+	Revoked(context.Context, ca.RevokedRequest) (ca.RevokedResponse, error)
 }
 
 // Provider asks its members. Its methods are safe for concurrent use.
-type Provider struct {
-	k       int
-	members []Member
-}
+type Provider struct{ Config }
 
 var _ ca.Provider = (*Provider)(nil)
 
-// New returns a provider that vouches for whom k of the members vouch.
-func New(k int, members []Member) (*Provider, error) {
-	if len(members) < 1 || len(members) > MaxMembers || k < 1 || k > len(members) {
-		return nil, fmt.Errorf("k is %d of %d providers, want 1 to %d providers and k among them", k, len(members), MaxMembers)
+// New returns a provider that vouches for whom K of the members vouch. It asks nobody yet.
+func New(c Config) (*Provider, error) {
+	if len(c.Members) < 1 || len(c.Members) > MaxMembers || c.K < 1 || c.K > len(c.Members) {
+		return nil, fmt.Errorf("k is %d of %d providers, want 1 to %d providers and k among them", c.K, len(c.Members), MaxMembers)
 	}
-	return &Provider{k: k, members: slices.Clone(members)}, nil
+	c.Members = slices.Clone(c.Members)
+	for i, m := range c.Members {
+		if slices.ContainsFunc(c.Members[:i], func(other Member) bool { return other.Name == m.Name }) {
+			return nil, fmt.Errorf("two providers are called %q: give each a name of its own", m.Name)
+		}
+	}
+	c.Limit, c.Linger = cmp.Or(c.Limit, DefaultLimit), cmp.Or(c.Linger, DefaultLinger)
+	return &Provider{c}, nil
 }
 
 // vote is what a member says.
@@ -54,63 +85,124 @@ type vote struct {
 	holder *ca.Holder
 	why    string // no holder
 	failed bool   // it cannot tell now
+	stale  bool   // what it knows of revocations is too old
 }
 
-// Verify implements ca.Provider. It fails if members that cannot tell now could make the k full.
+// Verify implements ca.Provider. All members are asked at the same time. The answer comes as soon as K agree, or as soon as those who have not
+// answered could not change it any more. It is an error if members that cannot tell now could make the K full, and the refusal is
+// StaleList if members whose lists are too old could.
 func (p *Provider) Verify(ctx context.Context, r ca.VerifyRequest) (ca.VerifyResponse, error) {
 	if refusal := r.Check(); refusal != nil {
 		return ca.VerifyResponse{Refusal: refusal}, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, p.Limit)
+	defer cancel() // nobody waits any more for who has not answered
 	chains := split(r.Chain)
-	votes := make([]vote, len(p.members))
-	var wait sync.WaitGroup
-	for i, m := range p.members {
-		wait.Go(func() { votes[i] = ask(ctx, m.Provider, r, chains) })
+	type answer struct {
+		member int
+		vote   vote
 	}
-	wait.Wait()
-
-	// Who agrees on the key and the institution counts together.
-	groups := make(map[string][]*ca.Holder)
-	var order, reasons []string
-	failed := 0
-	for i, v := range votes {
-		if v.holder == nil {
-			reasons = append(reasons, p.members[i].Name+": "+v.why)
-			if v.failed {
-				failed++
+	answers := make(chan answer, len(p.Members))
+	for i, m := range p.Members {
+		go func() { answers <- answer{i, ask(ctx, m.Provider, r, chains)} }()
+	}
+	votes := make([]*vote, len(p.Members))
+	var linger <-chan time.Time
+	for {
+		select {
+		case a := <-answers:
+			votes[a.member] = &a.vote
+		case <-ctx.Done():
+			for i := range votes {
+				if votes[i] == nil {
+					votes[i] = &vote{failed: true, why: "it did not answer in time"}
+				}
 			}
-			continue
+		case <-linger:
+			return p.answer(p.count(votes).enough[0]), nil
 		}
-		who := fmt.Sprintf("%s with the key %s:%x", v.holder.Institution, v.holder.Key.Algorithm, v.holder.Key.Bytes)
-		if groups[who] == nil {
-			order = append(order, who)
+		c := p.count(votes)
+		switch {
+		case len(c.enough) == 1 && c.waiting > 0:
+			if linger == nil {
+				timer := time.NewTimer(p.Linger)
+				defer timer.Stop()
+				linger = timer.C
+			}
+		case len(c.enough) == 1:
+			return p.answer(c.enough[0]), nil
+		case len(c.enough) > 1:
+			return ca.VerifyResponse{Refusal: ca.Refuse(ca.NotVouched, "the providers vouch for different holders: %s", p.words(votes))}, nil
+		case c.most+c.waiting < p.K && c.most+c.failed >= p.K:
+			return ca.VerifyResponse{}, fmt.Errorf("%d of %d providers must vouch, %d do and %d cannot tell now: %s", p.K, len(votes), c.most, c.failed, p.words(votes))
+		case c.waiting == 0 && c.most+c.failed+c.stale >= p.K:
+			return ca.VerifyResponse{Refusal: ca.Refuse(ca.StaleList, "%d of %d providers must vouch, %d do and %d know of revocations only what is too old: %s", p.K, len(votes), c.most, c.stale, p.words(votes))}, nil
+		case c.most+c.waiting+c.failed+c.stale < p.K:
+			return ca.VerifyResponse{Refusal: ca.Refuse(ca.NotVouched, "%d of %d providers must vouch for the same key and institution, and %d do: %s", p.K, len(votes), c.most, p.words(votes))}, nil
 		}
-		groups[who] = append(groups[who], v.holder)
-		reasons = append(reasons, p.members[i].Name+" vouches for "+who)
-	}
-	var enough []string
-	most := 0
-	for _, who := range order {
-		most = max(most, len(groups[who]))
-		if len(groups[who]) >= p.k {
-			enough = append(enough, who)
-		}
-	}
-	said := strings.Join(reasons, "; ")
-	switch {
-	case len(enough) == 1:
-		return p.answer(groups[enough[0]]), nil
-	case len(enough) > 1:
-		return ca.VerifyResponse{Refusal: ca.Refuse(ca.NotVouched, "the providers vouch for different holders: %s", said)}, nil
-	case most+failed >= p.k:
-		return ca.VerifyResponse{}, fmt.Errorf("%d of %d providers must vouch, %d do and %d cannot tell now: %s", p.k, len(p.members), most, failed, said)
-	default:
-		return ca.VerifyResponse{Refusal: ca.Refuse(ca.NotVouched, "%d of %d providers must vouch for the same key and institution, and %d do: %s", p.k, len(p.members), most, said)}, nil
 	}
 }
 
+// count is how the votes stand.
+type count struct {
+	enough                       [][]*ca.Holder // each what at least K say of the same key and institution
+	most, failed, stale, waiting int            // most: of those who agree
+}
+
+func (p *Provider) count(votes []*vote) count {
+	var c count
+	camps := make(map[string][]*ca.Holder)
+	var order []string
+	for _, v := range votes {
+		switch {
+		case v == nil:
+			c.waiting++
+		case v.holder != nil:
+			who := whom(v.holder, len(v.holder.Key.Bytes))
+			if camps[who] == nil {
+				order = append(order, who)
+			}
+			camps[who] = append(camps[who], v.holder)
+		case v.failed:
+			c.failed++
+		case v.stale:
+			c.stale++
+		}
+	}
+	for _, who := range order {
+		c.most = max(c.most, len(camps[who]))
+		if len(camps[who]) >= p.K {
+			c.enough = append(c.enough, camps[who])
+		}
+	}
+	return c
+}
+
+// whom names what members have to agree on, with so many bytes of the key.
+func whom(h *ca.Holder, n int) string {
+	return fmt.Sprintf("%s with the key %s:%x", h.Institution, h.Key.Algorithm, h.Key.Bytes[:min(n, len(h.Key.Bytes))])
+}
+
+// words tells what each member said, those who do not vouch first. All have the same share of what a refusal holds.
+func (p *Provider) words(votes []*vote) string {
+	share := max(ca.MaxReason*3/4/len(votes), 48)
+	var no, yes []string
+	for i, v := range votes {
+		name := p.Members[i].Name
+		switch {
+		case v == nil:
+			no = append(no, name+": it has not answered yet")
+		case v.holder == nil:
+			no = append(no, wire.Truncate(name+": "+v.why, share))
+		default:
+			yes = append(yes, wire.Truncate(name+" vouches for "+whom(v.holder, 8), share))
+		}
+	}
+	return strings.Join(append(no, yes...), "; ")
+}
+
 // ask asks a member about each chain until it vouches for one.
-func ask(ctx context.Context, p ca.Provider, r ca.VerifyRequest, chains [][][]byte) vote {
+func ask(ctx context.Context, p Asked, r ca.VerifyRequest, chains [][][]byte) vote {
 	var reasons []string
 	out := vote{}
 	for _, chain := range chains {
@@ -123,6 +215,7 @@ func ask(ctx context.Context, p ca.Provider, r ca.VerifyRequest, chains [][][]by
 		case got.Holder != nil:
 			return vote{holder: got.Holder}
 		case got.Refusal != nil:
+			out.stale = out.stale || got.Refusal.Code == ca.StaleList
 			reasons = append(reasons, got.Refusal.Reason)
 		default:
 			out.failed = true
@@ -141,7 +234,7 @@ func (p *Provider) answer(holders []*ca.Holder) ca.VerifyResponse {
 	var begins, ends []int64
 	for _, h := range holders {
 		for _, role := range h.Roles {
-			if count[role]++; count[role] == p.k {
+			if count[role]++; count[role] == p.K {
 				out.Roles = append(out.Roles, role)
 			}
 		}
@@ -159,7 +252,7 @@ func (p *Provider) answer(holders []*ca.Holder) ca.VerifyResponse {
 	slices.Sort(out.Roles)
 	slices.Sort(begins)
 	slices.SortFunc(ends, func(a, b int64) int { return cmp.Compare(b, a) })
-	out.NotBefore, out.NotAfter = begins[p.k-1], ends[p.k-1]
+	out.NotBefore, out.NotAfter = begins[p.K-1], ends[p.K-1]
 	return ca.VerifyResponse{Holder: out}
 }
 
@@ -221,22 +314,27 @@ func (*Provider) Revoke(context.Context, ca.RevokeRequest) (ca.RevokeResponse, e
 	return ca.RevokeResponse{Refusal: only()}, nil
 }
 
-// Revoked returns the lists of all members, and fails unless all of them answer.
+// Revoked returns the lists of the members that answer, and fails if fewer than K do: Verify goes by as many.
 func (p *Provider) Revoked(ctx context.Context, r ca.RevokedRequest) (ca.RevokedResponse, error) {
-	var out ca.RevokedResponse
-	var failed error
-	for _, m := range p.members {
-		got, err := m.Provider.Revoked(ctx, r)
-		if err == nil && got.Refusal != nil {
-			err = errors.New(got.Refusal.Reason)
-		}
-		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", m.Name, err))
-		}
-		out.Lists = append(out.Lists, got.Lists...)
+	ctx, cancel := context.WithTimeout(ctx, p.Limit)
+	defer cancel()
+	lists, failed := make([][]ca.List, len(p.Members)), make([]error, len(p.Members))
+	var wait sync.WaitGroup
+	for i, m := range p.Members {
+		wait.Go(func() {
+			got, err := m.Provider.Revoked(ctx, r)
+			if err == nil && got.Refusal != nil {
+				err = got.Refusal
+			}
+			if err != nil {
+				failed[i] = fmt.Errorf("%s: %w", m.Name, err)
+			}
+			lists[i] = got.Lists
+		})
 	}
-	if failed != nil {
-		return ca.RevokedResponse{}, failed
+	wait.Wait()
+	if n := len(slices.DeleteFunc(slices.Clone(failed), func(err error) bool { return err != nil })); n < p.K {
+		return ca.RevokedResponse{}, fmt.Errorf("%d of %d providers tell of their lists, and %d must vouch: %w", n, len(p.Members), p.K, errors.Join(failed...))
 	}
-	return out, nil
+	return ca.RevokedResponse{Lists: slices.Concat(lists...)}, nil
 }
