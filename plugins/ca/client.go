@@ -207,17 +207,8 @@ func (c *Client) broken(link Connection, reason string) error {
 // Describe asks a program for its manifest.
 func Describe(ctx context.Context, conn grpc.ClientConnInterface) (Manifest, error) {
 	var m Manifest
-	out := new(frame)
-	if err := conn.Invoke(ctx, describeMethod, new(frame), out); err != nil {
-		return m, fmt.Errorf("ask for its manifest: %w", err)
-	}
-	if err := ledger.Unmarshal(out.Value, &m); err != nil {
-		return m, fmt.Errorf("its manifest: %w", err)
-	}
-	if m.Wire < MinWire || m.Wire > MaxWire {
-		return m, fmt.Errorf("its manifest: it speaks wire version %d, this node %d to %d", m.Wire, MinWire, MaxWire)
-	}
-	return m, m.validate()
+	err := kind().Describe(ctx, conn, describeMethod, &m, func() (uint16, error) { return m.Wire, m.validate() })
+	return m, err
 }
 
 // Configure hands the settings to a program that was just started.

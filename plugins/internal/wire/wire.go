@@ -15,6 +15,8 @@ import (
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/fondaco/fondaco/state/ledger"
 )
 
 // Frame is google.protobuf.BytesValue, so that no code needs to be generated in Go, and one line of a .proto
@@ -166,6 +168,23 @@ func Unary[S any](name string, call func(S, context.Context, []byte) ([]byte, er
 		}
 		return &Frame{Value: out}, nil
 	}}
+}
+
+// Describe asks a program for its manifest and decodes it into m. check returns the version of the wire that m names, and what else is
+// wrong with it.
+func (k Kind) Describe(ctx context.Context, conn grpc.ClientConnInterface, method string, m any, check func() (version uint16, err error)) error {
+	out := new(Frame)
+	if err := conn.Invoke(ctx, method, new(Frame), out); err != nil {
+		return fmt.Errorf("ask for its manifest: %w", err)
+	}
+	if err := ledger.Unmarshal(out.Value, m); err != nil {
+		return fmt.Errorf("its manifest: %w", err)
+	}
+	version, err := check()
+	if int(version) < k.MinWire || int(version) > k.MaxWire {
+		return fmt.Errorf("its manifest: it speaks wire version %d, this node %d to %d", version, k.MinWire, k.MaxWire)
+	}
+	return err
 }
 
 // Truncate returns s as valid UTF-8 of about n bytes at most.
