@@ -63,6 +63,12 @@ func caCommand() *cli.Command {
 			Flags:     []cli.Flag{passphraseFlag(), outFlag, days("the certificate is valid; default: 365")},
 			Action:    renewCertificate,
 		}, {
+			Name:      "fetch",
+			Usage:     "print once more what the holder of a certificate was given",
+			ArgsUsage: "FOLDER SERIAL",
+			Flags:     []cli.Flag{outFlag},
+			Action:    fetchCertificate,
+		}, {
 			Name:      "revoke",
 			Usage:     "end a certificate's validity for ever, and issue a new revocation list",
 			ArgsUsage: "FOLDER SERIAL",
@@ -151,12 +157,18 @@ func requestCertificate(c *cli.Context) error {
 	return pem.Encode(c.App.Writer, &pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
 }
 
-// openCA opens an authority with its key.
-func openCA(c *cli.Context, folder string) (*x509ca.Authority, error) {
+// lookAtCA opens an authority without its key.
+func lookAtCA(folder string) (*x509ca.Authority, error) {
 	a, err := x509ca.Open(folder)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, withCode(ExitNotFound, err)
 	}
+	return a, err
+}
+
+// openCA opens an authority with its key.
+func openCA(c *cli.Context, folder string) (*x509ca.Authority, error) {
+	a, err := lookAtCA(folder)
 	if err != nil {
 		return nil, err
 	}
@@ -249,6 +261,22 @@ func renewCertificate(c *cli.Context) error {
 	return writeIssued(c, answer)
 }
 
+func fetchCertificate(c *cli.Context) error {
+	args, err := arguments(c, 2, 2, "FOLDER SERIAL")
+	if err != nil {
+		return err
+	}
+	a, err := lookAtCA(args[0])
+	if err != nil {
+		return err
+	}
+	answer, err := a.Fetch(args[1])
+	if err != nil {
+		return err
+	}
+	return writeIssued(c, answer)
+}
+
 // writeIssued writes what an authority issued as PEM: the chain, and for suite gm the certificate for encryption and its enveloped key.
 func writeIssued(c *cli.Context, answer ca.IssueResponse) error {
 	if answer.Refusal != nil {
@@ -259,8 +287,8 @@ func writeIssued(c *cli.Context, answer ca.IssueResponse) error {
 		_ = pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: der})
 	}
 	if e := answer.Issued.Encryption; e != nil {
-		_ = pem.Encode(&out, &pem.Block{Type: "ENCRYPTION CERTIFICATE", Bytes: e.Certificate})
-		_ = pem.Encode(&out, &pem.Block{Type: "SM2 ENVELOPED KEY", Bytes: e.Key})
+		_ = pem.Encode(&out, &pem.Block{Type: x509ca.EncryptionLabel, Bytes: e.Certificate})
+		_ = pem.Encode(&out, &pem.Block{Type: x509ca.EnvelopeLabel, Bytes: e.Key})
 	}
 	path := c.String("out")
 	if path == "" {
@@ -342,10 +370,7 @@ func showCA(c *cli.Context) error {
 	if err := checkOutput(c); err != nil {
 		return err
 	}
-	a, err := x509ca.Open(args[0])
-	if errors.Is(err, os.ErrNotExist) {
-		return withCode(ExitNotFound, err)
-	}
+	a, err := lookAtCA(args[0])
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ const (
 	ChainFile  = "ca.pem" // its certificate, then those up to the root
 	KeyFile    = "ca.key" // a key file, as package keyfile has it
 	ListFile   = "ca.crl" // its revocation list, which is also its memory of what it revoked
-	issuedDir  = "issued" // SERIAL.pem for each certificate that it issued
+	issuedDir  = "issued" // SERIAL.pem for each certificate that it issued, with what belongs to it
 	lockFile   = "lock"
 	maxFolders = 100_000 // certificates that Issued lists
 )
@@ -48,15 +48,22 @@ const (
 // Its methods are safe for concurrent use, also by several processes.
 //
 // What it changes is on disk when a method returns. A certificate is on disk before anybody gets it, so that whatever was
-// issued can be revoked; a crash leaves the old revocation list or the new one.
+// issued can be revoked; a crash leaves the old revocation list or the new one. Numbers of certificates and lists are not used twice.
 type Authority struct {
 	lib    library
 	folder string
 	chain  []*certificate
 	signer crypto.Signer // nil: the key was not opened
 
-	mu sync.Mutex // one change at a time
+	mu    sync.Mutex // one change at a time; guards what follows
+	swept bool       // what a crash left was removed
 }
+
+// Labels of the PEM blocks of a holder's second certificate, and of its key in an envelope.
+const (
+	EncryptionLabel = "ENCRYPTION CERTIFICATE"
+	EnvelopeLabel   = "SM2 ENVELOPED KEY"
+)
 
 // NewAuthority says what authority Create makes.
 type NewAuthority struct {
@@ -71,6 +78,7 @@ type NewAuthority struct {
 
 // Create makes an authority with a certificate of its own, signed by itself, in a folder that does not exist yet.
 func Create(folder string, n NewAuthority) (*Authority, error) {
+	folder = filepath.Clean(folder)
 	lib := libraryOf(n.Suite)
 	if err := checkName(n.Institution); err != nil {
 		return nil, fmt.Errorf("institution %w", err)
@@ -218,7 +226,12 @@ func (a *Authority) EnrollServer(r ca.EnrollRequest, hosts []string) (ca.IssueRe
 	if r.Agency != "" {
 		subject.OrganizationalUnit = []string{r.Agency}
 	}
-	return a.issue(subject, r.Roles, hosts, key, r.At, r.NotAfter)
+	var out ca.IssueResponse
+	err := a.exclusive(func() (err error) {
+		out, err = a.issue(subject, r.Roles, hosts, key, r.At, r.NotAfter)
+		return err
+	})
+	return out, err
 }
 
 // maxHosts is how many names and addresses a server's certificate may have.
@@ -259,14 +272,27 @@ func (a *Authority) request(csr []byte) (ledger.Key, *ca.Refusal) {
 	return key, nil
 }
 
-// Renew issues a certificate in the place of another, as ca.Provider describes it.
+// Renew issues a certificate in the place of another, as ca.Provider describes it. The one for encryption of a pair is not
+// renewed by itself: its key was made by the authority, and what signs must be the holder's alone.
 func (a *Authority) Renew(r ca.RenewRequest) (ca.IssueResponse, error) {
 	if refusal := r.Check(); refusal != nil {
 		return ca.IssueResponse{Refusal: refusal}, nil
 	}
+	var out ca.IssueResponse
+	err := a.exclusive(func() (err error) {
+		out, err = a.renew(r)
+		return err
+	})
+	return out, err
+}
+
+func (a *Authority) renew(r ca.RenewRequest) (ca.IssueResponse, error) {
 	old, refusal, err := a.find(r.Serial)
 	if refusal != nil || err != nil {
 		return ca.IssueResponse{Refusal: refusal}, err
+	}
+	if old.encrypts() {
+		return ca.IssueResponse{Refusal: ca.Refuse(ca.Denied, "certificate %s is for encryption: renew the one for signing of the pair, which brings a new one for encryption", old.serial)}, nil
 	}
 	at := time.UnixMilli(r.At)
 	if at.After(old.notAfter) {
@@ -296,11 +322,9 @@ func (a *Authority) Renew(r ca.RenewRequest) (ca.IssueResponse, error) {
 // errLocked says that an authority was opened without its key.
 var errLocked = errors.New("the authority's key was not opened: this provider or command only looks at the authority")
 
-// issue makes a certificate, for a server if there are hosts, and with suite gm a second one for encryption, and keeps them before anybody gets them.
+// issue makes a certificate, for a server if there are hosts, and with suite gm a second one for encryption, and keeps them before
+// anybody gets them. It is called by exclusive.
 func (a *Authority) issue(subject pkix.Name, roles []identity.Role, hosts []string, key ledger.Key, at, notAfter int64) (ca.IssueResponse, error) {
-	if a.signer == nil {
-		return ca.IssueResponse{}, errLocked
-	}
 	own := a.chain[0]
 	begin := time.UnixMilli(at).UTC().Truncate(time.Second)
 	end := time.UnixMilli(notAfter).UTC().Truncate(time.Second)
@@ -327,26 +351,54 @@ func (a *Authority) issue(subject pkix.Name, roles []identity.Role, hosts []stri
 			template.DNSNames = append(template.DNSNames, h)
 		}
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	leaf, err := a.sign(template, key)
+	leaf, serial, err := a.sign(template, key)
 	if err != nil {
 		return ca.IssueResponse{}, err
 	}
 	issued := &ca.Issued{Chain: append([][]byte{leaf}, a.Chain()...)}
+	kept := encodePEM("CERTIFICATE", leaf)
 	if pair, ok := a.lib.(pairs); ok {
-		second, enveloped, err := pair.encryptionKey(key)
+		public, enveloped, err := pair.encryptionKey(key)
 		if err != nil {
 			return ca.IssueResponse{}, fmt.Errorf("make the key for encryption: %w", err)
 		}
 		template.KeyUsage, template.ExtKeyUsage = x509.KeyUsageKeyEncipherment|x509.KeyUsageDataEncipherment|x509.KeyUsageKeyAgreement, nil
-		certificate, err := a.sign(template, second)
+		second, number, err := a.sign(template, public)
+		if err == nil { // before the first, which is whole when it has both
+			err = writeFile(a.issuedPath(number), encodePEM("CERTIFICATE", second))
+		}
 		if err != nil {
 			return ca.IssueResponse{}, err
 		}
-		issued.Encryption = &ca.Encryption{Certificate: certificate, Key: enveloped}
+		issued.Encryption = &ca.Encryption{Certificate: second, Key: enveloped}
+		kept = slices.Concat(kept, encodePEM(EncryptionLabel, second), encodePEM(EnvelopeLabel, enveloped))
+	}
+	if err := writeFile(a.issuedPath(serial), kept); err != nil {
+		return ca.IssueResponse{}, err
 	}
 	return ca.IssueResponse{Issued: issued}, nil
+}
+
+// Fetch returns once more what the holder of a certificate was given. The key for encryption is in its envelope, which only the
+// holder opens, so that nothing is lost by who fetches it.
+func (a *Authority) Fetch(serial string) (ca.IssueResponse, error) {
+	c, refusal, err := a.find(serial)
+	if refusal != nil || err != nil {
+		return ca.IssueResponse{Refusal: refusal}, err
+	}
+	if c.encrypts() {
+		return ca.IssueResponse{Refusal: ca.Refuse(ca.Denied, "certificate %s is for encryption: fetch it with the one for signing of the pair", c.serial)}, nil
+	}
+	out := &ca.Issued{Chain: append([][]byte{c.raw}, a.Chain()...)}
+	data, err := readFile(a.issuedPath(serial))
+	if err != nil {
+		return ca.IssueResponse{}, err
+	}
+	second, envelope := blocks(data, EncryptionLabel), blocks(data, EnvelopeLabel)
+	if len(second) == 1 && len(envelope) == 1 {
+		out.Encryption = &ca.Encryption{Certificate: second[0], Key: envelope[0]}
+	}
+	return ca.IssueResponse{Issued: out}, nil
 }
 
 // pairs is a library whose authorities issue two certificates to a holder, the second for a key that they make.
@@ -355,18 +407,24 @@ type pairs interface {
 	encryptionKey(key ledger.Key) (public ledger.Key, enveloped []byte, err error)
 }
 
-// sign issues one certificate and keeps it.
-func (a *Authority) sign(template *x509.Certificate, key ledger.Key) ([]byte, error) {
-	serial, err := newSerial()
-	if err != nil {
-		return nil, err
+// sign makes one certificate under a number that no other has.
+func (a *Authority) sign(template *x509.Certificate, key ledger.Key) (der []byte, serial string, err error) {
+	for {
+		number, err := newSerial()
+		if err != nil {
+			return nil, "", err
+		}
+		template.SerialNumber, serial = number, serialText(number)
+		if _, err := os.Lstat(a.issuedPath(serial)); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
+			return nil, "", err
+		}
 	}
-	template.SerialNumber = serial
-	der, err := a.lib.create(template, a.chain[0], key, a.signer)
-	if err != nil {
-		return nil, fmt.Errorf("issue a certificate: %w", err)
+	if der, err = a.lib.create(template, a.chain[0], key, a.signer); err != nil {
+		return nil, "", fmt.Errorf("issue a certificate: %w", err)
 	}
-	return der, writeFile(a.issuedPath(serialText(serial)), encodePEM("CERTIFICATE", der))
+	return der, serial, nil
 }
 
 func (a *Authority) issuedPath(serial string) string {
@@ -394,19 +452,17 @@ func (a *Authority) find(serial string) (*certificate, *ca.Refusal, error) {
 	return found[0], nil, nil
 }
 
-// Revoke ends a certificate's validity, as ca.Provider describes it, and issues a new revocation list.
+// Revoke ends a certificate's validity, as ca.Provider describes it, and issues a new revocation list, which is due as long after it as
+// the one before.
 func (a *Authority) Revoke(r ca.RevokeRequest) (ca.RevokeResponse, error) {
 	if refusal := r.Check(); refusal != nil {
 		return ca.RevokeResponse{Refusal: refusal}, nil
-	}
-	if a.signer == nil {
-		return ca.RevokeResponse{}, errLocked
 	}
 	c, refusal, err := a.find(r.Serial)
 	if refusal != nil || err != nil {
 		return ca.RevokeResponse{Refusal: refusal}, err
 	}
-	return ca.RevokeResponse{}, a.change(time.UnixMilli(r.At), DefaultNext, func(l *list) ([]x509.RevocationListEntry, bool) {
+	return ca.RevokeResponse{}, a.change(time.UnixMilli(r.At), 0, func(l *list) ([]x509.RevocationListEntry, bool) {
 		if _, ok := l.revoked[c.serial]; ok {
 			return nil, false
 		}
@@ -417,14 +473,33 @@ func (a *Authority) Revoke(r ca.RevokeRequest) (ca.RevokeResponse, error) {
 
 // Refresh issues the revocation list anew, so that it does not become stale; the next will be due after next.
 func (a *Authority) Refresh(at time.Time, next time.Duration) error {
-	if a.signer == nil {
-		return errLocked
-	}
 	return a.change(at, next, func(l *list) ([]x509.RevocationListEntry, bool) { return l.entries, true })
 }
 
-// change replaces the list by one with the entries that edit returns, unless edit says that there is nothing to do.
+// change replaces the list by one with the entries that edit returns, unless edit says that there is nothing to do. With next zero
+// the interval between lists stays.
 func (a *Authority) change(at time.Time, next time.Duration, edit func(*list) ([]x509.RevocationListEntry, bool)) error {
+	return a.exclusive(func() error {
+		l, err := a.list()
+		if err != nil {
+			return err
+		}
+		entries, changed := edit(l)
+		if !changed {
+			return nil
+		}
+		if next == 0 {
+			next = cmp.Or(max(l.nextUpdate.Sub(l.issued), 0), DefaultNext)
+		}
+		return a.writeList(entries, new(big.Int).Add(l.number, big.NewInt(1)), at, next)
+	})
+}
+
+// exclusive lets nobody else change the authority meanwhile, in this process or another.
+func (a *Authority) exclusive(do func() error) error {
+	if a.signer == nil {
+		return errLocked
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	unlock, err := lock(filepath.Join(a.folder, lockFile))
@@ -432,15 +507,31 @@ func (a *Authority) change(at time.Time, next time.Duration, edit func(*list) ([
 		return err
 	}
 	defer unlock()
-	l, err := a.list()
-	if err != nil {
-		return err
+	if !a.swept {
+		if err := a.sweep(); err != nil {
+			return err
+		}
+		a.swept = true
 	}
-	entries, changed := edit(l)
-	if !changed {
-		return nil
+	return do()
+}
+
+// sweep removes files that were being written when a process was killed: nobody else writes now.
+func (a *Authority) sweep() error {
+	for _, dir := range []string{a.folder, filepath.Join(a.folder, issuedDir)} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), freshPrefix) {
+				if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+					return err
+				}
+			}
+		}
 	}
-	return a.writeList(entries, new(big.Int).Add(l.number, big.NewInt(1)), at, next)
+	return nil
 }
 
 func (a *Authority) writeList(entries []x509.RevocationListEntry, number *big.Int, at time.Time, next time.Duration) error {
@@ -459,16 +550,20 @@ func (a *Authority) writeList(entries []x509.RevocationListEntry, number *big.In
 
 // list reads the authority's revocation list. Without it, the authority no longer knows what it revoked.
 func (a *Authority) list() (*list, error) {
-	f := listFile{lib: a.lib, path: filepath.Join(a.folder, ListFile)}
-	l, err := f.read()
+	path := filepath.Join(a.folder, ListFile)
+	data, err := readFile(path)
+	var l *list
+	if err == nil {
+		l, err = parseList(a.lib, data)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w; restore the file from where it was published, because it is the only record of what was revoked", err)
+		return nil, fmt.Errorf("%s: %w; restore the file from where it was published, because it is the only record of what was revoked", path, err)
 	}
 	if err := a.lib.checkList(l, a.chain[0]); err != nil {
-		return nil, fmt.Errorf("%s is not signed by this authority: %w; restore it", f.path, err)
+		return nil, fmt.Errorf("%s is not signed by this authority: %w; restore it", path, err)
 	}
 	if l.number == nil {
-		return nil, fmt.Errorf("%s has no number; restore it", f.path)
+		return nil, fmt.Errorf("%s has no number; restore it", path)
 	}
 	return l, nil
 }
@@ -524,7 +619,7 @@ func (a *Authority) Issued() ([]IssuedCertificate, error) {
 		out := IssuedCertificate{
 			Serial: c.serial, Name: c.subject.CommonName, NotBefore: c.notBefore, NotAfter: c.notAfter,
 			Institution: strings.Join(c.subject.Organization, ", "), Agency: strings.Join(c.subject.OrganizationalUnit, ", "),
-			Encryption: c.usage&x509.KeyUsageDigitalSignature == 0,
+			Encryption: c.encrypts(),
 		}
 		for _, role := range c.roles {
 			out.Roles = append(out.Roles, identity.Role(role))
@@ -558,9 +653,12 @@ func encodePEM(label string, ders ...[]byte) []byte {
 	return out
 }
 
+// freshPrefix begins the names of files that are being written.
+const freshPrefix = ".new-"
+
 // writeFile replaces a file so that a crash leaves the old one or the new one: write aside, sync, rename, sync the folder.
 func writeFile(path string, data []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	file, err := os.CreateTemp(filepath.Dir(path), freshPrefix)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package x509ca
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/state/identity"
@@ -119,6 +121,12 @@ func TestAuthority(t *testing.T) {
 			t.Errorf("left %v", left)
 		}
 	})
+	t.Run("a folder's name may end with a slash", func(t *testing.T) {
+		folder := filepath.Join(t.TempDir(), "ca") + "/"
+		if _, err := Create(folder, NewAuthority{Suite: suite, Institution: "x", Key: key, At: noon}); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("there is none", func(t *testing.T) {
 		if _, err := Open(t.TempDir()); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "make an authority with") {
 			t.Errorf("Open: %v", err)
@@ -166,12 +174,28 @@ func TestRevocations(t *testing.T) {
 			t.Errorf("List = %+v, %v", l, err)
 		}
 	})
+	t.Run("the interval between lists stays", func(t *testing.T) {
+		if err := a.Refresh(noon.Add(time.Hour), 30*24*time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := a.Revoke(ca.RevokeRequest{Serial: serials[0], At: noon.Add(2 * time.Hour).UnixMilli()}); err != nil || r.Refusal != nil { // again
+			t.Fatalf("Revoke = %+v, %v", r.Refusal, err)
+		}
+		extra := issue(t, a, request(t, suite))
+		if r, err := a.Revoke(ca.RevokeRequest{Serial: extra, At: noon.Add(2 * time.Hour).UnixMilli()}); err != nil || r.Refusal != nil {
+			t.Fatalf("Revoke = %+v, %v", r.Refusal, err)
+		}
+		l, err := a.List()
+		if err != nil || l.Number != "0a" || l.NextUpdate != noon.Add(2*time.Hour+30*24*time.Hour).UnixMilli() {
+			t.Errorf("List = number %s until %d, %v", l.Number, l.NextUpdate, err)
+		}
+	})
 	t.Run("what is issued is listed", func(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(a.folder, issuedDir, ".new-123"), []byte("half"), 0o600); err != nil { // a crash
 			t.Fatal(err)
 		}
 		all, err := a.Issued()
-		if err != nil || len(all) != 8 {
+		if err != nil || len(all) != 9 {
 			t.Fatalf("Issued = %d, %v", len(all), err)
 		}
 		revoked := 0
@@ -180,8 +204,45 @@ func TestRevocations(t *testing.T) {
 				revoked++
 			}
 		}
-		if revoked != 6 || all[0].Roles[0] != "node" {
+		if revoked != 7 || all[0].Roles[0] != "node" {
 			t.Errorf("%d are revoked; the first is %+v", revoked, all[0])
+		}
+	})
+	t.Run("what a crash left goes away", func(t *testing.T) {
+		opened, err := Open(a.folder)
+		if err == nil {
+			err = opened.Unlock(key)
+		}
+		if err == nil {
+			err = opened.Refresh(noon.Add(3*time.Hour), DefaultNext)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(a.folder, issuedDir, ".new-123")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Stat: %v", err)
+		}
+	})
+	t.Run("a renewal and a revocation at once", func(t *testing.T) {
+		for range 8 {
+			serial := issue(t, a, request(t, suite))
+			var wait sync.WaitGroup
+			var renewed ca.IssueResponse
+			wait.Go(func() {
+				if _, err := a.Revoke(ca.RevokeRequest{Serial: serial, At: noon.UnixMilli()}); err != nil {
+					t.Error(err)
+				}
+			})
+			wait.Go(func() {
+				var err error
+				if renewed, err = a.Renew(ca.RenewRequest{Serial: serial, At: noon.UnixMilli()}); err != nil {
+					t.Error(err)
+				}
+			})
+			wait.Wait()
+			if (renewed.Issued == nil) == (renewed.Refusal == nil) || renewed.Refusal != nil && renewed.Refusal.Code != ca.Revoked {
+				t.Errorf("Renew = %+v", renewed)
+			}
 		}
 	})
 	t.Run("without its list it does nothing", func(t *testing.T) {
@@ -231,5 +292,15 @@ func TestIssue(t *testing.T) {
 	}
 	if err := New(suite).Configure(t.Context(), []byte(settings)); err == nil || !strings.Contains(err.Error(), "can be read by others") {
 		t.Errorf("Configure: %v", err)
+	}
+}
+
+// TestLongName has a name of more bytes than a message holds.
+func TestLongName(t *testing.T) {
+	for extra := range 4 {
+		text := nameText(pkix.Name{CommonName: strings.Repeat("x", extra) + strings.Repeat("科", ca.MaxText)})
+		if len(text) > ca.MaxText || !utf8.ValidString(text) || !strings.HasPrefix(text, "CN=") {
+			t.Errorf("%d bytes: %q", len(text), text)
+		}
 	}
 }

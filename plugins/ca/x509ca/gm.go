@@ -39,7 +39,7 @@ func (g gm) wrap(c *smx509.Certificate) *certificate {
 	out := &certificate{
 		raw: c.Raw, rawIssuer: c.RawIssuer, rawSubject: c.RawSubject, subject: c.Subject, issuer: c.Issuer, serial: serialText(c.SerialNumber),
 		notBefore: c.NotBefore, notAfter: c.NotAfter, authority: c.BasicConstraintsValid && c.IsCA, usage: x509.KeyUsage(c.KeyUsage),
-		roles: rolesOf(c.URIs), native: c,
+		roles: rolesOf(c.URIs), spki: c.RawSubjectPublicKeyInfo, native: c,
 	}
 	if c.SignatureAlgorithm != smx509.SM2WithSM3 {
 		out.weak = fmt.Errorf("it is signed with %v, and here only SM2 with SM3 counts", c.SignatureAlgorithm)
@@ -83,7 +83,7 @@ func (gm) parseList(der []byte) (*list, error) {
 		out.entries = append(out.entries, x509.RevocationListEntry{Raw: e.Raw, SerialNumber: e.SerialNumber, RevocationTime: e.RevocationTime, ReasonCode: e.ReasonCode, Extensions: e.Extensions})
 	}
 	if l.SignatureAlgorithm != smx509.SM2WithSM3 {
-		out.partial = fmt.Errorf("it is signed with %v, and here only SM2 with SM3 counts", l.SignatureAlgorithm)
+		out.flaw = fmt.Errorf("it is signed with %v, and here only SM2 with SM3 counts", l.SignatureAlgorithm)
 	}
 	return out, out.index(l.Extensions)
 }
@@ -100,48 +100,17 @@ func (g gm) verify(leaf *certificate, between, roots []*certificate, at time.Tim
 	options := smx509.VerifyOptions{
 		Intermediates: smx509.NewCertPool(), Roots: smx509.NewCertPool(), CurrentTime: at, KeyUsages: []smx509.ExtKeyUsage{smx509.ExtKeyUsageClientAuth},
 	}
-	for _, c := range between {
-		options.Intermediates.AddCert(c.native.(*smx509.Certificate))
-	}
-	for _, c := range roots {
-		options.Roots.AddCert(c.native.(*smx509.Certificate))
-	}
+	addAll(options.Intermediates.AddCert, between)
+	addAll(options.Roots.AddCert, roots)
 	found, err := leaf.native.(*smx509.Certificate).Verify(options)
-	if err != nil {
-		return nil, err
-	}
-	var chains [][]*certificate
-	for _, chain := range found {
-		var wrapped []*certificate
-		for _, c := range chain {
-			wrapped = append(wrapped, g.wrap(c))
-		}
-		chains = append(chains, wrapped)
-	}
-	return chains, nil
+	return wrapAll(found, g.wrap), err
 }
 
 func (gm) explain(err error) ca.Code {
-	if _, ok := errors.AsType[smx509.InsecureAlgorithmError](err); ok {
-		return ca.WrongAlgorithm
-	}
-	if _, ok := errors.AsType[smx509.ConstraintViolationError](err); ok {
-		return ca.Constraint
-	}
-	if _, ok := errors.AsType[smx509.UnhandledCriticalExtension](err); ok {
-		return ca.Constraint
-	}
 	if invalid, ok := errors.AsType[smx509.CertificateInvalidError](err); ok {
-		switch invalid.Reason {
-		case smx509.Expired:
-			return ca.Expired
-		case smx509.IncompatibleUsage:
-			return ca.WrongPurpose
-		default:
-			return ca.Constraint
-		}
+		return invalidCode(invalid.Reason == smx509.Expired, invalid.Reason == smx509.IncompatibleUsage)
 	}
-	return ca.UnknownRoot
+	return explainAs[smx509.InsecureAlgorithmError, smx509.ConstraintViolationError, smx509.UnhandledCriticalExtension](err)
 }
 
 func (gm) signer(k keys.Signer) (crypto.Signer, error) {

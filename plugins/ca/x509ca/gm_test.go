@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,28 @@ func TestPair(t *testing.T) {
 	t.Run("nobody else does", func(t *testing.T) {
 		if _, err := OpenEnveloped(newKey(t, suite), got.Issued.Encryption.Key); err == nil || !strings.Contains(err.Error(), "does not open with this key") {
 			t.Errorf("OpenEnveloped: %v", err)
+		}
+	})
+	first, err := a.lib.parse(got.Issued.Chain[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("the pair can be fetched again", func(t *testing.T) {
+		again, err := a.Fetch(first.serial)
+		if err != nil || !reflect.DeepEqual(again, got) {
+			t.Errorf("Fetch = %+v, %v", again, err)
+		}
+		if again, err = a.Fetch(second.serial); err != nil || again.Refusal == nil || !strings.Contains(again.Refusal.Reason, "is for encryption: fetch it with the one for signing") {
+			t.Errorf("Fetch = %+v, %v", again, err)
+		}
+		if again, err = a.Fetch("0123"); err != nil || again.Refusal == nil || again.Refusal.Code != ca.UnknownSerial {
+			t.Errorf("Fetch = %+v, %v", again, err)
+		}
+	})
+	t.Run("the one for encryption is not renewed", func(t *testing.T) {
+		refused, err := a.Renew(ca.RenewRequest{Serial: second.serial, At: noon.UnixMilli()})
+		if err != nil || refused.Refusal == nil || refused.Refusal.Code != ca.Denied || !strings.Contains(refused.Refusal.Reason, "renew the one for signing of the pair") {
+			t.Errorf("Renew = %+v, %v", refused, err)
 		}
 	})
 	t.Run("each is revoked by its own number", func(t *testing.T) {

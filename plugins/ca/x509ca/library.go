@@ -2,16 +2,22 @@ package x509ca
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/big"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/fondaco/fondaco/plugins/ca"
+	"github.com/fondaco/fondaco/plugins/internal/wire"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -40,6 +46,50 @@ type library interface {
 	createRequest(subject pkix.Name, signer crypto.Signer) ([]byte, error)
 }
 
+// What follows is the same for every library, whose types differ.
+
+func addAll[C any](add func(C), all []*certificate) {
+	for _, c := range all {
+		add(c.native.(C))
+	}
+}
+
+func wrapAll[C any](paths [][]C, wrap func(C) *certificate) [][]*certificate {
+	var all [][]*certificate
+	for _, path := range paths {
+		var wrapped []*certificate
+		for _, c := range path {
+			wrapped = append(wrapped, wrap(c))
+		}
+		all = append(all, wrapped)
+	}
+	return all
+}
+
+// explainAs explains an error that is not about one certificate's validity, by the library's types of errors.
+func explainAs[Insecure, Violation, Critical error](err error) ca.Code {
+	if _, ok := errors.AsType[Insecure](err); ok {
+		return ca.WrongAlgorithm
+	}
+	_, violation := errors.AsType[Violation](err)
+	_, critical := errors.AsType[Critical](err)
+	if violation || critical {
+		return ca.Constraint
+	}
+	return ca.UnknownRoot
+}
+
+func invalidCode(expired, usage bool) ca.Code {
+	switch {
+	case expired:
+		return ca.Expired
+	case usage:
+		return ca.WrongPurpose
+	default:
+		return ca.Constraint
+	}
+}
+
 // certificate is what this package looks at in a certificate.
 type certificate struct {
 	raw, rawIssuer, rawSubject []byte
@@ -53,21 +103,26 @@ type certificate struct {
 	key                        ledger.Key
 	keyErr                     error // why key is empty
 	weak                       error // why its signature counts for nothing, whoever made it
-	native                     any   // as the library has it
+	weakKey                    error // why what its key signs counts for nothing
+	spki                       []byte
+	native                     any // as the library has it
 }
 
 // name is how messages call the certificate's subject.
 func (c *certificate) name() string { return nameText(c.subject) }
 
 func nameText(n pkix.Name) string {
-	text := n.String()
-	if len(text) > ca.MaxText {
-		text = text[:ca.MaxText]
-	}
-	if text == "" {
-		text = "a certificate without name"
-	}
-	return text
+	return cmp.Or(wire.Truncate(n.String(), ca.MaxText-len("…")), "a certificate without name")
+}
+
+// encrypts reports whether the certificate says that its key does not sign, as the second of a pair does.
+func (c *certificate) encrypts() bool {
+	return c.usage != 0 && c.usage&x509.KeyUsageDigitalSignature == 0
+}
+
+// authorityID names an authority: who it is and by which key. Certificates that were renewed or issued across are of the same one.
+func (c *certificate) authorityID() [sha256.Size]byte {
+	return sha256.Sum256(slices.Concat(binary.BigEndian.AppendUint32(nil, uint32(len(c.rawSubject))), c.rawSubject, c.spki))
 }
 
 // selfIssued reports whether the certificate names itself as issuer.
@@ -102,7 +157,7 @@ type list struct {
 	issued, nextUpdate time.Time
 	entries            []x509.RevocationListEntry
 	revoked            map[string]ca.Entry // by serial
-	partial            error               // why it does not tell of all certificates of its issuer
+	flaw               error               // why it counts for nothing, whoever signed it
 	native             any
 }
 
@@ -121,10 +176,29 @@ func (l *list) index(extensions []pkix.Extension) error {
 	// vouch for certificates that it is silent about.
 	for _, e := range extensions {
 		if e.Critical {
-			l.partial = fmt.Errorf("it has the critical extension %v, so it may not tell of all certificates: configure a full list", e.Id)
+			l.flaw = fmt.Errorf("it has the critical extension %v, so it may not tell of all certificates: configure a full list", e.Id)
 		}
 	}
 	return nil
+}
+
+// before reports whether the authority issued the list before another: by their numbers (RFC 5280 §5.2.3), or if these do not tell by
+// their times.
+func (l *list) before(other *list) bool {
+	if l.number != nil && other.number != nil {
+		if order := l.number.Cmp(other.number); order != 0 {
+			return order < 0
+		}
+	}
+	return l.issued.Before(other.issued)
+}
+
+// text names the list in messages.
+func (l *list) text() string {
+	if l.number == nil {
+		return "the list of " + timeText(l.issued)
+	}
+	return fmt.Sprintf("list number %s of %s", serialText(l.number), timeText(l.issued))
 }
 
 func reasonOf(code int) ca.Reason {

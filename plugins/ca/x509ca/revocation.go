@@ -2,15 +2,22 @@ package x509ca
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/sha1" //nolint:gosec // in the names of certificates (RFC 6960), not in signatures
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
+	"math/big"
 	"net/http"
-	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,15 +28,32 @@ import (
 
 // revocation tells which certificates of a PKI were revoked. When it knows nothing that is fresh enough, no certificate
 // counts. Its methods are safe for concurrent use.
+//
+// What an authority said later is not taken back: a list or an answer that is older than one seen before does not count. The memory of
+// that ends with the program.
 type revocation struct {
 	lib       library
 	maxAge    time.Duration // 0: as a list or answer says itself
-	files     []*listFile
+	files     []*file[*list]
 	responder *responder // nil: none
+
+	mu   sync.Mutex                     // guards kept
+	kept map[[sha256.Size]byte]keptList // by authority
 }
 
-func newRevocation(lib library, t Trust) (*revocation, error) {
-	r := &revocation{lib: lib}
+// keptList is the newest list of an authority, and the file that it was in.
+type keptList struct {
+	*list
+	path string
+}
+
+const (
+	maxAuthorities = 256             // whose lists are kept
+	maxSkew        = 5 * time.Minute // by which the clock of an authority may be ahead
+)
+
+func newRevocation(lib library, t Trust, warn func(string)) (*revocation, error) {
+	r := &revocation{lib: lib, kept: map[[sha256.Size]byte]keptList{}}
 	if t.MaxAge != "" {
 		var err error
 		if r.maxAge, err = time.ParseDuration(t.MaxAge); err != nil {
@@ -37,8 +61,8 @@ func newRevocation(lib library, t Trust) (*revocation, error) {
 		}
 	}
 	for _, path := range t.CRL {
-		f := &listFile{lib: lib, path: path}
-		if _, err := f.read(); err != nil {
+		f, err := newFile(path, warn, func(data []byte) (*list, error) { return parseList(lib, data) })
+		if err != nil {
 			return nil, fmt.Errorf("crl: %w", err)
 		}
 		r.files = append(r.files, f)
@@ -52,11 +76,16 @@ func newRevocation(lib library, t Trust) (*revocation, error) {
 	return r, nil
 }
 
-// check refuses a certificate that was revoked, or of which nothing fresh is known. holder says that it is no authority's.
+// check refuses a certificate that was revoked, or of which nothing fresh is known. The issuer must be on a valid way from a root, and
+// checked before. holder says that it is no authority's.
 func (r *revocation) check(ctx context.Context, c, issuer *certificate, holder bool, at time.Time) (*ca.Refusal, error) {
-	l, unusable := r.newest(issuer)
+	l, unusable := r.newest(issuer, at)
+	why := ""
+	if unusable != nil {
+		why = fmt.Sprintf(" (one does not count: %v)", unusable)
+	}
 	if l != nil {
-		if refusal := r.stale("the revocation list of "+issuer.name(), l.issued, l.nextUpdate, holder, at); refusal != nil {
+		if refusal := r.stale("the revocation list of "+issuer.name()+why, l.issued, l.nextUpdate, holder, at); refusal != nil {
 			return refusal, nil
 		}
 		if e, ok := l.revoked[c.serial]; ok {
@@ -65,10 +94,6 @@ func (r *revocation) check(ctx context.Context, c, issuer *certificate, holder b
 		return nil, nil
 	}
 	if r.responder == nil {
-		why := ""
-		if unusable != nil {
-			why = fmt.Sprintf(" (one does not count: %v)", unusable)
-		}
 		return ca.Refuse(ca.StaleList, "there is no revocation list of %s%s, so the certificate of %s does not count: name a file with one in crl", issuer.name(), why, c.name()), nil
 	}
 	status, err := r.responder.ask(ctx, c, issuer, at)
@@ -96,6 +121,8 @@ func revokedRefusal(c *certificate, at time.Time, reason ca.Reason) *ca.Refusal 
 func (r *revocation) stale(what string, issued, next time.Time, holder bool, at time.Time) *ca.Refusal {
 	age := at.Sub(issued).Truncate(time.Second)
 	switch {
+	case issued.After(at.Add(maxSkew)):
+		return ca.Refuse(ca.StaleList, "%s is of %s, and it is %s: check the clocks", what, timeText(issued), timeText(at))
 	case !next.IsZero() && at.After(next):
 		return ca.Refuse(ca.StaleList, "%s is %s old, and a newer one was due on %s: fetch it, or look why its authority issues none", what, age, timeText(next))
 	case r.maxAge > 0 && age > r.maxAge && (holder || next.IsZero()):
@@ -106,42 +133,77 @@ func (r *revocation) stale(what string, issued, next time.Time, holder bool, at 
 	return nil
 }
 
-// newest returns the issuer's list that was signed last, or nil and why one that names it does not count.
-func (r *revocation) newest(issuer *certificate) (found *list, unusable error) {
+// newest returns the list that the issuer signed last, or nil, and why one that names it does not count.
+func (r *revocation) newest(issuer *certificate, at time.Time) (found *list, unusable error) {
+	id := issuer.authorityID()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known := r.kept[id]
 	for _, f := range r.files {
 		l, err := f.current()
-		if l == nil {
-			unusable = err
-			continue
-		}
 		if !bytes.Equal(l.rawIssuer, issuer.rawSubject) {
 			continue
 		}
-		if err := r.lib.checkList(l, issuer); err != nil {
+		if err != nil {
+			unusable = err
+		}
+		if l == known.list {
+			continue
+		}
+		if known.list != nil && l.before(known.list) {
+			if known.path == f.path { // several files may have lists of one authority
+				unusable = fmt.Errorf("%s: it has %s, and had %s: bring the newer one back", f.path, l.text(), known.list.text())
+			}
+			continue
+		}
+		if err := r.usable(l, issuer, at); err != nil {
 			unusable = fmt.Errorf("%s: %w", f.path, err)
 			continue
 		}
-		if l.partial != nil {
-			unusable = fmt.Errorf("%s: %w", f.path, l.partial)
-			continue
+		if known.list == nil && len(r.kept) >= maxAuthorities {
+			return nil, fmt.Errorf("there are lists of %d authorities already", len(r.kept))
 		}
-		if found == nil || l.issued.After(found.issued) {
-			found = l
-		}
+		known = keptList{l, f.path}
+		r.kept[id] = known
 	}
-	return found, unusable
+	return known.list, unusable
 }
 
-// lists returns the lists as they are now.
-func (r *revocation) lists() []ca.List {
-	var all []ca.List
-	for _, f := range r.files {
-		l, _ := f.current()
-		if l == nil {
+// usable says why a list that names the issuer does not count, or returns nil.
+func (r *revocation) usable(l *list, issuer *certificate, at time.Time) error {
+	if l.flaw != nil {
+		return l.flaw
+	}
+	if l.issued.After(at.Add(maxSkew)) {
+		return fmt.Errorf("it is of %s, and it is %s: check the clocks", timeText(l.issued), timeText(at))
+	}
+	return r.lib.checkList(l, issuer)
+}
+
+// follow looks for the lists of the authorities of a way from a root, as far as none of them was revoked.
+func (r *revocation) follow(path []*certificate, at time.Time) {
+	for i, c := range slices.Backward(path) {
+		l, _ := r.newest(c, at)
+		if i == 0 || l == nil {
 			continue
 		}
+		if _, revoked := l.revoked[path[i-1].serial]; revoked {
+			return
+		}
+	}
+}
+
+// lists returns the lists that count, by the names of their authorities.
+func (r *revocation) lists() []ca.List {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []ca.List
+	for _, l := range r.kept {
 		all = append(all, l.public())
 	}
+	slices.SortFunc(all, func(a, b ca.List) int {
+		return cmp.Or(strings.Compare(a.Issuer, b.Issuer), bytes.Compare(a.Signed, b.Signed))
+	})
 	return all
 }
 
@@ -158,52 +220,6 @@ func (l *list) public() ca.List {
 		out.Revoked = append(out.Revoked, l.revoked[serialText(e.SerialNumber)])
 	}
 	return out
-}
-
-// listFile is a file with a revocation list. It is read again when it changes; a version that does not read back leaves the
-// one before in force, which becomes stale in time.
-type listFile struct {
-	lib  library
-	path string
-
-	mu   sync.Mutex // guards what follows
-	seen os.FileInfo
-	list *list
-	err  error // why the newest version of the file did not replace list
-}
-
-func (f *listFile) current() (*list, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	info, err := os.Stat(f.path)
-	if err != nil {
-		f.err = err
-		return f.list, err
-	}
-	if f.seen == nil || !info.ModTime().Equal(f.seen.ModTime()) || info.Size() != f.seen.Size() || !os.SameFile(info, f.seen) {
-		l, err := f.read()
-		f.seen, f.err = info, err
-		if err == nil {
-			f.list = l
-		}
-	}
-	return f.list, f.err
-}
-
-func (f *listFile) read() (*list, error) {
-	data, err := readFile(f.path)
-	if err != nil {
-		return nil, err
-	}
-	found := blocks(data, "X509 CRL")
-	if len(found) != 1 {
-		return nil, fmt.Errorf("%s has %d revocation lists in PEM or DER, want 1", f.path, len(found))
-	}
-	l, err := f.lib.parseList(found[0])
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.path, err)
-	}
-	return l, nil
 }
 
 // Limits of what a responder is trusted with.
@@ -238,7 +254,8 @@ func newResponder(url string) *responder {
 // ask returns what the responder says of a certificate, now or within the last minute; or the last it said if it does not
 // answer now, whose age the caller checks. The error says why there is nothing.
 func (r *responder) ask(ctx context.Context, c, issuer *certificate, at time.Time) (*ocsp.Response, error) {
-	key := sha256.Sum256(append(slices.Clone(issuer.raw), c.serial...))
+	id := issuer.authorityID()
+	key := sha256.Sum256(append(id[:], c.serial...))
 	r.mu.Lock()
 	known, ok := r.answers[key]
 	r.mu.Unlock()
@@ -246,16 +263,26 @@ func (r *responder) ask(ctx context.Context, c, issuer *certificate, at time.Tim
 		return known.Response, nil
 	}
 	fresh, err := r.fetch(ctx, c.native.(*x509.Certificate), issuer.native.(*x509.Certificate), at)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known, ok = r.answers[key]
+	if err == nil && ok && fresh.ThisUpdate.Before(known.ThisUpdate) {
+		err = fmt.Errorf("its answer is of %s, and one of %s came before", timeText(fresh.ThisUpdate), timeText(known.ThisUpdate))
+	}
 	if err != nil {
 		if ok {
 			return known.Response, nil
 		}
 		return nil, fmt.Errorf("ask the responder %s about the certificate of %s: %w", r.url, c.name(), err)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.answers) >= maxAnswers {
-		clear(r.answers)
+	if !ok && len(r.answers) >= maxAnswers {
+		oldest, first := key, at
+		for k, a := range r.answers {
+			if !a.asked.After(first) {
+				oldest, first = k, a.asked
+			}
+		}
+		delete(r.answers, oldest)
 	}
 	r.answers[key] = answer{fresh, at}
 	return fresh, nil
@@ -287,15 +314,31 @@ func (r *responder) fetch(ctx context.Context, c, issuer *x509.Certificate, at t
 		return nil, fmt.Errorf("its answer has more than %d bytes", maxAnswer)
 	}
 	status, err := ocsp.ParseResponseForCert(data, c, issuer)
-	if err != nil {
+	if err == nil {
+		err = about(data, c, issuer)
+	}
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("its answer: %w", err)
+	case !strong(status.SignatureAlgorithm):
+		return nil, fmt.Errorf("its answer is signed with %v, and only SHA-256 or better counts", status.SignatureAlgorithm)
+	case status.ThisUpdate.After(at.Add(maxSkew)) || status.ProducedAt.After(at.Add(maxSkew)):
+		return nil, fmt.Errorf("its answer is of %s, and it is %s: check the clocks", timeText(status.ThisUpdate), timeText(at))
 	}
 	// The library checks that the issuer signed the responder's certificate, and not that it is one for this (RFC 6960 §4.2.2.2).
 	if d := status.Certificate; d != nil && !d.Equal(issuer) {
-		if !slices.Contains(d.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning) {
-			return nil, fmt.Errorf("its answer is signed by %s, whose certificate is not for OCSP", nameText(d.Subject))
+		weak := weakKey(d.PublicKey)
+		if !strong(d.SignatureAlgorithm) {
+			weak = fmt.Errorf("it is signed with %v", d.SignatureAlgorithm)
 		}
-		if at.Before(d.NotBefore) || at.After(d.NotAfter) {
+		switch {
+		case weak != nil:
+			return nil, fmt.Errorf("the certificate of %s, which signed its answer, does not count: %w", nameText(d.Subject), weak)
+		case !slices.Contains(d.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning):
+			return nil, fmt.Errorf("its answer is signed by %s, whose certificate is not for OCSP", nameText(d.Subject))
+		case d.KeyUsage != 0 && d.KeyUsage&x509.KeyUsageDigitalSignature == 0 || len(d.UnhandledCriticalExtensions) > 0:
+			return nil, fmt.Errorf("its answer is signed by %s, whose certificate is not for signatures, or has a critical extension that is not known here", nameText(d.Subject))
+		case at.Before(d.NotBefore) || at.After(d.NotAfter):
 			return nil, fmt.Errorf("the certificate of %s, which signed its answer, is valid from %s to %s", nameText(d.Subject), timeText(d.NotBefore), timeText(d.NotAfter))
 		}
 	}
@@ -303,4 +346,66 @@ func (r *responder) fetch(ctx context.Context, c, issuer *x509.Certificate, at t
 		return nil, errors.New("its answer has no status")
 	}
 	return status, nil
+}
+
+// answered is how far an answer (RFC 6960 §4.2.1) is read here: about which certificates it is.
+type answered struct {
+	Status   asn1.Enumerated
+	Response struct {
+		Type  asn1.ObjectIdentifier
+		Bytes []byte
+	} `asn1:"explicit,tag:0,optional"`
+}
+
+type basicAnswer struct {
+	Inner struct {
+		Version   int `asn1:"optional,explicit,default:0,tag:0"`
+		Responder asn1.RawValue
+		Produced  time.Time `asn1:"generalized"`
+		Singles   []struct{ ID certificateID }
+	}
+}
+
+// certificateID is CertID of RFC 6960 §4.1.1.
+type certificateID struct {
+	Hash              pkix.AlgorithmIdentifier
+	NameHash, KeyHash []byte
+	Serial            *big.Int
+}
+
+// idHashes are the hashes of certificate ids. SHA-1 is what everybody uses there; nothing is signed by it.
+var idHashes = map[string]func() hash.Hash{"1.3.14.3.2.26": sha1.New, "2.16.840.1.101.3.4.2.1": sha256.New, "2.16.840.1.101.3.4.2.2": sha512.New384, "2.16.840.1.101.3.4.2.3": sha512.New}
+
+// about says why an answer is not about the issuer's certificate, or returns nil. The library compares the number alone, which
+// another authority may have given to another certificate.
+func about(data []byte, c, issuer *x509.Certificate) error {
+	var outer answered
+	var inner basicAnswer
+	if _, err := asn1.Unmarshal(data, &outer); err != nil {
+		return err
+	}
+	if _, err := asn1.Unmarshal(outer.Response.Bytes, &inner); err != nil {
+		return err
+	}
+	var key struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(issuer.RawSubjectPublicKeyInfo, &key); err != nil {
+		return err
+	}
+	sum := func(h hash.Hash, data []byte) []byte {
+		h.Write(data)
+		return h.Sum(nil)
+	}
+	for _, s := range inner.Inner.Singles {
+		if s.ID.Serial.Cmp(c.SerialNumber) != 0 {
+			continue
+		}
+		h := idHashes[s.ID.Hash.Algorithm.String()]
+		if h == nil || !bytes.Equal(s.ID.NameHash, sum(h(), issuer.RawSubject)) || !bytes.Equal(s.ID.KeyHash, sum(h(), key.Key.RightAlign())) {
+			return fmt.Errorf("it is about a certificate %s of another authority than %s", serialText(c.SerialNumber), nameText(issuer.Subject))
+		}
+	}
+	return nil
 }

@@ -1,11 +1,13 @@
 package x509ca
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
@@ -20,6 +22,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/ocsp"
@@ -221,12 +224,8 @@ func TestCrossed(t *testing.T) {
 	}
 }
 
-func (o *office) list(path string, number int64, issued, next time.Time, extra []pkix.Extension, serials ...int64) {
+func (o *office) listWith(path string, l *x509.RevocationList) {
 	o.t.Helper()
-	l := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: issued, NextUpdate: next, ExtraExtensions: extra}
-	for _, s := range serials {
-		l.RevokedCertificateEntries = append(l.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: issued, ReasonCode: 1})
-	}
 	der, err := x509.CreateRevocationList(rand.Reader, l, o.root, o.key)
 	if err != nil {
 		o.t.Fatal(err)
@@ -236,6 +235,15 @@ func (o *office) list(path string, number int64, issued, next time.Time, extra [
 	}
 }
 
+func (o *office) list(path string, number int64, issued, next time.Time, extra []pkix.Extension, serials ...int64) {
+	o.t.Helper()
+	l := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: issued, NextUpdate: next, ExtraExtensions: extra}
+	for _, s := range serials {
+		l.RevokedCertificateEntries = append(l.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: issued, ReasonCode: 1})
+	}
+	o.listWith(path, l)
+}
+
 // TestLists tells the life of a revocation list.
 func TestLists(t *testing.T) {
 	o := newOffice(t)
@@ -243,7 +251,15 @@ func TestLists(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "corfu.crl")
 	week := noon.Add(7 * 24 * time.Hour)
 	o.list(path, 1, noon.Add(-time.Hour), week, nil)
-	p := configured(t, keys.Std(), o.settings(fmt.Sprintf("crl = [%q]\nmax_age = \"24h\"", path)))
+	fresh := func() *Provider {
+		return configured(t, keys.Std(), o.settings(fmt.Sprintf("crl = [%q]\nmax_age = \"24h\"", path)))
+	}
+	p := fresh()
+	var warned []string
+	p.Warn = func(text string) { warned = append(warned, text) }
+	for _, f := range p.trusts[0].revocation.files {
+		f.warn = p.Warn
+	}
 	ask := func(at time.Time) string { return verdict(t, p, asks(at, ca.Node, node)) }
 
 	says(t, ask(noon), "Bank of Corfu")
@@ -267,13 +283,202 @@ func TestLists(t *testing.T) {
 		}
 		says(t, ask(noon.Add(24*time.Hour)), "revoked: ")
 	})
+	t.Run("an older list is not taken back to", func(t *testing.T) {
+		o.list(path, 1, noon.Add(-time.Hour), week, nil)
+		says(t, ask(noon.Add(24*time.Hour)), "revoked: ")
+		says(t, ask(week.Add(time.Hour)), "stale-list: the revocation list of CN=Corfu CA (one does not count: "+path+": it has list number 01 of 2030-05-01 11:00:00 UTC, and had list number 02 of 2030-05-02 12:00:00 UTC: bring the newer one back) is")
+	})
 	t.Run("a list of a part of the certificates is none", func(t *testing.T) {
 		o.list(path, 3, noon.Add(24*time.Hour), week, []pkix.Extension{{Id: []int{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 0x03, 0x81, 0x01, 0xff}}})
+		says(t, ask(noon.Add(24*time.Hour)), "revoked: ")
+		p = fresh()
 		says(t, ask(noon.Add(24*time.Hour)), "stale-list: there is no revocation list of CN=Corfu CA (one does not count: "+path+": it has the critical extension 2.5.29.28")
 	})
 	t.Run("a list of the same name signed by another is none", func(t *testing.T) {
 		newOfficeAs(t, o).list(path, 4, noon, week, nil)
 		says(t, ask(noon), "stale-list: there is no revocation list of CN=Corfu CA (one does not count: ")
+		if got, err := p.Revoked(t.Context(), ca.RevokedRequest{At: noon.UnixMilli()}); err != nil || len(got.Lists) != 0 {
+			t.Errorf("Revoked = %+v, %v", got, err)
+		}
+	})
+	t.Run("a list from the future is none yet", func(t *testing.T) {
+		o.list(path, 5, noon.Add(maxSkew+time.Second), week, nil)
+		says(t, ask(noon), "stale-list: there is no revocation list of CN=Corfu CA (one does not count: "+path+": it is of 2030-05-01 12:05:01 UTC, and it is 2030-05-01 12:00:00 UTC: check the clocks)")
+		says(t, ask(noon.Add(time.Second)), "Bank of Corfu")
+		says(t, ask(noon), "stale-list: the revocation list of CN=Corfu CA is of 2030-05-01 12:05:01 UTC")
+	})
+	t.Run("a list signed with SHA-1 is none", func(t *testing.T) {
+		o.listWith(path, &x509.RevocationList{Number: big.NewInt(6), ThisUpdate: noon, NextUpdate: week, SignatureAlgorithm: x509.ECDSAWithSHA1})
+		p = fresh()
+		says(t, ask(noon), "stale-list: there is no revocation list of CN=Corfu CA (one does not count: "+path+": it is signed with ECDSA-SHA1; issue it anew with SHA-256 or better)")
+	})
+	t.Run("a change that does not count is told once", func(t *testing.T) {
+		if len(warned) != 2 || !strings.Contains(warned[0], "has 0 revocation lists") && !strings.Contains(warned[0], "x509: ") || !strings.Contains(warned[1], "no such file") {
+			t.Errorf("warned %q", warned)
+		}
+	})
+	t.Run("a file that changes all the time is not read all the time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			reads := 0
+			f, err := newFile(path, func(string) {}, func([]byte) (int, error) { reads++; return reads, nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range 100 {
+				if err := os.WriteFile(path, make([]byte, i), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				_, _ = f.current()
+			}
+			if reads != 1+maxReads {
+				t.Errorf("it was read %d times in a second", reads)
+			}
+			time.Sleep(time.Second)
+			if last, err := f.current(); err != nil || last != 2+maxReads {
+				t.Errorf("a second later: %d, %v", last, err)
+			}
+		})
+	})
+}
+
+// TestRevokedAuthority tells that nothing is believed of an authority that was revoked, nor of one that no root leads to.
+func TestRevokedAuthority(t *testing.T) {
+	o := newOffice(t)
+	branchKey := o.newKey()
+	branch := o.sign(&x509.Certificate{
+		SerialNumber: big.NewInt(40), Subject: pkix.Name{CommonName: "Corfu Branch CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}, branchKey)
+	below := &office{t: t, key: branchKey, root: branch}
+	node := below.holder(2, corfu(), "node")
+	dir := t.TempDir()
+	rootList, branchList := filepath.Join(dir, "root.crl"), filepath.Join(dir, "branch.crl")
+	week := noon.Add(7 * 24 * time.Hour)
+	o.list(rootList, 1, noon.Add(-time.Hour), week, nil)
+	below.list(branchList, 1, noon.Add(-time.Hour), week, nil)
+	if err := writeFile(filepath.Join(dir, "branch.pem"), encodePEM("CERTIFICATE", branch.Raw)); err != nil {
+		t.Fatal(err)
+	}
+	p := configured(t, keys.Std(), o.settings(fmt.Sprintf("crl = [%q, %q]\nintermediates = %q", rootList, branchList, filepath.Join(dir, "branch.pem"))))
+	issuers := func() string {
+		t.Helper()
+		got, err := p.Revoked(t.Context(), ca.RevokedRequest{At: noon.UnixMilli()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, l := range got.Lists {
+			names = append(names, l.Issuer+" "+l.Number)
+		}
+		return strings.Join(names, ", ")
+	}
+	if got := issuers(); got != "CN=Corfu Branch CA 01, CN=Corfu CA 01" {
+		t.Errorf("the lists are those of %s", got)
+	}
+	says(t, verdict(t, p, asks(noon, ca.Node, node)), "Bank of Corfu")
+	o.list(rootList, 2, noon, week, nil, 40)
+	below.list(branchList, 2, noon, week, nil)
+	says(t, verdict(t, p, asks(noon, ca.Node, node)), "revoked: the certificate of CN=Corfu Branch CA, serial 28")
+	if got := issuers(); got != "CN=Corfu Branch CA 01, CN=Corfu CA 02" {
+		t.Errorf("the lists are those of %s", got)
+	}
+}
+
+// TestRoots tells how a root takes the place of another while the provider runs.
+func TestRoots(t *testing.T) {
+	before, after := newOffice(t), newOffice(t)
+	p := configured(t, keys.Std(), before.settings(`revocation = "none"`))
+	old, young := before.holder(2, corfu(), "node"), after.holder(3, corfu(), "node")
+	says(t, verdict(t, p, asks(noon, ca.Node, old)), "Bank of Corfu")
+	says(t, verdict(t, p, asks(noon, ca.Node, young)), "unknown-root")
+	if err := writeFile(before.path, encodePEM("CERTIFICATE", before.root.Raw, after.root.Raw)); err != nil {
+		t.Fatal(err)
+	}
+	says(t, verdict(t, p, asks(noon, ca.Node, old)), "Bank of Corfu")
+	says(t, verdict(t, p, asks(noon, ca.Node, young)), "Bank of Corfu")
+	if err := writeFile(before.path, encodePEM("CERTIFICATE", after.root.Raw)); err != nil {
+		t.Fatal(err)
+	}
+	says(t, verdict(t, p, asks(noon, ca.Node, old)), "unknown-root")
+	if err := os.WriteFile(before.path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says(t, verdict(t, p, asks(noon, ca.Node, young)), "Bank of Corfu")
+	says(t, verdict(t, p, asks(noon, ca.Node, old)), "unknown-root: CN=node 1,O=Bank of Corfu, issued by CN=Corfu CA, leads to no root that is trusted here: send the certificates between it and the root, or have the root added to this node's CA settings; the file of roots has changed since, and does not count: "+before.path+": it has no certificate in PEM or DER")
+}
+
+// TestWeakKeys has RSA keys that do not count, wherever they are on the way to the root.
+func TestWeakKeys(t *testing.T) {
+	o := newOffice(t)
+	p := configured(t, keys.Std(), o.settings(`revocation = "none"`))
+	key, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	huge := new(big.Int).SetBit(big.NewInt(1), 16383, 1)
+	for _, c := range []struct {
+		name string
+		key  *rsa.PublicKey
+		want string
+	}{
+		{"too small", &key.PublicKey, "its RSA key has 1024 bits; make one of 2048 to 8192"},
+		{"too large", &rsa.PublicKey{N: huge, E: 65537}, "its RSA key has 16384 bits"},
+		{"a small exponent", &rsa.PublicKey{N: good.N, E: 3}, "its RSA key has the exponent 3; make one with 65537"},
+		{"an even exponent", &rsa.PublicKey{N: good.N, E: 65538}, "its RSA key has the exponent 65538"},
+		{"the exponent 1", &rsa.PublicKey{N: good.N, E: 1}, "its RSA key has the exponent 1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for name, isCA := range map[string]bool{"Corfu Branch CA": true, "node": false} {
+				template := &x509.Certificate{
+					SerialNumber: big.NewInt(50), Subject: pkix.Name{Organization: []string{"Bank of Corfu"}, CommonName: name}, IsCA: isCA, BasicConstraintsValid: true,
+					NotBefore: noon.Add(-time.Hour), NotAfter: noon.Add(time.Hour),
+				}
+				der, err := x509.CreateCertificate(rand.Reader, template, o.root, c.key, o.key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				chain := [][]byte{der}
+				if isCA {
+					chain = [][]byte{o.holder(2, corfu(), "node").Raw, der}
+				}
+				got, err := p.Verify(t.Context(), ca.VerifyRequest{Chain: chain, Purpose: ca.Node, At: noon.UnixMilli()})
+				if err != nil || got.Refusal == nil || got.Refusal.Code != ca.WrongAlgorithm || !strings.Contains(got.Refusal.Reason, c.want) {
+					t.Errorf("%s: Verify = %+v, %v; want %q", name, got.Refusal, err, c.want)
+				}
+			}
+		})
+	}
+	t.Run("a root", func(t *testing.T) {
+		template := &x509.Certificate{
+			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Old CA"}, IsCA: true, BasicConstraintsValid: true, NotBefore: noon.Add(-time.Hour), NotAfter: noon.Add(time.Hour),
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := writeFile(o.path, encodePEM("CERTIFICATE", der)); err != nil {
+			t.Fatal(err)
+		}
+		err = New(keys.Std()).Configure(t.Context(), []byte(o.settings(`revocation = "none"`)))
+		if err == nil || !strings.Contains(err.Error(), "roots: "+o.path+": the certificate of CN=Old CA does not count: its RSA key has 1024 bits") {
+			t.Errorf("Configure: %v", err)
+		}
+	})
+	t.Run("MD5", func(t *testing.T) {
+		template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: noon.Add(-time.Hour), NotAfter: noon.Add(time.Hour)}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, &good.PublicKey, good)
+		if err != nil {
+			t.Fatal(err)
+		}
+		oid := []byte{0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01}
+		der = bytes.ReplaceAll(der, append(slices.Clone(oid), 0x0b), append(slices.Clone(oid), 0x04)) // sha256WithRSAEncryption, md5WithRSAEncryption
+		c, err := std{keys.Std()}.parse(der)
+		if err != nil || c.weak == nil || !strings.Contains(c.weak.Error(), "MD5-RSA") {
+			t.Errorf("parse = %+v, %v", c, err)
+		}
 	})
 }
 
@@ -324,6 +529,18 @@ func TestResponder(t *testing.T) {
 		}
 		answer.Store(&f)
 	}
+	respondWith := func(issuer *x509.Certificate, change func(*ocsp.Response)) {
+		f := func(w http.ResponseWriter, q *ocsp.Request) {
+			template := ocsp.Response{Status: ocsp.Good, SerialNumber: q.SerialNumber, ThisUpdate: noon, NextUpdate: noon.Add(2 * time.Hour), Certificate: responder}
+			change(&template)
+			der, err := ocsp.CreateResponse(issuer, template.Certificate, template, helper)
+			if err != nil {
+				t.Error(err)
+			}
+			_, _ = w.Write(der)
+		}
+		answer.Store(&f)
+	}
 	raw := func(status int, data []byte) {
 		f := func(w http.ResponseWriter, _ *ocsp.Request) { w.WriteHeader(status); _, _ = w.Write(data) }
 		answer.Store(&f)
@@ -343,6 +560,16 @@ func TestResponder(t *testing.T) {
 		{"an old answer", func() { respond(responder, helper, ocsp.Good, noon.Add(-3*time.Hour)) }, "stale-list: the answer of " + server.URL + " is 3h0m0s old, and a newer one was due on 2030-05-01 11:00:00 UTC"},
 		{"signed by a holder", func() { respond(impostor, impostorKey, ocsp.Good, noon) }, "error: ask the responder " + server.URL + " about the certificate of CN=node 1,O=Bank of Corfu: its answer is signed by CN=node 1,O=Bank of Corfu, whose certificate is not for OCSP"},
 		{"signed by a responder that has ended", func() { respond(late, helper, ocsp.Good, noon) }, "error: ask the responder " + server.URL + " about the certificate of CN=node 1,O=Bank of Corfu: the certificate of CN=Old OCSP, which signed its answer, is valid from"},
+		{"signed with SHA-1", func() {
+			respondWith(o.root, func(r *ocsp.Response) { r.SignatureAlgorithm = x509.ECDSAWithSHA1 })
+		}, "error: ask the responder " + server.URL + " about the certificate of CN=node 1,O=Bank of Corfu: its answer is signed with ECDSA-SHA1, and only SHA-256 or better counts"},
+		{"by ids of SHA-256", func() { respondWith(o.root, func(r *ocsp.Response) { r.IssuerHash = crypto.SHA256 }) }, "Bank of Corfu/ [node]"},
+		{"about another authority's certificate", func() {
+			respondWith(newOfficeAs(t, o).root, func(*ocsp.Response) {})
+		}, "its answer: it is about a certificate 02 of another authority than CN=Corfu CA"},
+		{"from the future", func() {
+			respondWith(o.root, func(r *ocsp.Response) { r.ThisUpdate = noon.Add(maxSkew + time.Second) })
+		}, "its answer is of 2030-05-01 12:05:01 UTC, and it is 2030-05-01 12:00:00 UTC: check the clocks"},
 		{"out of order", func() { raw(503, nil) }, "it answered 503 Service Unavailable"},
 		{"garbage", func() { raw(200, []byte("<html>")) }, "error: ask the responder"},
 		{"a gigabyte", func() { raw(200, make([]byte, 1<<20)) }, "its answer has more than 65536 bytes"},
@@ -367,6 +594,15 @@ func TestResponder(t *testing.T) {
 		says(t, verdict(t, p, asks(noon.Add(time.Hour), ca.Node, node)), "Bank of Corfu")
 		says(t, verdict(t, p, asks(noon.Add(3*time.Hour), ca.Node, node)), "stale-list: the answer of "+server.URL+" is 3h0m0s old")
 		says(t, verdict(t, p, asks(noon, ca.Node, o.holder(3, corfu(), "node"))), "error: ask the responder")
+	})
+	t.Run("an older answer is not taken back to", func(t *testing.T) {
+		respond(responder, helper, ocsp.Revoked, noon)
+		p := fresh()
+		says(t, verdict(t, p, asks(noon, ca.Node, node)), "revoked")
+		respond(responder, helper, ocsp.Good, noon.Add(-time.Hour))
+		says(t, verdict(t, p, asks(noon.Add(2*reuseAnswer), ca.Node, node)), "revoked")
+		respond(responder, helper, ocsp.Good, noon.Add(time.Minute))
+		says(t, verdict(t, p, asks(noon.Add(2*reuseAnswer), ca.Node, node)), "Bank of Corfu")
 	})
 	t.Run("a caller that gives up", func(t *testing.T) {
 		block := make(chan struct{})
@@ -401,9 +637,9 @@ func TestSettings(t *testing.T) {
 		{root + `ocsp = "ftp://x"`, "want a URL"},
 		{root + "ocsp = \"http://x\"\nmax_age = \"-1h\"", `max_age is "-1h"`},
 		{root + `crl = ["a.crl"]`, "crl is \"a.crl\", want an absolute path"},
-		{root + `crl = ["/nowhere.crl"]`, "crl: open /nowhere.crl"},
+		{root + `crl = ["/nowhere.crl"]`, "crl: stat /nowhere.crl"},
 		{root + fmt.Sprintf("crl = [%q]", pki.Path(catest.RootFile)), "has 0 revocation lists"},
-		{root + "revocation = \"none\"\nintermediates = \"/nowhere.pem\"", "intermediates: open /nowhere.pem"},
+		{root + "revocation = \"none\"\nintermediates = \"/nowhere.pem\"", "intermediates: stat /nowhere.pem"},
 		{fmt.Sprintf("[[trust]]\nroots = %q\nrevocation = \"none\"", empty), "has no certificate in PEM or DER"},
 		{root + "revocation = \"none\"\ninstitution = \"a\"\ninstitutions = [\"b\"]", "both set"},
 		{root + "revocation = \"none\"\ninstitutions = [\" b\"]", `" b" is no name`},

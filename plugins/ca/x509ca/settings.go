@@ -28,9 +28,10 @@ type Settings struct {
 
 // Trust is a PKI whose certificates count.
 type Trust struct {
-	Roots         string   `toml:"roots"`         // file of the certificates at which chains end
-	Intermediates string   `toml:"intermediates"` // file of certificates that holders may leave out of their chains; may be empty
-	CRL           []string `toml:"crl"`           // files of revocation lists, read again when they change
+	// Roots, Intermediates and CRL name files, which are read again when they change.
+	Roots         string   `toml:"roots"`         // certificates at which chains end
+	Intermediates string   `toml:"intermediates"` // certificates that holders may leave out of their chains; may be empty
+	CRL           []string `toml:"crl"`           // a revocation list each
 	OCSP          string   `toml:"ocsp"`          // URL of a responder, which is asked about issuers without a list
 	// MaxAge is how old, such as "24h", what is known of the revocation of a holder's certificate may be, counted from when
 	// its authority signed it. Empty: as old as the list or answer itself says, which then must say so. For
@@ -197,20 +198,37 @@ func readCertificates(lib library, path string) ([]*certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+	found, err := parseCertificates(lib, data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return found, nil
+}
+
+func parseCertificates(lib library, data []byte) ([]*certificate, error) {
 	var found []*certificate
 	for _, der := range blocks(data, "CERTIFICATE") {
 		c, err := lib.parse(der)
 		if err != nil {
-			return nil, fmt.Errorf("%s: certificate %d: %w", path, len(found)+1, err)
+			return nil, fmt.Errorf("certificate %d: %w", len(found)+1, err)
 		}
 		if found = append(found, c); len(found) > maxCerts {
-			return nil, fmt.Errorf("%s has more than %d certificates", path, maxCerts)
+			return nil, fmt.Errorf("it has more than %d certificates", maxCerts)
 		}
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("%s has no certificate in PEM or DER", path)
+		return nil, errors.New("it has no certificate in PEM or DER")
 	}
 	return found, nil
+}
+
+// parseList reads a revocation list in PEM or DER.
+func parseList(lib library, data []byte) (*list, error) {
+	found := blocks(data, "X509 CRL")
+	if len(found) != 1 {
+		return nil, fmt.Errorf("it has %d revocation lists in PEM or DER, want 1", len(found))
+	}
+	return lib.parseList(found[0])
 }
 
 // blocks returns what the PEM blocks of a type hold, or data itself if it is no PEM.

@@ -26,8 +26,34 @@ type std struct{ keys keys.Suite }
 func (s std) suite() keys.Suite          { return s.keys }
 func (std) algorithms() []keys.Algorithm { return []keys.Algorithm{keys.Ed25519, keys.P256} }
 
-// minRSA is the size in bits from which an RSA key counts (NIST SP 800-131A).
-const minRSA = 2048
+// Bounds of RSA keys in bits. Smaller ones do not count (NIST SP 800-131A), and larger ones cost a verifier too much.
+const (
+	minRSA = 2048
+	maxRSA = 8192
+)
+
+// strong reports whether signatures by the algorithm count: MD5 and SHA-1 are broken.
+func strong(a x509.SignatureAlgorithm) bool {
+	return slices.Contains([]x509.SignatureAlgorithm{
+		x509.PureEd25519, x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512, x509.SHA256WithRSA, x509.SHA384WithRSA,
+		x509.SHA512WithRSA, x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS,
+	}, a)
+}
+
+// weakKey says why what a key signs counts for nothing, or returns nil.
+func weakKey(public any) error {
+	key, ok := public.(*rsa.PublicKey)
+	if !ok {
+		return nil
+	}
+	switch bits := key.N.BitLen(); {
+	case bits < minRSA || bits > maxRSA:
+		return fmt.Errorf("its RSA key has %d bits; make one of %d to %d", bits, minRSA, maxRSA)
+	case key.E <= 1<<16 || key.E%2 == 0: // FIPS 186-5, 5.1
+		return fmt.Errorf("its RSA key has the exponent %d; make one with 65537", key.E)
+	}
+	return nil
+}
 
 func (s std) parse(der []byte) (*certificate, error) {
 	c, err := x509.ParseCertificate(der)
@@ -41,19 +67,15 @@ func (s std) wrap(c *x509.Certificate) *certificate {
 	out := &certificate{
 		raw: c.Raw, rawIssuer: c.RawIssuer, rawSubject: c.RawSubject, subject: c.Subject, issuer: c.Issuer, serial: serialText(c.SerialNumber),
 		notBefore: c.NotBefore, notAfter: c.NotAfter, authority: c.BasicConstraintsValid && c.IsCA, usage: c.KeyUsage,
-		roles: rolesOf(c.URIs), hosts: slices.Clone(c.DNSNames), native: c,
+		roles: rolesOf(c.URIs), hosts: slices.Clone(c.DNSNames), spki: c.RawSubjectPublicKeyInfo, native: c,
 	}
 	for _, ip := range c.IPAddresses {
 		out.hosts = append(out.hosts, ip.String())
 	}
-	if !slices.Contains([]x509.SignatureAlgorithm{
-		x509.PureEd25519, x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512, x509.SHA256WithRSA, x509.SHA384WithRSA,
-		x509.SHA512WithRSA, x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS,
-	}, c.SignatureAlgorithm) {
+	if !strong(c.SignatureAlgorithm) {
 		out.weak = fmt.Errorf("it is signed with %v; issue it anew with SHA-256 or better", c.SignatureAlgorithm)
-	} else if key, ok := c.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < minRSA {
-		out.weak = fmt.Errorf("its RSA key has %d bits; issue it anew with %d or more", key.N.BitLen(), minRSA)
 	}
+	out.weakKey = weakKey(c.PublicKey)
 	out.key, out.keyErr = s.key(c.PublicKey)
 	return out
 }
@@ -102,6 +124,9 @@ func (std) parseList(der []byte) (*list, error) {
 		raw: l.Raw, rawIssuer: l.RawIssuer, issuer: l.Issuer, number: l.Number, issued: l.ThisUpdate, nextUpdate: l.NextUpdate,
 		entries: l.RevokedCertificateEntries, native: l,
 	}
+	if !strong(l.SignatureAlgorithm) {
+		out.flaw = fmt.Errorf("it is signed with %v; issue it anew with SHA-256 or better", l.SignatureAlgorithm)
+	}
 	return out, out.index(l.Extensions)
 }
 
@@ -117,48 +142,17 @@ func (s std) verify(leaf *certificate, between, roots []*certificate, at time.Ti
 	options := x509.VerifyOptions{
 		Intermediates: x509.NewCertPool(), Roots: x509.NewCertPool(), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
-	for _, c := range between {
-		options.Intermediates.AddCert(c.native.(*x509.Certificate))
-	}
-	for _, c := range roots {
-		options.Roots.AddCert(c.native.(*x509.Certificate))
-	}
+	addAll(options.Intermediates.AddCert, between)
+	addAll(options.Roots.AddCert, roots)
 	found, err := leaf.native.(*x509.Certificate).Verify(options)
-	if err != nil {
-		return nil, err
-	}
-	var chains [][]*certificate
-	for _, chain := range found {
-		var wrapped []*certificate
-		for _, c := range chain {
-			wrapped = append(wrapped, s.wrap(c))
-		}
-		chains = append(chains, wrapped)
-	}
-	return chains, nil
+	return wrapAll(found, s.wrap), err
 }
 
 func (std) explain(err error) ca.Code {
-	if _, ok := errors.AsType[x509.InsecureAlgorithmError](err); ok {
-		return ca.WrongAlgorithm
-	}
-	if _, ok := errors.AsType[x509.ConstraintViolationError](err); ok {
-		return ca.Constraint
-	}
-	if _, ok := errors.AsType[x509.UnhandledCriticalExtension](err); ok {
-		return ca.Constraint
-	}
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
-		switch invalid.Reason {
-		case x509.Expired:
-			return ca.Expired
-		case x509.IncompatibleUsage:
-			return ca.WrongPurpose
-		default:
-			return ca.Constraint
-		}
+		return invalidCode(invalid.Reason == x509.Expired, invalid.Reason == x509.IncompatibleUsage)
 	}
-	return ca.UnknownRoot
+	return explainAs[x509.InsecureAlgorithmError, x509.ConstraintViolationError, x509.UnhandledCriticalExtension](err)
 }
 
 func (std) signer(k keys.Signer) (crypto.Signer, error) {

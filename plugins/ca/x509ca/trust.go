@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,34 +14,58 @@ import (
 	"github.com/fondaco/fondaco/state/identity"
 )
 
-// trust is a Trust whose files have been read.
+// trust is a Trust with the files that it names.
 type trust struct {
 	Trust
-	lib                  library
-	roots, intermediates []*certificate
-	revocation           *revocation // nil: nothing is ever revoked
+	lib           library
+	roots         *file[[]*certificate]
+	intermediates *file[[]*certificate] // nil: none
+	revocation    *revocation           // nil: nothing is ever revoked
 }
 
-func newTrust(lib library, t Trust) (*trust, error) {
+func newTrust(lib library, t Trust, warn func(string)) (*trust, error) {
 	out := &trust{Trust: t, lib: lib}
 	var err error
-	if out.roots, err = readCertificates(lib, t.Roots); err != nil {
+	out.roots, err = newFile(t.Roots, warn, func(data []byte) ([]*certificate, error) { return parseAuthorities(lib, data) })
+	if err != nil {
 		return nil, fmt.Errorf("roots: %w", err)
 	}
-	for _, c := range out.roots {
-		if !c.authority {
-			return nil, fmt.Errorf("roots: %s is no certificate authority: its certificate issues no others", c.name())
-		}
-	}
 	if t.Intermediates != "" {
-		if out.intermediates, err = readCertificates(lib, t.Intermediates); err != nil {
+		out.intermediates, err = newFile(t.Intermediates, warn, func(data []byte) ([]*certificate, error) { return parseCertificates(lib, data) })
+		if err != nil {
 			return nil, fmt.Errorf("intermediates: %w", err)
 		}
 	}
 	if t.Revocation != "none" {
-		out.revocation, err = newRevocation(lib, t)
+		out.revocation, err = newRevocation(lib, t, warn)
 	}
 	return out, err
+}
+
+// parseAuthorities reads certificates at which chains may end.
+func parseAuthorities(lib library, data []byte) ([]*certificate, error) {
+	all, err := parseCertificates(lib, data)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range all {
+		if !c.authority {
+			return nil, fmt.Errorf("%s is no certificate authority: its certificate issues no others", c.name())
+		}
+		if c.weakKey != nil {
+			return nil, fmt.Errorf("the certificate of %s does not count: %w", c.name(), c.weakKey)
+		}
+	}
+	return all, nil
+}
+
+// between returns the certificates with which chains are completed.
+func (t *trust) between() []*certificate {
+	if t.intermediates == nil {
+		return nil
+	}
+	all, _ := t.intermediates.current()
+	return all
 }
 
 // timeText is how messages write times.
@@ -55,6 +78,9 @@ func parseChain(lib library, ders [][]byte, at time.Time) ([]*certificate, *ca.R
 		c, err := lib.parse(der)
 		if err != nil {
 			return nil, ca.Refuse(ca.Malformed, "certificate %d of the chain is not the DER of an X.509 certificate: %v", i+1, err)
+		}
+		if c.weakKey != nil { // before anything is checked with it
+			return nil, ca.Refuse(ca.WrongAlgorithm, "the certificate of %s does not count: %v", c.name(), c.weakKey)
 		}
 		chain = append(chain, c)
 	}
@@ -87,7 +113,7 @@ func parseChain(lib library, ders [][]byte, at time.Time) ([]*certificate, *ca.R
 		return nil, ca.Refuse(ca.WrongAlgorithm, "the certificate of %s cannot be used on this chain: %v", leaf.name(), leaf.keyErr)
 	case leaf.authority:
 		return nil, ca.Refuse(ca.WrongPurpose, "the certificate of %s is one of an authority, which issues others; use one that it issued", leaf.name())
-	case leaf.usage != 0 && leaf.usage&x509.KeyUsageDigitalSignature == 0:
+	case leaf.encrypts():
 		return nil, ca.Refuse(ca.WrongPurpose, "the certificate of %s is not for signing (key usage); of a pair of certificates use the one for signing", leaf.name())
 	}
 	return chain, nil
@@ -106,13 +132,16 @@ func checkTime(c *certificate, at time.Time) *ca.Refusal {
 // verify says whom the chain vouches for under this trust.
 func (t *trust) verify(ctx context.Context, chain []*certificate, purpose ca.Purpose, at time.Time) (*ca.Holder, *ca.Refusal, error) {
 	leaf := chain[0]
-	between := append(slices.Clone(chain[1:]), t.intermediates...)
-	paths, err := t.lib.verify(leaf, between, t.roots, at)
+	roots, changed := t.roots.current()
+	paths, err := t.lib.verify(leaf, append(slices.Clone(chain[1:]), t.between()...), roots, at)
 	if err != nil {
 		code := t.lib.explain(err)
 		if code == ca.UnknownRoot {
-			last := chain[len(chain)-1]
-			return nil, ca.Refuse(code, "%s, issued by %s, leads to no root that is trusted here: send the certificates between it and the root, or have the root added to this node's CA settings", leaf.name(), nameText(last.issuer)), nil
+			last, more := chain[len(chain)-1], ""
+			if changed != nil {
+				more = fmt.Sprintf("; the file of roots has changed since, and does not count: %v", changed)
+			}
+			return nil, ca.Refuse(code, "%s, issued by %s, leads to no root that is trusted here: send the certificates between it and the root, or have the root added to this node's CA settings%s", leaf.name(), nameText(last.issuer), more), nil
 		}
 		return nil, ca.Refuse(code, "the chain of %s does not hold: %v", leaf.name(), err), nil
 	}
@@ -159,8 +188,12 @@ func (t *trust) judge(ctx context.Context, path []*certificate, purpose ca.Purpo
 		return nil, ca.Refuse(ca.Constraint, "the chain of %s has %d certificates up to the root, want at most %d", leaf.name(), len(path), ca.MaxChain+1), nil
 	}
 	for i, c := range path {
-		if c.weak != nil && i < len(path)-1 {
-			return nil, ca.Refuse(ca.WrongAlgorithm, "the certificate of %s does not count: %v", c.name(), c.weak), nil
+		weak := c.weakKey
+		if i < len(path)-1 { // nobody relies on what a root says of itself
+			weak = cmp.Or(c.weak, weak)
+		}
+		if weak != nil {
+			return nil, ca.Refuse(ca.WrongAlgorithm, "the certificate of %s does not count: %v", c.name(), weak), nil
 		}
 		holder.NotBefore = max(holder.NotBefore, c.notBefore.UnixMilli())
 		holder.NotAfter = min(holder.NotAfter, c.notAfter.UnixMilli())
@@ -175,13 +208,37 @@ func (t *trust) judge(ctx context.Context, path []*certificate, purpose ca.Purpo
 		return nil, ca.Refuse(ca.WrongPurpose, "the certificate of %s has the roles %q, and not %q, which the purpose %s needs: have one issued with the role", leaf.name(), holder.Roles, want, purpose), nil
 	}
 	if t.revocation != nil {
-		for i, c := range path[:len(path)-1] {
-			if r, err := t.revocation.check(ctx, c, path[i+1], i == 0, at); r != nil || err != nil {
+		for i := len(path) - 2; i >= 0; i-- { // from the root on, so that nothing is believed of an authority that was revoked
+			if r, err := t.revocation.check(ctx, path[i], path[i+1], i == 0, at); r != nil || err != nil {
 				return nil, r, err
 			}
 		}
 	}
 	return holder, nil, nil
+}
+
+// lists returns the newest revocation lists, of those authorities that a valid way from a root leads to.
+func (t *trust) lists(at time.Time) []ca.List {
+	if t.revocation == nil {
+		return nil
+	}
+	roots, _ := t.roots.current()
+	between := t.between()
+	for _, root := range roots {
+		if checkTime(root, at) == nil {
+			t.revocation.newest(root, at)
+		}
+	}
+	for _, c := range between {
+		paths, err := t.lib.verify(c, between, roots, at)
+		if err != nil {
+			continue
+		}
+		for _, path := range paths {
+			t.revocation.follow(path, at)
+		}
+	}
+	return t.revocation.lists()
 }
 
 // describe fills in who the holder is.

@@ -15,10 +15,12 @@
 // # What is refused
 //
 // Chains out of order, or with a certificate that is not valid at the time of the request; signatures with SHA-1 or
-// MD5, and RSA keys of less than 2048 bits; authorities' own certificates; key usage that does not allow signatures; extended key
+// MD5, those of revocation lists and OCSP answers too; RSA keys of less than 2048 bits or more than 8192, or with a small exponent, up to
+// the root; authorities' own certificates; key usage that does not allow signatures; extended key
 // usage that does not allow client authentication; what RFC 5280's path validation refuses, as the library does it:
 // path length, name constraints, critical extensions that it does not know. A certificate counts only while what is known of
-// its revocation, and of that of each authority below the root, is fresh: see [Trust].
+// its revocation, and of that of each authority below the root, is fresh: see [Trust]. Lists and answers from the future, and such as are
+// older than others seen before, do not count.
 //
 // It is public by path but promised nothing; plugins/ca has the promise.
 package x509ca
@@ -38,6 +40,10 @@ import (
 
 // Provider is a CA provider. Configure it before anything else.
 type Provider struct {
+	// Warn is told, in a line of text, when a file that changed does not count, once for each version. It must be set before
+	// Configure. Nil: nobody is told, but for the words of refusals.
+	Warn func(string)
+
 	lib       library
 	trusts    []*trust
 	authority *Authority // nil: it only verifies
@@ -51,6 +57,14 @@ var (
 // New returns a provider for holders with keys of a suite.
 func New(s keys.Suite) *Provider { return &Provider{lib: libraryOf(s)} }
 
+// Serve is the main function of the program of that name: it serves a provider until its host ends it. What the provider warns of
+// is printed, so that it appears in the node's log.
+func Serve(s keys.Suite, name string) {
+	p := New(s)
+	p.Warn = func(text string) { fmt.Fprintln(os.Stderr, text) }
+	ca.Serve(p, p.Manifest(name))
+}
+
 // Manifest describes the program of a provider of that name.
 func (p *Provider) Manifest(name string) ca.Manifest {
 	return ca.Manifest{Name: name, Algorithms: p.lib.algorithms(), Issues: true}
@@ -62,9 +76,13 @@ func (p *Provider) Configure(_ context.Context, data []byte) error {
 	if err != nil {
 		return err
 	}
+	warn := p.Warn
+	if warn == nil {
+		warn = func(string) {}
+	}
 	var trusts []*trust
 	for i, t := range s.Trust {
-		read, err := newTrust(p.lib, t)
+		read, err := newTrust(p.lib, t, warn)
 		if err != nil {
 			return fmt.Errorf("settings: [[trust]] %d: %w", i+1, err)
 		}
@@ -168,15 +186,13 @@ func onlyVerifies() *ca.Refusal {
 	return ca.Refuse(ca.Unsupported, "this provider only verifies: its settings have no section [issue]; ask the authority itself")
 }
 
-// Revoked implements ca.Provider.
-func (p *Provider) Revoked(context.Context, ca.RevokedRequest) (ca.RevokedResponse, error) {
-	var r ca.RevokedResponse
+// Revoked implements ca.Provider. A list is there once its authority is known: from the settings, or from the chain of a holder.
+func (p *Provider) Revoked(_ context.Context, r ca.RevokedRequest) (ca.RevokedResponse, error) {
+	var out ca.RevokedResponse
 	for _, t := range p.trusts {
-		if t.revocation != nil {
-			r.Lists = append(r.Lists, t.revocation.lists()...)
-		}
+		out.Lists = append(out.Lists, t.lists(time.UnixMilli(r.At))...)
 	}
-	return r, nil
+	return out, nil
 }
 
 func libraryOf(s keys.Suite) library {

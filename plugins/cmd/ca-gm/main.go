@@ -3,13 +3,9 @@
 package cagm
 
 import (
-	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/plugins/ca/x509ca"
 	"github.com/fondaco/fondaco/state/keys"
 )
 
 // Main serves the provider until the node ends it. It returns only if the host asks for it.
-func Main() {
-	p := x509ca.New(keys.GM())
-	ca.Serve(p, p.Manifest("gm"))
-}
+func Main() { x509ca.Serve(keys.GM(), "gm") }

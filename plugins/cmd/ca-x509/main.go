@@ -3,13 +3,9 @@
 package cax509
 
 import (
-	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/plugins/ca/x509ca"
 	"github.com/fondaco/fondaco/state/keys"
 )
 
 // Main serves the provider until the node ends it. It returns only if the host asks for it.
-func Main() {
-	p := x509ca.New(keys.Std())
-	ca.Serve(p, p.Manifest("x509"))
-}
+func Main() { x509ca.Serve(keys.Std(), "x509") }
