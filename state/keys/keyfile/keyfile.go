@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 
 	"filippo.io/age"
@@ -27,7 +29,7 @@ const pemType = "FONDACO PRIVATE KEY"
 var ErrPassphrase = errors.New("the key file is locked: its passphrase is needed, at the prompt or with --passphrase-fd")
 
 // Write writes a private key into a new file that only its owner can read: as PEM with the algorithm in a
-// header, and with a passphrase as that PEM encrypted by age (scrypt).
+// header, and with a passphrase as that PEM encrypted by age (scrypt). The file is on disk when Write returns, and not there if it fails.
 func Write(path string, key keys.Signer, passphrase string) error {
 	private, err := key.Private()
 	if err != nil {
@@ -68,8 +70,29 @@ func Write(path string, key keys.Signer, passphrase string) error {
 		return err
 	}
 	_, err = file.Write(data)
-	return errors.Join(err, file.Sync(), file.Close())
+	if err = errors.Join(err, file.Sync(), file.Close()); err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil { // half a key would be in the way of the next attempt
+		return errors.Join(fmt.Errorf("write the key file: %w", err), os.Remove(path))
+	}
+	return nil
 }
+
+// syncDir makes the names in a folder durable.
+func syncDir(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil // folders cannot be synced there
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// IsLocked reports whether what is in a key file begins as one that is locked.
+func IsLocked(data []byte) bool { return strings.HasPrefix(string(data), armor.Header) }
 
 // Read reads a key file. passphrase is asked only if the file is locked; nil means that there is none.
 func Read(path string, s keys.Suite, passphrase func() (string, error)) (keys.Signer, error) {
@@ -85,7 +108,7 @@ func Read(path string, s keys.Suite, passphrase func() (string, error)) (keys.Si
 		return nil, err
 	}
 	defer func() { clear(data) }()
-	if strings.HasPrefix(string(data), armor.Header) {
+	if IsLocked(data) {
 		if passphrase == nil {
 			return nil, fmt.Errorf("%s: %w", path, ErrPassphrase)
 		}
