@@ -152,6 +152,7 @@ type Config struct {
 	Trust    bool                 // see ledger.Genesis.Trust: a recovery then needs no proof of what members say they hold; false: it does
 	Signer   keys.Signer          // the node's long-term key, which signs its votes
 	Sources  []identity.NodeID    // nodes to fetch blocks from besides the group's, for one that joins late; may be empty
+	Anchor   Anchor               // a block that the chain must have
 	Store    *state.Store
 	Executor Executor
 	// Engine makes an engine for each start: of the group, and after the engine's process died, which a Step
@@ -172,6 +173,25 @@ type Config struct {
 	Env   Env
 	Log   zerolog.Logger // the zero Logger: none
 	Trace Trace          // the zero Trace: nobody is told
+}
+
+// Anchor is a block that a member of the group vouched for to who joined late. What a node would fetch below it can be certified by
+// keys of old members that somebody stole, and then does not lead to it. The zero value: none.
+type Anchor struct {
+	Height ledger.Height // above 0
+	Block  keys.Digest   // its hash
+}
+
+// ErrAnchor says that the chain which the node fetched does not have the block of its anchor.
+var ErrAnchor = errors.New("group: another history than that of the anchor")
+
+// check fails if a block is in the place of the anchor.
+func (a *Anchor) check(height ledger.Height, block keys.Digest) error {
+	if a.Height == 0 || height != a.Height || block == a.Block {
+		return nil
+	}
+	return fmt.Errorf("%w: block %d is %s, and the member that invited this node says %s. Stop this node, ask members by another way which is right, keep its data for "+
+		"the inquiry, and let it start again from an empty folder", ErrAnchor, height, block, a.Block)
 }
 
 func (c *Config) validate() error {
@@ -307,6 +327,15 @@ func New(c Config) (*Group, error) {
 		return nil, fmt.Errorf("group %s: read the last block: %w", c.Group, err)
 	}
 	g.head = consensus.Head{Order: block.Header.Order, Block: base.Hash(), Certificate: block.Certificate}
+	if at := c.Anchor.Height; at > 0 && at <= base.Height() {
+		hash, err := c.Store.BlockHash(at)
+		if err == nil {
+			err = c.Anchor.check(at, hash)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("group %s: %w", c.Group, err)
+		}
+	}
 	if err := g.enterEpoch(base); err != nil {
 		return nil, err
 	}

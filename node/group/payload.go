@@ -784,6 +784,9 @@ func (g *Group) commit(block *ledger.Block, result *state.Snapshot, txs []*ledge
 		return fmt.Errorf("%w: height %d: own block hash %s, certified %s. Stop this node, keep its data for the "+
 			"inquiry, and let it start again from an empty folder", ErrDiverged, block.Header.Order.Height, own, block.Certificate.Statement.Block)
 	}
+	if err := g.cfg.Anchor.check(block.Header.Order.Height, result.Hash()); err != nil {
+		return err
+	}
 	if err := g.cfg.Store.Commit(block, result); err != nil {
 		return fmt.Errorf("commit block %d: %w", block.Header.Order.Height, err)
 	}

@@ -2,6 +2,7 @@ package group
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/blocksync"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -32,6 +34,34 @@ func behindBy(t *testing.T, height ledger.Height, size int) (*world, *testNode) 
 	w.grow(height, w.nodes[0], w.nodes[1], w.nodes[2])
 	w.start(0, 1, 2, 3)
 	return w, w.nodes[3]
+}
+
+// A node that joined by an invitation follows the history in which the block of its anchor is, and no other, whoever certified it.
+func TestAnchor(t *testing.T) {
+	w, late := behind(t, 40)
+	late.crash()
+	right := must(w.nodes[0].store.BlockHash(20))
+	late.anchor = Anchor{Height: 20, Block: keys.Digest{1}}
+	w.start(3)
+	w.run(20_000, func() bool { return late.group.Stopped() != nil })
+	if h := late.store.Head().Height(); !errors.Is(late.group.Stopped(), ErrAnchor) || h != 19 {
+		t.Fatalf("at height %d it is stopped because of %v, want it before block 20 because of the anchor", h, late.group.Stopped())
+	}
+	late.crash()
+	late.anchor.Block = right
+	w.start(3)
+	w.run(20_000, func() bool { return late.store.Head().Height() >= 40 })
+	if h := late.store.Head().Height(); h < 40 {
+		t.Fatalf("with the right anchor it came to block %d", h)
+	}
+
+	// What it has from before, or from a state that it joined by, is looked at when it starts.
+	c := late.group.cfg
+	c.Anchor.Block = keys.Digest{1}
+	late.crash()
+	if _, err := New(c); !errors.Is(err, ErrAnchor) {
+		t.Errorf("it starts with another block in the place of its anchor: %v", err)
+	}
 }
 
 // countRequests counts the requests for blocks to each node, those for its height aside.

@@ -101,8 +101,9 @@ type testNode struct {
 	life      int
 	up        bool
 	engine    consensus.Factory
-	skew      int64               // of its clock, ms
-	snapshot  bool                // it joins by a state
+	skew      int64 // of its clock, ms
+	snapshot  bool  // it joins by a state
+	anchor    Anchor
 	joined    int                 // how often it did
 	spoil     func(*state.Result) // changes what it computes
 	busy      int64               // ms that the work under way takes
@@ -243,7 +244,7 @@ func (n *testNode) start() error {
 	}
 	var err error
 	n.group, err = New(Config{
-		Suite: n.suite, Chain: n.chain, Group: "main", Finality: n.genesis.Finality(), Genesis: &n.genesis, Snapshot: n.snapshot, Signer: n.key, Store: n.store, Executor: executor{n}, Engine: n.engine,
+		Suite: n.suite, Chain: n.chain, Group: "main", Finality: n.genesis.Finality(), Genesis: &n.genesis, Snapshot: n.snapshot, Anchor: n.anchor, Signer: n.key, Store: n.store, Executor: executor{n}, Engine: n.engine,
 		Pool: mempool.New(n.limits), FS: files, Dir: data, JournalBytes: journal, Home: home, Env: &env{n, n.life}, Log: zerolog.Nop(), StatementLog: 1 << 20,
 		Trace: Trace{
 			Signing: func(st ledger.Statement) { n.signed = append(n.signed, st) },
