@@ -59,6 +59,7 @@ type Config struct {
 	Listen string              // UDP address for other nodes; required
 	Conn   net.PacketConn      // used instead of Listen, for tests on a network in memory; nil. The node closes it
 	Peers  []transport.Address // the other nodes
+	Anchor group.Anchor        // as group.Config.Anchor
 
 	API   string // TCP address of the HTTP API; empty: none
 	Admin string // TCP address of metrics and health; empty: none
@@ -187,7 +188,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	n.group, err = group.New(group.Config{
 		Suite: suite, Chain: n.chain, Group: c.Genesis.Group, Finality: c.Genesis.Finality(), Genesis: &n.config.Genesis, Snapshot: c.Snapshot, Room: n.room,
 		Signer: c.Signer, Store: n.store, Executor: n.executor, Engine: factory, Pool: mempool.New(c.Pool), FS: state.OS(), Dir: n.groupDir(), Home: n.config.Dir, Env: n.loop, Log: n.log,
-		Trace: trace, Sources: sources, StatementLog: max(cmp.Or(c.Statements, audit.DefaultLogSize), 0),
+		Trace: trace, Sources: sources, Anchor: c.Anchor, StatementLog: max(cmp.Or(c.Statements, audit.DefaultLogSize), 0),
 	})
 	if err != nil {
 		return n, err

@@ -45,6 +45,9 @@ func Sum(path string) (sum [32]byte, err error) {
 }
 
 func openProgram(path string) (*os.File, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // to open a pipe would wait for a writer
+		return nil, fmt.Errorf("%s is not a file", path)
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the program: %w; check the path in the configuration", err)

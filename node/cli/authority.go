@@ -277,6 +277,15 @@ func readCertificate(suite keys.Suite, text string) (certificateFile, error) {
 			break
 		}
 	}
+	found, err := parseCertificate(suite, der)
+	if err != nil {
+		return found, withCode(ExitInvalid, fmt.Errorf("%s holds no certificate in PEM or DER, and is no fingerprint, 0x and 64 hexadecimal digits", text))
+	}
+	return found, nil
+}
+
+// parseCertificate reads the dates of a certificate in DER, which may be of any algorithm.
+func parseCertificate(suite keys.Suite, der []byte) (certificateFile, error) {
 	var parsed struct {
 		TBS struct {
 			Version   asn1.RawValue `asn1:"optional,explicit,tag:0"`
@@ -287,8 +296,11 @@ func readCertificate(suite keys.Suite, text string) (certificateFile, error) {
 		}
 	}
 	rest, err := asn1.Unmarshal(der, &parsed)
-	if err != nil || len(bytes.TrimSpace(rest)) > 0 {
-		return certificateFile{}, withCode(ExitInvalid, fmt.Errorf("%s holds no certificate in PEM or DER, and is no fingerprint, 0x and 64 hexadecimal digits", text))
+	if err != nil {
+		return certificateFile{}, err
+	}
+	if len(bytes.TrimSpace(rest)) > 0 {
+		return certificateFile{}, errors.New("something follows the certificate")
 	}
 	return certificateFile{
 		fingerprint: identity.Fingerprint(suite, der[:len(der)-len(rest)]),

@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/fondaco/fondaco/node/join"
 	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/plugins/ca/x509ca"
 	"github.com/fondaco/fondaco/state/identity"
@@ -46,13 +47,13 @@ func caCommand() *cli.Command {
 			Action:    requestCertificate,
 		}, {
 			Name:      "issue",
-			Usage:     "issue a certificate for a request",
+			Usage:     "issue a certificate for a join request, or a plain request (PKCS #10)",
 			ArgsUsage: "FOLDER REQUEST",
 			Flags: []cli.Flag{
 				passphraseFlag(), outFlag, days("the certificate is valid; default: 365"),
 				&cli.StringFlag{Name: "name", Usage: "`NAME` of the holder"},
 				&cli.StringFlag{Name: "agency", Usage: "`UNIT` of the institution to which the holder belongs"},
-				&cli.StringSliceFlag{Name: "role", Usage: "`ROLE` of the holder, such as node, user, regulator or institution-admin; may be repeated"},
+				&cli.StringSliceFlag{Name: "role", Usage: "`ROLE` of the holder, such as node, user, regulator or institution-admin; may be repeated. Of a join request the default is node"},
 				&cli.StringSliceFlag{Name: "host", Usage: "`NAME` or address of a server, such as a node's API, that the certificate is for instead; may be repeated"},
 			},
 			Action: issueCertificate,
@@ -205,7 +206,19 @@ func issueCertificate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	csr, err := readRequest(args[1])
+	text, err := readText(args[1], join.MaxRequest)
+	if err != nil {
+		return err
+	}
+	var wanted *join.Request
+	var csr []byte
+	if join.IsRequest(text) {
+		if wanted, _, err = readJoinRequest(args[1]); err == nil && len(wanted.CSR) == 0 {
+			err = fmt.Errorf("%s has no request for a certificate: its operator makes it again with --csr FILE", args[1])
+		}
+	} else {
+		csr, err = readRequest(args[1])
+	}
 	if err != nil {
 		return err
 	}
@@ -218,6 +231,11 @@ func issueCertificate(c *cli.Context) error {
 	for _, role := range c.StringSlice("role") {
 		r.Roles = append(r.Roles, identity.Role(role))
 	}
+	if wanted != nil {
+		if err := joinEnrollment(c, args[1], wanted, a, &r); err != nil {
+			return err
+		}
+	}
 	slices.Sort(r.Roles)
 	r.Roles = slices.Compact(r.Roles)
 	answer, err := a.EnrollServer(r, c.StringSlice("host"))
@@ -225,6 +243,35 @@ func issueCertificate(c *cli.Context) error {
 		return err
 	}
 	return writeIssued(c, answer)
+}
+
+// joinEnrollment fills in what a join request says of the certificate that its node needs.
+func joinEnrollment(c *cli.Context, path string, wanted *join.Request, a *x509ca.Authority, r *ca.EnrollRequest) error {
+	switch {
+	case c.IsSet("host"):
+		return usage("--host is for the certificate of a server, and %s asks for that of a node: leave it out", path)
+	case wanted.Suite != a.Suite().Name():
+		return withCode(ExitDenied, fmt.Errorf("%s is for a chain of suite %s, and this authority is of suite %s: make one with `fondaco ca new --suite %s`", path, wanted.Suite, a.Suite().Name(), wanted.Suite))
+	case wanted.Institution != a.Institution():
+		return withCode(ExitDenied, fmt.Errorf("%s is for a node of %q, and this authority issues for %q", path, wanted.Institution, a.Institution()))
+	}
+	id, err := wanted.Node(a.Suite())
+	if err != nil {
+		return err
+	}
+	print, err := wanted.Fingerprint(a.Suite())
+	if err != nil {
+		return err
+	}
+	r.CSR = wanted.CSR
+	if r.Name == "" {
+		r.Name = "node " + id.Short()
+	}
+	if len(r.Roles) == 0 {
+		r.Roles = []identity.Role{ca.Node.Role()}
+	}
+	note(c, "The request is of %s, for node %s at %s. Its fingerprint must be the one that the operator tells by another way: %s", wanted.Institution, id, wanted.Address, print)
+	return nil
 }
 
 func endOf(begin time.Time, validity time.Duration) int64 {

@@ -98,7 +98,7 @@ func newApp(plugins Plugins) *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 		Commands: []*cli.Command{
-			initCommand(), genesisCommand(), runCommand(), statusCommand(), doctorCommand(), keysCommand(), signerCommand(), accountCommand(), contractCommand(),
+			initCommand(), genesisCommand(), joinRequestCommand(), invitationCommand(), runCommand(), statusCommand(), doctorCommand(), keysCommand(), signerCommand(), accountCommand(), contractCommand(),
 			caCommand(),
 			txCommand(), blockCommand(), memberCommand(), authorityCommand(), certificateCommand(), recoverCommand(), evidenceCommand(), proofCommand(), verifyCommand(), exportCommand(), importCommand(), backupCommand(), pruneCommand(), tokenCommand(), pluginCommand(plugins), completionCommand(),
 		},
@@ -115,13 +115,15 @@ func prepare(commands []*cli.Command, parent string) {
 		c.OnUsageError = wrongUsage
 		c.HideHelpCommand = true
 		if len(c.Subcommands) > 0 {
+			prepare(c.Subcommands, name)
+		}
+		if c.Action == nil {
 			c.Action = func(c *cli.Context) error {
 				if c.Args().Present() {
 					return usage("there is no command `%s %s`: `%s --help` lists what there is", name, c.Args().First(), name)
 				}
 				return usage("`%s` needs a verb: `%s --help` lists what there is", name, name)
 			}
-			prepare(c.Subcommands, name)
 		}
 	}
 }

@@ -1,13 +1,19 @@
 package cli_test
 
 import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,7 +29,11 @@ import (
 	cax509 "github.com/fondaco/fondaco/plugins/cmd/ca-x509"
 	enginepbft "github.com/fondaco/fondaco/plugins/cmd/engine-pbft"
 	engineraft "github.com/fondaco/fondaco/plugins/cmd/engine-raft"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keyfile"
 )
+
+var long = flag.Bool("long", false, "run the story of joining on the suite gm too")
 
 // TestMain makes this test binary also be the program fondaco, under that name for scripts, and under any name
 // when it is started again as a plugin program. After the tests it ends the chain that they shared.
@@ -60,14 +70,40 @@ const patience = 30 * time.Second
 //	capture NAME REGEXP      put what the expression's group matches in the last output into a variable
 //	ports NAME...            put the number of a free port into each variable
 //	upper NAME TEXT          put a text in capitals into a variable
-func TestScripts(t *testing.T) {
+//	secret KEY... -- FILE... none of the files has a private key of the key files in it
+//
+// SUITE is the cryptography of what they make where they ask for it, OTHER the one that it is not, CA the provider for it, and
+// JOIN the folder testdata/join.
+func TestScripts(t *testing.T) { runScripts(t, testscript.Params{Dir: "testdata"}, "std") }
+
+// TestJoinGM is the story of joining on a chain of Chinese cryptography.
+func TestJoinGM(t *testing.T) {
+	if !*long {
+		t.Skip("is the script join.txt again, with three nodes: run with -long")
+	}
+	runScripts(t, testscript.Params{Files: []string{filepath.Join("testdata", "join.txt")}}, "gm")
+}
+
+func runScripts(t *testing.T, p testscript.Params, suite string) {
 	if testing.Short() {
 		t.Skip("-short: the scripts start hundreds of processes, some of them nodes")
 	}
+	other, provider := "gm", "ca-x509"
+	if suite == "gm" {
+		other, provider = "std", "ca-gm"
+	}
+	folder, err := filepath.Abs(filepath.Join("testdata", "join"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Dir: p.Dir, Files: p.Files,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("SUITE", suite)
+			env.Setenv("OTHER", other)
+			env.Setenv("CA", provider)
+			env.Setenv("JOIN", folder)
 			// What `fondaco contract build` needs of the Go toolchain.
 			for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} {
 				value, err := exec.Command("go", "env", name).Output()
@@ -118,7 +154,8 @@ func TestScripts(t *testing.T) {
 				}
 				ts.Setenv(args[0], found[1])
 			},
-			"upper": func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], strings.ToUpper(args[1])) },
+			"secret": func(ts *testscript.TestScript, _ bool, args []string) { secret(ts, args) },
+			"upper":  func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], strings.ToUpper(args[1])) },
 			"ports": func(ts *testscript.TestScript, _ bool, args []string) {
 				ports, err := freePorts(len(args))
 				ts.Check(err)
@@ -128,6 +165,57 @@ func TestScripts(t *testing.T) {
 			},
 		},
 	})
+}
+
+// secret looks at every byte of files for private keys: as they are, in hexadecimal and in base64, and in what PEM blocks hold.
+func secret(ts *testscript.TestScript, args []string) {
+	dash := slices.Index(args, "--")
+	if dash < 1 || dash == len(args)-1 {
+		ts.Fatalf("want: secret KEY... -- FILE...")
+	}
+	forms := map[string][]byte{}
+	for _, name := range args[:dash] {
+		var private []byte
+		for _, suite := range []keys.Suite{keys.Std(), keys.GM()} {
+			key, err := keyfile.Read(ts.MkAbs(name), suite, func() (string, error) { return strings.TrimSpace(ts.ReadFile("secret")), nil })
+			if errors.Is(err, keys.ErrAlgorithm) {
+				continue
+			}
+			ts.Check(err)
+			private, err = key.Private()
+			ts.Check(err)
+		}
+		if len(private) != 32 {
+			ts.Fatalf("the private key of %s has %d bytes", name, len(private))
+		}
+		forms[name] = private
+		forms[name+" in hexadecimal"] = []byte(hex.EncodeToString(private))
+		for shift := range 3 { // base64 of what it is in the middle of
+			text := base64.StdEncoding.EncodeToString(append(make([]byte, shift), private...))
+			forms[fmt.Sprintf("%s in base64, at %d", name, shift)] = []byte(text[4 : len(text)-4])
+		}
+	}
+	for _, name := range args[dash+1:] {
+		data := []byte(ts.ReadFile(name))
+		places := [][]byte{data, bytes.ToLower(data), bytes.Join(bytes.Fields(data), nil)}
+		for rest := data; ; {
+			var block *pem.Block
+			if block, rest = pem.Decode(rest); block == nil {
+				break
+			}
+			places = append(places, block.Bytes, bytes.Join(bytes.Fields(block.Bytes), nil))
+		}
+		for _, place := range places {
+			for what, form := range forms {
+				if bytes.Contains(place, form) {
+					ts.Fatalf("%s holds the private key of %s", name, what)
+				}
+			}
+			if bytes.Contains(place, []byte("PRIVATE KEY")) {
+				ts.Fatalf("%s holds a private key", name)
+			}
+		}
+	}
 }
 
 // freePorts returns ports that are free for TCP and UDP.

@@ -17,6 +17,7 @@ import (
 	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -52,6 +53,14 @@ type NetworkSection struct {
 	Listen string `toml:"listen" comment:"UDP address for other nodes"`
 	Sync   string `toml:"sync" comment:"how this node begins where it has no blocks, or lacks one that nobody has any more: blocks, which executes all, or snapshot, which\nfetches the state after a recent block from several nodes, and of older blocks headers and certificates; empty: blocks"`
 	Peers  []Peer `toml:"peers"`
+
+	Anchor *Anchor `toml:"anchor,omitempty" comment:"a block that the chain must have, from the invitation by which this node joined"`
+}
+
+// Anchor is a block that is in the chain by the word of a member.
+type Anchor struct {
+	Height ledger.Height `toml:"height"`
+	Block  keys.Digest   `toml:"block"`
 }
 
 func (n *NetworkSection) check() error {

@@ -152,7 +152,20 @@ func (d *doctor) examine() {
 	d.clock()
 }
 
+// regular reports whether a path may be read: what is there and no file, such as a pipe, could keep a reader waiting for ever.
+func (d *doctor) regular(check, path string) bool {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().IsRegular() {
+		return true
+	}
+	d.fail(check, "put a file in its place", "%s is not a file (mode %v)", path, info.Mode())
+	return false
+}
+
 func (d *doctor) configuration() {
+	if !d.regular("configuration", filepath.Join(d.dir, ConfigFile)) {
+		return
+	}
 	file, err := ReadConfig(d.dir)
 	if err != nil {
 		d.fail("configuration", "correct the file: what depends on it was not examined", "%v", err)
@@ -187,6 +200,8 @@ func (d *doctor) permissions() {
 		case errors.Is(err, fs.ErrNotExist): // the key has a check of its own, and the others a node makes
 		case err != nil:
 			d.fail(check, "run doctor as the user that runs the node", "%v", err)
+		case info.Mode().Perm()&0o077 != 0 && name == KeyFile && lockedFile(path):
+			d.fail(check, fmt.Sprintf("run: chmod 600 %s; who copied it lacks only the passphrase: use another key if that may be guessed", path), "others can read or change %s, which is locked (mode %v)", path, info.Mode().Perm())
 		case info.Mode().Perm()&0o077 != 0:
 			d.fail(check, fmt.Sprintf("run: chmod 600 %s; and consider what is in it leaked", path), "others can read or change %s (mode %v)", path, info.Mode().Perm())
 		}
@@ -196,11 +211,22 @@ func (d *doctor) permissions() {
 	}
 }
 
+// lockedFile reports whether a key file is locked by a passphrase.
+func lockedFile(path string) bool {
+	data, err := readBounded(path, 64<<10)
+	defer clear(data)
+	return err == nil && keyfile.IsLocked(data)
+}
+
 func (d *doctor) genesisFile() {
+	if !d.regular("genesis", filepath.Join(d.dir, GenesisFile)) {
+		return
+	}
 	genesis, suite, err := trustedGenesis(filepath.Join(d.dir, GenesisFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		d.fail("genesis", "get it from the founders of the chain, and run: fondaco init -d "+d.dir+" --genesis FILE MEMBER.json...", "this node has joined no chain: there is no %s", GenesisFile)
+		d.fail("genesis", "get it from the founders of the chain, and run: fondaco init -d "+d.dir+" --genesis FILE MEMBER.json...; or, if the chain is there already, give "+
+			"what `fondaco join-request -d "+d.dir+"` makes to a member, and run: fondaco init -d "+d.dir+" --from INVITATION --chain ID", "this node has joined no chain: there is no %s", GenesisFile)
 	case err != nil:
 		d.fail("genesis", "compare the file with that of another node, and put that in its place", "%v", err)
 	default:
@@ -230,7 +256,7 @@ func (d *doctor) signer() {
 // belongs compares the node's id with the one that others know.
 func (d *doctor) belongs(from, saw string) {
 	var card MemberCard
-	if data, err := os.ReadFile(filepath.Join(d.dir, MemberFile)); err == nil && json.Unmarshal(data, &card) == nil && card.Node != d.self {
+	if data, err := readBounded(filepath.Join(d.dir, MemberFile), 64<<10); err == nil && json.Unmarshal(data, &card) == nil && card.Node != d.self {
 		d.fail("key", "put back the key that belongs to this folder: others know the node by it", "%s makes node %s, and %s says %s", from, d.self, MemberFile, card.Node)
 		return
 	}
@@ -245,6 +271,9 @@ func (d *doctor) key() {
 		return
 	}
 	path := filepath.Join(d.dir, KeyFile)
+	if !d.regular(check, path) {
+		return
+	}
 	var ask func() (string, error)
 	if d.c.IsSet("passphrase-fd") {
 		ask = sync.OnceValues(passphrase(d.c))
@@ -594,20 +623,15 @@ func (d *doctor) certificates() {
 		d.fail(check, "correct [ca] in "+ConfigFile, "%v", err)
 		return
 	}
-	host := plugins.New(plugins.Config{})
-	defer host.Close() //nolint:errcheck // a folder of sockets may be left
-	ctx, cancel := context.WithTimeout(d.c.Context, 2*doctorAsks)
-	defer cancel()
-	provider, err := host.CA(ctx, a.Provider)
-	if err != nil {
-		d.fail(check, "plugins/README.md explains what is wrong with a program", "%v", err)
-		return
-	}
-	who, err := ca.Verifier{Provider: provider, Suite: d.suite, Purpose: ca.Node}.Verify(ctx, a.Chain, time.Now())
+	d.program(a.Provider)
+	who, err := holder(d.c.Context, a, d.suite)
+	refusal, refused := errors.AsType[*ca.Refusal](err)
 	left := time.Until(who.NotAfter)
 	switch {
+	case refused:
+		d.fail(check, "have your authority issue one for this node's key, or correct the settings of "+a.Provider.Name, "%v", refusal)
 	case err != nil:
-		d.fail(check, "have your authority issue one for this node's key, or correct the settings of "+a.Provider.Name, "%v", err)
+		d.fail(check, "plugins/README.md explains what is wrong with a program", "%v", err)
 	case d.self != (identity.NodeID{}) && identity.NodeIDOf(d.suite, who.Key) != d.self:
 		d.fail(check, "have your authority issue one for this node's key", "certificate %s of %s is for another key than node %s's", who.Serial, who.Institution, d.self.Short())
 	case left < 30*24*time.Hour:

@@ -17,6 +17,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/fondaco/fondaco/node/join"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
@@ -46,22 +47,29 @@ func initCommand() *cli.Command {
 			"     Everybody checks it with `fondaco genesis show genesis.json`: all must see the same chain id.\n" +
 			"  3. Each joins: fondaco init -d node --genesis genesis.json members/*.json\n" +
 			"     and starts: fondaco run -d node\n\n" +
-			"A node that joins a chain later is made as in step 1; `fondaco member --help` has the steps after it.",
+			"A node that joins a chain later is made by `fondaco join-request`, and its folder completed by what a member sends back:\n" +
+			"fondaco init -d node --from INVITATION --chain ID",
 		Flags: append(
-			lockFlags(), dirFlag(), suiteFlag(), outputFlag(),
-			&cli.StringFlag{Name: "institution", Usage: "`NAME` of the institution that the node belongs to"},
-			&cli.StringFlag{Name: "listen", Usage: "UDP `HOST:PORT` for other nodes"},
-			&cli.StringFlag{Name: "address", Usage: "`HOST:PORT` at which others reach the node, if not that of --listen"},
-			&cli.StringFlag{Name: "signer", Usage: "the node's key is that of the signer at `SOCKET`, and no key file is made"},
-			&cli.StringFlag{Name: "api-listen", Usage: "TCP `HOST:PORT` of the API; empty: none", Value: "127.0.0.1:9541"},
-			&cli.StringFlag{Name: "admin-listen", Usage: "TCP `HOST:PORT` of metrics and health; empty: none", Value: "127.0.0.1:9542"},
+			nodeFlags(),
 			&cli.StringFlag{Name: "genesis", Usage: "join the chain of this genesis `FILE`; the arguments are the members' files"},
 			&cli.BoolFlag{Name: "observer", Usage: "with --genesis: the node is none of the founding members; the arguments are files of nodes to fetch blocks from"},
-			&cli.StringFlag{Name: "sync", Usage: "with --genesis: begin by all blocks, or by a recent state of the others: `blocks` or snapshot", Value: SyncBlocks},
+			&cli.StringFlag{Name: "sync", Usage: "with --genesis or --from: begin by all blocks, or by a recent state of the others: `blocks` or snapshot", Value: SyncBlocks},
+			&cli.StringFlag{Name: "from", Usage: "join a chain that is there by the invitation in this `FILE`, which a member made of the node's join request"},
+			&cli.StringFlag{Name: "chain", Usage: "with --from: the chain's `ID`, as people told it by another way than the invitation came"},
+			&cli.StringFlag{Name: "certificate", Usage: "with --from: PEM `FILE` of the node's certificates, its own first, where the invitation has none"},
+			recoveryFlag(),
 		),
 		Action: func(c *cli.Context) error {
 			if err := checkOutput(c); err != nil {
 				return err
+			}
+			if c.IsSet("from") {
+				return joinInvited(c)
+			}
+			for _, name := range []string{"chain", "certificate", "recovery"} {
+				if c.IsSet(name) {
+					return usage("--%s goes with --from INVITATION", name)
+				}
 			}
 			if c.IsSet("genesis") {
 				return joinChain(c)
@@ -74,58 +82,31 @@ func initCommand() *cli.Command {
 	}
 }
 
+// nodeFlags are those of commands that make a node's folder.
+func nodeFlags() []cli.Flag {
+	return append(
+		lockFlags(), dirFlag(), suiteFlag(), outputFlag(),
+		&cli.StringFlag{Name: "institution", Usage: "`NAME` of the institution that the node belongs to"},
+		&cli.StringFlag{Name: "listen", Aliases: []string{"network"}, Usage: "UDP `HOST:PORT` for other nodes"},
+		&cli.StringFlag{Name: "address", Usage: "`HOST:PORT` at which others reach the node, if not that of --listen"},
+		&cli.StringFlag{Name: "signer", Usage: "the node's key is that of the signer at `SOCKET`, and no key file is made"},
+		&cli.StringFlag{Name: "api-listen", Usage: "TCP `HOST:PORT` of the API; empty: none", Value: "127.0.0.1:9541"},
+		&cli.StringFlag{Name: "admin-listen", Usage: "TCP `HOST:PORT` of metrics and health; empty: none", Value: "127.0.0.1:9542"},
+	)
+}
+
 func makeNode(c *cli.Context) error {
 	if _, err := arguments(c, 0, 0, ""); err != nil {
 		return err
 	}
-	institution, listen, address := c.String("institution"), c.String("listen"), c.String("address")
-	if institution == "" || listen == "" {
-		return usage("a new node needs --institution NAME and --listen HOST:PORT; to join a chain with an existing one, give --genesis FILE")
-	}
-	if err := checkInstitution(institution); err != nil {
-		return withCode(ExitUsage, err)
-	}
-	host, _, err := net.SplitHostPort(listen)
+	card, _, err := newNode(c)
 	if err != nil {
-		return usage("--listen %q: %w", listen, err)
-	}
-	if ip := net.ParseIP(host); address == "" && (host == "" || ip != nil && ip.IsUnspecified()) {
-		return usage("--listen %s is every address of this machine: say with --address HOST:PORT at which one others reach it", listen)
-	}
-	if address == "" {
-		address = listen
-	}
-	suite, err := keys.SuiteByName(c.String("suite"))
-	if err != nil {
-		return withCode(ExitUsage, err)
+		return err
 	}
 	dir := c.String("dir")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the node's folder: %w; name another with -d", err)
-	}
-	for _, name := range []string{KeyFile, ConfigFile} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			return fmt.Errorf("%s exists: this folder has a node already, and its key is never overwritten; name another folder with -d", filepath.Join(dir, name))
-		}
-	}
-	key, socket, err := newNodeKey(c, dir, suite)
-	if err != nil {
-		return err
-	}
-	err = WriteConfig(dir, &File{
-		Network: NetworkSection{Listen: listen, Sync: SyncBlocks}, API: ListenSection{Listen: c.String("api-listen")},
-		Admin: ListenSection{Listen: c.String("admin-listen")}, Log: LogSection{Level: "info", Format: "json"}, Signer: SignerSection{Socket: socket},
-	})
-	if err != nil {
-		return err
-	}
-	card := MemberCard{Institution: institution, Node: identity.NodeIDOf(suite, key.Public()), Key: ledger.KeyOf(key.Public()), Address: address}
 	file := filepath.Join(dir, MemberFile)
-	if err := WriteMember(dir, card); err != nil {
-		return err
-	}
 	note(c, "Give %s to the founders of the chain, and join with `fondaco init -d %s --genesis FILE MEMBER.json...`. If the chain is there already, "+
-		"give it to a member, who runs `fondaco member propose --observe FILE`, and join with `--observer` as well.", file, dir)
+		"run `fondaco join-request -d %s`.", file, dir, dir)
 	return show(c, card, func(w io.Writer) {
 		row(w, "node", card.Node)
 		row(w, "institution", card.Institution)
@@ -133,6 +114,54 @@ func makeNode(c *cli.Context) error {
 		row(w, "address", card.Address)
 		row(w, "member file", file)
 	})
+}
+
+// newNode makes a node's folder as the flags say, with key, configuration and member file.
+func newNode(c *cli.Context) (MemberCard, keys.Signer, error) {
+	var card MemberCard
+	institution, listen, address := c.String("institution"), c.String("listen"), c.String("address")
+	if institution == "" || listen == "" {
+		return card, nil, usage("a new node needs --institution NAME and --listen HOST:PORT; to join a chain with an existing one, give --genesis FILE or --from INVITATION")
+	}
+	if err := checkInstitution(institution); err != nil {
+		return card, nil, withCode(ExitUsage, err)
+	}
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return card, nil, usage("--listen %q: %w", listen, err)
+	}
+	if ip := net.ParseIP(host); address == "" && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return card, nil, usage("--listen %s is every address of this machine: say with --address HOST:PORT at which one others reach it", listen)
+	}
+	if address == "" {
+		address = listen
+	}
+	suite, err := keys.SuiteByName(c.String("suite"))
+	if err != nil {
+		return card, nil, withCode(ExitUsage, err)
+	}
+	dir := c.String("dir")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return card, nil, fmt.Errorf("make the node's folder: %w; name another with -d", err)
+	}
+	for _, name := range []string{KeyFile, ConfigFile} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return card, nil, fmt.Errorf("%s exists: this folder has a node already, and its key is never overwritten; name another folder with -d", filepath.Join(dir, name))
+		}
+	}
+	key, socket, err := newNodeKey(c, dir, suite)
+	if err != nil {
+		return card, nil, err
+	}
+	err = WriteConfig(dir, &File{
+		Network: NetworkSection{Listen: listen, Sync: SyncBlocks}, API: ListenSection{Listen: c.String("api-listen")},
+		Admin: ListenSection{Listen: c.String("admin-listen")}, Log: LogSection{Level: "info", Format: "json"}, Signer: SignerSection{Socket: socket},
+	})
+	if err != nil {
+		return card, nil, err
+	}
+	card = MemberCard{Institution: institution, Node: identity.NodeIDOf(suite, key.Public()), Key: ledger.KeyOf(key.Public()), Address: address}
+	return card, key, WriteMember(dir, card)
 }
 
 // WriteMember writes the member file of the node in a folder.
@@ -271,7 +300,7 @@ func ownNode(c *cli.Context, dir string, file *File, suite keys.Suite) (identity
 	return identity.NodeIDOf(suite, key.Public()), nil
 }
 
-// readCards reads the members' files and checks that each is consistent.
+// readCards reads the members' files, or join requests in their place, and checks that each is consistent.
 func readCards(suite keys.Suite, paths []string) ([]MemberCard, error) {
 	cards := make([]MemberCard, len(paths))
 	for i, path := range paths {
@@ -283,6 +312,20 @@ func readCards(suite keys.Suite, paths []string) ([]MemberCard, error) {
 			return nil, err
 		}
 		card := &cards[i]
+		if join.IsRequest(data) {
+			r, of, err := readJoinRequest(path)
+			if err != nil {
+				return nil, err
+			}
+			if of.Name() != suite.Name() {
+				return nil, withCode(ExitInvalid, fmt.Errorf("%s is for a chain of suite %s, and this one is of %s", path, of.Name(), suite.Name()))
+			}
+			if card.Node, err = r.Node(suite); err != nil {
+				return nil, err
+			}
+			card.Institution, card.Key, card.Address = r.Institution, r.Key, r.Address
+			continue
+		}
 		decoder := json.NewDecoder(bytes.NewReader(data))
 		decoder.DisallowUnknownFields()
 		if err := decoder.Decode(card); err != nil {
@@ -460,7 +503,7 @@ func checkGenesis(suite keys.Suite, g *ledger.Genesis) error {
 func trustedGenesis(path string) (*ledger.Genesis, keys.Suite, error) {
 	genesis, err := ReadGenesis(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, withCode(ExitNotFound, fmt.Errorf("there is no genesis file %s (%w): get it from the founders of the chain and join with `fondaco init -d DIR --genesis FILE MEMBER.json...`", path, fs.ErrNotExist))
+		return nil, nil, withCode(ExitNotFound, fmt.Errorf("there is no genesis file %s (%w): get it from the founders of the chain and join with `fondaco init -d DIR --genesis FILE MEMBER.json...`, or with --from INVITATION if the chain is there already", path, fs.ErrNotExist))
 	}
 	if err != nil {
 		return nil, nil, err

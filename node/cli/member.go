@@ -47,13 +47,12 @@ func memberCommand() *cli.Command {
 		Name:  "member",
 		Usage: "list the group's nodes, and change members and parameters",
 		Description: "More than half of the members' institutions must approve a change, each by an account with the role committee:\n\n" +
-			"  1. The new node's operator makes its folder and key: fondaco init -d DIR --institution NAME --listen HOST:PORT\n" +
-			"     and gives DIR/member.json to a member, who proposes it as an observer: fondaco member propose --observe member.json\n" +
-			"     (with --found NAME=KEY, the key of its first account, if the institution is new). Others look at the motion with\n" +
+			"  1. The new node's operator makes its folder, key and request: fondaco join-request -d DIR --institution NAME --listen HOST:PORT\n" +
+			"     (with --account KEY, the key of its first account, if the institution is new) and gives DIR/join-request.pem to a member, who\n" +
+			"     proposes it as an observer: fondaco member propose --observe join-request.pem. Others look at the motion with\n" +
 			"     `member show MOTION` and run `member approve MOTION`; when enough of them have, one runs `member activate MOTION`.\n" +
-			"  2. The operator completes the folder with the member.json of one or more of the others, and runs the node, which fetches\n" +
-			"     all blocks: fondaco init -d DIR --genesis FILE --observer OTHER/member.json…, then fondaco run -d DIR\n" +
-			"     With --sync snapshot it begins by a recent state of the others instead of all blocks.\n" +
+			"  2. A member invites it: fondaco invitation new join-request.pem --out FILE. The operator completes the folder and runs the\n" +
+			"     node, which fetches all blocks, or a recent state: fondaco init -d DIR --from FILE --chain ID, then fondaco run -d DIR\n" +
 			"  3. It becomes a member: fondaco member propose --add NODE [--remove OTHER]\n" +
 			"     Its operator states that it is synced: fondaco member ready MOTION -d DIR --from ACCOUNT --key FILE, of any account.\n" +
 			"     Then the others approve and one activates, as before.\n\n" +
@@ -69,7 +68,7 @@ func memberCommand() *cli.Command {
 				Name: "propose", Usage: "propose a change of members or parameters",
 				Flags: signingFlags(
 					&cli.StringSliceFlag{Name: "found", Usage: "a new institution, `NAME=KEY`; the key is that of its first account. May be repeated"},
-					&cli.StringSliceFlag{Name: "observe", Usage: "admit the node of a member `FILE` as an observer. May be repeated"},
+					&cli.StringSliceFlag{Name: "observe", Usage: "admit the node of a join request or member `FILE` as an observer, and found its institution if the request wants that. May be repeated"},
 					&cli.StringSliceFlag{Name: "add", Usage: "make the observer `NODE` a member. May be repeated"},
 					&cli.StringSliceFlag{Name: "remove", Usage: "take the vote from member `NODE`, for ever. May be repeated"},
 					&cli.StringSliceFlag{Name: "dismiss", Usage: "send the observer `NODE` away. May be repeated"},
@@ -394,6 +393,9 @@ func (r *remote) reform() (*precompiles.Reform, error) {
 	}
 	f := &precompiles.Reform{Override: r.c.String("override")}
 	if f.Found, f.Observe, err = newcomers(r.c, suite); err != nil {
+		return nil, err
+	}
+	if f.Found, err = r.foundings(r.c.StringSlice("observe"), f.Found); err != nil {
 		return nil, err
 	}
 	var known []precompiles.ListedNode

@@ -398,6 +398,9 @@ func readBounded(path string, most int64) ([]byte, error) {
 	if err != nil {
 		return nil, withCode(ExitNotFound, err)
 	}
+	if !info.Mode().IsRegular() { // a pipe may never end
+		return nil, fmt.Errorf("%s is not a file (mode %v)", path, info.Mode())
+	}
 	if info.Size() > most {
 		return nil, withCode(ExitInvalid, fmt.Errorf("%s has %d bytes, at most %d", path, info.Size(), most))
 	}

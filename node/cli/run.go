@@ -102,6 +102,9 @@ func nodeConfig(c *cli.Context) (*node.Config, error) {
 	for _, p := range file.Network.Peers {
 		config.Peers = append(config.Peers, transport.Address{Node: p.Node, Addr: p.Address})
 	}
+	if a := file.Network.Anchor; a != nil {
+		config.Anchor = group.Anchor{Height: a.Height, Block: a.Block}
+	}
 	if config.Engine, err = engineSpec(genesis.Engine, file.Consensus); err != nil {
 		return nil, err
 	}

@@ -37,6 +37,11 @@ func Nodes(ctx context.Context, api *client.Client) ([]precompiles.ListedNode, e
 	return pages(ctx, api, precompiles.MembersAddress, "nodes", &precompiles.NodesArgs{}, func(n precompiles.ListedNode) any { return &precompiles.NodesArgs{After: n.Node[:]} })
 }
 
+// Institutions returns the names of all institutions of the chain, in order.
+func Institutions(ctx context.Context, api *client.Client) ([]string, error) {
+	return pages(ctx, api, precompiles.MembersAddress, "institutions", &precompiles.InstitutionsArgs{}, func(name string) any { return &precompiles.InstitutionsArgs{After: name} })
+}
+
 // Motions returns all motions that were neither activated nor withdrawn, void ones among them, in order.
 func Motions(ctx context.Context, api *client.Client) ([]precompiles.ListedMotion, error) {
 	return pages(ctx, api, precompiles.MembersAddress, "motions", &precompiles.MotionsArgs{}, func(m precompiles.ListedMotion) any { return &precompiles.MotionsArgs{After: m.ID} })

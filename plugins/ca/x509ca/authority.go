@@ -645,6 +645,9 @@ func Request(s keys.Suite, key keys.Signer, name string) ([]byte, error) {
 	return lib.createRequest(pkix.Name{CommonName: name}, signer)
 }
 
+// RequestKey returns the key that a request for a certificate (PKCS #10, DER) is for, and that signed it.
+func RequestKey(s keys.Suite, der []byte) (ledger.Key, error) { return libraryOf(s).parseRequest(der) }
+
 func encodePEM(label string, ders ...[]byte) []byte {
 	var out []byte
 	for _, der := range ders {
