@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -83,8 +84,8 @@ func exportConsensus(c *cli.Context) error {
 	return err
 }
 
-// writeOut writes what --out names, and returns that: a file that gets the name only when it is whole, or - for standard
-// output.
+// writeOut writes what --out names, and returns that: a file that gets the name only when it is whole, and has it after a power
+// failure too, or - for standard output.
 func writeOut(c *cli.Context, write func(io.Writer) error) (path string, err error) {
 	if path, err = required(c, "out", "FILE, or - for standard output"); err != nil {
 		return "", err
@@ -100,12 +101,20 @@ func writeOut(c *cli.Context, write func(io.Writer) error) (path string, err err
 		err = file.Sync()
 	}
 	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(file.Name(), path)
+		err = putInPlace(state.OS(), file.Name(), path)
 	}
 	if err != nil {
-		return "", errors.Join(err, os.Remove(file.Name()))
+		if left := os.Remove(file.Name()); !errors.Is(left, fs.ErrNotExist) {
+			err = errors.Join(err, left)
+		}
+		return "", err
 	}
 	return path, nil
+}
+
+// putInPlace gives a file that is whole and durable its name, durably too.
+func putInPlace(files state.FS, from, path string) error {
+	return errors.Join(files.Rename(from, path), files.SyncDir(filepath.Dir(path)))
 }
 
 // openIn opens the file that a command reads, or for - standard input, whose size is not known: 0. hint says how to come by

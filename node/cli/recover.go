@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -421,10 +420,7 @@ func writeWhole(path string, v any) error {
 		err = file.Sync()
 	}
 	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(path+".new", path)
+		err = putInPlace(state.OS(), path+".new", path)
 	}
-	if err != nil {
-		return err
-	}
-	return state.OS().SyncDir(filepath.Dir(path))
+	return err
 }
