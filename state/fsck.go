@@ -163,10 +163,8 @@ func openIdle(files FS, dir string) (log *segments, unlock func() error, err err
 	if begun {
 		return nil, nil, ErrImport
 	}
-	for _, mark := range []string{replaceName, movedName} {
-		if replacing, err := exists(files, filepath.Join(dir, mark)); err != nil || replacing {
-			return nil, nil, cmp.Or(err, ErrReplace)
-		}
+	if replacing, err := marked(files, dir); err != nil || replacing {
+		return nil, nil, cmp.Or(err, ErrReplace)
 	}
 	if log, err = openSegments(files, filepath.Join(dir, blocksDir), 0); err != nil {
 		return nil, nil, err

@@ -79,7 +79,7 @@ type peeked struct {
 
 // Import begins or goes on with an import into a folder. header is that of the block after which the state will be given,
 // kept the height of the first block that will be given in full, which is no later one. ErrStore when the folder has a
-// store; files that are not of one do not matter.
+// store, ErrReplace when one that was fetched is to take the place of what is imported; files that are not of one do not matter.
 func Import(dir string, suite keys.Suite, header *ledger.Header, kept ledger.Height, opts *Options) (*Importer, error) {
 	i, err := beginImport(dir, suite, header, kept, opts)
 	if err != nil {
@@ -111,6 +111,13 @@ func beginImport(dir string, suite keys.Suite, header *ledger.Header, kept ledge
 			err = errors.Join(err, i.Close())
 		}
 	}()
+	replacing, err := marked(files, dir)
+	if err != nil {
+		return nil, err
+	}
+	if replacing {
+		return nil, ErrReplace
+	}
 	begun, err := importing(files, dir)
 	if err != nil {
 		return nil, err

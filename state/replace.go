@@ -107,6 +107,15 @@ func writeMark(files FS, dir, name string, list []incomingFile) error {
 	return errors.Join(err, mark.Truncate(int64(len(text))), mark.Sync(), mark.Close(), files.SyncDir(dir))
 }
 
+// marked reports whether a mark is in a folder, be it one that a crash left half written.
+func marked(files FS, dir string) (bool, error) {
+	replacing, err := exists(files, filepath.Join(dir, replaceName))
+	if replacing || err != nil {
+		return replacing, err
+	}
+	return exists(files, filepath.Join(dir, movedName))
+}
+
 // readMark returns what a mark lists, which is durable then: nothing if a crash left it half written.
 func readMark(files FS, dir, name string) (list []incomingFile, there bool, err error) {
 	mark, err := files.Open(filepath.Join(dir, name), false)
@@ -175,6 +184,10 @@ func (s *Store) finishReplace() error {
 		if err := s.seeIncoming(list); err != nil {
 			return fmt.Errorf("%w, and the blocks before it were removed: put it back, or remove %s, the files in %s and base, and the node begins without blocks",
 				err, filepath.Join(s.dir, movedName), blocks)
+		}
+		// Whatever is there now is copied again, or a person put it there: files of another store between the new ones would be read as theirs.
+		if err := s.removeAll(blocks); err != nil {
+			return err
 		}
 		if err := s.copyIncoming(list); err != nil {
 			return err

@@ -338,3 +338,141 @@ func TestPinAt(t *testing.T) {
 		mustHold(t, s.Head(), c.model)
 	}
 }
+
+// TestImportBesideReplace restores a node from a backup when what it fetched before had not taken its place yet: the machine stopped
+// at any step of that, and a person moved the store's files away. It is refused as long as a mark says that the place is
+// taken, and is not undone, by what was fetched, when the marks are gone.
+func TestImportBesideReplace(t *testing.T) {
+	o := state.Options{FS: memfs.New(), Memory: true, Synchronous: true, SegmentBytes: 1_500, Recent: 2, FlushBlocks: 2}
+	s := open(t, "source", o)
+	c := newChain(6)
+	for range 12 {
+		c.commit(t, s)
+	}
+	fetched, model := copyOf(t, s, 5), c.model
+	for range 30 {
+		c.commit(t, s)
+	}
+	late := o
+	late.SegmentBytes = 2_300 // with other bounds of the segments
+	backup := copyOf(t, s, 5)
+	refused := map[string]int{}
+	for n := 1; ; n++ {
+		disk, rng := memfs.New(), rand.New(rand.NewPCG(uint64(n), 2))
+		o.FS, late.FS = disk, disk
+		behind, old := open(t, "behind", o), newChain(6)
+		for range 6 {
+			old.commit(t, behind)
+		}
+		if err := errors.Join(behind.Close(), fetched.into(state.Incoming("behind"), &o)); err != nil {
+			t.Fatal(err)
+		}
+		disk.CrashAfter(n)
+		err := state.Replace("behind", &o)
+		if err == nil {
+			var now *state.Store
+			if now, err = state.Open("behind", suite, &o); err == nil {
+				if err := now.Close(); err != nil {
+					t.Fatal(err)
+				}
+				break
+			}
+		}
+		if !errors.Is(err, memfs.ErrCrashed) {
+			t.Fatalf("stopped at step %d: %v", n, err)
+		}
+		crash(disk, rng)
+		remove := func(prefixes ...string) {
+			for _, name := range disk.Names() {
+				if slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, "behind/"+p) }) {
+					if err := disk.Remove(name); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			for _, dir := range []string{"behind", "behind/blocks", "behind/incoming", "behind/incoming/blocks"} {
+				if err := disk.SyncDir(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		remove("blocks/", "base")
+		var marks []string
+		for _, mark := range []string{"replace", "replace.moving"} {
+			if slices.Contains(disk.Names(), "behind/"+mark) {
+				marks = append(marks, mark)
+			}
+		}
+		if len(marks) > 0 {
+			if err := backup.into("behind", &late); !errors.Is(err, state.ErrReplace) {
+				t.Fatalf("stopped at step %d: an import beside %q: %v, want ErrReplace", n, marks, err)
+			}
+			refused[strings.Join(marks, " and ")]++
+			if n%2 == 0 { // the node is started, and has what it fetched
+				now := open(t, "behind", o)
+				if now.Head() != nil {
+					mustHold(t, now.Head(), model)
+				}
+				if err := now.Close(); err != nil {
+					t.Fatal(err)
+				}
+				remove("blocks/", "base")
+			} else {
+				remove("replace", "incoming/")
+			}
+		}
+		disk.CrashAfter(1 + rng.IntN(30))
+		if err := backup.into("behind", &late); err != nil && !errors.Is(err, memfs.ErrCrashed) {
+			t.Fatalf("stopped at step %d: %v", n, err)
+		}
+		crash(disk, rng)
+		if err := backup.into("behind", &late); err != nil && !errors.Is(err, state.ErrStore) {
+			t.Fatalf("stopped at step %d: the import again: %v", n, err)
+		}
+		for range 2 {
+			now := open(t, "behind", late)
+			mustBePruned(t, now, s, 5, c.model)
+			if err := now.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if len(refused) != 3 {
+		t.Errorf("imports were refused beside %v, want each mark and both", refused)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReplaceMixed has files of another store where what was fetched is being copied to: they are removed, not read with it.
+func TestReplaceMixed(t *testing.T) {
+	disk := memfs.New()
+	o := state.Options{FS: disk, Memory: true, Synchronous: true, SegmentBytes: 1_500, Recent: 2, FlushBlocks: 2}
+	s := open(t, "source", o)
+	defer s.Close()
+	c := newChain(6)
+	for range 40 {
+		c.commit(t, s)
+	}
+	all := copyOf(t, s, 5)
+	other, longer := o, newChain(7) // another chain, with other bounds of the segments
+	other.SegmentBytes = 900
+	foreign := open(t, "behind", other)
+	for range 60 {
+		longer.commit(t, foreign)
+	}
+	if err := errors.Join(foreign.Close(), all.into(state.Incoming("behind"), &o), state.Replace("behind", &o)); err != nil {
+		t.Fatal(err)
+	}
+	if err := disk.Rename("behind/replace", "behind/replace.moving"); err != nil {
+		t.Fatal(err)
+	}
+	now := open(t, "behind", o)
+	mustBePruned(t, now, s, 5, c.model)
+	c.commit(t, now)
+	if err := now.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustHold(t, open(t, "behind", o).Head(), c.model)
+}

@@ -165,6 +165,9 @@ func backupRestore(c *cli.Context) error {
 		switch {
 		case errors.Is(err, state.ErrLocked):
 			err = fmt.Errorf("%w: stop the node first", err)
+		case errors.Is(err, state.ErrReplace):
+			err = fmt.Errorf("%w, and it then has what it fetched; or, to have this backup in its stead, move replace, replace.moving and incoming in %s away, "+
+				"as far as they are there, with blocks, base, state.db and index.db, and leave what else is there", err, data)
 		case errors.Is(err, state.ErrStore):
 			err = fmt.Errorf("%w: the node in %s has data: move blocks, base, state.db and index.db in %s away first, keep them until the node runs again, "+
 				"and leave what else is there", err, dir, data)

@@ -183,6 +183,20 @@ func TestRestoreAgain(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(data, "journal")); err != nil {
 		t.Errorf("the journal: %v", err)
 	}
+	for _, mark := range []string{"replace", "replace.moving"} { // of a state that it fetched, and that would take the backup's place
+		to := joined(t, dir)
+		data := filepath.Join(to, "data", "main")
+		if err := errors.Join(os.MkdirAll(data, 0o700), os.WriteFile(filepath.Join(data, mark), nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if code, out := run("backup", "restore", early, "-d", to); code != cli.ExitError || !strings.Contains(out, "move replace, replace.moving and incoming in "+data+" away") {
+			t.Errorf("restore beside %s: exit code %d, %s", mark, code, out)
+		}
+		if err := os.Remove(filepath.Join(data, mark)); err != nil {
+			t.Fatal(err)
+		}
+		mustRun(t, "backup", "restore", early, "-d", to)
+	}
 	// Nothing but the genesis in the folder says which chain it is of.
 	genesis, err := cli.ReadGenesis(filepath.Join(dir, cli.GenesisFile))
 	if err != nil {
