@@ -250,10 +250,13 @@ func (h *handshake) client(ctx context.Context, deadline time.Time) error {
 	if h.theirs.Connection != h.class {
 		return refuse(CodeMalformed, "node %s answered for the %s connection on the %s connection", h.theirs.Node, h.theirs.Connection, h.class)
 	}
-	if err := h.authorize(); err != nil {
+	if err := h.admit(); err != nil {
 		return err
 	}
 	if err := h.readProof(stream, roleServer); err != nil {
+		return err
+	}
+	if err := h.authorize(); err != nil {
 		return err
 	}
 	proof, err := h.proof(roleClient)
@@ -273,7 +276,7 @@ func (h *handshake) client(ctx context.Context, deadline time.Time) error {
 	return stream.Close()
 }
 
-// server: the same from the other side. It does the cheap checks, and asks Authorize, before it signs.
+// server: the same from the other side. It does the cheap checks before it signs, and asks Authorize when the client has signed.
 func (h *handshake) server(ctx context.Context, deadline time.Time) error {
 	stream, err := h.conn.AcceptStream(ctx)
 	if err != nil {
@@ -285,7 +288,7 @@ func (h *handshake) server(ctx context.Context, deadline time.Time) error {
 		return err
 	}
 	h.binding.helloClient = keys.Hash(h.e.config.Suite, "hello", theirs)
-	if err := h.authorize(); err != nil {
+	if err := h.admit(); err != nil {
 		return err
 	}
 	mine, err := h.hello(h.theirs.Connection)
@@ -303,6 +306,9 @@ func (h *handshake) server(ctx context.Context, deadline time.Time) error {
 	if err := h.readProof(stream, roleClient); err != nil {
 		return err
 	}
+	if err := h.authorize(); err != nil {
+		return err
+	}
 	if _, err := stream.Write([]byte{accepted}); err != nil {
 		return err
 	}
@@ -312,7 +318,7 @@ func (h *handshake) server(ctx context.Context, deadline time.Time) error {
 // hello returns the encoding of this node's Hello for the class.
 func (h *handshake) hello(class Class) ([]byte, error) {
 	mine := h.e.hello
-	mine.Connection = class
+	mine.Connection, mine.Certificates = class, *h.e.certificates.Load()
 	mine.Info = maps.Clone(mine.Info)
 	if mine.Info == nil {
 		mine.Info = map[string]string{}
@@ -351,6 +357,18 @@ func (h *handshake) readHello(r io.Reader) ([]byte, error) {
 	return data, nil
 }
 
+// admit is asked before anything was proved.
+func (h *handshake) admit() error {
+	if h.e.config.Admit == nil {
+		return nil
+	}
+	if err := h.e.config.Admit(*h.theirs); err != nil {
+		return &HandshakeError{Code: CodeNotMember, Reason: err.Error()}
+	}
+	return nil
+}
+
+// authorize is asked when the other node has proved that it holds its key.
 func (h *handshake) authorize() error {
 	who, err := h.e.config.Authorize(*h.theirs)
 	if err != nil {

@@ -751,3 +751,138 @@ func TestChurn(t *testing.T) {
 		})
 	}
 }
+
+// TestAuthorizeComesLast tells whom Authorize is asked about, which may cost others work: nodes that were admitted and have
+// proved their key, and nobody else.
+func TestAuthorizeComesLast(t *testing.T) {
+	for name, test := range map[string]struct {
+		admits, proves bool
+	}{
+		"a stranger":                            {},
+		"somebody who shows the id of a member": {admits: true},
+		"a member":                              {admits: true, proves: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newChain(t, 2).onLoopback()
+			var asked [2]atomic.Int32
+			c.change = func(i int, config *Config) {
+				config.FallbackDial = time.Hour
+				if i == 0 && !test.proves {
+					config.Signer = forged{config.Signer, newChain(t, 1).signers[0]}
+				}
+				config.Authorize = func(h Hello) (identity.Identity, error) {
+					asked[i].Add(1)
+					return c.authorize(h)
+				}
+				if i == 1 {
+					config.Admit = func(h Hello) error {
+						if !test.admits {
+							return errors.New("who are you?")
+						}
+						return nil
+					}
+				}
+			}
+			b, a := c.start(1, nil), c.start(0, nil)
+			if test.proves {
+				connected(t, a, b)
+			} else {
+				eventually(t, "the refusals are known", func() bool { return a.peerAt(c.id(1)).LastError != "" && b.peerAt(c.id(0)).LastError != "" })
+			}
+			if got := asked[1].Load() > 0; got != test.proves {
+				t.Errorf("the node that was called asked: %t", got)
+			}
+			if got := asked[0].Load() > 0; got != test.admits {
+				t.Errorf("the node that called asked: %t", got)
+			}
+		})
+	}
+}
+
+// TestRecheckWaitsForNobody has the answer about one of two connected nodes take half a minute.
+func TestRecheckWaitsForNobody(t *testing.T) {
+	inBubble(t, func(t *testing.T, network *simnet.Network) {
+		c := newChain(t, 3).onSimnet(network)
+		var slow atomic.Bool
+		c.change = func(i int, config *Config) {
+			if i != 0 {
+				return
+			}
+			config.Authorize = func(h Hello) (identity.Identity, error) {
+				switch {
+				case slow.Load() && h.Node == c.id(1):
+					time.Sleep(30 * time.Second)
+				case slow.Load():
+					return identity.Identity{}, errors.New("its certificate was revoked")
+				}
+				return identity.Identity{}, nil
+			}
+		}
+		var members []*member
+		var all []Address
+		for i := range 3 {
+			members = append(members, c.start(i, nil))
+			all = append(all, Address{Node: c.id(i), Addr: c.addrs[i]})
+		}
+		connected(t, members...)
+		slow.Store(true)
+		began := time.Now()
+		members[0].SetPeers(all)
+		members[0].Recheck()
+		if took := time.Since(began); took > 0 {
+			t.Errorf("SetPeers took %v", took)
+		}
+		eventually(t, "the other node is refused meanwhile", func() bool { return !members[0].sees(c.id(2)) })
+		if !members[0].sees(c.id(1)) {
+			t.Error("a node was cut off without an answer")
+		}
+		time.Sleep(2 * time.Minute) // the answers come
+	})
+}
+
+// TestSetCertificates replaces the chain that a node shows, while it is connected.
+func TestSetCertificates(t *testing.T) {
+	inBubble(t, func(t *testing.T, network *simnet.Network) {
+		c := newChain(t, 2).onSimnet(network)
+		var downs atomic.Int32
+		c.change = func(_ int, config *Config) { config.Certificates = [][]byte{[]byte("old")} }
+		watch := func(e *Endpoint) {
+			e.OnPeer(func(_ identity.NodeID, up bool) {
+				if !up {
+					downs.Add(1)
+				}
+			})
+		}
+		a, b := c.start(0, watch), c.start(1, watch) // a dials
+		connected(t, a, b)
+		shown := func(to *member, by *member) (all []string) {
+			for _, class := range []Class{ClassConsensus, ClassBulk} {
+				if l := to.peer(by.Self()).link(class); l != nil {
+					all = append(all, string(l.who.hello.Certificates[0]))
+				}
+			}
+			return all
+		}
+		for _, m := range []*member{a, b} {
+			if err := m.SetCertificates([][]byte{[]byte("new")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		eventually(t, "both show the new chain", func() bool {
+			return slices.Equal(shown(b, a), []string{"new", "new"}) && slices.Equal(shown(a, b), []string{"new", "new"})
+		})
+		time.Sleep(time.Minute)
+		if n := downs.Load(); n != 0 {
+			t.Errorf("nodes went down %d times", n)
+		}
+		if err := a.SetCertificates([][]byte{make([]byte, MaxHelloSize)}); err == nil || !strings.Contains(err.Error(), "shorten the chain") {
+			t.Errorf("SetCertificates: %v", err)
+		}
+		if err := a.SetCertificates(make([][]byte, MaxCertificates+1)); err == nil {
+			t.Error("too many certificates are taken")
+		}
+		if got := *a.certificates.Load(); string(got[0]) != "new" {
+			t.Errorf("it shows %q", got)
+		}
+	})
+}

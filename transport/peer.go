@@ -309,8 +309,27 @@ func (p *peer) authorizeAgain() {
 		if l == nil {
 			continue
 		}
-		if _, err := p.e.config.Authorize(*l.who.hello); err != nil {
+		var err error
+		if p.e.config.Admit != nil {
+			err = p.e.config.Admit(*l.who.hello)
+		}
+		if err == nil {
+			_, err = p.e.config.Authorize(*l.who.hello)
+		}
+		if err != nil {
 			l.close(CodeRemoved, err.Error())
+		}
+	}
+}
+
+// renew has the connections that this node dialed made anew.
+func (p *peer) renew() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, l := range p.links {
+		if l != nil && l.dialed {
+			l.due.Store(true)
+			wake(p.changed[i])
 		}
 	}
 }

@@ -69,14 +69,19 @@ type Config struct {
 	// Peers are connected to and kept connected. See SetPeers.
 	Peers []Address
 
-	// Authorize decides whether a node whose id fits its key may take part: that it is a member or observer of
-	// a common group, that its certificates hold. It is called before the proof is checked, so it must have no
-	// effect, and several calls may run at once. Its error is logged and sent to the other node; it should say
-	// what is wrong in words for an operator ("node 0x… is not a member of group main"). The identity's
-	// NotAfter bounds the connection's age. It must answer well within HandshakeTimeout.
+	// Admit decides whether a node whose id fits its key may take part at all: that it is a member or observer of a
+	// common group. It is called before the node has proved anything, so it must be cheap and have no effect. nil: any may.
+	Admit func(Hello) error
+	// Authorize decides the same, once the node was admitted and has proved that it holds its key: that its
+	// certificates hold. The identity's NotAfter bounds the connection's age. Both sides ask, one after the other,
+	// so it must answer well within half of HandshakeTimeout.
+	//
+	// Several calls of either may run at once, and both are asked again about nodes that are connected, see Recheck.
+	// Their errors are logged and sent to the other node, so they should say what is wrong in words for an operator
+	// ("node 0x… is not a member of group main").
 	Authorize func(Hello) (identity.Identity, error)
 
-	Certificates [][]byte          // the node's certificate chain, leaf first; may be empty
+	Certificates [][]byte          // the node's certificate chain, leaf first; may be empty. See SetCertificates
 	Info         map[string]string // for Hello; may be empty
 
 	// StatelessResetKey lets peers learn at once that this node restarted, instead of after the idle timeout,
@@ -195,7 +200,10 @@ const RequestTimeout = 2 * time.Minute
 type Endpoint struct {
 	config Config
 	self   identity.NodeID
-	hello  Hello // all but Connection and Nonce
+	hello  Hello // all but Certificates, Connection and Nonce
+
+	certificates atomic.Pointer[[][]byte] // of Hello
+	again        chan struct{}            // holds one: connected nodes are to be asked about again
 
 	conn      net.PacketConn
 	transport *quic.Transport
@@ -238,12 +246,14 @@ func New(c Config) (*Endpoint, error) {
 		conn:      conn,
 		peers:     make(map[identity.NodeID]*peer),
 		admission: admission{limit: c.MaxUnidentified, rate: c.AddressRate, burst: float64(c.AddressBurst)},
+		again:     make(chan struct{}, 1),
 	}
+	e.certificates.Store(&c.Certificates)
 	var instance [8]byte
 	rand.Read(instance[:]) //nolint:errcheck // never fails
 	e.hello = Hello{
 		Version: Version, Chain: c.Chain, Groups: c.Groups, Node: e.self,
-		Algorithm: key.Algorithm(), Key: key.Bytes(), Certificates: c.Certificates,
+		Algorithm: key.Algorithm(), Key: key.Bytes(),
 		Instance: binary.BigEndian.Uint64(instance[:]), Info: c.Info,
 	}
 	e.quic = &quic.Config{
@@ -307,6 +317,7 @@ func (e *Endpoint) Run(ctx context.Context) error {
 	for _, p := range e.peers {
 		p.start(ctx)
 	}
+	e.tasks.Go(func() { e.recheck(ctx) })
 	e.mu.Unlock()
 
 	var failed error
@@ -362,10 +373,9 @@ func (e *Endpoint) OnPeer(f func(node identity.NodeID, up bool)) {
 	e.watch = append(e.watch, f)
 }
 
-// SetPeers replaces the list of nodes that the endpoint connects to. It asks Authorize again about every
-// node that is connected and closes connections to those it now refuses. A node that is only off the list
-// stays connected as long as it wants, but is not dialed any more. The node's own entry, and those without an
-// address, are left out.
+// SetPeers replaces the list of nodes that the endpoint connects to, and asks again about those that are connected, as
+// Recheck does. A node that is only off the list stays connected as long as it wants, but is not dialed any more. The node's
+// own entry, and those without an address, are left out.
 func (e *Endpoint) SetPeers(list []Address) {
 	e.mu.Lock()
 	listed := make(map[identity.NodeID]string, len(list))
@@ -394,9 +404,61 @@ func (e *Endpoint) SetPeers(list []Address) {
 		}
 	}
 	e.mu.Unlock()
-	for _, p := range peers {
-		p.authorizeAgain()
+	e.Recheck()
+}
+
+// Recheck has Admit and Authorize asked again about every node that is connected, and connections closed to those that are
+// refused now. It returns at once.
+func (e *Endpoint) Recheck() { wake(e.again) }
+
+// maxRechecks is how many nodes are asked about again at a time, so that an answer that takes long holds up few others.
+const maxRechecks = 16
+
+// recheck does what Recheck asks for, until ctx ends.
+func (e *Endpoint) recheck(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.again:
+		}
+		e.mu.Lock()
+		peers := slices.Collect(maps.Values(e.peers))
+		e.mu.Unlock()
+		var asking sync.WaitGroup
+		slots := make(chan struct{}, maxRechecks)
+		for _, p := range peers {
+			slots <- struct{}{}
+			asking.Go(func() {
+				defer func() { <-slots }()
+				p.authorizeAgain()
+			})
+		}
+		asking.Wait()
 	}
+}
+
+// SetCertificates replaces the chain that the node shows, leaf first, on connections that are made from now on. Those that it
+// dialed are made anew without a gap; those that it accepted show the new chain when the other node makes them anew, at
+// the latest when the certificate ends that was shown on them. An error says why the chain cannot be shown: then the one before
+// stays.
+func (e *Endpoint) SetCertificates(chain [][]byte) error {
+	if len(chain) > MaxCertificates {
+		return fmt.Errorf("transport: a chain of %d certificates, at most %d are allowed", len(chain), MaxCertificates)
+	}
+	hello := e.hello
+	hello.Certificates, hello.Connection = chain, ClassConsensus
+	if data, err := ledger.Marshal(&hello); err != nil || len(data)+MaxInfoSize > MaxHelloSize { // the clock is added
+		return errors.Join(err, fmt.Errorf("transport: a hello with the chain has %d bytes, at most %d are allowed: shorten the chain", len(data), MaxHelloSize-MaxInfoSize))
+	}
+	e.certificates.Store(&chain)
+	e.mu.Lock()
+	peers := slices.Collect(maps.Values(e.peers))
+	e.mu.Unlock()
+	for _, p := range peers {
+		p.renew()
+	}
+	return nil
 }
 
 // forget drops a peer that is neither listed nor connected. e.mu is held.
