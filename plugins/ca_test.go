@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -313,5 +314,53 @@ func TestCANonsense(t *testing.T) {
 			}
 			eventually(t, "the program was started again", func() bool { return h.Status()[0].Restarts > 0 })
 		})
+	}
+}
+
+// TestStartCA starts a provider whose program is not there yet, and then is another one, and then the right one.
+func TestStartCA(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, err := Sum(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := doormanSpec()
+	spec.Path, spec.SHA256 = filepath.Join(t.TempDir(), "doorman"), sum
+	h := newHost(t, Config{CATimeout: time.Minute, StartTimeout: time.Minute, MaxPause: 50 * time.Millisecond})
+	provider, err := h.StartCA(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := provider.Started(t.Context()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Started: %v", err)
+	}
+	red := func(reason string) {
+		t.Helper()
+		eventually(t, "the status says "+reason, func() bool { st := h.Status()[0]; return !st.Healthy && strings.Contains(st.Reason, reason) })
+		_, err := provider.Verify(t.Context(), asks("friend")) // at once, though a call waits a minute where CA was used
+		if !errors.Is(err, ca.ErrDown) || !strings.Contains(err.Error(), reason) {
+			t.Errorf("Verify: %v, want ErrDown and %s", err, reason)
+		}
+	}
+	red("no such file")
+	if err := os.WriteFile(spec.Path, []byte("another"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	red("restore the original file")
+	if err := errors.Join(os.Remove(spec.Path), os.Symlink(self, spec.Path)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the provider answers", func() bool {
+		got, err := provider.Verify(t.Context(), asks("friend"))
+		return err == nil && got.Holder.Institution == "Bank of Corfu"
+	})
+	if st := h.Status()[0]; !st.Healthy || st.Restarts != 0 {
+		t.Errorf("Status = %+v", st)
+	}
+	if _, err := h.StartCA(spec); err == nil || !strings.Contains(err.Error(), "a plugin of this name runs already") {
+		t.Errorf("the same again: %v", err)
 	}
 }

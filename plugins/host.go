@@ -208,7 +208,25 @@ type CA struct {
 // and if the provider does not take the settings; whenever the program is started again it gets them anew. ctx bounds only
 // the wait: the program runs until Close.
 func (h *Host) CA(ctx context.Context, s Spec) (*CA, error) {
-	p, err := h.start(ctx, s, kind{
+	c, err := h.startCA(s, h.config.StartTimeout)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Started(ctx); err != nil {
+		h.remove(c.process)
+		return nil, err
+	}
+	return c, nil
+}
+
+// StartCA has the CA provider that s names started, and started again for as long as it does not run, whatever keeps it from
+// that: Status says why. It does not wait, nor do calls of the provider: while the program does not run they fail at once with
+// ca.ErrDown. An error says that s cannot be a program of this host.
+func (h *Host) StartCA(s Spec) (*CA, error) { return h.startCA(s, -1) }
+
+// startCA starts a provider whose calls wait until it runs for as long as wait.
+func (h *Host) startCA(s Spec, wait time.Duration) (*CA, error) {
+	p, err := h.add(s, kind{
 		handshake: ca.Handshake(),
 		versions:  ca.Versions(),
 		options:   ca.DialOptions(),
@@ -232,8 +250,16 @@ func (h *Host) CA(ctx context.Context, s Spec) (*CA, error) {
 		}
 		return ca.Connection{Conn: r.conn, Broken: func(reason string) { p.broken(r, reason) }}, nil
 	}
-	client := ca.NewClient(ca.ClientConfig{Name: s.Name, Connect: connect, Timeout: h.config.CATimeout, StartTimeout: h.config.StartTimeout})
+	client := ca.NewClient(ca.ClientConfig{Name: s.Name, Connect: connect, Timeout: h.config.CATimeout, StartTimeout: wait})
 	return &CA{Client: client, process: p}, nil
+}
+
+// Started waits until the program has run, or has failed to start, for the first time, and returns why it failed.
+func (c *CA) Started(ctx context.Context) error {
+	if err := c.process.firstStart(ctx); err != nil {
+		return fmt.Errorf("start CA plugin %s: %w", c.process.name, err)
+	}
+	return nil
 }
 
 // Manifest returns what the program said of itself when it was last started.
@@ -245,8 +271,21 @@ func (c *CA) Manifest() ca.Manifest {
 // Restart ends the program and waits until it runs again, without a pause. Calls that are under way fail.
 func (c *CA) Restart(ctx context.Context) error { return c.process.restart(ctx) }
 
-// start checks the program of s and brings it up for the first time.
+// start brings the program of s up for the first time.
 func (h *Host) start(ctx context.Context, s Spec, k kind) (*process, error) {
+	p, err := h.add(s, k)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.firstStart(ctx); err != nil {
+		h.remove(p)
+		return nil, err
+	}
+	return p, nil
+}
+
+// add begins to supervise the program of s.
+func (h *Host) add(s Spec, k kind) (*process, error) {
 	if s.Name == "" {
 		return nil, errors.New("Spec.Name is empty; give the plugin a name")
 	}
@@ -254,11 +293,7 @@ func (h *Host) start(ctx context.Context, s Spec, k kind) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	path, err := resolve(s, copies)
-	if err != nil {
-		return nil, err
-	}
-	p := newProcess(s, path, sockets, k, h.config)
+	p := newProcess(s, copies, sockets, k, h.config)
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
@@ -273,10 +308,6 @@ func (h *Host) start(ctx context.Context, s Spec, k kind) (*process, error) {
 	h.processes = append(h.processes, p)
 	h.mu.Unlock()
 	go p.supervise()
-	if err := p.firstStart(ctx); err != nil {
-		h.remove(p)
-		return nil, err
-	}
 	return p, nil
 }
 

@@ -34,11 +34,13 @@ type kind struct {
 
 // process keeps one program running.
 type process struct {
-	name, path, sockets string
-	args                []string
-	kind                kind
-	config              Config
-	log                 zerolog.Logger
+	name            string
+	spec            Spec
+	path            string // to execute; empty until the program was found to be the right one; supervise alone touches it
+	copies, sockets string // folders
+	kind            kind
+	config          Config
+	log             zerolog.Logger
 
 	ctx    context.Context // ends when the program shall end
 	cancel context.CancelFunc
@@ -61,10 +63,10 @@ type run struct {
 	reason string // why it is being killed; guarded by process.mu
 }
 
-func newProcess(s Spec, path, sockets string, k kind, c Config) *process {
+func newProcess(s Spec, copies, sockets string, k kind, c Config) *process {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &process{
-		name: s.Name, path: path, sockets: sockets, args: s.Args, kind: k, config: c,
+		name: s.Name, spec: s, copies: copies, sockets: sockets, kind: k, config: c,
 		log: c.Log.With().Str("plugin", s.Name).Logger(),
 		ctx: ctx, cancel: cancel, done: make(chan struct{}), hurry: make(chan struct{}, 1),
 		status:  Status{Name: s.Name, Reason: "starting", Since: time.Now()},
@@ -109,6 +111,12 @@ func (p *process) supervise() {
 
 // live starts the program, offers it to callers, and returns why it ended.
 func (p *process) live() error {
+	if p.path == "" {
+		var err error
+		if p.path, err = resolve(p.spec, p.copies); err != nil {
+			return err
+		}
+	}
 	var started *child
 	tail := &tail{}
 	printed := &printer{log: p.log.Sample(&zerolog.BurstSampler{Burst: maxLines, Period: time.Second})}
@@ -127,7 +135,7 @@ func (p *process) live() error {
 		SyncStderr:       printed,
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
 			var err error
-			started, err = newChild(p.ctx, p.path, p.name, p.args, cmd.Env)
+			started, err = newChild(p.ctx, p.path, p.name, p.spec.Args, cmd.Env)
 			return started, err
 		},
 	})

@@ -36,7 +36,7 @@ type ClientConfig struct {
 	Name         string // of the plugin, for messages
 	Connect      Connect
 	Timeout      time.Duration // for the program to answer a call; DefaultTimeout
-	StartTimeout time.Duration // for a call to wait until the program runs; DefaultStartTimeout
+	StartTimeout time.Duration // for a call to wait until the program runs; DefaultStartTimeout; below 0: not at all
 }
 
 // DownError says why a provider's program did not answer. It is [ErrDown].
