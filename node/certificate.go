@@ -1,12 +1,18 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/fondaco/fondaco/node/monitor"
 	"github.com/fondaco/fondaco/node/vouch"
 	"github.com/fondaco/fondaco/plugins"
+	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/transport"
@@ -16,31 +22,71 @@ import (
 type CA struct {
 	Provider plugins.Spec  // the provider's program; no name: none
 	Chain    [][]byte      // this node's certificates, its own first, which it shows to others
-	Fresh    time.Duration // as vouch.Config.Fresh, and how often connected nodes are asked about again; 0: 30 s
+	Fresh    time.Duration // as vouch.Config.Fresh, and how often connected nodes are asked about again; 0: vouch.DefaultFresh
+	Grace    time.Duration // as vouch.Config.Grace; 0: vouch.DefaultGrace
+
+	// Reread returns the chain as it is now: one that the provider vouches for is shown from then on, without a restart.
+	// nil: Chain stays.
+	Reread func() ([][]byte, error)
 }
 
-// remaining are the times before the end of the node's certificate at which the log says so.
-var remaining = []time.Duration{30 * day, 7 * day, day, 0}
+const (
+	// verdictsFile is the file in the node's folder with what the provider said of nodes.
+	verdictsFile = "verdicts.cbor"
+	// firstStart is how long a node's start waits for that of its provider.
+	firstStart = 5 * time.Second
+	// listsEvery is how many times as seldom as connected nodes are asked about, the provider is asked for its revocation lists,
+	// which may have megabytes.
+	listsEvery = 10
+	// listsWithin bounds the wait for them.
+	listsWithin = 15 * time.Second
+)
 
-const day = 24 * time.Hour
+// ownChain is the node's own chain as its operator has it.
+type ownChain struct {
+	shown   [][]byte // to others
+	refused string   // why its provider does not vouch for it, as it was logged last; empty: it does
+	unread  string   // why a new one is not shown, likewise
+}
 
-// openCA starts the provider, and looks at the node's own certificate.
+// openCA starts the provider, and looks at the node's own certificate. Without its provider a node starts too.
 func (n *Node) openCA(ctx context.Context) error {
-	if n.config.CA.Provider.Name == "" {
+	c := &n.config.CA
+	if c.Provider.Name == "" {
 		return nil
 	}
-	program, err := n.plugins.CA(ctx, n.config.CA.Provider)
+	if c.Fresh == 0 {
+		c.Fresh = vouch.DefaultFresh
+	}
+	program, err := n.plugins.StartCA(c.Provider)
 	if err != nil {
 		return err
 	}
 	n.ca = program
-	n.vouch = vouch.New(vouch.Config{Provider: program, Suite: n.suite, Fresh: n.config.CA.Fresh, Now: n.now})
-	own, err := n.vouch.Of(n.config.CA.Chain, n.config.Signer.Public())
+	started, cancel := context.WithTimeout(ctx, firstStart)
+	err = program.Started(started)
+	cancel()
 	if err != nil {
-		n.log.Error().Err(err).Msg("this node's own provider does not vouch for its certificate: others may refuse it")
+		n.log.Error().Err(err).Msg("the CA provider does not run: only nodes that it vouched for before are let in until it does; it is started again and again")
 	}
-	n.ends = own.NotAfter
+	n.vouch = vouch.New(vouch.Config{
+		Provider: program, Suite: n.suite, Fresh: c.Fresh, Grace: c.Grace, Now: n.now, Log: n.log,
+		Path: filepath.Join(n.config.Dir, verdictsFile), Origin: origin(n.suite, &c.Provider),
+		Changed: func() {
+			select {
+			case n.revouched <- struct{}{}:
+			default: // one is enough: recheck asks about everybody
+			}
+		},
+	})
+	n.own.shown = c.Chain
+	n.checkOwn()
 	return nil
+}
+
+// origin names what the provider's verdicts depend on besides the files that its settings name.
+func origin(s keys.Suite, p *plugins.Spec) keys.Digest {
+	return keys.Hash(s, "provider", fmt.Appendf(nil, "%q %q %x ", p.Name, p.Args, p.SHA256), p.Config)
 }
 
 // now is the node's clock.
@@ -62,30 +108,119 @@ func (n *Node) vouched(hello *transport.Hello, key keys.PublicKey, institution s
 	return who, nil
 }
 
-// recheck asks again about connected nodes, and tells when the node's own certificate is about to end, until ctx ends.
+// recheck asks again about connected nodes and the node's own chain, until ctx ends.
 func (n *Node) recheck(ctx context.Context) error {
-	every := n.config.CA.Fresh
-	if every == 0 {
-		every = 30 * time.Second
+	tick := time.NewTicker(n.config.CA.Fresh)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.revouched:
+		case <-tick.C:
+			tell(n, &n.own.unread, n.rereadOwn(), "this node's new chain of certificates does not count: it goes on showing the one before")
+			n.checkOwn()
+		}
+		n.endpoint.Recheck()
 	}
-	told := -1
-	for ctx.Err() == nil {
-		if left := n.ends.Sub(n.now()); !n.ends.IsZero() {
-			at := -1
-			for i, limit := range remaining {
-				if left <= limit {
-					at = i
-				}
-			}
-			if at > told {
-				n.log.Warn().Time("not_after", n.ends).Dur("left", left).Msg("this node's certificate ends: renew it, or other nodes will refuse it from then on")
-			}
-			told = at
-		}
-		rest(ctx, every)
-		if ctx.Err() == nil {
-			n.endpoint.SetPeers(n.peers()) // asks authorize again about everybody
-		}
+}
+
+// checkOwn notes when the node's own certificate ends, and logs why its own provider does not vouch for it.
+func (n *Node) checkOwn() {
+	who, err := n.vouch.Of(n.own.shown, n.config.Signer.Public())
+	if err == nil {
+		n.ends.Store(who.NotAfter.UnixMilli())
+	}
+	tell(n, &n.own.refused, err, "this node's own provider does not vouch for its certificate: others may refuse it")
+}
+
+// tell logs an error that is not the one that was logged last.
+func tell(n *Node, last *string, err error, message string) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != *last {
+		n.log.Error().Err(err).Msg(message)
+	}
+	*last = text
+}
+
+// rereadOwn shows the chain that the operator has put in the place of the one before, if the node's own provider vouches for it.
+func (n *Node) rereadOwn() error {
+	if n.config.CA.Reread == nil {
+		return nil
+	}
+	chain, err := n.config.CA.Reread()
+	if err != nil || slices.EqualFunc(chain, n.own.shown, bytes.Equal) {
+		return err
+	}
+	who, err := n.vouch.Of(chain, n.config.Signer.Public())
+	if err == nil {
+		err = n.endpoint.SetCertificates(chain)
+	}
+	if err != nil {
+		return err
+	}
+	n.own.shown = chain
+	n.log.Info().Str("serial", who.Serial).Time("not_after", who.NotAfter).Msg("this node shows its new certificate")
+	return nil
+}
+
+// certificateEnds returns when the node's own certificate ends; zero: it has none, or the provider has not said yet.
+func (n *Node) certificateEnds() time.Time {
+	if ends := n.ends.Load(); ends != 0 {
+		return time.UnixMilli(ends)
+	}
+	return time.Time{}
+}
+
+// vouchStats counts what the provider said of nodes.
+func (n *Node) vouchStats() (confirmed, doubted int) {
+	s := n.vouch.Stats()
+	return s.Confirmed, s.Doubted
+}
+
+// revocationLists returns the provider's lists as it last told of them.
+func (n *Node) revocationLists() []monitor.List {
+	if lists := n.lists.Load(); lists != nil {
+		return *lists
 	}
 	return nil
+}
+
+// watchLists asks the provider for its revocation lists now and then, until ctx ends.
+func (n *Node) watchLists(ctx context.Context) error {
+	for ctx.Err() == nil {
+		limited, cancel := context.WithTimeout(ctx, listsWithin)
+		answer, err := n.ca.Revoked(limited, ca.RevokedRequest{At: n.now().UnixMilli()})
+		cancel()
+		if err == nil && answer.Refusal == nil {
+			lists := newestLists(answer.Lists)
+			n.lists.Store(&lists)
+			rest(ctx, listsEvery*n.config.CA.Fresh)
+			continue
+		}
+		rest(ctx, n.config.CA.Fresh) // of a provider that is down the log tells elsewhere
+	}
+	return nil
+}
+
+// newestLists returns the newest list of each authority that says when its next is due.
+func newestLists(lists []ca.List) []monitor.List {
+	var newest []monitor.List
+	for _, l := range lists {
+		if l.NextUpdate == 0 {
+			continue
+		}
+		list := monitor.List{Issuer: strings.ToValidUTF8(l.Issuer, "?"), Issued: time.UnixMilli(l.Issued), Next: time.UnixMilli(l.NextUpdate)}
+		i := slices.IndexFunc(newest, func(other monitor.List) bool { return other.Issuer == list.Issuer })
+		switch {
+		case i < 0:
+			newest = append(newest, list)
+		case newest[i].Issued.Before(list.Issued):
+			newest[i] = list
+		}
+	}
+	return newest
 }

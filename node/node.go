@@ -118,7 +118,9 @@ type Node struct {
 	endpoint     *transport.Endpoint
 	ca           ca.Provider     // nil: there is none
 	vouch        *vouch.Verdicts // nil: certificates are not asked for
-	ends         time.Time       // of the node's certificate; zero: it has none
+	own          ownChain        // recheck alone touches it, once the node runs
+	ends         atomic.Int64    // of the node's certificate, Unix ms; 0: not known
+	lists        atomic.Pointer[[]monitor.List]
 	monitor      *monitor.Monitor
 	group        *group.Group
 	loop         *group.Loop
@@ -127,6 +129,7 @@ type Node struct {
 	adminAt      *login.Gate
 	alarms       chan *wasmvm.DivergenceError // for watch
 	epochs       chan struct{}                // for watch: another epoch has begun
+	revouched    chan struct{}                // for recheck: the provider says something else of a node than before
 	fault        atomic.Pointer[error]        // what scrub could not read
 	stateFault   atomic.Pointer[error]        // what scrubState could not read
 	archiveFault atomic.Pointer[error]        // what scrubArchive found damaged
@@ -166,11 +169,15 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	if err := n.openNetwork(); err != nil {
 		return n, err
 	}
-	n.monitor = monitor.New(monitor.Config{
+	seen := monitor.Config{
 		Log: c.Log.With().Str("node", n.self.Short()).Logger(), Group: c.Genesis.Group, Finality: c.Genesis.Finality(),
-		Certificate: n.ends, Plugins: n.plugins.Status, Wasm: n.vm.Stats, Executor: n.executor.Stats, Pinned: n.store.Pinned, Damage: n.damage, Roots: n.roots, Profile: true,
+		Plugins: n.plugins.Status, Wasm: n.vm.Stats, Executor: n.executor.Stats, Pinned: n.store.Pinned, Damage: n.damage, Roots: n.roots, Profile: true,
 		Checks: []monitor.Check{{Name: "disk", Run: n.checkDisk}},
-	})
+	}
+	if n.vouch != nil {
+		seen.Certificate, seen.Lists, seen.Vouched = n.certificateEnds, n.revocationLists, n.vouchStats
+	}
+	n.monitor = monitor.New(seen)
 	n.loop = group.NewLoop(&network{endpoint: n.endpoint, group: c.Genesis.Group})
 	n.loop.ClockOffset = c.ClockOffset
 	trace := n.monitor.Trace()
@@ -315,7 +322,7 @@ func (n *Node) openNetwork() error {
 	}
 	n.endpoint, err = transport.New(transport.Config{
 		Listen: n.config.Listen, Conn: n.config.Conn, Suite: n.suite, Signer: n.config.Signer, Chain: n.chain,
-		Groups: []ledger.GroupID{n.config.Genesis.Group}, Peers: n.config.Peers, Authorize: n.authorize, Certificates: n.config.CA.Chain,
+		Groups: []ledger.GroupID{n.config.Genesis.Group}, Peers: n.config.Peers, Admit: n.admit, Authorize: n.authorize, Certificates: n.config.CA.Chain,
 		Info: map[string]string{
 			"software": "fondaco " + Version, "engine": string(n.vm.Engine()), "wazero": wasmvm.EngineVersion(), "arch": runtime.GOARCH,
 		},
@@ -325,20 +332,36 @@ func (n *Node) openNetwork() error {
 	return err
 }
 
-// authorize lets in the group's nodes, and those that the operator configured: a node that joins late does not know
+// admit lets in the group's nodes, and those that the operator configured: a node that joins late does not know
 // of today's members before it has the blocks that tell of them.
+func (n *Node) admit(hello transport.Hello) error {
+	_, err := n.institution(hello.Node)
+	return err
+}
+
+// institution returns the one that the chain has a node for; of a node that the operator configured and the chain does not
+// know yet, none.
+func (n *Node) institution(id identity.NodeID) (string, error) {
+	if node, ok := n.group.Status().Nodes[id]; ok {
+		return node.Institution, nil
+	}
+	if slices.ContainsFunc(n.config.Peers, func(a transport.Address) bool { return a.Node == id }) && !n.dismissed(id) {
+		return "", nil
+	}
+	return "", fmt.Errorf("node %s is neither a member nor an observer of group %s", id, n.config.Genesis.Group)
+}
+
+// authorize says whom a node stands for that was admitted and has proved its key.
 func (n *Node) authorize(hello transport.Hello) (identity.Identity, error) {
+	institution, err := n.institution(hello.Node)
+	if err != nil {
+		return identity.Identity{}, err
+	}
 	key, err := hello.PublicKey(n.suite)
 	if err != nil {
 		return identity.Identity{}, err
 	}
-	if node, ok := n.group.Status().Nodes[hello.Node]; ok {
-		return n.vouched(&hello, key, node.Institution)
-	}
-	if slices.ContainsFunc(n.config.Peers, func(a transport.Address) bool { return a.Node == hello.Node }) && !n.dismissed(hello.Node) {
-		return n.vouched(&hello, key, "")
-	}
-	return identity.Identity{}, fmt.Errorf("node %s is neither a member nor an observer of group %s", hello.Node, n.config.Genesis.Group)
+	return n.vouched(&hello, key, institution)
 }
 
 // dismissed reports whether the group sent a node away. One that cannot be looked up is not let in.
@@ -515,6 +538,7 @@ func (n *Node) Run(ctx context.Context) error {
 	})
 	if n.vouch != nil {
 		tasks.Go(func() error { return n.recheck(ctx) })
+		tasks.Go(func() error { return n.watchLists(ctx) })
 	}
 	if n.config.Archive {
 		tasks.Go(func() error { return n.archive(ctx) })
@@ -545,7 +569,7 @@ func (n *Node) watch(ctx context.Context) error {
 		case d := <-n.alarms:
 			n.loop.Post(func() { n.group.Fail(d) })
 		case <-n.epochs:
-			n.endpoint.SetPeers(n.peers()) // asks authorize again about everybody
+			n.endpoint.SetPeers(n.peers()) // has everybody asked about again
 		case <-tick.C:
 			connected := 0
 			for p := range n.endpoint.Peers() {
@@ -563,6 +587,9 @@ func (n *Node) Close() error {
 	var errs []error
 	if n.group != nil {
 		errs = append(errs, n.group.Close())
+	}
+	if n.vouch != nil {
+		n.vouch.Close()
 	}
 	if n.plugins != nil {
 		errs = append(errs, n.plugins.Close())

@@ -122,7 +122,8 @@ type CASection struct {
 	Program  string `toml:"program" comment:"path of a CA provider, or the name of one in this binary, such as ca-x509; empty: nodes need no certificates"`
 	SHA256   string `toml:"sha256,omitempty" comment:"of a provider that is a file, in hexadecimal; required with a path"`
 	Settings string `toml:"settings,omitempty" comment:"file with the provider's settings"`
-	Chain    string `toml:"chain,omitempty" comment:"PEM file of this node's certificates, its own first, for its key"`
+	Chain    string `toml:"chain,omitempty" comment:"PEM file of this node's certificates, its own first, for its key; it is read again when it changes"`
+	Grace    string `toml:"grace,omitempty" comment:"how long a node that the provider vouched for counts while the provider cannot tell: it is down, or a revocation list is too old; such as 24h; empty: 72h"`
 }
 
 // StateSection says what is kept of the world state.

@@ -24,6 +24,7 @@ import (
 	"github.com/fondaco/fondaco/node/backup"
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/login"
+	"github.com/fondaco/fondaco/node/monitor"
 	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/state"
@@ -638,6 +639,34 @@ func (d *doctor) certificates() {
 		d.warn(check, "renew it", "certificate %s of %s ends at %s", who.Serial, who.Institution, timeText(who.NotAfter.UnixMilli()))
 	default:
 		d.ok(check, "certificate %s of %s, until %s", who.Serial, who.Institution, timeText(who.NotAfter.UnixMilli()))
+	}
+	d.lists(ctx, provider)
+}
+
+// lists tells until when the provider's revocation lists count.
+func (d *doctor) lists(ctx context.Context, provider ca.Provider) {
+	const check = "revocation list"
+	now := time.Now()
+	answer, err := provider.Revoked(ctx, ca.RevokedRequest{At: now.UnixMilli()})
+	if err == nil && answer.Refusal != nil {
+		err = answer.Refusal
+	}
+	if err != nil {
+		d.warn(check, "look into the settings of the CA provider", "the provider does not show its lists: %v", err)
+		return
+	}
+	for _, l := range answer.Lists {
+		issued, next := time.UnixMilli(l.Issued), time.UnixMilli(l.NextUpdate)
+		switch late := "fetch a newer one, or look why its authority issues none"; {
+		case l.NextUpdate == 0:
+			d.ok(check, "of %s, of %s, with %d certificates; it does not say when the next is due", l.Issuer, timeText(l.Issued), len(l.Revoked))
+		case next.Before(now):
+			d.fail(check, late+": nodes of this authority count only while ca.grace lasts, and then are cut off", "of %s: the next was due at %s", l.Issuer, timeText(l.NextUpdate))
+		case next.Sub(now) < next.Sub(issued)/monitor.LateShare:
+			d.warn(check, late, "of %s: the next is due at %s, and this one is of %s", l.Issuer, timeText(l.NextUpdate), timeText(l.Issued))
+		default:
+			d.ok(check, "of %s, with %d certificates; the next is due at %s", l.Issuer, len(l.Revoked), timeText(l.NextUpdate))
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
@@ -136,26 +137,39 @@ func authority(dir string, section CASection) (node.CA, error) {
 			return a, fmt.Errorf("ca.settings: %w", err)
 		}
 	}
+	if section.Grace != "" {
+		if a.Grace, err = time.ParseDuration(section.Grace); err != nil || a.Grace <= 0 {
+			return a, fmt.Errorf(`ca.grace is %q, want a time such as "24h"`, section.Grace)
+		}
+	}
 	if section.Chain == "" {
 		return a, errors.New("[ca] needs ca.chain: the PEM file of this node's certificate and those that lead to the root")
 	}
-	text, err := readBounded(within(dir, section.Chain), transport.MaxHelloSize*2)
+	a.Reread = func() ([][]byte, error) { return readChain(within(dir, section.Chain)) }
+	a.Chain, err = a.Reread()
+	return a, err
+}
+
+// readChain reads the certificates of a PEM file.
+func readChain(path string) ([][]byte, error) {
+	text, err := readBounded(path, transport.MaxHelloSize*2)
 	if err != nil {
-		return a, fmt.Errorf("ca.chain: %w", err)
+		return nil, fmt.Errorf("ca.chain: %w", err)
 	}
+	var chain [][]byte
 	for {
 		var block *pem.Block
 		if block, text = pem.Decode(text); block == nil {
 			break
 		}
 		if block.Type == "CERTIFICATE" {
-			a.Chain = append(a.Chain, block.Bytes)
+			chain = append(chain, block.Bytes)
 		}
 	}
-	if len(a.Chain) == 0 || len(a.Chain) > transport.MaxCertificates {
-		return a, fmt.Errorf("ca.chain: %s has %d certificates in PEM, want 1 to %d", section.Chain, len(a.Chain), transport.MaxCertificates)
+	if len(chain) == 0 || len(chain) > transport.MaxCertificates {
+		return nil, fmt.Errorf("ca.chain: %s has %d certificates in PEM, want 1 to %d", path, len(chain), transport.MaxCertificates)
 	}
-	return a, nil
+	return chain, nil
 }
 
 // engineSpec names the program of the consensus engine: this binary again, or the operator's own.

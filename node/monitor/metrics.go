@@ -110,10 +110,13 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, config
 			restarts: prometheus.NewDesc("fondaco_plugin_restarts_total", "How often the plugin program was started again.", []string{"plugin"}, nil),
 		})
 	}
-	if end := config.Certificate; !end.IsZero() {
-		own.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "fondaco", Name: "certificate_ends_seconds", Help: "Seconds until the node's own certificate ends; below 0 it has."}, func() float64 {
-			return end.Sub(config.Now()).Seconds()
-		}))
+	if config.Certificate != nil {
+		own.MustRegister(&certificateCollector{
+			config:  config,
+			left:    prometheus.NewDesc("fondaco_certificate_ends_seconds", "Seconds until the node's own certificate ends; below 0 it has.", nil, nil),
+			list:    prometheus.NewDesc("fondaco_revocation_list_ends_seconds", "Seconds until the next revocation list of an authority is due, and the present one does not count any more; below 0 it does not.", []string{"issuer"}, nil),
+			vouched: prometheus.NewDesc("fondaco_vouched_nodes", "Chains of nodes that count, by what the CA provider said when it was last asked: confirmed, or doubted when it could not tell.", []string{"verdict"}, nil),
+		})
 	}
 	if config.Wasm != nil {
 		own.MustRegister(newWasmCollector(config.Wasm))
@@ -219,6 +222,38 @@ func (c *rootCollector) Describe(to chan<- *prometheus.Desc) { to <- c.left }
 func (c *rootCollector) Collect(to chan<- prometheus.Metric) {
 	for _, r := range c.roots() {
 		to <- prometheus.MustNewConstMetric(c.left, prometheus.GaugeValue, r.Left.Seconds(), r.Agency, r.Root.String())
+	}
+}
+
+// certificateCollector tells of what a node with a CA provider knows of certificates.
+type certificateCollector struct {
+	config              *Config
+	left, list, vouched *prometheus.Desc
+}
+
+func (c *certificateCollector) Describe(to chan<- *prometheus.Desc) {
+	to <- c.left
+	to <- c.list
+	to <- c.vouched
+}
+
+func (c *certificateCollector) Collect(to chan<- prometheus.Metric) {
+	now := c.config.Now()
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	if end := c.config.Certificate(); !end.IsZero() {
+		gauge(c.left, end.Sub(now).Seconds())
+	}
+	if c.config.Lists != nil {
+		for _, l := range c.config.Lists() {
+			gauge(c.list, l.Next.Sub(now).Seconds(), l.Issuer)
+		}
+	}
+	if c.config.Vouched != nil {
+		confirmed, doubted := c.config.Vouched()
+		gauge(c.vouched, float64(confirmed), "confirmed")
+		gauge(c.vouched, float64(doubted), "doubted")
 	}
 }
 

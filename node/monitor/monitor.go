@@ -49,7 +49,9 @@ type Config struct {
 	Log         zerolog.Logger
 	Group       ledger.GroupID                  // label of all metrics; empty: no label
 	Finality    ledger.StatementKind            // see ledger.Genesis.Finality; zero stands for Commit
-	Certificate time.Time                       // when the node's own ends; zero: it has none
+	Certificate func() time.Time                // when the node's own ends; zero time: not known; asked by Observe and at each scrape
+	Lists       func() []List                   // of revoked certificates, one of an issuer; asked likewise
+	Vouched     func() (confirmed, doubted int) // chains of nodes for which a verdict of the CA provider counts; asked at each scrape
 	Plugins     func() []plugins.Status         // asked at each scrape and health check
 	Wasm        func() wasmvm.Stats             // asked at each scrape
 	Executor    func() executor.Stats           // asked at each scrape
@@ -79,11 +81,11 @@ type Monitor struct {
 	mu       sync.Mutex // guards what follows
 	status   group.Status
 	peers    int
-	observed time.Time                     // zero: never
-	pin      uint64                        // that is held, see Config.Pinned, and
-	pinned   time.Time                     // when it was first seen
-	alarm    string                        // the last one
-	warned   map[keys.Digest]time.Duration // by root: the last of rootWarnings that was logged
+	observed time.Time                // zero: never
+	pin      uint64                   // that is held, see Config.Pinned, and
+	pinned   time.Time                // when it was first seen
+	alarm    string                   // the last one
+	warned   map[string]time.Duration // by what ends: the last of the warnings before its end that was logged
 }
 
 // Root is a root of the node's own institution that may vouch for it.
@@ -93,8 +95,20 @@ type Root struct {
 	Left   time.Duration // until it counts no more, by block time; negative: it does not
 }
 
-// rootWarnings are how long before the end of a root the log tells of it.
-var rootWarnings = [...]time.Duration{0, 24 * time.Hour, 7 * 24 * time.Hour, 30 * 24 * time.Hour}
+// List is a revocation list of an authority.
+type List struct {
+	Issuer string    // UTF-8
+	Issued time.Time // by the authority
+	Next   time.Time // when the authority will have issued the next; the list does not count then any more
+}
+
+// endWarnings are how long before the end of a certificate the log tells of it.
+func endWarnings() []time.Duration {
+	return []time.Duration{0, 24 * time.Hour, 7 * 24 * time.Hour, 30 * 24 * time.Hour}
+}
+
+// LateShare is the part of a revocation list's time at the end of which its successor is late: the last tenth.
+const LateShare = 10
 
 // block is the life of a block until it is stored.
 type block struct {
@@ -290,7 +304,7 @@ func (m *Monitor) Observe(s group.Status, pool *mempool.Pool, connected int) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.warn(roots)
+	m.warn(roots, now)
 	m.status, m.peers, m.observed = s, connected, now
 	if m.config.Pinned == nil {
 		return
@@ -304,24 +318,51 @@ func (m *Monitor) Observe(s group.Status, pool *mempool.Pool, connected int) {
 	}
 }
 
-// warn logs once for each of rootWarnings that a root has come to.
-func (m *Monitor) warn(roots []Root) {
-	warned := map[keys.Digest]time.Duration{}
+// warn logs once for each step towards the end of a root, of the node's own certificate and of a revocation list that it has come to.
+func (m *Monitor) warn(roots []Root, now time.Time) {
+	warned := map[string]time.Duration{}
+	reached := func(what string, left time.Duration, steps []time.Duration) bool {
+		for _, before := range steps {
+			if left <= before {
+				last, known := m.warned[what]
+				warned[what] = before
+				return !known || last != before
+			}
+		}
+		return false
+	}
 	for _, r := range roots {
-		for _, before := range rootWarnings {
-			if r.Left > before {
+		if !reached("root "+r.Root.String(), r.Left, endWarnings()) {
+			continue
+		}
+		event := m.log.Warn().Str("agency", r.Agency).Stringer("root", r.Root)
+		if r.Left < 0 {
+			event.Msg("root of an authority ended: what it vouches for counts no more; propose its successor with `fondaco authority propose`")
+		} else {
+			event.Float64("days", r.Left.Hours()/24).Msg("root of an authority ends: propose its successor with `fondaco authority propose`")
+		}
+	}
+	if m.config.Certificate != nil {
+		if end := m.config.Certificate(); !end.IsZero() && reached("certificate", end.Sub(now), endWarnings()) {
+			event := m.log.Warn().Time("not_after", end)
+			if end.Before(now) {
+				event.Msg("this node's certificate ended: other nodes refuse it; put a new one in the place of ca.chain")
+			} else {
+				event.Float64("days", end.Sub(now).Hours()/24).Msg("this node's certificate ends: renew it, and put the new one in the place of ca.chain")
+			}
+		}
+	}
+	if m.config.Lists != nil {
+		for _, l := range m.config.Lists() {
+			if !reached("list of "+l.Issuer, l.Next.Sub(now), []time.Duration{0, l.Next.Sub(l.Issued) / LateShare}) {
 				continue
 			}
-			if last, known := m.warned[r.Root]; !known || last != before {
-				event := m.log.Warn().Str("agency", r.Agency).Stringer("root", r.Root)
-				if r.Left < 0 {
-					event.Msg("root of an authority ended: what it vouches for counts no more; propose its successor with `fondaco authority propose`")
-				} else {
-					event.Float64("days", r.Left.Hours()/24).Msg("root of an authority ends: propose its successor with `fondaco authority propose`")
-				}
+			event := m.log.Warn().Str("issuer", l.Issuer).Time("next_update", l.Next)
+			if l.Next.Before(now) {
+				event.Msg("a revocation list is too old to count: nodes of its authority count only while ca.grace lasts; fetch a newer one, or look why the authority issues none")
+			} else {
+				event.Float64("hours", l.Next.Sub(now).Hours()).Msg("a revocation list is about to be too old, and no newer one has come: fetch one, or look why its authority issues none")
 			}
-			warned[r.Root] = before
-			break
 		}
 	}
 	m.warned = warned

@@ -197,6 +197,84 @@ func TestRoots(t *testing.T) {
 	}
 }
 
+// The log and the metrics tell of the end of the node's own certificate, as of a root's.
+func TestCertificate(t *testing.T) {
+	const day = 24 * time.Hour
+	var log bytes.Buffer
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	end := time.Time{}
+	m := New(Config{
+		Log: zerolog.New(&log), Now: func() time.Time { return now }, Certificate: func() time.Time { return end },
+		Vouched: func() (int, int) { return 3, 2 },
+	})
+	m.Observe(group.Status{}, nil, 0)
+	if log.Len() > 0 {
+		t.Errorf("of a certificate whose end nobody knows the log says %s", &log)
+	}
+	wantMetrics(t, m, `fondaco_vouched_nodes{verdict="confirmed"} 3`, `fondaco_vouched_nodes{verdict="doubted"} 2`)
+	for _, step := range []struct {
+		left time.Duration
+		says string // empty: nothing
+	}{
+		{31 * day, ""},
+		{30 * day, `"days":30`},
+		{29 * day, ""},
+		{7 * day, `"days":7`},
+		{2 * day, ""},
+		{day, `"days":1`},
+		{time.Minute, ""},
+		{-time.Second, "this node's certificate ended: other nodes refuse it"},
+		{-day, ""},
+		{400 * day, ""}, // it was replaced
+		{20 * day, `"days":20`},
+	} {
+		log.Reset()
+		end = now.Add(step.left)
+		m.Observe(group.Status{}, nil, 0)
+		if got := log.String(); !strings.Contains(got, step.says) || (step.says == "") != (got == "") {
+			t.Errorf("with %s left the log says %q, want %q in it", step.left, got, step.says)
+		}
+		wantMetrics(t, m, fmt.Sprintf("fondaco_certificate_ends_seconds %v", step.left.Seconds()))
+	}
+}
+
+// The log tells of a revocation list in the last tenth of its time, when it is too old, and again when the same happens to the next one.
+func TestLists(t *testing.T) {
+	var log bytes.Buffer
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	daily := List{Issuer: "Bank A CA", Issued: now, Next: now.Add(24 * time.Hour)}
+	yearly := List{Issuer: "Root", Issued: now, Next: now.Add(365 * 24 * time.Hour)}
+	m := New(Config{
+		Log: zerolog.New(&log), Now: func() time.Time { return now },
+		Certificate: func() time.Time { return time.Time{} }, Lists: func() []List { return []List{daily, yearly} },
+	})
+	for _, step := range []struct {
+		after time.Duration
+		says  string // empty: nothing
+		left  string
+	}{
+		{time.Hour, "", "82800"},
+		{20 * time.Hour, "", "10800"},
+		{time.Hour, "about to be too old", "7200"},
+		{time.Hour, "", "3600"},
+		{2 * time.Hour, "too old to count", "-3600"},
+		{time.Hour, "", "-7200"},
+		{0, "", "86400"},
+		{23 * time.Hour, "about to be too old", "3600"},
+	} {
+		log.Reset()
+		if now = now.Add(step.after); step.after == 0 {
+			daily.Issued, daily.Next = now, now.Add(24*time.Hour)
+		}
+		m.Observe(group.Status{}, nil, 0)
+		got := log.String()
+		if !strings.Contains(got, step.says) || (step.says == "") != (got == "") || got != "" && !strings.Contains(got, "Bank A CA") {
+			t.Errorf("at %s the log says %q, want %q in it", now, got, step.says)
+		}
+		wantMetrics(t, m, `fondaco_revocation_list_ends_seconds{issuer="Bank A CA"} `+step.left)
+	}
+}
+
 func TestTransactionFlow(t *testing.T) {
 	var log bytes.Buffer
 	c := newClock()

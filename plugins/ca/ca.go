@@ -586,21 +586,27 @@ var _ identity.Verifier = Verifier{}
 // Verify returns the identity of the chain's holder. The error is a *Refusal if the provider refused, and any other if
 // it cannot tell now.
 func (v Verifier) Verify(ctx context.Context, chain [][]byte, at time.Time) (identity.Identity, error) {
+	_, id, err := v.Ask(ctx, chain, at)
+	return id, err
+}
+
+// Ask is Verify, and returns the holder as the provider names it too.
+func (v Verifier) Ask(ctx context.Context, chain [][]byte, at time.Time) (*Holder, identity.Identity, error) {
 	answer, err := v.Provider.Verify(ctx, VerifyRequest{Chain: chain, Purpose: v.Purpose, At: at.UnixMilli()})
 	if err != nil {
-		return identity.Identity{}, err
+		return nil, identity.Identity{}, err
 	}
 	if answer.Refusal != nil {
-		return identity.Identity{}, answer.Refusal
+		return nil, identity.Identity{}, answer.Refusal
 	}
 	if answer.Holder == nil {
-		return identity.Identity{}, errors.New("the CA provider answered with neither a holder nor a refusal")
+		return nil, identity.Identity{}, errors.New("the CA provider answered with neither a holder nor a refusal")
 	}
 	id, err := answer.Holder.Identity(v.Suite)
 	if err != nil {
-		return identity.Identity{}, Refuse(WrongAlgorithm, "the certificate of %s is for another kind of key than this chain's: %v", answer.Holder.Institution, err)
+		return nil, identity.Identity{}, Refuse(WrongAlgorithm, "the certificate of %s is for another kind of key than this chain's: %v", answer.Holder.Institution, err)
 	}
-	return id, nil
+	return answer.Holder, id, nil
 }
 
 const (
