@@ -23,7 +23,8 @@ func newAccess() Contract {
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "access", Version: "1", Profile: "strict",
 			Doc: "Roles of accounts, and freezing. An institution-admin acts on accounts of its own institution, the committee on all. " +
-				"The roles committee and regulator are given by genesis and not changed here.",
+				"The roles committee and regulator are given by genesis and not changed here. An institution-admin neither freezes itself nor lays down its role, " +
+				"so that there is one left, and freezes no account with the role committee; and whoever froze such an account, it takes part in motions.",
 			Methods: []ledger.Method{
 				{Name: "grant", Kind: ledger.MethodTx, Args: []ledger.Field{account, role}},
 				{Name: "revoke", Kind: ledger.MethodTx, Args: []ledger.Field{account, role}},
@@ -121,6 +122,9 @@ func changeRoles(env Env, a RoleArgs, topic string, change func(roles []string, 
 	if !grantable(&caller, account.Institution, a.Role) {
 		return aborted(AbortRole, []any{a.Role}, "the role %s is not given or taken here", a.Role)
 	}
+	if topic == "revoked" && a.Role == string(identity.InstitutionAdmin) && a.Account == env.Caller() {
+		return aborted(AbortRole, []any{a.Role}, "nobody lays the role %s down: have another one take it, so that the institution keeps one", a.Role)
+	}
 	at, has := slices.BinarySearch(account.Roles, a.Role)
 	roles, changed := change(account.Roles, at, has)
 	if !changed {
@@ -144,6 +148,9 @@ func freeze(env Env, a AddressArgs) error {
 	status, err := freezer(&caller, &account)
 	if err != nil {
 		return err
+	}
+	if status == FrozenByInstitution && a.Address == env.Caller() {
+		return denied(DeniedRole, "an institution-admin does not freeze itself: have another one do it, so that the institution keeps one")
 	}
 	if account.Status >= status {
 		return aborted(AbortUnchanged, nil, "the account is frozen")
@@ -185,6 +192,8 @@ func freezer(caller, account *Account) (AccountStatus, error) {
 		return 0, denied(DeniedRole, "only an institution-admin, a regulator or the committee freezes accounts")
 	case caller.Institution != account.Institution:
 		return 0, denied(DeniedInstitution, "the caller may freeze accounts of %s only", caller.Institution)
+	case account.Has(identity.Committee):
+		return 0, denied(DeniedRole, "only a regulator or the committee freezes an account with the role committee")
 	}
 	return FrozenByInstitution, nil
 }
@@ -199,7 +208,7 @@ func rolesOf(env Env, a AddressArgs) ([]string, error) {
 
 // parties returns the account of the caller and the one it wants to change.
 func parties(env Env, address ledger.Address) (caller, account Account, err error) {
-	if caller, err = callerAccount(env); err != nil {
+	if caller, err = callerAccount(env, AccessAddress); err != nil {
 		return caller, account, err
 	}
 	account, found, err := ReadAccount(env, address)

@@ -2,7 +2,6 @@ package precompiles
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
 
 	"github.com/fondaco/fondaco/state/identity"
@@ -41,9 +40,7 @@ type Account struct {
 	Threshold   uint32   // total weight of keys that must sign
 	Roles       []string // sorted, without duplicates
 	Keys        []AccountKey
-	// Certificate is the fingerprint of the certificate that the account goes by; nil: none. While its institution has it
-	// frozen or revoked, the account sends nothing. The chain knows no more of it: neither its keys nor when it ends.
-	Certificate *keys.Digest
+	Certificate *Binding // by which certificates it goes; nil: by none
 }
 
 // AccountKey is a key bound to an account.
@@ -67,22 +64,20 @@ func (a *Account) HasAny(roles ...string) bool {
 	return slices.ContainsFunc(roles, func(r string) bool { return a.Has(identity.Role(r)) })
 }
 
-// MaySend checks that neither the account nor its certificate keeps it from sending transactions at a state. The error is
-// an [*Error] with status denied, or the reader's.
-func (a *Account) MaySend(r Reader) error {
-	if a.Status != Active {
+// MaySend checks that neither its status nor its certificates keep the account from calling a target at a state and a
+// block time. The error is an [*Error] with status denied, or the reader's. A freeze keeps no account with the role
+// committee from taking part in motions: what institutions agree on is not for a single account to prevent.
+func (a *Account) MaySend(r Reader, to ledger.Target, unixMilli int64) error {
+	if a.Status != Active && !(a.Has(identity.Committee) && to.Address == MembersAddress) {
 		return denied(DeniedFrozen, "the account is frozen")
 	}
-	if a.Certificate == nil {
-		return nil
-	}
-	return checkCertificate(r, a.Institution, *a.Certificate)
+	return a.checkBinding(r, to, unixMilli)
 }
 
-// Authorize checks that the account may send a transaction that these keys signed, at a state and a block time. The
-// error is an [*Error] with status denied, or the reader's.
-func (a *Account) Authorize(r Reader, signatures []ledger.Signature, unixMilli int64) error {
-	if err := a.MaySend(r); err != nil {
+// Authorize checks that the account may send a transaction to a target that these keys signed, at a state and a block
+// time. The error is an [*Error] with status denied, or the reader's.
+func (a *Account) Authorize(r Reader, to ledger.Target, signatures []ledger.Signature, unixMilli int64) error {
+	if err := a.MaySend(r, to, unixMilli); err != nil {
 		return err
 	}
 	var weight uint32
@@ -100,7 +95,7 @@ func (a *Account) Authorize(r Reader, signatures []ledger.Signature, unixMilli i
 	if weight < a.Threshold {
 		return denied(DeniedThreshold, "the signers weigh %d, the account wants %d", weight, a.Threshold)
 	}
-	return nil
+	return a.checkSigned(r, to, signatures)
 }
 
 func (a *Account) key(algorithm keys.Algorithm, key []byte) *AccountKey {
@@ -136,7 +131,7 @@ func newAccounts() Contract {
 		{Name: "from", Type: "i64"},
 		{Name: "until", Type: "i64"},
 	}
-	certificate := ledger.Field{Name: "certificate", Type: "opt<bytes>"}
+	certificate := ledger.Field{Name: "certificate", Type: "opt<Binding>"}
 	return &system{
 		address: AccountsAddress,
 		methods: map[string]func(Env, []byte) ([]byte, error){
@@ -153,9 +148,11 @@ func newAccounts() Contract {
 			Doc: "Accounts and the keys bound to them. Key algorithms: 1 ed25519, 2 p256, 3 sm2.",
 			Types: []ledger.TypeDef{
 				{Name: "Key", Fields: keyFields},
+				{Name: "PublicKey", Fields: keyFields[:2]},
+				{Name: "Path", Fields: []ledger.Field{{Name: "leaf", Type: "bytes"}, {Name: "root", Type: "bytes"}}},
+				{Name: "Binding", Fields: []ledger.Field{{Name: "paths", Type: "list<Path>"}, {Name: "until", Type: "i64"}, {Name: "key", Type: "opt<PublicKey>"}}},
 				{Name: "Status", Variants: []ledger.Variant{{Name: "active"}, {Name: "frozen_by_institution"}, {Name: "frozen_by_authority"}}},
 				{Name: "NewAccount", Fields: []ledger.Field{{Name: "threshold", Type: "u32"}, {Name: "roles", Type: "list<str>"}, {Name: "keys", Type: "list<Key>"}, certificate}},
-				{Name: "PublicKey", Fields: keyFields[:2]},
 				{Name: "Account", Fields: []ledger.Field{
 					{Name: "version", Type: "u16"},
 					{Name: "institution", Type: "str"},
@@ -190,7 +187,8 @@ func newAccounts() Contract {
 				{
 					Name: "certify", Kind: ledger.MethodTx,
 					Args: []ledger.Field{{Name: "account", Type: "addr"}, certificate},
-					Doc:  "Binds an account to a certificate, by its fingerprint, or to none. The caller is a registrar or institution-admin of its institution.",
+					Doc: "Binds an account to certificates, by their fingerprints and those of their roots, or to none. A registrar binds accounts of its institution that have no role but user, " +
+						"an institution-admin all of its institution but those with the role committee, which bind themselves.",
 				},
 				{Name: "get", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "address", Type: "addr"}}, Return: "opt<Account>"},
 				{
@@ -219,7 +217,7 @@ type NewAccount struct {
 	Threshold   uint32
 	Roles       []string // sorted, without duplicates
 	Keys        []AccountKey
-	Certificate *keys.Digest // fingerprint of the certificate that it goes by; nil: none
+	Certificate *Binding // nil: none
 }
 
 // RegisterArgs are the arguments of the accounts method register.
@@ -230,7 +228,7 @@ type RegisterArgs struct {
 }
 
 func register(env Env, a RegisterArgs) ([]ledger.Address, error) {
-	caller, err := callerAccount(env)
+	caller, err := callerAccount(env, AccountsAddress)
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +255,7 @@ func register(env Env, a RegisterArgs) ([]ledger.Address, error) {
 		if addresses[i], err = env.NewAddress(); err != nil {
 			return nil, err
 		}
-		if err := bindCertificate(env, a.Institution, nil, n.Certificate); err != nil {
+		if err := bindCertificates(env, addresses[i], &account, nil); err != nil {
 			return nil, err
 		}
 		if err := putAccount(env, addresses[i], &account, nil); err != nil {
@@ -336,7 +334,7 @@ func rotateKey(env Env, a RotateArgs) error {
 type CertifyArgs struct {
 	_           struct{} `cbor:",toarray"`
 	Account     ledger.Address
-	Certificate *keys.Digest // nil: none
+	Certificate *Binding // nil: none
 }
 
 func certify(env Env, a CertifyArgs) error {
@@ -344,19 +342,17 @@ func certify(env Env, a CertifyArgs) error {
 	if err != nil {
 		return err
 	}
-	before := account.Certificate
-	switch {
-	case !caller.HasAny(string(identity.Registrar), string(identity.InstitutionAdmin)):
-		return denied(DeniedRole, "only a registrar or institution-admin binds accounts to certificates")
-	case caller.Institution != account.Institution:
-		return denied(DeniedInstitution, "the caller may bind accounts of %s only", caller.Institution)
-	case before == nil && a.Certificate == nil, before != nil && a.Certificate != nil && *before == *a.Certificate:
-		return aborted(AbortUnchanged, nil, "the account %s goes by that already", a.Account)
-	}
-	if err := bindCertificate(env, account.Institution, before, a.Certificate); err != nil {
+	if err := mayCertify(&caller, &account, env.Caller() == a.Account); err != nil {
 		return err
 	}
+	before := account.Certificate
+	if before.equal(a.Certificate) {
+		return aborted(AbortUnchanged, nil, "the account %s goes by that already", a.Account)
+	}
 	account.Certificate = a.Certificate
+	if err := bindCertificates(env, a.Account, &account, before); err != nil {
+		return err
+	}
 	if err := write(env, AccountStateKey(a.Account), &account); err != nil {
 		return err
 	}
@@ -365,7 +361,7 @@ func certify(env Env, a CertifyArgs) error {
 
 // changeKeys applies a change to the keys of the caller's own account.
 func changeKeys(env Env, change func(*Account) error) error {
-	account, err := callerAccount(env)
+	account, err := callerAccount(env, AccountsAddress)
 	if err != nil {
 		return err
 	}
@@ -464,23 +460,25 @@ func findAccounts(env Env, a FindArgs) ([]ledger.Address, error) {
 	}
 	prefix := bindingKey(AccountKey{Algorithm: a.Key.Algorithm, Key: a.Key.Bytes}, ledger.Address{})
 	prefix = prefix[:len(prefix)-ledger.AddressSize]
-	var after []byte
-	if a.After != nil {
-		after = append(slices.Clip(prefix), a.After[:]...)
-	}
-	found := []ledger.Address{}
-	err := env.Range(prefix, after, maxFound, func(k, _ []byte) error {
-		if len(k) != len(prefix)+ledger.AddressSize {
-			return fmt.Errorf("state key %x does not end in an address", k)
-		}
-		found = append(found, ledger.Address(k[len(prefix):]))
-		return nil
-	})
-	return found, err
+	return accountsUnder(env, prefix, a.After)
 }
 
-// callerAccount returns the account of the direct caller, which may send transactions.
-func callerAccount(env Env) (Account, error) {
+// accountsUnder returns at most maxFound accounts of an index whose keys are a prefix and an address, beginning after one.
+func accountsUnder(env Env, prefix []byte, after *ledger.Address) ([]ledger.Address, error) {
+	var from []byte
+	if after != nil {
+		from = append(slices.Clip(prefix), after[:]...)
+	}
+	return page(env, prefix, from, maxFound, func(id, _ []byte) (account ledger.Address, err error) {
+		if err := ofSize(id, len(account)); err != nil {
+			return account, err
+		}
+		return ledger.Address(id), nil
+	})
+}
+
+// callerAccount returns the account of the direct caller, which may call the system contract at an address.
+func callerAccount(env Env, to ledger.Address) (Account, error) {
 	account, found, err := ReadAccount(env, env.Caller())
 	switch {
 	case err != nil:
@@ -488,5 +486,5 @@ func callerAccount(env Env) (Account, error) {
 	case !found:
 		return account, denied(DeniedAccount, "the caller %s has no account", env.Caller())
 	}
-	return account, account.MaySend(env)
+	return account, account.MaySend(env, ledger.Target{Address: to}, env.Order().UnixMilli)
 }

@@ -29,6 +29,9 @@ type Trust struct {
 	Version     uint16      // ledger.Version
 	Authorities []Authority // sorted by root, 1 to MaxAuthorities
 	Policies    []Policy    // sorted by role; for a role without one, any agency is enough
+	// RealNames says that accounts of the institution call contracts only under a certificate for one of the keys that
+	// signed. Without it, an account that goes by no certificate may call all the same.
+	RealNames bool
 }
 
 // Authority is a root of an agency, which is a certificate authority of an institution. While an agency rotates its
@@ -71,6 +74,13 @@ type InstitutionPolicy struct {
 	Policy      Policy
 }
 
+// InstitutionNames says whether a reform has an institution's accounts go by real names (Trust.RealNames).
+type InstitutionNames struct {
+	_           struct{} `cbor:",toarray"`
+	Institution string
+	Required    bool
+}
+
 // InstitutionTrust is a Trust with the institution that it is of.
 type InstitutionTrust struct {
 	_           struct{} `cbor:",toarray"`
@@ -110,23 +120,48 @@ func Reasons() []string {
 // Certificate is a row of the table of certificates, keyed by fingerprint and institution: what the institution said of
 // it last. Each institution has rows of its own, and those of others mean nothing for its certificates, so nobody can
 // freeze what is not theirs.
+//
+// # Who says what, and what it does to accounts
+//
+// Registrars and institution-admins speak for their institution, but not of a certificate that their own account goes
+// by. What an institution-admin froze, no registrar changes; what a registrar said, an institution-admin may say again,
+// to give it more weight.
+//
+// Accounts go by certificates to which they were bound (Binding). While these do not count, an account calls no
+// contract, whatever its roles. An account that governs must not be stopped so easily, or a registrar could lock out
+// those above, and nobody would be left to let them in again. So it depends on the account's roles who binds it, and
+// what keeps it from calling the system contracts, but for the one that deploys:
+//
+//	roles of the account     bound by                          stopped by
+//	committee                itself                            nothing
+//	institution-admin        an institution-admin, itself too  an institution-admin that froze or revoked a certificate
+//	others than user         an institution-admin              certificates that do not count: frozen, revoked, ended,
+//	user, or none            a registrar, too                  or vouched for by too few that the group trusts
+//
+// So whoever stops an institution-admin is another one, which may still call: by its certificates an institution never
+// loses the last. Time and motions end certificates too, and stop no institution-admin from binding the next. What
+// members agree on by motions, no certificate keeps them from.
 type Certificate struct {
 	_       struct{} `cbor:",toarray"`
 	Version uint16   // ledger.Version
 	Status  CertificateStatus
 	Reason  uint8          // code of RFC 5280 §5.3.1; 0 where it is active again
 	By      ledger.Address // the account that said so
+	Admin   bool           // it did so as an institution-admin
 	Height  ledger.Height  // of the block in which it did
 }
 
-// Holding is a row of the table of certificates that accounts are bound to, keyed by fingerprint. They are of one
-// institution. Another one that was first, by mistake or not, is asked to bind its accounts to something else; or the
-// certificate is issued anew, which gives it another fingerprint.
-type Holding struct {
-	_           struct{} `cbor:",toarray"`
-	Version     uint16   // ledger.Version
-	Institution string
-	Accounts    uint32 // bound to it now, at least 1
+// Binding says by which certificates an account goes, as who bound it read them. The chain cannot tell whether they are
+// the person's, nor whether they are issued under the roots that are named. An account of another institution may be
+// bound to the same ones: it can be no proof of anything, and must not keep the rightful holder out.
+type Binding struct {
+	_ struct{} `cbor:",toarray"`
+	// Paths are 1 to MaxAuthorities, sorted and without duplicates. All roots are zero, or none: then the group must name
+	// them as authorities that may vouch for the role user, as many as its policy wants. Without roots they count only
+	// for an institution that has no authorities, and go on counting when it gets some.
+	Paths []identity.Path
+	Until int64       // last block time, Unix ms, at which they count
+	Key   *ledger.Key // that they are for, a key of the account, which must be among those that sign calls of contracts; nil: none
 }
 
 // ListedCertificate is a Certificate with its key.
@@ -155,8 +190,9 @@ func certificateKey(fingerprint keys.Digest, institution string) []byte {
 	return key(CertificatesAddress, []byte("c"), fingerprint[:], []byte(institution))
 }
 
-func holdingKey(fingerprint keys.Digest) []byte {
-	return key(CertificatesAddress, []byte("h"), fingerprint[:])
+// boundKey is that of an account of an institution that goes by a certificate.
+func boundKey(fingerprint keys.Digest, institution string, account ledger.Address) []byte {
+	return key(CertificatesAddress, []byte("h"), fingerprint[:], []byte{byte(len(institution))}, []byte(institution), account[:])
 }
 
 // counts reports whether the authority may vouch for a role at a block time.
@@ -210,6 +246,14 @@ func CheckCredential(r Reader, c *Credential, unixMilli int64) error {
 	if err != nil {
 		return err
 	}
+	if !named {
+		return checkPaths(r, nil, c, unixMilli)
+	}
+	return checkPaths(r, &trust, c, unixMilli)
+}
+
+// checkPaths is CheckCredential under a trust; nil: none.
+func checkPaths(r Reader, trust *Trust, c *Credential, unixMilli int64) error {
 	var vouched, refused []string
 	counts := 0
 	paths := slices.Clone(c.Paths)
@@ -220,26 +264,24 @@ func CheckCredential(r Reader, c *Credential, unixMilli int64) error {
 		if n < 0 {
 			n = len(paths)
 		}
-		var why []string
 		err := checkCertificate(r, c.Institution, leaf)
 		if e, ok := errors.AsType[*Error](err); ok {
-			why = append(why, e.Reason)
+			refused = append(refused, e.Reason)
 		} else if err != nil {
 			return err
-		} else if counts++; named {
-			var agency string
-			if agency, why = trust.agency(c, paths[:n], unixMilli); agency != "" {
+		} else if counts++; trust != nil {
+			agency, why := trust.agency(c, paths[:n], unixMilli)
+			if agency != "" {
 				vouched = append(vouched, agency)
-				why = nil
 			}
+			refused = append(refused, why...)
 		}
-		refused = append(refused, why...)
 		paths = paths[n:]
 	}
-	if !named && counts > 0 {
-		return nil
-	}
-	if !named {
+	if trust == nil {
+		if counts > 0 {
+			return nil
+		}
 		return denied(DeniedCertificate, "%s", cmp.Or(strings.Join(refused, "; "), "there is no certificate"))
 	}
 	slices.Sort(vouched)
@@ -260,13 +302,17 @@ func (t *Trust) agency(c *Credential, paths []identity.Path, unixMilli int64) (a
 	role := string(c.Role)
 	for _, p := range paths {
 		i := slices.IndexFunc(t.Authorities, func(a Authority) bool { return a.Root == p.Root })
+		if p.Root.IsZero() {
+			refused = append(refused, fmt.Sprintf("no CA root is named for certificate %s, and institution %s has authorities", p.Leaf, c.Institution))
+			continue
+		}
 		if i < 0 {
 			refused = append(refused, fmt.Sprintf("CA root %s is not trusted for institution %s", p.Root, c.Institution))
 			continue
 		}
 		switch a := &t.Authorities[i]; {
 		case a.counts(role, unixMilli):
-			return a.Agency, nil
+			return a.Agency, nil // what other roots lack is no matter
 		case slices.Contains(a.Roles, role):
 			refused = append(refused, fmt.Sprintf("CA %s, root %s, counts from %s until %s, and block time is %s", a.Agency, p.Root, timeText(a.From), timeText(a.Until), timeText(unixMilli)))
 		default:
@@ -278,16 +324,18 @@ func (t *Trust) agency(c *Credential, paths []identity.Path, unixMilli int64) (a
 
 // checkCertificate says why an institution's certificate does not count, or returns nil.
 func checkCertificate(r Reader, institution string, fingerprint keys.Digest) error {
-	row, found, err := ReadCertificate(r, institution, fingerprint)
-	switch {
-	case err != nil:
+	row, _, err := ReadCertificate(r, institution, fingerprint)
+	if err != nil {
 		return err
-	case !found || row.Status == CertificateActive:
-		return nil
-	case row.Status == CertificateFrozen:
-		return denied(DeniedCertificate, "certificate %s of institution %s was frozen at height %d (%s)", fingerprint, institution, row.Height, ReasonName(row.Reason))
 	}
-	return denied(DeniedCertificate, "certificate %s of institution %s was revoked at height %d (%s)", fingerprint, institution, row.Height, ReasonName(row.Reason))
+	return row.check(institution, fingerprint)
+}
+
+func (c *Certificate) check(institution string, fingerprint keys.Digest) error {
+	if c.Status == CertificateActive {
+		return nil
+	}
+	return denied(DeniedCertificate, "certificate %s of institution %s was %s at height %d (%s)", fingerprint, institution, c.Status, c.Height, ReasonName(c.Reason))
 }
 
 // ReasonName returns the name of a reason code.
@@ -300,41 +348,180 @@ func ReasonName(code uint8) string {
 
 func timeText(unixMilli int64) string { return time.UnixMilli(unixMilli).UTC().Format(time.RFC3339) }
 
-// bindCertificate notes that an account of an institution goes by another certificate than before; nil stands for none.
-func bindCertificate(env Env, institution string, before, after *keys.Digest) error {
-	if after != nil {
-		if err := checkCertificate(env, institution, *after); err != nil {
-			if e, ok := errors.AsType[*Error](err); ok && e.Status == ledger.Denied {
-				return aborted(AbortCertificate, []any{after[:]}, "%s: name one that counts", e.Reason)
-			}
-			return err
-		}
-		held, found, err := read[Holding](env, holdingKey(*after))
-		switch {
-		case err != nil:
-			return err
-		case after.IsZero():
-			return aborted(AbortCertificate, []any{after[:]}, "the fingerprint is zero: want the hash of the certificate's DER, or none")
-		case found && held.Institution != institution:
-			return aborted(AbortCertificate, []any{after[:]}, "certificate %s stands for accounts of %s: one certificate is never of two institutions", after, held.Institution)
-		}
-		held = Holding{Version: ledger.Version, Institution: institution, Accounts: held.Accounts + 1}
-		if err := write(env, holdingKey(*after), &held); err != nil {
-			return err
-		}
-	}
-	if before == nil {
+// checkBinding says why an account's certificates keep it from calling a target at a state and a block time, or returns
+// nil. See Certificate for the rule.
+func (a *Account) checkBinding(r Reader, to ledger.Target, unixMilli int64) error {
+	b, governs := a.Certificate, governs(to)
+	switch {
+	case governs && (b == nil || a.Has(identity.Committee)):
 		return nil
-	}
-	held, _, err := read[Holding](env, holdingKey(*before))
-	if err != nil {
+	case governs && a.Has(identity.InstitutionAdmin):
+		for _, p := range b.Paths {
+			row, _, err := ReadCertificate(r, a.Institution, p.Leaf)
+			if err != nil {
+				return err
+			}
+			if row.Admin {
+				if err := row.check(a.Institution, p.Leaf); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	case b == nil:
+		trust, _, err := ReadTrust(r, a.Institution)
+		if err == nil && trust.RealNames {
+			err = denied(DeniedCertificate, "accounts of %s call contracts under a certificate only, and this one goes by none: its registrar binds it with `fondaco account certify`", a.Institution)
+		}
 		return err
 	}
-	if held.Accounts <= 1 {
-		return env.Delete(holdingKey(*before))
+	return b.Check(r, a.Institution, unixMilli)
+}
+
+// governs reports whether a call is to a system contract by which people govern the group and its accounts.
+func governs(to ledger.Target) bool { return IsSystem(to.Address) && to.Address != ContractsAddress }
+
+// Check says why a binding does not count for an institution at a state and a block time, or returns nil.
+func (b *Binding) Check(r Reader, institution string, unixMilli int64) error {
+	if unixMilli > b.Until {
+		return denied(DeniedCertificate, "certificate %s of institution %s counted until %s, and block time is %s: have the account bound to another with `fondaco account certify`", b.Paths[0].Leaf, institution, timeText(b.Until), timeText(unixMilli))
 	}
-	held.Accounts--
-	return write(env, holdingKey(*before), &held)
+	c := &Credential{Institution: institution, Role: identity.User, Paths: b.Paths}
+	if b.Paths[0].Root.IsZero() {
+		return checkPaths(r, nil, c, unixMilli)
+	}
+	return CheckCredential(r, c, unixMilli)
+}
+
+// checkSigned says why the keys that signed a call do not do for an account's certificates, or returns nil.
+func (a *Account) checkSigned(r Reader, to ledger.Target, signatures []ledger.Signature) error {
+	b := a.Certificate
+	if b == nil || governs(to) {
+		return nil
+	}
+	if b.Key == nil {
+		trust, _, err := ReadTrust(r, a.Institution)
+		if err == nil && trust.RealNames {
+			err = denied(DeniedCertificate, "accounts of %s call contracts under a certificate for a key that signs, and that of this one is for none of its keys: its registrar binds it with `fondaco account certify`", a.Institution)
+		}
+		return err
+	}
+	if !slices.ContainsFunc(signatures, func(s ledger.Signature) bool {
+		return s.Algorithm == b.Key.Algorithm && bytes.Equal(s.Key, b.Key.Bytes)
+	}) {
+		return denied(DeniedCertificate, "the %s key %x, which certificate %s is for, did not sign", b.Key.Algorithm, b.Key.Bytes, b.Paths[0].Leaf)
+	}
+	return nil
+}
+
+// mayCertify says why a caller may not bind an account to certificates, or returns nil.
+func mayCertify(caller, account *Account, self bool) error {
+	switch {
+	case account.Has(identity.Committee) && self:
+		return nil
+	case account.Has(identity.Committee):
+		return denied(DeniedRole, "an account with the role committee binds itself to certificates")
+	case !caller.HasAny(string(identity.Registrar), string(identity.InstitutionAdmin)):
+		return denied(DeniedRole, "only a registrar or institution-admin binds accounts to certificates")
+	case caller.Institution != account.Institution:
+		return denied(DeniedInstitution, "the caller may bind accounts of %s only", caller.Institution)
+	case caller.Has(identity.InstitutionAdmin):
+		return nil
+	}
+	for _, role := range account.Roles {
+		if role != string(identity.User) {
+			return denied(DeniedRole, "the account has the role %s: only an institution-admin binds it to certificates", role)
+		}
+	}
+	return nil
+}
+
+func (b *Binding) equal(o *Binding) bool {
+	if b == nil || o == nil {
+		return b == o
+	}
+	sameKey := b.Key == o.Key || b.Key != nil && o.Key != nil && b.Key.Algorithm == o.Key.Algorithm && bytes.Equal(b.Key.Bytes, o.Key.Bytes)
+	return sameKey && b.Until == o.Until && slices.Equal(b.Paths, o.Paths)
+}
+
+// leaves returns the fingerprints of the certificates, each once.
+func (b *Binding) leaves() (leaves []keys.Digest) {
+	if b == nil {
+		return nil
+	}
+	for _, p := range b.Paths {
+		leaves = append(leaves, p.Leaf)
+	}
+	return slices.Compact(leaves)
+}
+
+// validate checks a new binding of an account by itself.
+func (b *Binding) validate(a *Account) error {
+	if len(b.Paths) == 0 || len(b.Paths) > MaxAuthorities {
+		return aborted(AbortArguments, nil, "%d paths, want 1 to %d", len(b.Paths), MaxAuthorities)
+	}
+	for i, p := range b.Paths {
+		switch {
+		case p.Leaf.IsZero():
+			return aborted(AbortCertificate, []any{p.Leaf[:]}, "the fingerprint is zero: want the hash of the certificate's DER")
+		case i > 0 && b.Paths[i-1].Compare(p) >= 0:
+			return aborted(AbortArguments, nil, "the paths are not sorted, or one is there twice")
+		case p.Root.IsZero() != b.Paths[0].Root.IsZero():
+			return aborted(AbortArguments, nil, "some paths have a root and others have none")
+		}
+	}
+	if b.Key != nil && a.key(b.Key.Algorithm, b.Key.Bytes) == nil {
+		return aborted(AbortCertificate, []any{b.Paths[0].Leaf[:]}, "the certificate is for the %s key %x, which is not bound to the account", b.Key.Algorithm, b.Key.Bytes)
+	}
+	return nil
+}
+
+// mayBegin says why a new binding does not count for an institution, or returns nil. It wants more of it than check does of
+// one that is there: all certificates count, and where the institution has authorities, roots are named.
+func (b *Binding) mayBegin(env Env, institution string) error {
+	for _, leaf := range b.leaves() {
+		if err := checkCertificate(env, institution, leaf); err != nil {
+			return err
+		}
+	}
+	now := env.Order().UnixMilli
+	if err := b.Check(env, institution, now); err != nil {
+		return err
+	}
+	return CheckCredential(env, &Credential{Institution: institution, Role: identity.User, Paths: b.Paths}, now)
+}
+
+// bindCertificates checks the new binding of an account, and leads from the certificates to it, and from those of the
+// binding that it had before no more. Either may be nil.
+func bindCertificates(env Env, address ledger.Address, a *Account, before *Binding) error {
+	if b := a.Certificate; b != nil {
+		if err := b.validate(a); err != nil {
+			return err
+		}
+		err := b.mayBegin(env, a.Institution)
+		if e, ok := errors.AsType[*Error](err); ok {
+			return aborted(AbortCertificate, []any{b.Paths[0].Leaf[:]}, "%s", e.Reason)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	was, is := before.leaves(), a.Certificate.leaves()
+	for _, leaf := range was {
+		if !slices.Contains(is, leaf) {
+			if err := env.Delete(boundKey(leaf, a.Institution, address)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, leaf := range is {
+		if !slices.Contains(was, leaf) {
+			if err := write(env, boundKey(leaf, a.Institution, address), true); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // trustsAfter returns what a reform makes of the trust of the institutions that it names, or why the group refuses it.
@@ -349,6 +536,9 @@ func trustsAfter(r Reader, f *Reform, unixMilli int64) ([]InstitutionTrust, erro
 	}
 	for _, p := range f.Policies {
 		names = append(names, p.Institution)
+	}
+	for _, n := range f.RealNames {
+		names = append(names, n.Institution)
 	}
 	slices.Sort(names)
 	var rows []InstitutionTrust
@@ -423,7 +613,22 @@ func (t *Trust) reform(institution string, f *Reform) error {
 	if len(t.Authorities) > MaxAuthorities {
 		return refused("%d authorities of %s, at most %d: take those away that ended", len(t.Authorities), institution, MaxAuthorities)
 	}
-	return t.setPolicies(institution, f)
+	if err := t.setPolicies(institution, f); err != nil {
+		return err
+	}
+	set := false
+	for _, n := range f.RealNames {
+		switch {
+		case n.Institution != institution:
+		case set:
+			return refused("whether accounts of %s go by real names is said twice", institution)
+		case t.RealNames == n.Required:
+			return refused("whether accounts of %s go by real names is said already", institution)
+		default:
+			t.RealNames, set = n.Required, true
+		}
+	}
+	return nil
 }
 
 func (t *Trust) setPolicies(institution string, f *Reform) error {
@@ -482,12 +687,15 @@ func (a *Authority) equal(b *Authority) bool {
 	return a.Agency == b.Agency && a.Root == b.Root && a.From == b.From && a.Until == b.Until && slices.Equal(a.Roles, b.Roles)
 }
 
-// sound checks that the institution's policies, and in any case that for nodes, can be met at block time, so that no
-// motion locks an institution out. Time may: an institution whose roots all ended gets new ones by another motion.
+// sound checks that the institution's policies, in any case that for nodes, and that for users where they go by real
+// names, can be met at block time, so that no motion locks an institution out. Time may: an institution whose roots all ended gets new ones by another motion.
 func (t *Trust) sound(institution string, unixMilli int64) error {
 	roles := []string{}
 	if len(t.Authorities) > 0 {
 		roles = append(roles, string(identity.Node))
+	}
+	if t.RealNames {
+		roles = append(roles, string(identity.User))
 	}
 	for _, p := range t.Policies {
 		roles = append(roles, p.Role)
@@ -548,7 +756,7 @@ func newCertificates() Contract {
 			"policy":   query(policyOf),
 			"status":   query(certificateStatus),
 			"statuses": query(certificates),
-			"holding":  query(holding),
+			"bound":    query(boundAccounts),
 			"freeze":   command(freezeCertificate),
 			"unfreeze": command(unfreezeCertificate),
 			"revoke":   command(revokeCertificate),
@@ -559,12 +767,11 @@ func newCertificates() Contract {
 				"Certificates are named by fingerprints: hashes of their DER under the chain's suite. Motions of the contract members change authorities and policies.",
 			Types: append(
 				trustTypes(),
-				ledger.TypeDef{Name: "Trust", Fields: []ledger.Field{version, {Name: "authorities", Type: "list<Authority>"}, {Name: "policies", Type: "list<Policy>"}}},
+				ledger.TypeDef{Name: "Trust", Fields: []ledger.Field{version, {Name: "authorities", Type: "list<Authority>"}, {Name: "policies", Type: "list<Policy>"}, {Name: "real_names", Type: "bool"}}},
 				ledger.TypeDef{Name: "InstitutionTrust", Fields: []ledger.Field{institution, {Name: "row", Type: "Trust"}}},
 				ledger.TypeDef{Name: "Standing", Fields: []ledger.Field{{Name: "need", Type: "u32"}, {Name: "agencies", Type: "list<str>"}}},
 				ledger.TypeDef{Name: "Status", Variants: statuses},
-				ledger.TypeDef{Name: "Certificate", Fields: []ledger.Field{version, {Name: "status", Type: "Status"}, reason, {Name: "by", Type: "addr"}, {Name: "height", Type: "u64"}}},
-				ledger.TypeDef{Name: "Holding", Fields: []ledger.Field{version, institution, {Name: "accounts", Type: "u32"}}},
+				ledger.TypeDef{Name: "Certificate", Fields: []ledger.Field{version, {Name: "status", Type: "Status"}, reason, {Name: "by", Type: "addr"}, {Name: "admin", Type: "bool"}, {Name: "height", Type: "u64"}}},
 				ledger.TypeDef{Name: "ListedCertificate", Fields: []ledger.Field{fingerprint, institution, {Name: "row", Type: "Certificate"}}},
 			),
 			Methods: []ledger.Method{
@@ -586,14 +793,15 @@ func newCertificates() Contract {
 					Doc: "Returns up to 64 entries in order of fingerprint and institution, beginning after those.",
 				},
 				{
-					Name: "holding", Kind: ledger.MethodView, Args: []ledger.Field{fingerprint}, Return: "opt<Holding>",
-					Doc: "Returns how many accounts of which institution are bound to a certificate.",
+					Name: "bound", Kind: ledger.MethodView, Args: []ledger.Field{fingerprint, institution, {Name: "after", Type: "opt<addr>"}}, Return: "list<addr>",
+					Doc: "Returns up to 64 accounts of an institution that go by a certificate, in order of address, beginning after one.",
 				},
 				{
 					Name: "freeze", Kind: ledger.MethodTx, Args: []ledger.Field{fingerprint, reason},
-					Doc: "Stops a certificate of the caller's institution from counting. The caller is its registrar or institution-admin. The reason is a code of RFC 5280, 5.3.1.",
+					Doc: "Stops a certificate of the caller's institution from counting. The caller is its registrar or institution-admin. The reason is a code of RFC 5280, 5.3.1. " +
+						"Accounts with the role institution-admin go on governing unless another one said so, and those with the role committee in any case.",
 				},
-				{Name: "unfreeze", Kind: ledger.MethodTx, Args: []ledger.Field{fingerprint}, Doc: "Lifts what freeze did."},
+				{Name: "unfreeze", Kind: ledger.MethodTx, Args: []ledger.Field{fingerprint}, Doc: "Lifts what freeze did. What an institution-admin froze, no registrar unfreezes."},
 				{Name: "revoke", Kind: ledger.MethodTx, Args: []ledger.Field{fingerprint, reason}, Doc: "As freeze, for ever."},
 			},
 			Events: []ledger.EventDef{
@@ -605,7 +813,7 @@ func newCertificates() Contract {
 			State: []ledger.StateDef{
 				{Prefix: "a", Key: []ledger.Type{"str"}, Value: "Trust"},
 				{Prefix: "c", Key: []ledger.Type{"bytes"}, Value: "Certificate", Doc: "fingerprint; name of the institution that says so"},
-				{Prefix: "h", Key: []ledger.Type{"bytes"}, Value: "Holding"},
+				{Prefix: "h", Key: []ledger.Type{"bytes"}, Value: "bool", Doc: "fingerprint; length and name of an institution; address of an account of it that goes by the certificate"},
 			},
 		},
 	}
@@ -621,17 +829,11 @@ func trusts(env Env, a TrustsArgs) ([]InstitutionTrust, error) {
 	if err := checkInstitutionName(a.After); err != nil {
 		return nil, err
 	}
-	prefix := trustKey("")
-	found := []InstitutionTrust{}
-	err := env.Range(prefix, trustKey(a.After), maxTrusts, func(k, v []byte) error {
-		t := InstitutionTrust{Institution: string(k[len(prefix):])}
-		if err := ledger.Unmarshal(v, &t.Row); err != nil {
-			return fmt.Errorf("state under %x: %w", k, err)
-		}
-		found = append(found, t)
-		return nil
+	return page(env, trustKey(""), trustKey(a.After), maxTrusts, func(id, value []byte) (t InstitutionTrust, err error) {
+		t.Institution = string(id)
+		err = ledger.Unmarshal(value, &t.Row)
+		return t, err
 	})
-	return found, err
 }
 
 // TrustArgs are the arguments of the certificates method trust.
@@ -688,7 +890,9 @@ type CertificateArgs struct {
 }
 
 func certificateStatus(env Env, a CertificateArgs) ([]ListedCertificate, error) {
-	return rangeCertificates(env, certificateKey(a.Fingerprint, ""), nil)
+	return page(env, certificateKey(a.Fingerprint, ""), nil, maxFound, func(id, value []byte) (ListedCertificate, error) {
+		return listedCertificate(append(a.Fingerprint[:], id...), value)
+	})
 }
 
 // CertificatesArgs are the arguments of the certificates method statuses. Without either, it begins with the first.
@@ -702,34 +906,34 @@ func certificates(env Env, a CertificatesArgs) ([]ListedCertificate, error) {
 	if err := checkInstitutionName(a.Institution); err != nil {
 		return nil, err
 	}
-	return rangeCertificates(env, key(CertificatesAddress, []byte("c")), certificateKey(a.Fingerprint, a.Institution))
+	return page(env, key(CertificatesAddress, []byte("c")), certificateKey(a.Fingerprint, a.Institution), maxFound, listedCertificate)
 }
 
-func holding(env Env, a CertificateArgs) (*Holding, error) {
-	held, found, err := read[Holding](env, holdingKey(a.Fingerprint))
-	if err != nil || !found {
+// listedCertificate reads an entry of the table of certificates. The id is a fingerprint and an institution.
+func listedCertificate(id, value []byte) (c ListedCertificate, err error) {
+	n := len(c.Fingerprint)
+	if err := ofSize(id[:min(n, len(id))], n); err != nil {
+		return c, err
+	}
+	c.Fingerprint, c.Institution = keys.Digest(id[:n]), string(id[n:])
+	err = ledger.Unmarshal(value, &c.Row)
+	return c, err
+}
+
+// BoundArgs are the arguments of the certificates method bound.
+type BoundArgs struct {
+	_           struct{} `cbor:",toarray"`
+	Fingerprint keys.Digest
+	Institution string
+	After       *ledger.Address
+}
+
+func boundAccounts(env Env, a BoundArgs) ([]ledger.Address, error) {
+	if err := checkInstitutionName(a.Institution); err != nil {
 		return nil, err
 	}
-	return &held, nil
-}
-
-func rangeCertificates(env Env, prefix, after []byte) ([]ListedCertificate, error) {
-	begin := len(key(CertificatesAddress, []byte("c")))
-	found := []ListedCertificate{}
-	err := env.Range(prefix, after, maxFound, func(k, v []byte) error {
-		var c ListedCertificate
-		if len(k) < begin+len(c.Fingerprint) {
-			return fmt.Errorf("state key %x does not end in a fingerprint and an institution", k)
-		}
-		c.Fingerprint = keys.Digest(k[begin : begin+len(c.Fingerprint)])
-		c.Institution = string(k[begin+len(c.Fingerprint):])
-		if err := ledger.Unmarshal(v, &c.Row); err != nil {
-			return fmt.Errorf("state under %x: %w", k, err)
-		}
-		found = append(found, c)
-		return nil
-	})
-	return found, err
+	prefix := boundKey(a.Fingerprint, a.Institution, ledger.Address{})
+	return accountsUnder(env, prefix[:len(prefix)-ledger.AddressSize], a.After)
 }
 
 // StatusArgs are the arguments of the certificates methods freeze and revoke.
@@ -755,7 +959,7 @@ func unfreezeCertificate(env Env, a CertificateArgs) error {
 }
 
 func setCertificate(env Env, a StatusArgs, status CertificateStatus, topic string) error {
-	caller, err := callerAccount(env)
+	caller, err := callerAccount(env, CertificatesAddress)
 	if err != nil {
 		return err
 	}
@@ -768,19 +972,24 @@ func setCertificate(env Env, a StatusArgs, status CertificateStatus, topic strin
 	case int(a.Reason) >= len(names) || names[a.Reason] == "":
 		return aborted(AbortArguments, nil, "reason %d: want a code of RFC 5280 §5.3.1, 0 to 6, 9 or 10", a.Reason)
 	}
-	if status != CertificateActive && caller.Certificate != nil && *caller.Certificate == a.Fingerprint {
+	if status != CertificateActive && slices.Contains(caller.Certificate.leaves(), a.Fingerprint) {
 		return aborted(AbortCertificate, []any{a.Fingerprint[:]}, "the caller itself goes by certificate %s: bind its account to another one first, or send this from another account", a.Fingerprint)
 	}
 	row, _, err := ReadCertificate(env, caller.Institution, a.Fingerprint)
+	admin := caller.Has(identity.InstitutionAdmin)
+	again := row.Status == status && status != CertificateActive && admin && !row.Admin // it weighs more then
 	switch {
 	case err != nil:
 		return err
+	case again:
 	case row.Status == CertificateRevoked:
 		return aborted(AbortUnchanged, nil, "certificate %s was revoked at height %d, for ever", a.Fingerprint, row.Height)
 	case row.Status == status:
 		return aborted(AbortUnchanged, nil, "certificate %s is %s for %s already", a.Fingerprint, status, caller.Institution)
+	case row.Status != CertificateActive && row.Admin && !admin:
+		return denied(DeniedRole, "an institution-admin froze certificate %s, and only one says more of it", a.Fingerprint)
 	}
-	row = Certificate{Version: ledger.Version, Status: status, Reason: a.Reason, By: env.Caller(), Height: env.Order().Height}
+	row = Certificate{Version: ledger.Version, Status: status, Reason: a.Reason, By: env.Caller(), Admin: admin, Height: env.Order().Height}
 	if err := write(env, certificateKey(a.Fingerprint, caller.Institution), &row); err != nil {
 		return err
 	}

@@ -1,7 +1,10 @@
 package precompiles
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -211,7 +214,7 @@ func TestCertificateStatus(t *testing.T) {
 	}
 	wantError(t, by("registrar", "unfreeze", one), ledger.Aborted, AbortUnchanged)
 	wantError(t, by("registrar", "freeze", hold), ledger.OK, 0)
-	wantError(t, by("admin", "freeze", hold), ledger.Aborted, AbortUnchanged)
+	wantError(t, by("registrar", "freeze", hold), ledger.Aborted, AbortUnchanged)
 	wantRefusal(t, CheckCredential(w, leaf, 0), "certificate "+certificate(1).String()+" of institution alpha was frozen at height 7 (certificate-hold)")
 	wantError(t, by("admin", "unfreeze", one), ledger.OK, 0)
 	wantError(t, CheckCredential(w, leaf, 0), ledger.OK, 0)
@@ -316,114 +319,416 @@ func TestTrustAtRandom(t *testing.T) {
 	}
 }
 
+// binding is one to certificate n that no root is named for.
+func binding(n byte) *Binding {
+	return &Binding{Paths: []identity.Path{{Leaf: certificate(n)}}, Until: 1_000_000}
+}
+
+// contract is something that is called without governing.
+var contract = ledger.Target{Address: ledger.Address{1}}
+
+// office calls as accounts of the world, by their names.
+type office struct {
+	*world
+	t *testing.T
+}
+
+func (o office) do(caller string, c Contract, method string, args any) error {
+	o.caller = name(caller)
+	_, err := o.call(c, method, args)
+	return err
+}
+
+// certify binds an account to certificate n; 0: to none.
+func (o office) certify(caller, account string, n byte) error {
+	args := CertifyArgs{Account: name(account)}
+	if n > 0 {
+		args.Certificate = binding(n)
+	}
+	return o.do(caller, newAccounts(), "certify", args)
+}
+
+// say freezes or revokes certificate n, or whatever the method does.
+func (o office) say(caller, method string, n byte) error {
+	if method == "unfreeze" {
+		return o.do(caller, newCertificates(), method, CertificateArgs{Fingerprint: certificate(n)})
+	}
+	return o.do(caller, newCertificates(), method, StatusArgs{Fingerprint: certificate(n)})
+}
+
+func (o office) maySend(account string, to ledger.Target) error {
+	o.t.Helper()
+	a := o.account(o.t, name(account))
+	return a.MaySend(o, to, o.order.UnixMilli)
+}
+
+// bound returns who of an institution goes by certificate n, by the view.
+func (o office) bound(n byte, institution string) (list []ledger.Address) {
+	o.t.Helper()
+	out, err := o.call(newCertificates(), "bound", BoundArgs{Fingerprint: certificate(n), Institution: institution})
+	if err == nil {
+		err = ledger.Unmarshal(out, &list)
+	}
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return list
+}
+
 func TestAccountCertificates(t *testing.T) {
-	w := newWorld(t)
-	call := func(caller string, c Contract, method string, args any) error {
-		w.caller = name(caller)
-		_, err := w.call(c, method, args)
-		return err
-	}
-	certify := func(caller, account string, n byte) error {
-		leaf := certificate(n)
-		return call(caller, newAccounts(), "certify", CertifyArgs{Account: name(account), Certificate: &leaf})
-	}
-	none := func(caller, account string) error {
-		return call(caller, newAccounts(), "certify", CertifyArgs{Account: name(account)})
-	}
-	say := func(caller, method string, n byte) error {
-		return call(caller, newCertificates(), method, StatusArgs{Fingerprint: certificate(n)})
-	}
-	maySend := func(account string) error {
-		a := w.account(t, name(account))
-		return a.MaySend(w)
-	}
+	w := office{newWorld(t), t}
 
 	// A person has two accounts and one certificate: one at registration, the other later.
-	leaf := certificate(1)
 	w.caller = name("registrar")
 	out, err := w.call(newAccounts(), "register", RegisterArgs{Institution: "alpha", Accounts: []NewAccount{
-		{Threshold: 1, Keys: []AccountKey{bound(newKey(t, 50))}, Certificate: &leaf}, {Threshold: 1, Keys: []AccountKey{bound(newKey(t, 51))}},
+		{Threshold: 1, Keys: []AccountKey{bound(newKey(t, 50))}, Certificate: binding(1)}, {Threshold: 1, Keys: []AccountKey{bound(newKey(t, 51))}},
 	}})
 	wantError(t, err, ledger.OK, 0)
 	var made []ledger.Address
 	if err := ledger.Unmarshal(out, &made); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, certify("registrar", "user", 1), ledger.OK, 0)
-	wantError(t, certify("registrar", "user", 1), ledger.Aborted, AbortUnchanged)
-	if a := w.account(t, made[0]); a.Certificate == nil || *a.Certificate != leaf {
-		t.Errorf("the account goes by %v, want %s", a.Certificate, leaf)
+	wantError(t, w.certify("registrar", "user", 1), ledger.OK, 0)
+	wantError(t, w.certify("registrar", "user", 1), ledger.Aborted, AbortUnchanged)
+	if a := w.account(t, made[0]); !a.Certificate.equal(binding(1)) {
+		t.Errorf("the account goes by %+v", a.Certificate)
 	}
 	if a := w.account(t, made[1]); a.Certificate != nil {
-		t.Errorf("the other account goes by %s", a.Certificate)
+		t.Errorf("the other account goes by %+v", a.Certificate)
 	}
 
-	// Nobody else binds it, and no other institution has it.
-	wantError(t, certify("user", "user", 2), ledger.Denied, DeniedRole)
-	wantError(t, certify("stranger", "user", 2), ledger.Denied, DeniedInstitution)
-	wantError(t, certify("registrar", "nobody", 2), ledger.Aborted, AbortMissing)
-	wantError(t, certify("registrar", "user", 0), ledger.OK, 0)
-	wantError(t, certify("registrar", "user", 1), ledger.OK, 0)
-	wantError(t, certify("stranger", "regulator", 1), ledger.Aborted, AbortCertificate)
-	zero := keys.Digest{}
-	wantError(t, call("admin", newAccounts(), "certify", CertifyArgs{Account: name("user"), Certificate: &zero}), ledger.Aborted, AbortCertificate)
+	// An institution that binds its account to the same one first, or later, keeps nobody out.
+	wantError(t, w.certify("stranger", "regulator", 2), ledger.OK, 0)
+	wantError(t, w.certify("registrar", "user", 2), ledger.OK, 0)
+	wantError(t, w.certify("registrar", "user", 1), ledger.OK, 0)
+	wantError(t, w.certify("stranger", "regulator", 1), ledger.OK, 0)
+	want := []ledger.Address{made[0], name("user")}
+	slices.SortFunc(want, func(a, b ledger.Address) int { return bytes.Compare(a[:], b[:]) })
+	if got := w.bound(1, "alpha"); !slices.Equal(got, want) {
+		t.Errorf("bound to certificate 1: %v, want %v", got, want)
+	}
+	if got := w.bound(1, "beta"); !slices.Equal(got, []ledger.Address{name("regulator")}) {
+		t.Errorf("of beta, bound to certificate 1: %v", got)
+	}
+	if got := append(w.bound(2, "alpha"), w.bound(2, "beta")...); len(got) > 0 {
+		t.Errorf("bound to certificate 2: %v", got)
+	}
 
 	// While it is frozen, the account sends nothing and its state stays; what another institution says is no matter.
-	wantError(t, say("stranger", "revoke", 1), ledger.OK, 0)
-	wantError(t, maySend("user"), ledger.OK, 0)
-	wantError(t, say("admin", "freeze", 1), ledger.OK, 0)
-	wantRefusal(t, maySend("user"), "was frozen at height 7")
-	wantError(t, call("user", newAccounts(), "bind", BindArgs{Keys: []AccountKey{bound(newKey(t, 60))}, Threshold: 1}), ledger.Denied, DeniedCertificate)
-	wantError(t, certify("registrar", "registrar", 1), ledger.Aborted, AbortCertificate)
-	wantError(t, call("admin", newCertificates(), "unfreeze", CertificateArgs{Fingerprint: certificate(1)}), ledger.OK, 0)
-	wantError(t, maySend("user"), ledger.OK, 0)
+	wantError(t, w.say("stranger", "revoke", 1), ledger.OK, 0)
+	wantError(t, w.maySend("user", contract), ledger.OK, 0)
+	wantRefusal(t, w.maySend("regulator", contract), "of institution beta was revoked")
+	wantError(t, w.say("admin", "freeze", 1), ledger.OK, 0)
+	wantRefusal(t, w.maySend("user", contract), "was frozen at height 7")
+	wantError(t, w.do("user", newAccounts(), "bind", BindArgs{Keys: []AccountKey{bound(newKey(t, 60))}, Threshold: 1}), ledger.Denied, DeniedCertificate)
+	wantError(t, w.certify("admin", "registrar", 1), ledger.Aborted, AbortCertificate)
+	wantError(t, w.say("admin", "unfreeze", 1), ledger.OK, 0)
+	wantError(t, w.maySend("user", contract), ledger.OK, 0)
 
 	// Once revoked it stays so; another certificate, or none, restores the account.
-	wantError(t, say("admin", "revoke", 1), ledger.OK, 0)
-	wantRefusal(t, maySend("user"), "was revoked at height 7")
-	wantError(t, certify("registrar", "user", 2), ledger.OK, 0)
-	wantError(t, maySend("user"), ledger.OK, 0)
-	wantError(t, none("registrar", "user"), ledger.OK, 0)
-	wantError(t, none("registrar", "user"), ledger.Aborted, AbortUnchanged)
+	wantError(t, w.say("admin", "revoke", 1), ledger.OK, 0)
+	wantRefusal(t, w.maySend("user", contract), "was revoked at height 7")
+	wantError(t, w.certify("registrar", "user", 2), ledger.OK, 0)
+	wantError(t, w.maySend("user", contract), ledger.OK, 0)
+	wantError(t, w.certify("registrar", "user", 0), ledger.OK, 0)
+	wantError(t, w.certify("registrar", "user", 0), ledger.Aborted, AbortUnchanged)
 	if keysOf := w.account(t, name("user")).Keys; len(keysOf) != 1 {
 		t.Errorf("the account has %d keys, want the one it had", len(keysOf))
 	}
 
-	// Who says so does not saw at its own branch.
-	wantError(t, certify("registrar", "admin", 3), ledger.OK, 0)
-	wantError(t, say("admin", "revoke", 3), ledger.Aborted, AbortCertificate)
-	wantError(t, say("registrar", "revoke", 3), ledger.OK, 0)
-	wantError(t, say("admin", "freeze", 2), ledger.Denied, DeniedCertificate)
-
-	// Nobody holds what the last account let go.
-	wantError(t, certify("stranger", "regulator", 2), ledger.OK, 0)
+	// When it has ended, the account sends nothing either.
+	wantError(t, w.certify("registrar", "user", 3), ledger.OK, 0)
+	w.order.UnixMilli = 1_000_000
+	wantError(t, w.maySend("user", contract), ledger.OK, 0)
+	w.order.UnixMilli++
+	wantRefusal(t, w.maySend("user", contract), "counted until 1970-01-01T00:16:40Z, and block time is")
+	wantError(t, w.certify("registrar", "registrar", 4), ledger.Denied, DeniedRole)
+	wantError(t, w.certify("registrar", "user", 4), ledger.Aborted, AbortCertificate)
 }
 
-// TestCertificatesAtRandom binds accounts of two institutions to few certificates at random: never does one stand for both,
-// and what the chain counts is what the accounts say.
+// TestWhoCertifies has everybody bind everybody.
+func TestWhoCertifies(t *testing.T) {
+	may := map[string][]string{ // who binds whom
+		"admin": {"admin", "registrar", "user"}, "registrar": {"user"}, "stranger": {"stranger", "regulator"}, "committee": {"committee"},
+	}
+	everybody := []string{"admin", "registrar", "user", "stranger", "regulator", "committee"}
+	for _, caller := range everybody {
+		for _, account := range everybody {
+			t.Run(caller+" binds "+account, func(t *testing.T) {
+				w := office{newWorld(t), t}
+				err := w.certify(caller, account, 1)
+				e, _ := errors.AsType[*Error](err)
+				if slices.Contains(may[caller], account) {
+					wantError(t, err, ledger.OK, 0)
+				} else if e == nil || e.Status != ledger.Denied || e.Code != DeniedRole && e.Code != DeniedInstitution {
+					t.Errorf("got %v, want a refusal for the role or the institution", err)
+				}
+			})
+		}
+	}
+	t.Run("nobody", func(t *testing.T) {
+		w := office{newWorld(t), t}
+		wantError(t, w.certify("nobody", "user", 1), ledger.Denied, DeniedAccount)
+		wantError(t, w.certify("admin", "nobody", 1), ledger.Aborted, AbortMissing)
+	})
+	for _, c := range []struct {
+		story  string
+		change func(*Binding)
+		code   uint32
+	}{
+		{"no path", func(b *Binding) { b.Paths = nil }, AbortArguments},
+		{"more paths than authorities", func(b *Binding) {
+			for n := range byte(MaxAuthorities) {
+				b.Paths = append(b.Paths, identity.Path{Leaf: certificate(n + 2)})
+			}
+		}, AbortArguments},
+		{"no fingerprint", func(b *Binding) { b.Paths[0].Leaf = keys.Digest{} }, AbortCertificate},
+		{"a path twice", func(b *Binding) { b.Paths = append(b.Paths, b.Paths[0]) }, AbortArguments},
+		{"a root for one of two", func(b *Binding) {
+			b.Paths = append(b.Paths, identity.Path{Leaf: certificate(2), Root: certificate(3)})
+		}, AbortArguments},
+		{"ended", func(b *Binding) { b.Until = 4_999 }, AbortCertificate},
+		{"for a key that is not the account's", func(b *Binding) { b.Key = new(newKey(t, 60)) }, AbortCertificate},
+		{"two of which one is frozen", func(b *Binding) {
+			b.Paths = append(b.Paths, identity.Path{Leaf: certificate(9)})
+		}, AbortCertificate},
+	} {
+		t.Run(c.story, func(t *testing.T) {
+			w := office{newWorld(t), t}
+			wantError(t, w.say("admin", "freeze", 9), ledger.OK, 0)
+			args := CertifyArgs{Account: name("user"), Certificate: binding(1)}
+			c.change(args.Certificate)
+			wantError(t, w.do("registrar", newAccounts(), "certify", args), ledger.Aborted, c.code)
+		})
+	}
+}
+
+// TestWhoIsStopped says of certificates by which everybody goes what registrar and admin may, and sees who is stopped.
+func TestWhoIsStopped(t *testing.T) {
+	governing := ledger.Target{Address: AccessAddress}
+	stopped := func(t *testing.T, w office, account string, calls, governs bool) {
+		t.Helper()
+		if err := w.maySend(account, contract); (err != nil) != calls {
+			t.Errorf("%s calls a contract: %v, want it stopped: %t", account, err, calls)
+		}
+		if err := w.maySend(account, ledger.Target{Address: ContractsAddress}); (err != nil) != calls {
+			t.Errorf("%s deploys a contract: %v, want it stopped: %t", account, err, calls)
+		}
+		if err := w.maySend(account, governing); (err != nil) != governs {
+			t.Errorf("%s governs: %v, want it stopped: %t", account, err, governs)
+		}
+	}
+	// All of alpha: admin and deputy have the role institution-admin, member the role committee.
+	begin := func(t *testing.T) office {
+		w := office{newWorld(t), t}
+		for _, made := range []struct {
+			name  string
+			roles []string
+		}{{"deputy", []string{"institution-admin"}}, {"member", []string{"committee", "institution-admin"}}} {
+			a := &Account{Version: ledger.Version, Institution: "alpha", Threshold: 1, Roles: made.roles, Keys: []AccountKey{bound(newKey(t, 70))}}
+			if err := putAccount(w, name(made.name), a, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantError(t, w.certify("registrar", "user", 1), ledger.OK, 0)
+		wantError(t, w.certify("admin", "deputy", 2), ledger.OK, 0)
+		wantError(t, w.certify("member", "member", 3), ledger.OK, 0)
+		wantError(t, w.certify("admin", "registrar", 4), ledger.OK, 0)
+		return w
+	}
+	for _, method := range []string{"freeze", "revoke"} {
+		t.Run("a registrar does "+method, func(t *testing.T) {
+			w := begin(t)
+			for n := byte(1); n <= 3; n++ {
+				wantError(t, w.say("registrar", method, n), ledger.OK, 0)
+			}
+			stopped(t, w, "user", true, true)
+			stopped(t, w, "deputy", true, false)
+			stopped(t, w, "member", true, false)
+			wantError(t, w.say("registrar", method, 4), ledger.Aborted, AbortCertificate) // its own
+
+			// An admin says so too, which weighs more; the registrar changes it no more.
+			wantError(t, w.say("deputy", method, 2), ledger.Aborted, AbortCertificate) // its own
+			wantError(t, w.say("admin", method, 2), ledger.OK, 0)
+			wantError(t, w.say("admin", method, 2), ledger.Aborted, AbortUnchanged)
+			stopped(t, w, "deputy", true, true)
+			if method == "freeze" {
+				wantError(t, w.say("registrar", "unfreeze", 2), ledger.Denied, DeniedRole)
+				wantError(t, w.say("registrar", "revoke", 2), ledger.Denied, DeniedRole)
+				wantError(t, w.say("admin", "unfreeze", 2), ledger.OK, 0)
+				stopped(t, w, "deputy", false, false)
+			}
+		})
+		t.Run("an admin does "+method, func(t *testing.T) {
+			w := begin(t)
+			for n := byte(1); n <= 4; n++ {
+				wantError(t, w.say("admin", method, n), ledger.OK, 0)
+			}
+			stopped(t, w, "user", true, true)
+			stopped(t, w, "registrar", true, true)
+			stopped(t, w, "deputy", true, true)
+			stopped(t, w, "member", true, false)
+			stopped(t, w, "admin", false, false)
+			wantError(t, w.say("deputy", "unfreeze", 2), ledger.Denied, DeniedCertificate)
+		})
+	}
+	t.Run("time", func(t *testing.T) {
+		w := begin(t)
+		w.order.UnixMilli = 1_000_001
+		stopped(t, w, "user", true, true)
+		stopped(t, w, "registrar", true, true)
+		stopped(t, w, "deputy", true, false)
+		stopped(t, w, "member", true, false)
+		args := CertifyArgs{Account: name("deputy"), Certificate: binding(5)}
+		args.Certificate.Until = 2_000_000
+		wantError(t, w.do("deputy", newAccounts(), "certify", args), ledger.OK, 0) // it binds itself to the next
+		stopped(t, w, "deputy", false, false)
+	})
+	t.Run("a freeze of the account", func(t *testing.T) {
+		w := begin(t)
+		by := func(caller, account string) error {
+			return w.do(caller, newAccess(), "freeze", AddressArgs{Address: name(account)})
+		}
+		wantError(t, by("admin", "admin"), ledger.Denied, DeniedRole)
+		wantError(t, by("admin", "member"), ledger.Denied, DeniedRole)
+		wantError(t, by("regulator", "member"), ledger.OK, 0)
+		stopped(t, w, "member", true, true)
+		wantError(t, w.maySend("member", ledger.Target{Address: MembersAddress}), ledger.OK, 0)
+		wantError(t, w.do("admin", newAccess(), "revoke", RoleArgs{Account: name("admin"), Role: "institution-admin"}), ledger.Aborted, AbortRole)
+		wantError(t, w.do("admin", newAccess(), "revoke", RoleArgs{Account: name("deputy"), Role: "institution-admin"}), ledger.OK, 0)
+	})
+}
+
+// TestBoundRoots binds accounts of an institution that has authorities, and changes these.
+func TestBoundRoots(t *testing.T) {
+	a := newAssembly(t, 4)
+	w := office{a.world, t}
+	with := func(roots ...byte) CertifyArgs {
+		b := &Binding{Until: 900_000}
+		for _, r := range roots {
+			b.Paths = append(b.Paths, path(r))
+		}
+		return CertifyArgs{Account: name("user"), Certificate: b}
+	}
+	certify := func(args CertifyArgs) error { return w.do("bank-0", newAccounts(), "certify", args) }
+
+	wantError(t, certify(CertifyArgs{Account: name("user"), Certificate: binding(50)}), ledger.OK, 0)
+	a.pass(Reform{Trust: []TrustedRoot{trusted("bank-0", "one", 1), trusted("bank-0", "two", 2)}})
+	wantError(t, w.maySend("user", contract), ledger.OK, 0) // a motion about nodes does not stop users
+	err := certify(CertifyArgs{Account: name("user"), Certificate: binding(51)})
+	wantError(t, err, ledger.Aborted, AbortCertificate)
+	if !strings.Contains(err.Error(), "no CA root is named for certificate "+certificate(51).String()) {
+		t.Errorf("refused with %v", err)
+	}
+	wantError(t, certify(with(3)), ledger.Aborted, AbortCertificate)
+	wantError(t, certify(with(1)), ledger.OK, 0)
+	wantError(t, w.maySend("user", contract), ledger.OK, 0)
+
+	// Two of two, one of which is frozen, then ends.
+	a.pass(Reform{Policies: []InstitutionPolicy{need("bank-0", "user", 2)}})
+	wantRefusal(t, w.maySend("user", contract), "2 of the agencies one, two must vouch for role user of institution bank-0, and 1 did")
+	wantError(t, certify(with(1, 2)), ledger.OK, 0)
+	wantError(t, w.maySend("user", contract), ledger.OK, 0)
+	wantError(t, w.say("bank-0", "freeze", 102), ledger.OK, 0)
+	wantRefusal(t, w.maySend("user", contract), "certificate "+certificate(102).String()+" of institution bank-0 was frozen at height")
+	a.pass(Reform{Policies: []InstitutionPolicy{need("bank-0", "user", 1)}})
+	wantError(t, w.maySend("user", contract), ledger.OK, 0)
+	a.pass(Reform{Distrust: []DistrustedRoot{{Institution: "bank-0", Root: certificate(1)}}})
+	wantRefusal(t, w.maySend("user", contract), "CA root "+certificate(1).String()+" is not trusted")
+}
+
+// TestRealNames has an institution's accounts sign with the keys of their certificates.
+func TestRealNames(t *testing.T) {
+	a := newAssembly(t, 4)
+	w := office{a.world, t}
+	_, err := a.propose(Reform{RealNames: []InstitutionNames{{Institution: "bank-0", Required: true}}})
+	wantError(t, err, ledger.Aborted, AbortReform) // nobody vouches for users
+	_, err = a.propose(Reform{RealNames: []InstitutionNames{{Institution: "bank-0"}}})
+	wantError(t, err, ledger.Aborted, AbortReform) // that is so
+	names := []InstitutionNames{{Institution: "bank-0", Required: true}}
+	_, err = a.propose(Reform{Trust: []TrustedRoot{trusted("bank-0", "one", 1)}, RealNames: slices.Repeat(names, 2)})
+	wantError(t, err, ledger.Aborted, AbortReform)
+
+	key, other := newKey(t, 900), newKey(t, 901)
+	wantError(t, w.do("user", newAccounts(), "bind", BindArgs{Keys: []AccountKey{bound(other)}, Threshold: 1}), ledger.OK, 0)
+	authorize := func(to ledger.Target, by ...ledger.Key) error {
+		account := w.account(t, name("user"))
+		var signatures []ledger.Signature
+		for _, k := range by {
+			signatures = append(signatures, ledger.Signature{Algorithm: k.Algorithm, Key: k.Bytes})
+		}
+		return account.Authorize(w, to, signatures, w.order.UnixMilli)
+	}
+	wantError(t, authorize(contract, key), ledger.OK, 0)
+	a.pass(Reform{Trust: []TrustedRoot{trusted("bank-0", "one", 1)}, RealNames: names})
+	wantRefusal(t, authorize(contract, key), "this one goes by none")
+	wantError(t, authorize(ledger.Target{Address: AccountsAddress}, key), ledger.OK, 0)
+	wantError(t, w.maySend("bank-0", ledger.Target{Address: MembersAddress}), ledger.OK, 0)
+
+	args := CertifyArgs{Account: name("user"), Certificate: &Binding{Paths: []identity.Path{path(1)}, Until: 900_000}}
+	wantError(t, w.do("bank-0", newAccounts(), "certify", args), ledger.OK, 0)
+	wantRefusal(t, authorize(contract, key), "is for none of its keys")
+	args.Certificate.Key = &key
+	wantError(t, w.do("bank-0", newAccounts(), "certify", args), ledger.OK, 0)
+	wantError(t, authorize(contract, key), ledger.OK, 0)
+	wantError(t, authorize(contract, other, key), ledger.OK, 0)
+	wantRefusal(t, authorize(contract, other), "did not sign")
+	wantError(t, authorize(ledger.Target{Address: AccountsAddress}, other), ledger.OK, 0)
+
+	a.pass(Reform{RealNames: []InstitutionNames{{Institution: "bank-0"}}})
+	wantRefusal(t, authorize(contract, other), "did not sign") // the registrar said so
+	wantError(t, w.do("bank-0", newAccounts(), "certify", CertifyArgs{Account: name("user")}), ledger.OK, 0)
+	wantError(t, authorize(contract, other), ledger.OK, 0)
+}
+
+// TestCertificatesAtRandom has people of two institutions bind accounts, speak of certificates and change roles at random:
+// whatever they do, the index of certificates has the accounts that go by them and no others, everybody with the role
+// committee may govern, and so may one institution-admin of each institution at least.
 func TestCertificatesAtRandom(t *testing.T) {
 	const seed = 9
 	random := rand.New(rand.NewPCG(seed, seed))
-	w := newWorld(t)
-	callers, accounts := []string{"registrar", "stranger"}, []ledger.Address{name("user"), name("regulator"), name("committee")}
-	for range 2_000 {
-		w.caller = name(callers[random.IntN(2)])
-		leaf := &keys.Digest{byte(random.IntN(5)), 0xce}
+	w := office{newWorld(t), t}
+	wantError(t, w.do("admin", newAccess(), "grant", RoleArgs{Account: name("user"), Role: "institution-admin"}), ledger.OK, 0)
+	callers, accounts := []string{"registrar", "stranger", "admin", "user"}, []ledger.Address{name("user"), name("regulator"), name("committee"), name("admin"), name("registrar"), name("stranger")}
+	governing := ledger.Target{Address: AccessAddress}
+	done := map[string]int{}
+	for range 1_500 {
+		w.order.UnixMilli += random.Int64N(5)
+		caller := callers[random.IntN(len(callers))]
+		account := accounts[random.IntN(len(accounts))]
+		leaf := certificate(byte(random.IntN(250)))
+		b := &Binding{Paths: []identity.Path{{Leaf: leaf}}, Until: w.order.UnixMilli + random.Int64N(3_000)}
 		if random.IntN(3) == 0 {
-			leaf = nil
+			b = nil
 		}
-		c, method, args := newAccounts(), "certify", any(CertifyArgs{Account: accounts[random.IntN(len(accounts))], Certificate: leaf})
-		switch n := random.IntN(60); {
-		case n < 20 && len(accounts) < 40:
-			method, args = "register", RegisterArgs{Institution: []string{"alpha", "beta"}[random.IntN(2)], Accounts: []NewAccount{
-				{Threshold: 1, Keys: []AccountKey{bound(newKey(t, 50))}, Certificate: leaf}, {Threshold: 1, Keys: []AccountKey{bound(newKey(t, 51))}, Certificate: leaf},
-			}}
-		case n < 22 && leaf != nil:
-			c, method, args = newCertificates(), "freeze", StatusArgs{Fingerprint: *leaf}
-		case n < 30 && leaf != nil:
-			c, method, args = newCertificates(), "unfreeze", CertificateArgs{Fingerprint: *leaf}
+		c, method, args := newAccounts(), "certify", any(CertifyArgs{Account: account, Certificate: b})
+		switch random.IntN(10) {
+		case 0:
+			if len(accounts) < 40 {
+				method, args = "register", RegisterArgs{Institution: []string{"alpha", "beta"}[random.IntN(2)], Accounts: []NewAccount{
+					{Threshold: 1, Keys: []AccountKey{bound(newKey(t, 50))}, Certificate: b}, {Threshold: 1, Keys: []AccountKey{bound(newKey(t, 51))}, Certificate: b},
+				}}
+			}
+		case 1, 2:
+			c, method, args = newCertificates(), []string{"freeze", "revoke"}[random.IntN(2)], StatusArgs{Fingerprint: leaf}
+			if a := w.account(t, account); a.Certificate != nil { // what matters to somebody
+				args = StatusArgs{Fingerprint: a.Certificate.Paths[0].Leaf}
+			}
+		case 3:
+			c, method, args = newCertificates(), "unfreeze", CertificateArgs{Fingerprint: leaf}
+			if a := w.account(t, account); a.Certificate != nil {
+				args = CertificateArgs{Fingerprint: a.Certificate.Paths[0].Leaf}
+			}
+		case 4:
+			c, method, args = newAccess(), []string{"grant", "revoke"}[random.IntN(2)], RoleArgs{Account: account, Role: []string{"institution-admin", "registrar"}[random.IntN(2)]}
+		case 5:
+			c, method, args = newAccess(), []string{"freeze", "unfreeze"}[random.IntN(2)], AddressArgs{Address: account}
 		}
+		w.caller = name(caller)
 		out, err := w.call(c, method, args)
+		if err == nil {
+			done[method]++
+		}
 		if err == nil && method == "register" {
 			var made []ledger.Address
 			if err := ledger.Unmarshal(out, &made); err != nil {
@@ -431,25 +736,35 @@ func TestCertificatesAtRandom(t *testing.T) {
 			}
 			accounts = append(accounts, made...)
 		}
-		want := map[keys.Digest]Holding{}
+		want, indexed, able := map[string]bool{}, map[string]bool{}, map[string]int{}
 		for _, address := range accounts {
 			a := w.account(t, address)
-			if a.Certificate == nil {
-				continue
+			for _, leaf := range a.Certificate.leaves() {
+				want[string(boundKey(leaf, a.Institution, address))] = true
 			}
-			h, known := want[*a.Certificate]
-			if known && h.Institution != a.Institution {
-				t.Fatalf("seed %d: certificate %s stands for accounts of %s and of %s after %s %+v", seed, a.Certificate, h.Institution, a.Institution, method, args)
+			may := a.MaySend(w, governing, w.order.UnixMilli) == nil
+			if a.Has(identity.Committee) && !may {
+				t.Fatalf("seed %d: after %s %+v of %s, a member of the committee may not govern", seed, method, args, caller)
 			}
-			want[*a.Certificate] = Holding{Version: ledger.Version, Institution: a.Institution, Accounts: h.Accounts + 1}
+			if a.Has(identity.InstitutionAdmin) && may {
+				able[a.Institution]++
+			}
 		}
-		for n := range byte(5) {
-			if got, _, err := read[Holding](w, holdingKey(certificate(n))); err != nil || got != want[certificate(n)] {
-				t.Fatalf("seed %d: certificate %d is held by %+v, %v; want %+v", seed, n, got, err, want[certificate(n)])
+		if able["alpha"] == 0 || able["beta"] == 0 {
+			t.Fatalf("seed %d: after %s %+v of %s, institution-admins who may govern: %v", seed, method, args, caller, able)
+		}
+		for k := range w.state {
+			if strings.HasPrefix(k, string(key(CertificatesAddress, []byte("h")))) {
+				indexed[k] = true
 			}
+		}
+		if !maps.Equal(indexed, want) {
+			t.Fatalf("seed %d: after %s %+v of %s, the index has %d entries and accounts go by %d", seed, method, args, caller, len(indexed), len(want))
 		}
 	}
-	if len(accounts) < 20 {
-		t.Errorf("%d accounts, too few to tell", len(accounts))
+	for _, method := range []string{"certify", "register", "freeze", "revoke", "unfreeze", "grant"} {
+		if done[method] < 5 {
+			t.Errorf("%s was done %d times, too few to tell", method, done[method])
+		}
 	}
 }

@@ -302,7 +302,7 @@ func transferContract(env Env, a TransferArgs) error {
 
 // mayDeploy checks that the caller has an active account with one of the chain's deploy roles.
 func mayDeploy(env Env) error {
-	caller, err := callerAccount(env)
+	caller, err := callerAccount(env, ContractsAddress)
 	if err != nil {
 		return err
 	}
@@ -373,18 +373,9 @@ type HistoryArgs struct {
 const maxHistory = 100
 
 func contractHistory(env Env, a HistoryArgs) ([]Deployment, error) {
-	all := []Deployment{}
 	prefix := historyKey(a.Address, 0)
 	prefix = prefix[:len(prefix)-4]
-	err := env.Range(prefix, historyKey(a.Address, a.After), maxHistory, func(_, value []byte) error {
-		var d Deployment
-		if err := ledger.Unmarshal(value, &d); err != nil {
-			return fmt.Errorf("history of %s: %w", a.Address, err)
-		}
-		all = append(all, d)
-		return nil
-	})
-	return all, err
+	return page(env, prefix, historyKey(a.Address, a.After), maxHistory, entryOf[Deployment])
 }
 
 // CodeArgs are the arguments of the contracts method code.

@@ -34,7 +34,11 @@ func TestVectors(t *testing.T) {
 	address := ledger.NamedAddress(keys.Std(), "account", "admin")
 	addressJSON := `"` + address.String() + `"`
 	digest := [32]byte{1, 2, 3}
-	leaf := keys.Digest{4, 5, 6}
+	binding := &Binding{Paths: []identity.Path{{Leaf: keys.Digest{4, 5, 6}, Root: keys.Digest{7}}}, Until: 5_000_000_000_000}
+	path := `{"leaf":"0x` + hex.EncodeToString(binding.Paths[0].Leaf[:]) + `","root":"0x` + hex.EncodeToString(binding.Paths[0].Root[:]) + `"}`
+	bindingJSON := `{"paths":[` + path + `],"until":"5000000000000","key":null}`
+	withKey := *binding
+	withKey.Key = &k
 
 	var vectors []vector
 	for _, c := range []struct {
@@ -45,13 +49,14 @@ func TestVectors(t *testing.T) {
 	}{
 		{
 			newAccounts(), "register",
-			RegisterArgs{Institution: "alpha", Accounts: []NewAccount{{Threshold: 2, Roles: []string{"user"}, Keys: []AccountKey{full}}, {Threshold: 1, Keys: []AccountKey{full}, Certificate: &leaf}}},
-			[]string{`"alpha"`, `[{"threshold":2,"roles":["user"],"keys":[` + fullJSON + `],"certificate":null},{"threshold":1,"roles":[],"keys":[` + fullJSON + `],"certificate":"0x` + hex.EncodeToString(leaf[:]) + `"}]`},
+			RegisterArgs{Institution: "alpha", Accounts: []NewAccount{{Threshold: 2, Roles: []string{"user"}, Keys: []AccountKey{full}}, {Threshold: 1, Keys: []AccountKey{full}, Certificate: binding}}},
+			[]string{`"alpha"`, `[{"threshold":2,"roles":["user"],"keys":[` + fullJSON + `],"certificate":null},{"threshold":1,"roles":[],"keys":[` + fullJSON + `],"certificate":` + bindingJSON + `}]`},
 		},
 		{newAccounts(), "bind", BindArgs{Keys: []AccountKey{full}, Threshold: 3}, []string{`[` + fullJSON + `]`, `3`}},
 		{newAccounts(), "unbind", UnbindArgs{Keys: []ledger.Key{k, k2}, Threshold: 1}, []string{`[` + keyJSON(k) + `,` + keyJSON(k2) + `]`, `1`}},
 		{newAccounts(), "rotate", RotateArgs{Old: k2, New: full}, []string{keyJSON(k2), fullJSON}},
-		{newAccounts(), "certify", CertifyArgs{Account: address, Certificate: &leaf}, []string{addressJSON, `"0x` + hex.EncodeToString(leaf[:]) + `"`}},
+		{newAccounts(), "certify", CertifyArgs{Account: address, Certificate: binding}, []string{addressJSON, bindingJSON}},
+		{newAccounts(), "certify", CertifyArgs{Account: address, Certificate: &withKey}, []string{addressJSON, `{"paths":[` + path + `],"until":"5000000000000","key":` + keyJSON(k) + `}`}},
 		{newAccounts(), "certify", CertifyArgs{Account: address}, []string{addressJSON, `null`}},
 		{newAccounts(), "get", AddressArgs{Address: address}, []string{addressJSON}},
 		{newAccounts(), "find", FindArgs{Key: k}, []string{keyJSON(k), `null`}},
@@ -79,7 +84,7 @@ func TestVectors(t *testing.T) {
 				Observe: []Candidate{{Institution: "bank-e", Key: k2, Address: "10.0.0.5:9540"}}, Add: []identity.NodeID{digest}, Override: "why",
 			}},
 			[]string{`{"found":[{"name":"bank-e","key":` + keyJSON(k) + `}],"observe":[{"institution":"bank-e","key":` + keyJSON(k2) + `,"address":"10.0.0.5:9540"}],` +
-				`"dismiss":[],"add":["0x` + hex.EncodeToString(digest[:]) + `"],"remove":[],"params":null,"trust":[],"distrust":[],"policies":[],"override":"why"}`},
+				`"dismiss":[],"add":["0x` + hex.EncodeToString(digest[:]) + `"],"remove":[],"params":null,"trust":[],"distrust":[],"policies":[],"real_names":[],"override":"why"}`},
 		},
 		{
 			newMembers(), "propose",
@@ -87,12 +92,13 @@ func TestVectors(t *testing.T) {
 				Trust: []TrustedRoot{{Institution: "alpha", Authority: Authority{
 					Agency: "alpha-ca", Root: digest, From: 1_000, Until: 5_000_000_000_000, Roles: []string{"node", "user"},
 				}}},
-				Distrust: []DistrustedRoot{{Institution: "beta", Root: digest}},
-				Policies: []InstitutionPolicy{{Institution: "alpha", Policy: Policy{Role: "node", Need: 2}}},
+				Distrust:  []DistrustedRoot{{Institution: "beta", Root: digest}},
+				Policies:  []InstitutionPolicy{{Institution: "alpha", Policy: Policy{Role: "node", Need: 2}}},
+				RealNames: []InstitutionNames{{Institution: "alpha", Required: true}},
 			}},
 			[]string{`{"found":[],"observe":[],"dismiss":[],"add":[],"remove":[],"params":null,` +
 				`"trust":[{"institution":"alpha","authority":{"agency":"alpha-ca","root":"0x` + hex.EncodeToString(digest[:]) + `","from":1000,"until":"5000000000000","roles":["node","user"]}}],` +
-				`"distrust":[{"institution":"beta","root":"0x` + hex.EncodeToString(digest[:]) + `"}],"policies":[{"institution":"alpha","policy":{"role":"node","need":2}}],"override":""}`},
+				`"distrust":[{"institution":"beta","root":"0x` + hex.EncodeToString(digest[:]) + `"}],"policies":[{"institution":"alpha","policy":{"role":"node","need":2}}],"real_names":[{"institution":"alpha","required":true}],"override":""}`},
 		},
 		{newMembers(), "approve", MotionArgs{ID: 3}, []string{`3`}},
 		{newMembers(), "withdraw", MotionArgs{ID: 3}, []string{`3`}},
@@ -100,7 +106,7 @@ func TestVectors(t *testing.T) {
 		{
 			newMembers(), "recover",
 			RecoverArgs{Epoch: 2, Reform: Reform{Remove: []identity.NodeID{digest}, Override: "why"}},
-			[]string{`"2"`, `{"found":[],"observe":[],"dismiss":[],"add":[],"remove":["0x` + hex.EncodeToString(digest[:]) + `"],"params":null,"trust":[],"distrust":[],"policies":[],"override":"why"}`},
+			[]string{`"2"`, `{"found":[],"observe":[],"dismiss":[],"add":[],"remove":["0x` + hex.EncodeToString(digest[:]) + `"],"params":null,"trust":[],"distrust":[],"policies":[],"real_names":[],"override":"why"}`},
 		},
 		{newMembers(), "ready", ReadyArgs{ID: 3, Node: digest[:], Signature: digest[:]}, []string{`3`, `"0x` + hex.EncodeToString(digest[:]) + `"`, `"0x` + hex.EncodeToString(digest[:]) + `"`}},
 		{newMembers(), "accuse", AccuseArgs{Evidence: []byte{0x83}}, []string{`"0x83"`}},
@@ -111,7 +117,8 @@ func TestVectors(t *testing.T) {
 		{newCertificates(), "policy", PolicyArgs{Institution: "alpha", Role: "node"}, []string{`"alpha"`, `"node"`}},
 		{newCertificates(), "status", CertificateArgs{Fingerprint: digest}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`}},
 		{newCertificates(), "statuses", CertificatesArgs{Fingerprint: digest, Institution: "alpha"}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`, `"alpha"`}},
-		{newCertificates(), "holding", CertificateArgs{Fingerprint: digest}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`}},
+		{newCertificates(), "bound", BoundArgs{Fingerprint: digest, Institution: "alpha"}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`, `"alpha"`, `null`}},
+		{newCertificates(), "bound", BoundArgs{Fingerprint: digest, Institution: "alpha", After: &address}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`, `"alpha"`, addressJSON}},
 		{newCertificates(), "freeze", StatusArgs{Fingerprint: digest, Reason: 6}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`, `6`}},
 		{newCertificates(), "unfreeze", CertificateArgs{Fingerprint: digest}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`}},
 		{newCertificates(), "revoke", StatusArgs{Fingerprint: digest, Reason: 1}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`, `1`}},
@@ -164,8 +171,7 @@ func TestResults(t *testing.T) {
 	if _, err := w.call(newCertificates(), "revoke", StatusArgs{Fingerprint: certificate(1)}); err != nil {
 		t.Fatal(err)
 	}
-	leaf := certificate(2)
-	if _, err := w.call(newAccounts(), "certify", CertifyArgs{Account: name("user"), Certificate: &leaf}); err != nil {
+	if _, err := w.call(newAccounts(), "certify", CertifyArgs{Account: name("user"), Certificate: binding(2)}); err != nil {
 		t.Fatal(err)
 	}
 	trust := Trust{Version: ledger.Version, Authorities: []Authority{trusted("alpha", "a", 1).Authority}, Policies: []Policy{{Role: "node"}}}
@@ -201,8 +207,8 @@ func TestResults(t *testing.T) {
 		{newCertificates(), "policy", PolicyArgs{Institution: "beta", Role: "node"}},
 		{newCertificates(), "status", CertificateArgs{Fingerprint: certificate(1)}},
 		{newCertificates(), "statuses", CertificatesArgs{}},
-		{newCertificates(), "holding", CertificateArgs{Fingerprint: certificate(1)}},
-		{newCertificates(), "holding", CertificateArgs{Fingerprint: certificate(2)}},
+		{newCertificates(), "bound", BoundArgs{Fingerprint: certificate(1)}},
+		{newCertificates(), "bound", BoundArgs{Fingerprint: certificate(2), Institution: "alpha"}},
 		{newAccounts(), "get", AddressArgs{Address: name("user")}},
 	} {
 		out, err := w.call(c.contract, c.method, c.args)

@@ -39,7 +39,7 @@ const (
 	DeniedSize        uint32 = 110 // arguments or a result that are too large
 	DeniedGasLimit    uint32 = 111 // a gas limit over the chain's
 	DeniedDirect      uint32 = 112 // the method is called by transactions only, not by contracts
-	DeniedCertificate uint32 = 113 // a certificate is frozen or revoked, or nobody whom the group trusts vouches for it
+	DeniedCertificate uint32 = 113 // a certificate does not count: frozen, revoked, ended, or vouched for by nobody whom the group trusts; or its key did not sign
 )
 
 // Codes of receipts with status aborted from a system contract, as in its schema. They are stable.
@@ -59,7 +59,7 @@ const (
 	AbortReform  uint32 = 1010 // [reason]: the group would not be sound after it
 	AbortSupport uint32 = 1011 // [have, want]: approvals, or statements of nodes that join, are missing
 
-	AbortCertificate uint32 = 1012 // [fingerprint]: a certificate that does not count, or stands for another institution
+	AbortCertificate uint32 = 1012 // [fingerprint]: a certificate that does not count, or is the caller's own
 )
 
 func abortDefs(codes ...uint32) []ledger.ErrorDef {
@@ -84,7 +84,7 @@ func abortDefs(codes ...uint32) []ledger.ErrorDef {
 		},
 		{
 			Code: AbortCertificate, Name: "BadCertificate", Fields: []ledger.Field{{Name: "fingerprint", Type: "bytes"}},
-			Doc: "the certificate is frozen or revoked, stands for accounts of another institution, or is the caller's own",
+			Doc: "the certificate does not count: it is frozen, revoked, ended, or vouched for by nobody that the group trusts; or it is the caller's own",
 		},
 	}
 	var defs []ledger.ErrorDef

@@ -151,14 +151,5 @@ type AccusationsArgs struct {
 }
 
 func accusations(env Env, a AccusationsArgs) ([]Accusation, error) {
-	found := []Accusation{}
-	err := env.Range(accusationsKey(a.Epoch, a.Member), nil, maxFound, func(_, raw []byte) error {
-		var record Accusation
-		if err := ledger.Unmarshal(raw, &record); err != nil {
-			return err
-		}
-		found = append(found, record)
-		return nil
-	})
-	return found, err
+	return page(env, accusationsKey(a.Epoch, a.Member), nil, maxFound, entryOf[Accusation])
 }

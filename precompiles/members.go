@@ -221,11 +221,12 @@ func newMembers() Contract {
 				{Name: "TrustedRoot", Fields: []ledger.Field{institution, {Name: "authority", Type: "Authority"}}},
 				{Name: "DistrustedRoot", Fields: []ledger.Field{institution, {Name: "root", Type: "bytes"}}},
 				{Name: "InstitutionPolicy", Fields: []ledger.Field{institution, {Name: "policy", Type: "Policy"}}},
+				{Name: "InstitutionNames", Fields: []ledger.Field{institution, {Name: "required", Type: "bool"}}},
 				{Name: "Reform", Fields: []ledger.Field{
 					list("found", "Founding"), list("observe", "Candidate"), list("dismiss", "bytes"), list("add", "bytes"),
 					list("remove", "bytes"),
 					{Name: "params", Type: "opt<Params>"},
-					list("trust", "TrustedRoot"), list("distrust", "DistrustedRoot"), list("policies", "InstitutionPolicy"),
+					list("trust", "TrustedRoot"), list("distrust", "DistrustedRoot"), list("policies", "InstitutionPolicy"), list("real_names", "InstitutionNames"),
 					{Name: "override", Type: "str"},
 				}},
 				{Name: "Approval", Fields: []ledger.Field{institution, {Name: "account", Type: "addr"}}},
@@ -308,13 +309,7 @@ func institutions(env Env, a InstitutionsArgs) ([]string, error) {
 	if err := checkInstitutionName(a.After); err != nil {
 		return nil, err
 	}
-	prefix := institutionKey("")
-	names := []string{}
-	err := env.Range(prefix, institutionKey(a.After), maxFound, func(k, _ []byte) error {
-		names = append(names, string(k[len(prefix):]))
-		return nil
-	})
-	return names, err
+	return page(env, institutionKey(""), institutionKey(a.After), maxFound, func(id, _ []byte) (string, error) { return string(id), nil })
 }
 
 // NodesArgs are the arguments of the members method nodes. After is a node id, or empty.
@@ -335,24 +330,23 @@ func nodes(env Env, a NodesArgs) ([]ListedNode, error) {
 		return nil, aborted(AbortArguments, nil, "a node id of %d bytes", len(a.After))
 	}
 	prefix := NodeKeys()
-	found := []ListedNode{}
-	err := env.Range(prefix, append(slices.Clip(prefix), a.After...), maxFound, func(k, v []byte) error {
-		n, err := DecodeNode(k, v)
-		found = append(found, n)
-		return err
-	})
-	return found, err
+	return page(env, prefix, append(slices.Clip(prefix), a.After...), maxFound, listedNode)
 }
 
-// DecodeNode reads an entry of the table of nodes.
-func DecodeNode(key, value []byte) (n ListedNode, err error) {
-	id := key[min(len(key), len(NodeKeys())):]
-	if len(id) != len(n.Node) {
-		return n, fmt.Errorf("state key %x does not end in a node id", key)
+// DecodeNode reads an entry of the table of nodes: a key that NodeKeys begins, and its value.
+func DecodeNode(key, value []byte) (ListedNode, error) {
+	n, err := listedNode(key[min(len(key), len(NodeKeys())):], value)
+	if err != nil {
+		err = fmt.Errorf("state under %x: %w", key, err)
 	}
-	copy(n.Node[:], id)
-	if err := ledger.Unmarshal(value, &n.Row); err != nil {
-		return n, fmt.Errorf("state under %x: %w", key, err)
+	return n, err
+}
+
+func listedNode(id, value []byte) (n ListedNode, err error) {
+	if err := ofSize(id, len(n.Node)); err != nil {
+		return n, err
 	}
-	return n, nil
+	n.Node = identity.NodeID(id)
+	err = ledger.Unmarshal(value, &n.Row)
+	return n, err
 }

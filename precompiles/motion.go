@@ -44,6 +44,8 @@ type Reform struct {
 	Trust    []TrustedRoot
 	Distrust []DistrustedRoot
 	Policies []InstitutionPolicy
+	// RealNames says of which institutions the accounts call contracts under certificates only.
+	RealNames []InstitutionNames
 	// Override is the reason for going below the least number of members, or empty.
 	Override string
 }
@@ -137,20 +139,14 @@ type ListedMotion struct {
 }
 
 func motions(env Env, a MotionsArgs) ([]ListedMotion, error) {
-	prefix := key(MembersAddress, []byte("m"))
-	found := []ListedMotion{}
-	err := env.Range(prefix, motionKey(a.After), maxFound, func(k, v []byte) error {
-		if len(k) != len(prefix)+8 {
-			return fmt.Errorf("state key %x does not end in a motion's id", k)
+	return page(env, key(MembersAddress, []byte("m")), motionKey(a.After), maxFound, func(id, value []byte) (m ListedMotion, err error) {
+		if err := ofSize(id, 8); err != nil {
+			return m, err
 		}
-		m := ListedMotion{ID: binary.BigEndian.Uint64(k[len(prefix):])}
-		if err := ledger.Unmarshal(v, &m.Row); err != nil {
-			return fmt.Errorf("state under %x: %w", k, err)
-		}
-		found = append(found, m)
-		return nil
+		m.ID = binary.BigEndian.Uint64(id)
+		err = ledger.Unmarshal(value, &m.Row)
+		return m, err
 	})
-	return found, err
 }
 
 // ProposeArgs are the arguments of the members method propose.
@@ -160,7 +156,7 @@ type ProposeArgs struct {
 }
 
 func propose(env Env, a ProposeArgs) (uint64, error) {
-	account, err := callerAccount(env)
+	account, err := callerAccount(env, MembersAddress)
 	if err != nil {
 		return 0, err
 	}
@@ -315,7 +311,7 @@ func ready(env Env, a ReadyArgs) error {
 
 // openMotion returns the caller's account, the members in force and a motion that is not void.
 func openMotion(env Env, id uint64) (*Account, *Record, *Motion, error) {
-	account, err := callerAccount(env)
+	account, err := callerAccount(env, MembersAddress)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -427,7 +423,7 @@ func refused(format string, args ...any) error {
 
 // after returns the members and parameters after a reform at a block time, or why the group refuses it.
 func after(r Reader, s keys.Suite, record *Record, f *Reform, unixMilli int64) (*ledger.Epoch, error) {
-	for _, n := range []int{len(f.Found), len(f.Observe), len(f.Dismiss), len(f.Add), len(f.Remove), len(f.Trust), len(f.Distrust), len(f.Policies)} {
+	for _, n := range []int{len(f.Found), len(f.Observe), len(f.Dismiss), len(f.Add), len(f.Remove), len(f.Trust), len(f.Distrust), len(f.Policies), len(f.RealNames)} {
 		if n > MaxReform {
 			return nil, refused("a list of %d entries, at most %d", n, MaxReform)
 		}
@@ -443,7 +439,7 @@ func after(r Reader, s keys.Suite, record *Record, f *Reform, unixMilli int64) (
 	if f.Params != nil {
 		next.Params = *f.Params
 	}
-	if len(f.Found)+len(f.Observe)+len(f.Dismiss)+len(f.Add)+len(f.Remove)+len(f.Trust)+len(f.Distrust)+len(f.Policies) == 0 && reflect.DeepEqual(next.Params, before) {
+	if len(f.Found)+len(f.Observe)+len(f.Dismiss)+len(f.Add)+len(f.Remove)+len(f.Trust)+len(f.Distrust)+len(f.Policies)+len(f.RealNames) == 0 && reflect.DeepEqual(next.Params, before) {
 		return nil, aborted(AbortUnchanged, nil, "the reform changes nothing: the parameters are what it sets")
 	}
 	if err := checkFound(r, s, f); err != nil {
@@ -614,7 +610,7 @@ func activate(env Env, a MotionArgs) error {
 	if env.Caller() != env.Origin() {
 		return denied(DeniedDirect, "activate is called by a transaction only, and not by contract %s", env.Caller())
 	}
-	account, err := callerAccount(env)
+	account, err := callerAccount(env, MembersAddress)
 	if err != nil {
 		return err
 	}

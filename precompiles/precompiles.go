@@ -139,6 +139,36 @@ func read[T any](r Reader, key []byte) (value T, found bool, err error) {
 	return value, true, nil
 }
 
+// page returns at most limit entries of a table in the order of their keys, beginning after one of them (nil: with the
+// first). The keys begin with prefix; entry makes an entry of what follows it in the key, and of the value. It is not nil,
+// as the encoding of nil is not that of an empty list.
+func page[T any](env Env, prefix, after []byte, limit int, entry func(id, value []byte) (T, error)) ([]T, error) {
+	found := []T{}
+	err := env.Range(prefix, after, limit, func(k, v []byte) error {
+		e, err := entry(k[len(prefix):], v)
+		if err != nil {
+			return fmt.Errorf("state under %x: %w", k, err)
+		}
+		found = append(found, e)
+		return nil
+	})
+	return found, err
+}
+
+// entryOf makes an entry of a value alone.
+func entryOf[T any](_, value []byte) (entry T, err error) {
+	err = ledger.Unmarshal(value, &entry)
+	return entry, err
+}
+
+// ofSize returns an error when an id within a key has not so many bytes.
+func ofSize(id []byte, size int) error {
+	if len(id) != size {
+		return fmt.Errorf("an id of %d bytes, want %d", len(id), size)
+	}
+	return nil
+}
+
 func write(env Env, key []byte, value any) error {
 	raw, err := ledger.Marshal(value)
 	if err != nil {

@@ -373,9 +373,9 @@ func TestOwnKeys(t *testing.T) {
 	_, err = w.call(accounts, "bind", BindArgs{Keys: []AccountKey{bound(second)}, Threshold: 2})
 	wantError(t, err, ledger.OK, 0)
 	a := w.account(t, w.caller)
-	wantError(t, a.Authorize(w, sign(old), 5_000), ledger.Denied, DeniedThreshold)
-	wantError(t, a.Authorize(w, sign(old, third), 5_000), ledger.Denied, DeniedKey)
-	wantError(t, a.Authorize(w, sign(old, second), 5_000), ledger.OK, 0)
+	wantError(t, a.Authorize(w, contract, sign(old), 5_000), ledger.Denied, DeniedThreshold)
+	wantError(t, a.Authorize(w, contract, sign(old, third), 5_000), ledger.Denied, DeniedKey)
+	wantError(t, a.Authorize(w, contract, sign(old, second), 5_000), ledger.OK, 0)
 
 	_, err = w.call(accounts, "rotate", RotateArgs{Old: third, New: bound(third)})
 	wantError(t, err, ledger.Aborted, AbortKey)
@@ -387,9 +387,9 @@ func TestOwnKeys(t *testing.T) {
 		t.Errorf("after the rotation the old key finds %v, the new one %v", find(old), find(third))
 	}
 	a = w.account(t, w.caller)
-	wantError(t, a.Authorize(w, sign(old, second), 5_000), ledger.Denied, DeniedKey)
-	wantError(t, a.Authorize(w, sign(second, third), 6_000), ledger.OK, 0)
-	wantError(t, a.Authorize(w, sign(second, third), 6_001), ledger.Denied, DeniedKeyTime)
+	wantError(t, a.Authorize(w, contract, sign(old, second), 5_000), ledger.Denied, DeniedKey)
+	wantError(t, a.Authorize(w, contract, sign(second, third), 6_000), ledger.OK, 0)
+	wantError(t, a.Authorize(w, contract, sign(second, third), 6_001), ledger.Denied, DeniedKeyTime)
 
 	_, err = w.call(accounts, "unbind", UnbindArgs{Keys: []ledger.Key{second}, Threshold: 2})
 	wantError(t, err, ledger.Aborted, AbortThreshold)

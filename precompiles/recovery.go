@@ -15,7 +15,7 @@ const MaxRecoveryReason = MaxOverride
 type RecoverArgs struct {
 	_     struct{} `cbor:",toarray"`
 	Epoch uint64   // that ends: the one that the survivors are members of
-	// Reform is what changes. Params, Dismiss, Trust, Distrust and Policies must be empty; Add may name nodes of Observe, which need not show that
+	// Reform is what changes. Params, Dismiss, Trust, Distrust, Policies and RealNames must be empty; Add may name nodes of Observe, which need not show that
 	// they are synced; Override is the reason, and must not be empty.
 	Reform Reform
 }
@@ -42,7 +42,7 @@ func recovery(env Env, a RecoverArgs) error {
 		return refused("the recovery is from epoch %d, and the group is in epoch %d", a.Epoch, record.Number)
 	case f.Override == "" || len(f.Override) > MaxRecoveryReason:
 		return refused("a reason of %d bytes, want 1 to %d", len(f.Override), MaxRecoveryReason)
-	case f.Params != nil || len(f.Dismiss)+len(f.Trust)+len(f.Distrust)+len(f.Policies) > 0:
+	case f.Params != nil || len(f.Dismiss)+len(f.Trust)+len(f.Distrust)+len(f.Policies)+len(f.RealNames) > 0:
 		return refused("a recovery changes neither parameters, observers nor authorities: make a motion after it")
 	case len(f.Found) > MaxReform || len(f.Observe) > MaxReform || len(f.Add) > MaxReform || len(f.Remove) > ledger.MaxMembers:
 		return refused("a list is too long: a recovery has at most %d new institutions and %d new nodes", MaxReform, MaxReform)

@@ -1,23 +1,32 @@
 package cli
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/precompiles"
-	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
+const certifyWanted = "ADDRESS|NAME FILE[@ROOT]|FINGERPRINT[@ROOT]|none..."
+
 func accountCommand() *cli.Command {
 	const keysWanted = "KEY[*WEIGHT]..."
+	validUntil := func() cli.Flag {
+		return &cli.StringFlag{Name: "valid-until", Usage: "last block `TIME` at which the certificates count, as 2026-01-02T15:04:05Z (default: the end of the first to end)"}
+	}
 	threshold := func(usage string) cli.Flag {
 		return &cli.UintFlag{Name: "threshold", Usage: usage}
 	}
@@ -34,7 +43,8 @@ func accountCommand() *cli.Command {
 				&cli.StringFlag{Name: "institution", Usage: "`NAME`; default: the sender's"},
 				&cli.StringFlag{Name: "roles", Usage: "`ROLE,ROLE` of the account", Value: "user"},
 				threshold("weight of keys that must sign; 0: 1"),
-				&cli.StringFlag{Name: "certificate", Usage: "`FILE|FINGERPRINT` of the certificate that the account goes by"},
+				&cli.StringSliceFlag{Name: "certificate", Usage: "`FILE[@ROOT]` or FINGERPRINT[@ROOT] of a certificate that the account goes by. May be repeated"},
+				validUntil(),
 			),
 			Action: registerAccount,
 		}, {
@@ -61,10 +71,14 @@ func accountCommand() *cli.Command {
 			},
 		}, {
 			Name:      "certify",
-			Usage:     "bind an account to a certificate; the sender is a registrar or admin of its institution",
-			ArgsUsage: "ADDRESS|NAME FILE|FINGERPRINT|none",
-			Flags:     signingFlags(),
-			Action:    certifyAccount,
+			Usage:     "bind an account to certificates; the sender is a registrar or admin of its institution",
+			ArgsUsage: certifyWanted,
+			Description: "A certificate is named by its file, PEM or DER, or its fingerprint, and ROOT in the same way names the root that it leads to:\n" +
+				"where the group names authorities of the institution, one of those. If the certificate is for a key of the account, that key\n" +
+				"must be among those that sign calls of contracts. A registrar binds accounts that have no role but user, an admin all but\n" +
+				"those with the role committee, which bind themselves.",
+			Flags:  signingFlags(validUntil()),
+			Action: certifyAccount,
 		}, {
 			Name:      "bind",
 			Usage:     "add keys to the sender's account",
@@ -121,7 +135,11 @@ func registerAccount(c *cli.Context) error {
 			}
 			institution = account.Institution
 		}
-		certificate, err := r.certificate(c.String("certificate"))
+		own := make([]ledger.Key, len(bound))
+		for i, k := range bound {
+			own[i] = ledger.Key{Algorithm: k.Algorithm, Bytes: k.Key}
+		}
+		certificate, err := r.binding(c.StringSlice("certificate"), own)
 		if err != nil {
 			return err
 		}
@@ -140,9 +158,9 @@ func registerAccount(c *cli.Context) error {
 	})
 }
 
-// certifyAccount binds an account to another certificate, or to none.
+// certifyAccount binds an account to other certificates, or to none.
 func certifyAccount(c *cli.Context) error {
-	args, err := arguments(c, 2, 2, "ADDRESS|NAME FILE|FINGERPRINT|none")
+	args, err := arguments(c, 2, 1+precompiles.MaxAuthorities, certifyWanted)
 	if err != nil {
 		return err
 	}
@@ -152,8 +170,16 @@ func certifyAccount(c *cli.Context) error {
 			return err
 		}
 		values := &precompiles.CertifyArgs{Account: address}
-		if args[1] != "none" {
-			if values.Certificate, err = r.certificate(args[1]); err != nil {
+		if texts := args[1:]; !slices.Equal(texts, []string{"none"}) {
+			account, err := r.Account(r.ctx, address)
+			if err != nil {
+				return err
+			}
+			own := make([]ledger.Key, len(account.Keys))
+			for i, k := range account.Keys {
+				own[i] = k.Key
+			}
+			if values.Certificate, err = r.binding(texts, own); err != nil {
 				return err
 			}
 		}
@@ -165,17 +191,54 @@ func certifyAccount(c *cli.Context) error {
 	})
 }
 
-// certificate returns the fingerprint of a certificate that a person named, or nil for no text.
-func (r *remote) certificate(text string) (*keys.Digest, error) {
-	if text == "" {
+// binding returns what binds an account with these keys to the certificates that a person named, or nil for none.
+func (r *remote) binding(texts []string, own []ledger.Key) (*precompiles.Binding, error) {
+	if len(texts) == 0 {
 		return nil, nil
 	}
 	suite, err := r.Suite(r.ctx)
 	if err != nil {
 		return nil, err
 	}
-	found, err := readCertificate(suite, text)
-	return &found.fingerprint, err
+	b := &precompiles.Binding{Until: math.MaxInt64}
+	dated := true
+	for _, text := range texts {
+		name, root, rooted := text, "", false
+		if at := strings.LastIndexByte(text, '@'); at >= 0 {
+			name, root, rooted = text[:at], text[at+1:], true
+		}
+		found, err := readCertificate(suite, name)
+		if err != nil {
+			return nil, err
+		}
+		path := identity.Path{Leaf: found.fingerprint}
+		if rooted {
+			authority, err := readCertificate(suite, root)
+			if err != nil {
+				return nil, fmt.Errorf("the root of %s: %w", name, err)
+			}
+			path.Root = authority.fingerprint
+		}
+		b.Paths = append(b.Paths, path)
+		dated = dated && found.until != 0
+		b.Until = min(b.Until, cmp.Or(found.until, math.MaxInt64))
+		if found.key != nil && slices.ContainsFunc(own, func(k ledger.Key) bool {
+			return k.Algorithm == found.key.Algorithm && bytes.Equal(k.Bytes, found.key.Bytes)
+		}) {
+			b.Key = found.key
+		}
+	}
+	slices.SortFunc(b.Paths, identity.Path.Compare)
+	if text := r.c.String("valid-until"); text != "" {
+		at, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return nil, usage("--valid-until %q: want a time such as 2026-01-02T15:04:05Z", text)
+		}
+		b.Until = at.UnixMilli()
+	} else if !dated {
+		return nil, usage("a fingerprint does not tell when the certificate ends: give --valid-until, or its file")
+	}
+	return b, nil
 }
 
 // changeKeys sends a change of the sender's keys: the method and arguments that change returns.
@@ -243,12 +306,25 @@ func (r *remote) weighedKeys(texts []string) ([]precompiles.AccountKey, error) {
 	return bound, nil
 }
 
-func certificateText(c *client.Certificate) string {
-	text := fmt.Sprintf("%s, %s", c.Fingerprint, c.Status)
-	if c.Reason != "" {
-		text += fmt.Sprintf(" since block %d (%s): the account sends nothing", c.Height, c.Reason)
+// bindingTable prints by which certificates an account goes.
+func bindingTable(w io.Writer, b *client.Binding) {
+	for _, c := range b.Certificates {
+		text := fmt.Sprintf("%s, %s", c.Fingerprint, c.Status)
+		if c.Reason != "" {
+			text += fmt.Sprintf(" since block %d (%s)", c.Height, c.Reason)
+		}
+		if !c.Root.IsZero() {
+			text += fmt.Sprintf(", root %s", c.Root)
+		}
+		row(w, "certificate", text)
 	}
-	return text
+	row(w, "valid until", timeText(b.Until))
+	if b.Key != nil {
+		row(w, "signs with", keyText(*b.Key))
+	}
+	if b.Refused != "" {
+		row(w, "refused", "it calls no contracts: "+b.Refused)
+	}
 }
 
 func accountTable(w io.Writer, a *client.Account) {
@@ -258,7 +334,7 @@ func accountTable(w io.Writer, a *client.Account) {
 	row(w, "status", a.Status)
 	row(w, "threshold", a.Threshold)
 	if a.Certificate != nil {
-		row(w, "certificate", certificateText(a.Certificate))
+		bindingTable(w, a.Certificate)
 	}
 	for _, k := range a.Keys {
 		valid := ""

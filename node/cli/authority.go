@@ -50,6 +50,7 @@ func authorityCommand() *cli.Command {
 					&cli.StringFlag{Name: "valid-until", Usage: "last block `TIME` at which they do (default: that of the certificate)"},
 					&cli.StringSliceFlag{Name: "remove", Usage: "`FILE|FINGERPRINT` of a root that may not vouch any more. May be repeated"},
 					&cli.StringSliceFlag{Name: "policy", Usage: "`ROLE=any|all|K`: how many agencies must vouch for a role. May be repeated"},
+					&cli.StringFlag{Name: "real-names", Usage: "`on|off`: whether accounts call contracts only under certificates for keys that sign"},
 				),
 				Action: proposeAuthorities,
 			},
@@ -62,6 +63,7 @@ type authorityDoc struct {
 	Institution string    `json:"institution"`
 	Authorities []rootDoc `json:"authorities"`
 	Policies    []string  `json:"policies"` // role=any|all|K; a role without one: any
+	RealNames   bool      `json:"real_names"`
 }
 
 type rootDoc struct {
@@ -73,7 +75,7 @@ type rootDoc struct {
 }
 
 func describeTrust(t *precompiles.InstitutionTrust) authorityDoc {
-	d := authorityDoc{Institution: t.Institution, Authorities: []rootDoc{}, Policies: []string{}}
+	d := authorityDoc{Institution: t.Institution, Authorities: []rootDoc{}, Policies: []string{}, RealNames: t.Row.RealNames}
 	for _, a := range t.Row.Authorities {
 		d.Authorities = append(d.Authorities, rootDoc{Agency: a.Agency, Root: a.Root, From: a.From, Until: a.Until, Roles: a.Roles})
 	}
@@ -104,6 +106,9 @@ func authorityTable(w io.Writer, d *authorityDoc) {
 	}
 	for _, p := range d.Policies {
 		row(w, "policy", p)
+	}
+	if d.RealNames {
+		row(w, "real names", "on: accounts call contracts only under certificates for keys that sign")
 	}
 }
 
@@ -153,8 +158,8 @@ func proposeAuthorities(c *cli.Context) error {
 	if _, err := arguments(c, 0, 0, ""); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc([]string{"root", "remove", "policy"}, c.IsSet) {
-		return usage("a motion changes something: give at least one of --root, --remove, --policy")
+	if !slices.ContainsFunc([]string{"root", "remove", "policy", "real-names"}, c.IsSet) {
+		return usage("a motion changes something: give at least one of --root, --remove, --policy, --real-names")
 	}
 	return talk(c, func(r *remote) error {
 		institution := c.String("institution")
@@ -226,6 +231,13 @@ func (r *remote) trustReform(institution string) (*precompiles.Reform, error) {
 		}
 		f.Policies = append(f.Policies, precompiles.InstitutionPolicy{Institution: institution, Policy: precompiles.Policy{Role: role, Need: uint32(need)}})
 	}
+	switch text := r.c.String("real-names"); text {
+	case "":
+	case "on", "off":
+		f.RealNames = append(f.RealNames, precompiles.InstitutionNames{Institution: institution, Required: text == "on"})
+	default:
+		return nil, usage("--real-names %q: want on or off", text)
+	}
 	return f, nil
 }
 
@@ -240,17 +252,25 @@ func trustChanges(f *precompiles.Reform) (changes []string) {
 	for _, p := range f.Policies {
 		changes = append(changes, fmt.Sprintf("~ policy of %s: %s", p.Institution, policyText(p.Policy)))
 	}
+	for _, n := range f.RealNames {
+		how := "may call contracts without certificates"
+		if n.Required {
+			how = "call contracts only under certificates for keys that sign"
+		}
+		changes = append(changes, fmt.Sprintf("~ accounts of %s %s", n.Institution, how))
+	}
 	return changes
 }
 
 // certificateFile is what is known of a certificate that a person named.
 type certificateFile struct {
 	fingerprint keys.Digest
-	from, until int64 // Unix ms; 0: not known, of a fingerprint
+	from, until int64       // Unix ms; 0: not known, of a fingerprint
+	key         *ledger.Key // nil: not known, or none of the suite
 }
 
 // readCertificate reads the fingerprint of a certificate, or the first certificate of a file in PEM or DER. It looks at
-// no more than the dates (RFC 5280 §4.1), so the certificate may be of any algorithm.
+// no more than the dates and the key (RFC 5280 §4.1), so the certificate may be of any algorithm.
 func readCertificate(suite keys.Suite, text string) (certificateFile, error) {
 	if digest, err := parseDigest(text); err == nil {
 		return certificateFile{fingerprint: digest}, nil
@@ -293,6 +313,14 @@ func parseCertificate(suite keys.Suite, der []byte) (certificateFile, error) {
 			Algorithm asn1.RawValue
 			Issuer    asn1.RawValue
 			Validity  struct{ From, Until time.Time }
+			Subject   asn1.RawValue
+			Key       struct {
+				Algorithm struct {
+					ID    asn1.ObjectIdentifier
+					Curve asn1.RawValue `asn1:"optional"`
+				}
+				Bits asn1.BitString
+			}
 		}
 	}
 	rest, err := asn1.Unmarshal(der, &parsed)
@@ -305,7 +333,29 @@ func parseCertificate(suite keys.Suite, der []byte) (certificateFile, error) {
 	return certificateFile{
 		fingerprint: identity.Fingerprint(suite, der[:len(der)-len(rest)]),
 		from:        parsed.TBS.Validity.From.UnixMilli(), until: parsed.TBS.Validity.Until.UnixMilli(),
+		key: certificateKey(suite, parsed.TBS.Key.Algorithm.ID, parsed.TBS.Key.Algorithm.Curve.FullBytes, parsed.TBS.Key.Bits.RightAlign()),
 	}, nil
+}
+
+// certificateKey returns the canonical form of a certificate's key (RFC 5480 and 8410, GM/T 0015), or nil if the suite has none
+// such.
+func certificateKey(suite keys.Suite, id asn1.ObjectIdentifier, parameters, bits []byte) *ledger.Key {
+	var curve asn1.ObjectIdentifier
+	if _, err := asn1.Unmarshal(parameters, &curve); err != nil && len(parameters) > 0 {
+		return nil
+	}
+	const uncompressed = 65
+	if len(bits) == uncompressed && bits[0] == 4 {
+		bits = append([]byte{2 + bits[uncompressed-1]&1}, bits[1:33]...)
+	}
+	for algorithm, ids := range map[keys.Algorithm]string{
+		keys.Ed25519: "1.3.101.112 ", keys.P256: "1.2.840.10045.2.1 1.2.840.10045.3.1.7", keys.SM2: "1.2.840.10045.2.1 1.2.156.10197.1.301",
+	} {
+		if _, err := suite.ParsePublic(algorithm, bits); err == nil && id.String()+" "+curve.String() == ids {
+			return &ledger.Key{Algorithm: algorithm, Bytes: bits}
+		}
+	}
+	return nil
 }
 
 func certificateCommand() *cli.Command {
@@ -355,9 +405,10 @@ func certificateCommand() *cli.Command {
 		Usage: "show what institutions say of a certificate; freeze and revoke those of one's own",
 		Description: "A certificate is named by its file, PEM or DER, or its fingerprint. The sender is a registrar or institution-admin, and\n" +
 			"speaks for its own institution alone. Accounts that go by a certificate which is frozen or revoked send nothing until\n" +
-			"`account certify` binds them to another one. Of nodes it is a record: whom a node connects to is up to its own CA provider.",
+			"`account certify` binds them to another one; but an institution-admin goes on governing unless another one said so, and\n" +
+			"an account with the role committee in any case.",
 		Subcommands: []*cli.Command{
-			{Name: "status", Usage: "print what institutions say of a certificate", ArgsUsage: one, Flags: remoteFlags(), Action: showCertificate},
+			{Name: "status", Usage: "print what institutions say of a certificate", ArgsUsage: one, Flags: remoteFlags(&cli.StringFlag{Name: "institution", Usage: "`NAME` whose accounts that go by it are listed, too"}), Action: showCertificate},
 			act("freeze", "stop a certificate from counting for now", true),
 			act("unfreeze", "lift what freeze did", false),
 			act("revoke", "stop a certificate from counting, for ever", true),
@@ -371,10 +422,9 @@ func reasonNames() []string {
 
 // certificateDoc is the output of certificate status.
 type certificateDoc struct {
-	Fingerprint keys.Digest `json:"fingerprint"`
-	Institution string      `json:"institution,omitempty"` // of the accounts that go by it; empty: none does
-	Accounts    uint32      `json:"accounts"`
-	Said        []saidDoc   `json:"said"`
+	Fingerprint keys.Digest      `json:"fingerprint"`
+	Accounts    []ledger.Address `json:"accounts,omitempty"` // of --institution that go by it
+	Said        []saidDoc        `json:"said"`
 }
 
 type saidDoc struct {
@@ -399,21 +449,23 @@ func showCertificate(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		said, holding, err := members.Certificate(r.ctx, r.Client, found.fingerprint)
+		said, err := members.Certificate(r.ctx, r.Client, found.fingerprint)
 		if err != nil {
 			return err
 		}
 		d := certificateDoc{Fingerprint: found.fingerprint, Said: []saidDoc{}}
-		if holding != nil {
-			d.Institution, d.Accounts = holding.Institution, holding.Accounts
+		if institution := c.String("institution"); institution != "" {
+			if d.Accounts, err = members.Bound(r.ctx, r.Client, found.fingerprint, institution); err != nil {
+				return err
+			}
 		}
 		for _, s := range said {
 			d.Said = append(d.Said, saidDoc{Institution: s.Institution, Status: s.Row.Status.String(), Reason: precompiles.ReasonName(s.Row.Reason), By: s.Row.By, Height: s.Row.Height})
 		}
 		return show(c, d, func(w io.Writer) {
 			row(w, "certificate", d.Fingerprint)
-			if d.Accounts > 0 {
-				row(w, "accounts", fmt.Sprintf("%d of %s", d.Accounts, d.Institution))
+			for _, a := range d.Accounts {
+				row(w, "account", a)
 			}
 			if len(d.Said) == 0 {
 				row(w, "status", "active: no institution said anything of it")

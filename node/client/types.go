@@ -329,12 +329,21 @@ type Account struct {
 	Status      string         `json:"status"`
 	Threshold   uint32         `json:"threshold"`
 	Keys        []AccountKey   `json:"keys"`
-	Certificate *Certificate   `json:"certificate,omitempty"` // that the account goes by; nil: none
+	Certificate *Binding       `json:"certificate,omitempty"` // nil: it goes by none
+}
+
+// Binding says by which certificates an account goes.
+type Binding struct {
+	Certificates []Certificate `json:"certificates"`
+	Until        int64         `json:"until"`             // last block time at which they count
+	Key          *ledger.Key   `json:"key,omitempty"`     // that must be among those that sign calls of contracts; nil: none
+	Refused      string        `json:"refused,omitempty"` // why the account calls no contracts by them at the last block's time
 }
 
 // Certificate is what an institution says of a certificate.
 type Certificate struct {
 	Fingerprint keys.Digest   `json:"fingerprint"`      // hash of its DER under the chain's suite
+	Root        keys.Digest   `json:"root,omitzero"`    // of the authority that vouches for it; none where none was named
 	Status      string        `json:"status"`           // active, frozen, revoked
 	Reason      string        `json:"reason,omitempty"` // of RFC 5280, 5.3.1; empty while it is active
 	Height      ledger.Height `json:"height,omitempty"` // of the block in which its institution said so last; 0: never

@@ -92,7 +92,9 @@ func (t *transaction) run(tx *ledger.SignedTx) (wasmvm.Outcome, error) {
 	}
 	err := t.check(tx)
 	if err == nil && !precompiles.Recovers(&tx.Tx) { // the authority of a recovery is the certificate of its block
-		err = t.authorize(tx.Sender, func(a *precompiles.Account) error { return a.Authorize(t.overlay, tx.Signatures, t.order.UnixMilli) })
+		err = t.authorize(tx.Sender, func(a *precompiles.Account) error {
+			return a.Authorize(t.overlay, tx.To, tx.Signatures, t.order.UnixMilli)
+		})
 	}
 	if err != nil {
 		outcome, err := refusal(err)

@@ -289,9 +289,9 @@ func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 		return &precompiles.Error{Status: ledger.Denied, Code: precompiles.DeniedAccount, Reason: fmt.Sprintf("the sender %s has no account", tx.Sender)}
 	}
 	// The block that includes the transaction is later than base, at most at the transaction's expiry.
-	err = account.Authorize(base, tx.Signatures, base.Header().Order.UnixMilli)
+	err = account.Authorize(base, tx.To, tx.Signatures, base.Header().Order.UnixMilli)
 	if e, ok := errors.AsType[*precompiles.Error](err); ok && e.Code == precompiles.DeniedKeyTime {
-		err = account.Authorize(base, tx.Signatures, tx.Expiry)
+		err = account.Authorize(base, tx.To, tx.Signatures, tx.Expiry)
 	}
 	if err == nil && tx.To.Address == precompiles.ContractsAddress && (tx.Method == "deploy" || tx.Method == "replace") {
 		err = precompiles.MayDeploy(base, account) // before anybody compiles its module

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -311,7 +312,8 @@ func TestSenderRules(t *testing.T) {
 	certify := func(say ...string) func(*chain) {
 		return func(c *chain) {
 			leaf := keys.Digest{1}
-			c.want(c.block(c.tx("admin", precompiles.AccountsAddress, "certify", precompiles.CertifyArgs{Account: address("user"), Certificate: &leaf}))[0], ledger.OK, 0)
+			binding := &precompiles.Binding{Paths: []identity.Path{{Leaf: leaf}}, Until: 1_100_000}
+			c.want(c.block(c.tx("admin", precompiles.AccountsAddress, "certify", precompiles.CertifyArgs{Account: address("user"), Certificate: binding}))[0], ledger.OK, 0)
 			for _, method := range say {
 				var args any = precompiles.StatusArgs{Fingerprint: leaf}
 				if method == "unfreeze" {

@@ -69,15 +69,19 @@ func Trust(ctx context.Context, api *client.Client, institution string) (*precom
 	return view[*precompiles.Trust](ctx, api, precompiles.CertificatesAddress, "trust", &precompiles.TrustArgs{Institution: institution})
 }
 
-// Certificate returns what institutions say of a certificate, and how many accounts go by it, nil for none.
-func Certificate(ctx context.Context, api *client.Client, fingerprint keys.Digest) ([]precompiles.ListedCertificate, *precompiles.Holding, error) {
-	args := &precompiles.CertificateArgs{Fingerprint: fingerprint}
-	said, err := view[[]precompiles.ListedCertificate](ctx, api, precompiles.CertificatesAddress, "status", args)
-	if err != nil {
-		return nil, nil, err
-	}
-	holding, err := view[*precompiles.Holding](ctx, api, precompiles.CertificatesAddress, "holding", args)
-	return said, holding, err
+// Certificate returns what institutions say of a certificate.
+func Certificate(ctx context.Context, api *client.Client, fingerprint keys.Digest) ([]precompiles.ListedCertificate, error) {
+	return view[[]precompiles.ListedCertificate](ctx, api, precompiles.CertificatesAddress, "status", &precompiles.CertificateArgs{Fingerprint: fingerprint})
+}
+
+// Bound returns the accounts of an institution that go by a certificate.
+func Bound(ctx context.Context, api *client.Client, fingerprint keys.Digest, institution string) ([]ledger.Address, error) {
+	args := precompiles.BoundArgs{Fingerprint: fingerprint, Institution: institution}
+	return pages(ctx, api, precompiles.CertificatesAddress, "bound", &args, func(last ledger.Address) any {
+		next := args
+		next.After = &last
+		return &next
+	})
 }
 
 // Ready returns the statement of the node that api leads to, signed with its key, that it has the block which a motion

@@ -676,13 +676,14 @@ func TestAPI(t *testing.T) {
 			t.Errorf("account = %+v, %v", a, err)
 		}
 		leaf := keys.Digest{1}
+		binding := &precompiles.Binding{Paths: []identity.Path{{Leaf: leaf}}, Until: 4_000_000_000_000}
 		for _, call := range []struct {
 			to     ledger.Address
 			method string
 			args   any
 			want   client.Certificate
 		}{
-			{precompiles.AccountsAddress, "certify", &precompiles.CertifyArgs{Account: bob, Certificate: &leaf}, client.Certificate{Fingerprint: leaf, Status: "active"}},
+			{precompiles.AccountsAddress, "certify", &precompiles.CertifyArgs{Account: bob, Certificate: binding}, client.Certificate{Fingerprint: leaf, Status: "active"}},
 			{
 				precompiles.CertificatesAddress, "freeze", &precompiles.StatusArgs{Fingerprint: leaf, Reason: 6},
 				client.Certificate{Fingerprint: leaf, Status: "frozen", Reason: "certificate-hold"},
@@ -698,8 +699,11 @@ func TestAPI(t *testing.T) {
 			if call.to == precompiles.CertificatesAddress {
 				call.want.Height = done.Height
 			}
-			if err != nil || a.Certificate == nil || *a.Certificate != call.want {
-				t.Errorf("after %s the certificate is %+v, %v; want %+v", call.method, a.Certificate, err, call.want)
+			if err != nil || a.Certificate == nil || !slices.Equal(a.Certificate.Certificates, []client.Certificate{call.want}) {
+				t.Fatalf("after %s the certificate is %+v, %v; want %+v", call.method, a.Certificate, err, call.want)
+			}
+			if frozen := call.want.Status == "frozen"; strings.Contains(a.Certificate.Refused, "was frozen at height") != frozen || a.Certificate.Until != 4_000_000_000_000 {
+				t.Errorf("after %s the binding is %+v", call.method, a.Certificate)
 			}
 		}
 		got, err := c.api.Contract(ctx, c.token)

@@ -337,18 +337,27 @@ func (s *Server) account(_ http.ResponseWriter, r *http.Request) (any, error) {
 			Key: ledger.Key{Algorithm: k.Algorithm, Bytes: k.Key}, Weight: k.Weight, From: k.From, Until: k.Until,
 		})
 	}
-	if account.Certificate == nil {
+	b := account.Certificate
+	if b == nil {
 		return doc, nil
 	}
-	said, _, err := precompiles.ReadCertificate(head, account.Institution, *account.Certificate)
-	if err != nil {
-		return nil, err
+	doc.Certificate = &client.Binding{Until: b.Until, Key: b.Key}
+	for _, p := range b.Paths {
+		said, _, err := precompiles.ReadCertificate(head, account.Institution, p.Leaf)
+		if err != nil {
+			return nil, err
+		}
+		c := client.Certificate{Fingerprint: p.Leaf, Root: p.Root, Status: said.Status.String(), Height: said.Height}
+		if said.Status != precompiles.CertificateActive {
+			c.Reason = precompiles.ReasonName(said.Reason)
+		}
+		doc.Certificate.Certificates = append(doc.Certificate.Certificates, c)
 	}
-	doc.Certificate = &client.Certificate{Fingerprint: *account.Certificate, Status: said.Status.String(), Height: said.Height}
-	if said.Status != precompiles.CertificateActive {
-		doc.Certificate.Reason = precompiles.ReasonName(said.Reason)
+	err = b.Check(head, account.Institution, head.Header().Order.UnixMilli)
+	if e, ok := errors.AsType[*precompiles.Error](err); ok {
+		doc.Certificate.Refused, err = e.Reason, nil
 	}
-	return doc, nil
+	return doc, err
 }
 
 func accountStatus(status precompiles.AccountStatus) string {
