@@ -287,7 +287,7 @@ func benchedToken(ctx context.Context, n *network.Network, name string) (ledger.
 func anyAPI(n *network.Network) (*client.Client, error) {
 	for i := range n.Nodes {
 		if n.Pid(&n.Nodes[i]) != 0 {
-			return client.New(n.Nodes[i].API, nil)
+			return n.Client(n.Nodes[i].API)
 		}
 	}
 	return nil, errors.New("no node of the network runs: start it with `up`")

@@ -130,7 +130,7 @@ func measure(ctx context.Context, n *network.Network, token ledger.Address, w wo
 		if n.Pid(&n.Nodes[i]) == 0 {
 			continue
 		}
-		api, err := client.New(n.Nodes[i].API, nil)
+		api, err := n.Client(n.Nodes[i].API)
 		if err != nil {
 			return nil, err
 		}

@@ -123,7 +123,7 @@ func nodeStatus(ctx context.Context, n *network.Network, node *network.Node) Nod
 	} else {
 		s.Ready = true
 	}
-	if api, err := client.New(node.API, nil); err == nil {
+	if api, err := n.Client(node.API); err == nil {
 		if status, err := api.Status(ctx); err == nil {
 			s.Status = status
 		}
@@ -280,7 +280,7 @@ func eachNode(do func(context.Context, *network.Network, *network.Node) error) c
 func leader(ctx context.Context, n *network.Network) (string, error) {
 	for i := range n.Nodes {
 		if s := nodeStatus(ctx, n, &n.Nodes[i]); s.Status != nil && s.Status.Number >= 0 && s.Status.Leader >= 0 {
-			api, err := client.New(n.Nodes[i].API, nil)
+			api, err := n.Client(n.Nodes[i].API)
 			if err != nil {
 				return "", err
 			}

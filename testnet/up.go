@@ -35,6 +35,7 @@ func upCommand() *cli.Command {
 			&cli.StringFlag{Name: "engine", Usage: "consensus `ALGORITHM` of a new network: pbft, or raft, whose members must not lie", Value: "pbft"},
 			&cli.BoolFlag{Name: "trust-members", Usage: "let a new network's genesis say that its members do not lie, for an engine of your own that needs it; raft implies it"},
 			&cli.PathFlag{Name: "engine-program", Usage: "`FILE` of an engine of your own, of the name that --engine gives, for a new network"},
+			&cli.BoolFlag{Name: "tls", Usage: "let the APIs and admin interfaces of a new network speak HTTPS, with certificates of an authority of its own"},
 			&cli.BoolFlag{Name: "detach", Usage: "leave the nodes running and return"},
 			&cli.StringFlag{Name: "relay", Usage: "carry the nodes' packets through a bad network with these `CONDITIONS`, such as loss=1% or delay=50ms,jitter=20ms; clean: none yet"},
 			&cli.PathFlag{Name: "relay-script", Usage: "change the relay's conditions at times, as `FILE` says (see testnet/relay)"},
@@ -80,7 +81,7 @@ func up(c *cli.Context) error {
 	if fresh {
 		n, err = network.Create(network.Config{
 			Dir: dir, Nodes: nodes, Port: c.Int("port"), Suite: c.String("suite"), Engine: c.String("engine"), EngineProgram: c.Path("engine-program"),
-			Trust: c.Bool("trust-members"), LogLevel: c.String("log-level"), Relay: c.IsSet("relay"),
+			Trust: c.Bool("trust-members"), LogLevel: c.String("log-level"), Relay: c.IsSet("relay"), TLS: c.Bool("tls"),
 		})
 		if err != nil {
 			return err
@@ -217,7 +218,7 @@ func existing(dir string) (*network.Network, error) {
 func checkUp(c *cli.Context, n *network.Network) error {
 	dir, relayed := c.String("dir"), c.IsSet("relay")
 	if n != nil {
-		for _, name := range []string{"nodes", "port", "log-level", "suite", "engine", "trust-members", "engine-program"} {
+		for _, name := range []string{"nodes", "port", "log-level", "suite", "engine", "trust-members", "engine-program", "tls"} {
 			if c.IsSet(name) {
 				return fmt.Errorf("%w: --%s is for a new network, and there is one in %s: leave it out to start that one, or name another folder with -d", errUsage, name, dir)
 			}
@@ -256,7 +257,7 @@ type balance struct {
 
 // demonstrate deploys the token if the network has none, transfers some of it, and reads the balances.
 func demonstrate(ctx context.Context, n *network.Network, progress func(string, ...any)) (*demo, error) {
-	api, err := client.New(n.Nodes[0].API, nil)
+	api, err := n.Client(n.Nodes[0].API)
 	if err != nil {
 		return nil, err
 	}
@@ -322,14 +323,18 @@ func report(out io.Writer, n *network.Network, dir string, d *demo, detached boo
 	if def := commonFlags()[0].(*cli.StringFlag).Value; def != dir {
 		where = " -d " + dir
 	}
+	shown := ""
+	if n.TLS {
+		shown = fmt.Sprintf(`--cacert %s -H "Authorization: Bearer $(cat %s)" `, n.RootPath(), n.TokenPath())
+	}
 	fmt.Fprintf(out, `
 The token is at %s. Try:
 
   go run ./testnet status%s
   go run ./testnet kill%s leader
   go run ./testnet bench%s --duration 10s
-  curl %s/v1/blocks/latest
-`, n.Token, where, where, where, n.Nodes[0].API)
+  curl %s%s/v1/blocks/latest
+`, n.Token, where, where, where, shown, n.Nodes[0].API)
 	if detached {
 		_, err := fmt.Fprintf(out, "  go run ./testnet down%s\n", where)
 		return err

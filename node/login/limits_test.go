@@ -140,16 +140,16 @@ func TestSlow(t *testing.T) {
 		if took := ended(c); took > headWithin {
 			t.Errorf("a connection without a request lasts %s", took)
 		}
-		c = shake()
+		dribble := shake()
 		go func() {
 			for _, b := range []byte("GET / HTTP/1.1\r\nHost: node\r\nX-Slow: " + strings.Repeat("x", 1000)) {
-				if _, err := c.Write([]byte{b}); err != nil {
+				if _, err := dribble.Write([]byte{b}); err != nil {
 					return
 				}
 				time.Sleep(time.Second)
 			}
 		}()
-		if took := ended(c); took > 2*headWithin {
+		if took := ended(dribble); took > 2*headWithin {
 			t.Errorf("a request that comes a byte a second lasts %s", took)
 		}
 		c = shake()
@@ -159,9 +159,9 @@ func TestSlow(t *testing.T) {
 		if took := ended(c); took > headWithin {
 			t.Errorf("a stranger who was refused keeps his connection for %s", took)
 		}
-		c = shake()
-		go io.WriteString(c, "GET / HTTP/1.1\r\nHost: node\r\nX-Long: "+strings.Repeat("x", 40<<10)) //nolint:errcheck // it is cut off
-		if took := ended(c); took > 2*headWithin {
+		endless := shake()
+		go io.WriteString(endless, "GET / HTTP/1.1\r\nHost: node\r\nX-Long: "+strings.Repeat("x", 40<<10)) //nolint:errcheck // it is cut off
+		if took := ended(endless); took > 2*headWithin {
 			t.Errorf("a head without end lasts %s", took)
 		}
 		if counted[Handshake] != 1 || counted[NoCredential] != 1 {

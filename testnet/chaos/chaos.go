@@ -230,7 +230,7 @@ func (r *run) prepare(ctx context.Context) error {
 		if _, err := r.net.Start(nodes[i]); err != nil {
 			return err
 		}
-		api, err := client.New(nodes[i].API, nil)
+		api, err := r.net.Client(nodes[i].API)
 		if err != nil {
 			return err
 		}

@@ -77,7 +77,7 @@ func (n *Network) Add(ctx context.Context, replaced *Node, sync string, tell fun
 	if err := n.WaitReady(ctx, node); err != nil {
 		return nil, err
 	}
-	own, err := client.New(node.API, nil)
+	own, err := n.Client(node.API)
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +198,7 @@ func (n *Network) admit(ctx context.Context, api *client.Client, node *Node, tel
 // node that the reform adds, if it does, states that it is ready. A motion for the same reform that is open is taken up
 // as it is.
 func (n *Network) Pass(ctx context.Context, api *client.Client, f *precompiles.Reform, joiner *Node) (*client.Transaction, error) {
-	fresh, err := client.New(api.Base(), nil) // a client remembers what the chain was
+	fresh, err := n.Client(api.Base()) // a client remembers what the chain was
 	if err != nil {
 		return nil, err
 	}
@@ -302,7 +302,7 @@ func (n *Network) stateReady(ctx context.Context, api *client.Client, by string,
 	if err != nil {
 		return err
 	}
-	own, err := client.New(joiner.API, nil)
+	own, err := n.Client(joiner.API)
 	if err != nil {
 		return err
 	}
@@ -361,7 +361,7 @@ func (n *Network) makeJoiner(sync string) (*Node, error) {
 	name := "node" + strconv.Itoa(i)
 	node := Node{
 		Name: name, Institution: institution(i), ID: identity.NodeIDOf(suite, key.Public()), Dir: filepath.Join(n.Dir, name),
-		Listen: loopback(port), API: "http://" + loopback(port+1), Admin: "http://" + loopback(port+2),
+		Listen: loopback(port), API: n.scheme() + loopback(port+1), Admin: n.scheme() + loopback(port+2),
 	}
 	account, err := suite.Generate(suite.Vote(), rand.Reader)
 	if err != nil {
@@ -431,7 +431,7 @@ func (n *Network) voter(ctx context.Context, leaves *Node) (*client.Client, erro
 		if node == leaves || n.Pid(node) == 0 {
 			continue
 		}
-		api, err := client.New(node.API, nil)
+		api, err := n.Client(node.API)
 		if err != nil {
 			return nil, err
 		}
@@ -447,7 +447,7 @@ func (n *Network) voter(ctx context.Context, leaves *Node) (*client.Client, erro
 
 // Members returns the nodes that vote, by number, as a node says.
 func (n *Network) Members(ctx context.Context, api *client.Client) ([]*Node, error) {
-	fresh, err := client.New(api.Base(), nil)
+	fresh, err := n.Client(api.Base())
 	if err != nil {
 		return nil, err
 	}

@@ -16,11 +16,14 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/fondaco/fondaco/node/cli"
@@ -59,6 +62,8 @@ type Config struct {
 	// Relay gives each node a door: the nodes reach one another only through the relay that Network.Relay returns,
 	// which must run while they do. The doors take one more port for each node, behind the others.
 	Relay bool
+	// TLS has the nodes' APIs and admin interfaces speak HTTPS, with certificates of an authority of the network's own.
+	TLS bool
 }
 
 // Node is one node of a network.
@@ -85,6 +90,7 @@ type Network struct {
 	Dir      string         `json:"-"`
 	Chain    keys.Digest    `json:"chain"`
 	Suite    string         `json:"suite"`
+	TLS      bool           `json:"tls,omitempty"` // the nodes are reached by HTTPS, see Access
 	Group    ledger.GroupID `json:"group"`
 	Nodes    []Node         `json:"nodes"`
 	Accounts []Account      `json:"accounts"`
@@ -94,6 +100,11 @@ type Network struct {
 	Tokens map[string]ledger.Address `json:"tokens,omitempty"`
 	// Joining is the name of a node that Add has not added to the end; empty for none.
 	Joining string `json:"joining,omitempty"`
+
+	web struct {
+		sync.Mutex // guards client
+		client     *http.Client
+	}
 }
 
 // Create writes the folders of a new network: keys, genesis, configurations. It starts nothing. A folder that
@@ -143,7 +154,12 @@ func Create(c Config) (*Network, error) {
 	if err := CheckPorts(c.Port, c.Nodes); err != nil {
 		return nil, err
 	}
-	n := &Network{Dir: c.Dir, Suite: c.Suite, Group: "main"}
+	n := &Network{Dir: c.Dir, Suite: c.Suite, Group: "main", TLS: c.TLS}
+	if c.TLS {
+		if err := n.found(); err != nil {
+			return nil, fmt.Errorf("make the network's certificates: %w", err)
+		}
+	}
 	genesis := &ledger.Genesis{
 		Version: ledger.Version, Name: "testnet", Suite: c.Suite, Group: n.Group, Engine: c.Engine, Trust: c.Trust || c.Engine == ledger.RaftEngine,
 		UnixMilli: time.Now().UnixMilli(), Params: c.Params,
@@ -157,7 +173,7 @@ func Create(c Config) (*Network, error) {
 		port := c.Port + portsEach*i
 		node := Node{
 			Name: name, Institution: institution(i), ID: identity.NodeIDOf(suite, nodeKeys[i].Public()), Dir: filepath.Join(c.Dir, name),
-			Listen: loopback(port), API: "http://" + loopback(port+1), Admin: "http://" + loopback(port+2),
+			Listen: loopback(port), API: n.scheme() + loopback(port+1), Admin: n.scheme() + loopback(port+2),
 		}
 		if c.Relay {
 			door := c.Port + portsEach*c.Nodes + i
@@ -214,12 +230,17 @@ func (n *Network) writeNode(node Node, key keys.Signer, genesis *ledger.Genesis,
 	}
 	file := &cli.File{
 		Network: cli.NetworkSection{Listen: node.Listen, Sync: cmp.Or(c.Sync, cli.SyncBlocks)},
-		API:     cli.ListenSection{Listen: node.API[len("http://"):]},
-		Admin:   cli.ListenSection{Listen: node.Admin[len("http://"):]},
+		API:     cli.ListenSection{Listen: strings.TrimPrefix(node.API, n.scheme())},
+		Admin:   cli.ListenSection{Listen: strings.TrimPrefix(node.Admin, n.scheme())},
 		Wasm:    cli.WasmSection{Engine: c.Wasm},
 		Log:     cli.LogSection{Level: c.LogLevel, Format: "json"},
 
 		Consensus: engine,
+	}
+	if n.TLS {
+		if err := n.secure(&node, file); err != nil {
+			return err
+		}
 	}
 	for _, other := range n.Nodes {
 		if other.ID != node.ID {

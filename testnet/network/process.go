@@ -214,7 +214,11 @@ func (n *Network) Ready(ctx context.Context, node *Node) error {
 	if err != nil {
 		return err
 	}
-	response, err := http.DefaultClient.Do(request)
+	web, err := n.HTTP()
+	if err != nil {
+		return err
+	}
+	response, err := web.Do(request)
 	if err != nil {
 		return err
 	}
