@@ -625,7 +625,12 @@ func (d *doctor) certificates() {
 		return
 	}
 	d.program(a.Provider)
-	who, err := holder(d.c.Context, a, d.suite)
+	var who identity.Identity
+	err = withProvider(d.c.Context, a, func(ctx context.Context, p ca.Provider) (err error) {
+		d.lists(ctx, p)
+		who, err = ca.Verifier{Provider: p, Suite: d.suite, Purpose: ca.Node}.Verify(ctx, a.Chain, time.Now())
+		return err
+	})
 	refusal, refused := errors.AsType[*ca.Refusal](err)
 	left := time.Until(who.NotAfter)
 	switch {
@@ -640,7 +645,6 @@ func (d *doctor) certificates() {
 	default:
 		d.ok(check, "certificate %s of %s, until %s", who.Serial, who.Institution, timeText(who.NotAfter.UnixMilli()))
 	}
-	d.lists(ctx, provider)
 }
 
 // lists tells until when the provider's revocation lists count.

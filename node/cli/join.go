@@ -556,17 +556,26 @@ func inviteCertificate(c *cli.Context, dir string, file *File, i *join.Invitatio
 	return err
 }
 
-// holder has a CA provider say whom certificates stand for.
-func holder(ctx context.Context, a node.CA, suite keys.Suite) (identity.Identity, error) {
+// withProvider runs a CA provider's program for as long as use asks it.
+func withProvider(ctx context.Context, a node.CA, use func(context.Context, ca.Provider) error) error {
 	host := plugins.New(plugins.Config{})
 	defer host.Close() //nolint:errcheck // a folder of sockets may be left
 	ctx, cancel := context.WithTimeout(ctx, 2*doctorAsks)
 	defer cancel()
 	provider, err := host.CA(ctx, a.Provider)
 	if err != nil {
-		return identity.Identity{}, err
+		return err
 	}
-	return ca.Verifier{Provider: provider, Suite: suite, Purpose: ca.Node}.Verify(ctx, a.Chain, time.Now())
+	return use(ctx, provider)
+}
+
+// holder has a CA provider say whom certificates stand for.
+func holder(ctx context.Context, a node.CA, suite keys.Suite) (who identity.Identity, err error) {
+	err = withProvider(ctx, a, func(ctx context.Context, p ca.Provider) (err error) {
+		who, err = ca.Verifier{Provider: p, Suite: suite, Purpose: ca.Node}.Verify(ctx, a.Chain, time.Now())
+		return err
+	})
+	return who, err
 }
 
 // vouched is holder of certificates that must be of an institution, and for a key.

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -145,31 +144,15 @@ func authority(dir string, section CASection) (node.CA, error) {
 	if section.Chain == "" {
 		return a, errors.New("[ca] needs ca.chain: the PEM file of this node's certificate and those that lead to the root")
 	}
-	a.Reread = func() ([][]byte, error) { return readChain(within(dir, section.Chain)) }
+	a.Reread = func() ([][]byte, error) {
+		chain, err := readChain(within(dir, section.Chain))
+		if err != nil {
+			err = fmt.Errorf("ca.chain: %w", err)
+		}
+		return chain, err
+	}
 	a.Chain, err = a.Reread()
 	return a, err
-}
-
-// readChain reads the certificates of a PEM file.
-func readChain(path string) ([][]byte, error) {
-	text, err := readBounded(path, transport.MaxHelloSize*2)
-	if err != nil {
-		return nil, fmt.Errorf("ca.chain: %w", err)
-	}
-	var chain [][]byte
-	for {
-		var block *pem.Block
-		if block, text = pem.Decode(text); block == nil {
-			break
-		}
-		if block.Type == "CERTIFICATE" {
-			chain = append(chain, block.Bytes)
-		}
-	}
-	if len(chain) == 0 || len(chain) > transport.MaxCertificates {
-		return nil, fmt.Errorf("ca.chain: %s has %d certificates in PEM, want 1 to %d", path, len(chain), transport.MaxCertificates)
-	}
-	return chain, nil
 }
 
 // engineSpec names the program of the consensus engine: this binary again, or the operator's own.
