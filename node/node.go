@@ -171,7 +171,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	}
 	seen := monitor.Config{
 		Log: c.Log.With().Str("node", n.self.Short()).Logger(), Group: c.Genesis.Group, Finality: c.Genesis.Finality(),
-		Plugins: n.plugins.Status, Wasm: n.vm.Stats, Executor: n.executor.Stats, Pinned: n.store.Pinned, Damage: n.damage, Roots: n.roots, Profile: true,
+		Plugins: n.plugins.Status, Wasm: n.vm.Stats, Executor: n.executor.Stats, Pinned: n.store.Pinned, Damage: n.damage, Roots: n.roots, HTTPS: n.https, Profile: true,
 		Checks: []monitor.Check{{Name: "disk", Run: n.checkDisk}},
 	}
 	if n.vouch != nil {
@@ -495,6 +495,17 @@ func (n *Node) openAPI() (err error) {
 		Peers: n.endpoint.Peers, Plugins: n.plugins.Status, Restart: n.plugins.Restart, Log: n.log,
 	})
 	return err
+}
+
+// https returns the certificates of the node's listeners.
+func (n *Node) https() []monitor.HTTPS {
+	var all []monitor.HTTPS
+	for name, gate := range map[string]*login.Gate{"api": n.apiAt, "admin": n.adminAt} {
+		if gate.Secure() {
+			all = append(all, monitor.HTTPS{Listener: name, Ends: gate.Ends()})
+		}
+	}
+	return all
 }
 
 // Addr returns the address of the API, or nil.

@@ -208,6 +208,16 @@ func (g *Gate) openTLS(provider bool) error {
 // Secure reports whether the listener has TLS and asks everybody who he is.
 func (g *Gate) Secure() bool { return g != nil && g.tls != nil }
 
+// Ends returns until when the listener's certificate counts, as its files are now; zero where it has no TLS.
+func (g *Gate) Ends() time.Time {
+	if !g.Secure() {
+		return time.Time{}
+	}
+	pair, err := g.pair.get()
+	g.note("certificate", err)
+	return pair.Leaf.NotAfter
+}
+
 // Subject is who a client is.
 type Subject struct {
 	Name        string // of a token, or of a certificate's subject; empty on an open listener

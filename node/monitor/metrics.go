@@ -118,6 +118,12 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, config
 			vouched: prometheus.NewDesc("fondaco_vouched_nodes", "Chains of nodes that count, by what the CA provider said when it was last asked: confirmed, or doubted when it could not tell.", []string{"verdict"}, nil),
 		})
 	}
+	if config.HTTPS != nil {
+		own.MustRegister(&httpsCollector{
+			config: config,
+			left:   prometheus.NewDesc("fondaco_https_certificate_ends_seconds", "Seconds until the certificate ends that a listener shows to clients; below 0 it has.", []string{"listener"}, nil),
+		})
+	}
 	if config.Wasm != nil {
 		own.MustRegister(newWasmCollector(config.Wasm))
 	}
@@ -254,6 +260,21 @@ func (c *certificateCollector) Collect(to chan<- prometheus.Metric) {
 		confirmed, doubted := c.config.Vouched()
 		gauge(c.vouched, float64(confirmed), "confirmed")
 		gauge(c.vouched, float64(doubted), "doubted")
+	}
+}
+
+// httpsCollector asks for the certificates of listeners at each scrape.
+type httpsCollector struct {
+	config *Config
+	left   *prometheus.Desc
+}
+
+func (c *httpsCollector) Describe(to chan<- *prometheus.Desc) { to <- c.left }
+
+func (c *httpsCollector) Collect(to chan<- prometheus.Metric) {
+	now := c.config.Now()
+	for _, h := range c.config.HTTPS() {
+		to <- prometheus.MustNewConstMetric(c.left, prometheus.GaugeValue, h.Ends.Sub(now).Seconds(), h.Listener)
 	}
 }
 

@@ -58,6 +58,7 @@ type Config struct {
 	Pinned      func() uint64                   // see state.Store.Pinned; asked by Observe
 	Damage      func() (damaged, healed uint64) // stored blocks that do not read back, and how many did not and do again; nil: not known
 	Roots       func() []Root                   // asked by Observe and at each scrape
+	HTTPS       func() []HTTPS                  // the certificates of listeners; asked likewise
 	Checks      []Check                         // further conditions of being ready
 	Profile     bool                            // serve /debug/pprof too
 	Now         func() time.Time                // time.Now; tests set it
@@ -100,6 +101,12 @@ type List struct {
 	Issuer string    // UTF-8
 	Issued time.Time // by the authority
 	Next   time.Time // when the authority will have issued the next; the list does not count then any more
+}
+
+// HTTPS is the certificate that one of the node's listeners shows to clients.
+type HTTPS struct {
+	Listener string // its section in the configuration file
+	Ends     time.Time
 }
 
 // endWarnings are how long before the end of a certificate the log tells of it.
@@ -349,6 +356,19 @@ func (m *Monitor) warn(roots []Root, now time.Time) {
 				event.Msg("this node's certificate ended: other nodes refuse it; put a new one in the place of ca.chain")
 			} else {
 				event.Float64("days", end.Sub(now).Hours()/24).Msg("this node's certificate ends: renew it, and put the new one in the place of ca.chain")
+			}
+		}
+	}
+	if m.config.HTTPS != nil {
+		for _, h := range m.config.HTTPS() {
+			if !reached("listener "+h.Listener, h.Ends.Sub(now), endWarnings()) {
+				continue
+			}
+			event := m.log.Warn().Str("listener", h.Listener).Time("not_after", h.Ends)
+			if h.Ends.Before(now) {
+				event.Msg("the certificate of a listener ended: clients refuse it; put a new one in its place")
+			} else {
+				event.Float64("days", h.Ends.Sub(now).Hours()/24).Msg("the certificate of a listener ends: renew it, and put the new one in its place")
 			}
 		}
 	}

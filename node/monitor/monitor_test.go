@@ -238,6 +238,39 @@ func TestCertificate(t *testing.T) {
 	}
 }
 
+// The log and the metrics tell of the end of each listener's certificate.
+func TestHTTPS(t *testing.T) {
+	const day = 24 * time.Hour
+	var log bytes.Buffer
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	api, admin := now, now.Add(400*day)
+	m := New(Config{
+		Log: zerolog.New(&log), Now: func() time.Time { return now },
+		HTTPS: func() []HTTPS { return []HTTPS{{"api", api}, {"admin", admin}} },
+	})
+	for _, step := range []struct {
+		left time.Duration
+		says string // empty: nothing
+	}{
+		{31 * day, ""},
+		{30 * day, `"listener":"api"`},
+		{29 * day, ""},
+		{7 * day, `"days":7`},
+		{day, `"days":1`},
+		{-time.Second, "the certificate of a listener ended: clients refuse it"},
+		{-day, ""},
+		{90 * day, ""}, // it was replaced
+	} {
+		log.Reset()
+		api = now.Add(step.left)
+		m.Observe(group.Status{}, nil, 0)
+		if got := log.String(); !strings.Contains(got, step.says) || (step.says == "") != (got == "") || strings.Contains(got, "admin") {
+			t.Errorf("with %s left the log says %q, want %q in it", step.left, got, step.says)
+		}
+		wantMetrics(t, m, fmt.Sprintf(`fondaco_https_certificate_ends_seconds{listener="api"} %v`, step.left.Seconds()), `fondaco_https_certificate_ends_seconds{listener="admin"} 3.456e+07`)
+	}
+}
+
 // The log tells of a revocation list in the last tenth of its time, when it is too old, and again when the same happens to the next one.
 func TestLists(t *testing.T) {
 	var log bytes.Buffer
