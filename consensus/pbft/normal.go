@@ -42,7 +42,8 @@ func (e *engine) propose() {
 	}
 	if e.pending > 0 && e.batch == batchIdle {
 		e.batch = batchWaiting
-		e.set(timerBatch, e.epoch.Params.BatchDelay)
+		underWay := e.High.Statement.Height > e.head.Order.Height || e.proposedHere() && e.Proposed.Height > e.head.Order.Height
+		e.set(timerBatch, e.epoch.Params.BatchWait(underWay))
 	}
 	if e.pending >= e.epoch.Params.BlockTxs {
 		e.batch = batchOpen

@@ -28,7 +28,8 @@ func (e *engine) propose() {
 	}
 	if e.pending > 0 && e.batch == batchIdle {
 		e.batch = batchWaiting
-		e.set(timerBatch, e.epoch.Params.BatchDelay)
+		tip, logged := e.log.tip()
+		e.set(timerBatch, e.epoch.Params.BatchWait(logged && tip.Order.Height > e.head.Order.Height))
 	}
 	if e.pending >= e.epoch.Params.BlockTxs {
 		e.batch = batchOpen

@@ -42,7 +42,7 @@ type Params struct {
 	DeployRoles   []string `json:"deploy_roles"`   // roles that may deploy contracts; none: everybody with an active account
 	ViewTimeout   int64    `json:"view_timeout"`   // ms without progress after which members change the view
 	HeartbeatTime int64    `json:"heartbeat_time"` // ms between heartbeats of an idle leader
-	BatchDelay    int64    `json:"batch_delay"`    // ms that a leader waits for more transactions before it proposes
+	BatchDelay    int64    `json:"batch_delay"`    // ms that a leader waits for more transactions before it proposes; see BatchWait
 }
 
 // Bounds on the blocks that a group may have in flight: members keep their transactions on disk and in memory.
@@ -58,6 +58,16 @@ func DefaultParams() Params {
 		Window: 4, ClockSkew: 5_000, Rewrite: 1, Costs: 1, MemoryPages: 512, DeployRoles: []string{string(identity.Deployer)},
 		ViewTimeout: 1_000, HeartbeatTime: 200, BatchDelay: 20,
 	}
+}
+
+// BatchWait returns for how many ms a leader waits for more transactions once it has the first of a block. While
+// others are under way a larger block costs nobody time, and that is BatchDelay. Where none is, all of the wait is latency:
+// it is a quarter, which is enough for what clients sent at the same time.
+func (p *Params) BatchWait(underWay bool) int64 {
+	if underWay {
+		return p.BatchDelay
+	}
+	return p.BatchDelay / 4
 }
 
 // Check reports the first parameter that no group could run with.
