@@ -49,6 +49,7 @@ const (
 	CodeRemoved   Code = 12 // the node may not take part any more
 	CodeViolation Code = 13 // a stream broke the rules: oversized message, broken frame
 	CodeFault     Code = 14 // a handler of the closing node panicked
+	CodeInner     Code = 15 // one node seals messages once more, and the other does not
 )
 
 // HandshakeError says why two nodes did not connect, in words for an operator.

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/emmansun/gmsm/ecdh"
 	"github.com/quic-go/quic-go"
 
 	"github.com/fondaco/fondaco/state/identity"
@@ -31,6 +32,7 @@ type proved struct {
 	hello    *Hello
 	identity identity.Identity
 	exporter [32]byte
+	inner    *inner         // nil: messages go as they are
 	ahead    *time.Duration // of its clock, at the time
 	at       time.Time      // of the system's clock, with its monotonic part
 }
@@ -146,6 +148,9 @@ func (e *Endpoint) identify(ctx context.Context, conn *quic.Conn, as role, class
 		}
 	}
 	who := h.who()
+	if err == nil && h.offered != nil {
+		who.inner, err = newInner(e.config.Suite, h.offered, h.theirs.Inner, &h.binding, as)
+	}
 	if err == nil {
 		return who, nil
 	}
@@ -162,7 +167,8 @@ type handshake struct {
 
 	binding  binding
 	theirs   *Hello
-	ahead    *time.Duration // of their clock, see Hello.ahead
+	offered  *ecdh.PrivateKey // for the inner layer; nil: none
+	ahead    *time.Duration   // of their clock, see Hello.ahead
 	identity identity.Identity
 }
 
@@ -325,6 +331,12 @@ func (h *handshake) hello(class Class) ([]byte, error) {
 	}
 	mine.Info[infoClock] = strconv.FormatInt(h.e.config.Now().UnixMilli(), 10)
 	rand.Read(mine.Nonce[:]) //nolint:errcheck // never fails
+	if h.e.config.Inner {
+		var err error
+		if h.offered, mine.Inner, err = offerInner(); err != nil {
+			return nil, err
+		}
+	}
 	data, err := ledger.Marshal(&mine)
 	if err == nil && len(data) > MaxHelloSize {
 		err = fmt.Errorf("own hello has %d bytes, at most %d are allowed: shorten the certificate chain", len(data), MaxHelloSize)
@@ -353,6 +365,13 @@ func (h *handshake) readHello(r io.Reader) ([]byte, error) {
 	h.theirs, h.ahead = theirs, theirs.ahead(h.e.config.Now())
 	if refused := h.e.hello.matches(theirs, h.e.config.Suite); refused != nil {
 		return nil, refused
+	}
+	if offers := len(theirs.Inner) > 0; offers != h.e.config.Inner {
+		with, without := h.e.self, theirs.Node
+		if offers {
+			with, without = without, with
+		}
+		return nil, refuse(CodeInner, "node %s wants messages sealed with SM4 and node %s does not: give network.inner the same value on both", with, without)
 	}
 	return data, nil
 }

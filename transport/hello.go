@@ -39,6 +39,7 @@ type Hello struct {
 	Instance     uint64            // random per start of the node's process
 	Nonce        [32]byte          // random per connection
 	Info         map[string]string // for operators: "software", "engine", "wazero", "arch", "clock"; decides nothing
+	Inner        []byte            // point of the curve of SM2 to agree on keys of the inner layer with, new for each connection; empty: none
 }
 
 // infoClock is the entry of Hello.Info with the sender's clock in Unix milliseconds, in decimal digits.
@@ -103,6 +104,8 @@ func decodeHello(data []byte, self identity.NodeID) (*Hello, *HandshakeError) {
 		return nil, refuse(CodeMalformed, "hello lists groups out of order or twice")
 	case len(h.Certificates) > MaxCertificates:
 		return nil, refuse(CodeMalformed, "hello holds %d certificates, at most %d are allowed", len(h.Certificates), MaxCertificates)
+	case len(h.Inner) != 0 && len(h.Inner) != innerSize:
+		return nil, refuse(CodeMalformed, "hello offers %d bytes for the inner layer, want none or %d", len(h.Inner), innerSize)
 	case len(h.Info) > MaxInfo:
 		return nil, refuse(CodeMalformed, "hello holds %d entries of information, at most %d are allowed", len(h.Info), MaxInfo)
 	}

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/quic-go/quic-go"
+
+	"github.com/fondaco/fondaco/state/keys"
 )
 
 const (
@@ -97,7 +99,7 @@ func (o *outbox) direct(p Protocol, m []byte) bool {
 			return false // too many streams are open, or the connection is closed; the writer will see
 		}
 	}
-	o.scratch = appendFrame(append(o.scratch[:0], byte(p)), m)
+	o.scratch = appendFrame(append(o.scratch[:0], byte(p)), o.link.who.inner.seal(stream.StreamID(), 0, byte(p), m))
 	err := stream.TryWriteAll(o.scratch)
 	if cap(o.scratch) > copied {
 		o.scratch = nil
@@ -144,14 +146,14 @@ func (o *outbox) count(s *Peer) {
 
 // batch is what goes on one stream.
 type batch struct {
-	stream *quic.SendStream // already open, or nil
-	head   []byte           // protocol and messages, the last perhaps without its body
-	body   []byte           // the body that head lacks
-	count  int
+	stream   *quic.SendStream // already open, or nil
+	protocol Protocol
+	messages [][]byte
+	head     []byte // for write
 }
 
 // take fills b with what waits for l. It reports false when l is not the connection any more; with nothing
-// waiting, b.count is 0.
+// waiting, b has no messages.
 func (o *outbox) take(l *link, b *batch) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -161,7 +163,8 @@ func (o *outbox) take(l *link, b *batch) bool {
 	if cap(b.head) > 2*coalesce {
 		b.head = nil
 	}
-	*b = batch{head: b.head[:0]}
+	clear(b.messages)
+	*b = batch{messages: b.messages[:0], head: b.head[:0]}
 	o.writing = o.waiting > 0
 	if o.waiting == 0 {
 		return true
@@ -171,19 +174,13 @@ func (o *outbox) take(l *link, b *batch) bool {
 		o.next = (o.next + 1) % protocols
 	}
 	q := &o.queues[o.next]
-	b.head = append(b.head, byte(o.next))
+	b.protocol = Protocol(o.next)
 	o.next = (o.next + 1) % protocols
-	for q.len() > 0 && len(b.head) < coalesce && b.body == nil {
+	for size := 0; q.len() > 0 && size < coalesce; {
 		m := q.pop()
 		o.waiting--
-		b.count++
-		if len(m) > copied {
-			b.head = binary.BigEndian.AppendUint32(b.head, uint32(len(m)))
-			b.body = m
-		} else {
-			b.head = appendFrame(b.head, m)
-		}
-		if l.class == ClassConsensus {
+		b.messages = append(b.messages, m)
+		if size += len(m); l.class == ClassConsensus || len(m) > copied {
 			break
 		}
 	}
@@ -195,7 +192,7 @@ func (o *outbox) write(l *link) {
 	ctx := l.conn.Context()
 	var b batch
 	for o.take(l, &b) {
-		if b.count == 0 {
+		if len(b.messages) == 0 {
 			select {
 			case <-o.wake:
 			case <-ctx.Done():
@@ -203,9 +200,9 @@ func (o *outbox) write(l *link) {
 			}
 			continue
 		}
-		if err := b.write(ctx, l.conn); err != nil {
+		if err := b.write(ctx, l); err != nil {
 			o.mu.Lock()
-			o.dropped += uint64(b.count)
+			o.dropped += uint64(len(b.messages))
 			o.mu.Unlock()
 			if ctx.Err() != nil {
 				return
@@ -215,19 +212,29 @@ func (o *outbox) write(l *link) {
 	wake(o.wake) // the signal may have been for the writer of the connection that took over
 }
 
-func (b *batch) write(ctx context.Context, conn *quic.Conn) error {
+func (b *batch) write(ctx context.Context, l *link) error {
 	stream := b.stream
 	if stream == nil {
 		var err error
-		if stream, err = conn.OpenUniStreamSync(ctx); err != nil {
+		if stream, err = l.conn.OpenUniStreamSync(ctx); err != nil {
 			return err
+		}
+	}
+	b.head = append(b.head, byte(b.protocol))
+	var body []byte // of the last message, if it is too long to be copied
+	for i, m := range b.messages {
+		m = l.who.inner.seal(stream.StreamID(), uint32(i), byte(b.protocol), m)
+		if len(m) > copied+keys.SealOverhead {
+			b.head, body = binary.BigEndian.AppendUint32(b.head, uint32(len(m))), m
+		} else {
+			b.head = appendFrame(b.head, m)
 		}
 	}
 	if _, err := stream.Write(b.head); err != nil {
 		return err
 	}
-	if len(b.body) > 0 {
-		if _, err := stream.Write(b.body); err != nil {
+	if len(body) > 0 {
+		if _, err := stream.Write(body); err != nil {
 			return err
 		}
 	}

@@ -115,6 +115,7 @@ func failures() map[string]failure {
 				config.Signer = signer
 			}
 		}},
+		"another value of network.inner": {setup: func(i int, e *Endpoint) { e.config.Inner = i == 0 }},
 		"another node at the address": {change: func(t *testing.T, c *chain, i int, config *Config) {
 			if i == 1 {
 				config.Signer = newChain(t, 1).signers[0]

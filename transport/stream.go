@@ -146,8 +146,8 @@ func (l *link) readMessages(p Protocol, stream *quic.ReceiveStream, r *bufio.Rea
 		l.close(CodeViolation, fmt.Sprintf("one-way message on protocol %s, which has requests only", p))
 		return
 	}
-	for {
-		m, err := readFrame(r, table[p].message)
+	for number := uint32(0); ; number++ {
+		m, err := l.readFrame(r, table[p].message, stream.StreamID(), number, byte(p))
 		if errors.Is(err, io.EOF) {
 			return
 		}
@@ -169,9 +169,18 @@ func (l *link) readMessages(p Protocol, stream *quic.ReceiveStream, r *bufio.Rea
 
 // broken closes the connection if err shows that the peer broke the rules.
 func (l *link) broken(p Protocol, err error) {
-	if errors.Is(err, ErrTooLarge) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, ErrTooLarge) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errSealed) {
 		l.close(CodeViolation, fmt.Sprintf("protocol %s: %v", p, err))
 	}
+}
+
+// readFrame reads the message with a number on a stream, whose first byte was first, as the peer meant it.
+func (l *link) readFrame(r io.Reader, most int, stream quic.StreamID, number uint32, first byte) ([]byte, error) {
+	m, err := readFrame(r, l.who.inner.most(most))
+	if err != nil {
+		return nil, err
+	}
+	return l.who.inner.open(stream, number, first, m)
 }
 
 // readFrame reads a length and as many bytes. It returns io.EOF at the end of the stream and ErrTooLarge for
@@ -228,7 +237,7 @@ func (l *link) answer(p Protocol, stream *quic.Stream, r *bufio.Reader) {
 		stream.CancelWrite(streamUnknown)
 		return
 	}
-	m, err := readFrame(r, table[p].message)
+	m, err := l.readFrame(r, table[p].message, stream.StreamID(), 0, byte(p))
 	if err != nil {
 		l.broken(p, err)
 		stream.CancelWrite(streamFailed)
@@ -254,7 +263,7 @@ func (l *link) answer(p Protocol, stream *quic.Stream, r *bufio.Reader) {
 	if err != nil {
 		status, response = responseError, []byte(printable(err.Error()))
 	}
-	if err := writeFrame(stream, status, response); err != nil {
+	if err := l.writeFrame(stream, status, response); err != nil {
 		stream.CancelWrite(streamFailed)
 		return
 	}
@@ -262,7 +271,8 @@ func (l *link) answer(p Protocol, stream *quic.Stream, r *bufio.Reader) {
 }
 
 // writeFrame writes a first byte and a message, and closes the stream.
-func writeFrame(stream *quic.Stream, first byte, m []byte) error {
+func (l *link) writeFrame(stream *quic.Stream, first byte, m []byte) error {
+	m = l.who.inner.seal(stream.StreamID(), 0, first, m)
 	head := binary.BigEndian.AppendUint32([]byte{first}, uint32(len(m)))
 	if len(m) <= copied {
 		head, m = append(head, m...), nil
@@ -304,7 +314,7 @@ func (p *peer) request(ctx context.Context, protocol Protocol, m []byte) ([]byte
 	defer stop()
 
 	defer stream.CancelRead(streamCanceled) // no effect after the end was read
-	if err := writeFrame(stream, byte(protocol), m); err != nil {
+	if err := l.writeFrame(stream, byte(protocol), m); err != nil {
 		return nil, l.why(ctx, err)
 	}
 	r := bufio.NewReaderSize(stream, 4<<10)
@@ -316,7 +326,7 @@ func (p *peer) request(ctx context.Context, protocol Protocol, m []byte) ([]byte
 	if status == responseError {
 		most = maxReason
 	}
-	response, err := readFrame(r, most)
+	response, err := l.readFrame(r, most, stream.StreamID(), 0, status)
 	if err != nil {
 		l.broken(protocol, err)
 		return nil, l.why(ctx, err)

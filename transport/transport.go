@@ -81,6 +81,10 @@ type Config struct {
 	// ("node 0x… is not a member of group main").
 	Authorize func(Hello) (identity.Identity, error)
 
+	// Inner seals each message once more, with SM4-GCM under keys that are agreed on with SM2, for chains that must encrypt
+	// under Chinese algorithms. Both nodes of a connection must want it, and the chain's suite be gm.
+	Inner bool
+
 	Certificates [][]byte          // the node's certificate chain, leaf first; may be empty. See SetCertificates
 	Info         map[string]string // for Hello; may be empty
 
@@ -123,6 +127,8 @@ func (c *Config) validate() error {
 	case c.Signer.Public().Algorithm() != c.Suite.Vote():
 		return fmt.Errorf("transport: Config.Signer has a key of algorithm %s, suite %s wants %s",
 			c.Signer.Public().Algorithm(), c.Suite.Name(), c.Suite.Vote())
+	case c.Inner && c.Suite.Vote() != keys.SM2:
+		return fmt.Errorf("transport: Config.Inner is for suite gm, and the chain has %s", c.Suite.Name())
 	case c.Chain.IsZero():
 		return errors.New("transport: Config.Chain is zero")
 	case len(c.Groups) == 0 || len(c.Groups) > MaxGroups:

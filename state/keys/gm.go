@@ -63,10 +63,4 @@ func (*gm) NewBatch() Batch { return &batch{} }
 // newSM4 uses the first half of a key: SM4 has keys of 16 bytes.
 func newSM4(key []byte) (cipher.Block, error) { return sm4.NewCipher(key[:SealKeySize/2]) }
 
-func (*gm) Seal(key, nonce, plaintext, additional []byte) ([]byte, error) {
-	return seal(newSM4, key, nonce, plaintext, additional)
-}
-
-func (*gm) Open(key, nonce, sealed, additional []byte) ([]byte, error) {
-	return unseal(newSM4, key, nonce, sealed, additional)
-}
+func (*gm) AEAD(key []byte) (cipher.AEAD, error) { return newGCM(newSM4, key) }

@@ -10,6 +10,7 @@
 package keys
 
 import (
+	"crypto/cipher"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -34,8 +35,6 @@ var (
 	ErrAlgorithm = errors.New("keys: algorithm not in suite")
 	// ErrAway says that the process or device that holds the key does not answer. Nothing is known to be signed; asking again is right.
 	ErrAway = errors.New("keys: the signer does not answer")
-	// ErrSealed says that a sealed text is truncated or was changed.
-	ErrSealed = errors.New("keys: sealed text does not open")
 )
 
 // Digest is a 32-byte hash under the chain's suite. The zero Digest stands for "none".
@@ -144,11 +143,9 @@ type Suite interface {
 	ParsePrivate(a Algorithm, private []byte) (Signer, error)
 	// NewBatch returns an empty batch of signature checks.
 	NewBatch() Batch
-	// Seal encrypts and authenticates plaintext, and authenticates additional, under a 32-byte key (the
-	// gm suite uses its first 16) and a 12-byte nonce that must never repeat under one key.
-	Seal(key, nonce, plaintext, additional []byte) ([]byte, error)
-	// Open reverses Seal, or fails with ErrSealed.
-	Open(key, nonce, sealed, additional []byte) ([]byte, error)
+	// AEAD returns the suite's cipher in Galois/counter mode under a key of SealKeySize bytes, of which gm uses the first
+	// 16. Its nonces have SealNonceSize bytes and must never repeat under one key. It may be used concurrently.
+	AEAD(key []byte) (cipher.AEAD, error)
 }
 
 // PublicKey is a parsed, valid public key.

@@ -2,6 +2,7 @@ package keys
 
 import (
 	"crypto/aes"
+	"crypto/cipher"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
@@ -110,10 +111,4 @@ func (*std) ParsePrivate(a Algorithm, private []byte) (Signer, error) {
 
 func (*std) NewBatch() Batch { return &batch{} }
 
-func (*std) Seal(key, nonce, plaintext, additional []byte) ([]byte, error) {
-	return seal(aes.NewCipher, key, nonce, plaintext, additional)
-}
-
-func (*std) Open(key, nonce, sealed, additional []byte) ([]byte, error) {
-	return unseal(aes.NewCipher, key, nonce, sealed, additional)
-}
+func (*std) AEAD(key []byte) (cipher.AEAD, error) { return newGCM(aes.NewCipher, key) }
