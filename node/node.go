@@ -60,6 +60,7 @@ type Config struct {
 	Conn   net.PacketConn      // used instead of Listen, for tests on a network in memory; nil. The node closes it
 	Peers  []transport.Address // the other nodes
 	Anchor group.Anchor        // as group.Config.Anchor
+	Inner  bool                // as transport.Config.Inner
 
 	API   string // TCP address of the HTTP API; empty: none
 	Admin string // TCP address of metrics and health; empty: none
@@ -322,7 +323,7 @@ func (n *Node) openNetwork() error {
 	}
 	n.endpoint, err = transport.New(transport.Config{
 		Listen: n.config.Listen, Conn: n.config.Conn, Suite: n.suite, Signer: n.config.Signer, Chain: n.chain,
-		Groups: []ledger.GroupID{n.config.Genesis.Group}, Peers: n.config.Peers, Admit: n.admit, Authorize: n.authorize, Certificates: n.config.CA.Chain,
+		Groups: []ledger.GroupID{n.config.Genesis.Group}, Peers: n.config.Peers, Admit: n.admit, Authorize: n.authorize, Certificates: n.config.CA.Chain, Inner: n.config.Inner,
 		Info: map[string]string{
 			"software": "fondaco " + Version, "engine": string(n.vm.Engine()), "wazero": wasmvm.EngineVersion(), "arch": runtime.GOARCH,
 		},

@@ -35,7 +35,7 @@ func benchCommand() *cli.Command {
 			&cli.Uint64Flag{Name: "seed", Usage: "of the random pairs, and of the relay's luck", Value: 1},
 			&cli.StringFlag{Name: "relay", Usage: "measure a network of its own instead, whose packets go through a bad network with these `CONDITIONS`, such as loss=1%; clean: a relay that does nothing"},
 			&cli.BoolFlag{Name: "sweep", Usage: "measure networks of its own over ranges of load, block size, payload, accounts and conflict rate: some ten minutes"},
-			&cli.BoolFlag{Name: "suites", Usage: "measure two networks of its own in turn, one on the suite std and one on gm"},
+			&cli.BoolFlag{Name: "suites", Usage: "measure three networks of its own in turn: on the suite std, on gm, and on gm with --inner of up"},
 			&cli.StringSliceFlag{Name: "over", Usage: "with --sweep, only `DIMENSION`, or DIMENSION=VALUE,VALUE…; dimensions are " + strings.Join(dimensionNames(), ", ")},
 			&cli.PathFlag{Name: "out", Usage: "with --sweep, write `FILE`.csv and FILE.svg", Value: "sweep"},
 			&cli.IntFlag{Name: "port", Usage: "with --relay, --sweep and --suites, the first of four ports for each node", Value: network.DefaultPort},
@@ -201,25 +201,30 @@ func bench(c *cli.Context) error {
 	return errors.Join(err, result.fault(), over.fault(), o.fault())
 }
 
-// Suites is the result of runs on both suites in turn.
+// Suites is the result of runs in turn on std, on gm, and on gm whose nodes seal messages once more.
 type Suites struct {
-	Std *Bench  `json:"std"`
-	GM  *Bench  `json:"gm"`
-	TPS float64 `json:"tps_ratio"` // gm by std
-	CPU float64 `json:"cpu_ratio"`
+	Std   *Bench `json:"std"`
+	GM    *Bench `json:"gm"`
+	Inner *Bench `json:"gm_inner"`
+
+	TPS      float64 `json:"tps_ratio"` // gm by std
+	CPU      float64 `json:"cpu_ratio"`
+	InnerTPS float64 `json:"inner_tps_ratio"` // gm with the inner layer by gm
+	InnerCPU float64 `json:"inner_cpu_ratio"`
 }
 
-// suites measures a network of each suite, in turn, while the other is idle.
+// suites measures a network of each kind, in turn, while the others are idle.
 func suites(c *cli.Context, w workload, runs int, progress func(string, ...any)) error {
 	var (
-		nets   [2]*network.Network
-		tokens [2]ledger.Address
-		all    [2][]*Bench
-		names  = [2]string{"std", "gm"}
+		nets   [3]*network.Network
+		tokens [3]ledger.Address
+		all    [3][]*Bench
+		names  = [3]string{"std", "gm", "gm --inner"}
 	)
-	for i, name := range names {
-		progress("starting a network on the suite %s", name)
-		n, stop, err := ownNetwork(c, network.Config{Port: c.Int("port") + i*suitePorts, Suite: name}, progress)
+	for i, config := range [3]network.Config{{Suite: "std"}, {Suite: "gm"}, {Suite: "gm", Inner: true}} {
+		progress("starting a network on %s", names[i])
+		config.Port = c.Int("port") + i*suitePorts
+		n, stop, err := ownNetwork(c, config, progress)
 		if err != nil {
 			return err
 		}
@@ -239,21 +244,24 @@ func suites(c *cli.Context, w workload, runs int, progress func(string, ...any))
 			all[i] = append(all[i], b)
 		}
 	}
-	result := &Suites{Std: medianOf(all[0]), GM: medianOf(all[1])}
-	if result.Std.Committed == 0 {
-		return errors.Join(errors.New("no transfer was committed: make --duration longer"), result.Std.fault())
+	result := &Suites{Std: medianOf(all[0]), GM: medianOf(all[1]), Inner: medianOf(all[2])}
+	faults := errors.Join(result.Std.fault(), result.GM.fault(), result.Inner.fault())
+	if result.Std.Committed == 0 || result.GM.Committed == 0 {
+		return errors.Join(errors.New("no transfer was committed: make --duration longer"), faults)
 	}
 	result.TPS, result.CPU = result.GM.TPS/result.Std.TPS, result.GM.CPU/result.Std.CPU
+	result.InnerTPS, result.InnerCPU = result.Inner.TPS/result.GM.TPS, result.Inner.CPU/result.GM.CPU
 	json, err := asJSON(c)
 	switch {
 	case err != nil:
 	case json:
 		err = printJSON(c, result)
 	default:
-		err = printBench(c, names[:], result.Std, result.GM)
+		err = printBench(c, names[:], result.Std, result.GM, result.Inner)
 		fmt.Fprintf(c.App.Writer, "gm has %.2f of the transfers/s of std, and takes %.2f times its CPU\n", result.TPS, result.CPU)
+		fmt.Fprintf(c.App.Writer, "gm with the inner layer has %.2f of the transfers/s of gm, and takes %.2f times its CPU\n", result.InnerTPS, result.InnerCPU)
 	}
-	return errors.Join(err, result.Std.fault(), result.GM.fault())
+	return errors.Join(err, faults)
 }
 
 // suitePorts is how far apart the ports of two networks are: four for each of four nodes, and room.

@@ -32,6 +32,7 @@ func upCommand() *cli.Command {
 			&cli.IntFlag{Name: "port", Usage: "the first of three ports for each node of a new network", Value: network.DefaultPort},
 			&cli.StringFlag{Name: "log-level", Usage: "of the nodes of a new network", Value: "info"},
 			&cli.StringFlag{Name: "suite", Usage: "cryptographic `SUITE` of a new network: std, or gm for SM2, SM3 and SM4", Value: "std"},
+			&cli.BoolFlag{Name: "inner", Usage: "have the nodes of a new network on gm seal their messages with SM4 once more, under TLS"},
 			&cli.StringFlag{Name: "engine", Usage: "consensus `ALGORITHM` of a new network: pbft, or raft, whose members must not lie", Value: "pbft"},
 			&cli.BoolFlag{Name: "trust-members", Usage: "let a new network's genesis say that its members do not lie, for an engine of your own that needs it; raft implies it"},
 			&cli.PathFlag{Name: "engine-program", Usage: "`FILE` of an engine of your own, of the name that --engine gives, for a new network"},
@@ -80,7 +81,7 @@ func up(c *cli.Context) error {
 	fresh := n == nil
 	if fresh {
 		n, err = network.Create(network.Config{
-			Dir: dir, Nodes: nodes, Port: c.Int("port"), Suite: c.String("suite"), Engine: c.String("engine"), EngineProgram: c.Path("engine-program"),
+			Dir: dir, Nodes: nodes, Port: c.Int("port"), Suite: c.String("suite"), Inner: c.Bool("inner"), Engine: c.String("engine"), EngineProgram: c.Path("engine-program"),
 			Trust: c.Bool("trust-members"), LogLevel: c.String("log-level"), Relay: c.IsSet("relay"), TLS: c.Bool("tls"),
 		})
 		if err != nil {
@@ -218,7 +219,7 @@ func existing(dir string) (*network.Network, error) {
 func checkUp(c *cli.Context, n *network.Network) error {
 	dir, relayed := c.String("dir"), c.IsSet("relay")
 	if n != nil {
-		for _, name := range []string{"nodes", "port", "log-level", "suite", "engine", "trust-members", "engine-program", "tls"} {
+		for _, name := range []string{"nodes", "port", "log-level", "suite", "inner", "engine", "trust-members", "engine-program", "tls"} {
 			if c.IsSet(name) {
 				return fmt.Errorf("%w: --%s is for a new network, and there is one in %s: leave it out to start that one, or name another folder with -d", errUsage, name, dir)
 			}
@@ -232,6 +233,8 @@ func checkUp(c *cli.Context, n *network.Network) error {
 	switch {
 	case nodes < 1 || nodes > network.MaxNodes:
 		return fmt.Errorf("%w: -n %d: want 1 to %d nodes", errUsage, nodes, network.MaxNodes)
+	case c.Bool("inner") && c.String("suite") != "gm":
+		return fmt.Errorf("%w: --inner is for networks on gm: add --suite gm", errUsage)
 	case relayed && c.Bool("detach"):
 		return fmt.Errorf("%w: the relay of the network in %s ends with this command: leave --detach out", errUsage, dir)
 	}

@@ -52,6 +52,7 @@ const (
 type NetworkSection struct {
 	Listen string `toml:"listen" comment:"UDP address for other nodes"`
 	Sync   string `toml:"sync" comment:"how this node begins where it has no blocks, or lacks one that nobody has any more: blocks, which executes all, or snapshot, which\nfetches the state after a recent block from several nodes, and of older blocks headers and certificates; empty: blocks"`
+	Inner  bool   `toml:"inner" comment:"seal messages once more under TLS, with SM4-GCM under keys agreed on with SM2: for chains of suite gm that must encrypt\nunder Chinese algorithms; true at all nodes or at none"`
 	Peers  []Peer `toml:"peers"`
 
 	Anchor *Anchor `toml:"anchor,omitempty" comment:"a block that the chain must have, from the invitation by which this node joined"`

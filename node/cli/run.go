@@ -16,6 +16,7 @@ import (
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/plugins/ca"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/transport"
 	"github.com/fondaco/fondaco/wasmvm"
 )
@@ -74,6 +75,9 @@ func nodeConfig(c *cli.Context) (*node.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	if file.Network.Inner && suite.Vote() != keys.SM2 {
+		return nil, fmt.Errorf("%s: network.inner is for chains of suite gm, and this one has %s: remove it", filepath.Join(dir, ConfigFile), genesis.Suite)
+	}
 	signer, err := nodeKey(c, dir, file, suite)
 	if err != nil {
 		return nil, err
@@ -94,7 +98,7 @@ func nodeConfig(c *cli.Context) (*node.Config, error) {
 	config := &node.Config{
 		Dir: dir, Genesis: *genesis, Signer: signer, Listen: file.Network.Listen, API: file.API.Listen, Admin: file.Admin.Listen,
 		APIFiles: file.API.files(dir), AdminFiles: file.Admin.files(dir),
-		ClockOffset: c.Duration("clock-offset"), Snapshot: file.Network.Sync == SyncSnapshot,
+		ClockOffset: c.Duration("clock-offset"), Snapshot: file.Network.Sync == SyncSnapshot, Inner: file.Network.Inner,
 		Wasm: wasmvm.Engine(file.Wasm.Engine), ShadowShare: file.Wasm.ShadowShare, Workers: file.Wasm.Workers, Statements: file.Consensus.StatementsMB << 20, Log: log,
 		Archive: file.State.Archive,
 		Pool:    mempool.Limits{Count: file.Pool.Count, Bytes: file.Pool.Bytes, MaxWait: file.Pool.WaitMS},

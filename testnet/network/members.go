@@ -374,7 +374,7 @@ func (n *Network) makeJoiner(sync string) (*Node, error) {
 	if err := keyfile.Write(voice, account, ""); err != nil {
 		return nil, err
 	}
-	c := Config{LogLevel: config.Log.Level, Sync: sync}
+	c := Config{LogLevel: config.Log.Level, Sync: sync, Inner: config.Network.Inner}
 	if err := n.writeNode(node, key, genesis, config.Consensus, c); err != nil {
 		return nil, err
 	}

@@ -51,6 +51,7 @@ type Config struct {
 	Port   int    // first of 3 ports for each node; default DefaultPort
 	Params ledger.Params
 	Suite  string // default std
+	Inner  bool   // the nodes have network.inner
 	Engine string // default pbft; raft trusts the members, who are all ours
 	// EngineProgram is the file of an engine that is not shipped, whose manifest has the name Engine. The nodes pin it
 	// as it is now. Empty: the program of that engine in the node's own binary.
@@ -229,7 +230,7 @@ func (n *Network) writeNode(node Node, key keys.Signer, genesis *ledger.Genesis,
 		return err
 	}
 	file := &cli.File{
-		Network: cli.NetworkSection{Listen: node.Listen, Sync: cmp.Or(c.Sync, cli.SyncBlocks)},
+		Network: cli.NetworkSection{Listen: node.Listen, Sync: cmp.Or(c.Sync, cli.SyncBlocks), Inner: c.Inner},
 		API:     cli.ListenSection{Listen: strings.TrimPrefix(node.API, n.scheme())},
 		Admin:   cli.ListenSection{Listen: strings.TrimPrefix(node.Admin, n.scheme())},
 		Wasm:    cli.WasmSection{Engine: c.Wasm},
