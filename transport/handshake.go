@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/emmansun/gmsm/ecdh"
 	"github.com/quic-go/quic-go"
 
 	"github.com/fondaco/fondaco/state/identity"
@@ -167,8 +166,8 @@ type handshake struct {
 
 	binding  binding
 	theirs   *Hello
-	offered  *ecdh.PrivateKey // for the inner layer; nil: none
-	ahead    *time.Duration   // of their clock, see Hello.ahead
+	offered  *keys.Agreement // for the inner layer; nil: none
+	ahead    *time.Duration  // of their clock, see Hello.ahead
 	identity identity.Identity
 }
 
@@ -333,9 +332,10 @@ func (h *handshake) hello(class Class) ([]byte, error) {
 	rand.Read(mine.Nonce[:]) //nolint:errcheck // never fails
 	if h.e.config.Inner {
 		var err error
-		if h.offered, mine.Inner, err = offerInner(); err != nil {
+		if h.offered, err = keys.NewAgreement(); err != nil {
 			return nil, err
 		}
+		mine.Inner = h.offered.Point()
 	}
 	data, err := ledger.Marshal(&mine)
 	if err == nil && len(data) > MaxHelloSize {

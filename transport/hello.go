@@ -104,8 +104,8 @@ func decodeHello(data []byte, self identity.NodeID) (*Hello, *HandshakeError) {
 		return nil, refuse(CodeMalformed, "hello lists groups out of order or twice")
 	case len(h.Certificates) > MaxCertificates:
 		return nil, refuse(CodeMalformed, "hello holds %d certificates, at most %d are allowed", len(h.Certificates), MaxCertificates)
-	case len(h.Inner) != 0 && len(h.Inner) != innerSize:
-		return nil, refuse(CodeMalformed, "hello offers %d bytes for the inner layer, want none or %d", len(h.Inner), innerSize)
+	case len(h.Inner) != 0 && len(h.Inner) != keys.PointSize:
+		return nil, refuse(CodeMalformed, "hello offers %d bytes for the inner layer, want none or %d", len(h.Inner), keys.PointSize)
 	case len(h.Info) > MaxInfo:
 		return nil, refuse(CodeMalformed, "hello holds %d entries of information, at most %d are allowed", len(h.Info), MaxInfo)
 	}

@@ -2,21 +2,14 @@ package transport
 
 import (
 	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 
-	"github.com/emmansun/gmsm/ecdh"
-	"github.com/emmansun/gmsm/sm3"
 	"github.com/quic-go/quic-go"
 
 	"github.com/fondaco/fondaco/state/keys"
 )
-
-// innerSize is the length of the point that a Hello offers for the inner layer: uncompressed, SEC 1 §2.3.3.
-const innerSize = 65
 
 // errSealed says that a message was not sealed for its place by the node at the other end.
 var errSealed = errors.New("a message of the inner layer does not open")
@@ -31,33 +24,15 @@ type inner struct {
 	out, in cipher.AEAD
 }
 
-// offer returns a key to agree with, and the point of it that goes into the Hello.
-func offerInner() (*ecdh.PrivateKey, []byte, error) {
-	key, err := ecdh.P256().GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a key for the inner layer: %w", err)
-	}
-	return key, key.PublicKey().Bytes(), nil
-}
-
-// newInner agrees on the keys of a connection with the point of the other side. The keys are bound to the connection and
-// to all that the Hellos say: HKDF (RFC 5869) with HMAC-SM3 of the shared x coordinate, salted with the digest of the
-// preimage of the proofs.
-func newInner(suite keys.Suite, own *ecdh.PrivateKey, point []byte, b *binding, as role) (*inner, error) {
-	theirs, err := ecdh.P256().NewPublicKey(point)
-	if err != nil {
-		return nil, fmt.Errorf("no point of the curve of SM2: %w", err)
-	}
-	shared, err := own.ECDH(theirs)
-	if err != nil {
-		return nil, fmt.Errorf("agree on keys: %w", err)
-	}
+// newInner agrees on the keys of a connection with the point of the other side. They are bound to the connection and to
+// all that the Hellos say: the salt is the digest of what the server's proof signs.
+func newInner(suite keys.Suite, own *keys.Agreement, point []byte, b *binding, as role) (*inner, error) {
 	salt := keys.Hash(suite, "inner", b.preimage(roleServer))
 	var ciphers [2]cipher.AEAD // of the client's messages, of the server's
 	for i, info := range []string{"fondaco inner client", "fondaco inner server"} {
-		key, err := hkdf.Key(sm3.New, shared, salt[:], info, keys.SealKeySize)
+		key, err := own.Key(point, salt, info)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("inner layer: %w", err)
 		}
 		if ciphers[i], err = suite.AEAD(key); err != nil {
 			return nil, err

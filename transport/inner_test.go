@@ -3,49 +3,41 @@ package transport
 import (
 	"bytes"
 	"context"
-	"crypto/cipher"
-	"crypto/hkdf"
+	"errors"
 	"fmt"
-	"math/big"
 	mathrand "math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
 
-	"github.com/emmansun/gmsm/ecdh"
 	"github.com/quic-go/quic-go"
-	tjsm2 "github.com/tjfoc/gmsm/sm2"
-	tjsm3 "github.com/tjfoc/gmsm/sm3"
-	tjsm4 "github.com/tjfoc/gmsm/sm4"
 
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/transport/simnet"
 )
 
-// agreed returns both sides of an inner layer, and the private key and point of the client and server.
-func agreed(t *testing.T, b *binding) (client, server *inner, private *ecdh.PrivateKey, point []byte) {
+// agreed returns both sides of an inner layer.
+func agreed(t *testing.T, b *binding) (client, server *inner) {
 	t.Helper()
-	mine, own, err := offerInner()
-	if err != nil {
+	var own [2]*keys.Agreement
+	for i := range own {
+		var err error
+		if own[i], err = keys.NewAgreement(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client, err1 := newInner(keys.GM(), own[0], own[1].Point(), b, roleClient)
+	server, err2 := newInner(keys.GM(), own[1], own[0].Point(), b, roleServer)
+	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
-	theirs, point, err := offerInner()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if client, err = newInner(keys.GM(), mine, point, b, roleClient); err != nil {
-		t.Fatal(err)
-	}
-	if server, err = newInner(keys.GM(), theirs, own, b, roleServer); err != nil {
-		t.Fatal(err)
-	}
-	return client, server, mine, point
+	return client, server
 }
 
 // TestInnerPlace: what is sealed opens on the other side, in its own place alone.
 func TestInnerPlace(t *testing.T) {
-	client, server, _, _ := agreed(t, &binding{exporter: [32]byte{7}})
+	client, server := agreed(t, &binding{exporter: [32]byte{7}})
 	vote := []byte("commit 17")
 	sealed := client.seal(4, 2, byte(Consensus), vote)
 	if bytes.Contains(sealed, vote[:4]) || len(sealed) != server.most(len(vote)) {
@@ -62,45 +54,12 @@ func TestInnerPlace(t *testing.T) {
 		"cut short":            func(m []byte) ([]byte, error) { return server.open(4, 2, byte(Consensus), m[:len(m)-1]) },
 		"less than a tag":      func(m []byte) ([]byte, error) { return server.open(4, 2, byte(Consensus), m[:3]) },
 		"without the layer":    func([]byte) ([]byte, error) { return server.open(4, 2, byte(Consensus), bytes.Clone(vote)) },
-		"of another agreement": func(m []byte) ([]byte, error) { _, s, _, _ := agreed(t, &binding{}); return s.open(4, 2, 1, m) },
+		"of another agreement": func(m []byte) ([]byte, error) { _, s := agreed(t, &binding{}); return s.open(4, 2, 1, m) },
 		"a bit flipped":        func(m []byte) ([]byte, error) { m[5] ^= 4; return server.open(4, 2, byte(Consensus), m) },
 	} {
 		if opened, err := open(bytes.Clone(sealed)); err == nil {
 			t.Errorf("%s: it opens as %q", name, opened)
 		}
-	}
-	mine, _, err := offerInner()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, point := range [][]byte{nil, {4}, make([]byte, innerSize), append([]byte{4}, bytes.Repeat([]byte{1}, 64)...)} {
-		if _, err := newInner(keys.GM(), mine, point, &binding{}, roleClient); err == nil {
-			t.Errorf("the point %x is agreed with", point)
-		}
-	}
-}
-
-// TestInnerTwice does by PROTOCOL.md with the second implementation of SM2, SM3 and SM4 what the node does with the first.
-func TestInnerTwice(t *testing.T) {
-	b := binding{exporter: [32]byte{1}, helloClient: keys.Digest{2}, helloServer: keys.Digest{3}, certClient: keys.Digest{4}, certServer: keys.Digest{5}}
-	client, _, private, point := agreed(t, &b)
-	x, _ := tjsm2.P256Sm2().ScalarMult(new(big.Int).SetBytes(point[1:33]), new(big.Int).SetBytes(point[33:]), private.Bytes())
-	salt := tjsm3.Sm3Sum(append([]byte("fondaco/inner/1\x00"), b.preimage(roleServer)...))
-	key, err := hkdf.Key(tjsm3.New, x.FillBytes(make([]byte, 32)), salt, "fondaco inner client", 32)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := tjsm4.NewCipher(key[:16])
-	if err != nil {
-		t.Fatal(err)
-	}
-	gcm, err := cipher.NewGCM(block)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := gcm.Seal(nil, []byte{0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 3}, []byte("vote"), []byte{1})
-	if sealed := client.seal(0x102, 3, 1, []byte("vote")); !bytes.Equal(sealed, want) {
-		t.Errorf("sealed %x, by the second implementation %x", sealed, want)
 	}
 }
 
@@ -186,7 +145,7 @@ func TestInnerHostile(t *testing.T) {
 	a := c.start(0, nil)
 	b := c.start(1, func(e *Endpoint) { e.Handle(Consensus, votes.handle) })
 	connected(t, a, b)
-	other, _, _, _ := agreed(t, &binding{})
+	other, _ := agreed(t, &binding{})
 	a.peer(b.Self()).link(ClassConsensus).who.inner.out = other.out
 	if err := a.Send(b.Self(), Consensus, []byte("vote")); err != nil {
 		t.Fatal(err)
@@ -210,11 +169,11 @@ func TestInnerHostile(t *testing.T) {
 func BenchmarkInner(b *testing.B) {
 	for _, size := range []int{220, 16 << 10, 1 << 20} {
 		b.Run(fmt.Sprintf("bytes=%d", size), func(b *testing.B) {
-			mine, own, err := offerInner()
+			own, err := keys.NewAgreement()
 			if err != nil {
 				b.Fatal(err)
 			}
-			x, err := newInner(keys.GM(), mine, own, &binding{}, roleClient)
+			x, err := newInner(keys.GM(), own, own.Point(), &binding{}, roleClient)
 			if err != nil {
 				b.Fatal(err)
 			}

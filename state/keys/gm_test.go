@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/cipher"
 	"crypto/elliptic"
+	"crypto/hkdf"
+	"crypto/rand"
 	"encoding/asn1"
 	"encoding/hex"
 	"errors"
@@ -267,6 +269,37 @@ func FuzzSM2(f *testing.F) {
 			t.Fatalf("a signature of the second implementation: %v", err)
 		}
 	})
+}
+
+// TestAgreement agrees with the second implementation of SM2 and SM3, and with no point that is not of the curve.
+func TestAgreement(t *testing.T) {
+	a, err := NewAgreement()
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := tjsm2.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	salt := Digest{1, 2, 3}
+	key, err := a.Key(elements([]byte{4}, theirs.X, theirs.Y), salt, "info")
+	if err != nil {
+		t.Fatal(err)
+	}
+	point := a.Point()
+	x, _ := theirs.Curve.ScalarMult(new(big.Int).SetBytes(point[1:33]), new(big.Int).SetBytes(point[33:]), theirs.D.Bytes()) //nolint:staticcheck // it has no other
+	want, err := hkdf.Key(tjsm3.New, x.FillBytes(make([]byte, 32)), salt[:], "info", SealKeySize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(key, want) {
+		t.Errorf("agreed on %x, by the second implementation %x", key, want)
+	}
+	for _, bad := range [][]byte{nil, {4}, make([]byte, PointSize), append([]byte{4}, bytes.Repeat([]byte{1}, 64)...), append([]byte{2}, point[1:33]...)} {
+		if _, err := a.Key(bad, salt, "info"); !errors.Is(err, ErrKey) {
+			t.Errorf("agreed with %x: %v", bad, err)
+		}
+	}
 }
 
 // FuzzSM3SM4 compares hashes, and texts sealed by the standard library's GCM over the second implementation's SM4.
