@@ -85,12 +85,6 @@ func newChain(tb testing.TB) *chain { return newChainOn(tb, newVM(tb, wasmvm.Int
 // newChainOn returns such a chain, with more accounts of alpha, on a VM.
 func newChainOn(tb testing.TB, vm *wasmvm.VM, more ...string) *chain {
 	tb.Helper()
-	c := &chain{TB: tb, suite: keystest.Suite(), signers: map[string]keys.Signer{}}
-	c.genesis = &ledger.Genesis{
-		Version: ledger.Version, Name: "test", Suite: keystest.Suite().Name(), Group: "main", Engine: "none", UnixMilli: 1_000_000, Params: ledger.DefaultParams(),
-		Members: []ledger.Member{{Node: [32]byte{1}, Institution: "alpha", Key: ledger.KeyOf(newSigner(tb, "node").Public())}},
-	}
-	type entry struct{ name, institution, roles string }
 	accounts := []entry{
 		{"admin", "alpha", "deployer,institution-admin"},
 		{"user", "alpha", ""},
@@ -100,6 +94,23 @@ func newChainOn(tb testing.TB, vm *wasmvm.VM, more ...string) *chain {
 	}
 	for _, name := range more {
 		accounts = append(accounts, entry{name, "alpha", ""})
+	}
+	return newChainOf(tb, vm, []string{"alpha"}, accounts)
+}
+
+// entry is an account of a genesis. Roles are separated by commas.
+type entry struct{ name, institution, roles string }
+
+// newChainOf returns a chain of institutions, each with a member, and accounts.
+func newChainOf(tb testing.TB, vm *wasmvm.VM, institutions []string, accounts []entry) *chain {
+	tb.Helper()
+	c := &chain{TB: tb, suite: keystest.Suite(), signers: map[string]keys.Signer{}}
+	c.genesis = &ledger.Genesis{
+		Version: ledger.Version, Name: "test", Suite: keystest.Suite().Name(), Group: "main", Engine: "none", UnixMilli: 1_000_000, Params: ledger.DefaultParams(),
+	}
+	for i, institution := range institutions {
+		node := newSigner(tb, strings.TrimSuffix(fmt.Sprint("node ", i), " 0"))
+		c.genesis.Members = append(c.genesis.Members, ledger.Member{Node: [32]byte{byte(i + 1)}, Institution: institution, Key: ledger.KeyOf(node.Public())})
 	}
 	for _, a := range accounts {
 		c.signers[a.name] = newSigner(tb, a.name)

@@ -1,0 +1,199 @@
+package executor
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
+)
+
+// permission says who may call a method of a system contract.
+type permission struct {
+	to     ledger.Address
+	method string
+	what   string // about what, where there are several rows of a method
+	before func() // what has happened; nil: nothing
+	args   func() any
+	may    []string // accounts that may
+	vain   []string // that may, too, and what they ask for is aborted with code for reasons that are not theirs
+	code   uint32
+}
+
+// TestPermissions has an account of each role call each method of each system contract, in signed transactions. Accounts
+// are named by their roles; those of the institution alpha have no institution in their names.
+func TestPermissions(t *testing.T) {
+	roles := []identity.Role{
+		identity.Committee, identity.Regulator, identity.Auditor, identity.InstitutionAdmin, identity.Deployer, identity.Owner,
+		identity.User, identity.Operator, identity.Registrar, identity.Compliance, identity.Node,
+	}
+	accounts := []entry{{"nobody", "alpha", ""}, {"target", "alpha", "user"}, {"deputy", "alpha", "institution-admin"}, {"clerk", "alpha", "registrar"}, {"gamma", "gamma", "committee"}}
+	callers := []string{"nobody"}
+	for _, institution := range []string{"alpha", "beta"} {
+		for _, role := range roles {
+			name := string(role)
+			if institution != "alpha" {
+				name = institution + " " + name
+			}
+			accounts = append(accounts, entry{name, institution, string(role)})
+			callers = append(callers, name)
+		}
+	}
+	c := newChainOf(t, newVM(t, wasmvm.Interpreter), []string{"alpha", "beta", "gamma"}, accounts)
+	do := func(by string, to ledger.Address, method string, args any) ledger.Receipt {
+		t.Helper()
+		r := c.block(c.tx(by, to, method, args))[0]
+		c.want(r, ledger.OK, 0)
+		return r
+	}
+
+	leaf := keys.Digest{1}
+	params := ledger.DefaultParams()
+	params.BatchDelay = 7
+	propose := precompiles.ProposeArgs{Reform: precompiles.Reform{Params: &params}}
+	motion := precompiles.MotionArgs{ID: 1}
+	certify := func(account string) func() any {
+		return func() any {
+			return precompiles.CertifyArgs{Account: address(account), Certificate: &precompiles.Binding{Paths: []identity.Path{{Leaf: leaf}}, Until: 1_900_000}}
+		}
+	}
+	key := ledger.KeyOf(newSigner(t, "another").Public())
+	bound := precompiles.AccountKey{Algorithm: key.Algorithm, Key: key.Bytes, Weight: 1}
+	register := func(roles ...string) any {
+		return precompiles.RegisterArgs{Institution: "alpha", Accounts: []precompiles.NewAccount{{Threshold: 1, Roles: roles, Keys: []precompiles.AccountKey{bound}}}}
+	}
+	proposed := func() { do("gamma", precompiles.MembersAddress, "propose", propose) }
+	code := probe().module(t, probeSchema())
+	var self ledger.Address
+	deployed := func() {
+		r := do("deployer", precompiles.ContractsAddress, "deploy", precompiles.DeployArgs{Code: code})
+		if err := ledger.Unmarshal(r.Data, &self); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says := func(by, method string) func() {
+		return func() { do(by, precompiles.CertificatesAddress, method, precompiles.StatusArgs{Fingerprint: leaf}) }
+	}
+	is := func(args any) func() any { return func() any { return args } }
+	of := func(account string) func() any { return is(precompiles.AddressArgs{Address: address(account)}) }
+	frozen := func(account, by string) func() {
+		return func() {
+			do(by, precompiles.AccessAddress, "freeze", precompiles.AddressArgs{Address: address(account)})
+		}
+	}
+	everybody := callers
+	committees, admins, registrars := []string{"committee", "beta committee"}, []string{"institution-admin"}, []string{"registrar", "institution-admin"}
+	above := append(committees, "institution-admin")                            // of alpha, and the committee
+	authorities := append(committees, "regulator", "beta regulator")            // which freeze whomever
+	spokesmen := append(registrars, "beta registrar", "beta institution-admin") // each for its institution
+	table := []permission{
+		{to: precompiles.AccountsAddress, method: "register", what: "a user", args: is(register("user")), may: registrars},
+		{to: precompiles.AccountsAddress, method: "register", what: "an auditor", args: is(register("auditor")), may: admins, vain: []string{"registrar"}, code: precompiles.AbortRole},
+		{to: precompiles.AccountsAddress, method: "bind", args: is(precompiles.BindArgs{Keys: []precompiles.AccountKey{bound}, Threshold: 1}), may: everybody},
+		{to: precompiles.AccountsAddress, method: "unbind", args: is(precompiles.UnbindArgs{Keys: []ledger.Key{key}, Threshold: 1}), vain: everybody, code: precompiles.AbortKey},
+		{to: precompiles.AccountsAddress, method: "rotate", args: is(precompiles.RotateArgs{Old: key, New: bound}), vain: everybody, code: precompiles.AbortKey},
+		{to: precompiles.AccountsAddress, method: "certify", what: "a user", args: certify("target"), may: registrars},
+		{to: precompiles.AccountsAddress, method: "certify", what: "somebody without a role", args: certify("nobody"), may: registrars},
+		{to: precompiles.AccountsAddress, method: "certify", what: "a registrar", args: certify("clerk"), may: admins},
+		{to: precompiles.AccountsAddress, method: "certify", what: "an institution-admin", args: certify("deputy"), may: admins},
+		{to: precompiles.AccountsAddress, method: "certify", what: "itself", args: certify("institution-admin"), may: admins},
+		{to: precompiles.AccountsAddress, method: "certify", what: "the committee", args: certify("committee"), may: []string{"committee"}},
+		{to: precompiles.AccountsAddress, method: "get", args: of("target"), may: everybody},
+		{to: precompiles.AccountsAddress, method: "find", args: is(precompiles.FindArgs{Key: key}), may: everybody},
+
+		{to: precompiles.ContractsAddress, method: "deploy", args: is(precompiles.DeployArgs{Code: code}), may: []string{"deployer", "beta deployer"}},
+		{to: precompiles.ContractsAddress, method: "replace", before: deployed, args: func() any { return precompiles.ReplaceArgs{Address: self, Code: code} }, vain: []string{"deployer"}, code: precompiles.AbortUnchanged},
+		{to: precompiles.ContractsAddress, method: "transfer", before: deployed, args: func() any { return precompiles.TransferArgs{Address: self, Owner: address("nobody")} }, may: []string{"deployer"}},
+		{to: precompiles.ContractsAddress, method: "history", args: is(precompiles.HistoryArgs{}), may: everybody},
+		{to: precompiles.ContractsAddress, method: "info", args: of("target"), may: everybody},
+		{to: precompiles.ContractsAddress, method: "code", args: is(precompiles.CodeArgs{}), may: everybody},
+		{to: precompiles.ContractsAddress, method: "schema", args: of("target"), may: everybody},
+
+		{to: precompiles.AccessAddress, method: "grant", args: is(precompiles.RoleArgs{Account: address("target"), Role: "auditor"}), may: above},
+		{to: precompiles.AccessAddress, method: "grant", what: "a place in the committee", args: is(precompiles.RoleArgs{Account: address("target"), Role: "committee"}), vain: above, code: precompiles.AbortRole},
+		{to: precompiles.AccessAddress, method: "revoke", args: is(precompiles.RoleArgs{Account: address("target"), Role: "user"}), may: above},
+		{to: precompiles.AccessAddress, method: "revoke", what: "an admin's", args: is(precompiles.RoleArgs{Account: address("deputy"), Role: "institution-admin"}), may: above},
+		{to: precompiles.AccessAddress, method: "revoke", what: "one's own", args: is(precompiles.RoleArgs{Account: address("institution-admin"), Role: "institution-admin"}), may: committees, vain: admins, code: precompiles.AbortRole},
+		{to: precompiles.AccessAddress, method: "freeze", args: of("target"), may: append(authorities, "institution-admin")},
+		{to: precompiles.AccessAddress, method: "freeze", what: "an admin", args: of("deputy"), may: append(authorities, "institution-admin")},
+		{to: precompiles.AccessAddress, method: "freeze", what: "itself", args: of("institution-admin"), may: authorities},
+		{to: precompiles.AccessAddress, method: "freeze", what: "the committee", args: of("committee"), may: authorities},
+		{to: precompiles.AccessAddress, method: "unfreeze", what: "what an admin froze", before: frozen("target", "institution-admin"), args: of("target"), may: append(authorities, "institution-admin")},
+		{to: precompiles.AccessAddress, method: "unfreeze", what: "what a regulator froze", before: frozen("target", "regulator"), args: of("target"), may: authorities},
+		{to: precompiles.AccessAddress, method: "roles", args: of("target"), may: everybody},
+
+		{to: precompiles.MembersAddress, method: "epoch", args: is(none), may: everybody},
+		{to: precompiles.MembersAddress, method: "institutions", args: is(precompiles.InstitutionsArgs{}), may: everybody},
+		{to: precompiles.MembersAddress, method: "nodes", args: is(precompiles.NodesArgs{}), may: everybody},
+		{to: precompiles.MembersAddress, method: "motions", args: is(precompiles.MotionsArgs{}), may: everybody},
+		{to: precompiles.MembersAddress, method: "propose", args: is(propose), may: committees},
+		{to: precompiles.MembersAddress, method: "approve", before: proposed, args: is(motion), may: committees},
+		{to: precompiles.MembersAddress, method: "withdraw", before: proposed, args: is(motion), vain: committees, code: precompiles.AbortUnchanged},
+		{to: precompiles.MembersAddress, method: "withdraw", what: "its own", before: func() {
+			do("committee", precompiles.MembersAddress, "propose", propose)
+		}, args: is(motion), may: []string{"committee"}, vain: []string{"beta committee"}, code: precompiles.AbortUnchanged},
+		{to: precompiles.MembersAddress, method: "activate", before: func() {
+			proposed()
+			do("beta committee", precompiles.MembersAddress, "approve", motion)
+		}, args: is(motion), may: committees},
+		{to: precompiles.MembersAddress, method: "activate", what: "too early", before: proposed, args: is(motion), vain: committees, code: precompiles.AbortSupport},
+		{to: precompiles.MembersAddress, method: "activate", what: "frozen since", before: func() {
+			proposed()
+			do("beta committee", precompiles.MembersAddress, "approve", motion)
+			frozen("committee", "beta regulator")()
+		}, args: is(motion), may: committees},
+		{to: precompiles.MembersAddress, method: "ready", before: proposed, args: is(precompiles.ReadyArgs{ID: 1}), vain: everybody, code: precompiles.AbortArguments},
+		{to: precompiles.MembersAddress, method: "recover", args: is(precompiles.RecoverArgs{})},
+		{to: precompiles.MembersAddress, method: "accuse", args: is(precompiles.AccuseArgs{}), vain: everybody, code: precompiles.AbortEvidence},
+		{to: precompiles.MembersAddress, method: "accusations", args: is(precompiles.AccusationsArgs{}), may: everybody},
+
+		{to: precompiles.ConfigAddress, method: "params", args: is(none), may: everybody},
+
+		{to: precompiles.CertificatesAddress, method: "trusts", args: is(precompiles.TrustsArgs{}), may: everybody},
+		{to: precompiles.CertificatesAddress, method: "trust", args: is(precompiles.TrustArgs{Institution: "alpha"}), may: everybody},
+		{to: precompiles.CertificatesAddress, method: "policy", args: is(precompiles.PolicyArgs{Institution: "alpha", Role: "node"}), may: everybody},
+		{to: precompiles.CertificatesAddress, method: "status", args: is(precompiles.CertificateArgs{Fingerprint: leaf}), may: everybody},
+		{to: precompiles.CertificatesAddress, method: "statuses", args: is(precompiles.CertificatesArgs{}), may: everybody},
+		{to: precompiles.CertificatesAddress, method: "bound", args: is(precompiles.BoundArgs{Fingerprint: leaf, Institution: "alpha"}), may: everybody},
+		{to: precompiles.CertificatesAddress, method: "freeze", args: is(precompiles.StatusArgs{Fingerprint: leaf}), may: spokesmen},
+		{to: precompiles.CertificatesAddress, method: "freeze", what: "what a registrar froze", before: says("clerk", "freeze"), args: is(precompiles.StatusArgs{Fingerprint: leaf}), may: []string{"institution-admin", "beta registrar", "beta institution-admin"}, vain: []string{"registrar"}, code: precompiles.AbortUnchanged},
+		{to: precompiles.CertificatesAddress, method: "unfreeze", what: "what a registrar froze", before: says("clerk", "freeze"), args: is(precompiles.CertificateArgs{Fingerprint: leaf}), may: registrars, vain: []string{"beta registrar", "beta institution-admin"}, code: precompiles.AbortUnchanged},
+		{to: precompiles.CertificatesAddress, method: "unfreeze", what: "what an admin froze", before: says("deputy", "freeze"), args: is(precompiles.CertificateArgs{Fingerprint: leaf}), may: admins, vain: []string{"beta registrar", "beta institution-admin"}, code: precompiles.AbortUnchanged},
+		{to: precompiles.CertificatesAddress, method: "revoke", args: is(precompiles.StatusArgs{Fingerprint: leaf}), may: spokesmen},
+		{to: precompiles.CertificatesAddress, method: "revoke", what: "what an admin froze", before: says("deputy", "freeze"), args: is(precompiles.StatusArgs{Fingerprint: leaf}), may: []string{"institution-admin", "beta registrar", "beta institution-admin"}},
+	}
+
+	for _, s := range precompiles.All() {
+		for _, m := range s.Schema().Methods {
+			if !slices.ContainsFunc(table, func(p permission) bool { return p.to == s.Address() && p.method == m.Name }) {
+				t.Errorf("the table does not say who may call %s.%s", s.Name(), m.Name)
+			}
+		}
+	}
+	refusals := []uint32{precompiles.DeniedRole, precompiles.DeniedInstitution, precompiles.DeniedOwner, precompiles.DeniedDirect}
+	genesis := c.head
+	for _, p := range table {
+		t.Run(fmt.Sprint(p.to, " ", p.method, " ", p.what), func(t *testing.T) {
+			c.head = genesis
+			if p.before != nil {
+				p.before()
+			}
+			begin := c.head
+			for _, caller := range callers {
+				c.head = begin
+				r := c.block(c.tx(caller, p.to, p.method, p.args()))[0]
+				switch {
+				case slices.Contains(p.may, caller) && r.Status == ledger.OK:
+				case slices.Contains(p.vain, caller) && r.Status == ledger.Aborted && r.Code == p.code:
+				case !slices.Contains(p.may, caller) && !slices.Contains(p.vain, caller) && r.Status == ledger.Denied && slices.Contains(refusals, r.Code):
+				default:
+					t.Errorf("%s gets %s with code %d; may: %q, in vain with code %d: %q", caller, r.Status, r.Code, p.may, p.code, p.vain)
+				}
+			}
+		})
+	}
+}
