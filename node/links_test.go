@@ -49,7 +49,8 @@ type submitted struct {
 	at   time.Time
 }
 
-func newLinks(t *testing.T, n int, conditions simnet.Conditions) *links {
+// newLinks returns a group of n whole nodes. More accounts than user have its key.
+func newLinks(t *testing.T, n int, conditions simnet.Conditions, more ...ledger.GenesisAccount) *links {
 	l := &links{t: t, suite: keystest.Suite(), network: simnet.New(1), waiting: map[ledger.TxID]submitted{}}
 	l.network.SetConditions(conditions)
 	rng := rand.NewChaCha8([32]byte{7})
@@ -64,6 +65,10 @@ func newLinks(t *testing.T, n int, conditions simnet.Conditions) *links {
 	l.genesis = ledger.Genesis{
 		Version: ledger.Version, Name: "links", Suite: keystest.Suite().Name(), Group: "main", Engine: "pbft", UnixMilli: time.Now().UnixMilli(), Params: ledger.DefaultParams(),
 		Accounts: []ledger.GenesisAccount{{Name: "user", Institution: "bank", Roles: []string{string(identity.Deployer)}, Keys: []ledger.Key{ledger.KeyOf(l.user.Public())}}},
+	}
+	for _, account := range more {
+		account.Keys = []ledger.Key{ledger.KeyOf(l.user.Public())}
+		l.genesis.Accounts = append(l.genesis.Accounts, account)
 	}
 	var signers []keys.Signer
 	var peers []transport.Address

@@ -197,3 +197,53 @@ func TestPermissions(t *testing.T) {
 		})
 	}
 }
+
+// TestCertificateInBlock has an account call a contract in the block in which its certificate is frozen, before and after
+// it is, and at the time at which it ends. Executed in parallel, the outcome is the same (chain.block compares).
+func TestCertificateInBlock(t *testing.T) {
+	c := newChainOf(t, newVM(t, wasmvm.Interpreter), []string{"alpha"}, []entry{{"registrar", "alpha", "registrar"}, {"user", "alpha", ""}, {"ann", "alpha", ""}})
+	call := func(by string) *ledger.SignedTx { return c.tx(by, ledger.Address{1}, "anything", none) }
+	certify := func(n byte, until int64) *ledger.SignedTx {
+		b := &precompiles.Binding{Paths: []identity.Path{{Leaf: keys.Digest{n}}}, Until: until}
+		return c.tx("registrar", precompiles.AccountsAddress, "certify", precompiles.CertifyArgs{Account: address("user"), Certificate: b})
+	}
+	say := func(method string, n byte) *ledger.SignedTx {
+		var args any = precompiles.StatusArgs{Fingerprint: keys.Digest{n}}
+		if method == "unfreeze" {
+			args = precompiles.CertificateArgs{Fingerprint: keys.Digest{n}}
+		}
+		return c.tx("registrar", precompiles.CertificatesAddress, method, args)
+	}
+	want := func(receipts []ledger.Receipt, stopped ...bool) {
+		t.Helper()
+		for i, r := range receipts {
+			status, code := ledger.OK, uint32(0)
+			switch to := c.blocks[len(c.blocks)-1].txs[i].To.Address; {
+			case stopped[i]:
+				status, code = ledger.Denied, precompiles.DeniedCertificate
+			case to == ledger.Address{1}:
+				status = ledger.NotFound // it may, and there is no contract
+			}
+			if r.Status != status || r.Code != code {
+				t.Errorf("transaction %d of block %d: %s with code %d, want %s with code %d", i, c.head.Height(), r.Status, r.Code, status, code)
+			}
+		}
+	}
+	const end = 1_900_000
+	want(c.block(call("user"), certify(1, end), call("user"), say("freeze", 1), call("user"), call("ann"), say("unfreeze", 1), call("user")),
+		false, false, false, false, true, false, false, false)
+	want(c.block(say("revoke", 1), call("user"), certify(2, end), call("user")), false, true, false, false)
+
+	// Its last block is that of its last millisecond.
+	now := c.head.Header().Order.UnixMilli
+	want(c.block(certify(3, now+2_000), call("user")), false, false)
+	want(c.block(call("user")), false)
+	late := call("user")
+	if err := c.x.Admit(c.head, late); err != nil {
+		t.Errorf("Admit at the last millisecond: %v", err)
+	}
+	want(c.block(late), true)
+	if err := c.x.Admit(c.head, call("user")); err == nil {
+		t.Error("Admit takes the transaction of an account whose certificate has ended")
+	}
+}
