@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/fondaco/fondaco/node/join"
+	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
@@ -159,6 +160,14 @@ func newNode(c *cli.Context) (MemberCard, keys.Signer, error) {
 	})
 	if err != nil {
 		return card, nil, err
+	}
+	for _, l := range []struct{ name, listen string }{{"api", c.String("api-listen")}, {"admin", c.String("admin-listen")}} {
+		if l.listen == "" {
+			continue
+		}
+		if _, err := login.Check(l.name, l.listen, login.Files{}, false); err != nil {
+			note(c, "WARNING: the node will not start before %s is corrected: %v", filepath.Join(dir, ConfigFile), err)
+		}
 	}
 	card = MemberCard{Institution: institution, Node: identity.NodeIDOf(suite, key.Public()), Key: ledger.KeyOf(key.Public()), Address: address}
 	return card, key, WriteMember(dir, card)

@@ -140,6 +140,13 @@ func TestSlow(t *testing.T) {
 		if took := ended(c); took > headWithin {
 			t.Errorf("a connection without a request lasts %s", took)
 		}
+		c = shake()
+		if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: node\r\nContent-Length: 1000\r\n\r\n."); err != nil {
+			t.Fatal(err)
+		}
+		if took := ended(c); took > headWithin {
+			t.Errorf("a stranger who was refused goes on with his body for %s", took)
+		}
 		dribble := shake()
 		go func() {
 			for _, b := range []byte("GET / HTTP/1.1\r\nHost: node\r\nX-Slow: " + strings.Repeat("x", 1000)) {
@@ -164,7 +171,7 @@ func TestSlow(t *testing.T) {
 		if took := ended(endless); took > 2*headWithin {
 			t.Errorf("a head without end lasts %s", took)
 		}
-		if counted[Handshake] != 1 || counted[NoCredential] != 1 {
+		if counted[Handshake] != 1 || counted[NoCredential] != 2 {
 			t.Errorf("refused by reason: %v", counted)
 		}
 		time.Sleep(time.Minute) // the server closes some connections a little later

@@ -239,10 +239,14 @@ func SubjectOf(r *http.Request) Subject {
 // code CodeUnauthenticated or CodeForbidden, or CodeUnavailable if that cannot be told now.
 func (g *Gate) Allow(w http.ResponseWriter, r *http.Request, need Right) (*http.Request, error) {
 	s, reason, err := g.judge(r, need)
+	if c, ok := r.Context().Value(connKey{}).(*conn); ok && (err == nil || reason == NoRight) {
+		c.recognize()
+	}
 	if err != nil {
 		g.refuse(reason, r.RemoteAddr, err)
 		if reason != NoRight { // a stranger holds a connection no longer than it takes to send him away
 			w.Header().Set("Connection", "close")
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(leaveWithin)) // the server reads some of his body before it closes
 		}
 		if p, ok := errors.AsType[*client.Problem](err); ok && p.Status == http.StatusUnauthorized {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="fondaco"`)
@@ -250,9 +254,6 @@ func (g *Gate) Allow(w http.ResponseWriter, r *http.Request, need Right) (*http.
 		return r, err
 	}
 	if g.Secure() {
-		if c, ok := r.Context().Value(connKey{}).(*conn); ok {
-			c.recognize()
-		}
 		if e := g.config.Log.Debug(); e.Enabled() {
 			e.Str("listener", g.config.Name).Str("subject", s.Name).Str("institution", s.Institution).Str("means", s.Means).Str("method", r.Method).
 				Str("path", short(r.URL.Path)).Msg("request over HTTPS")
@@ -435,6 +436,8 @@ const (
 	headWithin = 5 * time.Second // that a TLS handshake may take, and the head of a request from the connection's first byte or the answer before
 	idleAtMost = 2 * time.Minute // that a connection is kept between requests
 	maxHead    = 16 << 10        // bytes of a request's head, about
+
+	leaveWithin = time.Second // that a stranger who is refused has left to send what he is sending
 )
 
 // Prepare sets what a server needs beside its handler and how long requests and answers may take.
