@@ -7,12 +7,16 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,6 +51,7 @@ type authority struct {
 	cert *x509.Certificate
 	crl  string // path of its revocation list
 	root string
+	next *authority // whose root is to take the place of this one's; nil: none
 }
 
 func newAuthority(t *testing.T, dir, name string) *authority {
@@ -87,8 +92,14 @@ func (a *authority) issue(serial int64, key keys.PublicKey) []byte {
 }
 
 // revoke writes a list of these certificates.
-func (a *authority) revoke(serials ...int64) {
-	list := &x509.RevocationList{Number: big.NewInt(time.Now().UnixNano()), ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: time.Now().Add(24 * time.Hour)}
+func (a *authority) revoke(serials ...int64) { a.lists(time.Now().Add(24*time.Hour), serials...) }
+
+// lists writes a list of these certificates that counts until a time.
+func (a *authority) lists(until time.Time, serials ...int64) {
+	list := &x509.RevocationList{Number: big.NewInt(time.Now().UnixNano()), ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: until}
+	if until.Before(time.Now()) {
+		list.ThisUpdate = until.Add(-time.Hour)
+	}
 	for _, s := range serials {
 		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: time.Now().Add(-time.Minute)})
 	}
@@ -104,128 +115,419 @@ func (a *authority) revoke(serials ...int64) {
 	}
 }
 
-// TestCertificates runs a group whose two members have certificates of two banks' authorities: without the provider the group
-// goes on, and a certificate that is revoked ends the connection.
-func TestCertificates(t *testing.T) {
-	suite := keys.Std()
-	dir := t.TempDir()
-	a, b := newAuthority(t, dir, "bank-a"), newAuthority(t, dir, "bank-b")
-	settings := ""
-	for _, x := range []*authority{a, b} {
-		settings += fmt.Sprintf("[[trust]]\nroots = %q\ncrl = [%q]\ninstitutions = [%q]\n[[trust.grant]]\nunit = 'nodes'\nroles = ['node']\n", x.root, x.crl, x.name)
+// valve is a socket that can be cut off.
+type valve struct {
+	net.PacketConn
+	shut atomic.Bool
+}
+
+func (v *valve) WriteTo(p []byte, to net.Addr) (int, error) {
+	if v.shut.Load() {
+		return len(p), nil
 	}
-	var signers []keys.Signer
-	for range 3 {
-		s, err := suite.Generate(suite.Vote(), rand.Reader)
+	return v.PacketConn.WriteTo(p, to)
+}
+
+// banks are a group of three members, each of a bank with an authority of its own, that want certificates of one another.
+type banks struct {
+	t           *testing.T
+	suite       keys.Suite
+	dir         string
+	authorities []*authority
+	signers     []keys.Signer // of the nodes, and then of one account of each bank
+	configs     []node.Config
+	valves      []*valve
+	nodes       []*node.Node
+	apis        []*client.Client
+	stops       []func()
+	logs        []*node.LogText
+}
+
+func newBanks(t *testing.T) *banks {
+	b := &banks{t: t, suite: keys.Std(), dir: t.TempDir()}
+	names := []string{"bank-a", "bank-b", "bank-c"}
+	settings := ""
+	for _, name := range names {
+		x, next := newAuthority(t, b.dir, name), newAuthority(t, b.dir, name+"-next")
+		b.authorities = append(b.authorities, x)
+		settings += fmt.Sprintf("[[trust]]\nroots = %q\ncrl = [%q, %q]\ninstitution = %q\n[[trust.grant]]\nunit = 'nodes'\nroles = ['node']\n", x.root, x.crl, next.crl, name)
+		b.authorities[len(b.authorities)-1].next = next
+	}
+	for range 2 * len(names) {
+		s, err := b.suite.Generate(b.suite.Vote(), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}
-		signers = append(signers, s)
+		b.signers = append(b.signers, s)
 	}
 	params := ledger.DefaultParams()
 	params.BatchDelay = 1
-	genesis := ledger.Genesis{
-		Version: ledger.Version, Name: "two", Suite: suite.Name(), Group: "main", Engine: "pbft", UnixMilli: time.Now().UnixMilli(), Params: params,
-		Accounts: []ledger.GenesisAccount{{Name: "user", Institution: "bank-a", Roles: []string{"user"}, Keys: []ledger.Key{ledger.KeyOf(signers[2].Public())}}},
-	}
-	configs := make([]node.Config, 2)
+	genesis := ledger.Genesis{Version: ledger.Version, Name: "banks", Suite: b.suite.Name(), Group: "main", Engine: "pbft", UnixMilli: time.Now().UnixMilli(), Params: params}
 	var peers []transport.Address
-	for i, x := range []*authority{a, b} {
-		id := identity.NodeIDOf(suite, signers[i].Public())
-		genesis.Members = append(genesis.Members, ledger.Member{Node: id, Institution: x.name, Key: ledger.KeyOf(signers[i].Public())})
+	b.nodes, b.apis, b.stops = make([]*node.Node, len(names)), make([]*client.Client, len(names)), make([]func(), len(names))
+	for i, name := range names {
+		id := identity.NodeIDOf(b.suite, b.signers[i].Public())
+		genesis.Members = append(genesis.Members, ledger.Member{Node: id, Institution: name, Key: ledger.KeyOf(b.signers[i].Public())})
+		genesis.Accounts = append(genesis.Accounts, ledger.GenesisAccount{
+			Name: name, Institution: name, Roles: []string{"committee", "institution-admin"}, Keys: []ledger.Key{ledger.KeyOf(b.signers[len(names)+i].Public())},
+		})
 		socket, err := net.ListenPacket("udp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
+		b.valves = append(b.valves, &valve{PacketConn: socket})
 		peers = append(peers, transport.Address{Node: id, Addr: socket.LocalAddr().String()})
-		configs[i] = node.Config{
-			Dir: t.TempDir(), Signer: signers[i], Listen: socket.LocalAddr().String(), Conn: socket, API: "127.0.0.1:0", EngineFactory: pbft.New,
-			Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel),
+		chain := filepath.Join(b.dir, name+"-chain")
+		b.writeChain(i, b.authorities[i].issue(int64(10+i), b.signers[i].Public()))
+		b.logs = append(b.logs, new(node.LogText))
+		b.configs = append(b.configs, node.Config{
+			Dir: t.TempDir(), Signer: b.signers[i], Listen: socket.LocalAddr().String(), API: "127.0.0.1:0", Admin: "127.0.0.1:0", EngineFactory: pbft.New,
+			Log: zerolog.New(b.logs[i]).Level(zerolog.InfoLevel),
 			CA: node.CA{
-				Provider: plugins.Spec{Name: "ca-x509", Args: []string{"plugin"}, Config: []byte(settings)},
-				Chain:    [][]byte{x.issue(int64(10+i), signers[i].Public())}, Fresh: 200 * time.Millisecond,
+				Provider: plugins.Spec{Name: "ca-x509", Args: []string{"plugin"}, Config: []byte(settings)}, Fresh: 200 * time.Millisecond,
+				Reread: func() ([][]byte, error) {
+					der, err := os.ReadFile(chain)
+					return [][]byte{der}, err
+				},
 			},
-		}
-	}
-	var apis []*client.Client
-	for i := range configs {
-		configs[i].Genesis, configs[i].Peers = genesis, peers
-		n, err := node.New(t.Context(), configs[i])
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-		ended := make(chan error, 1)
-		go func() { ended <- n.Run(ctx) }()
-		t.Cleanup(func() {
-			cancel()
-			if err := <-ended; err != nil {
-				t.Errorf("node %d ended: %v", i, err)
-			}
 		})
-		api, err := client.New("http://"+n.Addr().String(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		apis = append(apis, api)
 	}
-	status := func(i int) *client.Status {
-		t.Helper()
-		s, err := apis[i].Status(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
+	for i := range b.configs {
+		b.configs[i].Genesis, b.configs[i].Peers = genesis, peers
+		b.start(i)
 	}
-	eventually := func(what string, holds func() bool) {
-		t.Helper()
-		for limit := time.Now().Add(30 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(limit) {
-				t.Fatalf("waited 30 s in vain until %s: %+v", what, status(0))
+	t.Cleanup(func() {
+		for i := range b.stops {
+			b.stop(i)
+		}
+		if t.Failed() {
+			for i, log := range b.logs {
+				t.Logf("node %d:\n%s", i, log)
+			}
+		}
+	})
+	b.connected(0, 1, 2)
+	return b
+}
+
+// writeChain puts a certificate where a node reads its chain.
+func (b *banks) writeChain(i int, der []byte) {
+	path := filepath.Join(b.dir, b.authorities[i].name+"-chain")
+	if err := errors.Join(os.WriteFile(path+".new", der, 0o600), os.Rename(path+".new", path)); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *banks) start(i int) {
+	b.t.Helper()
+	config := b.configs[i]
+	if b.valves[i] == nil {
+		socket, err := net.ListenPacket("udp", config.Listen)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		b.valves[i] = &valve{PacketConn: socket}
+	}
+	config.Conn = b.valves[i]
+	var err error
+	if config.CA.Chain, err = config.CA.Reread(); err != nil {
+		b.t.Fatal(err)
+	}
+	n, err := node.New(b.t.Context(), config)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	b.nodes[i] = n
+	b.stops[i] = func() {
+		cancel()
+		if err := <-ended; err != nil {
+			b.t.Errorf("node %d ended: %v", i, err)
+		}
+	}
+	if b.apis[i], err = client.New("http://"+n.Addr().String(), nil); err != nil {
+		b.t.Fatal(err)
+	}
+	secret, err := os.ReadFile(filepath.Join(config.Dir, node.OperatorKey))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.apis[i].Operator(secret)
+}
+
+func (b *banks) stop(i int) {
+	if b.stops[i] != nil {
+		b.stops[i]()
+		b.stops[i], b.valves[i] = nil, nil
+	}
+}
+
+func (b *banks) status(i int) *client.Status {
+	b.t.Helper()
+	s, err := b.apis[i].Status(b.t.Context())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return s
+}
+
+// peer is node k as node i sees it.
+func (b *banks) peer(i, k int) client.Peer {
+	b.t.Helper()
+	for _, p := range b.status(i).Peers {
+		if p.Node == b.configs[0].Genesis.Members[k].Node {
+			return p
+		}
+	}
+	return client.Peer{}
+}
+
+func (b *banks) eventually(what string, holds func() bool) {
+	b.t.Helper()
+	for limit := time.Now().Add(60 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(limit) {
+			b.t.Fatalf("waited 60 s in vain until %s", what)
+		}
+	}
+}
+
+func (b *banks) connected(these ...int) {
+	b.t.Helper()
+	for _, i := range these {
+		for _, k := range these {
+			if i != k {
+				b.eventually(fmt.Sprintf("node %d is connected to node %d", i, k), func() bool { return b.peer(i, k).Up })
 			}
 		}
 	}
-	commits := func() {
+}
+
+// cutOff waits until nobody is connected to a node, for a reason with these words.
+func (b *banks) cutOff(k int, words string) {
+	b.t.Helper()
+	for i := range b.configs {
+		if i != k {
+			b.eventually(fmt.Sprintf("node %d refuses node %d: %s", i, k, words), func() bool {
+				p := b.peer(i, k)
+				return !p.Up && strings.Contains(p.Problem, words)
+			})
+		}
+	}
+}
+
+// sends has the account of a bank call a system contract by a node, and waits for the block.
+func (b *banks) sends(i, bank int, to ledger.Address, method string, args any) *client.Transaction {
+	b.t.Helper()
+	encoded, err := ledger.Marshal(args)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	tx, err := b.apis[i].Transaction(b.t.Context(), ledger.NamedAddress(b.suite, "account", b.authorities[bank].name), ledger.Target{Address: to}, method, encoded)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	signed, err := tx.Sign(b.suite, b.signers[len(b.configs)+bank])
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := b.apis[i].Send(b.t.Context(), signed); err != nil {
+		b.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(b.t.Context(), 60*time.Second)
+	defer cancel()
+	done, err := b.apis[i].Wait(ctx, signed.ID)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return done
+}
+
+// calls is sends of what must succeed.
+func (b *banks) calls(i, bank int, to ledger.Address, method string, args any) []byte {
+	b.t.Helper()
+	done := b.sends(i, bank, to, method, args)
+	if done.Receipt == nil || done.Receipt.Status != ledger.OK.String() {
+		b.t.Fatalf("%s: %+v", method, done.Receipt)
+	}
+	return done.Receipt.Data
+}
+
+// commits has a node take a transaction, which at least two members must be connected for.
+func (b *banks) commits(i int) {
+	b.t.Helper()
+	b.sends(i, i, precompiles.AccountsAddress, "nothing", nil)
+}
+
+// killProviders ends the provider's program of every node that runs.
+func (b *banks) killProviders() {
+	b.t.Helper()
+	for i := range b.nodes {
+		if pid := b.status(i).Plugins[0].PID; pid != 0 {
+			process, err := os.FindProcess(pid)
+			if err == nil {
+				err = process.Kill()
+			}
+			if err != nil {
+				b.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestCertificates has a member's certificate revoked, and the provider's program killed.
+func TestCertificates(t *testing.T) {
+	b := newBanks(t)
+	b.commits(0)
+	b.killProviders() // what is connected stays so
+	b.commits(0)
+	b.eventually("the providers are back", func() bool { return b.status(0).Plugins[0].Restarts == 1 && b.status(1).Plugins[0].Restarts == 1 })
+	b.commits(0)
+
+	b.authorities[1].revoke(11)
+	b.cutOff(1, "revoked")
+	b.commits(0) // the others go on
+	b.authorities[1].revoke()
+	b.connected(0, 1, 2)
+	b.commits(1)
+}
+
+// TestProviderDown has all providers killed, and kept from starting: connections that are cut are made again, nodes are started again,
+// and blocks come. Who is not known is refused with the reason.
+func TestProviderDown(t *testing.T) {
+	b := newBanks(t)
+	b.commits(0)
+	roots := b.authorities[0].root
+	if err := os.Rename(roots, roots+".away"); err != nil {
+		t.Fatal(err)
+	}
+	b.killProviders()
+	red := func() {
 		t.Helper()
-		tx, err := apis[0].Transaction(t.Context(), ledger.NamedAddress(suite, "account", "user"), ledger.Target{Address: precompiles.AccountsAddress}, "nothing", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		signed, err := tx.Sign(suite, signers[2])
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := apis[0].Send(t.Context(), signed); err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		defer cancel()
-		if _, err := apis[0].Wait(ctx, signed.ID); err != nil {
-			t.Fatal(err)
+		for i := range b.nodes {
+			b.eventually(fmt.Sprintf("the provider of node %d is red", i), func() bool {
+				p := b.status(i).Plugins[0]
+				return !p.Healthy && strings.Contains(p.Reason, "no such file")
+			})
 		}
 	}
-	eventually("they are connected", func() bool { return len(status(0).Peers) == 1 && status(0).Peers[0].Up })
-	commits()
+	red()
+	b.commits(0)
 
-	for i := range apis { // no provider: what is connected stays so
-		process, err := os.FindProcess(status(i).Plugins[0].PID)
-		if err == nil {
-			err = process.Kill()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	b.valves[2].shut.Store(true)
+	b.eventually("node 2 is cut off", func() bool { return !b.peer(0, 2).Up && !b.peer(1, 2).Up && !b.peer(2, 0).Up })
+	b.valves[2].shut.Store(false)
+	b.connected(0, 1, 2)
+	b.commits(2)
+
+	b.stop(1) // one of them, and then all
+	b.start(1)
+	b.connected(0, 1, 2)
+	b.commits(1)
+	for i := range b.nodes {
+		b.stop(i)
 	}
-	commits()
-	eventually("the providers are back", func() bool { return status(0).Plugins[0].Restarts == 1 && status(1).Plugins[0].Restarts == 1 })
-	commits()
+	for i := range b.nodes {
+		b.start(i)
+	}
+	red()
+	b.connected(0, 1, 2)
+	b.commits(0)
+	if !b.logs[0].Has("the CA provider does not run", "no such file") {
+		t.Error("the log does not say that a node started without its provider")
+	}
 
-	b.revoke(11)
-	eventually("the revoked node is cut off", func() bool {
-		p := status(0).Peers[0]
-		return !p.Up && strings.Contains(p.Problem, "revoked")
+	b.stop(2) // it comes with a certificate of which nobody has heard
+	old, err := b.configs[2].CA.Reread()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.writeChain(2, b.authorities[2].issue(99, b.signers[2].Public()))
+	b.start(2)
+	b.cutOff(2, "cannot be asked about a node that is not known from before: CA provider ca-x509 is down: ")
+	b.commits(0)
+	if err := os.Rename(roots+".away", roots); err != nil {
+		t.Fatal(err)
+	}
+	b.connected(0, 1, 2)
+	b.commits(2)
+
+	b.writeChain(2, old[0])
+	b.eventually("node 2 shows its old certificate again", func() bool { return b.logs[2].Has("this node shows its new certificate", `"serial":"0c"`) })
+}
+
+// TestStaleList has the revocation list of a bank become too old: its node is not cut off, is let in when it connects again, and
+// the operators are told.
+func TestStaleList(t *testing.T) {
+	b := newBanks(t)
+	b.authorities[1].lists(time.Now().Add(-time.Hour))
+	b.eventually("the providers cannot confirm node 1", func() bool {
+		return b.logs[0].Has("cannot confirm the certificate", "bank-b") && b.logs[2].Has("cannot confirm the certificate", "bank-b")
 	})
-	b.revoke()
-	eventually("they are connected again", func() bool { return status(0).Peers[0].Up })
-	commits()
+	b.commits(1)
+	b.stop(1)
+	b.start(1)
+	b.connected(0, 1, 2)
+	b.commits(1)
+	b.eventually("the log tells of the list", func() bool { return b.logs[0].Has("a revocation list is too old to count", "bank-b root") })
+	metrics := func() string {
+		response, err := http.Get("http://" + b.nodes[0].AdminAddr().String() + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	for _, want := range []string{`fondaco_revocation_list_ends_seconds{group="main",issuer="CN=bank-b root,O=bank-b"} -`, `fondaco_vouched_nodes{group="main",verdict="doubted"} 1`, `fondaco_certificate_ends_seconds{group="main"} `} {
+		b.eventually("the metrics have "+want, func() bool { return strings.Contains(metrics(), want) })
+	}
+	b.authorities[1].revoke(11) // a fresh one, and with bad news
+	b.cutOff(1, "revoked")
+}
+
+// TestRotation replaces the root of a bank's authority, and then the certificate of its node, without a node being started again.
+func TestRotation(t *testing.T) {
+	b := newBanks(t)
+	old := b.authorities[0]
+	roots := func(of ...*authority) {
+		t.Helper()
+		var text []byte
+		for _, a := range of {
+			text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})...)
+		}
+		if err := os.WriteFile(old.root, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for i := range b.nodes {
+			if _, err := b.apis[i].RestartPlugin(t.Context(), "ca-x509"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fresh := old.next.issue(20, b.signers[0].Public())
+	b.writeChain(0, fresh) // too early: its own provider does not know the root
+	b.eventually("node 0 says why it does not show the certificate", func() bool {
+		return b.logs[0].Has("this node's new chain of certificates does not count", "bank-a-next root")
+	})
+	b.connected(0, 1, 2)
+	roots(old, old.next)
+	b.eventually("node 0 shows the new certificate", func() bool { return b.logs[0].Has("this node shows its new certificate", `"serial":"14"`) })
+	b.commits(0)
+	roots(old.next)
+	b.commits(0)
+	b.connected(0, 1, 2)
+	b.commits(0)
+
+	b.stop(0) // and one that comes with the old certificate is refused now
+	b.writeChain(0, old.issue(21, b.signers[0].Public()))
+	b.start(0)
+	b.cutOff(0, "bank-a root")
+	b.writeChain(0, fresh)
+	b.connected(0, 1, 2)
+	b.commits(0)
 }
