@@ -13,6 +13,7 @@ import (
 	"github.com/fondaco/fondaco/node/vouch"
 	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/plugins/ca"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/transport"
@@ -25,7 +26,7 @@ type CA struct {
 	Fresh    time.Duration // as vouch.Config.Fresh, and how often connected nodes are asked about again; 0: vouch.DefaultFresh
 	Grace    time.Duration // as vouch.Config.Grace; 0: vouch.DefaultGrace
 
-	// Reread returns the chain as it is now: one that the provider vouches for is shown from then on, without a restart.
+	// Reread returns the chain as it is now: one that counts is shown from then on, without a restart.
 	// nil: Chain stays.
 	Reread func() ([][]byte, error)
 }
@@ -45,7 +46,7 @@ const (
 // ownChain is the node's own chain as its operator has it.
 type ownChain struct {
 	shown   [][]byte // to others
-	refused string   // why its provider does not vouch for it, as it was logged last; empty: it does
+	refused string   // why it does not count here, as it was logged last; empty: it does
 	unread  string   // why a new one is not shown, likewise
 }
 
@@ -98,12 +99,27 @@ func (n *Node) vouched(hello *transport.Hello, key keys.PublicKey, institution s
 	if n.vouch == nil {
 		return identity.Identity{Institution: institution, Key: key}, nil
 	}
-	who, err := n.vouch.Of(hello.Certificates, key)
+	who, err := n.certified(hello.Certificates, key)
 	if err != nil {
 		return who, fmt.Errorf("node %s: %w", hello.Node.Short(), err)
 	}
 	if institution != "" && who.Institution != institution {
 		return who, fmt.Errorf("node %s is of %s on the chain, and its certificate %s names %s: use a certificate of that institution", hello.Node.Short(), institution, who.Serial, who.Institution)
+	}
+	return who, nil
+}
+
+// certified returns whom a chain of certificates stands for: as the provider vouches, and if it counts by what the group says of
+// certificates and authorities now. The identity is not zero where only the group refuses.
+func (n *Node) certified(chain [][]byte, key keys.PublicKey) (identity.Identity, error) {
+	who, err := n.vouch.Of(chain, key)
+	if err != nil {
+		return who, err
+	}
+	head := n.store.Head()
+	credential := &precompiles.Credential{Institution: who.Institution, Role: identity.Node, Paths: who.Paths}
+	if err := precompiles.CheckCredential(head, credential, head.Header().Order.UnixMilli); err != nil {
+		return who, fmt.Errorf("by what group %s says at height %d its certificate %s does not count: %w", n.config.Genesis.Group, head.Height(), who.Serial, err)
 	}
 	return who, nil
 }
@@ -125,13 +141,13 @@ func (n *Node) recheck(ctx context.Context) error {
 	}
 }
 
-// checkOwn notes when the node's own certificate ends, and logs why its own provider does not vouch for it.
+// checkOwn notes when the node's own certificate ends, and logs why it does not count here.
 func (n *Node) checkOwn() {
-	who, err := n.vouch.Of(n.own.shown, n.config.Signer.Public())
-	if err == nil {
+	who, err := n.certified(n.own.shown, n.config.Signer.Public())
+	if !who.NotAfter.IsZero() {
 		n.ends.Store(who.NotAfter.UnixMilli())
 	}
-	tell(n, &n.own.refused, err, "this node's own provider does not vouch for its certificate: others may refuse it")
+	tell(n, &n.own.refused, err, "this node's certificate does not count here: others may refuse it")
 }
 
 // tell logs an error that is not the one that was logged last.
@@ -146,7 +162,7 @@ func tell(n *Node, last *string, err error, message string) {
 	*last = text
 }
 
-// rereadOwn shows the chain that the operator has put in the place of the one before, if the node's own provider vouches for it.
+// rereadOwn shows the chain that the operator has put in the place of the one before, if it counts here.
 func (n *Node) rereadOwn() error {
 	if n.config.CA.Reread == nil {
 		return nil
@@ -155,7 +171,7 @@ func (n *Node) rereadOwn() error {
 	if err != nil || slices.EqualFunc(chain, n.own.shown, bytes.Equal) {
 		return err
 	}
-	who, err := n.vouch.Of(chain, n.config.Signer.Public())
+	who, err := n.certified(chain, n.config.Signer.Public())
 	if err == nil {
 		err = n.endpoint.SetCertificates(chain)
 	}

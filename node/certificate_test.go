@@ -470,6 +470,7 @@ func TestStaleList(t *testing.T) {
 	b.start(1)
 	b.connected(0, 1, 2)
 	b.commits(1)
+	b.eventually("the log tells of the end of its own certificate", func() bool { return b.logs[0].Has("this node's certificate ends", `"days":20.`) })
 	b.eventually("the log tells of the list", func() bool { return b.logs[0].Has("a revocation list is too old to count", "bank-b root") })
 	metrics := func() string {
 		response, err := http.Get("http://" + b.nodes[0].AdminAddr().String() + "/metrics")
@@ -530,4 +531,50 @@ func TestRotation(t *testing.T) {
 	b.writeChain(0, fresh)
 	b.connected(0, 1, 2)
 	b.commits(0)
+}
+
+// TestCertificatesOnChain has the group say which certificates and authorities count: all nodes refuse a node by it, and tell it why.
+func TestCertificatesOnChain(t *testing.T) {
+	b := newBanks(t)
+	chain, err := b.configs[1].CA.Reread()
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := identity.Fingerprint(b.suite, chain[0])
+	b.calls(0, 1, precompiles.CertificatesAddress, "freeze", &precompiles.StatusArgs{Fingerprint: leaf, Reason: 6})
+	b.cutOff(1, fmt.Sprintf("certificate %s of institution bank-b was frozen", leaf))
+	b.eventually("node 1 knows why", func() bool { return strings.Contains(b.peer(1, 0).Problem, "was frozen at height") })
+	b.commits(0)
+	b.calls(0, 1, precompiles.CertificatesAddress, "unfreeze", &precompiles.CertificateArgs{Fingerprint: leaf})
+	b.connected(0, 1, 2)
+	b.commits(1)
+
+	pass := func(r precompiles.Reform) {
+		t.Helper()
+		var id precompiles.MotionArgs
+		if err := ledger.Unmarshal(b.calls(0, 0, precompiles.MembersAddress, "propose", &precompiles.ProposeArgs{Reform: r}), &id.ID); err != nil {
+			t.Fatal(err)
+		}
+		b.calls(0, 1, precompiles.MembersAddress, "approve", &id)
+		b.sends(0, 2, precompiles.MembersAddress, "approve", &id) // which may be one more than is needed
+		b.calls(0, 0, precompiles.MembersAddress, "activate", &id)
+	}
+	authority := func(a *authority) []precompiles.TrustedRoot {
+		return []precompiles.TrustedRoot{{Institution: "bank-c", Authority: precompiles.Authority{
+			Agency: a.name, Root: identity.Fingerprint(b.suite, a.cert.Raw), From: 0, Until: a.cert.NotAfter.UnixMilli(), Roles: []string{"node"},
+		}}}
+	}
+	pass(precompiles.Reform{Trust: authority(b.authorities[2].next)})
+	b.cutOff(2, fmt.Sprintf("CA root %s is not trusted for institution bank-c", identity.Fingerprint(b.suite, b.authorities[2].cert.Raw)))
+	b.eventually("node 2 knows why", func() bool { return strings.Contains(b.peer(2, 0).Problem, "is not trusted for institution bank-c") })
+	b.commits(0)
+	pass(precompiles.Reform{Trust: authority(b.authorities[2])})
+	b.connected(0, 1, 2)
+	b.commits(2)
+
+	b.calls(0, 1, precompiles.CertificatesAddress, "revoke", &precompiles.StatusArgs{Fingerprint: leaf, Reason: 1})
+	b.cutOff(1, "was revoked at height")
+	b.writeChain(1, b.authorities[1].issue(31, b.signers[1].Public())) // another certificate for its key
+	b.connected(0, 1, 2)
+	b.commits(1)
 }
