@@ -16,13 +16,15 @@ import (
 
 // The base is the world state that a store begins with which does not have all blocks in full: the state table is made
 // from it where it would be made from the change sets of all blocks. It is a file of frames, the first a baseStart, then
-// one for each chunk of the state in rising order; the chunk of the last path makes it whole.
+// one for each chunk of the state in rising order. Behind the chunk of the last path is the block after which the state is once more, as a
+// segment has it: while it is the last one, no state without it can be had, so a start that finds it damaged takes it from here.
+// It is empty if it could not be read when the base was written.
 //
-//	"fondaco base 1\n", then frames: length (4) ‖ CRC-32C of the body (4) ‖ body (canonical CBOR)
+//	"fondaco base 2\n", then frames: length (4) ‖ CRC-32C of the body (4) ‖ body (canonical CBOR), and a frame of a segment
 //
 // Numbers are big-endian.
 const (
-	baseMagic = "fondaco base 1\n"
+	baseMagic = "fondaco base 2\n"
 	baseHead  = 4 + 4 // of a frame
 
 	baseName = "base"
@@ -130,7 +132,7 @@ func appendBaseFrame(out, body []byte) []byte {
 }
 
 // chunks yields the chunks from an offset on, 0 being the first, each verified under the state root, with the offset
-// behind it. They follow one another up to the last path. An error ends the sequence.
+// behind it. They follow one another up to the last path; that comes only if the block behind it has its checksum. An error ends the sequence.
 func (b *base) chunks(suite keys.Suite, from int64) iter.Seq2[baseChunk, error] {
 	return func(yield func(baseChunk, error) bool) {
 		fail := func(err error) { yield(baseChunk{}, err) }
@@ -165,15 +167,57 @@ func (b *base) chunks(suite keys.Suite, from int64) iter.Seq2[baseChunk, error] 
 				return
 			}
 			offset += int64(baseHead + len(body))
-			if !yield(baseChunk{c, offset}, nil) {
-				return
-			}
 			var more bool
 			if next, more = c.Next(); !more {
+				if _, reason, err := readFrame(f, b.height(), offset); err != nil {
+					fail(fmt.Errorf("read %s: %w", b.path, err))
+					return
+				} else if reason != "" {
+					fail(b.bad(offset, "of the block at its end, %s", reason))
+					return
+				}
+			}
+			if !yield(baseChunk{c, offset}, nil) || !more {
 				return
 			}
 		}
 	}
+}
+
+// block returns the payload of the block after which the state is, or nil if the base does not have it whole, and of that block.
+func (b *base) block(log *segments, suite keys.Suite) ([]byte, error) {
+	f, err := b.fs.Open(b.path, false)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	offset := b.begin
+	for more := true; more; {
+		body, reason, err := readBaseFrame(f, offset)
+		if err != nil || reason != "" {
+			return nil, err
+		}
+		c, err := ledger.DecodeStateChunk(body)
+		if err != nil {
+			return nil, nil //nolint:nilerr // damaged as well
+		}
+		_, more = c.Next()
+		offset += int64(baseHead + len(body))
+	}
+	payload, reason, err := readFrame(f, b.height(), offset)
+	if err != nil || reason != "" {
+		return nil, err
+	}
+	content, pruned, err := log.plain(payload)
+	if err != nil || pruned {
+		return nil, nil //nolint:nilerr // it is empty
+	}
+	rest := decoder{rest: content}
+	block, err := decodeBlock(rest.bytes())
+	if err != nil || block.Header.Hash(suite) != b.Header.Hash(suite) || complete(suite, block, false, &rest) != nil {
+		return nil, nil //nolint:nilerr // another one
+	}
+	return payload, nil
 }
 
 type baseChunk struct {
@@ -258,10 +302,13 @@ func (w *baseWriter) add(c *ledger.StateChunk) error {
 	return nil
 }
 
-// finish makes the base durable.
-func (w *baseWriter) finish() error {
+// finish writes the block after which the state is, and makes the base durable.
+func (w *baseWriter) finish(h ledger.Height, payload []byte) error {
 	if !w.whole {
 		return fmt.Errorf("%w: the state ends before %s", ledger.ErrProof, w.next)
+	}
+	if err := w.put(append(appendFrameHead(nil, h, payload), payload...)); err != nil {
+		return err
 	}
 	err := errors.Join(w.file.Truncate(w.size), w.file.Sync(), w.file.Close())
 	w.file = nil

@@ -399,11 +399,13 @@ func (x *index) relocate(moved map[ledger.Height]indexed) error {
 
 // setTailAside takes the blocks from a damaged one on out of the log, if the state does not depend on it and they are few, and
 // reports whether it did. Open could not go on with them; other nodes have them. They are kept beside, as far as there is anything.
+// The block on whose state all here depends is put in its own place from the base.
 // blocks is how many there were when Open began, 0 before that is known.
 func (s *Store) setTailAside(bad *SegmentError, blocks *uint64) (done bool, err error) {
 	h := bad.Height
 	base := s.base.Load()
-	if base != nil && base.Kept > 0 && (h <= base.height() || h <= base.Kept) {
+	again := base != nil && base.Kept > 0 && base.broken == nil && h == base.height()
+	if base != nil && base.Kept > 0 && !again && (h <= base.height() || h <= base.Kept) {
 		return false, nil
 	}
 	included, err := s.peek(stateName, reached)
@@ -432,7 +434,15 @@ func (s *Store) setTailAside(bad *SegmentError, blocks *uint64) (done bool, err 
 	if err := log.asideRoom(); err != nil {
 		return false, err
 	}
-	if base != nil && h <= base.height() { // all blocks are in full, so it only saved time
+	from := h // which goes, with those behind it
+	var payload []byte
+	if again {
+		if payload, err = base.block(log, s.suite); err != nil || payload == nil {
+			return false, err
+		}
+		from++
+	}
+	if base != nil && h <= base.height() && !again { // all blocks are in full, so it only saved time
 		if err := s.dropBase(); err != nil {
 			return false, err
 		}
@@ -441,7 +451,7 @@ func (s *Store) setTailAside(bad *SegmentError, blocks *uint64) (done bool, err 
 	if k, err := s.openKV(indexName); err == nil {
 		x, err := openIndex(s.suite, k)
 		if err == nil {
-			err = x.cut(uint64(h))
+			err = x.cut(uint64(from))
 		}
 		if err = errors.Join(err, k.close()); err != nil {
 			return false, err
@@ -450,7 +460,7 @@ func (s *Store) setTailAside(bad *SegmentError, blocks *uint64) (done bool, err 
 		return false, err
 	}
 	for _, later := range slices.Backward(log.first) { // the last goes first, so that a crash leaves no gap
-		if later < h {
+		if later < from {
 			break
 		}
 		aside, err := log.aside(later)
@@ -460,6 +470,14 @@ func (s *Store) setTailAside(bad *SegmentError, blocks *uint64) (done bool, err 
 		if err != nil {
 			return false, err
 		}
+	}
+	if again {
+		if err := log.putBack(bad, payload); err != nil {
+			return false, err
+		}
+		s.options.Notice(fmt.Sprintf("block %d in %s at byte %d: %s; it is put back from %s, and those behind it are fetched again; what there was of them is kept beside, "+
+			"in files with %s in their names", h, bad.File, bad.Offset, bad.Reason, base.path, asideEnd))
+		return true, nil
 	}
 	if bad.File == log.path(first) && first < h {
 		aside, err := log.aside(first)
@@ -556,6 +574,42 @@ func (s *segments) asideRoom() error {
 	}
 	return fmt.Errorf("%s has %d files with %s in their names, %d bytes, which were set aside before, and no more are made: the disk damages blocks again and again, and should be replaced; "+
 		"move these files away, or delete them if the node had all its blocks again since, and start it", s.dir, count, asideEnd, size)
+}
+
+// putBack writes a damaged block, which is the last one, in its place: its segment is written anew beside itself, so a crash leaves it as it was,
+// and a copy of it aside, or mended. Where there is no file, the block begins one.
+func (s *segments) putBack(bad *SegmentError, payload []byte) error {
+	first, at := bad.Height, int64(segmentHead)
+	name := s.path(first)
+	if in, _ := s.locate(bad.Height); bad.File == s.path(in) {
+		aside, err := s.aside(in)
+		if err == nil {
+			err = s.copyTo(in, nil, aside)
+		}
+		if err == nil && in < first {
+			first, at, name = in, bad.Offset, bad.File
+			err = s.copyTo(first, nil, name+newEnd)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if first == bad.Height {
+		if err := removeLeft(s.fs, name+newEnd); err != nil {
+			return err
+		}
+	}
+	f, err := s.fs.Open(name+newEnd, true)
+	if err != nil {
+		return err
+	}
+	_, headErr := f.WriteAt(appendSegmentHead(nil, first), 0)
+	_, err = f.WriteAt(append(appendFrameHead(nil, bad.Height, payload), payload...), at)
+	err = errors.Join(headErr, err, f.Truncate(at+int64(frameHead+len(payload))), f.Sync(), f.Close())
+	if err != nil {
+		return errors.Join(err, removeLeft(s.fs, name+newEnd)) // the disk may be full
+	}
+	return errors.Join(s.fs.Rename(name+newEnd, name), s.fs.SyncDir(s.dir))
 }
 
 // rehead writes the beginning of a segment again, of which the first frame is sound.

@@ -716,3 +716,135 @@ func must[T any](v T, err error) T {
 	}
 	return v
 }
+
+// beginning makes a store of which no state can be had without one block, its last in full or one of the last: just pruned, or just imported.
+// It returns its folder, one with all blocks, and the height of that block.
+func beginning(t *testing.T, imported bool, behind int, kept ledger.Height, o state.Options) (dir string, whole *state.Store, c *chain, at ledger.Height) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "group")
+	whole = open(t, filepath.Join(t.TempDir(), "whole"), o)
+	c = newChain(47)
+	for range 60 {
+		c.commit(t, whole)
+	}
+	for range behind {
+		c.commit(t, whole)
+	}
+	all := copyOf(t, whole, kept)
+	if err := all.into(dir, &o); err != nil {
+		t.Fatal(err)
+	}
+	if imported {
+		return dir, whole, c, all.header.Order.Height
+	}
+	s := open(t, dir, o)
+	head := s.Head().Height()
+	if err := errors.Join(s.Prune(head), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return dir, whole, c, head
+}
+
+// takeRest has a store take the blocks that it lacks from another one.
+func takeRest(t *testing.T, s, from *state.Store) {
+	t.Helper()
+	for h := s.Head().Height() + 1; h <= from.Head().Height(); h++ {
+		b := must(from.Block(h))
+		next, err := s.Head().Extend(&b.Header.Order, state.Result{Receipts: must(from.Receipts(h)), Changes: must(from.Changes(h)), GasUsed: b.Header.GasUsed})
+		if err == nil {
+			err = s.Commit(b, next)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestOpenWithoutBegin damages the block on whose state a store begins while it is one of the last: no state without that block can
+// be had, and the base has it once more.
+func TestOpenWithoutBegin(t *testing.T) {
+	o := state.Options{Recent: 4, FlushBlocks: 4, Synchronous: true, SegmentBytes: 20_000, SetAside: true}
+	for _, imported := range []bool{false, true} {
+		for _, opened := range []bool{false, true} { // once, after the import
+			for n, damage := range []func(dir string, h ledger.Height) error{
+				func(dir string, h ledger.Height) error { return flipBlock(dir, h, rand.New(rand.NewPCG(47, 1))) },
+				func(dir string, _ ledger.Height) error { // the end of the last file
+					names, err := filepath.Glob(filepath.Join(dir, "blocks", "*.blocks"))
+					if err != nil {
+						return err
+					}
+					info, err := os.Stat(names[len(names)-1])
+					if err != nil {
+						return err
+					}
+					return os.Truncate(names[len(names)-1], info.Size()-7)
+				},
+			} {
+				if n == 1 && imported {
+					continue // the end is of a block behind that of the state
+				}
+				dir, whole, c, at := beginning(t, imported, 6, 40, o)
+				if opened {
+					if err := open(t, dir, o).Close(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := damage(dir, at); err != nil {
+					t.Fatal(err)
+				}
+				var notices []string
+				o := o
+				o.Notice = func(text string) { notices = append(notices, text) }
+				s := open(t, dir, o)
+				if told := fmt.Sprint(notices); s.Head().Height() < at || !opened && !strings.Contains(told, "put back from ") {
+					t.Errorf("imported %t, opened %t: the head is at height %d, and block %d was damaged: %q", imported, opened, s.Head().Height(), at, notices)
+				}
+				takeRest(t, s, whole)
+				scrub(s)
+				if err := errors.Join(healFrom(s, whole), s.Close()); err != nil {
+					t.Fatal(err)
+				}
+				s = open(t, dir, o)
+				mustHold(t, s.Head(), c.model)
+				if found := scrub(s); len(found.errs) > 0 {
+					t.Errorf("the pass found %v", found.errs)
+				}
+			}
+		}
+	}
+}
+
+// TestOpenWithoutBeginCuts stops the machine at each step of putting that block back.
+func TestOpenWithoutBeginCuts(t *testing.T) {
+	o := state.Options{Recent: 4, FlushBlocks: 4, Synchronous: true, SegmentBytes: 20_000, SetAside: true}
+	dir, whole, c, at := beginning(t, true, 6, 40, o)
+	if err := flipBlock(dir, at, rand.New(rand.NewPCG(47, 1))); err != nil {
+		t.Fatal(err)
+	}
+	original := must(memfs.Load(dir))
+	o.Memory = true
+	for n := 1; ; n++ {
+		disk, rng := original.Clone(), rand.New(rand.NewPCG(47, uint64(n)))
+		o.FS = disk
+		disk.CrashAfter(n)
+		s, err := state.Open("", suite, &o)
+		if err == nil {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+		if !errors.Is(err, memfs.ErrCrashed) {
+			t.Fatalf("stopped at step %d: %v", n, err)
+		}
+		crash(disk, rng)
+		if s, err = state.Open("", suite, &o); err != nil {
+			t.Fatalf("after step %d: %v", n, err)
+		}
+		takeRest(t, s, whole)
+		mustHold(t, s.Head(), c.model)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -60,7 +60,7 @@ type Importer struct {
 	last    *ledger.Block // the last one; nil: none
 	hash    keys.Digest   // of it
 	history ledger.Frontier
-	anchor  bool // the block of the state came, and is the one that was announced
+	anchor  []byte // payload of the block of the state, if it came and is the one that was announced
 
 	there   func() (framed, error, bool) // frames of an import that was cut short; nil: there are no more
 	peeked  *peeked                      // what there returned last, if nothing was compared with it yet
@@ -184,7 +184,9 @@ func (i *Importer) Block(payload []byte, valid func(*ledger.Block) error) (*ledg
 	}
 	i.last, i.hash = b, b.Header.Hash(i.suite)
 	i.history.Append(i.suite, i.hash)
-	i.anchor = i.anchor || h == i.start.Header.Order.Height
+	if h == i.start.Header.Order.Height {
+		i.anchor = bytes.Clone(payload)
+	}
 	return b, nil
 }
 
@@ -385,7 +387,7 @@ func (i *Importer) Finish() error {
 }
 
 func (i *Importer) finish() error {
-	if !i.anchor {
+	if i.anchor == nil {
 		return fmt.Errorf("%w: block %d, after which the state is", ErrNotFound, i.start.Header.Order.Height)
 	}
 	if i.there != nil {
@@ -397,7 +399,7 @@ func (i *Importer) finish() error {
 	if err := i.flush(); err != nil {
 		return err
 	}
-	if err := i.base.finish(); err != nil {
+	if err := i.base.finish(i.start.Header.Order.Height, i.anchor); err != nil {
 		return err
 	}
 	return errors.Join(i.options.FS.Remove(filepath.Join(i.dir, importName)), i.options.FS.SyncDir(i.dir))

@@ -226,7 +226,11 @@ func (s *Store) readBlocks() error {
 	if err := s.finishPrune(); err != nil { // of an index that was just made again
 		return err
 	}
-	end, err := s.log.walk(ledger.Height(s.index.stored), at, stored, true, s.options.Notice, func(h ledger.Height, at place, payload []byte) error {
+	acknowledged := stored
+	if b := s.base.Load(); b != nil && b.broken == nil {
+		acknowledged = max(acknowledged, uint64(b.height())+1) // which was on the disk before the base was
+	}
+	end, err := s.log.walk(ledger.Height(s.index.stored), at, acknowledged, true, s.options.Notice, func(h ledger.Height, at place, payload []byte) error {
 		bad := func(err error) error {
 			return &SegmentError{File: s.log.path(at.first), Offset: at.offset, Height: h, Reason: err.Error()}
 		}

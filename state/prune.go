@@ -137,7 +137,15 @@ func (s *Store) writeBase(pinned *Pinned, kept ledger.Height) (err error) {
 			return err
 		}
 	}
-	if err := w.finish(); err != nil {
+	h := pinned.Header().Order.Height
+	payload, err := s.payload(h)
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	if err != nil { // what was read of it is not it
+		payload = nil
+	}
+	if err := w.finish(h, payload); err != nil {
 		return err
 	}
 	name := filepath.Join(s.dir, baseName)
