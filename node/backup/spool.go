@@ -3,17 +3,21 @@ package backup
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"os"
 	"path/filepath"
+
+	"github.com/fondaco/fondaco/state/ledger"
 )
 
-// ErrSpace says that the disk has no room for a copy of the state.
-var ErrSpace = errors.New("backup: not enough space")
+var (
+	// ErrSpace says that the disk has no room for a copy of the state.
+	ErrSpace = errors.New("backup: not enough space")
+	// ErrSpool says that the disk damaged a copy of the state.
+	ErrSpool = errors.New("backup: the temporary copy of the state is damaged")
+)
 
 const (
 	spoolPrefix  = "spool-"
@@ -21,10 +25,11 @@ const (
 	spoolBuffer  = 1 << 20
 )
 
-// spool is a temporary file of the encodings of chunks: length (4, big-endian) ‖ body. It has no name, where the system can
+// spool is a temporary file of the encodings of chunks, in frames. It has no name, where the system can
 // do that, so that nothing is left of it when the process dies.
 type spool struct {
 	file    *os.File
+	size    int64 // written
 	dir     string
 	unnamed bool
 	free    func(dir string) (bytes int64, known bool, err error)
@@ -50,14 +55,13 @@ func RemoveSpools(dir string) error {
 // fill writes all chunks, as long as the disk has room.
 func (s *spool) fill(ctx context.Context, chunks iter.Seq2[[]byte, error]) error {
 	out := bufio.NewWriterSize(s, spoolBuffer)
+	var frame []byte
 	for body, err := range chunks {
 		if err = errors.Join(err, ctx.Err()); err != nil {
 			return err
 		}
-		if _, err := out.Write(binary.BigEndian.AppendUint32(nil, uint32(len(body)))); err != nil {
-			return err
-		}
-		if _, err := out.Write(body); err != nil {
+		frame = AppendFrame(frame[:0], body)
+		if _, err := out.Write(frame); err != nil {
 			return err
 		}
 	}
@@ -74,39 +78,26 @@ func (s *spool) Write(data []byte) (int, error) {
 		return 0, fmt.Errorf("%w: the disk of %s has %d bytes left, of which a copy of the state must leave %d: make room first, "+
 			"or take the backup with --offline while the node is stopped, to another disk", ErrSpace, s.dir, free, spoolReserve)
 	}
-	n, err := s.file.Write(data)
+	n, err := s.file.WriteAt(data, s.size)
+	s.size += int64(n)
 	if err != nil {
 		err = fmt.Errorf("copy the state into a temporary file in %s: %w", s.dir, err)
 	}
 	return n, err
 }
 
-// all yields what was written. A body is valid until the next.
+// all yields what was written, and fails if the disk does not give that back.
 func (s *spool) all() iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		if _, err := s.file.Seek(0, io.SeekStart); err != nil {
-			yield(nil, err)
-			return
-		}
-		in := bufio.NewReaderSize(s.file, spoolBuffer)
-		var head [4]byte
-		var body []byte
-		for {
-			if _, err := io.ReadFull(in, head[:]); err != nil {
-				if !errors.Is(err, io.EOF) {
-					yield(nil, err)
-				}
-				return
+		for at := int64(0); at < s.size; {
+			body, err := ReadFrame(s.file, at, ledger.MaxStateChunkSize)
+			if err == nil && body == nil {
+				err = fmt.Errorf("%w: at byte %d the disk of %s does not give back what was written: make the backup again, and if this comes again replace the disk", ErrSpool, at, s.dir)
 			}
-			n := int(binary.BigEndian.Uint32(head[:]))
-			if cap(body) < n {
-				body = make([]byte, n)
-			}
-			body = body[:n]
-			_, err := io.ReadFull(in, body)
 			if !yield(body, err) || err != nil {
 				return
 			}
+			at += FrameSize(len(body))
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -51,6 +52,64 @@ func TestSpoolSpace(t *testing.T) {
 	}
 	if err := s.close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestSpoolDamaged flips each of some bits of a copy of the state: it is told, and not written into a backup.
+func TestSpoolDamaged(t *testing.T) {
+	s, err := newSpool(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	s.free = func(string) (int64, bool, error) { return 0, false, nil }
+	parts := [][]byte{bytes.Repeat([]byte("one"), 1000), bytes.Repeat([]byte("two"), 500), []byte("three")}
+	if err := s.fill(t.Context(), func(yield func([]byte, error) bool) {
+		for _, p := range parts {
+			if !yield(p, nil) {
+				return
+			}
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	read := func() (n int, err error) {
+		for body, err := range s.all() {
+			if err != nil {
+				return n, err
+			}
+			if n == len(parts) || !bytes.Equal(body, parts[n]) {
+				t.Fatalf("part %d is another one", n)
+			}
+			n++
+		}
+		return n, nil
+	}
+	if n, err := read(); n != 3 || err != nil {
+		t.Fatalf("%d parts, %v", n, err)
+	}
+	flip := func(at int64, bit uint) {
+		var b [1]byte
+		if _, err := s.file.ReadAt(b[:], at); err != nil {
+			t.Fatal(err)
+		}
+		b[0] ^= 1 << bit
+		if _, err := s.file.WriteAt(b[:], at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for at := int64(0); at < s.size; at += 7 {
+		flip(at, uint(at%8))
+		if n, err := read(); !errors.Is(err, ErrSpool) || !strings.Contains(err.Error(), s.dir) {
+			t.Fatalf("a bit of byte %d is flipped: %d parts, %v, want ErrSpool that names the folder", at, n, err)
+		}
+		flip(at, uint(at%8))
+	}
+	if err := s.file.Truncate(s.size - 1); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := read(); n != 2 || !errors.Is(err, ErrSpool) {
+		t.Errorf("without its end: %d parts, %v", n, err)
 	}
 }
 

@@ -2,10 +2,8 @@ package group
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"path/filepath"
@@ -26,55 +24,19 @@ import (
 //	anchor  a frame: the anchorRecord of the state
 //	chunks  frames: the encodings of its chunks in the order in which they came
 //
-// A frame is length (4) ‖ CRC-32C of the body (4) ‖ body. Numbers are big-endian. What is read is checked as if it had just
+// Frames are those of backup.AppendFrame. What is read is checked as if it had just
 // come; what a crash left of the last frames is cut off.
 const (
 	anchorFile = "anchor"
 	chunksFile = "chunks"
-	chunkHead  = 4 + 4
 	// chunkSync is after how many bytes the chunks are synced: so many are fetched twice after a crash, at most.
 	chunkSync = 2 << 20
 )
-
-var chunkSums = crc32.MakeTable(crc32.Castagnoli)
 
 type anchorRecord struct {
 	_      struct{} `cbor:",toarray"`
 	Offer  statesync.Offer
 	Anchor []byte
-}
-
-func frame(body []byte) []byte {
-	out := binary.BigEndian.AppendUint32(make([]byte, 0, chunkHead+len(body)), uint32(len(body)))
-	out = binary.BigEndian.AppendUint32(out, crc32.Checksum(body, chunkSums))
-	return append(out, body...)
-}
-
-// readChunkFrame returns the body of a frame, and nil if there is no whole one.
-func readChunkFrame(f io.ReaderAt, offset int64) ([]byte, error) {
-	var head [chunkHead]byte
-	if n, err := f.ReadAt(head[:], offset); n < chunkHead {
-		return nil, ended(err)
-	}
-	size := binary.BigEndian.Uint32(head[:])
-	if size > statesync.MaxItem {
-		return nil, nil
-	}
-	body := make([]byte, size)
-	if n, err := f.ReadAt(body, offset+chunkHead); n < len(body) {
-		return nil, ended(err)
-	}
-	if crc32.Checksum(body, chunkSums) != binary.BigEndian.Uint32(head[4:]) {
-		return nil, nil
-	}
-	return body, nil
-}
-
-func ended(err error) error {
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
 }
 
 // joinFiles is the data that a node fetches to begin with. Its methods but those of the chunks' places are for one goroutine
@@ -130,7 +92,7 @@ func openJoin(files state.FS, dir string, trust *backup.Trust, offer *statesync.
 }
 
 func (in *joinFiles) setAnchor(raw []byte) error {
-	record := frame(mustMarshal(&anchorRecord{Offer: in.offer, Anchor: raw}))
+	record := backup.AppendFrame(nil, mustMarshal(&anchorRecord{Offer: in.offer, Anchor: raw}))
 	name := filepath.Join(in.dir, anchorFile)
 	f, err := in.fs.Open(name, true)
 	if err != nil {
@@ -156,7 +118,7 @@ func readAnchor(files state.FS, dir string) (*anchorRecord, error) {
 		return nil, err
 	}
 	defer f.Close()
-	body, err := readChunkFrame(f, 0)
+	body, err := backup.ReadFrame(f, 0, statesync.MaxItem)
 	if err != nil || body == nil {
 		return nil, err
 	}
@@ -173,7 +135,7 @@ func (in *joinFiles) openChunks() (there []chunkPlace, err error) {
 		return nil, err
 	}
 	for {
-		body, err := readChunkFrame(in.file, in.size)
+		body, err := backup.ReadFrame(in.file, in.size, statesync.MaxItem)
 		if err != nil {
 			return nil, err
 		}
@@ -188,7 +150,7 @@ func (in *joinFiles) openChunks() (there []chunkPlace, err error) {
 			return there, errors.Join(in.file.Truncate(in.size), in.file.Sync(), in.fs.SyncDir(in.dir))
 		}
 		there = append(there, chunkPlace{c.Prefix, int(c.Depth), in.size, len(body)})
-		in.size += int64(chunkHead + len(body))
+		in.size += backup.FrameSize(len(body))
 	}
 }
 
@@ -208,7 +170,7 @@ func (in *joinFiles) keep(raw []byte, path keys.Digest) (chunkPlace, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	at.offset = in.size
-	record := frame(raw)
+	record := backup.AppendFrame(nil, raw)
 	if _, err := in.file.WriteAt(record, in.size); err != nil {
 		return at, err
 	}
@@ -267,7 +229,7 @@ func unheld(err error) error {
 // finish makes a store of all that was fetched, and closes the files if it does not fail.
 func (in *joinFiles) finish(chunks []chunkPlace) error {
 	for _, at := range chunks {
-		body, err := readChunkFrame(in.file, at.offset)
+		body, err := backup.ReadFrame(in.file, at.offset, statesync.MaxItem)
 		if err != nil {
 			return err
 		}
@@ -291,7 +253,7 @@ func settle(files state.FS, dir string) error {
 	if err := state.Replace(dir, &state.Options{FS: files}); err != nil {
 		return err
 	}
-	for _, name := range []string{anchorFile, chunksFile} {
+	for _, name := range []string{chunksFile, anchorFile} {
 		if err := files.Remove(filepath.Join(state.Incoming(dir), name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

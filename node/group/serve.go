@@ -101,6 +101,9 @@ func (g *Group) Serve(from identity.NodeID, p Protocol, data []byte, reply func(
 			part, make, err := g.shelf.Serve(now, data)
 			return func() {
 				s.serving--
+				if errors.Is(err, statesync.ErrOffer) {
+					g.log.Error().Err(err).Msg("the disk damaged what is kept for nodes that join")
+				}
 				answer(part, err)
 				if make != nil {
 					g.makeOffer(make)

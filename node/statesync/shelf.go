@@ -57,7 +57,7 @@ type Shelf struct {
 	closed bool
 }
 
-// offer is a state in a file: the encodings of its chunks, one after another.
+// offer is a state in a file: frames of the encodings of its chunks, one after another.
 type offer struct {
 	Offer
 	anchor []byte
@@ -68,12 +68,14 @@ type offer struct {
 	asked  int64   // Unix ms
 }
 
-// place is where a chunk is.
+// place is where the frame of a chunk is.
 type place struct {
 	path   keys.Digest
 	offset int64
-	size   int
 }
+
+// ErrOffer says that the disk damaged a copy of a state, which is given to nobody any more.
+var ErrOffer = errors.New("statesync: the copy of a state is damaged")
 
 // NewShelf removes what an earlier life left in the folder.
 func NewShelf(c Config) (*Shelf, error) {
@@ -108,6 +110,18 @@ func (s *Shelf) remove(o *offer) error {
 	return errors.Join(o.file.Close(), s.c.FS.Remove(filepath.Join(s.c.Dir, o.name)))
 }
 
+// drop removes an offer, unless that was done.
+func (s *Shelf) drop(o *offer) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := slices.Index(s.offers, o)
+	if at < 0 {
+		return nil
+	}
+	s.offers = slices.Delete(s.offers, at, at+1)
+	return s.remove(o)
+}
+
 // Sweep removes what nobody asks for any more, at a time in Unix ms, and reports whether offers are left.
 func (s *Shelf) Sweep(now int64) (left bool, err error) {
 	s.mu.Lock()
@@ -122,7 +136,7 @@ func (s *Shelf) Sweep(now int64) (left bool, err error) {
 	return len(s.offers) > 0 || s.making, err
 }
 
-// Serve answers a request at a time in Unix ms. make, unless it is nil, makes a state that was asked for and is not there; it
+// Serve answers a request at a time in Unix ms, and fails with ErrOffer, of which an operator should hear, where the disk does not give back what was copied. make, unless it is nil, makes a state that was asked for and is not there; it
 // is to be called once, and takes long.
 func (s *Shelf) Serve(now int64, raw []byte) (reply []byte, make func() error, err error) {
 	r, err := DecodeRequest(raw)
@@ -151,7 +165,9 @@ func (s *Shelf) Serve(now int64, raw []byte) (reply []byte, make func() error, e
 	}
 	s.mu.Unlock()
 	if from != nil {
-		answer.Items, answer.Size, err = s.items(from, r)
+		if answer.Items, answer.Size, err = s.items(from, r); errors.Is(err, ErrOffer) {
+			err = errors.Join(err, s.drop(from))
+		}
 	}
 	if err == nil {
 		reply, err = ledger.Marshal(&answer)
@@ -219,7 +235,7 @@ func (s *Shelf) fill(o *offer, h ledger.Height) (err error) {
 	if err := o.file.Truncate(0); err != nil {
 		return err
 	}
-	at := int64(0)
+	at, frame := int64(0), []byte(nil)
 	for c, err := range pinned.Chunks() {
 		if err != nil {
 			return err
@@ -228,16 +244,17 @@ func (s *Shelf) fill(o *offer, h ledger.Height) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := s.room(at + int64(len(body))); err != nil {
+		if err := s.room(at + backup.FrameSize(len(body))); err != nil {
 			return err
 		}
-		if _, err := o.file.WriteAt(body, at); err != nil {
+		frame = backup.AppendFrame(frame[:0], body)
+		if _, err := o.file.WriteAt(frame, at); err != nil {
 			return err
 		}
-		o.places = append(o.places, place{c.Prefix, at, len(body)})
-		at += int64(len(body))
+		o.places = append(o.places, place{c.Prefix, at})
+		at += int64(len(frame))
+		o.Bytes += uint64(len(body))
 	}
-	o.Bytes = uint64(at)
 	return nil
 }
 
@@ -295,12 +312,14 @@ func (s *Shelf) items(o *offer, r *Request) (items [][]byte, size uint64, err er
 		if n == 0 {
 			return nil, 0, fmt.Errorf("%w: the state has no first chunk", state.ErrFault)
 		}
-		at := o.places[n-1]
-		body := make([]byte, min(uint64(at.size)-min(r.Offset, uint64(at.size)), uint64(most)))
-		if _, err := o.file.ReadAt(body, at.offset+int64(r.Offset)); err != nil && len(body) > 0 {
+		body, err := backup.ReadFrame(o.file, o.places[n-1].offset, MaxItem)
+		if err == nil && body == nil {
+			err = fmt.Errorf("%w at byte %d of %s: it is removed, and made again for who asks", ErrOffer, o.places[n-1].offset, o.name)
+		}
+		if err != nil {
 			return nil, 0, fmt.Errorf("read the copy of the state after block %d: %w", o.Height, err)
 		}
-		return [][]byte{body}, uint64(at.size), nil
+		items, size = part(body, r.Offset, most)
 	case Offers:
 		items = [][]byte{}
 	}

@@ -219,6 +219,40 @@ func TestShelf(t *testing.T) {
 }
 
 // TestShelfBounds asks for as much as one can: there are never more than two copies, nor are they kept for ever.
+// TestShelfDamaged has a disk that damages a copy of a state. Nobody is given what is wrong: whoever got it would take this node for a liar.
+func TestShelfDamaged(t *testing.T) {
+	s := newShelf(t)
+	s.grow(40)
+	height := ledger.Height(16)
+	s.ask(statesync.Request{What: statesync.Offers, Height: height})
+	first := s.ask(statesync.Request{What: statesync.Chunk, Height: height})
+	if len(first.Items) != 1 || len(s.copies()) != 1 {
+		t.Fatalf("%d items, copies %q", len(first.Items), s.copies())
+	}
+	file, err := s.files.Open("group/"+s.copies()[0], false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b [1]byte
+	if _, err = file.ReadAt(b[:], 5_000); err == nil {
+		b[0] ^= 4
+		_, err = file.WriteAt(b[:], 5_000)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.try(statesync.Request{What: statesync.Chunk, Height: height}); !errors.Is(err, statesync.ErrOffer) {
+		t.Fatalf("of a damaged copy: %v, want ErrOffer", err)
+	}
+	if offered, left := s.heights(), s.copies(); len(offered) > 0 || len(left) > 0 {
+		t.Errorf("it is still offered, %v, and there: %q", offered, left)
+	}
+	s.ask(statesync.Request{What: statesync.Offers, Height: height})
+	if again := s.ask(statesync.Request{What: statesync.Chunk, Height: height}); len(again.Items) != 1 || !bytes.Equal(again.Items[0], first.Items[0]) {
+		t.Errorf("made again, it gives %d items, or others", len(again.Items))
+	}
+}
+
 func TestShelfBounds(t *testing.T) {
 	s := newShelf(t)
 	s.grow(100)
