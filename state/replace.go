@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -270,6 +271,31 @@ func Discard(dir string, opts *Options) error {
 	if err != nil || begun {
 		return err
 	}
+	return removeIncoming(files, from)
+}
+
+// Abandon removes what was imported into Incoming(dir), also of an import that has not ended; other files there stay. It fails with
+// ErrReplace once Replace was called.
+func Abandon(dir string, opts *Options) error {
+	options, err := opts.complete()
+	if err != nil {
+		return err
+	}
+	files, from := options.FS, Incoming(dir)
+	if replacing, err := marked(files, dir); err != nil || replacing {
+		return cmp.Or(err, ErrReplace)
+	}
+	if err := removeIncoming(files, from); err != nil {
+		return err
+	}
+	begun, err := importing(files, from)
+	if err != nil || !begun {
+		return err
+	}
+	return errors.Join(files.Remove(filepath.Join(from, importName)), files.SyncDir(from)) // last, so that a crash leaves no store
+}
+
+func removeIncoming(files FS, from string) error {
 	list, err := listIncoming(files, from)
 	if err != nil || len(list) == 0 {
 		return err

@@ -340,6 +340,9 @@ func New(c Config) (*Group, error) {
 		return nil, err
 	}
 	g.parts.Payload = g.cfg.Store.Payload
+	if err := g.sweepJoin(); err != nil {
+		return nil, fmt.Errorf("group %s: remove what a join left in %s: %w", c.Group, state.Incoming(c.Dir), err)
+	}
 	if err := g.openShelf(); err != nil {
 		return nil, fmt.Errorf("group %s: %w", c.Group, err)
 	}

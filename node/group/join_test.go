@@ -1,14 +1,17 @@
 package group
 
 import (
+	"errors"
 	"flag"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/fondaco/fondaco/node/statesync"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/state/memfs"
 )
 
 // joinWorld returns four members with 300 blocks and a state of several megabytes, whose members change once, and a fifth node
@@ -366,6 +369,62 @@ func TestJoinOvertaken(t *testing.T) {
 	if kept := late.store.Kept(); kept > 0 {
 		t.Errorf("started again, it has blocks from %d on", kept)
 	}
+	late.hasFetched(false)
+}
+
+// hasFetched checks whether files of a join are there.
+func (n *testNode) hasFetched(want bool) {
+	n.t.Helper()
+	var names []string
+	for _, name := range n.fs.Names() {
+		if strings.Contains(name, "incoming/") && !strings.HasSuffix(name, "/lock") {
+			names = append(names, name)
+		}
+	}
+	if want != (len(names) > 0) {
+		n.t.Errorf("of what was fetched there is %q; want some: %t", names, want)
+	}
+}
+
+// TestJoinLeaves stops the machine when a state is about to take its place, and files of the join are still there; and it takes the
+// setting back while another node joins. Neither keeps what it has no use for.
+func TestJoinLeaves(t *testing.T) {
+	t.Run("the machine stops", func(t *testing.T) {
+		w, late := joinWorld(t)
+		broken := errors.New("the machine is about to stop")
+		late.fs.SetHook(func(op memfs.Op, name string, _ int) error {
+			if op == memfs.OpRemove && strings.HasSuffix(name, "incoming/"+chunksFile) {
+				return broken
+			}
+			return nil
+		})
+		w.start(4)
+		w.goOn(120_000, func() bool { return late.group.stopped.Load() != nil })
+		late.hasFetched(true)
+		late.fs.SetHook(nil)
+		late.crash()
+		w.start(4)
+		if late.store.Kept() == 0 {
+			t.Error("the state did not take its place")
+		}
+		late.hasFetched(false)
+		late.alarms = nil // of what the machine did
+		late.follows()
+	})
+	t.Run("the setting is taken back", func(t *testing.T) {
+		w, late := joinWorld(t)
+		w.stretch()
+		w.start(4)
+		w.goOn(60_000, func() bool {
+			s := late.group.Status().Joining
+			return s != nil && s.Bytes > chunkSync
+		})
+		late.crash()
+		late.hasFetched(true)
+		late.snapshot = false
+		w.start(4)
+		late.hasFetched(false)
+	})
 }
 
 // TestJoinFull has a disk that fills up while a state that was fetched is put together. That says nothing about the state: the

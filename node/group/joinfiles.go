@@ -253,12 +253,27 @@ func settle(files state.FS, dir string) error {
 	if err := state.Replace(dir, &state.Options{FS: files}); err != nil {
 		return err
 	}
+	return removeJoin(files, dir)
+}
+
+// removeJoin removes what is in the folder besides a store.
+func removeJoin(files state.FS, dir string) error {
 	for _, name := range []string{chunksFile, anchorFile} {
 		if err := files.Remove(filepath.Join(state.Incoming(dir), name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	return nil
+}
+
+// sweepJoin removes what was fetched for a join that will not go on: the node joins by no states any more, or has what it fetched in its
+// place, or has blocks beyond that. It is called when no join has begun.
+func (g *Group) sweepJoin() error {
+	r, err := readAnchor(g.cfg.FS, g.cfg.Dir)
+	if err != nil || g.cfg.Snapshot && r != nil && r.Offer.Height > g.head.Order.Height {
+		return err
+	}
+	return errors.Join(state.Abandon(g.cfg.Dir, &state.Options{FS: g.cfg.FS}), removeJoin(g.cfg.FS, g.cfg.Dir))
 }
 
 func (in *joinFiles) close() error {
