@@ -52,6 +52,7 @@ type Fixtures struct {
 	NotYetValid    [][]byte  // begins after At, the issuer does not
 	WrongAlgorithm [][]byte  // the holder's key is of an algorithm that is not in the manifest
 	WeakSignature  [][]byte  // signed with SHA-1, or what else does not count for the provider
+	WeakKey        [][]byte  // an issuer's key is too small
 	PathLength     [][]byte  // an issuer below one that may have no issuers below it
 	NotAuthority   [][]byte  // the issuer is no authority
 	NameConstraint [][]byte  // the issuer may not issue for the name
@@ -222,6 +223,7 @@ func rules() []rule {
 		refused("forged", "a certificate that its issuer did not sign is refused", ca.WrongOrder, func(f Fixtures) [][]byte { return f.Forged }, "Forged"),
 		refused("wrong algorithm", "a key of an algorithm that is not in the manifest is refused", ca.WrongAlgorithm, func(f Fixtures) [][]byte { return f.WrongAlgorithm }, "WrongAlgorithm"),
 		refused("weak signature", "a signature by an algorithm that is broken does not count", ca.WrongAlgorithm, func(f Fixtures) [][]byte { return f.WeakSignature }, "WeakSignature"),
+		refused("weak key", "what a key signs that is too small does not count", ca.WrongAlgorithm, func(f Fixtures) [][]byte { return f.WeakKey }, "WeakKey"),
 		refused("path length", "an issuer below one that may have none below it is refused", ca.Constraint, func(f Fixtures) [][]byte { return f.PathLength }, "PathLength"),
 		refused("no authority", "what a holder's certificate issues is refused", ca.Constraint, func(f Fixtures) [][]byte { return f.NotAuthority }, "NotAuthority"),
 		refused("name constraint", "a name that the issuer may not issue for is refused", ca.Constraint, func(f Fixtures) [][]byte { return f.NameConstraint }, "NameConstraint"),

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -27,6 +28,8 @@ type Maker struct {
 	Foreign func() (crypto.Signer, error) // of one that is not
 	// Weak returns the key of an authority and the algorithm by which it signs what must not count.
 	Weak func() (crypto.Signer, x509.SignatureAlgorithm, error)
+	// Small returns the key of an authority that is too small; nil: the provider's algorithms have but one size.
+	Small func() (crypto.Signer, error)
 	// Certificate issues a certificate. The issuer is in DER, nil for a certificate that signs itself.
 	Certificate func(template *x509.Certificate, issuer []byte, public crypto.PublicKey, signer crypto.Signer) ([]byte, error)
 	List        func(template *x509.RevocationList, issuer []byte, signer crypto.Signer) ([]byte, error)
@@ -42,6 +45,7 @@ func Standard(a keys.Algorithm) Maker {
 			key, err := p256()
 			return key, x509.ECDSAWithSHA1, err
 		},
+		Small: func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, 1024) },
 		Certificate: func(t *x509.Certificate, issuer []byte, public crypto.PublicKey, signer crypto.Signer) ([]byte, error) {
 			parent := t
 			if issuer != nil {
@@ -136,6 +140,9 @@ func NewPKI(t testing.TB, m Maker, at time.Time) *PKI {
 		NotAuthority:   p.holder(good, nil).chain,
 		NameConstraint: p.holder(named, func(c *x509.Certificate) { c.DNSNames = []string{"elsewhere.example"} }).chain,
 		Forged:         append([][]byte{p.holder(stranger, nil).der}, issuing.chain...),
+	}
+	if m.Small != nil {
+		p.given.WeakKey = p.holder(p.sign("Corfu Small CA", p.check(m.Small()), p.root, p.asAuthority), nil).chain
 	}
 	return p
 }

@@ -76,7 +76,8 @@ type NewAuthority struct {
 	Validity    time.Duration // 0: DefaultAuthority
 }
 
-// Create makes an authority with a certificate of its own, signed by itself, in a folder that does not exist yet.
+// Create makes an authority with a certificate of its own, signed by itself, in a folder that does not exist yet. Who is killed meanwhile
+// leaves no authority, but a folder .ca-* beside it, which can be removed.
 func Create(folder string, n NewAuthority) (*Authority, error) {
 	folder = filepath.Clean(folder)
 	lib := libraryOf(n.Suite)

@@ -1,6 +1,9 @@
 package x509ca
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -65,6 +68,15 @@ func TestAuthority(t *testing.T) {
 		{"a role that is no word", func(r *ca.EnrollRequest) { r.Roles = []identity.Role{"node/../root"} }, ca.Malformed, "want lower-case letters"},
 		{"a name with a line feed", func(r *ca.EnrollRequest) { r.Name = "a\nb" }, ca.Malformed, "is no name"},
 		{"a request that is none", func(r *ca.EnrollRequest) { r.CSR = []byte{1} }, ca.Malformed, "PKCS #10"},
+		{"a request that is signed with SHA-1", func(r *ca.EnrollRequest) {
+			key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+			if err == nil {
+				r.CSR, err = x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{SignatureAlgorithm: x509.ECDSAWithSHA1}, key)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}, ca.Malformed, "it is signed with ECDSA-SHA1; make it anew with SHA-256 or better"},
 		{"before its own beginning", func(r *ca.EnrollRequest) { r.At = noon.Add(-time.Hour).UnixMilli() }, ca.Denied, "is itself valid from 2030-05-01"},
 		{"beyond its own end", func(r *ca.EnrollRequest) { r.NotAfter = noon.Add(11 * 365 * 24 * time.Hour).UnixMilli() }, ca.Denied, "issues nothing beyond that"},
 	} {

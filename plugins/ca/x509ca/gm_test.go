@@ -6,8 +6,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"math/big"
 	"os"
 	"os/exec"
@@ -20,11 +22,13 @@ import (
 	"github.com/emmansun/gmsm/sm2"
 	"github.com/emmansun/gmsm/smx509"
 	tjsm2 "github.com/tjfoc/gmsm/sm2"
+	tjsm4 "github.com/tjfoc/gmsm/sm4"
 	tjx509 "github.com/tjfoc/gmsm/x509"
 
 	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/plugins/ca/catest"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
 )
 
 // gmMaker makes a PKI of SM2.
@@ -37,6 +41,7 @@ func gmMaker() catest.Maker {
 			key, err := p256()
 			return key, x509.ECDSAWithSHA256, err
 		},
+		Small: func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, 1024) },
 		Certificate: func(t *x509.Certificate, issuer []byte, public crypto.PublicKey, signer crypto.Signer) ([]byte, error) {
 			template := &smx509.Certificate{
 				SerialNumber: t.SerialNumber, Subject: t.Subject, NotBefore: t.NotBefore, NotAfter: t.NotAfter, KeyUsage: smx509.KeyUsage(t.KeyUsage),
@@ -180,6 +185,46 @@ func TestSecondImplementation(t *testing.T) {
 			if c.CheckSignatureFrom(root) == nil {
 				t.Error("it accepts a changed certificate")
 			}
+		}
+	})
+	t.Run("tjfoc opens the envelope", func(t *testing.T) {
+		holder := newKey(t, suite)
+		_, enveloped, err := gm{suite}.encryptionKey(ledger.KeyOf(holder.Public()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e struct { // SM2EnvelopedKey
+			Algorithm      pkix.AlgorithmIdentifier
+			Key            asn1.RawValue
+			Public, Sealed asn1.BitString
+		}
+		if rest, err := asn1.Unmarshal(enveloped, &e); err != nil || len(rest) > 0 || e.Algorithm.Algorithm.String() != "1.2.156.10197.1.104.1" {
+			t.Fatalf("Unmarshal = %+v, %v", e, err)
+		}
+		private, err := holder.Private()
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := &tjsm2.PrivateKey{D: new(big.Int).SetBytes(private)}
+		key.Curve = tjsm2.P256Sm2()
+		session, err := key.DecryptAsn1(e.Key.FullBytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, err := tjsm4.NewCipher(session)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scalar := make([]byte, len(e.Sealed.Bytes))
+		for i := 0; i < len(scalar); i += block.BlockSize() {
+			block.Decrypt(scalar[i:], e.Sealed.Bytes[i:])
+		}
+		opened, err := suite.ParsePrivate(keys.SM2, scalar)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := opened.Public().Bytes(), compress(e.Public.Bytes); !bytes.Equal(got, want) {
+			t.Errorf("the key in the envelope is for %x, want %x", got, want)
 		}
 	})
 	t.Run("what tjfoc issues is accepted", func(t *testing.T) {

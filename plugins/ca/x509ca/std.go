@@ -109,6 +109,9 @@ func (s std) parseRequest(der []byte) (ledger.Key, error) {
 	if err != nil {
 		return ledger.Key{}, err
 	}
+	if !strong(r.SignatureAlgorithm) {
+		return ledger.Key{}, fmt.Errorf("it is signed with %v; make it anew with SHA-256 or better", r.SignatureAlgorithm)
+	}
 	if err := r.CheckSignature(); err != nil {
 		return ledger.Key{}, err
 	}
