@@ -16,12 +16,28 @@ import (
 
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden vectors in testdata")
 
-// golden compares v, as JSON, with the vectors in a file of testdata. See testdata/README.md.
-func golden(t *testing.T, name string, v any) {
+// vectors returns the path of a file of golden vectors under a suite. See testdata/README.md.
+func vectors(s keys.Suite, name string) string {
+	if s.Name() == "std" {
+		return filepath.Join("testdata", name+".json")
+	}
+	return filepath.Join("testdata", s.Name(), name+".json")
+}
+
+// onBothSuites runs a test with the fixture under each suite.
+func onBothSuites(t *testing.T, test func(t *testing.T, f *fixture)) {
+	for _, s := range []keys.Suite{keys.Std(), keys.GM()} {
+		t.Run(s.Name(), func(t *testing.T) { test(t, fixtureOf(t, s)) })
+	}
+}
+
+// golden compares v, as JSON, with the vectors in a file of testdata.
+func golden(t *testing.T, s keys.Suite, name string, v any) {
 	t.Helper()
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
@@ -30,7 +46,7 @@ func golden(t *testing.T, name string, v any) {
 	if err := encoder.Encode(v); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join("testdata", name+".json")
+	path := vectors(s, name)
 	if *update {
 		if err := os.WriteFile(path, text.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
@@ -48,10 +64,10 @@ func golden(t *testing.T, name string, v any) {
 }
 
 // readGolden reads the vectors back, so that what the file holds is checked and not what made it.
-func readGolden[T any](t testing.TB, name string) T {
+func readGolden[T any](t testing.TB, s keys.Suite, name string) T {
 	t.Helper()
 	var v T
-	text, err := os.ReadFile(filepath.Join("testdata", name+".json"))
+	text, err := os.ReadFile(vectors(s, name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,8 +107,8 @@ type fixture struct {
 	genesis  *Genesis
 	chain    keys.Digest
 	nodes    []keys.Signer // of the members
-	alice    keys.Signer   // Ed25519
-	bank     keys.Signer   // P-256
+	alice    keys.Signer   // Ed25519, or SM2
+	bank     keys.Signer   // P-256, or SM2
 	txs      []*SignedTx
 	receipts []Receipt
 	changes  []Change
@@ -101,9 +117,14 @@ type fixture struct {
 	signed   map[keys.Digest]bool // hashes of the blocks that members signed, for isTrue
 }
 
+// newFixture returns the fixture under the suite of the tests.
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
-	s := keys.Std()
+	return fixtureOf(t, keystest.Suite())
+}
+
+func fixtureOf(t testing.TB, s keys.Suite) *fixture {
+	t.Helper()
 	f := &fixture{suite: s, world: make(map[string]string)}
 	signer := func(a keys.Algorithm, fill byte) keys.Signer {
 		signer, err := s.ParsePrivate(a, bytes.Repeat([]byte{fill}, 32))
@@ -112,7 +133,11 @@ func newFixture(t testing.TB) *fixture {
 		}
 		return signer
 	}
-	f.alice, f.bank = signer(keys.Ed25519, 0xa1), signer(keys.P256, 0xb2)
+	second := keys.P256
+	if s.Vote() == keys.SM2 {
+		second = keys.SM2
+	}
+	f.alice, f.bank = signer(s.Vote(), 0xa1), signer(second, 0xb2)
 	params := DefaultParams()
 	f.genesis = &Genesis{
 		Version: Version, Name: "golden", Suite: s.Name(), Group: "main", Engine: "pbft", UnixMilli: 1_700_000_000_000, Params: params,
@@ -122,7 +147,7 @@ func newFixture(t testing.TB) *fixture {
 		},
 	}
 	for i := range 4 {
-		node := signer(keys.Ed25519, byte(1+i))
+		node := signer(s.Vote(), byte(1+i))
 		f.nodes = append(f.nodes, node)
 		f.genesis.Members = append(f.genesis.Members, Member{
 			Node: identity.NodeIDOf(s, node.Public()), Institution: []string{"north", "south", "east", "west"}[i], Key: KeyOf(node.Public()),
@@ -359,28 +384,29 @@ type keyVector struct {
 }
 
 func TestGoldenKeys(t *testing.T) {
-	f := newFixture(t)
-	var list []keyVector
-	for _, signer := range append(slices.Clone(f.nodes), f.alice, f.bank) {
-		digest := keys.Hash(f.suite, "example", signer.Public().Bytes())
-		private, _ := signer.Private()
-		signature, err := signer.Sign(digest)
-		if err != nil {
-			t.Fatal(err)
+	onBothSuites(t, func(t *testing.T, f *fixture) {
+		var list []keyVector
+		for _, signer := range append(slices.Clone(f.nodes), f.alice, f.bank) {
+			digest := keys.Hash(f.suite, "example", signer.Public().Bytes())
+			private, _ := signer.Private()
+			signature, err := signer.Sign(digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := signer.Public().Algorithm()
+			list = append(list, keyVector{
+				Algorithm: a, Name: a.String(), Private: private, Public: signer.Public().Bytes(), Digest: digest, Signature: signature,
+				Node: keys.Digest(identity.NodeIDOf(f.suite, signer.Public())),
+			})
 		}
-		a := signer.Public().Algorithm()
-		list = append(list, keyVector{
-			Algorithm: a, Name: a.String(), Private: private, Public: signer.Public().Bytes(), Digest: digest, Signature: signature,
-			Node: keys.Digest(identity.NodeIDOf(f.suite, signer.Public())),
-		})
-	}
-	golden(t, "keys", list)
-	for _, v := range readGolden[[]keyVector](t, "keys") {
-		public, err := f.suite.ParsePublic(v.Algorithm, v.Public)
-		if err != nil || public.Verify(v.Digest, v.Signature) != nil {
-			t.Errorf("%s key %x: %v, or its signature is not valid", v.Name, v.Public, err)
+		golden(t, f.suite, "keys", list)
+		for _, v := range readGolden[[]keyVector](t, f.suite, "keys") {
+			public, err := f.suite.ParsePublic(v.Algorithm, v.Public)
+			if err != nil || public.Verify(v.Digest, v.Signature) != nil {
+				t.Errorf("%s key %x: %v, or its signature is not valid", v.Name, v.Public, err)
+			}
 		}
-	}
+	})
 }
 
 type txVector struct {
@@ -392,36 +418,37 @@ type txVector struct {
 }
 
 func TestGoldenTransactions(t *testing.T) {
-	f := newFixture(t)
-	var list []txVector
-	for _, tx := range f.txs {
-		var signatures []map[string]any
-		for _, sig := range tx.Signatures {
-			signatures = append(signatures, map[string]any{"algorithm": sig.Algorithm, "key": octets(sig.Key), "signature": octets(sig.Signature)})
+	onBothSuites(t, func(t *testing.T, f *fixture) {
+		var list []txVector
+		for _, tx := range f.txs {
+			var signatures []map[string]any
+			for _, sig := range tx.Signatures {
+				signatures = append(signatures, map[string]any{"algorithm": sig.Algorithm, "key": octets(sig.Key), "signature": octets(sig.Signature)})
+			}
+			list = append(list, txVector{
+				Encoding: tx.Raw, ID: keys.Digest(tx.ID), Leaf: tx.Leaf,
+				Body: encoded(t, &txBody{
+					Version: tx.Version, Chain: tx.Chain, Group: tx.Group, Sender: tx.Sender, Nonce: tx.Nonce, Expiry: tx.Expiry,
+					GasLimit: tx.GasLimit, To: tx.To, Method: tx.Method, Args: tx.Args,
+				}),
+				Fields: map[string]any{
+					"version": tx.Version, "chain": tx.Chain, "group": tx.Group, "sender": tx.Sender, "nonce": octets(tx.Nonce[:]),
+					"expiry": tx.Expiry, "gas_limit": tx.GasLimit, "method": tx.Method, "args": octets(tx.Args), "signatures": signatures,
+					"to": map[string]any{"address": tx.To.Address, "name": tx.To.Name, "version": tx.To.Version},
+				},
+			})
 		}
-		list = append(list, txVector{
-			Encoding: tx.Raw, ID: keys.Digest(tx.ID), Leaf: tx.Leaf,
-			Body: encoded(t, &txBody{
-				Version: tx.Version, Chain: tx.Chain, Group: tx.Group, Sender: tx.Sender, Nonce: tx.Nonce, Expiry: tx.Expiry,
-				GasLimit: tx.GasLimit, To: tx.To, Method: tx.Method, Args: tx.Args,
-			}),
-			Fields: map[string]any{
-				"version": tx.Version, "chain": tx.Chain, "group": tx.Group, "sender": tx.Sender, "nonce": octets(tx.Nonce[:]),
-				"expiry": tx.Expiry, "gas_limit": tx.GasLimit, "method": tx.Method, "args": octets(tx.Args), "signatures": signatures,
-				"to": map[string]any{"address": tx.To.Address, "name": tx.To.Name, "version": tx.To.Version},
-			},
-		})
-	}
-	golden(t, "transactions", list)
-	for i, v := range readGolden[[]txVector](t, "transactions") {
-		tx, err := DecodeTx(f.suite, v.Encoding)
-		if err != nil {
-			t.Fatalf("transaction %d: %v", i, err)
+		golden(t, f.suite, "transactions", list)
+		for i, v := range readGolden[[]txVector](t, f.suite, "transactions") {
+			tx, err := DecodeTx(f.suite, v.Encoding)
+			if err != nil {
+				t.Fatalf("transaction %d: %v", i, err)
+			}
+			if err := tx.CheckSignatures(f.suite); err != nil || keys.Digest(tx.ID) != v.ID || tx.Leaf != v.Leaf {
+				t.Errorf("transaction %d: id %s, leaf %s, %v", i, tx.ID, tx.Leaf, err)
+			}
 		}
-		if err := tx.CheckSignatures(f.suite); err != nil || keys.Digest(tx.ID) != v.ID || tx.Leaf != v.Leaf {
-			t.Errorf("transaction %d: id %s, leaf %s, %v", i, tx.ID, tx.Leaf, err)
-		}
-	}
+	})
 }
 
 type thingVector struct {
@@ -431,39 +458,40 @@ type thingVector struct {
 }
 
 func TestGoldenDigests(t *testing.T) {
-	f := newFixture(t)
-	s := f.suite
-	h := &f.block.Header
-	list := []thingVector{
-		{"genesis", encoded(t, f.genesis), f.chain},
-		{"epoch", encoded(t, f.genesis.Epoch()), f.genesis.Epoch().Hash(s)},
-		{"order", encoded(t, &h.Order), h.Order.Hash(s)},
-		{"block", encoded(t, h), h.Hash(s)},
-	}
-	for i := range f.receipts {
-		list = append(list, thingVector{"receipt", encoded(t, &f.receipts[i]), f.receipts[i].Hash(s)})
-	}
-	for kind := Propose; kind <= Attest; kind++ {
-		st := Statement{Kind: kind, Epoch: 1, View: 2, Height: 3, Order: keys.Digest{4}, Block: keys.Digest{5}, High: Rank{View: 1, Height: 2}, Seq: 6}
-		list = append(list, thingVector{"bft", encoded(t, &st), st.Digest(s, f.chain, "main")})
-	}
-	newView := NewView{Epoch: 1, View: 2, Votes: []Vote{{Signer: 3, Statement: Statement{Kind: ViewChange}, Signature: make([]byte, 64)}}}
-	list = append(list, thingVector{"new-view", encoded(t, &newView), newView.Digest(s)})
-	evidence := f.evidence(t, 2, Statement{Kind: Prepare, View: 2, Height: 3, Order: keys.Digest{4}}, Statement{Kind: Prepare, View: 2, Height: 3, Order: keys.Digest{5}})
-	list = append(list, thingVector{"evidence", encoded(t, evidence), evidence.Digest(s)})
-	for i := range f.changes {
-		list = append(list, thingVector{"change", encoded(t, &f.changes[i]), f.changes[i].Hash(s)})
-	}
-	golden(t, "digests", list)
-	for _, v := range readGolden[[]thingVector](t, "digests") {
-		want := keys.Hash(s, v.Thing, v.Encoding)
-		if v.Thing == "bft" {
-			want = keys.Hash(s, v.Thing, f.chain[:], []byte{4}, []byte("main"), v.Encoding)
+	onBothSuites(t, func(t *testing.T, f *fixture) {
+		s := f.suite
+		h := &f.block.Header
+		list := []thingVector{
+			{"genesis", encoded(t, f.genesis), f.chain},
+			{"epoch", encoded(t, f.genesis.Epoch()), f.genesis.Epoch().Hash(s)},
+			{"order", encoded(t, &h.Order), h.Order.Hash(s)},
+			{"block", encoded(t, h), h.Hash(s)},
 		}
-		if v.Thing != "change" && v.Digest != want {
-			t.Errorf("%s: digest %s, want %s", v.Thing, v.Digest, want)
+		for i := range f.receipts {
+			list = append(list, thingVector{"receipt", encoded(t, &f.receipts[i]), f.receipts[i].Hash(s)})
 		}
-	}
+		for kind := Propose; kind <= Attest; kind++ {
+			st := Statement{Kind: kind, Epoch: 1, View: 2, Height: 3, Order: keys.Digest{4}, Block: keys.Digest{5}, High: Rank{View: 1, Height: 2}, Seq: 6}
+			list = append(list, thingVector{"bft", encoded(t, &st), st.Digest(s, f.chain, "main")})
+		}
+		newView := NewView{Epoch: 1, View: 2, Votes: []Vote{{Signer: 3, Statement: Statement{Kind: ViewChange}, Signature: make([]byte, 64)}}}
+		list = append(list, thingVector{"new-view", encoded(t, &newView), newView.Digest(s)})
+		evidence := f.evidence(t, 2, Statement{Kind: Prepare, View: 2, Height: 3, Order: keys.Digest{4}}, Statement{Kind: Prepare, View: 2, Height: 3, Order: keys.Digest{5}})
+		list = append(list, thingVector{"evidence", encoded(t, evidence), evidence.Digest(s)})
+		for i := range f.changes {
+			list = append(list, thingVector{"change", encoded(t, &f.changes[i]), f.changes[i].Hash(s)})
+		}
+		golden(t, f.suite, "digests", list)
+		for _, v := range readGolden[[]thingVector](t, f.suite, "digests") {
+			want := keys.Hash(s, v.Thing, v.Encoding)
+			if v.Thing == "bft" {
+				want = keys.Hash(s, v.Thing, f.chain[:], []byte{4}, []byte("main"), v.Encoding)
+			}
+			if v.Thing != "change" && v.Digest != want {
+				t.Errorf("%s: digest %s, want %s", v.Thing, v.Digest, want)
+			}
+		}
+	})
 }
 
 type addressVector struct {
@@ -475,15 +503,17 @@ type addressVector struct {
 }
 
 func TestGoldenAddresses(t *testing.T) {
-	s := keys.Std()
-	list := []addressVector{
-		{Kind: "account", Name: "alice", Want: NamedAddress(s, "account", "alice")},
-		{Kind: "contract", Name: "token", Want: NamedAddress(s, "contract", "token")},
-	}
-	for _, index := range []uint32{0, 1, 0x01020304} {
-		list = append(list, addressVector{Tx: keys.Digest{1}, Index: index, Want: AssignedAddress(s, TxID{1}, index)})
-	}
-	golden(t, "addresses", list)
+	onBothSuites(t, func(t *testing.T, f *fixture) {
+		s := f.suite
+		list := []addressVector{
+			{Kind: "account", Name: "alice", Want: NamedAddress(s, "account", "alice")},
+			{Kind: "contract", Name: "token", Want: NamedAddress(s, "contract", "token")},
+		}
+		for _, index := range []uint32{0, 1, 0x01020304} {
+			list = append(list, addressVector{Tx: keys.Digest{1}, Index: index, Want: AssignedAddress(s, TxID{1}, index)})
+		}
+		golden(t, f.suite, "addresses", list)
+	})
 }
 
 type treeVector struct {
@@ -493,31 +523,33 @@ type treeVector struct {
 }
 
 func TestGoldenTrees(t *testing.T) {
-	s := keys.Std()
-	var list []treeVector
-	for n := range 10 {
-		v := treeVector{Leaves: numbered(s, n), Root: Root(s, numbered(s, n)), Proofs: []octets{}}
-		for i := range n {
-			proof, err := Prove(s, v.Leaves, uint64(i))
-			if err != nil {
-				t.Fatal(err)
+	onBothSuites(t, func(t *testing.T, f *fixture) {
+		s := f.suite
+		var list []treeVector
+		for n := range 10 {
+			v := treeVector{Leaves: numbered(s, n), Root: Root(s, numbered(s, n)), Proofs: []octets{}}
+			for i := range n {
+				proof, err := Prove(s, v.Leaves, uint64(i))
+				if err != nil {
+					t.Fatal(err)
+				}
+				v.Proofs = append(v.Proofs, encoded(t, &proof))
 			}
-			v.Proofs = append(v.Proofs, encoded(t, &proof))
+			list = append(list, v)
 		}
-		list = append(list, v)
-	}
-	golden(t, "trees", list)
-	for _, v := range readGolden[[]treeVector](t, "trees") {
-		for i, raw := range v.Proofs {
-			var p Proof
-			if err := Unmarshal(raw, &p); err != nil {
-				t.Fatal(err)
-			}
-			if err := p.Verify(s, v.Root, v.Leaves[i][:]); err != nil || p.Index != uint64(i) {
-				t.Errorf("leaf %d of %d: %v", i, len(v.Leaves), err)
+		golden(t, f.suite, "trees", list)
+		for _, v := range readGolden[[]treeVector](t, f.suite, "trees") {
+			for i, raw := range v.Proofs {
+				var p Proof
+				if err := Unmarshal(raw, &p); err != nil {
+					t.Fatal(err)
+				}
+				if err := p.Verify(s, v.Root, v.Leaves[i][:]); err != nil || p.Index != uint64(i) {
+					t.Errorf("leaf %d of %d: %v", i, len(v.Leaves), err)
+				}
 			}
 		}
-	}
+	})
 }
 
 type stateVector struct {
@@ -535,40 +567,41 @@ type worldVector struct {
 }
 
 func TestGoldenState(t *testing.T) {
-	f := newFixture(t)
-	s := f.suite
-	var list []worldVector
-	names := slices.Sorted(maps.Keys(f.world))
-	for _, size := range []int{0, 1, 16, 17, 40} {
-		world := make(map[string]string)
-		for _, name := range names[:size] {
-			world[name] = f.world[name]
-		}
-		tree := newStateTree(s, world)
-		v := worldVector{Root: tree.root(s, 0), Entries: []stateVector{}}
-		for _, key := range append(slices.Clone(names[:size]), string(f.changes[1].Key)) {
-			value, present := world[key]
-			proof := tree.prove(s, []byte(key), present)
-			e := stateVector{Key: octets(key), Value: octets(value), Present: present, Path: StatePath(s, []byte(key)), Proof: encoded(t, &proof)}
-			if present {
-				e.Leaf = StateLeaf(s, e.Path, StateValue(s, e.Value))
+	onBothSuites(t, func(t *testing.T, f *fixture) {
+		s := f.suite
+		var list []worldVector
+		names := slices.Sorted(maps.Keys(f.world))
+		for _, size := range []int{0, 1, 16, 17, 40} {
+			world := make(map[string]string)
+			for _, name := range names[:size] {
+				world[name] = f.world[name]
 			}
-			v.Entries = append(v.Entries, e)
-		}
-		list = append(list, v)
-	}
-	golden(t, "state", list)
-	for _, v := range readGolden[[]worldVector](t, "state") {
-		for _, e := range v.Entries {
-			var p StateProof
-			if err := Unmarshal(e.Proof, &p); err != nil {
-				t.Fatal(err)
+			tree := newStateTree(s, world)
+			v := worldVector{Root: tree.root(s, 0), Entries: []stateVector{}}
+			for _, key := range append(slices.Clone(names[:size]), string(f.changes[1].Key)) {
+				value, present := world[key]
+				proof := tree.prove(s, []byte(key), present)
+				e := stateVector{Key: octets(key), Value: octets(value), Present: present, Path: StatePath(s, []byte(key)), Proof: encoded(t, &proof)}
+				if present {
+					e.Leaf = StateLeaf(s, e.Path, StateValue(s, e.Value))
+				}
+				v.Entries = append(v.Entries, e)
 			}
-			if err := p.Verify(s, v.Root, e.Key, e.Value, e.Present); err != nil {
-				t.Errorf("key %q of %d: %v", e.Key[AddressSize:], len(v.Entries)-1, err)
+			list = append(list, v)
+		}
+		golden(t, f.suite, "state", list)
+		for _, v := range readGolden[[]worldVector](t, f.suite, "state") {
+			for _, e := range v.Entries {
+				var p StateProof
+				if err := Unmarshal(e.Proof, &p); err != nil {
+					t.Fatal(err)
+				}
+				if err := p.Verify(s, v.Root, e.Key, e.Value, e.Present); err != nil {
+					t.Errorf("key %q of %d: %v", e.Key[AddressSize:], len(v.Entries)-1, err)
+				}
 			}
 		}
-	}
+	})
 }
 
 type claimVector struct {
@@ -583,34 +616,35 @@ type encodedClaim struct {
 }
 
 func TestGoldenClaims(t *testing.T) {
-	f := newFixture(t)
-	v := claimVector{Genesis: encoded(t, f.genesis), Block: encoded(t, f.block)}
-	claims := f.claims(t)
-	for _, what := range slices.Sorted(maps.Keys(claims)) {
-		v.Claims = append(v.Claims, encodedClaim{what, encoded(t, claims[what])})
-	}
-	golden(t, "claims", v)
-	read := readGolden[claimVector](t, "claims")
-	var g Genesis
-	if err := Unmarshal(read.Genesis, &g); err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range read.Claims {
-		c, err := DecodeClaim(e.Encoding)
+	onBothSuites(t, func(t *testing.T, f *fixture) {
+		v := claimVector{Genesis: encoded(t, f.genesis), Block: encoded(t, f.block)}
+		claims := f.claims(t)
+		for _, what := range slices.Sorted(maps.Keys(claims)) {
+			v.Claims = append(v.Claims, encodedClaim{what, encoded(t, claims[what])})
+		}
+		golden(t, f.suite, "claims", v)
+		read := readGolden[claimVector](t, f.suite, "claims")
+		var g Genesis
+		if err := Unmarshal(read.Genesis, &g); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range read.Claims {
+			c, err := DecodeClaim(e.Encoding)
+			if err != nil {
+				t.Fatalf("%s: %v", e.What, err)
+			}
+			if err := c.Verify(f.suite, g.Hash(f.suite), g.Group, g.Finality(), g.Epoch()); err != nil {
+				t.Errorf("%s: %v", e.What, err)
+			}
+		}
+		block, err := DecodeBlock(read.Block)
 		if err != nil {
-			t.Fatalf("%s: %v", e.What, err)
+			t.Fatal(err)
 		}
-		if err := c.Verify(f.suite, g.Hash(f.suite), g.Group, g.Finality(), g.Epoch()); err != nil {
-			t.Errorf("%s: %v", e.What, err)
+		if txs, err := block.Decode(f.suite); err != nil || len(txs) != 3 {
+			t.Errorf("block of %d transactions, %v", len(txs), err)
 		}
-	}
-	block, err := DecodeBlock(read.Block)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if txs, err := block.Decode(f.suite); err != nil || len(txs) != 3 {
-		t.Errorf("block of %d transactions, %v", len(txs), err)
-	}
+	})
 }
 
 type refusedVector struct {
@@ -620,14 +654,14 @@ type refusedVector struct {
 }
 
 func TestGoldenRefused(t *testing.T) {
-	f := newFixture(t)
+	f := fixtureOf(t, keys.Std())
 	good := f.txs[0].Raw
 	list := []refusedVector{}
 	for _, e := range hostile(t, good) {
 		list = append(list, refusedVector{"transaction", e.why, e.raw})
 	}
-	golden(t, "refused", list)
-	for _, v := range readGolden[[]refusedVector](t, "refused") {
+	golden(t, f.suite, "refused", list)
+	for _, v := range readGolden[[]refusedVector](t, f.suite, "refused") {
 		if _, err := DecodeTx(f.suite, v.Encoding); !errors.Is(err, ErrEncoding) && !errors.Is(err, ErrTx) {
 			t.Errorf("%s: %v, want a refusal", v.Why, err)
 		}

@@ -370,7 +370,7 @@ func TestGenesisCheck(t *testing.T) {
 	f := newFixture(t)
 	for why, change := range map[string]func(*Genesis){
 		"version":              func(g *Genesis) { g.Version = 0 },
-		"suite":                func(g *Genesis) { g.Suite = "gm" },
+		"suite":                func(g *Genesis) { g.Suite = "sm" },
 		"no engine":            func(g *Genesis) { g.Engine = "" },
 		"raft without trust":   func(g *Genesis) { g.Engine = "raft" },
 		"pbft with trust":      func(g *Genesis) { g.Trust = true },

@@ -39,24 +39,25 @@ type recoveryVector struct {
 }
 
 func TestGoldenRecovery(t *testing.T) {
-	f := newFixture(t)
-	c, accepted := f.recovered(t, 1, 3)
-	golden(t, "recovery", recoveryVector{Genesis: encoded(t, f.genesis), Accepted: accepted, Claim: encoded(t, c)})
-	v := readGolden[recoveryVector](t, "recovery")
-	var g Genesis
-	if err := Unmarshal(v.Genesis, &g); err != nil {
-		t.Fatal(err)
-	}
-	claim, err := DecodeClaim(v.Claim)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := claim.Verify(f.suite, g.Hash(f.suite), g.Group, g.Finality(), g.Epoch(), v.Accepted); err != nil {
-		t.Error(err)
-	}
-	if err := claim.Verify(f.suite, g.Hash(f.suite), g.Group, g.Finality(), g.Epoch()); !errors.Is(err, ErrRecovery) {
-		t.Errorf("without the verifier's word: %v, want ErrRecovery", err)
-	}
+	onBothSuites(t, func(t *testing.T, f *fixture) {
+		c, accepted := f.recovered(t, 1, 3)
+		golden(t, f.suite, "recovery", recoveryVector{Genesis: encoded(t, f.genesis), Accepted: accepted, Claim: encoded(t, c)})
+		v := readGolden[recoveryVector](t, f.suite, "recovery")
+		var g Genesis
+		if err := Unmarshal(v.Genesis, &g); err != nil {
+			t.Fatal(err)
+		}
+		claim, err := DecodeClaim(v.Claim)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := claim.Verify(f.suite, g.Hash(f.suite), g.Group, g.Finality(), g.Epoch(), v.Accepted); err != nil {
+			t.Error(err)
+		}
+		if err := claim.Verify(f.suite, g.Hash(f.suite), g.Group, g.Finality(), g.Epoch()); !errors.Is(err, ErrRecovery) {
+			t.Errorf("without the verifier's word: %v, want ErrRecovery", err)
+		}
+	})
 }
 
 // What survivors sign counts by the verifier's word alone, takes an honest one among them, and stands for nothing else.

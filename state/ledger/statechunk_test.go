@@ -140,30 +140,31 @@ type encodedChunk struct {
 }
 
 func TestGoldenStateChunks(t *testing.T) {
-	f := newFixture(t)
-	s := f.suite
-	tree := newStateTree(s, f.world)
-	v := chunkVector{Root: tree.root(s, 0)}
-	for _, c := range tree.chunks(s, f.world, 16) {
-		v.Chunks = append(v.Chunks, encodedChunk{c.Prefix, c.Depth, len(c.Entries), encoded(t, &c)})
-	}
-	golden(t, "chunks", v)
-	read := readGolden[chunkVector](t, "chunks")
-	count := 0
-	for i, e := range read.Chunks {
-		c, err := DecodeStateChunk(e.Encoding)
-		if err == nil {
-			err = c.Verify(s, read.Root)
+	onBothSuites(t, func(t *testing.T, f *fixture) {
+		s := f.suite
+		tree := newStateTree(s, f.world)
+		v := chunkVector{Root: tree.root(s, 0)}
+		for _, c := range tree.chunks(s, f.world, 16) {
+			v.Chunks = append(v.Chunks, encodedChunk{c.Prefix, c.Depth, len(c.Entries), encoded(t, &c)})
 		}
-		if err != nil || len(c.Entries) != e.Keys || c.Prefix != e.Prefix || c.Depth != e.Depth {
-			t.Errorf("chunk %d: %v", i, err)
-			continue
+		golden(t, f.suite, "chunks", v)
+		read := readGolden[chunkVector](t, f.suite, "chunks")
+		count := 0
+		for i, e := range read.Chunks {
+			c, err := DecodeStateChunk(e.Encoding)
+			if err == nil {
+				err = c.Verify(s, read.Root)
+			}
+			if err != nil || len(c.Entries) != e.Keys || c.Prefix != e.Prefix || c.Depth != e.Depth {
+				t.Errorf("chunk %d: %v", i, err)
+				continue
+			}
+			count += e.Keys
 		}
-		count += e.Keys
-	}
-	if count != len(f.world) {
-		t.Errorf("the chunks hold %d keys, want %d", count, len(f.world))
-	}
+		if count != len(f.world) {
+			t.Errorf("the chunks hold %d keys, want %d", count, len(f.world))
+		}
+	})
 }
 
 // FuzzStateChunk looks for a chunk that shows what is not so.
