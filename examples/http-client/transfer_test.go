@@ -53,31 +53,60 @@ func script(t *testing.T, args ...string) (stdout, stderr string, code int) {
 }
 
 func TestGoldenVectors(t *testing.T) {
-	out, problems, code := script(t, "--self-test", "../../state/ledger/testdata")
-	if code != 0 {
-		t.Fatalf("exit code %d: %s", code, problems)
+	for suite, folder := range map[string]string{"std": "../../state/ledger/testdata", "gm": "../../state/ledger/testdata/gm"} {
+		t.Run(suite, func(t *testing.T) {
+			out, problems, code := script(t, "--self-test", folder)
+			if code != 0 {
+				t.Fatalf("exit code %d: %s", code, problems)
+			}
+			var checked struct {
+				Suite                                          string
+				Transactions, Trees, Worlds, Claims, Forgeries int
+			}
+			if err := json.Unmarshal([]byte(out), &checked); err != nil || checked.Suite != suite ||
+				checked.Transactions == 0 || checked.Trees == 0 || checked.Worlds == 0 || checked.Claims == 0 || checked.Forgeries < 1000 {
+				t.Errorf("checked %s: nothing of a kind, or %v", out, err)
+			}
+		})
 	}
-	var checked struct{ Transactions, Trees, Worlds, Claims, Forgeries int }
-	if err := json.Unmarshal([]byte(out), &checked); err != nil || checked.Transactions == 0 || checked.Trees == 0 || checked.Worlds == 0 || checked.Claims == 0 || checked.Forgeries < 1000 {
-		t.Errorf("checked %s: nothing of a kind, or %v", out, err)
+}
+
+// TestGM keeps the file the same that contracts' clients have.
+func TestGM(t *testing.T) {
+	ours, err := os.ReadFile("gm.mjs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := os.ReadFile("../../node/contract/clientgm.mjs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(ours, theirs) {
+		t.Error("gm.mjs is not node/contract/clientgm.mjs: copy that")
 	}
 }
 
 // TestVerify has proofs in files verified for who trusts a chain's id, or a block.
 func TestVerify(t *testing.T) {
 	program(t)
+	for folder, suite := range map[string]keys.Suite{"../../state/ledger/testdata": keys.Std(), "../../state/ledger/testdata/gm": keys.GM()} {
+		t.Run(suite.Name(), func(t *testing.T) { verifies(t, folder, suite) })
+	}
+}
+
+// verifies has the golden claims in a folder verified.
+func verifies(t *testing.T, folder string, suite keys.Suite) {
 	var vectors struct {
 		Genesis string
 		Claims  []struct{ What, Encoding string }
 	}
-	raw, err := os.ReadFile("../../state/ledger/testdata/claims.json")
+	raw, err := os.ReadFile(filepath.Join(folder, "claims.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := json.Unmarshal(raw, &vectors); err != nil {
 		t.Fatal(err)
 	}
-	suite := keys.Std()
 	decoded := func(text string) []byte {
 		t.Helper()
 		raw, err := hex.DecodeString(strings.TrimPrefix(text, "0x"))
@@ -95,11 +124,11 @@ func TestVerify(t *testing.T) {
 		out, err := exec.CommandContext(t.Context(), program(t), append([]string{"verify.mjs", file}, args...)...).CombinedOutput()
 		return string(out), err
 	}
-	run := func(what, by, id string) (string, error) {
+	run := func(what string, args ...string) (string, error) {
 		t.Helper()
 		for _, c := range vectors.Claims {
 			if c.What == what {
-				return verify(decoded(c.Encoding), by, id)
+				return verify(decoded(c.Encoding), args...)
 			}
 		}
 		t.Fatalf("there is no claim %q", what)
@@ -121,11 +150,11 @@ func TestVerify(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if out, err := run(c.What, "--block", claim.Certified().Hash(suite).String()); err != nil || !strings.Contains(out, `"topic":"transfer"`) || !strings.Contains(out, `"under":6`) {
+		if out, err := run(c.What, "--block", claim.Certified().Hash(suite).String(), "--suite", suite.Name()); err != nil || !strings.Contains(out, `"topic":"transfer"`) || !strings.Contains(out, `"under":6`) {
 			t.Errorf("%s, %v", out, err)
 		}
 	}
-	accepted, over := recovery(t)
+	accepted, over := recovery(t, folder)
 	if out, err := verify(over, "--chain", chain, "--recovery", accepted); err != nil || !strings.Contains(out, `"height":`) {
 		t.Errorf("over a recovery: %s, %v", out, err)
 	}
@@ -134,6 +163,7 @@ func TestVerify(t *testing.T) {
 		"go on with block":       {"--chain", chain, "--recovery", chain},
 		"verify.mjs FILE":        {"--chain", chain, "--recovery"},
 		"verify.mjs FILE --bloc": {"--block", chain, "--recovery", accepted},
+		"[--suite std|gm]":       {"--block", chain, "--suite", "ed25519"},
 	} {
 		if out, err := verify(over, args...); err == nil || !strings.Contains(out, why) {
 			t.Errorf("over a recovery, %v: %s, %v", args, out, err)
@@ -145,9 +175,9 @@ func TestVerify(t *testing.T) {
 }
 
 // recovery returns the golden claim that leads over a recovery, with the genesis in it, and the block to accept.
-func recovery(t *testing.T) (accepted string, proof []byte) {
+func recovery(t *testing.T, folder string) (accepted string, proof []byte) {
 	t.Helper()
-	raw, err := os.ReadFile("../../state/ledger/testdata/recovery.json")
+	raw, err := os.ReadFile(filepath.Join(folder, "recovery.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +209,14 @@ func recovery(t *testing.T) (accepted string, proof []byte) {
 
 func TestTransfer(t *testing.T) {
 	program(t) // skips before a network is made
-	net := startNetwork(t)
+	for _, suite := range []string{"std", "gm"} {
+		t.Run(suite, func(t *testing.T) { transfers(t, suite) })
+	}
+}
+
+// transfers has the script transfer units on a network under a suite.
+func transfers(t *testing.T, suite string) {
+	net := startNetwork(t, suite)
 	api, err := client.New(net.Nodes[0].API, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +283,7 @@ func TestTransfer(t *testing.T) {
 }
 
 // startNetwork runs four nodes, each a process of its own, until the test ends.
-func startNetwork(t *testing.T) *network.Network {
+func startNetwork(t *testing.T, suite string) *network.Network {
 	t.Helper()
 	port := 0
 	for range 50 {
@@ -256,7 +293,7 @@ func startNetwork(t *testing.T) *network.Network {
 		}
 	}
 	net, err := network.Create(network.Config{
-		Dir: t.TempDir(), Port: port, Wasm: string(wasmvm.Interpreter), // four compilations for a handful of calls take longer than all of them
+		Dir: t.TempDir(), Port: port, Suite: suite, Wasm: string(wasmvm.Interpreter), // four compilations for a handful of calls take longer than all of them
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
-	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -31,9 +30,8 @@ import (
 	engineraft "github.com/fondaco/fondaco/plugins/cmd/engine-raft"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/keys/keyfile"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 )
-
-var long = flag.Bool("long", false, "run the story of joining on the suite gm too")
 
 // TestMain makes this test binary also be the program fondaco, under that name for scripts, and under any name
 // when it is started again as a plugin program. After the tests it ends the chain that they shared.
@@ -72,23 +70,13 @@ const patience = 30 * time.Second
 //	upper NAME TEXT          put a text in capitals into a variable
 //	secret KEY... -- FILE... none of the files has a private key of the key files in it
 //
-// SUITE is the cryptography of what they make where they ask for it, OTHER the one that it is not, CA the provider for it, and
+// SUITE, which is FONDACO_SUITE too, is the suite of the tests, ALGORITHM that of its keys, OTHER the other suite, CA the provider for it, and
 // JOIN the folder testdata/join.
-func TestScripts(t *testing.T) { runScripts(t, testscript.Params{Dir: "testdata"}, "std") }
-
-// TestJoinGM is the story of joining on a chain of Chinese cryptography.
-func TestJoinGM(t *testing.T) {
-	if !*long {
-		t.Skip("is the script join.txt again, with three nodes: run with -long")
-	}
-	runScripts(t, testscript.Params{Files: []string{filepath.Join("testdata", "join.txt")}}, "gm")
-}
-
-func runScripts(t *testing.T, p testscript.Params, suite string) {
+func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: the scripts start hundreds of processes, some of them nodes")
 	}
-	other, provider := "gm", "ca-x509"
+	suite, other, provider := keystest.Suite().Name(), "gm", "ca-x509"
 	if suite == "gm" {
 		other, provider = "std", "ca-gm"
 	}
@@ -97,10 +85,12 @@ func runScripts(t *testing.T, p testscript.Params, suite string) {
 		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{
-		Dir: p.Dir, Files: p.Files,
+		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("FONDACO_SUITE", suite)
 			env.Setenv("SUITE", suite)
+			env.Setenv("ALGORITHM", keystest.Suite().Vote().String())
 			env.Setenv("OTHER", other)
 			env.Setenv("CA", provider)
 			env.Setenv("JOIN", folder)
@@ -115,6 +105,13 @@ func runScripts(t *testing.T, p testscript.Params, suite string) {
 			return nil
 		},
 		RequireExplicitExec: true,
+		// The conditions [std] and [gm] hold under that suite.
+		Condition: func(cond string) (bool, error) {
+			if _, err := keys.SuiteByName(cond); err != nil {
+				return false, err
+			}
+			return cond == keystest.Suite().Name(), nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"chain": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Check(shared.start())
@@ -238,11 +235,13 @@ func freePorts(n int) ([]int, error) {
 }
 
 // shared is the chain of this package's tests; the first that needs it starts it.
-var shared chain
+var shared = chain{suite: keystest.Suite()}
 
 // chain is a chain of one node that tests share. Its accounts are admin, alice, bob, chair, who speaks for the institution
 // in motions, and, for scripts that change keys, carol; the token's issuer is admin, who has given alice 1000 units.
 type chain struct {
+	suite keys.Suite
+
 	dir  string
 	once sync.Once
 	err  error
@@ -274,6 +273,7 @@ func (c *chain) make() error {
 	if c.dir, err = os.MkdirTemp("", "fondaco-cli-"); err != nil {
 		return err
 	}
+	c.env = []string{"FONDACO_SUITE=" + c.suite.Name()}
 	ports, err := freePorts(3)
 	if err != nil {
 		return err
@@ -316,7 +316,7 @@ func (c *chain) make() error {
 		return err
 	}
 	c.env = []string{
-		"FONDACO_API=http://" + address(1), "FONDACO_GENESIS=" + filepath.Join(c.dir, "genesis.json"), "KEYS=" + c.dir, "MODULE=" + filepath.Join(c.dir, "token.wasm"), "SOURCE=" + source,
+		"FONDACO_SUITE=" + c.suite.Name(), "FONDACO_API=http://" + address(1), "FONDACO_GENESIS=" + filepath.Join(c.dir, "genesis.json"), "KEYS=" + c.dir, "MODULE=" + filepath.Join(c.dir, "token.wasm"), "SOURCE=" + source,
 		"FONDACO_FROM=admin", "FONDACO_KEY=" + filepath.Join(c.dir, "admin.key"),
 	}
 	began := time.Now()

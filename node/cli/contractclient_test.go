@@ -1,7 +1,6 @@
 package cli_test
 
 import (
-	"encoding/base64"
 	"errors"
 	"math/big"
 	"os"
@@ -15,16 +14,31 @@ import (
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/contract/testdata/client/shapes"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keyfile"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
 // TestGeneratedClients deploys a contract with values of every kind on a node, and calls it with the clients that
-// `fondaco contract client` makes of it.
+// `fondaco contract client` makes of it, on the chain that tests share and on one of the other suite.
 func TestGeneratedClients(t *testing.T) {
 	if testing.Short() {
-		t.Skip("-short: starts a node")
+		t.Skip("-short: starts two nodes")
 	}
-	c := &shared
+	other := chain{suite: keys.GM()}
+	if shared.suite.Name() == "gm" {
+		other.suite = keys.Std()
+	}
+	t.Cleanup(func() {
+		if err := other.end(!t.Failed()); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, c := range []*chain{&shared, &other} {
+		t.Run(c.suite.Name(), func(t *testing.T) { c.generatedClients(t) })
+	}
+}
+
+func (c *chain) generatedClients(t *testing.T) {
 	if err := c.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -66,16 +80,7 @@ func TestGeneratedClients(t *testing.T) {
 	})
 
 	t.Run("Go", func(t *testing.T) {
-		text, err := os.ReadFile(filepath.Join(c.dir, "alice.key"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		lines := regexp.MustCompile(`(?m)^(-----|Algorithm:).*$`).ReplaceAll(text, nil)
-		seed, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(lines)), ""))
-		if err != nil {
-			t.Fatal(err)
-		}
-		signer, err := keys.Std().ParsePrivate(keys.Ed25519, seed)
+		signer, err := keyfile.Read(filepath.Join(c.dir, "alice.key"), c.suite, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +99,7 @@ func TestGeneratedClients(t *testing.T) {
 			t.Fatal(err)
 		}
 		nobody := shapes.New(api, at)
-		alice := ledger.NamedAddress(keys.Std(), "account", "alice")
+		alice := ledger.NamedAddress(c.suite, "account", "alice")
 		contract := nobody.As(alice, signer)
 		deal := shapes.Deal{
 			Name: "XS1", Colour: shapes.ColourBlue, Legs: []shapes.Leg{{Pay: true, Rate: -250, Notes: []string{"a", ""}}},
@@ -147,7 +152,7 @@ func TestGeneratedClients(t *testing.T) {
 		if err != nil {
 			t.Skip("needs Node.js 20 or later: install it from https://nodejs.org")
 		}
-		cmd := exec.CommandContext(t.Context(), node, "../contract/testdata/client/shapes.test.mjs", address[1], filepath.Join(c.dir, "bob.key"), "bob")
+		cmd := exec.CommandContext(t.Context(), node, "../contract/testdata/client/shapes.test.mjs", address[1], filepath.Join(c.dir, "bob.key"), "bob", c.suite.Name())
 		cmd.Env = append(os.Environ(), c.env...)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, out)

@@ -208,7 +208,7 @@ func newNodeKey(c *cli.Context, dir string, suite keys.Suite) (key keys.Signer, 
 }
 
 func joinChain(c *cli.Context) error {
-	for _, name := range []string{"institution", "listen", "address", "suite", "passphrase", "unlocked", "signer", "api-listen", "admin-listen"} {
+	for _, name := range []string{"institution", "listen", "address", "passphrase", "unlocked", "signer", "api-listen", "admin-listen"} {
 		if c.IsSet(name) {
 			return usage("--%s is for making a node; --genesis lets the node in -d join a chain", name)
 		}
@@ -216,6 +216,9 @@ func joinChain(c *cli.Context) error {
 	genesis, suite, err := trustedGenesis(c.String("genesis"))
 	if err != nil {
 		return err
+	}
+	if c.IsSet("suite") && c.String("suite") != suite.Name() {
+		return usage("--suite %s: the chain of that genesis has the suite %s", c.String("suite"), suite.Name())
 	}
 	dir := c.String("dir")
 	file, err := ReadConfig(dir)

@@ -18,7 +18,7 @@ import (
 )
 
 func suiteFlag() cli.Flag {
-	return &cli.StringFlag{Name: "suite", Usage: "cryptographic `SUITE` of the chain", Value: "std"}
+	return &cli.StringFlag{Name: "suite", Usage: "cryptographic `SUITE` of the chain: std or gm", Value: "std", EnvVars: []string{"FONDACO_SUITE"}}
 }
 
 func passphraseFlag() cli.Flag {

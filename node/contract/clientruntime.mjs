@@ -139,24 +139,43 @@ function decodeFields(fields, bytes) {
   return r.fields(fields)
 }
 
-async function digest(thing, ...parts) {
-  return new Uint8Array(await crypto.subtle.digest('SHA-256', join([utf8(`fondaco/${thing}/1\0`), ...parts])))
+// What hashes under a chain's suite, and the algorithms of its keys.
+const suites = {
+  std: { hash: async message => new Uint8Array(await crypto.subtle.digest('SHA-256', message)), algorithms: [1, 2], use: 'ed25519()' },
+  gm: { hash: async message => sm3(message), algorithms: [3], use: 'sm2()' },
+}
+function suiteOf(name) {
+  if (!Object.hasOwn(suites, name)) throw new TypeError(`the suite ${name}: this client knows std and gm; generate it again with a newer release`)
+  return suites[name]
+}
+const digest = (suite, thing, ...parts) => suite.hash(join([utf8(`fondaco/${thing}/1\0`), ...parts]))
+
+export async function addressOf(name, suite = 'std') {
+  return toHex((await digest(suiteOf(suite), 'address/account', utf8(name))).slice(0, 20))
 }
 
-export async function addressOf(name) {
-  return toHex((await digest('address/account', utf8(name))).slice(0, 20))
+// secret returns the 32 bytes of a private key, or of the text of a key file without a passphrase.
+function secret(key, algorithm) {
+  if (typeof key === 'string') {
+    const found = /^Algorithm: (.*)$/m.exec(key)?.[1]
+    if (found !== algorithm) throw new TypeError(found ? `the key file holds a key of ${found}, not of ${algorithm}` : 'this is no key file, or it is locked with a passphrase')
+    key = Uint8Array.from(atob(key.replace(/^(-----|Algorithm:).*$/gm, '').replace(/\s/g, '')), c => c.charCodeAt(0))
+  }
+  if (key.length !== 32) throw new TypeError(`a private key of ${algorithm} has 32 bytes`)
+  return key
 }
 
 export async function ed25519(seed) {
-  if (typeof seed === 'string') { // the content of a key file without a passphrase
-    seed = Uint8Array.from(atob(seed.replace(/^(-----|Algorithm:).*$/gm, '').replace(/\s/g, '')), c => c.charCodeAt(0))
-  }
-  if (seed.length !== 32) throw new TypeError('an Ed25519 key has a seed of 32 bytes')
-  const pkcs8 = join([fromHex('0x302e020100300506032b657004220420'), seed])
+  const pkcs8 = join([fromHex('0x302e020100300506032b657004220420'), secret(seed, 'ed25519')])
   const key = await crypto.subtle.importKey('pkcs8', pkcs8, 'Ed25519', true, ['sign'])
   const { x } = await crypto.subtle.exportKey('jwk', key)
   const publicKey = Uint8Array.from(atob(x.replace(/-/g, '+').replace(/_/g, '/')), c => c.charCodeAt(0))
   return { algorithm: 1, publicKey, sign: async bytes => new Uint8Array(await crypto.subtle.sign('Ed25519', key, bytes)) }
+}
+
+export async function sm2(scalar) {
+  const { publicKey, sign } = sm2Signer(secret(scalar, 'sm2'))
+  return { algorithm: 3, publicKey, sign: async id => sign(id) }
 }
 
 export class ContractError extends Error {
@@ -220,8 +239,8 @@ class Contract {
 
   async _send(method, values) {
     if (!this.sender || this.signers.length === 0) throw new Error(`${method}: a transaction needs a sender and its signers: use as()`)
-    const { chain, group, suite, params } = await this._ask('/v1/chain')
-    if (suite !== 'std') throw new Error(`${method}: the chain has the suite ${suite}, and this client signs for std only: send transactions with the client in Go; views work`)
+    const { chain, group, suite: name, params } = await this._ask('/v1/chain'), suite = suiteOf(name)
+    if (!this.signers.every(s => suite.algorithms.includes(s.algorithm))) throw new TypeError(`${method}: the chain has the suite ${name}, whose signers ${suite.use} makes`)
     const expiry = Date.now() + this.lifetime
     const body = [
       head(0, 1), byteString(fromHex(chain, 32)), textString(group), byteString(fromHex(this.sender, 20)),
@@ -229,7 +248,7 @@ class Contract {
       integer(BigInt(Math.min(this.gas, Number(params.tx_gas)))),
       array([byteString(fromHex(this.address, 20)), textString(''), textString('')]), textString(method), byteString(this._args(method, values)),
     ]
-    const id = await digest('tx', array(body))
+    const id = await digest(suite, 'tx', array(body))
     const signatures = await Promise.all(this.signers.map(async s => array([head(0, s.algorithm), byteString(s.publicKey), byteString(await s.sign(id))])))
     const raw = array([...body, array(signatures)])
     const path = `/v1/transactions/${toHex(id)}?wait=10000`

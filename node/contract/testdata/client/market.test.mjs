@@ -1,6 +1,6 @@
 // Encodes and decodes an order with the generated client; the node is this file.
 import { deepStrictEqual as same, rejects, throws } from 'node:assert'
-import { ContractError, Market, NodeError, addressOf, decodeEvent, ed25519 } from './market/market.mjs'
+import { ContractError, Market, NodeError, addressOf, decodeEvent, ed25519, sm2 } from './market/market.mjs'
 
 const [args, value] = process.argv.slice(2)
 const order = {
@@ -43,8 +43,19 @@ throws(() => decodeEvent('Other', '0x80'), /no event/)
 same(await addressOf('alice'), await addressOf('alice'))
 const signer = await ed25519(new Uint8Array(32).fill(7))
 same([signer.algorithm, signer.publicKey.length, (await signer.sign(new Uint8Array(32))).length], [1, 32, 64])
+const chinese = await sm2(new Uint8Array(32).fill(7))
+same([chinese.algorithm, chinese.publicKey.length, (await chinese.sign(new Uint8Array(32))).length], [3, 33, 64])
+await rejects(sm2(new Uint8Array(32)), /from 1 to the order/)
+await rejects(ed25519('Algorithm: sm2\n'), /a key of sm2, not of ed25519/)
+await rejects(sm2('Algorithm: ed25519\n'), /a key of ed25519, not of sm2/)
+await rejects(sm2('age-encryption.org'), /no key file, or it is locked/)
+await rejects(addressOf('alice', 'toString'), /knows std and gm/)
 answer = { chain: '0x' + '00'.repeat(32), group: 'main', suite: 'gm', params: {} }
-await rejects(market.as(order.owner, signer).cancel(1n), /^Error: cancel: the chain has the suite gm, .*client in Go/)
+await rejects(market.as(order.owner, signer).cancel(1n), /^TypeError: cancel: the chain has the suite gm, .*sm2\(\)/)
+answer.suite = 'std'
+await rejects(market.as(order.owner, signer, chinese).cancel(1n), /^TypeError: cancel: the chain has the suite std, .*ed25519\(\)/)
+answer.suite = 'new'
+await rejects(market.as(order.owner, signer).cancel(1n), /the suite new: this client knows std and gm/)
 
 // A busy node is asked again when it says, with the same transaction, unless that expires before.
 const sent = [], told = globalThis.fetch

@@ -1,12 +1,12 @@
-// Calls the contract shapes on a node with the generated client: shapes.test.mjs CONTRACT KEYFILE ACCOUNT, node in FONDACO_API.
+// Calls the contract shapes on a node with the generated client: shapes.test.mjs CONTRACT KEYFILE ACCOUNT SUITE, node in FONDACO_API.
 import { deepStrictEqual as same, rejects } from 'node:assert'
 import { readFileSync } from 'node:fs'
-import { ContractError, Shapes, addressOf, ed25519 } from './shapes/shapes.mjs'
+import { ContractError, Shapes, addressOf, ed25519, sm2 } from './shapes/shapes.mjs'
 
-const [address, keyFile, account] = process.argv.slice(2)
+const [address, keyFile, account, suite] = process.argv.slice(2)
 const nobody = new Shapes(process.env.FONDACO_API, address)
-const sender = await addressOf(account)
-const contract = nobody.as(sender, await ed25519(readFileSync(keyFile, 'utf8')))
+const sender = await addressOf(account, suite)
+const contract = nobody.as(sender, await { std: ed25519, gm: sm2 }[suite](readFileSync(keyFile, 'utf8')))
 const deal = {
   name: 'XS2', colour: 'Green', legs: [{ pay: true, rate: -250, notes: ['a', ''] }], agent: sender, digest: new Uint8Array(32),
   short: Uint8Array.of(1, 2, 3, 4), blob: new Uint8Array(), size: 2n ** 100n, low: -(2n ** 63n), cash: [[1, 65535], []],

@@ -5,7 +5,7 @@ export type Address = string
 
 /** Signs for an account. sign gets the transaction's id, 32 bytes. */
 export interface Signer {
-  /** 1: Ed25519, 2: P-256 */
+  /** 1: Ed25519, 2: P-256, both for chains on the suite std; 3: SM2, for those on gm */
   algorithm: number
   publicKey: Uint8Array
   sign(id: Uint8Array): Promise<Uint8Array>
@@ -14,8 +14,21 @@ export interface Signer {
 /** Makes a signer of an Ed25519 seed of 32 bytes, or of the text of a key file without a passphrase. */
 export function ed25519(seed: Uint8Array | string): Promise<Signer>
 
-/** Returns the address of an account that the genesis names. */
-export function addressOf(name: string): Promise<Address>
+/**
+ * Makes a signer of an SM2 scalar of 32 bytes, or of the text of a key file without a passphrase. It computes with BigInt, in times that
+ * depend on the key: who can measure them, or shares the machine, may learn it. For a key of value write a Signer that asks the program
+ * or device that holds it.
+ */
+export function sm2(scalar: Uint8Array | string): Promise<Signer>
+
+/** Reports whether a signature of 64 bytes, r and s, over a message is that of an SM2 key, a compressed point of 33 bytes. */
+export function sm2Verify(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean
+
+/** Returns the SM3 hash, 32 bytes. */
+export function sm3(message: Uint8Array): Uint8Array
+
+/** Returns the address of an account that the genesis names, on a chain of the suite std unless you name gm. */
+export function addressOf(name: string, suite?: 'std' | 'gm'): Promise<Address>
 
 /** A transaction that is in a block, with what the method returned and the contract's events. */
 export interface Sent<T> {
