@@ -229,8 +229,9 @@ type (
 		Replace bool
 	}
 	// Sign asks for a vote on a statement. The host answers with Signed, and if Broadcast is not nil adds the
-	// vote to its Votes, in front, and sends it to all other members. A Heartbeat decides nothing, so the guard
-	// checks it but need not wait for the disk.
+	// vote to its Votes, in front, and sends it to all other members. The guard checks every statement, and none is signed before
+	// the guard and the records that came with it are on disk. Where the key is elsewhere, Signed comes when that answers:
+	// after other events, or never, as if the vote were lost.
 	Sign struct {
 		_         struct{} `cbor:",toarray"`
 		Statement ledger.Statement

@@ -226,6 +226,8 @@ type Group struct {
 	signed []ledger.Vote // since the journal was last synced
 	// What the guard let pass and the signer has not signed, in order, and why the signer does not: nil while it answers.
 	unsigned    []consensus.Sign
+	asking      bool   // a signer elsewhere was asked and did not answer yet
+	dropped     uint64 // counts how often statements were dropped from unsigned: an answer to what was asked before is void
 	signerAway  error
 	retrySigner func()                     // cancels asking again; nil: nobody waits for that
 	timers      map[consensus.Timer]func() // cancels
@@ -942,14 +944,14 @@ func (g *Group) sign(e consensus.Sign) error {
 	if changed {
 		g.journal.setGuard(guarded)
 	}
-	if g.retrySigner != nil { // what is left away here is as a message that was lost
+	if g.signerAway != nil || len(g.unsigned) >= maxUnsigned { // what is left away here is as a message that was lost
 		switch {
 		case e.Statement.Kind == ledger.Heartbeat:
 			return nil // the next one says the same
 		case e.Statement.Kind == ledger.ViewChange:
-			g.unsigned = nil // votes of views that were left
+			g.dropUnsigned(len(g.unsigned)) // votes of views that were left
 		case len(g.unsigned) >= maxUnsigned:
-			g.unsigned = g.unsigned[1:]
+			g.dropUnsigned(1)
 		}
 	}
 	g.unsigned = append(g.unsigned, e)
@@ -963,27 +965,71 @@ const (
 	signerPause = 250
 )
 
-// signUnsigned signs the statements that are on disk, in order, as long as the signer answers.
+// signUnsigned has the statements signed that are on disk, in order, as long as the signer answers. One that is elsewhere takes
+// milliseconds, or seconds when it hangs, so it is asked off the loop.
 func (g *Group) signUnsigned() error {
-	for g.retrySigner == nil && len(g.unsigned) > 0 {
-		e := g.unsigned[0]
-		if g.cfg.Trace.Signing != nil {
+	if g.retrySigner != nil || g.asking || len(g.unsigned) == 0 {
+		return nil
+	}
+	if g.cfg.Trace.Signing != nil {
+		for _, e := range g.unsigned {
 			g.cfg.Trace.Signing(e.Statement)
 		}
+	}
+	if _, elsewhere := g.cfg.Signer.(keys.MessageSigner); !elsewhere {
+		return g.takeSigned(g.signatures(g.unsigned))
+	}
+	g.asking = true
+	batch, before := slices.Clone(g.unsigned), g.dropped
+	g.env.Go(func() func() {
+		signatures, err := g.signatures(batch)
+		return func() {
+			g.asking = false
+			if g.stopped.Load() != nil {
+				return
+			}
+			if g.dropped != before {
+				if signatures = nil; !errors.Is(err, keys.ErrAway) {
+					err = nil
+				}
+			}
+			if err = g.takeSigned(signatures, err); err == nil {
+				err = g.signUnsigned()
+			}
+			if err != nil {
+				g.fail(err)
+				return
+			}
+			g.letOut()
+		}
+	})
+	return nil
+}
+
+// signatures signs statements until that fails. It may run off the loop.
+func (g *Group) signatures(all []consensus.Sign) ([][]byte, error) {
+	made := make([][]byte, 0, len(all))
+	for _, e := range all {
 		signature, err := e.Statement.Sign(g.cfg.Suite, g.cfg.Signer, g.cfg.Chain, g.cfg.Group)
-		if errors.Is(err, keys.ErrAway) {
-			g.awaitSigner(err)
-			return nil
-		}
 		if err != nil {
-			return fmt.Errorf("sign a %s: %w", e.Statement.Kind, err)
+			return made, fmt.Errorf("sign a %s: %w", e.Statement.Kind, err)
 		}
-		if g.signerAway != nil {
-			g.signerAway = nil
-			g.log.Info().Msg("the signer answers again: this member votes")
-		}
-		g.unsigned = g.unsigned[1:]
-		vote := ledger.Vote{Signer: uint32(g.number), Statement: e.Statement, Signature: signature}
+		made = append(made, signature)
+	}
+	return made, nil
+}
+
+// takeSigned tells the engine of votes with the signatures that were made of the first statements, and asks again later if the
+// signer is away.
+func (g *Group) takeSigned(signatures [][]byte, err error) error {
+	if len(signatures) > 0 && g.signerAway != nil {
+		g.signerAway = nil
+		g.log.Info().Msg("the signer answers again: this member votes")
+	}
+	done := g.unsigned[:len(signatures)]
+	g.unsigned = g.unsigned[len(signatures):]
+	for i, e := range done {
+		vote := ledger.Vote{Signer: uint32(g.number), Statement: e.Statement, Signature: signatures[i]}
 		g.checked.add(voteKey(&vote))
 		g.events = append(g.events, consensus.Signed{Vote: vote})
 		g.signed = append(g.signed, vote)
@@ -996,7 +1042,11 @@ func (g *Group) signUnsigned() error {
 			return err
 		}
 	}
-	return nil
+	if errors.Is(err, keys.ErrAway) {
+		g.awaitSigner(err)
+		return nil
+	}
+	return err
 }
 
 // awaitSigner asks the signer again in a while.
@@ -1020,11 +1070,18 @@ func (g *Group) awaitSigner(err error) {
 
 // forgetUnsigned drops the statements that wait for the signer: the engine that asked for them is gone, or the epoch is over.
 func (g *Group) forgetUnsigned() {
-	g.unsigned, g.signerAway = nil, nil // whether it is there shows when it is asked next
+	g.dropUnsigned(len(g.unsigned))
+	g.signerAway = nil // whether it is there shows when it is asked next
 	if g.retrySigner != nil {
 		g.retrySigner()
 		g.retrySigner = nil
 	}
+}
+
+// dropUnsigned drops the first n statements that wait for the signer.
+func (g *Group) dropUnsigned(n int) {
+	g.unsigned = g.unsigned[n:]
+	g.dropped++
 }
 
 // send puts a message into the outbox, for one member or for all others.

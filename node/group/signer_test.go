@@ -15,6 +15,7 @@ type faraway struct {
 	keys.Signer
 	node *testNode
 	err  error // what it answers with; nil: signatures
+	hang int64 // ms that it takes to answer with an error
 	lost error // a statement that it was shown sooner than the node could not forget it any more
 }
 
@@ -24,6 +25,7 @@ func (*faraway) Sign(keys.Digest) ([]byte, error) {
 
 func (f *faraway) SignMessage(thing string, message []byte) ([]byte, error) {
 	if f.err != nil {
+		f.node.busy = max(f.node.busy, f.hang)
 		return nil, f.err
 	}
 	_, _, st, err := ledger.ParseStatement(message)
@@ -91,6 +93,24 @@ func TestSignerElsewhere(t *testing.T) {
 		if err := n.group.Status().Muted; err != nil {
 			t.Errorf("it is still muted: %v", err)
 		}
+		w.noAlarms()
+	})
+	t.Run("while it hangs the node follows no later than others", func(t *testing.T) {
+		w := newWorld(t, 4)
+		signer := w.nodes[0].remote()
+		w.start(0, 1, 2, 3)
+		w.trickle(60_000)
+		w.reach(3)
+		signer.err, signer.hang = fmt.Errorf("dial: %w", keys.ErrAway), 2_000
+		w.reach(w.height() + 5) // until somebody else leads
+		began := w.now
+		w.reach(w.height() + 10) // a transaction comes every 100 ms
+		if took := w.now - began; took > 2*signer.hang {
+			t.Errorf("ten blocks took %d ms of virtual time", took)
+		}
+		signer.err = nil
+		w.nodes[3].crash()
+		w.reach(w.height() + 5)
 		w.noAlarms()
 	})
 	t.Run("one that signed otherwise before stops the node", func(t *testing.T) {
