@@ -9,6 +9,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/doublesign"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
 )
 
 // ErrDenied says that the signer does not sign what it was asked to, or that the key never leaves it.
@@ -55,17 +56,28 @@ func (c *Client) Private() ([]byte, error) {
 
 // SignMessage returns the signer's signature over keys.Hash(suite, thing, message), after it checked it. It fails with a doublesign.Err
 // if the message is a statement that contradicts an earlier one, with keys.ErrAway if nobody answers within 2 seconds or the
-// signer cannot sign now, and with ErrDenied if it does not want to.
+// signer cannot sign now, and with ErrDenied if it does not want to. For a statement every error but a doublesign.Err is an
+// ErrAway too: the operator starts the right signer in the place of one of another release, key or kind, and the node goes on.
 func (c *Client) SignMessage(thing string, message []byte) ([]byte, error) {
 	a, err := c.ask(&request{Version: version, Thing: thing, Message: message})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		if err = c.public.Verify(keys.Hash(c.suite, thing, message), a.Data); err == nil {
+			return a.Data, nil
+		}
+		err = fmt.Errorf("the signer at %s signed with another key than %s:0x%x, or wrongly: %w", c.path, c.public.Algorithm(), c.public.Bytes(), err)
 	}
-	if err := c.public.Verify(keys.Hash(c.suite, thing, message), a.Data); err != nil {
-		return nil, fmt.Errorf("the signer at %s signed with another key than %s:0x%x, or wrongly: %w", c.path, c.public.Algorithm(), c.public.Bytes(), err)
+	if thing == ledger.StatementThing && !errors.Is(err, doublesign.Err) {
+		err = &unsignedError{err}
 	}
-	return a.Data, nil
+	return nil, err
 }
+
+// unsignedError is why there is no vote now. It is a keys.ErrAway.
+type unsignedError struct{ error }
+
+func (e *unsignedError) Unwrap() error { return e.error }
+
+func (*unsignedError) Is(target error) bool { return target == keys.ErrAway }
 
 // Close closes the connections that are kept. The client can be used after it.
 func (c *Client) Close() error {

@@ -1,7 +1,6 @@
 package signer
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -10,6 +9,8 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/fondaco/fondaco/node/doublesign"
@@ -27,7 +28,8 @@ var (
 )
 
 const (
-	keyName = "key" // the file in a journal that says whose it is
+	keyName = "key" // the file in a journal that says whose it is, and of which groups it has files
+	maxKey  = 32 << 10
 	// maxGroups bounds the groups that a journal has files for: a node is in few.
 	maxGroups = 64
 	// maxRecovered bounds the recovered blocks that are remembered, the latest: as many as one recovery can have.
@@ -101,6 +103,8 @@ type Journal struct {
 	dir string
 
 	mu     sync.Mutex // guards what follows
+	owner  string     // the key, as its file says it
+	listed []string   // the names of the files of groups, as that file says them
 	groups map[string]*groupJournal
 	failed error
 	lock   io.Closer
@@ -115,23 +119,21 @@ type groupJournal struct {
 // OpenJournal opens the journal of a key in dir. With begin it makes one where there is none; otherwise that is ErrNoJournal,
 // because a key that signed before must not begin with an empty one. Close must be called.
 func OpenJournal(files state.FS, dir string, key keys.PublicKey, begin bool) (*Journal, error) {
-	j := &Journal{fs: files, dir: dir, groups: map[string]*groupJournal{}}
-	want := []byte(key.Algorithm().String() + ":0x" + hex.EncodeToString(key.Bytes()) + "\n")
-	got, err := readFile(files, filepath.Join(dir, keyName), 1<<10)
+	j := &Journal{fs: files, dir: dir, groups: map[string]*groupJournal{}, owner: key.Algorithm().String() + ":0x" + hex.EncodeToString(key.Bytes())}
+	err := j.load()
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && begin:
-		if err := files.MkdirAll(dir); err != nil {
-			return nil, fmt.Errorf("make the journal %s: %w", dir, err)
+		err = files.MkdirAll(dir)
+		if err == nil {
+			err = j.list()
 		}
-		if err := writeFile(files, dir, keyName, want); err != nil {
+		if err != nil {
 			return nil, fmt.Errorf("make the journal %s: %w", dir, err)
 		}
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%w in %s: if this key never signed a vote, make one with --new-journal; if it did, put its journal back, for without it the key could sign twice", ErrNoJournal, dir)
 	case err != nil:
 		return nil, fmt.Errorf("open the journal %s: %w", dir, err)
-	case !bytes.Equal(got, want):
-		return nil, fmt.Errorf("%w: %s is that of key %s and not of %s", ErrJournal, dir, bytes.TrimSpace(got), bytes.TrimSpace(want))
 	}
 	if j.lock, err = files.Lock(filepath.Join(dir, "lock")); errors.Is(err, state.ErrLocked) {
 		return nil, fmt.Errorf("another signer has the journal %s: stop it first: %w", dir, err)
@@ -139,10 +141,50 @@ func OpenJournal(files state.FS, dir string, key keys.PublicKey, begin bool) (*J
 	if err != nil {
 		return nil, err
 	}
-	if err := files.SyncDir(dir); err != nil { // who made the file may have been killed before
+	if err = files.SyncDir(dir); err == nil { // who made the file may have been killed before
+		err = j.load() // again: who had the lock may have begun a group
+	}
+	if err == nil {
+		err = j.complete()
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the journal %s: %w", dir, err), j.lock.Close())
 	}
 	return j, nil
+}
+
+// load reads the file that list writes.
+func (j *Journal) load() error {
+	text, err := readFile(j.fs, filepath.Join(j.dir, keyName), maxKey)
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	if lines[0] != j.owner {
+		return fmt.Errorf("%w: it is that of key %q and not of %s", ErrJournal, lines[0], j.owner)
+	}
+	j.listed = lines[1:]
+	return nil
+}
+
+// list writes the file that says whose journal this is and of which groups it has files.
+func (j *Journal) list() error {
+	return writeFile(j.fs, j.dir, keyName, []byte(strings.Join(append([]string{j.owner}, j.listed...), "\n")+"\n"))
+}
+
+// complete checks that no file of a group is missing.
+func (j *Journal) complete() error {
+	names, err := j.fs.ReadDir(j.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range j.listed {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("%w: the file %s is missing, which has what was signed in a group: put it back, for without it the key could sign twice. "+
+				"If it is lost, the node may only join again with a new key", ErrJournal, name)
+		}
+	}
+	return nil
 }
 
 // Allow compares a statement with what was signed before, and has it on disk when it returns. It fails with a doublesign.Err if the
@@ -175,19 +217,13 @@ func (j *Journal) group(chain keys.Digest, group ledger.GroupID) (*groupJournal,
 	if g := j.groups[name]; g != nil {
 		return g, nil
 	}
-	if len(j.groups) >= maxGroups {
+	path := filepath.Join(j.dir, name)
+	listed := slices.Contains(j.listed, name)
+	if !listed && len(j.listed) >= maxGroups {
 		return nil, fmt.Errorf("the journal %s has %d groups, and may have no more: a node is in few; begin another one for another key", j.dir, maxGroups)
 	}
-	path := filepath.Join(j.dir, name)
 	file, err := j.fs.Open(path, false)
-	if errors.Is(err, fs.ErrNotExist) {
-		names, err := j.fs.ReadDir(j.dir)
-		if err != nil {
-			return nil, err
-		}
-		if len(names) > maxGroups {
-			return nil, fmt.Errorf("the journal %s has %d files, and may have no more", j.dir, len(names))
-		}
+	if errors.Is(err, fs.ErrNotExist) && !listed {
 		first, err := slot(1, &memory{Chain: chain, Group: group})
 		if err == nil {
 			err = writeFile(j.fs, j.dir, name, first)
@@ -200,6 +236,13 @@ func (j *Journal) group(chain keys.Digest, group ledger.GroupID) (*groupJournal,
 		}
 	} else if err != nil {
 		return nil, err
+	}
+	if !listed { // before anything is signed: afterwards a file that is missing is missed
+		j.listed = append(j.listed, name)
+		if err := j.list(); err != nil {
+			j.failed = fmt.Errorf("write the list of groups in %s: %w; start the signer again when the disk is well", j.dir, err)
+			return nil, errors.Join(j.failed, file.Close())
+		}
 	}
 	g := &groupJournal{file: file}
 	if err = g.read(chain, group); err == nil {

@@ -193,7 +193,7 @@ func (s *server) answer(r *request) *reply {
 		a.Status = statusFailed
 	}
 	a.Text = err.Error()
-	s.Log.Error().Err(err).Str("thing", r.Thing).Msg("not signed")
+	s.Log.Error().Err(err).Str("thing", r.Thing[:min(len(r.Thing), maxThing)]).Msg("not signed")
 	return a
 }
 
@@ -204,7 +204,7 @@ func (s *server) sign(r *request) ([]byte, error) {
 	case r.Version != version:
 		return nil, fmt.Errorf("%w: the request is of version %d of the protocol, and the signer of %d: run both from one release", errDenied, r.Version, version)
 	case !isThing(r.Thing):
-		return nil, fmt.Errorf("%w: %q is no name of a thing", errDenied, r.Thing)
+		return nil, fmt.Errorf("%w: %q is no name of a thing, which has 1 to %d of a-z and -", errDenied, r.Thing[:min(len(r.Thing), maxThing)], maxThing)
 	case r.Thing == ledger.StatementThing:
 		if err := s.allow(r.Message); err != nil {
 			return nil, err

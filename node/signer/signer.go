@@ -31,7 +31,7 @@ const (
 	frameTime = 5 * time.Second
 	// idleTime is how long a connection may stay without a request.
 	idleTime = 5 * time.Minute
-	// patience bounds how long a client waits for a signature. A group makes no progress meanwhile.
+	// patience bounds how long a client waits for a signature. A group goes on without its vote meanwhile.
 	patience = 2 * time.Second
 )
 
@@ -99,7 +99,7 @@ func readFrame(conn net.Conn, wait time.Duration, v any) error {
 	}
 	body := make([]byte, n)
 	if _, err := io.ReadFull(conn, body); err != nil {
-		return fmt.Errorf("%w: %w", errFrame, err)
+		return err // who sent it ended, or hangs
 	}
 	if err := ledger.Unmarshal(body, v); err != nil {
 		return fmt.Errorf("%w: %w", errFrame, err)

@@ -118,17 +118,55 @@ func TestSign(t *testing.T) {
 			if _, err := c.Private(); !errors.Is(err, ErrDenied) {
 				t.Errorf("the private key: %v, want ErrDenied", err)
 			}
-			if _, err := prepare(0, 1, 1).Sign(suite, c, chainA, "main"); !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), "--journal") {
-				t.Errorf("a vote without a journal: %v, want ErrDenied that says what to do", err)
+			if _, err := prepare(0, 1, 1).Sign(suite, c, chainA, "main"); !errors.Is(err, ErrDenied) || !errors.Is(err, keys.ErrAway) || !strings.Contains(err.Error(), "--journal") {
+				t.Errorf("a vote without a journal: %v, want ErrDenied that says what to do, and ErrAway, so that the node waits", err)
 			}
 		})
 	}
-	t.Run("a thing that hides another", func(t *testing.T) {
-		c := serve(t, Config{Key: newKey(t, keys.Ed25519), Log: zerolog.Nop()}).dial()
-		for _, thing := range []string{"bft/1\x00", "b ft", "BFT", "", strings.Repeat("a", maxThing+1)} {
-			if _, err := c.SignMessage(thing, []byte{1}); !errors.Is(err, ErrDenied) {
-				t.Errorf("thing %q: %v, want ErrDenied", thing, err)
+	t.Run("a thing that hides another, or is long", func(t *testing.T) {
+		var log bytes.Buffer
+		s := serve(t, Config{Key: newKey(t, keys.Ed25519), Log: zerolog.New(&log)})
+		c := s.dial()
+		for _, thing := range []string{"bft/1\x00", "b ft", "BFT", "", strings.Repeat("a", maxThing+1), strings.Repeat("a", 1<<20)} {
+			if _, err := c.SignMessage(thing, []byte{1}); !errors.Is(err, ErrDenied) || len(err.Error()) > 1<<10 {
+				t.Errorf("thing of %d bytes: %.1000v, want a short ErrDenied", len(thing), err)
 			}
+		}
+		if s.stop(); log.Len() > 10<<10 {
+			t.Errorf("the log has %d bytes", log.Len())
+		}
+	})
+	t.Run("a signer that ends as it answers, or has another key, is waited for", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "s")
+		s := serve(t, Config{Key: newKey(t, keys.Ed25519), Socket: path, Journal: filepath.Join(t.TempDir(), "j"), Begin: true, Log: zerolog.Nop()})
+		c := s.dial()
+		s.stop()
+		listener, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				var r request
+				_ = readFrame(conn, patience, &r)
+				_, _ = conn.Write([]byte{0, 0, 0, 9, 0x85})
+				_ = conn.Close()
+			}
+		}()
+		if _, err := prepare(0, 1, 1).Sign(keys.Std(), c, chainA, "main"); !errors.Is(err, keys.ErrAway) || !strings.Contains(err.Error(), "unexpected EOF") {
+			t.Errorf("a frame that is cut off: %v, want ErrAway", err)
+		}
+		_ = listener.Close()
+		<-ended
+		serve(t, Config{Key: newKey(t, keys.Ed25519), Socket: path, Journal: filepath.Join(t.TempDir(), "other"), Begin: true, Log: zerolog.Nop()})
+		if _, err := prepare(0, 1, 1).Sign(keys.Std(), c, chainA, "main"); !errors.Is(err, keys.ErrAway) || !strings.Contains(err.Error(), "another key") {
+			t.Errorf("another key: %v, want ErrAway that says so", err)
 		}
 	})
 	t.Run("what is no statement is not signed as one", func(t *testing.T) {
@@ -370,6 +408,36 @@ func TestJournal(t *testing.T) {
 	if _, err := OpenJournal(disk, "j", other, true); !errors.Is(err, ErrJournal) {
 		t.Errorf("another key: %v, want ErrJournal", err)
 	}
+	t.Run("a group whose file is missing is missed, by a signer that begins a journal too", func(t *testing.T) {
+		name := fmt.Sprintf("%x-g0", chainA[:])
+		for _, begin := range []bool{false, true} {
+			incomplete := disk.Clone()
+			incomplete.Crash(nil)
+			if err := incomplete.Remove("j/" + name); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := OpenJournal(incomplete, "j", key, begin); !errors.Is(err, ErrJournal) || !strings.Contains(err.Error(), name) {
+				t.Errorf("%v, want ErrJournal with the name of the file", err)
+			}
+		}
+	})
+	t.Run("a journal of a release that did not list its groups", func(t *testing.T) {
+		old := disk.Clone()
+		old.Crash(nil)
+		if err := writeFile(old, "j", keyName, []byte(j.owner+"\n")); err != nil {
+			t.Fatal(err)
+		}
+		j, err := OpenJournal(old, "j", key, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Allow(chainA, "g0", prepare(0, 1, 2), false); !errors.Is(err, doublesign.Err) {
+			t.Errorf("what contradicts it: %v, want a double sign", err)
+		}
+		if len(j.listed) != 1 {
+			t.Errorf("it lists %q, want the group that was asked for", j.listed)
+		}
+	})
 	t.Run("either half may be damaged after a stop, and not both", func(t *testing.T) {
 		name := "j/" + fmt.Sprintf("%x-g0", chainA[:])
 		for _, offsets := range [][]int64{{30}, {slotSize + 30}, {30, slotSize + 30}} {

@@ -33,7 +33,8 @@ var (
 	ErrKey = errors.New("keys: invalid public key")
 	// ErrAlgorithm says that the suite does not accept the algorithm.
 	ErrAlgorithm = errors.New("keys: algorithm not in suite")
-	// ErrAway says that the process or device that holds the key does not answer. Nothing is known to be signed; asking again is right.
+	// ErrAway says that the process or device that holds the key does not answer, or does not sign now and may later. Nothing is
+	// known to be signed; asking again is right.
 	ErrAway = errors.New("keys: the signer does not answer")
 )
 
