@@ -380,7 +380,7 @@ func verifyHash(c *cli.Context, hash [32]byte, dir string) error {
 		}
 		return showVerification(c, v, "the module with this hash", dir)
 	}
-	if !c.IsSet("api") {
+	if !c.IsSet("api") && os.Getenv("FONDACO_API") == "" {
 		return verify(keys.Std())
 	}
 	return talk(c, func(r *remote) error {

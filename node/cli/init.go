@@ -217,8 +217,8 @@ func joinChain(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.IsSet("suite") && c.String("suite") != suite.Name() {
-		return usage("--suite %s: the chain of that genesis has the suite %s", c.String("suite"), suite.Name())
+	if err := checkSuite(c, suite); err != nil {
+		return err
 	}
 	dir := c.String("dir")
 	file, err := ReadConfig(dir)

@@ -137,7 +137,7 @@ func nodeToJoin(c *cli.Context, dir string) (MemberCard, keys.Signer, keys.Suite
 		suite, err := keys.SuiteByName(c.String("suite"))
 		return card, key, suite, err
 	}
-	for _, name := range []string{"institution", "listen", "address", "suite", "passphrase", "unlocked", "signer", "api-listen", "admin-listen"} {
+	for _, name := range []string{"institution", "listen", "address", "passphrase", "unlocked", "signer", "api-listen", "admin-listen"} {
 		if c.IsSet(name) {
 			return MemberCard{}, nil, nil, usage("%s has a node already, and the request is made of what is there: leave --%s out, or name another folder with -d", dir, name)
 		}
@@ -147,6 +147,9 @@ func nodeToJoin(c *cli.Context, dir string) (MemberCard, keys.Signer, keys.Suite
 		return MemberCard{}, nil, nil, err
 	}
 	card, suite, err := ownCard(dir)
+	if err == nil {
+		err = checkSuite(c, suite)
+	}
 	if err != nil {
 		return card, nil, nil, err
 	}
@@ -819,7 +822,7 @@ func joinInvited(c *cli.Context) error {
 	if _, err := arguments(c, 0, 0, ""); err != nil {
 		return err
 	}
-	for _, name := range []string{"institution", "listen", "address", "suite", "passphrase", "passphrase-fd", "unlocked", "signer", "api-listen", "admin-listen", "genesis", "observer"} {
+	for _, name := range []string{"institution", "listen", "address", "passphrase", "passphrase-fd", "unlocked", "signer", "api-listen", "admin-listen", "genesis", "observer"} {
 		if c.IsSet(name) {
 			return usage("--%s does not go with --from: the invitation completes the folder that `fondaco join-request` made", name)
 		}
@@ -839,6 +842,9 @@ func joinInvited(c *cli.Context) error {
 	}
 	if suite.Name() != own.Name() {
 		return withCode(ExitInvalid, fmt.Errorf("%s is to a chain of suite %s, and the node in %s has a key of suite %s: make another one with `fondaco join-request --suite %s`", path, suite.Name(), dir, own.Name(), suite.Name()))
+	}
+	if err := checkSuite(c, own); err != nil {
+		return err
 	}
 	if i.Node != card.Node {
 		return withCode(ExitDenied, fmt.Errorf("%s is for node %s of %s, and the node in %s is %s: name the folder that its join request came from with -d, or ask for another invitation", path, i.Node, i.Institution, dir, card.Node))

@@ -21,6 +21,14 @@ func suiteFlag() cli.Flag {
 	return &cli.StringFlag{Name: "suite", Usage: "cryptographic `SUITE` of the chain: std or gm", Value: "std", EnvVars: []string{"FONDACO_SUITE"}}
 }
 
+// checkSuite refuses a --suite that is not the one that something has already.
+func checkSuite(c *cli.Context, has keys.Suite) error {
+	if name := c.String("suite"); c.IsSet("suite") && name != has.Name() {
+		return usage("--suite %s: what is there has the suite %s; leave --suite and FONDACO_SUITE out", name, has.Name())
+	}
+	return nil
+}
+
 func passphraseFlag() cli.Flag {
 	return &cli.IntFlag{Name: "passphrase-fd", Usage: "read the passphrase of the key file from this file descriptor", Value: -1}
 }
