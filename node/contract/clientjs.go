@@ -88,7 +88,7 @@ func jsClass(s *ledger.Schema) string {
 // jsMethod returns the name of a method, apart from those that every client has.
 func jsMethod(m *ledger.Method) string {
 	name := camel(m.Name, false)
-	if slices.Contains([]string{"constructor", "as", "events", "api", "address", "sender", "signers", "gas", "lifetime"}, name) {
+	if slices.Contains([]string{"constructor", "as", "events", "api", "address", "sender", "signers", "gas", "lifetime", "token"}, name) {
 		name += "Method"
 	}
 	return name
@@ -305,8 +305,8 @@ export function decodeEvent(topic: string, data: Uint8Array | string): ContractE
 
 `
 
-const tsClass = `  /** api is the URL of a node. Without sender, views are called in nobody's name. gas limits each transaction. */
-  constructor(api: string, address: Address, options?: { sender?: Address | null, signers?: Signer[], gas?: number, lifetime?: number })
+const tsClass = `  /** api is the URL of a node. Without sender, views are called in nobody's name. gas limits each transaction. token is shown to a node with HTTPS. */
+  constructor(api: string, address: Address, options?: { sender?: Address | null, signers?: Signer[], gas?: number, lifetime?: number, token?: string | null })
   readonly api: string
   readonly address: Address
   readonly sender: Address | null

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -183,6 +185,34 @@ func TestSlow(t *testing.T) {
 		g.count.mu.Unlock()
 		server.Close()
 		<-over
+	})
+}
+
+// FuzzTokens reads files of tokens: what is taken, is written and read again as the same.
+func FuzzTokens(f *testing.F) {
+	hash := "sha256:" + strings.Repeat("0f", 32)
+	f.Add([]byte(hash + " a reader,auditor 2027-01-31T12:00:00Z\n# b\n"))
+	f.Add([]byte(hash + "\ta operator 0000-01-01T00:00:00+23:59"))
+	f.Add([]byte("sha256: a reader 2027-01-31T12:00:00.5Z"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		all, err := parseTokens(data)
+		if err != nil {
+			return
+		}
+		path := filepath.Join(t.TempDir(), "tokens")
+		if err := WriteTokens(path, all); err != nil {
+			t.Fatalf("%v is taken, and not written: %v", all, err)
+		}
+		again, err := ReadTokens(path)
+		if err != nil || len(again) != len(all) {
+			t.Fatalf("%v is read as %v, %v", all, again, err)
+		}
+		for i := range all {
+			a, b := &all[i], &again[i]
+			if a.Hash != b.Hash || a.Name != b.Name || !slices.Equal(a.Roles, b.Roles) || !a.Expires.Truncate(time.Second).Equal(b.Expires) {
+				t.Fatalf("%v is read as %v", a, b)
+			}
+		}
 	})
 }
 

@@ -126,7 +126,9 @@ func parseToken(line string) (t Token, err error) {
 	for r := range strings.SplitSeq(fields[2], ",") {
 		t.Roles = append(t.Roles, identity.Role(r))
 	}
-	if t.Expires, err = time.Parse(time.RFC3339, fields[3]); err != nil {
+	t.Expires, err = time.Parse(time.RFC3339, fields[3])
+	t.Expires = t.Expires.UTC().Truncate(time.Second)
+	if year := t.Expires.Year(); err != nil || year < 1970 || year > 9999 {
 		return t, fmt.Errorf("the expiry %q: want a time such as 2027-01-31T12:00:00Z", short(fields[3]))
 	}
 	return t, t.check()

@@ -81,3 +81,17 @@ for (const refused of [{ code: 'busy', retry_after: 61 }, { code: 'busy', retry_
   same(sent.length, 1)
 }
 Object.assign(globalThis, { fetch: told, setTimeout: later })
+
+// A token is shown with every request, to a node with HTTPS only.
+const shown = []
+globalThis.fetch = async (url, request) => {
+  shown.push(request?.headers?.authorization)
+  return { ok: true, json: async () => ({ status: 'ok', code: 0, data: '0xf6' }) }
+}
+const secured = new Market('https://node/', order.owner, { token: 'fondaco_AAAA' })
+await secured.find(new Map(), [])
+await secured.as(order.owner).find(new Map(), [])
+await secured._ask('/v1/chain')
+await market.find(new Map(), [])
+same(shown, ['Bearer fondaco_AAAA', 'Bearer fondaco_AAAA', 'Bearer fondaco_AAAA', undefined])
+throws(() => new Market('http://node', order.owner, { token: 'fondaco_AAAA' }), /https/)

@@ -239,17 +239,23 @@ export function decodeEvent(topic, data) {
 }
 
 class Contract {
-  constructor(api, address, { sender = null, signers = [], gas = 10_000_000, lifetime = 60_000 } = {}) {
+  constructor(api, address, { sender = null, signers = [], gas = 10_000_000, lifetime = 60_000, token = null } = {}) {
     fromHex(address, 20)
-    Object.assign(this, { api: api.replace(/\/$/, ''), address, sender, signers, gas, lifetime })
+    if (token && !/^https:/.test(api)) throw new TypeError('a token is for a node whose address begins with https://')
+    Object.assign(this, { api: api.replace(/\/$/, ''), address, sender, signers, gas, lifetime, token })
   }
 
   as(sender, ...signers) {
     return new this.constructor(this.api, this.address, { ...this, sender, signers })
   }
 
+  _fetch(path, init) {
+    if (this.token) init = { ...init, redirect: 'error', headers: { ...init?.headers, authorization: `Bearer ${this.token}` } }
+    return fetch(this.api + path, init)
+  }
+
   async _ask(path, type, body) {
-    const answer = await fetch(this.api + path, body && { method: 'POST', headers: { 'content-type': type }, body })
+    const answer = await this._fetch(path, body && { method: 'POST', headers: { 'content-type': type }, body })
     const document = await answer.json()
     if (!answer.ok) throw new NodeError(document)
     return document
@@ -309,7 +315,7 @@ class Contract {
 
   async * events({ from, signal } = {}) {
     const query = new URLSearchParams({ contract: this.address, ...from !== undefined && { from: String(from) } })
-    const answer = await fetch(`${this.api}/v1/events?${query}`, { signal })
+    const answer = await this._fetch(`/v1/events?${query}`, { signal })
     if (!answer.ok) throw new NodeError(await answer.json())
     let text = ''
     for await (const chunk of answer.body.pipeThrough(new TextDecoderStream())) {
