@@ -17,8 +17,8 @@ type file[T any] struct {
 	parse func(data []byte) (T, error)
 	warn  func(string) // once for each version that does not count
 
-	mu     sync.Mutex // guards what follows
-	seen   os.FileInfo
+	mu     sync.Mutex  // guards what follows
+	seen   os.FileInfo // of the version that was read last; nil: it has gone since
 	value  T
 	err    error // why the newest version did not replace value
 	second int64
@@ -29,22 +29,32 @@ type file[T any] struct {
 func newFile[T any](path string, warn func(string), parse func(data []byte) (T, error)) (*file[T], error) {
 	f := &file[T]{path: path, parse: parse, warn: warn}
 	var err error
-	if f.seen, err = os.Stat(path); err == nil {
+	if f.seen, err = stat(path); err == nil {
 		f.value, err = f.read()
 	}
 	return f, err
+}
+
+// stat looks at a file, and refuses what would keep a reader waiting.
+func stat(path string) (os.FileInfo, error) {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a file", path)
+	}
+	return info, err
 }
 
 // current returns what the last good version of the file holds, and why a newer one does not count.
 func (f *file[T]) current() (T, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	info, err := os.Stat(f.path)
+	info, err := stat(f.path)
 	if err != nil {
+		f.seen = nil // it is read when it is back, whatever it is then
 		f.fault(err)
 		return f.value, f.err
 	}
-	if info.ModTime().Equal(f.seen.ModTime()) && info.Size() == f.seen.Size() && os.SameFile(info, f.seen) {
+	if f.seen != nil && info.ModTime().Equal(f.seen.ModTime()) && info.Size() == f.seen.Size() && os.SameFile(info, f.seen) {
 		return f.value, f.err
 	}
 	if now := time.Now().Unix(); now != f.second {

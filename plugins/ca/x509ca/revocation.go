@@ -48,7 +48,7 @@ type keptList struct {
 }
 
 const (
-	maxAuthorities = 256             // whose lists are kept
+	maxAuthorities = ca.MaxLists     // whose lists are kept
 	maxSkew        = 5 * time.Minute // by which the clock of an authority may be ahead
 )
 

@@ -10,6 +10,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -315,6 +316,31 @@ func TestLists(t *testing.T) {
 	t.Run("a change that does not count is told once", func(t *testing.T) {
 		if len(warned) != 2 || !strings.Contains(warned[0], "has 0 revocation lists") && !strings.Contains(warned[0], "x509: ") || !strings.Contains(warned[1], "no such file") {
 			t.Errorf("warned %q", warned)
+		}
+	})
+	t.Run("a file that was away and is back is as before", func(t *testing.T) {
+		f, err := newFile(path, func(string) {}, func(data []byte) (int, error) { return len(data), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		was := f.value
+		if err := os.Rename(path, path+".away"); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := f.current(); got != was || err == nil {
+			t.Errorf("away: %d, %v", got, err)
+		}
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := f.current(); got != was || err == nil || !strings.Contains(err.Error(), "is not a file") {
+			t.Errorf("a folder: %d, %v", got, err)
+		}
+		if err := errors.Join(os.Remove(path), os.Rename(path+".away", path)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := f.current(); got != was || err != nil {
+			t.Errorf("back: %d, %v", got, err)
 		}
 	})
 	t.Run("a file that changes all the time is not read all the time", func(t *testing.T) {
@@ -637,6 +663,7 @@ func TestSettings(t *testing.T) {
 		{root + `ocsp = "ftp://x"`, "want a URL"},
 		{root + "ocsp = \"http://x\"\nmax_age = \"-1h\"", `max_age is "-1h"`},
 		{root + `crl = ["a.crl"]`, "crl is \"a.crl\", want an absolute path"},
+		{strings.Repeat(root+`crl = ["/a.crl"]`+"\n", ca.MaxLists+1), "settings: crl has 33 files in all sections, want at most 32"},
 		{root + `crl = ["/nowhere.crl"]`, "crl: stat /nowhere.crl"},
 		{root + fmt.Sprintf("crl = [%q]", pki.Path(catest.RootFile)), "has 0 revocation lists"},
 		{root + "revocation = \"none\"\nintermediates = \"/nowhere.pem\"", "intermediates: stat /nowhere.pem"},

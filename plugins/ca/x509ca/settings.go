@@ -89,10 +89,15 @@ func (s *Settings) validate() error {
 	if len(s.Trust) == 0 || len(s.Trust) > maxTrust {
 		return fmt.Errorf("settings: %d sections [[trust]], want 1 to %d: each names the roots of a PKI", len(s.Trust), maxTrust)
 	}
+	lists := 0
 	for i := range s.Trust {
 		if err := s.Trust[i].validate(); err != nil {
 			return fmt.Errorf("settings: [[trust]] %d: %w", i+1, err)
 		}
+		lists += len(s.Trust[i].CRL)
+	}
+	if lists > ca.MaxLists {
+		return fmt.Errorf("settings: crl has %d files in all sections, want at most %d; use a responder (OCSP) instead", lists, ca.MaxLists)
 	}
 	if s.Issue != nil {
 		if err := absolute("folder", s.Issue.Folder); err != nil {
@@ -115,9 +120,6 @@ func (t *Trust) validate() error {
 		if err := absolute("intermediates", t.Intermediates); err != nil {
 			return err
 		}
-	}
-	if len(t.CRL) > ca.MaxLists {
-		return fmt.Errorf("crl has %d files, want at most %d", len(t.CRL), ca.MaxLists)
 	}
 	for _, path := range t.CRL {
 		if err := absolute("crl", path); err != nil {
