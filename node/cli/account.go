@@ -32,88 +32,130 @@ func accountCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name:  "account",
-		Usage: "make and show accounts, and change their keys",
+		Usage: "make and show accounts, change their keys, roles and certificates, and freeze them",
 		Description: "A KEY is a key file, or what `fondaco keys show` prints, such as ed25519:0x…. The keys that sign a\n" +
 			"transaction must together weigh the account's threshold.",
-		Subcommands: []*cli.Command{{
-			Name:      "register",
-			Usage:     "make an account in an institution; the sender is one of its registrars or admins",
-			ArgsUsage: keysWanted,
-			Flags: signingFlags(
-				&cli.StringFlag{Name: "institution", Usage: "`NAME`; default: the sender's"},
-				&cli.StringFlag{Name: "roles", Usage: "`ROLE,ROLE` of the account", Value: "user"},
-				threshold("weight of keys that must sign; 0: 1"),
-				&cli.StringSliceFlag{Name: "certificate", Usage: "`FILE[@ROOT]` or FINGERPRINT[@ROOT] of a certificate that the account goes by. May be repeated"},
-				validUntil(),
-			),
-			Action: registerAccount,
-		}, {
-			Name:      "show",
-			Usage:     "print an account",
-			ArgsUsage: "ADDRESS|NAME",
-			Flags:     remoteFlags(),
-			Action: func(c *cli.Context) error {
-				args, err := arguments(c, 1, 1, "ADDRESS|NAME")
+		Subcommands: []*cli.Command{
+			{
+				Name:      "register",
+				Usage:     "make an account in an institution; the sender is one of its registrars or admins",
+				ArgsUsage: keysWanted,
+				Flags: signingFlags(
+					&cli.StringFlag{Name: "institution", Usage: "`NAME`; default: the sender's"},
+					&cli.StringFlag{Name: "roles", Usage: "`ROLE,ROLE` of the account", Value: "user"},
+					threshold("weight of keys that must sign; 0: 1"),
+					&cli.StringSliceFlag{Name: "certificate", Usage: "`FILE[@ROOT]` or FINGERPRINT[@ROOT] of a certificate that the account goes by. May be repeated"},
+					validUntil(),
+				),
+				Action: registerAccount,
+			},
+			{
+				Name:      "show",
+				Usage:     "print an account",
+				ArgsUsage: "ADDRESS|NAME",
+				Flags:     remoteFlags(),
+				Action: func(c *cli.Context) error {
+					args, err := arguments(c, 1, 1, "ADDRESS|NAME")
+					if err != nil {
+						return err
+					}
+					return talk(c, func(r *remote) error {
+						address, err := r.account(args[0])
+						if err != nil {
+							return err
+						}
+						account, err := r.Account(r.ctx, address)
+						if err != nil {
+							return err
+						}
+						return show(c, account, func(w io.Writer) { accountTable(w, account) })
+					})
+				},
+			},
+			{
+				Name:      "certify",
+				Usage:     "bind an account to certificates; the sender is a registrar or admin of its institution",
+				ArgsUsage: certifyWanted,
+				Description: "A certificate is named by its file, PEM or DER, or its fingerprint, and ROOT in the same way names the root that it leads to:\n" +
+					"where the group names authorities of the institution, one of those. If the certificate is for a key of the account, that key\n" +
+					"must be among those that sign calls of contracts. A registrar binds accounts that have no role but user, an admin all but\n" +
+					"those with the role committee, which bind themselves.",
+				Flags:  signingFlags(validUntil()),
+				Action: certifyAccount,
+			},
+			{
+				Name:      "bind",
+				Usage:     "add keys to the sender's account",
+				ArgsUsage: keysWanted,
+				Flags:     signingFlags(threshold("new weight of keys that must sign; 0: as it is")),
+				Action: func(c *cli.Context) error {
+					return changeKeys(c, 1, -1, keysWanted, func(bound []precompiles.AccountKey, threshold uint32) (string, any) {
+						return "bind", &precompiles.BindArgs{Keys: bound, Threshold: threshold}
+					})
+				},
+			},
+			{
+				Name:      "unbind",
+				Usage:     "take keys from the sender's account",
+				ArgsUsage: "KEY...",
+				Flags:     signingFlags(threshold("new weight of keys that must sign; 0: as it is")),
+				Action: func(c *cli.Context) error {
+					return changeKeys(c, 1, -1, "KEY...", func(bound []precompiles.AccountKey, threshold uint32) (string, any) {
+						var gone []ledger.Key
+						for _, k := range bound {
+							gone = append(gone, ledger.Key{Algorithm: k.Algorithm, Bytes: k.Key})
+						}
+						return "unbind", &precompiles.UnbindArgs{Keys: gone, Threshold: threshold}
+					})
+				},
+			},
+			{
+				Name:      "rotate",
+				Usage:     "replace a key of the sender's account",
+				ArgsUsage: "OLD-KEY NEW-KEY[*WEIGHT]",
+				Flags:     signingFlags(),
+				Action: func(c *cli.Context) error {
+					return changeKeys(c, 2, 2, "OLD-KEY NEW-KEY[*WEIGHT]", func(bound []precompiles.AccountKey, _ uint32) (string, any) {
+						return "rotate", &precompiles.RotateArgs{Old: ledger.Key{Algorithm: bound[0].Algorithm, Bytes: bound[0].Key}, New: bound[1]}
+					})
+				},
+			},
+			accessCommand("grant", "give an account a role; the sender is an admin of its institution, or of the committee", "ROLE"),
+			accessCommand("revoke", "take a role from an account, as grant gives it", "ROLE"),
+			accessCommand("freeze", "stop an account; the sender is an admin of its institution, a regulator, or of the committee", ""),
+			accessCommand("unfreeze", "let an account go on; what a regulator or the committee froze, only they let go on", ""),
+		},
+	}
+}
+
+// accessCommand is a command that changes what another account may do: a method of the system contract access with the
+// account as argument, and what more names, if anything.
+func accessCommand(method, usageText, more string) *cli.Command {
+	wanted := strings.TrimSpace("ADDRESS|NAME " + more)
+	count := len(strings.Fields(wanted))
+	return &cli.Command{
+		Name: method, Usage: usageText, ArgsUsage: wanted, Flags: signingFlags(),
+		Action: func(c *cli.Context) error {
+			args, err := arguments(c, count, count, wanted)
+			if err != nil {
+				return err
+			}
+			return talk(c, func(r *remote) error {
+				address, err := r.account(args[0])
 				if err != nil {
 					return err
 				}
-				return talk(c, func(r *remote) error {
-					address, err := r.account(args[0])
-					if err != nil {
-						return err
-					}
-					account, err := r.Account(r.ctx, address)
-					if err != nil {
-						return err
-					}
-					return show(c, account, func(w io.Writer) { accountTable(w, account) })
-				})
-			},
-		}, {
-			Name:      "certify",
-			Usage:     "bind an account to certificates; the sender is a registrar or admin of its institution",
-			ArgsUsage: certifyWanted,
-			Description: "A certificate is named by its file, PEM or DER, or its fingerprint, and ROOT in the same way names the root that it leads to:\n" +
-				"where the group names authorities of the institution, one of those. If the certificate is for a key of the account, that key\n" +
-				"must be among those that sign calls of contracts. A registrar binds accounts that have no role but user, an admin all but\n" +
-				"those with the role committee, which bind themselves.",
-			Flags:  signingFlags(validUntil()),
-			Action: certifyAccount,
-		}, {
-			Name:      "bind",
-			Usage:     "add keys to the sender's account",
-			ArgsUsage: keysWanted,
-			Flags:     signingFlags(threshold("new weight of keys that must sign; 0: as it is")),
-			Action: func(c *cli.Context) error {
-				return changeKeys(c, 1, -1, keysWanted, func(bound []precompiles.AccountKey, threshold uint32) (string, any) {
-					return "bind", &precompiles.BindArgs{Keys: bound, Threshold: threshold}
-				})
-			},
-		}, {
-			Name:      "unbind",
-			Usage:     "take keys from the sender's account",
-			ArgsUsage: "KEY...",
-			Flags:     signingFlags(threshold("new weight of keys that must sign; 0: as it is")),
-			Action: func(c *cli.Context) error {
-				return changeKeys(c, 1, -1, "KEY...", func(bound []precompiles.AccountKey, threshold uint32) (string, any) {
-					var gone []ledger.Key
-					for _, k := range bound {
-						gone = append(gone, ledger.Key{Algorithm: k.Algorithm, Bytes: k.Key})
-					}
-					return "unbind", &precompiles.UnbindArgs{Keys: gone, Threshold: threshold}
-				})
-			},
-		}, {
-			Name:      "rotate",
-			Usage:     "replace a key of the sender's account",
-			ArgsUsage: "OLD-KEY NEW-KEY[*WEIGHT]",
-			Flags:     signingFlags(),
-			Action: func(c *cli.Context) error {
-				return changeKeys(c, 2, 2, "OLD-KEY NEW-KEY[*WEIGHT]", func(bound []precompiles.AccountKey, _ uint32) (string, any) {
-					return "rotate", &precompiles.RotateArgs{Old: ledger.Key{Algorithm: bound[0].Algorithm, Bytes: bound[0].Key}, New: bound[1]}
-				})
-			},
-		}},
+				var values any = &precompiles.AddressArgs{Address: address}
+				if more != "" {
+					values = &precompiles.RoleArgs{Account: address, Role: args[1]}
+				}
+				encoded, err := ledger.Marshal(values)
+				if err != nil {
+					return err
+				}
+				return r.transact(precompiles.AccessAddress, method, encoded, nil)
+			})
+		},
 	}
 }
 
