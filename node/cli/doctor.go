@@ -24,9 +24,11 @@ import (
 	"github.com/fondaco/fondaco/node/backup"
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/login"
+	"github.com/fondaco/fondaco/node/members"
 	"github.com/fondaco/fondaco/node/monitor"
 	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/plugins/ca"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
@@ -98,7 +100,8 @@ type doctor struct {
 	suite   keys.Suite
 	self    identity.NodeID // zero: not known, because the key is locked
 	locked  bool            // another process uses the data
-	status  *client.Status  // of the node that runs in the folder
+	api     *client.Client  // of the node that runs in the folder
+	status  *client.Status
 	chain   *client.Chain
 }
 
@@ -386,6 +389,7 @@ func (d *doctor) ask(ctx context.Context) (*client.Status, *client.Chain, error)
 		return nil, nil, err
 	}
 	showOperator(api, d.dir)
+	d.api = api
 	chain, err := api.Chain(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -645,6 +649,48 @@ func (d *doctor) certificates() {
 	default:
 		d.ok(check, "certificate %s of %s, until %s", who.Serial, who.Institution, timeText(who.NotAfter.UnixMilli()))
 	}
+	if err == nil {
+		d.credential(&who)
+	}
+}
+
+// credential tells what the chain says of the node's certificate and of the roots to which it leads.
+func (d *doctor) credential(who *identity.Identity) {
+	const check = "certificate on chain"
+	if d.api == nil || d.status == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(d.c.Context, doctorAsks)
+	defer cancel()
+	trust, err := members.Trust(ctx, d.api, who.Institution)
+	if err != nil {
+		d.warn(check, "run it again when the node answers", "not known: %v", err)
+		return
+	}
+	names := trust == nil || len(trust.Authorities) == 0
+	for _, p := range who.Paths {
+		said, err := members.Certificate(ctx, d.api, p.Leaf)
+		if err != nil {
+			d.warn(check, "run it again when the node answers", "not known: %v", err)
+			return
+		}
+		for _, s := range said {
+			if s.Institution == who.Institution && s.Row.Status != precompiles.CertificateActive {
+				d.fail(check, "have your authority issue another one, or the institution lift it: `fondaco certificate --help`", "%s is %s for %s since block %d", p.Leaf, s.Row.Status, s.Institution, s.Row.Height)
+				return
+			}
+		}
+		if !names && slices.ContainsFunc(trust.Authorities, func(a precompiles.Authority) bool {
+			return a.Root == p.Root && slices.Contains(a.Roles, string(identity.Node)) && a.From <= d.status.BlockTime && d.status.BlockTime <= a.Until
+		}) {
+			names = true
+		}
+	}
+	if !names {
+		d.fail(check, "have your authority issue one under a root that `fondaco authority show "+who.Institution+"` prints, or propose its root", "the group names authorities of %s, and none to which this certificate leads may vouch for nodes now", who.Institution)
+		return
+	}
+	d.ok(check, "nothing is said against it")
 }
 
 // lists tells until when the provider's revocation lists count.

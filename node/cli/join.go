@@ -943,6 +943,9 @@ func unpackAuthority(c *cli.Context, dir string, file *File, i *join.Invitation,
 		}
 		note(c, "Members ask %s about nodes, and its settings are not in the invitation: set up [ca] in %s as they tell you, with chain = '%s'.", what, ConfigFile, chain)
 		return nil
+	case file.CA.Program != "" && file.CA.Settings != filepath.Join(authorityDir, settingsFile):
+		note(c, "The [ca] in %s is not from an invitation and stays as it is; members ask %s.", ConfigFile, i.CA.Program)
+		return nil
 	case len(i.Chain) == 0:
 		return usage("nodes of this chain need certificates, and the invitation has none for this one: have your CA issue it for %s, and give it with --certificate FILE", filepath.Join(dir, RequestFile))
 	}

@@ -1,7 +1,9 @@
 package cli_test
 
 import (
+	"context"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +11,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 )
 
 // Rust and AssemblyScript take a minute to build what they need: their projects are made with this flag, or with
@@ -40,6 +46,85 @@ func shell(t *testing.T, c *chain, dir, script string) string {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return string(out)
+}
+
+// TestJoinReadme does what README.md says on joining a network, on one machine: a bank's node joins a chain of two others, whose nodes
+// ask for certificates, and becomes a member.
+func TestJoinReadme(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: starts three nodes")
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(readme), "\n## Join a network\n")
+	_, section, opened := strings.Cut(section, "```sh\n")
+	script, _, closed := strings.Cut(section, "```\n")
+	if !found || !opened || !closed {
+		t.Fatal("README.md has no commands under Join a network")
+	}
+	suite, provider := keystest.Suite(), "ca-x509"
+	if suite.Vote() == keys.SM2 {
+		provider = "ca-gm"
+	}
+	dir := t.TempDir()
+	scripts, err := filepath.Abs("testdata/join")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports, err := freePorts(6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := append(os.Environ(), "SUITE="+suite.Name(), "FONDACO_SUITE="+suite.Name(), "CA="+provider, "JOIN="+scripts, "WORK="+dir)
+	for i, name := range []string{"A", "B", "E", "APIA", "APIB", "APIE"} {
+		env = append(env, fmt.Sprintf("%s=%d", name, ports[i]))
+	}
+	run := func(script string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "bash", "-euxo", "pipefail", "-c", script)
+		cmd.Dir, cmd.Env, cmd.WaitDelay = dir, env, time.Second
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return string(out)
+	}
+	defer func() {
+		run("for pid in *.pid; do kill $(cat $pid) || true; while kill -0 $(cat $pid); do sleep 0.1; done; done")
+	}()
+	founded := run(`sh $JOIN/found.sh
+fondaco ca new ca-e --institution bank-e --unlocked
+sh $JOIN/trust.sh ca-e bank-e
+for x in a b; do fondaco run -d $x >$x.log 2>&1 & echo $! >$x.pid; done
+until fondaco status -d a | grep -q "peer .*up,"; do sleep 0.1; done`)
+	chain := regexp.MustCompile(`(?m)^chain +(0x[0-9a-f]{64})$`).FindStringSubmatch(founded)
+	if chain == nil {
+		t.Fatalf("found.sh did not print the chain's id:\n%s", founded)
+	}
+	// What stands for something in the document, and waits that a person needs no command for.
+	for old, now := range map[string]string{
+		"--listen 10.0.0.5:9540": "--listen 127.0.0.1:$E --api-listen 127.0.0.1:$APIE --admin-listen ''",
+		"--chain 0x…":            "--chain " + chain[1],
+		"member activate 1 -d a --from chair-a --key chair-a.key": "member activate 1 -d a --from chair-a --key chair-a.key | tee activated",
+		"fondaco run -d e\n": "fondaco run -d e >e.log 2>&1 & echo $! >e.pid\nuntil fondaco status -d e | grep -q '^role *observer'; do sleep 0.1; done\n",
+		"--add NODE ":        "--add $(fondaco status -d e | awk '$1 == \"node\" { print $2 }') ",
+		"fondaco member ready 2 -d e --from ACCOUNT --key voice.key": "until fondaco member ready 2 -d e --from $(grep -o 'account is 0x[0-9a-f]*' activated | cut -d ' ' -f 3) --key voice.key; do sleep 0.1; done",
+	} {
+		if strings.Count(script, old) != 1 {
+			t.Fatalf("README.md has %d times %q under Join a network, want it once", strings.Count(script, old), old)
+		}
+		script = strings.Replace(script, old, now, 1)
+	}
+	out := run(script + "until fondaco status -d e | grep '^role'  | grep 'member 2 of 3'; do sleep 0.1; done\n")
+	for _, want := range []string{`(?m)^fingerprint +0x[0-9a-f]{64}$`, `(?m)^ok +certificate `, `member 2 of 3`} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("the commands did not print %s:\n%s", want, out)
+		}
+	}
 }
 
 // TestContractsReadme does what sdk-contracts/README.md says, in every language: a new project is tested and built, and the
