@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -46,7 +47,7 @@ const (
 // ownChain is the node's own chain as its operator has it.
 type ownChain struct {
 	shown   [][]byte // to others
-	refused string   // why it does not count here, as it was logged last; empty: it does
+	refused string   // the kind of reason why it does not count here that was logged last; empty: it does
 	unread  string   // why a new one is not shown, likewise
 }
 
@@ -150,16 +151,22 @@ func (n *Node) checkOwn() {
 	tell(n, &n.own.refused, err, "this node's certificate does not count here: others may refuse it")
 }
 
-// tell logs an error that is not the one that was logged last.
+// tell logs an error that is of another kind than the one that was logged last. Their words tell the time.
 func tell(n *Node, last *string, err error, message string) {
-	text := ""
-	if err != nil {
-		text = err.Error()
+	kind := ""
+	refusal, refused := errors.AsType[*ca.Refusal](err)
+	switch {
+	case refused:
+		kind = string(refusal.Code)
+	case errors.Is(err, ca.ErrDown):
+		kind = "the provider is down"
+	case err != nil:
+		kind = "another reason"
 	}
-	if text != "" && text != *last {
+	if kind != "" && kind != *last {
 		n.log.Error().Err(err).Msg(message)
 	}
-	*last = text
+	*last = kind
 }
 
 // rereadOwn shows the chain that the operator has put in the place of the one before, if it counts here.

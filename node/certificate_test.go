@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -80,10 +81,15 @@ func newAuthority(t *testing.T, dir, name string) *authority {
 }
 
 func (a *authority) issue(serial int64, key keys.PublicKey) []byte {
+	return a.issueAs(serial, key, func(*x509.Certificate) {})
+}
+
+func (a *authority) issueAs(serial int64, key keys.PublicKey, change func(*x509.Certificate)) []byte {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial), Subject: pkix.Name{Organization: []string{a.name}, OrganizationalUnit: []string{"nodes"}, CommonName: "node"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(500 * time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
 	}
+	change(template)
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, ed25519.PublicKey(key.Bytes()), a.key)
 	if err != nil {
 		a.t.Fatal(err)
@@ -354,6 +360,21 @@ func (b *banks) calls(i, bank int, to ledger.Address, method string, args any) [
 	return done.Receipt.Data
 }
 
+// trusts passes a motion by which a root may vouch for the nodes of an institution.
+func (b *banks) trusts(institution string, a *authority) {
+	b.t.Helper()
+	reform := precompiles.Reform{Trust: []precompiles.TrustedRoot{{Institution: institution, Authority: precompiles.Authority{
+		Agency: a.name, Root: identity.Fingerprint(b.suite, a.cert.Raw), Until: a.cert.NotAfter.UnixMilli(), Roles: []string{"node"},
+	}}}}
+	var id precompiles.MotionArgs
+	if err := ledger.Unmarshal(b.calls(0, 0, precompiles.MembersAddress, "propose", &precompiles.ProposeArgs{Reform: reform}), &id.ID); err != nil {
+		b.t.Fatal(err)
+	}
+	b.calls(0, 1, precompiles.MembersAddress, "approve", &id)
+	b.sends(0, 2, precompiles.MembersAddress, "approve", &id) // which may be one more than is needed
+	b.calls(0, 0, precompiles.MembersAddress, "activate", &id)
+}
+
 // commits has a node take a transaction, which at least two members must be connected for.
 func (b *banks) commits(i int) {
 	b.t.Helper()
@@ -364,7 +385,7 @@ func (b *banks) commits(i int) {
 func (b *banks) killProviders() {
 	b.t.Helper()
 	for i := range b.nodes {
-		if pid := b.status(i).Plugins[0].PID; pid != 0 {
+		if pid := b.status(i).Plugins[0].PID; pid != 0 { // else it has just ended
 			process, err := os.FindProcess(pid)
 			if err == nil {
 				err = process.Kill()
@@ -549,26 +570,11 @@ func TestCertificatesOnChain(t *testing.T) {
 	b.connected(0, 1, 2)
 	b.commits(1)
 
-	pass := func(r precompiles.Reform) {
-		t.Helper()
-		var id precompiles.MotionArgs
-		if err := ledger.Unmarshal(b.calls(0, 0, precompiles.MembersAddress, "propose", &precompiles.ProposeArgs{Reform: r}), &id.ID); err != nil {
-			t.Fatal(err)
-		}
-		b.calls(0, 1, precompiles.MembersAddress, "approve", &id)
-		b.sends(0, 2, precompiles.MembersAddress, "approve", &id) // which may be one more than is needed
-		b.calls(0, 0, precompiles.MembersAddress, "activate", &id)
-	}
-	authority := func(a *authority) []precompiles.TrustedRoot {
-		return []precompiles.TrustedRoot{{Institution: "bank-c", Authority: precompiles.Authority{
-			Agency: a.name, Root: identity.Fingerprint(b.suite, a.cert.Raw), From: 0, Until: a.cert.NotAfter.UnixMilli(), Roles: []string{"node"},
-		}}}
-	}
-	pass(precompiles.Reform{Trust: authority(b.authorities[2].next)})
+	b.trusts("bank-c", b.authorities[2].next)
 	b.cutOff(2, fmt.Sprintf("CA root %s is not trusted for institution bank-c", identity.Fingerprint(b.suite, b.authorities[2].cert.Raw)))
 	b.eventually("node 2 knows why", func() bool { return strings.Contains(b.peer(2, 0).Problem, "is not trusted for institution bank-c") })
 	b.commits(0)
-	pass(precompiles.Reform{Trust: authority(b.authorities[2])})
+	b.trusts("bank-c", b.authorities[2])
 	b.connected(0, 1, 2)
 	b.commits(2)
 
@@ -577,4 +583,103 @@ func TestCertificatesOnChain(t *testing.T) {
 	b.writeChain(1, b.authorities[1].issue(31, b.signers[1].Public())) // another certificate for its key
 	b.connected(0, 1, 2)
 	b.commits(1)
+}
+
+// TestCertificateFailures provokes each cause in the table of transport/PROTOCOL.md between node 1 and the others, and compares what both
+// sides print with what the table says.
+func TestCertificateFailures(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "transport", "PROTOCOL.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(text), "## When certificates are why\n")
+	if !found {
+		t.Fatal("PROTOCOL.md has no section about certificates")
+	}
+	b := newBanks(t)
+	serial := int64(100)
+	comes := func(a *authority, change func(*x509.Certificate)) { // with another certificate
+		b.stop(1)
+		serial++
+		b.writeChain(1, a.issueAs(serial, b.signers[1].Public(), change))
+		b.start(1)
+	}
+	as := func(*x509.Certificate) {}
+	bank, root := b.authorities[1], b.authorities[0].root
+	away := func(from, to string) {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var leaf keys.Digest
+	causes := map[string]struct{ provoke, mend func() }{
+		"no certificate": {provoke: func() {
+			b.stop(1)
+			with := b.configs[1].CA
+			b.configs[1].CA = node.CA{Reread: func() ([][]byte, error) { return nil, nil }}
+			b.start(1)
+			b.configs[1].CA = with
+		}},
+		"an authority that nobody trusts":     {provoke: func() { comes(bank.next, as) }},
+		"a certificate that has ended":        {provoke: func() { comes(bank, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }) }},
+		"a certificate that begins later":     {provoke: func() { comes(bank, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }) }},
+		"a certificate that is not for nodes": {provoke: func() { comes(bank, func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"payments"} }) }},
+		"a certificate of another key": {provoke: func() {
+			b.stop(1)
+			b.writeChain(1, bank.issue(99, b.signers[3].Public()))
+			b.start(1)
+		}},
+		"a certificate of another institution": {provoke: func() { comes(b.authorities[0], as) }},
+		"a certificate that was revoked":       {provoke: func() { bank.revoke(serial + 1); comes(bank, as) }, mend: func() { bank.revoke() }},
+		"a revocation list that is too old, and a node that is not known from before": {
+			provoke: func() { bank.lists(time.Now().Add(-time.Hour)); comes(bank, as) }, mend: func() { bank.revoke() },
+		},
+		"a provider that is down, and a node that is not known from before": {
+			provoke: func() { away(root, root+".away"); b.killProviders(); comes(bank, as) },
+			mend:    func() { away(root+".away", root) },
+		},
+		"a certificate that its institution froze or revoked on chain": {
+			provoke: func() {
+				chain, err := b.configs[1].CA.Reread()
+				if err != nil {
+					t.Fatal(err)
+				}
+				leaf = identity.Fingerprint(b.suite, chain[0])
+				b.calls(0, 1, precompiles.CertificatesAddress, "freeze", &precompiles.StatusArgs{Fingerprint: leaf, Reason: 6})
+			},
+			mend: func() {
+				b.calls(0, 1, precompiles.CertificatesAddress, "unfreeze", &precompiles.CertificateArgs{Fingerprint: leaf})
+			},
+		},
+		"a root that the chain does not name for the institution": {
+			provoke: func() { b.trusts("bank-b", bank.next) }, mend: func() { b.trusts("bank-b", bank) },
+		},
+	}
+	for _, row := range regexp.MustCompile("(?m)^\\| ([^|]+) \\| `([^|]+)` \\| `([^|]+)` \\|$").FindAllStringSubmatch(section, -1) {
+		cause, known := causes[row[1]]
+		if !known {
+			t.Errorf("PROTOCOL.md has the cause %q, which nobody provokes", row[1])
+			continue
+		}
+		delete(causes, row[1])
+		pattern := func(words string) *regexp.Regexp {
+			words = strings.ReplaceAll(regexp.QuoteMeta(words), "…", ".*")
+			words = strings.Replace(words, "the other node refused: ", "(the other node refused|closed by the other node): ", 1)
+			return regexp.MustCompile("^(connection from [0-9.:]+: )?" + words + "$")
+		}
+		refuses, refused := pattern(row[2]), pattern(row[3])
+		cause.provoke()
+		for _, i := range []int{0, 2} {
+			b.eventually(fmt.Sprintf("%s: node %d prints %s", row[1], i, refuses), func() bool { p := b.peer(i, 1); return !p.Up && refuses.MatchString(p.Problem) })
+			b.eventually(fmt.Sprintf("%s: node 1 prints %s", row[1], refused), func() bool { p := b.peer(1, i); return !p.Up && refused.MatchString(p.Problem) })
+		}
+		b.commits(0) // the others go on
+		if cause.mend != nil {
+			cause.mend()
+			b.connected(0, 1, 2)
+		}
+	}
+	for cause := range causes {
+		t.Errorf("PROTOCOL.md lacks the cause %q", cause)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,7 +50,7 @@ type peer struct {
 	up        bool // as the watchers were told
 	since     time.Time
 	lastError string
-	logged    string // the last error that was logged as a warning
+	logged    string // the last error that was logged as a warning, without digits
 }
 
 func newPeer(e *Endpoint, node identity.NodeID) *peer {
@@ -167,8 +168,14 @@ func (p *peer) failed(addr string, class Class, err error) {
 	words := inWords(err)
 	p.mu.Lock()
 	p.lastError = words
-	again := p.logged == words
-	p.logged = words
+	kind := strings.Map(func(r rune) rune { // times and ages in the words make no other reason
+		if '0' <= r && r <= '9' {
+			return -1
+		}
+		return r
+	}, words)
+	again := p.logged == kind
+	p.logged = kind
 	p.mu.Unlock()
 	level := zerolog.WarnLevel
 	if again {

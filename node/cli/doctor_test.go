@@ -1,0 +1,62 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fondaco/fondaco/plugins/ca"
+)
+
+// listing is a CA provider of which only the lists are asked for.
+type listing struct {
+	ca.Provider
+	answer ca.RevokedResponse
+	err    error
+}
+
+func (l listing) Revoked(context.Context, ca.RevokedRequest) (ca.RevokedResponse, error) {
+	return l.answer, l.err
+}
+
+// TestDoctorLists tells what the doctor says of revocation lists that are fresh, late and too old.
+func TestDoctorLists(t *testing.T) {
+	list := func(issuer string, age, left time.Duration) ca.List {
+		now := time.Now()
+		return ca.List{Issuer: issuer, Issued: now.Add(-age).UnixMilli(), NextUpdate: now.Add(left).UnixMilli()}
+	}
+	endless := list("Bank D", time.Hour, 0)
+	endless.NextUpdate = 0
+	for name, c := range map[string]struct {
+		provider listing
+		want     []string // state and words of each finding
+	}{
+		"four lists": {
+			listing{answer: ca.RevokedResponse{Lists: []ca.List{
+				list("Bank A", time.Hour, 23*time.Hour), list("Bank B", 23*time.Hour, time.Hour), list("Bank C", 25*time.Hour, -time.Hour), endless,
+			}}},
+			[]string{"ok of Bank A, with 0 certificates", "warn of Bank B: the next is due", "FAIL of Bank C: the next was due", "ok of Bank D"},
+		},
+		"none":                  {listing{}, nil},
+		"a provider that fails": {listing{err: errors.New("it is down")}, []string{"warn the provider does not show its lists: it is down"}},
+		"a provider that refuses": {
+			listing{answer: ca.RevokedResponse{Refusal: ca.Refuse(ca.Unsupported, "it has none")}},
+			[]string{"warn the provider does not show its lists: it has none"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := new(doctor)
+			d.lists(t.Context(), c.provider)
+			if len(d.findings) != len(c.want) {
+				t.Fatalf("findings %+v", d.findings)
+			}
+			for i, f := range d.findings {
+				if got := f.State + " " + f.Saw; !strings.HasPrefix(got, c.want[i]) || (f.State != "ok") != (f.Do != "") {
+					t.Errorf("finding %+v, want %s", f, c.want[i])
+				}
+			}
+		})
+	}
+}
