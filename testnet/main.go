@@ -218,14 +218,14 @@ func downCommand() *cli.Command {
 
 func killCommand() *cli.Command {
 	return &cli.Command{
-		Name: "kill", Usage: "end a node as a crash would", ArgsUsage: "NODE…", Flags: commonFlags(),
-		Action: eachNode(func(_ context.Context, n *network.Network, node *network.Node) error { return n.Kill(node) }),
+		Name: "kill", Usage: "end a node, or its signer, as a crash would", ArgsUsage: "NODE…", Flags: commonFlags(signerFlag()),
+		Action: eachNode(func(_ context.Context, n *network.Network, node *network.Node) error { return n.Kill(node) }, (*network.Network).KillSigner),
 	}
 }
 
 func startCommand() *cli.Command {
 	return &cli.Command{
-		Name: "start", Usage: "start a node again", ArgsUsage: "NODE…", Flags: commonFlags(),
+		Name: "start", Usage: "start a node again, or its signer alone", ArgsUsage: "NODE…", Flags: commonFlags(signerFlag()),
 		Action: eachNode(func(ctx context.Context, n *network.Network, node *network.Node) error {
 			if _, err := n.Start(node); err != nil {
 				return err
@@ -233,12 +233,16 @@ func startCommand() *cli.Command {
 			ctx, cancel := context.WithTimeout(ctx, startPatience)
 			defer cancel()
 			return n.WaitReady(ctx, node)
-		}),
+		}, (*network.Network).StartSigner),
 	}
 }
 
-// eachNode applies a function to the nodes that the arguments name, or to the leader for the argument "leader".
-func eachNode(do func(context.Context, *network.Network, *network.Node) error) cli.ActionFunc {
+func signerFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "signer", Usage: "the signer of the node, and not the node"}
+}
+
+// eachNode applies a function to the nodes that the arguments name, or to the leader for the argument "leader"; with --signer another one.
+func eachNode(do func(context.Context, *network.Network, *network.Node) error, signer func(*network.Network, *network.Node) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		if !c.Args().Present() {
 			return fmt.Errorf("%w: name a node, such as node0, or leader", errUsage)
@@ -262,7 +266,14 @@ func eachNode(do func(context.Context, *network.Network, *network.Node) error) c
 			if err != nil {
 				return err
 			}
-			if err := do(c.Context, n, node); err != nil {
+			if !c.Bool("signer") {
+				err = do(c.Context, n, node)
+			} else if n.Signers {
+				err = signer(n, node)
+			} else {
+				err = fmt.Errorf("%w: this network has no signers: make one that has with `up --signer`", errUsage)
+			}
+			if err != nil {
 				return err
 			}
 			if done = append(done, node.Name); !json {

@@ -32,6 +32,8 @@ func upCommand() *cli.Command {
 			&cli.IntFlag{Name: "port", Usage: "the first of three ports for each node of a new network", Value: network.DefaultPort},
 			&cli.StringFlag{Name: "log-level", Usage: "of the nodes of a new network", Value: "info"},
 			&cli.StringFlag{Name: "suite", Usage: "cryptographic `SUITE` of a new network: std, or gm for SM2, SM3 and SM4", Value: "std"},
+			&cli.BoolFlag{Name: "ca", Usage: "give each institution of a new network a certificate authority, and each node certificates of it, which the nodes ask ca-x509 about, or ca-gm"},
+			&cli.BoolFlag{Name: "signer", Usage: "have the key of each node of a new network in a process of its own"},
 			&cli.BoolFlag{Name: "inner", Usage: "have the nodes of a new network on gm seal their messages with SM4 once more, under TLS"},
 			&cli.StringFlag{Name: "engine", Usage: "consensus `ALGORITHM` of a new network: pbft, or raft, whose members must not lie", Value: "pbft"},
 			&cli.BoolFlag{Name: "trust-members", Usage: "let a new network's genesis say that its members do not lie, for an engine of your own that needs it; raft implies it"},
@@ -82,7 +84,7 @@ func up(c *cli.Context) error {
 	if fresh {
 		n, err = network.Create(network.Config{
 			Dir: dir, Nodes: nodes, Port: c.Int("port"), Suite: c.String("suite"), Inner: c.Bool("inner"), Engine: c.String("engine"), EngineProgram: c.Path("engine-program"),
-			Trust: c.Bool("trust-members"), LogLevel: c.String("log-level"), Relay: c.IsSet("relay"), TLS: c.Bool("tls"),
+			Trust: c.Bool("trust-members"), LogLevel: c.String("log-level"), Relay: c.IsSet("relay"), TLS: c.Bool("tls"), CA: c.Bool("ca"), Signers: c.Bool("signer"),
 		})
 		if err != nil {
 			return err
@@ -219,7 +221,7 @@ func existing(dir string) (*network.Network, error) {
 func checkUp(c *cli.Context, n *network.Network) error {
 	dir, relayed := c.String("dir"), c.IsSet("relay")
 	if n != nil {
-		for _, name := range []string{"nodes", "port", "log-level", "suite", "inner", "engine", "trust-members", "engine-program", "tls"} {
+		for _, name := range []string{"nodes", "port", "log-level", "suite", "inner", "engine", "trust-members", "engine-program", "tls", "ca", "signer"} {
 			if c.IsSet(name) {
 				return fmt.Errorf("%w: --%s is for a new network, and there is one in %s: leave it out to start that one, or name another folder with -d", errUsage, name, dir)
 			}

@@ -33,6 +33,9 @@ func (n *Network) Add(ctx context.Context, replaced *Node, sync string, tell fun
 	if _, err := n.Binary(); err != nil {
 		return nil, err
 	}
+	if n.CA {
+		return nil, errFounders
+	}
 	api, err := n.voter(ctx, replaced)
 	if err != nil {
 		return nil, err
@@ -179,7 +182,7 @@ func (n *Network) admit(ctx context.Context, api *client.Client, node *Node, tel
 	if err != nil {
 		return nil, err
 	}
-	key, err := keyfile.Read(filepath.Join(node.Dir, cli.KeyFile), suite, nil)
+	key, err := keyfile.Read(n.nodeKeyPath(node), suite, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -298,7 +301,7 @@ func (n *Network) stateReady(ctx context.Context, api *client.Client, by string,
 	if err != nil {
 		return err
 	}
-	key, err := keyfile.Read(filepath.Join(joiner.Dir, cli.KeyFile), suite, nil)
+	key, err := keyfile.Read(n.nodeKeyPath(joiner), suite, nil)
 	if err != nil {
 		return err
 	}
@@ -368,7 +371,7 @@ func (n *Network) makeJoiner(sync string) (*Node, error) {
 		return nil, err
 	}
 	voice := n.keyPath(node.Institution)
-	if err := errors.Join(os.RemoveAll(node.Dir), os.RemoveAll(voice)); err != nil {
+	if err := errors.Join(os.RemoveAll(node.Dir), os.RemoveAll(n.signerDir(&node)), os.RemoveAll(voice)); err != nil {
 		return nil, err
 	}
 	if err := keyfile.Write(voice, account, ""); err != nil {

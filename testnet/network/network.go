@@ -65,6 +65,10 @@ type Config struct {
 	Relay bool
 	// TLS has the nodes' APIs and admin interfaces speak HTTPS, with certificates of an authority of the network's own.
 	TLS bool
+	// CA gives each institution an authority of its own, and each node certificates of it: nodes ask a CA provider about one another.
+	CA bool
+	// Signers has each node's key in a process of its own, with a journal.
+	Signers bool
 }
 
 // Node is one node of a network.
@@ -91,7 +95,9 @@ type Network struct {
 	Dir      string         `json:"-"`
 	Chain    keys.Digest    `json:"chain"`
 	Suite    string         `json:"suite"`
-	TLS      bool           `json:"tls,omitempty"` // the nodes are reached by HTTPS, see Access
+	TLS      bool           `json:"tls,omitempty"`     // the nodes are reached by HTTPS, see Access
+	CA       bool           `json:"ca,omitempty"`      // the nodes have certificates, see AuthorityDir
+	Signers  bool           `json:"signers,omitempty"` // the nodes' keys are in processes of their own, see StartSigner
 	Group    ledger.GroupID `json:"group"`
 	Nodes    []Node         `json:"nodes"`
 	Accounts []Account      `json:"accounts"`
@@ -155,7 +161,7 @@ func Create(c Config) (*Network, error) {
 	if err := CheckPorts(c.Port, c.Nodes); err != nil {
 		return nil, err
 	}
-	n := &Network{Dir: c.Dir, Suite: c.Suite, Group: "main", TLS: c.TLS}
+	n := &Network{Dir: c.Dir, Suite: c.Suite, Group: "main", TLS: c.TLS, CA: c.CA, Signers: c.Signers}
 	if c.TLS {
 		if err := n.found(); err != nil {
 			return nil, fmt.Errorf("make the network's certificates: %w", err)
@@ -217,6 +223,11 @@ func Create(c Config) (*Network, error) {
 		})
 	}
 	n.Chain = genesis.Hash(suite)
+	if c.CA {
+		if err := n.foundAuthorities(suite); err != nil {
+			return nil, fmt.Errorf("make the institutions' authorities: %w", err)
+		}
+	}
 	for i, node := range n.Nodes {
 		if err := n.writeNode(node, nodeKeys[i], genesis, engine, c); err != nil {
 			return nil, fmt.Errorf("write the folder of %s: %w", node.Name, err)
@@ -243,13 +254,27 @@ func (n *Network) writeNode(node Node, key keys.Signer, genesis *ledger.Genesis,
 			return err
 		}
 	}
+	if n.CA {
+		if err := n.certify(&node, key, file); err != nil {
+			return err
+		}
+	}
+	if n.Signers {
+		if err := os.MkdirAll(n.signerDir(&node), 0o700); err != nil {
+			return err
+		}
+		var err error
+		if file.Signer.Socket, err = n.socket(&node); err != nil {
+			return err
+		}
+	}
 	for _, other := range n.Nodes {
 		if other.ID != node.ID {
 			file.Network.Peers = append(file.Network.Peers, cli.Peer{Node: other.ID, Address: cmp.Or(other.Door, other.Listen)})
 		}
 	}
 	return errors.Join(
-		keyfile.Write(filepath.Join(node.Dir, cli.KeyFile), key, ""),
+		keyfile.Write(n.nodeKeyPath(&node), key, ""),
 		cli.WriteGenesis(filepath.Join(node.Dir, cli.GenesisFile), genesis),
 		cli.WriteConfig(node.Dir, file),
 		cli.WriteMember(node.Dir, cli.MemberCard{

@@ -61,36 +61,50 @@ func (n *Network) Binary() (string, error) {
 
 // Start starts a node as a process of its own, which outlives this one, and returns its process id. It does not
 // wait until the node is ready. A node that runs already is left alone. args are further arguments of `fondaco run`.
+// In a network with signers the node's own is started before.
 func (n *Network) Start(node *Node, args ...string) (pid int, err error) {
 	if pid := n.Pid(node); pid != 0 {
 		return pid, nil
 	}
+	if n.Signers {
+		if err := n.StartSigner(node); err != nil {
+			return 0, err
+		}
+	}
+	return n.spawn(node.Name, node.Dir, append([]string{"run", "-d", node.Dir}, args...)...)
+}
+
+// spawn starts the network's binary as a process of its own, whose log and process id are in a folder.
+func (n *Network) spawn(name, dir string, args ...string) (pid int, err error) {
 	binary, err := n.Binary()
 	if err != nil {
 		return 0, err
 	}
-	out, err := os.OpenFile(filepath.Join(node.Dir, logFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	out, err := os.OpenFile(filepath.Join(dir, logFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return 0, err
 	}
 	defer out.Close() //nolint:errcheck // the child has its own copy
-	command := exec.Command(binary, append([]string{"run", "-d", node.Dir}, args...)...)
+	command := exec.Command(binary, args...)
 	command.Stdout, command.Stderr = out, out
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := command.Start(); err != nil {
-		return 0, fmt.Errorf("start %s: %w", node.Name, err)
+		return 0, fmt.Errorf("start %s: %w", name, err)
 	}
 	go command.Wait() //nolint:errcheck // reaps it while this process lives; its end is seen by Pid
 	record := fmt.Sprintf("%d %s\n", command.Process.Pid, startTime(command.Process.Pid))
-	if err := os.WriteFile(filepath.Join(node.Dir, pidFile), []byte(record), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, pidFile), []byte(record), 0o600); err != nil {
 		return 0, errors.Join(err, command.Process.Kill())
 	}
 	return command.Process.Pid, nil
 }
 
 // Pid returns the process id of a running node, or 0. A process that merely got the old id is not taken for it.
-func (n *Network) Pid(node *Node) int {
-	data, err := os.ReadFile(filepath.Join(node.Dir, pidFile))
+func (n *Network) Pid(node *Node) int { return pidIn(node.Dir) }
+
+// pidIn is Pid for what spawn started in a folder.
+func pidIn(dir string) int {
+	data, err := os.ReadFile(filepath.Join(dir, pidFile))
 	if err != nil {
 		return 0
 	}
@@ -127,31 +141,32 @@ func startTime(pid int) string {
 }
 
 // Kill ends a node as a crash would (SIGKILL) and waits until it is gone.
-func (n *Network) Kill(node *Node) error { return n.end(node, syscall.SIGKILL) }
+func (n *Network) Kill(node *Node) error { return end(node.Name, node.Dir, syscall.SIGKILL) }
 
 // Stop asks a node to end in order (SIGTERM), waits, and kills it after a while.
-func (n *Network) Stop(node *Node) error { return n.end(node, syscall.SIGTERM) }
+func (n *Network) Stop(node *Node) error { return end(node.Name, node.Dir, syscall.SIGTERM) }
 
-func (n *Network) end(node *Node, signal syscall.Signal) error {
-	pid := n.Pid(node)
+// end ends what spawn started in a folder.
+func end(name, dir string, signal syscall.Signal) error {
+	pid := pidIn(dir)
 	if pid == 0 {
 		return nil
 	}
 	if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("end %s (process %d): %w", node.Name, pid, err)
+		return fmt.Errorf("end %s (process %d): %w", name, pid, err)
 	}
-	for tries := 0; n.Pid(node) != 0; tries++ {
+	for tries := 0; pidIn(dir) != 0; tries++ {
 		if tries == 1000 {
 			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-				return fmt.Errorf("kill %s (process %d): %w", node.Name, pid, err)
+				return fmt.Errorf("kill %s (process %d): %w", name, pid, err)
 			}
 		}
 		if tries > 1500 {
-			return fmt.Errorf("%s (process %d) does not end", node.Name, pid)
+			return fmt.Errorf("%s (process %d) does not end", name, pid)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	return os.Remove(filepath.Join(node.Dir, pidFile))
+	return os.Remove(filepath.Join(dir, pidFile))
 }
 
 // Signal sends a signal to a running node and its plugins. It needs Linux's /proc.
@@ -193,11 +208,14 @@ func (n *Network) Processes() (pids []int) {
 	return pids
 }
 
-// StopAll stops every node.
+// StopAll stops every node, and then its signer.
 func (n *Network) StopAll() error {
 	errs := make(chan error, len(n.Nodes))
 	for i := range n.Nodes {
-		go func() { errs <- n.Stop(&n.Nodes[i]) }()
+		node := &n.Nodes[i]
+		go func() {
+			errs <- errors.Join(n.Stop(node), end("the signer of "+node.Name, n.signerDir(node), syscall.SIGTERM))
+		}()
 	}
 	var all error
 	for range n.Nodes {

@@ -2,7 +2,6 @@ package network
 
 import (
 	"crypto/rand"
-	"encoding/pem"
 	"errors"
 	"net/http"
 	"os"
@@ -99,15 +98,8 @@ func (n *Network) found() error {
 
 // secure issues a node's certificate, and fills in what its configuration says of TLS.
 func (n *Network) secure(node *Node, file *cli.File) error {
-	a, err := x509ca.Open(n.ours("ca"))
+	a, err := openAuthority(n.ours("ca"))
 	if err != nil {
-		return err
-	}
-	key, err := keyfile.Read(a.KeyPath(), a.Suite(), nil)
-	if err != nil {
-		return err
-	}
-	if err := a.Unlock(key); err != nil {
 		return err
 	}
 	if err := issue(a, filepath.Join(node.Dir, "api"), []string{"127.0.0.1", "localhost"}); err != nil {
@@ -140,9 +132,5 @@ func issue(a *x509ca.Authority, path string, hosts []string, roles ...identity.R
 	if answer.Refusal != nil {
 		return answer.Refusal
 	}
-	var text []byte
-	for _, der := range answer.Issued.Chain {
-		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
-	}
-	return errors.Join(keyfile.Write(path+".key", key, ""), os.WriteFile(path+".pem", text, 0o644))
+	return errors.Join(keyfile.Write(path+".key", key, ""), os.WriteFile(path+".pem", chainPEM(answer.Issued), 0o644))
 }
