@@ -1258,8 +1258,8 @@ FD_FN void fd_must(i32 status, bytes data) {
 
 // TX(result, name, arguments) { … } is a method that transactions and contracts call, VIEW one that may not write, INIT(arguments)
 // what runs once, at deployment, and UPGRADE(arguments) what runs once when this code replaces earlier code. The result is void
-// or a type. conflicts("keys") says what a method touches, in templates over its arguments and {$caller}: a hint that lets
-// calls run in parallel. roles("names") lets only callers with one of them in. The body is the function method_name.
+// or a type. conflicts("keys") says what a method touches, in templates over its arguments and {$caller}, for who reads
+// the schema: nodes find it out by themselves. roles("names") lets only callers with one of them in. The body is the function method_name.
 #define TX(R, name, ...) FD_METHOD(0, "tx " #name, FD_IF_VOID(R, , FD_SAY(" -> " FD_SPELL(R))), R, name, __VA_ARGS__)
 #define VIEW(R, name, ...) FD_METHOD(1, "view " #name, FD_IF_VOID(R, , FD_SAY(" -> " FD_SPELL(R))), R, name, __VA_ARGS__)
 #define INIT(...) FD_METHOD(0, "init", , void, init, __VA_ARGS__)

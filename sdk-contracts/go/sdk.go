@@ -24,7 +24,7 @@
 //	//chain:error 1001      on a struct that embeds Refusal: its abort code, 1000 or above
 //
 // tx, view, init and upgrade take roles=a,b (the node lets only callers with one of them in) and conflicts=key,key (what the method
-// touches, in templates over its arguments and $caller: a hint that lets calls run in parallel).
+// touches, in templates over its arguments and $caller: for who reads the schema; nodes find it out by themselves).
 //
 // A constant of the package, const Version = "1.0.0", is the contract's version.
 //

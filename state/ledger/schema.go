@@ -113,7 +113,7 @@ type Method struct {
 	Args      []Field    `json:"args"`
 	Return    Type       `json:"return,omitempty"`
 	Roles     []string   `json:"roles,omitempty"`     // the caller needs one of them; none: everybody may call
-	Conflicts []string   `json:"conflicts,omitempty"` // key templates over arguments and context: a hint to the scheduler
+	Conflicts []string   `json:"conflicts,omitempty"` // key templates over arguments and context, for who reads the schema: nodes find out themselves what calls touch
 	Doc       string     `json:"doc,omitempty"`
 }
 

@@ -50,7 +50,7 @@
 //! | `#[state]` | a static [`Value`], [`Map`] or [`Counter`] that the schema shall tell of |
 //!
 //! The first four take `roles = ["a"]` (the node lets only callers with one of them in) and `conflicts = ["key"]` (what the
-//! function touches, in templates over its arguments and `$caller`: a hint that lets calls run in parallel).
+//! function touches, in templates over its arguments and `$caller`: for who reads the schema; nodes find it out by themselves).
 //!
 //! Arguments, results, fields and values of state are `bool`, `String`, `Vec<u8>`, `[u8; N]`, integers of a stated width,
 //! [`Addr`], [`Hash`], `Vec`, `Option`, `BTreeMap`, and the contract's own `#[data]`. There are no floats.
