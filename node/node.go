@@ -135,6 +135,7 @@ type Node struct {
 	stateFault   atomic.Pointer[error]        // what scrubState could not read
 	archiveFault atomic.Pointer[error]        // what scrubArchive found damaged
 	joined       chan struct{}                // for Run: a state was fetched to begin with
+	full         chan struct{}                // for Run: the group stopped as the disk is full
 }
 
 // New opens the node's data, makes the genesis block if there is none, starts the plugins and binds the
@@ -189,6 +190,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 		}
 	}
 	trace.Joined = func(ledger.Height) { close(n.joined) }
+	trace.Full = func() { close(n.full) }
 	var sources []identity.NodeID
 	for _, p := range c.Peers {
 		sources = append(sources, p.Node)
@@ -525,7 +527,8 @@ func (n *Node) AdminAddr() net.Addr {
 	return n.adminAt.Addr()
 }
 
-// Run works until ctx ends, or until a part fails, and then closes everything. With group.ErrJoined, see Config.Snapshot.
+// Run works until ctx ends, or until a part fails, and then closes everything. With group.ErrJoined, see Config.Snapshot; with ErrRoom,
+// another New goes on.
 func (n *Node) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	tasks, ctx := errgroup.WithContext(ctx)
@@ -548,6 +551,7 @@ func (n *Node) Run(ctx context.Context) error {
 			return group.ErrJoined
 		}
 	})
+	tasks.Go(func() error { return n.awaitRoom(ctx) })
 	if n.vouch != nil {
 		tasks.Go(func() error { return n.recheck(ctx) })
 		tasks.Go(func() error { return n.watchLists(ctx) })
@@ -567,7 +571,11 @@ func (n *Node) Run(ctx context.Context) error {
 	stop()
 	endLoop()
 	<-looped
-	return errors.Join(err, n.Close())
+	closed := n.Close()
+	if errors.Is(err, ErrRoom) && closed != nil && !state.Full(closed) {
+		return fmt.Errorf("close the node, which stopped when its disk was full: %w", closed) // a sync may have failed
+	}
+	return errors.Join(err, closed)
 }
 
 // watch feeds the monitor with what nobody tells it, and stops the group when the VM raises an alarm.

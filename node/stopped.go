@@ -64,7 +64,7 @@ func (s *Stopped) Close() error { return errors.Join(s.Stopped.Close(), s.node.C
 func newNode(c Config, suite keys.Suite) *Node {
 	n := &Node{
 		config: c, suite: suite, chain: c.Genesis.Hash(suite), self: identity.NodeIDOf(suite, c.Signer.Public()),
-		alarms: make(chan *wasmvm.DivergenceError, 1), epochs: make(chan struct{}, 1), revouched: make(chan struct{}, 1), joined: make(chan struct{}),
+		alarms: make(chan *wasmvm.DivergenceError, 1), epochs: make(chan struct{}, 1), revouched: make(chan struct{}, 1), joined: make(chan struct{}), full: make(chan struct{}),
 	}
 	n.log = c.Log.With().Str("node", n.self.Short()).Str("group", string(c.Genesis.Group)).Logger()
 	return n

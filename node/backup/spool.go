@@ -52,6 +52,30 @@ func RemoveSpools(dir string) error {
 	return err
 }
 
+// Room fails unless so many bytes can be written into a folder. It writes them into a file that is gone when it returns, as no number
+// tells of a quota.
+func Room(dir string, bytes int64) (err error) {
+	free, known, err := FreeSpace(dir)
+	if err == nil && known && free < bytes {
+		err = fmt.Errorf("%w: the disk of %s has %d bytes left, of which %d are needed", ErrSpace, dir, free, bytes)
+	}
+	if err != nil {
+		return err
+	}
+	s, err := newSpool(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	piece := make([]byte, spoolBuffer)
+	for at := int64(0); at < bytes; at += spoolBuffer {
+		if _, err := s.file.WriteAt(piece[:min(spoolBuffer, bytes-at)], at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // fill writes all chunks, as long as the disk has room.
 func (s *spool) fill(ctx context.Context, chunks iter.Seq2[[]byte, error]) error {
 	out := bufio.NewWriterSize(s, spoolBuffer)

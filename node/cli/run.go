@@ -53,7 +53,8 @@ func runCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				if err := n.Run(c.Context); !errors.Is(err, group.ErrJoined) || c.Context.Err() != nil {
+				err = n.Run(c.Context)
+				if again := errors.Is(err, group.ErrJoined) || errors.Is(err, node.ErrRoom); !again || c.Context.Err() != nil {
 					return err
 				}
 			}

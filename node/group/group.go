@@ -127,6 +127,8 @@ type Trace struct {
 	Dropped   func(id ledger.TxID, why error)
 	Evidence  func(a, b ledger.Vote) // verified, and new here
 	Alarm     func(reason string)
+	// Full tells, after Alarm, that the group has ended because the disk had no room for a write (state.Full): when there is some, it is to be opened again.
+	Full func()
 	// Epoch tells that an epoch begins after the head. Status has the members and nodes.
 	Epoch func(ledger.Epoch)
 	// Fetched tells that a node sent so many blocks that this one lacked, with their certificates.
@@ -820,7 +822,7 @@ func (g *Group) restarted(engine consensus.Engine, from *consensus.Config, effec
 // computes. It is called on the loop.
 func (g *Group) Fail(err error) { g.fail(err) }
 
-// fail stops the group for good: it cannot trust itself any more. What is stored can still be read.
+// fail stops the group for good: it cannot trust itself any more, or has no room. What is stored can still be read.
 func (g *Group) fail(err error) {
 	if g.stopped.Load() != nil {
 		return
@@ -831,6 +833,9 @@ func (g *Group) fail(err error) {
 	}
 	g.stop(err)
 	g.publish()
+	if g.cfg.Trace.Full != nil && state.Full(err) {
+		g.cfg.Trace.Full()
+	}
 }
 
 func (g *Group) stop(err error) {

@@ -190,6 +190,52 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// TestRoom has a member whose disk gets full: it stops, says that room is all it needs, and when it is opened again with some it takes part in the
+// blocks that come. One whose disk fails to sync does not say so, also where that is for want of room.
+func TestRoom(t *testing.T) {
+	w := newWorld(t, 4)
+	w.begin()
+	w.start(0, 1, 2, 3)
+	number := uint64(0)
+	blocks := func(n int) {
+		t.Helper()
+		for range n {
+			number++
+			height := w.nodes[0].store.Head().Height() + 1
+			w.nodes[0].mustOffer(w.tx(number, 60_000))
+			if !w.run(60_000, func() bool { return w.nodes[0].store.Head().Height() >= height }) {
+				t.Fatalf("block %d is not made", height)
+			}
+		}
+	}
+	blocks(3)
+	n := w.nodes[3]
+	n.fs.SetLimit(n.fs.Used() + 100)
+	blocks(3)
+	if n.group.stopped.Load() == nil || n.full != 1 || len(n.alarms) != 1 || !strings.Contains(n.alarms[0], "no space left") {
+		t.Fatalf("on a full disk: stopped %t, %d times for want of room, alarms %q", n.group.stopped.Load() != nil, n.full, n.alarms)
+	}
+	n.fs.SetLimit(0)
+	n.alarms = nil
+	n.rejoin()
+	signed := len(n.signed)
+	blocks(3)
+	if !w.run(60_000, func() bool { return n.store.Head().Height() == w.nodes[0].store.Head().Height() }) || len(n.signed) == signed {
+		t.Errorf("opened again, it is at height %d of %d, and signed %d statements", n.store.Head().Height(), w.nodes[0].store.Head().Height(), len(n.signed)-signed)
+	}
+	w.noAlarms()
+	n.fs.SetHook(func(op memfs.Op, _ string, _ int) error {
+		if op == memfs.OpSync {
+			return fmt.Errorf("%w: %w", memfs.ErrLost, syscall.ENOSPC)
+		}
+		return nil
+	})
+	blocks(2)
+	if n.group.stopped.Load() == nil || n.full != 1 {
+		t.Errorf("after a sync that failed: stopped %t, %d times for want of room, want once, before", n.group.stopped.Load() != nil, n.full)
+	}
+}
+
 // What the member tells begins with one of these.
 const (
 	tellsBlock = 'b' // then a header

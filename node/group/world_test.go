@@ -105,6 +105,7 @@ type testNode struct {
 	snapshot  bool  // it joins by a state
 	anchor    Anchor
 	joined    int                 // how often it did
+	full      int                 // how often it stopped for want of room
 	spoil     func(*state.Result) // changes what it computes
 	busy      int64               // ms that the work under way takes
 	runs      int                 // blocks executed
@@ -249,6 +250,7 @@ func (n *testNode) start() error {
 		Trace: Trace{
 			Signing: func(st ledger.Statement) { n.signed = append(n.signed, st) },
 			Joined:  func(ledger.Height) { n.joined++ },
+			Full:    func() { n.full++ },
 			Alarm:   func(reason string) { n.alarms = append(n.alarms, reason) },
 			Finalized: func(b *ledger.Block, _ []ledger.Receipt, _ []*ledger.SignedTx) {
 				n.blocks = append(n.blocks, b)

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/fondaco/fondaco/state"
 )
@@ -32,7 +33,7 @@ var (
 	// that were open at a crash for ever.
 	ErrCrashed = errors.New("memfs: the machine crashed")
 	// ErrFull is returned by writes that would exceed SetLimit.
-	ErrFull = errors.New("memfs: no space left on device")
+	ErrFull = fmt.Errorf("memfs: %w", syscall.ENOSPC)
 	// ErrIgnore, returned by a hook, makes the operation do nothing and report success: a disk that lies.
 	ErrIgnore = errors.New("memfs: ignore the operation")
 	// ErrLost, returned by a hook for a sync, makes the sync fail, and what was not synced of the file is lost, as on Linux: readers
@@ -720,7 +721,7 @@ func (f *file) WriteAt(p []byte, offset int64) (int, error) {
 	if grow := max(offset+int64(len(p)), int64(len(f.node.data))) - int64(len(f.node.data)); f.fs.limit > 0 && f.fs.used+grow > f.fs.limit {
 		fits := max(0, min(int64(len(p)), f.fs.limit-f.fs.used+int64(len(f.node.data))-offset))
 		f.change(edit{offset: offset, bytes: append([]byte{}, p[:fits]...)})
-		return int(fits), fmt.Errorf("write %s: %w", f.name, ErrFull)
+		return int(fits), &fs.PathError{Op: "write", Path: f.name, Err: ErrFull}
 	}
 	f.change(edit{offset: offset, bytes: append([]byte{}, p...)}) // at the crash point too: it may have begun
 	if err != nil {

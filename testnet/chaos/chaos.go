@@ -135,6 +135,7 @@ const (
 	Recovered history.Rule = "when a fault is over, all nodes become ready within 30 s"
 	Mute      history.Rule = "a node without its journal does not vote, and says so"
 	FullDisk  history.Rule = "a node whose disk is full stops"
+	Room      history.Rule = "a node whose disk was full goes on when it has room"
 	Restarted history.Rule = "an engine that is killed is started again"
 	Ended     history.Rule = "no process is left"
 )
@@ -378,9 +379,9 @@ func (r *run) judge(ctx context.Context) (*Report, error) {
 		Seed: r.Seed, Nodes: r.Nodes, Seconds: seconds, Packets: r.relay.Stats(-1, -1), Operations: map[history.Kind]map[history.Outcome]int{},
 		Rules: []history.Rule{Verified, Live, Recovered, Ended},
 	}
-	for kind, rule := range map[Kind]history.Rule{Journal: Mute, Disk: FullDisk, Engine: Restarted} {
+	for kind, rules := range map[Kind][]history.Rule{Journal: {Mute}, Disk: {FullDisk, Room}, Engine: {Restarted}} {
 		if slices.ContainsFunc(r.windows, func(w window) bool { return w.kind == kind }) {
-			report.Rules = append(report.Rules, rule)
+			report.Rules = append(report.Rules, rules...)
 		}
 	}
 	slices.Sort(report.Rules)

@@ -338,7 +338,7 @@ func (r *run) loseJournal(ctx context.Context, f fault) error {
 // spare is how much more than its data a node's small disk holds, before it is filled.
 const spare = 64 << 20
 
-// fullDisk moves nodes to small disks, fills these while the nodes run, and moves the nodes back.
+// fullDisk moves nodes to small disks, fills these while the nodes run, makes room, and moves the nodes back.
 func (r *run) fullDisk(ctx context.Context, f fault) error {
 	if err := r.each(f, func(n *network.Node) error {
 		if err := r.net.Kill(n); err != nil {
@@ -362,6 +362,18 @@ func (r *run) fullDisk(ctx context.Context, f fault) error {
 		}
 	}
 	pause(ctx, f.lasts)
+	for _, i := range f.nodes { // with room again they go on by themselves
+		n := &r.net.Nodes[i]
+		if r.net.Pid(n) == 0 {
+			continue
+		}
+		if err := os.Remove(filepath.Join(n.Dir, "data", filler)); err != nil {
+			return err
+		}
+		if !r.await(ctx, i, func(s *client.Status) bool { return s.Stopped == "" }) && ctx.Err() == nil {
+			r.violate(Room, "%s is still stopped %v after its disk had room again", n.Name, patience)
+		}
+	}
 	return r.each(f, func(n *network.Node) error {
 		if err := r.net.Kill(n); err != nil {
 			return err
