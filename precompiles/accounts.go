@@ -68,7 +68,7 @@ func (a *Account) HasAny(roles ...string) bool {
 // block time. The error is an [*Error] with status denied, or the reader's. A freeze keeps no account with the role
 // committee from taking part in motions: what institutions agree on is not for a single account to prevent.
 func (a *Account) MaySend(r Reader, to ledger.Target, unixMilli int64) error {
-	if a.Status != Active && !(a.Has(identity.Committee) && to.Address == MembersAddress) {
+	if a.Status != Active && !(a.Has(identity.Committee) && to == ledger.Target{Address: MembersAddress}) {
 		return denied(DeniedFrozen, "the account is frozen")
 	}
 	return a.checkBinding(r, to, unixMilli)

@@ -186,6 +186,11 @@ func trustKey(institution string) []byte {
 	return key(CertificatesAddress, []byte("a"), []byte(institution))
 }
 
+// namesKey is there for an institution whose row says Trust.RealNames.
+func namesKey(institution string) []byte {
+	return key(CertificatesAddress, []byte("n"), []byte(institution))
+}
+
 func certificateKey(fingerprint keys.Digest, institution string) []byte {
 	return key(CertificatesAddress, []byte("c"), fingerprint[:], []byte(institution))
 }
@@ -369,8 +374,8 @@ func (a *Account) checkBinding(r Reader, to ledger.Target, unixMilli int64) erro
 		}
 		return nil
 	case b == nil:
-		trust, _, err := ReadTrust(r, a.Institution)
-		if err == nil && trust.RealNames {
+		required, err := realNames(r, a.Institution)
+		if required {
 			err = denied(DeniedCertificate, "accounts of %s call contracts under a certificate only, and this one goes by none: its registrar binds it with `fondaco account certify`", a.Institution)
 		}
 		return err
@@ -378,8 +383,17 @@ func (a *Account) checkBinding(r Reader, to ledger.Target, unixMilli int64) erro
 	return b.Check(r, a.Institution, unixMilli)
 }
 
+// realNames reports whether accounts of an institution go by real names. There is a key of its own for it, because most
+// calls ask no more of an institution, and its row takes several microseconds to decode.
+func realNames(r Reader, institution string) (required bool, err error) {
+	_, required, err = r.Get(namesKey(institution))
+	return required && err == nil, err
+}
+
 // governs reports whether a call is to a system contract by which people govern the group and its accounts.
-func governs(to ledger.Target) bool { return IsSystem(to.Address) && to.Address != ContractsAddress }
+func governs(to ledger.Target) bool {
+	return to == ledger.Target{Address: to.Address} && IsSystem(to.Address) && to.Address != ContractsAddress
+}
 
 // Check says why a binding does not count for an institution at a state and a block time, or returns nil.
 func (b *Binding) Check(r Reader, institution string, unixMilli int64) error {
@@ -400,8 +414,8 @@ func (a *Account) checkSigned(r Reader, to ledger.Target, signatures []ledger.Si
 		return nil
 	}
 	if b.Key == nil {
-		trust, _, err := ReadTrust(r, a.Institution)
-		if err == nil && trust.RealNames {
+		required, err := realNames(r, a.Institution)
+		if required {
 			err = denied(DeniedCertificate, "accounts of %s call contracts under a certificate for a key that signs, and that of this one is for none of its keys: its registrar binds it with `fondaco account certify`", a.Institution)
 		}
 		return err
@@ -713,18 +727,23 @@ func (t *Trust) sound(institution string, unixMilli int64) error {
 // writeTrusts writes what trustsAfter returned.
 func writeTrusts(env Env, rows []InstitutionTrust) error {
 	for i := range rows {
-		k := trustKey(rows[i].Institution)
-		err := error(nil)
-		if len(rows[i].Row.Authorities) == 0 {
-			err = env.Delete(k)
-		} else {
-			err = write(env, k, &rows[i].Row)
+		t := &rows[i]
+		if err := put(env, trustKey(t.Institution), &t.Row, len(t.Row.Authorities) > 0); err != nil {
+			return err
 		}
-		if err != nil {
+		if err := put(env, namesKey(t.Institution), true, t.Row.RealNames); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// put writes a value that is there, or deletes one that is not.
+func put(env Env, key []byte, value any, there bool) error {
+	if !there {
+		return env.Delete(key)
+	}
+	return write(env, key, value)
 }
 
 // trustTypes are the types of the schemas that have to do with authorities.
@@ -814,6 +833,7 @@ func newCertificates() Contract {
 				{Prefix: "a", Key: []ledger.Type{"str"}, Value: "Trust"},
 				{Prefix: "c", Key: []ledger.Type{"bytes"}, Value: "Certificate", Doc: "fingerprint; name of the institution that says so"},
 				{Prefix: "h", Key: []ledger.Type{"bytes"}, Value: "bool", Doc: "fingerprint; length and name of an institution; address of an account of it that goes by the certificate"},
+				{Prefix: "n", Key: []ledger.Type{"str"}, Value: "bool", Doc: "institution whose row has real_names"},
 			},
 		},
 	}

@@ -265,7 +265,7 @@ func TestTrustAtRandom(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, seed))
 	roles := [][]string{{"node"}, {"user"}, {"node", "user"}}
 	a := newAssembly(t, 1)
-	accepted := 0
+	accepted, named := 0, 0
 	for range 3_000 {
 		a.order.UnixMilli += random.Int64N(50)
 		var f Reform
@@ -278,6 +278,9 @@ func TestTrustAtRandom(t *testing.T) {
 		}
 		for range random.IntN(2) {
 			f.Distrust = append(f.Distrust, DistrustedRoot{Institution: "bank-0", Root: certificate(byte(1 + random.IntN(6)))})
+		}
+		if random.IntN(10) == 0 {
+			f.RealNames = append(f.RealNames, InstitutionNames{Institution: "bank-0", Required: random.IntN(2) == 0})
 		}
 		for range random.IntN(2) {
 			f.Policies = append(f.Policies, need("bank-0", roles[random.IntN(2)][0], random.Uint32N(5)))
@@ -293,10 +296,19 @@ func TestTrustAtRandom(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if required, err := realNames(a, "bank-0"); required != trust.RealNames || err != nil {
+			t.Fatalf("after %d motions of seed %d, %+v: real names %t, and the row says %t; %v", accepted, seed, f, required, trust.RealNames, err)
+		}
+		if trust.RealNames {
+			named++
+		}
 		if !found {
 			continue
 		}
 		check := []string{"node"}
+		if trust.RealNames {
+			check = append(check, "user")
+		}
 		for _, p := range trust.Policies {
 			check = append(check, p.Role)
 		}
@@ -314,8 +326,8 @@ func TestTrustAtRandom(t *testing.T) {
 			}
 		}
 	}
-	if accepted < 100 {
-		t.Errorf("%d motions were accepted, too few to tell", accepted)
+	if accepted < 100 || named < 10 {
+		t.Errorf("%d motions were accepted, with real names after %d, too few to tell", accepted, named)
 	}
 }
 
@@ -506,6 +518,7 @@ func TestWhoCertifies(t *testing.T) {
 // TestWhoIsStopped says of certificates by which everybody goes what registrar and admin may, and sees who is stopped.
 func TestWhoIsStopped(t *testing.T) {
 	governing := ledger.Target{Address: AccessAddress}
+	named := ledger.Target{Address: AccessAddress, Name: "access"} // who is called by a name may change
 	stopped := func(t *testing.T, w office, account string, calls, governs bool) {
 		t.Helper()
 		if err := w.maySend(account, contract); (err != nil) != calls {
@@ -513,6 +526,9 @@ func TestWhoIsStopped(t *testing.T) {
 		}
 		if err := w.maySend(account, ledger.Target{Address: ContractsAddress}); (err != nil) != calls {
 			t.Errorf("%s deploys a contract: %v, want it stopped: %t", account, err, calls)
+		}
+		if err := w.maySend(account, named); (err != nil) != calls {
+			t.Errorf("%s calls a name: %v, want it stopped: %t", account, err, calls)
 		}
 		if err := w.maySend(account, governing); (err != nil) != governs {
 			t.Errorf("%s governs: %v, want it stopped: %t", account, err, governs)

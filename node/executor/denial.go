@@ -54,6 +54,8 @@ func DenialName(code uint32) string {
 		return "Size"
 	case precompiles.DeniedGasLimit:
 		return "GasLimit"
+	case precompiles.DeniedDirect:
+		return "Direct"
 	case precompiles.DeniedCertificate:
 		return "Certificate"
 	default:
