@@ -13,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/fondaco/fondaco/node/cli"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/keys/keystest"
 )
@@ -233,4 +236,64 @@ func TestContractsReadme(t *testing.T) {
 			t.Errorf("the third bump was not refused:\n%s", out)
 		}
 	})
+}
+
+// TestHTTPSReadme does what node/login/README.md says, with a node that runs.
+func TestHTTPSReadme(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: starts a node")
+	}
+	ports, err := freePorts(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, api := t.TempDir(), fmt.Sprint(ports[1])
+	run := func(script string) {
+		t.Helper()
+		command := exec.CommandContext(t.Context(), "bash", "-euxo", "pipefail", "-c", strings.ReplaceAll(script, ":9541", ":"+api))
+		command.Dir = dir
+		if out, err := command.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	const page = "../login/README.md"
+	blocks := fenced(t, page, "sh")
+	if len(blocks) != 4 {
+		t.Fatalf("%s has %d blocks of commands, want 4", page, len(blocks))
+	}
+	run(fmt.Sprintf("fondaco init -d node --institution bank-a --listen 127.0.0.1:%d --admin-listen ''; fondaco genesis new node/member.json --name one; fondaco init -d node --genesis genesis.json", ports[0]))
+	run(blocks[0])
+	file, err := cli.ReadConfig(filepath.Join(dir, "node"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wanted cli.File
+	if err := toml.Unmarshal([]byte(fenced(t, page, "toml")[0]), &wanted); err != nil {
+		t.Fatal(err)
+	}
+	file.API = wanted.API
+	file.API.Listen = strings.ReplaceAll(file.API.Listen, ":9541", ":"+api)
+	if err := cli.WriteConfig(filepath.Join(dir, "node"), file); err != nil {
+		t.Fatal(err)
+	}
+	node := exec.CommandContext(t.Context(), "fondaco", "run", "-d", "node")
+	node.Dir = dir
+	node.Cancel = func() error { return node.Process.Signal(os.Interrupt) }
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := node.Process.Signal(os.Interrupt); err != nil {
+			t.Error(err)
+		}
+		if err := node.Wait(); err != nil {
+			t.Errorf("the node ended: %v", err)
+		}
+	}()
+	run("for i in $(seq 300); do fondaco status -d node && exit 0; sleep 0.1; done; exit 1")
+	for _, block := range blocks[1:] {
+		run(block)
+	}
+	run("! fondaco status --api https://localhost:9541 --ca ca/ca.pem --token-file reports.token")
+	run("fondaco status --api https://localhost:9541 --ca ca/ca.pem --client-cert alice.pem --client-key alice.tls")
 }

@@ -154,7 +154,7 @@ func answer(w http.ResponseWriter, checks []Check) {
 
 // Serve answers requests on a gate until ctx ends, and closes it.
 func (m *Monitor) Serve(ctx context.Context, gate *login.Gate) error {
-	server := &http.Server{Handler: m.Handler(gate), ReadTimeout: 10 * time.Second}
+	server := &http.Server{Handler: m.Handler(gate), ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute} // profiles take their time
 	gate.Prepare(server)
 	stopped := make(chan struct{})
 	unwatch := context.AfterFunc(ctx, func() {
