@@ -471,7 +471,10 @@ func (n *Node) openAPI() (err error) {
 	if err != nil {
 		return err
 	}
-	gate := login.Config{Operator: hex.EncodeToString(operator[:]), Provider: n.ca, Suite: n.suite, Log: n.log, Refused: n.monitor.Refused, Now: n.now}
+	gate := login.Config{Operator: hex.EncodeToString(operator[:]), Suite: n.suite, Log: n.log, Refused: n.monitor.Refused, Now: n.now}
+	if n.suite.Name() == keys.Std().Name() { // one of suite gm vouches for SM2 certificates, which TLS does not know
+		gate.Provider = n.ca
+	}
 	if n.config.Admin != "" {
 		gate.Name, gate.Listen, gate.Files = "admin", n.config.Admin, n.config.AdminFiles
 		if n.adminAt, err = login.Open(gate); err != nil {

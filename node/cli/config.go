@@ -82,7 +82,7 @@ type ListenSection struct {
 	Listen  string `toml:"listen" comment:"address; empty: do not listen. Beyond loopback it needs cert and key"`
 	Cert    string `toml:"cert" comment:"PEM file of the certificate for HTTPS, followed by those that lead to the root; empty: no TLS, and whoever is on this machine may do everything"`
 	Key     string `toml:"key" comment:"file of its key"`
-	Clients string `toml:"clients" comment:"PEM file of the authorities whose client certificates count, and of their revocation lists; empty: the provider of [ca] is asked"`
+	Clients string `toml:"clients" comment:"PEM file of the authorities whose client certificates count, and of their revocation lists; empty: the provider of [ca] is asked, on a chain of suite std"`
 	Tokens  string `toml:"tokens" comment:"file of tokens, as fondaco token new makes it; empty: none count"`
 }
 

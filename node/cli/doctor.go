@@ -465,7 +465,7 @@ func (d *doctor) doors() {
 		if l.section.Listen == "" {
 			continue
 		}
-		ends, err := login.Check(l.name, l.section.Listen, l.section.files(d.dir), d.file.CA.Program != "")
+		ends, err := login.Check(l.name, l.section.Listen, l.section.files(d.dir), d.file.CA.Program != "" && (d.suite == nil || d.suite.Name() == keys.Std().Name()))
 		left := time.Until(ends)
 		switch {
 		case err != nil:

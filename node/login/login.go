@@ -14,7 +14,7 @@
 //   - the secret of the node's operator, from the node's folder, in the header client.OperatorHeader;
 //   - a token, as "Authorization: Bearer …" (RFC 6750), which must be in the file of tokens, see [Token];
 //   - a client certificate that leads to an authority of the file of clients' authorities or, without such a file, for which
-//     the node's CA provider vouches (package plugins/ca). Institution and roles are those of the certificate: the subject's
+//     the node's CA provider vouches (package plugins/ca), if the chain's suite is std. Institution and roles are those of the certificate: the subject's
 //     O, and URIs fondaco:role:NAME among its alternative names.
 //
 // All of that is judged at each request, also on connections that were made before, and at each step of an event stream.
@@ -89,7 +89,7 @@ type Config struct {
 	Listen   string // TCP address
 	Files    Files
 	Operator string      // the operator's secret; empty: there is none
-	Provider ca.Provider // asked about client certificates where Files.Clients is empty; nil: they do not count
+	Provider ca.Provider // of suite std, whose certificates TLS knows; asked about client certificates where Files.Clients is empty; nil: they do not count
 	Suite    keys.Suite  // of the chain; required with Provider
 	Log      zerolog.Logger
 	Refused  func(Reason)     // told of each refusal; nil: nobody
@@ -163,7 +163,7 @@ func (g *Gate) prepare(provider bool) (*net.TCPAddr, error) {
 	case f.Cert == "" || f.Key == "":
 		return nil, fmt.Errorf("[%s] needs both cert and key, the files of the certificate that it shows and of its key: `fondaco ca issue --host` makes one", name)
 	case f.Clients == "" && f.Tokens == "" && !provider:
-		return nil, fmt.Errorf("[%s] has TLS, and nobody could get in: set clients, the PEM file of the authorities whose client certificates count, or tokens, the file that `fondaco token new` makes, or name a CA provider under [ca]", name)
+		return nil, fmt.Errorf("[%s] has TLS, and nobody could get in: set clients, the PEM file of the authorities whose client certificates count, or tokens, the file that `fondaco token new` makes, or on a chain of suite std name a CA provider under [ca]", name)
 	}
 	if err := g.openTLS(provider); err != nil {
 		return nil, fmt.Errorf("[%s]: %w", name, err)
