@@ -283,10 +283,15 @@ func (r *remote) foundings(paths []string, found []precompiles.Founding) ([]prec
 		if !join.IsRequest(text) {
 			continue
 		}
-		request, _, err := readJoinRequest(path)
+		request, suite, err := readJoinRequest(path)
 		if err != nil {
 			return nil, err
 		}
+		print, err := request.Fingerprint(suite)
+		if err != nil {
+			return nil, err
+		}
+		note(r.c, "The fingerprint of %s must be the one that the operator of %s tells by another way: %s", path, request.Institution, print)
 		if request.Account == nil || slices.ContainsFunc(found, func(f precompiles.Founding) bool { return f.Name == request.Institution }) {
 			continue
 		}
@@ -428,6 +433,9 @@ func newInvitation(c *cli.Context) error {
 		text, err := i.Encode()
 		if err != nil {
 			return err
+		}
+		if len(text) > join.MaxInvitation {
+			return fmt.Errorf("the invitation would have %d bytes, at most %d: the revocation lists that ca.settings names are too long to go with it; ask a responder (OCSP) instead", len(text), join.MaxInvitation)
 		}
 		again, _, err := join.DecodeInvitation(text)
 		if err != nil {
