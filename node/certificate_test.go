@@ -442,6 +442,16 @@ func TestProviderDown(t *testing.T) {
 	b.connected(0, 1, 2)
 	b.commits(2)
 
+	b.eventually("the nodes are ready all the same", func() bool { // what watches them looks once a second
+		response, err := http.Get("http://" + b.nodes[2].AdminAddr().String() + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		return err == nil && response.StatusCode == http.StatusOK && strings.Contains(string(text), "spared  plugin ca-x509: ")
+	})
+
 	b.stop(1) // one of them, and then all
 	b.start(1)
 	b.connected(0, 1, 2)

@@ -357,7 +357,7 @@ func TestStartCA(t *testing.T) {
 		got, err := provider.Verify(t.Context(), asks("friend"))
 		return err == nil && got.Holder.Institution == "Bank of Corfu"
 	})
-	if st := h.Status()[0]; !st.Healthy || st.Restarts != 0 {
+	if st := h.Status()[0]; !st.Healthy || st.Restarts != 0 || st.Kind != KindCA {
 		t.Errorf("Status = %+v", st)
 	}
 	if _, err := h.StartCA(spec); err == nil || !strings.Contains(err.Error(), "a plugin of this name runs already") {

@@ -108,9 +108,19 @@ func (h *Host) Close() error {
 	return os.RemoveAll(scratch)
 }
 
+// Kind is what a program does for the node.
+type Kind string
+
+// The kinds.
+const (
+	KindEngine Kind = "engine" // without its consensus engine a node stands still
+	KindCA     Kind = "ca"     // without a CA provider it goes on with what it knows
+)
+
 // Status is what operators see of a program.
 type Status struct {
 	Name     string
+	Kind     Kind
 	Version  string // as the program says, with its name; empty before it first ran
 	Pid      int    // zero while it does not run
 	Restarts int    // since the host began
@@ -156,6 +166,7 @@ type Engine struct {
 // bounds only the wait: the program runs until Close.
 func (h *Host) Engine(ctx context.Context, s Spec) (*Engine, error) {
 	p, err := h.start(ctx, s, kind{
+		name:      KindEngine,
 		handshake: engine.Handshake(),
 		versions:  engine.Versions(),
 		options:   engine.DialOptions(),
@@ -227,6 +238,7 @@ func (h *Host) StartCA(s Spec) (*CA, error) { return h.startCA(s, -1) }
 // startCA starts a provider whose calls wait until it runs for as long as wait.
 func (h *Host) startCA(s Spec, wait time.Duration) (*CA, error) {
 	p, err := h.add(s, kind{
+		name:      KindCA,
 		handshake: ca.Handshake(),
 		versions:  ca.Versions(),
 		options:   ca.DialOptions(),

@@ -22,6 +22,7 @@ const settled = 10 * time.Second
 
 // kind is what differs between the kinds of plugins.
 type kind struct {
+	name      Kind
 	handshake plugin.HandshakeConfig
 	versions  map[int]plugin.PluginSet
 	options   []grpc.DialOption
@@ -69,7 +70,7 @@ func newProcess(s Spec, copies, sockets string, k kind, c Config) *process {
 		name: s.Name, spec: s, copies: copies, sockets: sockets, kind: k, config: c,
 		log: c.Log.With().Str("plugin", s.Name).Logger(),
 		ctx: ctx, cancel: cancel, done: make(chan struct{}), hurry: make(chan struct{}, 1),
-		status:  Status{Name: s.Name, Reason: "starting", Since: time.Now()},
+		status:  Status{Name: s.Name, Kind: k.name, Reason: "starting", Since: time.Now()},
 		changed: make(chan struct{}),
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/fondaco/fondaco/node/login"
+	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -25,19 +26,22 @@ const closing = 2 * time.Second
 // Check is a condition of being healthy. Run returns nil, or why it does not hold, in words for an operator. It
 // must be quick.
 type Check struct {
-	Name string
-	Run  func() error
+	Name  string
+	Run   func() error
+	Spare bool // it is shown, and the node is healthy without it
 }
 
 // live returns what must hold or the node should be restarted.
-func (m *Monitor) live() []Check { return []Check{{"loop", m.checkLoop}} }
+func (m *Monitor) live() []Check { return []Check{{Name: "loop", Run: m.checkLoop}} }
 
 // ready returns what must hold for clients to be sent here.
 func (m *Monitor) ready() []Check {
-	checks := []Check{{"loop", m.checkLoop}, {"group", m.checkGroup}, {"engine", m.checkEngine}, {"sync", m.checkSync}, {"peers", m.checkPeers}}
+	checks := []Check{
+		{Name: "loop", Run: m.checkLoop}, {Name: "group", Run: m.checkGroup}, {Name: "engine", Run: m.checkEngine}, {Name: "sync", Run: m.checkSync}, {Name: "peers", Run: m.checkPeers},
+	}
 	if m.config.Plugins != nil {
 		for _, s := range m.config.Plugins() {
-			checks = append(checks, Check{"plugin " + s.Name, func() error {
+			checks = append(checks, Check{Name: "plugin " + s.Name, Spare: s.Kind == plugins.KindCA, Run: func() error {
 				if s.Healthy {
 					return nil
 				}
@@ -118,7 +122,7 @@ func (m *Monitor) checkPeers() error {
 }
 
 // Handler serves /metrics (Prometheus text), /livez and /readyz. The latter two answer 200 or 503, and tell
-// each check on a line of its own, those that fail first and with the reason.
+// each check on a line of its own, those that fail first and with the reason; then those that fail and that the node does without.
 // The gate says who may see that; profiles of the process are for its operator.
 func (m *Monitor) Handler(gate *login.Gate) http.Handler {
 	mux := http.NewServeMux()
@@ -136,12 +140,16 @@ func (m *Monitor) Handler(gate *login.Gate) http.Handler {
 }
 
 func answer(w http.ResponseWriter, checks []Check) {
-	var bad, good strings.Builder
+	var bad, spared, good strings.Builder
 	for _, c := range checks {
-		if err := c.Run(); err != nil {
-			fmt.Fprintf(&bad, "not ok  %s: %v\n", c.Name, err)
-		} else {
+		err := c.Run()
+		switch {
+		case err == nil:
 			fmt.Fprintf(&good, "ok      %s\n", c.Name)
+		case c.Spare:
+			fmt.Fprintf(&spared, "spared  %s: %v\n", c.Name, err)
+		default:
+			fmt.Fprintf(&bad, "not ok  %s: %v\n", c.Name, err)
 		}
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -149,7 +157,7 @@ func answer(w http.ResponseWriter, checks []Check) {
 	if bad.Len() > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	_, _ = w.Write([]byte(bad.String() + good.String()))
+	_, _ = w.Write([]byte(bad.String() + spared.String() + good.String()))
 }
 
 // Serve answers requests on a gate until ctx ends, and closes it.

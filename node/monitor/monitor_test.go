@@ -353,7 +353,7 @@ func TestHealth(t *testing.T) {
 	var pinned uint64
 	m := New(Config{
 		Now: c.Now, Plugins: func() []plugins.Status { return programs }, Executor: func() executor.Stats { return executor.Stats{Ahead: 7, Again: 2} },
-		Checks: []Check{{"disk", func() error { return nil }}}, Pinned: func() uint64 { return pinned },
+		Checks: []Check{{Name: "disk", Run: func() error { return nil }}}, Pinned: func() uint64 { return pinned },
 		Damage: func() (uint64, uint64) { return 3, 5 },
 	})
 	h := m.Handler(nil)
@@ -408,6 +408,11 @@ func TestHealth(t *testing.T) {
 	want("/readyz", 503, "not ok  engine: the consensus engine is down")
 	want("/readyz", 503, "not ok  plugin engine: it did not answer frame 9 within 2s")
 	wantMetrics(t, m, `fondaco_engine_up 0`, `fondaco_plugin_up{plugin="engine"} 0`, `fondaco_plugin_restarts_total{plugin="engine"} 3`, `fondaco_peers_connected 3`)
+
+	programs[0] = plugins.Status{Name: "ca-x509", Kind: plugins.KindCA, Reason: "it exited"}
+	m.Observe(healthy, nil, 3)
+	want("/readyz", 200, "spared  plugin ca-x509: it exited\n") // nodes that are known go on, and clients are served
+	programs[0].Kind = plugins.KindEngine
 
 	stopped := healthy
 	stopped.Stopped = errors.New("own block hash differs")
