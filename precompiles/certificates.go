@@ -174,7 +174,7 @@ type ListedCertificate struct {
 
 // ReadTrust returns who may vouch for an institution.
 func ReadTrust(r Reader, institution string) (trust Trust, found bool, err error) {
-	return read[Trust](r, trustKey(institution))
+	return read[Trust](r, TrustStateKey(institution))
 }
 
 // ReadCertificate returns what an institution said of a certificate last.
@@ -182,7 +182,27 @@ func ReadCertificate(r Reader, institution string, fingerprint keys.Digest) (cer
 	return read[Certificate](r, certificateKey(fingerprint, institution))
 }
 
-func trustKey(institution string) []byte {
+// TrustKeeper is a Reader that keeps the rows that it decoded, which takes longer than all else that is asked of an account.
+type TrustKeeper interface {
+	Reader
+	// Trust is ReadTrust; nil: not found. The row is shared and must not be changed.
+	Trust(institution string) (*Trust, error)
+}
+
+// trustIn returns who may vouch for an institution; nil: the group names nobody. It must not be changed.
+func trustIn(r Reader, institution string) (*Trust, error) {
+	if k, ok := r.(TrustKeeper); ok {
+		return k.Trust(institution)
+	}
+	trust, found, err := ReadTrust(r, institution)
+	if err != nil || !found {
+		return nil, err
+	}
+	return &trust, nil
+}
+
+// TrustStateKey returns the state key of who may vouch for an institution.
+func TrustStateKey(institution string) []byte {
 	return key(CertificatesAddress, []byte("a"), []byte(institution))
 }
 
@@ -218,14 +238,14 @@ func (t *Trust) agencies(role string, unixMilli int64) []string {
 	return slices.Compact(names)
 }
 
-// need returns how many of so many agencies must vouch for a role, at least 1.
-func (t *Trust) need(role string, agencies int) int {
+// need returns how many agencies must vouch for a role at a block time, at least 1.
+func (t *Trust) need(role string, unixMilli int64) int {
 	i := slices.IndexFunc(t.Policies, func(p Policy) bool { return p.Role == role })
 	switch {
 	case i < 0:
 		return 1
 	case t.Policies[i].Need == 0:
-		return max(1, agencies)
+		return max(1, len(t.agencies(role, unixMilli)))
 	}
 	return int(t.Policies[i].Need)
 }
@@ -247,14 +267,11 @@ type Credential struct {
 // the group names no authorities, one that counts is enough, and whether it is vouched for, the local provider alone
 // decides.
 func CheckCredential(r Reader, c *Credential, unixMilli int64) error {
-	trust, named, err := ReadTrust(r, c.Institution)
+	trust, err := trustIn(r, c.Institution)
 	if err != nil {
 		return err
 	}
-	if !named {
-		return checkPaths(r, nil, c, unixMilli)
-	}
-	return checkPaths(r, &trust, c, unixMilli)
+	return checkPaths(r, trust, c, unixMilli)
 }
 
 // checkPaths is CheckCredential under a trust; nil: none.
@@ -291,13 +308,13 @@ func checkPaths(r Reader, trust *Trust, c *Credential, unixMilli int64) error {
 	}
 	slices.Sort(vouched)
 	vouched = slices.Compact(vouched)
-	agencies := trust.agencies(string(c.Role), unixMilli)
-	need := trust.need(string(c.Role), len(agencies))
+	need := trust.need(string(c.Role), unixMilli)
 	if len(vouched) >= need {
 		return nil
 	}
 	if len(vouched) > 0 || len(refused) == 0 {
-		refused = append(refused, fmt.Sprintf("%d of the agencies %s must vouch for role %s of institution %s, and %d did", need, strings.Join(agencies, ", "), c.Role, c.Institution, len(vouched)))
+		agencies := strings.Join(trust.agencies(string(c.Role), unixMilli), ", ")
+		refused = append(refused, fmt.Sprintf("%d of the agencies %s must vouch for role %s of institution %s, and %d did", need, agencies, c.Role, c.Institution, len(vouched)))
 	}
 	return denied(DeniedCertificate, "%s: `fondaco authority show %s` prints what is trusted", strings.Join(refused, "; "), c.Institution)
 }
@@ -716,7 +733,7 @@ func (t *Trust) sound(institution string, unixMilli int64) error {
 	}
 	for _, role := range roles {
 		agencies := t.agencies(role, unixMilli)
-		if need := t.need(role, len(agencies)); len(agencies) < need {
+		if need := t.need(role, unixMilli); len(agencies) < need {
 			return refused("%d agencies of %s could vouch for role %s at block time %s, and its policy wants %d: trust another root for it, or change the policy, in the same motion",
 				len(agencies), institution, role, timeText(unixMilli), need)
 		}
@@ -728,7 +745,7 @@ func (t *Trust) sound(institution string, unixMilli int64) error {
 func writeTrusts(env Env, rows []InstitutionTrust) error {
 	for i := range rows {
 		t := &rows[i]
-		if err := put(env, trustKey(t.Institution), &t.Row, len(t.Row.Authorities) > 0); err != nil {
+		if err := put(env, TrustStateKey(t.Institution), &t.Row, len(t.Row.Authorities) > 0); err != nil {
 			return err
 		}
 		if err := put(env, namesKey(t.Institution), true, t.Row.RealNames); err != nil {
@@ -849,7 +866,7 @@ func trusts(env Env, a TrustsArgs) ([]InstitutionTrust, error) {
 	if err := checkInstitutionName(a.After); err != nil {
 		return nil, err
 	}
-	return page(env, trustKey(""), trustKey(a.After), maxTrusts, func(id, value []byte) (t InstitutionTrust, err error) {
+	return page(env, TrustStateKey(""), TrustStateKey(a.After), maxTrusts, func(id, value []byte) (t InstitutionTrust, err error) {
 		t.Institution = string(id)
 		err = ledger.Unmarshal(value, &t.Row)
 		return t, err
@@ -892,8 +909,8 @@ func policyOf(env Env, a PolicyArgs) (*Standing, error) {
 	if err != nil || trust == nil {
 		return nil, err
 	}
-	agencies := trust.agencies(a.Role, env.Order().UnixMilli)
-	return &Standing{Need: uint32(trust.need(a.Role, len(agencies))), Agencies: agencies}, nil
+	now := env.Order().UnixMilli
+	return &Standing{Need: uint32(trust.need(a.Role, now)), Agencies: trust.agencies(a.Role, now)}, nil
 }
 
 func checkInstitutionName(name string) error {

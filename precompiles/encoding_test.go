@@ -175,7 +175,7 @@ func TestResults(t *testing.T) {
 		t.Fatal(err)
 	}
 	trust := Trust{Version: ledger.Version, Authorities: []Authority{trusted("alpha", "a", 1).Authority}, Policies: []Policy{{Role: "node"}}}
-	if err := write(w, trustKey("alpha"), &trust); err != nil {
+	if err := write(w, TrustStateKey("alpha"), &trust); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {

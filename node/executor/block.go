@@ -93,7 +93,7 @@ func (t *transaction) run(tx *ledger.SignedTx) (wasmvm.Outcome, error) {
 	err := t.check(tx)
 	if err == nil && !precompiles.Recovers(&tx.Tx) { // the authority of a recovery is the certificate of its block
 		err = t.authorize(tx.Sender, func(a *precompiles.Account) error {
-			return a.Authorize(t.overlay, tx.To, tx.Signatures, t.order.UnixMilli)
+			return a.Authorize(t.x.keep(t.overlay), tx.To, tx.Signatures, t.order.UnixMilli)
 		})
 	}
 	if err != nil {

@@ -14,10 +14,10 @@ const maxDecoded = 32_768
 
 // decoded remembers the values that rows of a table decode to. Each entry holds the bytes that it was made
 // of and serves only for equal ones, so it is right for every snapshot and needs no invalidation.
-type decoded[T any] struct {
-	keyOf func(ledger.Address) []byte
+type decoded[K comparable, T any] struct {
+	keyOf func(K) []byte
 	mu    sync.Mutex // guards rows
-	rows  map[ledger.Address]row[T]
+	rows  map[K]row[T]
 }
 
 type row[T any] struct {
@@ -25,19 +25,19 @@ type row[T any] struct {
 	value *T
 }
 
-func newDecoded[T any](keyOf func(ledger.Address) []byte) *decoded[T] {
-	return &decoded[T]{keyOf: keyOf, rows: map[ledger.Address]row[T]{}}
+func newDecoded[K comparable, T any](keyOf func(K) []byte) *decoded[K, T] {
+	return &decoded[K, T]{keyOf: keyOf, rows: map[K]row[T]{}}
 }
 
-// read returns the row of an address, or nil when there is none. The value is shared and must not be changed.
-func (d *decoded[T]) read(r precompiles.Reader, address ledger.Address) (*T, error) {
-	key := d.keyOf(address)
+// read returns the row of an id, or nil when there is none. The value is shared and must not be changed.
+func (d *decoded[K, T]) read(r precompiles.Reader, id K) (*T, error) {
+	key := d.keyOf(id)
 	raw, found, err := r.Get(key)
 	if err != nil || !found {
 		return nil, err
 	}
 	d.mu.Lock()
-	known, ok := d.rows[address]
+	known, ok := d.rows[id]
 	d.mu.Unlock()
 	if ok && bytes.Equal(known.raw, raw) {
 		return known.value, nil
@@ -51,6 +51,21 @@ func (d *decoded[T]) read(r precompiles.Reader, address ledger.Address) (*T, err
 	if len(d.rows) >= maxDecoded {
 		clear(d.rows)
 	}
-	d.rows[address] = row[T]{raw: bytes.Clone(raw), value: value}
+	d.rows[id] = row[T]{raw: bytes.Clone(raw), value: value}
 	return value, nil
 }
+
+// keeper is a reader of the state that decodes who may vouch for an institution once, for all its accounts.
+type keeper struct {
+	precompiles.Reader
+	trusts *decoded[string, precompiles.Trust]
+}
+
+var _ precompiles.TrustKeeper = keeper{}
+
+// Trust implements precompiles.TrustKeeper.
+func (k keeper) Trust(institution string) (*precompiles.Trust, error) {
+	return k.trusts.read(k.Reader, institution)
+}
+
+func (x *Executor) keep(r precompiles.Reader) precompiles.Reader { return keeper{r, x.trusts} }

@@ -90,8 +90,9 @@ type Executor struct {
 	trial   map[uint16]ledger.Gas // as wasmvm.Config.Trial, in tests
 
 	system      map[ledger.Address]*system
-	accounts    *decoded[precompiles.Account]
-	deployments *decoded[precompiles.Deployment]
+	accounts    *decoded[ledger.Address, precompiles.Account]
+	deployments *decoded[ledger.Address, precompiles.Deployment]
+	trusts      *decoded[string, precompiles.Trust] // by institution
 }
 
 // New returns an executor. The VM stays the caller's, who closes it after the executor's last call.
@@ -101,8 +102,10 @@ func New(c Config) (*Executor, error) {
 	}
 	x := &Executor{
 		suite: c.Suite, chain: c.Chain, group: c.Group, vm: c.VM, viewGas: c.ViewGas, workers: c.Workers,
-		system:   map[ledger.Address]*system{},
-		accounts: newDecoded[precompiles.Account](precompiles.AccountStateKey), deployments: newDecoded[precompiles.Deployment](precompiles.DeploymentStateKey),
+		system:      map[ledger.Address]*system{},
+		accounts:    newDecoded[ledger.Address, precompiles.Account](precompiles.AccountStateKey),
+		deployments: newDecoded[ledger.Address, precompiles.Deployment](precompiles.DeploymentStateKey),
+		trusts:      newDecoded[string, precompiles.Trust](precompiles.TrustStateKey),
 	}
 	for _, contract := range precompiles.All() {
 		x.system[contract.Address()] = newSystem(contract)
@@ -289,9 +292,9 @@ func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 		return &precompiles.Error{Status: ledger.Denied, Code: precompiles.DeniedAccount, Reason: fmt.Sprintf("the sender %s has no account", tx.Sender)}
 	}
 	// The block that includes the transaction is later than base, at most at the transaction's expiry.
-	err = account.Authorize(base, tx.To, tx.Signatures, base.Header().Order.UnixMilli)
+	err = account.Authorize(x.keep(base), tx.To, tx.Signatures, base.Header().Order.UnixMilli)
 	if e, ok := errors.AsType[*precompiles.Error](err); ok && e.Code == precompiles.DeniedKeyTime {
-		err = account.Authorize(base, tx.To, tx.Signatures, tx.Expiry)
+		err = account.Authorize(x.keep(base), tx.To, tx.Signatures, tx.Expiry)
 	}
 	if err == nil && tx.To.Address == precompiles.ContractsAddress && (tx.Method == "deploy" || tx.Method == "replace") {
 		err = precompiles.MayDeploy(base, account) // before anybody compiles its module
