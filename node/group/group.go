@@ -192,8 +192,8 @@ func (a *Anchor) check(height ledger.Height, block keys.Digest) error {
 	if a.Height == 0 || height != a.Height || block == a.Block {
 		return nil
 	}
-	return fmt.Errorf("%w: block %d is %s, and the member that invited this node says %s. Stop this node, ask members by another way which is right, keep its data for "+
-		"the inquiry, and let it start again from an empty folder", ErrAnchor, height, block, a.Block)
+	return fmt.Errorf("%w: block %d is %s, and the member that invited this node says %s. Stop this node and ask members by another way which is right: if this node's "+
+		"is, remove the anchor from its configuration; if not, keep its data for the inquiry, and let it start again from an empty folder", ErrAnchor, height, block, a.Block)
 }
 
 func (c *Config) validate() error {
