@@ -60,6 +60,8 @@ const (
 	AbortSupport uint32 = 1011 // [have, want]: approvals, or statements of nodes that join, are missing
 
 	AbortCertificate uint32 = 1012 // [fingerprint]: a certificate that does not count, or is the caller's own
+
+	AbortName uint32 = 1013 // [name]: the name or its version is malformed, taken, in use, or not there
 )
 
 func abortDefs(codes ...uint32) []ledger.ErrorDef {
@@ -86,6 +88,7 @@ func abortDefs(codes ...uint32) []ledger.ErrorDef {
 			Code: AbortCertificate, Name: "BadCertificate", Fields: []ledger.Field{{Name: "fingerprint", Type: "bytes"}},
 			Doc: "the certificate does not count: it is frozen, revoked, ended, or vouched for by nobody that the group trusts; or it is the caller's own",
 		},
+		{Code: AbortName, Name: "BadName", Fields: []ledger.Field{{Name: "name", Type: "str"}}, Doc: "the name or its version is malformed, taken, in use, or not there"},
 	}
 	var defs []ledger.ErrorDef
 	for _, d := range all {

@@ -9,6 +9,7 @@
 //	0x0000000000000000000000000000000000000004  members       institutions, nodes, and the motions that change them
 //	0x0000000000000000000000000000000000000005  config        parameters of the chain
 //	0x0000000000000000000000000000000000000006  certificates  authorities that may vouch, and what became of certificates
+//	0x0000000000000000000000000000000000000007  cns           names of contracts, their versions and canaries
 //
 // All of 0x00…01 to 0x00…ff is kept for system contracts ([IsSystem]); assigned addresses are digests and do
 // not fall there.
@@ -55,6 +56,7 @@ var (
 	MembersAddress      = systemAddress(4)
 	ConfigAddress       = systemAddress(5)
 	CertificatesAddress = systemAddress(6)
+	CNSAddress          = systemAddress(7)
 )
 
 func systemAddress(n byte) ledger.Address { return ledger.Address{ledger.AddressSize - 1: n} }
@@ -66,7 +68,7 @@ func IsSystem(a ledger.Address) bool {
 
 // All returns the system contracts in the order of their addresses.
 func All() []Contract {
-	return []Contract{newAccounts(), newContracts(), newAccess(), newMembers(), newConfig(), newCertificates()}
+	return []Contract{newAccounts(), newContracts(), newAccess(), newMembers(), newConfig(), newCertificates(), newCNS()}
 }
 
 // Reader reads the world state. Keys are a contract's address followed by the key within the contract.

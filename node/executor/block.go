@@ -52,6 +52,8 @@ type transaction struct {
 	scanners   []*scanner // open ones
 	unpaid     bool       // a dry run that deploys: nobody has paid for compiling, so the interpreter serves it, within what suits that
 
+	served ledger.Target // what the transaction's target is, once a name is resolved
+
 	failed []ledger.Failure // the last call that ended, if it failed, and the calls within that made it fail
 
 	trace *trace // nil: not wanted
@@ -59,7 +61,7 @@ type transaction struct {
 
 // transact executes one transaction of a block. An error is a fault of this node.
 func (b *block) transact(ctx context.Context, index uint32, tx *ledger.SignedTx, tr *trace) (ledger.Receipt, error) {
-	t := &transaction{block: b, ctx: ctx, id: tx.ID, index: index, origin: tx.Sender, signers: tx.Signatures, trace: tr}
+	t := &transaction{block: b, ctx: ctx, id: tx.ID, index: index, origin: tx.Sender, signers: tx.Signatures, served: tx.To, trace: tr}
 	outcome, err := t.run(tx)
 	if err != nil {
 		return ledger.Receipt{}, err
@@ -70,7 +72,7 @@ func (b *block) transact(ctx context.Context, index uint32, tx *ledger.SignedTx,
 	}
 	return ledger.Receipt{
 		Version: ledger.Version, Tx: tx.ID, Index: index, Status: outcome.Status, Code: outcome.Code, Data: outcome.Data,
-		Gas: outcome.Gas, Served: tx.To, Events: t.events, Failures: t.within(),
+		Gas: outcome.Gas, Served: t.served, Events: t.events, Failures: t.within(),
 	}, nil
 }
 

@@ -27,10 +27,17 @@ type call struct {
 func (t *transaction) call(c call) (wasmvm.Outcome, error) {
 	point, events, size := t.overlay.Savepoint(), len(t.events), t.eventBytes
 	t.failed = nil
+	outcome, err := t.resolve(&c)
 	t.trace.enter(len(t.running), &c)
-	outcome, err := t.enter(c)
 	if err != nil {
 		return outcome, err
+	}
+	if outcome.Status == ledger.OK {
+		looked := outcome.Gas
+		if outcome, err = t.enter(c); err != nil {
+			return outcome, err
+		}
+		outcome.Gas += looked
 	}
 	t.trace.leave(len(t.running), &outcome)
 	if outcome.Status == ledger.OK {
@@ -49,11 +56,52 @@ func (t *transaction) call(c call) (wasmvm.Outcome, error) {
 	return outcome, nil
 }
 
+// resolve finds the contract that serves a call by name. The outcome is ok, with the gas that it took, or that of the call.
+func (t *transaction) resolve(c *call) (wasmvm.Outcome, error) {
+	if c.target.Name == "" {
+		return wasmvm.Outcome{}, nil
+	}
+	to, read, err := t.lookUp(c)
+	price := t.prices.get + t.prices.getByte*ledger.Gas(read)
+	if price > c.limit {
+		return wasmvm.Outcome{Status: ledger.OutOfGas, Gas: c.limit, Trace: fmt.Sprintf("looking up the name takes %d gas, and %d are left", price, c.limit)}, nil
+	}
+	if err != nil {
+		outcome, err := refusal(err)
+		outcome.Gas = price
+		return outcome, err
+	}
+	c.target = to
+	c.limit -= price
+	if len(t.running) == 0 {
+		t.served = to
+	}
+	return wasmvm.Outcome{Gas: price}, nil
+}
+
+// lookUp returns the contract of a name, and how many bytes of the state it read to find it. It is looked up for the sender
+// of the transaction, whichever contract calls.
+func (t *transaction) lookUp(c *call) (to ledger.Target, read int, err error) {
+	from := precompiles.Sender{Address: t.origin, Account: func() (*precompiles.Account, error) { return t.account(t.origin) }}
+	r := &counted{Reader: t.overlay}
+	to, err = precompiles.Resolve(r, t.x.suite, c.target, from, c.method, t.order.Height)
+	return to, r.bytes, err
+}
+
+// counted is a Reader that counts the bytes of what was read.
+type counted struct {
+	precompiles.Reader
+	bytes int
+}
+
+func (r *counted) Get(key []byte) (value []byte, found bool, err error) {
+	value, found, err = r.Reader.Get(key)
+	r.bytes += len(key) + len(value)
+	return value, found, err
+}
+
 func (t *transaction) enter(c call) (wasmvm.Outcome, error) {
 	self := c.target.Address
-	if c.target.Name != "" {
-		return wasmvm.Outcome{Status: ledger.NotFound, Trace: fmt.Sprintf("the name %q is not known", c.target.Name)}, nil
-	}
 	if len(t.running) >= maxDepth {
 		return wasmvm.Outcome{Status: ledger.OutOfDepth, Trace: fmt.Sprintf("more than %d contracts call one another", maxDepth)}, nil
 	}

@@ -166,6 +166,9 @@ func (x *Executor) execute(ctx context.Context, base *state.Snapshot, order *led
 	} else {
 		result.Receipts, result.Changes, err = newSchedule(b, txs, workers).run(ctx)
 	}
+	if err == nil && serial {
+		err = b.tally(b.overlay, result.Receipts)
+	}
 	if err != nil {
 		return state.Result{}, err
 	}
@@ -187,6 +190,19 @@ func (x *Executor) execute(ctx context.Context, base *state.Snapshot, order *led
 		result.Changes = b.overlay.Changes()
 	}
 	return result, nil
+}
+
+// tally writes what is counted of a block's transactions, after all of them.
+func (b *block) tally(o *state.Overlay, receipts []ledger.Receipt) error {
+	writes, err := precompiles.TallyNames(o, b.order.Height, receipts)
+	if err != nil {
+		return fmt.Errorf("count what was sent to names: %w", err)
+	}
+	for _, w := range writes {
+		o.Put(w.Key, w.Value)
+	}
+	o.Settle()
+	return nil
 }
 
 // serially executes the block's transactions one after the other.

@@ -142,6 +142,13 @@ func (s *schedule) run(ctx context.Context) (receipts []ledger.Receipt, changes 
 			return nil, nil, fmt.Errorf("transaction %d, %s: %w", i, tx.ID, err)
 		}
 	}
+	last := s.layers.Overlay()
+	if err := s.block.tally(last, s.receipts); err != nil {
+		return nil, nil, err
+	}
+	if !s.layers.Commit(last) {
+		return nil, nil, errors.New("what was counted has changed, although nothing was written meanwhile")
+	}
 	s.block.x.ahead.Add(uint64(s.held.txs + s.failed.txs))
 	s.block.x.again.Add(uint64(s.failed.txs))
 	return s.receipts, s.layers.Changes(), nil
@@ -314,11 +321,11 @@ type lane struct {
 
 // class are transactions that are taken to behave alike.
 type class struct {
-	contract ledger.Address
+	contract ledger.Target
 	method   string
 }
 
-func classOf(tx *ledger.SignedTx) class { return class{tx.To.Address, tx.Method} }
+func classOf(tx *ledger.SignedTx) class { return class{tx.To, tx.Method} }
 
 // record is how executions of a class ahead of their turn went.
 type record struct {
