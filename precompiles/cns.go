@@ -199,10 +199,10 @@ func (n *Name) either(canary bool) string {
 
 func (r *CanaryRule) fits(from Sender, method string) (bool, error) {
 	has := func(value string) bool { _, found := slices.BinarySearch(r.Values, value); return found }
-	switch r.Kind {
-	case RuleAccount:
+	if r.Kind == RuleAccount {
 		return has(from.Address.String()), nil
-	case RuleMethod:
+	}
+	if r.Kind == RuleMethod {
 		return has(method), nil
 	}
 	account, err := from.Account()

@@ -150,14 +150,15 @@ func (r *remote) hookArgs(code []byte, kind ledger.MethodKind, words []string) (
 
 // called is a method of a contract with its arguments.
 type called struct {
-	to     ledger.Address
-	method string
-	args   []byte
+	contract ledger.Address
+	to       ledger.Target // as a transaction names it
+	method   string
+	args     []byte
 }
 
 // target reads CONTRACT METHOD [ARG...].
 func (r *remote) target(args []string) (called, error) {
-	address, err := r.contract(args[0])
+	address, to, err := r.served(args[0], args[1])
 	if err != nil {
 		return called{}, err
 	}
@@ -166,7 +167,7 @@ func (r *remote) target(args []string) (called, error) {
 		return called{}, err
 	}
 	encoded, err := r.encode(schema, args[1], args[2:])
-	return called{address, args[1], encoded}, err
+	return called{address, to, args[1], encoded}, err
 }
 
 func callContract(c *cli.Context) error {
@@ -182,7 +183,7 @@ func callContract(c *cli.Context) error {
 		if c.Bool("dry-run") {
 			return r.try(call, true)
 		}
-		return r.transact(call.to, call.method, call.args, nil)
+		return r.transactTo(call.to, call.method, call.args, nil)
 	})
 }
 
@@ -212,7 +213,7 @@ func (r *remote) try(call called, dryRun bool) error {
 	} else if dryRun {
 		return usage("a dry run needs an account: give --from ADDRESS or set FONDACO_FROM")
 	}
-	result, err := r.Call(r.ctx, call.to, request)
+	result, err := r.Call(r.ctx, call.contract, request)
 	if err != nil {
 		return err
 	}

@@ -467,7 +467,10 @@ func describeClaim(suite keys.Suite, claim *ledger.Claim, by trust, schema *ledg
 		if err != nil {
 			return nil, err
 		}
-		doc.Tx = &provenTx{ID: tx.ID, Sender: tx.Sender, To: tx.To.Address, Name: tx.To.Name, Method: tx.Method, Args: tx.Args}
+		doc.Tx = &provenTx{ID: tx.ID, Sender: tx.Sender, To: tx.To.Address, Method: tx.Method, Args: tx.Args}
+		if tx.To.Name != "" {
+			doc.Tx.Name = tx.To.String()
+		}
 		say("block %d holds transaction %s in place %d of %d", order.Height, tx.ID, claim.Tx.Proof.Index, order.TxCount)
 		if called = schemaOf(tx.To.Address, schema); called != nil {
 			if args, err := called.DecodeArgs(tx.Method, tx.Args); err == nil {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -225,18 +226,28 @@ func (r *remote) account(text string) (ledger.Address, error) {
 	return address, err
 }
 
-// contract resolves the address of a contract, or the name of a system contract.
+// contract resolves the address of a contract, the name of a system contract, or a name that the chain knows.
 func (r *remote) contract(text string) (ledger.Address, error) {
+	address, _, err := r.served(text, "")
+	return address, err
+}
+
+// served resolves what contract resolves to the contract that serves a method, and to what a transaction names as its target.
+func (r *remote) served(text, method string) (ledger.Address, ledger.Target, error) {
 	for _, c := range precompiles.All() {
 		if c.Name() == text {
-			return c.Address(), nil
+			return c.Address(), ledger.Target{Address: c.Address()}, nil
 		}
+	}
+	if name, _, _ := strings.Cut(text, "@"); precompiles.IsName(name) {
+		found, to, err := r.resolve(text, method)
+		return found.Address, to, err
 	}
 	address, _, err := parseAddress(text)
 	if err != nil {
-		return address, usage("contract %q: want its address, 0x and 40 hexadecimal digits, or the name of a system contract: accounts, contracts, access, members, config, certificates", text)
+		return address, ledger.Target{}, usage("contract %q: want its address, 0x and 40 hexadecimal digits, its name, such as token or token@2, or that of a system contract: accounts, contracts, access, members, config, certificates, cns", text)
 	}
-	return address, nil
+	return address, ledger.Target{Address: address}, nil
 }
 
 // schema returns a contract's schema; nil if it was deployed without one.
@@ -327,9 +338,14 @@ func (r *remote) signers(suite keys.Suite) ([]keys.Signer, error) {
 	return signers, nil
 }
 
-// transact signs a call by the account and keys of the flags, sends it, waits for its receipt and shows it with
-// what tell adds for people. A receipt that is not ok is an error.
+// transact is transactTo for a contract's address.
 func (r *remote) transact(to ledger.Address, method string, args []byte, tell func(tx *client.Transaction, w io.Writer)) error {
+	return r.transactTo(ledger.Target{Address: to}, method, args, tell)
+}
+
+// transactTo signs a call by the account and keys of the flags, sends it, waits for its receipt and shows it with
+// what tell adds for people. A receipt that is not ok is an error.
+func (r *remote) transactTo(to ledger.Target, method string, args []byte, tell func(tx *client.Transaction, w io.Writer)) error {
 	c := r.c
 	from := c.String("from")
 	if from == "" {
@@ -347,7 +363,7 @@ func (r *remote) transact(to ledger.Address, method string, args []byte, tell fu
 	if err != nil {
 		return err
 	}
-	tx, err := r.Transaction(r.ctx, sender, ledger.Target{Address: to}, method, args)
+	tx, err := r.Transaction(r.ctx, sender, to, method, args)
 	if err != nil {
 		return err
 	}
@@ -451,7 +467,12 @@ func (r *remote) showTransaction(tx *client.Transaction, tell func(tx *client.Tr
 		row(w, "transaction", tx.ID)
 		row(w, "block", fmt.Sprintf("%d, transaction %d, %s", tx.Height, tx.Index, timeText(tx.Time)))
 		row(w, "sender", tx.Sender)
-		row(w, "contract", tx.To)
+		if tx.Name != "" {
+			row(w, "name", fmt.Sprintf("%s, version %s", tx.Name, cmp.Or(tx.Receipt.Version, "unknown")))
+			row(w, "contract", tx.Receipt.Served)
+		} else {
+			row(w, "contract", tx.To)
+		}
 		row(w, "method", tx.Method+" "+shorten(argsText(tx.Decoded, tx.Args)))
 		row(w, "status", outcomeText(tx.Receipt.Status, tx.Receipt.Code, tx.Receipt.Error))
 		if data := tx.Receipt.Decoded; data != nil && string(data) != "null" {

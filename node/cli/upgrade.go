@@ -50,11 +50,11 @@ func upgradeContract(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		call := called{precompiles.ContractsAddress, "replace", encoded}
+		call := called{contract: precompiles.ContractsAddress, method: "replace", args: encoded}
 		if err := r.rehearse(call, address, code); err != nil || c.Bool("dry-run") {
 			return err
 		}
-		return r.transact(call.to, call.method, call.args, nil)
+		return r.transact(call.contract, call.method, call.args, nil)
 	})
 }
 
@@ -91,7 +91,7 @@ func (r *remote) rehearse(call called, contract ledger.Address, code []byte) err
 	if err != nil {
 		return err
 	}
-	result, err := r.Call(r.ctx, call.to, client.Call{Method: call.method, Args: call.args, From: &sender, DryRun: true, Gas: ledger.Gas(r.c.Uint64("gas"))})
+	result, err := r.Call(r.ctx, call.contract, client.Call{Method: call.method, Args: call.args, From: &sender, DryRun: true, Gas: ledger.Gas(r.c.Uint64("gas"))})
 	if err != nil {
 		return fmt.Errorf("dry run: %w", err)
 	}

@@ -258,7 +258,7 @@ type Transaction struct {
 	Time       int64           `json:"time,omitempty"`  // of the block
 	Sender     ledger.Address  `json:"sender,omitzero"` // this and the fields below: once committed
 	To         ledger.Address  `json:"to,omitzero"`
-	Name       string          `json:"name,omitempty"` // of the target, when called by name
+	Name       string          `json:"name,omitempty"` // of the target, when called by name; with @ and the version, if the sender named one
 	Method     string          `json:"method,omitempty"`
 	Args       Bytes           `json:"args,omitempty"`
 	Decoded    json.RawMessage `json:"decoded,omitempty"` // the arguments by the contract's schema
@@ -276,6 +276,7 @@ type Receipt struct {
 	Decoded  json.RawMessage `json:"decoded,omitempty"` // Data by the contract's schema
 	Gas      ledger.Gas      `json:"gas,string"`
 	Served   ledger.Address  `json:"served"`
+	Version  string          `json:"version,omitempty"` // of the name that was called; empty: the call was by address
 	Events   []Event         `json:"events"`
 	Failures []Failure       `json:"failures,omitempty"` // the failed calls between contracts that led to the status, the innermost last
 	Raw      Bytes           `json:"raw,omitempty"`      // canonical CBOR

@@ -355,6 +355,36 @@ func TestAPI(t *testing.T) {
 			t.Errorf("arguments = %s, want %s", done.Decoded, want)
 		}
 	})
+	t.Run("a name stands for a contract, in transactions and in paths", func(t *testing.T) {
+		args, err := ledger.Marshal(precompiles.NameVersionArgs{Name: "token", Version: "1.0", Address: c.token})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := c.send(c.tx("admin", precompiles.CNSAddress, "register", args)).Receipt; r.Status != "ok" {
+			t.Fatalf("register: %+v", r)
+		}
+		named := transfer(0)
+		named.To = ledger.Target{Name: "token", Version: "1.0"}
+		done := c.send(named)
+		if r := done.Receipt; done.Name != "token@1.0" || !done.To.IsZero() || r.Served != c.token || r.Version != "1.0" || r.Status != "ok" || len(done.Decoded) == 0 {
+			t.Errorf("transaction = %+v, receipt = %+v", done, done.Receipt)
+		}
+		for _, path := range []string{"/v1/contracts/token", "/v1/contracts/token@1.0"} {
+			var contract client.Contract
+			if status, data := c.do("GET", path, "", nil); status != 200 || json.Unmarshal(data, &contract) != nil || contract.Address != c.token {
+				t.Errorf("%s: %d %s", path, status, data)
+			}
+		}
+		var result client.CallResult
+		body := fmt.Appendf(nil, `{"method":"balance_of","named":["%s"]}`, alice)
+		if status, data := c.do("POST", "/v1/contracts/token/call", "application/json", body); status != 200 || json.Unmarshal(data, &result) != nil || string(result.Decoded) != `"990"` {
+			t.Errorf("call: %d %s", status, data)
+		}
+		c.refused(t, 404, client.CodeNotFound, "GET", "/v1/contracts/nobody", "", nil)
+		c.refused(t, 404, client.CodeNotFound, "GET", "/v1/contracts/token@2", "", nil)
+		c.refused(t, 404, client.CodeNotFound, "POST", "/v1/contracts/nobody/call", "application/json", body)
+		c.refused(t, 400, client.CodeBadRequest, "GET", "/v1/contracts/Token", "", nil)
+	})
 	t.Run("a refusal of the contract is committed too, with its name and data", func(t *testing.T) {
 		r := c.send(transfer(5000)).Receipt
 		if r.Status != "aborted" || r.Code != 1001 || r.Error != "InsufficientFunds" || string(r.Decoded) != `{"have":"990","need":"5000"}` || len(r.Events) != 0 {

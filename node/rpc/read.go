@@ -266,7 +266,10 @@ func (s *Server) committed(id ledger.TxID, h ledger.Height, index uint32, proof 
 	receipt, schemas := &b.receipts[index], s.reader()
 	doc := &client.Transaction{
 		ID: tx.ID, Progress: client.Committed, Height: h, Index: index, Time: b.block.Header.Order.UnixMilli, Sender: tx.Sender,
-		To: tx.To.Address, Name: tx.To.Name, Method: tx.Method, Args: tx.Args, Raw: tx.Raw, Receipt: schemas.receipt(receipt, tx.Method),
+		To: tx.To.Address, Method: tx.Method, Args: tx.Args, Raw: tx.Raw, Receipt: schemas.receipt(receipt, tx.Method),
+	}
+	if tx.To.Name != "" {
+		doc.Name = tx.To.String()
 	}
 	if schema := schemas.schema(receipt.Served.Address); schema != nil {
 		doc.Decoded = asJSON(schema.DecodeArgs(tx.Method, tx.Args))
@@ -368,11 +371,12 @@ func accountStatus(status precompiles.AccountStatus) string {
 }
 
 func (s *Server) contract(_ http.ResponseWriter, r *http.Request) (any, error) {
-	a, err := address(r)
+	base := s.group.Store().Head()
+	a, err := s.contractAt(base, r)
 	if err != nil {
 		return nil, err
 	}
-	schema, deployment, found, err := s.schemas.of(s.group.Store().Head(), a)
+	schema, deployment, found, err := s.schemas.of(base, a)
 	if err != nil {
 		return nil, err
 	}
@@ -393,11 +397,11 @@ func (s *Server) contract(_ http.ResponseWriter, r *http.Request) (any, error) {
 }
 
 func (s *Server) code(w http.ResponseWriter, r *http.Request) (any, error) {
-	a, err := address(r)
+	base := s.group.Store().Head()
+	a, err := s.contractAt(base, r)
 	if err != nil {
 		return nil, err
 	}
-	base := s.group.Store().Head()
 	deployment, found, err := precompiles.ReadContract(base, a)
 	if err != nil {
 		return nil, err
@@ -415,12 +419,12 @@ func (s *Server) code(w http.ResponseWriter, r *http.Request) (any, error) {
 }
 
 func (s *Server) call(w http.ResponseWriter, r *http.Request) (any, error) {
-	a, err := address(r)
+	to, err := target(r)
 	if err != nil {
 		return nil, err
 	}
 	limit := int64(maxCall)
-	if a == precompiles.ContractsAddress {
+	if to.Address == precompiles.ContractsAddress {
 		limit = maxDeployCall
 	}
 	body, release, err := s.receive(w, r, limit)
@@ -433,6 +437,14 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, badRequest("the call is not understood: %v", err)
 	}
 	base := s.group.Store().Head()
+	call := executor.Call{To: to, Method: c.Method, Gas: c.Gas}
+	if c.From != nil {
+		call.From = *c.From
+	}
+	a, err := s.contractOf(base, to, call.From, c.Method)
+	if err != nil {
+		return nil, err
+	}
 	schema, _, found, err := s.schemas.of(base, a)
 	if err != nil {
 		return nil, err
@@ -440,13 +452,8 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) (any, error) {
 	if !found {
 		return nil, notFound("there is no contract at %s", a)
 	}
-	args, err := callArgs(schema, &c)
-	if err != nil {
+	if call.Args, err = callArgs(schema, &c); err != nil {
 		return nil, err
-	}
-	call := executor.Call{To: ledger.Target{Address: a}, Method: c.Method, Args: args, Gas: c.Gas}
-	if c.From != nil {
-		call.From = *c.From
 	}
 	select {
 	case s.views <- struct{}{}:
@@ -577,7 +584,7 @@ func (s *Server) kept(h ledger.Height, err error) error {
 }
 
 func (s *Server) state(_ http.ResponseWriter, r *http.Request) (any, error) {
-	a, err := address(r)
+	a, err := s.contractAt(s.group.Store().Head(), r)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ import (
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/plugins"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -362,6 +364,47 @@ func (s *Server) heightOf(what, text string, otherwise ledger.Height) (ledger.He
 		return 0, notFound("there is no block %d yet: the last is %d", h, head)
 	}
 	return ledger.Height(h), nil
+}
+
+// target reads which contract a path names: by its address, or by a name, and perhaps a version of it behind an @.
+func target(r *http.Request) (ledger.Target, error) {
+	text := r.PathValue("address")
+	if a, err := ledger.ParseAddress(text); err == nil {
+		return ledger.Target{Address: a}, nil
+	}
+	name, version, _ := strings.Cut(text, "@")
+	if !precompiles.IsName(name) {
+		return ledger.Target{}, badRequest("contract %q: want 0x and 40 hexadecimal digits, or a name such as token or token@2", text)
+	}
+	return ledger.Target{Name: name, Version: version}, nil
+}
+
+// contractOf returns the contract that a path names, as it would serve a call of a method in the next block on base for an account.
+func (s *Server) contractOf(base *state.Snapshot, to ledger.Target, from ledger.Address, method string) (ledger.Address, error) {
+	if to.Name == "" {
+		return to.Address, nil
+	}
+	sender := precompiles.Sender{Address: from, Account: func() (*precompiles.Account, error) {
+		account, found, err := precompiles.ReadAccount(base, from)
+		if !found {
+			return nil, err
+		}
+		return &account, err
+	}}
+	served, err := precompiles.Resolve(base, s.config.Suite, to, sender, method, base.Height()+1)
+	if refusal, ok := errors.AsType[*precompiles.Error](err); ok {
+		return ledger.Address{}, notFound("%s", refusal.Reason)
+	}
+	return served.Address, err
+}
+
+// contractAt returns the contract that a path names, as it serves those whom no rule and no weight of a canary sends elsewhere.
+func (s *Server) contractAt(base *state.Snapshot, r *http.Request) (ledger.Address, error) {
+	to, err := target(r)
+	if err != nil {
+		return to.Address, err
+	}
+	return s.contractOf(base, to, ledger.Address{}, "")
 }
 
 func address(r *http.Request) (ledger.Address, error) {

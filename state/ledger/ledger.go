@@ -210,6 +210,17 @@ type Target struct {
 	Version string
 }
 
+// String returns the address, or the name with @ and the version if there is one.
+func (t Target) String() string {
+	switch {
+	case t.Name == "":
+		return t.Address.String()
+	case t.Version == "":
+		return t.Name
+	}
+	return t.Name + "@" + t.Version
+}
+
 // Signature is one signer's signature over a transaction's id.
 type Signature struct {
 	_         struct{} `cbor:",toarray"`
