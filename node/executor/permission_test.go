@@ -75,16 +75,28 @@ func TestPermissions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	is := func(args any) func() any { return func() any { return args } }
 	says := func(by, method string) func() {
 		return func() { do(by, precompiles.CertificatesAddress, method, precompiles.StatusArgs{Fingerprint: leaf}) }
 	}
-	is := func(args any) func() any { return func() any { return args } }
 	of := func(account string) func() any { return is(precompiles.AddressArgs{Address: address(account)}) }
 	frozen := func(account, by string) func() {
 		return func() {
 			do(by, precompiles.AccessAddress, "freeze", precompiles.AddressArgs{Address: address(account)})
 		}
 	}
+	token := func(version string) any {
+		return precompiles.NameVersionArgs{Name: "token", Version: version, Address: self}
+	}
+	named := func() {
+		deployed()
+		do("deployer", precompiles.CNSAddress, "register", token("1"))
+	}
+	published := func() {
+		named()
+		do("deployer", precompiles.CNSAddress, "publish", token("2"))
+	}
+	version := func(label string) func() any { return is(precompiles.VersionArgs{Name: "token", Version: label}) }
 	everybody := callers
 	committees, admins, registrars := []string{"committee", "beta committee"}, []string{"institution-admin"}, []string{"registrar", "institution-admin"}
 	above := append(committees, "institution-admin")                            // of alpha, and the committee
@@ -165,6 +177,18 @@ func TestPermissions(t *testing.T) {
 		{to: precompiles.CertificatesAddress, method: "unfreeze", what: "what an admin froze", before: says("deputy", "freeze"), args: is(precompiles.CertificateArgs{Fingerprint: leaf}), may: admins, vain: []string{"beta registrar", "beta institution-admin"}, code: precompiles.AbortUnchanged},
 		{to: precompiles.CertificatesAddress, method: "revoke", args: is(precompiles.StatusArgs{Fingerprint: leaf}), may: spokesmen},
 		{to: precompiles.CertificatesAddress, method: "revoke", what: "what an admin froze", before: says("deputy", "freeze"), args: is(precompiles.StatusArgs{Fingerprint: leaf}), may: []string{"institution-admin", "beta registrar", "beta institution-admin"}},
+
+		{to: precompiles.CNSAddress, method: "register", before: deployed, args: func() any { return token("1") }, may: []string{"deployer"}},
+		{to: precompiles.CNSAddress, method: "publish", before: named, args: func() any { return token("2") }, may: []string{"deployer"}},
+		{to: precompiles.CNSAddress, method: "withdraw", before: published, args: version("2"), may: []string{"deployer"}},
+		{to: precompiles.CNSAddress, method: "promote", before: published, args: version("2"), may: []string{"deployer"}},
+		{to: precompiles.CNSAddress, method: "rollback", before: named, args: is(precompiles.NameArgs{Name: "token"}), vain: []string{"deployer"}, code: precompiles.AbortUnchanged},
+		{to: precompiles.CNSAddress, method: "canary", before: published, args: is(precompiles.CanaryArgs{Name: "token", Canary: precompiles.Canary{Label: "2", Weight: 1000, Rules: []precompiles.CanaryRule{}}}), may: []string{"deployer"}},
+		{to: precompiles.CNSAddress, method: "transfer", before: named, args: is(precompiles.NameOwnerArgs{Name: "token", Owner: address("nobody")}), may: []string{"deployer"}},
+		{to: precompiles.CNSAddress, method: "resolve", before: named, args: is(precompiles.ResolveArgs{Name: "token"}), may: everybody},
+		{to: precompiles.CNSAddress, method: "get", args: is(precompiles.NameArgs{Name: "token"}), may: everybody},
+		{to: precompiles.CNSAddress, method: "stats", args: is(precompiles.NameArgs{Name: "token"}), may: everybody},
+		{to: precompiles.CNSAddress, method: "list", args: is(precompiles.AfterArgs{}), may: everybody},
 	}
 
 	for _, s := range precompiles.All() {
