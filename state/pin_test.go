@@ -192,7 +192,7 @@ func TestPinMeanwhile(t *testing.T) {
 }
 
 // TestReadersStall lets readers stop in the middle, as those at the end of a slow line do, while keys are written again and
-// again: one of a pinned state, one of a range, one that reads the disk again, one of blocks. Commits, which flush here, go on,
+// again: one of a pinned state, one of a range, two that read the disk again, the blocks and the state table, one of blocks. Commits, which flush here, go on,
 // and the file gets no larger than for two rows of each key. A lock that a reader held would be waited for without end, and for
 // a read transaction that stays open every version of every page be kept. BenchmarkReadersStall tells what commits take.
 func TestReadersStall(t *testing.T) {
@@ -227,10 +227,14 @@ func TestReadersStall(t *testing.T) {
 	defer end()
 	scrubbed, leave := iter.Pull2(s.Scrub())
 	defer leave()
+	row, quit := iter.Pull2(s.ScrubState())
+	defer quit()
 	block, last := iter.Pull2(s.Blocks(0, s.Head().Height()))
 	defer last()
 	_, failed, more := next()
 	for range 3 {
+		_, wrong, left := row()
+		failed, more = errors.Join(failed, wrong), more && left
 		_, bad, going := entry()
 		failed, more = errors.Join(failed, bad), more && going
 		for frame := false; !frame && failed == nil && more; {
@@ -269,8 +273,15 @@ func TestReadersStall(t *testing.T) {
 			frames++
 		}
 	}
-	if count < 2 || blocks != 18 || frames != 18 {
-		t.Errorf("%d chunks, want several; %d blocks by one and %d by the other, want 18", count, blocks, frames)
+	pieces := 3
+	for at, err, more := row(); more; at, err, more = row() {
+		if err != nil || at.Mended != "" {
+			t.Fatalf("the state table, which changed meanwhile: %s, %v", at.Mended, err)
+		}
+		pieces++
+	}
+	if count < 2 || blocks != 18 || frames != 18 || pieces < 5 {
+		t.Errorf("%d chunks and %d parts of the table, want several; %d blocks by one and %d by the other, want 18", count, pieces, blocks, frames)
 	}
 	if err := p.Close(); err != nil {
 		t.Fatal(err)

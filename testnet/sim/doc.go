@@ -12,7 +12,7 @@
 // Signatures cost next to nothing, and nobody forges them (but members that lie by running twice sign what they
 // like). Contracts are replaced by one running digest over all transactions, unless Schedule.Whole asks for whole nodes:
 // those run node/executor, the system contracts and a token in WebAssembly, and share one virtual machine; the oracle executes
-// each final block again, by three workers where nodes have one. The tables that bbolt holds in a node
+// each final block again, by 2 to 64 workers where nodes have one. The tables that bbolt holds in a node
 // are in memory, and made again from the segments at each start. Callbacks of a node run one at a time, as on its
 // loop, and its workers' results come at random moments: data races are for the race detector, not for this.
 // Parameters stay the same. Windows are 1, 2, 4 and 16, by seed; blocks of half the seeds hold three transactions at most,
