@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fondaco/fondaco/node/cli"
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -18,7 +20,7 @@ import (
 )
 
 // TestBackup is one story of real processes under load, which never stops: a backup is taken of one node; another one that
-// lost its blocks, but not its journal, is made of it and votes at once; a third is pruned; a fourth that lost everything
+// lost its blocks, but not its journal, is made of it and votes at once, and later takes blocks from a file; a third, with an archive, is pruned; a fourth that lost everything
 // joins by a stream from the pruned one, and votes again after motions; and one whose disk is empty fetches from whoever has
 // what it needs. In the end what all have verifies. It runs with -long, and takes more than a transaction's lifetime.
 func TestBackup(t *testing.T) {
@@ -34,6 +36,14 @@ func TestBackup(t *testing.T) {
 	}
 	made, err := network.Create(network.Config{Dir: filepath.Join(t.TempDir(), "net"), Nodes: nodes, Port: port, Params: params})
 	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := cli.ReadConfig(made.Nodes[2].Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.State.Archive = true
+	if err := cli.WriteConfig(made.Nodes[2].Dir, config); err != nil {
 		t.Fatal(err)
 	}
 	n := startNetwork(t, made.Dir)
@@ -119,6 +129,30 @@ func TestBackup(t *testing.T) {
 	if pruned.Kept == 0 {
 		t.Error("the node that was pruned says that it has all blocks")
 	}
+	// It has an archive, and proves what it has no blocks of any more, to somebody who asks no node.
+	genesis := filepath.Join(n.Nodes[0].Dir, cli.GenesisFile)
+	for _, what := range [][]string{
+		{"header", "1", "--under", "latest"},
+		{"state", "accounts", "0x61" + strings.TrimPrefix(n.Address("alice").String(), "0x"), "--height", "1"},
+	} {
+		proof := filepath.Join(t.TempDir(), what[0]+".proof")
+		fondaco(append([]string{"proof", "get", what[0], "--api", n.Nodes[2].API, "--out", proof}, what[1:]...)...)
+		if out := fondaco("proof", "verify", proof, "--genesis", genesis); !strings.Contains(out, "proven") {
+			t.Errorf("the proof of %q: %s", what, out)
+		}
+	}
+
+	// Blocks that one node exports while it makes others are given to one that is down.
+	down(3)
+	blocks := filepath.Join(t.TempDir(), "blocks")
+	fondaco("export", "blocks", "--api", n.Nodes[0].API, "--out", blocks)
+	goesOn("after an export")
+	var imported struct{ Stored, Compared uint64 }
+	if err := json.Unmarshal([]byte(fondaco("import", "blocks", blocks, "-d", n.Nodes[3].Dir, "-o", "json")), &imported); err != nil || imported.Stored == 0 || imported.Compared == 0 {
+		t.Errorf("of the blocks %d were stored and %d compared, want some of each: %v", imported.Stored, imported.Compared, err)
+	}
+	up(3)
+	votes(3)
 
 	down(1)
 	if err := os.RemoveAll(data(1)); err != nil {
