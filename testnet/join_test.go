@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"os"
 	"os/exec"
@@ -108,6 +109,9 @@ func TestJoin(t *testing.T) {
 	if s.Kept == 0 || s.Number < 0 || s.Muted != "" || !logged(4, "this node has a state to begin with") {
 		t.Errorf("the node that joined has blocks from %d on, is member %d, and says of its vote: %q", s.Kept, s.Number, s.Muted)
 	}
+	if from := gave(t, n.LogPath(&n.Nodes[4])); len(from) < 2 {
+		t.Errorf("it has the state from %q, want several nodes", from)
+	}
 	late := latecomer{t: t, net: n, node: &n.Nodes[4], member: uint32(s.Number), api: joined}
 	late.votes()
 
@@ -174,4 +178,28 @@ func TestJoin(t *testing.T) {
 			t.Errorf("%s: %s", n.Nodes[node].Name, out)
 		}
 	}
+}
+
+// gave returns from which nodes parts came, as the log of one that joined tells.
+func gave(t *testing.T, path string) (nodes []string) {
+	t.Helper()
+	log, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(log)) {
+		if !strings.Contains(line, "the state is here: it is put together") {
+			continue
+		}
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(line), &fields); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		for name := range fields {
+			if node, ok := strings.CutPrefix(name, "from_"); ok {
+				nodes = append(nodes, node)
+			}
+		}
+	}
+	return nodes
 }

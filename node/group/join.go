@@ -897,7 +897,13 @@ func (g *Group) joinFinish(t *joinTarget) {
 		return
 	}
 	t.running = true
-	g.log.Info().Uint64("height", uint64(t.offer.Height)).Uint64("bytes", t.bytes).Msg("the state is here: it is put together")
+	event := g.log.Info().Uint64("height", uint64(t.offer.Height)).Uint64("bytes", t.bytes)
+	for node, p := range g.join.peers {
+		if p.sent > 0 {
+			event = event.Uint64("from_"+node.Short(), p.sent)
+		}
+	}
+	event.Msg("the state is here: it is put together")
 	g.joinWork(t, func() error { return t.files.finish(t.cover.chunks) }, func(err error) {
 		if err != nil { // though each part holds: what the offer says besides is wrong
 			g.log.Warn().Err(err).Uint64("height", uint64(t.offer.Height)).Msg("the state cannot be used: another one is chosen")
