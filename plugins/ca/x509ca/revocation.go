@@ -71,7 +71,7 @@ func newRevocation(lib library, t Trust, warn func(string)) (*revocation, error)
 		if _, ok := lib.(std); !ok {
 			return nil, fmt.Errorf("ocsp: there is no OCSP for suite %s here; name revocation lists in crl", lib.suite().Name())
 		}
-		r.responder = newResponder(t.OCSP)
+		r.responder = newResponder(t.OCSP, warn)
 	}
 	return r, nil
 }
@@ -224,19 +224,24 @@ func (l *list) public() ca.List {
 
 // Limits of what a responder is trusted with.
 const (
-	maxAnswer   = 64 << 10        // bytes of an answer
-	maxAnswers  = 4096            // that are remembered
-	reuseAnswer = time.Minute     // how long an answer is used again before the responder is asked anew
-	askTimeout  = 5 * time.Second // for an answer
+	maxAnswer   = 64 << 10         // bytes of an answer
+	maxAnswers  = 4096             // that are remembered
+	reuseAnswer = time.Minute      // how long an answer is used again before the responder is asked anew
+	askTimeout  = 5 * time.Second  // for an answer
+	askAgain    = time.Second      // the same where there is an earlier one, which counts if this one does not come
+	silence     = 10 * time.Second // for which one that did not answer is not asked
 )
 
 // responder asks an OCSP responder (RFC 6960) and remembers its answers, so that one that is down for a short while stops nobody.
 type responder struct {
 	url    string
 	client http.Client
+	warn   func(string) // when it does not answer, and when it does again
 
-	mu      sync.Mutex // guards answers
+	mu      sync.Mutex // guards what follows
 	answers map[[32]byte]answer
+	silent  error     // why it did not answer when it was asked last; nil: it did
+	until   time.Time // by the clock: when it is asked again
 }
 
 type answer struct {
@@ -244,10 +249,10 @@ type answer struct {
 	asked time.Time // by the time of the request
 }
 
-func newResponder(url string) *responder {
+func newResponder(url string, warn func(string)) *responder {
 	return &responder{
-		url: url, answers: make(map[[32]byte]answer),
-		client: http.Client{Timeout: askTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		url: url, answers: make(map[[32]byte]answer), warn: warn,
+		client: http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
 }
 
@@ -258,11 +263,22 @@ func (r *responder) ask(ctx context.Context, c, issuer *certificate, at time.Tim
 	key := sha256.Sum256(append(id[:], c.serial...))
 	r.mu.Lock()
 	known, ok := r.answers[key]
+	err := r.silent
+	if !time.Now().Before(r.until) {
+		err = nil
+	}
 	r.mu.Unlock()
 	if ok && at.Sub(known.asked).Abs() < reuseAnswer {
 		return known.Response, nil
 	}
-	fresh, err := r.fetch(ctx, c.native.(*x509.Certificate), issuer.native.(*x509.Certificate), at)
+	var fresh *ocsp.Response
+	if err == nil {
+		limit := askTimeout
+		if ok {
+			limit = askAgain
+		}
+		fresh, err = r.fetch(ctx, limit, c.native.(*x509.Certificate), issuer.native.(*x509.Certificate), at)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	known, ok = r.answers[key]
@@ -276,9 +292,10 @@ func (r *responder) ask(ctx context.Context, c, issuer *certificate, at time.Tim
 		return nil, fmt.Errorf("ask the responder %s about the certificate of %s: %w", r.url, c.name(), err)
 	}
 	if !ok && len(r.answers) >= maxAnswers {
-		oldest, first := key, at
+		var oldest [32]byte
+		var first time.Time
 		for k, a := range r.answers {
-			if !a.asked.After(first) {
+			if first.IsZero() || a.asked.Before(first) {
 				oldest, first = k, a.asked
 			}
 		}
@@ -288,30 +305,61 @@ func (r *responder) ask(ctx context.Context, c, issuer *certificate, at time.Tim
 	return fresh, nil
 }
 
-func (r *responder) fetch(ctx context.Context, c, issuer *x509.Certificate, at time.Time) (*ocsp.Response, error) {
-	question, err := ocsp.CreateRequest(c, issuer, nil)
+// heard notes whether the responder answered, which says nothing of the answer.
+func (r *responder) heard(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if err != nil {
-		return nil, err
+		r.until = time.Now().Add(silence)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url, bytes.NewReader(question))
+	switch was := r.silent; {
+	case was == nil && err != nil:
+		r.warn(fmt.Sprintf("the responder %s does not answer, and what it said before counts until it is too old: %v", r.url, err))
+	case was != nil && err == nil:
+		r.warn(fmt.Sprintf("the responder %s answers again", r.url))
+	}
+	r.silent = err
+}
+
+// post has the responder answer a question.
+func (r *responder) post(ctx context.Context, limit time.Duration, question []byte) ([]byte, error) {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	request, err := http.NewRequestWithContext(limited, http.MethodPost, r.url, bytes.NewReader(question))
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/ocsp-request")
 	response, err := r.client.Do(request)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			err = fmt.Errorf("it answered %s", response.Status)
+		}
 	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("it answered %s", response.Status)
+	var data []byte
+	if err == nil {
+		data, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	}
-	data, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
-	if err != nil {
-		return nil, err
+	if err != nil && ctx.Err() != nil {
+		return nil, err // who asked did not wait
 	}
+	r.heard(err)
 	if len(data) > maxAnswer {
-		return nil, fmt.Errorf("its answer has more than %d bytes", maxAnswer)
+		err = fmt.Errorf("its answer has more than %d bytes", maxAnswer)
+	}
+	return data, err
+}
+
+// fetch asks about a certificate and checks the answer.
+func (r *responder) fetch(ctx context.Context, limit time.Duration, c, issuer *x509.Certificate, at time.Time) (*ocsp.Response, error) {
+	question, err := ocsp.CreateRequest(c, issuer, nil)
+	if err != nil {
+		return nil, err
+	}
+	data, err := r.post(ctx, limit, question)
+	if err != nil {
+		return nil, err
 	}
 	status, err := ocsp.ParseResponseForCert(data, c, issuer)
 	if err == nil {

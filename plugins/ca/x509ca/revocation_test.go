@@ -621,6 +621,35 @@ func TestResponder(t *testing.T) {
 		says(t, verdict(t, p, asks(noon.Add(3*time.Hour), ca.Node, node)), "stale-list: the answer of "+server.URL+" is 3h0m0s old")
 		says(t, verdict(t, p, asks(noon, ca.Node, o.holder(3, corfu(), "node"))), "error: ask the responder")
 	})
+	t.Run("one that hangs is left alone for a while", func(t *testing.T) {
+		respond(responder, helper, ocsp.Good, noon)
+		p := New(keys.Std())
+		var warned []string
+		p.Warn = func(text string) { warned = append(warned, text) }
+		if err := p.Configure(t.Context(), []byte(o.settings(fmt.Sprintf("ocsp = %q", server.URL)))); err != nil {
+			t.Fatal(err)
+		}
+		says(t, verdict(t, p, asks(noon, ca.Node, node)), "Bank of Corfu")
+		over := make(chan struct{})
+		f := func(http.ResponseWriter, *ocsp.Request) { <-over }
+		answer.Store(&f)
+		before := asked.Load()
+		other := o.holder(3, corfu(), "node")
+		for range 5 {
+			says(t, verdict(t, p, asks(noon.Add(2*reuseAnswer), ca.Node, node)), "Bank of Corfu")
+			says(t, verdict(t, p, asks(noon.Add(2*reuseAnswer), ca.Node, other)), "error: ask the responder")
+		}
+		if n := asked.Load() - before; n != 1 {
+			t.Errorf("it was asked %d times, want 1", n)
+		}
+		close(over)
+		p.trusts[0].revocation.responder.until = time.Time{} // a while later
+		respond(responder, helper, ocsp.Good, noon)
+		says(t, verdict(t, p, asks(noon.Add(2*reuseAnswer), ca.Node, other)), "Bank of Corfu")
+		if len(warned) != 2 || !strings.Contains(warned[0], "does not answer, and what it said before counts") || !strings.Contains(warned[1], "answers again") {
+			t.Errorf("warned %q", warned)
+		}
+	})
 	t.Run("an older answer is not taken back to", func(t *testing.T) {
 		respond(responder, helper, ocsp.Revoked, noon)
 		p := fresh()

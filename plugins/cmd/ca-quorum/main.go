@@ -70,7 +70,7 @@ func (p *program) Configure(ctx context.Context, data []byte) error {
 		if err := section.check(); err != nil {
 			return fmt.Errorf("settings: [[provider]] %d: %w", i+1, err)
 		}
-		m := &member{section: section, log: log.With().Str("provider", section.Name).Logger(), why: errors.New("it is being started")}
+		m := &member{section: section, log: log.With().Str("provider", section.Name).Logger(), why: errors.New("it is being started"), slots: make(chan struct{}, ca.MaxCalls)}
 		members = append(members, m)
 		config.Members = append(config.Members, quorum.Member{Name: section.Name, Provider: m})
 	}
@@ -118,7 +118,8 @@ func (p *program) Configure(ctx context.Context, data []byte) error {
 // running. It logs when the provider stops answering and when it answers again, since as long as k others do nobody else would notice.
 type member struct {
 	section
-	log zerolog.Logger
+	log   zerolog.Logger
+	slots chan struct{} // holds one for each question that the provider has to answer
 
 	mu       sync.Mutex // guards what follows
 	provider ca.Provider
@@ -171,39 +172,59 @@ func (m *member) running() (ca.Provider, error) {
 
 // Verify implements quorum.Asked.
 func (m *member) Verify(ctx context.Context, r ca.VerifyRequest) (ca.VerifyResponse, error) {
-	p, err := m.running()
-	if err != nil {
-		return ca.VerifyResponse{}, err
-	}
-	got, err := p.Verify(ctx, r)
-	m.tell(ctx, err)
-	return got, err
+	return call(ctx, m, r, ca.Provider.Verify)
 }
 
 // Revoked implements quorum.Asked.
 func (m *member) Revoked(ctx context.Context, r ca.RevokedRequest) (ca.RevokedResponse, error) {
-	p, err := m.running()
-	if err != nil {
-		return ca.RevokedResponse{}, err
-	}
-	got, err := p.Revoked(ctx, r)
-	m.tell(ctx, err)
-	return got, err
+	return call(ctx, m, r, ca.Provider.Revoked)
 }
 
-func (m *member) tell(ctx context.Context, err error) {
-	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
-		return // k others were quicker
+// call asks the provider. Who asks may leave when k others have answered; the provider has its time all the same, so that the log
+// tells of one that cannot, however quick the others are.
+func call[Q, A any](ctx context.Context, m *member, r Q, method func(ca.Provider, context.Context, Q) (A, error)) (A, error) {
+	var none A
+	p, err := m.running()
+	if err != nil {
+		return none, err
 	}
+	select {
+	case m.slots <- struct{}{}:
+	default:
+		return none, fmt.Errorf("CA provider %s has %d questions to answer already", m.Name, cap(m.slots))
+	}
+	type result struct {
+		answer A
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		defer func() { <-m.slots }()
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), quorum.DefaultLimit)
+		defer cancel()
+		answer, err := method(p, limited, r)
+		m.tell(err)
+		done <- result{answer, err}
+	}()
+	select {
+	case r := <-done:
+		return r.answer, r.err
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+}
+
+// tell logs that the provider stopped answering, or began again.
+func (m *member) tell(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.silent == (err != nil) {
 		return
 	}
 	if m.silent = err != nil; m.silent {
-		m.log.Warn().Err(err).Msg("provider does not answer")
+		m.log.Warn().Err(err).Msg("provider cannot tell")
 	} else {
-		m.log.Info().Msg("provider answers again")
+		m.log.Info().Msg("provider can tell again")
 	}
 }
 

@@ -2,10 +2,13 @@ package caquorum
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +17,7 @@ import (
 	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/plugins/ca/catest"
+	"github.com/fondaco/fondaco/plugins/ca/quorum"
 	"github.com/fondaco/fondaco/plugins/ca/x509ca"
 	cax509 "github.com/fondaco/fondaco/plugins/cmd/ca-x509"
 	"github.com/fondaco/fondaco/state/keys"
@@ -22,7 +26,7 @@ import (
 // The test binary executes itself as the programs, by the words with which fondaco does.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 3 && os.Args[1] == "plugin" {
-		map[string]func(){"ca-quorum": Main, "ca-x509": cax509.Main, "ca-mute": mute}[os.Args[3]]()
+		map[string]func(){"ca-quorum": Main, "ca-x509": cax509.Main, "ca-mute": mute, "ca-late": late}[os.Args[3]]()
 		return
 	}
 	os.Exit(m.Run())
@@ -39,15 +43,52 @@ func mute() {
 	ca.Serve(silent{}, ca.Manifest{Name: "mute", Algorithms: []keys.Algorithm{keys.Ed25519}})
 }
 
+// slow is a provider that cannot tell, and says so when nobody waits for it any more.
+type slow struct{ silent }
+
+func (slow) Verify(context.Context, ca.VerifyRequest) (ca.VerifyResponse, error) {
+	time.Sleep(10 * quorum.DefaultLinger)
+	return ca.VerifyResponse{}, errors.New("its responder does not answer")
+}
+
+func late() { ca.Serve(slow{}, ca.Manifest{Name: "late", Algorithms: []keys.Algorithm{keys.Ed25519}}) }
+
+// journal is the node's log.
+type journal struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+func (j *journal) Write(line []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(line)
+}
+
+// hears waits until the log says something.
+func (j *journal) hears(t *testing.T, what string) {
+	t.Helper()
+	for t.Context().Err() == nil {
+		j.mu.Lock()
+		found := strings.Contains(j.text.String(), what)
+		j.mu.Unlock()
+		if found {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("the log does not say %q:\n%s", what, j.text.String())
+}
+
 // started runs the program with settings, and a PKI that the file PKI is the settings for.
-func started(t *testing.T, settings func(pki string) string) (*catest.PKI, *plugins.CA, error) {
+func started(t *testing.T, log io.Writer, settings func(pki string) string) (*catest.PKI, *plugins.CA, error) {
 	t.Helper()
 	pki := catest.NewPKI(t, catest.Standard(keys.Ed25519), time.Date(2030, 5, 1, 12, 0, 0, 0, time.UTC))
 	path := filepath.Join(t.TempDir(), "x509.toml")
 	if err := os.WriteFile(path, fmt.Appendf(nil, "[[trust]]\nroots = %q\ncrl = [\"%s\"]\n", pki.Path(catest.RootFile), strings.Join(pki.Lists, `", "`)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h := plugins.New(plugins.Config{Log: zerolog.Nop(), CATimeout: time.Minute, StartTimeout: time.Minute})
+	h := plugins.New(plugins.Config{Log: zerolog.New(log), CATimeout: time.Minute, StartTimeout: time.Minute})
 	t.Cleanup(func() {
 		if err := h.Close(); err != nil {
 			t.Error(err)
@@ -63,7 +104,7 @@ func provider(name, program, settings string) string {
 
 // TestProgram has two programs vouch.
 func TestProgram(t *testing.T) {
-	pki, p, err := started(t, func(pki string) string {
+	pki, p, err := started(t, io.Discard, func(pki string) string {
 		return "k = 2\n" + provider("a", "ca-x509", pki) + provider("b", "ca-x509", pki)
 	})
 	if err != nil {
@@ -83,9 +124,10 @@ func TestProgram(t *testing.T) {
 // TestDown has programs that do not start and that do not answer, and others that are enough.
 func TestDown(t *testing.T) {
 	var missing string
-	pki, p, err := started(t, func(pki string) string {
+	log := new(journal)
+	pki, p, err := started(t, log, func(pki string) string {
 		missing = filepath.Join(filepath.Dir(pki), "missing.toml")
-		return "k = 2\n" + provider("a", "ca-x509", pki) + provider("mute", "ca-mute", "") + provider("gone", "ca-x509", missing) + provider("lost", "ca-x509", missing) + provider("b", "ca-x509", pki)
+		return "k = 2\n" + provider("a", "ca-x509", pki) + provider("mute", "ca-mute", "") + provider("late", "ca-late", "") + provider("gone", "ca-x509", missing) + provider("lost", "ca-x509", missing) + provider("b", "ca-x509", pki)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -99,12 +141,14 @@ func TestDown(t *testing.T) {
 	if err != nil || got.Holder == nil {
 		t.Errorf("Verify = %+v, %v", got, err)
 	}
+	log.hears(t, `\"provider\":\"gone\",\"error\":\"open `+missing)
+	log.hears(t, `\"provider\":\"late\",\"error\":\"CA provider late cannot tell: its responder does not answer\",\"message\":\"provider cannot tell\"`)
 	good.Chain = f.UnknownRoot // those that cannot tell could make it full
 	got, err = p.Verify(t.Context(), good)
 	if err == nil {
 		t.Fatalf("Verify = %+v", got)
 	}
-	for _, want := range []string{"2 of 5 providers must vouch, 0 do and 2 cannot tell now", "gone: CA provider gone is down: open " + missing, "mute: it has not answered yet"} {
+	for _, want := range []string{"2 of 6 providers must vouch, 0 do and 3 cannot tell now", "gone: CA provider gone is down: open " + missing, "mute: it has not answered yet"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("Verify: %v, want it to say %q", err, want)
 		}
@@ -122,7 +166,7 @@ func TestStartedLater(t *testing.T) {
 	if err := os.WriteFile(stranger, fmt.Appendf(nil, "[[trust]]\nroots = %q\nrevocation = \"none\"\n", other.Path(catest.RootFile)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	pki, p, err := started(t, func(pki string) string {
+	pki, p, err := started(t, io.Discard, func(pki string) string {
 		there, missing = pki, filepath.Join(filepath.Dir(pki), "later.toml")
 		return "k = 1\n" + provider("stranger", "ca-x509", stranger) + provider("later", "ca-x509", missing)
 	})
@@ -150,7 +194,7 @@ func TestStartedLater(t *testing.T) {
 
 // TestTooFewStart tells why a program with fewer providers than must vouch is red.
 func TestTooFewStart(t *testing.T) {
-	_, _, err := started(t, func(pki string) string {
+	_, _, err := started(t, io.Discard, func(pki string) string {
 		return "k = 2\n" + provider("a", "ca-x509", pki) + provider("b", "ca-x509", "/nowhere.toml")
 	})
 	if err == nil || !strings.Contains(err.Error(), "1 of 2 providers run, and 2 must vouch: CA provider b is down: open /nowhere.toml") {
