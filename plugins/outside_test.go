@@ -21,6 +21,7 @@ import (
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/plugins/ca/x509ca"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/keys/keyfile"
 	"github.com/fondaco/fondaco/testnet/network"
@@ -34,7 +35,7 @@ func TestOutside(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	n := freshNetwork(t, ctx)
+	n := freshNetwork(t, ctx, 4)
 	binary, err := n.Binary()
 	if err != nil {
 		t.Fatal(err)
@@ -70,20 +71,14 @@ func TestOutside(t *testing.T) {
 
 	// Each node has a certificate, by whatever authority: the list is what counts.
 	suite := keys.Std()
-	a := authority(t, suite)
+	a := authority(t, suite, "anybody")
 	var lines []string
 	for i := range n.Nodes {
 		node := &n.Nodes[i]
 		chain := certify(t, a, suite, node)
 		lines = append(lines, fmt.Sprintf("%x %s node\n", sha256.Sum256(chain[0]), node.Institution))
-		file, err := cli.ReadConfig(node.Dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		file.CA = cli.CASection{Program: filepath.Join(module, "build", "allowed"), SHA256: string(sum[1]), Settings: filepath.Join(module, "settings"), Chain: "chain.pem"}
-		if err := cli.WriteConfig(node.Dir, file); err != nil {
-			t.Fatal(err)
-		}
+		write(t, filepath.Join(node.Dir, "chain.pem"), encoded(t, chain))
+		adopt(t, node, cli.CASection{Program: filepath.Join(module, "build", "allowed"), SHA256: string(sum[1]), Settings: filepath.Join(module, "settings"), Chain: "chain.pem"})
 	}
 	write(t, list, strings.Join(lines[:3], ""))
 	for i := range n.Nodes {
@@ -103,15 +98,15 @@ func TestOutside(t *testing.T) {
 	until(t, ctx, first, last, func(p client.Peer) bool { return p.Up })
 }
 
-// freshNetwork makes a network of four nodes and the binary that they run.
-func freshNetwork(t *testing.T, ctx context.Context) *network.Network {
+// freshNetwork makes a network and the binary that its nodes run.
+func freshNetwork(t *testing.T, ctx context.Context, nodes int) *network.Network {
 	t.Helper()
 	port := 20_000
-	for network.CheckPorts(port, 4) != nil {
+	for network.CheckPorts(port, nodes) != nil {
 		port = 20_000 + rand.IntN(30_000)
 	}
 	dir := t.TempDir()
-	n, err := network.Create(network.Config{Dir: dir, Port: port})
+	n, err := network.Create(network.Config{Dir: dir, Port: port, Nodes: nodes})
 	if err == nil {
 		_, err = network.Build(ctx, "..", dir)
 	}
@@ -126,21 +121,21 @@ func freshNetwork(t *testing.T, ctx context.Context) *network.Network {
 	return n
 }
 
-func authority(t *testing.T, suite keys.Suite) *x509ca.Authority {
+func authority(t *testing.T, suite keys.Suite, institution string) *x509ca.Authority {
 	t.Helper()
 	key, err := suite.Generate(suite.Vote(), crand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := x509ca.Create(filepath.Join(t.TempDir(), "ca"), x509ca.NewAuthority{Suite: suite, Institution: "anybody", Key: key, At: time.Now().Add(-time.Hour)})
+	a, err := x509ca.Create(filepath.Join(t.TempDir(), "ca"), x509ca.NewAuthority{Suite: suite, Institution: institution, Key: key, At: time.Now().Add(-time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return a
 }
 
-// certify issues a certificate for a node's key and writes its chain into the node's folder.
-func certify(t *testing.T, a *x509ca.Authority, suite keys.Suite, node *network.Node) [][]byte {
+// certify issues a certificate for a node's key.
+func certify(t *testing.T, a *x509ca.Authority, suite keys.Suite, node *network.Node, roles ...identity.Role) [][]byte {
 	t.Helper()
 	key, err := keyfile.Read(filepath.Join(node.Dir, cli.KeyFile), suite, nil)
 	if err != nil {
@@ -150,18 +145,36 @@ func certify(t *testing.T, a *x509ca.Authority, suite keys.Suite, node *network.
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, err := a.Enroll(ca.EnrollRequest{CSR: csr, Institution: "anybody", Name: node.Name, At: time.Now().Add(-time.Minute).UnixMilli()})
+	answer, err := a.Enroll(ca.EnrollRequest{CSR: csr, Institution: a.Institution(), Name: node.Name, Roles: roles, At: time.Now().Add(-time.Minute).UnixMilli()})
 	if err != nil || answer.Issued == nil {
 		t.Fatalf("Enroll = %+v, %v", answer, err)
 	}
-	var chain strings.Builder
-	for _, der := range answer.Issued.Chain {
-		if err := pem.Encode(&chain, &pem.Block{Type: "CERTIFICATE", Bytes: der}); err != nil {
+	return answer.Issued.Chain
+}
+
+// encoded returns certificates in PEM.
+func encoded(t *testing.T, chain [][]byte) string {
+	t.Helper()
+	var out strings.Builder
+	for _, der := range chain {
+		if err := pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: der}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write(t, filepath.Join(node.Dir, "chain.pem"), chain.String())
-	return answer.Issued.Chain
+	return out.String()
+}
+
+// adopt tells a node whom to ask about others.
+func adopt(t *testing.T, node *network.Node, section cli.CASection) {
+	t.Helper()
+	file, err := cli.ReadConfig(node.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.CA = section
+	if err := cli.WriteConfig(node.Dir, file); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // until waits until a node sees a peer as it is wanted.

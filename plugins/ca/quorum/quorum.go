@@ -201,9 +201,10 @@ func (p *Provider) words(votes []*vote) string {
 	return strings.Join(append(no, yes...), "; ")
 }
 
-// ask asks a member about each chain until it vouches for one.
+// ask asks a member about each chain until it vouches for one. That it does not know the root of a chain is told only if it has nothing
+// to say of any other: that chain is for another member.
 func ask(ctx context.Context, p Asked, r ca.VerifyRequest, chains [][][]byte) vote {
-	var reasons []string
+	var reasons, foreign []string
 	out := vote{}
 	for _, chain := range chains {
 		r.Chain = chain
@@ -214,6 +215,8 @@ func ask(ctx context.Context, p Asked, r ca.VerifyRequest, chains [][][]byte) vo
 			reasons = append(reasons, err.Error())
 		case got.Holder != nil:
 			return vote{holder: got.Holder}
+		case got.Refusal != nil && got.Refusal.Code == ca.UnknownRoot:
+			foreign = append(foreign, got.Refusal.Reason)
 		case got.Refusal != nil:
 			out.stale = out.stale || got.Refusal.Code == ca.StaleList
 			reasons = append(reasons, got.Refusal.Reason)
@@ -222,7 +225,10 @@ func ask(ctx context.Context, p Asked, r ca.VerifyRequest, chains [][][]byte) vo
 			reasons = append(reasons, "it answered with neither a holder nor a refusal")
 		}
 	}
-	out.why = strings.Join(reasons, ", and ")
+	if reasons == nil {
+		reasons = foreign
+	}
+	out.why = strings.Join(slices.Compact(reasons), ", and ")
 	return out
 }
 

@@ -184,6 +184,39 @@ func TestWords(t *testing.T) {
 	}
 }
 
+// knows is a provider that refuses one chain, and does not know the roots of others.
+type knows struct{ chain []byte }
+
+func (k knows) Verify(_ context.Context, r ca.VerifyRequest) (ca.VerifyResponse, error) {
+	if slices.Equal(r.Chain[0], k.chain) {
+		return ca.VerifyResponse{Refusal: ca.Refuse(ca.Expired, "it expired")}, nil
+	}
+	return ca.VerifyResponse{Refusal: ca.Refuse(ca.UnknownRoot, "who is that")}, nil
+}
+
+func (knows) Revoked(context.Context, ca.RevokedRequest) (ca.RevokedResponse, error) {
+	return ca.RevokedResponse{}, nil
+}
+
+// TestReason tells which of a member's reasons are told: those of the chains that it knows, and each once.
+func TestReason(t *testing.T) {
+	mine, other, third := []byte("mine"), []byte("other"), []byte("third")
+	for _, c := range []struct {
+		asked  Asked
+		chains [][][]byte
+		want   string
+	}{
+		{knows{mine}, [][][]byte{{other}, {mine}, {third}}, "it expired"},
+		{knows{mine}, [][][]byte{{other}, {third}}, "who is that"},
+		{says{err: errors.New("no answer")}, [][][]byte{{other}, {third}}, "no answer"},
+		{says{}, [][][]byte{{other}, {third}}, "it was revoked"},
+	} {
+		if got := ask(t.Context(), c.asked, ca.VerifyRequest{}, c.chains); got.why != c.want || got.holder != nil {
+			t.Errorf("ask = %+v, want the reason %q", got, c.want)
+		}
+	}
+}
+
 // TestRevoked tells that the lists of those who are up are there while as many are up as must vouch.
 func TestRevoked(t *testing.T) {
 	corfu, zante := vouches("Corfu", 1, 10, 100), vouches("Zante", 1, 10, 100)
