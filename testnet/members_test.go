@@ -202,13 +202,14 @@ func TestMembersByHand(t *testing.T) {
 		t.Fatal(err)
 	}
 	voice := filepath.Join(t.TempDir(), "voice.key")
-	fondaco("init", "-d", dir, "--institution", "bank-x", "--listen", "127.0.0.1:"+port,
-		"--api-listen", fmt.Sprintf("127.0.0.1:%d", first+1), "--admin-listen", fmt.Sprintf("127.0.0.1:%d", first+2))
 	fondaco("keys", "new", voice)
-	activated := pass(nil, "--observe", filepath.Join(dir, "member.json"), "--found", "bank-x="+voice)
+	fondaco("join-request", "-d", dir, "--institution", "bank-x", "--listen", "127.0.0.1:"+port, "--account", voice,
+		"--api-listen", fmt.Sprintf("127.0.0.1:%d", first+1), "--admin-listen", fmt.Sprintf("127.0.0.1:%d", first+2))
+	request, invitation := filepath.Join(dir, "join-request.pem"), filepath.Join(t.TempDir(), "invitation")
+	activated := pass(nil, "--observe", request)
 	account := field(t, activated, "founded bank-x, whose first account is")
-	fondaco("init", "-d", dir, "--genesis", filepath.Join(n.Nodes[0].Dir, "genesis.json"), "--observer",
-		filepath.Join(n.Nodes[0].Dir, "member.json"), filepath.Join(n.Nodes[2].Dir, "member.json"))
+	fondaco("invitation", "new", request, "-d", n.Nodes[2].Dir, "--out", invitation)
+	fondaco("init", "-d", dir, "--from", invitation, "--chain", n.Chain.String())
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
