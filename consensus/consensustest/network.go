@@ -18,6 +18,7 @@ import (
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -141,7 +142,7 @@ func (q *queue) Pop() any {
 // NewNetwork makes a network of nodes that are all down.
 func NewNetwork(s Settings) *Network {
 	n := &Network{
-		Settings: s, suite: keys.Std(), group: "main", payloads: map[keys.Digest][]uint64{}, verified: map[keys.Digest]bool{},
+		Settings: s, suite: keystest.Suite(), group: "main", payloads: map[keys.Digest][]uint64{}, verified: map[keys.Digest]bool{},
 		rand: rand.New(rand.NewPCG(s.Seed, 0x66_6f_6e_64_61_63_6f)),
 	}
 	n.chain = n.suite.Sum([]byte("consensustest"))
@@ -149,10 +150,10 @@ func NewNetwork(s Settings) *Network {
 		seed := n.suite.Sum([]byte("member"), []byte{byte(i)})
 		member := ledger.Member{
 			Node: identity.NodeID(n.suite.Sum(seed[:])), Institution: fmt.Sprintf("bank-%d", i),
-			Key: ledger.Key{Algorithm: keys.Ed25519, Bytes: seed[:]},
+			Key: ledger.Key{Algorithm: n.suite.Vote(), Bytes: seed[:]},
 		}
 		if s.Keys {
-			signer, err := n.suite.Generate(keys.Ed25519, bytes.NewReader(seed[:]))
+			signer, err := n.suite.Generate(n.suite.Vote(), bytes.NewReader(seed[:]))
 			if err != nil {
 				panic(err)
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/fondaco/fondaco/node/contract"
 	"github.com/fondaco/fondaco/node/contract/localchain"
 	"github.com/fondaco/fondaco/node/contract/story"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
 )
@@ -28,7 +29,7 @@ func benchCommand() *cli.Command {
 			outputFlag(),
 			&cli.StringFlag{Name: "run", Usage: "only the stories whose title has this `TEXT` in it"},
 			&cli.IntFlag{Name: "top", Usage: "how many of the hottest `FUNCTIONS`", Value: 15},
-			engineFlag(wasmvm.Interpreter),
+			engineFlag(wasmvm.Interpreter), suiteFlag(),
 		},
 		Action: benchContract,
 	}
@@ -77,6 +78,10 @@ func benchContract(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	suite, err := keys.SuiteByName(c.String("suite"))
+	if err != nil {
+		return withCode(ExitUsage, err)
+	}
 	vm, err := localchain.NewProfiledVM(c.Context, engine, profile)
 	if err != nil {
 		return err
@@ -92,7 +97,7 @@ func benchContract(c *cli.Context) (err error) {
 	}
 	modules := &story.Modules{}
 	modules.Add(built.Schema.Name, built)
-	reports, err := tell(c.Context, files, modules, vm)
+	reports, err := tell(c.Context, files, modules, vm, suite)
 	if err != nil {
 		return err
 	}

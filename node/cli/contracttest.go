@@ -14,6 +14,7 @@ import (
 	"github.com/fondaco/fondaco/node/contract"
 	"github.com/fondaco/fondaco/node/contract/localchain"
 	"github.com/fondaco/fondaco/node/contract/story"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/wasmvm"
 )
 
@@ -28,7 +29,7 @@ func testCommand() *cli.Command {
 			outputFlag(),
 			&cli.StringFlag{Name: "run", Usage: "only the stories whose title has this `TEXT` in it"},
 			&cli.BoolFlag{Name: "stories", Usage: "only the stories, no unit tests"},
-			engineFlag(wasmvm.Interpreter),
+			engineFlag(wasmvm.Interpreter), suiteFlag(),
 		},
 		Action: testContract,
 	}
@@ -90,6 +91,10 @@ func testContract(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	suite, err := keys.SuiteByName(c.String("suite"))
+	if err != nil {
+		return withCode(ExitUsage, err)
+	}
 	vm, err := localchain.NewVM(c.Context, engine)
 	if err != nil {
 		return err
@@ -111,7 +116,7 @@ func testContract(c *cli.Context) (err error) {
 	}
 	modules := &story.Modules{}
 	modules.Add(built.Schema.Name, built)
-	reports, err := tell(c.Context, files, modules, vm)
+	reports, err := tell(c.Context, files, modules, vm, suite)
 	if err != nil {
 		return err
 	}
@@ -229,10 +234,10 @@ func readStories(dir, run string) ([]*story.File, error) {
 }
 
 // tell runs stories.
-func tell(ctx context.Context, files []*story.File, modules *story.Modules, vm *wasmvm.VM) ([]*story.Report, error) {
+func tell(ctx context.Context, files []*story.File, modules *story.Modules, vm *wasmvm.VM, suite keys.Suite) ([]*story.Report, error) {
 	var reports []*story.Report
 	for _, file := range files {
-		report, err := file.Run(ctx, story.Config{VM: vm, Module: modules.For(file.Name), Names: modules.Names})
+		report, err := file.Run(ctx, story.Config{VM: vm, Suite: suite, Module: modules.For(file.Name), Names: modules.Names})
 		if err != nil {
 			return nil, err
 		}

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/fondaco/fondaco/state/keys/keystest"
 )
 
 // Campaign is many schedules of consecutive seeds.
@@ -170,6 +172,9 @@ func Repeat(s Schedule) string {
 	}
 	if s.Whole {
 		command += " --whole"
+	}
+	if suite := keystest.Suite().Name(); suite != "std" {
+		command = keystest.Variable + "=" + suite + " " + command
 	}
 	return command + " -v"
 }

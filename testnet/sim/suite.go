@@ -5,9 +5,10 @@ import (
 	"io"
 
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 )
 
-// suite is the std suite with signatures that cost next to nothing: a signature is a mix of the signer's secret and
+// suite is the suite of the tests with signatures that cost next to nothing: a signature is a mix of the signer's secret and
 // the digest, and the suite, which alone knows all secrets, computes it again to verify. Nobody in the simulation
 // tries to work one out, and secrets leave the suite only inside Signers.
 type suite struct {
@@ -15,7 +16,7 @@ type suite struct {
 	secrets map[[32]byte]keys.Digest // by public key
 }
 
-func newSuite() *suite { return &suite{Suite: keys.Std(), secrets: map[[32]byte]keys.Digest{}} }
+func newSuite() *suite { return &suite{Suite: keystest.Suite(), secrets: map[[32]byte]keys.Digest{}} }
 
 func (s *suite) signature(secret, d keys.Digest) []byte {
 	signature := make([]byte, 0, 64)
@@ -43,7 +44,7 @@ func (s *suite) signer(number uint64) keys.Signer {
 
 // ParsePublic implements keys.Suite for the simulated keys alone.
 func (s *suite) ParsePublic(a keys.Algorithm, canonical []byte) (keys.PublicKey, error) {
-	if a != keys.Ed25519 || len(canonical) != 32 {
+	if a != s.Vote() || len(canonical) != 32 {
 		return nil, keys.ErrKey
 	}
 	secret, ok := s.secrets[[32]byte(canonical)]
@@ -71,7 +72,7 @@ type public struct {
 	secret    keys.Digest
 }
 
-func (p *public) Algorithm() keys.Algorithm { return keys.Ed25519 }
+func (p *public) Algorithm() keys.Algorithm { return p.suite.Vote() }
 func (p *public) Bytes() []byte             { return p.canonical }
 func (p *public) Verify(d keys.Digest, signature []byte) error {
 	if string(p.suite.signature(p.secret, d)) != string(signature) {

@@ -66,7 +66,7 @@ func newWorld(s *Schedule, twins, spares int) (*world, error) {
 		params.BlockTxs = 3 // so that blocks are full
 	}
 	w.config = ledger.Genesis{
-		Version: ledger.Version, Name: "sim", Suite: "std", Group: "main", Engine: "pbft", UnixMilli: epochStart - minute/milli, Params: params,
+		Version: ledger.Version, Name: "sim", Suite: w.suite.Name(), Group: "main", Engine: "pbft", UnixMilli: epochStart - minute/milli, Params: params,
 	}
 	if s.Raft {
 		w.config.Engine, w.config.Trust = ledger.RaftEngine, true

@@ -55,6 +55,8 @@ type Account struct {
 // Config says what a chain begins with. The zero value has nobody on it who could send a transaction.
 type Config struct {
 	Accounts []Account
+	// Suite is the cryptography of the chain; nil: std. Addresses and digests depend on it.
+	Suite keys.Suite
 	// VM runs the contracts; it stays the caller's, and chains that share one compile each module once. Nil: an own one, with
 	// the interpreter, which begins soonest.
 	VM *wasmvm.VM
@@ -93,7 +95,10 @@ func NewProfiledVM(ctx context.Context, engine wasmvm.Engine, profile *wasmvm.Pr
 // New returns a chain at block 0. Close releases it.
 func New(ctx context.Context, cfg Config) (*Chain, error) {
 	c := &Chain{
-		suite: keys.Std(), signers: map[string]keys.Signer{}, names: map[ledger.Address]string{}, schemas: map[keys.Digest]*ledger.Schema{},
+		suite: cfg.Suite, signers: map[string]keys.Signer{}, names: map[ledger.Address]string{}, schemas: map[keys.Digest]*ledger.Schema{},
+	}
+	if c.suite == nil {
+		c.suite = keys.Std()
 	}
 	params := ledger.DefaultParams()
 	params.DeployRoles = nil
@@ -150,7 +155,7 @@ func (c *Chain) Close(ctx context.Context) error {
 // signer returns a key that depends on the name alone.
 func (c *Chain) signer(name string) (keys.Signer, error) {
 	seed := [32]byte(c.suite.Sum([]byte("localchain"), []byte(name)))
-	signer, err := c.suite.Generate(keys.Ed25519, rand.NewChaCha8(seed))
+	signer, err := c.suite.Generate(c.suite.Vote(), rand.NewChaCha8(seed))
 	if err != nil {
 		return nil, fmt.Errorf("make the key of %s: %w", name, err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/contract"
 	"github.com/fondaco/fondaco/node/contract/localchain"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -21,7 +22,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	chain, err := localchain.New(t.Context(), localchain.Config{Accounts: []localchain.Account{{Name: "alice"}, {Name: "bob", Institution: "other", Roles: []string{"b", "a"}}}})
+	chain, err := localchain.New(t.Context(), localchain.Config{Suite: keystest.Suite(), Accounts: []localchain.Account{{Name: "alice"}, {Name: "bob", Institution: "other", Roles: []string{"b", "a"}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

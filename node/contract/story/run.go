@@ -11,6 +11,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/contract"
 	"github.com/fondaco/fondaco/node/contract/localchain"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
 )
@@ -19,6 +20,8 @@ import (
 type Config struct {
 	// VM runs the contracts and stays the caller's. Nil: an own one, with the interpreter.
 	VM *wasmvm.VM
+	// Suite is the cryptography of the chain; nil: std.
+	Suite keys.Suite
 	// Module returns the module that a step deploys: the one that the project calls name or, if from is not empty, what is at
 	// that path, relative to the story's folder.
 	Module func(ctx context.Context, name, from string) ([]byte, error)
@@ -96,7 +99,7 @@ type point struct {
 // is a fault of the machine or the end of ctx, and no verdict on a story.
 func (f *File) Run(ctx context.Context, cfg Config) (report *Report, err error) {
 	report = &Report{File: f.Name}
-	chain, err := localchain.New(ctx, localchain.Config{Accounts: f.accounts, VM: cfg.VM})
+	chain, err := localchain.New(ctx, localchain.Config{Accounts: f.accounts, Suite: cfg.Suite, VM: cfg.VM})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/fondaco/fondaco/node/contract"
 	"github.com/fondaco/fondaco/node/contract/localchain"
 	"github.com/fondaco/fondaco/node/contract/story"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
 )
@@ -50,7 +51,7 @@ func tell(t *testing.T, stories string) *story.Report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := file.Run(t.Context(), story.Config{VM: machine, Module: modules.For("test.story"), Names: modules.Names})
+	report, err := file.Run(t.Context(), story.Config{VM: machine, Suite: keystest.Suite(), Module: modules.For("test.story"), Names: modules.Names})
 	if err != nil {
 		t.Fatal(err)
 	}

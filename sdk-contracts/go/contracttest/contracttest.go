@@ -22,6 +22,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/contract"
 	"github.com/fondaco/fondaco/node/contract/localchain"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
 )
@@ -47,7 +48,8 @@ type Chain struct {
 // Start is the time of block 0 in Unix milliseconds: 2026-01-01 UTC.
 const Start = localchain.Start
 
-// New returns a chain with the accounts, on which everybody may deploy. It ends with the test.
+// New returns a chain with the accounts, on which everybody may deploy. It ends with the test. Its suite is std, or gm if the
+// environment variable FONDACO_TEST_SUITE says so.
 func New(tb testing.TB, accounts ...Account) *Chain {
 	tb.Helper()
 	return NewOn(tb, wasmvm.Interpreter, accounts...)
@@ -66,7 +68,7 @@ func NewOn(tb testing.TB, engine wasmvm.Engine, accounts ...Account) *Chain {
 			tb.Error(err)
 		}
 	})
-	chain, err := localchain.New(context.Background(), localchain.Config{Accounts: accounts, VM: vm})
+	chain, err := localchain.New(context.Background(), localchain.Config{Accounts: accounts, Suite: keystest.Suite(), VM: vm})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/fondaco/fondaco/node/contract"
 	"github.com/fondaco/fondaco/node/contract/localchain"
 	"github.com/fondaco/fondaco/node/contract/story"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/wasmvm"
 )
 
@@ -47,7 +48,7 @@ func (w *Teller) Tell(t *testing.T, modules *story.Modules, path string) []story
 	}
 	var calls [2][]story.Call
 	for i, vm := range []*wasmvm.VM{w.interpreter, w.compiler} {
-		report, err := file.Run(t.Context(), story.Config{VM: vm, Module: modules.For(file.Name), Names: modules.Names})
+		report, err := file.Run(t.Context(), story.Config{VM: vm, Suite: keystest.Suite(), Module: modules.For(file.Name), Names: modules.Names})
 		if err != nil {
 			t.Fatal(err)
 		}
