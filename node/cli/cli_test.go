@@ -50,7 +50,7 @@ type tests struct{ *testing.M }
 
 func (t tests) Run() int {
 	code := t.M.Run()
-	if err := shared.end(code == 0); err != nil {
+	if err := errors.Join(shared.end(code == 0), governed.end(code == 0)); err != nil {
 		fmt.Println(err)
 		code = 1
 	}
@@ -62,7 +62,8 @@ const patience = 30 * time.Second
 
 // TestScripts runs the commands as a person at a terminal would. Besides what testscript has, scripts can say:
 //
-//	chain                    speak to a chain of one node, with a token, that all scripts share
+//	chain                    speak to a chain of one node, with a token, that the scripts share
+//	chain governed           speak to one whose rules the script changes for everybody
 //	exits CODE COMMAND...    the command ends with this exit code
 //	eventually COMMAND...    the command succeeds, if not at once, then soon
 //	capture NAME REGEXP      put what the expression's group matches in the last output into a variable
@@ -113,9 +114,13 @@ func TestScripts(t *testing.T) {
 			return cond == keystest.Suite().Name(), nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"chain": func(ts *testscript.TestScript, _ bool, _ []string) {
-				ts.Check(shared.start())
-				for _, pair := range shared.env {
+			"chain": func(ts *testscript.TestScript, _ bool, args []string) {
+				c := &shared
+				if slices.Equal(args, []string{"governed"}) {
+					c = &governed
+				}
+				ts.Check(c.start())
+				for _, pair := range c.env {
 					name, value, _ := strings.Cut(pair, "=")
 					ts.Setenv(name, value)
 				}
@@ -236,6 +241,9 @@ func freePorts(n int) ([]int, error) {
 
 // shared is the chain of this package's tests; the first that needs it starts it.
 var shared = chain{suite: keystest.Suite()}
+
+// governed is the same for motions: authorities that they name, for one, are in the way of scripts about certificates.
+var governed = chain{suite: keystest.Suite()}
 
 // chain is a chain of one node that tests share. Its accounts are admin, alice, bob, chair, who speaks for the institution
 // in motions, and, for scripts that change keys, carol; the token's issuer is admin, who has given alice 1000 units.
