@@ -471,7 +471,13 @@ func (n *Node) openAPI() (err error) {
 	if err != nil {
 		return err
 	}
-	gate := login.Config{Operator: hex.EncodeToString(operator[:]), Suite: n.suite, Log: n.log, Refused: n.monitor.Refused, Now: n.now}
+	gate := login.Config{Operator: hex.EncodeToString(operator[:]), Suite: n.suite, Log: n.log, Refused: n.monitor.Refused, Now: n.now, Institution: func() string {
+		own, err := n.institution(n.endpoint.Self())
+		if err != nil {
+			return ""
+		}
+		return own
+	}}
 	if n.suite.Name() == keys.Std().Name() { // one of suite gm vouches for SM2 certificates, which TLS does not know
 		gate.Provider = n.ca
 	}

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -21,6 +24,7 @@ import (
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
 )
 
 // Limits of client certificates.
@@ -85,10 +89,29 @@ func (c *certificates) judge(ctx context.Context, chain []*x509.Certificate) (Su
 	if known && now.After(last.until) {
 		known = false
 	}
+	var s Subject
+	var reason Reason
+	var err error
 	if c.gate.clients != nil {
-		return c.byFile(id, last, known, chain, now)
+		s, reason, err = c.byFile(id, last, known, chain, now)
+	} else {
+		s, reason, err = c.byProvider(ctx, id, last, known, chain, now)
 	}
-	return c.byProvider(ctx, id, last, known, chain, now)
+	if err == nil {
+		s.Roles = c.gate.conferred(s)
+	}
+	return s, reason, err
+}
+
+// conferred returns the roles of who shows a certificate, without those that only the node's own institution confers: the authorities
+// that a node trusts vouch for the people of all banks, and another bank's operator is not this one's.
+func (g *Gate) conferred(s Subject) []identity.Role {
+	own := []identity.Role{identity.Operator, identity.InstitutionAdmin, Monitor}
+	has := func(r identity.Role) bool { return slices.Contains(own, r) }
+	if !slices.ContainsFunc(s.Roles, has) || g.config.Institution != nil && s.Institution != "" && s.Institution == g.config.Institution() {
+		return s.Roles
+	}
+	return slices.DeleteFunc(slices.Clone(s.Roles), has)
 }
 
 // keep remembers a verdict. They are forgotten all at once, which costs each client one more judgement.
@@ -131,6 +154,9 @@ func (c *certificates) byProvider(ctx context.Context, id [sha256.Size]byte, las
 		return last.who, "", nil
 	}
 	who, err := c.ask(ctx, chain, now)
+	if err == nil && !isKey(chain[0], who.Key) {
+		err = ca.Refuse(ca.WrongPurpose, "the node's CA provider vouches for another key than that of the first certificate, which TLS has seen: send that which is meant first")
+	}
 	refusal, refused := errors.AsType[*ca.Refusal](err)
 	switch {
 	case err == nil:
@@ -173,6 +199,17 @@ func (c *certificates) ask(ctx context.Context, chain []*x509.Certificate, now t
 		}
 	}
 	return who, err
+}
+
+// isKey reports whether a certificate is for a key. A provider may vouch for any certificate of a chain, and TLS proves the first one's key alone.
+func isKey(leaf *x509.Certificate, key keys.PublicKey) bool {
+	switch public := leaf.PublicKey.(type) {
+	case ed25519.PublicKey:
+		return key.Algorithm() == keys.Ed25519 && bytes.Equal(key.Bytes(), public)
+	case *ecdsa.PublicKey:
+		return key.Algorithm() == keys.P256 && public.Curve == elliptic.P256() && bytes.Equal(key.Bytes(), elliptic.MarshalCompressed(public.Curve, public.X, public.Y)) //nolint:staticcheck // the canonical form is compressed
+	}
+	return false
 }
 
 func subjectOf(leaf *x509.Certificate, institution string, roles []identity.Role) Subject {

@@ -15,7 +15,8 @@
 //   - a token, as "Authorization: Bearer …" (RFC 6750), which must be in the file of tokens, see [Token];
 //   - a client certificate that leads to an authority of the file of clients' authorities or, without such a file, for which
 //     the node's CA provider vouches (package plugins/ca), if the chain's suite is std. Institution and roles are those of the certificate: the subject's
-//     O, and URIs fondaco:role:NAME among its alternative names.
+//     O, and URIs fondaco:role:NAME among its alternative names. The roles operator, monitor and institution-admin count only if
+//     the institution is the node's own, whichever authority vouches.
 //
 // All of that is judged at each request, also on connections that were made before, and at each step of an event stream.
 // Files are looked at whenever they are needed and read again when they changed, so nothing needs a restart. Revocation lists of
@@ -91,9 +92,13 @@ type Config struct {
 	Operator string      // the operator's secret; empty: there is none
 	Provider ca.Provider // of suite std, whose certificates TLS knows; asked about client certificates where Files.Clients is empty; nil: they do not count
 	Suite    keys.Suite  // of the chain; required with Provider
-	Log      zerolog.Logger
-	Refused  func(Reason)     // told of each refusal; nil: nobody
-	Now      func() time.Time // time.Now
+	// Institution returns the node's own, whose certificates alone confer the roles operator, monitor and institution-admin here; nil,
+	// or empty: none does.
+	Institution func() string
+
+	Log     zerolog.Logger
+	Refused func(Reason)     // told of each refusal; nil: nobody
+	Now     func() time.Time // time.Now
 }
 
 // Gate is a listener that knows who its clients are. Its methods are safe for concurrent use; a nil Gate lets everybody do

@@ -3,7 +3,9 @@ package login_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -134,6 +136,9 @@ func open(t *testing.T, c login.Config) *house {
 	t.Helper()
 	h := &house{t: t, log: &text{}, why: map[login.Reason]int{}}
 	c.Name, c.Listen, c.Log, c.Operator = "api", "127.0.0.1:0", zerolog.New(h.log), "secret"
+	if c.Institution == nil {
+		c.Institution = func() string { return "bank" }
+	}
 	c.Refused = func(r login.Reason) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -400,11 +405,8 @@ func TestProvider(t *testing.T) {
 	p := logintest.New(t, "bank")
 	cert, key := p.Server("127.0.0.1")
 	certificate, certificateKey := p.Client(time.Hour, "regulator")
-	holder, err := keys.Std().Generate(keys.Ed25519, rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var mu sync.Mutex // guards asked, down and revoked
+	holder := certified(t, certificate)
+	var mu sync.Mutex // guards asked, down, revoked and holder
 	var asked []ca.Purpose
 	down, revoked := false, false
 	h := open(t, login.Config{Suite: keys.Std(), Files: login.Files{Cert: cert, Key: key}, Provider: &provider{verify: func(r ca.VerifyRequest) (ca.VerifyResponse, error) {
@@ -420,7 +422,7 @@ func TestProvider(t *testing.T) {
 			return ca.VerifyResponse{Refusal: ca.Refuse(ca.WrongPurpose, "not for this")}, nil
 		}
 		return ca.VerifyResponse{Holder: &ca.Holder{
-			Institution: "watch", Roles: []identity.Role{"regulator"}, Key: ledger.KeyOf(holder.Public()),
+			Institution: "watch", Roles: []identity.Role{"regulator"}, Key: holder,
 			Serial: "01", NotAfter: time.Now().Add(time.Hour).UnixMilli(), Issuers: []string{"root"},
 		}}, nil
 	}}})
@@ -431,6 +433,11 @@ func TestProvider(t *testing.T) {
 		t.Errorf("asked for %v, want %v once", asked, want)
 	}
 	set := func(f func()) { mu.Lock(); defer mu.Unlock(); f() }
+
+	t.Log("a client that has another key than the one that is vouched for is not who that is")
+	thief, thiefKey := p.Client(time.Hour, "user")
+	h.wants(h.visitor(client.Access{CA: p.Root(), Cert: thief, Key: thiefKey}), 401, "vouches for another key")
+
 	set(func() { down = true })
 	h.later(5 * time.Minute)
 	h.wants(v, 200, "of watch by certificate") // who is known goes on for a while
@@ -443,6 +450,44 @@ func TestProvider(t *testing.T) {
 	h.wants(v, 401, "it was revoked yesterday")
 	set(func() { down = true })
 	h.wants(v, 503, "cannot be asked") // nothing is kept of who was refused
+}
+
+// certified returns the key of the first certificate of a file.
+func certified(t *testing.T, path string) ledger.Key {
+	t.Helper()
+	block, _ := pem.Decode(mustRead(t, path))
+	one, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch public := one.PublicKey.(type) {
+	case ed25519.PublicKey:
+		return ledger.Key{Algorithm: keys.Ed25519, Bytes: public}
+	case *ecdsa.PublicKey:
+		return ledger.Key{Algorithm: keys.P256, Bytes: elliptic.MarshalCompressed(public.Curve, public.X, public.Y)}
+	}
+	t.Fatalf("%s is for a %T", path, one.PublicKey)
+	return ledger.Key{}
+}
+
+// TestForeignRoles: what another institution's authority says of its people gives them nothing of the node's own, whoever is trusted.
+func TestForeignRoles(t *testing.T) {
+	p := logintest.New(t, "bank")
+	cert, key := p.Server("127.0.0.1")
+	for _, test := range []struct {
+		own  string
+		want string
+	}{{"bank", "[institution-admin monitor operator user]"}, {"another bank", "[user]"}, {"", "[user]"}} {
+		h := open(t, login.Config{Files: login.Files{Cert: cert, Key: key, Clients: p.Root()}, Institution: func() string { return test.own }})
+		certificate, certificateKey := p.Client(time.Hour, "institution-admin", "monitor", "operator", "user")
+		h.wants(h.visitor(client.Access{CA: p.Root(), Cert: certificate, Key: certificateKey}), 200, test.want)
+		certificate, certificateKey = p.Client(time.Hour, "operator")
+		status := 403
+		if test.own == "bank" {
+			status = 200
+		}
+		h.wants(h.visitor(client.Access{CA: p.Root(), Cert: certificate, Key: certificateKey}), status, "")
+	}
 }
 
 // TestRotation replaces a listener's certificate while it listens.

@@ -19,7 +19,7 @@ func TestRights(t *testing.T) {
 	p := logintest.New(t, "bank")
 	cert, key := p.Server("127.0.0.1")
 	tokens := filepath.Join(p.Dir, "tokens")
-	gate, err := login.Open(login.Config{Name: "admin", Listen: "127.0.0.1:0", Files: login.Files{Cert: cert, Key: key, Tokens: tokens}})
+	gate, err := login.Open(login.Config{Name: "admin", Listen: "127.0.0.1:0", Files: login.Files{Cert: cert, Key: key, Tokens: tokens}, Institution: func() string { return "bank" }})
 	if err != nil {
 		t.Fatal(err)
 	}
