@@ -407,9 +407,10 @@ func realNames(r Reader, institution string) (required bool, err error) {
 	return required && err == nil, err
 }
 
-// governs reports whether a call is to a system contract by which people govern the group and its accounts.
+// governs reports whether a call is to a system contract by which people govern the group and its accounts. What code runs, and
+// under which name, is business.
 func governs(to ledger.Target) bool {
-	return to == ledger.Target{Address: to.Address} && IsSystem(to.Address) && to.Address != ContractsAddress
+	return to == ledger.Target{Address: to.Address} && IsSystem(to.Address) && to.Address != ContractsAddress && to.Address != CNSAddress
 }
 
 // Check says why a binding does not count for an institution at a state and a block time, or returns nil.

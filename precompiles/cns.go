@@ -44,8 +44,8 @@ type NameVersion struct {
 // Canary sends a share of a name's calls to another version than the current one, from one block on until another.
 //
 // The rules come first: the first one that fits decides. Where none does, a digest of sender and name decides, so an account is
-// served by the same version every time, and one that a weight sends to the canary is sent there by every greater weight.
-// The sender is that of the transaction, whichever contract makes the call.
+// served by the same version every time, and one that a weight sends to the canary is sent there by every greater weight. Who has
+// no account is served by the current version. The sender is that of the transaction, whichever contract makes the call.
 type Canary struct {
 	_      struct{} `cbor:",toarray"`
 	Label  string
@@ -54,6 +54,7 @@ type Canary struct {
 	From   ledger.Height // first block
 	Until  ledger.Height // last block; 0: no end
 	Watch  Watch
+	Begun  ledger.Height // at which the contract noted it; what a caller says is not looked at
 }
 
 // RuleKind says what of a call a rule looks at.
@@ -75,8 +76,10 @@ type CanaryRule struct {
 	Canary bool     // they go to the canary; false: to the current version
 }
 
-// Watch ends a canary that fails too often, counted over transactions that were sent to the name. It looks after each block at what
-// the canary served since the window began, and takes effect with the next block. The zero value watches nothing.
+// Watch ends a canary that fails too often, counted over transactions that were sent to the name and that it served. It looks after each
+// block at those since the window began, and takes effect with the next block. Transactions that name the version, and failures that are the
+// sender's (denied, not found, out of gas), do not count. Whom the canary serves can make it fail on purpose: then all are
+// served by the current version again, as before it. The zero value watches nothing.
 type Watch struct {
 	_        struct{} `cbor:",toarray"`
 	Permille uint32   // failed transactions of 1,000 at which the canary ends; 0: it is not watched
@@ -99,7 +102,7 @@ type NameStats struct {
 	_        struct{} `cbor:",toarray"`
 	Version  uint16   // ledger.Version
 	Versions []VersionStats
-	Label    string        // the canary that the rest is of
+	Begun    ledger.Height // Canary.Begun of the canary that the rest is of; 0: of none
 	Since    ledger.Height // at which its window began
 	Calls    uint64        // in the window
 	Failures uint64
@@ -122,10 +125,17 @@ func ReadName(r Reader, name string) (n Name, found bool, err error) {
 	return read[Name](r, nameKey(name))
 }
 
-// IsName reports whether a text can be the name of a contract: 1 to ledger.MaxNameLength of a-z, 0-9, '-' and '.', that begin with
-// a letter, and that are neither the name of a system contract nor what may be meant as an address.
+// reserved are the names of system contracts, of those to come too: a name that users have could not become one later, or
+// releases would differ in what they accept.
+var reserved = []string{
+	"access", "accounts", "amop", "audit", "certificates", "cns", "compliance", "config", "contracts", "corrections", "crossgroup", "evidence",
+	"governance", "groups", "hotaccount", "kyc", "members", "names", "policies", "recovery", "regulator", "roles", "system",
+}
+
+// IsName reports whether a text can be the name of a contract: 1 to ledger.MaxNameLength of a-z and 0-9, with single '-' and '.' between, that
+// begin with a letter, and that are neither reserved for system contracts nor what may be meant as an address.
 func IsName(name string) bool {
-	if !isLabel(name) || name[0] < 'a' || slices.ContainsFunc(All(), func(c Contract) bool { return c.Name() == name }) {
+	if !isLabel(name) || name[0] < 'a' || slices.Contains(reserved, name) {
 		return false
 	}
 	_, err := ledger.ParseAddress("0x" + name)
@@ -134,12 +144,18 @@ func IsName(name string) bool {
 
 // isLabel reports whether a text can be the label of a version.
 func isLabel(label string) bool {
+	between := true // nothing, '-' or '.' was last
 	for i := range len(label) {
-		if c := label[i]; c != '-' && c != '.' && (c < '0' || c > '9') && (c < 'a' || c > 'z') {
+		switch c := label[i]; {
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'z':
+			between = false
+		case (c == '-' || c == '.') && !between:
+			between = true
+		default:
 			return false
 		}
 	}
-	return label != "" && len(label) <= ledger.MaxNameLength && label[0] != '-' && label[0] != '.'
+	return !between && len(label) <= ledger.MaxNameLength
 }
 
 // Sender is for whom a name is resolved.
@@ -186,6 +202,9 @@ func (n *Name) serving(s keys.Suite, name string, from Sender, method string, he
 			return n.either(c.Rules[i].Canary), nil
 		}
 	}
+	if from.Address.IsZero() {
+		return n.Current, nil
+	}
 	digest := keys.Hash(s, "canary", from.Address[:], []byte(name))
 	return n.either(binary.BigEndian.Uint64(digest[:])%CanaryWhole < uint64(c.Weight)), nil
 }
@@ -225,19 +244,19 @@ func (n *Name) version(label string) *NameVersion {
 }
 
 // TallyNames counts the transactions of a block that were sent to names, and ends canaries that failed too often. It returns
-// what to write after the block's transactions, whose receipts these are, at a state that has their effects.
-func TallyNames(r Reader, height ledger.Height, receipts []ledger.Receipt) ([]ledger.Change, error) {
+// what to write after the block's transactions, which are txs with their receipts, at a state that has their effects.
+func TallyNames(r Reader, height ledger.Height, txs []*ledger.SignedTx, receipts []ledger.Receipt) ([]ledger.Change, error) {
 	var names []string
-	served := map[string][]*ledger.Receipt{}
+	all := map[string][]served{}
 	for i := range receipts {
 		to := &receipts[i].Served
 		if to.Name == "" || to.Address.IsZero() { // refused before it was resolved
 			continue
 		}
-		if served[to.Name] == nil {
+		if all[to.Name] == nil {
 			names = append(names, to.Name)
 		}
-		served[to.Name] = append(served[to.Name], &receipts[i])
+		all[to.Name] = append(all[to.Name], served{&receipts[i], txs[i].To.Version != ""})
 	}
 	slices.Sort(names)
 	var writes []ledger.Change
@@ -250,7 +269,7 @@ func TallyNames(r Reader, height ledger.Height, receipts []ledger.Receipt) ([]le
 		if err != nil {
 			return nil, err
 		}
-		ended := stats.count(&n, height, served[name])
+		ended := stats.count(&n, height, all[name])
 		raw, err := ledger.Marshal(&stats)
 		if err != nil {
 			return nil, err
@@ -269,16 +288,26 @@ func TallyNames(r Reader, height ledger.Height, receipts []ledger.Receipt) ([]le
 	return writes, nil
 }
 
+// served is a transaction that a version of a name served.
+type served struct {
+	*ledger.Receipt
+	asked bool // the sender named the version
+}
+
+// own reports whether a transaction ended as it did for reasons of its sender.
+func (s *served) own() bool {
+	return s.Status == ledger.Denied || s.Status == ledger.NotFound || s.Status == ledger.OutOfGas
+}
+
 // count adds what versions of a name served in a block, and reports whether its canary failed too often.
-func (s *NameStats) count(n *Name, height ledger.Height, receipts []*ledger.Receipt) (ended bool) {
+func (s *NameStats) count(n *Name, height ledger.Height, receipts []served) (ended bool) {
 	s.Version = ledger.Version
-	c := n.Canary
-	label := ""
-	if c != nil {
-		label = c.Label
+	c, begun := n.Canary, ledger.Height(0)
+	if c != nil && height >= c.From && (c.Until == 0 || height <= c.Until) {
+		begun = c.Begun
 	}
-	if s.Label != label || c != nil && uint64(height-s.Since) >= max(c.Watch.Window, 1) {
-		s.Label, s.Since, s.Calls, s.Failures = label, height, 0, 0
+	if s.Begun != begun || begun != 0 && uint64(height-s.Since) >= max(c.Watch.Window, 1) {
+		s.Begun, s.Since, s.Calls, s.Failures = begun, height, 0, 0
 	}
 	for _, receipt := range receipts {
 		i, found := slices.BinarySearchFunc(s.Versions, receipt.Served.Version, func(v VersionStats, label string) int { return strings.Compare(v.Label, label) })
@@ -291,12 +320,12 @@ func (s *NameStats) count(n *Name, height ledger.Height, receipts []*ledger.Rece
 		}
 		v := &s.Versions[i]
 		v.Calls, v.Failures, v.Gas = v.Calls+1, v.Failures+failed, v.Gas+uint64(receipt.Gas)
-		if v.Label == label {
+		if begun != 0 && v.Label == c.Label && !receipt.asked && !receipt.own() {
 			s.Calls, s.Failures = s.Calls+1, s.Failures+failed
 		}
 	}
 	s.Versions = slices.DeleteFunc(s.Versions, func(v VersionStats) bool { return n.version(v.Label) == nil })
-	return c != nil && c.Watch.Permille > 0 && s.Calls >= max(c.Watch.Least, 1) && s.Failures*1000 >= s.Calls*uint64(c.Watch.Permille)
+	return begun != 0 && c.Watch.Permille > 0 && s.Calls >= max(c.Watch.Least, 1) && s.Failures*1000 >= s.Calls*uint64(c.Watch.Permille)
 }
 
 func newCNS() Contract {
@@ -331,7 +360,7 @@ func newCNS() Contract {
 				}},
 				{Name: "Watch", Fields: []ledger.Field{{Name: "permille", Type: "u32"}, {Name: "least", Type: "u64"}, {Name: "window", Type: "u64"}}},
 				{Name: "Canary", Fields: []ledger.Field{
-					{Name: "label", Type: "str"}, {Name: "weight", Type: "u32"}, {Name: "rules", Type: "list<Rule>"}, {Name: "from", Type: "u64"}, {Name: "until", Type: "u64"}, {Name: "watch", Type: "Watch"},
+					{Name: "label", Type: "str"}, {Name: "weight", Type: "u32"}, {Name: "rules", Type: "list<Rule>"}, {Name: "from", Type: "u64"}, {Name: "until", Type: "u64"}, {Name: "watch", Type: "Watch"}, {Name: "begun", Type: "u64"},
 				}},
 				{Name: "Stopped", Fields: []ledger.Field{{Name: "label", Type: "str"}, {Name: "height", Type: "u64"}, {Name: "calls", Type: "u64"}, {Name: "failures", Type: "u64"}}},
 				{Name: "Name", Fields: []ledger.Field{
@@ -348,7 +377,7 @@ func newCNS() Contract {
 				{Name: "Stats", Fields: []ledger.Field{
 					{Name: "version", Type: "u16"},
 					{Name: "versions", Type: "list<Served>"},
-					{Name: "label", Type: "str"},
+					{Name: "begun", Type: "u64"},
 					{Name: "since", Type: "u64"},
 					{Name: "calls", Type: "u64"},
 					{Name: "failures", Type: "u64"},
@@ -467,6 +496,16 @@ func withdrawVersion(env Env, a VersionArgs) error {
 	if n.Previous == a.Version {
 		n.Previous = ""
 	}
+	stats, found, err := read[NameStats](env, statsKey(a.Name))
+	if err != nil {
+		return err
+	}
+	if found { // another contract may have the label later
+		stats.Versions = slices.DeleteFunc(stats.Versions, func(v VersionStats) bool { return v.Label == a.Version })
+		if err := write(env, statsKey(a.Name), &stats); err != nil {
+			return err
+		}
+	}
 	if err := write(env, nameKey(a.Name), n); err != nil {
 		return err
 	}
@@ -511,6 +550,8 @@ func rollbackName(env Env, a NameArgs) error {
 		return err
 	case n.Canary != nil:
 		n.Canary = nil
+	case n.Stopped != nil: // who sends this may not have seen it
+		return aborted(AbortUnchanged, nil, "the watch of the canary %q ended it after block %d: promote a version to change what serves", n.Stopped.Label, n.Stopped.Height)
 	case n.Previous == "":
 		return aborted(AbortUnchanged, nil, "the name %q has neither a canary nor a previous version", a.Name)
 	default:
@@ -542,9 +583,10 @@ func beginCanary(env Env, a CanaryArgs) error {
 	case c.Label == n.Current:
 		return aborted(AbortUnchanged, nil, "the version %q of %q is current", c.Label, a.Name)
 	}
-	if err := c.check(); err != nil {
+	if err := c.check(env.Order().Height); err != nil {
 		return err
 	}
+	c.Begun = env.Order().Height
 	n.Canary, n.Stopped = c, nil
 	if err := write(env, nameKey(a.Name), n); err != nil {
 		return err
@@ -552,7 +594,8 @@ func beginCanary(env Env, a CanaryArgs) error {
 	return emit(env, "canary", a.Name, c.Label, c.Weight)
 }
 
-func (c *Canary) check() error {
+// check refuses a canary that makes no sense at a height.
+func (c *Canary) check(height ledger.Height) error {
 	bad := func(format string, args ...any) error { return aborted(AbortArguments, nil, format, args...) }
 	switch {
 	case c.Weight > CanaryWhole:
@@ -561,8 +604,8 @@ func (c *Canary) check() error {
 		return bad("a canary without a weight and without a rule that sends it calls")
 	case len(c.Rules) > MaxCanaryRules:
 		return bad("%d rules, at most %d", len(c.Rules), MaxCanaryRules)
-	case c.Until != 0 && c.Until < c.From:
-		return bad("a canary from block %d until block %d", c.From, c.Until)
+	case c.Until != 0 && c.Until < max(c.From, height):
+		return bad("a canary from block %d until block %d, and this is block %d", c.From, c.Until, height)
 	case c.Watch.Permille > 1000:
 		return bad("a watch at %d failures of 1,000", c.Watch.Permille)
 	case c.Watch.Permille > 0 && (c.Watch.Window == 0 || c.Watch.Window > math.MaxInt64):
@@ -575,6 +618,9 @@ func (c *Canary) check() error {
 		for k, v := range r.Values {
 			if v == "" || len(v) > MaxInstitutionName || k > 0 && r.Values[k-1] >= v {
 				return bad("the values of rule %d are not sorted, or one is named twice, empty, or longer than %d bytes", i+1, MaxInstitutionName)
+			}
+			if strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+				return bad("a value of rule %d has control characters", i+1)
 			}
 			address, err := ledger.ParseAddress(v)
 			if r.Kind == RuleAccount && (err != nil || address.String() != v) {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -48,9 +49,9 @@ func nameCommand() *cli.Command {
 	canary := changes("canary", "send a share of a name's calls to a version", "NAME VERSION", 2, 2, "canary", beginCanary,
 		&cli.StringFlag{Name: "weight", Usage: "`SHARE` of the accounts, such as 10% or 0.5%, in steps of 0.01%", Value: "0%"},
 		&cli.StringSliceFlag{Name: "rule", Usage: "KIND=VALUE,VALUE: send calls there where it fits, or with ! before it to the current version; `RULE`s count in order, before the weight. KIND is institution, role, account or method"},
-		&cli.Uint64Flag{Name: "from-height", Usage: "first `HEIGHT`; 0: the next block"},
+		&cli.Uint64Flag{Name: "from-height", Usage: "first `HEIGHT`; 0: at once"},
 		&cli.Uint64Flag{Name: "until-height", Usage: "last `HEIGHT`; 0: no end"},
-		&cli.StringFlag{Name: "stop-at", Usage: "end the canary when this `SHARE` of its transactions failed, such as 5%"},
+		&cli.StringFlag{Name: "stop-at", Usage: "end the canary when this `SHARE` of the transactions to the name that it served failed, such as 5%; calls by contracts do not count"},
 		&cli.Uint64Flag{Name: "least", Usage: "with --stop-at: `TRANSACTIONS` before it may end", Value: 20},
 		&cli.Uint64Flag{Name: "window", Usage: "with --stop-at: `BLOCKS` after which counting begins anew", Value: 1000},
 	)
@@ -181,6 +182,9 @@ func shareText(parts, whole uint32) string {
 	return strconv.FormatFloat(100*float64(parts)/float64(whole), 'f', -1, 64) + "%"
 }
 
+// errNoName says that the chain has no such name, or the name no such version.
+var errNoName = errors.New("no contract has this name")
+
 // askCNS calls a view of the system contract cns.
 func askCNS[T any](r *remote, method string, args any) (value T, err error) {
 	raw, err := ledger.Marshal(args)
@@ -191,6 +195,9 @@ func askCNS[T any](r *remote, method string, args any) (value T, err error) {
 	if err != nil {
 		return value, err
 	}
+	if result.Status == ledger.NotFound.String() {
+		return value, errNoName
+	}
 	if err := outcomeError("looking up the name", result.Status, result.Code, result.Error, result.Decoded, ""); err != nil {
 		return value, err
 	}
@@ -200,12 +207,12 @@ func askCNS[T any](r *remote, method string, args any) (value T, err error) {
 	return value, nil
 }
 
-// resolve returns the contract that a name, and perhaps a version behind an @, stands for when the account of --from calls a method.
-func (r *remote) resolve(text, method string) (precompiles.Resolved, ledger.Target, error) {
+// resolve returns the contract that a name, and perhaps a version behind an @, stands for when an account, or nobody, calls a method.
+func (r *remote) resolve(text, method, from string) (precompiles.Resolved, ledger.Target, error) {
 	var to ledger.Target
 	to.Name, to.Version, _ = strings.Cut(text, "@")
 	args := precompiles.ResolveArgs{Name: to.Name, Version: to.Version, Method: method}
-	if from := r.c.String("from"); from != "" {
+	if from != "" {
 		address, err := r.account(from)
 		if err != nil {
 			return precompiles.Resolved{}, to, err
@@ -213,8 +220,12 @@ func (r *remote) resolve(text, method string) (precompiles.Resolved, ledger.Targ
 		args.Sender = address
 	}
 	found, err := askCNS[precompiles.Resolved](r, "resolve", args)
-	if err != nil {
+	switch {
+	case !errors.Is(err, errNoName):
+	case to.Version == "":
 		err = withCode(ExitNotFound, fmt.Errorf("no contract has the name %s: `fondaco name list` prints them", text))
+	default:
+		err = withCode(ExitNotFound, fmt.Errorf("no contract has the name %s, or it has no version %s: `fondaco name show %s` prints them", to.Name, to.Version, to.Name))
 	}
 	return found, to, err
 }
@@ -225,7 +236,7 @@ func resolveName(c *cli.Context) error {
 		return err
 	}
 	return talk(c, func(r *remote) error {
-		found, _, err := r.resolve(args[0], c.String("method"))
+		found, _, err := r.resolve(args[0], c.String("method"), c.String("from"))
 		if err != nil {
 			return err
 		}

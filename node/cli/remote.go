@@ -228,19 +228,24 @@ func (r *remote) account(text string) (ledger.Address, error) {
 
 // contract resolves the address of a contract, the name of a system contract, or a name that the chain knows.
 func (r *remote) contract(text string) (ledger.Address, error) {
-	address, _, err := r.served(text, "")
+	address, _, err := r.lookUp(text, "", "")
 	return address, err
 }
 
-// served resolves what contract resolves to the contract that serves a method, and to what a transaction names as its target.
+// served resolves what contract does to the contract that serves a method for the account of --from, and to what a transaction names
+// as its target. contract is for commands that change or show a contract: a canary is not in their way.
 func (r *remote) served(text, method string) (ledger.Address, ledger.Target, error) {
+	return r.lookUp(text, method, r.c.String("from"))
+}
+
+func (r *remote) lookUp(text, method, from string) (ledger.Address, ledger.Target, error) {
 	for _, c := range precompiles.All() {
 		if c.Name() == text {
 			return c.Address(), ledger.Target{Address: c.Address()}, nil
 		}
 	}
 	if name, _, _ := strings.Cut(text, "@"); precompiles.IsName(name) {
-		found, to, err := r.resolve(text, method)
+		found, to, err := r.resolve(text, method, from)
 		return found.Address, to, err
 	}
 	address, _, err := parseAddress(text)

@@ -62,7 +62,10 @@ func (t *transaction) resolve(c *call) (wasmvm.Outcome, error) {
 		return wasmvm.Outcome{}, nil
 	}
 	to, read, err := t.lookUp(c)
-	price := t.prices.get + t.prices.getByte*ledger.Gas(read)
+	price := t.prices.get*ledger.Gas(read.rows) + t.prices.getByte*ledger.Gas(read.bytes) + t.prices.item*ledger.Gas(read.items)
+	if len(t.running) == 0 {
+		price += t.prices.put // for what is counted after the block
+	}
 	if price > c.limit {
 		return wasmvm.Outcome{Status: ledger.OutOfGas, Gas: c.limit, Trace: fmt.Sprintf("looking up the name takes %d gas, and %d are left", price, c.limit)}, nil
 	}
@@ -79,24 +82,25 @@ func (t *transaction) resolve(c *call) (wasmvm.Outcome, error) {
 	return wasmvm.Outcome{Gas: price}, nil
 }
 
-// lookUp returns the contract of a name, and how many bytes of the state it read to find it. It is looked up for the sender
+// lookUp returns the contract of a name, and what it read to find it. It is looked up for the sender
 // of the transaction, whichever contract calls.
-func (t *transaction) lookUp(c *call) (to ledger.Target, read int, err error) {
-	from := precompiles.Sender{Address: t.origin, Account: func() (*precompiles.Account, error) { return t.account(t.origin) }}
-	r := &counted{Reader: t.overlay}
-	to, err = precompiles.Resolve(r, t.x.suite, c.target, from, c.method, t.order.Height)
-	return to, r.bytes, err
+func (t *transaction) lookUp(c *call) (to ledger.Target, read *counted, err error) {
+	read = &counted{Reader: t.overlay}
+	from := precompiles.Sender{Address: t.origin, Account: func() (*precompiles.Account, error) { return t.x.accounts.read(read, t.origin) }}
+	to, err = precompiles.Resolve(read, t.x.suite, c.target, from, c.method, t.order.Height)
+	return to, read, err
 }
 
-// counted is a Reader that counts the bytes of what was read.
+// counted is a Reader that counts what was read: rows, their bytes, and the items that they are decoded to.
 type counted struct {
 	precompiles.Reader
-	bytes int
+	rows, bytes int
+	items       uint64
 }
 
 func (r *counted) Get(key []byte) (value []byte, found bool, err error) {
 	value, found, err = r.Reader.Get(key)
-	r.bytes += len(key) + len(value)
+	r.rows, r.bytes, r.items = r.rows+1, r.bytes+len(key)+len(value), r.items+ledger.Items(value)
 	return value, found, err
 }
 

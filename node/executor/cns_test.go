@@ -110,6 +110,11 @@ func count(labels []string, label string) (n int) {
 }
 
 func TestNames(t *testing.T) {
+	for _, c := range precompiles.All() {
+		if precompiles.IsName(c.Name()) {
+			t.Errorf("%s can be the name of a contract", c.Name())
+		}
+	}
 	n := newNamed(t)
 	t.Log("a transaction, and a contract, call by name; the receipt says which version served")
 	r := n.block(n.call("user", "token", "", "number"), n.call("user", "token", "2", "number"), n.tx("user", n.asker, "ask", none), n.tx("user", n.asker, "asks", none))
@@ -164,46 +169,51 @@ func TestNameRefusals(t *testing.T) {
 		status         ledger.Status
 		code           uint32
 	}{
-		"a name that is taken":             {"admin", "register", publish("token", "3", n.asker), ledger.Aborted, bad},
-		"the name of a system contract":    {"admin", "register", publish("accounts", "1", n.asker), ledger.Aborted, bad},
-		"its own name":                     {"admin", "register", publish("cns", "1", n.asker), ledger.Aborted, bad},
-		"a name like an address":           {"admin", "register", publish("a"+strings.Repeat("0", 39), "1", n.asker), ledger.Aborted, bad},
-		"a name with an @":                 {"admin", "register", publish("a@b", "1", n.asker), ledger.Aborted, bad},
-		"a name of capitals":               {"admin", "register", publish("Token", "1", n.asker), ledger.Aborted, bad},
-		"an empty name":                    {"admin", "register", publish("", "1", n.asker), ledger.Aborted, bad},
-		"a name of 65 characters":          {"admin", "register", publish(strings.Repeat("a", 65), "1", n.asker), ledger.Aborted, bad},
-		"an empty version":                 {"admin", "register", publish("other", "", n.asker), ledger.Aborted, bad},
-		"no deployer":                      {"user", "register", publish("other", "1", n.asker), ledger.Denied, precompiles.DeniedRole},
-		"no contract":                      {"admin", "register", publish("other", "1", ledger.Address{9}), ledger.Aborted, precompiles.AbortMissing},
-		"a system contract":                {"admin", "register", publish("other", "1", precompiles.AccountsAddress), ledger.Aborted, precompiles.AbortMissing},
-		"a version that there is":          {"admin", "publish", publish("token", "2", n.asker), ledger.Aborted, bad},
-		"a version of no name":             {"admin", "publish", publish("other", "1", n.asker), ledger.Aborted, bad},
-		"another's name, publish":          {"committee", "publish", publish("token", "3", n.asker), ledger.Denied, precompiles.DeniedOwner},
-		"another's name, promote":          {"regulator", "promote", precompiles.VersionArgs{Name: "token", Version: "2"}, ledger.Denied, precompiles.DeniedOwner},
-		"another's name, roll back":        {"user", "rollback", precompiles.NameArgs{Name: "token"}, ledger.Denied, precompiles.DeniedOwner},
-		"another's name, canary":           {"user", "canary", canary(func(*precompiles.Canary) {}), ledger.Denied, precompiles.DeniedOwner},
-		"another's name, withdraw":         {"user", "withdraw", precompiles.VersionArgs{Name: "token", Version: "2"}, ledger.Denied, precompiles.DeniedOwner},
-		"another's name, transfer":         {"user", "transfer", precompiles.NameOwnerArgs{Name: "token", Owner: address("user")}, ledger.Denied, precompiles.DeniedOwner},
-		"an owner that does not exist":     {"admin", "transfer", precompiles.NameOwnerArgs{Name: "token", Owner: ledger.Address{9}}, ledger.Aborted, precompiles.AbortMissing},
-		"the current version away":         {"admin", "withdraw", precompiles.VersionArgs{Name: "token", Version: "1"}, ledger.Aborted, bad},
-		"the current version promoted":     {"admin", "promote", precompiles.VersionArgs{Name: "token", Version: "1"}, ledger.Aborted, same},
-		"no canary to promote":             {"admin", "promote", precompiles.VersionArgs{Name: "token"}, ledger.Aborted, bad},
-		"nothing to roll back":             {"admin", "rollback", precompiles.NameArgs{Name: "token"}, ledger.Aborted, same},
-		"a canary of no version":           {"admin", "canary", canary(func(c *precompiles.Canary) { c.Label = "7" }), ledger.Aborted, bad},
-		"a canary of the current version":  {"admin", "canary", canary(func(c *precompiles.Canary) { c.Label = "1" }), ledger.Aborted, same},
-		"more than all":                    {"admin", "canary", canary(func(c *precompiles.Canary) { c.Weight = 10_001 }), ledger.Aborted, args},
-		"a canary that serves nobody":      {"admin", "canary", canary(func(c *precompiles.Canary) { c.Weight = 0 }), ledger.Aborted, args},
-		"an end before the beginning":      {"admin", "canary", canary(func(c *precompiles.Canary) { c.From, c.Until = 9, 8 }), ledger.Aborted, args},
-		"a watch without a window":         {"admin", "canary", canary(func(c *precompiles.Canary) { c.Watch.Permille = 5 }), ledger.Aborted, args},
-		"a watch beyond all":               {"admin", "canary", canary(func(c *precompiles.Canary) { c.Watch = precompiles.Watch{Permille: 1001, Window: 1} }), ledger.Aborted, args},
-		"a rule of no kind":                {"admin", "canary", rule(5, "a"), ledger.Aborted, args},
-		"a rule without values":            {"admin", "canary", rule(precompiles.RuleMethod), ledger.Aborted, args},
-		"values out of order":              {"admin", "canary", rule(precompiles.RuleInstitution, "beta", "alpha"), ledger.Aborted, args},
-		"an account by its name":           {"admin", "canary", rule(precompiles.RuleAccount, "alice"), ledger.Aborted, args},
-		"a role that is none":              {"admin", "canary", rule(precompiles.RuleRole, "Trader"), ledger.Aborted, args},
-		"arguments of another method":      {"admin", "canary", precompiles.NameArgs{Name: "token"}, ledger.Aborted, args},
-		"more versions than there may be":  {"admin", "publish", publish("full", "x", n.asker), ledger.Aborted, bad},
-		"a version that is not there away": {"admin", "withdraw", precompiles.VersionArgs{Name: "token", Version: "5"}, ledger.Aborted, bad},
+		"a name that is taken":              {"admin", "register", publish("token", "3", n.asker), ledger.Aborted, bad},
+		"the name of a system contract":     {"admin", "register", publish("accounts", "1", n.asker), ledger.Aborted, bad},
+		"its own name":                      {"admin", "register", publish("cns", "1", n.asker), ledger.Aborted, bad},
+		"a name like an address":            {"admin", "register", publish("a"+strings.Repeat("0", 39), "1", n.asker), ledger.Aborted, bad},
+		"a name with an @":                  {"admin", "register", publish("a@b", "1", n.asker), ledger.Aborted, bad},
+		"a name of capitals":                {"admin", "register", publish("Token", "1", n.asker), ledger.Aborted, bad},
+		"a name of a system contract to be": {"admin", "register", publish("governance", "1", n.asker), ledger.Aborted, bad},
+		"a name that ends in a dot":         {"admin", "register", publish("accounts.", "1", n.asker), ledger.Aborted, bad},
+		"a name with two dots":              {"admin", "register", publish("a..b", "1", n.asker), ledger.Aborted, bad},
+		"a canary that is over":             {"admin", "canary", canary(func(c *precompiles.Canary) { c.Until = 1 }), ledger.Aborted, args},
+		"a value with a line break":         {"admin", "canary", rule(precompiles.RuleMethod, "a\nb"), ledger.Aborted, args},
+		"an empty name":                     {"admin", "register", publish("", "1", n.asker), ledger.Aborted, bad},
+		"a name of 65 characters":           {"admin", "register", publish(strings.Repeat("a", 65), "1", n.asker), ledger.Aborted, bad},
+		"an empty version":                  {"admin", "register", publish("other", "", n.asker), ledger.Aborted, bad},
+		"no deployer":                       {"user", "register", publish("other", "1", n.asker), ledger.Denied, precompiles.DeniedRole},
+		"no contract":                       {"admin", "register", publish("other", "1", ledger.Address{9}), ledger.Aborted, precompiles.AbortMissing},
+		"a system contract":                 {"admin", "register", publish("other", "1", precompiles.AccountsAddress), ledger.Aborted, precompiles.AbortMissing},
+		"a version that there is":           {"admin", "publish", publish("token", "2", n.asker), ledger.Aborted, bad},
+		"a version of no name":              {"admin", "publish", publish("other", "1", n.asker), ledger.Aborted, bad},
+		"another's name, publish":           {"committee", "publish", publish("token", "3", n.asker), ledger.Denied, precompiles.DeniedOwner},
+		"another's name, promote":           {"regulator", "promote", precompiles.VersionArgs{Name: "token", Version: "2"}, ledger.Denied, precompiles.DeniedOwner},
+		"another's name, roll back":         {"user", "rollback", precompiles.NameArgs{Name: "token"}, ledger.Denied, precompiles.DeniedOwner},
+		"another's name, canary":            {"user", "canary", canary(func(*precompiles.Canary) {}), ledger.Denied, precompiles.DeniedOwner},
+		"another's name, withdraw":          {"user", "withdraw", precompiles.VersionArgs{Name: "token", Version: "2"}, ledger.Denied, precompiles.DeniedOwner},
+		"another's name, transfer":          {"user", "transfer", precompiles.NameOwnerArgs{Name: "token", Owner: address("user")}, ledger.Denied, precompiles.DeniedOwner},
+		"an owner that does not exist":      {"admin", "transfer", precompiles.NameOwnerArgs{Name: "token", Owner: ledger.Address{9}}, ledger.Aborted, precompiles.AbortMissing},
+		"the current version away":          {"admin", "withdraw", precompiles.VersionArgs{Name: "token", Version: "1"}, ledger.Aborted, bad},
+		"the current version promoted":      {"admin", "promote", precompiles.VersionArgs{Name: "token", Version: "1"}, ledger.Aborted, same},
+		"no canary to promote":              {"admin", "promote", precompiles.VersionArgs{Name: "token"}, ledger.Aborted, bad},
+		"nothing to roll back":              {"admin", "rollback", precompiles.NameArgs{Name: "token"}, ledger.Aborted, same},
+		"a canary of no version":            {"admin", "canary", canary(func(c *precompiles.Canary) { c.Label = "7" }), ledger.Aborted, bad},
+		"a canary of the current version":   {"admin", "canary", canary(func(c *precompiles.Canary) { c.Label = "1" }), ledger.Aborted, same},
+		"more than all":                     {"admin", "canary", canary(func(c *precompiles.Canary) { c.Weight = 10_001 }), ledger.Aborted, args},
+		"a canary that serves nobody":       {"admin", "canary", canary(func(c *precompiles.Canary) { c.Weight = 0 }), ledger.Aborted, args},
+		"an end before the beginning":       {"admin", "canary", canary(func(c *precompiles.Canary) { c.From, c.Until = 9, 8 }), ledger.Aborted, args},
+		"a watch without a window":          {"admin", "canary", canary(func(c *precompiles.Canary) { c.Watch.Permille = 5 }), ledger.Aborted, args},
+		"a watch beyond all":                {"admin", "canary", canary(func(c *precompiles.Canary) { c.Watch = precompiles.Watch{Permille: 1001, Window: 1} }), ledger.Aborted, args},
+		"a rule of no kind":                 {"admin", "canary", rule(5, "a"), ledger.Aborted, args},
+		"a rule without values":             {"admin", "canary", rule(precompiles.RuleMethod), ledger.Aborted, args},
+		"values out of order":               {"admin", "canary", rule(precompiles.RuleInstitution, "beta", "alpha"), ledger.Aborted, args},
+		"an account by its name":            {"admin", "canary", rule(precompiles.RuleAccount, "alice"), ledger.Aborted, args},
+		"a role that is none":               {"admin", "canary", rule(precompiles.RuleRole, "Trader"), ledger.Aborted, args},
+		"arguments of another method":       {"admin", "canary", precompiles.NameArgs{Name: "token"}, ledger.Aborted, args},
+		"more versions than there may be":   {"admin", "publish", publish("full", "x", n.asker), ledger.Aborted, bad},
+		"a version that is not there away":  {"admin", "withdraw", precompiles.VersionArgs{Name: "token", Version: "5"}, ledger.Aborted, bad},
 	} {
 		if what == "more versions than there may be" {
 			n.ok("register", publish("full", "0", n.asker))
@@ -246,6 +256,11 @@ func TestCanary(t *testing.T) {
 	}
 	if a, b := count(few, "2"), count(many, "2"); a < 2 || a > 16 || b < 14 || b > 34 {
 		t.Errorf("20 %% are %d of 40 accounts, 60 %% are %d", a, b)
+	}
+	t.Log("nobody in particular is served by the current version")
+	outcome, err := n.x.View(context.Background(), n.head, Call{To: ledger.Target{Name: "token"}, Method: "number", Args: none})
+	if err != nil || string(outcome.Data) != "\x01" {
+		t.Errorf("a view of nobody returns %x, %v", outcome.Data, err)
 	}
 	t.Log("a transaction is served by one version, whoever makes the call")
 	for i, u := range n.users[:10] {
@@ -308,10 +323,34 @@ func TestWatch(t *testing.T) {
 	if row.Canary != nil || row.Stopped == nil || row.Stopped.Calls != 40 || row.Stopped.Failures != 9 || row.Stopped.Label != "2" || row.Stopped.Height != n.head.Height() {
 		t.Fatalf("after 9 of 40 failed: %+v, stopped %+v", row, row.Stopped)
 	}
+	t.Log("who wants to end what has ended does not change what serves")
+	n.want(n.cns("rollback", precompiles.NameArgs{Name: "token"}), ledger.Aborted, precompiles.AbortUnchanged)
+	t.Log("a new canary, even of the same version and at once, begins with nothing counted against it; what names the version does not count, nor what is the sender's fault")
+	enough := n.block(n.call("u2", "token", "", "number"))[0].Gas // without a canary, whose row is longer
+	begin(precompiles.Watch{Permille: 1, Least: 1, Window: 100})
+	limited := n.body("u2", ledger.Address{1}, "number", none)
+	limited.To, limited.GasLimit = ledger.Target{Name: "token"}, enough
+	starved := n.block(n.call("u0", "token", "2", "fail"), n.call("u1", "token", "", "nothing"), n.sign(limited, n.signers["u2"]), n.call("u3", "token", "", "number"))
+	for i, status := range []ledger.Status{ledger.Aborted, ledger.NotFound, ledger.OutOfGas, ledger.OK} {
+		if starved[i].Status != status || status == ledger.OutOfGas && starved[i].Served.Version != "2" {
+			t.Fatalf("transaction %d: %s, served by %+v", i, starved[i].Status, starved[i].Served)
+		}
+	}
+	if row := n.row(); row.Canary == nil || n.stats().Calls != 1 || n.stats().Failures != 0 {
+		t.Fatalf("counted %+v, stopped %+v", n.stats(), row.Stopped)
+	}
+	t.Log("nor what comes before the schedule")
+	n.ok("canary", precompiles.CanaryArgs{Name: "token", Canary: precompiles.Canary{
+		Label: "2", Weight: 10_000, Rules: []precompiles.CanaryRule{}, From: n.head.Height() + 50, Watch: precompiles.Watch{Permille: 1, Least: 1, Window: 100},
+	}})
+	send(0, 5)
+	if n.row().Canary == nil {
+		t.Fatal("a canary ended before it began")
+	}
+	n.ok("rollback", precompiles.NameArgs{Name: "token"})
 	if labels := n.served("number"); count(labels, "1") != 40 {
 		t.Errorf("after the rollback %v serve", labels)
 	}
-	t.Log("a new canary begins with nothing counted against it")
 	begin(precompiles.Watch{Permille: 500, Least: 1, Window: 2})
 	send(20, 15)
 	if row := n.row(); row.Canary == nil || row.Stopped != nil {

@@ -167,7 +167,7 @@ func (x *Executor) execute(ctx context.Context, base *state.Snapshot, order *led
 		result.Receipts, result.Changes, err = newSchedule(b, txs, workers).run(ctx)
 	}
 	if err == nil && serial {
-		err = b.tally(b.overlay, result.Receipts)
+		err = b.tally(b.overlay, txs, result.Receipts)
 	}
 	if err != nil {
 		return state.Result{}, err
@@ -193,8 +193,8 @@ func (x *Executor) execute(ctx context.Context, base *state.Snapshot, order *led
 }
 
 // tally writes what is counted of a block's transactions, after all of them.
-func (b *block) tally(o *state.Overlay, receipts []ledger.Receipt) error {
-	writes, err := precompiles.TallyNames(o, b.order.Height, receipts)
+func (b *block) tally(o *state.Overlay, txs []*ledger.SignedTx, receipts []ledger.Receipt) error {
+	writes, err := precompiles.TallyNames(o, b.order.Height, txs, receipts)
 	if err != nil {
 		return fmt.Errorf("count what was sent to names: %w", err)
 	}

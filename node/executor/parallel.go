@@ -143,7 +143,7 @@ func (s *schedule) run(ctx context.Context) (receipts []ledger.Receipt, changes 
 		}
 	}
 	last := s.layers.Overlay()
-	if err := s.block.tally(last, s.receipts); err != nil {
+	if err := s.block.tally(last, s.txs, s.receipts); err != nil {
 		return nil, nil, err
 	}
 	if !s.layers.Commit(last) {

@@ -441,7 +441,11 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) (any, error) {
 	if c.From != nil {
 		call.From = *c.From
 	}
-	a, err := s.contractOf(base, to, call.From, c.Method)
+	height := base.Height()
+	if c.DryRun {
+		height++ // as the executor does
+	}
+	a, err := s.contractOf(base, to, call.From, c.Method, height)
 	if err != nil {
 		return nil, err
 	}

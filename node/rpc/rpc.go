@@ -379,8 +379,8 @@ func target(r *http.Request) (ledger.Target, error) {
 	return ledger.Target{Name: name, Version: version}, nil
 }
 
-// contractOf returns the contract that a path names, as it would serve a call of a method in the next block on base for an account.
-func (s *Server) contractOf(base *state.Snapshot, to ledger.Target, from ledger.Address, method string) (ledger.Address, error) {
+// contractOf returns the contract that a path names, as it serves a call of a method at a height for an account.
+func (s *Server) contractOf(base *state.Snapshot, to ledger.Target, from ledger.Address, method string, height ledger.Height) (ledger.Address, error) {
 	if to.Name == "" {
 		return to.Address, nil
 	}
@@ -391,7 +391,7 @@ func (s *Server) contractOf(base *state.Snapshot, to ledger.Target, from ledger.
 		}
 		return &account, err
 	}}
-	served, err := precompiles.Resolve(base, s.config.Suite, to, sender, method, base.Height()+1)
+	served, err := precompiles.Resolve(base, s.config.Suite, to, sender, method, height)
 	if refusal, ok := errors.AsType[*precompiles.Error](err); ok {
 		return ledger.Address{}, notFound("%s", refusal.Reason)
 	}
@@ -404,7 +404,7 @@ func (s *Server) contractAt(base *state.Snapshot, r *http.Request) (ledger.Addre
 	if err != nil {
 		return to.Address, err
 	}
-	return s.contractOf(base, to, ledger.Address{}, "")
+	return s.contractOf(base, to, ledger.Address{}, "", base.Height()+1)
 }
 
 func address(r *http.Request) (ledger.Address, error) {

@@ -235,7 +235,10 @@ func (r *reader) failures(all []ledger.Failure) []client.Failure {
 
 func (r *reader) receipt(receipt *ledger.Receipt, method string) *client.Receipt {
 	doc := &client.Receipt{
-		Status: receipt.Status.String(), Code: receipt.Code, Data: receipt.Data, Gas: receipt.Gas, Served: receipt.Served.Address, Version: receipt.Served.Version, Events: []client.Event{},
+		Status: receipt.Status.String(), Code: receipt.Code, Data: receipt.Data, Gas: receipt.Gas, Served: receipt.Served.Address, Events: []client.Event{},
+	}
+	if !receipt.Served.Address.IsZero() { // else it is what the sender asked for
+		doc.Version = receipt.Served.Version
 	}
 	doc.Error, doc.Decoded = outcome(r.schema(receipt.Served.Address), method, receipt.Status, receipt.Code, receipt.Data)
 	for i := range receipt.Events {

@@ -62,12 +62,12 @@ func DefaultParams() Params {
 
 // BatchWait returns for how many ms a leader waits for more transactions once it has the first of a block. While
 // others are under way a larger block costs nobody time, and that is BatchDelay. Where none is, all of the wait is latency:
-// it is a quarter, which is enough for what clients sent at the same time.
+// it is a quarter, which is enough for what clients sent at the same time, and 1 at least unless BatchDelay is 0.
 func (p *Params) BatchWait(underWay bool) int64 {
 	if underWay {
 		return p.BatchDelay
 	}
-	return p.BatchDelay / 4
+	return max(p.BatchDelay/4, min(p.BatchDelay, 1))
 }
 
 // Check reports the first parameter that no group could run with.
