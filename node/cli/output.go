@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/urfave/cli/v2"
 )
@@ -38,11 +39,17 @@ func show(c *cli.Context, v any, table func(w io.Writer)) error {
 	return w.Flush()
 }
 
-// row writes the cells of a line of a table.
+// row writes the cells of a line of a table. Text comes from strangers too: control characters in it, which could forge lines, are shown as
+// replacement characters.
 func row(w io.Writer, cells ...any) {
 	texts := make([]string, len(cells))
 	for i, cell := range cells {
-		texts[i] = fmt.Sprint(cell)
+		texts[i] = strings.Map(func(r rune) rune {
+			if unicode.IsControl(r) {
+				return unicode.ReplacementChar
+			}
+			return r
+		}, fmt.Sprint(cell))
 	}
 	fmt.Fprintln(w, strings.TrimRight(strings.Join(texts, "\t"), "\t"))
 }

@@ -307,6 +307,14 @@ func (v *Verdicts) answered(k *verdict, at time.Time, holder *ca.Holder, who ide
 			wake(v.dirty)
 		}
 		k.who, k.holder, k.refusal, k.doubt = nil, nil, refusal, nil
+		if refusal.Code == ca.Revoked { // what was said of the key under other chains is asked for anew
+			for _, other := range v.known {
+				if other != k && other.done == nil && other.key.Algorithm == k.key.Algorithm && bytes.Equal(other.key.Bytes, k.key.Bytes) {
+					v.drop(other)
+					wake(v.dirty)
+				}
+			}
+		}
 	default:
 		if k.doubt == nil && v.counts(k, at) && !errors.Is(err, ca.ErrDown) {
 			v.config.Log.Warn().Err(err).Str("institution", k.who.Institution).Str("serial", k.who.Serial).Time("until", k.confirmed.Add(v.config.Grace)).

@@ -207,6 +207,18 @@ func TestVerdicts(t *testing.T) {
 			b.t.Errorf("the log says %s", text)
 		}
 	})
+	run("a node that was revoked does not come in by another form of its chain", func(b *bench) {
+		longer := [][]byte{{1}, {9}}
+		b.of(known, "", atOnce)
+		b.of(longer, "", atOnce)
+		b.p.says(refuses(ca.Revoked, "it was revoked yesterday"), 0)
+		time.Sleep(time.Minute)
+		b.of(known, "", atOnce) // the answer comes behind
+		synctest.Wait()
+		b.p.says(down, 0)
+		b.of(known, "it was revoked yesterday", atOnce)
+		b.of(longer, "cannot be asked about a node that is not known from before", atOnce)
+	})
 	run("the provider is down for longer than grace", func(b *bench) {
 		b.of(known, "", atOnce)
 		b.p.says(down, 0)
