@@ -207,7 +207,12 @@ func isKey(leaf *x509.Certificate, key keys.PublicKey) bool {
 	case ed25519.PublicKey:
 		return key.Algorithm() == keys.Ed25519 && bytes.Equal(key.Bytes(), public)
 	case *ecdsa.PublicKey:
-		return key.Algorithm() == keys.P256 && public.Curve == elliptic.P256() && bytes.Equal(key.Bytes(), elliptic.MarshalCompressed(public.Curve, public.X, public.Y)) //nolint:staticcheck // the canonical form is compressed
+		point, err := public.Bytes()
+		if err != nil || public.Curve != elliptic.P256() {
+			return false
+		}
+		compressed := append([]byte{2 + point[len(point)-1]&1}, point[1:33]...) // SEC 1 §2.3.3
+		return key.Algorithm() == keys.P256 && bytes.Equal(key.Bytes(), compressed)
 	}
 	return false
 }

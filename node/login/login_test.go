@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -464,7 +463,11 @@ func certified(t *testing.T, path string) ledger.Key {
 	case ed25519.PublicKey:
 		return ledger.Key{Algorithm: keys.Ed25519, Bytes: public}
 	case *ecdsa.PublicKey:
-		return ledger.Key{Algorithm: keys.P256, Bytes: elliptic.MarshalCompressed(public.Curve, public.X, public.Y)}
+		point, err := public.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ledger.Key{Algorithm: keys.P256, Bytes: append([]byte{2 + point[64]&1}, point[1:33]...)}
 	}
 	t.Fatalf("%s is for a %T", path, one.PublicKey)
 	return ledger.Key{}
