@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/asn1"
 	"encoding/hex"
@@ -753,6 +754,7 @@ type invitationDoc struct {
 	Sync        string          `json:"sync"`
 	Program     string          `json:"ca_program,omitempty"`
 	Roots       []keys.Digest   `json:"ca_roots"` // fingerprints
+	Trusts      []string        `json:"ca_trusts"`
 	Leaf        *keys.Digest    `json:"certificate,omitempty"`
 	LeafEnds    int64           `json:"certificate_ends,omitempty"`
 }
@@ -766,7 +768,7 @@ type peerDoc struct {
 func describeInvitation(path string, i *join.Invitation, o *join.Opened, suite keys.Suite) invitationDoc {
 	d := invitationDoc{
 		File: path, Chain: o.Chain, Name: i.Genesis.Name, Suite: i.Suite, Engine: i.Genesis.Engine, Node: i.Node, Institution: i.Institution,
-		By: o.Signer, ByOf: o.Member.Institution, Time: i.UnixMilli, Epoch: o.Epoch.Number, BlockTime: i.Genesis.UnixMilli, Sync: i.Sync, Peers: []peerDoc{}, Roots: []keys.Digest{},
+		By: o.Signer, ByOf: o.Member.Institution, Time: i.UnixMilli, Epoch: o.Epoch.Number, BlockTime: i.Genesis.UnixMilli, Sync: i.Sync, Peers: []peerDoc{}, Roots: []keys.Digest{}, Trusts: []string{},
 	}
 	if o.Head != nil {
 		d.Height, d.Block, d.BlockTime = o.Head.Order.Height, o.Head.Hash(suite), o.Head.Order.UnixMilli
@@ -782,6 +784,15 @@ func describeInvitation(path string, i *join.Invitation, o *join.Opened, suite k
 			}
 		}
 	}
+	if i.CA != nil && len(i.CA.Settings) > 0 {
+		var settings x509ca.Settings
+		if err := toml.Unmarshal(i.CA.Settings, &settings); err != nil {
+			d.Trusts = append(d.Trusts, "settings that cannot be read: "+err.Error())
+		}
+		for _, t := range settings.Trust {
+			d.Trusts = append(d.Trusts, trustText(&t))
+		}
+	}
 	if len(i.Chain) > 0 {
 		d.Leaf = new(identity.Fingerprint(suite, i.Chain[0]))
 		if found, err := parseCertificate(suite, i.Chain[0]); err == nil {
@@ -789,6 +800,38 @@ func describeInvitation(path string, i *join.Invitation, o *join.Opened, suite k
 		}
 	}
 	return d
+}
+
+// trustText says what the settings of an invitation make of a PKI: whoever takes it over trusts it with just that.
+func trustText(t *x509ca.Trust) string {
+	anyOf := func(list []string) string {
+		if len(list) == 0 {
+			return "any"
+		}
+		return strings.Join(list, ", ")
+	}
+	roles := func(list []identity.Role) (texts []string) {
+		for _, r := range list {
+			texts = append(texts, string(r))
+		}
+		return texts
+	}
+	text := fmt.Sprintf("%s: institutions %s; roles %s; ", t.Roots, anyOf(t.Institutions), anyOf(roles(t.Roles)))
+	if t.Institution != "" {
+		text = fmt.Sprintf("%s: all its holders are of %s; roles %s; ", t.Roots, t.Institution, anyOf(roles(t.Roles)))
+	}
+	switch {
+	case t.OCSP != "":
+		text += fmt.Sprintf("revocation by %d lists, and by asking %s", len(t.CRL), t.OCSP)
+	case len(t.CRL) > 0:
+		text += fmt.Sprintf("revocation by %d lists", len(t.CRL))
+	default:
+		text += "nothing is ever revoked"
+	}
+	for _, g := range t.Grant {
+		text += fmt.Sprintf("; grants %s to holders issued by %s with unit %s", strings.Join(roles(g.Roles), ", "), cmp.Or(g.Issuer, "any"), cmp.Or(g.Unit, "any"))
+	}
+	return text
 }
 
 func showInvitation(c *cli.Context, path string, i *join.Invitation, o *join.Opened, suite keys.Suite) error {
@@ -819,6 +862,9 @@ func invitationTable(w io.Writer, d *invitationDoc) {
 	}
 	for _, root := range d.Roots {
 		row(w, "trusts", root)
+	}
+	for _, t := range d.Trusts {
+		row(w, "with", t)
 	}
 	if d.Leaf != nil {
 		row(w, "certificate", fmt.Sprintf("%s, until %s", *d.Leaf, timeText(d.LeafEnds)))
