@@ -148,6 +148,10 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, emit func(h ledg
 			select {
 			case <-s.closing:
 				return nil
+			case <-idle.C: // to catch up takes long, and what was shown may count no more
+				if err = s.config.Gate.Still(r, login.Read); err == nil {
+					err = emit(next, after, write)
+				}
 			default:
 				err = emit(next, after, write)
 			}
