@@ -916,6 +916,9 @@ func joinInvited(c *cli.Context) error {
 	if err := rightChain(c, path, i, o); err != nil {
 		return err
 	}
+	if err := notOlder(path, file.Network.Anchor, o, suite); err != nil {
+		return err
+	}
 	file.Network.Sync, file.Network.Peers = i.Sync, nil
 	if c.IsSet("sync") {
 		file.Network.Sync = c.String("sync")
@@ -948,6 +951,25 @@ func joinInvited(c *cli.Context) error {
 	}
 	note(c, "Start it with `fondaco run -d %s`; it observes. `fondaco doctor -d %s` says whether something is in the way.", dir, dir)
 	return showInvitation(c, path, i, o, suite)
+}
+
+// notOlder refuses an invitation that was made before the one by which a node has its block of the chain. It could bring back authorities
+// and revocation lists that were replaced since.
+func notOlder(path string, has *Anchor, o *join.Opened, suite keys.Suite) error {
+	if has == nil {
+		return nil
+	}
+	var height ledger.Height
+	if o.Head != nil {
+		height = o.Head.Order.Height
+	}
+	switch {
+	case height < has.Height:
+		return withCode(ExitDenied, fmt.Errorf("%s is older than the invitation by which this node has block %d: it goes up to block %d. Have a member make a new one with `fondaco invitation new`", path, has.Height, height))
+	case height == has.Height && height > 0 && o.Head.Hash(suite) != has.Block:
+		return withCode(ExitDenied, fmt.Errorf("%s has block %d as %s, and this node has it as %s by an earlier invitation: do not use it before that is explained", path, height, o.Head.Hash(suite), has.Block))
+	}
+	return nil
 }
 
 // rightChain has a person vouch for the one thing that an invitation cannot prove.
