@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/fondaco/fondaco/node/cli"
@@ -18,8 +19,8 @@ import (
 	"github.com/fondaco/fondaco/state/keys/keyfile"
 )
 
-// The folder of what a network with Config.TLS shares: its authority, the client certificate of the testnet command, and a token. All nodes take
-// both, for everything.
+// The folder of what a network with Config.TLS shares: its authority, which vouches for the nodes, and the token of the testnet command. All nodes
+// take it, for everything; a client certificate would make its holder operator of one institution's nodes only.
 const (
 	tlsDir     = "tls"
 	clientName = "testnet"
@@ -42,7 +43,7 @@ func (n *Network) Access() client.Access {
 	if !n.TLS {
 		return client.Access{}
 	}
-	return client.Access{CA: n.RootPath(), Cert: n.ours(clientName + ".pem"), Key: n.ours(clientName + ".key")}
+	return client.Access{CA: n.RootPath(), Token: n.TokenPath()}
 }
 
 // Client returns a client of the network's node whose API is at base.
@@ -60,9 +61,25 @@ func (n *Network) HTTP() (*http.Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		n.web.client = &http.Client{Transport: &http.Transport{TLSClientConfig: config}}
+		token, err := os.ReadFile(n.TokenPath())
+		if err != nil {
+			return nil, err
+		}
+		n.web.client = &http.Client{Transport: bearer{&http.Transport{TLSClientConfig: config}, strings.TrimSpace(string(token))}}
 	}
 	return n.web.client, nil
+}
+
+// bearer shows a token with every request.
+type bearer struct {
+	http.RoundTripper
+	token string
+}
+
+func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+b.token)
+	return b.RoundTripper.RoundTrip(r)
 }
 
 // scheme begins the URLs of nodes.
@@ -82,11 +99,8 @@ func (n *Network) found() error {
 	if err != nil {
 		return err
 	}
-	a, err := x509ca.Create(n.ours("ca"), x509ca.NewAuthority{Suite: keys.Std(), Institution: "testnet", Key: key, At: time.Now().Add(-time.Minute)})
+	_, err = x509ca.Create(n.ours("ca"), x509ca.NewAuthority{Suite: keys.Std(), Institution: "testnet", Key: key, At: time.Now().Add(-time.Minute)})
 	if err != nil {
-		return err
-	}
-	if err := issue(a, n.ours(clientName), nil, identity.Operator); err != nil {
 		return err
 	}
 	text, token, err := login.NewToken(clientName, []identity.Role{identity.Operator}, time.Now().AddDate(1, 0, 0))
@@ -110,13 +124,13 @@ func (n *Network) secure(node *Node, file *cli.File) error {
 		return err
 	}
 	for _, s := range []*cli.ListenSection{&file.API, &file.Admin} {
-		s.Cert, s.Key, s.Clients, s.Tokens = "api.pem", "api.key", filepath.Join(shared, "ca", x509ca.ChainFile), filepath.Join(shared, tokensFile)
+		s.Cert, s.Key, s.Tokens = "api.pem", "api.key", filepath.Join(shared, tokensFile)
 	}
 	return nil
 }
 
 // issue makes a key and a certificate for it, path.key and path.pem.
-func issue(a *x509ca.Authority, path string, hosts []string, roles ...identity.Role) error {
+func issue(a *x509ca.Authority, path string, hosts []string) error {
 	key, err := keys.Std().Generate(keys.P256, rand.Reader)
 	if err != nil {
 		return err
@@ -125,7 +139,7 @@ func issue(a *x509ca.Authority, path string, hosts []string, roles ...identity.R
 	if err != nil {
 		return err
 	}
-	answer, err := a.EnrollServer(ca.EnrollRequest{CSR: csr, Institution: a.Institution(), Name: filepath.Base(path), Roles: roles, At: time.Now().UnixMilli()}, hosts)
+	answer, err := a.EnrollServer(ca.EnrollRequest{CSR: csr, Institution: a.Institution(), Name: filepath.Base(path), At: time.Now().UnixMilli()}, hosts)
 	if err != nil {
 		return err
 	}
