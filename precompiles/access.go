@@ -106,24 +106,19 @@ func revokeRole(env Env, a RoleArgs) error {
 }
 
 func changeRoles(env Env, a RoleArgs, topic string, change func(roles []string, at int, has bool) ([]string, bool)) error {
-	caller, account, err := parties(env, a.Account)
-	if err != nil {
+	account, found, err := ReadAccount(env, a.Account)
+	switch {
+	case err != nil:
 		return err
-	}
-	if !isRole(a.Role) {
+	case !isRole(a.Role):
 		return aborted(AbortRole, []any{""}, "%q is no role: want 1 to 32 characters of a-z, 0-9 and -", a.Role)
+	case !byMotion(env):
+		if err := mayChangeRole(env, a, &account, found, topic == "revoked"); err != nil {
+			return err
+		}
 	}
-	if !caller.HasAny(string(identity.Committee), string(identity.InstitutionAdmin)) {
-		return denied(DeniedRole, "only an institution-admin or the committee changes roles")
-	}
-	if !caller.Has(identity.Committee) && caller.Institution != account.Institution {
-		return denied(DeniedInstitution, "the caller may change roles in %s only", caller.Institution)
-	}
-	if !grantable(&caller, account.Institution, a.Role) {
-		return aborted(AbortRole, []any{a.Role}, "the role %s is not given or taken here", a.Role)
-	}
-	if topic == "revoked" && a.Role == string(identity.InstitutionAdmin) && a.Account == env.Caller() {
-		return aborted(AbortRole, []any{a.Role}, "nobody lays the role %s down: have another one take it, so that the institution keeps one", a.Role)
+	if !found {
+		return aborted(AbortMissing, []any{a.Account}, "no account %s", a.Account)
 	}
 	at, has := slices.BinarySearch(account.Roles, a.Role)
 	roles, changed := change(account.Roles, at, has)
@@ -138,6 +133,27 @@ func changeRoles(env Env, a RoleArgs, topic string, change func(roles []string, 
 		return err
 	}
 	return emit(env, topic, a.Account, a.Role)
+}
+
+// mayChangeRole checks that the caller may give a role to an account, or take it.
+func mayChangeRole(env Env, a RoleArgs, account *Account, found, take bool) error {
+	caller, err := callerAccount(env, AccessAddress)
+	if err != nil || !found {
+		return err
+	}
+	if !caller.HasAny(string(identity.Committee), string(identity.InstitutionAdmin)) {
+		return denied(DeniedRole, "only an institution-admin or the committee changes roles")
+	}
+	if !caller.Has(identity.Committee) && caller.Institution != account.Institution {
+		return denied(DeniedInstitution, "the caller may change roles in %s only", caller.Institution)
+	}
+	if !grantable(&caller, account.Institution, a.Role) {
+		return aborted(AbortRole, []any{a.Role}, "the role %s is not given or taken here", a.Role)
+	}
+	if take && a.Role == string(identity.InstitutionAdmin) && a.Account == env.Caller() {
+		return aborted(AbortRole, []any{a.Role}, "nobody lays the role %s down: have another one take it, so that the institution keeps one", a.Role)
+	}
+	return nil
 }
 
 func freeze(env Env, a AddressArgs) error {

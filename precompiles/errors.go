@@ -40,6 +40,7 @@ const (
 	DeniedGasLimit    uint32 = 111 // a gas limit over the chain's
 	DeniedDirect      uint32 = 112 // the method is called by transactions only, not by contracts
 	DeniedCertificate uint32 = 113 // a certificate does not count: frozen, revoked, ended, or vouched for by nobody whom the group trusts; or its key did not sign
+	DeniedMotion      uint32 = 114 // the policy wants a motion of the committee
 )
 
 // Codes of receipts with status aborted from a system contract, as in its schema. They are stable.

@@ -57,6 +57,9 @@ var (
 	ConfigAddress       = systemAddress(5)
 	CertificatesAddress = systemAddress(6)
 	CNSAddress          = systemAddress(7)
+	GovernanceAddress   = systemAddress(8)
+	AuditAddress        = systemAddress(9)
+	CorrectionsAddress  = systemAddress(10)
 )
 
 func systemAddress(n byte) ledger.Address { return ledger.Address{ledger.AddressSize - 1: n} }

@@ -58,6 +58,8 @@ func DenialName(code uint32) string {
 		return "Direct"
 	case precompiles.DeniedCertificate:
 		return "Certificate"
+	case precompiles.DeniedMotion:
+		return "Motion"
 	default:
 		return fmt.Sprintf("Denied%d", code)
 	}
