@@ -339,7 +339,8 @@ The token is at %s. Try:
   go run ./testnet kill%s leader
   go run ./testnet bench%s --duration 10s
   curl %s%s/v1/blocks/latest
-`, n.Token, where, where, where, shown, n.Nodes[0].API)
+  go run ./node/cmd/fondaco --profile %s account show alice
+`, n.Token, where, where, where, shown, n.Nodes[0].API, filepath.Join(n.ProfileDir(), "alice.toml"))
 	if detached {
 		_, err := fmt.Fprintf(out, "  go run ./testnet down%s\n", where)
 		return err

@@ -86,11 +86,16 @@ func newApp(plugins Plugins) *cli.App {
 			"in this order, and take the account from --from or FONDACO_FROM, and its key from --key or FONDACO_KEY, or --signer or FONDACO_SIGNER.\n\n" +
 			"A node with HTTPS asks who its clients are: --token-file or FONDACO_TOKEN_FILE, or --client-cert and --client-key or FONDACO_CLIENT_CERT and\n" +
 			"FONDACO_CLIENT_KEY; --ca or FONDACO_CA names who vouches for the node. With -d the folder's own secret and certificate do.\n\n" +
+			"A profile is a file that has all this for one account: with `fondaco --profile regulator motion list` or FONDACO_PROFILE=regulator, that is\n" +
+			"fondaco/regulator.toml in the user's configuration folder, and --profile ./x.toml is that file. It may have the keys api, from, key, signer, ca,\n" +
+			"client_cert, client_key, token_file and genesis; flags and variables go before it.\n\n" +
 			"Exit codes: 0 done, 1 it did not work, 2 wrong usage, 3 not found, 4 denied, 5 too late, 6 verification did not hold.",
 		HideHelpCommand:           true,
 		EnableBashCompletion:      true,
 		DisableSliceFlagSeparator: true,
 		ExitErrHandler:            func(*cli.Context, error) {}, // Run prints errors and chooses the code
+		Flags:                     []cli.Flag{profileFlag()},
+		Before:                    useProfile,
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usage("there is no command %q: `fondaco --help` lists them", c.Args().First())

@@ -152,6 +152,23 @@ type LogSection struct {
 	Format string `toml:"format" comment:"json or text"`
 }
 
+// decodeTOML decodes what the file at path holds, and knows no other keys than those of value.
+func decodeTOML(path string, data []byte, value any) error {
+	err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(value)
+	if err == nil {
+		return nil
+	}
+	if strict, ok := errors.AsType[*toml.StrictMissingError](err); ok && len(strict.Errors) > 0 {
+		row, _ := strict.Errors[0].Position()
+		return fmt.Errorf("%s:%d: unknown key %q: remove it, or correct its spelling", path, row, strings.Join(strict.Errors[0].Key(), "."))
+	}
+	if bad, ok := errors.AsType[*toml.DecodeError](err); ok {
+		row, _ := bad.Position()
+		return fmt.Errorf("%s:%d: %s", path, row, bad.Error())
+	}
+	return fmt.Errorf("%s: %w", path, err)
+}
+
 // ReadConfig reads the configuration file of a node's folder.
 func ReadConfig(dir string) (*File, error) {
 	path := filepath.Join(dir, ConfigFile)
@@ -163,17 +180,8 @@ func ReadConfig(dir string) (*File, error) {
 		return nil, err
 	}
 	var f File
-	decoder := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
-	if err := decoder.Decode(&f); err != nil {
-		if strict, ok := errors.AsType[*toml.StrictMissingError](err); ok && len(strict.Errors) > 0 {
-			row, _ := strict.Errors[0].Position()
-			return nil, fmt.Errorf("%s:%d: unknown key %q: remove it, or correct its spelling", path, row, strings.Join(strict.Errors[0].Key(), "."))
-		}
-		if bad, ok := errors.AsType[*toml.DecodeError](err); ok {
-			row, _ := bad.Position()
-			return nil, fmt.Errorf("%s:%d: %s", path, row, bad.Error())
-		}
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if err := decodeTOML(path, data, &f); err != nil {
+		return nil, err
 	}
 	if f.Consensus.SHA256 != "" {
 		if raw, err := hex.DecodeString(f.Consensus.SHA256); err != nil || len(raw) != 32 {

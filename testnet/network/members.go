@@ -419,6 +419,9 @@ func (n *Network) keepFirstAccount(ctx context.Context, api *client.Client, inst
 			return fmt.Errorf("the activation founded %d institutions, and %s alone was proposed", len(fields.Founded), institution)
 		}
 		n.Accounts = append(n.Accounts, Account{Name: institution, Address: fields.Founded[0], Key: n.keyPath(institution)})
+		if err := n.writeProfile(&n.Accounts[len(n.Accounts)-1], institution); err != nil {
+			return err
+		}
 		return n.Save()
 	}
 	return errors.New("the activation tells of no account that it made")

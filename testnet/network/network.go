@@ -200,6 +200,10 @@ func Create(c Config) (*Network, error) {
 		{"admin", n.Nodes[0].Institution, []string{string(identity.Deployer), string(identity.InstitutionAdmin), string(identity.Registrar)}},
 		{"alice", n.Nodes[0].Institution, []string{string(identity.User)}},
 		{"bob", n.Nodes[0].Institution, []string{string(identity.User)}},
+		{"clerk", n.Nodes[0].Institution, []string{string(identity.Registrar)}},
+		{"operator", n.Nodes[0].Institution, []string{string(identity.Operator)}},
+		{"regulator", "regulator", []string{string(identity.Regulator)}},
+		{"auditor", "auditors", []string{string(identity.Auditor)}},
 	}
 	for _, node := range n.Nodes { // each institution's voice in motions has its name
 		founders = append(founders, founder{node.Institution, node.Institution, []string{string(identity.Committee)}})
@@ -233,8 +237,36 @@ func Create(c Config) (*Network, error) {
 			return nil, fmt.Errorf("write the folder of %s: %w", node.Name, err)
 		}
 	}
+	for i := range n.Accounts {
+		if err := n.writeProfile(&n.Accounts[i], genesis.Accounts[i].Institution); err != nil {
+			return nil, err
+		}
+	}
 	return n, n.Save()
 }
+
+// writeProfile writes how the command line speaks for an account, to the node of its institution if there is one.
+func (n *Network) writeProfile(a *Account, institution string) error {
+	node := &n.Nodes[0]
+	if i := slices.IndexFunc(n.Nodes, func(o Node) bool { return o.Institution == institution }); i >= 0 {
+		node = &n.Nodes[i]
+	}
+	access := n.Access()
+	p := &cli.Profile{API: node.API, From: a.Address.String(), Key: a.Key, CA: access.CA, TokenFile: access.Token, Genesis: filepath.Join(n.Nodes[0].Dir, cli.GenesisFile)}
+	for _, path := range []*string{&p.Key, &p.CA, &p.TokenFile, &p.Genesis} {
+		if *path == "" {
+			continue
+		}
+		var err error
+		if *path, err = filepath.Rel(n.ProfileDir(), *path); err != nil {
+			return err
+		}
+	}
+	return cli.WriteProfile(filepath.Join(n.ProfileDir(), a.Name+".toml"), p)
+}
+
+// ProfileDir returns the folder of the profiles for the command line, NAME.toml for each account.
+func (n *Network) ProfileDir() string { return filepath.Join(n.Dir, "profiles") }
 
 func (n *Network) writeNode(node Node, key keys.Signer, genesis *ledger.Genesis, engine cli.ConsensusSection, c Config) error {
 	if err := os.MkdirAll(node.Dir, 0o700); err != nil {
