@@ -7,13 +7,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,6 +21,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/fondaco/fondaco/node/cli"
+	"github.com/fondaco/fondaco/node/cli/clitest"
 	cagm "github.com/fondaco/fondaco/plugins/cmd/ca-gm"
 	caquorum "github.com/fondaco/fondaco/plugins/cmd/ca-quorum"
 	cax509 "github.com/fondaco/fondaco/plugins/cmd/ca-x509"
@@ -57,18 +56,10 @@ func (t tests) Run() int {
 	return code
 }
 
-// patience bounds everything that scripts wait for.
-const patience = 30 * time.Second
-
-// TestScripts runs the commands as a person at a terminal would. Besides what testscript has, scripts can say:
+// TestScripts runs the commands as a person at a terminal would. Besides what testscript and package clitest have, scripts can say:
 //
 //	chain                    speak to a chain of one node, with a token, that the scripts share
 //	chain governed           speak to one whose rules the script changes for everybody
-//	exits CODE COMMAND...    the command ends with this exit code
-//	eventually COMMAND...    the command succeeds, if not at once, then soon
-//	capture NAME REGEXP      put what the expression's group matches in the last output into a variable
-//	ports NAME...            put the number of a free port into each variable
-//	upper NAME TEXT          put a text in capitals into a variable
 //	secret KEY... -- FILE... none of the files has a private key of the key files in it
 //
 // SUITE, which is FONDACO_SUITE too, is the suite of the tests, ALGORITHM that of its keys, OTHER the other suite, CA the provider for it, and
@@ -113,7 +104,7 @@ func TestScripts(t *testing.T) {
 			}
 			return cond == keystest.Suite().Name(), nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+		Cmds: clitest.Commands(map[string]func(*testscript.TestScript, bool, []string){
 			"chain": func(ts *testscript.TestScript, _ bool, args []string) {
 				c := &shared
 				if slices.Equal(args, []string{"governed"}) {
@@ -125,47 +116,8 @@ func TestScripts(t *testing.T) {
 					ts.Setenv(name, value)
 				}
 			},
-			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
-				want, err := strconv.Atoi(args[0])
-				ts.Check(err)
-				got := 0
-				if err := ts.Exec(args[1], args[2:]...); err != nil {
-					ended, ok := errors.AsType[*exec.ExitError](err)
-					if !ok {
-						ts.Fatalf("%v", err)
-					}
-					got = ended.ExitCode()
-				}
-				if got != want {
-					ts.Fatalf("exit code %d, want %d", got, want)
-				}
-			},
-			"eventually": func(ts *testscript.TestScript, _ bool, args []string) {
-				began := time.Now()
-				for ts.Exec(args[0], args[1:]...) != nil {
-					if time.Since(began) > patience {
-						ts.Fatalf("no success within %s", patience)
-					}
-					time.Sleep(50 * time.Millisecond)
-				}
-			},
-			"capture": func(ts *testscript.TestScript, _ bool, args []string) {
-				found := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
-				if len(found) != 2 {
-					ts.Fatalf("no match of %s in the last output", args[1])
-				}
-				ts.Setenv(args[0], found[1])
-			},
 			"secret": func(ts *testscript.TestScript, _ bool, args []string) { secret(ts, args) },
-			"upper":  func(ts *testscript.TestScript, _ bool, args []string) { ts.Setenv(args[0], strings.ToUpper(args[1])) },
-			"ports": func(ts *testscript.TestScript, _ bool, args []string) {
-				ports, err := freePorts(len(args))
-				ts.Check(err)
-				for i, name := range args {
-					ts.Setenv(name, strconv.Itoa(ports[i]))
-				}
-			},
-		},
+		}),
 	})
 }
 
@@ -220,25 +172,6 @@ func secret(ts *testscript.TestScript, args []string) {
 	}
 }
 
-// freePorts returns ports that are free for TCP and UDP.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for len(ports) < n {
-		tcp, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer tcp.Close()
-		udp, err := net.ListenPacket("udp", tcp.Addr().String())
-		if err != nil {
-			continue
-		}
-		defer udp.Close()
-		ports = append(ports, tcp.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
-}
-
 // shared is the chain of this package's tests; the first that needs it starts it.
 var shared = chain{suite: keystest.Suite()}
 
@@ -282,7 +215,7 @@ func (c *chain) make() error {
 		return err
 	}
 	c.env = []string{"FONDACO_SUITE=" + c.suite.Name()}
-	ports, err := freePorts(3)
+	ports, err := clitest.FreePorts(3)
 	if err != nil {
 		return err
 	}
@@ -332,7 +265,7 @@ func (c *chain) make() error {
 		if _, err = c.fondaco("status"); err == nil {
 			break
 		}
-		if time.Since(began) > patience {
+		if time.Since(began) > clitest.Patience {
 			return fmt.Errorf("%w; the node's log: %s", err, c.tail())
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -379,7 +312,7 @@ func (c *chain) end(passed bool) (err error) {
 		if err != nil {
 			return fmt.Errorf("the node ended: %w; its log: %s", err, c.tail())
 		}
-	case <-time.After(patience):
+	case <-time.After(clitest.Patience):
 		text := c.tail()
 		err := c.node.Process.Kill()
 		<-ended

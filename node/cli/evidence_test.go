@@ -20,6 +20,7 @@ import (
 	"github.com/fondaco/fondaco/consensus/pbft"
 	"github.com/fondaco/fondaco/node"
 	"github.com/fondaco/fondaco/node/cli"
+	"github.com/fondaco/fondaco/node/cli/clitest"
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/state/identity"
@@ -51,7 +52,7 @@ func TestEvidence(t *testing.T) {
 		Version: ledger.Version, Name: "lies", Suite: keystest.Suite().Name(), Group: "main", Engine: "pbft", UnixMilli: time.Now().UnixMilli(), Params: ledger.DefaultParams(),
 		Accounts: []ledger.GenesisAccount{{Name: "user", Institution: "bank-0", Roles: []string{"user"}, Keys: []ledger.Key{ledger.KeyOf(user.Public())}}},
 	}
-	ports, err := freePorts(members)
+	ports, err := clitest.FreePorts(members)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +139,7 @@ func TestEvidence(t *testing.T) {
 	var found []client.Evidence
 	for _, n := range []int{0, 1} {
 		for began := time.Now(); len(found) == 0; time.Sleep(20 * time.Millisecond) {
-			if time.Since(began) > patience {
+			if time.Since(began) > clitest.Patience {
 				t.Fatalf("node %d has no evidence", n)
 			}
 			lie(n)
@@ -184,7 +185,7 @@ func TestEvidence(t *testing.T) {
 			if code == 0 && (strings.Contains(out, "block 1") || i == 2 && strings.Contains(out, strings.TrimPrefix(id, "0x"))) {
 				break
 			}
-			if time.Since(began) > patience {
+			if time.Since(began) > clitest.Patience {
 				t.Fatalf("node %d does not show that the chain recorded it: exit code %d, %s", i, code, out)
 			}
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/fondaco/fondaco/node/cli"
+	"github.com/fondaco/fondaco/node/cli/clitest"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/keys/keystest"
 )
@@ -76,7 +77,7 @@ func TestJoinReadme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports, err := freePorts(6)
+	ports, err := clitest.FreePorts(6)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +87,7 @@ func TestJoinReadme(t *testing.T) {
 	}
 	run := func(script string) string {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
+		ctx, cancel := context.WithTimeout(context.Background(), 4*clitest.Patience)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "bash", "-euxo", "pipefail", "-c", script)
 		cmd.Dir, cmd.Env, cmd.WaitDelay = dir, env, time.Second
@@ -243,7 +244,7 @@ func TestHTTPSReadme(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: starts a node")
 	}
-	ports, err := freePorts(2)
+	ports, err := clitest.FreePorts(2)
 	if err != nil {
 		t.Fatal(err)
 	}
