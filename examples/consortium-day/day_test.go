@@ -3,7 +3,6 @@ package consortiumday_test
 
 import (
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -38,19 +37,12 @@ func TestDay(t *testing.T) {
 		Files:               []string{"day.txt"},
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
-			// The paths of sockets are short.
-			dir, err := os.MkdirTemp("", "day")
-			if err != nil {
-				return err
-			}
+			dir := t.TempDir()
 			env.Defer(func() {
 				if n, err := network.Open(filepath.Join(dir, "net")); err == nil {
 					if err := n.StopAll(); err != nil {
 						t.Error(err)
 					}
-				}
-				if err := os.RemoveAll(dir); err != nil {
-					t.Error(err)
 				}
 			})
 			for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} { // what building contracts needs
