@@ -425,16 +425,10 @@ type NameVersionArgs struct {
 }
 
 func registerName(env Env, a NameVersionArgs) error {
-	if err := mayDeploy(env); err != nil {
+	if _, err := mayDeploy(env, ""); err != nil {
 		return err
 	}
-	if !IsName(a.Name) || !isLabel(a.Version) {
-		return badName(a.Name, "the name %q or its version %q is malformed: want 1 to %d of a-z, 0-9, - and ., beginning with a letter (a version may begin with a digit), and no system contract's name", a.Name, a.Version, ledger.MaxNameLength)
-	}
-	if _, found, err := ReadName(env, a.Name); err != nil || found {
-		if err == nil {
-			err = badName(a.Name, "the name %q is taken", a.Name)
-		}
+	if err := isFree(env, a.Name, a.Version); err != nil {
 		return err
 	}
 	if _, err := owned(env, a.Address); err != nil {
@@ -451,18 +445,43 @@ func registerName(env Env, a NameVersionArgs) error {
 	return emit(env, "registered", a.Name, a.Version, a.Address, n.Owner)
 }
 
+// isFree checks that a name and its first version are well formed, and that nobody has the name.
+func isFree(env Env, name, label string) error {
+	if !IsName(name) || !isLabel(label) {
+		return badName(name, "the name %q or its version %q is malformed: want 1 to %d of a-z, 0-9, - and ., beginning with a letter (a version may begin with a digit), and no system contract's name", name, label, ledger.MaxNameLength)
+	}
+	if _, found, err := ReadName(env, name); err != nil || found {
+		if err == nil {
+			err = badName(name, "the name %q is taken", name)
+		}
+		return err
+	}
+	return nil
+}
+
+// mayName checks that the caller could give a contract a name, as the first version of a new one or another of its own.
+func mayName(env Env, name, label string) error {
+	_, found, err := ReadName(env, name)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return isFree(env, name, label)
+	}
+	n, err := ownName(env, name)
+	if err != nil {
+		return err
+	}
+	return mayPublish(n, name, label)
+}
+
 func publishVersion(env Env, a NameVersionArgs) error {
 	n, err := ownName(env, a.Name)
 	if err != nil {
 		return err
 	}
-	switch {
-	case !isLabel(a.Version):
-		return badName(a.Name, "the version %q is malformed: want 1 to %d of a-z, 0-9, - and .", a.Version, ledger.MaxNameLength)
-	case n.version(a.Version) != nil:
-		return badName(a.Name, "the name %q has a version %q already", a.Name, a.Version)
-	case len(n.Versions) >= MaxNameVersions:
-		return badName(a.Name, "the name %q has %d versions: withdraw one", a.Name, len(n.Versions))
+	if err := mayPublish(n, a.Name, a.Version); err != nil {
+		return err
 	}
 	if _, err := owned(env, a.Address); err != nil {
 		return err
@@ -472,6 +491,19 @@ func publishVersion(env Env, a NameVersionArgs) error {
 		return err
 	}
 	return emit(env, "published", a.Name, a.Version, a.Address)
+}
+
+// mayPublish checks that a name can have another version.
+func mayPublish(n *Name, name, label string) error {
+	switch {
+	case !isLabel(label):
+		return badName(name, "the version %q is malformed: want 1 to %d of a-z, 0-9, - and .", label, ledger.MaxNameLength)
+	case n.version(label) != nil:
+		return badName(name, "the name %q has a version %q already", name, label)
+	case len(n.Versions) >= MaxNameVersions:
+		return badName(name, "the name %q has %d versions: withdraw one", name, len(n.Versions))
+	}
+	return nil
 }
 
 // VersionArgs are the arguments of the cns methods promote and withdraw.

@@ -18,7 +18,17 @@ type Deployment struct {
 	Number  uint32        // 1 when deployed, one more with each upgrade
 	Height  ledger.Height // at which the code came into force
 	Release string        // the highest version that a schema of the contract has had; empty: none had one
+	Flags   uint8         // Contract… bits, 0: it runs
+	Review  uint64        // id of the release that brought the code; 0: it came without review
 }
+
+// Flags of a deployment. In its history they are those of when the code came.
+const (
+	ContractPaused   uint8 = 1 // only views run, until it is resumed; see [Halt]
+	ContractRetired  uint8 = 2 // only views run, for ever
+	ContractFrozen   uint8 = 4 // an authority has stopped it, or methods of it
+	ContractPolicies uint8 = 8 // there are policies for its methods
+)
 
 // CodeHash returns the digest under which a module is stored.
 func CodeHash(s keys.Suite, code []byte) keys.Digest { return keys.Hash(s, "code", code) }
@@ -77,22 +87,34 @@ func newContracts() Contract {
 			"deploy":   query(deploy),
 			"replace":  command(replace),
 			"transfer": command(transferContract),
+			"propose":  query(proposeRelease),
+			"approve":  command(approveRelease),
+			"withdraw": command(withdrawRelease),
+			"release":  query(releaseCode),
+			"pause":    command(pauseContract),
+			"resume":   command(resumeContract),
+			"retire":   command(retireContract),
+			"set_mode": command(setMode),
 			"info":     query(contractInfo),
 			"history":  query(contractHistory),
 			"code":     query(contractCode),
 			"schema":   query(contractSchema),
+			"mode":     query(func(env Env, _ none) (DeployRules, error) { return ReadDeployRules(env) }),
+			"proposal": query(getRelease),
+			"releases": query(listReleases),
+			"halted":   query(haltOf),
 		},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "contracts", Version: "1", Profile: "strict",
 			Doc: "Deployed contracts and their code. A module is stored once, under its digest.",
-			Types: []ledger.TypeDef{{Name: "Deployment", Fields: []ledger.Field{
-				{Name: "version", Type: "u16"}, code, owner, number, {Name: "height", Type: "u64"}, {Name: "release", Type: "str"},
-			}}},
-			Methods: []ledger.Method{
+			Types: append([]ledger.TypeDef{{Name: "Deployment", Fields: []ledger.Field{
+				{Name: "version", Type: "u16"}, code, owner, number, {Name: "height", Type: "u64"}, {Name: "release", Type: "str"}, {Name: "flags", Type: "u8"}, {Name: "review", Type: "u64"},
+			}}}, releaseTypes()...),
+			Methods: append([]ledger.Method{
 				{
 					Name: "deploy", Kind: ledger.MethodTx, Args: []ledger.Field{code, args}, Return: "addr",
 					Doc: "Stores a module, runs its init with the argument array args, and returns the contract's address. " +
-						"The caller becomes the owner, and needs one of the chain's deploy roles.",
+						"The caller becomes the owner, needs one of the chain's deploy roles, and where the mode is listed is one of those. Refused where code is reviewed.",
 				},
 				{
 					Name: "replace", Kind: ledger.MethodTx, Args: []ledger.Field{address, code, args, {Name: "breaking", Type: "bool"}},
@@ -107,17 +129,22 @@ func newContracts() Contract {
 				},
 				{Name: "code", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "digest", Type: "bytes"}}, Return: "opt<bytes>"},
 				{Name: "schema", Kind: ledger.MethodView, Args: []ledger.Field{address}, Return: "opt<bytes>", Doc: "Returns the schema section of the contract's module; a system contract has one, too."},
-			},
-			Events: []ledger.EventDef{
+			}, releaseMethods()...),
+			Events: append([]ledger.EventDef{
 				{Topic: "deployed", Fields: []ledger.Field{address, code, owner}, Indexed: indexed},
 				{Topic: "upgraded", Fields: []ledger.Field{address, code, number}, Indexed: indexed},
 				{Topic: "transferred", Fields: []ledger.Field{address, owner}, Indexed: indexed},
-			},
-			Errors: abortDefs(AbortArguments, AbortMissing, AbortUnchanged, AbortIncompatible, AbortDowngrade),
+			}, releaseEvents()...),
+			Errors: abortDefs(AbortArguments, AbortMissing, AbortUnchanged, AbortIncompatible, AbortDowngrade, AbortName, AbortRelease),
 			State: []ledger.StateDef{
 				{Prefix: "c", Key: []ledger.Type{"addr"}, Value: "Deployment"},
+				{Prefix: "g", Value: "DeployRules", Doc: "how code comes onto the chain"},
 				{Prefix: "h", Key: []ledger.Type{"addr", "u32"}, Value: "Deployment", Doc: "deployments as they were, by number"},
+				{Prefix: "i", Value: "u64", Doc: "the last id of a release"},
 				{Prefix: "m", Key: []ledger.Type{"bytes"}, Value: "bytes", Doc: "modules by digest: the bytes themselves, not CBOR"},
+				{Prefix: "o", Key: []ledger.Type{"str"}, Value: "list<u64>", Doc: "releases that an institution has proposed and that are open"},
+				{Prefix: "p", Key: []ledger.Type{"addr"}, Value: "Halt", Doc: "who paused or retired a contract"},
+				{Prefix: "q", Key: []ledger.Type{"u64"}, Value: "Release"},
 				{Prefix: "r", Key: []ledger.Type{"addr", "bytes"}, Value: "u32", Doc: "the number under which a contract ran the module of a digest"},
 				{Prefix: "s", Key: []ledger.Type{"bytes"}, Value: "bytes", Doc: "schema sections by digest of the module: the bytes themselves"},
 			},
@@ -133,13 +160,18 @@ type DeployArgs struct {
 }
 
 func deploy(env Env, a DeployArgs) (ledger.Address, error) {
-	if err := mayDeploy(env); err != nil {
+	if _, err := mayDeploy(env, "deploy"); err != nil {
 		return ledger.Address{}, err
 	}
 	hash, err := storeCode(env, a.Code)
 	if err != nil {
 		return ledger.Address{}, err
 	}
+	return newContract(env, hash, a.Args, 0)
+}
+
+// newContract makes a contract of the caller's of a module that is stored, by a release or by none (0).
+func newContract(env Env, hash keys.Digest, args []byte, review uint64) (ledger.Address, error) {
 	address, err := env.NewAddress()
 	if err != nil {
 		return ledger.Address{}, err
@@ -148,11 +180,11 @@ func deploy(env Env, a DeployArgs) (ledger.Address, error) {
 	if err != nil {
 		return ledger.Address{}, err
 	}
-	d := Deployment{Version: ledger.Version, Code: hash, Owner: env.Caller(), Number: 1, Height: env.Order().Height, Release: released(schema, "")}
+	d := Deployment{Version: ledger.Version, Code: hash, Owner: env.Caller(), Number: 1, Height: env.Order().Height, Release: released(schema, ""), Review: review}
 	if err := install(env, address, &d); err != nil {
 		return ledger.Address{}, err
 	}
-	if err := env.Call(address, "init", a.Args); err != nil {
+	if err := env.Call(address, "init", args); err != nil {
 		return ledger.Address{}, err
 	}
 	return address, emit(env, "deployed", address, hash, d.Owner)
@@ -179,7 +211,7 @@ type ReplaceArgs struct {
 }
 
 func replace(env Env, a ReplaceArgs) error {
-	if err := mayDeploy(env); err != nil {
+	if _, err := mayDeploy(env, "replace"); err != nil {
 		return err
 	}
 	d, err := owned(env, a.Address)
@@ -190,24 +222,35 @@ func replace(env Env, a ReplaceArgs) error {
 	if err != nil {
 		return err
 	}
-	if hash == d.Code {
-		return aborted(AbortUnchanged, nil, "the contract already runs this code")
-	}
-	schema, err := chargedSchema(env, hash)
+	return newCode(env, a.Address, &d, hash, a.Args, a.Breaking, 0)
+}
+
+// newCode replaces the code of a contract of the caller's by a module that is stored, by a release or by none (0).
+func newCode(env Env, address ledger.Address, d *Deployment, hash keys.Digest, args []byte, breaking bool, review uint64) error {
+	schema, err := mayReplace(env, address, d, hash, breaking)
 	if err != nil {
 		return err
 	}
-	if err := mayFollow(env, a.Address, &d, hash, schema, a.Breaking); err != nil {
+	d.Code, d.Number, d.Height, d.Release, d.Review = hash, d.Number+1, env.Order().Height, released(schema, d.Release), review
+	if err := install(env, address, d); err != nil {
 		return err
 	}
-	d.Code, d.Number, d.Height, d.Release = hash, d.Number+1, env.Order().Height, released(schema, d.Release)
-	if err := install(env, a.Address, &d); err != nil {
+	if err := env.Call(address, "upgrade", args); err != nil {
 		return err
 	}
-	if err := env.Call(a.Address, "upgrade", a.Args); err != nil {
-		return err
+	return emit(env, "upgraded", address, hash, d.Number)
+}
+
+// mayReplace refuses a module that must not replace what a contract runs, and returns its schema, nil for none.
+func mayReplace(env Env, address ledger.Address, d *Deployment, hash keys.Digest, breaking bool) (*ledger.Schema, error) {
+	if hash == d.Code {
+		return nil, aborted(AbortUnchanged, nil, "the contract already runs this code")
 	}
-	return emit(env, "upgraded", a.Address, hash, d.Number)
+	schema, err := chargedSchema(env, hash)
+	if err != nil {
+		return nil, err
+	}
+	return schema, mayFollow(env, address, d, hash, schema, breaking)
 }
 
 // maxReasons bounds what an abort lists, so that its data stays small.
@@ -300,17 +343,23 @@ func transferContract(env Env, a TransferArgs) error {
 	return emit(env, "transferred", a.Address, a.Owner)
 }
 
-// mayDeploy checks that the caller has an active account with one of the chain's deploy roles.
-func mayDeploy(env Env) error {
+// mayDeploy checks that the caller has an active account that may call a method which brings code onto the chain, and returns it.
+// Without a method it checks the roles alone.
+func mayDeploy(env Env, method string) (Account, error) {
 	caller, err := callerAccount(env, ContractsAddress)
 	if err != nil {
-		return err
+		return caller, err
 	}
-	return MayDeploy(env, &caller)
+	return caller, MayDeploy(env, env.Caller(), &caller, method)
 }
 
-// MayDeploy says why an account may not deploy code by the chain's parameters, or returns nil.
-func MayDeploy(r Reader, account *Account) error {
+// Deploys reports whether a method of the system contract contracts brings code onto the chain.
+func Deploys(method string) bool {
+	return method == "deploy" || method == "replace" || method == "propose"
+}
+
+// MayDeploy says why an account may not bring code onto the chain by a method that Deploys holds for, or returns nil.
+func MayDeploy(r Reader, from ledger.Address, account *Account, method string) error {
 	params, err := ReadParams(r)
 	if err != nil {
 		return err
@@ -318,7 +367,14 @@ func MayDeploy(r Reader, account *Account) error {
 	if len(params.DeployRoles) > 0 && !account.HasAny(params.DeployRoles...) {
 		return denied(DeniedRole, "deploying needs one of the roles %v", params.DeployRoles)
 	}
-	return nil
+	if !Deploys(method) {
+		return nil
+	}
+	rules, err := ReadDeployRules(r)
+	if err != nil {
+		return err
+	}
+	return rules.allow(from, method)
 }
 
 // owned returns the deployment at an address, if the caller owns it.
@@ -331,6 +387,8 @@ func owned(env Env, address ledger.Address) (Deployment, error) {
 		return d, aborted(AbortMissing, []any{address}, "no contract %s", address)
 	case d.Owner != env.Caller():
 		return d, denied(DeniedOwner, "%s does not own the contract", env.Caller())
+	case d.Flags&ContractRetired != 0:
+		return d, denied(DeniedHalted, "the contract is retired, for ever: deploy another one")
 	}
 	return d, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/fondaco/fondaco/state/identity"
@@ -34,6 +35,7 @@ func TestVectors(t *testing.T) {
 	address := ledger.NamedAddress(keys.Std(), "account", "admin")
 	addressJSON := `"` + address.String() + `"`
 	digest := [32]byte{1, 2, 3}
+	digestJSON, zeroJSON := `"0x`+hex.EncodeToString(digest[:])+`"`, `"`+ledger.Address{}.String()+`"`
 	binding := &Binding{Paths: []identity.Path{{Leaf: keys.Digest{4, 5, 6}, Root: keys.Digest{7}}}, Until: 5_000_000_000_000}
 	path := `{"leaf":"0x` + hex.EncodeToString(binding.Paths[0].Leaf[:]) + `","root":"0x` + hex.EncodeToString(binding.Paths[0].Root[:]) + `"}`
 	bindingJSON := `{"paths":[` + path + `],"until":"5000000000000","key":null}`
@@ -65,9 +67,27 @@ func TestVectors(t *testing.T) {
 		{newContracts(), "replace", ReplaceArgs{Address: address, Code: []byte("\x00asm"), Breaking: true}, []string{addressJSON, `"0x0061736d"`, `"0x"`, `true`}},
 		{newContracts(), "history", HistoryArgs{Address: address, After: 3}, []string{addressJSON, `3`}},
 		{newContracts(), "transfer", TransferArgs{Address: address, Owner: address}, []string{addressJSON, addressJSON}},
-		{newContracts(), "info", AddressArgs{Address: address}, []string{addressJSON}},
 		{newContracts(), "code", CodeArgs{Digest: digest}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`}},
 		{newContracts(), "schema", AddressArgs{Address: address}, []string{addressJSON}},
+		{newContracts(), "info", AddressArgs{Address: address}, []string{addressJSON}},
+		{
+			newContracts(), "propose",
+			ProposalArgs{Contract: address, Code: []byte("\x00asm"), Args: []byte{0x80}, Breaking: true, Audit: digest},
+			[]string{addressJSON, `"0x0061736d"`, `"0x80"`, `true`, digestJSON, `"0x` + strings.Repeat("00", 32) + `"`, `""`, `""`},
+		},
+		{newContracts(), "propose", ProposalArgs{Code: []byte("\x00asm"), Source: digest, Name: "token", Label: "2"}, []string{zeroJSON, `"0x0061736d"`, `"0x"`, `false`, `"0x` + strings.Repeat("00", 32) + `"`, digestJSON, `"token"`, `"2"`}},
+		{newContracts(), "approve", ApproveArgs{ID: 3, Digest: digest}, []string{`"3"`, digestJSON}},
+		{newContracts(), "withdraw", ReleaseArgs{ID: 3}, []string{`"3"`}},
+		{newContracts(), "release", ReleaseArgs{ID: 3}, []string{`"3"`}},
+		{newContracts(), "pause", HaltArgs{Address: address, Reason: "why"}, []string{addressJSON, `"why"`}},
+		{newContracts(), "resume", AddressArgs{Address: address}, []string{addressJSON}},
+		{newContracts(), "retire", HaltArgs{Address: address, Reason: "why"}, []string{addressJSON, `"why"`}},
+		{
+			newContracts(), "set_mode",
+			ModeArgs{Mode: DeployReview, Institutions: 2, Reviewers: []string{"auditor", "committee"}, Lifetime: 60_000},
+			[]string{`2`, `[]`, `2`, `["auditor","committee"]`, `"60000"`},
+		},
+		{newContracts(), "set_mode", ModeArgs{Mode: DeployListed, Deployers: []ledger.Address{address}}, []string{`1`, `[` + addressJSON + `]`, `0`, `[]`, `"0"`}},
 		{newAccess(), "grant", RoleArgs{Account: address, Role: "deployer"}, []string{addressJSON, `"deployer"`}},
 		{newAccess(), "revoke", RoleArgs{Account: address, Role: "deployer"}, []string{addressJSON, `"deployer"`}},
 		{newAccess(), "freeze", AddressArgs{Address: address}, []string{addressJSON}},
@@ -178,6 +198,18 @@ func TestResults(t *testing.T) {
 	if err := write(w, TrustStateKey("alpha"), &trust); err != nil {
 		t.Fatal(err)
 	}
+	w.caller = GovernanceAddress
+	if _, err := w.call(newContracts(), "set_mode", ModeArgs{Mode: DeployReview, Reviewers: []string{"auditor"}}); err != nil {
+		t.Fatal(err)
+	}
+	w.caller = name("admin")
+	proposal := ProposalArgs{Code: module(t, nil), Name: "token", Label: "1"}
+	if _, err := w.call(newContracts(), "propose", proposal); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.call(newContracts(), "pause", HaltArgs{Address: contract, Reason: "a doubt"}); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		contract Contract
 		method   string
@@ -192,6 +224,11 @@ func TestResults(t *testing.T) {
 		{newContracts(), "code", CodeArgs{}},
 		{newContracts(), "schema", AddressArgs{Address: contract}},
 		{newContracts(), "schema", AddressArgs{Address: AccountsAddress}},
+		{newContracts(), "mode", none{}},
+		{newContracts(), "proposal", ReleaseArgs{ID: 1}},
+		{newContracts(), "proposal", ReleaseArgs{ID: 2}},
+		{newContracts(), "releases", ReleasesArgs{}},
+		{newContracts(), "halted", AddressArgs{Address: contract}},
 		{newContracts(), "schema", AddressArgs{Address: systemAddress(99)}},
 		{newAccess(), "roles", AddressArgs{Address: w.caller}},
 		{newMembers(), "epoch", none{}},

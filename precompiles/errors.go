@@ -41,6 +41,8 @@ const (
 	DeniedDirect      uint32 = 112 // the method is called by transactions only, not by contracts
 	DeniedCertificate uint32 = 113 // a certificate does not count: frozen, revoked, ended, or vouched for by nobody whom the group trusts; or its key did not sign
 	DeniedMotion      uint32 = 114 // the policy wants a motion of the committee
+	DeniedHalted      uint32 = 117 // the contract is paused or retired: only its views run
+	DeniedReview      uint32 = 118 // the chain's mode lets the account bring no code onto it in this way
 )
 
 // Codes of receipts with status aborted from a system contract, as in its schema. They are stable.
@@ -63,6 +65,8 @@ const (
 	AbortCertificate uint32 = 1012 // [fingerprint]: a certificate that does not count, or is the caller's own
 
 	AbortName uint32 = 1013 // [name]: the name or its version is malformed, taken, in use, or not there
+
+	AbortRelease uint32 = 1030 // [id]: no such release that is open, or it lacks approvals, or there are too many; then the id is 0
 )
 
 func abortDefs(codes ...uint32) []ledger.ErrorDef {
@@ -90,6 +94,7 @@ func abortDefs(codes ...uint32) []ledger.ErrorDef {
 			Doc: "the certificate does not count: it is frozen, revoked, ended, or vouched for by nobody that the group trusts; or it is the caller's own",
 		},
 		{Code: AbortName, Name: "BadName", Fields: []ledger.Field{{Name: "name", Type: "str"}}, Doc: "the name or its version is malformed, taken, in use, or not there"},
+		{Code: AbortRelease, Name: "NoRelease", Fields: []ledger.Field{{Name: "id", Type: "u64"}}, Doc: "there is no such release, or it is void or lacks approvals, or with id 0 there are too many"},
 	}
 	var defs []ledger.ErrorDef
 	for _, d := range all {

@@ -142,6 +142,9 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 	if err := t.permit(m.Info().Schema, &c); err != nil {
 		return refusal(err)
 	}
+	if deployment.Flags&(precompiles.ContractPaused|precompiles.ContractRetired) != 0 && !c.readOnly && !c.hook {
+		return refusal(halted(c.target.Address, deployment))
+	}
 	switch {
 	case !m.Has(c.method):
 	case t.unpaid:
@@ -188,6 +191,14 @@ func (t *transaction) permit(schema *ledger.Schema, c *call) error {
 		return deny(precompiles.DeniedRole, "%s needs one of the roles %v", c.method, method.Roles)
 	}
 	return nil
+}
+
+// halted is the refusal of a contract that is paused or retired.
+func halted(contract ledger.Address, d *precompiles.Deployment) error {
+	if d.Flags&precompiles.ContractRetired != 0 {
+		return deny(precompiles.DeniedHalted, "contract %s is retired: only its views run", contract)
+	}
+	return deny(precompiles.DeniedHalted, "contract %s is paused: only its views run until it is resumed; `fondaco contract show %s` says who paused it, and why", contract, contract)
 }
 
 // emit records an event, within the bounds of the transaction.

@@ -312,8 +312,8 @@ func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 	if e, ok := errors.AsType[*precompiles.Error](err); ok && e.Code == precompiles.DeniedKeyTime {
 		err = account.Authorize(x.keep(base), tx.To, tx.Signatures, tx.Expiry)
 	}
-	if err == nil && tx.To.Address == precompiles.ContractsAddress && (tx.Method == "deploy" || tx.Method == "replace") {
-		err = precompiles.MayDeploy(base, account) // before anybody compiles its module
+	if err == nil && tx.To.Address == precompiles.ContractsAddress && precompiles.Deploys(tx.Method) {
+		err = precompiles.MayDeploy(base, tx.Sender, account, tx.Method) // before anybody compiles its module
 	}
 	if err == nil && x.Barrier(tx) {
 		err = precompiles.MayActivate(base, x.suite, account, tx.Args, base.Header().Order.UnixMilli) // or anybody could end epochs
@@ -321,7 +321,7 @@ func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 	return err
 }
 
-// Deploys returns the digest of the module that a transaction deploys, and whether it deploys one.
+// Deploys returns the digest of the module that a transaction deploys or proposes, and whether it does.
 func (x *Executor) Deploys(tx *ledger.SignedTx) (module keys.Digest, ok bool) {
 	code, ok := deployed(tx)
 	if !ok {
@@ -342,6 +342,10 @@ func deployed(tx *ledger.SignedTx) (code []byte, ok bool) {
 		return args.Code, err == nil
 	case "replace":
 		var args precompiles.ReplaceArgs
+		err := ledger.Unmarshal(tx.Args, &args)
+		return args.Code, err == nil
+	case "propose":
+		var args precompiles.ProposalArgs
 		err := ledger.Unmarshal(tx.Args, &args)
 		return args.Code, err == nil
 	}

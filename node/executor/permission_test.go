@@ -75,6 +75,23 @@ func TestPermissions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	halt := func() any { return precompiles.HaltArgs{Address: self, Reason: "a doubt"} }
+	paused := func() {
+		deployed()
+		do("deployer", precompiles.ContractsAddress, "pause", halt())
+	}
+	carry := func(method string, args any) {
+		t.Helper()
+		if err := c.carry(precompiles.ContractsAddress, method, args); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reviewed := func() { carry("set_mode", precompiles.ModeArgs{Mode: precompiles.DeployReview}) }
+	release := func() {
+		reviewed()
+		do("deployer", precompiles.ContractsAddress, "propose", precompiles.ProposalArgs{Code: code})
+	}
+	approval := func() precompiles.ApproveArgs { return (&pipeline{chain: c}).approval(1) }
 	is := func(args any) func() any { return func() any { return args } }
 	says := func(by, method string) func() {
 		return func() { do(by, precompiles.CertificatesAddress, method, precompiles.StatusArgs{Fingerprint: leaf}) }
@@ -120,6 +137,39 @@ func TestPermissions(t *testing.T) {
 		{to: precompiles.ContractsAddress, method: "deploy", args: is(precompiles.DeployArgs{Code: code}), may: []string{"deployer", "beta deployer"}},
 		{to: precompiles.ContractsAddress, method: "replace", before: deployed, args: func() any { return precompiles.ReplaceArgs{Address: self, Code: code} }, vain: []string{"deployer"}, code: precompiles.AbortUnchanged},
 		{to: precompiles.ContractsAddress, method: "transfer", before: deployed, args: func() any { return precompiles.TransferArgs{Address: self, Owner: address("nobody")} }, may: []string{"deployer"}},
+		{to: precompiles.ContractsAddress, method: "pause", before: deployed, args: halt, may: []string{"deployer"}},
+		{to: precompiles.ContractsAddress, method: "resume", before: paused, args: func() any { return precompiles.AddressArgs{Address: self} }, may: []string{"deployer"}},
+		{to: precompiles.ContractsAddress, method: "resume", what: "what a motion paused", before: func() {
+			deployed()
+			carry("pause", halt())
+		}, args: func() any { return precompiles.AddressArgs{Address: self} }},
+		{to: precompiles.ContractsAddress, method: "retire", before: paused, args: halt, may: []string{"deployer"}},
+		{to: precompiles.ContractsAddress, method: "set_mode", args: is(precompiles.ModeArgs{Mode: precompiles.DeployReview})},
+		{to: precompiles.ContractsAddress, method: "deploy", what: "where code is reviewed", before: reviewed, args: is(precompiles.DeployArgs{Code: code})},
+		{to: precompiles.ContractsAddress, method: "deploy", what: "where deployers are listed", before: func() {
+			carry("set_mode", precompiles.ModeArgs{Mode: precompiles.DeployListed, Deployers: []ledger.Address{address("beta deployer")}})
+		}, args: is(precompiles.DeployArgs{Code: code}), may: []string{"beta deployer"}},
+		{to: precompiles.ContractsAddress, method: "replace", what: "where code is reviewed", before: func() {
+			deployed()
+			reviewed()
+		}, args: func() any { return precompiles.ReplaceArgs{Address: self, Code: code} }},
+		{to: precompiles.ContractsAddress, method: "propose", args: is(precompiles.ProposalArgs{Code: code})},
+		{to: precompiles.ContractsAddress, method: "propose", what: "where code is reviewed", before: reviewed, args: is(precompiles.ProposalArgs{Code: code}), may: []string{"deployer", "beta deployer"}},
+		{to: precompiles.ContractsAddress, method: "approve", before: release, args: func() any { return approval() }, may: []string{"beta committee"}},
+		{to: precompiles.ContractsAddress, method: "withdraw", before: release, args: is(precompiles.ReleaseArgs{ID: 1}), may: []string{"deployer", "institution-admin"}, vain: []string{"beta committee"}, code: precompiles.AbortUnchanged},
+		{to: precompiles.ContractsAddress, method: "withdraw", what: "an approval", before: func() {
+			release()
+			do("beta committee", precompiles.ContractsAddress, "approve", approval())
+		}, args: is(precompiles.ReleaseArgs{ID: 1}), may: []string{"deployer", "institution-admin", "beta committee"}},
+		{to: precompiles.ContractsAddress, method: "release", what: "too early", before: release, args: is(precompiles.ReleaseArgs{ID: 1}), vain: []string{"deployer"}, code: precompiles.AbortRelease},
+		{to: precompiles.ContractsAddress, method: "release", before: func() {
+			release()
+			do("gamma", precompiles.ContractsAddress, "approve", approval())
+		}, args: is(precompiles.ReleaseArgs{ID: 1}), may: []string{"deployer"}},
+		{to: precompiles.ContractsAddress, method: "mode", args: is(none), may: everybody},
+		{to: precompiles.ContractsAddress, method: "proposal", args: is(precompiles.ReleaseArgs{ID: 1}), may: everybody},
+		{to: precompiles.ContractsAddress, method: "releases", args: is(precompiles.ReleasesArgs{}), may: everybody},
+		{to: precompiles.ContractsAddress, method: "halted", args: of("target"), may: everybody},
 		{to: precompiles.ContractsAddress, method: "history", args: is(precompiles.HistoryArgs{}), may: everybody},
 		{to: precompiles.ContractsAddress, method: "info", args: of("target"), may: everybody},
 		{to: precompiles.ContractsAddress, method: "code", args: is(precompiles.CodeArgs{}), may: everybody},
@@ -198,7 +248,7 @@ func TestPermissions(t *testing.T) {
 			}
 		}
 	}
-	refusals := []uint32{precompiles.DeniedRole, precompiles.DeniedInstitution, precompiles.DeniedOwner, precompiles.DeniedDirect}
+	refusals := []uint32{precompiles.DeniedRole, precompiles.DeniedInstitution, precompiles.DeniedOwner, precompiles.DeniedDirect, precompiles.DeniedMotion, precompiles.DeniedReview}
 	genesis := c.head
 	for _, p := range table {
 		t.Run(fmt.Sprint(p.to, " ", p.method, " ", p.what), func(t *testing.T) {
