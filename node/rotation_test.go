@@ -148,7 +148,7 @@ func TestRotation(t *testing.T) {
 			}}
 		}
 		policy := func(need uint32) precompiles.Reform {
-			return precompiles.Reform{Policies: []precompiles.InstitutionPolicy{{Institution: "bank", Policy: precompiles.Policy{Role: "user", Need: need}}}}
+			return precompiles.Reform{Policies: []precompiles.InstitutionPolicy{{Institution: "bank", Policy: precompiles.VouchPolicy{Role: "user", Need: need}}}}
 		}
 		certify := func(account string, roots ...byte) (*ledger.Receipt, error) {
 			binding := &precompiles.Binding{Until: in(time.Hour)}

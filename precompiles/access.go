@@ -20,6 +20,12 @@ func newAccess() Contract {
 			"unfreeze": command(unfreeze),
 			"roles":    query(rolesOf),
 		},
+		policies: map[string]Policy{
+			"grant":    byAny(identity.Committee, identity.InstitutionAdmin),
+			"revoke":   byAny(identity.Committee, identity.InstitutionAdmin),
+			"freeze":   byAny(identity.Committee, identity.InstitutionAdmin, identity.Regulator),
+			"unfreeze": byAny(identity.Committee, identity.InstitutionAdmin, identity.Regulator),
+		},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "access", Version: "1", Profile: "strict",
 			Doc: "Roles of accounts, and freezing. An institution-admin acts on accounts of its own institution, the committee on all. " +

@@ -143,6 +143,13 @@ func newAccounts() Contract {
 			"get":      query(getAccount),
 			"find":     query(findAccounts),
 		},
+		policies: map[string]Policy{
+			"register": byAny(identity.InstitutionAdmin, identity.Registrar),
+			"bind":     bySelf(),
+			"unbind":   bySelf(),
+			"rotate":   bySelf(),
+			"certify":  byAny(identity.Committee, identity.InstitutionAdmin, identity.Registrar),
+		},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "accounts", Version: "1", Profile: "strict",
 			Doc: "Accounts and the keys bound to them. Key algorithms: 1 ed25519, 2 p256, 3 sm2.",

@@ -25,10 +25,10 @@ const (
 // motions change it (Reform). Nothing in execution reads a certificate: fingerprints, dates and roles are what the
 // motion says, and whoever approves it compares them with the certificates.
 type Trust struct {
-	_           struct{}    `cbor:",toarray"`
-	Version     uint16      // ledger.Version
-	Authorities []Authority // sorted by root, 1 to MaxAuthorities
-	Policies    []Policy    // sorted by role; for a role without one, any agency is enough
+	_           struct{}      `cbor:",toarray"`
+	Version     uint16        // ledger.Version
+	Authorities []Authority   // sorted by root, 1 to MaxAuthorities
+	Policies    []VouchPolicy // sorted by role; for a role without one, any agency is enough
 	// RealNames says that accounts of the institution call contracts only under a certificate for one of the keys that
 	// signed. Without it, an account that goes by no certificate may call all the same.
 	RealNames bool
@@ -45,9 +45,9 @@ type Authority struct {
 	Roles  []string    // that it may vouch for: sorted, 1 to MaxRoles
 }
 
-// Policy says how many of an institution's agencies must vouch for a role. Those count that have a root which is valid
+// VouchPolicy says how many of an institution's agencies must vouch for a role. Those count that have a root which is valid
 // at block time and may vouch for the role.
-type Policy struct {
+type VouchPolicy struct {
 	_    struct{} `cbor:",toarray"`
 	Role string
 	Need uint32 // 0: all that count; 1: any of them
@@ -71,7 +71,7 @@ type DistrustedRoot struct {
 type InstitutionPolicy struct {
 	_           struct{} `cbor:",toarray"`
 	Institution string
-	Policy      Policy
+	Policy      VouchPolicy
 }
 
 // InstitutionNames says whether a reform has an institution's accounts go by real names (Trust.RealNames).
@@ -240,7 +240,7 @@ func (t *Trust) agencies(role string, unixMilli int64) []string {
 
 // need returns how many agencies must vouch for a role at a block time, at least 1.
 func (t *Trust) need(role string, unixMilli int64) int {
-	i := slices.IndexFunc(t.Policies, func(p Policy) bool { return p.Role == role })
+	i := slices.IndexFunc(t.Policies, func(p VouchPolicy) bool { return p.Role == role })
 	switch {
 	case i < 0:
 		return 1
@@ -679,7 +679,7 @@ func (t *Trust) setPolicies(institution string, f *Reform) error {
 		if p.Policy.Need > MaxAuthorities {
 			return refused("a policy that wants %d agencies, and an institution has at most %d", p.Policy.Need, MaxAuthorities)
 		}
-		at, found := slices.BinarySearchFunc(t.Policies, p.Policy.Role, func(o Policy, role string) int { return cmp.Compare(o.Role, role) })
+		at, found := slices.BinarySearchFunc(t.Policies, p.Policy.Role, func(o VouchPolicy, role string) int { return cmp.Compare(o.Role, role) })
 		switch {
 		case found && t.Policies[at].Need == p.Policy.Need, !found && p.Policy.Need == 1:
 			return refused("the policy for role %s of %s is that already", p.Policy.Role, institution)
@@ -774,7 +774,7 @@ func trustTypes() []ledger.TypeDef {
 			{Name: "until", Type: "i64"},
 			{Name: "roles", Type: "list<str>"},
 		}},
-		{Name: "Policy", Fields: []ledger.Field{{Name: "role", Type: "str"}, {Name: "need", Type: "u32"}}},
+		{Name: "VouchPolicy", Fields: []ledger.Field{{Name: "role", Type: "str"}, {Name: "need", Type: "u32"}}},
 	}
 }
 
@@ -798,13 +798,18 @@ func newCertificates() Contract {
 			"unfreeze": command(unfreezeCertificate),
 			"revoke":   command(revokeCertificate),
 		},
+		policies: map[string]Policy{
+			"freeze":   byAny(identity.InstitutionAdmin, identity.Registrar),
+			"unfreeze": byAny(identity.InstitutionAdmin, identity.Registrar),
+			"revoke":   byAny(identity.InstitutionAdmin, identity.Registrar),
+		},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "certificates", Version: "1", Profile: "strict",
 			Doc: "Which certificate authorities may vouch for which institution and role, and what institutions say of their certificates. " +
 				"Certificates are named by fingerprints: hashes of their DER under the chain's suite. Motions of the contract members change authorities and policies.",
 			Types: append(
 				trustTypes(),
-				ledger.TypeDef{Name: "Trust", Fields: []ledger.Field{version, {Name: "authorities", Type: "list<Authority>"}, {Name: "policies", Type: "list<Policy>"}, {Name: "real_names", Type: "bool"}}},
+				ledger.TypeDef{Name: "Trust", Fields: []ledger.Field{version, {Name: "authorities", Type: "list<Authority>"}, {Name: "policies", Type: "list<VouchPolicy>"}, {Name: "real_names", Type: "bool"}}},
 				ledger.TypeDef{Name: "InstitutionTrust", Fields: []ledger.Field{institution, {Name: "row", Type: "Trust"}}},
 				ledger.TypeDef{Name: "Standing", Fields: []ledger.Field{{Name: "need", Type: "u32"}, {Name: "agencies", Type: "list<str>"}}},
 				ledger.TypeDef{Name: "Status", Variants: statuses},

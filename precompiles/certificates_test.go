@@ -26,7 +26,7 @@ func trusted(institution, agency string, root byte) TrustedRoot {
 }
 
 func need(institution, role string, n uint32) InstitutionPolicy {
-	return InstitutionPolicy{Institution: institution, Policy: Policy{Role: role, Need: n}}
+	return InstitutionPolicy{Institution: institution, Policy: VouchPolicy{Role: role, Need: n}}
 }
 
 // path leads from the certificate that an authority issued in the tests to its root.

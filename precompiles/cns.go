@@ -349,6 +349,15 @@ func newCNS() Contract {
 			"stats":    query(nameStats),
 			"list":     query(listNames),
 		},
+		policies: map[string]Policy{
+			"register": bySelf(),
+			"publish":  bySelf(),
+			"withdraw": bySelf(),
+			"promote":  bySelf(),
+			"rollback": bySelf(),
+			"canary":   bySelf(),
+			"transfer": bySelf(),
+		},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "cns", Version: "1", Profile: "strict",
 			Doc: "Names of contracts. A name has versions, which are contracts of their own; one of them is current, and a canary may serve a share of the calls. " +

@@ -113,7 +113,7 @@ func TestVectors(t *testing.T) {
 					Agency: "alpha-ca", Root: digest, From: 1_000, Until: 5_000_000_000_000, Roles: []string{"node", "user"},
 				}}},
 				Distrust:  []DistrustedRoot{{Institution: "beta", Root: digest}},
-				Policies:  []InstitutionPolicy{{Institution: "alpha", Policy: Policy{Role: "node", Need: 2}}},
+				Policies:  []InstitutionPolicy{{Institution: "alpha", Policy: VouchPolicy{Role: "node", Need: 2}}},
 				RealNames: []InstitutionNames{{Institution: "alpha", Required: true}},
 			}},
 			[]string{`{"found":[],"observe":[],"dismiss":[],"add":[],"remove":[],"params":null,` +
@@ -194,7 +194,7 @@ func TestResults(t *testing.T) {
 	if _, err := w.call(newAccounts(), "certify", CertifyArgs{Account: name("user"), Certificate: binding(2)}); err != nil {
 		t.Fatal(err)
 	}
-	trust := Trust{Version: ledger.Version, Authorities: []Authority{trusted("alpha", "a", 1).Authority}, Policies: []Policy{{Role: "node"}}}
+	trust := Trust{Version: ledger.Version, Authorities: []Authority{trusted("alpha", "a", 1).Authority}, Policies: []VouchPolicy{{Role: "node"}}}
 	if err := write(w, TrustStateKey("alpha"), &trust); err != nil {
 		t.Fatal(err)
 	}

@@ -199,6 +199,15 @@ func newMembers() Contract {
 			"activate":     command(activate),
 			"recover":      command(recovery),
 		},
+		policies: map[string]Policy{
+			"propose":  byAny(identity.Committee),
+			"approve":  byAny(identity.Committee),
+			"withdraw": byAny(identity.Committee),
+			"ready":    bySelf(),
+			"activate": byAny(identity.Committee),
+			"recover":  bySelf(),
+			"accuse":   bySelf(),
+		},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "members", Version: "1", Profile: "strict",
 			Doc: "Institutions of the chain, nodes of the group, and the motions by which institutions change members and parameters. " +
@@ -220,7 +229,7 @@ func newMembers() Contract {
 				{Name: "Candidate", Fields: []ledger.Field{institution, publicKey, address}},
 				{Name: "TrustedRoot", Fields: []ledger.Field{institution, {Name: "authority", Type: "Authority"}}},
 				{Name: "DistrustedRoot", Fields: []ledger.Field{institution, {Name: "root", Type: "bytes"}}},
-				{Name: "InstitutionPolicy", Fields: []ledger.Field{institution, {Name: "policy", Type: "Policy"}}},
+				{Name: "InstitutionPolicy", Fields: []ledger.Field{institution, {Name: "policy", Type: "VouchPolicy"}}},
 				{Name: "InstitutionNames", Fields: []ledger.Field{institution, {Name: "required", Type: "bool"}}},
 				{Name: "Reform", Fields: []ledger.Field{
 					list("found", "Founding"), list("observe", "Candidate"), list("dismiss", "bytes"), list("add", "bytes"),

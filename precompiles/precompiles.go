@@ -187,6 +187,8 @@ type system struct {
 	schema  *ledger.Schema
 	address ledger.Address
 	methods map[string]func(Env, []byte) ([]byte, error) // by name; one for each of schema.Methods
+	// policies say who may call the methods that change something, as long as there is no row for them; one for each.
+	policies map[string]Policy
 }
 
 func (s *system) Name() string            { return s.schema.Name }
@@ -197,6 +199,11 @@ func (s *system) Invoke(env Env, method string, args []byte) ([]byte, error) {
 	run := s.methods[method]
 	if run == nil {
 		return nil, &Error{Status: ledger.NotFound, Reason: fmt.Sprintf("%s has no method %q", s.schema.Name, method)}
+	}
+	if s.schema.Method(method).Kind == ledger.MethodTx {
+		if err := s.permit(env, method); err != nil {
+			return nil, err
+		}
 	}
 	return run(env, args)
 }

@@ -85,7 +85,7 @@ func describeTrust(t *precompiles.InstitutionTrust) authorityDoc {
 	return d
 }
 
-func policyText(p precompiles.Policy) string {
+func policyText(p precompiles.VouchPolicy) string {
 	switch p.Need {
 	case 0:
 		return p.Role + "=all"
@@ -229,7 +229,7 @@ func (r *remote) trustReform(institution string) (*precompiles.Reform, error) {
 		case err != nil || need == 0 || need > precompiles.MaxAuthorities:
 			return nil, usage("--policy %q: want ROLE=any, ROLE=all or ROLE=K, of 1 to %d agencies", text, precompiles.MaxAuthorities)
 		}
-		f.Policies = append(f.Policies, precompiles.InstitutionPolicy{Institution: institution, Policy: precompiles.Policy{Role: role, Need: uint32(need)}})
+		f.Policies = append(f.Policies, precompiles.InstitutionPolicy{Institution: institution, Policy: precompiles.VouchPolicy{Role: role, Need: uint32(need)}})
 	}
 	switch text := r.c.String("real-names"); text {
 	case "":
