@@ -142,6 +142,12 @@ func TestVectors(t *testing.T) {
 		{newCertificates(), "freeze", StatusArgs{Fingerprint: digest, Reason: 6}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`, `6`}},
 		{newCertificates(), "unfreeze", CertificateArgs{Fingerprint: digest}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`}},
 		{newCertificates(), "revoke", StatusArgs{Fingerprint: digest, Reason: 1}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`, `1`}},
+		{newAudit(), "anchor", AnchorArgs{Log: "reads", Count: 7, Digest: digest}, []string{`"reads"`, `"7"`, `"0x` + hex.EncodeToString(digest[:]) + `"`}},
+		{newAudit(), "anchored", AnchorOf{Institution: "alpha", Log: "reads"}, []string{`"alpha"`, `"reads"`}},
+		{newAudit(), "get", AuditAfter{Height: 5, Index: 1, Number: 2}, []string{`"5"`, `1`, `2`}},
+		{newAudit(), "list", AuditAfter{Height: 5}, []string{`5`, `0`, `0`}},
+		{newAudit(), "link", HeightArgs{Height: 5}, []string{`5`}},
+		{newAudit(), "head", none{}, nil},
 	} {
 		raw := make([]json.RawMessage, len(c.json))
 		for i, j := range c.json {
@@ -210,11 +216,40 @@ func TestResults(t *testing.T) {
 	if _, err := w.call(newContracts(), "pause", HaltArgs{Address: contract, Reason: "a doubt"}); err != nil {
 		t.Fatal(err)
 	}
+	record := AuditRecord{Version: ledger.Version, Height: 3, Actor: w.caller, Contract: AccessAddress, Method: "freeze", Roles: []string{"user"}, Certificates: []keys.Digest{certificate(1)}, Status: ledger.NotFound}
+	raw, digest, err := record.Encode(w.Suite())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Put(AuditRecordKey(3, 0, 0), raw); err != nil {
+		t.Fatal(err)
+	}
+	links, err := LinkAudit(w, w.Suite(), 3, []keys.Digest{digest})
+	if err != nil || len(links) != 2 {
+		t.Fatal(links, err)
+	}
+	for _, l := range links {
+		if err := w.Put(l.Key, l.Value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.call(newAudit(), "anchor", AnchorArgs{Log: "reads", Count: 7, Digest: digest}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.call(newAudit(), "anchor", AnchorArgs{Log: "reads", Count: 7, Digest: digest})
+	wantError(t, err, ledger.Aborted, AbortUnchanged)
 	for _, c := range []struct {
 		contract Contract
 		method   string
 		args     any
 	}{
+		{newAudit(), "anchored", AnchorOf{Institution: "alpha", Log: "reads"}},
+		{newAudit(), "anchored", AnchorOf{Institution: "beta", Log: "reads"}},
+		{newAudit(), "get", AuditAfter{Height: 3}},
+		{newAudit(), "get", AuditAfter{Height: 4}},
+		{newAudit(), "list", AuditAfter{}},
+		{newAudit(), "link", HeightArgs{Height: 3}},
+		{newAudit(), "head", none{}},
 		{newAccounts(), "get", AddressArgs{Address: w.caller}},
 		{newAccounts(), "get", AddressArgs{Address: name("nobody")}},
 		{newAccounts(), "find", FindArgs{Key: newKey(t, 1)}},

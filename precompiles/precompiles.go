@@ -10,6 +10,7 @@
 //	0x0000000000000000000000000000000000000005  config        parameters of the chain
 //	0x0000000000000000000000000000000000000006  certificates  authorities that may vouch, and what became of certificates
 //	0x0000000000000000000000000000000000000007  cns           names of contracts, their versions and canaries
+//	0x0000000000000000000000000000000000000009  audit         records of acts of power, anchors of logs outside of the chain
 //
 // All of 0x00…01 to 0x00…ff is kept for system contracts ([IsSystem]); assigned addresses are digests and do
 // not fall there.
@@ -71,7 +72,7 @@ func IsSystem(a ledger.Address) bool {
 
 // All returns the system contracts in the order of their addresses.
 func All() []Contract {
-	return []Contract{newAccounts(), newContracts(), newAccess(), newMembers(), newConfig(), newCertificates(), newCNS()}
+	return []Contract{newAccounts(), newContracts(), newAccess(), newMembers(), newConfig(), newCertificates(), newCNS(), newAudit()}
 }
 
 // Reader reads the world state. Keys are a contract's address followed by the key within the contract.

@@ -250,7 +250,7 @@ func (r *remote) lookUp(text, method, from string) (ledger.Address, ledger.Targe
 	}
 	address, _, err := parseAddress(text)
 	if err != nil {
-		return address, ledger.Target{}, usage("contract %q: want its address, 0x and 40 hexadecimal digits, its name, such as token or token@2, or that of a system contract: accounts, contracts, access, members, config, certificates, cns", text)
+		return address, ledger.Target{}, usage("contract %q: want its address, 0x and 40 hexadecimal digits, its name, such as token or token@2, or that of a system contract: accounts, contracts, access, members, config, certificates, cns, audit", text)
 	}
 	return address, ledger.Target{Address: address}, nil
 }

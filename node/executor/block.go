@@ -19,8 +19,9 @@ type block struct {
 	order *ledger.Order
 	below keys.Digest // hash of the block below
 	*rules
-	overlay *state.Overlay
-	written int // bytes that transactions wrote, in calls that were undone as well; a counter is taken for the longest
+	overlay  *state.Overlay
+	written  int           // bytes that transactions wrote, in calls that were undone as well; a counter is taken for the longest
+	recorded []keys.Digest // digests of the audit records of the last transaction
 }
 
 func (x *Executor) newBlock(base *state.Snapshot, order *ledger.Order) (*block, error) {
@@ -54,6 +55,9 @@ type transaction struct {
 
 	served ledger.Target // what the transaction's target is, once a name is resolved
 
+	acts   []*act // calls that are recorded, in the order in which they began
+	acting *act   // the innermost of them that runs; nil: none
+
 	failed []ledger.Failure // the last call that ended, if it failed, and the calls within that made it fail
 
 	trace *trace // nil: not wanted
@@ -64,6 +68,9 @@ func (b *block) transact(ctx context.Context, index uint32, tx *ledger.SignedTx,
 	t := &transaction{block: b, ctx: ctx, id: tx.ID, index: index, origin: tx.Sender, signers: tx.Signatures, served: tx.To, trace: tr}
 	outcome, err := t.run(tx)
 	if err != nil {
+		return ledger.Receipt{}, err
+	}
+	if err := t.writeRecords(); err != nil {
 		return ledger.Receipt{}, err
 	}
 	b.overlay.Settle()
@@ -87,7 +94,7 @@ func (t *transaction) within() []ledger.Failure {
 // run checks what only the state can tell of a transaction, and calls its target. The gas of the outcome
 // includes what the transaction costs by itself.
 func (t *transaction) run(tx *ledger.SignedTx) (wasmvm.Outcome, error) {
-	price := t.prices.intrinsic(len(tx.Raw), len(tx.Signatures))
+	price := t.x.price(t.prices, tx)
 	if price > tx.GasLimit {
 		t.trace.refuse(fmt.Sprintf("the transaction itself takes %d gas, the limit is %d", price, tx.GasLimit))
 		return wasmvm.Outcome{Status: ledger.OutOfGas, Gas: tx.GasLimit}, nil
@@ -102,6 +109,9 @@ func (t *transaction) run(tx *ledger.SignedTx) (wasmvm.Outcome, error) {
 		outcome, err := refusal(err)
 		outcome.Gas = price
 		t.trace.refuse(outcome.Trace)
+		if err == nil {
+			err = t.refused(tx, &outcome)
+		}
 		return outcome, err
 	}
 	outcome, err := t.call(call{

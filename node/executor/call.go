@@ -21,23 +21,37 @@ type call struct {
 	reentry  bool // the contract may be running already
 	hook     bool // init or upgrade, called by deployment
 	view     bool // a view from outside: its result goes to no receipt, and may be large
+	act      *act // its record; nil: it has none
 }
 
 // call runs a contract and undoes its writes and events unless it ends well. An error is a fault of this node.
 func (t *transaction) call(c call) (wasmvm.Outcome, error) {
-	point, events, size := t.overlay.Savepoint(), len(t.events), t.eventBytes
+	point, events, size, mark, acting := t.overlay.Savepoint(), len(t.events), t.eventBytes, len(t.acts), t.acting
 	t.failed = nil
 	outcome, err := t.resolve(&c)
 	t.trace.enter(len(t.running), &c)
 	if err != nil {
 		return outcome, err
 	}
+	var a *act
 	if outcome.Status == ledger.OK {
 		looked := outcome.Gas
-		if outcome, err = t.enter(c); err != nil {
+		if a, outcome, err = t.begin(&c); err != nil {
 			return outcome, err
 		}
 		outcome.Gas += looked
+	}
+	if outcome.Status == ledger.OK {
+		begun := outcome.Gas
+		if a != nil {
+			t.acting = a
+		}
+		outcome, err = t.enter(c)
+		t.acting = acting
+		if err != nil {
+			return outcome, err
+		}
+		outcome.Gas += begun
 	}
 	t.trace.leave(len(t.running), &outcome)
 	if outcome.Status == ledger.OK {
@@ -53,7 +67,7 @@ func (t *transaction) call(c call) (wasmvm.Outcome, error) {
 		t.events, t.eventBytes = t.events[:events], size
 		t.trace.reason(&c, &outcome)
 	}
-	return outcome, nil
+	return outcome, t.end(a, mark, &outcome)
 }
 
 // resolve finds the contract that serves a call by name. The outcome is ok, with the gas that it took, or that of the call.

@@ -31,7 +31,11 @@ type prices struct {
 	address     ledger.Gas
 	codeByte    ledger.Gas // of a module: checking and rewriting it
 	weight      ledger.Gas // of a module, which tells how long it compiles
-	initialize  ledger.Gas // for each gas that _initialize takes: the interpreter runs it, at up to 20 ns
+	// Of a call of a system contract. Its record is a row of 350 bytes as a rule, as put has its price, which takes some 6 µs to make and hash
+	// (BenchmarkRecord); names and roles can make it 1,000 bytes longer, and the rest is its share of the block's link.
+	record     ledger.Gas
+	recordByte ledger.Gas // of what the record has a digest of: arguments, and rows before and after
+	initialize ledger.Gas // for each gas that _initialize takes: the interpreter runs it, at up to 20 ns
 }
 
 // newPrices returns those of a version of the gas table.
@@ -42,7 +46,7 @@ func newPrices(version uint16) (*prices, error) {
 	return &prices{
 		tx: 20_000, txByte: 8, signature: 60_000, item: 60,
 		get: 20_000, getByte: 14, put: 125_000, putByte: 50, scan: 40_000, scanPair: 20_000, scanDeleted: 100,
-		event: 5_000, eventByte: 25, hook: 6_000, address: 1_000, codeByte: 20, weight: 5, initialize: 8,
+		event: 5_000, eventByte: 25, hook: 6_000, address: 1_000, codeByte: 20, weight: 5, record: 300_000, recordByte: 10, initialize: 8,
 	}, nil
 }
 
@@ -58,7 +62,7 @@ func (x *Executor) pricesOf(version uint16) (*prices, error) {
 	}
 	for _, price := range []*ledger.Gas{
 		&p.tx, &p.txByte, &p.signature, &p.item, &p.get, &p.getByte, &p.put, &p.putByte, &p.scan, &p.scanPair, &p.scanDeleted, &p.event, &p.eventByte,
-		&p.hook, &p.address, &p.codeByte, &p.weight, // and not initialize, which is a factor to the prices of the VM
+		&p.hook, &p.address, &p.codeByte, &p.weight, &p.record, &p.recordByte, // and not initialize, which is a factor to the prices of the VM
 	} {
 		*price *= n
 	}
@@ -69,6 +73,9 @@ func (x *Executor) pricesOf(version uint16) (*prices, error) {
 func (p *prices) intrinsic(bytes, signatures int) ledger.Gas {
 	return p.tx + p.txByte*ledger.Gas(bytes) + p.signature*ledger.Gas(signatures)
 }
+
+// recorded returns what the record of a call with so many bytes of arguments costs.
+func (p *prices) recorded(args int) ledger.Gas { return p.record + p.recordByte*ledger.Gas(args) }
 
 // rules are what the chain's parameters say of executing a block.
 type rules struct {

@@ -162,12 +162,12 @@ func (x *Executor) execute(ctx context.Context, base *state.Snapshot, order *led
 	workers := min(x.workers, len(txs))
 	serial := workers <= 1 || order.Barrier
 	if serial {
-		result.Receipts, err = b.serially(ctx, txs)
+		var records [][]keys.Digest
+		if result.Receipts, records, err = b.serially(ctx, txs); err == nil {
+			err = b.tally(b.overlay, txs, result.Receipts, records)
+		}
 	} else {
 		result.Receipts, result.Changes, err = newSchedule(b, txs, workers).run(ctx)
-	}
-	if err == nil && serial {
-		err = b.tally(b.overlay, txs, result.Receipts)
 	}
 	if err != nil {
 		return state.Result{}, err
@@ -192,8 +192,8 @@ func (x *Executor) execute(ctx context.Context, base *state.Snapshot, order *led
 	return result, nil
 }
 
-// tally writes what is counted of a block's transactions, after all of them.
-func (b *block) tally(o *state.Overlay, txs []*ledger.SignedTx, receipts []ledger.Receipt) error {
+// tally writes what is counted of a block's transactions, and links their audit records, after all of them.
+func (b *block) tally(o *state.Overlay, txs []*ledger.SignedTx, receipts []ledger.Receipt, records [][]keys.Digest) error {
 	writes, err := precompiles.TallyNames(o, b.order.Height, txs, receipts)
 	if err != nil {
 		return fmt.Errorf("count what was sent to names: %w", err)
@@ -201,22 +201,26 @@ func (b *block) tally(o *state.Overlay, txs []*ledger.SignedTx, receipts []ledge
 	for _, w := range writes {
 		o.Put(w.Key, w.Value)
 	}
+	if err := b.link(o, records); err != nil {
+		return err
+	}
 	o.Settle()
 	return nil
 }
 
 // serially executes the block's transactions one after the other.
-func (b *block) serially(ctx context.Context, txs []*ledger.SignedTx) (receipts []ledger.Receipt, err error) {
-	receipts = make([]ledger.Receipt, len(txs))
+func (b *block) serially(ctx context.Context, txs []*ledger.SignedTx) (receipts []ledger.Receipt, records [][]keys.Digest, err error) {
+	receipts, records = make([]ledger.Receipt, len(txs)), make([][]keys.Digest, len(txs))
 	for i, tx := range txs {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if receipts[i], err = b.transact(ctx, uint32(i), tx, nil); err != nil {
-			return nil, fmt.Errorf("transaction %d, %s: %w", i, tx.ID, err)
+			return nil, nil, fmt.Errorf("transaction %d, %s: %w", i, tx.ID, err)
 		}
+		records[i] = b.recorded
 	}
-	return receipts, nil
+	return receipts, records, nil
 }
 
 // Barrier reports whether a transaction ends the epoch of its block, in which it must be alone. The answer depends on
@@ -297,7 +301,7 @@ func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 	if err != nil {
 		return err
 	}
-	if price := r.prices.intrinsic(len(tx.Raw), len(tx.Signatures)); tx.GasLimit < price {
+	if price := x.price(r.prices, tx); tx.GasLimit < price {
 		return fmt.Errorf("a gas limit of %d; the transaction takes %d before its contract runs", tx.GasLimit, price)
 	}
 	account, err := x.accounts.read(base, tx.Sender)
@@ -373,7 +377,7 @@ func (x *Executor) Prepare(ctx context.Context, tx *ledger.SignedTx) error {
 		left -= gas
 		return nil
 	}
-	if spend(r.prices.intrinsic(len(tx.Raw), len(tx.Signatures))) != nil || spend(r.prices.codeByte*ledger.Gas(len(code))) != nil {
+	if spend(x.price(r.prices, tx)) != nil || spend(r.prices.codeByte*ledger.Gas(len(code))) != nil {
 		return nil
 	}
 	offer := ledger.Gas(0) // to _initialize

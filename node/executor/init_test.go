@@ -56,7 +56,7 @@ func TestInitialize(t *testing.T) {
 			if most.Status != test.status || most.Gas < test.least {
 				t.Fatalf("%v with %d gas, want %v and at least %d", most.Status, most.Gas, test.status, test.least)
 			}
-			for _, limit := range []ledger.Gas{130_000, most.Gas / 2, most.Gas - 1, most.Gas, most.Gas + 1} {
+			for _, limit := range []ledger.Gas{600_000, most.Gas / 2, most.Gas - 1, most.Gas, most.Gas + 1} {
 				if most.Gas > wasmvm.MaxInitGas && limit >= most.Gas/2 {
 					limit = 4_000_000 // it takes as long as it may
 				}

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -24,6 +25,7 @@ type schedule struct {
 	layers   *state.Layers
 	txs      []*ledger.SignedTx
 	receipts []ledger.Receipt // each written by who executes the transaction
+	records  [][]keys.Digest  // likewise, of the audit records of the transaction
 	lane     *lane
 	workers  int
 
@@ -104,7 +106,7 @@ const (
 
 func newSchedule(b *block, txs []*ledger.SignedTx, workers int) *schedule {
 	s := &schedule{
-		block: b, layers: state.NewLayers(b.base), txs: txs, receipts: make([]ledger.Receipt, len(txs)), lane: &b.x.lane, workers: workers,
+		block: b, layers: state.NewLayers(b.base), txs: txs, receipts: make([]ledger.Receipt, len(txs)), records: make([][]keys.Digest, len(txs)), lane: &b.x.lane, workers: workers,
 		window: aheadOfWorker * workers, gas: aheadGas, attempts: make([]attempt, len(txs)),
 	}
 	s.room.L, s.ready.L = &s.mu, &s.mu
@@ -143,7 +145,7 @@ func (s *schedule) run(ctx context.Context) (receipts []ledger.Receipt, changes 
 		}
 	}
 	last := s.layers.Overlay()
-	if err := s.block.tally(last, s.txs, s.receipts); err != nil {
+	if err := s.block.tally(last, s.txs, s.receipts, s.records); err != nil {
 		return nil, nil, err
 	}
 	if !s.layers.Commit(last) {
@@ -307,6 +309,7 @@ func (s *schedule) execute(ctx context.Context, own *block, i, written int) (e e
 		s.starting(i)
 	}
 	s.receipts[i], e.err = own.transact(ctx, uint32(i), s.txs[i], nil)
+	s.records[i] = own.recorded
 	e.overlay, e.written = own.overlay, own.written
 	return e
 }

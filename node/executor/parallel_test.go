@@ -442,7 +442,7 @@ func TestFullBlock(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.written = maxBlockWrites - left
-		receipts, err := b.serially(t.Context(), txs)
+		receipts, _, err := b.serially(t.Context(), txs)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -239,6 +239,15 @@ func TestPermissions(t *testing.T) {
 		{to: precompiles.CNSAddress, method: "get", args: is(precompiles.NameArgs{Name: "token"}), may: everybody},
 		{to: precompiles.CNSAddress, method: "stats", args: is(precompiles.NameArgs{Name: "token"}), may: everybody},
 		{to: precompiles.CNSAddress, method: "list", args: is(precompiles.AfterArgs{}), may: everybody},
+
+		{to: precompiles.AuditAddress, method: "anchor", args: is(precompiles.AnchorArgs{Log: "reads", Count: 1, Digest: leaf}), may: []string{
+			"institution-admin", "operator", "auditor", "regulator", "beta institution-admin", "beta operator", "beta auditor", "beta regulator",
+		}},
+		{to: precompiles.AuditAddress, method: "anchored", args: is(precompiles.AnchorOf{Institution: "alpha", Log: "reads"}), may: everybody},
+		{to: precompiles.AuditAddress, method: "get", args: is(precompiles.AuditAfter{}), may: everybody},
+		{to: precompiles.AuditAddress, method: "list", args: is(precompiles.AuditAfter{}), may: everybody},
+		{to: precompiles.AuditAddress, method: "link", args: is(precompiles.HeightArgs{}), may: everybody},
+		{to: precompiles.AuditAddress, method: "head", args: is(none), may: everybody},
 	}
 
 	for _, s := range precompiles.All() {
@@ -249,7 +258,7 @@ func TestPermissions(t *testing.T) {
 		}
 	}
 	refusals := []uint32{precompiles.DeniedRole, precompiles.DeniedInstitution, precompiles.DeniedOwner, precompiles.DeniedDirect, precompiles.DeniedMotion, precompiles.DeniedReview}
-	genesis := c.head
+	genesis, cells, refused := c.head, 0, 0
 	for _, p := range table {
 		t.Run(fmt.Sprint(p.to, " ", p.method, " ", p.what), func(t *testing.T) {
 			c.head = genesis
@@ -259,7 +268,13 @@ func TestPermissions(t *testing.T) {
 			begin := c.head
 			for _, caller := range callers {
 				c.head = begin
-				r := c.block(c.tx(caller, p.to, p.method, p.args()))[0]
+				tx := c.tx(caller, p.to, p.method, p.args())
+				r := c.block(tx)[0]
+				c.wantRecord(tx, &r)
+				cells++
+				if r.Status != ledger.OK {
+					refused++
+				}
 				switch {
 				case slices.Contains(p.may, caller) && r.Status == ledger.OK:
 				case slices.Contains(p.vain, caller) && r.Status == ledger.Aborted && r.Code == p.code:
@@ -269,6 +284,9 @@ func TestPermissions(t *testing.T) {
 				}
 			}
 		})
+	}
+	if cells < 300 || refused < 300 {
+		t.Errorf("%d cells, of which %d are refused", cells, refused)
 	}
 }
 

@@ -94,6 +94,9 @@ func (e *env) Put(key, value []byte) error {
 	if err := e.Charge(e.t.prices.put + e.t.prices.putByte*ledger.Gas(len(key)+len(value))); err != nil {
 		return err
 	}
+	if err := e.note(key, len(key)+len(value)); err != nil {
+		return err
+	}
 	if err := e.t.keepScans(e.kept); err != nil {
 		return err
 	}
@@ -105,6 +108,9 @@ func (e *env) Delete(key []byte) error {
 		return err
 	}
 	if err := e.Charge(e.t.prices.put + e.t.prices.putByte*ledger.Gas(len(key))); err != nil {
+		return err
+	}
+	if err := e.note(key, len(key)); err != nil {
 		return err
 	}
 	if err := e.t.keepScans(e.kept); err != nil {

@@ -1,0 +1,231 @@
+package executor
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
+)
+
+// Each call of a tx method of a system contract is an act, and leaves a record (precompiles.AuditRecord) however it ends: the
+// records are written after the transaction's calls, so that no call that fails takes them back. A transaction pays for the record
+// of its own call before anything else is looked at, and a call from within before it begins; what cannot pay is out of gas, and was
+// not begun. Calls of other contracts cost nothing more.
+
+// act is a call that is recorded.
+type act struct {
+	precompiles.AuditRecord
+	method *ledger.Method
+	before map[string]earlier // rows that the call itself wrote, as they were
+}
+
+// earlier is a row before a call wrote it.
+type earlier struct {
+	value []byte
+	found bool
+}
+
+// audited returns the method that a call is of, if it is recorded; else nil.
+func (x *Executor) audited(to ledger.Address, method string) *ledger.Method {
+	if s := x.system[to]; s != nil && s.kind(method) == ledger.MethodTx {
+		return s.Schema().Method(method)
+	}
+	return nil
+}
+
+// price returns what a transaction costs before its contract runs: by itself and, if its call is recorded, for the record.
+func (x *Executor) price(p *prices, tx *ledger.SignedTx) ledger.Gas {
+	price := p.intrinsic(len(tx.Raw), len(tx.Signatures))
+	if tx.To.Name == "" && x.audited(tx.To.Address, tx.Method) != nil {
+		price += p.recorded(len(tx.Args))
+	}
+	return price
+}
+
+// begin begins the record of a call, if it has one, at the gas that it takes within a transaction. Where the outcome is not ok, the call is not made.
+func (t *transaction) begin(c *call) (*act, wasmvm.Outcome, error) {
+	m := t.x.audited(c.target.Address, c.method)
+	if m == nil {
+		return nil, wasmvm.Outcome{}, nil
+	}
+	price := ledger.Gas(0)
+	if len(t.running) > 0 {
+		price = t.prices.recorded(len(c.args))
+	}
+	switch {
+	case price > c.limit:
+		return nil, wasmvm.Outcome{Status: ledger.OutOfGas, Gas: c.limit, Trace: fmt.Sprintf("the call's record takes %d gas, and %d are left", price, c.limit)}, nil
+	case len(t.acts) >= precompiles.MaxAuditRecords:
+		outcome, err := refusal(deny(precompiles.DeniedSize, "more than %d calls of methods of system contracts in a transaction", precompiles.MaxAuditRecords))
+		outcome.Gas = price
+		return nil, outcome, err
+	}
+	a, err := t.describe(m, c)
+	if err != nil {
+		return nil, wasmvm.Outcome{}, err
+	}
+	c.limit -= price
+	c.act = a
+	return a, wasmvm.Outcome{Gas: price}, nil
+}
+
+// describe returns the record of a call that is about to begin.
+func (t *transaction) describe(m *ledger.Method, c *call) (*act, error) {
+	a := &act{method: m, AuditRecord: precompiles.AuditRecord{
+		Version: ledger.Version, Height: t.order.Height, Index: t.index, Number: uint32(len(t.acts)), Time: t.order.UnixMilli, Tx: t.id,
+		Actor: c.caller, Origin: t.origin, Roles: []string{}, Certificates: []keys.Digest{}, Contract: c.target.Address, Method: c.method,
+	}}
+	account, err := t.account(t.origin)
+	if err != nil {
+		return nil, err
+	}
+	if account != nil {
+		a.Institution, a.Roles = account.Institution, account.Roles
+		if b := account.Certificate; b != nil {
+			for _, p := range b.Paths {
+				if !slices.Contains(a.Certificates, p.Leaf) {
+					a.Certificates = append(a.Certificates, p.Leaf)
+				}
+			}
+		}
+	}
+	policy, _, err := precompiles.ReadPolicy(t.overlay, a.Contract, a.Method)
+	if err != nil {
+		return nil, err
+	}
+	a.Policy = policy.Number
+	a.DescribeAct(t.x.suite, m, c.args)
+	if t.acting != nil && c.caller == precompiles.GovernanceAddress {
+		a.Motion = t.acting.Motion
+	}
+	t.acts = append(t.acts, a)
+	return a, nil
+}
+
+// end ends the record of a call, and of those that it made, from mark on.
+func (t *transaction) end(a *act, mark int, outcome *wasmvm.Outcome) error {
+	if outcome.Status != ledger.OK {
+		for _, within := range t.acts[mark:] {
+			if within != a && within.Status == ledger.OK && !within.Undone {
+				within.Undone, within.Before, within.After = true, keys.Digest{}, keys.Digest{}
+			}
+		}
+	}
+	if a == nil {
+		return nil
+	}
+	a.Status, a.Code = outcome.Status, outcome.Code
+	if a.Status == ledger.OK {
+		a.Returned(a.method, outcome.Data)
+		if err := t.compare(a); err != nil {
+			return err
+		}
+	}
+	a.before = nil
+	return nil
+}
+
+// compare makes the digests of the rows that a call wrote, before and after it.
+func (t *transaction) compare(a *act) error {
+	names := make([]string, 0, len(a.before))
+	for k := range a.before {
+		names = append(names, k)
+	}
+	slices.Sort(names)
+	row := func(key, value []byte, found bool) precompiles.AuditRow {
+		r := precompiles.AuditRow{Key: key, Present: found}
+		if found {
+			r.Value = ledger.StateValue(t.x.suite, value)
+		}
+		return r
+	}
+	before, after := make([]precompiles.AuditRow, 0, len(names)), make([]precompiles.AuditRow, 0, len(names))
+	for _, k := range names {
+		key, was := []byte(k), a.before[k]
+		value, found, err := t.overlay.Get(key)
+		if err != nil {
+			return err
+		}
+		before, after = append(before, row(key, was.value, was.found)), append(after, row(key, value, found))
+	}
+	var failed error
+	a.Before, failed = precompiles.AuditRows(t.x.suite, before)
+	var err error
+	a.After, err = precompiles.AuditRows(t.x.suite, after)
+	return errors.Join(failed, err)
+}
+
+// refused records a call that a transaction asks for and that is refused before it is made.
+func (t *transaction) refused(tx *ledger.SignedTx, outcome *wasmvm.Outcome) error {
+	if tx.To.Name != "" {
+		return nil
+	}
+	m := t.x.audited(tx.To.Address, tx.Method)
+	if m == nil {
+		return nil
+	}
+	a, err := t.describe(m, &call{target: tx.To, caller: tx.Sender, method: tx.Method, args: tx.Args})
+	if err != nil {
+		return err
+	}
+	return t.end(a, len(t.acts), outcome)
+}
+
+// writeRecords writes the transaction's records, which nothing takes back any more, and remembers their digests.
+func (t *transaction) writeRecords() error {
+	t.recorded = nil
+	for _, a := range t.acts {
+		raw, digest, err := a.Encode(t.x.suite)
+		if err != nil {
+			return err
+		}
+		key := precompiles.AuditRecordKey(a.Height, a.Index, a.Number)
+		t.written += len(key) + len(raw)
+		t.overlay.Put(key, raw)
+		t.recorded = append(t.recorded, digest)
+	}
+	return nil
+}
+
+// note keeps what a row was before the call first writes it.
+func (e *env) note(key []byte, size int) error {
+	a := e.call.act
+	if a == nil {
+		return nil
+	}
+	if err := e.Charge(e.t.prices.recordByte * ledger.Gas(size)); err != nil {
+		return err
+	}
+	if _, known := a.before[string(key)]; known {
+		return nil
+	}
+	value, found, err := e.Get(key)
+	if err != nil {
+		return err
+	}
+	if err := e.Charge(e.t.prices.recordByte * ledger.Gas(len(value))); err != nil {
+		return err
+	}
+	if a.before == nil {
+		a.before = map[string]earlier{}
+	}
+	a.before[string(key)] = earlier{value, found}
+	return nil
+}
+
+// link writes what stands for the records of a block, after all of its transactions.
+func (b *block) link(o *state.Overlay, records [][]keys.Digest) error {
+	writes, err := precompiles.LinkAudit(o, b.x.suite, b.order.Height, slices.Concat(records...))
+	if err != nil {
+		return fmt.Errorf("link the block's audit records: %w", err)
+	}
+	for _, w := range writes {
+		o.Put(w.Key, w.Value)
+	}
+	return nil
+}

@@ -1,0 +1,208 @@
+package executor
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
+)
+
+// records returns the audit records of the last block, checked against the link and the head that stand for them.
+func (c *chain) records() []precompiles.AuditRecord {
+	c.Helper()
+	var records []precompiles.AuditRecord
+	var digests []keys.Digest
+	height := c.head.Height()
+	prefix := precompiles.AuditRecordKeys(&height)
+	for entry, err := range c.head.Range(prefix, prefixEnd(prefix), false) {
+		if err != nil {
+			c.Fatal(err)
+		}
+		var r precompiles.AuditRecord
+		if err := ledger.Unmarshal(entry.Value, &r); err != nil {
+			c.Fatal(err)
+		}
+		raw, digest, err := r.Encode(c.suite)
+		if err != nil || string(raw) != string(entry.Value) || string(precompiles.AuditRecordKey(r.Height, r.Index, r.Number)) != string(entry.Key) {
+			c.Fatalf("record %+v under %x: %v", r, entry.Key, err)
+		}
+		records, digests = append(records, r), append(digests, digest)
+	}
+	link, found, err := precompiles.ReadAuditLink(c.head, height)
+	if err != nil || found != (len(records) > 0) {
+		c.Fatalf("link %+v, %v of %d records, %v", link, found, len(records), err)
+	}
+	if !found {
+		return nil
+	}
+	hash, err := link.Hash(c.suite)
+	head, _, failed := precompiles.ReadAuditHead(c.head)
+	if err != nil || failed != nil || head.Link != hash || head.Height != height || head.Total != link.First+uint64(link.Count) || int(link.Count) != len(records) || link.Root != ledger.Root(c.suite, digests) {
+		c.Fatalf("head %+v over link %+v of %d records, %v, %v", head, link, len(records), err, failed)
+	}
+	return records
+}
+
+// wantRecord wants the record of a transaction that was alone in the last block and calls a system contract, or none of a view.
+func (c *chain) wantRecord(tx *ledger.SignedTx, r *ledger.Receipt) {
+	c.Helper()
+	records := c.records()
+	if c.x.audited(tx.To.Address, tx.Method) == nil {
+		if len(records) != 0 {
+			c.Errorf("a call of the view %s left the records %+v", tx.Method, records)
+		}
+		return
+	}
+	if len(records) == 0 {
+		c.Fatalf("no record of %s, which ended as %s", tx.Method, r.Status)
+	}
+	got := records[0]
+	account, _, err := precompiles.ReadAccount(c.head, tx.Sender)
+	if err != nil {
+		c.Fatal(err)
+	}
+	switch {
+	case got.Tx != tx.ID || got.Actor != tx.Sender || got.Origin != tx.Sender || got.Contract != tx.To.Address || got.Method != tx.Method,
+		got.Status != r.Status || got.Code != r.Code || got.Undone,
+		got.Institution != account.Institution || r.Status != ledger.OK && !slices.Equal(got.Roles, account.Roles),
+		got.Args != precompiles.AuditArgs(c.suite, tx.Args),
+		r.Status != ledger.OK && (got.Before != keys.Digest{} || got.After != keys.Digest{}),
+		r.Status == ledger.OK && (got.Before == got.After || got.After.IsZero()):
+		c.Errorf("%s by %s ended as %s with code %d; its record: %+v", tx.Method, tx.Sender, r.Status, r.Code, got)
+	}
+}
+
+// TestAudit has acts of all kinds leave their records; executed in parallel they are the same (chain.block compares).
+func TestAudit(t *testing.T) {
+	a := probe()
+	system := func(address ledger.Address, method string) body { // calls a method of a system contract with the transaction's arguments
+		return join(i32(519), i32(int(address[ledger.AddressSize-1])), body{0x3a, 0x00, 0x00}, hostCall("call", i32(500), i32(20), a.text(method), i32(0), hostCall("input_read", i32(0), i32(0), i32(200)), i64(0), i32(0)))
+	}
+	a.method("freezes", system(precompiles.AccessAddress, "freeze"), drop, succeed)
+	a.method("binds", system(precompiles.AccountsAddress, "bind"), drop, succeed)
+	a.method("anchors_and_fails", system(precompiles.AuditAddress, "anchor"), drop, hostCall("abort", i32(1234), a.text("\x05")), succeed)
+	c := newChainOf(t, newVM(t, wasmvm.Interpreter), []string{"alpha"}, []entry{
+		{"admin", "alpha", "deployer,institution-admin"}, {"user", "alpha", "user"}, {"regulator", "beta", "regulator"}, {"other", "beta", "user"},
+	})
+	self := c.deploy(a.module(t, nil))
+	if got := c.records()[0]; got.Object != self.String() || got.Method != "deploy" || got.Reason != "" {
+		t.Errorf("a deployment is recorded as %+v", got)
+	}
+	freeze := func(by, whom string) *ledger.SignedTx {
+		return c.tx(by, precompiles.AccessAddress, "freeze", precompiles.AddressArgs{Address: address(whom)})
+	}
+	rowOf := func(name string) keys.Digest {
+		key := precompiles.AccountStateKey(address(name))
+		value, found, err := c.head.Get(key)
+		if err != nil || !found {
+			t.Fatal(found, err)
+		}
+		d, err := precompiles.AuditRows(c.suite, []precompiles.AuditRow{{Key: key, Present: true, Value: ledger.StateValue(c.suite, value)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+
+	t.Run("what took effect, with the row before and after", func(t *testing.T) {
+		before := rowOf("other")
+		c.want(c.block(freeze("regulator", "other"))[0], ledger.OK, 0)
+		got := c.records()
+		if len(got) != 1 || got[0].Object != address("other").String() || got[0].Before != before || got[0].After != rowOf("other") || got[0].Institution != "beta" || !slices.Equal(got[0].Roles, []string{"regulator"}) {
+			t.Errorf("records %+v", got)
+		}
+	})
+	t.Run("a frozen sender, a wrong key, a stranger, too little gas for more than the record", func(t *testing.T) {
+		wrong := c.sign(c.body("user", precompiles.AccountsAddress, "bind", none), c.signers["other"])
+		c.signers["stranger"] = newSigner(t, "stranger")
+		poor := c.body("user", precompiles.AccessAddress, "freeze", precompiles.AddressArgs{Address: address("user")})
+		poor.GasLimit = 390_000
+		poorer := poor
+		poorer.GasLimit = 370_000
+		r := c.block(freeze("other", "user"), wrong, freeze("stranger", "user"), c.sign(poor, c.signers["user"]), c.sign(poorer, c.signers["user"]), c.tx("other", self, "put", none))
+		got := c.records()
+		if len(got) != 4 {
+			t.Fatalf("%d records: %+v", len(got), got)
+		}
+		for i, want := range []struct {
+			status ledger.Status
+			code   uint32
+		}{{ledger.Denied, precompiles.DeniedFrozen}, {ledger.Denied, precompiles.DeniedKey}, {ledger.Denied, precompiles.DeniedAccount}, {ledger.OutOfGas, 0}} {
+			c.want(r[i], want.status, want.code)
+			if g := got[i]; g.Status != want.status || g.Code != want.code || int(g.Index) != i || g.Number != 0 || !g.After.IsZero() {
+				t.Errorf("record %d: %+v", i, g)
+			}
+		}
+		if got[2].Institution != "" || got[0].Institution != "beta" || r[3].Gas != 390_000 {
+			t.Errorf("records %+v, gas %d", got, r[3].Gas)
+		}
+		c.want(r[4], ledger.OutOfGas, 0)
+		c.want(r[5], ledger.Denied, precompiles.DeniedFrozen)
+	})
+	t.Run("calls by a contract, which has no rights", func(t *testing.T) {
+		r := c.block(c.tx("regulator", self, "freezes", precompiles.AddressArgs{Address: address("user")}), c.tx("user", self, "put", none))
+		c.want(r[0], ledger.OK, 0)
+		got := c.records()
+		if len(got) != 1 || got[0].Actor != self || got[0].Origin != address("regulator") || got[0].Status != ledger.Denied || got[0].Code != precompiles.DeniedAccount || got[0].Object != address("user").String() {
+			t.Errorf("records %+v", got)
+		}
+	})
+	t.Run("what is undone with the call around it", func(t *testing.T) {
+		// A contract with an account, which only a test can make.
+		order := c.order()
+		next, err := c.head.Extend(&order, state.Result{Changes: []ledger.Change{{
+			Key: precompiles.AccountStateKey(self), Value: c.marshal(precompiles.Account{Version: ledger.Version, Institution: "alpha", Threshold: 1, Roles: []string{"operator"}}),
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.head = next
+		r := c.block(c.tx("user", self, "anchors_and_fails", precompiles.AnchorArgs{Log: "reads", Count: 3, Digest: keys.Digest{1}}))
+		c.want(r[0], ledger.Aborted, 1234)
+		got := c.records()
+		if len(got) != 1 || got[0].Status != ledger.OK || !got[0].Undone || !got[0].After.IsZero() || got[0].Object != "reads" {
+			t.Errorf("records %+v", got)
+		}
+		if _, found, err := precompiles.ReadAnchor(c.head, "alpha", "reads"); found || err != nil {
+			t.Errorf("the anchor stayed: %v %v", found, err)
+		}
+	})
+}
+
+// BenchmarkRecord executes blocks of 1,000 transactions that are refused before their call, without records (to a contract) and
+// with (to a system contract), and hashes the state after them: the difference is what records cost.
+func BenchmarkRecord(b *testing.B) {
+	for _, s := range []struct {
+		name string
+		to   ledger.Address
+	}{{"none", ledger.Address{1}}, {"each", precompiles.AccessAddress}} {
+		b.Run("records="+s.name, func(b *testing.B) {
+			c := newChain(b)
+			txs := make([]*ledger.SignedTx, 1_000)
+			for i := range txs {
+				txs[i] = c.sign(c.body("user", s.to, "freeze", precompiles.AddressArgs{Address: address("user")}), c.signers["stranger"])
+			}
+			order := c.order(txs...)
+			rows, bytes := 0, 0
+			for b.Loop() {
+				result, err := c.x.execute(b.Context(), c.head, &order, txs)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := c.head.Extend(&order, result); err != nil {
+					b.Fatal(err)
+				}
+				rows, bytes = len(result.Changes), 0
+				for _, change := range result.Changes {
+					bytes += len(change.Key) + len(change.Value)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(txs)), "ns/tx")
+			b.ReportMetric(float64(bytes)/float64(max(rows, 1)), "B/row")
+		})
+	}
+}
