@@ -205,10 +205,14 @@ func TestRotation(t *testing.T) {
 		bound(ledger.Aborted, "ben", 2, 3)
 		bound(ledger.OK, "ben", 2, 3, 4)
 		b.calls("ben", "")
-		at(241 * time.Second) // agency three has ended, and all are two
+		at(241 * time.Second) // agency three has ended, and all are three as before, until a motion takes its root away
+		bound(ledger.Aborted, "ann", 2, 3)
+		b.calls("ann", "the last root of three ended")
+		b.calls("ben", "the last root of three ended")
+		b.pass(precompiles.Reform{Distrust: []precompiles.DistrustedRoot{{Institution: "bank", Root: keys.Digest{4}}}})
+		b.calls("ben", "")
 		bound(ledger.OK, "ann", 2, 3)
 		b.calls("ann", "")
-		b.calls("ben", "")
 		b.pass(policy(1))
 		bound(ledger.OK, "ann", 3)
 		b.calls("ann", "")

@@ -45,12 +45,12 @@ type Authority struct {
 	Roles  []string    // that it may vouch for: sorted, 1 to MaxRoles
 }
 
-// VouchPolicy says how many of an institution's agencies must vouch for a role. Those count that have a root which is valid
-// at block time and may vouch for the role.
+// VouchPolicy says how many of an institution's agencies must vouch for a role. Those can that have a root which is valid
+// at block time and may vouch for the role. The end of a root never lowers how many must: only motions do.
 type VouchPolicy struct {
 	_    struct{} `cbor:",toarray"`
 	Role string
-	Need uint32 // 0: all that count; 1: any of them
+	Need uint32 // 0: all whose roots for the role have begun, also those whose last one ended; 1: any
 }
 
 // TrustedRoot is an authority that a reform adds to an institution, or puts in the place of that with the same root.
@@ -228,9 +228,19 @@ func (a *Authority) counts(role string, unixMilli int64) bool {
 
 // agencies returns those that may vouch for a role at a block time, sorted.
 func (t *Trust) agencies(role string, unixMilli int64) []string {
+	return t.agenciesWith(func(a *Authority) bool { return a.counts(role, unixMilli) })
+}
+
+// begun returns the agencies that may vouch for a role at a block time, and those that could before and have no root any
+// more that is valid, sorted.
+func (t *Trust) begun(role string, unixMilli int64) []string {
+	return t.agenciesWith(func(a *Authority) bool { return slices.Contains(a.Roles, role) && a.From <= unixMilli })
+}
+
+func (t *Trust) agenciesWith(is func(*Authority) bool) []string {
 	var names []string
 	for i := range t.Authorities {
-		if a := &t.Authorities[i]; a.counts(role, unixMilli) {
+		if a := &t.Authorities[i]; is(a) {
 			names = append(names, a.Agency)
 		}
 	}
@@ -245,7 +255,7 @@ func (t *Trust) need(role string, unixMilli int64) int {
 	case i < 0:
 		return 1
 	case t.Policies[i].Need == 0:
-		return max(1, len(t.agencies(role, unixMilli)))
+		return max(1, len(t.begun(role, unixMilli)))
 	}
 	return int(t.Policies[i].Need)
 }
@@ -313,8 +323,11 @@ func checkPaths(r Reader, trust *Trust, c *Credential, unixMilli int64) error {
 		return nil
 	}
 	if len(vouched) > 0 || len(refused) == 0 {
-		agencies := strings.Join(trust.agencies(string(c.Role), unixMilli), ", ")
-		refused = append(refused, fmt.Sprintf("%d of the agencies %s must vouch for role %s of institution %s, and %d did", need, agencies, c.Role, c.Institution, len(vouched)))
+		valid, begun := trust.agencies(string(c.Role), unixMilli), trust.begun(string(c.Role), unixMilli)
+		refused = append(refused, fmt.Sprintf("%d of the agencies %s must vouch for role %s of institution %s, and %d did", need, strings.Join(begun, ", "), c.Role, c.Institution, len(vouched)))
+		if ended := slices.DeleteFunc(begun, func(name string) bool { return slices.Contains(valid, name) }); need > len(valid) && len(ended) > 0 {
+			refused = append(refused, fmt.Sprintf("the last root of %s ended, and a motion trusts the next one, or takes this one away", strings.Join(ended, ", ")))
+		}
 	}
 	return denied(DeniedCertificate, "%s: `fondaco authority show %s` prints what is trusted", strings.Join(refused, "; "), c.Institution)
 }
@@ -735,7 +748,7 @@ func (t *Trust) sound(institution string, unixMilli int64) error {
 	for _, role := range roles {
 		agencies := t.agencies(role, unixMilli)
 		if need := t.need(role, unixMilli); len(agencies) < need {
-			return refused("%d agencies of %s could vouch for role %s at block time %s, and its policy wants %d: trust another root for it, or change the policy, in the same motion",
+			return refused("%d agencies of %s could vouch for role %s at block time %s, and its policy wants %d: trust another root for it, distrust those that ended, or change the policy, in the same motion",
 				len(agencies), institution, role, timeText(unixMilli), need)
 		}
 	}
@@ -824,7 +837,7 @@ func newCertificates() Contract {
 				{Name: "trust", Kind: ledger.MethodView, Args: []ledger.Field{institution}, Return: "opt<Trust>"},
 				{
 					Name: "policy", Kind: ledger.MethodView, Args: []ledger.Field{institution, {Name: "role", Type: "str"}}, Return: "opt<Standing>",
-					Doc: "Returns which agencies may vouch for a role at block time and how many of them must; nothing for an institution without authorities.",
+					Doc: "Returns which agencies may vouch for a role at block time and how many must; nothing for an institution without authorities. Those whose last root ended are among the ones that the policy all asks, until a motion takes the root away.",
 				},
 				{
 					Name: "status", Kind: ledger.MethodView, Args: []ledger.Field{fingerprint}, Return: "list<ListedCertificate>",
@@ -907,7 +920,7 @@ type PolicyArgs struct {
 type Standing struct {
 	_        struct{} `cbor:",toarray"`
 	Need     uint32
-	Agencies []string // sorted
+	Agencies []string // sorted; fewer than Need if roots of others ended
 }
 
 func policyOf(env Env, a PolicyArgs) (*Standing, error) {

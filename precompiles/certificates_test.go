@@ -109,7 +109,10 @@ func TestTrust(t *testing.T) {
 	wantError(t, a.vouched(now, 1, 3, 4), ledger.OK, 0)
 	a.pass(Reform{Distrust: []DistrustedRoot{{Institution: "bank-1", Root: certificate(3)}}})
 	wantError(t, a.vouched(now, 1, 4), ledger.OK, 0)
-	wantError(t, a.vouched(1_000_001, 2), ledger.OK, 0) // three ended with its root, and only one counts
+
+	// The end of a root lowers nothing: three could vouch and cannot any more, so nobody is vouched for until a motion says what becomes of it.
+	wantRefusal(t, a.vouched(1_000_001, 2), "2 of the agencies one, three must vouch for role node of institution bank-1, and 1 did; the last root of three ended, and a motion")
+	wantRefusal(t, a.vouched(1_000_001, 2, 4), "CA three, root "+certificate(4).String()+", counts from")
 
 	// Views.
 	out, err := a.call(newCertificates(), "policy", PolicyArgs{Institution: "bank-1", Role: "node"})
@@ -118,6 +121,13 @@ func TestTrust(t *testing.T) {
 	if err := ledger.Unmarshal(out, &standing); err != nil || standing.Need != 2 || !slices.Equal(standing.Agencies, []string{"one", "three"}) {
 		t.Errorf("policy = %+v, %v", standing, err)
 	}
+	a.order.UnixMilli = 1_000_001
+	out, err = a.call(newCertificates(), "policy", PolicyArgs{Institution: "bank-1", Role: "node"})
+	wantError(t, err, ledger.OK, 0)
+	if err := ledger.Unmarshal(out, &standing); err != nil || standing.Need != 2 || !slices.Equal(standing.Agencies, []string{"one"}) {
+		t.Errorf("policy after the end of three = %+v, %v", standing, err)
+	}
+	a.order.UnixMilli = now
 	a.pass(Reform{Trust: []TrustedRoot{trusted("bank-2", "x", 1)}}) // another institution may have the same authority
 	out, err = a.call(newCertificates(), "trusts", TrustsArgs{After: "bank-1"})
 	wantError(t, err, ledger.OK, 0)
