@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -337,8 +338,28 @@ func (h *Host) remove(p *process) {
 	}
 }
 
-// folders returns where sockets and copies of programs go. Sockets are never in Config.Dir, because the path
-// of a unix socket holds only about 100 bytes.
+// maxSocketFolder bounds the path of a folder for sockets, in bytes. The path of a unix socket has at most 107 (unix(7); 103 on other
+// systems), and go-plugin adds two names of up to 21 and 17, /plugin-dir and /plugin with up to ten digits each.
+const maxSocketFolder = 103 - 21 - 17
+
+// socketFolder makes a folder for sockets that only this process's user may enter, in the first of parents that is there and whose
+// path is short enough.
+func socketFolder(parents ...string) (string, error) {
+	var failed []string
+	for _, parent := range parents {
+		dir, err := os.MkdirTemp(parent, "fondaco-") // mode 0700
+		if err == nil && len(dir) <= maxSocketFolder {
+			return dir, nil
+		}
+		if err == nil {
+			err = cmp.Or(os.Remove(dir), fmt.Errorf("%s is longer than the path of a unix socket may be", parent))
+		}
+		failed = append(failed, err.Error())
+	}
+	return "", fmt.Errorf("make a folder for plugin sockets: %s; set TMPDIR to a folder that this user may write, of at most %d bytes", strings.Join(failed, "; "), maxSocketFolder-len("/fondaco-")-10)
+}
+
+// folders returns where sockets and copies of programs go. Sockets are never in Config.Dir, whose path may be long.
 func (h *Host) folders() (sockets, copies string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -346,8 +367,8 @@ func (h *Host) folders() (sockets, copies string, err error) {
 		return "", "", ErrClosed
 	}
 	if h.scratch == "" {
-		if h.scratch, err = os.MkdirTemp("", "fondaco-"); err != nil {
-			return "", "", fmt.Errorf("make a folder for plugin sockets: %w", err)
+		if h.scratch, err = socketFolder(os.TempDir(), "/tmp", "/var/tmp", "/dev/shm"); err != nil {
+			return "", "", err
 		}
 	}
 	if h.config.Dir == "" {

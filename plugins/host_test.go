@@ -389,6 +389,29 @@ func TestStart(t *testing.T) {
 			t.Errorf("Init: %v", err)
 		}
 	})
+	t.Run("a temporary folder with a long path", func(t *testing.T) {
+		long := filepath.Join(t.TempDir(), strings.Repeat("long", 30))
+		if err := os.Mkdir(long, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("TMPDIR", long)
+		h, beside := newHost(t, Config{}), newHost(t, Config{}) // two nodes of one machine
+		start(t, h, self("echo"))
+		start(t, beside, self("echo"))
+		info, err := os.Stat(h.scratch)
+		if err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("the folder of the sockets: %v, %v; want mode 0700", info, err)
+		}
+		if left, err := os.ReadDir(long); err != nil || len(left) > 0 || h.scratch == beside.scratch {
+			t.Errorf("sockets are in %s and %s, and %s has %v; %v", h.scratch, beside.scratch, long, left, err)
+		}
+		if _, err := socketFolder(long, filepath.Join(long, "missing")); err == nil || !strings.Contains(err.Error(), "set TMPDIR to a folder") {
+			t.Errorf("without a folder that does: %v", err)
+		}
+		if left, _ := os.ReadDir(long); len(left) > 0 {
+			t.Errorf("left %v", left)
+		}
+	})
 	t.Run("a closed host", func(t *testing.T) {
 		h := New(Config{})
 		if err := h.Close(); err != nil {

@@ -30,6 +30,9 @@ const maxIdle = 2
 
 // Dial asks the signer at a socket for its key, which must be one of the suite. It fails with keys.ErrAway if nobody answers.
 func Dial(path string, suite keys.Suite) (*Client, error) {
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
 	c := &Client{path: path, suite: suite}
 	a, err := c.ask(&request{Version: version})
 	if err != nil {

@@ -74,6 +74,9 @@ type server struct {
 
 // listen binds the socket, in the place of one that nobody serves any more.
 func listen(path string, user uint32) (*net.UnixListener, error) {
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
 	folder := filepath.Dir(path)
 	switch info, err := os.Stat(folder); {
 	case err != nil:

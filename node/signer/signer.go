@@ -18,6 +18,9 @@ import (
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
+// MaxSocket bounds the path of a signer's socket, in bytes (unix(7): 108 with a zero at the end).
+const MaxSocket = 107
+
 const (
 	// version is that of the protocol.
 	version = 1
@@ -34,6 +37,14 @@ const (
 	// patience bounds how long a client waits for a signature. A group goes on without its vote meanwhile.
 	patience = 2 * time.Second
 )
+
+// checkPath says why a path is none of a socket.
+func checkPath(path string) error {
+	if len(path) > MaxSocket {
+		return fmt.Errorf("the path of the socket %s has %d bytes, and unix sockets have at most %d: name a shorter one", path, len(path), MaxSocket)
+	}
+	return nil
+}
 
 // request asks for a signature over keys.Hash(suite, Thing, Message), or with an empty Thing for the public key.
 type request struct {

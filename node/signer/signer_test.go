@@ -639,6 +639,16 @@ func TestSocket(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("a path that is too long for a socket", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), strings.Repeat("s", MaxSocket))
+		err := Serve(t.Context(), Config{Key: key, Socket: path})
+		_, dialed := Dial(path, keys.Std())
+		for _, err := range []error{err, dialed} {
+			if err == nil || errors.Is(err, keys.ErrAway) || !strings.Contains(err.Error(), "name a shorter one") {
+				t.Errorf("%v, want that the path is too long", err)
+			}
+		}
+	})
 	t.Run("a socket of the other suite", func(t *testing.T) {
 		if _, err := Dial(s.Socket, keys.GM()); !errors.Is(err, keys.ErrAlgorithm) {
 			t.Errorf("%v, want ErrAlgorithm", err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fondaco/fondaco/node/cli"
+	"github.com/fondaco/fondaco/node/signer"
 )
 
 // The folder of a node's signer, in a network with Config.Signers.
@@ -22,9 +23,6 @@ const (
 
 // signerPatience is how long a signer may take until it serves.
 const signerPatience = 30 * time.Second
-
-// maxSocket bounds the path of a unix socket (unix(7): 108 bytes with a zero at the end).
-const maxSocket = 107
 
 func (n *Network) signerDir(node *Node) string { return filepath.Join(n.Dir, signersDir, node.Name) }
 
@@ -42,8 +40,8 @@ func (n *Network) SignerLogPath(node *Node) string { return filepath.Join(n.sign
 // socket returns the path of the socket of a node's signer.
 func (n *Network) socket(node *Node) (string, error) {
 	path, err := filepath.Abs(filepath.Join(n.signerDir(node), socketFile))
-	if err == nil && len(path) > maxSocket {
-		err = fmt.Errorf("the socket of a signer cannot have the path %s of %d bytes, at most %d: make the network in a folder with a shorter path, with -d", path, len(path), maxSocket)
+	if err == nil && len(path) > signer.MaxSocket {
+		err = fmt.Errorf("the socket of a signer cannot have the path %s of %d bytes, at most %d: make the network in a folder with a shorter path, with -d", path, len(path), signer.MaxSocket)
 	}
 	return path, err
 }
