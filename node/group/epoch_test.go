@@ -420,3 +420,54 @@ func TestActivationWaits(t *testing.T) {
 		t.Error("it is not judged again when time has passed")
 	}
 }
+
+// TestInviter has a node join by the word of a member that was removed. It stops if that was before it took the word, whatever it fetched first, and
+// goes on if it was later.
+func TestInviter(t *testing.T) {
+	w := newWorld(t, 4)
+	w.observe(1)
+	w.start(0, 1, 2, 3)
+	w.nodes[1].mustOffer(w.activation(1<<40, 0, 1, 2, 3, 4))
+	w.inEpoch(1, 0, 1, 2, 3)
+	w.nodes[1].mustOffer(w.tx(1, 60_000))
+	w.run(20_000, func() bool { return w.nodes[1].store.Head().Height() == 2 })
+	anchor := w.nodes[1].store.Head().Height()
+	w.nodes[1].mustOffer(w.activation(2<<40, 1, 2, 3, 4))
+	w.inEpoch(2, 0, 1, 2, 3)
+	removed := must(w.nodes[1].store.Header(w.nodes[1].store.Head().Height())).Order
+	w.nodes[1].mustOffer(w.activation(3<<40, 1, 2, 4))
+	w.inEpoch(3, 0, 1, 2, 3)
+
+	late := w.nodes[4]
+	late.anchor = Anchor{Height: anchor, Block: must(w.nodes[1].store.BlockHash(anchor)), By: w.nodes[0].id, Used: removed.UnixMilli}
+	w.start(4)
+	w.run(20_000, func() bool { return late.group.Stopped() != nil })
+	if h := late.store.Head().Height(); !errors.Is(late.group.Stopped(), ErrInviter) || h != removed.Height {
+		t.Fatalf("at height %d it is stopped because of %v, want it at block %d because of who invited it", h, late.group.Stopped(), removed.Height)
+	}
+	c := late.group.cfg
+	late.crash()
+	if _, err := New(c); !errors.Is(err, ErrInviter) {
+		t.Errorf("it starts again all the same: %v", err)
+	}
+
+	// By the word of who still is a member it goes on from there, and by that of who was one when it took it.
+	for _, by := range []Anchor{{By: w.nodes[1].id, Used: removed.UnixMilli}, {By: w.nodes[0].id, Used: removed.UnixMilli - 1}} {
+		late.anchor.By, late.anchor.Used = by.By, by.Used
+		w.start(4)
+		w.inEpoch(3, 4)
+		if err := late.group.Stopped(); err != nil {
+			t.Error(err)
+		}
+		late.crash()
+	}
+
+	// Who has all blocks at once, as one that joins by a state, looks back over the epochs since.
+	late.anchor.Used = removed.UnixMilli
+	c = late.group.cfg
+	c.Anchor = late.anchor
+	c.Store = w.nodes[1].store
+	if _, err := New(c); !errors.Is(err, ErrInviter) {
+		t.Errorf("with the state of another epoch it starts: %v", err)
+	}
+}

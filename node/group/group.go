@@ -28,6 +28,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/blocksync"
@@ -180,12 +181,18 @@ type Config struct {
 // Anchor is a block that a member of the group vouched for to who joined late. What a node would fetch below it can be certified by
 // keys of old members that somebody stole, and then does not lead to it. The zero value: none.
 type Anchor struct {
-	Height ledger.Height // above 0
-	Block  keys.Digest   // its hash
+	Height ledger.Height   // above 0
+	Block  keys.Digest     // its hash
+	By     identity.NodeID // the member; zero: nobody looks whether it was one
+	Used   int64           // when its word was taken, Unix ms by the clock of who took it
 }
 
-// ErrAnchor says that the chain which the node fetched does not have the block of its anchor.
-var ErrAnchor = errors.New("group: another history than that of the anchor")
+var (
+	// ErrAnchor says that the chain which the node fetched does not have the block of its anchor.
+	ErrAnchor = errors.New("group: another history than that of the anchor")
+	// ErrInviter says that who vouched for the anchor was no member any more when the node took its word.
+	ErrInviter = errors.New("group: no member vouched for the anchor")
+)
 
 // check fails if a block is in the place of the anchor.
 func (a *Anchor) check(height ledger.Height, block keys.Digest) error {
@@ -616,7 +623,39 @@ func (g *Group) enterEpoch(base *state.Snapshot) error {
 			g.number, g.own = int32(i), g.senders[i]
 		}
 	}
+	if err := g.checkInviter(base); err != nil {
+		return fmt.Errorf("group %s: %w", g.cfg.Group, err)
+	}
 	return g.enlistOthers(base)
+}
+
+// checkInviter fails if, by the chain up to base, who vouched for the anchor was no member any more at the time at which its word was
+// taken. Below the anchor it knows nothing yet. No node becomes a member twice, so one that is a member has been since.
+func (g *Group) checkInviter(base *state.Snapshot) error {
+	a := &g.cfg.Anchor
+	in := func(e *ledger.Epoch) bool {
+		return slices.ContainsFunc(e.Members, func(m ledger.Member) bool { return m.Node == a.By })
+	}
+	if a.By == (identity.NodeID{}) || base.Height() < a.Height || in(&g.epoch) {
+		return nil
+	}
+	for number := g.epoch.Number; number > 0; number-- {
+		b, found, err := g.cfg.Executor.Beginning(base, number)
+		if err != nil || !found || b.Height < a.Height || in(&b.Epoch) {
+			return err
+		}
+		h, err := g.cfg.Store.Header(b.Height)
+		if err != nil {
+			return err
+		}
+		if h.Order.UnixMilli <= a.Used {
+			when := func(unixMilli int64) string { return time.UnixMilli(unixMilli).UTC().Format(time.RFC3339) }
+			return fmt.Errorf("%w: node %s, whose invitation this node took on %s, is a member no more since block %d of %s. Whoever has its key may have made up what "+
+				"the invitation says of authorities and nodes: have a member make another one with `fondaco invitation new`, and run `fondaco init --from` again",
+				ErrInviter, a.By, when(a.Used), b.Height, when(h.Order.UnixMilli))
+		}
+	}
+	return nil
 }
 
 // enlist gives a node the next number.
