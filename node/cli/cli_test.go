@@ -63,7 +63,7 @@ func (t tests) Run() int {
 //	secret KEY... -- FILE... none of the files has a private key of the key files in it
 //
 // SUITE, which is FONDACO_SUITE too, is the suite of the tests, ALGORITHM that of its keys, OTHER the other suite, CA the provider for it, and
-// JOIN the folder testdata/join. A script that starts nodes has a short name: it is part of the paths of their sockets.
+// JOIN the folder testdata/join.
 func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: the scripts start hundreds of processes, some of them nodes")

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -60,8 +61,10 @@ type NetworkSection struct {
 
 // Anchor is a block that is in the chain by the word of a member.
 type Anchor struct {
-	Height ledger.Height `toml:"height"`
-	Block  keys.Digest   `toml:"block"`
+	Height ledger.Height   `toml:"height"`
+	Block  keys.Digest     `toml:"block"`
+	By     identity.NodeID `toml:"by" comment:"the node of the member that invited this one, which must have been a member when its word was taken"`
+	Used   time.Time       `toml:"used"`
 }
 
 func (n *NetworkSection) check() error {
@@ -212,7 +215,7 @@ func WriteConfig(dir string, f *File) error {
 	if err != nil {
 		return fmt.Errorf("encode the configuration: %w", err)
 	}
-	return os.WriteFile(filepath.Join(dir, ConfigFile), data, 0o600)
+	return replaceWith(filepath.Join(dir, ConfigFile), data, 0o600)
 }
 
 // ReadGenesis reads a genesis file.
@@ -236,5 +239,5 @@ func WriteGenesis(path string, g *ledger.Genesis) error {
 	if err != nil {
 		return fmt.Errorf("encode the genesis: %w", err)
 	}
-	return os.WriteFile(path, append(data, '\n'), 0o644)
+	return replaceFile(path, append(data, '\n'))
 }

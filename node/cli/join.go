@@ -14,12 +14,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"github.com/fondaco/fondaco/node"
 	"github.com/fondaco/fondaco/node/join"
@@ -316,9 +316,9 @@ func invitationCommand() *cli.Command {
 			Name:      "new",
 			Usage:     "invite the node of a join request, by the word of the member in -d",
 			ArgsUsage: "REQUEST",
-			Description: "The invitation has the genesis, a certified header of now with what leads there, the addresses of the group's nodes, the certificate\n" +
-				"of the invited node, what the CA provider of the member in -d is configured with, and how to begin. The key of the member's\n" +
-				"node signs it. It holds nothing secret.",
+			Description: "The invitation has the genesis, a certified header of now with what leads there, the proof that the node is admitted, the addresses of the\n" +
+				"group's nodes, the certificate of the invited node, what the CA provider of the member in -d is configured with as far as it is about\n" +
+				"nodes, and how to begin. The key of the member's node signs it. It holds nothing secret, and counts until 30 days after its header.",
 			Flags: remoteFlags(
 				passphraseFlag(),
 				&cli.StringFlag{Name: "certificate", Usage: "PEM `FILE` of the invited node's certificates, its own first, as its CA issued them"},
@@ -449,6 +449,9 @@ func newInvitation(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := o.CheckAge(time.Now().UnixMilli()); err != nil {
+			return withCode(ExitDenied, fmt.Errorf("%w: send any transaction, so that there is a newer block, and invite again", err))
+		}
 		if err := replaceFile(out, text); err != nil {
 			return err
 		}
@@ -495,11 +498,14 @@ func (r *remote) invite(path string, request *join.Request, suite keys.Suite) (*
 		return nil, err
 	}
 	if status.Height > 0 {
-		proof, err := r.HeaderProof(r.ctx, status.Height, "")
+		admitted, err := r.StateProof(r.ctx, precompiles.MembersAddress, append(precompiles.NodeKeys(), id[:]...)[ledger.AddressSize:], strconv.FormatUint(uint64(status.Height), 10), "")
 		if err != nil {
 			return nil, err
 		}
-		i.Anchor = proof.Proof
+		if admitted.Proof == nil {
+			return nil, fmt.Errorf("the node gives no proof of its state at height %d: run it again", status.Height)
+		}
+		i.Anchor = *admitted.Proof
 	}
 	i.Peers, err = r.peersFor(id, nodes)
 	return i, err
@@ -639,7 +645,7 @@ func encodeBlocks(label string, blocks [][]byte) []byte {
 }
 
 // packAuthority makes what is passed on of a node's CA provider. Of the files that the settings name it takes certificates and
-// revocation lists and nothing else; the part by which the provider issues stays here.
+// revocation lists and nothing else; the part by which the provider issues stays here, and so do roles other than node.
 func packAuthority(dir string, section CASection) (*join.CA, error) {
 	out := &join.CA{Program: filepath.Base(section.Program), Files: []join.File{}}
 	if section.Program != out.Program {
@@ -659,6 +665,7 @@ func packAuthority(dir string, section CASection) (*join.CA, error) {
 		return nil, err
 	}
 	settings.Issue = nil
+	settings.Trust = forNodes(settings.Trust)
 	names := map[string]string{}
 	err = settingsFiles(settings, func(label, path string) (string, error) {
 		if name, packed := names[path]; packed {
@@ -687,6 +694,27 @@ func packAuthority(dir string, section CASection) (*join.CA, error) {
 		return nil, err
 	}
 	return out, nil
+}
+
+// forNodes returns what is left of trusted PKIs for whoever asks about nodes alone.
+func forNodes(trust []x509ca.Trust) (left []x509ca.Trust) {
+	onlyNode := []identity.Role{identity.Node}
+	for _, t := range trust {
+		if len(t.Roles) > 0 && !slices.Contains(t.Roles, identity.Node) {
+			continue
+		}
+		t.Roles = onlyNode
+		var grants []x509ca.Grant
+		for _, g := range t.Grant {
+			if slices.Contains(g.Roles, identity.Node) {
+				g.Roles = onlyNode
+				grants = append(grants, g)
+			}
+		}
+		t.Grant = grants
+		left = append(left, t)
+	}
+	return left
 }
 
 // The PEM labels of what is passed on.
@@ -746,6 +774,7 @@ type invitationDoc struct {
 	By          identity.NodeID `json:"by"`
 	ByOf        string          `json:"by_institution"`
 	Time        int64           `json:"time"`
+	Until       int64           `json:"until,omitempty"`
 	Epoch       uint64          `json:"epoch"`
 	Height      ledger.Height   `json:"height"`
 	Block       keys.Digest     `json:"block,omitzero"`
@@ -772,6 +801,7 @@ func describeInvitation(path string, i *join.Invitation, o *join.Opened, suite k
 	}
 	if o.Head != nil {
 		d.Height, d.Block, d.BlockTime = o.Head.Order.Height, o.Head.Hash(suite), o.Head.Order.UnixMilli
+		d.Until = d.BlockTime + join.MaxAge.Milliseconds()
 	}
 	for _, p := range i.Peers {
 		d.Peers = append(d.Peers, peerDoc{p.Node, p.Institution, p.Address})
@@ -848,6 +878,7 @@ func invitationTable(w io.Writer, d *invitationDoc) {
 	row(w, "made at", timeText(d.Time)+", by its maker's clock")
 	if d.Height > 0 {
 		row(w, "block", fmt.Sprintf("%d %s of %s", d.Height, d.Block, timeText(d.BlockTime)))
+		row(w, "counts until", timeText(d.Until))
 	} else {
 		row(w, "block", "0: the chain has none but the genesis")
 	}
@@ -871,207 +902,20 @@ func invitationTable(w io.Writer, d *invitationDoc) {
 	}
 }
 
-// joinInvited completes the folder of a node by an invitation. It may be done again, with a newer one too.
-func joinInvited(c *cli.Context) error {
-	if _, err := arguments(c, 0, 0, ""); err != nil {
-		return err
-	}
-	for _, name := range []string{"institution", "listen", "address", "passphrase", "passphrase-fd", "unlocked", "signer", "api-listen", "admin-listen", "genesis", "observer"} {
-		if c.IsSet(name) {
-			return usage("--%s does not go with --from: the invitation completes the folder that `fondaco join-request` made", name)
-		}
-	}
-	path, dir := c.String("from"), c.String("dir")
-	file, err := ReadConfig(dir)
-	if err != nil {
-		return fmt.Errorf("%w; `fondaco join-request -d %s` makes one, and the request to which the invitation is the answer", err, dir)
-	}
-	card, own, err := ownCard(dir)
-	if err != nil {
-		return err
-	}
-	i, suite, err := readInvitation(path)
-	if err != nil {
-		return err
-	}
-	if suite.Name() != own.Name() {
-		return withCode(ExitInvalid, fmt.Errorf("%s is to a chain of suite %s, and the node in %s has a key of suite %s: make another one with `fondaco join-request --suite %s`", path, suite.Name(), dir, own.Name(), suite.Name()))
-	}
-	if err := checkSuite(c, own); err != nil {
-		return err
-	}
-	if i.Node != card.Node {
-		return withCode(ExitDenied, fmt.Errorf("%s is for node %s of %s, and the node in %s is %s: name the folder that its join request came from with -d, or ask for another invitation", path, i.Node, i.Institution, dir, card.Node))
-	}
-	o, err := openInvitation(c, path, i, suite)
-	if err != nil {
-		return err
-	}
-	target := filepath.Join(dir, GenesisFile)
-	if old, oldSuite, err := trustedGenesis(target); err == nil && old.Hash(oldSuite) != o.Chain {
-		return fmt.Errorf("the node in %s is of another chain, %q: use a node of its own for each chain", dir, old.Name)
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := rightChain(c, path, i, o); err != nil {
-		return err
-	}
-	if err := notOlder(path, file.Network.Anchor, o, suite); err != nil {
-		return err
-	}
-	file.Network.Sync, file.Network.Peers = i.Sync, nil
-	if c.IsSet("sync") {
-		file.Network.Sync = c.String("sync")
-	}
-	if err := file.Network.check(); err != nil {
-		return usage("--%v", err)
-	}
-	for _, p := range i.Peers {
-		file.Network.Peers = append(file.Network.Peers, Peer{Node: p.Node, Address: p.Address})
-	}
-	if o.Head != nil {
-		file.Network.Anchor = &Anchor{Height: o.Head.Order.Height, Block: o.Head.Hash(suite)}
-	}
-	if path := c.String("certificate"); path != "" {
-		if i.Chain, err = readChain(path); err != nil {
-			return err
-		}
-	}
-	if err := unpackAuthority(c, dir, file, i, suite, card); err != nil {
-		return err
-	}
-	if err := WriteGenesis(target, &i.Genesis); err != nil {
-		return err
-	}
-	if err := WriteConfig(dir, file); err != nil {
-		return err
-	}
-	if sum := hex.EncodeToString(i.Engine); sum != "" && !strings.EqualFold(sum, file.Consensus.SHA256) {
-		note(c, "Members run an engine of their own, %s, whose program has the SHA-256 %s: get it from them, and set consensus.program and consensus.sha256 in %s.", i.Genesis.Engine, sum, ConfigFile)
-	}
-	note(c, "Start it with `fondaco run -d %s`; it observes. `fondaco doctor -d %s` says whether something is in the way.", dir, dir)
-	return showInvitation(c, path, i, o, suite)
-}
-
-// notOlder refuses an invitation that was made before the one by which a node has its block of the chain. It could bring back authorities
-// and revocation lists that were replaced since.
-func notOlder(path string, has *Anchor, o *join.Opened, suite keys.Suite) error {
-	if has == nil {
-		return nil
-	}
-	var height ledger.Height
-	if o.Head != nil {
-		height = o.Head.Order.Height
-	}
-	switch {
-	case height < has.Height:
-		return withCode(ExitDenied, fmt.Errorf("%s is older than the invitation by which this node has block %d: it goes up to block %d. Have a member make a new one with `fondaco invitation new`", path, has.Height, height))
-	case height == has.Height && height > 0 && o.Head.Hash(suite) != has.Block:
-		return withCode(ExitDenied, fmt.Errorf("%s has block %d as %s, and this node has it as %s by an earlier invitation: do not use it before that is explained", path, height, o.Head.Hash(suite), has.Block))
-	}
-	return nil
-}
-
-// rightChain has a person vouch for the one thing that an invitation cannot prove.
-func rightChain(c *cli.Context, path string, i *join.Invitation, o *join.Opened) error {
-	if text := c.String("chain"); text != "" {
-		want, err := parseDigest(text)
-		if err != nil {
-			return usage("--chain: %w", err)
-		}
-		if want != o.Chain {
-			return withCode(ExitDenied, fmt.Errorf("%s is to chain %s, %q, and not to %s: do not use it before the two ids are explained", path, o.Chain, i.Genesis.Name, want))
-		}
-		return nil
-	}
-	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return usage("an invitation cannot prove that its chain is the right one: compare its id, %s, with the one that a member told by another way, and give that with --chain ID", o.Chain)
-	}
-	return confirm(c, "The invitation of %s, node %s, is to the chain %q with the id\n  %s\nIs that the id which a member told you by another way?", o.Member.Institution, o.Signer.Short(), i.Genesis.Name, o.Chain)
-}
-
-// unpackAuthority writes what the invitation has for the CA provider below the node's folder, names it in the configuration, and has
-// the provider look at the node's own certificates.
-func unpackAuthority(c *cli.Context, dir string, file *File, i *join.Invitation, suite keys.Suite, card MemberCard) error {
-	if i.CA == nil && len(i.Chain) == 0 {
-		return nil
-	}
-	folder, err := filepath.Abs(filepath.Join(dir, authorityDir))
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return err
-	}
-	chain := filepath.Join(authorityDir, chainFile)
-	if len(i.Chain) > 0 {
-		if err := replaceFile(filepath.Join(dir, chain), encodeBlocks(certificateLabel, i.Chain)); err != nil {
-			return err
-		}
-	}
-	switch {
-	case i.CA == nil:
-		return nil
-	case len(i.CA.Settings) == 0:
-		what := "the provider " + i.CA.Program + " of the binary"
-		if len(i.CA.SHA256) > 0 {
-			what = fmt.Sprintf("the program %s with the SHA-256 %x", i.CA.Program, i.CA.SHA256)
-		}
-		note(c, "Members ask %s about nodes, and its settings are not in the invitation: set up [ca] in %s as they tell you, with chain = '%s'.", what, ConfigFile, chain)
-		return nil
-	case file.CA.Program != "" && file.CA.Settings != filepath.Join(authorityDir, settingsFile):
-		note(c, "The [ca] in %s is not from an invitation and stays as it is; members ask %s.", ConfigFile, i.CA.Program)
-		return nil
-	case len(i.Chain) == 0:
-		return usage("nodes of this chain need certificates, and the invitation has none for this one: have your CA issue it for %s, and give it with --certificate FILE", filepath.Join(dir, RequestFile))
-	}
-	var settings x509ca.Settings
-	if err := toml.NewDecoder(bytes.NewReader(i.CA.Settings)).DisallowUnknownFields().Decode(&settings); err != nil {
-		return fmt.Errorf("the invitation's settings of %s: %w", i.CA.Program, err)
-	}
-	settings.Issue = nil
-	err = settingsFiles(&settings, func(label, name string) (string, error) {
-		at := slices.IndexFunc(i.CA.Files, func(f join.File) bool { return f.Name == name })
-		if at < 0 {
-			return "", fmt.Errorf("the invitation's settings of %s name a file that it does not have: %q", i.CA.Program, name)
-		}
-		path := filepath.Join(folder, name)
-		return path, replaceFile(path, encodeBlocks(label, pemBlocks(i.CA.Files[at].Data, label)))
-	})
-	if err != nil {
-		return err
-	}
-	text, err := toml.Marshal(&settings)
-	if err != nil {
-		return err
-	}
-	if _, err := x509ca.Parse(text); err != nil {
-		return fmt.Errorf("the invitation's settings of %s: %w", i.CA.Program, err)
-	}
-	if err := replaceFile(filepath.Join(folder, settingsFile), text); err != nil {
-		return err
-	}
-	file.CA = CASection{Program: i.CA.Program, Settings: filepath.Join(authorityDir, settingsFile), Chain: chain}
-	a, err := authority(dir, file.CA)
-	if err != nil {
-		return err
-	}
-	who, err := vouched(c.Context, a, suite, card.Key, card.Institution)
-	if err != nil {
-		return fmt.Errorf("the certificates for this node do not hold by what the invitation says of authorities: %w", err)
-	}
-	note(c, "Certificate %s of %s is valid until %s. Revocation lists in %s are those of now: bring newer ones there before they end.", who.Serial, who.Institution, timeText(who.NotAfter.UnixMilli()), folder)
-	return nil
-}
-
 // replaceFile writes a file that everybody may read, which never is half of it, nor after a power cut.
-func replaceFile(path string, data []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), ".new-")
+func replaceFile(path string, data []byte) error { return replaceWith(path, data, 0o644) }
+
+// halfWritten begins the names of files that replaceWith has not finished.
+const halfWritten = ".new-"
+
+// replaceWith is replaceFile with permissions.
+func replaceWith(path string, data []byte, mode fs.FileMode) error {
+	file, err := os.CreateTemp(filepath.Dir(path), halfWritten)
 	if err != nil {
 		return err
 	}
 	_, err = file.Write(data)
-	if err = errors.Join(err, file.Chmod(0o644), file.Sync(), file.Close()); err == nil {
+	if err = errors.Join(err, file.Chmod(mode), file.Sync(), file.Close()); err == nil {
 		err = os.Rename(file.Name(), path)
 	}
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -108,7 +110,7 @@ func nodeConfig(c *cli.Context) (*node.Config, error) {
 		config.Peers = append(config.Peers, transport.Address{Node: p.Node, Addr: p.Address})
 	}
 	if a := file.Network.Anchor; a != nil {
-		config.Anchor = group.Anchor{Height: a.Height, Block: a.Block}
+		config.Anchor = group.Anchor{Height: a.Height, Block: a.Block, By: a.By, Used: a.Used.UnixMilli()}
 	}
 	if config.Engine, err = engineSpec(genesis.Engine, file.Consensus); err != nil {
 		return nil, err
@@ -138,6 +140,9 @@ func authority(dir string, section CASection) (node.CA, error) {
 	var err error
 	if section.Settings != "" {
 		if a.Provider.Config, err = readBounded(within(dir, section.Settings), ca.MaxSettings); err != nil {
+			if _, halfway := os.Lstat(filepath.Join(dir, retiredDir)); halfway == nil && errors.Is(err, fs.ErrNotExist) {
+				err = fmt.Errorf("%w: `fondaco init --from` ended while it replaced the folder; run it again", err)
+			}
 			return a, fmt.Errorf("ca.settings: %w", err)
 		}
 	}

@@ -7,8 +7,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fondaco/fondaco/plugins/ca"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -24,6 +26,12 @@ const (
 	MaxName       = 64 // bytes of a file's name
 )
 
+// MaxAge is how long after the time of its anchor an invitation may be used. No maker of one can lie about that time.
+const MaxAge = 30 * 24 * time.Hour
+
+// ErrOld says that an invitation is older than MaxAge.
+var ErrOld = errors.New("the invitation is too old")
+
 // invitationThing is what keys.Hash takes an invitation for.
 const invitationThing = "invitation"
 
@@ -35,7 +43,7 @@ type Invitation struct {
 	Node        identity.NodeID // whom it is for
 	Institution string          // of that node, by the chain
 	Genesis     ledger.Genesis
-	Anchor      []byte   // canonical encoding of a ledger.Claim of nothing but the newest header; empty while the chain has only block 0
+	Anchor      []byte   // canonical encoding of a ledger.Claim of the newest header, and that the node is admitted by the state after it; empty: see Open
 	Peers       []Peer   // sorted by node, at least one
 	Chain       [][]byte // DER of the node's certificates, its own first; may be empty
 	CA          *CA      // nil: nodes of the group need no certificates, as far as the inviting member asks for them
@@ -183,11 +191,14 @@ type Opened struct {
 	Head   *ledger.Header  // the anchor's; nil: the chain has only block 0
 }
 
-// Open checks what an invitation says. The genesis leads to the anchor by one certified header for each epoch, and a member of the
-// anchor's epoch signed the invitation. So it stands and falls with the genesis: whoever makes a genesis of his own makes invitations
-// to it, and the chain's id must be compared with what is known from elsewhere.
+// Open checks what an invitation says. The genesis leads to the anchor by one certified header for each epoch, the state after it has the
+// invited node as one that the group admitted, and a member of the anchor's epoch signed the invitation. So who was a member before
+// the node was admitted, and is none any more, invites nobody; who ceased to be one since can, until MaxAge (CheckAge), and the
+// node finds that out when it has the blocks of then (group.Inviter). An invitation without an anchor is for a founder of the chain, whom the genesis
+// admits. All stands and falls with the genesis: whoever makes a genesis of his own makes invitations to it, and the chain's id must be compared
+// with what is known from elsewhere.
 //
-// What else it says is the signer's word: the CA roots, the way to begin, and that the anchor is recent. The nodes prove their ids
+// What else it says is the signer's word: the CA roots and the way to begin. The nodes prove their ids
 // when they connect, so a wrong address comes to no more than no connection. accepted is as for ledger.Claim.Verify, which tells how it fails.
 func (i *Invitation) Open(s keys.Suite, accepted ...keys.Digest) (*Opened, error) {
 	if err := i.Genesis.Check(s); err != nil {
@@ -195,22 +206,11 @@ func (i *Invitation) Open(s keys.Suite, accepted ...keys.Digest) (*Opened, error
 	}
 	o := &Opened{Chain: i.Genesis.Hash(s), Epoch: *i.Genesis.Epoch()}
 	if len(i.Anchor) > 0 {
-		claim, err := ledger.DecodeClaim(i.Anchor)
-		if err != nil {
-			return nil, fmt.Errorf("the invitation's anchor: %w", err)
+		if err := i.openAnchor(s, o, accepted); err != nil {
+			return nil, err
 		}
-		if claim.History != nil || claim.Genesis != nil || claim.Tx != nil || claim.Receipt != nil || claim.State != nil || claim.Event != nil {
-			return nil, fmt.Errorf("the invitation's anchor: %w: it claims more than a header", ledger.ErrClaim)
-		}
-		if err := claim.Verify(s, o.Chain, i.Genesis.Group, i.Genesis.Finality(), i.Genesis.Epoch(), accepted...); err != nil {
-			return nil, fmt.Errorf("the invitation's anchor does not follow from its genesis: %w", err)
-		}
-		for n := range claim.Epochs { // Verify passes over those that it needs not
-			if o.Epoch = claim.Epochs[n].Epoch; o.Epoch.Number != uint64(n)+1 {
-				return nil, fmt.Errorf("the invitation's anchor: %w: epoch %d is not the next after %d", ledger.ErrClaim, o.Epoch.Number, n)
-			}
-		}
-		o.Head = &claim.Header
+	} else if m := o.member(i.Node); m == nil || m.Institution != i.Institution {
+		return nil, fmt.Errorf("%w: it has no anchor, and the genesis has no node %s of %s: only founders begin without one", ErrForged, i.Node.Short(), i.Institution)
 	}
 	key, err := s.ParsePublic(i.Signer.Algorithm, i.Signer.Bytes)
 	if err != nil {
@@ -224,12 +224,64 @@ func (i *Invitation) Open(s keys.Suite, accepted ...keys.Digest) (*Opened, error
 	if err := key.Verify(keys.Hash(s, invitationThing, said), i.Signature); err != nil {
 		return nil, fmt.Errorf("%w: node %s did not sign this invitation: %w", ErrForged, o.Signer.Short(), err)
 	}
-	at := slices.IndexFunc(o.Epoch.Members, func(m ledger.Member) bool { return m.Node == o.Signer })
-	if at < 0 {
+	signer := o.member(o.Signer)
+	if signer == nil {
 		return nil, fmt.Errorf("%w: node %s is no member of the chain in epoch %d, and only members invite", ErrForged, o.Signer, o.Epoch.Number)
 	}
-	o.Member = o.Epoch.Members[at]
+	o.Member = *signer
 	return o, nil
+}
+
+// openAnchor checks the anchor and says what it proves.
+func (i *Invitation) openAnchor(s keys.Suite, o *Opened, accepted []keys.Digest) error {
+	claim, err := ledger.DecodeClaim(i.Anchor)
+	if err != nil {
+		return fmt.Errorf("the invitation's anchor: %w", err)
+	}
+	if claim.History != nil || claim.Genesis != nil || claim.Tx != nil || claim.Receipt != nil || claim.Event != nil {
+		return fmt.Errorf("the invitation's anchor: %w: it claims more than a header and the state of a node", ledger.ErrClaim)
+	}
+	if err := claim.Verify(s, o.Chain, i.Genesis.Group, i.Genesis.Finality(), i.Genesis.Epoch(), accepted...); err != nil {
+		return fmt.Errorf("the invitation's anchor does not follow from its genesis: %w", err)
+	}
+	for n := range claim.Epochs { // Verify passes over those that it needs not
+		if o.Epoch = claim.Epochs[n].Epoch; o.Epoch.Number != uint64(n)+1 {
+			return fmt.Errorf("the invitation's anchor: %w: epoch %d is not the next after %d", ledger.ErrClaim, o.Epoch.Number, n)
+		}
+	}
+	o.Head = &claim.Header
+	if st := claim.State; st == nil || !st.Present || !bytes.Equal(st.Key, append(precompiles.NodeKeys(), i.Node[:]...)) {
+		return fmt.Errorf("the invitation's anchor: %w: it does not show that the group admitted node %s", ledger.ErrClaim, i.Node.Short())
+	}
+	admitted, err := precompiles.DecodeNode(claim.State.Key, claim.State.Value)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the invitation's anchor: %w: %w", ledger.ErrClaim, err)
+	case admitted.Row.Status == precompiles.NodeDismissed || admitted.Row.Institution != i.Institution:
+		return fmt.Errorf("%w: at block %d the group has node %s as %s of %s, and the invitation is for one of %s",
+			ErrForged, o.Head.Order.Height, i.Node.Short(), admitted.Row.Status, admitted.Row.Institution, i.Institution)
+	}
+	return nil
+}
+
+// CheckAge fails with ErrOld if an invitation is used, at a time in Unix ms, more than MaxAge after its anchor.
+func (o *Opened) CheckAge(unixMilli int64) error {
+	if o.Head == nil {
+		return nil
+	}
+	if made := time.UnixMilli(o.Head.Order.UnixMilli).UTC(); time.UnixMilli(unixMilli).Sub(made) > MaxAge {
+		return fmt.Errorf("%w: its newest block, %d, is of %s, and it counts for %d days", ErrOld, o.Head.Order.Height, made.Format(time.RFC3339), MaxAge/(24*time.Hour))
+	}
+	return nil
+}
+
+// member returns a member of the epoch; nil: it is none.
+func (o *Opened) member(id identity.NodeID) *ledger.Member {
+	at := slices.IndexFunc(o.Epoch.Members, func(m ledger.Member) bool { return m.Node == id })
+	if at < 0 {
+		return nil
+	}
+	return &o.Epoch.Members[at]
 }
 
 // IsInvitation reports whether a text has the block of an invitation, whole or not.

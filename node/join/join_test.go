@@ -5,11 +5,14 @@ import (
 	"crypto/rand"
 	"encoding/pem"
 	"errors"
+	"math"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/plugins/ca/x509ca"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -191,7 +194,8 @@ type group struct {
 	genesis  ledger.Genesis
 	founders []keys.Signer
 	joined   keys.Signer
-	claim    ledger.Claim // of a block of epoch 1
+	invited  identity.NodeID // which the group admitted
+	claim    ledger.Claim    // of a block of epoch 1
 }
 
 func member(s keys.Suite, key keys.Signer) ledger.Member {
@@ -199,7 +203,8 @@ func member(s keys.Suite, key keys.Signer) ledger.Member {
 }
 
 func newGroup(t testing.TB, s keys.Suite) *group {
-	g := &group{suite: s, joined: newKey(t, s)}
+	guest := newKey(t, s)
+	g := &group{suite: s, joined: newKey(t, s), invited: identity.NodeIDOf(s, guest.Public())}
 	g.genesis = ledger.Genesis{Version: ledger.Version, Name: "four", Suite: s.Name(), Group: "main", Engine: "pbft", UnixMilli: 1_700_000_000_000, Params: ledger.DefaultParams(), Accounts: []ledger.GenesisAccount{}}
 	for range 4 {
 		key := newKey(t, s)
@@ -211,12 +216,29 @@ func newGroup(t testing.TB, s keys.Suite) *group {
 	order := ledger.Order{Version: ledger.Version, Chain: chain, Group: "main", Height: 7, UnixMilli: 1_700_000_001_000, Barrier: true}
 	barrier := ledger.Header{Order: order, NextEpoch: next.Hash(s)}
 	order.Epoch, order.Height, order.Barrier, order.UnixMilli = 1, 9, false, 1_700_000_002_000
-	header := ledger.Header{Order: order}
 	g.claim = ledger.Claim{
-		Version: ledger.Version, Header: header, Certificate: g.certify(t, &header, g.founders[1], g.founders[2], g.founders[3]),
+		Version: ledger.Version, Header: ledger.Header{Order: order},
 		Epochs: []ledger.EpochLink{{Header: barrier, Certificate: g.certify(t, &barrier, g.founders[0], g.founders[1], g.founders[2]), Epoch: next}},
 	}
+	g.state(t, &g.claim, g.invited, &precompiles.Node{Version: ledger.Version, Status: precompiles.NodeObserver, Institution: "bank-e", Key: ledger.KeyOf(guest.Public())})
 	return g
+}
+
+// state has a claim's block, certified anew, leave a state that holds no more than the row of a node; nil: the state is empty.
+func (g *group) state(t testing.TB, c *ledger.Claim, id identity.NodeID, row *precompiles.Node) {
+	t.Helper()
+	st := &ledger.StateClaim{Key: append(precompiles.NodeKeys(), id[:]...)}
+	st.Proof = ledger.StateProof{Leaves: []keys.Digest{}, Entries: []ledger.StateEntry{}, Siblings: []keys.Digest{}}
+	if row != nil {
+		value, err := ledger.Marshal(row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st.Value, st.Present = value, true
+		st.Proof.Leaves = append(st.Proof.Leaves, ledger.StateLeaf(g.suite, ledger.StatePath(g.suite, st.Key), ledger.StateValue(g.suite, value)))
+	}
+	c.State, c.Header.StateRoot = st, ledger.StateBucket(g.suite, st.Proof.Leaves)
+	c.Certificate = g.certify(t, &c.Header, g.founders[1], g.founders[2], g.founders[3])
 }
 
 // certify has the first members of an epoch sign a header.
@@ -253,7 +275,7 @@ func (g *group) invitation(t testing.TB, invited identity.NodeID) *Invitation {
 func TestInvitation(t *testing.T) {
 	eachSuite(t, func(t *testing.T, s keys.Suite) {
 		g := newGroup(t, s)
-		invited := identity.NodeIDOf(s, newKey(t, s).Public())
+		invited := g.invited
 		signed := func(key keys.Signer, change func(*Invitation)) []byte {
 			t.Helper()
 			i := g.invitation(t, invited)
@@ -296,10 +318,51 @@ func TestInvitation(t *testing.T) {
 		if o.Chain != g.genesis.Hash(s) || o.Signer != identity.NodeIDOf(s, g.joined.Public()) || o.Epoch.Number != 1 || o.Head.Order.Height != 9 || i.Node != invited || len(i.Peers) != 4 {
 			t.Errorf("opened as %+v for %s", o, i.Node)
 		}
-		t.Run("on a chain without blocks its founders invite", func(t *testing.T) {
-			_, o, err := open(signed(g.founders[0], func(i *Invitation) { i.Anchor = nil }))
-			if err != nil || o.Head != nil || o.Epoch.Number != 0 {
+		t.Run("on a chain without blocks founders invite one another", func(t *testing.T) {
+			founder := g.genesis.Members[1].Node
+			_, o, err := open(signed(g.founders[0], func(i *Invitation) {
+				i.Anchor, i.Node, i.Institution = nil, founder, "bank"
+				i.Peers = slices.DeleteFunc(i.Peers, func(p Peer) bool { return p.Node == founder })
+			}))
+			if err != nil || o.Head != nil || o.Epoch.Number != 0 || o.CheckAge(math.MaxInt64) != nil {
 				t.Errorf("opened as %+v, %v", o, err)
+			}
+			if _, _, err := open(signed(g.founders[0], func(i *Invitation) { i.Anchor = nil })); !errors.Is(err, ErrForged) || !strings.Contains(err.Error(), "only founders begin without one") {
+				t.Errorf("another node: %v", err)
+			}
+		})
+		t.Run("a member that was dismissed before the node was admitted has no block of its epoch that shows the node", func(t *testing.T) {
+			row := precompiles.Node{Version: ledger.Version, Institution: "bank-e"}
+			of := func(status precompiles.NodeStatus, institution string) func(*ledger.Claim) {
+				return func(c *ledger.Claim) {
+					row := row
+					row.Status, row.Institution = status, institution
+					g.state(t, c, invited, &row)
+				}
+			}
+			for want, change := range map[string]func(*ledger.Claim){
+				"it does not show that the group admitted node": func(c *ledger.Claim) { c.State = nil },
+				"does not show that the group admitted node ":   func(c *ledger.Claim) { g.state(t, c, g.genesis.Members[1].Node, &row) },
+				"show that the group admitted node ":            func(c *ledger.Claim) { g.state(t, c, invited, nil) },
+				"the bucket does not hold the key with this":    func(c *ledger.Claim) { c.State.Value = append(slices.Clip(c.State.Value), 0) },
+				" as dismissed of bank-e, and":                  of(precompiles.NodeDismissed, "bank-e"),
+				" as observer of bank-f, and":                   of(precompiles.NodeObserver, "bank-f"),
+			} {
+				if _, _, err := open(signed(g.joined, claimed(change))); err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("got %v, want %q", err, want)
+				}
+			}
+			if _, _, err := open(signed(g.joined, claimed(of(precompiles.NodeMember, "bank-e")))); err != nil {
+				t.Errorf("a node that is a member already: %v", err)
+			}
+		})
+		t.Run("it counts until a time after its block", func(t *testing.T) {
+			made := o.Head.Order.UnixMilli
+			if err := o.CheckAge(made + MaxAge.Milliseconds()); err != nil {
+				t.Error(err)
+			}
+			if err := o.CheckAge(made + MaxAge.Milliseconds() + 1); !errors.Is(err, ErrOld) || !strings.Contains(err.Error(), "block, 9, is of 2023-11-14T22:13:22Z, and it counts for 30 days") {
+				t.Errorf("%v, want ErrOld", err)
 			}
 		})
 		t.Run("who is no member any more, or never was, invites nobody", func(t *testing.T) {
@@ -394,7 +457,7 @@ func FuzzDecode(f *testing.F) {
 			f.Fatal(err)
 		}
 		g := newGroup(f, s)
-		i := g.invitation(f, identity.NodeIDOf(s, key.Public()))
+		i := g.invitation(f, g.invited)
 		if err := i.Sign(s, g.joined); err != nil {
 			f.Fatal(err)
 		}
