@@ -23,8 +23,6 @@ const (
 	minReleaseTime     = int64(60_000)               // ms; with less, nobody could look at the code
 	maxReleaseTime     = int64(366 * 24 * 3_600_000) // ms
 	defaultReleaseTime = int64(30 * 24 * 3_600_000)  // ms, where the rules say 0
-	defaultReviewer    = string(identity.Committee)  // the role, where the rules name none
-	institutionAdmin   = string(identity.InstitutionAdmin)
 )
 
 // DeployMode says how code comes onto the chain.
@@ -161,7 +159,7 @@ func (g *DeployRules) allow(from ledger.Address, method string) error {
 	switch g.Mode {
 	case DeployOpen:
 	case DeployReview:
-		return denied(DeniedReview, "code is reviewed on this chain: `fondaco contract propose`, have %d other institutions run `fondaco contract approve`, then `fondaco contract release`", g.wanted())
+		return denied(DeniedReview, "code is reviewed on this chain: `fondaco contract propose`, have %d other institutions run `fondaco contract approve`, then `fondaco contract release`", g.Wanted())
 	case DeployListed:
 		if _, found := slices.BinarySearchFunc(g.Deployers, from, byAddress); !found {
 			return denied(DeniedReview, "%s is none of the accounts that the chain lists as deployers: `fondaco contract mode` prints them, and a motion changes them", from)
@@ -170,15 +168,15 @@ func (g *DeployRules) allow(from ledger.Address, method string) error {
 	return nil
 }
 
-// wanted returns how many institutions must approve of a release.
-func (g *DeployRules) wanted() int { return max(int(g.Institutions), 1) }
+// Wanted returns how many institutions must approve of a release.
+func (g *DeployRules) Wanted() int { return max(int(g.Institutions), 1) }
 
-// reviews reports whether an account may approve of releases.
-func (g *DeployRules) reviews(a *Account) bool {
+// ReviewerRoles returns the roles of which an account that approves has one.
+func (g *DeployRules) ReviewerRoles() []string {
 	if len(g.Reviewers) == 0 {
-		return a.HasAny(defaultReviewer)
+		return []string{string(identity.Committee)}
 	}
-	return a.HasAny(g.Reviewers...)
+	return g.Reviewers
 }
 
 func byAddress(a, b ledger.Address) int { return bytes.Compare(a[:], b[:]) }
@@ -467,12 +465,8 @@ func mayReview(env Env, account *Account, r *Release, id uint64) error {
 	switch {
 	case err != nil:
 		return err
-	case !rules.reviews(account):
-		roles := rules.Reviewers
-		if len(roles) == 0 {
-			roles = []string{defaultReviewer}
-		}
-		return denied(DeniedRole, "approving of a release needs one of the roles %v", roles)
+	case !account.HasAny(rules.ReviewerRoles()...):
+		return denied(DeniedRole, "approving of a release needs one of the roles %v", rules.ReviewerRoles())
 	case account.Institution == r.Institution:
 		return denied(DeniedInstitution, "release %d is of %s itself: another institution approves of it", id, r.Institution)
 	case len(r.Approvals) >= MaxApprovers && !r.approvedBy(account.Institution):
@@ -504,7 +498,7 @@ func withdrawRelease(env Env, a ReleaseArgs) error {
 		return aborted(AbortRelease, []any{a.ID}, "there is no open release %d: `fondaco contract releases` lists them", a.ID)
 	}
 	switch {
-	case motion, env.Caller() == r.Proposer, account.Institution == r.Institution && account.HasAny(institutionAdmin):
+	case motion, env.Caller() == r.Proposer, account.Institution == r.Institution && account.Has(identity.InstitutionAdmin):
 		if err := closeRelease(env, &r, a.ID); err != nil {
 			return err
 		}
@@ -516,7 +510,7 @@ func withdrawRelease(env Env, a ReleaseArgs) error {
 		if err != nil {
 			return err
 		}
-		if !rules.reviews(&account) {
+		if !account.HasAny(rules.ReviewerRoles()...) {
 			return denied(DeniedRole, "who may not approve of a release takes no approval back")
 		}
 		if !r.approvedBy(account.Institution) {
@@ -548,7 +542,7 @@ func releaseCode(env Env, a ReleaseArgs) (ledger.Address, error) {
 	if err != nil {
 		return ledger.Address{}, err
 	}
-	if have, want := len(r.Approvals), rules.wanted(); have < want && !r.Motion {
+	if have, want := len(r.Approvals), rules.Wanted(); have < want && !r.Motion {
 		return ledger.Address{}, aborted(AbortRelease, []any{a.ID}, "release %d has the approval of %d institutions, and %d are needed: `fondaco contract releases %d` names them", a.ID, have, want, a.ID)
 	}
 	c := &r.Content

@@ -22,7 +22,7 @@ func contractCommand() *cli.Command {
 		Description: "Arguments are words, read by the contract's schema: numbers, text, true or false, 0x… for bytes and addresses,\n" +
 			"JSON for lists and structs. The name of a genesis account stands for its address. A number below zero needs\n" +
 			"no escape; other words that begin with a dash come after --.",
-		Subcommands: []*cli.Command{{
+		Subcommands: append([]*cli.Command{{
 			Name:      "new",
 			Usage:     "write the project of a new contract",
 			ArgsUsage: "NAME [DIR]",
@@ -95,7 +95,7 @@ func contractCommand() *cli.Command {
 			ArgsUsage: "CONTRACT METHOD [ARG...]",
 			Flags:     remoteFlags(argsFlag, &cli.StringFlag{Name: "from", Usage: "`ACCOUNT` in whose name"}),
 			Action:    viewContract,
-		}, historyCommand(), codeCommand(), explainCommand(), testCommand(), benchCommand()},
+		}, historyCommand(), codeCommand(), explainCommand(), testCommand(), benchCommand()}, releaseCommands(argsFlag)...),
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -30,11 +29,7 @@ func nameCommand() *cli.Command {
 					if err != nil {
 						return err
 					}
-					encoded, err := ledger.Marshal(value)
-					if err != nil {
-						return err
-					}
-					return r.transact(precompiles.CNSAddress, method, encoded, nil)
+					return r.command(precompiles.CNSAddress, method, value)
 				})
 			},
 		}
@@ -182,29 +177,9 @@ func shareText(parts, whole uint32) string {
 	return strconv.FormatFloat(100*float64(parts)/float64(whole), 'f', -1, 64) + "%"
 }
 
-// errNoName says that the chain has no such name, or the name no such version.
-var errNoName = errors.New("no contract has this name")
-
-// askCNS calls a view of the system contract cns.
-func askCNS[T any](r *remote, method string, args any) (value T, err error) {
-	raw, err := ledger.Marshal(args)
-	if err != nil {
-		return value, err
-	}
-	result, err := r.Call(r.ctx, precompiles.CNSAddress, client.Call{Method: method, Args: raw})
-	if err != nil {
-		return value, err
-	}
-	if result.Status == ledger.NotFound.String() {
-		return value, errNoName
-	}
-	if err := outcomeError("looking up the name", result.Status, result.Code, result.Error, result.Decoded, ""); err != nil {
-		return value, err
-	}
-	if err := ledger.Unmarshal(result.Data, &value); err != nil {
-		return value, fmt.Errorf("the answer of %s to cns.%s: %w", r.url, method, err)
-	}
-	return value, nil
+// askCNS calls a view of the system contract cns. A name that nobody has, or a version that the name has not, is errNotFound.
+func askCNS[T any](r *remote, method string, args any) (T, error) {
+	return ask[T](r, precompiles.CNSAddress, "looking up the name", method, args)
 }
 
 // resolve returns the contract that a name, and perhaps a version behind an @, stands for when an account, or nobody, calls a method.
@@ -221,7 +196,7 @@ func (r *remote) resolve(text, method, from string) (precompiles.Resolved, ledge
 	}
 	found, err := askCNS[precompiles.Resolved](r, "resolve", args)
 	switch {
-	case !errors.Is(err, errNoName):
+	case !errors.Is(err, errNotFound):
 	case to.Version == "":
 		err = withCode(ExitNotFound, fmt.Errorf("no contract has the name %s: `fondaco name list` prints them", text))
 	default:
