@@ -14,18 +14,35 @@ func ReadParams(r Reader) (ledger.Params, error) {
 func paramsKey() []byte { return key(ConfigAddress, []byte("p")) }
 
 func newConfig() Contract {
+	feature, height, release := ledger.Field{Name: "feature", Type: "str"}, ledger.Field{Name: "height", Type: "u64"}, ledger.Field{Name: "release", Type: "str"}
 	return &system{
 		address: ConfigAddress,
 		methods: map[string]func(Env, []byte) ([]byte, error){
-			"params": query(func(env Env, _ none) (ledger.Params, error) { return ReadParams(env) }),
+			"params":           query(func(env Env, _ none) (ledger.Params, error) { return ReadParams(env) }),
+			"features":         query(func(env Env, _ none) (Features, error) { return ReadFeatures(env) }),
+			"activate_feature": command(activateFeature),
 		},
+		policies: map[string]Policy{"activate_feature": byMajority()},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "config", Version: "1", Profile: "strict",
-			Doc:     "Parameters that every node of the chain applies alike.",
-			Types:   []ledger.TypeDef{{Name: "Params", Fields: paramFields()}},
-			Methods: []ledger.Method{{Name: "params", Kind: ledger.MethodView, Return: "Params"}},
-			Errors:  abortDefs(AbortArguments),
-			State:   []ledger.StateDef{{Prefix: "p", Value: "Params"}},
+			Doc: "Parameters that every node of the chain applies alike, and the features of later releases, with the blocks from which on they hold.",
+			Types: []ledger.TypeDef{
+				{Name: "Params", Fields: paramFields()},
+				{Name: "Activation", Fields: []ledger.Field{feature, height, release, {Name: "decided", Type: "u64"}}},
+				{Name: "Features", Fields: []ledger.Field{{Name: "version", Type: "u16"}, {Name: "list", Type: "list<Activation>"}}},
+			},
+			Methods: []ledger.Method{
+				{Name: "params", Kind: ledger.MethodView, Return: "Params"},
+				{Name: "features", Kind: ledger.MethodView, Return: "Features"},
+				{
+					Name: "activate_feature", Kind: ledger.MethodTx, Args: []ledger.Field{feature, height, release},
+					Doc: "Has a feature hold from the block of a height on, at least 50 blocks ahead; height 0 takes back what is not due yet. " +
+						"A node whose release does not have it stops before that block. Only a motion of the committee may.",
+				},
+			},
+			Events: []ledger.EventDef{{Topic: "feature", Fields: []ledger.Field{feature, height, release}}},
+			Errors: abortDefs(AbortArguments, AbortUnchanged),
+			State:  []ledger.StateDef{{Prefix: "f", Value: "Features"}, {Prefix: "p", Value: "Params"}},
 		},
 	}
 }

@@ -3,6 +3,7 @@ package precompiles
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/fondaco/fondaco/state/keys"
@@ -103,6 +104,9 @@ func newContracts() Contract {
 			"proposal": query(getRelease),
 			"releases": query(listReleases),
 			"halted":   query(haltOf),
+
+			"restrict":    command(restrict),
+			"restriction": query(contractRestriction),
 		},
 		policies: map[string]Policy{
 			"deploy":   bySelf(),
@@ -116,13 +120,14 @@ func newContracts() Contract {
 			"resume":   bySelf(),
 			"retire":   bySelf(),
 			"set_mode": byMajority(),
+			"restrict": bySelf(),
 		},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "contracts", Version: "1", Profile: "strict",
 			Doc: "Deployed contracts and their code. A module is stored once, under its digest.",
 			Types: append([]ledger.TypeDef{{Name: "Deployment", Fields: []ledger.Field{
 				{Name: "version", Type: "u16"}, code, owner, number, {Name: "height", Type: "u64"}, {Name: "release", Type: "str"}, {Name: "flags", Type: "u8"}, {Name: "review", Type: "u64"},
-			}}}, releaseTypes()...),
+			}}}, slices.Concat(releaseTypes(), restrictionTypes())...),
 			Methods: append([]ledger.Method{
 				{
 					Name: "deploy", Kind: ledger.MethodTx, Args: []ledger.Field{code, args}, Return: "addr",
@@ -142,11 +147,12 @@ func newContracts() Contract {
 				},
 				{Name: "code", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "digest", Type: "bytes"}}, Return: "opt<bytes>"},
 				{Name: "schema", Kind: ledger.MethodView, Args: []ledger.Field{address}, Return: "opt<bytes>", Doc: "Returns the schema section of the contract's module; a system contract has one, too."},
-			}, releaseMethods()...),
+			}, slices.Concat(releaseMethods(), restrictionMethods())...),
 			Events: append([]ledger.EventDef{
 				{Topic: "deployed", Fields: []ledger.Field{address, code, owner}, Indexed: indexed},
 				{Topic: "upgraded", Fields: []ledger.Field{address, code, number}, Indexed: indexed},
 				{Topic: "transferred", Fields: []ledger.Field{address, owner}, Indexed: indexed},
+				{Topic: "restricted", Fields: []ledger.Field{address, {Name: "visible", Type: "Visible"}}, Indexed: indexed},
 			}, releaseEvents()...),
 			Errors: abortDefs(AbortArguments, AbortMissing, AbortUnchanged, AbortIncompatible, AbortDowngrade, AbortName, AbortRelease),
 			State: []ledger.StateDef{
@@ -160,6 +166,7 @@ func newContracts() Contract {
 				{Prefix: "q", Key: []ledger.Type{"u64"}, Value: "Release"},
 				{Prefix: "r", Key: []ledger.Type{"addr", "bytes"}, Value: "u32", Doc: "the number under which a contract ran the module of a digest"},
 				{Prefix: "s", Key: []ledger.Type{"bytes"}, Value: "bytes", Doc: "schema sections by digest of the module: the bytes themselves"},
+				{Prefix: "v", Key: []ledger.Type{"addr"}, Value: "Restriction", Doc: "contracts that not every member may read"},
 			},
 		},
 	}
@@ -465,9 +472,13 @@ func contractCode(env Env, a CodeArgs) (*[]byte, error) {
 
 func contractSchema(env Env, a AddressArgs) (*[]byte, error) {
 	if IsSystem(a.Address) {
+		features, err := ReadFeatures(env)
+		if err != nil {
+			return nil, err
+		}
 		for _, c := range All() {
 			if c.Address() == a.Address {
-				section, err := c.Schema().Encode()
+				section, err := schemaAt(c, &features, env.Order().Height).Encode()
 				return &section, err
 			}
 		}

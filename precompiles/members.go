@@ -173,14 +173,19 @@ func EndEpoch(r Reader, height ledger.Height) (ledger.Epoch, []ledger.Change, er
 	return epoch, w.changes, w.err
 }
 
+// variants returns those of a type whose values are numbered names.
+func variants(names []string) []ledger.Variant {
+	var all []ledger.Variant
+	for _, name := range names {
+		all = append(all, ledger.Variant{Name: name})
+	}
+	return all
+}
+
 func newMembers() Contract {
 	id := ledger.Field{Name: "id", Type: "u64"}
 	list := func(name string, t ledger.Type) ledger.Field {
 		return ledger.Field{Name: name, Type: "list<" + t + ">"}
-	}
-	var statuses []ledger.Variant
-	for _, s := range nodeStatuses() {
-		statuses = append(statuses, ledger.Variant{Name: s})
 	}
 	version, height := ledger.Field{Name: "version", Type: "u16"}, ledger.Field{Name: "height", Type: "u64"}
 	institution := ledger.Field{Name: "institution", Type: "str"}
@@ -222,7 +227,7 @@ func newMembers() Contract {
 				{Name: "Epoch", Fields: []ledger.Field{{Name: "number", Type: "u64"}, list("members", "Member"), {Name: "params", Type: "Params"}}},
 				{Name: "Beginning", Fields: []ledger.Field{version, height, {Name: "epoch", Type: "Epoch"}}},
 				{Name: "Institution", Fields: []ledger.Field{version, height, {Name: "committee", Type: "bool"}}},
-				{Name: "Status", Variants: statuses},
+				{Name: "Status", Variants: variants(nodeStatuses())},
 				{Name: "Node", Fields: []ledger.Field{version, {Name: "status", Type: "Status"}, institution, publicKey, address, height}},
 				{Name: "ListedNode", Fields: []ledger.Field{node, {Name: "row", Type: "Node"}}},
 				{Name: "Founding", Fields: []ledger.Field{{Name: "name", Type: "str"}, publicKey}},

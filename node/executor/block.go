@@ -29,6 +29,9 @@ func (x *Executor) newBlock(base *state.Snapshot, order *ledger.Order) (*block, 
 	if err != nil {
 		return nil, err
 	}
+	if err := r.features.Due(order.Height); err != nil {
+		return nil, err
+	}
 	below := base.Hash()
 	if order.Parent != base.OrderHash() { // a view, at base itself
 		below = base.Header().Parent

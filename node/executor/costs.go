@@ -79,9 +79,10 @@ func (p *prices) recorded(args int) ledger.Gas { return p.record + p.recordByte*
 
 // rules are what the chain's parameters say of executing a block.
 type rules struct {
-	params ledger.Params
-	prices *prices
-	vm     *wasmvm.VM
+	params   ledger.Params
+	features precompiles.Features
+	prices   *prices
+	vm       *wasmvm.VM
 }
 
 // known are the rules at a state.
@@ -102,6 +103,9 @@ func (x *Executor) rules(base *state.Snapshot) (*rules, error) {
 		return nil, err
 	}
 	r := &rules{params: params}
+	if r.features, err = precompiles.ReadFeatures(base); err != nil {
+		return nil, err
+	}
 	if r.vm, err = x.vm.At(context.Background(), wasmvm.RulesOf(&params)); err != nil {
 		return nil, fmt.Errorf("height %d: %w", base.Height(), err)
 	}

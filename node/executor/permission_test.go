@@ -92,6 +92,12 @@ func TestPermissions(t *testing.T) {
 		do("deployer", precompiles.ContractsAddress, "propose", precompiles.ProposalArgs{Code: code})
 	}
 	approval := func() precompiles.ApproveArgs { return (&pipeline{chain: c}).approval(1) }
+	visible := func(before func()) func() {
+		return func() {
+			c.activate(precompiles.Activation{Feature: precompiles.Visibility, Height: c.head.Height() + 2, Release: "1"})
+			before()
+		}
+	}
 	is := func(args any) func() any { return func() any { return args } }
 	says := func(by, method string) func() {
 		return func() { do(by, precompiles.CertificatesAddress, method, precompiles.StatusArgs{Fingerprint: leaf}) }
@@ -175,6 +181,15 @@ func TestPermissions(t *testing.T) {
 		{to: precompiles.ContractsAddress, method: "code", args: is(precompiles.CodeArgs{}), may: everybody},
 		{to: precompiles.ContractsAddress, method: "schema", args: of("target"), may: everybody},
 
+		{to: precompiles.ContractsAddress, method: "restrict", before: visible(deployed), args: func() any {
+			return precompiles.RestrictArgs{Address: self, Visible: precompiles.VisibleParties}
+		}, may: []string{"deployer"}},
+		{to: precompiles.ContractsAddress, method: "restrict", what: "differently", before: visible(func() {
+			deployed()
+			do("deployer", precompiles.ContractsAddress, "restrict", precompiles.RestrictArgs{Address: self, Visible: precompiles.VisibleParties})
+		}), args: func() any { return precompiles.RestrictArgs{Address: self} }},
+		{to: precompiles.ContractsAddress, method: "restriction", before: visible(deployed), args: of("target"), may: everybody},
+
 		{to: precompiles.AccessAddress, method: "grant", args: is(precompiles.RoleArgs{Account: address("target"), Role: "auditor"}), may: above},
 		{to: precompiles.AccessAddress, method: "grant", what: "a place in the committee", args: is(precompiles.RoleArgs{Account: address("target"), Role: "committee"}), vain: above, code: precompiles.AbortRole},
 		{to: precompiles.AccessAddress, method: "revoke", args: is(precompiles.RoleArgs{Account: address("target"), Role: "user"}), may: above},
@@ -214,6 +229,8 @@ func TestPermissions(t *testing.T) {
 		{to: precompiles.MembersAddress, method: "accusations", args: is(precompiles.AccusationsArgs{}), may: everybody},
 
 		{to: precompiles.ConfigAddress, method: "params", args: is(none), may: everybody},
+		{to: precompiles.ConfigAddress, method: "features", args: is(none), may: everybody},
+		{to: precompiles.ConfigAddress, method: "activate_feature", args: is(precompiles.ActivateArgs{Feature: "visibility", Height: 1_000, Release: "1"})},
 
 		{to: precompiles.CertificatesAddress, method: "trusts", args: is(precompiles.TrustsArgs{}), may: everybody},
 		{to: precompiles.CertificatesAddress, method: "trust", args: is(precompiles.TrustArgs{Institution: "alpha"}), may: everybody},

@@ -14,21 +14,31 @@ import (
 type system struct {
 	precompiles.Contract
 	methods map[string]ledger.MethodKind
+	since   map[string]precompiles.Feature // of methods that came with one
 }
 
 func newSystem(c precompiles.Contract) *system {
-	s := &system{Contract: c, methods: map[string]ledger.MethodKind{}}
+	s := &system{Contract: c, methods: map[string]ledger.MethodKind{}, since: map[string]precompiles.Feature{}}
 	for _, m := range c.Schema().Methods {
 		s.methods[m.Name] = m.Kind
+		if f := precompiles.FeatureOf(c.Address(), m.Name); f != "" {
+			s.since[m.Name] = f
+		}
 	}
 	return s
 }
 
-func (s *system) kind(method string) ledger.MethodKind { return s.methods[method] }
+// kind returns that of a method; empty if the contract has no such method in this block.
+func (b *block) kind(s *system, method string) ledger.MethodKind {
+	if f, ok := s.since[method]; ok && !b.features.Active(f, b.order.Height) {
+		return ""
+	}
+	return s.methods[method]
+}
 
 // invoke calls a system contract.
 func (t *transaction) invoke(s *system, c call) (wasmvm.Outcome, error) {
-	switch s.kind(c.method) {
+	switch t.kind(s, c.method) {
 	case "":
 		return wasmvm.Outcome{Status: ledger.NotFound, Trace: fmt.Sprintf("%s has no method %q", s.Name(), c.method)}, nil
 	case ledger.MethodView:

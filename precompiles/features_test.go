@@ -1,0 +1,137 @@
+package precompiles
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// TestActivateFeature decides on features, moves them and takes them back.
+func TestActivateFeature(t *testing.T) {
+	w := newWorld(t)
+	w.order.Height = 100
+	config := newConfig()
+	activate := func(feature string, height uint64, release string) error {
+		_, err := w.call(config, "activate_feature", ActivateArgs{Feature: feature, Height: height, Release: release})
+		return err
+	}
+	refused := func(what string, err error, status ledger.Status, code uint32, word string) {
+		t.Helper()
+		e, ok := errors.AsType[*Error](err)
+		if !ok || e.Status != status || e.Code != code || !strings.Contains(e.Reason, word) {
+			t.Errorf("%s: %v, want %s with code %d and the words %q", what, err, status, code, word)
+		}
+	}
+	w.caller = name("admin")
+	refused("without a motion", activate("visibility", 500, "0.2"), ledger.Denied, DeniedMotion, "fondaco motion propose")
+
+	w.caller = GovernanceAddress
+	for what, c := range map[string]struct {
+		args ActivateArgs
+		word string
+	}{
+		"no name":           {ActivateArgs{Height: 500, Release: "0.2"}, "a feature"},
+		"a bad name":        {ActivateArgs{Feature: "Über", Height: 500, Release: "0.2"}, "a feature"},
+		"a long name":       {ActivateArgs{Feature: strings.Repeat("a", 33), Height: 500, Release: "0.2"}, "a feature"},
+		"no release":        {ActivateArgs{Feature: "visibility", Height: 500}, "a release"},
+		"too soon":          {ActivateArgs{Feature: "visibility", Height: 149, Release: "0.2"}, "want one from 150 on"},
+		"in the past":       {ActivateArgs{Feature: "visibility", Height: 1, Release: "0.2"}, "want one from 150 on"},
+		"after all heights": {ActivateArgs{Feature: "visibility", Height: 1 << 63, Release: "0.2"}, "want one from 150 on"},
+	} {
+		refused(what, activate(c.args.Feature, c.args.Height, c.args.Release), ledger.Aborted, AbortArguments, c.word)
+	}
+	refused("taken back before", activate("visibility", 0, ""), ledger.Aborted, AbortUnchanged, "nothing to take back")
+
+	for _, c := range []ActivateArgs{{Feature: "visibility", Height: 150, Release: "0.2"}, {Feature: "later", Height: 400, Release: "0.4"}, {Feature: "zeal", Height: 300, Release: "0.3"}} {
+		if err := activate(c.Feature, c.Height, c.Release); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := ReadFeatures(w)
+	if err != nil || len(f.List) != 3 || f.List[0].Feature != "later" || f.List[2].Feature != "zeal" || f.List[1].Decided != 100 {
+		t.Fatalf("ReadFeatures = %+v, %v", f, err)
+	}
+	if f.Active(Visibility, 149) || !f.Active(Visibility, 150) || f.Active("later", 399) || f.Active("never", 1_000) {
+		t.Error("Active differs from the heights")
+	}
+	if u := f.Unknown(); len(u) != 2 || u[0].Feature != "zeal" || u[1].Feature != "later" {
+		t.Errorf("Unknown = %+v, want zeal before later", u)
+	}
+	if err := f.Due(299); err != nil {
+		t.Errorf("Due(299) = %v", err)
+	}
+	if needs, ok := errors.AsType[*NeedsRelease](f.Due(350)); !ok || needs.Release != "0.3" {
+		t.Errorf("Due(350) = %v, want it to name release 0.3", f.Due(350))
+	}
+
+	// A release without a feature takes part in deciding on it.
+	without = "visibility"
+	defer func() { without = "" }()
+	if needs, ok := errors.AsType[*NeedsRelease](f.Due(150)); !ok || needs.Feature != Visibility {
+		t.Errorf("Due(150) of a release without visibility = %v", f.Due(150))
+	}
+	if err := activate("visibility", 200, "0.2.1"); err != nil {
+		t.Errorf("it is moved while it is not due: %v", err)
+	}
+	if err := activate("zeal", 0, ""); err != nil {
+		t.Errorf("it is taken back while it is not due: %v", err)
+	}
+	w.order.Height = 200
+	refused("again", activate("visibility", 900, "0.2"), ledger.Aborted, AbortUnchanged, "holds since block 200")
+	refused("taken back after", activate("visibility", 0, ""), ledger.Aborted, AbortUnchanged, "nothing ends it")
+	for i := len(f.List) - 1; i < MaxFeatures; i++ {
+		if err := activate("f"+strings.Repeat("a", i/26)+string(rune('a'+i%26)), 900, "1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused("one too many", activate("last", 900, "1"), ledger.Aborted, AbortArguments, "at most 64")
+}
+
+// TestRestrict has an owner and a motion say who may read a contract.
+func TestRestrict(t *testing.T) {
+	w := newWorld(t)
+	w.caller = name("admin")
+	contracts := newContracts()
+	out, err := w.call(contracts, "deploy", DeployArgs{Code: []byte("\x00asm\x01\x00\x00\x00")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var self ledger.Address
+	if err := ledger.Unmarshal(out, &self); err != nil {
+		t.Fatal(err)
+	}
+	as := func(caller ledger.Address, v Visible) (uint32, error) {
+		w.caller = caller
+		_, err := w.call(contracts, "restrict", RestrictArgs{Address: self, Visible: v})
+		if e, ok := errors.AsType[*Error](err); ok {
+			return e.Code, nil
+		}
+		return 0, err
+	}
+	for i, c := range []struct {
+		by   ledger.Address
+		to   Visible
+		code uint32
+	}{
+		{name("admin"), VisibleMembers, AbortUnchanged},
+		{name("stranger"), VisibleInstitution, DeniedOwner},
+		{name("admin"), 3, AbortArguments},
+		{name("admin"), VisibleInstitution, 0},
+		{name("admin"), VisibleInstitution, AbortUnchanged},
+		{name("admin"), VisibleMembers, DeniedMotion},
+		{name("admin"), VisibleParties, DeniedMotion},
+		{GovernanceAddress, VisibleParties, 0},
+		{GovernanceAddress, VisibleMembers, 0},
+		{name("admin"), VisibleParties, 0},
+	} {
+		if code, err := as(c.by, c.to); code != c.code || err != nil {
+			t.Errorf("%d: restrict to %s gives code %d, %v; want %d", i, c.to, code, err, c.code)
+		}
+	}
+	row, err := ReadRestriction(w, self)
+	if err != nil || row.Visible != VisibleParties || row.Institution != "alpha" {
+		t.Errorf("ReadRestriction = %+v, %v", row, err)
+	}
+}

@@ -1,0 +1,139 @@
+package precompiles
+
+import (
+	"fmt"
+
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// Visible says who may read what a contract keeps and does, through the API of a node. It keeps clients of nodes apart, and
+// not nodes: every member's node has all data of the group.
+type Visible uint8
+
+// Who may read. A regulator and an auditor may read everything, and each such read is logged.
+const (
+	VisibleMembers     Visible = 0 // whoever may read at all; a contract without a Restriction is so
+	VisibleInstitution Visible = 1 // the institution that owned the contract when it was restricted; and a sender his own transactions
+	VisibleParties     Visible = 2 // an account what names it: transactions that it sent or that name it in an argument or event, and rows of state whose key does
+)
+
+// String returns the word of the schema.
+func (v Visible) String() string {
+	if names := visibleNames(); int(v) < len(names) {
+		return names[v]
+	}
+	return fmt.Sprintf("visible(%d)", uint8(v))
+}
+
+func visibleNames() []string { return []string{"members", "institution", "parties"} }
+
+// ParseVisible returns what String gives the word for.
+func ParseVisible(word string) (Visible, error) {
+	for i, name := range visibleNames() {
+		if name == word {
+			return Visible(i), nil
+		}
+	}
+	return 0, fmt.Errorf("%q: want members, institution or parties", word)
+}
+
+// Restriction is a row of the table of contracts that not everybody may read, keyed by address.
+type Restriction struct {
+	_           struct{} `cbor:",toarray"`
+	Version     uint16   // ledger.Version
+	Visible     Visible
+	Institution string        // of the contract's owner when it was restricted
+	Height      ledger.Height // of the block in which it was
+}
+
+// ReadRestriction returns who may read a contract; the zero value where everybody may.
+func ReadRestriction(r Reader, contract ledger.Address) (Restriction, error) {
+	row, _, err := read[Restriction](r, restrictionKey(contract))
+	return row, err
+}
+
+// RestrictionKeys returns the prefix of the state keys of restrictions. A restriction's key is the prefix and the contract's address.
+func RestrictionKeys() []byte { return key(ContractsAddress, []byte("v")) }
+
+func restrictionKey(contract ledger.Address) []byte {
+	return key(ContractsAddress, []byte("v"), contract[:])
+}
+
+// RestrictArgs are the arguments of the contracts method restrict.
+type RestrictArgs struct {
+	_       struct{} `cbor:",toarray"`
+	Address ledger.Address
+	Visible Visible
+}
+
+func restrict(env Env, a RestrictArgs) error {
+	if int(a.Visible) >= len(visibleNames()) {
+		return aborted(AbortArguments, nil, "%s: want members, institution or parties", a.Visible)
+	}
+	d, found, err := ReadContract(env, a.Address)
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return aborted(AbortMissing, []any{a.Address}, "no contract %s", a.Address)
+	}
+	row, err := ReadRestriction(env, a.Address)
+	switch {
+	case err != nil:
+		return err
+	case !byMotion(env) && d.Owner != env.Caller():
+		return denied(DeniedOwner, "%s does not own the contract", env.Caller())
+	case row.Visible == a.Visible:
+		return aborted(AbortUnchanged, nil, "the contract is visible to %s already", a.Visible)
+	case !byMotion(env) && row.Visible != VisibleMembers:
+		return denied(DeniedMotion, "the contract is visible to %s since block %d, and others relied on that: a motion of the committee changes it, `fondaco motion propose --help`", row.Visible, row.Height)
+	}
+	if err := writeRestriction(env, a, row.Institution, d.Owner); err != nil {
+		return err
+	}
+	return emit(env, "restricted", a.Address, a.Visible)
+}
+
+// writeRestriction writes or deletes the row of a contract. The institution stays the one that it was first restricted to: a contract that is
+// passed on does not show its new owner's institution what the old one kept.
+func writeRestriction(env Env, a RestrictArgs, institution string, owner ledger.Address) error {
+	if a.Visible == VisibleMembers {
+		return env.Delete(restrictionKey(a.Address))
+	}
+	if institution == "" {
+		account, _, err := ReadAccount(env, owner)
+		if err != nil {
+			return err
+		}
+		institution = account.Institution
+	}
+	return write(env, restrictionKey(a.Address), &Restriction{Version: ledger.Version, Visible: a.Visible, Institution: institution, Height: env.Order().Height})
+}
+
+func contractRestriction(env Env, a AddressArgs) (*Restriction, error) {
+	row, err := ReadRestriction(env, a.Address)
+	if err != nil || row.Visible == VisibleMembers {
+		return nil, err
+	}
+	return &row, nil
+}
+
+func restrictionTypes() []ledger.TypeDef {
+	return []ledger.TypeDef{
+		{Name: "Visible", Variants: variants(visibleNames())},
+		{Name: "Restriction", Fields: []ledger.Field{
+			{Name: "version", Type: "u16"}, {Name: "visible", Type: "Visible"}, {Name: "institution", Type: "str"}, {Name: "height", Type: "u64"},
+		}},
+	}
+}
+
+func restrictionMethods() []ledger.Method {
+	address := ledger.Field{Name: "address", Type: "addr"}
+	return []ledger.Method{
+		{
+			Name: "restrict", Kind: ledger.MethodTx, Args: []ledger.Field{address, {Name: "visible", Type: "Visible"}},
+			Doc: "Says who may read the contract through nodes' APIs. The owner restricts what every member could read; a motion changes it after that.",
+		},
+		{Name: "restriction", Kind: ledger.MethodView, Args: []ledger.Field{address}, Return: "opt<Restriction>", Doc: "Returns who may read the contract; nothing if every member may."},
+	}
+}
