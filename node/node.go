@@ -136,6 +136,8 @@ type Node struct {
 	archiveFault atomic.Pointer[error]        // what scrubArchive found damaged
 	joined       chan struct{}                // for Run: a state was fetched to begin with
 	full         chan struct{}                // for Run: the group stopped as the disk is full
+	toldOf       precompiles.Activation       // watch alone touches it: the feature that blocksLeft told of last,
+	toldLate     bool                         // and whether few blocks were left
 }
 
 // New opens the node's data, makes the genesis block if there is none, starts the plugins and binds the
@@ -173,7 +175,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	}
 	seen := monitor.Config{
 		Log: c.Log.With().Str("node", n.self.Short()).Logger(), Group: c.Genesis.Group, Finality: c.Genesis.Finality(),
-		Plugins: n.plugins.Status, Wasm: n.vm.Stats, Executor: n.executor.Stats, Pinned: n.store.Pinned, Damage: n.damage, Roots: n.roots, HTTPS: n.https, Profile: true,
+		Plugins: n.plugins.Status, Wasm: n.vm.Stats, Executor: n.executor.Stats, Pinned: n.store.Pinned, Damage: n.damage, Roots: n.roots, Release: n.blocksLeft, HTTPS: n.https, Profile: true,
 		Checks: []monitor.Check{{Name: "disk", Run: n.checkDisk}},
 	}
 	if n.vouch != nil {
@@ -296,8 +298,36 @@ func (n *Node) openState(ctx context.Context) error {
 		return fmt.Errorf("the data in %s belong to another chain: its genesis block is %s, the genesis file gives %s; "+
 			"use the genesis file that the data were made with, or an empty folder", dir, stored, want)
 	}
+	features, err := precompiles.ReadFeatures(n.store.Head())
+	if err == nil {
+		err = features.Due(n.store.Head().Height())
+	}
+	if err != nil {
+		return fmt.Errorf("the data in %s are of a later release: %w", dir, err)
+	}
 	n.warm(ctx)
 	return nil
+}
+
+// blocksLeft returns how many blocks there are until one begins with a feature that this release does not have, or -1 if none was
+// decided on. It tells the operator as soon as one is, and when less than a tenth of the blocks are left.
+func (n *Node) blocksLeft() int64 {
+	head := n.store.Head()
+	features, err := precompiles.ReadFeatures(head)
+	unknown := features.Unknown()
+	if err != nil || len(unknown) == 0 {
+		n.toldOf = precompiles.Activation{}
+		return -1
+	}
+	next := unknown[0]
+	left := max(0, int64(next.Height)-int64(head.Height())-1)
+	late := left < int64(next.Height-next.Decided)/10
+	if next != n.toldOf || late && !n.toldLate {
+		n.log.Warn().Str("feature", string(next.Feature)).Uint64("height", uint64(next.Height)).Int64("blocks_left", left).
+			Msg("this node will stop: " + (&precompiles.NeedsRelease{Activation: next}).Error())
+		n.toldOf, n.toldLate = next, late
+	}
+	return left
 }
 
 // engine returns what makes consensus engines: a plugin program's, unless one is linked in.

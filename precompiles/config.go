@@ -65,3 +65,6 @@ func paramFields() []ledger.Field {
 		{Name: "batch_delay", Type: "i64"},
 	}
 }
+
+// CheckParams says why no motion can set parameters in place of those in force, as an *Error, or returns nil.
+func CheckParams(before, after *ledger.Params) error { return checkParams(before, after) }

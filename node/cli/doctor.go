@@ -145,6 +145,7 @@ func (d *doctor) examine() {
 	d.key()
 	d.data()
 	d.node()
+	d.features()
 	d.ports()
 	d.doors()
 	d.buffers()
@@ -774,6 +775,28 @@ func (d *doctor) names() {
 	}
 	if len(d.findings) == found {
 		d.ok(check, "%d are configured; the node does not run, so none is connected", len(d.file.Network.Peers))
+	}
+}
+
+// features tells whether the node's release has what the chain is about to follow.
+func (d *doctor) features() {
+	const check = "release"
+	if d.status == nil {
+		return
+	}
+	found := len(d.findings)
+	for _, f := range d.status.Features {
+		do := fmt.Sprintf("install release %s of fondaco or a later one on this machine, and start the node again; its data stay as they are", f.Release)
+		switch left := int64(f.Height) - int64(d.status.Height) - 1; {
+		case f.Known:
+		case left <= 0:
+			d.fail(check, do, "block %d begins with the feature %s, which release %s does not have: the node does not go on", f.Height, f.Name, d.status.Version)
+		default:
+			d.warn(check, do, "block %d begins with the feature %s, which release %s does not have: the node stops before, %d blocks from now", f.Height, f.Name, d.status.Version, left)
+		}
+	}
+	if len(d.findings) == found {
+		d.ok(check, "%s has all features that the chain follows or is about to", d.status.Version)
 	}
 }
 

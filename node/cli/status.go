@@ -62,6 +62,9 @@ func statusCommand() *cli.Command {
 					if status.Stopped != "" {
 						row(w, "stopped", status.Stopped)
 					}
+					for _, f := range status.Features {
+						row(w, "feature", featureText(&f, status.Height))
+					}
 					for _, p := range status.Peers {
 						how := fmt.Sprintf("up, %.1f ms", p.RTT)
 						if !p.Up {
@@ -80,6 +83,18 @@ func statusCommand() *cli.Command {
 			})
 		},
 	}
+}
+
+// featureText tells from when on a feature holds on a chain of some height, and whether the node can follow.
+func featureText(f *client.Feature, height ledger.Height) string {
+	text := fmt.Sprintf("%s, since block %d", f.Name, f.Height)
+	if f.Height > height {
+		text = fmt.Sprintf("%s, from block %d on, in %d blocks", f.Name, f.Height, f.Height-height)
+	}
+	if !f.Known {
+		text += fmt.Sprintf(": this node's release does not have it and stops before; install release %s or a later one", f.Release)
+	}
+	return text
 }
 
 // archiveText tells which old states a node has.

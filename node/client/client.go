@@ -125,6 +125,19 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return get[Status](ctx, c, "/v1/status")
 }
 
+// TryParams asks what would become of the chain with other parameters. Nothing is changed.
+func (c *Client) TryParams(ctx context.Context, after *ledger.Params) (*ParamsTrial, error) {
+	body, err := json.Marshal(after)
+	if err != nil {
+		return nil, err
+	}
+	var trial ParamsTrial
+	if err := c.do(ctx, http.MethodPost, "/v1/params/check", "application/json", body, &trial); err != nil {
+		return nil, err
+	}
+	return &trial, nil
+}
+
 // RestartPlugin has the node end a plugin program and start it again, waits until it runs, and returns how it is. Only the node's operator may, see Operator.
 func (c *Client) RestartPlugin(ctx context.Context, name string) (*Plugin, error) {
 	var p Plugin

@@ -118,6 +118,23 @@ type Status struct {
 	Muted     string          `json:"muted"`             // why this member does not vote though its group runs; empty when it does
 	Peers     []Peer          `json:"peers"`
 	Plugins   []Plugin        `json:"plugins"`
+	Features  []Feature       `json:"features"` // that were decided on
+}
+
+// Feature is a rule of a later release than the chain's first, which holds from a height on.
+type Feature struct {
+	Name    string        `json:"name"`
+	Height  ledger.Height `json:"height"`  // of the first block with it
+	Release string        `json:"release"` // the first that has it
+	Known   bool          `json:"known"`   // this node's release has it; if not, the node stops before that block
+}
+
+// ParamsTrial says what would become of a chain with other parameters.
+type ParamsTrial struct {
+	Height  ledger.Height `json:"height"`  // of the block on whose state it was tried
+	Refused string        `json:"refused"` // why no motion can set them; empty: one can
+	Breaks  []string      `json:"breaks"`  // what works now and would not, in words
+	Partial bool          `json:"partial"` // the chain has more contracts or accounts than a trial looks at
 }
 
 // Archive says of which blocks a node can tell and prove what the state after them held.

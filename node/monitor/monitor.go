@@ -58,6 +58,7 @@ type Config struct {
 	Pinned      func() uint64                   // see state.Store.Pinned; asked by Observe
 	Damage      func() (damaged, healed uint64) // stored blocks that do not read back, and how many did not and do again; nil: not known
 	Roots       func() []Root                   // asked by Observe and at each scrape
+	Release     func() (left int64)             // blocks until one begins with a feature that this release does not have, below 0: none is known; asked by Observe; nil: none
 	HTTPS       func() []HTTPS                  // the certificates of listeners; asked likewise
 	Checks      []Check                         // further conditions of being ready
 	Profile     bool                            // serve /debug/pprof too
@@ -305,6 +306,9 @@ func (m *Monitor) alarmed(reason string) {
 func (m *Monitor) Observe(s group.Status, pool *mempool.Pool, connected int) {
 	now := m.config.Now()
 	m.metrics.observe(s, pool, connected, now)
+	if m.config.Release != nil {
+		m.metrics.release.Set(float64(m.config.Release()))
+	}
 	var roots []Root
 	if m.config.Roots != nil {
 		roots = m.config.Roots()

@@ -51,7 +51,7 @@ func (s *Server) status(http.ResponseWriter, *http.Request) (any, error) {
 		Node: st.Self, Version: s.config.Version, Engine: s.config.Genesis.Engine, Role: role, Number: st.Number, Members: n, Quorum: finality.Quorum(n), Faulty: finality.Faulty(n),
 		Height: head.Height(), Block: head.Hash(), StateRoot: head.Root(), Kept: s.group.Store().Kept(),
 		BlockTime: head.Header().Order.UnixMilli, Epoch: st.Epoch.Number, View: st.Consensus.View, Leader: st.Consensus.Leader,
-		Changing: st.Consensus.Changing, Syncing: st.Syncing, Pending: pending, Peers: []client.Peer{}, Plugins: []client.Plugin{},
+		Changing: st.Consensus.Changing, Syncing: st.Syncing, Pending: pending, Peers: []client.Peer{}, Plugins: []client.Plugin{}, Features: []client.Feature{},
 	}
 	if st.Syncing > 0 {
 		doc.Fetch = &client.Fetch{PerSecond: st.Fetch.PerSecond, SecondsLeft: float64(st.Fetch.Left) / 1000, From: []client.FetchShare{}}
@@ -93,6 +93,13 @@ func (s *Server) status(http.ResponseWriter, *http.Request) (any, error) {
 		for _, p := range s.config.Plugins() {
 			doc.Plugins = append(doc.Plugins, pluginDoc(p))
 		}
+	}
+	features, err := precompiles.ReadFeatures(head)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range features.List {
+		doc.Features = append(doc.Features, client.Feature{Name: string(f.Feature), Height: f.Height, Release: f.Release, Known: precompiles.Knows(f.Feature)})
 	}
 	return doc, nil
 }

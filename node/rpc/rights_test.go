@@ -50,6 +50,7 @@ var (
 		"POST /v1/contracts/{address}/call": readers,
 		"GET /v1/state/{address}/{key}":     readers,
 		"GET /v1/headers/{height}/proof":    readers,
+		"POST /v1/params/check":             readers,
 		"GET /v1/consensus":                 exporters,
 		"GET /v1/backup":                    exporters,
 		"POST /v1/plugins/{name}/restart":   operators,

@@ -162,6 +162,7 @@ func (s *Server) routes() map[string]route {
 		"POST /v1/contracts/{address}/call": {login.Read, s.call},
 		"GET /v1/state/{address}/{key}":     {login.Read, s.state},
 		"GET /v1/headers/{height}/proof":    {login.Read, s.headerProof},
+		"POST /v1/params/check":             {login.Read, s.tryParams},
 		"GET /v1/consensus":                 {login.Export, s.consensus},
 		"GET /v1/backup":                    {login.Export, s.backup},
 		"POST /v1/plugins/{name}/restart":   {login.Operate, s.restartPlugin},
