@@ -324,7 +324,7 @@ func (n *Node) blocksLeft() int64 {
 	late := left < int64(next.Height-next.Decided)/10
 	if next != n.toldOf || late && !n.toldLate {
 		n.log.Warn().Str("feature", string(next.Feature)).Uint64("height", uint64(next.Height)).Int64("blocks_left", left).
-			Msg("this node will stop: " + (&precompiles.NeedsRelease{Activation: next}).Error())
+			Msg("this node will stop: " + (&precompiles.ReleaseError{Activation: next}).Error())
 		n.toldOf, n.toldLate = next, late
 	}
 	return left

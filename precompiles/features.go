@@ -206,21 +206,21 @@ func isFeatureName(text string) bool {
 	return text != "" && len(text) <= maxFeatureName
 }
 
-// NeedsRelease says that a block begins with a feature that this release does not have.
-type NeedsRelease struct {
+// ReleaseError says that a block begins with a feature that this release does not have.
+type ReleaseError struct {
 	Activation
 }
 
 // Error says what to do.
-func (e *NeedsRelease) Error() string {
+func (e *ReleaseError) Error() string {
 	return fmt.Sprintf("block %d and those after it follow the feature %s, which this release of fondaco does not have: install release %s or a later one on this node, and start it again; its data stay as they are",
 		e.Height, e.Feature, e.Release)
 }
 
-// Due returns a *NeedsRelease if a feature holds in the block of a height that this release does not have.
+// Due returns a *ReleaseError if a feature holds in the block of a height that this release does not have.
 func (f *Features) Due(height ledger.Height) error {
 	if unknown := f.Unknown(); len(unknown) > 0 && unknown[0].Height <= height {
-		return &NeedsRelease{unknown[0]}
+		return &ReleaseError{unknown[0]}
 	}
 	return nil
 }

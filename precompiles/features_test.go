@@ -62,14 +62,14 @@ func TestActivateFeature(t *testing.T) {
 	if err := f.Due(299); err != nil {
 		t.Errorf("Due(299) = %v", err)
 	}
-	if needs, ok := errors.AsType[*NeedsRelease](f.Due(350)); !ok || needs.Release != "0.3" {
+	if needs, ok := errors.AsType[*ReleaseError](f.Due(350)); !ok || needs.Release != "0.3" {
 		t.Errorf("Due(350) = %v, want it to name release 0.3", f.Due(350))
 	}
 
 	// A release without a feature takes part in deciding on it.
 	without = "visibility"
 	defer func() { without = "" }()
-	if needs, ok := errors.AsType[*NeedsRelease](f.Due(150)); !ok || needs.Feature != Visibility {
+	if needs, ok := errors.AsType[*ReleaseError](f.Due(150)); !ok || needs.Feature != Visibility {
 		t.Errorf("Due(150) of a release without visibility = %v", f.Due(150))
 	}
 	if err := activate("visibility", 200, "0.2.1"); err != nil {

@@ -73,7 +73,7 @@ func TestUnknownFeature(t *testing.T) {
 	tx := nothing()
 	order := c.order(tx)
 	_, err := c.x.Execute(t.Context(), c.head, &order, []*ledger.SignedTx{tx})
-	needs, ok := errors.AsType[*precompiles.NeedsRelease](err)
+	needs, ok := errors.AsType[*precompiles.ReleaseError](err)
 	if !ok || needs.Feature != "time-travel" || needs.Height != begins || !strings.Contains(err.Error(), "install release 9.1 or a later one") {
 		t.Errorf("block %d: %v; want it to say that release 9.1 is needed", begins, err)
 	}
