@@ -30,26 +30,26 @@ type earlier struct {
 	found bool
 }
 
-// audited returns the method that a call is of, if it is recorded; else nil.
-func (x *Executor) audited(to ledger.Address, method string) *ledger.Method {
-	if s := x.system[to]; s != nil && s.kind(method) == ledger.MethodTx {
+// audited returns the method that a call is of, if it is recorded in the block of a height; else nil.
+func (x *Executor) audited(r *rules, height ledger.Height, to ledger.Address, method string) *ledger.Method {
+	if s := x.system[to]; s != nil && r.kind(s, method, height) == ledger.MethodTx {
 		return s.Schema().Method(method)
 	}
 	return nil
 }
 
-// price returns what a transaction costs before its contract runs: by itself and, if its call is recorded, for the record.
-func (x *Executor) price(p *prices, tx *ledger.SignedTx) ledger.Gas {
-	price := p.intrinsic(len(tx.Raw), len(tx.Signatures))
-	if tx.To.Name == "" && x.audited(tx.To.Address, tx.Method) != nil {
-		price += p.recorded(len(tx.Args))
+// price returns what a transaction costs in the block of a height before its contract runs: by itself and, if its call is recorded, for the record.
+func (x *Executor) price(r *rules, height ledger.Height, tx *ledger.SignedTx) ledger.Gas {
+	price := r.prices.intrinsic(len(tx.Raw), len(tx.Signatures))
+	if tx.To.Name == "" && x.audited(r, height, tx.To.Address, tx.Method) != nil {
+		price += r.prices.recorded(len(tx.Args))
 	}
 	return price
 }
 
 // begin begins the record of a call, if it has one, at the gas that it takes within a transaction. Where the outcome is not ok, the call is not made.
 func (t *transaction) begin(c *call) (*act, wasmvm.Outcome, error) {
-	m := t.x.audited(c.target.Address, c.method)
+	m := t.x.audited(t.rules, t.order.Height, c.target.Address, c.method)
 	if m == nil {
 		return nil, wasmvm.Outcome{}, nil
 	}
@@ -165,7 +165,7 @@ func (t *transaction) refused(tx *ledger.SignedTx, outcome *wasmvm.Outcome) erro
 	if tx.To.Name != "" {
 		return nil
 	}
-	m := t.x.audited(tx.To.Address, tx.Method)
+	m := t.x.audited(t.rules, t.order.Height, tx.To.Address, tx.Method)
 	if m == nil {
 		return nil
 	}

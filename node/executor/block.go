@@ -97,7 +97,7 @@ func (t *transaction) within() []ledger.Failure {
 // run checks what only the state can tell of a transaction, and calls its target. The gas of the outcome
 // includes what the transaction costs by itself.
 func (t *transaction) run(tx *ledger.SignedTx) (wasmvm.Outcome, error) {
-	price := t.x.price(t.prices, tx)
+	price := t.x.price(t.rules, t.order.Height, tx)
 	if price > tx.GasLimit {
 		t.trace.refuse(fmt.Sprintf("the transaction itself takes %d gas, the limit is %d", price, tx.GasLimit))
 		return wasmvm.Outcome{Status: ledger.OutOfGas, Gas: tx.GasLimit}, nil

@@ -301,7 +301,7 @@ func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 	if err != nil {
 		return err
 	}
-	if price := x.price(r.prices, tx); tx.GasLimit < price {
+	if price := x.price(r, base.Height()+1, tx); tx.GasLimit < price {
 		return fmt.Errorf("a gas limit of %d; the transaction takes %d before its contract runs", tx.GasLimit, price)
 	}
 	account, err := x.accounts.read(base, tx.Sender)
@@ -377,7 +377,7 @@ func (x *Executor) Prepare(ctx context.Context, tx *ledger.SignedTx) error {
 		left -= gas
 		return nil
 	}
-	if spend(x.price(r.prices, tx)) != nil || spend(r.prices.codeByte*ledger.Gas(len(code))) != nil {
+	if spend(x.price(r.rules, r.base.Height()+1, tx)) != nil || spend(r.prices.codeByte*ledger.Gas(len(code))) != nil {
 		return nil
 	}
 	offer := ledger.Gas(0) // to _initialize

@@ -81,3 +81,13 @@ func TestUnknownFeature(t *testing.T) {
 		t.Errorf("a view of the state before it: %v", err)
 	}
 }
+
+// audited returns the method that a transaction calls, if its call is recorded in the next block; else nil.
+func audited(c *chain, tx *ledger.SignedTx) *ledger.Method {
+	c.Helper()
+	r, err := c.x.rules(c.head)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return c.x.audited(r, c.head.Height()+1, tx.To.Address, tx.Method)
+}
