@@ -40,7 +40,8 @@ type Account struct {
 	Threshold   uint32   // total weight of keys that must sign
 	Roles       []string // sorted, without duplicates
 	Keys        []AccountKey
-	Certificate *Binding // by which certificates it goes; nil: by none
+	Certificate *Binding  // by which certificates it goes; nil: by none
+	Lifeline    *Lifeline // co-signers, and what is under way for lost keys; nil: nothing
 }
 
 // AccountKey is a key bound to an account.
@@ -66,34 +67,59 @@ func (a *Account) HasAny(roles ...string) bool {
 
 // MaySend checks that neither its status nor its certificates keep the account from calling a target at a state and a
 // block time. The error is an [*Error] with status denied, or the reader's. A freeze keeps no account with the role
-// committee from taking part in motions: what institutions agree on is not for a single account to prevent.
-func (a *Account) MaySend(r Reader, to ledger.Target, unixMilli int64) error {
-	if a.Status != Active && !(a.Has(identity.Committee) && to == ledger.Target{Address: MembersAddress}) {
+// committee from taking part in motions: what institutions agree on is not for a single account to prevent. Nothing keeps an
+// account from what it defends itself with, see [Lifeline].
+func (a *Account) MaySend(r Reader, to ledger.Target, method string, unixMilli int64) error {
+	switch {
+	case a.defends(to, method):
+		return nil
+	case a.Status != Active && !a.motions(to):
 		return denied(DeniedFrozen, "the account is frozen")
+	case a.Leaked():
+		return denied(DeniedFrozen, "a key of the account is reported as leaked: its institution recovers it with `fondaco account recover`")
 	}
 	return a.checkBinding(r, to, unixMilli)
 }
 
-// Authorize checks that the account may send a transaction to a target that these keys signed, at a state and a block
-// time. The error is an [*Error] with status denied, or the reader's.
-func (a *Account) Authorize(r Reader, to ledger.Target, signatures []ledger.Signature, unixMilli int64) error {
-	if err := a.MaySend(r, to, unixMilli); err != nil {
+// Authorize checks that the account may send a transaction that calls a method of a target and that these keys signed, at a
+// state and a block time. Whether its co-signers signed, Cosigned tells once the contract is known. The error is an [*Error] with status
+// denied, or the reader's.
+func (a *Account) Authorize(r Reader, to ledger.Target, method string, signatures []ledger.Signature, unixMilli int64) error {
+	if err := a.MaySend(r, to, method, unixMilli); err != nil {
 		return err
 	}
+	own := ledger.Target{Address: AccountsAddress} == to
 	var weight uint32
+	var others []Account
+	var err error
 	for i := range signatures {
 		s := &signatures[i]
 		k := a.key(s.Algorithm, s.Key)
 		switch {
+		case k == nil && own && method == "cosign": // which looks itself at who signed
+			continue
 		case k == nil:
+			if others == nil {
+				if others, err = a.cosigning(r, unixMilli); err != nil {
+					return err
+				}
+			}
+			if slices.ContainsFunc(others, func(o Account) bool { return o.key(s.Algorithm, s.Key) != nil }) {
+				continue
+			}
 			return denied(DeniedKey, "the %s key %x is not bound to the account", s.Algorithm, s.Key)
-		case unixMilli < k.From || k.Until != 0 && unixMilli > k.Until:
+		case !k.validAt(unixMilli):
 			return denied(DeniedKeyTime, "the %s key %x is not valid at block time %d", s.Algorithm, s.Key, unixMilli)
+		case a.Lifeline != nil && a.succeeded(k, signersOf(signatures)):
+			continue
 		}
 		weight += k.Weight
 	}
-	if weight < a.Threshold {
+	if weight < a.Threshold && !(weight > 0 && own && method == "report_leak") {
 		return denied(DeniedThreshold, "the signers weigh %d, the account wants %d", weight, a.Threshold)
+	}
+	if a.defends(to, method) {
+		return nil
 	}
 	return a.checkSigned(r, to, signatures)
 }
@@ -132,6 +158,12 @@ func newAccounts() Contract {
 		{Name: "until", Type: "i64"},
 	}
 	certificate := ledger.Field{Name: "certificate", Type: "opt<Binding>"}
+	account, number := ledger.Field{Name: "account", Type: "addr"}, ledger.Field{Name: "number", Type: "u64"}
+	threshold, until := ledger.Field{Name: "threshold", Type: "u32"}, ledger.Field{Name: "until", Type: "i64"}
+	reason, evidence := ledger.Field{Name: "reason", Type: "str"}, ledger.Field{Name: "evidence", Type: "bytes"}
+	cosigner, classes := ledger.Field{Name: "cosigner", Type: "addr"}, ledger.Field{Name: "classes", Type: "list<Class>"}
+	by := ledger.Field{Name: "by", Type: "addr"}
+	indexed := []string{"account"}
 	return &system{
 		address: AccountsAddress,
 		methods: map[string]func(Env, []byte) ([]byte, error){
@@ -140,8 +172,21 @@ func newAccounts() Contract {
 			"unbind":   command(unbindKeys),
 			"rotate":   command(rotateKey),
 			"certify":  command(certify),
-			"get":      query(getAccount),
-			"find":     query(findAccounts),
+
+			"cosign":      command(cosign),
+			"report_leak": command(reportLeak),
+			"clear_leak":  command(clearLeak),
+			"recover":     query(recoverAccount),
+			"confirm":     command(confirmRecovery),
+			"object":      command(objectRecovery),
+			"withdraw":    command(withdrawRecovery),
+			"settle":      command(settleRecovery),
+			"set_window":  command(setWindow),
+			"window":      query(func(env Env, _ none) (int64, error) { return ReadWindow(env) }),
+			"recoveries":  query(recoveries),
+
+			"get":  query(getAccount),
+			"find": query(findAccounts),
 		},
 		policies: map[string]Policy{
 			"register": byAny(identity.InstitutionAdmin, identity.Registrar),
@@ -149,6 +194,16 @@ func newAccounts() Contract {
 			"unbind":   bySelf(),
 			"rotate":   bySelf(),
 			"certify":  byAny(identity.Committee, identity.InstitutionAdmin, identity.Registrar),
+
+			"cosign":      bySelf(),
+			"report_leak": bySelf(), // by one key of an account that may send nothing else
+			"clear_leak":  byAny(identity.InstitutionAdmin),
+			"recover":     byAny(identity.InstitutionAdmin, identity.Registrar),
+			"confirm":     byAny(identity.InstitutionAdmin),
+			"object":      bySelf(),
+			"withdraw":    byAny(identity.InstitutionAdmin, identity.Registrar),
+			"settle":      bySelf(),
+			"set_window":  byMajority(),
 		},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "accounts", Version: "1", Profile: "strict",
@@ -160,6 +215,27 @@ func newAccounts() Contract {
 				{Name: "Binding", Fields: []ledger.Field{{Name: "paths", Type: "list<Path>"}, {Name: "until", Type: "i64"}, {Name: "key", Type: "opt<PublicKey>"}}},
 				{Name: "Status", Variants: []ledger.Variant{{Name: "active"}, {Name: "frozen_by_institution"}, {Name: "frozen_by_authority"}}},
 				{Name: "NewAccount", Fields: []ledger.Field{{Name: "threshold", Type: "u32"}, {Name: "roles", Type: "list<str>"}, {Name: "keys", Type: "list<Key>"}, certificate}},
+				{Name: "Class", Fields: []ledger.Field{{Name: "contract", Type: "addr"}, {Name: "method", Type: "str"}}},
+				{Name: "Cosigner", Fields: []ledger.Field{account, classes, until}},
+				{Name: "Overlap", Fields: []ledger.Field{{Name: "old", Type: "PublicKey"}, {Name: "new", Type: "PublicKey"}}},
+				{Name: "Leak", Fields: []ledger.Field{by, {Name: "unix_milli", Type: "i64"}}},
+				{Name: "Recovery", Fields: []ledger.Field{
+					number, threshold,
+					{Name: "keys", Type: "list<Key>"},
+					reason, evidence,
+					{Name: "asked", Type: "addr"},
+					{Name: "confirmed", Type: "addr"},
+					until,
+					{Name: "final", Type: "bool"},
+				}},
+				{Name: "Lifeline", Fields: []ledger.Field{
+					{Name: "cosigners", Type: "list<Cosigner>"},
+					{Name: "overlaps", Type: "list<Overlap>"},
+					{Name: "leak", Type: "opt<Leak>"},
+					{Name: "recoveries", Type: "u64"},
+					{Name: "objections", Type: "u32"},
+					{Name: "recovery", Type: "opt<Recovery>"},
+				}},
 				{Name: "Account", Fields: []ledger.Field{
 					{Name: "version", Type: "u16"},
 					{Name: "institution", Type: "str"},
@@ -168,6 +244,7 @@ func newAccounts() Contract {
 					{Name: "roles", Type: "list<str>"},
 					{Name: "keys", Type: "list<Key>"},
 					certificate,
+					{Name: "lifeline", Type: "opt<Lifeline>"},
 				}},
 			},
 			Methods: []ledger.Method{
@@ -188,14 +265,47 @@ func newAccounts() Contract {
 				},
 				{
 					Name: "rotate", Kind: ledger.MethodTx,
-					Args: []ledger.Field{{Name: "old", Type: "PublicKey"}, {Name: "new", Type: "Key"}},
-					Doc:  "Replaces a key of the caller's account.",
+					Args: []ledger.Field{{Name: "old", Type: "PublicKey"}, {Name: "new", Type: "Key"}, until},
+					Doc: "Replaces a key of the caller's account: at once if until is 0, or else the old key is valid beside the new one until that block time in Unix ms, at most 90 days ahead. " +
+						"Where both sign, they count as the new one.",
 				},
 				{
 					Name: "certify", Kind: ledger.MethodTx,
 					Args: []ledger.Field{{Name: "account", Type: "addr"}, certificate},
 					Doc: "Binds an account to certificates, by their fingerprints and those of their roots, or to none. A registrar binds accounts of its institution that have no role but user, " +
 						"an institution-admin all of its institution but those with the role committee, which bind themselves.",
+				},
+				{
+					Name: "cosign", Kind: ledger.MethodTx, Args: []ledger.Field{account, cosigner, classes, until},
+					Doc: "Says of which calls of an account the keys of another account must sign, too, until a block time at most 366 days ahead; of none, and until 0, when there are no classes. The account calls it itself, and the " +
+						"co-signer's keys sign as well; or a motion does. In a class a zero contract stands for all, and an empty method for all. An account's objections and reports of a leak, and motions of the committee, need no co-signer.",
+				},
+				{
+					Name: "report_leak", Kind: ledger.MethodTx, Args: []ledger.Field{account},
+					Doc: "Stops an account from sending anything but objections until it is recovered, because a key is in wrong hands. The caller is the account itself, of which any one key is enough, or a registrar or institution-admin of its institution; or a motion. " +
+						"Accounts with the role committee or regulator report for themselves, or a motion does.",
+				},
+				{Name: "clear_leak", Kind: ledger.MethodTx, Args: []ledger.Field{account}, Doc: "Withdraws the report of a leak. The caller is an institution-admin of the account's institution who did not report it; or a motion."},
+				{
+					Name: "recover", Kind: ledger.MethodTx, Args: []ledger.Field{account, {Name: "keys", Type: "list<Key>"}, threshold, reason, evidence}, Return: "u64",
+					Doc: "Asks for new keys for an account whose owner lost his, and returns the number of the recovery. The caller is a registrar or institution-admin of its institution; or a motion, which needs no confirmation. Only a motion may for an account with the role " +
+						"committee or regulator, and for one that objected twice. Another request takes its place until it is confirmed.",
+				},
+				{
+					Name: "confirm", Kind: ledger.MethodTx, Args: []ledger.Field{account, number},
+					Doc: "Confirms a recovery and begins the window in which the account may object. The caller is an institution-admin of its institution, of another account than asked, and with other keys.",
+				},
+				{
+					Name: "object", Kind: ledger.MethodTx, Args: []ledger.Field{number},
+					Doc: "Ends a recovery of the caller's account within its window. An account that is frozen may, too. There is no objection to what a motion asks for after two of them, but by an account with the role regulator.",
+				},
+				{Name: "withdraw", Kind: ledger.MethodTx, Args: []ledger.Field{account, number}, Doc: "Ends a recovery. The caller is a registrar or institution-admin of the account's institution; or a motion, which alone withdraws what a motion asked for."},
+				{Name: "settle", Kind: ledger.MethodTx, Args: []ledger.Field{account, number}, Doc: "Puts the keys of a recovery in the place of the account's, after its window. Anybody may."},
+				{Name: "set_window", Kind: ledger.MethodTx, Args: []ledger.Field{{Name: "window", Type: "i64"}}, Doc: "Sets how long accounts may object to recoveries that are confirmed from now on, in ms: 1,000 to 30 days. A motion does."},
+				{Name: "window", Kind: ledger.MethodView, Return: "i64", Doc: "Returns how long that is: two days, unless a motion set it."},
+				{
+					Name: "recoveries", Kind: ledger.MethodView, Return: "list<addr>", Args: []ledger.Field{{Name: "after", Type: "opt<addr>"}},
+					Doc: "Returns up to 64 accounts with an open recovery, in order of address, beginning after one.",
 				},
 				{Name: "get", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "address", Type: "addr"}}, Return: "opt<Account>"},
 				{
@@ -208,11 +318,20 @@ func newAccounts() Contract {
 				{Topic: "registered", Fields: []ledger.Field{{Name: "institution", Type: "str"}, {Name: "accounts", Type: "list<addr>"}}, Indexed: []string{"institution"}},
 				{Topic: "keys_changed", Fields: []ledger.Field{{Name: "account", Type: "addr"}}, Indexed: []string{"account"}},
 				{Topic: "certified", Fields: []ledger.Field{{Name: "account", Type: "addr"}, certificate}, Indexed: []string{"account"}},
+				{Topic: "cosigners_changed", Fields: []ledger.Field{account, cosigner, classes, until}, Indexed: indexed},
+				{Topic: "leak_reported", Fields: []ledger.Field{account, by}, Indexed: indexed},
+				{Topic: "leak_cleared", Fields: []ledger.Field{account}, Indexed: indexed},
+				{Topic: "recovery_asked", Fields: []ledger.Field{account, number, by, evidence, until}, Indexed: indexed},
+				{Topic: "recovery_confirmed", Fields: []ledger.Field{account, number, by, until}, Indexed: indexed},
+				{Topic: "recovery_ended", Fields: []ledger.Field{account, number, {Name: "how", Type: "str"}}, Indexed: indexed},
+				{Topic: "window_set", Fields: []ledger.Field{{Name: "window", Type: "i64"}}},
 			},
-			Errors: abortDefs(AbortArguments, AbortKey, AbortThreshold, AbortRole, AbortMissing, AbortInstitution, AbortUnchanged, AbortCertificate),
+			Errors: abortDefs(AbortArguments, AbortKey, AbortThreshold, AbortRole, AbortMissing, AbortInstitution, AbortUnchanged, AbortCertificate, AbortRecovery, AbortCosigner),
 			State: []ledger.StateDef{
 				{Prefix: "a", Key: []ledger.Type{"addr"}, Value: "Account"},
 				{Prefix: "k", Key: []ledger.Type{"u8", "bytes"}, Value: "bool", Doc: "algorithm; key and address of an account that it is bound to"},
+				{Prefix: "r", Key: []ledger.Type{"addr"}, Value: "bool", Doc: "account with an open recovery"},
+				{Prefix: "w", Value: "i64", Doc: "window of recoveries, ms"},
 			},
 		},
 	}
@@ -321,9 +440,10 @@ func unbindKeys(env Env, a UnbindArgs) error {
 
 // RotateArgs are the arguments of the accounts method rotate.
 type RotateArgs struct {
-	_   struct{} `cbor:",toarray"`
-	Old ledger.Key
-	New AccountKey
+	_     struct{} `cbor:",toarray"`
+	Old   ledger.Key
+	New   AccountKey
+	Until int64 // last block time, Unix ms, at which the old key may sign beside the new one; 0: it is replaced at once
 }
 
 func rotateKey(env Env, a RotateArgs) error {
@@ -332,7 +452,35 @@ func rotateKey(env Env, a RotateArgs) error {
 		if old == nil {
 			return aborted(AbortKey, []any{0}, "the %s key %x is not bound to the account", a.Old.Algorithm, a.Old.Bytes)
 		}
-		*old = a.New
+		overlaps := func(k *AccountKey) bool {
+			return account.Lifeline != nil && slices.ContainsFunc(account.Lifeline.Overlaps, func(o Overlap) bool { return k.is(o.Old) || k.is(o.New) })
+		}
+		if a.Until == 0 {
+			if account.Lifeline != nil {
+				for i := range account.Lifeline.Overlaps { // the one that it replaced is still of the same hand
+					if o := &account.Lifeline.Overlaps[i]; old.is(o.New) {
+						o.New = a.New.public()
+					}
+				}
+			}
+			*old = a.New
+			return nil
+		}
+		now := env.Order().UnixMilli
+		switch {
+		case a.Until <= now || a.Until > now+MaxOverlap.Milliseconds():
+			return aborted(AbortArguments, nil, "the old key would be valid until %s, want a time after %s and at most %d days later", timeText(a.Until), timeText(now), int(MaxOverlap.Hours()/24))
+		case old.Until != 0 && old.Until < a.Until:
+			return aborted(AbortKey, []any{0}, "the old key ends at %s already: a rotation does not prolong it", timeText(old.Until))
+		case a.New.From > a.Until:
+			return aborted(AbortKey, []any{1}, "the new key begins at %s, after the old one has ended", timeText(a.New.From))
+		case overlaps(old):
+			return aborted(AbortKey, []any{0}, "the key is in the overlap of an earlier rotation: unbind the older of the two, or wait until it has ended")
+		}
+		old.Until = a.Until
+		l := account.lifeline()
+		l.Overlaps = append(l.Overlaps, Overlap{Old: a.Old, New: a.New.public()})
+		account.Keys = append(account.Keys, a.New)
 		return nil
 	})
 }
@@ -372,10 +520,14 @@ func changeKeys(env Env, change func(*Account) error) error {
 	if err != nil {
 		return err
 	}
+	if account.recovering() {
+		return aborted(AbortRecovery, []any{account.Lifeline.Recovery.Number}, "recovery %d of the account is under way: object to it first, with `fondaco account object`", account.Lifeline.Recovery.Number)
+	}
 	before := slices.Clone(account.Keys)
 	if err := change(&account); err != nil {
 		return err
 	}
+	account.tidy(env.Order().UnixMilli)
 	if err := putAccount(env, env.Caller(), &account, before); err != nil {
 		return err
 	}
@@ -413,6 +565,12 @@ func checkKeys(env Env, account *Account, before []AccountKey) error {
 	now := env.Order().UnixMilli
 	old := Account{Keys: before}
 	var weight uint32
+	var valid []ledger.Key // now
+	for i := range account.Keys {
+		if k := &account.Keys[i]; k.validAt(now) {
+			valid = append(valid, k.public())
+		}
+	}
 	for i, k := range account.Keys {
 		if k.Weight == 0 || k.Weight > MaxKeyWeight || k.From < 0 || k.Until < 0 || k.Until != 0 && k.Until < k.From {
 			return aborted(AbortKey, []any{i}, "key %d: weight %d, want 1 to %d; valid from %d until %d", i, k.Weight, MaxKeyWeight, k.From, k.Until)
@@ -429,7 +587,7 @@ func checkKeys(env Env, account *Account, before []AccountKey) error {
 				return aborted(AbortKey, []any{i}, "key %d: %v", i, err)
 			}
 		}
-		if now >= k.From && (k.Until == 0 || now <= k.Until) {
+		if k.validAt(now) && !account.succeeded(&k, valid) {
 			weight += k.Weight
 		}
 	}
@@ -493,5 +651,5 @@ func callerAccount(env Env, to ledger.Address) (Account, error) {
 	case !found:
 		return account, denied(DeniedAccount, "the caller %s has no account", env.Caller())
 	}
-	return account, account.MaySend(env, ledger.Target{Address: to}, env.Order().UnixMilli)
+	return account, account.MaySend(env, ledger.Target{Address: to}, "", env.Order().UnixMilli)
 }

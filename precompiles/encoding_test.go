@@ -56,7 +56,27 @@ func TestVectors(t *testing.T) {
 		},
 		{newAccounts(), "bind", BindArgs{Keys: []AccountKey{full}, Threshold: 3}, []string{`[` + fullJSON + `]`, `3`}},
 		{newAccounts(), "unbind", UnbindArgs{Keys: []ledger.Key{k, k2}, Threshold: 1}, []string{`[` + keyJSON(k) + `,` + keyJSON(k2) + `]`, `1`}},
-		{newAccounts(), "rotate", RotateArgs{Old: k2, New: full}, []string{keyJSON(k2), fullJSON}},
+		{newAccounts(), "rotate", RotateArgs{Old: k2, New: full}, []string{keyJSON(k2), fullJSON, `0`}},
+		{newAccounts(), "rotate", RotateArgs{Old: k2, New: full, Until: 5_000_000_000_000}, []string{keyJSON(k2), fullJSON, `"5000000000000"`}},
+		{
+			newAccounts(), "cosign",
+			CosignArgs{Account: address, Cosigner: address, Classes: []Class{{Method: "pay"}, {Contract: address}}, Until: 5_000_000_000_000},
+			[]string{addressJSON, addressJSON, `[{"contract":"0x0000000000000000000000000000000000000000","method":"pay"},{"contract":` + addressJSON + `,"method":""}]`, `"5000000000000"`},
+		},
+		{newAccounts(), "report_leak", AddressArgs{Address: address}, []string{addressJSON}},
+		{newAccounts(), "clear_leak", AddressArgs{Address: address}, []string{addressJSON}},
+		{
+			newAccounts(), "recover",
+			RecoverAccountArgs{Account: address, Keys: []AccountKey{full}, Threshold: 2, Reason: "lost", Evidence: digest},
+			[]string{addressJSON, `[` + fullJSON + `]`, `2`, `"lost"`, `"0x` + hex.EncodeToString(digest[:]) + `"`},
+		},
+		{newAccounts(), "confirm", RecoveryArgs{Account: address, Number: 3}, []string{addressJSON, `3`}},
+		{newAccounts(), "object", NumberArgs{Number: 3}, []string{`3`}},
+		{newAccounts(), "withdraw", RecoveryArgs{Account: address, Number: 3}, []string{addressJSON, `3`}},
+		{newAccounts(), "settle", RecoveryArgs{Account: address, Number: 3}, []string{addressJSON, `3`}},
+		{newAccounts(), "set_window", WindowArgs{Window: 60_000}, []string{`60000`}},
+		{newAccounts(), "window", none{}, nil},
+		{newAccounts(), "recoveries", RecoveriesArgs{After: &address}, []string{addressJSON}},
 		{newAccounts(), "certify", CertifyArgs{Account: address, Certificate: binding}, []string{addressJSON, bindingJSON}},
 		{newAccounts(), "certify", CertifyArgs{Account: address, Certificate: &withKey}, []string{addressJSON, `{"paths":[` + path + `],"until":"5000000000000","key":` + keyJSON(k) + `}`}},
 		{newAccounts(), "certify", CertifyArgs{Account: address}, []string{addressJSON, `null`}},
@@ -200,6 +220,15 @@ func TestResults(t *testing.T) {
 	if _, err := w.call(newAccounts(), "certify", CertifyArgs{Account: name("user"), Certificate: binding(2)}); err != nil {
 		t.Fatal(err)
 	}
+	w.caller = name("registrar")
+	if _, err := w.call(newAccounts(), "recover", RecoverAccountArgs{Account: name("user"), Keys: []AccountKey{bound(newKey(t, 9))}, Threshold: 1, Reason: "lost", Evidence: keys.Digest{1}}); err != nil {
+		t.Fatal(err)
+	}
+	w.caller = GovernanceAddress
+	if _, err := w.call(newAccounts(), "cosign", CosignArgs{Account: name("user"), Cosigner: name("admin"), Classes: []Class{{}}, Until: 6_000}); err != nil {
+		t.Fatal(err)
+	}
+	w.caller = name("admin")
 	trust := Trust{Version: ledger.Version, Authorities: []Authority{trusted("alpha", "a", 1).Authority}, Policies: []VouchPolicy{{Role: "node"}}}
 	if err := write(w, TrustStateKey("alpha"), &trust); err != nil {
 		t.Fatal(err)
@@ -253,6 +282,8 @@ func TestResults(t *testing.T) {
 		{newAccounts(), "get", AddressArgs{Address: w.caller}},
 		{newAccounts(), "get", AddressArgs{Address: name("nobody")}},
 		{newAccounts(), "find", FindArgs{Key: newKey(t, 1)}},
+		{newAccounts(), "window", none{}},
+		{newAccounts(), "recoveries", RecoveriesArgs{}},
 		{newContracts(), "info", AddressArgs{Address: contract}},
 		{newContracts(), "info", AddressArgs{Address: name("nobody")}},
 		{newContracts(), "code", CodeArgs{Digest: d.Code}},

@@ -43,6 +43,7 @@ const (
 	DeniedMotion      uint32 = 114 // the policy wants a motion of the committee
 	DeniedHalted      uint32 = 117 // the contract is paused or retired: only its views run
 	DeniedReview      uint32 = 118 // the chain's mode lets the account bring no code onto it in this way
+	DeniedCosigner    uint32 = 120 // a co-signer of the account did not sign
 )
 
 // Codes of receipts with status aborted from a system contract, as in its schema. They are stable.
@@ -66,7 +67,9 @@ const (
 
 	AbortName uint32 = 1013 // [name]: the name or its version is malformed, taken, in use, or not there
 
-	AbortRelease uint32 = 1030 // [id]: no such release that is open, or it lacks approvals, or there are too many; then the id is 0
+	AbortRelease  uint32 = 1030 // [id]: no such release that is open, or it lacks approvals, or there are too many; then the id is 0
+	AbortRecovery uint32 = 1020 // [number]: no such recovery of the account, or one that is under way, or at another time
+	AbortCosigner uint32 = 1021 // [account]: it cannot co-sign
 )
 
 func abortDefs(codes ...uint32) []ledger.ErrorDef {
@@ -95,6 +98,8 @@ func abortDefs(codes ...uint32) []ledger.ErrorDef {
 		},
 		{Code: AbortName, Name: "BadName", Fields: []ledger.Field{{Name: "name", Type: "str"}}, Doc: "the name or its version is malformed, taken, in use, or not there"},
 		{Code: AbortRelease, Name: "NoRelease", Fields: []ledger.Field{{Name: "id", Type: "u64"}}, Doc: "there is no such release, or it is void or lacks approvals, or with id 0 there are too many"},
+		{Code: AbortRecovery, Name: "Recovery", Fields: []ledger.Field{{Name: "number", Type: "u64"}}, Doc: "the account has no such recovery, or one is under way, or its window has not ended, or has"},
+		{Code: AbortCosigner, Name: "BadCosigner", Fields: []ledger.Field{{Name: "account", Type: "addr"}}, Doc: "the account cannot co-sign"},
 	}
 	var defs []ledger.ErrorDef
 	for _, d := range all {

@@ -192,11 +192,12 @@ func (p *Policy) Permit(method string, direct bool, signers []ledger.Key, caller
 	return nil
 }
 
-// signedBy returns how many of the account's keys are among the signers.
+// signedBy returns how many of the account's keys are among the signers. One that was rotated and its successor are one.
 func (a *Account) signedBy(signers []ledger.Key) int {
 	n := 0
-	for _, k := range a.Keys {
-		if slices.ContainsFunc(signers, func(s ledger.Key) bool { return s.Algorithm == k.Algorithm && bytes.Equal(s.Bytes, k.Key) }) {
+	for i := range a.Keys {
+		k := &a.Keys[i]
+		if !a.succeeded(k, signers) && slices.ContainsFunc(signers, func(s ledger.Key) bool { return s.Algorithm == k.Algorithm && bytes.Equal(s.Bytes, k.Key) }) {
 			n++
 		}
 	}

@@ -26,6 +26,7 @@ type world struct {
 	gas    ledger.Gas
 	hook   func(to ledger.Address, hook string, args []byte) error
 	refuse error // of Admit
+	signed []ledger.Key
 }
 
 func (w *world) Get(key []byte) ([]byte, bool, error) {
@@ -54,7 +55,7 @@ func (w *world) Order() *ledger.Order        { return &w.order }
 func (w *world) Parent() keys.Digest         { return keys.Digest{7} }
 func (w *world) Caller() ledger.Address      { return w.caller }
 func (w *world) Origin() ledger.Address      { return w.caller }
-func (w *world) Signers() []ledger.Key       { return nil }
+func (w *world) Signers() []ledger.Key       { return w.signed }
 func (w *world) Charge(gas ledger.Gas) error { w.gas += gas; return nil }
 func (w *world) Emit(topic string, _ []byte) error {
 	w.events = append(w.events, topic)
@@ -375,9 +376,9 @@ func TestOwnKeys(t *testing.T) {
 	_, err = w.call(accounts, "bind", BindArgs{Keys: []AccountKey{bound(second)}, Threshold: 2})
 	wantError(t, err, ledger.OK, 0)
 	a := w.account(t, w.caller)
-	wantError(t, a.Authorize(w, contract, sign(old), 5_000), ledger.Denied, DeniedThreshold)
-	wantError(t, a.Authorize(w, contract, sign(old, third), 5_000), ledger.Denied, DeniedKey)
-	wantError(t, a.Authorize(w, contract, sign(old, second), 5_000), ledger.OK, 0)
+	wantError(t, a.Authorize(w, contract, "transfer", sign(old), 5_000), ledger.Denied, DeniedThreshold)
+	wantError(t, a.Authorize(w, contract, "transfer", sign(old, third), 5_000), ledger.Denied, DeniedKey)
+	wantError(t, a.Authorize(w, contract, "transfer", sign(old, second), 5_000), ledger.OK, 0)
 
 	_, err = w.call(accounts, "rotate", RotateArgs{Old: third, New: bound(third)})
 	wantError(t, err, ledger.Aborted, AbortKey)
@@ -389,9 +390,9 @@ func TestOwnKeys(t *testing.T) {
 		t.Errorf("after the rotation the old key finds %v, the new one %v", find(old), find(third))
 	}
 	a = w.account(t, w.caller)
-	wantError(t, a.Authorize(w, contract, sign(old, second), 5_000), ledger.Denied, DeniedKey)
-	wantError(t, a.Authorize(w, contract, sign(second, third), 6_000), ledger.OK, 0)
-	wantError(t, a.Authorize(w, contract, sign(second, third), 6_001), ledger.Denied, DeniedKeyTime)
+	wantError(t, a.Authorize(w, contract, "transfer", sign(old, second), 5_000), ledger.Denied, DeniedKey)
+	wantError(t, a.Authorize(w, contract, "transfer", sign(second, third), 6_000), ledger.OK, 0)
+	wantError(t, a.Authorize(w, contract, "transfer", sign(second, third), 6_001), ledger.Denied, DeniedKeyTime)
 
 	_, err = w.call(accounts, "unbind", UnbindArgs{Keys: []ledger.Key{second}, Threshold: 2})
 	wantError(t, err, ledger.Aborted, AbortThreshold)

@@ -35,7 +35,7 @@ func accountCommand() *cli.Command {
 		Usage: "make and show accounts, change their keys, roles and certificates, and freeze them",
 		Description: "A KEY is a key file, or what `fondaco keys show` prints, such as ed25519:0x…. The keys that sign a\n" +
 			"transaction must together weigh the account's threshold.",
-		Subcommands: []*cli.Command{
+		Subcommands: append([]*cli.Command{
 			{
 				Name:      "register",
 				Usage:     "make an account in an institution; the sender is one of its registrars or admins",
@@ -113,10 +113,14 @@ func accountCommand() *cli.Command {
 				Name:      "rotate",
 				Usage:     "replace a key of the sender's account",
 				ArgsUsage: "OLD-KEY NEW-KEY[*WEIGHT]",
-				Flags:     signingFlags(),
+				Flags:     signingFlags(&cli.DurationFlag{Name: "overlap", Usage: "how long the old key may sign beside the new one; 0: not at all"}),
 				Action: func(c *cli.Context) error {
 					return changeKeys(c, 2, 2, "OLD-KEY NEW-KEY[*WEIGHT]", func(bound []precompiles.AccountKey, _ uint32) (string, any) {
-						return "rotate", &precompiles.RotateArgs{Old: ledger.Key{Algorithm: bound[0].Algorithm, Bytes: bound[0].Key}, New: bound[1]}
+						args := &precompiles.RotateArgs{Old: ledger.Key{Algorithm: bound[0].Algorithm, Bytes: bound[0].Key}, New: bound[1]}
+						if overlap := c.Duration("overlap"); overlap != 0 {
+							args.Until = time.Now().Add(overlap).UnixMilli()
+						}
+						return "rotate", args
 					})
 				},
 			},
@@ -124,7 +128,7 @@ func accountCommand() *cli.Command {
 			accessCommand("revoke", "take a role from an account, as grant gives it", "ROLE"),
 			accessCommand("freeze", "stop an account; the sender is an admin of its institution, a regulator, or of the committee", ""),
 			accessCommand("unfreeze", "let an account go on; what a regulator or the committee froze, only they let go on", ""),
-		},
+		}, lifelineCommands()...),
 	}
 }
 
@@ -378,13 +382,17 @@ func accountTable(w io.Writer, a *client.Account) {
 	if a.Certificate != nil {
 		bindingTable(w, a.Certificate)
 	}
+	lifelineTable(w, a)
 	for _, k := range a.Keys {
 		valid := ""
 		if k.From != 0 {
 			valid += ", from " + timeText(k.From)
 		}
 		if k.Until != 0 {
-			valid += ", until " + timeText(k.Until)
+			valid += fmt.Sprintf(", until %s (%s)", timeText(k.Until), endText(a.Time, k.Until))
+		}
+		if k.Successor != nil {
+			valid += ", beside " + keyText(*k.Successor)
 		}
 		row(w, "key", fmt.Sprintf("%s, weight %d%s", keyText(k.Key), k.Weight, valid))
 	}

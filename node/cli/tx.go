@@ -47,6 +47,16 @@ func txCommand() *cli.Command {
 				})
 			},
 		}, {
+			Name:      "sign",
+			Usage:     "add signatures of other keys to a transaction that was signed elsewhere (--sign-only)",
+			ArgsUsage: "FILE",
+			Flags: remoteFlags(
+				&cli.StringSliceFlag{Name: "key", Usage: "key `FILE` that signs; may be repeated", EnvVars: []string{"FONDACO_KEY"}},
+				&cli.StringSliceFlag{Name: "signer", Usage: "`SOCKET` of a signer whose key signs, as --key", EnvVars: []string{"FONDACO_SIGNER"}},
+				passphraseFlag(),
+			),
+			Action: signFile,
+		}, {
 			Name:      "get",
 			Usage:     "print a transaction and what became of it",
 			ArgsUsage: "ID",

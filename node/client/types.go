@@ -348,6 +348,43 @@ type Account struct {
 	Threshold   uint32         `json:"threshold"`
 	Keys        []AccountKey   `json:"keys"`
 	Certificate *Binding       `json:"certificate,omitempty"` // nil: it goes by none
+	Cosigners   []Cosigner     `json:"cosigners,omitempty"`
+	Leak        *Leak          `json:"leak,omitempty"`     // that keeps it from sending; nil: none is reported
+	Recovery    *Recovery      `json:"recovery,omitempty"` // that is open; nil: none
+	Objections  uint32         `json:"objections,omitempty"`
+	Time        int64          `json:"time"` // of the last block, by which keys begin and end
+}
+
+// Cosigner is an account whose keys must sign, too, what another does of some classes.
+type Cosigner struct {
+	Account ledger.Address `json:"account"`
+	Classes []Class        `json:"classes"`
+	Until   int64          `json:"until"` // last block time at which they must
+}
+
+// Class is a class of calls.
+type Class struct {
+	Contract ledger.Address `json:"contract,omitzero"` // none: every contract
+	Method   string         `json:"method,omitempty"`  // empty: every method
+}
+
+// Leak is the report that a key of an account is in wrong hands.
+type Leak struct {
+	By   ledger.Address `json:"by"`
+	Time int64          `json:"time"` // of the block
+}
+
+// Recovery is new keys for an account whose owner lost his.
+type Recovery struct {
+	Number    uint64         `json:"number"`
+	Threshold uint32         `json:"threshold"`
+	Keys      []AccountKey   `json:"keys"`
+	Reason    string         `json:"reason"`
+	Evidence  keys.Digest    `json:"evidence"`
+	Asked     ledger.Address `json:"asked"`              // by whom; the contract governance: by motion
+	Confirmed ledger.Address `json:"confirmed,omitzero"` // by whom; none: by nobody yet
+	Until     int64          `json:"until,omitempty"`    // last block time at which the account may object; 0 until it is confirmed
+	Final     bool           `json:"final,omitempty"`    // the account may not object any more
 }
 
 // Binding says by which certificates an account goes.
@@ -373,6 +410,8 @@ type AccountKey struct {
 	Weight uint32     `json:"weight"`
 	From   int64      `json:"from,omitempty"`  // block time from which it is valid; 0: from the start
 	Until  int64      `json:"until,omitempty"` // last block time at which it is; 0: no end
+	// Successor is the key that replaced it and is valid beside it; where both sign, they count as that one. Nil: none.
+	Successor *ledger.Key `json:"successor,omitempty"`
 }
 
 // Contract is a deployed contract, or a system contract.

@@ -47,6 +47,7 @@ type transaction struct {
 	index   uint32
 	origin  ledger.Address
 	signers []ledger.Signature
+	sender  *precompiles.Account // whose co-signers must have signed; nil: nobody's
 
 	running    []ledger.Address // contracts from the transaction's target to the one that runs
 	events     []ledger.Event
@@ -105,7 +106,8 @@ func (t *transaction) run(tx *ledger.SignedTx) (wasmvm.Outcome, error) {
 	err := t.check(tx)
 	if err == nil && !precompiles.Recovers(&tx.Tx) { // the authority of a recovery is the certificate of its block
 		err = t.authorize(tx.Sender, func(a *precompiles.Account) error {
-			return a.Authorize(t.x.keep(t.overlay), tx.To, tx.Signatures, t.order.UnixMilli)
+			t.sender = a
+			return a.Authorize(t.x.keep(t.overlay), tx.To, tx.Method, tx.Signatures, t.order.UnixMilli)
 		})
 	}
 	if err != nil {

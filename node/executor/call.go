@@ -41,6 +41,15 @@ func (t *transaction) call(c call) (wasmvm.Outcome, error) {
 		}
 		outcome.Gas += looked
 	}
+	if outcome.Status == ledger.OK && t.sender != nil && len(t.running) == 0 {
+		if err := t.sender.Cosigned(t.overlay, c.target.Address, c.method, t.signers, t.order.UnixMilli); err != nil {
+			gas := outcome.Gas
+			if outcome, err = refusal(err); err != nil {
+				return outcome, err
+			}
+			outcome.Gas = gas
+		}
+	}
 	if outcome.Status == ledger.OK {
 		begun := outcome.Gas
 		if a != nil {

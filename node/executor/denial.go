@@ -60,6 +60,8 @@ func DenialName(code uint32) string {
 		return "Certificate"
 	case precompiles.DeniedMotion:
 		return "Motion"
+	case precompiles.DeniedCosigner:
+		return "Cosigner"
 	default:
 		return fmt.Sprintf("Denied%d", code)
 	}

@@ -108,6 +108,18 @@ func TestPermissions(t *testing.T) {
 			do(by, precompiles.AccessAddress, "freeze", precompiles.AddressArgs{Address: address(account)})
 		}
 	}
+	leaked := func(by string) func() {
+		return func() {
+			do(by, precompiles.AccountsAddress, "report_leak", precompiles.AddressArgs{Address: address("target")})
+		}
+	}
+	recovery := func(account string) func() any {
+		return is(precompiles.RecoverAccountArgs{Account: address(account), Keys: []precompiles.AccountKey{bound}, Threshold: 1, Reason: "lost", Evidence: keys.Digest{1}})
+	}
+	lost := func(by string) func() {
+		return func() { do(by, precompiles.AccountsAddress, "recover", recovery("target")()) }
+	}
+	number := precompiles.RecoveryArgs{Account: address("target"), Number: 1}
 	token := func(version string) any {
 		return precompiles.NameVersionArgs{Name: "token", Version: version, Address: self}
 	}
@@ -137,6 +149,20 @@ func TestPermissions(t *testing.T) {
 		{to: precompiles.AccountsAddress, method: "certify", what: "an institution-admin", args: certify("deputy"), may: admins},
 		{to: precompiles.AccountsAddress, method: "certify", what: "itself", args: certify("institution-admin"), may: admins},
 		{to: precompiles.AccountsAddress, method: "certify", what: "the committee", args: certify("committee"), may: []string{"committee"}},
+		{to: precompiles.AccountsAddress, method: "cosign", what: "a user", args: is(precompiles.CosignArgs{Account: address("target"), Cosigner: address("regulator"), Classes: []precompiles.Class{{}}, Until: 2_000_000})},
+		{to: precompiles.AccountsAddress, method: "report_leak", args: of("target"), may: registrars},
+		{to: precompiles.AccountsAddress, method: "report_leak", what: "of the committee", args: of("committee"), may: []string{"committee"}},
+		{to: precompiles.AccountsAddress, method: "report_leak", what: "of a regulator", args: of("regulator"), may: []string{"regulator"}},
+		{to: precompiles.AccountsAddress, method: "clear_leak", what: "that a registrar reported", before: leaked("clerk"), args: of("target"), may: admins},
+		{to: precompiles.AccountsAddress, method: "recover", args: recovery("target"), may: registrars},
+		{to: precompiles.AccountsAddress, method: "recover", what: "a regulator", args: recovery("regulator")},
+		{to: precompiles.AccountsAddress, method: "confirm", what: "what a registrar asked for", before: lost("clerk"), args: is(number), may: admins},
+		{to: precompiles.AccountsAddress, method: "object", args: is(precompiles.NumberArgs{Number: 1}), vain: everybody, code: precompiles.AbortRecovery},
+		{to: precompiles.AccountsAddress, method: "withdraw", before: lost("clerk"), args: is(number), may: registrars},
+		{to: precompiles.AccountsAddress, method: "settle", what: "before it is confirmed", before: lost("clerk"), args: is(number), vain: everybody, code: precompiles.AbortRecovery},
+		{to: precompiles.AccountsAddress, method: "set_window", args: is(precompiles.WindowArgs{Window: 60_000})},
+		{to: precompiles.AccountsAddress, method: "window", args: is(none), may: everybody},
+		{to: precompiles.AccountsAddress, method: "recoveries", args: is(precompiles.RecoveriesArgs{}), may: everybody},
 		{to: precompiles.AccountsAddress, method: "get", args: of("target"), may: everybody},
 		{to: precompiles.AccountsAddress, method: "find", args: is(precompiles.FindArgs{Key: key}), may: everybody},
 
@@ -274,7 +300,7 @@ func TestPermissions(t *testing.T) {
 			}
 		}
 	}
-	refusals := []uint32{precompiles.DeniedRole, precompiles.DeniedInstitution, precompiles.DeniedOwner, precompiles.DeniedDirect, precompiles.DeniedMotion, precompiles.DeniedReview}
+	refusals := []uint32{precompiles.DeniedRole, precompiles.DeniedInstitution, precompiles.DeniedOwner, precompiles.DeniedDirect, precompiles.DeniedMotion, precompiles.DeniedReview, precompiles.DeniedCosigner}
 	genesis, cells, refused := c.head, 0, 0
 	for _, p := range table {
 		t.Run(fmt.Sprint(p.to, " ", p.method, " ", p.what), func(t *testing.T) {

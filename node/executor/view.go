@@ -102,7 +102,9 @@ func (x *Executor) outside(ctx context.Context, base *state.Snapshot, c Call, vi
 	}
 	t := &transaction{block: b, ctx: ctx, origin: c.From, trace: &trace{}}
 	if !view {
-		err := t.authorize(c.From, func(a *precompiles.Account) error { return a.MaySend(t.x.keep(t.overlay), c.To, t.order.UnixMilli) })
+		err := t.authorize(c.From, func(a *precompiles.Account) error {
+			return a.MaySend(t.x.keep(t.overlay), c.To, c.Method, t.order.UnixMilli)
+		})
 		if err != nil {
 			outcome, err := refusal(err)
 			return Outcome{Status: outcome.Status, Code: outcome.Code, Data: outcome.Data, Trace: outcome.Trace}, err

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -337,16 +338,12 @@ func (s *Server) account(_ http.ResponseWriter, r *http.Request) (any, error) {
 	}
 	doc := &client.Account{
 		Address: a, Institution: account.Institution, Roles: account.Roles, Status: accountStatus(account.Status), Threshold: account.Threshold,
-		Keys: []client.AccountKey{},
+		Keys: accountKeys(account.Keys), Time: head.Header().Order.UnixMilli,
 	}
 	if doc.Roles == nil {
 		doc.Roles = []string{}
 	}
-	for _, k := range account.Keys {
-		doc.Keys = append(doc.Keys, client.AccountKey{
-			Key: ledger.Key{Algorithm: k.Algorithm, Bytes: k.Key}, Weight: k.Weight, From: k.From, Until: k.Until,
-		})
-	}
+	lifeline(doc, account.Lifeline)
 	b := account.Certificate
 	if b == nil {
 		return doc, nil
@@ -368,6 +365,45 @@ func (s *Server) account(_ http.ResponseWriter, r *http.Request) (any, error) {
 		doc.Certificate.Refused, err = e.Reason, nil
 	}
 	return doc, err
+}
+
+func accountKeys(bound []precompiles.AccountKey) []client.AccountKey {
+	all := []client.AccountKey{}
+	for _, k := range bound {
+		all = append(all, client.AccountKey{Key: ledger.Key{Algorithm: k.Algorithm, Bytes: k.Key}, Weight: k.Weight, From: k.From, Until: k.Until})
+	}
+	return all
+}
+
+// lifeline adds to an account's document what it has beside its keys.
+func lifeline(doc *client.Account, l *precompiles.Lifeline) {
+	if l == nil {
+		return
+	}
+	for _, o := range l.Overlaps {
+		for i := range doc.Keys {
+			if k := &doc.Keys[i]; k.Key.Algorithm == o.Old.Algorithm && bytes.Equal(k.Key.Bytes, o.Old.Bytes) {
+				k.Successor = &o.New
+			}
+		}
+	}
+	for _, c := range l.Cosigners {
+		classes := []client.Class{}
+		for _, k := range c.Classes {
+			classes = append(classes, client.Class{Contract: k.Contract, Method: k.Method})
+		}
+		doc.Cosigners = append(doc.Cosigners, client.Cosigner{Account: c.Account, Classes: classes, Until: c.Until})
+	}
+	if l.Leak != nil {
+		doc.Leak = &client.Leak{By: l.Leak.By, Time: l.Leak.UnixMilli}
+	}
+	doc.Objections = l.Objections
+	if r := l.Recovery; r != nil {
+		doc.Recovery = &client.Recovery{
+			Number: r.Number, Threshold: r.Threshold, Keys: accountKeys(r.Keys), Reason: r.Reason, Evidence: r.Evidence, Asked: r.Asked,
+			Confirmed: r.Confirmed, Until: r.Until, Final: r.Final,
+		}
+	}
 }
 
 func accountStatus(status precompiles.AccountStatus) string {
