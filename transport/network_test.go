@@ -184,6 +184,48 @@ func TestIdentityEnds(t *testing.T) {
 	})
 }
 
+// TestIdentityEndsEarlier has the end of a node's identity moved while it is connected, as when a provider knows more of its certificate than before:
+// its connections end then, and neither at the end that was known when they were made nor at once.
+func TestIdentityEndsEarlier(t *testing.T) {
+	inBubble(t, func(t *testing.T, network *simnet.Network) {
+		c := newChain(t, 2).onSimnet(network)
+		var end atomic.Pointer[time.Time]
+		moved := func(after time.Duration) time.Time {
+			at := time.Now().Add(after)
+			end.Store(&at)
+			return at
+		}
+		moved(time.Hour)
+		c.change = func(i int, config *Config) {
+			config.Authorize = func(Hello) (identity.Identity, error) {
+				if i == 1 {
+					return identity.Identity{}, nil
+				}
+				return identity.Identity{NotAfter: *end.Load()}, nil
+			}
+		}
+		a, b := c.start(0, nil), c.start(1, nil)
+		connected(t, a, b)
+		for _, to := range []time.Duration{2 * time.Hour, time.Minute, 2 * time.Minute, time.Minute} {
+			at := moved(to)
+			a.Recheck()
+			eventually(t, "the identity is the one of now", func() bool { return a.peerAt(b.Self()).Identity.NotAfter.Equal(at) })
+			time.Sleep(to / 2)
+			if !a.sees(b.Self()) || !b.sees(a.Self()) {
+				t.Fatalf("disconnected before the identity's end in %v", to)
+			}
+		}
+		time.Sleep(20 * time.Second)
+		eventually(t, "the node is out and knows why", func() bool {
+			return !a.sees(b.Self()) && strings.Contains(b.peerAt(a.Self()).LastError, "ended at")
+		})
+		time.Sleep(time.Minute)
+		if a.sees(b.Self()) {
+			t.Error("a node whose identity has ended is let in again")
+		}
+	})
+}
+
 func TestBothDial(t *testing.T) {
 	for i := range 8 {
 		t.Run(fmt.Sprintf("start %d", i), func(t *testing.T) {

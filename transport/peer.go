@@ -307,7 +307,7 @@ func (p *peer) close(c Code, reason string) {
 	}
 }
 
-// authorizeAgain asks whether the node may still take part, and disconnects it if not.
+// authorizeAgain asks whether the node may still take part, and disconnects it if not, or when its identity ends as it is now.
 func (p *peer) authorizeAgain() {
 	p.mu.Lock()
 	links := p.links
@@ -316,16 +316,19 @@ func (p *peer) authorizeAgain() {
 		if l == nil {
 			continue
 		}
+		var who identity.Identity
 		var err error
 		if p.e.config.Admit != nil {
 			err = p.e.config.Admit(*l.who.hello)
 		}
 		if err == nil {
-			_, err = p.e.config.Authorize(*l.who.hello)
+			who, err = p.e.config.Authorize(*l.who.hello)
 		}
 		if err != nil {
 			l.close(CodeRemoved, err.Error())
+			continue
 		}
+		l.identify(who)
 	}
 }
 
@@ -355,7 +358,7 @@ func (p *peer) snapshot() Peer {
 	}
 	if l := p.links[ClassConsensus.index()]; l != nil {
 		s.RTT = l.conn.ConnectionStats().SmoothedRTT
-		s.Identity = l.who.identity
+		s.Identity = *l.identity.Load()
 		s.Info = l.who.hello.Info
 		s.Clock = l.who.aheadNow(time.Now())
 		if s.Address == "" {
@@ -378,29 +381,28 @@ type link struct {
 	dialed      bool
 	established time.Time
 	due         atomic.Bool // this side should replace it
+	identity    atomic.Pointer[identity.Identity]
 
 	oneWay   receiver[*quic.ReceiveStream]
 	requests receiver[*quic.Stream]
 
-	timersMu sync.Mutex // guards timers
+	timersMu sync.Mutex // guards what follows
 	timers   []*time.Timer
+	end      *time.Timer // one of them: the greatest age or the identity's end, whichever comes first; nil: not started
+	over     bool        // the connection is closed: no timer begins any more
 }
 
 func newLink(p *peer, conn *quic.Conn, who *proved, dialed bool) *link {
-	return &link{p: p, conn: conn, class: who.hello.Connection, who: who, dialed: dialed, established: time.Now()}
+	l := &link{p: p, conn: conn, class: who.hello.Connection, who: who, dialed: dialed, established: time.Now()}
+	l.identity.Store(&who.identity)
+	return l
 }
 
 // start begins to serve the connection. Endpoint.mu is held and the endpoint runs.
 func (l *link) start() {
 	e := l.p.e
 	age := e.config.MaxAge
-	hard := age + ageGrace
-	reason := fmt.Sprintf("the connection reached its greatest age of %v", age)
-	if end := l.who.identity.NotAfter; !end.IsZero() && end.Sub(e.config.Now()) < hard {
-		hard = end.Sub(e.config.Now())
-		reason = fmt.Sprintf("the identity of node %s ended at %s: renew its certificate", l.p.node, end.UTC().Format(time.RFC3339))
-	}
-	l.after(hard, func() { l.close(CodeAge, reason) })
+	l.identify(*l.identity.Load())
 	if l.dialed {
 		l.after(age-rand.N(age/10+1), func() {
 			l.due.Store(true)
@@ -418,15 +420,45 @@ func (l *link) start() {
 	l.requests.start()
 }
 
+// identify notes for whom the node at the other end stands now, and closes the connection when that ends, at the latest at its greatest age.
+func (l *link) identify(who identity.Identity) {
+	l.identity.Store(&who)
+	e := l.p.e
+	left := e.config.MaxAge + ageGrace - time.Since(l.established)
+	reason := fmt.Sprintf("the connection reached its greatest age of %v", e.config.MaxAge)
+	if end := who.NotAfter; !end.IsZero() && end.Sub(e.config.Now()) < left {
+		left = end.Sub(e.config.Now())
+		reason = fmt.Sprintf("the identity of node %s ended at %s: renew its certificate", l.p.node, end.UTC().Format(time.RFC3339))
+	}
+	l.timersMu.Lock()
+	defer l.timersMu.Unlock()
+	if l.end != nil {
+		l.end.Stop()
+		l.timers = slices.DeleteFunc(l.timers, func(t *time.Timer) bool { return t == l.end })
+	}
+	l.end = l.begin(left, func() { l.close(CodeAge, reason) })
+}
+
 func (l *link) after(d time.Duration, f func()) {
 	l.timersMu.Lock()
 	defer l.timersMu.Unlock()
-	l.timers = append(l.timers, time.AfterFunc(d, f))
+	l.begin(d, f)
+}
+
+// begin returns a timer that ends with the connection; nil: that has ended. timersMu is held.
+func (l *link) begin(d time.Duration, f func()) *time.Timer {
+	if l.over {
+		return nil
+	}
+	t := time.AfterFunc(d, f)
+	l.timers = append(l.timers, t)
+	return t
 }
 
 func (l *link) stopTimers() {
 	l.timersMu.Lock()
 	defer l.timersMu.Unlock()
+	l.over = true
 	for _, t := range l.timers {
 		t.Stop()
 	}

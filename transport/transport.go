@@ -73,8 +73,8 @@ type Config struct {
 	// common group. It is called before the node has proved anything, so it must be cheap and have no effect. nil: any may.
 	Admit func(Hello) error
 	// Authorize decides the same, once the node was admitted and has proved that it holds its key: that its
-	// certificates hold. The identity's NotAfter bounds the connection's age. Both sides ask, one after the other,
-	// so it must answer well within half of HandshakeTimeout.
+	// certificates hold. The identity's NotAfter bounds the connection's age, as it was told last. Both sides ask, one after the
+	// other, so it must answer well within half of HandshakeTimeout.
 	//
 	// Several calls of either may run at once, and both are asked again about nodes that are connected, see Recheck.
 	// Their errors are logged and sent to the other node, so they should say what is wrong in words for an operator
@@ -414,7 +414,7 @@ func (e *Endpoint) SetPeers(list []Address) {
 }
 
 // Recheck has Admit and Authorize asked again about every node that is connected, and connections closed to those that are
-// refused now. It returns at once.
+// refused now; those of the others last until the identity ends that they have now. It returns at once.
 func (e *Endpoint) Recheck() { wake(e.again) }
 
 // maxRechecks is how many nodes are asked about again at a time, so that an answer that takes long holds up few others.
@@ -528,7 +528,7 @@ type Peer struct {
 	Since     time.Time         // when Up last changed; zero: never
 	RTT       time.Duration     // smoothed, of the consensus connection; zero: not connected
 	LastError string            // why it is not connected, or was not before; in words for an operator
-	Identity  identity.Identity // as Authorize returned it; zero when not connected
+	Identity  identity.Identity // as Authorize returned it last; zero when not connected
 	Info      map[string]string // of its Hello
 	Clock     *time.Duration    // how much its clock was ahead of this node's when it connected, to within a round trip; nil: it did not say, or is not connected
 	Sent      uint64            // messages and requests
