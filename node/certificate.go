@@ -15,6 +15,7 @@ import (
 	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/transport"
@@ -119,10 +120,16 @@ func (n *Node) certified(chain [][]byte, key keys.PublicKey) (identity.Identity,
 	}
 	head := n.store.Head()
 	credential := &precompiles.Credential{Institution: who.Institution, Role: identity.Node, Paths: who.Paths}
-	if err := precompiles.CheckCredential(head, credential, head.Header().Order.UnixMilli); err != nil {
+	if err := precompiles.CheckCredential(head, credential, n.judgedAt(head)); err != nil {
 		return who, fmt.Errorf("by what group %s says at height %d its certificate %s does not count: %w", n.config.Genesis.Group, head.Height(), who.Serial, err)
 	}
 	return who, nil
+}
+
+// judgedAt returns the time at which the group's authorities vouch for who connects, in Unix ms: block time, which stands still on an idle chain,
+// or the node's clock if that is later. What nodes agree on goes by block time alone.
+func (n *Node) judgedAt(head *state.Snapshot) int64 {
+	return max(head.Header().Order.UnixMilli, n.now().UnixMilli())
 }
 
 // recheck asks again about connected nodes and the node's own chain, until ctx ends.

@@ -363,9 +363,15 @@ func (b *banks) calls(i, bank int, to ledger.Address, method string, args any) [
 // trusts passes a motion by which a root may vouch for the nodes of an institution.
 func (b *banks) trusts(institution string, a *authority) {
 	b.t.Helper()
-	reform := precompiles.Reform{Trust: []precompiles.TrustedRoot{{Institution: institution, Authority: precompiles.Authority{
+	b.trustsFor(institution, precompiles.Authority{
 		Agency: a.name, Root: identity.Fingerprint(b.suite, a.cert.Raw), Until: a.cert.NotAfter.UnixMilli(), Roles: []string{"node"},
-	}}}}
+	})
+}
+
+// trustsFor passes a motion by which a root may vouch as it says.
+func (b *banks) trustsFor(institution string, a precompiles.Authority) {
+	b.t.Helper()
+	reform := precompiles.Reform{Trust: []precompiles.TrustedRoot{{Institution: institution, Authority: a}}}
 	var id precompiles.MotionArgs
 	if err := ledger.Unmarshal(b.calls(0, 0, precompiles.MembersAddress, "propose", &precompiles.ProposeArgs{Reform: reform}), &id.ID); err != nil {
 		b.t.Fatal(err)
@@ -595,6 +601,29 @@ func TestCertificatesOnChain(t *testing.T) {
 	b.commits(1)
 }
 
+// TestClock has nodes of a chain that is idle judge roots by their clocks: block time stands still, and a root that has ended meanwhile
+// vouches for nobody who connects. What the group agrees on is not touched by it.
+func TestClock(t *testing.T) {
+	b := newBanks(t)
+	root := precompiles.Authority{
+		Agency: "bank-a", Root: identity.Fingerprint(b.suite, b.authorities[0].cert.Raw), Until: time.Now().Add(2 * time.Hour).UnixMilli(), Roles: []string{"node"},
+	}
+	b.trustsFor("bank-a", root)
+	b.connected(0, 1, 2)
+	b.stop(2)
+	b.configs[2].ClockOffset = 3 * time.Hour // it is later there than any block says
+	b.start(2)
+	b.connected(1, 2)
+	words := fmt.Sprintf("CA bank-a, root %s, counts from 1970-01-01T00:00:00Z until %s, and it is ", root.Root, time.UnixMilli(root.Until).UTC().Format(time.RFC3339))
+	b.eventually("node 2 refuses node 0, whose root has ended by its clock", func() bool { p := b.peer(2, 0); return !p.Up && strings.Contains(p.Problem, words) })
+	b.eventually("node 0 knows why", func() bool { return strings.Contains(b.peer(0, 2).Problem, words) })
+	b.eventually("node 0, by whose clock the root counts, is connected to node 1 still", func() bool { return b.peer(0, 1).Up && b.peer(1, 0).Up })
+
+	root.Until += (10 * time.Hour).Milliseconds()
+	b.trustsFor("bank-a", root)
+	b.connected(0, 1, 2)
+}
+
 // TestCertificateFailures provokes each cause in the table of transport/PROTOCOL.md between node 1 and the others, and compares what both
 // sides print with what the table says.
 func TestCertificateFailures(t *testing.T) {
@@ -663,6 +692,15 @@ func TestCertificateFailures(t *testing.T) {
 		},
 		"a root that the chain does not name for the institution": {
 			provoke: func() { b.trusts("bank-b", bank.next) }, mend: func() { b.trusts("bank-b", bank) },
+		},
+		"a root that the chain names for another time": {
+			provoke: func() {
+				b.trustsFor("bank-b", precompiles.Authority{
+					Agency: "bank-b", Root: identity.Fingerprint(b.suite, bank.cert.Raw), Roles: []string{"node"},
+					From: time.Now().Add(time.Hour).UnixMilli(), Until: bank.cert.NotAfter.UnixMilli(),
+				})
+			},
+			mend: func() { b.trusts("bank-b", bank) },
 		},
 	}
 	for _, row := range regexp.MustCompile("(?m)^\\| ([^|]+) \\| `([^|]+)` \\| `([^|]+)` \\|$").FindAllStringSubmatch(section, -1) {

@@ -403,8 +403,8 @@ func (n *Node) dismissed(id identity.NodeID) bool {
 	return err != nil || found && node.Status == precompiles.NodeDismissed
 }
 
-// roots returns those that may vouch for the node's institution, and how long they do by block time; none where the
-// group does not know the node, or names none.
+// roots returns those that may vouch for the node's institution, and how long they do as connections are judged; none where
+// the group does not know the node, or names none.
 func (n *Node) roots() []monitor.Root {
 	head := n.store.Head()
 	self, found, err := precompiles.ReadNode(head, n.self)
@@ -415,7 +415,7 @@ func (n *Node) roots() []monitor.Root {
 	if err != nil {
 		return nil // the state is damaged, of which others tell
 	}
-	now := head.Header().Order.UnixMilli
+	now := n.judgedAt(head)
 	var roots []monitor.Root
 	for _, a := range trust.Authorities {
 		roots = append(roots, monitor.Root{Agency: a.Agency, Root: a.Root, Left: time.Duration(min(a.Until-now, maxLeft)) * time.Millisecond})

@@ -220,13 +220,13 @@ func boundKey(fingerprint keys.Digest, institution string, account ledger.Addres
 	return key(CertificatesAddress, []byte("h"), fingerprint[:], []byte{byte(len(institution))}, []byte(institution), account[:])
 }
 
-// counts reports whether the authority may vouch for a role at a block time.
+// counts reports whether the authority may vouch for a role at a time.
 func (a *Authority) counts(role string, unixMilli int64) bool {
 	_, may := slices.BinarySearch(a.Roles, role)
 	return may && a.From <= unixMilli && unixMilli <= a.Until
 }
 
-// agencies returns those that may vouch for a role at a block time, sorted.
+// agencies returns those that may vouch for a role at a time, sorted.
 func (t *Trust) agencies(role string, unixMilli int64) []string {
 	return t.agenciesWith(func(a *Authority) bool { return a.counts(role, unixMilli) })
 }
@@ -248,7 +248,7 @@ func (t *Trust) agenciesWith(is func(*Authority) bool) []string {
 	return slices.Compact(names)
 }
 
-// need returns how many agencies must vouch for a role at a block time, at least 1.
+// need returns how many agencies must vouch for a role at a time, at least 1.
 func (t *Trust) need(role string, unixMilli int64) int {
 	i := slices.IndexFunc(t.Policies, func(p VouchPolicy) bool { return p.Role == role })
 	switch {
@@ -267,9 +267,10 @@ type Credential struct {
 	Paths       []identity.Path // from the certificates to the roots, as providers found them
 }
 
-// CheckCredential says why certificates do not count for an institution and role at a state and a block time in Unix
-// ms, or returns nil. A refusal is an [*Error] with status denied, whose reason an operator acts on; any other error is
-// the reader's. It depends on its arguments alone, so all nodes that ask at one height get one answer.
+// CheckCredential says why certificates do not count for an institution and role at a state and a time in Unix ms, or returns nil.
+// A refusal is an [*Error] with status denied, whose reason an operator acts on; any other error is the reader's. It
+// depends on its arguments alone. In execution the time is block time, so all nodes get one answer. For connections it is
+// the later of block time and the node's clock, since block time stands still while there is nothing to do.
 //
 // Of the certificates, those count that the institution has neither frozen nor revoked, each for one agency: the first
 // to which its paths lead whose root may vouch for the role. As many agencies must be among them as the institution's
@@ -349,7 +350,7 @@ func (t *Trust) agency(c *Credential, paths []identity.Path, unixMilli int64) (a
 		case a.counts(role, unixMilli):
 			return a.Agency, nil // what other roots lack is no matter
 		case slices.Contains(a.Roles, role):
-			refused = append(refused, fmt.Sprintf("CA %s, root %s, counts from %s until %s, and block time is %s", a.Agency, p.Root, timeText(a.From), timeText(a.Until), timeText(unixMilli)))
+			refused = append(refused, fmt.Sprintf("CA %s, root %s, counts from %s until %s, and it is %s", a.Agency, p.Root, timeText(a.From), timeText(a.Until), timeText(unixMilli)))
 		default:
 			refused = append(refused, fmt.Sprintf("CA %s, root %s, is not trusted for role %s of institution %s", a.Agency, p.Root, role, c.Institution))
 		}
@@ -370,7 +371,11 @@ func (c *Certificate) check(institution string, fingerprint keys.Digest) error {
 	if c.Status == CertificateActive {
 		return nil
 	}
-	return denied(DeniedCertificate, "certificate %s of institution %s was %s at height %d (%s)", fingerprint, institution, c.Status, c.Height, ReasonName(c.Reason))
+	remedy := "have another one issued"
+	if c.Status == CertificateFrozen {
+		remedy = "a registrar or institution-admin of it can unfreeze it"
+	}
+	return denied(DeniedCertificate, "certificate %s of institution %s was %s at height %d (%s): %s", fingerprint, institution, c.Status, c.Height, ReasonName(c.Reason), remedy)
 }
 
 // ReasonName returns the name of a reason code.

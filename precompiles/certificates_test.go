@@ -68,7 +68,7 @@ func TestTrust(t *testing.T) {
 	wantError(t, a.vouched(now, 1), ledger.OK, 0)
 	wantRefusal(t, a.vouched(now, 7), "CA root "+certificate(7).String()+" is not trusted for institution bank-1")
 	wantRefusal(t, a.vouched(now), "1 of the agencies one must vouch for role node of institution bank-1, and 0 did")
-	wantRefusal(t, a.vouched(1_000_001, 1), "counts from 1970-01-01T00:00:01Z until 1970-01-01T00:16:40Z, and block time is")
+	wantRefusal(t, a.vouched(1_000_001, 1), "counts from 1970-01-01T00:00:01Z until 1970-01-01T00:16:40Z, and it is")
 	wantError(t, a.vouched(1_000_000, 1), ledger.OK, 0)
 	wantRefusal(t, CheckCredential(a, &Credential{Institution: "bank-1", Role: "regulator", Paths: []identity.Path{path(1)}}, now),
 		"CA one, root "+certificate(1).String()+", is not trusted for role regulator of institution bank-1")
@@ -101,7 +101,7 @@ func TestTrust(t *testing.T) {
 	cross.Paths = append(cross.Paths, identity.Path{Leaf: certificate(98), Root: certificate(3)})
 	wantError(t, CheckCredential(a, cross, now), ledger.OK, 0)
 	wantError(t, a.said("bank-1", "freeze", StatusArgs{Fingerprint: certificate(98)}), ledger.OK, 0)
-	wantRefusal(t, CheckCredential(a, cross, now), "certificate "+certificate(98).String()+" of institution bank-1 was frozen at height 7 (unspecified); 2 of the agencies")
+	wantRefusal(t, CheckCredential(a, cross, now), "certificate "+certificate(98).String()+" of institution bank-1 was frozen at height 7 (unspecified): a registrar or institution-admin of it can unfreeze it; 2 of the agencies")
 
 	// All of them: a root that a motion takes away does not count any more, nor does its agency.
 	a.pass(Reform{Policies: []InstitutionPolicy{need("bank-1", "node", 0)}})

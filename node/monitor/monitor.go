@@ -94,7 +94,7 @@ type Monitor struct {
 type Root struct {
 	Agency string
 	Root   keys.Digest   // fingerprint of its certificate
-	Left   time.Duration // until it counts no more, by block time; negative: it does not
+	Left   time.Duration // until it counts no more, by block time or the node's clock, whichever is later; negative: it does not
 }
 
 // List is a revocation list of an authority.
