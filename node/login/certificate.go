@@ -34,34 +34,76 @@ const (
 	maxJudged          = 1024    // verdicts that are kept
 	minRSA             = 2048    // bits from which an RSA key counts (NIST SP 800-131A)
 
-	askAtOnce  = 4                // calls of the CA provider, which has other nodes to judge too
-	askWithin  = 2 * time.Second  // that one may take
-	askAgain   = 30 * time.Second // that a verdict of the provider counts without asking again
-	keptAtMost = time.Hour        // that it counts while the provider does not answer
+	askAtOnce    = 4                                 // calls of the CA provider about clients that are known, and as many about others: it has nodes to judge too
+	askWithin    = 2 * time.Second                   // that a request waits for an answer
+	answerWithin = ca.DefaultTimeout + 5*time.Second // that the provider has for it
+	askAgain     = 30 * time.Second                  // that a verdict of the provider counts without asking again
+	keptBusy     = 2 * time.Minute                   // that it counts at most while the answer is not there yet
+	keptAtMost   = time.Hour                         // that it counts at most while the provider says that it cannot tell, or does not run
 )
 
 // rolePrefix begins the URIs among a subject's alternative names that confer a role, as plugins/ca/x509ca writes them.
 const rolePrefix = "fondaco:role:"
 
 // certificates judges client certificates, and keeps for whom they stand.
+//
+// # A provider that is slow
+//
+// A verdict is asked for again after askAgain, and a request waits for the answer no longer than askWithin. The question goes on without
+// it, so that an answer which comes later counts for the next request. One is put at a time about each holder, and half of the places are for those
+// whose certificates counted before: neither strangers nor a holder with many chains keep the provider from being asked about
+// others. Where it is so busy that the answer is not there after keptBusy, the client is refused until it is.
 type certificates struct {
 	gate   *Gate
-	asking chan struct{} // holds one for each call of the provider
+	places [2]chan struct{} // each holds one for each call of the provider: about strangers, about those that are known
 
-	mu    sync.Mutex // guards known
-	known map[[sha256.Size]byte]verdict
+	ctx    context.Context // ends with close
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup // the calls; Add only under mu while closed is not set
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+	known  map[[sha256.Size]byte]verdict // by the hash of the holder's own certificate, the last chain that counted
+	open   map[[sha256.Size]byte]*question
 }
 
 // verdict is who shows a chain.
 type verdict struct {
+	chain [sha256.Size]byte // hash of all its certificates
 	who   Subject
 	until time.Time // when the chain ends, or what is known of its revocation
 	age   uint64    // of the file of authorities
 	asked time.Time // when the provider said so
 }
 
+// question is a chain that the provider is asked about.
+type question struct {
+	chain [sha256.Size]byte
+	done  chan struct{} // closed when what follows is set
+
+	verdict verdict
+	err     error // a *ca.Refusal, or why the provider cannot tell
+}
+
+// errBusy says that the answer is not there yet.
+var errBusy = errors.New("the CA provider is busy")
+
 func newCertificates(g *Gate) *certificates {
-	return &certificates{gate: g, asking: make(chan struct{}, askAtOnce), known: map[[sha256.Size]byte]verdict{}}
+	c := &certificates{gate: g, known: map[[sha256.Size]byte]verdict{}, open: map[[sha256.Size]byte]*question{}}
+	for i := range c.places {
+		c.places[i] = make(chan struct{}, askAtOnce)
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c
+}
+
+// close ends the calls of the provider.
+func (c *certificates) close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.cancel()
+	c.tasks.Wait()
 }
 
 func bad(format string, args ...any) (Subject, Reason, error) {
@@ -82,25 +124,42 @@ func (c *certificates) judge(ctx context.Context, chain []*x509.Certificate) (Su
 		hash.Write(binary.BigEndian.AppendUint32(nil, uint32(len(one.Raw)))) //nolint:errcheck // never fails
 		hash.Write(one.Raw)                                                  //nolint:errcheck // never fails
 	}
-	id, now := [sha256.Size]byte(hash.Sum(nil)), c.gate.config.Now()
+	id, holder, now := [sha256.Size]byte(hash.Sum(nil)), sha256.Sum256(chain[0].Raw), c.gate.config.Now()
 	c.mu.Lock()
-	last, known := c.known[id]
+	v, known := c.known[holder]
 	c.mu.Unlock()
-	if known && now.After(last.until) {
-		known = false
-	}
-	var s Subject
-	var reason Reason
-	var err error
+	known = known && v.chain == id && !now.After(v.until)
 	if c.gate.clients != nil {
-		s, reason, err = c.byFile(id, last, known, chain, now)
-	} else {
-		s, reason, err = c.byProvider(ctx, id, last, known, chain, now)
+		trusted, age, err := c.gate.clients.get()
+		c.gate.note("clients", err)
+		if err != nil {
+			return unable("this node cannot read the authorities of client certificates: ask its operator, whose log says why")
+		}
+		if !known || v.age != age {
+			if v, err = trusted.judge(chain, now); err != nil {
+				return bad("%v", err)
+			}
+			v.chain, v.age = id, age
+			c.keep(holder, v)
+		}
+	} else if since := now.Sub(v.asked); !known || since < 0 || since >= askAgain {
+		fresh, err := c.ask(ctx, holder, id, known, chain)
+		refusal, refused := errors.AsType[*ca.Refusal](err)
+		busy := errors.Is(err, errBusy)
+		switch {
+		case err == nil:
+			v = fresh
+		case refused:
+			return bad("%s", refusal.Reason)
+		case known && since >= 0 && (since < keptBusy || since < keptAtMost && !busy):
+		case busy:
+			return unable("this node's CA provider has not said in time whether the client certificate counts, and goes on being asked: come again in a few seconds, or use a token")
+		default:
+			return unable("this node's CA provider cannot be asked about the client certificate now: come again later, or use a token")
+		}
 	}
-	if err == nil {
-		s.Roles = c.gate.conferred(s)
-	}
-	return s, reason, err
+	v.who.Roles = c.gate.conferred(v.who)
+	return v.who, "", nil
 }
 
 // conferred returns the roles of who shows a certificate, without those that only the node's own institution confers: the authorities
@@ -115,90 +174,110 @@ func (g *Gate) conferred(s Subject) []identity.Role {
 }
 
 // keep remembers a verdict. They are forgotten all at once, which costs each client one more judgement.
-func (c *certificates) keep(id [sha256.Size]byte, v verdict) {
+func (c *certificates) keep(holder [sha256.Size]byte, v verdict) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, known := c.known[id]; !known && len(c.known) >= maxJudged {
+	if _, known := c.known[holder]; !known && len(c.known) >= maxJudged {
 		clear(c.known)
 	}
-	c.known[id] = v
+	c.known[holder] = v
 }
 
-func (c *certificates) forget(id [sha256.Size]byte) {
+// ask returns what the provider says of a chain, a *ca.Refusal where it refuses, errBusy if it has not said it in time, or why it cannot tell.
+func (c *certificates) ask(ctx context.Context, holder, id [sha256.Size]byte, known bool, chain []*x509.Certificate) (verdict, error) {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	place := c.places[0]
+	if known {
+		place = c.places[1]
+	}
+	for {
+		c.mu.Lock()
+		q := c.open[holder]
+		c.mu.Unlock()
+		if q == nil {
+			select {
+			case place <- struct{}{}:
+			case <-ctx.Done():
+				return verdict{}, errBusy
+			}
+			q = c.begin(holder, id, place, chain)
+		}
+		select {
+		case <-q.done:
+			if q.chain == id {
+				return q.verdict, q.err
+			}
+		case <-ctx.Done():
+			return verdict{}, errBusy
+		}
+	}
+}
+
+// begin puts a question, for which a place was taken, unless another one about the holder is open.
+func (c *certificates) begin(holder, id [sha256.Size]byte, place chan struct{}, chain []*x509.Certificate) *question {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.known, id)
-}
-
-func (c *certificates) byFile(id [sha256.Size]byte, last verdict, known bool, chain []*x509.Certificate, now time.Time) (Subject, Reason, error) {
-	trusted, age, err := c.gate.clients.get()
-	c.gate.note("clients", err)
-	if err != nil {
-		return unable("this node cannot read the authorities of client certificates: ask its operator, whose log says why")
+	if q := c.open[holder]; q != nil {
+		<-place
+		return q
 	}
-	if known && last.age == age {
-		return last.who, "", nil
+	q := &question{chain: id, done: make(chan struct{})}
+	if c.closed {
+		<-place
+		q.err = errors.New("this node stops")
+		close(q.done)
+		return q
 	}
-	v, err := trusted.judge(chain, now)
-	if err != nil {
-		return bad("%v", err)
-	}
-	v.age = age
-	c.keep(id, v)
-	return v.who, "", nil
-}
-
-// byProvider asks the provider for each purpose that a client may have. While it does not answer, what it said last counts for a while.
-func (c *certificates) byProvider(ctx context.Context, id [sha256.Size]byte, last verdict, known bool, chain []*x509.Certificate, now time.Time) (Subject, Reason, error) {
-	if known && now.Sub(last.asked) < askAgain && !now.Before(last.asked) {
-		return last.who, "", nil
-	}
-	who, err := c.ask(ctx, chain, now)
-	if err == nil && !isKey(chain[0], who.Key) {
-		err = ca.Refuse(ca.WrongPurpose, "the node's CA provider vouches for another key than that of the first certificate, which TLS has seen: send that which is meant first")
-	}
-	refusal, refused := errors.AsType[*ca.Refusal](err)
-	switch {
-	case err == nil:
-		v := verdict{who: subjectOf(chain[0], who.Institution, who.Roles), until: who.NotAfter, asked: now}
-		if v.until.IsZero() {
-			v.until = chain[0].NotAfter
+	c.open[holder] = q
+	c.tasks.Go(func() {
+		ctx, cancel := context.WithTimeout(c.ctx, answerWithin)
+		defer cancel()
+		q.verdict, q.err = c.call(ctx, chain)
+		q.verdict.chain = id
+		<-place
+		if q.err == nil {
+			c.keep(holder, q.verdict)
 		}
-		c.keep(id, v)
-		return v.who, "", nil
-	case refused:
-		c.forget(id)
-		return bad("%s", refusal.Reason)
-	case known && now.Sub(last.asked) < keptAtMost:
-		return last.who, "", nil
-	default:
-		return unable("this node's CA provider cannot be asked about the client certificate now: come again later, or use a token")
-	}
+		c.mu.Lock()
+		if _, refused := errors.AsType[*ca.Refusal](q.err); refused {
+			delete(c.known, holder)
+		}
+		delete(c.open, holder)
+		c.mu.Unlock()
+		close(q.done)
+	})
+	return q
 }
 
 // purposes are those for which somebody may use the API, the commonest first.
 var purposes = []ca.Purpose{ca.User, ca.Admin, ca.Regulator}
 
-func (c *certificates) ask(ctx context.Context, chain []*x509.Certificate, now time.Time) (who identity.Identity, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askWithin)
-	defer cancel()
-	select {
-	case c.asking <- struct{}{}:
-		defer func() { <-c.asking }()
-	case <-ctx.Done():
-		return who, ctx.Err()
-	}
+// call asks the provider for each purpose that a client may have.
+func (c *certificates) call(ctx context.Context, chain []*x509.Certificate) (v verdict, err error) {
 	var raw [][]byte
 	for _, one := range chain {
 		raw = append(raw, one.Raw)
 	}
+	now := c.gate.config.Now()
+	var who identity.Identity
 	for _, purpose := range purposes {
 		who, err = ca.Verifier{Provider: c.gate.config.Provider, Suite: c.gate.config.Suite, Purpose: purpose}.Verify(ctx, raw, now)
 		if refusal, refused := errors.AsType[*ca.Refusal](err); !refused || refusal.Code != ca.WrongPurpose {
 			break
 		}
 	}
-	return who, err
+	switch {
+	case err != nil:
+		return v, err
+	case !isKey(chain[0], who.Key):
+		return v, ca.Refuse(ca.WrongPurpose, "the node's CA provider vouches for another key than that of the first certificate, which TLS has seen: send that which is meant first")
+	}
+	v = verdict{who: subjectOf(chain[0], who.Institution, who.Roles), until: who.NotAfter, asked: now}
+	if v.until.IsZero() {
+		v.until = chain[0].NotAfter
+	}
+	return v, nil
 }
 
 // isKey reports whether a certificate is for a key. A provider may vouch for any certificate of a chain, and TLS proves the first one's key alone.

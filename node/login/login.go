@@ -22,6 +22,14 @@
 // Files are looked at whenever they are needed and read again when they changed, so nothing needs a restart. Revocation lists of
 // the clients' authorities are read from the same file, as PEM blocks "X509 CRL"; an authority without one there revokes nothing.
 //
+// # What the provider says
+//
+// What it said of a client counts for 30 s without asking again. A request waits 2 s for an answer, and the question goes on without
+// it. Without an answer the last word counts until it is 2 min old, and until it is 1 h old if the provider does not run or says that it cannot
+// tell. Strangers take up half of the questions that it is asked at a time, and each holder of a certificate one.
+//
+// # TLS
+//
 // TLS is version 1.3 with the algorithms of Go's standard library on every chain, those of suite gm too. HTTP/2 is not
 // offered: one request at a time on a connection, so the bounds on connections bound requests.
 //
@@ -137,6 +145,14 @@ func Open(c Config) (*Gate, error) {
 		return nil, fmt.Errorf("%s.listen: %w; set another address under [%s]", c.Name, err, c.Name)
 	}
 	return g, nil
+}
+
+// Close ends the listener, and the calls of the CA provider that are under way. Requests that come on open connections may be refused from then on.
+func (g *Gate) Close() error {
+	if g.certificates != nil {
+		g.certificates.close()
+	}
+	return g.Listener.Close()
 }
 
 // Check returns why Open would not listen, or until when the listener's certificate counts, which is zero where it has no TLS. provider says
