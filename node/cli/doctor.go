@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -466,8 +467,8 @@ func (d *doctor) doors() {
 		if l.section.Listen == "" {
 			continue
 		}
-		ends, err := login.Check(l.name, l.section.Listen, l.section.files(d.dir), d.file.CA.Program != "" && (d.suite == nil || d.suite.Name() == keys.Std().Name()))
-		left := time.Until(ends)
+		found, err := login.Check(l.name, l.section.Listen, l.section.files(d.dir), d.file.CA.Program != "" && (d.suite == nil || d.suite.Name() == keys.Std().Name()))
+		ends, left := found.Ends, time.Until(found.Ends)
 		switch {
 		case err != nil:
 			d.fail(l.check, "correct it; a running node goes by what it read before", "%v", err)
@@ -479,6 +480,10 @@ func (d *doctor) doors() {
 			d.warn(l.check, "renew it with `fondaco ca renew`, and replace the file: the node needs no restart", "its certificate ends on %s", timeText(ends.UnixMilli()))
 		default:
 			d.ok(l.check, "TLS with a certificate until %s, and everybody is asked who he is", timeText(ends.UnixMilli()))
+		}
+		if len(found.Unlisted) > 0 {
+			d.warn(l.check+" clients", "have each make a revocation list (`fondaco ca crl`), and put it into the file as PEM; the node needs no restart",
+				"what these authorities revoked lets in, for %s has no revocation list of theirs: %s", l.section.Clients, strings.Join(found.Unlisted, "; "))
 		}
 	}
 }

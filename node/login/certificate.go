@@ -130,8 +130,7 @@ func (c *certificates) judge(ctx context.Context, chain []*x509.Certificate) (Su
 	c.mu.Unlock()
 	known = known && v.chain == id && !now.After(v.until)
 	if c.gate.clients != nil {
-		trusted, age, err := c.gate.clients.get()
-		c.gate.note("clients", err)
+		trusted, age, err := c.gate.authorities()
 		if err != nil {
 			return unable("this node cannot read the authorities of client certificates: ask its operator, whose log says why")
 		}
@@ -304,6 +303,7 @@ func subjectOf(leaf *x509.Certificate, institution string, roles []identity.Role
 type authorities struct {
 	anchors, between *x509.CertPool
 	lists            []revocations
+	unlisted         []string // subjects of those that have no list
 }
 
 // revocations is a revocation list of one of the authorities.
@@ -370,6 +370,11 @@ func parseAuthorities(data []byte) (*authorities, error) {
 			}
 		}
 		a.lists = append(a.lists, r)
+	}
+	for _, one := range all {
+		if !slices.ContainsFunc(a.lists, func(r revocations) bool { return r.issuer.Equal(one) }) {
+			a.unlisted = append(a.unlisted, short(one.Subject.String()))
+		}
 	}
 	return a, nil
 }

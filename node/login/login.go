@@ -20,7 +20,8 @@
 //
 // All of that is judged at each request, also on connections that were made before, and at each step of an event stream.
 // Files are looked at whenever they are needed and read again when they changed, so nothing needs a restart. Revocation lists of
-// the clients' authorities are read from the same file, as PEM blocks "X509 CRL"; an authority without one there revokes nothing.
+// the clients' authorities are read from the same file, as PEM blocks "X509 CRL"; an authority without one there revokes nothing,
+// which the log tells.
 //
 // # What the provider says
 //
@@ -103,10 +104,9 @@ type Config struct {
 	// Institution returns the node's own, whose certificates alone confer the roles operator, monitor and institution-admin here; nil,
 	// or empty: none does.
 	Institution func() string
-
-	Log     zerolog.Logger
-	Refused func(Reason)     // told of each refusal; nil: nobody
-	Now     func() time.Time // time.Now
+	Log         zerolog.Logger
+	Refused     func(Reason)     // told of each refusal; nil: nobody
+	Now         func() time.Time // time.Now
 }
 
 // Gate is a listener that knows who its clients are. Its methods are safe for concurrent use; a nil Gate lets everybody do
@@ -126,6 +126,8 @@ type Gate struct {
 	told    time.Time  // when a refusal was logged last,
 	untold  int        // and how many were not since
 	trouble map[string]string
+
+	unlisted string // the authorities without a revocation list that were logged last
 }
 
 // Open listens. A listener that is reachable from other machines and has no TLS is ErrPlain.
@@ -144,6 +146,9 @@ func Open(c Config) (*Gate, error) {
 	if g.Listener, err = net.Listen("tcp", at.String()); err != nil {
 		return nil, fmt.Errorf("%s.listen: %w; set another address under [%s]", c.Name, err, c.Name)
 	}
+	if g.clients != nil {
+		_, _, _ = g.authorities() // logs those that revoke nobody; they can be read, as prepare has seen
+	}
 	return g, nil
 }
 
@@ -155,18 +160,33 @@ func (g *Gate) Close() error {
 	return g.Listener.Close()
 }
 
-// Check returns why Open would not listen, or until when the listener's certificate counts, which is zero where it has no TLS. provider says
-// whether there is a CA provider. Whether the address is free it does not try.
-func Check(name, listen string, f Files, provider bool) (time.Time, error) {
+// Finding is what Check found of a listener that can be opened.
+type Finding struct {
+	Ends     time.Time // of its certificate; zero: it has no TLS
+	Unlisted []string  // subjects of the authorities in Files.Clients without a revocation list there: what they revoked counts here
+}
+
+// Check returns why Open would not listen, or what it found. provider says whether there is a CA provider. Whether the address is free it does
+// not try.
+func Check(name, listen string, f Files, provider bool) (Finding, error) {
+	var found Finding
 	g := &Gate{config: Config{Name: name, Listen: listen, Files: f}}
 	if _, err := g.prepare(provider); err != nil || g.tls == nil {
-		return time.Time{}, err
+		return found, err
 	}
 	pair, err := g.pair.get()
 	if err != nil {
-		return time.Time{}, err
+		return found, err
 	}
-	return pair.Leaf.NotAfter, nil
+	found.Ends = pair.Leaf.NotAfter
+	if g.clients != nil {
+		trusted, _, err := g.clients.get()
+		if err != nil {
+			return found, err
+		}
+		found.Unlisted = trusted.unlisted
+	}
+	return found, nil
 }
 
 // prepare reads what the configuration names, and returns the address to listen on.
@@ -450,6 +470,26 @@ func (g *Gate) note(what string, err error) {
 	case changed:
 		g.config.Log.Info().Str("listener", g.config.Name).Msgf("the %s can be read again", what)
 	}
+}
+
+// authorities returns those of clients as their file has them now, and a number that changes with it. It logs which of them revoke nobody, when these
+// are others than before.
+func (g *Gate) authorities() (*authorities, uint64, error) {
+	trusted, age, err := g.clients.get()
+	g.note("clients", err)
+	if err != nil {
+		return nil, age, err
+	}
+	unlisted := strings.Join(trusted.unlisted, "; ")
+	g.mu.Lock()
+	changed := g.unlisted != unlisted
+	g.unlisted = unlisted
+	g.mu.Unlock()
+	if changed && unlisted != "" {
+		g.config.Log.Warn().Str("listener", g.config.Name).Str("file", g.config.Files.Clients).Strs("authorities", trusted.unlisted).
+			Msg("authorities of client certificates have no revocation list: what they revoked lets in; put their lists into the file, `fondaco ca crl` makes one")
+	}
+	return trusted, age, nil
 }
 
 // Limits of a server behind a gate.

@@ -135,6 +135,9 @@ func open(t *testing.T, c login.Config) *house {
 	t.Helper()
 	h := &house{t: t, log: &text{}, why: map[login.Reason]int{}}
 	c.Name, c.Listen, c.Log, c.Operator = "api", "127.0.0.1:0", zerolog.New(h.log), "secret"
+	if c.Suite == nil {
+		c.Suite = keys.Std()
+	}
 	if c.Institution == nil {
 		c.Institution = func() string { return "bank" }
 	}
@@ -408,7 +411,7 @@ func TestProvider(t *testing.T) {
 	var mu sync.Mutex // guards asked, down, revoked and holder
 	var asked []ca.Purpose
 	down, revoked := false, false
-	h := open(t, login.Config{Suite: keys.Std(), Files: login.Files{Cert: cert, Key: key}, Provider: &provider{verify: func(r ca.VerifyRequest) (ca.VerifyResponse, error) {
+	h := open(t, login.Config{Files: login.Files{Cert: cert, Key: key}, Provider: &provider{verify: func(r ca.VerifyRequest) (ca.VerifyResponse, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		asked = append(asked, r.Purpose)
@@ -471,6 +474,38 @@ func certified(t *testing.T, path string) ledger.Key {
 	}
 	t.Fatalf("%s is for a %T", path, one.PublicKey)
 	return ledger.Key{}
+}
+
+// TestUnlisted has authorities of clients with and without revocation lists: the log names those without, once.
+func TestUnlisted(t *testing.T) {
+	p, other := logintest.New(t, "bank"), logintest.New(t, "other bank")
+	cert, key := p.Server("127.0.0.1")
+	both := slices.Concat(mustRead(t, p.Root()), mustRead(t, other.Root()))
+	clients := p.Write("clients.pem", append(slices.Clone(both), mustRead(t, p.ListPath())...))
+	files := login.Files{Cert: cert, Key: key, Clients: clients}
+	found, err := login.Check("api", "127.0.0.1:0", files, false)
+	if err != nil || found.Ends.IsZero() || len(found.Unlisted) != 1 || !strings.Contains(found.Unlisted[0], "other bank") {
+		t.Errorf("%+v, %v, want the end of the certificate and the other bank", found, err)
+	}
+	h := open(t, login.Config{Files: files})
+	certificate, certificateKey := p.Client(time.Hour, "user")
+	v := h.visitor(client.Access{CA: p.Root(), Cert: certificate, Key: certificateKey})
+	told := func() int { return strings.Count(h.log.String(), "have no revocation list") }
+	h.wants(v, 200, "by certificate")
+	h.wants(v, 200, "by certificate")
+	if told() != 1 || !strings.Contains(h.log.String(), "other bank") || !strings.Contains(h.log.String(), clients) {
+		t.Errorf("the log has it %d times, want once, with the authority and the file: %s", told(), h.log)
+	}
+	p.Write("clients.pem", slices.Concat(both, mustRead(t, p.ListPath()), mustRead(t, other.ListPath())))
+	h.wants(v, 200, "by certificate")
+	if found, err := login.Check("api", "127.0.0.1:0", files, false); err != nil || len(found.Unlisted) != 0 {
+		t.Errorf("%+v, %v, with lists of both", found, err)
+	}
+	p.Write("clients.pem", both)
+	h.wants(v, 200, "by certificate")
+	if told() != 2 {
+		t.Errorf("the log has it %d times, want once more for a file that lost its lists", told())
+	}
 }
 
 // TestForeignRoles: what another institution's authority says of its people gives them nothing of the node's own, whoever is trusted.
