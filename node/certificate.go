@@ -132,6 +132,26 @@ func (n *Node) judgedAt(head *state.Snapshot) int64 {
 	return max(head.Header().Order.UnixMilli, n.now().UnixMilli())
 }
 
+// certifiedRoles returns which roles of an API client's certificate count by what the group says now, which is asked as about nodes. A
+// *ca.Refusal says why others do not.
+func (n *Node) certifiedRoles(institution string, roles []identity.Role, paths []identity.Path) (count []identity.Role, err error) {
+	head := n.store.Head()
+	at := n.judgedAt(head)
+	for _, role := range roles {
+		why := precompiles.CheckCredential(head, &precompiles.Credential{Institution: institution, Role: role, Paths: paths}, at)
+		denied, refused := errors.AsType[*precompiles.Error](why)
+		switch {
+		case why == nil:
+			count = append(count, role)
+		case !refused:
+			return nil, why
+		case err == nil:
+			err = ca.Refuse(ca.Denied, "by what group %s says at height %d: %s", n.config.Genesis.Group, head.Height(), denied.Reason)
+		}
+	}
+	return count, err
+}
+
 // recheck asks again about connected nodes and the node's own chain, until ctx ends.
 func (n *Node) recheck(ctx context.Context) error {
 	tick := time.NewTicker(n.config.CA.Fresh)

@@ -26,6 +26,7 @@ import (
 	"github.com/fondaco/fondaco/consensus/pbft"
 	"github.com/fondaco/fondaco/node"
 	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/login/logintest"
 	"github.com/fondaco/fondaco/plugins"
 	cax509 "github.com/fondaco/fondaco/plugins/cmd/ca-x509"
 	"github.com/fondaco/fondaco/precompiles"
@@ -253,14 +254,26 @@ func (b *banks) start(i int) {
 			b.t.Errorf("node %d ended: %v", i, err)
 		}
 	}
-	if b.apis[i], err = client.New("http://"+n.Addr().String(), nil); err != nil {
-		b.t.Fatal(err)
-	}
+	b.apis[i] = b.visitor(i, client.Access{})
 	secret, err := os.ReadFile(filepath.Join(config.Dir, node.OperatorKey))
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	b.apis[i].Operator(secret)
+}
+
+// visitor returns a client of a node's API, who knows its certificate if it has one.
+func (b *banks) visitor(i int, a client.Access) *client.Client {
+	b.t.Helper()
+	scheme := "http://"
+	if a.Pin = b.configs[i].APIFiles.Cert; a.Pin != "" {
+		scheme = "https://"
+	}
+	c, err := client.Open(scheme+b.nodes[i].Addr().String(), a)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return c
 }
 
 func (b *banks) stop(i int) {
@@ -622,6 +635,102 @@ func TestClock(t *testing.T) {
 	root.Until += (10 * time.Hour).Milliseconds()
 	b.trustsFor("bank-a", root)
 	b.connected(0, 1, 2)
+}
+
+// TestClientsOnChain has the group say which certificates of API clients count: who is refused is told why with the next request, and does not
+// go on reading events.
+func TestClientsOnChain(t *testing.T) {
+	b := newBanks(t)
+	desk := logintest.New(t, "bank-a") // an authority for clients alone, which makes no lists
+	b.stop(0)
+	files := &b.configs[0].APIFiles
+	files.Cert, files.Key = desk.Server("127.0.0.1")
+	files.Clients = desk.Write("clients.pem", mustRead(t, desk.Root()))
+	b.start(0)
+	b.connected(0, 1, 2)
+	certificate, key := desk.Client(time.Hour, "user", "regulator")
+	leaf, root := fingerprint(t, b.suite, certificate), fingerprint(t, b.suite, desk.Root())
+	alice := b.visitor(0, client.Access{Cert: certificate, Key: key})
+	refused := func(words string) {
+		t.Helper()
+		_, err := alice.Status(t.Context())
+		if p, ok := errors.AsType[*client.Problem](err); !ok || p.Status != http.StatusUnauthorized || !strings.Contains(p.Detail, words) {
+			t.Errorf("%v, want 401 and %q", err, words)
+		}
+	}
+	welcome := func() {
+		t.Helper()
+		if _, err := alice.Status(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	welcome()
+	read, ended := make(chan ledger.Height, 100), make(chan error, 1)
+	go func() {
+		var last error
+		for block, err := range alice.Follow(t.Context(), 0) {
+			if last = err; err == nil {
+				read <- block.Height
+			}
+		}
+		ended <- last
+	}()
+	<-read
+
+	t.Log("its institution freezes the certificate, and unfreezes it")
+	b.calls(0, 0, precompiles.CertificatesAddress, "freeze", &precompiles.StatusArgs{Fingerprint: leaf, Reason: 6})
+	refused(fmt.Sprintf("certificate %s of institution bank-a was frozen at height", leaf))
+	refused("(certificate-hold): a registrar or institution-admin of it can unfreeze it")
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "was frozen at height") {
+		t.Errorf("events ended with %v, want the reason", err)
+	}
+	b.calls(0, 0, precompiles.CertificatesAddress, "unfreeze", &precompiles.CertificateArgs{Fingerprint: leaf})
+	welcome()
+	b.calls(0, 1, precompiles.CertificatesAddress, "freeze", &precompiles.StatusArgs{Fingerprint: leaf})
+	welcome() // what another institution says of it is nothing
+
+	t.Log("the group names authorities of the institution, and that of its clients is none of them")
+	b.trusts("bank-a", b.authorities[0])
+	refused(fmt.Sprintf("CA root %s is not trusted for institution bank-a: `fondaco authority show bank-a` prints what is trusted", root))
+	desks := precompiles.Authority{Agency: "desk", Root: root, Until: time.Now().Add(24 * time.Hour).UnixMilli(), Roles: []string{"user"}}
+	b.trustsFor("bank-a", desks)
+	welcome()
+	err := alice.Backup(t.Context(), 0, io.Discard)
+	if p, ok := errors.AsType[*client.Problem](err); !ok || p.Status != http.StatusForbidden || !strings.Contains(p.Detail, "has the roles user, and this needs the right to export") ||
+		!strings.Contains(p.Detail, fmt.Sprintf("CA desk, root %s, is not trusted for role regulator of institution bank-a", root)) {
+		t.Errorf("%v, want 403 and why the role regulator does not count", err)
+	}
+	desks.Roles = []string{"regulator", "user"}
+	b.trustsFor("bank-a", desks)
+	if err := alice.Backup(t.Context(), 0, io.Discard); err != nil {
+		t.Error(err)
+	}
+
+	t.Log("its institution revokes the certificate, of which the authority itself says nothing")
+	b.calls(0, 0, precompiles.CertificatesAddress, "revoke", &precompiles.StatusArgs{Fingerprint: leaf, Reason: 1})
+	refused("was revoked at height")
+	certificate, key = desk.Client(time.Hour, "user")
+	alice = b.visitor(0, client.Access{Cert: certificate, Key: key})
+	welcome()
+	if !b.logs[0].Has("authorities of client certificates have no revocation list", "clients.pem", "bank-a", "fondaco ca crl") {
+		t.Error("the log does not tell of an authority without a revocation list")
+	}
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// fingerprint returns that of the first certificate of a file.
+func fingerprint(t *testing.T, s keys.Suite, path string) keys.Digest {
+	t.Helper()
+	block, _ := pem.Decode(mustRead(t, path))
+	return identity.Fingerprint(s, block.Bytes)
 }
 
 // TestCertificateFailures provokes each cause in the table of transport/PROTOCOL.md between node 1 and the others, and compares what both

@@ -501,7 +501,7 @@ func (n *Node) openAPI() (err error) {
 	if err != nil {
 		return err
 	}
-	gate := login.Config{Operator: hex.EncodeToString(operator[:]), Suite: n.suite, Log: n.log, Refused: n.monitor.Refused, Now: n.now, Institution: func() string {
+	gate := login.Config{Operator: hex.EncodeToString(operator[:]), Suite: n.suite, Check: n.certifiedRoles, Log: n.log, Refused: n.monitor.Refused, Now: n.now, Institution: func() string {
 		own, err := n.institution(n.endpoint.Self())
 		if err != nil {
 			return ""

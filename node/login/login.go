@@ -23,6 +23,15 @@
 // the clients' authorities are read from the same file, as PEM blocks "X509 CRL"; an authority without one there revokes nothing,
 // which the log tells.
 //
+// # What the chain says of certificates
+//
+// Then the chain is asked, as about nodes that connect (Config.Check, precompiles.CheckCredential): with each request, since that takes some
+// microseconds. A certificate that its institution froze or revoked there does not count. Where the group names authorities of the
+// institution, each role of the certificate counts only if as many of them vouch for that role as its policy wants; where it names none, it is
+// enough that the certificate is neither frozen nor revoked. What it says goes by fingerprints under the chain's suite: of the client's
+// own certificate, and of those in the file of clients' authorities, or of the provider's roots, to which it leads. A certificate is one vouch,
+// so a policy that wants several agencies is met by a provider that asks several (ca-quorum), and by no file.
+//
 // # What the provider says
 //
 // What it said of a client counts for 30 s without asking again. A request waits 2 s for an answer, and the question goes on without
@@ -100,13 +109,19 @@ type Config struct {
 	Files    Files
 	Operator string      // the operator's secret; empty: there is none
 	Provider ca.Provider // of suite std, whose certificates TLS knows; asked about client certificates where Files.Clients is empty; nil: they do not count
-	Suite    keys.Suite  // of the chain; required with Provider
+	Suite    keys.Suite  // of the chain; required where client certificates count
 	// Institution returns the node's own, whose certificates alone confer the roles operator, monitor and institution-admin here; nil,
 	// or empty: none does.
 	Institution func() string
-	Log         zerolog.Logger
-	Refused     func(Reason)     // told of each refusal; nil: nobody
-	Now         func() time.Time // time.Now
+	// Check returns which roles of a certificate count by what the chain says of it and of its authorities at this moment; paths are those by
+	// which it leads to what this node trusts. A *ca.Refusal says why others do not count, in words for the client; without any role that
+	// counts, the certificate does not. Any other error says why that cannot be told. It is called with each request that shows a
+	// certificate with roles, and at each step of an event stream, by several goroutines at once. nil: all count.
+	Check func(institution string, roles []identity.Role, paths []identity.Path) ([]identity.Role, error)
+
+	Log     zerolog.Logger
+	Refused func(Reason)     // told of each refusal; nil: nobody
+	Now     func() time.Time // time.Now
 }
 
 // Gate is a listener that knows who its clients are. Its methods are safe for concurrent use; a nil Gate lets everybody do
@@ -142,6 +157,9 @@ func Open(c Config) (*Gate, error) {
 	at, err := g.prepare(c.Provider != nil)
 	if err != nil {
 		return nil, err
+	}
+	if g.certificates != nil && c.Suite == nil {
+		return nil, errors.New("login: Config.Suite is nil")
 	}
 	if g.Listener, err = net.Listen("tcp", at.String()); err != nil {
 		return nil, fmt.Errorf("%s.listen: %w; set another address under [%s]", c.Name, err, c.Name)
@@ -266,6 +284,8 @@ type Subject struct {
 	Means       string // token, certificate or operator; empty on an open listener
 	Roles       []identity.Role
 	Operator    bool // may do what the node's operator does
+
+	lost string // why roles of the certificate do not count; empty: all do
 }
 
 type subjectKey struct{}
@@ -352,9 +372,13 @@ func (g *Gate) judge(r *http.Request, need Right) (Subject, Reason, error) {
 		return s, reason, err
 	}
 	if !Allows(s.Roles, need) {
+		lost := ""
+		if s.lost != "" {
+			lost = "; other roles of the certificate do not count " + s.lost
+		}
 		return s, NoRight, problem(http.StatusForbidden, client.CodeForbidden,
-			"%s (%s) has the roles %s, and this needs the right to %s, which %s have: ask the node's operator for another token, or your authority for a certificate with such a role",
-			short(s.Name), s.Means, join(s.Roles), need, join(holders(need)))
+			"%s (%s) has the roles %s, and this needs the right to %s, which %s have: ask the node's operator for another token, or your authority for a certificate with such a role%s",
+			short(s.Name), s.Means, join(s.Roles), need, join(holders(need)), lost)
 	}
 	s.Operator = Allows(s.Roles, Operate)
 	return s, "", nil

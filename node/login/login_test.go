@@ -476,6 +476,51 @@ func certified(t *testing.T, path string) ledger.Key {
 	return ledger.Key{}
 }
 
+// TestAsksChain has the chain of a node, of either suite, say something else of a certificate with each request. It is asked by the certificate's
+// fingerprint and that of the root under its own suite, though certificates of TLS are of suite std.
+func TestAsksChain(t *testing.T) {
+	for _, suite := range []keys.Suite{keys.Std(), keys.GM()} {
+		t.Run(suite.Name(), func(t *testing.T) {
+			p := logintest.New(t, "bank")
+			cert, key := p.Server("127.0.0.1")
+			certificate, certificateKey := p.Client(time.Hour, "auditor", "user")
+			print := func(path string) keys.Digest {
+				block, _ := pem.Decode(mustRead(t, path))
+				return identity.Fingerprint(suite, block.Bytes)
+			}
+			want := []identity.Path{{Leaf: print(certificate), Root: print(p.Root())}}
+			var mu sync.Mutex // guards says
+			var says error
+			count := 2
+			h := open(t, login.Config{
+				Suite: suite, Files: login.Files{Cert: cert, Key: key, Clients: p.Root()},
+				Check: func(institution string, roles []identity.Role, paths []identity.Path) ([]identity.Role, error) {
+					if institution != "bank" || !slices.Equal(paths, want) || !slices.Equal(roles, []identity.Role{"auditor", "user"}) {
+						t.Errorf("asked about %s in the roles %v by %v, want bank by %v", institution, roles, paths, want)
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					return roles[:count], says
+				},
+			})
+			v := h.visitor(client.Access{CA: p.Root(), Cert: certificate, Key: certificateKey})
+			set := func(n int, err error) { mu.Lock(); defer mu.Unlock(); count, says = n, err }
+			h.wants(v, 200, "of bank by certificate, [auditor user]")
+			set(1, ca.Refuse(ca.Denied, "its root is not trusted for role user"))
+			h.wants(v, 200, "of bank by certificate, [auditor]")
+			set(0, ca.Refuse(ca.Denied, "it was frozen at height 7"))
+			h.wants(v, 401, "the client certificate does not count: it was frozen at height 7")
+			set(2, nil)
+			h.wants(v, 200, "of bank by certificate, [auditor user]")
+			set(0, errors.New("the state is damaged"))
+			h.wants(v, 503, "cannot tell what the chain says of the client certificate: ask its operator; the state is damaged")
+			if h.refused(login.BadCertificate) != 1 || h.refused(login.Unable) != 1 {
+				t.Errorf("refusals by reason: %v", h.why)
+			}
+		})
+	}
+}
+
 // TestUnlisted has authorities of clients with and without revocation lists: the log names those without, once.
 func TestUnlisted(t *testing.T) {
 	p, other := logintest.New(t, "bank"), logintest.New(t, "other bank")
