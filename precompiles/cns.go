@@ -39,6 +39,16 @@ type NameVersion struct {
 	Label   string   // such as "2" or "1.4.0"
 	Address ledger.Address
 	Height  ledger.Height // at which it was published
+	Vetoed  bool          // by a motion: it neither becomes current nor a canary, and only who names it is served by it
+}
+
+// TakenName is a row that keeps names apart which people could take for one another, keyed by what they have in common; see
+// [LookAlike]. When a name is unregistered, the row stays: who used the name would else call a stranger's contract.
+type TakenName struct {
+	_       struct{}       `cbor:",toarray"`
+	Version uint16         // ledger.Version
+	Name    string         // that is, or was, registered
+	Former  ledger.Address // who owned it when it was unregistered, and alone may register it again; zero: it is registered
 }
 
 // Canary sends a share of a name's calls to another version than the current one, from one block on until another.
@@ -118,6 +128,7 @@ type VersionStats struct {
 }
 
 func nameKey(name string) []byte  { return key(CNSAddress, []byte("n"), []byte(name)) }
+func takenKey(name string) []byte { return key(CNSAddress, []byte("k"), []byte(LookAlike(name))) }
 func statsKey(name string) []byte { return key(CNSAddress, []byte("s"), []byte(name)) }
 
 // ReadName returns the row of a name.
@@ -140,6 +151,21 @@ func IsName(name string) bool {
 	}
 	_, err := ledger.ParseAddress("0x" + name)
 	return err != nil
+}
+
+// LookAlike returns what a name has in common with those that people could take for it: it has no - and no ., o for 0, and l for 1.
+func LookAlike(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch r {
+		case '-', '.':
+			return -1
+		case '0':
+			return 'o'
+		case '1':
+			return 'l'
+		}
+		return r
+	}, name)
 }
 
 // isLabel reports whether a text can be the label of a version.
@@ -244,7 +270,8 @@ func (n *Name) version(label string) *NameVersion {
 }
 
 // TallyNames counts the transactions of a block that were sent to names, and ends canaries that failed too often. It returns
-// what to write after the block's transactions, which are txs with their receipts, at a state that has their effects.
+// what to write after the block's transactions, which are txs with their receipts, at a state that has their effects. The event that a
+// canary was stopped goes into the receipt of the block's last transaction to the name, also of one that failed.
 func TallyNames(r Reader, height ledger.Height, txs []*ledger.SignedTx, receipts []ledger.Receipt) ([]ledger.Change, error) {
 	var names []string
 	all := map[string][]served{}
@@ -265,6 +292,9 @@ func TallyNames(r Reader, height ledger.Height, txs []*ledger.SignedTx, receipts
 		if err != nil {
 			return nil, err
 		}
+		if !found { // it was unregistered in the block
+			continue
+		}
 		stats, _, err := read[NameStats](r, statsKey(name))
 		if err != nil {
 			return nil, err
@@ -275,7 +305,7 @@ func TallyNames(r Reader, height ledger.Height, txs []*ledger.SignedTx, receipts
 			return nil, err
 		}
 		writes = append(writes, ledger.Change{Key: statsKey(name), Value: raw})
-		if !found || !ended {
+		if !ended {
 			continue
 		}
 		n.Stopped = &Stopped{Label: n.Canary.Label, Height: height, Calls: stats.Calls, Failures: stats.Failures}
@@ -284,6 +314,12 @@ func TallyNames(r Reader, height ledger.Height, txs []*ledger.SignedTx, receipts
 			return nil, err
 		}
 		writes = append(writes, ledger.Change{Key: nameKey(name), Value: raw})
+		data, err := ledger.Marshal([]any{name, n.Stopped.Label, n.Stopped.Calls, n.Stopped.Failures})
+		if err != nil {
+			return nil, err
+		}
+		last := all[name][len(all[name])-1].Receipt
+		last.Events = append(slices.Clip(last.Events), ledger.Event{Contract: CNSAddress, Topic: "stopped", Data: data})
 	}
 	return writes, nil
 }
@@ -337,33 +373,40 @@ func newCNS() Contract {
 	return &system{
 		address: CNSAddress,
 		methods: map[string]func(Env, []byte) ([]byte, error){
-			"register": command(registerName),
-			"publish":  command(publishVersion),
-			"withdraw": command(withdrawVersion),
-			"promote":  command(promoteVersion),
-			"rollback": command(rollbackName),
-			"canary":   command(beginCanary),
-			"transfer": command(transferName),
-			"resolve":  query(resolveName),
-			"get":      query(getName),
-			"stats":    query(nameStats),
-			"list":     query(listNames),
+			"register":   command(registerName),
+			"publish":    command(publishVersion),
+			"withdraw":   command(withdrawVersion),
+			"promote":    command(promoteVersion),
+			"rollback":   command(rollbackName),
+			"canary":     command(beginCanary),
+			"transfer":   command(transferName),
+			"unregister": command(unregisterName),
+			"veto":       command(vetoVersion),
+			"allow":      command(allowVersion),
+			"resolve":    query(resolveName),
+			"get":        query(getName),
+			"stats":      query(nameStats),
+			"list":       query(listNames),
 		},
 		policies: map[string]Policy{
-			"register": bySelf(),
-			"publish":  bySelf(),
-			"withdraw": bySelf(),
-			"promote":  bySelf(),
-			"rollback": bySelf(),
-			"canary":   bySelf(),
-			"transfer": bySelf(),
+			"register":   bySelf(),
+			"publish":    bySelf(),
+			"withdraw":   bySelf(),
+			"promote":    bySelf(),
+			"rollback":   bySelf(),
+			"canary":     bySelf(),
+			"transfer":   bySelf(),
+			"unregister": bySelf(),
+			"veto":       byMajority(),
+			"allow":      byMajority(),
 		},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "cns", Version: "1", Profile: "strict",
 			Doc: "Names of contracts. A name has versions, which are contracts of their own; one of them is current, and a canary may serve a share of the calls. " +
-				"Only its owner changes a name, and only to contracts that the owner owns.",
+				"Its owner changes a name, and only to contracts that the owner owns; a motion ends canaries, rolls back, promotes and transfers, too. Names that differ in no more than -, ., 0 for o or 1 for l exclude one another.",
 			Types: []ledger.TypeDef{
-				{Name: "Version", Fields: []ledger.Field{{Name: "label", Type: "str"}, address, {Name: "height", Type: "u64"}}},
+				{Name: "Version", Fields: []ledger.Field{{Name: "label", Type: "str"}, address, {Name: "height", Type: "u64"}, {Name: "vetoed", Type: "bool"}}},
+				{Name: "Taken", Fields: []ledger.Field{{Name: "version", Type: "u16"}, name, {Name: "former", Type: "addr"}}},
 				{Name: "Rule", Fields: []ledger.Field{
 					{Name: "kind", Type: "u8"}, {Name: "values", Type: "list<str>"}, {Name: "canary", Type: "bool"},
 				}},
@@ -402,6 +445,9 @@ func newCNS() Contract {
 				{Name: "rollback", Kind: ledger.MethodTx, Args: []ledger.Field{name}, Doc: "Ends the canary, or if there is none makes the previous version current."},
 				{Name: "canary", Kind: ledger.MethodTx, Args: []ledger.Field{name, {Name: "canary", Type: "Canary"}}, Doc: "Sends a share of the calls to a version, in place of a canary that is under way."},
 				{Name: "transfer", Kind: ledger.MethodTx, Args: []ledger.Field{name, owner}, Doc: "Makes another account the owner of the name, not of its contracts."},
+				{Name: "unregister", Kind: ledger.MethodTx, Args: []ledger.Field{name}, Doc: "Takes a name away. Its owner alone may register it, or one that looks like it, again; after a motion everybody may."},
+				{Name: "veto", Kind: ledger.MethodTx, Args: []ledger.Field{name, version}, Doc: "Keeps a version from being promoted or a canary; if it is, the canary ends, and the previous version is current again. By motion only."},
+				{Name: "allow", Kind: ledger.MethodTx, Args: []ledger.Field{name, version}, Doc: "Takes a veto back. By motion only."},
 				{Name: "resolve", Kind: ledger.MethodView, Args: []ledger.Field{name, version, {Name: "sender", Type: "addr"}, {Name: "method", Type: "str"}}, Return: "Resolved", Doc: "Tells which contract serves a call in the next block; an empty version leaves it to the name."},
 				{Name: "get", Kind: ledger.MethodView, Args: []ledger.Field{name}, Return: "opt<Name>"},
 				{Name: "stats", Kind: ledger.MethodView, Args: []ledger.Field{name}, Return: "opt<Stats>"},
@@ -414,10 +460,15 @@ func newCNS() Contract {
 				{Topic: "promoted", Fields: []ledger.Field{name, version}, Indexed: indexed},
 				{Topic: "rolled_back", Fields: []ledger.Field{name, version}, Indexed: indexed},
 				{Topic: "canary", Fields: []ledger.Field{name, version, {Name: "weight", Type: "u32"}}, Indexed: indexed},
+				{Topic: "stopped", Fields: []ledger.Field{name, version, {Name: "calls", Type: "u64"}, {Name: "failures", Type: "u64"}}, Indexed: indexed},
 				{Topic: "transferred", Fields: []ledger.Field{name, owner}, Indexed: indexed},
+				{Topic: "unregistered", Fields: []ledger.Field{name}, Indexed: indexed},
+				{Topic: "vetoed", Fields: []ledger.Field{name, version}, Indexed: indexed},
+				{Topic: "allowed", Fields: []ledger.Field{name, version}, Indexed: indexed},
 			},
 			Errors: abortDefs(AbortArguments, AbortMissing, AbortUnchanged, AbortName),
 			State: []ledger.StateDef{
+				{Prefix: "k", Key: []ledger.Type{"str"}, Value: "Taken", Doc: "names that are taken, without - and ., with o for 0 and l for 1"},
 				{Prefix: "n", Key: []ledger.Type{"str"}, Value: "Name"},
 				{Prefix: "s", Key: []ledger.Type{"str"}, Value: "Stats", Doc: "what was sent to names, written after the transactions of each block"},
 			},
@@ -451,21 +502,32 @@ func registerName(env Env, a NameVersionArgs) error {
 	if err := write(env, nameKey(a.Name), n); err != nil {
 		return err
 	}
+	if err := write(env, takenKey(a.Name), &TakenName{Version: ledger.Version, Name: a.Name}); err != nil {
+		return err
+	}
 	return emit(env, "registered", a.Name, a.Version, a.Address, n.Owner)
 }
 
-// isFree checks that a name and its first version are well formed, and that nobody has the name.
+// isFree checks that a name and its first version are well formed, and that nobody has the name or one that looks like it.
 func isFree(env Env, name, label string) error {
 	if !IsName(name) || !isLabel(label) {
 		return badName(name, "the name %q or its version %q is malformed: want 1 to %d of a-z, 0-9, - and ., beginning with a letter (a version may begin with a digit), and no system contract's name", name, label, ledger.MaxNameLength)
 	}
-	if _, found, err := ReadName(env, name); err != nil || found {
-		if err == nil {
-			err = badName(name, "the name %q is taken", name)
-		}
-		return err
+	if i := slices.IndexFunc(reserved, func(r string) bool { return LookAlike(r) == LookAlike(name) }); i >= 0 {
+		return badName(name, "the name %q looks like %q, which is a system contract's", name, reserved[i])
 	}
-	return nil
+	taken, found, err := read[TakenName](env, takenKey(name))
+	switch {
+	case err != nil || !found:
+		return err
+	case !taken.Former.IsZero() && taken.Former == env.Caller():
+		return nil
+	case !taken.Former.IsZero():
+		return badName(name, "the name %q was registered by %s, who alone may take it, or %q, again, unless a motion of cns.unregister lets others", taken.Name, taken.Former, name)
+	case taken.Name == name:
+		return badName(name, "the name %q is taken", name)
+	}
+	return badName(name, "the name %q looks like %q, which is taken", name, taken.Name)
 }
 
 // mayName checks that the caller could give a contract a name, as the first version of a new one or another of its own.
@@ -481,7 +543,7 @@ func mayName(env Env, name, label string) error {
 	if err != nil {
 		return err
 	}
-	return mayPublish(n, name, label)
+	return mayPublish(n, name, label, ledger.Address{})
 }
 
 func publishVersion(env Env, a NameVersionArgs) error {
@@ -489,7 +551,7 @@ func publishVersion(env Env, a NameVersionArgs) error {
 	if err != nil {
 		return err
 	}
-	if err := mayPublish(n, a.Name, a.Version); err != nil {
+	if err := mayPublish(n, a.Name, a.Version, a.Address); err != nil {
 		return err
 	}
 	if _, err := owned(env, a.Address); err != nil {
@@ -502,8 +564,8 @@ func publishVersion(env Env, a NameVersionArgs) error {
 	return emit(env, "published", a.Name, a.Version, a.Address)
 }
 
-// mayPublish checks that a name can have another version.
-func mayPublish(n *Name, name, label string) error {
+// mayPublish checks that a name can have another version, of a contract.
+func mayPublish(n *Name, name, label string, contract ledger.Address) error {
 	switch {
 	case !isLabel(label):
 		return badName(name, "the version %q is malformed: want 1 to %d of a-z, 0-9, - and .", label, ledger.MaxNameLength)
@@ -511,6 +573,11 @@ func mayPublish(n *Name, name, label string) error {
 		return badName(name, "the name %q has a version %q already", name, label)
 	case len(n.Versions) >= MaxNameVersions:
 		return badName(name, "the name %q has %d versions: withdraw one", name, len(n.Versions))
+	}
+	for _, v := range n.Versions {
+		if v.Vetoed && v.Address == contract { // under another label it would be promoted
+			return vetoed(name, v.Label)
+		}
 	}
 	return nil
 }
@@ -532,6 +599,8 @@ func withdrawVersion(env Env, a VersionArgs) error {
 		return noVersion(a.Name, a.Version)
 	case n.Current == a.Version || n.Canary != nil && n.Canary.Label == a.Version:
 		return badName(a.Name, "the version %q of %q serves calls: promote another one, or end the canary, first", a.Version, a.Name)
+	case n.version(a.Version).Vetoed && !byMotion(env):
+		return vetoed(a.Name, a.Version)
 	}
 	n.Versions = slices.DeleteFunc(n.Versions, func(v NameVersion) bool { return v.Label == a.Version })
 	if n.Previous == a.Version {
@@ -570,6 +639,8 @@ func promoteVersion(env Env, a VersionArgs) error {
 		return noVersion(a.Name, label)
 	case label == n.Current:
 		return aborted(AbortUnchanged, nil, "the version %q of %q is current: roll back to end a canary", label, a.Name)
+	case n.version(label).Vetoed:
+		return vetoed(a.Name, label)
 	}
 	n.Previous, n.Current, n.Canary, n.Stopped = n.Current, label, nil, nil
 	if err := write(env, nameKey(a.Name), n); err != nil {
@@ -623,6 +694,8 @@ func beginCanary(env Env, a CanaryArgs) error {
 		return noVersion(a.Name, c.Label)
 	case c.Label == n.Current:
 		return aborted(AbortUnchanged, nil, "the version %q of %q is current", c.Label, a.Name)
+	case n.version(c.Label).Vetoed:
+		return vetoed(a.Name, c.Label)
 	}
 	if err := c.check(env.Order().Height); err != nil {
 		return err
@@ -773,10 +846,12 @@ func listNames(env Env, a AfterArgs) ([]ListedName, error) {
 	return found, err
 }
 
-// ownName returns the row of a name that the caller owns. Its account must be one that acts: a contract owns no names.
+// ownName returns the row of a name that the caller owns, or of any for a motion. An owner's account must be one that acts: a contract owns no names.
 func ownName(env Env, name string) (*Name, error) {
-	if _, err := callerAccount(env, CNSAddress); err != nil {
-		return nil, err
+	if !byMotion(env) {
+		if _, err := callerAccount(env, CNSAddress); err != nil {
+			return nil, err
+		}
 	}
 	n, found, err := ReadName(env, name)
 	switch {
@@ -784,10 +859,116 @@ func ownName(env Env, name string) (*Name, error) {
 		return nil, err
 	case !found:
 		return nil, badName(name, "no contract has the name %q", name)
-	case n.Owner != env.Caller():
+	case n.Owner != env.Caller() && !byMotion(env):
 		return nil, denied(DeniedOwner, "%s does not own the name %q", env.Caller(), name)
 	}
 	return &n, nil
+}
+
+func unregisterName(env Env, a NameArgs) error {
+	taken, found, err := read[TakenName](env, takenKey(a.Name))
+	if err != nil {
+		return err
+	}
+	if byMotion(env) && found && taken.Name == a.Name && !taken.Former.IsZero() {
+		if err := env.Delete(takenKey(a.Name)); err != nil { // it becomes everybody's
+			return err
+		}
+		return emit(env, "unregistered", a.Name)
+	}
+	n, err := ownName(env, a.Name)
+	if err != nil {
+		return err
+	}
+	if n.Canary != nil && !byMotion(env) {
+		return badName(a.Name, "the name %q has a canary under way: roll back first", a.Name)
+	}
+	for _, v := range n.Versions {
+		if v.Vetoed && !byMotion(env) { // under a new row nobody would know of it
+			return vetoed(a.Name, v.Label)
+		}
+	}
+	if err := env.Delete(nameKey(a.Name)); err != nil {
+		return err
+	}
+	if err := env.Delete(statsKey(a.Name)); err != nil {
+		return err
+	}
+	if byMotion(env) {
+		err = env.Delete(takenKey(a.Name))
+	} else {
+		err = write(env, takenKey(a.Name), &TakenName{Version: ledger.Version, Name: a.Name, Former: n.Owner})
+	}
+	if err != nil {
+		return err
+	}
+	return emit(env, "unregistered", a.Name)
+}
+
+// markVersion is what veto and allow have in common.
+func markVersion(env Env, a VersionArgs, veto bool) (*Name, error) {
+	if !byMotion(env) {
+		return nil, denied(DeniedMotion, "a motion vetoes versions of names, and takes the veto back: `fondaco motion propose` makes one")
+	}
+	n, err := ownName(env, a.Name)
+	if err != nil {
+		return nil, err
+	}
+	v := n.version(a.Version)
+	if v == nil {
+		return nil, noVersion(a.Name, a.Version)
+	}
+	if v.Vetoed == veto {
+		return nil, aborted(AbortUnchanged, nil, "the veto on the version %q of %q is as it should be", a.Version, a.Name)
+	}
+	v.Vetoed = veto
+	return n, nil
+}
+
+func vetoVersion(env Env, a VersionArgs) error {
+	n, err := markVersion(env, a, true)
+	if err != nil {
+		return err
+	}
+	if n.Previous == a.Version {
+		n.Previous = ""
+	}
+	if n.Canary != nil && n.Canary.Label == a.Version {
+		n.Canary = nil
+	}
+	back := n.Current == a.Version
+	if back {
+		if n.Previous == "" {
+			return badName(a.Name, "the version %q of %q is current, and there is none before it: have the motion promote another, or pause the contract", a.Version, a.Name)
+		}
+		// A canary beside the version goes on beside the one before, unless it is that one.
+		if n.Canary != nil && n.Canary.Label == n.Previous {
+			n.Canary = nil
+		}
+		n.Current, n.Previous, n.Stopped = n.Previous, "", nil
+	}
+	if err := write(env, nameKey(a.Name), n); err != nil {
+		return err
+	}
+	if err := emit(env, "vetoed", a.Name, a.Version); err != nil || !back {
+		return err
+	}
+	return emit(env, "rolled_back", a.Name, n.Current)
+}
+
+func allowVersion(env Env, a VersionArgs) error {
+	n, err := markVersion(env, a, false)
+	if err != nil {
+		return err
+	}
+	if err := write(env, nameKey(a.Name), n); err != nil {
+		return err
+	}
+	return emit(env, "allowed", a.Name, a.Version)
+}
+
+func vetoed(name, label string) error {
+	return denied(DeniedMotion, "a motion vetoed the version %q of %q: a motion of cns.allow takes that back", label, name)
 }
 
 func badName(name, format string, args ...any) error {

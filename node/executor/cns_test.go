@@ -323,6 +323,18 @@ func TestWatch(t *testing.T) {
 	if row.Canary != nil || row.Stopped == nil || row.Stopped.Calls != 40 || row.Stopped.Failures != 9 || row.Stopped.Label != "2" || row.Stopped.Height != n.head.Height() {
 		t.Fatalf("after 9 of 40 failed: %+v, stopped %+v", row, row.Stopped)
 	}
+	t.Log("the last transaction to the name in the block tells so, and it alone")
+	var told []int
+	for i, r := range n.head.Receipts() {
+		for _, e := range r.Events {
+			if e.Topic == "stopped" && e.Contract == precompiles.CNSAddress && string(e.Data) == string(n.marshal([]any{"token", "2", 40, 9})) {
+				told = append(told, i)
+			}
+		}
+	}
+	if !slices.Equal(told, []int{30}) {
+		t.Errorf("the transactions %v tell that the canary was stopped", told)
+	}
 	t.Log("who wants to end what has ended does not change what serves")
 	n.want(n.cns("rollback", precompiles.NameArgs{Name: "token"}), ledger.Aborted, precompiles.AbortUnchanged)
 	t.Log("a new canary, even of the same version and at once, begins with nothing counted against it; what names the version does not count, nor what is the sender's fault")
@@ -368,4 +380,81 @@ func TestWatch(t *testing.T) {
 	if row := n.row(); row.Current != "1" {
 		t.Errorf("the current version is %s", row.Current)
 	}
+}
+
+// TestLookAlikes: a name that people could take for another is not given out, nor is one that its owner gave up.
+func TestLookAlikes(t *testing.T) {
+	n := newNamed(t)
+	register := func(name string) any {
+		return precompiles.NameVersionArgs{Name: name, Version: "1", Address: n.one}
+	}
+	for _, name := range []string{"t0ken", "to-ken", "t.0-k.en", "token", "c0nfig", "po1icies", "acc0unts"} {
+		n.want(n.cns("register", register(name)), ledger.Aborted, precompiles.AbortName)
+	}
+	n.ok("register", register("tokens"))
+	t.Log("what is given up is its former owner's, until a motion lets others have it")
+	n.ok("canary", precompiles.CanaryArgs{Name: "token", Canary: precompiles.Canary{Label: "2", Weight: 10_000, Rules: []precompiles.CanaryRule{}}})
+	n.want(n.cns("unregister", precompiles.NameArgs{Name: "token"}), ledger.Aborted, precompiles.AbortName)
+	n.ok("rollback", precompiles.NameArgs{Name: "token"})
+	n.want(n.block(n.tx("user", precompiles.CNSAddress, "unregister", precompiles.NameArgs{Name: "token"}))[0], ledger.Denied, precompiles.DeniedOwner)
+	receipts := n.block(n.call("user", "token", "", "number"), n.tx("admin", precompiles.CNSAddress, "unregister", precompiles.NameArgs{Name: "token"}), n.call("user", "token", "", "number"))
+	n.want(receipts[0], ledger.OK, 0)
+	n.want(receipts[1], ledger.OK, 0)
+	n.want(receipts[2], ledger.NotFound, 0)
+	n.ok("register", register("t-oken")) // the same owner
+	n.ok("unregister", precompiles.NameArgs{Name: "t-oken"})
+	for _, r := range n.block(
+		n.tx("admin", precompiles.ContractsAddress, "transfer", precompiles.TransferArgs{Address: n.one, Owner: address("user")}),
+		n.tx("admin", precompiles.AccessAddress, "grant", precompiles.RoleArgs{Account: address("user"), Role: "deployer"}),
+	) {
+		n.want(r, ledger.OK, 0)
+	}
+	other := func() ledger.Receipt {
+		return n.block(n.tx("user", precompiles.CNSAddress, "register", register("token")))[0]
+	}
+	n.want(other(), ledger.Aborted, precompiles.AbortName)
+	if err := n.carry(precompiles.CNSAddress, "unregister", precompiles.NameArgs{Name: "t-oken"}); err != nil {
+		t.Fatal(err)
+	}
+	n.want(other(), ledger.OK, 0)
+	n.block(n.call("user", "token", "", "number"))
+	if s := n.stats(); len(s.Versions) != 1 || s.Versions[0].Calls != 1 {
+		t.Errorf("the name's former life counts: %+v", s)
+	}
+}
+
+// TestVeto: the committee ends a canary, and takes back a promotion for good.
+func TestVeto(t *testing.T) {
+	n := newNamed(t)
+	two := precompiles.VersionArgs{Name: "token", Version: "2"}
+	canary := precompiles.CanaryArgs{Name: "token", Canary: precompiles.Canary{Label: "2", Weight: 10_000, Rules: []precompiles.CanaryRule{}}}
+	carry := func(method string, args any) error { return n.carry(precompiles.CNSAddress, method, args) }
+	n.want(n.cns("veto", two), ledger.Denied, precompiles.DeniedMotion)
+	n.ok("canary", canary)
+	if err := carry("rollback", precompiles.NameArgs{Name: "token"}); err != nil || n.row().Canary != nil || n.row().Current != "1" {
+		t.Fatalf("a motion that ends the canary: %v, %+v", err, n.row())
+	}
+	n.ok("promote", two)
+	if err := carry("veto", two); err != nil {
+		t.Fatal(err)
+	}
+	if row := n.row(); row.Current != "1" || row.Previous != "" || !row.Versions[1].Vetoed {
+		t.Errorf("after the veto: %+v", row)
+	}
+	t.Log("its owner gets it back by no way")
+	for _, r := range []ledger.Receipt{
+		n.cns("promote", two), n.cns("canary", canary), n.cns("withdraw", two), n.cns("unregister", precompiles.NameArgs{Name: "token"}),
+		n.cns("publish", precompiles.NameVersionArgs{Name: "token", Version: "3", Address: n.two}),
+	} {
+		n.want(r, ledger.Denied, precompiles.DeniedMotion)
+	}
+	n.want(n.cns("rollback", precompiles.NameArgs{Name: "token"}), ledger.Aborted, precompiles.AbortUnchanged)
+	n.want(n.block(n.call("user", "token", "2", "number"))[0], ledger.OK, 0) // who names it means it
+	if err := carry("veto", precompiles.VersionArgs{Name: "token", Version: "1"}); err == nil {
+		t.Error("a veto leaves a name without a version that serves")
+	}
+	if err := carry("allow", two); err != nil {
+		t.Fatal(err)
+	}
+	n.ok("promote", two)
 }
