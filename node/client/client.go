@@ -161,6 +161,47 @@ func (c *Client) Consensus(ctx context.Context, from, to ledger.Height, out io.W
 	return nil
 }
 
+// Audit returns the audit records that fit, newest first. A node looks at some thousands of records at once; see AuditRecords.More.
+func (c *Client) Audit(ctx context.Context, q AuditQuery) (*AuditRecords, error) {
+	query := url.Values{}
+	set := func(name, value string) {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	for name, a := range map[string]*ledger.Address{"actor": q.Actor, "contract": q.Contract} {
+		if a != nil {
+			query.Set(name, a.String())
+		}
+	}
+	set("institution", q.Institution)
+	set("object", q.Object)
+	set("method", q.Method)
+	set("before", q.Before)
+	if q.Refused {
+		query.Set("refused", "true")
+	}
+	for name, n := range map[string]uint64{"from": uint64(q.From), "to": uint64(q.To), "limit": uint64(q.Limit)} {
+		if n > 0 {
+			query.Set(name, strconv.FormatUint(n, 10))
+		}
+	}
+	return get[AuditRecords](ctx, c, "/v1/audit?"+query.Encode())
+}
+
+// AuditExport copies the package of the audit records of a range of blocks to out, which `fondaco audit verify` checks.
+func (c *Client) AuditExport(ctx context.Context, from, to ledger.Height, out io.Writer) error {
+	response, err := c.open(ctx, http.MethodGet, fmt.Sprintf("/v1/audit/export?from=%d&to=%d", from, to), "", nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if _, err := io.Copy(out, response.Body); err != nil {
+		return fmt.Errorf("the package broke off: %w; the node's log says why", err)
+	}
+	return nil
+}
+
 // Backup copies a backup of the node's data to out, with the last keep blocks in full, or all that the node has so if keep
 // is 0. It may be large, and is to be checked by `fondaco backup verify`.
 func (c *Client) Backup(ctx context.Context, keep uint64, out io.Writer) error {

@@ -460,6 +460,63 @@ type State struct {
 	Proof  *Bytes        `json:"proof,omitempty"` // a ledger.Claim, canonical CBOR
 }
 
+// AuditRecords are audit records that fit a question, newest first.
+type AuditRecords struct {
+	Height  ledger.Height `json:"height"` // of the state that they are from
+	Records []AuditRecord `json:"records"`
+	// More says that older records were not looked at: AuditQuery.Before goes on there. Records may be empty then.
+	More   bool   `json:"more"`
+	Before string `json:"before,omitempty"` // place of the last record that was looked at
+}
+
+// AuditRecord tells one call of a method of a system contract that changes something, and how it ended.
+type AuditRecord struct {
+	Height ledger.Height `json:"height"`
+	Index  uint32        `json:"index"`  // of the transaction in the block
+	Number uint32        `json:"number"` // of the call among the recorded ones of the transaction
+	Time   int64         `json:"time"`
+	Tx     ledger.TxID   `json:"tx"`
+	Key    Bytes         `json:"key"` // of the record in the state of the contract audit, where it can be proven
+
+	Actor        ledger.Address `json:"actor"`  // that made the call: an account, a contract, or governance for a motion
+	Origin       ledger.Address `json:"origin"` // sender of the transaction; what follows is of its account
+	Institution  string         `json:"institution"`
+	Roles        []string       `json:"roles"`
+	Certificates []keys.Digest  `json:"certificates"`
+
+	Contract ledger.Address `json:"contract"`
+	Name     string         `json:"name"` // of the contract
+	Method   string         `json:"method"`
+	Object   string         `json:"object,omitempty"` // what the call is about
+	Args     keys.Digest    `json:"args"`             // digest of the arguments
+	Before   keys.Digest    `json:"before"`           // digest of the rows that it wrote, before; zero: it had no effect
+	After    keys.Digest    `json:"after"`
+
+	Policy   uint64      `json:"policy"` // number of the policy's row; 0: that of the release
+	Motion   uint64      `json:"motion"` // 0: none
+	Reason   string      `json:"reason,omitempty"`
+	Evidence keys.Digest `json:"evidence"` // zero: none
+
+	Status string `json:"status"`
+	Code   uint32 `json:"code"`
+	Error  string `json:"error,omitempty"` // name of the contract's error, or what the code of a rule means
+	Undone bool   `json:"undone"`          // it ended well and has no effect, as a call around it did not
+}
+
+// AuditQuery says which audit records are wanted. The zero value of a field wants all.
+type AuditQuery struct {
+	Actor       *ledger.Address // that called, or sent the transaction
+	Contract    *ledger.Address
+	Institution string // of the sender
+	Object      string
+	Method      string
+	Refused     bool          // only calls that did not end well
+	From        ledger.Height // first block
+	To          ledger.Height // last block; 0: the newest
+	Before      string        // only records before this place, see AuditRecords
+	Limit       int           // at most 100; 0: 20
+}
+
 // HeaderProof is the header of a block with its certificate.
 type HeaderProof struct {
 	Height ledger.Height `json:"height"`

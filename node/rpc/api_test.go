@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -539,6 +540,56 @@ func TestAPI(t *testing.T) {
 			}
 		}
 	})
+	t.Run("acts of power are searched, and come as a package that verifies", func(t *testing.T) {
+		all, err := c.api.Audit(ctx, client.AuditQuery{Limit: 100})
+		if err != nil || len(all.Records) < 2 || all.More {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		last := all.Records[0]
+		one, err := c.api.Audit(ctx, client.AuditQuery{Limit: 1})
+		if err != nil || len(one.Records) != 1 || !one.More || !reflect.DeepEqual(one.Records[0], last) {
+			t.Errorf("the newest alone: %+v, %v", one, err)
+		}
+		rest, err := c.api.Audit(ctx, client.AuditQuery{Limit: 100, Before: one.Before})
+		if err != nil || !reflect.DeepEqual(append(one.Records, rest.Records...), all.Records) {
+			t.Errorf("those before: %+v, %v", rest, err)
+		}
+		for what, q := range map[string]client.AuditQuery{
+			"actor": {Actor: &last.Actor}, "contract": {Contract: &last.Contract}, "institution": {Institution: last.Institution}, "method": {Method: last.Method},
+			"from": {From: last.Height}, "to": {To: all.Records[len(all.Records)-1].Height}, "object": {Object: all.Records[len(all.Records)-1].Object}, "refused": {Refused: true},
+		} {
+			found, err := c.api.Audit(ctx, q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := 0
+			for _, r := range all.Records {
+				if (q.Actor == nil || r.Actor == *q.Actor) && (q.Contract == nil || r.Contract == *q.Contract) && (q.Institution == "" || r.Institution == q.Institution) &&
+					(q.Method == "" || r.Method == q.Method) && r.Height >= q.From && (q.To == 0 || r.Height <= q.To) && (q.Object == "" || r.Object == q.Object) && (!q.Refused || r.Status != "ok") {
+					want++
+				}
+			}
+			if len(found.Records) != min(want, 20) {
+				t.Errorf("by %s: %d records, want %d", what, len(found.Records), want)
+			}
+		}
+		status, err := c.api.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var data bytes.Buffer
+		if err := c.api.AuditExport(ctx, 0, status.Height, &data); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		v, err := audit.VerifyRecords(&data, audit.Trust{Suite: c.suite, Genesis: &c.genesis}, func(*precompiles.AuditRecord) error {
+			n++
+			return nil
+		})
+		if err != nil || n < len(all.Records) || v.Height < status.Height || v.Total != uint64(n) {
+			t.Errorf("%d records, verdict %+v, %v", n, v, err)
+		}
+	})
 	t.Run("a backup that verifies", func(t *testing.T) {
 		status, err := c.api.Status(ctx)
 		if err != nil {
@@ -595,6 +646,14 @@ func TestAPI(t *testing.T) {
 			{400, client.CodeBadRequest, "GET", "/v1/blocks/first", "", nil},
 			{400, client.CodeBadRequest, "GET", "/v1/consensus?from=999999", "", nil},
 			{400, client.CodeBadRequest, "GET", "/v1/consensus?from=2&to=1", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/audit/export?from=2&to=1", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/audit/export?to=999999", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/audit?from=2&to=1", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/audit?actor=alice", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/audit?before=1.2", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/audit?before=1.2.3x", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/audit?refused=perhaps", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/audit?limit=101", "", nil},
 			{400, client.CodeBadRequest, "GET", "/v1/evidence/0x12", "", nil},
 			{404, client.CodeNotFound, "GET", "/v1/evidence/" + c.id.String(), "", nil},
 			{400, client.CodeBadRequest, "GET", "/v1/blocks?limit=101", "", nil},

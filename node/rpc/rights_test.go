@@ -52,6 +52,8 @@ var (
 		"GET /v1/headers/{height}/proof":    readers,
 		"POST /v1/params/check":             readers,
 		"GET /v1/consensus":                 exporters,
+		"GET /v1/audit":                     readers,
+		"GET /v1/audit/export":              exporters,
 		"GET /v1/backup":                    exporters,
 		"POST /v1/plugins/{name}/restart":   operators,
 		"GET /v1/evidence":                  exporters,

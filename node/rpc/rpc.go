@@ -164,6 +164,8 @@ func (s *Server) routes() map[string]route {
 		"GET /v1/headers/{height}/proof":    {login.Read, s.headerProof},
 		"POST /v1/params/check":             {login.Read, s.tryParams},
 		"GET /v1/consensus":                 {login.Export, s.consensus},
+		"GET /v1/audit":                     {login.Read, s.audit},
+		"GET /v1/audit/export":              {login.Export, s.auditExport},
 		"GET /v1/backup":                    {login.Export, s.backup},
 		"POST /v1/plugins/{name}/restart":   {login.Operate, s.restartPlugin},
 		"GET /v1/evidence":                  {login.Export, s.evidence},
