@@ -162,7 +162,8 @@ func (c *certificates) judge(ctx context.Context, chain []*x509.Certificate) (Su
 	return c.gate.accepted(v.who, v.paths)
 }
 
-// accepted asks what the chain says of who shows a certificate now. That takes 5 to 70 µs, more for many roots and roles, so nothing of the answer is kept.
+// accepted asks what the chain says of who shows a certificate now. That takes microseconds, some tens of them for many
+// roots and roles, so nothing of the answer is kept.
 func (g *Gate) accepted(s Subject, paths []identity.Path) (Subject, Reason, error) {
 	if g.config.Check == nil || len(s.Roles) == 0 {
 		return s, "", nil
