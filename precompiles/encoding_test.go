@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"math/big"
 	"os"
 	"strings"
 	"testing"
@@ -83,6 +84,23 @@ func TestVectors(t *testing.T) {
 		{newAccounts(), "get", AddressArgs{Address: address}, []string{addressJSON}},
 		{newAccounts(), "find", FindArgs{Key: k}, []string{keyJSON(k), `null`}},
 		{newAccounts(), "find", FindArgs{Key: k, After: &address}, []string{keyJSON(k), addressJSON}},
+		{
+			newCorrections(), "propose",
+			ProposeCorrectionArgs{
+				Transactions: []Corrected{{Tx: digest, Height: 3}}, Reason: "duplicate", Evidence: digest,
+				Entries: []Entry{{Contract: address, Account: address, Amount: *big.NewInt(5)}, {Contract: address, Account: address, Amount: *new(big.Int).Lsh(big.NewInt(1), 127), Credit: true}},
+			},
+			[]string{
+				`[{"tx":"0x` + hex.EncodeToString(digest[:]) + `","height":3}]`, `"duplicate"`, `"0x` + hex.EncodeToString(digest[:]) + `"`,
+				`[{"contract":` + addressJSON + `,"account":` + addressJSON + `,"amount":"5","credit":false},{"contract":` + addressJSON + `,"account":` + addressJSON + `,"amount":"170141183460469231731687303715884105728","credit":true}]`,
+			},
+		},
+		{newCorrections(), "approve", NumberArgs{Number: 3}, []string{`3`}},
+		{newCorrections(), "withdraw", NumberArgs{Number: 3}, []string{`3`}},
+		{newCorrections(), "apply", NumberArgs{Number: 3}, []string{`3`}},
+		{newCorrections(), "get", NumberArgs{Number: 3}, []string{`3`}},
+		{newCorrections(), "list", AfterNumberArgs{After: 3}, []string{`3`}},
+		{newCorrections(), "of", CorrectionsOfArgs{Tx: digest, After: 3}, []string{`"0x` + hex.EncodeToString(digest[:]) + `"`, `3`}},
 		{newContracts(), "deploy", DeployArgs{Code: []byte("\x00asm"), Args: []byte{0x81, 0x01}}, []string{`"0x0061736d"`, `"0x8101"`}},
 		{newContracts(), "replace", ReplaceArgs{Address: address, Code: []byte("\x00asm"), Breaking: true}, []string{addressJSON, `"0x0061736d"`, `"0x"`, `true`}},
 		{newContracts(), "history", HistoryArgs{Address: address, After: 3}, []string{addressJSON, `3`}},
@@ -220,6 +238,12 @@ func TestResults(t *testing.T) {
 	if _, err := w.call(newAccounts(), "certify", CertifyArgs{Account: name("user"), Certificate: binding(2)}); err != nil {
 		t.Fatal(err)
 	}
+	row := Correction{
+		Version: ledger.Version, Transactions: []Corrected{{Tx: ledger.TxID{1}}}, Entries: []Entry{{Amount: *big.NewInt(5)}}, Debited: []string{"alpha"}, Approvals: []Approval{{}},
+	}
+	if err := errors.Join(write(w, correctionKey(1), &row), write(w, linkKey(ledger.TxID{1}, 1), true)); err != nil {
+		t.Fatal(err)
+	}
 	w.caller = name("registrar")
 	if _, err := w.call(newAccounts(), "recover", RecoverAccountArgs{Account: name("user"), Keys: []AccountKey{bound(newKey(t, 9))}, Threshold: 1, Reason: "lost", Evidence: keys.Digest{1}}); err != nil {
 		t.Fatal(err)
@@ -283,6 +307,10 @@ func TestResults(t *testing.T) {
 		{newAccounts(), "get", AddressArgs{Address: name("nobody")}},
 		{newAccounts(), "find", FindArgs{Key: newKey(t, 1)}},
 		{newAccounts(), "window", none{}},
+		{newCorrections(), "get", NumberArgs{Number: 1}},
+		{newCorrections(), "get", NumberArgs{}},
+		{newCorrections(), "list", AfterNumberArgs{}},
+		{newCorrections(), "of", CorrectionsOfArgs{Tx: ledger.TxID{1}}},
 		{newAccounts(), "recoveries", RecoveriesArgs{}},
 		{newContracts(), "info", AddressArgs{Address: contract}},
 		{newContracts(), "info", AddressArgs{Address: name("nobody")}},

@@ -70,6 +70,8 @@ const (
 	AbortRelease  uint32 = 1030 // [id]: no such release that is open, or it lacks approvals, or there are too many; then the id is 0
 	AbortRecovery uint32 = 1020 // [number]: no such recovery of the account, or one that is under way, or at another time
 	AbortCosigner uint32 = 1021 // [account]: it cannot co-sign
+
+	AbortCorrection uint32 = 1022 // [number]: no such correction that is open, or too many; then the number is 0
 )
 
 func abortDefs(codes ...uint32) []ledger.ErrorDef {
@@ -100,6 +102,7 @@ func abortDefs(codes ...uint32) []ledger.ErrorDef {
 		{Code: AbortRelease, Name: "NoRelease", Fields: []ledger.Field{{Name: "id", Type: "u64"}}, Doc: "there is no such release, or it is void or lacks approvals, or with id 0 there are too many"},
 		{Code: AbortRecovery, Name: "Recovery", Fields: []ledger.Field{{Name: "number", Type: "u64"}}, Doc: "the account has no such recovery, or one is under way, or its window has not ended, or has"},
 		{Code: AbortCosigner, Name: "BadCosigner", Fields: []ledger.Field{{Name: "account", Type: "addr"}}, Doc: "the account cannot co-sign"},
+		{Code: AbortCorrection, Name: "NoCorrection", Fields: []ledger.Field{{Name: "number", Type: "u64"}}, Doc: "there is no such correction, or it is not open any more, or with number 0 there are too many"},
 	}
 	var defs []ledger.ErrorDef
 	for _, d := range all {

@@ -11,6 +11,7 @@
 //	0x0000000000000000000000000000000000000006  certificates  authorities that may vouch, and what became of certificates
 //	0x0000000000000000000000000000000000000007  cns           names of contracts, their versions and canaries
 //	0x0000000000000000000000000000000000000009  audit         records of acts of power, anchors of logs outside of the chain
+//	0x000000000000000000000000000000000000000a  corrections   adjusting entries, and which transactions they correct
 //
 // All of 0x00…01 to 0x00…ff is kept for system contracts ([IsSystem]); assigned addresses are digests and do
 // not fall there.
@@ -72,7 +73,7 @@ func IsSystem(a ledger.Address) bool {
 
 // All returns the system contracts in the order of their addresses.
 func All() []Contract {
-	return []Contract{newAccounts(), newContracts(), newAccess(), newMembers(), newConfig(), newCertificates(), newCNS(), newAudit()}
+	return []Contract{newAccounts(), newContracts(), newAccess(), newMembers(), newConfig(), newCertificates(), newCNS(), newAudit(), newCorrections()}
 }
 
 // Reader reads the world state. Keys are a contract's address followed by the key within the contract.
@@ -101,6 +102,8 @@ type Env interface {
 	// Caller is the account or contract that makes this call, Origin the sender of the transaction.
 	Caller() ledger.Address
 	Origin() ledger.Address
+	// Tx is the id of the transaction; zero in a view and a dry run.
+	Tx() ledger.TxID
 	// Signers returns the keys that signed the transaction; none in a view.
 	Signers() []ledger.Key
 
@@ -117,6 +120,9 @@ type Env interface {
 	// Call runs a hook, init or upgrade, of the contract at to on behalf of Caller. A contract without that
 	// method is skipped, unless args hold arguments.
 	Call(to ledger.Address, hook string, args []byte) error
+	// Invoke calls a method in the name of this contract, with the gas that is left. The refusal of one that does not end
+	// well is an [*Error] with its status and code.
+	Invoke(to ledger.Address, method string, args []byte) (out []byte, err error)
 }
 
 // key returns a state key: the contract's address and the parts.

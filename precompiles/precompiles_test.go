@@ -78,6 +78,15 @@ func (w *world) Admit(code []byte) ([]byte, error) {
 	return section, nil
 }
 
+func (w *world) Tx() ledger.TxID { return ledger.TxID{byte(w.order.Height)} }
+
+func (w *world) Invoke(to ledger.Address, method string, args []byte) ([]byte, error) {
+	if w.hook == nil {
+		return nil, nil
+	}
+	return nil, w.hook(to, method, args)
+}
+
 func (w *world) Call(to ledger.Address, hook string, args []byte) error {
 	if w.hook == nil {
 		return nil

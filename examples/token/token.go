@@ -62,6 +62,17 @@ type Approved struct {
 	Amount         sdk.U128
 }
 
+// Adjusted is emitted when a correction gives an account units or takes them.
+//
+//chain:event indexed=account
+type Adjusted struct {
+	sdk.Event
+	Account    sdk.Addr
+	Amount     sdk.U128
+	Credit     bool
+	Correction uint64
+}
+
 // InsufficientFunds refuses a transfer of more than the holder has.
 //
 //chain:error 1001
@@ -85,6 +96,14 @@ type InsufficientAllowance struct {
 	sdk.Refusal
 	Have, Need sdk.U128
 }
+
+// NotCorrections refuses an adjustment by anybody but the system contract corrections.
+//
+//chain:error 1004
+type NotCorrections struct{ sdk.Refusal }
+
+// corrections is the system contract that applies corrections which institutions approved.
+var corrections = sdk.Addr{19: 10}
 
 // Init names the token and who may issue it.
 //
@@ -150,6 +169,28 @@ func (Token) TransferFrom(c sdk.Ctx, owner, to sdk.Addr, amount sdk.U128) error 
 	}
 	allowances.Set(key, allowed.Sub(amount))
 	c.Emit(Transferred{From: owner, To: to, Amount: amount})
+	return nil
+}
+
+// Adjust gives an account amount units, or takes them, as a correction says.
+//
+//chain:tx conflicts=supply,bal/{account}
+func (Token) Adjust(c sdk.Ctx, account sdk.Addr, amount sdk.U128, credit bool, correction uint64) error {
+	if c.Caller() != corrections {
+		return NotCorrections{}
+	}
+	have := balances.Get(account)
+	switch {
+	case credit:
+		supply.Set(supply.Get().Add(amount))
+		balances.Set(account, have.Add(amount))
+	case have.Less(amount):
+		return InsufficientFunds{Have: have, Need: amount}
+	default:
+		supply.Set(supply.Get().Sub(amount))
+		balances.Set(account, have.Sub(amount))
+	}
+	c.Emit(Adjusted{Account: account, Amount: amount, Credit: credit, Correction: correction})
 	return nil
 }
 

@@ -32,6 +32,7 @@ type chain struct {
 	head    *state.Snapshot
 	signers map[string]keys.Signer
 	nonce   uint64
+	late    int64 // ms that the next block is later than others
 	blocks  []block0
 }
 
@@ -169,6 +170,9 @@ func (c *chain) tx(sender string, to ledger.Address, method string, args any) *l
 	return c.sign(c.body(sender, to, method, args), c.signers[sender])
 }
 
+// wait makes the next block so many ms later.
+func (c *chain) wait(ms int64) { c.late = ms }
+
 func (c *chain) order(txs ...*ledger.SignedTx) ledger.Order {
 	leaves := make([]keys.Digest, len(txs))
 	for i, tx := range txs {
@@ -177,7 +181,7 @@ func (c *chain) order(txs ...*ledger.SignedTx) ledger.Order {
 	last := c.head.Header().Order
 	return ledger.Order{
 		Version: ledger.Version, Chain: last.Chain, Group: last.Group, Height: last.Height + 1, Parent: c.head.OrderHash(),
-		UnixMilli: last.UnixMilli + 1_000, TxRoot: ledger.Root(c.suite, leaves), TxCount: uint32(len(txs)),
+		UnixMilli: last.UnixMilli + 1_000 + c.late, TxRoot: ledger.Root(c.suite, leaves), TxCount: uint32(len(txs)),
 		Barrier: len(txs) > 0 && c.x.Barrier(txs[len(txs)-1]),
 	}
 }

@@ -2,6 +2,7 @@ package executor
 
 import (
 	"fmt"
+	"math/big"
 	"slices"
 	"testing"
 
@@ -120,6 +121,8 @@ func TestPermissions(t *testing.T) {
 		return func() { do(by, precompiles.AccountsAddress, "recover", recovery("target")()) }
 	}
 	number := precompiles.RecoveryArgs{Account: address("target"), Number: 1}
+	bookkeepers := []string{"compliance", "institution-admin", "beta compliance", "beta institution-admin"}
+	waited := func() { do("nobody", precompiles.AccountsAddress, "get", precompiles.AddressArgs{}) } // a block
 	token := func(version string) any {
 		return precompiles.NameVersionArgs{Name: "token", Version: version, Address: self}
 	}
@@ -165,6 +168,17 @@ func TestPermissions(t *testing.T) {
 		{to: precompiles.AccountsAddress, method: "recoveries", args: is(precompiles.RecoveriesArgs{}), may: everybody},
 		{to: precompiles.AccountsAddress, method: "get", args: of("target"), may: everybody},
 		{to: precompiles.AccountsAddress, method: "find", args: is(precompiles.FindArgs{Key: key}), may: everybody},
+
+		{to: precompiles.CorrectionsAddress, method: "propose", what: "of what takes none", args: is(precompiles.ProposeCorrectionArgs{
+			Transactions: []precompiles.Corrected{{Tx: ledger.TxID{1}, Height: 1}}, Reason: "fault", Evidence: keys.Digest{1},
+			Entries: []precompiles.Entry{{Contract: address("nobody"), Account: address("target"), Amount: *big.NewInt(1)}},
+		}), before: waited, vain: bookkeepers, code: precompiles.AbortMissing},
+		{to: precompiles.CorrectionsAddress, method: "approve", args: is(precompiles.NumberArgs{Number: 1}), vain: bookkeepers, code: precompiles.AbortCorrection},
+		{to: precompiles.CorrectionsAddress, method: "withdraw", args: is(precompiles.NumberArgs{Number: 1}), vain: bookkeepers, code: precompiles.AbortCorrection},
+		{to: precompiles.CorrectionsAddress, method: "apply", args: is(precompiles.NumberArgs{Number: 1}), vain: bookkeepers, code: precompiles.AbortCorrection},
+		{to: precompiles.CorrectionsAddress, method: "get", args: is(precompiles.NumberArgs{Number: 1}), may: everybody},
+		{to: precompiles.CorrectionsAddress, method: "list", args: is(precompiles.AfterNumberArgs{}), may: everybody},
+		{to: precompiles.CorrectionsAddress, method: "of", args: is(precompiles.CorrectionsOfArgs{}), may: everybody},
 
 		{to: precompiles.ContractsAddress, method: "deploy", args: is(precompiles.DeployArgs{Code: code}), may: []string{"deployer", "beta deployer"}},
 		{to: precompiles.ContractsAddress, method: "replace", before: deployed, args: func() any { return precompiles.ReplaceArgs{Address: self, Code: code} }, vain: []string{"deployer"}, code: precompiles.AbortUnchanged},

@@ -185,6 +185,8 @@ func (e *env) Parent() keys.Digest    { return e.t.below }
 func (e *env) Caller() ledger.Address { return e.call.caller }
 func (e *env) Origin() ledger.Address { return e.t.origin }
 
+func (e *env) Tx() ledger.TxID { return e.t.id }
+
 func (e *env) Signers() []ledger.Key {
 	signers := make([]ledger.Key, len(e.t.signers))
 	for i, s := range e.t.signers {
@@ -255,6 +257,26 @@ func (e *env) Call(to ledger.Address, hook string, args []byte) error {
 		return &precompiles.Error{Status: outcome.Status, Code: outcome.Code, Data: outcome.Data, Reason: hook + " did not end well"}
 	}
 	return nil
+}
+
+func (e *env) Invoke(to ledger.Address, method string, args []byte) ([]byte, error) {
+	if err := e.Charge(e.t.prices.hook); err != nil {
+		return nil, err
+	}
+	self := e.call.target.Address
+	outcome, err := e.t.call(call{
+		target: ledger.Target{Address: to}, caller: self, method: method, args: args, limit: e.left, readOnly: e.call.readOnly, reentry: to == self,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Charge(outcome.Gas); err != nil {
+		return nil, err
+	}
+	if outcome.Status != ledger.OK {
+		return nil, &precompiles.Error{Status: outcome.Status, Code: outcome.Code, Data: outcome.Data, Reason: outcome.Trace}
+	}
+	return outcome.Data, nil
 }
 
 // prefixEnd returns the least key above all that begin with prefix, or nil when there is none.

@@ -104,6 +104,14 @@ bob calls token.transfer_from alice carol 0
   emits Transferred from=alice to=carol amount=0
 token.balance_of alice is 50
 
+story nobody but the corrections of the chain adjusts what an account has
+issuer calls token.adjust alice 1 true 1
+  refused NotCorrections
+alice calls token.adjust alice 1 false 1
+  refused NotCorrections
+token.balance_of alice is 100
+token.total_supply is 100
+
 story an approval replaces the one before
 alice calls token.approve bob 50
 alice calls token.approve bob 10
