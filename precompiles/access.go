@@ -10,58 +10,174 @@ import (
 func newAccess() Contract {
 	account := ledger.Field{Name: "account", Type: "addr"}
 	role := ledger.Field{Name: "role", Type: "str"}
+	contract := ledger.Field{Name: "contract", Type: "addr"}
+	method := ledger.Field{Name: "method", Type: "str"}
+	duration := ledger.Field{Name: "duration", Type: "i64"}
+	reason := ledger.Field{Name: "reason", Type: "str"}
+	evidence := ledger.Field{Name: "evidence", Type: "opt<bytes>"}
+	address := ledger.Field{Name: "address", Type: "addr"}
+	frozenAs := ledger.Field{Name: "freeze", Type: "Freeze"}
 	indexed := []string{"account"}
 	return &system{
 		address: AccessAddress,
 		methods: map[string]func(Env, []byte) ([]byte, error){
-			"grant":    command(grantRole),
-			"revoke":   command(revokeRole),
-			"freeze":   command(freeze),
-			"unfreeze": command(unfreeze),
-			"roles":    query(rolesOf),
+			"grant":             command(grantRole),
+			"revoke":            command(revokeRole),
+			"freeze":            command(freeze),
+			"unfreeze":          command(unfreeze),
+			"freeze_contract":   command(freezeContract),
+			"unfreeze_contract": command(unfreezeContract),
+			"ratify":            command(ratify),
+			"roles":             query(rolesOf),
+			"frozen":            query(frozen),
+			"freezes":           query(freezes),
 		},
 		policies: map[string]Policy{
 			"grant":    byAny(identity.Committee, identity.InstitutionAdmin),
-			"revoke":   byAny(identity.Committee, identity.InstitutionAdmin),
-			"freeze":   byAny(identity.Committee, identity.InstitutionAdmin, identity.Regulator),
-			"unfreeze": byAny(identity.Committee, identity.InstitutionAdmin, identity.Regulator),
+			"revoke":   byAny(identity.Committee, identity.InstitutionAdmin, identity.Regulator),
+			"freeze":   byAny(identity.InstitutionAdmin, identity.Compliance, identity.Regulator),
+			"unfreeze": byAny(identity.InstitutionAdmin, identity.Compliance, identity.Regulator),
+
+			"freeze_contract":   byAny(identity.Compliance, identity.Regulator),
+			"unfreeze_contract": byAny(identity.Compliance, identity.Regulator),
+			"ratify":            byMajority(),
 		},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "access", Version: "1", Profile: "strict",
-			Doc: "Roles of accounts, and freezing. An institution-admin acts on accounts of its own institution, the committee on all. " +
-				"The roles committee and regulator are given by genesis and not changed here. An institution-admin neither freezes itself nor lays down its role, " +
-				"so that there is one left, and freezes no account with the role committee; and whoever froze such an account, it takes part in motions.",
+			Doc: "Roles of accounts, and freezing. An institution-admin, and an account with the role committee, give and take roles in their institution. " +
+				"A motion alone gives committee, regulator and auditor, and takes committee and auditor; a regulator alone takes that role, from another one of its institution. No account " +
+				"gets roles that do not go together. A freeze takes effect at once, in its own block, whatever the way of a call. " +
+				"Whoever froze an account with the role committee, it takes part in motions.",
+			Types: freezeTypes(),
 			Methods: []ledger.Method{
 				{Name: "grant", Kind: ledger.MethodTx, Args: []ledger.Field{account, role}},
 				{Name: "revoke", Kind: ledger.MethodTx, Args: []ledger.Field{account, role}},
-				{Name: "freeze", Kind: ledger.MethodTx, Args: []ledger.Field{account}, Doc: "Stops an account from sending transactions. A regulator may, too."},
-				{Name: "unfreeze", Kind: ledger.MethodTx, Args: []ledger.Field{account}, Doc: "What a regulator or the committee froze, only they unfreeze."},
+				{
+					Name: "freeze", Kind: ledger.MethodTx, Args: []ledger.Field{account, {Name: "direction", Type: "Direction"}, duration, reason, evidence},
+					Doc: "Stops an account from sending (out), from being given to by contracts that ask (in), or both. A regulator freezes every account, a compliance officer those of its institution, " +
+						"each for at most 72 hours of block time, which duration 0 means; it lapses unless a motion ratifies it. An institution-admin freezes accounts of its institution " +
+						"but itself and those with the role committee, until it is lifted. A motion freezes for as long as it says. Duration is in ms.",
+				},
+				{
+					Name: "unfreeze", Kind: ledger.MethodTx, Args: []ledger.Field{account, reason, evidence},
+					Doc: "Lifts what the caller may. Who froze does not: another one of the same authority does, or a stronger one; what a motion froze or ratified, a motion.",
+				},
+				{
+					Name: "freeze_contract", Kind: ledger.MethodTx, Args: []ledger.Field{contract, method, duration, reason, evidence},
+					Doc: "Stops a contract from being called, or one method of it, by transactions and by contracts. A regulator freezes every contract, a compliance officer those that its institution owns, as accounts. Views from outside go on.",
+				},
+				{Name: "unfreeze_contract", Kind: ledger.MethodTx, Args: []ledger.Field{contract, method, reason, evidence}, Doc: "Lifts what freeze_contract did, as unfreeze."},
+				{
+					Name: "ratify", Kind: ledger.MethodTx, Args: []ledger.Field{address, method, {Name: "until", Type: "i64"}},
+					Doc: "Makes what a regulator or a compliance officer froze last until a block time, or with 0 until a motion lifts it. By a motion only.",
+				},
 				{Name: "roles", Kind: ledger.MethodView, Args: []ledger.Field{account}, Return: "list<str>"},
+				{Name: "frozen", Kind: ledger.MethodView, Args: []ledger.Field{account}, Return: "Frozen", Doc: "Says which ways an account is frozen now, or a contract as a holder. Contracts that move assets ask it."},
+				{
+					Name: "freezes", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "address", Type: "opt<addr>"}, {Name: "after", Type: "opt<Place>"}}, Return: "list<Listed>",
+					Doc: "Returns at most 64 freezes, ended ones too, of one address or of all, beginning after a place.",
+				},
 			},
 			Events: []ledger.EventDef{
 				{Topic: "granted", Fields: []ledger.Field{account, role}, Indexed: indexed},
 				{Topic: "revoked", Fields: []ledger.Field{account, role}, Indexed: indexed},
-				{Topic: "frozen", Fields: []ledger.Field{account}, Indexed: indexed},
-				{Topic: "unfrozen", Fields: []ledger.Field{account}, Indexed: indexed},
+				{Topic: "frozen", Fields: []ledger.Field{account, frozenAs}, Indexed: indexed},
+				{Topic: "unfrozen", Fields: []ledger.Field{account, reason, evidence}, Indexed: indexed},
+				{Topic: "contract_frozen", Fields: []ledger.Field{contract, method, frozenAs}, Indexed: []string{"contract"}},
+				{Topic: "contract_unfrozen", Fields: []ledger.Field{contract, method, reason, evidence}, Indexed: []string{"contract"}},
+				{Topic: "ratified", Fields: []ledger.Field{address, method, frozenAs}, Indexed: []string{"address"}},
 			},
 			Errors: abortDefs(AbortArguments, AbortRole, AbortMissing, AbortUnchanged),
+			State: []ledger.StateDef{
+				{Prefix: "f", Key: []ledger.Type{"addr", "u8", "bytes"}, Value: "Freeze", Doc: "address; layer, 1 of the institution and 2 of an authority; method. Freezes that have ended stay"},
+				{Prefix: "h", Key: []ledger.Type{"bytes"}, Value: "u32", Doc: "how many accounts of an institution have the role committee, institution-admin or regulator; the key is the role, / and the institution"},
+			},
 		},
 	}
 }
 
+// conflict is a pair of roles that no account has together.
+type conflict struct {
+	role, other identity.Role // other empty: every other role
+	reason      string
+}
+
+// conflicts are the roles that do not go together (requirement: separation of duties).
+var conflicts = []conflict{
+	{identity.Regulator, "", "a regulator is nothing else: it watches over all others"},
+	{identity.Auditor, "", "an auditor does nothing that is audited"},
+	{identity.Operator, identity.User, "who runs nodes sees and orders transactions, and does not trade"},
+	{identity.Operator, identity.Owner, "who runs nodes sees and orders transactions, and has no stake in contracts"},
+	{identity.Operator, identity.Committee, "who runs nodes does not decide which nodes there are"},
+	{identity.Operator, identity.Deployer, "who runs nodes does not decide what code runs on them"},
+	{identity.Committee, identity.Deployer, "who votes on contracts does not deploy them"},
+	{identity.Committee, identity.Compliance, "who freezes does not vote on whether it lasts"},
+	{identity.Compliance, identity.User, "who watches over trades does not trade"},
+	{identity.Compliance, identity.InstitutionAdmin, "who watches over an institution's accounts does not run them"},
+}
+
+// checkConflicts refuses roles, sorted or not, that do not go together.
+func checkConflicts(roles []string) error {
+	for _, c := range conflicts {
+		if !slices.Contains(roles, string(c.role)) {
+			continue
+		}
+		for _, r := range roles {
+			if other := identity.Role(r); other == c.other || c.other == "" && other != c.role {
+				return aborted(AbortRole, []any{r}, "the roles %s and %s do not go together: %s", c.role, r, c.reason)
+			}
+		}
+	}
+	return nil
+}
+
+// counted reports whether the accounts with a role are counted, because an institution keeps one of them.
+func counted(role identity.Role) bool {
+	return role == identity.Committee || role == identity.InstitutionAdmin || role == identity.Regulator
+}
+
+func holdersKey(role, institution string) []byte {
+	return key(AccessAddress, []byte("h"), []byte(role), []byte("/"), []byte(institution))
+}
+
+// Holders returns how many accounts of an institution have a role: committee, institution-admin or regulator.
+func Holders(r Reader, role identity.Role, institution string) (uint32, error) {
+	n, _, err := read[uint32](r, holdersKey(string(role), institution))
+	return n, err
+}
+
+// countRole counts an account that got a role, or lost it.
+func countRole(env Env, role, institution string, gone bool) error {
+	if !counted(identity.Role(role)) {
+		return nil
+	}
+	n, err := Holders(env, identity.Role(role), institution)
+	if err != nil {
+		return err
+	}
+	if !gone {
+		return write(env, holdersKey(role, institution), n+1)
+	}
+	if n <= 1 {
+		return aborted(AbortRole, []any{role}, "it is the last account of %s with the role %s: give that to another one first", institution, role)
+	}
+	return write(env, holdersKey(role, institution), n-1)
+}
+
+// byMotionOnly reports whether a motion alone gives and takes the role.
+func byMotionOnly(role identity.Role) bool {
+	return role == identity.Committee || role == identity.Regulator || role == identity.Auditor
+}
+
 // grantable reports whether the holder may give and take a role in an institution.
 func grantable(holder *Account, institution, role string) bool {
-	own := holder.Institution == institution
-	switch identity.Role(role) {
-	case identity.Committee, identity.Regulator:
+	if holder.Institution != institution || byMotionOnly(identity.Role(role)) {
 		return false
-	case identity.User:
-		if own && holder.Has(identity.Registrar) {
-			return true
-		}
-	default:
 	}
-	return holder.Has(identity.Committee) || own && holder.Has(identity.InstitutionAdmin)
+	if role == string(identity.User) && holder.Has(identity.Registrar) {
+		return true
+	}
+	return holder.HasAny(string(identity.Committee), string(identity.InstitutionAdmin))
 }
 
 // checkRoles checks that a list of roles is well formed.
@@ -77,7 +193,7 @@ func checkRoles(roles []string) error {
 			return aborted(AbortRole, []any{r}, "roles are not sorted, or %s is named twice", r)
 		}
 	}
-	return nil
+	return checkConflicts(roles)
 }
 
 func isRole(r string) bool {
@@ -118,6 +234,8 @@ func changeRoles(env Env, a RoleArgs, topic string, change func(roles []string, 
 		return err
 	case !isRole(a.Role):
 		return aborted(AbortRole, []any{""}, "%q is no role: want 1 to 32 characters of a-z, 0-9 and -", a.Role)
+	case byMotion(env) && a.Role == string(identity.Regulator) && topic == "revoked":
+		return aborted(AbortRole, []any{a.Role}, "no motion takes the role regulator: another regulator of its institution does")
 	case !byMotion(env):
 		if err := mayChangeRole(env, a, &account, found, topic == "revoked"); err != nil {
 			return err
@@ -134,6 +252,24 @@ func changeRoles(env Env, a RoleArgs, topic string, change func(roles []string, 
 	if len(roles) > MaxRoles {
 		return aborted(AbortArguments, nil, "%d roles, at most %d", len(roles), MaxRoles)
 	}
+	if err := checkConflicts(roles); err != nil && !has {
+		return err
+	}
+	if err := countRole(env, a.Role, account.Institution, has); err != nil {
+		return err
+	}
+	if a.Role == string(identity.Committee) && !has {
+		institution, _, err := ReadInstitution(env, account.Institution)
+		if err != nil {
+			return err
+		}
+		if !institution.Committee {
+			institution.Committee = true
+			if err := write(env, institutionKey(account.Institution), &institution); err != nil {
+				return err
+			}
+		}
+	}
 	account.Roles = roles
 	if err := write(env, AccountStateKey(a.Account), &account); err != nil {
 		return err
@@ -147,77 +283,34 @@ func mayChangeRole(env Env, a RoleArgs, account *Account, found, take bool) erro
 	if err != nil || !found {
 		return err
 	}
-	if !caller.HasAny(string(identity.Committee), string(identity.InstitutionAdmin)) {
+	role := identity.Role(a.Role)
+	switch {
+	case role == identity.Regulator && take:
+		return mayTakeRegulator(env, a, &caller, account)
+	case !caller.HasAny(string(identity.Committee), string(identity.InstitutionAdmin)):
 		return denied(DeniedRole, "only an institution-admin or the committee changes roles")
-	}
-	if !caller.Has(identity.Committee) && caller.Institution != account.Institution {
+	case byMotionOnly(role):
+		return denied(DeniedMotion, "the role %s is given and taken by a motion only: make one with `fondaco motion propose --call`", a.Role)
+	case caller.Institution != account.Institution:
 		return denied(DeniedInstitution, "the caller may change roles in %s only", caller.Institution)
-	}
-	if !grantable(&caller, account.Institution, a.Role) {
-		return aborted(AbortRole, []any{a.Role}, "the role %s is not given or taken here", a.Role)
-	}
-	if take && a.Role == string(identity.InstitutionAdmin) && a.Account == env.Caller() {
+	case take && role == identity.InstitutionAdmin && a.Account == env.Caller():
 		return aborted(AbortRole, []any{a.Role}, "nobody lays the role %s down: have another one take it, so that the institution keeps one", a.Role)
 	}
 	return nil
 }
 
-func freeze(env Env, a AddressArgs) error {
-	caller, account, err := parties(env, a.Address)
-	if err != nil {
-		return err
-	}
-	status, err := freezer(&caller, &account)
-	if err != nil {
-		return err
-	}
-	if status == FrozenByInstitution && a.Address == env.Caller() {
-		return denied(DeniedRole, "an institution-admin does not freeze itself: have another one do it, so that the institution keeps one")
-	}
-	if account.Status >= status {
-		return aborted(AbortUnchanged, nil, "the account is frozen")
-	}
-	account.Status = status
-	if err := write(env, AccountStateKey(a.Address), &account); err != nil {
-		return err
-	}
-	return emit(env, "frozen", a.Address)
-}
-
-func unfreeze(env Env, a AddressArgs) error {
-	caller, account, err := parties(env, a.Address)
-	if err != nil {
-		return err
-	}
-	status, err := freezer(&caller, &account)
+// mayTakeRegulator checks that the caller may take the role regulator from an account. The committee does not, by a motion or
+// otherwise: it cannot be rid of who watches over it.
+func mayTakeRegulator(env Env, a RoleArgs, caller, account *Account) error {
 	switch {
-	case err != nil:
-		return err
-	case account.Status == Active:
-		return aborted(AbortUnchanged, nil, "the account is not frozen")
-	case account.Status > status:
-		return denied(DeniedRole, "only a regulator or the committee lifts this freeze")
-	}
-	account.Status = Active
-	if err := write(env, AccountStateKey(a.Address), &account); err != nil {
-		return err
-	}
-	return emit(env, "unfrozen", a.Address)
-}
-
-// freezer returns the strongest status that the caller may give to the account, and may lift.
-func freezer(caller, account *Account) (AccountStatus, error) {
-	switch {
-	case caller.HasAny(string(identity.Committee), string(identity.Regulator)):
-		return FrozenByAuthority, nil
-	case !caller.Has(identity.InstitutionAdmin):
-		return 0, denied(DeniedRole, "only an institution-admin, a regulator or the committee freezes accounts")
+	case !caller.Has(identity.Regulator):
+		return denied(DeniedRole, "only another regulator of its institution takes the role regulator")
 	case caller.Institution != account.Institution:
-		return 0, denied(DeniedInstitution, "the caller may freeze accounts of %s only", caller.Institution)
-	case account.Has(identity.Committee):
-		return 0, denied(DeniedRole, "only a regulator or the committee freezes an account with the role committee")
+		return denied(DeniedInstitution, "the caller may take the role regulator in %s only", caller.Institution)
+	case a.Account == env.Caller():
+		return aborted(AbortRole, []any{a.Role}, "nobody lays the role regulator down: have another one take it, so that the institution keeps one")
 	}
-	return FrozenByInstitution, nil
+	return nil
 }
 
 func rolesOf(env Env, a AddressArgs) ([]string, error) {

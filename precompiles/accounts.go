@@ -21,14 +21,15 @@ const (
 // gasPerKey is the price of parsing a public key: about 10 µs.
 const gasPerKey ledger.Gas = 40_000
 
-// AccountStatus says whether an account may send transactions.
+// AccountStatus says which freezes of an account may be in force: one bit for each layer, cleared when that is lifted. Of a
+// freeze that lapsed it stays set; see [AccountFreezes].
 type AccountStatus uint8
 
-// The statuses of an account.
+// The bits of the status of an account, which are the layers of freezes.
 const (
 	Active              AccountStatus = 0
-	FrozenByInstitution AccountStatus = 1 // its institution's admin may lift it
-	FrozenByAuthority   AccountStatus = 2 // only a regulator or the committee may lift it
+	FrozenByInstitution AccountStatus = 1 // an admin of its institution froze it
+	FrozenByAuthority   AccountStatus = 2 // a compliance officer, a regulator or a motion did
 )
 
 // Account is a row of the account table. It is keyed by an assigned address that says nothing of its keys.
@@ -65,17 +66,20 @@ func (a *Account) HasAny(roles ...string) bool {
 	return slices.ContainsFunc(roles, func(r string) bool { return a.Has(identity.Role(r)) })
 }
 
-// MaySend checks that neither its status nor its certificates keep the account from calling a target at a state and a
+// MaySend checks that neither a freeze of the account, whose address is self, nor its certificates keep the account from calling a target at a state and a
 // block time. The error is an [*Error] with status denied, or the reader's. A freeze keeps no account with the role
 // committee from taking part in motions: what institutions agree on is not for a single account to prevent. Nothing keeps an
 // account from what it defends itself with, see [Lifeline].
-func (a *Account) MaySend(r Reader, to ledger.Target, method string, unixMilli int64) error {
-	switch {
-	case a.defends(to, method):
+func (a *Account) MaySend(r Reader, self ledger.Address, to ledger.Target, method string, unixMilli int64) error {
+	if a.defends(to, method) {
 		return nil
-	case a.Status != Active && !a.motions(to):
-		return denied(DeniedFrozen, "the account is frozen")
-	case a.Leaked():
+	}
+	if a.Status != Active && !a.motions(to) {
+		if err := a.checkFrozen(r, self, unixMilli); err != nil {
+			return err
+		}
+	}
+	if a.Leaked() {
 		return denied(DeniedFrozen, "a key of the account is reported as leaked: its institution recovers it with `fondaco account recover`")
 	}
 	return a.checkBinding(r, to, unixMilli)
@@ -84,8 +88,8 @@ func (a *Account) MaySend(r Reader, to ledger.Target, method string, unixMilli i
 // Authorize checks that the account may send a transaction that calls a method of a target and that these keys signed, at a
 // state and a block time. Whether its co-signers signed, Cosigned tells once the contract is known. The error is an [*Error] with status
 // denied, or the reader's.
-func (a *Account) Authorize(r Reader, to ledger.Target, method string, signatures []ledger.Signature, unixMilli int64) error {
-	if err := a.MaySend(r, to, method, unixMilli); err != nil {
+func (a *Account) Authorize(r Reader, self ledger.Address, to ledger.Target, method string, signatures []ledger.Signature, unixMilli int64) error {
+	if err := a.MaySend(r, self, to, method, unixMilli); err != nil {
 		return err
 	}
 	own := ledger.Target{Address: AccountsAddress} == to
@@ -207,13 +211,13 @@ func newAccounts() Contract {
 		},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "accounts", Version: "1", Profile: "strict",
-			Doc: "Accounts and the keys bound to them. Key algorithms: 1 ed25519, 2 p256, 3 sm2.",
+			Doc: "Accounts and the keys bound to them. Key algorithms: 1 ed25519, 2 p256, 3 sm2. An account's status says which freezes it may have, " +
+				"1 by its institution and 2 by an authority: the contract access has them, and until when each holds.",
 			Types: []ledger.TypeDef{
 				{Name: "Key", Fields: keyFields},
 				{Name: "PublicKey", Fields: keyFields[:2]},
 				{Name: "Path", Fields: []ledger.Field{{Name: "leaf", Type: "bytes"}, {Name: "root", Type: "bytes"}}},
 				{Name: "Binding", Fields: []ledger.Field{{Name: "paths", Type: "list<Path>"}, {Name: "until", Type: "i64"}, {Name: "key", Type: "opt<PublicKey>"}}},
-				{Name: "Status", Variants: []ledger.Variant{{Name: "active"}, {Name: "frozen_by_institution"}, {Name: "frozen_by_authority"}}},
 				{Name: "NewAccount", Fields: []ledger.Field{{Name: "threshold", Type: "u32"}, {Name: "roles", Type: "list<str>"}, {Name: "keys", Type: "list<Key>"}, certificate}},
 				{Name: "Class", Fields: []ledger.Field{{Name: "contract", Type: "addr"}, {Name: "method", Type: "str"}}},
 				{Name: "Cosigner", Fields: []ledger.Field{account, classes, until}},
@@ -239,7 +243,7 @@ func newAccounts() Contract {
 				{Name: "Account", Fields: []ledger.Field{
 					{Name: "version", Type: "u16"},
 					{Name: "institution", Type: "str"},
-					{Name: "status", Type: "Status"},
+					{Name: "status", Type: "u8"},
 					{Name: "threshold", Type: "u32"},
 					{Name: "roles", Type: "list<str>"},
 					{Name: "keys", Type: "list<Key>"},
@@ -534,10 +538,17 @@ func changeKeys(env Env, change func(*Account) error) error {
 	return emit(env, "keys_changed", env.Caller())
 }
 
-// putAccount checks and writes an account whose keys were before, and the way back from its keys to it.
+// putAccount checks and writes an account whose keys were before, none of a new one, and the way back from its keys to it.
 func putAccount(env Env, address ledger.Address, account *Account, before []AccountKey) error {
 	if err := checkKeys(env, account, before); err != nil {
 		return err
+	}
+	if len(before) == 0 {
+		for _, role := range account.Roles {
+			if err := countRole(env, role, account.Institution, false); err != nil {
+				return err
+			}
+		}
 	}
 	for _, k := range before {
 		if account.key(k.Algorithm, k.Key) == nil {
@@ -651,5 +662,5 @@ func callerAccount(env Env, to ledger.Address) (Account, error) {
 	case !found:
 		return account, denied(DeniedAccount, "the caller %s has no account", env.Caller())
 	}
-	return account, account.MaySend(env, ledger.Target{Address: to}, "", env.Order().UnixMilli)
+	return account, account.MaySend(env, env.Caller(), ledger.Target{Address: to}, "", env.Order().UnixMilli)
 }

@@ -381,7 +381,7 @@ func (o office) say(caller, method string, n byte) error {
 func (o office) maySend(account string, to ledger.Target) error {
 	o.t.Helper()
 	a := o.account(o.t, name(account))
-	return a.MaySend(o, to, "transfer", o.order.UnixMilli)
+	return a.MaySend(o, name(account), to, "transfer", o.order.UnixMilli)
 }
 
 // bound returns who of an institution goes by certificate n, by the view.
@@ -613,7 +613,7 @@ func TestWhoIsStopped(t *testing.T) {
 	t.Run("a freeze of the account", func(t *testing.T) {
 		w := begin(t)
 		by := func(caller, account string) error {
-			return w.do(caller, newAccess(), "freeze", AddressArgs{Address: name(account)})
+			return w.do(caller, newAccess(), "freeze", FreezeArgs{Account: name(account), Reason: "suspicion"})
 		}
 		wantError(t, by("admin", "admin"), ledger.Denied, DeniedRole)
 		wantError(t, by("admin", "member"), ledger.Denied, DeniedRole)
@@ -683,7 +683,7 @@ func TestRealNames(t *testing.T) {
 		for _, k := range by {
 			signatures = append(signatures, ledger.Signature{Algorithm: k.Algorithm, Key: k.Bytes})
 		}
-		return account.Authorize(w, to, "transfer", signatures, w.order.UnixMilli)
+		return account.Authorize(w, name("user"), to, "transfer", signatures, w.order.UnixMilli)
 	}
 	wantError(t, authorize(contract, key), ledger.OK, 0)
 	a.pass(Reform{Trust: []TrustedRoot{trusted("bank-0", "one", 1)}, RealNames: names})
@@ -768,7 +768,7 @@ func TestCertificatesAtRandom(t *testing.T) {
 			for _, leaf := range a.Certificate.leaves() {
 				want[string(boundKey(leaf, a.Institution, address))] = true
 			}
-			may := a.MaySend(w, governing, "propose", w.order.UnixMilli) == nil
+			may := a.MaySend(w, address, governing, "propose", w.order.UnixMilli) == nil
 			if a.Has(identity.Committee) && !may {
 				t.Fatalf("seed %d: after %s %+v of %s, a member of the committee may not govern", seed, method, args, caller)
 			}

@@ -27,7 +27,7 @@ type Deployment struct {
 const (
 	ContractPaused   uint8 = 1 // only views run, until it is resumed; see [Halt]
 	ContractRetired  uint8 = 2 // only views run, for ever
-	ContractFrozen   uint8 = 4 // an authority has stopped it, or methods of it
+	ContractFrozen   uint8 = 4 // it, or methods of it, may be frozen; see [CheckContract]
 	ContractPolicies uint8 = 8 // there are policies for its methods
 )
 

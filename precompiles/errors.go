@@ -27,7 +27,7 @@ func (e *Error) Error() string {
 // of the contract ABI, see the package wasmvm.
 const (
 	DeniedAccount     uint32 = 100 // the sender, or the caller, has no account
-	DeniedFrozen      uint32 = 101 // the account is frozen
+	DeniedFrozen      uint32 = 101 // the account, the contract or its method is frozen
 	DeniedKey         uint32 = 102 // a key that signed is not bound to the sender
 	DeniedKeyTime     uint32 = 103 // a key that signed is not valid at block time
 	DeniedThreshold   uint32 = 104 // the keys that signed do not weigh the sender's threshold
@@ -51,7 +51,7 @@ const (
 	AbortArguments   uint32 = 1000 // the arguments are not what the schema says
 	AbortKey         uint32 = 1001 // [index]: a key is malformed, bound twice, or not bound
 	AbortThreshold   uint32 = 1002 // [threshold, weight]: the keys could never reach the threshold
-	AbortRole        uint32 = 1003 // [role]: malformed, or not for this caller to give or take
+	AbortRole        uint32 = 1003 // [role]: malformed, not for this caller to give or take, or not together with another one of the account
 	AbortMissing     uint32 = 1004 // [address]: no such account or contract
 	AbortInstitution uint32 = 1005 // [institution]: no such institution
 	AbortUnchanged   uint32 = 1006 // the change would change nothing
@@ -79,7 +79,7 @@ func abortDefs(codes ...uint32) []ledger.ErrorDef {
 		{Code: AbortArguments, Name: "BadArguments", Doc: "the arguments are not what the schema says, or out of bounds"},
 		{Code: AbortKey, Name: "BadKey", Fields: []ledger.Field{{Name: "index", Type: "u32"}}, Doc: "a key is malformed, bound twice, or not bound"},
 		{Code: AbortThreshold, Name: "Unreachable", Fields: []ledger.Field{{Name: "threshold", Type: "u32"}, {Name: "weight", Type: "u32"}}, Doc: "the account's keys could never reach the threshold"},
-		{Code: AbortRole, Name: "BadRole", Fields: []ledger.Field{{Name: "role", Type: "str"}}, Doc: "a role is malformed, or not for this caller to give or take"},
+		{Code: AbortRole, Name: "BadRole", Fields: []ledger.Field{{Name: "role", Type: "str"}}, Doc: "a role is malformed, not for this caller to give or take, or does not go together with another one of the account"},
 		{Code: AbortMissing, Name: "Missing", Fields: []ledger.Field{{Name: "address", Type: "addr"}}, Doc: "there is no such account or contract"},
 		{Code: AbortInstitution, Name: "UnknownInstitution", Fields: []ledger.Field{{Name: "institution", Type: "str"}}},
 		{Code: AbortUnchanged, Name: "Unchanged", Doc: "the change would change nothing"},

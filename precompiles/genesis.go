@@ -51,6 +51,7 @@ func Genesis(s keys.Suite, g *ledger.Genesis) ([]ledger.Change, error) {
 		w.put(nodeKey(m.Node), &Node{Version: ledger.Version, Status: NodeMember, Institution: m.Institution, Key: m.Key})
 	}
 	seen := map[ledger.Address]bool{}
+	holders := map[string]uint32{} // by state key
 	for _, a := range g.Accounts {
 		if err := institution(a.Institution); err != nil {
 			return nil, fmt.Errorf("genesis account %q: %w", a.Name, err)
@@ -76,10 +77,18 @@ func Genesis(s keys.Suite, g *ledger.Genesis) ([]ledger.Change, error) {
 		if len(account.Keys) == 0 || len(account.Keys) > MaxAccountKeys {
 			return nil, fmt.Errorf("genesis account %q has %d keys, want 1 to %d", a.Name, len(account.Keys), MaxAccountKeys)
 		}
+		for _, role := range a.Roles {
+			if counted(identity.Role(role)) {
+				holders[string(holdersKey(role, a.Institution))]++
+			}
+		}
 		w.put(AccountStateKey(address), &account)
 		for _, k := range account.Keys {
 			w.put(bindingKey(k, address), true)
 		}
+	}
+	for key, n := range holders {
+		w.put([]byte(key), n)
 	}
 	slices.SortFunc(w.changes, func(a, b ledger.Change) int { return bytes.Compare(a.Key, b.Key) })
 	return w.changes, w.err

@@ -214,17 +214,21 @@ func (a *Account) Cosigned(r Reader, to ledger.Address, method string, signature
 		if err != nil {
 			return err
 		}
-		if !found || !other.signedBeside(a, signersOf(signatures), unixMilli) {
+		frozen := other.checkFrozen(r, c.Account, unixMilli)
+		if frozen != nil && !isRefusal(frozen) {
+			return frozen
+		}
+		if !found || frozen != nil || !other.signedBeside(a, signersOf(signatures), unixMilli) {
 			return denied(DeniedCosigner, "until %s the keys of account %s must sign %s of %s, too: have it add its signature with `fondaco tx sign`", timeText(c.Until), c.Account, method, to)
 		}
 	}
 	return nil
 }
 
-// signedBeside reports whether keys that signed reach the threshold of a co-signer, which may send. Keys that are bound to the account that sends as
+// signedBeside reports whether keys that signed reach the threshold of a co-signer, none of which is reported as leaked. Keys that are bound to the account that sends as
 // well count for that one alone.
 func (a *Account) signedBeside(sender *Account, signers []ledger.Key, unixMilli int64) bool {
-	if a.Status != Active || a.Leaked() {
+	if a.Leaked() {
 		return false
 	}
 	var weight uint32

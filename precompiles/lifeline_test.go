@@ -56,7 +56,7 @@ func (c *care) want(err error, status ledger.Status, code uint32) {
 func (c *care) may(who string, to ledger.Address, method string) error {
 	a := c.account(c.t, name(who))
 	s := []ledger.Signature{{Algorithm: a.Keys[0].Algorithm, Key: a.Keys[0].Key}}
-	return a.Authorize(c.world, ledger.Target{Address: to}, method, s, c.order.UnixMilli)
+	return a.Authorize(c.world, name(who), ledger.Target{Address: to}, method, s, c.order.UnixMilli)
 }
 
 func lost(who string, k ledger.Key) RecoverAccountArgs {
@@ -250,7 +250,7 @@ func TestCosigners(t *testing.T) {
 	}
 	send := func(to ledger.Address, method string, ks ...ledger.Key) error {
 		a := c.account(t, name("user"))
-		if err := a.Authorize(c.world, ledger.Target{Address: to}, method, sign(ks...), c.order.UnixMilli); err != nil {
+		if err := a.Authorize(c.world, name("user"), ledger.Target{Address: to}, method, sign(ks...), c.order.UnixMilli); err != nil {
 			return err
 		}
 		return a.Cosigned(c.world, to, method, sign(ks...), c.order.UnixMilli)
@@ -277,6 +277,9 @@ func TestCosigners(t *testing.T) {
 	regulator := c.account(t, name("regulator"))
 	regulator.Status = FrozenByAuthority
 	if err := write(c.world, AccountStateKey(name("regulator")), &regulator); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(c.world, FreezePlace{Address: name("regulator"), Layer: FrozenByAuthority}.key(), &Freeze{Version: ledger.Version}); err != nil {
 		t.Fatal(err)
 	}
 	c.want(send(token, "transfer", own, super), ledger.Denied, DeniedCosigner)
@@ -342,7 +345,7 @@ func TestOverlap(t *testing.T) {
 			s = append(s, ledger.Signature{Algorithm: k.Algorithm, Key: k.Bytes})
 		}
 		a := c.account(t, name("user"))
-		return a.Authorize(c.world, contract, "transfer", s, c.order.UnixMilli)
+		return a.Authorize(c.world, name("user"), contract, "transfer", s, c.order.UnixMilli)
 	}
 	for _, bad := range []int64{c.order.UnixMilli, c.order.UnixMilli + MaxOverlap.Milliseconds() + 1, -1} {
 		c.want(c.by("user", "rotate", RotateArgs{Old: old, New: bound(fresh), Until: bad}), ledger.Aborted, AbortArguments)

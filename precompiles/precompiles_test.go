@@ -2,6 +2,7 @@ package precompiles
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -385,9 +386,9 @@ func TestOwnKeys(t *testing.T) {
 	_, err = w.call(accounts, "bind", BindArgs{Keys: []AccountKey{bound(second)}, Threshold: 2})
 	wantError(t, err, ledger.OK, 0)
 	a := w.account(t, w.caller)
-	wantError(t, a.Authorize(w, contract, "transfer", sign(old), 5_000), ledger.Denied, DeniedThreshold)
-	wantError(t, a.Authorize(w, contract, "transfer", sign(old, third), 5_000), ledger.Denied, DeniedKey)
-	wantError(t, a.Authorize(w, contract, "transfer", sign(old, second), 5_000), ledger.OK, 0)
+	wantError(t, a.Authorize(w, w.caller, contract, "transfer", sign(old), 5_000), ledger.Denied, DeniedThreshold)
+	wantError(t, a.Authorize(w, w.caller, contract, "transfer", sign(old, third), 5_000), ledger.Denied, DeniedKey)
+	wantError(t, a.Authorize(w, w.caller, contract, "transfer", sign(old, second), 5_000), ledger.OK, 0)
 
 	_, err = w.call(accounts, "rotate", RotateArgs{Old: third, New: bound(third)})
 	wantError(t, err, ledger.Aborted, AbortKey)
@@ -399,9 +400,9 @@ func TestOwnKeys(t *testing.T) {
 		t.Errorf("after the rotation the old key finds %v, the new one %v", find(old), find(third))
 	}
 	a = w.account(t, w.caller)
-	wantError(t, a.Authorize(w, contract, "transfer", sign(old, second), 5_000), ledger.Denied, DeniedKey)
-	wantError(t, a.Authorize(w, contract, "transfer", sign(second, third), 6_000), ledger.OK, 0)
-	wantError(t, a.Authorize(w, contract, "transfer", sign(second, third), 6_001), ledger.Denied, DeniedKeyTime)
+	wantError(t, a.Authorize(w, w.caller, contract, "transfer", sign(old, second), 5_000), ledger.Denied, DeniedKey)
+	wantError(t, a.Authorize(w, w.caller, contract, "transfer", sign(second, third), 6_000), ledger.OK, 0)
+	wantError(t, a.Authorize(w, w.caller, contract, "transfer", sign(second, third), 6_001), ledger.Denied, DeniedKeyTime)
 
 	_, err = w.call(accounts, "unbind", UnbindArgs{Keys: []ledger.Key{second}, Threshold: 2})
 	wantError(t, err, ledger.Aborted, AbortThreshold)
@@ -417,7 +418,7 @@ func TestOwnKeys(t *testing.T) {
 	}
 }
 
-func TestAccess(t *testing.T) {
+func TestRoles(t *testing.T) {
 	type step struct {
 		caller, method, account, role string
 		status                        ledger.Status
@@ -433,54 +434,103 @@ func TestAccess(t *testing.T) {
 			{"admin", "revoke", "user", "deployer", ledger.OK, 0},
 			{"admin", "revoke", "user", "deployer", ledger.Aborted, AbortUnchanged},
 		}},
-		{"but not in another", []step{{"admin", "grant", "stranger", "deployer", ledger.Denied, DeniedInstitution}}},
-		{"nor those of the chain", []step{
-			{"admin", "grant", "user", "committee", ledger.Aborted, AbortRole},
-			{"committee", "grant", "user", "regulator", ledger.Aborted, AbortRole},
-			{"committee", "revoke", "regulator", "regulator", ledger.Aborted, AbortRole},
+		{"but not in another", []step{
+			{"admin", "grant", "stranger", "deployer", ledger.Denied, DeniedInstitution},
+			{"committee", "grant", "user", "deployer", ledger.Denied, DeniedInstitution},
 		}},
-		{"the committee acts everywhere", []step{{"committee", "grant", "user", "institution-admin", ledger.OK, 0}}},
+		{"nor those of the chain, which motions give", []step{
+			{"admin", "grant", "user", "committee", ledger.Denied, DeniedMotion},
+			{"committee", "grant", "user", "regulator", ledger.Denied, DeniedMotion},
+			{"admin", "grant", "user", "auditor", ledger.Denied, DeniedMotion},
+			{"motion", "grant", "user", "auditor", ledger.OK, 0},
+			{"admin", "revoke", "user", "auditor", ledger.Denied, DeniedMotion},
+			{"motion", "revoke", "user", "auditor", ledger.OK, 0},
+			{"motion", "grant", "registrar", "committee", ledger.OK, 0},
+		}},
+		{"the committee gives them in its institution", []step{{"committee", "grant", "stranger", "deployer", ledger.OK, 0}}},
 		{"a registrar and a user do not", []step{
 			{"registrar", "grant", "user", "user", ledger.Denied, DeniedRole},
 			{"user", "grant", "user", "deployer", ledger.Denied, DeniedRole},
 		}},
 		{"an account that does not exist", []step{{"admin", "grant", "nobody", "user", ledger.Aborted, AbortMissing}}},
-		{"an admin freezes and lifts", []step{
-			{"admin", "freeze", "user", "", ledger.OK, 0},
-			{"admin", "freeze", "user", "", ledger.Aborted, AbortUnchanged},
-			{"admin", "unfreeze", "user", "", ledger.OK, 0},
-			{"admin", "unfreeze", "user", "", ledger.Aborted, AbortUnchanged},
+		{"roles that do not go together", []step{
+			{"admin", "grant", "user", "operator", ledger.OK, 0},
+			{"admin", "grant", "user", "user", ledger.Aborted, AbortRole},
+			{"admin", "grant", "user", "deployer", ledger.Aborted, AbortRole},
+			{"motion", "grant", "user", "committee", ledger.Aborted, AbortRole},
+			{"motion", "grant", "regulator", "committee", ledger.Aborted, AbortRole},
+			{"motion", "grant", "regulator", "trader", ledger.Aborted, AbortRole},
+			{"motion", "grant", "admin", "auditor", ledger.Aborted, AbortRole},
+			{"admin", "grant", "admin", "compliance", ledger.Aborted, AbortRole},
 		}},
-		{"what a regulator froze, the admin cannot lift", []step{
-			{"admin", "freeze", "user", "", ledger.OK, 0},
-			{"regulator", "freeze", "user", "", ledger.OK, 0},
-			{"admin", "unfreeze", "user", "", ledger.Denied, DeniedRole},
-			{"committee", "unfreeze", "user", "", ledger.OK, 0},
+		{"an institution keeps an account with each of the roles that others cannot do without", []step{
+			{"admin", "revoke", "admin", "institution-admin", ledger.Aborted, AbortRole},
+			{"motion", "revoke", "admin", "institution-admin", ledger.Aborted, AbortRole},
+			{"admin", "grant", "user", "institution-admin", ledger.OK, 0},
+			{"motion", "revoke", "admin", "institution-admin", ledger.OK, 0},
+			{"motion", "revoke", "user", "institution-admin", ledger.Aborted, AbortRole},
+			{"motion", "revoke", "committee", "committee", ledger.Aborted, AbortRole},
 		}},
-		{"a frozen admin does nothing", []step{
-			{"regulator", "freeze", "admin", "", ledger.OK, 0},
-			{"admin", "grant", "user", "deployer", ledger.Denied, DeniedFrozen},
-		}},
-		{"an admin does not freeze another institution's account", []step{
-			{"stranger", "freeze", "user", "", ledger.Denied, DeniedInstitution},
-			{"user", "freeze", "stranger", "", ledger.Denied, DeniedRole},
+		{"no motion is rid of a regulator, and the last one stays", []step{
+			{"motion", "revoke", "regulator", "regulator", ledger.Aborted, AbortRole},
+			{"regulator", "revoke", "regulator", "regulator", ledger.Aborted, AbortRole},
+			{"motion", "grant", "user", "regulator", ledger.OK, 0},
+			{"user", "revoke", "regulator", "regulator", ledger.Denied, DeniedInstitution},
+			{"admin", "revoke", "user", "regulator", ledger.Denied, DeniedRole},
 		}},
 	} {
 		t.Run(c.story, func(t *testing.T) {
 			w := newWorld(t)
 			for _, s := range c.steps {
-				w.caller = name(s.caller)
-				var args any = RoleArgs{Account: name(s.account), Role: s.role}
-				if s.role == "" {
-					args = AddressArgs{Address: name(s.account)}
-				}
-				_, err := w.call(newAccess(), s.method, args)
+				_, err := w.as(s.caller).call(newAccess(), s.method, RoleArgs{Account: name(s.account), Role: s.role})
 				wantError(t, err, s.status, s.code)
 				if a, found, _ := ReadAccount(w, name(s.account)); found && !slices.IsSorted(a.Roles) {
 					t.Fatalf("roles = %v", a.Roles)
 				}
 			}
 		})
+	}
+}
+
+// as makes an account the caller, or a motion.
+func (w *world) as(caller string) *world {
+	w.caller = name(caller)
+	if caller == "motion" {
+		w.caller = GovernanceAddress
+	}
+	return w
+}
+
+// TestConflicts checks that roles which do not go together are refused wherever an account gets them.
+func TestConflicts(t *testing.T) {
+	for _, c := range conflicts {
+		other := cmp.Or(string(c.other), "some-role")
+		roles := []string{string(c.role), other}
+		slices.Sort(roles)
+		if c.reason == "" {
+			t.Errorf("the conflict of %v has no reason", roles)
+		}
+		g := &ledger.Genesis{
+			Members:  []ledger.Member{{Node: [32]byte{1}, Institution: "alpha", Key: newKey(t, 100)}},
+			Accounts: []ledger.GenesisAccount{{Name: "a", Institution: "alpha", Roles: roles, Keys: []ledger.Key{newKey(t, 1)}}},
+		}
+		if _, err := Genesis(keystest.Suite(), g); err == nil || !strings.Contains(err.Error(), c.reason) {
+			t.Errorf("genesis with an account of %v: %v, want the reason %q", roles, err, c.reason)
+		}
+		g.Accounts[0].Roles = roles[:1]
+		if _, err := Genesis(keystest.Suite(), g); err != nil {
+			t.Errorf("genesis with an account of %v: %v", roles[:1], err)
+		}
+		w := newWorld(t)
+		_, err := w.as("admin").call(newAccounts(), "register", RegisterArgs{Institution: "alpha", Accounts: []NewAccount{{Threshold: 1, Roles: roles, Keys: []AccountKey{bound(newKey(t, 50))}}}})
+		wantError(t, err, ledger.Aborted, AbortRole)
+		for i := range roles { // one after the other, in either order
+			w := newWorld(t)
+			_, err := w.as("motion").call(newAccess(), "grant", RoleArgs{Account: name("user"), Role: roles[i]})
+			wantError(t, err, ledger.OK, 0)
+			_, err = w.call(newAccess(), "grant", RoleArgs{Account: name("user"), Role: roles[1-i]})
+			wantError(t, err, ledger.Aborted, AbortRole)
+		}
 	}
 }
 

@@ -124,23 +124,20 @@ func accountCommand() *cli.Command {
 					})
 				},
 			},
-			accessCommand("grant", "give an account a role; the sender is an admin of its institution, or of the committee", "ROLE"),
-			accessCommand("revoke", "take a role from an account, as grant gives it", "ROLE"),
-			accessCommand("freeze", "stop an account; the sender is an admin of its institution, a regulator, or of the committee", ""),
-			accessCommand("unfreeze", "let an account go on; what a regulator or the committee froze, only they let go on", ""),
+			accessCommand("grant", "give an account a role; the sender is an admin of its institution. Motions alone give committee, regulator and auditor"),
+			accessCommand("revoke", "take a role from an account, as grant gives it"),
+			freezeAccountCommand(), unfreezeAccountCommand(),
 		}, lifelineCommands()...),
 	}
 }
 
-// accessCommand is a command that changes what another account may do: a method of the system contract access with the
-// account as argument, and what more names, if anything.
-func accessCommand(method, usageText, more string) *cli.Command {
-	wanted := strings.TrimSpace("ADDRESS|NAME " + more)
-	count := len(strings.Fields(wanted))
+// accessCommand is a command that gives a role to an account, or takes it.
+func accessCommand(method, usageText string) *cli.Command {
+	const wanted = "ADDRESS|NAME ROLE"
 	return &cli.Command{
 		Name: method, Usage: usageText, ArgsUsage: wanted, Flags: signingFlags(),
 		Action: func(c *cli.Context) error {
-			args, err := arguments(c, count, count, wanted)
+			args, err := arguments(c, 2, 2, wanted)
 			if err != nil {
 				return err
 			}
@@ -149,15 +146,7 @@ func accessCommand(method, usageText, more string) *cli.Command {
 				if err != nil {
 					return err
 				}
-				var values any = &precompiles.AddressArgs{Address: address}
-				if more != "" {
-					values = &precompiles.RoleArgs{Account: address, Role: args[1]}
-				}
-				encoded, err := ledger.Marshal(values)
-				if err != nil {
-					return err
-				}
-				return r.transact(precompiles.AccessAddress, method, encoded, nil)
+				return r.access(method, &precompiles.RoleArgs{Account: address, Role: args[1]})
 			})
 		},
 	}
@@ -379,6 +368,9 @@ func accountTable(w io.Writer, a *client.Account) {
 	row(w, "roles", strings.Join(a.Roles, ", "))
 	row(w, "status", a.Status)
 	row(w, "threshold", a.Threshold)
+	for i := range a.Freezes {
+		row(w, "frozen", freezeText(&a.Freezes[i]))
+	}
 	if a.Certificate != nil {
 		bindingTable(w, a.Certificate)
 	}

@@ -95,7 +95,7 @@ func contractCommand() *cli.Command {
 			ArgsUsage: "CONTRACT METHOD [ARG...]",
 			Flags:     remoteFlags(argsFlag, &cli.StringFlag{Name: "from", Usage: "`ACCOUNT` in whose name"}),
 			Action:    viewContract,
-		}, historyCommand(), codeCommand(), explainCommand(), testCommand(), benchCommand()}, releaseCommands(argsFlag)...),
+		}, freezeContractCommand(), unfreezeContractCommand(), historyCommand(), codeCommand(), explainCommand(), testCommand(), benchCommand()}, releaseCommands(argsFlag)...),
 	}
 }
 

@@ -344,10 +344,11 @@ type Account struct {
 	Address     ledger.Address `json:"address"`
 	Institution string         `json:"institution"`
 	Roles       []string       `json:"roles"`
-	Status      string         `json:"status"`
+	Status      string         `json:"status"` // active or frozen, at the last block's time
 	Threshold   uint32         `json:"threshold"`
 	Keys        []AccountKey   `json:"keys"`
 	Certificate *Binding       `json:"certificate,omitempty"` // nil: it goes by none
+	Freezes     []Freeze       `json:"freezes,omitempty"`     // that hold at the last block's time, at most one of each layer
 	Cosigners   []Cosigner     `json:"cosigners,omitempty"`
 	Leak        *Leak          `json:"leak,omitempty"`     // that keeps it from sending; nil: none is reported
 	Recovery    *Recovery      `json:"recovery,omitempty"` // that is open; nil: none
@@ -385,6 +386,17 @@ type Recovery struct {
 	Confirmed ledger.Address `json:"confirmed,omitzero"` // by whom; none: by nobody yet
 	Until     int64          `json:"until,omitempty"`    // last block time at which the account may object; 0 until it is confirmed
 	Final     bool           `json:"final,omitempty"`    // the account may not object any more
+}
+
+// Freeze says how an account is frozen.
+type Freeze struct {
+	Direction string           `json:"direction"`          // out: it sends nothing; in: contracts that ask give it nothing; both
+	Power     string           `json:"power"`              // by what right: institution_admin, compliance, regulator, motion
+	By        []ledger.Address `json:"by"`                 // who froze, in order of time; none: a motion alone
+	Since     int64            `json:"since"`              // block time
+	Until     int64            `json:"until,omitempty"`    // block time from which it does not hold any more; 0: it holds until it is lifted
+	Reason    string           `json:"reason"`             // a code, such as court-order
+	Evidence  *keys.Digest     `json:"evidence,omitempty"` // of what it rests on; nil: nothing was named
 }
 
 // Binding says by which certificates an account goes.

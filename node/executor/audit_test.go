@@ -93,7 +93,7 @@ func TestAudit(t *testing.T) {
 		t.Errorf("a deployment is recorded as %+v", got)
 	}
 	freeze := func(by, whom string) *ledger.SignedTx {
-		return c.tx(by, precompiles.AccessAddress, "freeze", precompiles.AddressArgs{Address: address(whom)})
+		return c.tx(by, precompiles.AccessAddress, "freeze", precompiles.FreezeArgs{Account: address(whom), Reason: "suspicion"})
 	}
 	rowOf := func(name string) keys.Digest {
 		key := precompiles.AccountStateKey(address(name))
@@ -109,17 +109,21 @@ func TestAudit(t *testing.T) {
 	}
 
 	t.Run("what took effect, with the row before and after", func(t *testing.T) {
-		before := rowOf("other")
-		c.want(c.block(freeze("regulator", "other"))[0], ledger.OK, 0)
+		before := rowOf("user")
+		c.want(c.block(c.tx("admin", precompiles.AccessAddress, "grant", precompiles.RoleArgs{Account: address("user"), Role: "owner"}))[0], ledger.OK, 0)
 		got := c.records()
-		if len(got) != 1 || got[0].Object != address("other").String() || got[0].Before != before || got[0].After != rowOf("other") || got[0].Institution != "beta" || !slices.Equal(got[0].Roles, []string{"regulator"}) {
+		if len(got) != 1 || got[0].Object != address("user").String() || got[0].Before != before || got[0].After != rowOf("user") || got[0].Institution != "alpha" || !slices.Equal(got[0].Roles, []string{"deployer", "institution-admin"}) {
+			t.Errorf("records %+v", got)
+		}
+		c.want(c.block(freeze("regulator", "other"))[0], ledger.OK, 0)
+		if got := c.records(); len(got) != 1 || got[0].Object != address("other").String() || got[0].Reason != "suspicion" {
 			t.Errorf("records %+v", got)
 		}
 	})
 	t.Run("a frozen sender, a wrong key, a stranger, too little gas for more than the record", func(t *testing.T) {
 		wrong := c.sign(c.body("user", precompiles.AccountsAddress, "bind", none), c.signers["other"])
 		c.signers["stranger"] = newSigner(t, "stranger")
-		poor := c.body("user", precompiles.AccessAddress, "freeze", precompiles.AddressArgs{Address: address("user")})
+		poor := c.body("user", precompiles.AccessAddress, "freeze", precompiles.FreezeArgs{Account: address("user"), Reason: "suspicion"})
 		poor.GasLimit = 390_000
 		poorer := poor
 		poorer.GasLimit = 370_000
@@ -144,7 +148,7 @@ func TestAudit(t *testing.T) {
 		c.want(r[5], ledger.Denied, precompiles.DeniedFrozen)
 	})
 	t.Run("calls by a contract, which has no rights", func(t *testing.T) {
-		r := c.block(c.tx("regulator", self, "freezes", precompiles.AddressArgs{Address: address("user")}), c.tx("user", self, "put", none))
+		r := c.block(c.tx("regulator", self, "freezes", precompiles.FreezeArgs{Account: address("user"), Reason: "suspicion"}), c.tx("user", self, "put", none))
 		c.want(r[0], ledger.OK, 0)
 		got := c.records()
 		if len(got) != 1 || got[0].Actor != self || got[0].Origin != address("regulator") || got[0].Status != ledger.Denied || got[0].Code != precompiles.DeniedAccount || got[0].Object != address("user").String() {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
@@ -56,6 +57,9 @@ type transaction struct {
 	random     uint64     // blocks of random bytes drawn so far
 	scanners   []*scanner // open ones
 	unpaid     bool       // a dry run that deploys: nobody has paid for compiling, so the interpreter serves it, within what suits that
+
+	operator bool // its sender runs nodes, and calls no contract that is not a system contract
+	outside  bool // a view from outside: what it calls may be frozen
 
 	served ledger.Target // what the transaction's target is, once a name is resolved
 
@@ -107,7 +111,7 @@ func (t *transaction) run(tx *ledger.SignedTx) (wasmvm.Outcome, error) {
 	if err == nil && !precompiles.Recovers(&tx.Tx) { // the authority of a recovery is the certificate of its block
 		err = t.authorize(tx.Sender, func(a *precompiles.Account) error {
 			t.sender = a
-			return a.Authorize(t.x.keep(t.overlay), tx.To, tx.Method, tx.Signatures, t.order.UnixMilli)
+			return a.Authorize(t.x.keep(t.overlay), tx.Sender, tx.To, tx.Method, tx.Signatures, t.order.UnixMilli)
 		})
 	}
 	if err != nil {
@@ -145,6 +149,7 @@ func (t *transaction) authorize(sender ledger.Address, check func(*precompiles.A
 	case account == nil:
 		return deny(precompiles.DeniedAccount, "the sender %s has no account", sender)
 	}
+	t.operator = account.Has(identity.Operator)
 	return check(account)
 }
 

@@ -155,6 +155,9 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 	if deployment == nil {
 		return wasmvm.Outcome{Status: ledger.NotFound, Trace: fmt.Sprintf("no contract at %s", c.target.Address)}, nil
 	}
+	if err := t.permitContract(deployment, &c); err != nil {
+		return refusal(err)
+	}
 	m, err := t.x.module(t.ctx, t.vm, t.overlay, deployment.Code)
 	if errors.Is(err, wasmvm.ErrModule) { // it was deployed under other rules
 		return refusal(deny(precompiles.DeniedModule, "contract %s does not keep to the chain's present rules: %v", c.target.Address, err))
@@ -184,6 +187,18 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 	return m.Call(t.ctx, h, c.method, c.args, c.limit)
 }
 
+// permitContract applies what the chain, and not the module, says of a call.
+func (t *transaction) permitContract(d *precompiles.Deployment, c *call) error {
+	if t.operator && c.caller == t.origin && !c.hook {
+		return deny(precompiles.DeniedRole, "an account with the role operator calls system contracts only: who runs nodes sees and orders transactions, and does not trade")
+	}
+	// What froze a contract is there for its code as well: only a motion replaces that meanwhile.
+	if d.Flags&precompiles.ContractFrozen == 0 || t.outside || c.hook && c.caller == precompiles.GovernanceAddress {
+		return nil
+	}
+	return precompiles.CheckContract(t.overlay, c.target.Address, c.method, t.order.UnixMilli)
+}
+
 // permit applies what the module's schema, if it has one, says of the method.
 func (t *transaction) permit(schema *ledger.Schema, c *call) error {
 	if hook := c.method == "init" || c.method == "upgrade"; hook != c.hook {
@@ -210,7 +225,7 @@ func (t *transaction) permit(schema *ledger.Schema, c *call) error {
 	if err != nil {
 		return err
 	}
-	if account == nil || account.Status != precompiles.Active || !account.HasAny(method.Roles...) {
+	if account == nil || !account.HasAny(method.Roles...) {
 		return deny(precompiles.DeniedRole, "%s needs one of the roles %v", c.method, method.Roles)
 	}
 	return nil

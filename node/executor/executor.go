@@ -312,9 +312,9 @@ func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 		return &precompiles.Error{Status: ledger.Denied, Code: precompiles.DeniedAccount, Reason: fmt.Sprintf("the sender %s has no account", tx.Sender)}
 	}
 	// The block that includes the transaction is later than base, at most at the transaction's expiry.
-	err = account.Authorize(x.keep(base), tx.To, tx.Method, tx.Signatures, base.Header().Order.UnixMilli)
-	if e, ok := errors.AsType[*precompiles.Error](err); ok && e.Code == precompiles.DeniedKeyTime {
-		err = account.Authorize(x.keep(base), tx.To, tx.Method, tx.Signatures, tx.Expiry)
+	err = account.Authorize(x.keep(base), tx.Sender, tx.To, tx.Method, tx.Signatures, base.Header().Order.UnixMilli)
+	if e, ok := errors.AsType[*precompiles.Error](err); ok && (e.Code == precompiles.DeniedKeyTime || e.Code == precompiles.DeniedFrozen) {
+		err = account.Authorize(x.keep(base), tx.Sender, tx.To, tx.Method, tx.Signatures, tx.Expiry)
 	}
 	if err == nil && tx.To.Name == "" {
 		err = account.Cosigned(base, tx.To.Address, tx.Method, tx.Signatures, base.Header().Order.UnixMilli)

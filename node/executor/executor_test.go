@@ -367,7 +367,7 @@ func TestSenderRules(t *testing.T) {
 		{story: "a key on its last millisecond", before: bind(1, 1_002_000), signer: []string{"second"}, status: ledger.OK},
 		{story: "an account that does not exist", change: func(tx *ledger.Tx) { tx.Sender[0] ^= 1 }, status: ledger.Denied, code: precompiles.DeniedAccount},
 		{story: "a frozen account", before: func(c *chain) {
-			c.want(c.block(c.tx("regulator", precompiles.AccessAddress, "freeze", precompiles.AddressArgs{Address: address("user")}))[0], ledger.OK, 0)
+			c.want(c.block(c.tx("regulator", precompiles.AccessAddress, "freeze", precompiles.FreezeArgs{Account: address("user"), Reason: "suspicion"}))[0], ledger.OK, 0)
 		}, status: ledger.Denied, code: precompiles.DeniedFrozen},
 		{story: "a certificate", before: certify(), status: ledger.OK},
 		{story: "a frozen certificate", before: certify("freeze"), status: ledger.Denied, code: precompiles.DeniedCertificate},

@@ -140,8 +140,11 @@ func TestParallel(t *testing.T) {
 			sender, method := senders[random.IntN(len(senders))], contract.methods[random.IntN(len(contract.methods))]
 			switch random.IntN(40) {
 			case 0:
-				freeze := []string{"freeze", "unfreeze"}[random.IntN(2)]
-				txs = append(txs, c.tx("regulator", precompiles.AccessAddress, freeze, precompiles.AddressArgs{Address: address("user")}))
+				if random.IntN(2) == 0 {
+					txs = append(txs, c.tx("admin", precompiles.AccessAddress, "freeze", precompiles.FreezeArgs{Account: address("user"), Duration: random.Int64N(3_000), Reason: "suspicion"}))
+				} else {
+					txs = append(txs, c.tx("regulator", precompiles.AccessAddress, "unfreeze", precompiles.UnfreezeArgs{Account: address("user"), Reason: "error"}))
+				}
 			case 1:
 				key := ledger.KeyOf(newSigner(t, fmt.Sprint(random.Uint64())).Public())
 				txs = append(txs, c.tx("admin", precompiles.AccountsAddress, "register", precompiles.RegisterArgs{Institution: "alpha", Accounts: []precompiles.NewAccount{

@@ -32,7 +32,7 @@ func TestPermissions(t *testing.T) {
 		identity.Committee, identity.Regulator, identity.Auditor, identity.InstitutionAdmin, identity.Deployer, identity.Owner,
 		identity.User, identity.Operator, identity.Registrar, identity.Compliance, identity.Node,
 	}
-	accounts := []entry{{"nobody", "alpha", ""}, {"target", "alpha", "user"}, {"deputy", "alpha", "institution-admin"}, {"clerk", "alpha", "registrar"}, {"gamma", "gamma", "committee"}}
+	accounts := []entry{{"nobody", "alpha", ""}, {"target", "alpha", "user"}, {"deputy", "alpha", "institution-admin"}, {"clerk", "alpha", "registrar"}, {"gamma", "gamma", "committee"}, {"officer", "alpha", "compliance"}, {"watch", "alpha", "regulator"}}
 	callers := []string{"nobody"}
 	for _, institution := range []string{"alpha", "beta"} {
 		for _, role := range roles {
@@ -106,7 +106,7 @@ func TestPermissions(t *testing.T) {
 	of := func(account string) func() any { return is(precompiles.AddressArgs{Address: address(account)}) }
 	frozen := func(account, by string) func() {
 		return func() {
-			do(by, precompiles.AccessAddress, "freeze", precompiles.AddressArgs{Address: address(account)})
+			do(by, precompiles.AccessAddress, "freeze", precompiles.FreezeArgs{Account: address(account), Reason: "suspicion"})
 		}
 	}
 	leaked := func(by string) func() {
@@ -137,12 +137,18 @@ func TestPermissions(t *testing.T) {
 	version := func(label string) func() any { return is(precompiles.VersionArgs{Name: "token", Version: label}) }
 	everybody := callers
 	committees, admins, registrars := []string{"committee", "beta committee"}, []string{"institution-admin"}, []string{"registrar", "institution-admin"}
-	above := append(committees, "institution-admin")                            // of alpha, and the committee
-	authorities := append(committees, "regulator", "beta regulator")            // which freeze whomever
+	own := []string{"committee", "institution-admin"} // of alpha
+	regulators := []string{"regulator", "beta regulator"}
+	authorities := append(regulators, "compliance")    // which freeze for some time
+	guards := append(authorities, "institution-admin") // of alpha, and the authorities
+	freeze := func(account string) func() any {
+		return is(precompiles.FreezeArgs{Account: address(account), Reason: "suspicion"})
+	}
+	unfreeze := is(precompiles.UnfreezeArgs{Account: address("target"), Reason: "error"})
 	spokesmen := append(registrars, "beta registrar", "beta institution-admin") // each for its institution
 	table := []permission{
 		{to: precompiles.AccountsAddress, method: "register", what: "a user", args: is(register("user")), may: registrars},
-		{to: precompiles.AccountsAddress, method: "register", what: "an auditor", args: is(register("auditor")), may: admins, vain: []string{"registrar"}, code: precompiles.AbortRole},
+		{to: precompiles.AccountsAddress, method: "register", what: "an auditor", args: is(register("auditor")), vain: registrars, code: precompiles.AbortRole},
 		{to: precompiles.AccountsAddress, method: "bind", args: is(precompiles.BindArgs{Keys: []precompiles.AccountKey{bound}, Threshold: 1}), may: everybody},
 		{to: precompiles.AccountsAddress, method: "unbind", args: is(precompiles.UnbindArgs{Keys: []ledger.Key{key}, Threshold: 1}), vain: everybody, code: precompiles.AbortKey},
 		{to: precompiles.AccountsAddress, method: "rotate", args: is(precompiles.RotateArgs{Old: key, New: bound}), vain: everybody, code: precompiles.AbortKey},
@@ -230,17 +236,35 @@ func TestPermissions(t *testing.T) {
 		}), args: func() any { return precompiles.RestrictArgs{Address: self} }},
 		{to: precompiles.ContractsAddress, method: "restriction", before: visible(deployed), args: of("target"), may: everybody},
 
-		{to: precompiles.AccessAddress, method: "grant", args: is(precompiles.RoleArgs{Account: address("target"), Role: "auditor"}), may: above},
-		{to: precompiles.AccessAddress, method: "grant", what: "a place in the committee", args: is(precompiles.RoleArgs{Account: address("target"), Role: "committee"}), vain: above, code: precompiles.AbortRole},
-		{to: precompiles.AccessAddress, method: "revoke", args: is(precompiles.RoleArgs{Account: address("target"), Role: "user"}), may: above},
-		{to: precompiles.AccessAddress, method: "revoke", what: "an admin's", args: is(precompiles.RoleArgs{Account: address("deputy"), Role: "institution-admin"}), may: above},
-		{to: precompiles.AccessAddress, method: "revoke", what: "one's own", args: is(precompiles.RoleArgs{Account: address("institution-admin"), Role: "institution-admin"}), may: committees, vain: admins, code: precompiles.AbortRole},
-		{to: precompiles.AccessAddress, method: "freeze", args: of("target"), may: append(authorities, "institution-admin")},
-		{to: precompiles.AccessAddress, method: "freeze", what: "an admin", args: of("deputy"), may: append(authorities, "institution-admin")},
-		{to: precompiles.AccessAddress, method: "freeze", what: "itself", args: of("institution-admin"), may: authorities},
-		{to: precompiles.AccessAddress, method: "freeze", what: "the committee", args: of("committee"), may: authorities},
-		{to: precompiles.AccessAddress, method: "unfreeze", what: "what an admin froze", before: frozen("target", "institution-admin"), args: of("target"), may: append(authorities, "institution-admin")},
-		{to: precompiles.AccessAddress, method: "unfreeze", what: "what a regulator froze", before: frozen("target", "regulator"), args: of("target"), may: authorities},
+		{to: precompiles.AccessAddress, method: "grant", args: is(precompiles.RoleArgs{Account: address("target"), Role: "owner"}), may: own},
+		{to: precompiles.AccessAddress, method: "grant", what: "a place in the committee", args: is(precompiles.RoleArgs{Account: address("target"), Role: "committee"})},
+		{to: precompiles.AccessAddress, method: "grant", what: "the place of a regulator", args: is(precompiles.RoleArgs{Account: address("nobody"), Role: "regulator"})},
+		{to: precompiles.AccessAddress, method: "grant", what: "the place of an auditor", args: is(precompiles.RoleArgs{Account: address("nobody"), Role: "auditor"})},
+		{to: precompiles.AccessAddress, method: "grant", what: "what does not go with a role", args: is(precompiles.RoleArgs{Account: address("target"), Role: "operator"}), vain: own, code: precompiles.AbortRole},
+		{to: precompiles.AccessAddress, method: "revoke", args: is(precompiles.RoleArgs{Account: address("target"), Role: "user"}), may: own},
+		{to: precompiles.AccessAddress, method: "revoke", what: "an admin's", args: is(precompiles.RoleArgs{Account: address("deputy"), Role: "institution-admin"}), may: own},
+		{to: precompiles.AccessAddress, method: "revoke", what: "one's own", args: is(precompiles.RoleArgs{Account: address("institution-admin"), Role: "institution-admin"}), may: []string{"committee"}, vain: admins, code: precompiles.AbortRole},
+		{to: precompiles.AccessAddress, method: "revoke", what: "a place in the committee", args: is(precompiles.RoleArgs{Account: address("gamma"), Role: "committee"})},
+		{to: precompiles.AccessAddress, method: "revoke", what: "a regulator's", args: is(precompiles.RoleArgs{Account: address("watch"), Role: "regulator"}), may: []string{"regulator"}},
+		{to: precompiles.AccessAddress, method: "freeze", args: freeze("target"), may: guards},
+		{to: precompiles.AccessAddress, method: "freeze", what: "an admin", args: freeze("deputy"), may: guards},
+		{to: precompiles.AccessAddress, method: "freeze", what: "itself", args: freeze("institution-admin"), may: authorities},
+		{to: precompiles.AccessAddress, method: "freeze", what: "the committee", args: freeze("committee"), may: authorities},
+		{to: precompiles.AccessAddress, method: "freeze", what: "a regulator", args: freeze("regulator"), may: []string{"beta regulator"}},
+		{to: precompiles.AccessAddress, method: "unfreeze", what: "what an admin froze", before: frozen("target", "institution-admin"), args: unfreeze, may: authorities},
+		{to: precompiles.AccessAddress, method: "unfreeze", what: "what another admin froze", before: frozen("target", "deputy"), args: unfreeze, may: guards},
+		{to: precompiles.AccessAddress, method: "unfreeze", what: "what a compliance officer froze", before: frozen("target", "compliance"), args: unfreeze, may: regulators},
+		{to: precompiles.AccessAddress, method: "unfreeze", what: "what another compliance officer froze", before: frozen("target", "officer"), args: unfreeze, may: authorities},
+		{to: precompiles.AccessAddress, method: "unfreeze", what: "what a regulator froze", before: frozen("target", "regulator"), args: unfreeze, may: []string{"beta regulator"}},
+		{to: precompiles.AccessAddress, method: "freeze_contract", before: deployed, args: func() any { return precompiles.FreezeContractArgs{Contract: self, Reason: "fault"} }, may: authorities},
+		{to: precompiles.AccessAddress, method: "freeze_contract", what: "a method", before: deployed, args: func() any { return precompiles.FreezeContractArgs{Contract: self, Method: "put", Reason: "fault"} }, may: authorities},
+		{to: precompiles.AccessAddress, method: "unfreeze_contract", before: func() {
+			deployed()
+			do("officer", precompiles.AccessAddress, "freeze_contract", precompiles.FreezeContractArgs{Contract: self, Reason: "fault"})
+		}, args: func() any { return precompiles.UnfreezeContractArgs{Contract: self, Reason: "mended"} }, may: authorities},
+		{to: precompiles.AccessAddress, method: "ratify", before: frozen("target", "regulator"), args: is(precompiles.RatifyArgs{Address: address("target")})},
+		{to: precompiles.AccessAddress, method: "frozen", args: of("target"), may: everybody},
+		{to: precompiles.AccessAddress, method: "freezes", args: is(precompiles.FreezesArgs{}), may: everybody},
 		{to: precompiles.AccessAddress, method: "roles", args: of("target"), may: everybody},
 
 		{to: precompiles.MembersAddress, method: "epoch", args: is(none), may: everybody},

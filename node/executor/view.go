@@ -100,10 +100,10 @@ func (x *Executor) outside(ctx context.Context, base *state.Snapshot, c Call, vi
 	if c.Gas > 0 {
 		limit = min(limit, c.Gas)
 	}
-	t := &transaction{block: b, ctx: ctx, origin: c.From, trace: &trace{}}
+	t := &transaction{block: b, ctx: ctx, origin: c.From, outside: view, trace: &trace{}}
 	if !view {
 		err := t.authorize(c.From, func(a *precompiles.Account) error {
-			return a.MaySend(t.x.keep(t.overlay), c.To, c.Method, t.order.UnixMilli)
+			return a.MaySend(t.x.keep(t.overlay), c.From, c.To, c.Method, t.order.UnixMilli)
 		})
 		if err != nil {
 			outcome, err := refusal(err)

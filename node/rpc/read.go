@@ -337,13 +337,25 @@ func (s *Server) account(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, notFound("there is no account %s", a)
 	}
 	doc := &client.Account{
-		Address: a, Institution: account.Institution, Roles: account.Roles, Status: accountStatus(account.Status), Threshold: account.Threshold,
+		Address: a, Institution: account.Institution, Roles: account.Roles, Status: "active", Threshold: account.Threshold,
 		Keys: accountKeys(account.Keys), Time: head.Header().Order.UnixMilli,
 	}
 	if doc.Roles == nil {
 		doc.Roles = []string{}
 	}
 	lifeline(doc, account.Lifeline)
+	now := head.Header().Order.UnixMilli
+	freezes, err := precompiles.AccountFreezes(head, a, &account, now)
+	if err != nil {
+		return nil, err
+	}
+	for i := range freezes {
+		f := &freezes[i].Row
+		doc.Status = "frozen"
+		doc.Freezes = append(doc.Freezes, client.Freeze{
+			Direction: f.Direction.String(), Power: f.Power.String(), By: f.By, Since: f.Since, Until: f.Until, Reason: f.Reason, Evidence: f.Evidence,
+		})
+	}
 	b := account.Certificate
 	if b == nil {
 		return doc, nil
@@ -360,7 +372,7 @@ func (s *Server) account(_ http.ResponseWriter, r *http.Request) (any, error) {
 		}
 		doc.Certificate.Certificates = append(doc.Certificate.Certificates, c)
 	}
-	err = b.Check(head, account.Institution, head.Header().Order.UnixMilli)
+	err = b.Check(head, account.Institution, now)
 	if e, ok := errors.AsType[*precompiles.Error](err); ok {
 		doc.Certificate.Refused, err = e.Reason, nil
 	}
@@ -404,13 +416,6 @@ func lifeline(doc *client.Account, l *precompiles.Lifeline) {
 			Confirmed: r.Confirmed, Until: r.Until, Final: r.Final,
 		}
 	}
-}
-
-func accountStatus(status precompiles.AccountStatus) string {
-	if status == precompiles.Active {
-		return "active"
-	}
-	return "frozen"
 }
 
 func (s *Server) contract(_ http.ResponseWriter, r *http.Request) (any, error) {

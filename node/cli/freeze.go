@@ -1,0 +1,293 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+const freezeRights = "A regulator freezes accounts and contracts of everybody, a compliance officer those of its institution, each for at most 72 hours:\n" +
+	"then the freeze lapses, unless a motion ratifies it (`fondaco freeze ratify`). An admin freezes accounts of its institution but itself and\n" +
+	"those with the role committee, until it is lifted. Who froze does not unfreeze: another one of the same role does, or a stronger one.\n" +
+	"A freeze counts from the place of its transaction in its block on."
+
+// reasonFlags are those of commands that freeze or lift.
+func reasonFlags(more ...cli.Flag) []cli.Flag {
+	return signingFlags(append([]cli.Flag{
+		&cli.StringFlag{Name: "reason", Usage: "`CODE` for the record, such as court-order: up to 32 characters a-z, 0-9 and -", Value: "unspecified"},
+		&cli.StringFlag{Name: "evidence", Usage: evidenceUsage},
+	}, more...)...)
+}
+
+func lastingFlag() cli.Flag {
+	return &cli.DurationFlag{Name: "for", Usage: "how long, such as 24h; default: 72h, and of an admin until it is lifted"}
+}
+
+func freezeAccountCommand() *cli.Command {
+	return &cli.Command{
+		Name: "freeze", Usage: "stop an account from sending, from being given to, or both", ArgsUsage: "ADDRESS|NAME", Description: freezeRights,
+		Flags: reasonFlags(lastingFlag(), &cli.StringFlag{Name: "direction", Usage: "`WAY`: out, so that it sends nothing; in, so that contracts that ask give it nothing; or both", Value: "both"}),
+		Action: func(c *cli.Context) error {
+			args, err := arguments(c, 1, 1, "ADDRESS|NAME")
+			if err != nil {
+				return err
+			}
+			direction, err := parseDirection(c.String("direction"))
+			if err != nil {
+				return err
+			}
+			return talk(c, func(r *remote) error {
+				address, err := r.account(args[0])
+				if err != nil {
+					return err
+				}
+				evidence, err := r.shown()
+				if err != nil {
+					return err
+				}
+				return r.access("freeze", &precompiles.FreezeArgs{Account: address, Direction: direction, Duration: c.Duration("for").Milliseconds(), Reason: c.String("reason"), Evidence: evidence})
+			})
+		},
+	}
+}
+
+func parseDirection(text string) (precompiles.Direction, error) {
+	for d := precompiles.FreezeBoth; d <= precompiles.FreezeIn; d++ {
+		if d.String() == text {
+			return d, nil
+		}
+	}
+	return 0, usage("--direction %q: want out, in or both", text)
+}
+
+func unfreezeAccountCommand() *cli.Command {
+	return &cli.Command{
+		Name: "unfreeze", Usage: "let an account go on that another one froze", ArgsUsage: "ADDRESS|NAME", Description: freezeRights, Flags: reasonFlags(),
+		Action: func(c *cli.Context) error {
+			args, err := arguments(c, 1, 1, "ADDRESS|NAME")
+			if err != nil {
+				return err
+			}
+			return talk(c, func(r *remote) error {
+				address, err := r.account(args[0])
+				if err != nil {
+					return err
+				}
+				evidence, err := r.shown()
+				if err != nil {
+					return err
+				}
+				return r.access("unfreeze", &precompiles.UnfreezeArgs{Account: address, Reason: c.String("reason"), Evidence: evidence})
+			})
+		},
+	}
+}
+
+func methodFlag(usageText string) cli.Flag {
+	return &cli.StringFlag{Name: "method", Usage: usageText}
+}
+
+func freezeContractCommand() *cli.Command {
+	return &cli.Command{
+		Name: "freeze", Usage: "stop a contract from being called, or one method of it, by transactions and by contracts", ArgsUsage: "CONTRACT", Description: freezeRights,
+		Flags: reasonFlags(lastingFlag(), methodFlag("`METHOD` to freeze; default: all of the contract")),
+		Action: func(c *cli.Context) error {
+			args, err := arguments(c, 1, 1, "CONTRACT")
+			if err != nil {
+				return err
+			}
+			return talk(c, func(r *remote) error {
+				address, err := r.contract(args[0])
+				if err != nil {
+					return err
+				}
+				evidence, err := r.shown()
+				if err != nil {
+					return err
+				}
+				return r.access("freeze_contract", &precompiles.FreezeContractArgs{Contract: address, Method: c.String("method"), Duration: c.Duration("for").Milliseconds(), Reason: c.String("reason"), Evidence: evidence})
+			})
+		},
+	}
+}
+
+func unfreezeContractCommand() *cli.Command {
+	return &cli.Command{
+		Name: "unfreeze", Usage: "let a contract go on that another one froze, or a method of it", ArgsUsage: "CONTRACT", Description: freezeRights,
+		Flags: reasonFlags(methodFlag("`METHOD` that was frozen; default: what froze all of the contract")),
+		Action: func(c *cli.Context) error {
+			args, err := arguments(c, 1, 1, "CONTRACT")
+			if err != nil {
+				return err
+			}
+			return talk(c, func(r *remote) error {
+				address, err := r.contract(args[0])
+				if err != nil {
+					return err
+				}
+				evidence, err := r.shown()
+				if err != nil {
+					return err
+				}
+				return r.access("unfreeze_contract", &precompiles.UnfreezeContractArgs{Contract: address, Method: c.String("method"), Reason: c.String("reason"), Evidence: evidence})
+			})
+		},
+	}
+}
+
+func freezeCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "freeze",
+		Usage:       "list what is frozen",
+		Description: freezeRights + "\n`fondaco account freeze` and `fondaco contract freeze` freeze.",
+		Subcommands: []*cli.Command{
+			{
+				Name: "list", Usage: "print what is frozen, and how, by whom and until when", ArgsUsage: "[ADDRESS|NAME|CONTRACT]",
+				Flags:  remoteFlags(&cli.BoolFlag{Name: "ended", Usage: "print freezes that lapsed or were lifted, too"}),
+				Action: listFreezes,
+			},
+		},
+	}
+}
+
+// access sends a call of the system contract access.
+func (r *remote) access(method string, values any) error {
+	encoded, err := ledger.Marshal(values)
+	if err != nil {
+		return err
+	}
+	return r.transact(precompiles.AccessAddress, method, encoded, nil)
+}
+
+// shown returns the digest of --evidence; nil: there is none.
+func (r *remote) shown() (*keys.Digest, error) {
+	text := r.c.String("evidence")
+	if text == "" {
+		return nil, nil
+	}
+	digest, err := r.evidence(text)
+	return &digest, err
+}
+
+// listedFreeze is a freeze as `freeze list` prints it.
+type listedFreeze struct {
+	Address ledger.Address `json:"address"`
+	Method  string         `json:"method,omitempty"`
+	Holds   bool           `json:"holds"` // at the last block's time
+	client.Freeze
+}
+
+func listFreezes(c *cli.Context) error {
+	args, err := arguments(c, 0, 1, "[ADDRESS|NAME|CONTRACT]")
+	if err != nil {
+		return err
+	}
+	return talk(c, func(r *remote) error {
+		var of *ledger.Address
+		if len(args) == 1 {
+			address, err := r.holder(args[0])
+			if err != nil {
+				return err
+			}
+			of = &address
+		}
+		status, err := r.Status(r.ctx)
+		if err != nil {
+			return err
+		}
+		listed, err := r.freezes(of)
+		if err != nil {
+			return err
+		}
+		docs := []listedFreeze{}
+		for i := range listed {
+			f := &listed[i]
+			doc := listedFreeze{Address: f.Place.Address, Method: f.Place.Method, Holds: f.Row.Holds(status.BlockTime), Freeze: client.Freeze{
+				Direction: f.Row.Direction.String(), Power: f.Row.Power.String(), By: f.Row.By, Since: f.Row.Since, Until: f.Row.Until, Reason: f.Row.Reason, Evidence: f.Row.Evidence,
+			}}
+			if doc.Holds || c.Bool("ended") {
+				docs = append(docs, doc)
+			}
+		}
+		return show(c, docs, func(w io.Writer) {
+			for i := range docs {
+				what := docs[i].Address.String()
+				if docs[i].Method != "" {
+					what += " " + docs[i].Method
+				}
+				text := freezeText(&docs[i].Freeze)
+				if !docs[i].Holds {
+					text = "ended: " + text
+				}
+				row(w, what, text)
+			}
+		})
+	})
+}
+
+// holder resolves an account or a contract.
+func (r *remote) holder(text string) (ledger.Address, error) {
+	if address, said, err := parseAddress(text); said {
+		return address, withCode(ExitUsage, err)
+	}
+	if address, err := r.account(text); err == nil {
+		return address, nil
+	}
+	return r.contract(text)
+}
+
+// freezes returns the freezes of an address, or of all with nil, a page at a time.
+func (r *remote) freezes(of *ledger.Address) (all []precompiles.ListedFreeze, err error) {
+	args := precompiles.FreezesArgs{Address: of}
+	for {
+		encoded, err := ledger.Marshal(&args)
+		if err != nil {
+			return nil, err
+		}
+		result, err := r.Call(r.ctx, precompiles.AccessAddress, client.Call{Method: "freezes", Args: encoded})
+		if err != nil {
+			return nil, err
+		}
+		if err := outcomeError("reading the freezes", result.Status, result.Code, result.Error, result.Decoded, ""); err != nil {
+			return nil, err
+		}
+		var page []precompiles.ListedFreeze
+		if err := ledger.Unmarshal(result.Data, &page); err != nil {
+			return nil, fmt.Errorf("the answer of %s to access.freezes: %w", r.url, err)
+		}
+		if len(page) == 0 {
+			return all, nil
+		}
+		all = append(all, page...)
+		args.After = &page[len(page)-1].Place
+	}
+}
+
+// freezeText says how something is frozen, by whom and until when.
+func freezeText(f *client.Freeze) string {
+	until := "until it is lifted"
+	if f.Until != 0 {
+		until = "until " + time.UnixMilli(f.Until).UTC().Format(time.RFC3339)
+	}
+	by := strings.ReplaceAll(f.Power, "_", "-")
+	if len(f.By) > 0 {
+		names := make([]string, len(f.By))
+		for i, a := range f.By {
+			names[i] = a.String()
+		}
+		by += ", " + strings.Join(names, ", ")
+	}
+	text := fmt.Sprintf("%s, %s, by %s, since %s: %s", f.Direction, until, by, time.UnixMilli(f.Since).UTC().Format(time.RFC3339), f.Reason)
+	if f.Evidence != nil {
+		text += ", evidence " + f.Evidence.String()
+	}
+	return text
+}

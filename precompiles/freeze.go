@@ -1,0 +1,644 @@
+package precompiles
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// Bounds on freezes.
+const (
+	// MaxFreeze is the longest, in ms of block time, that a regulator or a compliance officer freezes alone: three days, in
+	// which a motion can be carried. It is also what a freeze lasts if nobody says otherwise.
+	MaxFreeze = int64(72 * 3_600_000)
+	// MaxFrozenMethods bounds the methods of a contract that were frozen one by one.
+	MaxFrozenMethods = 64
+	maxFreezers      = 8 // accounts that joined one freeze
+)
+
+// Direction says what a frozen account may not do. A frozen contract or method has FreezeBoth.
+type Direction uint8
+
+// The directions of a freeze.
+const (
+	FreezeBoth Direction = 0
+	FreezeOut  Direction = 1 // it sends no transactions, and contracts that ask take nothing from it
+	FreezeIn   Direction = 2 // contracts that ask give it nothing
+)
+
+// String returns the direction's name, as the schema has it.
+func (d Direction) String() string {
+	if names := directions(); int(d) < len(names) {
+		return names[d]
+	}
+	return fmt.Sprintf("direction %d", uint8(d))
+}
+
+func directions() []string { return []string{"both", "out", "in"} }
+
+func (d Direction) out() bool { return d != FreezeIn }
+func (d Direction) in() bool  { return d != FreezeOut }
+
+func (d Direction) with(o Direction) Direction {
+	if d == o {
+		return d
+	}
+	return FreezeBoth
+}
+
+// Power says by what right something is frozen, from the weakest to the strongest.
+type Power uint8
+
+// The powers by which something is frozen.
+const (
+	ByAdmin      Power = 0 // an admin of the account's institution, until it is lifted
+	ByCompliance Power = 1 // a compliance officer of the institution, for at most MaxFreeze
+	ByRegulator  Power = 2 // a regulator, for at most MaxFreeze
+	ByMotion     Power = 3 // a motion, or one that ratified what another had frozen
+)
+
+// String returns the power's name, as the schema has it.
+func (a Power) String() string {
+	if names := powers(); int(a) < len(names) {
+		return names[a]
+	}
+	return fmt.Sprintf("power %d", uint8(a))
+}
+
+func powers() []string { return []string{"institution_admin", "compliance", "regulator", "motion"} }
+
+// Freeze is a row of the table of freezes. It stays when it has ended, so that it tells when the next may begin.
+type Freeze struct {
+	_         struct{} `cbor:",toarray"`
+	Version   uint16   // ledger.Version
+	Direction Direction
+	Power     Power            // the strongest of those that joined it
+	By        []ledger.Address // who froze, in order of time; none: a motion alone
+	Since     int64            // block time, Unix ms
+	Until     int64            // block time from which it does not hold any more; 0: it holds until it is lifted
+	Reason    string           // a code, such as court-order
+	Evidence  *keys.Digest     // of what it rests on; nil: nothing was named
+}
+
+// Holds reports whether the freeze is in force at a block time.
+func (f *Freeze) Holds(unixMilli int64) bool { return f.Until == 0 || unixMilli < f.Until }
+
+// FreezePlace is what a freeze is of, and its key in the table.
+type FreezePlace struct {
+	_       struct{}       `cbor:",toarray"`
+	Address ledger.Address // of an account or a contract
+	Layer   AccountStatus  // FrozenByInstitution or FrozenByAuthority, so that the two do not lift one another
+	Method  string         // of a contract; empty: all of it, or an account
+}
+
+// layers are those that an account's freezes may be in.
+var layers = [...]AccountStatus{FrozenByInstitution, FrozenByAuthority}
+
+func (p FreezePlace) key() []byte {
+	return key(AccessAddress, []byte("f"), p.Address[:], []byte{byte(p.Layer)}, []byte(p.Method))
+}
+
+// ListedFreeze is a freeze with its place.
+type ListedFreeze struct {
+	_     struct{} `cbor:",toarray"`
+	Place FreezePlace
+	Row   Freeze
+}
+
+// ReadFreeze returns the freeze of a place, which may have ended.
+func ReadFreeze(r Reader, place FreezePlace) (f Freeze, found bool, err error) {
+	return read[Freeze](r, place.key())
+}
+
+// AccountFreezes returns the freezes of an account that are in force at a block time, at most one of each layer.
+func AccountFreezes(r Reader, address ledger.Address, account *Account, unixMilli int64) (in []ListedFreeze, err error) {
+	for _, layer := range layers {
+		if account.Status&layer == 0 {
+			continue
+		}
+		place := FreezePlace{Address: address, Layer: layer}
+		f, found, err := ReadFreeze(r, place)
+		if err != nil {
+			return nil, err
+		}
+		if found && f.Holds(unixMilli) {
+			in = append(in, ListedFreeze{Place: place, Row: f})
+		}
+	}
+	return in, nil
+}
+
+// checkFrozen says why a freeze keeps an account from sending at a state and a block time, or returns nil.
+func (a *Account) checkFrozen(r Reader, address ledger.Address, unixMilli int64) error {
+	freezes, err := AccountFreezes(r, address, a, unixMilli)
+	if err != nil {
+		return err
+	}
+	for i := range freezes {
+		if f := &freezes[i].Row; f.Direction.out() {
+			return denied(DeniedFrozen, "the account is frozen %s", f.words())
+		}
+	}
+	return nil
+}
+
+// words tell how long and why, and who lifts it.
+func (f *Freeze) words() string {
+	until := "until it is lifted"
+	if f.Until != 0 {
+		until = "until " + timeText(f.Until)
+	}
+	lifts := map[Power]string{
+		ByAdmin:      "another admin or a compliance officer of its institution, or a regulator,",
+		ByCompliance: "another compliance officer of the institution, or a regulator,",
+		ByRegulator:  "another regulator, or a motion,",
+	}[f.Power]
+	if lifts == "" {
+		lifts = "a motion"
+	}
+	return fmt.Sprintf("%s (%s): %s lifts it", until, f.Reason, lifts)
+}
+
+// CheckContract says why a freeze keeps a contract's method from being called at a state and a block time, or returns nil.
+// It need be asked of contracts with ContractFrozen only.
+func CheckContract(r Reader, contract ledger.Address, method string, unixMilli int64) error {
+	for _, m := range []string{"", method} {
+		f, found, err := ReadFreeze(r, FreezePlace{Address: contract, Layer: FrozenByAuthority, Method: m})
+		switch {
+		case err != nil:
+			return err
+		case !found || !f.Holds(unixMilli):
+		case m == "":
+			return denied(DeniedFrozen, "the contract is frozen %s", f.words())
+		default:
+			return denied(DeniedFrozen, "the method %s is frozen %s", m, f.words())
+		}
+	}
+	return nil
+}
+
+func freezeTypes() []ledger.TypeDef {
+	variants := func(names []string) (all []ledger.Variant) {
+		for _, n := range names {
+			all = append(all, ledger.Variant{Name: n})
+		}
+		return all
+	}
+	return []ledger.TypeDef{
+		{Name: "Direction", Variants: variants(directions())},
+		{Name: "Power", Variants: variants(powers())},
+		{Name: "Place", Fields: []ledger.Field{{Name: "address", Type: "addr"}, {Name: "layer", Type: "u8"}, {Name: "method", Type: "str"}}},
+		{Name: "Freeze", Fields: []ledger.Field{
+			{Name: "version", Type: "u16"},
+			{Name: "direction", Type: "Direction"},
+			{Name: "power", Type: "Power"},
+			{Name: "by", Type: "list<addr>"},
+			{Name: "since", Type: "i64"},
+			{Name: "until", Type: "i64"},
+			{Name: "reason", Type: "str"},
+			{Name: "evidence", Type: "opt<bytes>"},
+		}},
+		{Name: "Listed", Fields: []ledger.Field{{Name: "place", Type: "Place"}, {Name: "freeze", Type: "Freeze"}}},
+		{Name: "Frozen", Fields: []ledger.Field{{Name: "in", Type: "bool"}, {Name: "out", Type: "bool"}}},
+	}
+}
+
+// FreezeArgs are the arguments of the access method freeze.
+type FreezeArgs struct {
+	_         struct{} `cbor:",toarray"`
+	Account   ledger.Address
+	Direction Direction
+	Duration  int64        // ms of block time. 0: MaxFreeze, and by an admin or a motion until it is lifted
+	Reason    string       // a code of 1 to 32 characters a-z, 0-9 and -
+	Evidence  *keys.Digest // nil: none
+}
+
+// UnfreezeArgs are the arguments of the access method unfreeze.
+type UnfreezeArgs struct {
+	_        struct{} `cbor:",toarray"`
+	Account  ledger.Address
+	Reason   string       // as in FreezeArgs
+	Evidence *keys.Digest // nil: none
+}
+
+// FreezeContractArgs are the arguments of the access method freeze_contract.
+type FreezeContractArgs struct {
+	_        struct{} `cbor:",toarray"`
+	Contract ledger.Address
+	Method   string       // empty: all of the contract
+	Duration int64        // as in FreezeArgs
+	Reason   string       // as in FreezeArgs
+	Evidence *keys.Digest // nil: none
+}
+
+// UnfreezeContractArgs are the arguments of the access method unfreeze_contract.
+type UnfreezeContractArgs struct {
+	_        struct{} `cbor:",toarray"`
+	Contract ledger.Address
+	Method   string       // empty: what froze all of the contract
+	Reason   string       // as in FreezeArgs
+	Evidence *keys.Digest // nil: none
+}
+
+// RatifyArgs are the arguments of the access method ratify.
+type RatifyArgs struct {
+	_       struct{}       `cbor:",toarray"`
+	Address ledger.Address // of an account or a contract
+	Method  string         // of the contract; empty: all of it, or an account
+	Until   int64          // block time, Unix ms, from which it does not hold any more; 0: it holds until a motion lifts it
+}
+
+// order is a request to freeze.
+type freezeOrder struct {
+	direction Direction
+	power     Power
+	duration  int64
+	reason    string
+	evidence  *keys.Digest
+}
+
+func freeze(env Env, a FreezeArgs) error {
+	account, layer, power, err := accountFreezer(env, a.Account)
+	if err != nil {
+		return err
+	}
+	place := FreezePlace{Address: a.Account, Layer: layer}
+	f, err := impose(env, place, freezeOrder{a.Direction, power, a.Duration, a.Reason, a.Evidence})
+	if err != nil {
+		return err
+	}
+	account.Status |= layer
+	if err := write(env, AccountStateKey(a.Account), &account); err != nil {
+		return err
+	}
+	return emit(env, "frozen", a.Account, f)
+}
+
+func unfreeze(env Env, a UnfreezeArgs) error {
+	account, found, err := ReadAccount(env, a.Account)
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return aborted(AbortMissing, []any{a.Account}, "no account %s", a.Account)
+	case a.Account == env.Caller():
+		return denied(DeniedRole, "nobody lifts a freeze of itself")
+	}
+	// Of two freezes, who may lift both lifts both, and who may lift one the one.
+	freezes, err := AccountFreezes(env, a.Account, &account, env.Order().UnixMilli)
+	if err != nil {
+		return err
+	}
+	lifted := false
+	var refused error
+	for i := range freezes {
+		err := mayLift(env, account.Institution, &freezes[i].Row)
+		if err == nil {
+			err = lift(env, &freezes[i], a.Reason)
+		} else if isRefusal(err) {
+			refused = err
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		account.Status &^= freezes[i].Place.Layer
+		lifted = true
+	}
+	switch {
+	case lifted:
+	case refused != nil:
+		return refused
+	default:
+		if err := mayLift(env, account.Institution, &Freeze{}); err != nil {
+			return err
+		}
+		return aborted(AbortUnchanged, nil, "the account is not frozen")
+	}
+	if err := write(env, AccountStateKey(a.Account), &account); err != nil {
+		return err
+	}
+	return emit(env, "unfrozen", a.Account, a.Reason, a.Evidence)
+}
+
+func isRefusal(err error) bool {
+	_, ok := err.(*Error) //nolint:errorlint // it comes from here
+	return ok
+}
+
+func freezeContract(env Env, a FreezeContractArgs) error {
+	d, institution, err := frozenContract(env, a.Contract)
+	if err != nil {
+		return err
+	}
+	power, err := powerOver(env, institution)
+	switch {
+	case err != nil:
+		return err
+	case power == ByAdmin:
+		return denied(DeniedRole, "only a regulator, a compliance officer or a motion freezes contracts")
+	case len(a.Method) > ledger.MaxMethodLength:
+		return aborted(AbortArguments, nil, "a method of %d characters, at most %d", len(a.Method), ledger.MaxMethodLength)
+	}
+	place := FreezePlace{Address: a.Contract, Layer: FrozenByAuthority, Method: a.Method}
+	if err := checkMethod(env, &d, place); err != nil {
+		return err
+	}
+	f, err := impose(env, place, freezeOrder{FreezeBoth, power, a.Duration, a.Reason, a.Evidence})
+	if err != nil {
+		return err
+	}
+	d.Flags |= ContractFrozen
+	if err := write(env, DeploymentStateKey(a.Contract), &d); err != nil {
+		return err
+	}
+	return emit(env, "contract_frozen", a.Contract, a.Method, f)
+}
+
+// checkMethod refuses methods that a contract does not have, and more of them than there may be.
+func checkMethod(env Env, d *Deployment, place FreezePlace) error {
+	if place.Method == "" {
+		return nil
+	}
+	schema, err := chargedSchema(env, d.Code)
+	if err != nil {
+		return err
+	}
+	if schema != nil && schema.Method(place.Method) == nil {
+		return aborted(AbortArguments, nil, "the contract has no method %q", place.Method)
+	}
+	if _, found, err := ReadFreeze(env, place); err != nil || found {
+		return err
+	}
+	n := 0
+	prefix := FreezePlace{Address: place.Address, Layer: place.Layer}.key()
+	if err := env.Range(prefix, prefix, MaxFrozenMethods, func(_, _ []byte) error { n++; return nil }); err != nil {
+		return err
+	}
+	if n >= MaxFrozenMethods {
+		return aborted(AbortArguments, nil, "%d methods of the contract were frozen one by one, and no more are: freeze the contract", n)
+	}
+	return nil
+}
+
+func unfreezeContract(env Env, a UnfreezeContractArgs) error {
+	d, institution, err := frozenContract(env, a.Contract)
+	if err != nil {
+		return err
+	}
+	place := FreezePlace{Address: a.Contract, Layer: FrozenByAuthority, Method: a.Method}
+	f, found, err := ReadFreeze(env, place)
+	if err != nil {
+		return err
+	}
+	if err := mayLift(env, institution, &f); err != nil {
+		return err
+	}
+	now := env.Order().UnixMilli
+	if !found || !f.Holds(now) {
+		return aborted(AbortUnchanged, nil, "it is not frozen")
+	}
+	if err := lift(env, &ListedFreeze{Place: place, Row: f}, a.Reason); err != nil {
+		return err
+	}
+	holds := false
+	prefix := FreezePlace{Address: a.Contract, Layer: FrozenByAuthority}.key()
+	if err := env.Range(prefix, nil, 1+MaxFrozenMethods, func(_, value []byte) error {
+		f, err := entryOf[Freeze](nil, value)
+		holds = holds || f.Holds(now)
+		return err
+	}); err != nil {
+		return err
+	}
+	if !holds {
+		d.Flags &^= ContractFrozen
+		if err := write(env, DeploymentStateKey(a.Contract), &d); err != nil {
+			return err
+		}
+	}
+	return emit(env, "contract_unfrozen", a.Contract, a.Method, a.Reason, a.Evidence)
+}
+
+// frozenContract returns the deployment at an address and the institution of its owner.
+func frozenContract(env Env, address ledger.Address) (d Deployment, institution string, err error) {
+	d, found, err := ReadContract(env, address)
+	switch {
+	case err != nil:
+		return d, "", err
+	case IsSystem(address):
+		return d, "", aborted(AbortMissing, []any{address}, "%s is a system contract, and those are not frozen: policies say who calls their methods", address)
+	case !found:
+		return d, "", aborted(AbortMissing, []any{address}, "no contract %s", address)
+	}
+	owner, _, err := ReadAccount(env, d.Owner)
+	return d, owner.Institution, err
+}
+
+func ratify(env Env, a RatifyArgs) error {
+	now := env.Order().UnixMilli
+	switch {
+	case !byMotion(env):
+		return denied(DeniedMotion, "what was frozen is ratified by a motion: make one with `fondaco freeze ratify`")
+	case a.Until != 0 && a.Until <= now:
+		return aborted(AbortArguments, nil, "until %d, and block time is %d", a.Until, now)
+	}
+	place := FreezePlace{Address: a.Address, Layer: FrozenByAuthority, Method: a.Method}
+	f, found, err := ReadFreeze(env, place)
+	switch {
+	case err != nil:
+		return err
+	case !found || !f.Holds(now):
+		return aborted(AbortUnchanged, nil, "no regulator or compliance officer has frozen it, or the freeze has ended: a motion may freeze it anew")
+	case f.Power == ByMotion && f.Until == a.Until:
+		return aborted(AbortUnchanged, nil, "it is frozen by a motion already")
+	}
+	f.Power, f.Until = ByMotion, a.Until
+	if err := write(env, place.key(), &f); err != nil {
+		return err
+	}
+	return emit(env, "ratified", a.Address, a.Method, &f)
+}
+
+// accountFreezer returns an account, and by what right and in which layer the caller freezes it.
+func accountFreezer(env Env, address ledger.Address) (account Account, layer AccountStatus, power Power, err error) {
+	account, found, err := ReadAccount(env, address)
+	if err != nil {
+		return account, 0, 0, err
+	}
+	power, err = powerOver(env, account.Institution)
+	switch {
+	case !found && (err == nil || isRefusal(err)):
+		return account, 0, 0, aborted(AbortMissing, []any{address}, "no account %s", address)
+	case err != nil:
+		return account, 0, 0, err
+	case account.Has(identity.Regulator) && power != ByRegulator:
+		return account, 0, 0, denied(DeniedRole, "only another regulator freezes a regulator; a motion may ratify that")
+	case address == env.Caller():
+		return account, 0, 0, denied(DeniedRole, "nobody freezes itself: have another one do it, so that its institution keeps one who acts")
+	case power != ByAdmin:
+		return account, FrozenByAuthority, power, nil
+	case account.Has(identity.Committee):
+		return account, 0, 0, denied(DeniedRole, "only a regulator, a compliance officer or a motion freezes an account with the role committee")
+	}
+	return account, FrozenByInstitution, power, nil
+}
+
+// powerOver returns by what right the caller freezes what belongs to an institution.
+func powerOver(env Env, institution string) (Power, error) {
+	if byMotion(env) {
+		return ByMotion, nil
+	}
+	caller, err := callerAccount(env, AccessAddress)
+	switch {
+	case err != nil:
+		return 0, err
+	case caller.Has(identity.Regulator):
+		return ByRegulator, nil
+	case caller.HasAny(string(identity.Compliance), string(identity.InstitutionAdmin)) && caller.Institution != institution:
+		return 0, denied(DeniedInstitution, "the caller may freeze what belongs to %s only", caller.Institution)
+	case caller.Has(identity.Compliance):
+		return ByCompliance, nil
+	case caller.Has(identity.InstitutionAdmin):
+		return ByAdmin, nil
+	}
+	return 0, denied(DeniedRole, "only an institution-admin, a compliance officer, a regulator or a motion freezes")
+}
+
+// impose begins a freeze, or joins one that holds.
+func impose(env Env, place FreezePlace, o freezeOrder) (*Freeze, error) {
+	alone := o.power == ByCompliance || o.power == ByRegulator
+	switch {
+	case !isRole(o.reason):
+		return nil, aborted(AbortArguments, nil, "reason %q: want a code of 1 to 32 characters a-z, 0-9 and -", o.reason)
+	case int(o.direction) >= len(directions()):
+		return nil, aborted(AbortArguments, nil, "direction %d, want 0 both, 1 out or 2 in", o.direction)
+	case o.duration < 0 || alone && o.duration > MaxFreeze:
+		return nil, aborted(AbortArguments, nil, "a duration of %d ms; alone one freezes for at most %d hours, and a motion ratifies it", o.duration, MaxFreeze/3_600_000)
+	case o.duration > maxLasting:
+		return nil, aborted(AbortArguments, nil, "a duration of %d ms, at most %d; 0: until it is lifted", o.duration, maxLasting)
+	case alone && o.duration == 0:
+		o.duration = MaxFreeze
+	}
+	old, found, err := ReadFreeze(env, place)
+	if err != nil {
+		return nil, err
+	}
+	now := env.Order().UnixMilli
+	f := &Freeze{Version: ledger.Version, Direction: o.direction, Power: o.power, By: []ledger.Address{}, Since: now, Reason: o.reason, Evidence: o.evidence}
+	if o.duration != 0 {
+		f.Until = now + o.duration
+	}
+	if found && old.Holds(now) {
+		// Who joins a freeze does not end or weaken it, and makes it last longer only with a stronger right, or the
+		// same ones could go on for ever by turns.
+		f.Direction = old.Direction.with(o.direction)
+		switch {
+		case f.Direction == old.Direction && o.power <= old.Power:
+			return nil, aborted(AbortUnchanged, nil, "it is frozen %s", old.words())
+		case o.power <= old.Power:
+			f.Power, f.Since, f.Until = old.Power, old.Since, old.Until
+		case old.Until == 0 || f.Until != 0 && f.Until < old.Until:
+			f.Until = old.Until
+		}
+		f.By = old.By
+	} else if found && alone && o.power <= old.Power {
+		if rest := old.Until + min(old.Until-old.Since, MaxFreeze); now < rest {
+			return nil, denied(DeniedMotion, "it was frozen until %s without a motion: until %s only a motion or a stronger authority freezes it again", timeText(old.Until), timeText(rest))
+		}
+	}
+	if o.power != ByMotion && !slices.Contains(f.By, env.Caller()) {
+		if len(f.By) >= maxFreezers {
+			return nil, aborted(AbortArguments, nil, "%d accounts have joined the freeze, and no more do", len(f.By))
+		}
+		f.By = append(f.By, env.Caller())
+	}
+	return f, write(env, place.key(), f)
+}
+
+// maxLasting keeps the end of a freeze within what an int64 of Unix ms holds: a hundred years.
+const maxLasting = int64(100 * 365 * 24 * 3_600_000)
+
+// mayLift says why the caller may not lift a freeze of what belongs to an institution, or returns nil. Who froze does not
+// unfreeze: another one of the same authority does, or a stronger one.
+func mayLift(env Env, institution string, f *Freeze) error {
+	power, err := powerOver(env, institution)
+	switch {
+	case err != nil:
+		return err
+	case f.Power == ByMotion && power != ByMotion:
+		return denied(DeniedMotion, "it is frozen %s", f.words())
+	case power < f.Power:
+		return denied(DeniedRole, "it is frozen %s", f.words())
+	case power != ByMotion && slices.Contains(f.By, env.Caller()):
+		return denied(DeniedRole, "who froze does not unfreeze: it is frozen %s", f.words())
+	}
+	return nil
+}
+
+// lift ends a freeze.
+func lift(env Env, f *ListedFreeze, reason string) error {
+	if !isRole(reason) {
+		return aborted(AbortArguments, nil, "reason %q: want a code of 1 to 32 characters a-z, 0-9 and -", reason)
+	}
+	f.Row.Until = env.Order().UnixMilli
+	return write(env, f.Place.key(), &f.Row)
+}
+
+// Frozen says which ways an account is frozen.
+type Frozen struct {
+	_   struct{} `cbor:",toarray"`
+	In  bool     // contracts that ask give it nothing
+	Out bool     // it sends no transactions, and contracts that ask take nothing from it
+}
+
+// frozen reads the freezes themselves: most accounts have none, and reading that there is none is cheaper than the account.
+func frozen(env Env, a AddressArgs) (f Frozen, err error) {
+	now := env.Order().UnixMilli
+	for _, layer := range layers {
+		row, found, err := ReadFreeze(env, FreezePlace{Address: a.Address, Layer: layer})
+		if err != nil {
+			return f, err
+		}
+		if found && row.Holds(now) {
+			f.In, f.Out = f.In || row.Direction.in(), f.Out || row.Direction.out()
+		}
+	}
+	return f, nil
+}
+
+// FreezesArgs are the arguments of the access method freezes.
+type FreezesArgs struct {
+	_       struct{} `cbor:",toarray"`
+	Address *ledger.Address
+	After   *FreezePlace
+}
+
+func freezes(env Env, a FreezesArgs) ([]ListedFreeze, error) {
+	table := key(AccessAddress, []byte("f"))
+	prefix := table
+	if a.Address != nil {
+		prefix = key(AccessAddress, []byte("f"), a.Address[:])
+	}
+	var after []byte
+	if a.After != nil {
+		after = a.After.key()
+	}
+	found := []ListedFreeze{}
+	err := env.Range(prefix, after, maxFound, func(k, value []byte) error {
+		id := k[len(table):]
+		if len(id) <= ledger.AddressSize {
+			return fmt.Errorf("state under %x: an id of %d bytes", k, len(id))
+		}
+		row, err := entryOf[Freeze](nil, value)
+		if err != nil {
+			return fmt.Errorf("state under %x: %w", k, err)
+		}
+		place := FreezePlace{Address: ledger.Address(id[:ledger.AddressSize]), Layer: AccountStatus(id[ledger.AddressSize]), Method: string(id[ledger.AddressSize+1:])}
+		found = append(found, ListedFreeze{Place: place, Row: row})
+		return nil
+	})
+	return found, err
+}

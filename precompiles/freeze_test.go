@@ -1,0 +1,348 @@
+package precompiles
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+const hour = int64(3_600_000)
+
+// newGuarded returns a world whose institution alpha also has two compliance officers and a second admin, beta an officer and a
+// second regulator, and alpha a contract that its admin owns.
+func newGuarded(t *testing.T) (w *world, contract ledger.Address) {
+	t.Helper()
+	w = newWorld(t)
+	for i, a := range []struct{ name, institution, role string }{
+		{"officer", "alpha", "compliance"},
+		{"officer 2", "alpha", "compliance"},
+		{"beta officer", "beta", "compliance"},
+		{"deputy", "alpha", "institution-admin"},
+		{"chair", "alpha", "committee"},
+		{"regulator 2", "alpha", "regulator"},
+	} {
+		account := &Account{Version: ledger.Version, Institution: a.institution, Threshold: 1, Roles: []string{a.role}}
+		account.Keys = []AccountKey{bound(newKey(t, uint64(200+i)))}
+		if err := putAccount(w, name(a.name), account, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	schema := &ledger.Schema{ABI: ledger.ContractABI, Name: "till", Version: "1", Profile: "strict", Methods: []ledger.Method{{Name: "pay", Kind: ledger.MethodTx}, {Name: "look", Kind: ledger.MethodView}}}
+	out, err := w.as("admin").call(newContracts(), "deploy", DeployArgs{Code: module(t, schema)})
+	wantError(t, err, ledger.OK, 0)
+	if err := ledger.Unmarshal(out, &contract); err != nil {
+		t.Fatal(err)
+	}
+	return w, contract
+}
+
+func TestFreeze(t *testing.T) {
+	type step struct {
+		caller, method, account string
+		duration                int64 // of a freeze, in ms
+		direction               Direction
+		status                  ledger.Status
+		code                    uint32
+		later                   int64 // ms that pass before
+	}
+	freeze := func(caller, account string, status ledger.Status, code uint32) step {
+		return step{caller: caller, method: "freeze", account: account, status: status, code: code}
+	}
+	lift := func(caller, account string, status ledger.Status, code uint32) step {
+		return step{caller: caller, method: "unfreeze", account: account, status: status, code: code}
+	}
+	after := func(ms int64, s step) step { s.later = ms; return s }
+	sends := func(account string, code uint32) step { return step{method: "sends", account: account, code: code} }
+	ratify := func(caller string, until int64, status ledger.Status, code uint32) step {
+		return step{caller: caller, method: "ratify", account: "user", duration: until, status: status, code: code}
+	}
+	for _, c := range []struct {
+		story string
+		steps []step
+	}{
+		{"an admin freezes, and another one lifts", []step{
+			freeze("admin", "user", ledger.OK, 0),
+			sends("user", DeniedFrozen),
+			freeze("admin", "user", ledger.Aborted, AbortUnchanged),
+			lift("admin", "user", ledger.Denied, DeniedRole),
+			after(1000*hour, sends("user", DeniedFrozen)),
+			lift("deputy", "user", ledger.OK, 0),
+			sends("user", 0),
+			lift("deputy", "user", ledger.Aborted, AbortUnchanged),
+		}},
+		{"what an admin froze its compliance officer lifts, and a regulator", []step{
+			freeze("admin", "user", ledger.OK, 0),
+			lift("officer", "user", ledger.OK, 0),
+			freeze("admin", "user", ledger.OK, 0),
+			lift("beta officer", "user", ledger.Denied, DeniedInstitution),
+			lift("registrar", "user", ledger.Denied, DeniedRole),
+			lift("regulator", "user", ledger.OK, 0),
+			sends("user", 0),
+		}},
+		{"a regulator's freeze is above that of the institution, which stays when it is lifted", []step{
+			freeze("admin", "user", ledger.OK, 0),
+			freeze("regulator", "user", ledger.OK, 0),
+			lift("deputy", "user", ledger.OK, 0), // its own institution's
+			sends("user", DeniedFrozen),
+			lift("deputy", "user", ledger.Denied, DeniedRole),
+			freeze("admin", "user", ledger.OK, 0),
+			lift("regulator", "user", ledger.OK, 0), // the institution's, not what it froze itself
+			sends("user", DeniedFrozen),
+			lift("regulator", "user", ledger.Denied, DeniedRole),
+			lift("officer", "user", ledger.Denied, DeniedRole),
+			lift("committee", "user", ledger.Denied, DeniedRole),
+			lift("regulator 2", "user", ledger.OK, 0),
+			sends("user", 0),
+		}},
+		{"a freeze of one alone lapses", []step{
+			freeze("regulator", "user", ledger.OK, 0),
+			after(72*hour-1, sends("user", DeniedFrozen)),
+			after(1, sends("user", 0)),
+			lift("regulator 2", "user", ledger.Aborted, AbortUnchanged),
+		}},
+		{"and is not begun anew before as much time has passed, by whomever of the same authority", []step{
+			{caller: "officer", method: "freeze", account: "user", duration: 10 * hour},
+			after(10*hour, sends("user", 0)),
+			freeze("officer", "user", ledger.Denied, DeniedMotion),
+			freeze("officer 2", "user", ledger.Denied, DeniedMotion),
+			after(10*hour-1, freeze("officer 2", "user", ledger.Denied, DeniedMotion)),
+			after(1, freeze("officer 2", "user", ledger.OK, 0)),
+		}},
+		{"nor lengthened by turns", []step{
+			freeze("officer", "user", ledger.OK, 0),
+			after(71*hour, freeze("officer 2", "user", ledger.Aborted, AbortUnchanged)),
+			after(hour, sends("user", 0)),
+		}},
+		{"but a regulator freezes whatever a compliance officer began, so that nobody is warned by a short freeze", []step{
+			{caller: "officer", method: "freeze", account: "user", duration: 1},
+			freeze("regulator", "user", ledger.OK, 0),
+			after(hour, sends("user", DeniedFrozen)),
+			lift("officer 2", "user", ledger.Denied, DeniedRole),
+			after(71*hour, sends("user", 0)),
+			freeze("regulator", "user", ledger.Denied, DeniedMotion),
+			{caller: "motion", method: "freeze", account: "user"},
+			after(10_000*hour, sends("user", DeniedFrozen)),
+			lift("regulator", "user", ledger.Denied, DeniedMotion),
+			lift("motion", "user", ledger.OK, 0),
+			sends("user", 0),
+		}},
+		{"who joins a freeze widens it and does not lift it either", []step{
+			{caller: "officer", method: "freeze", account: "user", direction: FreezeIn, duration: hour},
+			sends("user", 0),
+			{caller: "officer 2", method: "freeze", account: "user", direction: FreezeOut},
+			sends("user", DeniedFrozen),
+			lift("officer", "user", ledger.Denied, DeniedRole),
+			lift("officer 2", "user", ledger.Denied, DeniedRole),
+			after(hour, sends("user", 0)),
+		}},
+		{"a motion ratifies, and lifts", []step{
+			ratify("motion", 0, ledger.Aborted, AbortUnchanged),
+			freeze("regulator", "user", ledger.OK, 0),
+			ratify("regulator", 0, ledger.Denied, DeniedMotion),
+			ratify("committee", 0, ledger.Denied, DeniedMotion),
+			ratify("motion", 1, ledger.Aborted, AbortArguments),
+			ratify("motion", 0, ledger.OK, 0),
+			ratify("motion", 0, ledger.Aborted, AbortUnchanged),
+			after(1000*hour, sends("user", DeniedFrozen)),
+			lift("regulator 2", "user", ledger.Denied, DeniedMotion),
+			lift("motion", "user", ledger.OK, 0),
+			sends("user", 0),
+		}},
+		{"what has lapsed is not ratified", []step{
+			freeze("regulator", "user", ledger.OK, 0),
+			after(72*hour, ratify("motion", 0, ledger.Aborted, AbortUnchanged)),
+		}},
+		{"no single account stops the last admin for ever", []step{
+			freeze("officer", "admin", ledger.OK, 0),
+			freeze("regulator", "admin", ledger.OK, 0),
+			sends("admin", DeniedFrozen),
+			after(72*hour, sends("admin", 0)),
+		}},
+		{"an admin does not freeze itself, the committee, or another institution's accounts", []step{
+			freeze("admin", "admin", ledger.Denied, DeniedRole),
+			freeze("admin", "chair", ledger.Denied, DeniedRole),
+			freeze("stranger", "user", ledger.Denied, DeniedInstitution),
+			freeze("beta officer", "user", ledger.Denied, DeniedInstitution),
+			freeze("user", "stranger", ledger.Denied, DeniedRole),
+			freeze("committee", "user", ledger.Denied, DeniedRole),
+			freeze("nobody", "user", ledger.Denied, DeniedAccount),
+			freeze("admin", "nobody", ledger.Aborted, AbortMissing),
+		}},
+		{"the committee takes part in motions all the same", []step{
+			freeze("regulator", "chair", ledger.OK, 0),
+			sends("chair", DeniedFrozen),
+			{method: "governs", account: "chair"},
+		}},
+		{"only another regulator freezes a regulator", []step{
+			freeze("motion", "regulator", ledger.Denied, DeniedRole),
+			freeze("officer", "regulator 2", ledger.Denied, DeniedRole),
+			freeze("regulator", "regulator", ledger.Denied, DeniedRole),
+			freeze("regulator 2", "regulator", ledger.OK, 0),
+			{caller: "motion", method: "ratify", account: "regulator"},
+			after(1000*hour, sends("regulator", DeniedFrozen)),
+		}},
+		{"out of bounds", []step{
+			{caller: "regulator", method: "freeze", account: "user", duration: MaxFreeze + 1, status: ledger.Aborted, code: AbortArguments},
+			{caller: "regulator", method: "freeze", account: "user", duration: -1, status: ledger.Aborted, code: AbortArguments},
+			{caller: "admin", method: "freeze", account: "user", duration: maxLasting + 1, status: ledger.Aborted, code: AbortArguments},
+			{caller: "admin", method: "freeze", account: "user", direction: 3, status: ledger.Aborted, code: AbortArguments},
+		}},
+	} {
+		t.Run(c.story, func(t *testing.T) {
+			w, _ := newGuarded(t)
+			for i, s := range c.steps {
+				w.order.UnixMilli += s.later
+				var err error
+				account := w.as(s.caller).account
+				switch s.method {
+				case "sends", "governs":
+					a, to := account(t, name(s.account)), contract
+					if s.method == "governs" {
+						to = ledger.Target{Address: MembersAddress}
+					}
+					if s.status = ledger.OK; s.code != 0 {
+						s.status = ledger.Denied
+					}
+					err = a.MaySend(w, name(s.account), to, "pay", w.order.UnixMilli)
+				case "freeze":
+					_, err = w.call(newAccess(), "freeze", FreezeArgs{Account: name(s.account), Direction: s.direction, Duration: s.duration, Reason: "suspicion"})
+				case "unfreeze":
+					_, err = w.call(newAccess(), "unfreeze", UnfreezeArgs{Account: name(s.account), Reason: "error"})
+				case "ratify":
+					_, err = w.call(newAccess(), "ratify", RatifyArgs{Address: name(s.account), Until: s.duration})
+				}
+				t.Logf("step %d: %s %s %s: %v", i, s.caller, s.method, s.account, err)
+				wantError(t, err, s.status, s.code)
+			}
+		})
+	}
+}
+
+// TestFrozen asks what contracts ask.
+func TestFrozen(t *testing.T) {
+	w, till := newGuarded(t)
+	ask := func(account ledger.Address) (f Frozen) {
+		t.Helper()
+		out, err := w.as("nobody").call(newAccess(), "frozen", AddressArgs{Address: account})
+		wantError(t, err, ledger.OK, 0)
+		if err := ledger.Unmarshal(out, &f); err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	want := func(account ledger.Address, in, out bool) {
+		t.Helper()
+		if f := ask(account); f.In != in || f.Out != out {
+			t.Fatalf("frozen says in %v, out %v, want %v and %v", f.In, f.Out, in, out)
+		}
+	}
+	user := name("user")
+	want(user, false, false)
+	want(name("nobody"), false, false)
+	_, err := w.as("admin").call(newAccess(), "freeze", FreezeArgs{Account: user, Direction: FreezeIn, Reason: "suspicion"})
+	wantError(t, err, ledger.OK, 0)
+	want(user, true, false)
+	_, err = w.as("regulator").call(newAccess(), "freeze", FreezeArgs{Account: user, Direction: FreezeOut, Reason: "suspicion", Duration: hour})
+	wantError(t, err, ledger.OK, 0)
+	want(user, true, true)
+	w.order.UnixMilli += hour
+	want(user, true, false)
+
+	_, err = w.as("regulator").call(newAccess(), "freeze_contract", FreezeContractArgs{Contract: till, Method: "pay", Reason: "fault"})
+	wantError(t, err, ledger.OK, 0)
+	want(till, false, false)
+	_, err = w.as("regulator").call(newAccess(), "freeze_contract", FreezeContractArgs{Contract: till, Reason: "fault"})
+	wantError(t, err, ledger.OK, 0)
+	want(till, true, true)
+
+	var listed []ListedFreeze
+	list := func(a FreezesArgs) []ListedFreeze {
+		t.Helper()
+		out, err := w.call(newAccess(), "freezes", a)
+		wantError(t, err, ledger.OK, 0)
+		if err := ledger.Unmarshal(out, &listed); err != nil {
+			t.Fatal(err)
+		}
+		return listed
+	}
+	all := slices.Clone(list(FreezesArgs{}))
+	if len(all) != 4 {
+		t.Fatalf("%d freezes are listed, want 4", len(all))
+	}
+	if mine := list(FreezesArgs{Address: &user}); len(mine) != 2 || mine[0].Place.Layer != FrozenByInstitution || mine[0].Row.By[0] != name("admin") || mine[1].Row.Reason != "suspicion" {
+		t.Errorf("freezes of the account: %+v", mine)
+	}
+	if rest := list(FreezesArgs{After: &all[2].Place}); len(rest) != 1 || rest[0].Place != all[3].Place {
+		t.Errorf("freezes after the third: %+v", rest)
+	}
+}
+
+func TestFreezeContract(t *testing.T) {
+	w, till := newGuarded(t)
+	evidence := keys.Digest{7}
+	do := func(caller, verb, method string) error {
+		t.Helper()
+		var args any = FreezeContractArgs{Contract: till, Method: method, Reason: "fault", Evidence: &evidence}
+		switch verb {
+		case "unfreeze_contract":
+			args = UnfreezeContractArgs{Contract: till, Method: method, Reason: "mended"}
+		case "ratify":
+			args = RatifyArgs{Address: till, Method: method}
+		}
+		_, err := w.as(caller).call(newAccess(), verb, args)
+		return err
+	}
+	flags := func() uint8 {
+		t.Helper()
+		d, _, err := ReadContract(w, till)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.Flags
+	}
+	stopped := func(method string) bool {
+		t.Helper()
+		err := CheckContract(w, till, method, w.order.UnixMilli)
+		if err != nil {
+			wantError(t, err, ledger.Denied, DeniedFrozen)
+		}
+		return err != nil
+	}
+	for _, s := range []struct {
+		caller string
+		code   uint32
+	}{{"admin", DeniedRole}, {"user", DeniedRole}, {"beta officer", DeniedInstitution}, {"committee", DeniedRole}} {
+		wantError(t, do(s.caller, "freeze_contract", ""), ledger.Denied, s.code)
+	}
+	wantError(t, do("officer", "freeze_contract", "nosuch"), ledger.Aborted, AbortArguments)
+	wantError(t, do("officer", "unfreeze_contract", ""), ledger.Aborted, AbortUnchanged)
+	if flags() != 0 {
+		t.Fatalf("flags %d of a contract that nobody froze", flags())
+	}
+	wantError(t, do("officer", "freeze_contract", "pay"), ledger.OK, 0)
+	if flags() != ContractFrozen || !stopped("pay") || stopped("look") {
+		t.Fatalf("flags %d; pay is stopped: %v, look: %v", flags(), stopped("pay"), stopped("look"))
+	}
+	wantError(t, do("regulator", "freeze_contract", ""), ledger.OK, 0)
+	if !stopped("look") {
+		t.Fatal("a method of a frozen contract goes on")
+	}
+	wantError(t, do("officer 2", "unfreeze_contract", "pay"), ledger.OK, 0)
+	if flags() != ContractFrozen || !stopped("pay") {
+		t.Fatal("lifting the freeze of a method lifted that of the contract")
+	}
+	wantError(t, do("motion", "ratify", ""), ledger.OK, 0)
+	w.order.UnixMilli += 1000 * hour
+	if !stopped("look") {
+		t.Fatal("what a motion ratified has lapsed")
+	}
+	wantError(t, do("regulator 2", "unfreeze_contract", ""), ledger.Denied, DeniedMotion)
+	wantError(t, do("motion", "unfreeze_contract", ""), ledger.OK, 0)
+	if flags() != 0 || stopped("look") {
+		t.Fatalf("flags %d after all was lifted", flags())
+	}
+	_, err := w.as("regulator").call(newAccess(), "freeze_contract", FreezeContractArgs{Contract: AccountsAddress, Reason: "fault"})
+	wantError(t, err, ledger.Aborted, AbortMissing)
+}
