@@ -11,6 +11,9 @@
 // A provider is asked on handshakes, at admission and when a verdict is refreshed; never while a block is made or
 // executed, so a provider that is down stops no block.
 //
+// Evidence of the machine that a node runs on (a quote of a TPM or an enclave) is for providers to read: in a request for a
+// certificate, or in the certificate. See "Attested machines" in plugins/README.md.
+//
 // # What crosses
 //
 // The wire is a gRPC service of one method for each method of [Provider], over the connection that hashicorp/go-plugin

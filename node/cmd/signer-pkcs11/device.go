@@ -156,7 +156,8 @@ func (d *device) generate(label string, a keys.Algorithm) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("make a key for %s: %w: PKCS#11 has no mechanism for it that all devices share", a, errNotOffered)
+	return fmt.Errorf("make a key for %s: this program does not, whatever token %s offers: PKCS#11 has no mechanism for it that all devices share, and those of vendors were never "+
+		"tried; keep such a key with `fondaco signer serve`", a, d.label)
 }
 
 // find returns at most two objects of a class with a label.
