@@ -15,6 +15,7 @@ import (
 	"github.com/fondaco/fondaco/node/cli"
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/testnet/network"
 )
@@ -34,7 +35,7 @@ func TestBackup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := network.Create(network.Config{Dir: filepath.Join(t.TempDir(), "net"), Nodes: nodes, Port: port, Params: params})
+	made, err := network.Create(network.Config{Dir: filepath.Join(t.TempDir(), "net"), Suite: keystest.Suite().Name(), Nodes: nodes, Port: port, Params: params})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 )
 
 // TestHTTPS starts a network whose nodes speak HTTPS, and asks it as the commands do, as a monitor does with a token, and as a stranger.
@@ -17,7 +18,7 @@ func TestHTTPS(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: starts processes")
 	}
-	n := startNetwork(t, filepath.Join(t.TempDir(), "net"), "--tls", "--nodes", "1", "--port", freePort(t, 2))
+	n := startNetwork(t, filepath.Join(t.TempDir(), "net"), "--suite", keystest.Suite().Name(), "--tls", "--nodes", "1", "--port", freePort(t, 2))
 	out, diagnostics, code := testnet(t, "status", "-d", n.Dir, "-o", "json")
 	var nodes []NodeStatus
 	if err := json.Unmarshal([]byte(out), &nodes); err != nil || code != 0 || len(nodes) != 1 || !nodes[0].Ready || nodes[0].Status == nil {

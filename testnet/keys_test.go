@@ -17,6 +17,7 @@ import (
 	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/plugins/ca/x509ca"
 	"github.com/fondaco/fondaco/state/keys/keyfile"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/testnet/network"
 )
 
@@ -24,7 +25,7 @@ import (
 // two nodes, without which there is no quorum, then one together with its node: nothing is lost, and no two nodes have
 // different blocks.
 func TestSigners(t *testing.T) {
-	n := startNetwork(t, filepath.Join(t.TempDir(), "net"), "--signer", "--nodes", "4", "--port", freePort(t, 4))
+	n := startNetwork(t, filepath.Join(t.TempDir(), "net"), "--suite", keystest.Suite().Name(), "--signer", "--nodes", "4", "--port", freePort(t, 4))
 	for i := range n.Nodes {
 		if _, err := os.Stat(filepath.Join(n.Nodes[i].Dir, cli.KeyFile)); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("the folder of %s has a key: %v", n.Nodes[i].Name, err)

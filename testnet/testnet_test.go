@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/testnet/network"
 )
@@ -50,7 +51,7 @@ func freePort(t *testing.T, nodes int) string {
 // and the module is its parent.
 func startNodes(t *testing.T, nodes int, engine string) *network.Network {
 	t.Helper()
-	return startNetwork(t, filepath.Join(t.TempDir(), "net"), "--engine", engine, "--nodes", fmt.Sprint(nodes), "--port", freePort(t, nodes))
+	return startNetwork(t, filepath.Join(t.TempDir(), "net"), "--suite", keystest.Suite().Name(), "--engine", engine, "--nodes", fmt.Sprint(nodes), "--port", freePort(t, nodes))
 }
 
 // startNetwork is startNodes for a network that is in a folder, or that the arguments of `up` describe.

@@ -12,6 +12,7 @@ import (
 	"github.com/fondaco/fondaco/node/contract"
 	"github.com/fondaco/fondaco/node/contract/localchain"
 	"github.com/fondaco/fondaco/node/contract/story"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/wasmvm"
 )
@@ -85,14 +86,18 @@ func Built(t *testing.T, modules *story.Modules, name string) *contract.Built {
 	return built
 }
 
-// Compilers names the compilers of modules.
+// Compilers names the compilers of modules, and the suite of the chain if it is not std: keys of gm have a byte more, which costs gas.
 func Compilers(built ...*contract.Built) string {
 	var names []string
 	for _, b := range built {
 		names = append(names, b.Build.Language+" "+b.Build.Compiler)
 	}
 	slices.Sort(names)
-	return strings.Join(slices.Compact(names), ", ")
+	names = slices.Compact(names)
+	if s := keystest.Suite(); s.Name() != keys.Std().Name() {
+		names = append(names, "suite "+s.Name())
+	}
+	return strings.Join(names, ", ")
 }
 
 // GasTable shows the gas of each method that calls had: the least and the most.
@@ -107,7 +112,7 @@ func GasTable(calls []story.Call) string {
 }
 
 // CheckGas compares a table of gas with the one in a file, so that a change is seen in review. The first line of both names the
-// compilers: gas of others is not compared, as they make other code. With rewrite the file is written.
+// compilers (Compilers): gas of others is not compared, as they make other code, nor of another suite. With rewrite the file is written.
 func CheckGas(t *testing.T, file, compilers, table string, rewrite bool) {
 	t.Helper()
 	got := compilers + "\n" + table
