@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -84,6 +85,7 @@ func TestAudit(t *testing.T) {
 	}
 	a.method("freezes", system(precompiles.AccessAddress, "freeze"), drop, succeed)
 	a.method("binds", system(precompiles.AccountsAddress, "bind"), drop, succeed)
+	a.method("binds_often", times(precompiles.MaxAuditRecords, join(system(precompiles.AccountsAddress, "bind"), drop)), i32(600), system(precompiles.AccountsAddress, "bind"), body{0x36, 0x02, 0x00}, hostCall("output", i32(608), i32(1)), succeed)
 	a.method("anchors_and_fails", system(precompiles.AuditAddress, "anchor"), drop, hostCall("abort", i32(1234), a.text("\x05")), succeed)
 	c := newChainOf(t, newVM(t, wasmvm.Interpreter), []string{"alpha"}, []entry{
 		{"admin", "alpha", "deployer,institution-admin"}, {"user", "alpha", "user"}, {"regulator", "beta", "regulator"}, {"other", "beta", "user"},
@@ -173,6 +175,62 @@ func TestAudit(t *testing.T) {
 		}
 		if _, found, err := precompiles.ReadAnchor(c.head, "alpha", "reads"); found || err != nil {
 			t.Errorf("the anchor stayed: %v %v", found, err)
+		}
+	})
+	t.Run("more calls than a transaction may make are not made", func(t *testing.T) {
+		r := c.block(c.tx("regulator", self, "binds_often", none))
+		got := c.records()
+		if len(got) != precompiles.MaxAuditRecords {
+			t.Errorf("%d records of %s with code %d", len(got), r[0].Status, r[0].Code)
+		}
+		for i, g := range got {
+			if int(g.Number) != i || g.Status == ledger.OK {
+				t.Fatalf("record %d: %+v", i, g)
+			}
+		}
+	})
+	t.Run("motions are named by what is done about them", func(t *testing.T) {
+		c := newChainOf(t, newVM(t, wasmvm.Interpreter), []string{"alpha", "beta"}, []entry{{"ann", "alpha", "committee"}, {"ben", "beta", "committee"}})
+		params := ledger.DefaultParams()
+		params.BatchDelay = 7
+		motion := precompiles.MotionArgs{ID: 1}
+		for _, tx := range []*ledger.SignedTx{
+			c.tx("ann", precompiles.MembersAddress, "propose", precompiles.ProposeArgs{Reform: precompiles.Reform{Params: &params}}),
+			c.tx("ben", precompiles.MembersAddress, "approve", motion), c.tx("ben", precompiles.MembersAddress, "activate", motion),
+		} {
+			c.want(c.block(tx)[0], ledger.OK, 0)
+			if got := c.records(); len(got) != 1 || got[0].Motion != 1 || got[0].Method != tx.Method {
+				t.Errorf("%s: %+v", tx.Method, got)
+			}
+		}
+	})
+	t.Run("acts of different accounts do not wait for one another", func(t *testing.T) {
+		accounts := []entry{}
+		for i := range 40 {
+			accounts = append(accounts, entry{fmt.Sprint("user", i), "alpha", "user"})
+		}
+		c := newChainOf(t, newVM(t, wasmvm.Interpreter), []string{"alpha"}, accounts)
+		var txs []*ledger.SignedTx
+		for i, a := range accounts {
+			key := ledger.KeyOf(newSigner(t, fmt.Sprint("second", i)).Public())
+			txs = append(txs, c.tx(a.name, precompiles.AccountsAddress, "bind", precompiles.BindArgs{Threshold: 1, Keys: []precompiles.AccountKey{{Algorithm: key.Algorithm, Key: key.Bytes, Weight: 1}}}))
+		}
+		order := c.order(txs...)
+		s := c.schedule(&order, txs, 3)
+		count := early(s)
+		if _, _, err := s.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for i := range txs {
+			if n := count(i); n != 1 {
+				t.Errorf("transaction %d was executed %d times", i, n)
+			}
+		}
+		for _, r := range c.block(txs...) {
+			c.want(r, ledger.OK, 0)
+		}
+		if got := c.records(); len(got) != len(txs) {
+			t.Errorf("%d records of %d transactions", len(got), len(txs))
 		}
 	})
 }
