@@ -12,9 +12,10 @@ import (
 
 // Bounds on audit records and anchors.
 const (
-	MaxAuditRecords = 64  // in a transaction: it makes no more calls that are recorded
-	MaxAuditText    = 128 // bytes of an object or a reason; what is longer is left out
-	MaxLogName      = 64  // bytes of the name of an anchored log
+	MaxAuditRecords = 64               // in a transaction: it makes no more calls that are recorded
+	MaxAuditText    = 128              // bytes of an object or a reason; what is longer is left out
+	MaxAuditBytes   = ledger.MaxTxSize // of arguments or of a row that a digest is made of. Longer are modules: their rows' keys are their digests, and the transaction has the arguments
+	MaxLogName      = 64               // bytes of the name of an anchored log
 )
 
 // AuditRecord is a row that tells one act of power: a call of a tx method of a system contract, by a transaction, a contract or a motion,
@@ -38,7 +39,7 @@ type AuditRecord struct {
 	Contract ledger.Address
 	Method   string
 	Object   string      // what the call is about: its first argument, if that is an address, a number or a short text, or the address that it returned; empty: neither
-	Args     keys.Digest // AuditArgs of the arguments
+	Args     keys.Digest // AuditArgs of the arguments; zero if they are longer than MaxAuditBytes
 	Before   keys.Digest // AuditRows of the rows that the call itself wrote, before it; zero: it wrote none, or had no effect
 	After    keys.Digest // and after it
 
@@ -57,7 +58,17 @@ type AuditRow struct {
 	_       struct{} `cbor:",toarray"`
 	Key     []byte   // the contract's address and the key within the contract
 	Present bool
-	Value   keys.Digest // ledger.StateValue of the value; zero unless Present
+	Size    uint32      // bytes of the value
+	Value   keys.Digest // ledger.StateValue of the value; zero unless Present, and if it is longer than MaxAuditBytes
+}
+
+// NewAuditRow returns what a digest covers of a row that has a value, or that has none.
+func NewAuditRow(s keys.Suite, key, value []byte, present bool) AuditRow {
+	row := AuditRow{Key: key, Present: present, Size: uint32(len(value))}
+	if present && len(value) <= MaxAuditBytes {
+		row.Value = ledger.StateValue(s, value)
+	}
+	return row
 }
 
 // AuditRows returns the digest over rows, which are sorted by key; zero for none.
@@ -211,7 +222,9 @@ func LinkAudit(r Reader, s keys.Suite, height ledger.Height, records []keys.Dige
 // DescribeAct fills in what the arguments of a call say of it: object, motion, reason and evidence. Arguments that are not what
 // the schema says tell nothing.
 func (r *AuditRecord) DescribeAct(s keys.Suite, m *ledger.Method, args []byte) {
-	r.Args = AuditArgs(s, args)
+	if len(args) <= MaxAuditBytes {
+		r.Args = AuditArgs(s, args)
+	}
 	var parts []ledger.RawMessage
 	if err := ledger.Unmarshal(args, &parts); err != nil || len(parts) != len(m.Args) {
 		return

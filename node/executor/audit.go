@@ -137,13 +137,6 @@ func (t *transaction) compare(a *act) error {
 		names = append(names, k)
 	}
 	slices.Sort(names)
-	row := func(key, value []byte, found bool) precompiles.AuditRow {
-		r := precompiles.AuditRow{Key: key, Present: found}
-		if found {
-			r.Value = ledger.StateValue(t.x.suite, value)
-		}
-		return r
-	}
 	before, after := make([]precompiles.AuditRow, 0, len(names)), make([]precompiles.AuditRow, 0, len(names))
 	for _, k := range names {
 		key, was := []byte(k), a.before[k]
@@ -151,7 +144,8 @@ func (t *transaction) compare(a *act) error {
 		if err != nil {
 			return err
 		}
-		before, after = append(before, row(key, was.value, was.found)), append(after, row(key, value, found))
+		before = append(before, precompiles.NewAuditRow(t.x.suite, key, was.value, was.found))
+		after = append(after, precompiles.NewAuditRow(t.x.suite, key, value, found))
 	}
 	var failed error
 	a.Before, failed = precompiles.AuditRows(t.x.suite, before)
@@ -192,13 +186,13 @@ func (t *transaction) writeRecords() error {
 	return nil
 }
 
-// note keeps what a row was before the call first writes it.
-func (e *env) note(key []byte, size int) error {
+// note keeps what a row was before the call first writes it, and pays for the digest of what it becomes.
+func (e *env) note(key, becomes []byte) error {
 	a := e.call.act
 	if a == nil {
 		return nil
 	}
-	if err := e.Charge(e.t.prices.recordByte * ledger.Gas(size)); err != nil {
+	if err := e.Charge(e.t.prices.recordedBytes(len(key)) + e.t.prices.recordedBytes(len(becomes))); err != nil {
 		return err
 	}
 	if _, known := a.before[string(key)]; known {
@@ -208,7 +202,7 @@ func (e *env) note(key []byte, size int) error {
 	if err != nil {
 		return err
 	}
-	if err := e.Charge(e.t.prices.recordByte * ledger.Gas(len(value))); err != nil {
+	if err := e.Charge(e.t.prices.recordedBytes(len(value))); err != nil {
 		return err
 	}
 	if a.before == nil {

@@ -91,9 +91,16 @@ func TestAudit(t *testing.T) {
 		{"admin", "alpha", "deployer,institution-admin"}, {"user", "alpha", "user"}, {"regulator", "beta", "regulator"}, {"other", "beta", "user"},
 	})
 	self := c.deploy(a.module(t, nil))
-	if got := c.records()[0]; got.Object != self.String() || got.Method != "deploy" || got.Reason != "" {
+	if got := c.records()[0]; got.Object != self.String() || got.Method != "deploy" || got.Args.IsZero() || got.After.IsZero() {
 		t.Errorf("a deployment is recorded as %+v", got)
 	}
+	t.Run("arguments that are too long for a digest are left to the transaction", func(t *testing.T) {
+		tx := c.tx("admin", precompiles.ContractsAddress, "deploy", precompiles.DeployArgs{Code: make([]byte, precompiles.MaxAuditBytes)})
+		c.want(c.block(tx)[0], ledger.Denied, precompiles.DeniedModule)
+		if got := c.records()[0]; !got.Args.IsZero() || got.Tx != tx.ID {
+			t.Errorf("record %+v", got)
+		}
+	})
 	freeze := func(by, whom string) *ledger.SignedTx {
 		return c.tx(by, precompiles.AccessAddress, "freeze", precompiles.FreezeArgs{Account: address(whom), Reason: "suspicion"})
 	}
@@ -103,7 +110,7 @@ func TestAudit(t *testing.T) {
 		if err != nil || !found {
 			t.Fatal(found, err)
 		}
-		d, err := precompiles.AuditRows(c.suite, []precompiles.AuditRow{{Key: key, Present: true, Value: ledger.StateValue(c.suite, value)}})
+		d, err := precompiles.AuditRows(c.suite, []precompiles.AuditRow{precompiles.NewAuditRow(c.suite, key, value, true)})
 		if err != nil {
 			t.Fatal(err)
 		}

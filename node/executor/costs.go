@@ -75,7 +75,15 @@ func (p *prices) intrinsic(bytes, signatures int) ledger.Gas {
 }
 
 // recorded returns what the record of a call with so many bytes of arguments costs.
-func (p *prices) recorded(args int) ledger.Gas { return p.record + p.recordByte*ledger.Gas(args) }
+func (p *prices) recorded(args int) ledger.Gas { return p.record + p.recordedBytes(args) }
+
+// recordedBytes returns what the digest of so many bytes costs, if one is made of them.
+func (p *prices) recordedBytes(n int) ledger.Gas {
+	if n > precompiles.MaxAuditBytes {
+		return 0
+	}
+	return p.recordByte * ledger.Gas(n)
+}
 
 // rules are what the chain's parameters say of executing a block.
 type rules struct {

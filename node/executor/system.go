@@ -104,7 +104,7 @@ func (e *env) Put(key, value []byte) error {
 	if err := e.Charge(e.t.prices.put + e.t.prices.putByte*ledger.Gas(len(key)+len(value))); err != nil {
 		return err
 	}
-	if err := e.note(key, len(key)+len(value)); err != nil {
+	if err := e.note(key, value); err != nil {
 		return err
 	}
 	if err := e.t.keepScans(e.kept); err != nil {
@@ -120,7 +120,7 @@ func (e *env) Delete(key []byte) error {
 	if err := e.Charge(e.t.prices.put + e.t.prices.putByte*ledger.Gas(len(key))); err != nil {
 		return err
 	}
-	if err := e.note(key, len(key)); err != nil {
+	if err := e.note(key, nil); err != nil {
 		return err
 	}
 	if err := e.t.keepScans(e.kept); err != nil {
