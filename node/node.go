@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -25,6 +26,7 @@ import (
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/audit"
 	"github.com/fondaco/fondaco/node/backup"
+	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/login"
@@ -496,6 +498,32 @@ func (n *Node) serve(ctx context.Context, from identity.NodeID, m []byte) ([]byt
 	}
 }
 
+// asks says for whom a signed query stands, by the newest state.
+func (n *Node) asks(q *client.Query) (s login.Subject, err error) {
+	account, found, err := precompiles.ReadAccount(n.store.Head(), q.Account)
+	if err != nil {
+		return s, err
+	}
+	refused := func(why string) error {
+		return &client.Problem{Type: "about:blank", Title: http.StatusText(http.StatusUnauthorized), Status: http.StatusUnauthorized, Code: client.CodeUnauthenticated, Detail: "the signed query does not count: " + why}
+	}
+	if !found {
+		return s, refused("there is no account " + q.Account.String())
+	}
+	err = account.MayAsk(q.Key, n.now().UnixMilli())
+	if refusal, ok := errors.AsType[*precompiles.Error](err); ok {
+		return s, refused(refusal.Reason)
+	}
+	if err != nil {
+		return s, err
+	}
+	s.Name, s.Institution = q.Account.String(), account.Institution
+	for _, role := range account.Roles {
+		s.Roles = append(s.Roles, identity.Role(role))
+	}
+	return s, nil
+}
+
 func (n *Node) openAPI() (err error) {
 	operator, err := n.secret(OperatorKey)
 	if err != nil {
@@ -507,7 +535,7 @@ func (n *Node) openAPI() (err error) {
 			return ""
 		}
 		return own
-	}}
+	}, Account: n.asks, Chain: n.chain, Group: n.config.Genesis.Group}
 	if n.suite.Name() == keys.Std().Name() { // one of suite gm vouches for SM2 certificates, which TLS does not know
 		gate.Provider = n.ca
 	}

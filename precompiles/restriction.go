@@ -137,3 +137,17 @@ func restrictionMethods() []ledger.Method {
 		{Name: "restriction", Kind: ledger.MethodView, Args: []ledger.Field{address}, Return: "opt<Restriction>", Doc: "Returns who may read the contract; nothing if every member may."},
 	}
 }
+
+// MayAsk says why the holder of a key may not ask for what an account may read, at a time in Unix ms, as an *Error, or returns nil. One key is
+// enough, whatever the account's threshold: to read is not to act.
+func (a *Account) MayAsk(k ledger.Key, unixMilli int64) error {
+	switch bound := a.key(k.Algorithm, k.Bytes); {
+	case a.Status != Active:
+		return denied(DeniedFrozen, "the account is frozen")
+	case bound == nil:
+		return denied(DeniedKey, "the %s key %x is not bound to the account", k.Algorithm, k.Bytes)
+	case unixMilli < bound.From || bound.Until != 0 && unixMilli > bound.Until:
+		return denied(DeniedKeyTime, "the %s key %x is not valid at the time %d", k.Algorithm, k.Bytes, unixMilli)
+	}
+	return nil
+}

@@ -61,6 +61,7 @@ type Client struct {
 	http     *http.Client
 	operator string
 	token    string // empty: none
+	asker    *Asker // nil: requests are not signed
 
 	mu    sync.Mutex // guards chain
 	chain *Chain
@@ -567,6 +568,13 @@ func (c *Client) open(ctx context.Context, method, path, contentType string, bod
 	}
 	for _, h := range headers {
 		request.Header.Set(h[0], h[1])
+	}
+	if c.asker != nil {
+		signed, err := c.asker.sign(method, request.URL.RequestURI(), body)
+		if err != nil {
+			return nil, err
+		}
+		request.Header.Set(QueryHeader, signed)
 	}
 	if c.operator != "" {
 		request.Header.Set(OperatorHeader, c.operator)

@@ -138,6 +138,9 @@ func (t *transaction) enter(c call) (wasmvm.Outcome, error) {
 	if !c.reentry && !harmless && slices.Contains(t.running, self) {
 		return wasmvm.Outcome{Status: ledger.Denied, Code: wasmvm.DeniedReentry, Trace: "the contract is already running"}, nil
 	}
+	if t.trace != nil && !slices.Contains(t.trace.entered, self) {
+		t.trace.entered = append(t.trace.entered, self)
+	}
 	t.running = append(t.running, self)
 	defer func() { t.running = t.running[:len(t.running)-1] }()
 	if system != nil {

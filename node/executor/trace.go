@@ -12,9 +12,10 @@ import (
 // trace collects text for people on this node: log lines of contracts and reasons of refusals. A nil trace collects
 // nothing.
 type trace struct {
-	text  []byte
-	calls bool   // also each call and each host function, with what went in and out
-	why   string // why the call that ended last failed: in the end the transaction's own
+	entered []ledger.Address // contracts that were called, each once
+	text    []byte
+	calls   bool   // also each call and each host function, with what went in and out
+	why     string // why the call that ended last failed: in the end the transaction's own
 }
 
 func (t *trace) add(format string, args ...any) {

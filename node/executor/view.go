@@ -27,6 +27,7 @@ type Outcome struct {
 	Events   []ledger.Event   // of a dry run
 	Changes  []ledger.Change  // of a dry run: what it would write
 	Failures []ledger.Failure // the failed calls within, as in a receipt
+	Entered  []ledger.Address // the contracts that it called, in the order in which it first did
 	Trace    string           // for people: log lines and reasons; differs between nodes
 }
 
@@ -54,8 +55,9 @@ func (x *Executor) DryRun(ctx context.Context, base *state.Snapshot, c Call) (Ou
 // Explanation is the receipt of a transaction and what no receipt holds. Its words are this node's own.
 type Explanation struct {
 	Receipt ledger.Receipt
-	Reason  string // why it had no effect; empty when it had one, or when its contract gave no reason
-	Text    string // the tree of its calls, what each asked of its host, log lines, and why what failed did
+	Reason  string           // why it had no effect; empty when it had one, or when its contract gave no reason
+	Text    string           // the tree of its calls, what each asked of its host, log lines, and why what failed did
+	Entered []ledger.Address // the contracts that it called, in the order in which it first did
 }
 
 // Explain executes a block up to its index-th transaction again, and tells how that one went. An error is a fault of
@@ -81,7 +83,7 @@ func (x *Executor) Explain(ctx context.Context, base *state.Snapshot, order *led
 			return e, fmt.Errorf("explain a transaction of block %d: transaction %d, %s: %w", order.Height, i, tx.ID, err)
 		}
 	}
-	e.Reason, e.Text = tr.why, string(tr.text)
+	e.Reason, e.Text, e.Entered = tr.why, string(tr.text), tr.entered
 	return e, nil
 }
 
@@ -116,6 +118,6 @@ func (x *Executor) outside(ctx context.Context, base *state.Snapshot, c Call, vi
 	}
 	return Outcome{
 		Status: outcome.Status, Code: outcome.Code, Data: outcome.Data, Gas: outcome.Gas,
-		Events: t.events, Changes: b.overlay.Changes(), Failures: t.within(), Trace: string(t.trace.text),
+		Events: t.events, Changes: b.overlay.Changes(), Failures: t.within(), Entered: t.trace.entered, Trace: string(t.trace.text),
 	}, nil
 }

@@ -12,6 +12,8 @@
 // The first of these that a request shows decides; one that does not count refuses the request, whatever else it shows:
 //
 //   - the secret of the node's operator, from the node's folder, in the header client.OperatorHeader;
+//   - a signed query in the header client.QueryHeader: a signature over the request by a key of an account of the chain, whose institution and
+//     roles count, see [client.Query]. It also counts on a listener without TLS, where it says who asks for private data;
 //   - a token, as "Authorization: Bearer …" (RFC 6750), which must be in the file of tokens, see [Token];
 //   - a client certificate that leads to an authority of the file of clients' authorities or, without such a file, for which
 //     the node's CA provider vouches (package plugins/ca), if the chain's suite is std. Institution and roles are those of the certificate: the subject's
@@ -69,6 +71,7 @@ import (
 	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
 )
 
 // ErrPlain says that a listener would be reachable from other machines without TLS.
@@ -83,6 +86,7 @@ const (
 	BadToken       Reason = "token"           // unknown, revoked or expired
 	BadCertificate Reason = "certificate"     // of no trusted authority, revoked, expired, without a role
 	BadOperator    Reason = "operator"        // not the operator's secret
+	BadQuery       Reason = "query"           // a signed query that does not verify, is late or was there before, or of no active account
 	NoRight        Reason = "no_right"        // known, and its roles do not allow the request
 	Handshake      Reason = "handshake"       // TLS did not come about, or took too long
 	Connections    Reason = "connections"     // too many
@@ -91,7 +95,7 @@ const (
 
 // Reasons returns all reasons.
 func Reasons() []Reason {
-	return []Reason{NoCredential, BadToken, BadCertificate, BadOperator, NoRight, Handshake, Connections, Unable}
+	return []Reason{NoCredential, BadToken, BadCertificate, BadOperator, BadQuery, NoRight, Handshake, Connections, Unable}
 }
 
 // Files are the paths of what a listener needs for TLS. The zero value: no TLS.
@@ -118,6 +122,10 @@ type Config struct {
 	// counts, the certificate does not. Any other error says why that cannot be told. It is called with each request that shows a
 	// certificate with roles, and at each step of an event stream, by several goroutines at once. nil: all count.
 	Check func(institution string, roles []identity.Role, paths []identity.Path) ([]identity.Role, error)
+	// Account says for whom a signed query stands; nil: they do not count. Chain and Group are what queries are bound to, and are required with it, as is Suite.
+	Account func(*client.Query) (Subject, error)
+	Chain   keys.Digest
+	Group   ledger.GroupID
 
 	Log     zerolog.Logger
 	Refused func(Reason)     // told of each refusal; nil: nobody
@@ -135,6 +143,7 @@ type Gate struct {
 	clients      *watched[*authorities]
 	tokens       *watched[[]Token]
 	certificates *certificates
+	asked        nonces
 	count        connections
 
 	mu      sync.Mutex // guards what follows
@@ -286,6 +295,9 @@ type Subject struct {
 	Operator    bool // may do what the node's operator does
 
 	lost string // why roles of the certificate do not count; empty: all do
+	Open  bool          // nobody was asked: the listener has no TLS, and the request shows no query
+	Query *client.Query // that was shown; nil: none
+	again func() error  // why the query's account may not ask any more; nil: it may
 }
 
 type subjectKey struct{}
@@ -314,7 +326,7 @@ func (g *Gate) Allow(w http.ResponseWriter, r *http.Request, need Right) (*http.
 		}
 		return r, err
 	}
-	if g.Secure() {
+	if !s.Open {
 		if e := g.config.Log.Debug(); e.Enabled() {
 			e.Str("listener", g.config.Name).Str("subject", s.Name).Str("institution", s.Institution).Str("means", s.Means).Str("method", r.Method).
 				Str("path", short(r.URL.Path)).Msg("request over HTTPS")
@@ -326,6 +338,13 @@ func (g *Gate) Allow(w http.ResponseWriter, r *http.Request, need Right) (*http.
 // Still returns nil while a request that Allow let in would be let in again: an answer that lasts ends when a token is revoked or
 // a certificate ends.
 func (g *Gate) Still(r *http.Request, need Right) error {
+	if s := SubjectOf(r); s.again != nil { // a query counts once, and for the answer that it got
+		err := s.again()
+		if err != nil {
+			g.refuse(BadQuery, r.RemoteAddr, err)
+		}
+		return err
+	}
 	_, reason, err := g.judge(r, need)
 	if err != nil {
 		g.refuse(reason, r.RemoteAddr, err)
@@ -362,10 +381,11 @@ func WriteProblem(w http.ResponseWriter, p *client.Problem) {
 
 func (g *Gate) judge(r *http.Request, need Right) (Subject, Reason, error) {
 	if g == nil {
-		return Subject{}, "", nil
+		return Subject{Open: true}, "", nil
 	}
-	if !g.Secure() {
-		return Subject{Operator: g.isOperator(r.Header.Get(client.OperatorHeader))}, "", nil
+	shown := r.Header.Get(client.QueryHeader)
+	if !g.Secure() && shown == "" {
+		return Subject{Open: true, Operator: g.isOperator(r.Header.Get(client.OperatorHeader))}, "", nil
 	}
 	s, reason, err := g.identify(r)
 	if err != nil {
@@ -394,6 +414,9 @@ func unauthenticated(format string, args ...any) error {
 
 // identify says who sent a request.
 func (g *Gate) identify(r *http.Request) (Subject, Reason, error) {
+	if shown := r.Header.Get(client.QueryHeader); shown != "" && (!g.Secure() || r.Header.Get(client.OperatorHeader) == "") {
+		return g.byQuery(r, shown)
+	}
 	if r.TLS == nil { // cannot be: all connections of the listener have it
 		return Subject{}, NoCredential, unauthenticated("the request did not come over TLS")
 	}

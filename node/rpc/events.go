@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/fondaco/fondaco/node/client"
@@ -91,12 +92,24 @@ func (s *Server) contractEvents(w http.ResponseWriter, r *http.Request) (any, er
 		if err != nil {
 			return err
 		}
-		schemas := s.reader()
+		schemas, may := s.reader(), s.reads(r)
 		for i := range b.receipts {
+			sender := sync.OnceValues(func() (ledger.Address, error) {
+				tx, err := ledger.DecodeTx(s.config.Suite, b.block.Txs[i])
+				if err != nil {
+					return ledger.Address{}, err
+				}
+				return tx.Sender, nil
+			})
 			for n := range b.receipts[i].Events {
 				e := &b.receipts[i].Events[n]
 				at := cursor{height: h, tx: uint64(i), event: uint64(n), within: true}
 				if contract != nil && e.Contract != *contract || topic != "" && e.Topic != topic || after.height == h && after.covers(at.tx, at.event) {
+					continue
+				}
+				if ok, err := may.event(sender, e); err != nil {
+					return err
+				} else if !ok {
 					continue
 				}
 				doc := schemas.event(e)

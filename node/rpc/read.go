@@ -182,6 +182,11 @@ func (s *Server) rawBlock(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if b, err := s.stored(h); err == nil && !b.pruned {
+		if err := s.reads(r).rawBlock(s, b); err != nil {
+			return nil, err
+		}
+	}
 	raw, err := s.group.Store().RawBlock(h)
 	if errors.Is(err, state.ErrPruned) {
 		return nil, s.pruned(h)
@@ -219,7 +224,7 @@ func (s *Server) transaction(w http.ResponseWriter, r *http.Request) (any, error
 	}
 	switch found.Progress {
 	case group.Committed:
-		return s.committed(id, found.Height, found.Index, proof)
+		return s.committed(s.reads(r), id, found.Height, found.Index, proof)
 	case group.Pending:
 		return &client.Transaction{ID: id, Progress: client.Pending, PastExpiry: found.PastExpiry}, nil
 	case group.Expired:
@@ -255,7 +260,7 @@ func (s *Server) await(ctx context.Context, id ledger.TxID, wait time.Duration) 
 }
 
 // committed returns the document of a transaction in a block.
-func (s *Server) committed(id ledger.TxID, h ledger.Height, index uint32, proof *txProof) (*client.Transaction, error) {
+func (s *Server) committed(may *reads, id ledger.TxID, h ledger.Height, index uint32, proof *txProof) (*client.Transaction, error) {
 	b, err := s.full(h)
 	if err != nil {
 		return nil, err
@@ -270,6 +275,9 @@ func (s *Server) committed(id ledger.TxID, h ledger.Height, index uint32, proof 
 	if tx.ID != id {
 		return nil, fmt.Errorf("the index of this node is damaged: it says of transaction %s that it is %d of block %d, which is %s; ask another node. "+
 			"This one mends it when it reads that block again, within hours", id, index, h, tx.ID)
+	}
+	if err := may.transaction(tx.Sender, tx.Args, &b.receipts[index]); err != nil {
+		return nil, err
 	}
 	receipt, schemas := &b.receipts[index], s.reader()
 	doc := &client.Transaction{
@@ -507,6 +515,10 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) (any, error) {
 	if call.Args, err = callArgs(schema, &c); err != nil {
 		return nil, err
 	}
+	may := s.reads(r)
+	if err := may.call(a, schema, &call, c.DryRun); err != nil {
+		return nil, err
+	}
 	select {
 	case s.views <- struct{}{}:
 		defer func() { <-s.views }()
@@ -519,6 +531,9 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) (any, error) {
 	}
 	result, err := run(r.Context(), base, call)
 	if err != nil {
+		return nil, err
+	}
+	if err := may.called(a, result.Entered); err != nil {
 		return nil, err
 	}
 	doc := &client.CallResult{
@@ -551,6 +566,9 @@ func (s *Server) trace(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.reads(r).whole(contractsOf(&b.receipts[index])); err != nil {
+		return nil, err
+	}
 	base, err := s.stateAt(h - 1)
 	if err != nil {
 		return nil, err
@@ -569,6 +587,9 @@ func (s *Server) trace(_ http.ResponseWriter, r *http.Request) (any, error) {
 	}
 	e, err := s.config.Executor.Explain(r.Context(), base, &b.block.Header.Order, txs, int(index))
 	if err != nil {
+		return nil, err
+	}
+	if err := s.reads(r).whole(e.Entered); err != nil { // of those too that left nothing in the receipt
 		return nil, err
 	}
 	return &client.Trace{ID: id, Height: h, Index: index, Reason: e.Reason, Text: e.Text}, nil
@@ -650,6 +671,9 @@ func (s *Server) state(_ http.ResponseWriter, r *http.Request) (any, error) {
 	}
 	h, err := s.heightOf("parameter height", r.URL.Query().Get("height"), s.group.Store().Head().Height())
 	if err != nil {
+		return nil, err
+	}
+	if err := s.reads(r).state(a, key); err != nil {
 		return nil, err
 	}
 	claim := &ledger.StateClaim{Key: append(a[:], key...)}

@@ -1,0 +1,242 @@
+package rpc
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/executor"
+	"github.com/fondaco/fondaco/node/login"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// reads is what one request may read of contracts that not every member may (precompiles.Restriction), by the newest state.
+type reads struct {
+	head    precompiles.Reader
+	who     login.Subject
+	known   map[ledger.Address]precompiles.Restriction
+	account ledger.Address // that asks; zero: the request shows no query
+}
+
+// reads returns what a request may read.
+func (s *Server) reads(r *http.Request) *reads {
+	v := &reads{head: s.group.Store().Head(), who: login.SubjectOf(r), known: map[ledger.Address]precompiles.Restriction{}}
+	if v.who.Query != nil {
+		v.account = v.who.Query.Account
+	}
+	return v
+}
+
+// everything reports whether nothing is kept from who asks: on a listener that asks nobody, and from regulators and auditors, whose
+// reads are logged. A token proves nobody a regulator: the node's operator makes them.
+func (v *reads) everything() bool { return v.who.Open || oversees(v.who) }
+
+// oversees reports whether a client is a regulator or an auditor, by the chain or by a certificate.
+func oversees(who login.Subject) bool {
+	return (who.Means == "query" || who.Means == "certificate") &&
+		(slices.Contains(who.Roles, identity.Regulator) || slices.Contains(who.Roles, identity.Auditor))
+}
+
+// restriction returns who may read a contract.
+func (v *reads) restriction(contract ledger.Address) (precompiles.Restriction, error) {
+	row, ok := v.known[contract]
+	if ok || precompiles.IsSystem(contract) {
+		return row, nil
+	}
+	row, err := precompiles.ReadRestriction(v.head, contract)
+	if err == nil {
+		v.known[contract] = row
+	}
+	return row, err
+}
+
+// all reports whether a contract can be read without looking at what names whom.
+func (v *reads) all(row precompiles.Restriction) bool {
+	switch row.Visible {
+	case precompiles.VisibleMembers:
+		return true
+	case precompiles.VisibleInstitution:
+		return v.everything() || v.who.Institution != "" && v.who.Institution == row.Institution
+	default:
+		return v.everything()
+	}
+}
+
+// named reports whether bytes name the account that asks. An address is a digest, so nothing holds one by chance.
+func (v *reads) named(data []byte) bool {
+	return !v.account.IsZero() && bytes.Contains(data, v.account[:])
+}
+
+// withhold says why something of a contract is not answered.
+func (v *reads) withhold(contract ledger.Address, row precompiles.Restriction) error {
+	whom := "accounts that are parties to what they read"
+	if row.Visible == precompiles.VisibleInstitution {
+		whom = row.Institution + " and, of transactions, who sent them"
+	}
+	who := v.who.Name
+	if who == "" {
+		who = "nobody"
+	}
+	if v.who.Institution != "" {
+		who += " of " + v.who.Institution
+	}
+	advice := "ask in the name of an account that may (--as and --as-key, or the header " + client.QueryHeader + ")"
+	if v.who.Query != nil {
+		advice = "ask its owner, or have a regulator or auditor look"
+	}
+	return problem(http.StatusForbidden, client.CodeForbidden, "contract %s is private: %s, a regulator and an auditor read it, and %s asks: %s", contract, whom, who, advice)
+}
+
+// state returns nil if a row of a contract's state may be read.
+func (v *reads) state(contract ledger.Address, key []byte) error {
+	row, err := v.restriction(contract)
+	if err != nil || v.all(row) || row.Visible == precompiles.VisibleParties && v.named(key) {
+		return err
+	}
+	return v.withhold(contract, row)
+}
+
+// transaction returns nil if a transaction with its receipt may be read: it may of every contract that it tells of. Who sent it always may. args are the
+// transaction's.
+func (v *reads) transaction(sender ledger.Address, args []byte, receipt *ledger.Receipt) error {
+	if sender == v.account && !v.account.IsZero() {
+		return nil
+	}
+	check := func(contract ledger.Address, data ...[]byte) error {
+		row, err := v.restriction(contract)
+		if err != nil || v.all(row) || row.Visible == precompiles.VisibleParties && slices.ContainsFunc(data, v.named) {
+			return err
+		}
+		return v.withhold(contract, row)
+	}
+	if err := check(receipt.Served.Address, args, receipt.Data); err != nil {
+		return err
+	}
+	for i := range receipt.Events {
+		if err := check(receipt.Events[i].Contract, args, receipt.Events[i].Data); err != nil {
+			return err
+		}
+	}
+	for i := range receipt.Failures {
+		if err := check(receipt.Failures[i].Contract, args, receipt.Failures[i].Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// whole returns nil if all that a transaction did may be read, the state that it read included.
+func (v *reads) whole(contracts []ledger.Address) error {
+	for _, c := range contracts {
+		row, err := v.restriction(c)
+		if err == nil && !v.all(row) {
+			err = v.withhold(c, row)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// event returns whether an event may be read. sender returns that of its transaction.
+func (v *reads) event(sender func() (ledger.Address, error), e *ledger.Event) (bool, error) {
+	row, err := v.restriction(e.Contract)
+	if err != nil || v.all(row) || row.Visible == precompiles.VisibleParties && v.named(e.Data) {
+		return err == nil, err
+	}
+	if v.account.IsZero() {
+		return false, nil
+	}
+	by, err := sender()
+	return err == nil && by == v.account, err
+}
+
+// call returns nil if a call outside of blocks may be made, before it is made. A private contract answers only calls in the name of who asks.
+func (v *reads) call(contract ledger.Address, schema *ledger.Schema, c *executor.Call, dry bool) error {
+	row, err := v.restriction(contract)
+	if err != nil || row.Visible == precompiles.VisibleMembers || v.who.Open {
+		return err
+	}
+	if c.From != v.account && !(c.From.IsZero() && v.all(row)) {
+		return problem(http.StatusForbidden, client.CodeForbidden, "contract %s is private, and answers calls in the name of who asks: sign the query with a key of %s, or leave out from", contract, c.From)
+	}
+	if v.all(row) || row.Visible == precompiles.VisibleParties && !v.account.IsZero() && (dry || v.party(schema, c)) {
+		return nil
+	}
+	return v.withhold(contract, row)
+}
+
+// party reports whether a view is about the account that asks: one of its arguments is the account, or the method says by roles who may call it and the
+// account has one, which its execution checks.
+func (v *reads) party(schema *ledger.Schema, c *executor.Call) bool {
+	if schema == nil {
+		return false
+	}
+	method := schema.Method(c.Method)
+	if method == nil {
+		return false
+	}
+	if len(method.Roles) > 0 {
+		return true
+	}
+	var values []any
+	if ledger.Unmarshal(c.Args, &values) != nil || len(values) != len(method.Args) {
+		return false
+	}
+	for i, field := range method.Args {
+		if raw, ok := values[i].([]byte); ok && field.Type == "addr" && bytes.Equal(raw, v.account[:]) {
+			return true
+		}
+	}
+	return false
+}
+
+// called returns nil if the answer of a call may be told: it may of each contract that it called in turn.
+func (v *reads) called(first ledger.Address, entered []ledger.Address) error {
+	for _, c := range entered {
+		if c == first {
+			continue
+		}
+		if row, err := v.restriction(c); err != nil || !v.all(row) {
+			if err == nil {
+				err = v.withhold(c, row)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// contractsOf returns the contracts that a receipt tells of.
+func contractsOf(r *ledger.Receipt) []ledger.Address {
+	all := []ledger.Address{r.Served.Address}
+	for i := range r.Events {
+		all = append(all, r.Events[i].Contract)
+	}
+	for i := range r.Failures {
+		all = append(all, r.Failures[i].Contract)
+	}
+	return all
+}
+
+// rawBlock returns nil if all of a block may be read.
+func (v *reads) rawBlock(s *Server, b *stored) error {
+	if v.who.Open {
+		return nil
+	}
+	for i, raw := range b.block.Txs {
+		tx, err := ledger.DecodeTx(s.config.Suite, raw)
+		if err != nil {
+			return fmt.Errorf("transaction %d of block %d: %w", i, b.block.Header.Order.Height, err)
+		}
+		if err := v.transaction(tx.Sender, tx.Args, &b.receipts[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
