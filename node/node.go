@@ -52,6 +52,9 @@ const Version = "0.1.0"
 // node's key too.
 const OperatorKey = "operator.key"
 
+// ReadsDir is the folder, in that of the group's data, with the log of what regulators and auditors read.
+const ReadsDir = "reads"
+
 // Config is what a node is made of. node/cli fills it from the configuration file.
 type Config struct {
 	Dir     string         // the node's folder: data, journal and caches go below it; required
@@ -128,6 +131,7 @@ type Node struct {
 	group        *group.Group
 	loop         *group.Loop
 	api          *rpc.Server
+	reads        *audit.Reads // nil: it could not be opened
 	apiAt        *login.Gate
 	adminAt      *login.Gate
 	alarms       chan *wasmvm.DivergenceError // for watch
@@ -529,6 +533,12 @@ func (n *Node) openAPI() (err error) {
 	if err != nil {
 		return err
 	}
+	n.reads, err = audit.OpenReads(audit.LogConfig{
+		Suite: n.suite, Chain: n.chain, Group: n.config.Genesis.Group, Node: n.self, FS: state.OS(), Dir: filepath.Join(n.groupDir(), ReadsDir), Size: audit.DefaultReadsSize,
+	})
+	if err != nil {
+		n.log.Error().Err(err).Msg("regulators and auditors are answered nothing, as it could not be written down")
+	}
 	gate := login.Config{Operator: hex.EncodeToString(operator[:]), Suite: n.suite, Check: n.certifiedRoles, Log: n.log, Refused: n.monitor.Refused, Now: n.now, Institution: func() string {
 		own, err := n.institution(n.endpoint.Self())
 		if err != nil {
@@ -561,7 +571,7 @@ func (n *Node) openAPI() (err error) {
 	}
 	n.api, err = rpc.New(rpc.Config{
 		Statements: statements, Spool: n.groupDir(), Gate: n.apiAt,
-		Group: n.group, Executor: n.executor, Suite: n.suite, Chain: n.chain, Genesis: &n.config.Genesis, Version: Version,
+		Group: n.group, Executor: n.executor, Suite: n.suite, Chain: n.chain, Genesis: &n.config.Genesis, Version: Version, Reads: n.reads,
 		Peers: n.endpoint.Peers, Plugins: n.plugins.Status, Restart: n.plugins.Restart, Log: n.log,
 	})
 	return err
@@ -683,6 +693,9 @@ func (n *Node) Close() error {
 	}
 	if n.vm != nil {
 		errs = append(errs, n.vm.Close(context.Background()))
+	}
+	if n.reads != nil {
+		errs = append(errs, n.reads.Close())
 	}
 	if n.store != nil {
 		errs = append(errs, n.store.Close())

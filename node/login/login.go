@@ -294,7 +294,7 @@ type Subject struct {
 	Roles       []identity.Role
 	Operator    bool // may do what the node's operator does
 
-	lost string // why roles of the certificate do not count; empty: all do
+	lost  string        // why roles of the certificate do not count; empty: all do
 	Open  bool          // nobody was asked: the listener has no TLS, and the request shows no query
 	Query *client.Query // that was shown; nil: none
 	again func() error  // why the query's account may not ask any more; nil: it may

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
+	"github.com/fondaco/fondaco/node/audit"
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/login"
@@ -39,6 +41,40 @@ func (v *reads) everything() bool { return v.who.Open || oversees(v.who) }
 func oversees(who login.Subject) bool {
 	return (who.Means == "query" || who.Means == "certificate") &&
 		(slices.Contains(who.Roles, identity.Regulator) || slices.Contains(who.Roles, identity.Auditor))
+}
+
+// note writes down that a regulator or an auditor asks, before he is answered. What says nothing of anybody's business is left out.
+func (s *Server) note(r *http.Request) error {
+	who := login.SubjectOf(r)
+	if !oversees(who) {
+		return nil
+	}
+	switch r.URL.Path {
+	case "/openapi.json", "/v1/chain", "/v1/genesis", "/v1/status", "/v1/transactions", "/v1/transactions/batch":
+		return nil
+	}
+	if s.config.Reads == nil {
+		return problem(http.StatusServiceUnavailable, client.CodeUnavailable, "this node cannot write down what regulators and auditors read, and so answers them nothing: its log says why; ask another node meanwhile")
+	}
+	one := &audit.Read{
+		UnixMilli: time.Now().UnixMilli(), Head: s.group.Store().Head().Height(), Name: who.Name, Institution: who.Institution, Roles: []string{}, Method: r.Method, URI: r.URL.RequestURI(),
+		Query: []byte{},
+	}
+	for _, role := range who.Roles {
+		one.Roles = append(one.Roles, string(role))
+	}
+	if who.Query != nil {
+		raw, err := ledger.Marshal(who.Query)
+		if err != nil {
+			return err
+		}
+		one.Query, one.Body = raw, who.Query.Body
+	}
+	if err := s.config.Reads.Append(one); err != nil {
+		s.config.Log.Error().Err(err).Msg("what regulators and auditors read cannot be written down: they are answered nothing until the node is started again")
+		return problem(http.StatusServiceUnavailable, client.CodeUnavailable, "this node cannot write down that you ask, and so does not answer: ask another node")
+	}
+	return nil
 }
 
 // restriction returns who may read a contract.

@@ -25,6 +25,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/fondaco/fondaco/node/audit"
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/group"
@@ -59,7 +60,7 @@ const (
 //go:embed openapi.json
 var openAPI []byte
 
-// Config is what the API answers from. All fields are required but Statements, Gate, Peers, Plugins and Log.
+// Config is what the API answers from. All fields are required but Statements, Reads, Gate, Peers, Plugins and Log.
 type Config struct {
 	Group    *group.Group
 	Executor *executor.Executor
@@ -69,6 +70,8 @@ type Config struct {
 	Version  string
 	// Statements is the folder of the node's statement log; empty: there is none.
 	Statements string
+	// Reads is the log of what is answered to regulators and auditors; nil: they are answered nothing that is logged.
+	Reads *audit.Reads
 	// Spool is a folder for temporary files that are as large as the state.
 	Spool string
 	// Gate says who clients are and what they may do; nil: whatever a client may do, but nobody is the operator.
@@ -222,7 +225,10 @@ func (s *Server) wrap(h route) http.HandlerFunc {
 			s.fail(w, r, err)
 			return
 		}
-		document, err := h.handle(w, r)
+		var document any
+		if err = s.note(r); err == nil {
+			document, err = h.handle(w, r)
+		}
 		if err != nil {
 			s.fail(w, r, err)
 			return
@@ -295,6 +301,10 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, limit int64) (b
 		err = tooLarge(limit)
 	case err != nil:
 		err = badRequest("the body did not arrive whole: %v", err)
+	default:
+		if q := login.SubjectOf(r).Query; q != nil && q.Body != client.QueryBody(s.config.Suite, body) {
+			err = problem(http.StatusUnauthorized, client.CodeUnauthenticated, "the signed query does not count: it was made for another body")
+		}
 	}
 	if err != nil {
 		release()

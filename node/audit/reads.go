@@ -1,0 +1,304 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// # The log of reads
+//
+// A node writes down what it answers to regulators and auditors, to whom nothing is private, before it answers. Its segments have the form of
+// those of the statement log, in a folder of their own: the first frame's body is a [ReadHead], those of the others are a [Read] each. So one digest
+// stands for everything up to it here, too, and the number of the read tells which one: both are anchored on chain
+// (method anchor of the system contract audit), under the name that ReadsName returns.
+
+// ReadHead begins a segment of the log of reads.
+type ReadHead struct {
+	_        struct{} `cbor:",toarray"`
+	Version  uint16   // 1
+	Log      string   // "reads"
+	Chain    keys.Digest
+	Group    ledger.GroupID
+	Node     identity.NodeID
+	Index    uint64 // of the segment, from 0
+	First    uint64 // number of the first read in it
+	Previous keys.Digest
+}
+
+// Read is an answer to a regulator or an auditor.
+type Read struct {
+	_           struct{}      `cbor:",toarray"`
+	Number      uint64        // from 1
+	UnixMilli   int64         // the node's clock
+	Head        ledger.Height // of the node
+	Name        string        // the account's address, or of the certificate's subject
+	Institution string
+	Roles       []string
+	Method      string // of the request
+	URI         string // its path with parameters
+	Body        keys.Digest
+	Query       []byte // the signed query that the request showed, a client.Query in CBOR, which proves who asked; empty: a certificate was shown
+}
+
+// ReadsName returns the name under which a node's log of reads is anchored.
+func ReadsName(node identity.NodeID) string { return "reads/" + node.Short() }
+
+// DefaultReadsSize is how many bytes of reads a node keeps: some million.
+const DefaultReadsSize = 1 << 30
+
+// maxURI bounds what is kept of a request's path.
+const maxURI = 8 << 10
+
+// Reads is the log of reads of a node. It may be used by any goroutine.
+type Reads struct {
+	config LogConfig
+
+	mu     sync.Mutex // guards what follows
+	file   state.File // nil before the first read of a log
+	size   int64
+	index  uint64 // of the file
+	count  uint64 // reads so far
+	last   keys.Digest
+	failed error
+}
+
+// OpenReads opens the log in a folder. A torn end, which a crash leaves, is of a read that was not answered: it is cut off. Other damage is an error
+// that matches ErrLog.
+func OpenReads(c LogConfig) (*Reads, error) {
+	l := &Reads{config: c}
+	if err := c.FS.MkdirAll(c.Dir); err != nil {
+		return nil, fmt.Errorf("make the folder of the log of reads: %w", err)
+	}
+	indexes, err := segments(c.FS, c.Dir)
+	if err != nil || len(indexes) == 0 {
+		return l, err
+	}
+	l.index = indexes[len(indexes)-1]
+	if l.file, err = c.FS.Open(segmentPath(c.Dir, l.index), false); err != nil {
+		return nil, fmt.Errorf("open the log of reads: %w", err)
+	}
+	r := &segmentReader{file: l.file, path: segmentPath(c.Dir, l.index)}
+	for err == nil {
+		var digest keys.Digest
+		var body []byte
+		switch digest, body, err = r.next(); {
+		case err != nil:
+		case l.size == 0:
+			var head ReadHead
+			if err = ledger.Unmarshal(body, &head); err == nil && (head.Chain != c.Chain || head.Node != c.Node) {
+				err = fmt.Errorf("%w: %s is of node %s", ErrLog, r.path, head.Node)
+			}
+			l.count, l.last = head.First-1, digest
+		default:
+			l.count, l.last = l.count+1, digest
+		}
+		l.size = r.offset
+	}
+	if !errors.Is(err, errEnd) {
+		return nil, errors.Join(fmt.Errorf("read the log of reads: %w; move %s away and keep it for the inquiry: the node then begins another", err, c.Dir), l.file.Close())
+	}
+	err = nil
+	if r.offset < r.size {
+		err = l.file.Truncate(r.offset)
+	}
+	if err == nil { // what can be read need not be on the disk yet
+		err = errors.Join(state.Rewrite(l.file, 0, r.offset), c.FS.SyncDir(c.Dir))
+	}
+	if err == nil && l.size <= int64(len(logMark)) { // a crash left a segment without a head: the one before has the chain
+		err = errors.Join(l.file.Close(), c.FS.Remove(r.path), c.FS.SyncDir(c.Dir))
+		if err == nil {
+			return OpenReads(c)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("write the end of the log of reads again: %w", err)
+	}
+	return l, nil
+}
+
+// Append writes a read and syncs it; Number is filled in. After an error nothing is taken any more, so that nothing is answered that
+// is not written down.
+func (l *Reads) Append(r *Read) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed != nil {
+		return l.failed
+	}
+	r.URI = r.URI[:min(len(r.URI), maxURI)]
+	if err := l.append(r); err != nil {
+		l.failed = fmt.Errorf("write the log of reads: %w", err)
+		return l.failed
+	}
+	return nil
+}
+
+func (l *Reads) append(r *Read) error {
+	segment := max(min(maxSegment, l.config.Size/4), 1)
+	if l.file == nil || l.size >= segment {
+		if err := l.begin(segment); err != nil {
+			return err
+		}
+	}
+	r.Number = l.count + 1
+	data, digest, err := appendFrame(nil, l.config.Suite, l.last, r)
+	if err != nil {
+		return err
+	}
+	if _, err := l.file.WriteAt(data, l.size); err != nil {
+		return err
+	}
+	if err := l.file.Sync(); err != nil {
+		return err
+	}
+	l.size, l.count, l.last = l.size+int64(len(data)), r.Number, digest
+	return nil
+}
+
+// begin makes a new segment, and deletes the oldest ones that are too many.
+func (l *Reads) begin(segment int64) error {
+	index := l.index
+	if l.file != nil {
+		index++
+	}
+	file, err := l.config.FS.Open(segmentPath(l.config.Dir, index), true)
+	if err != nil {
+		return err
+	}
+	data, digest, err := appendFrame([]byte(logMark), l.config.Suite, l.last, &ReadHead{
+		Version: 1, Log: "reads", Chain: l.config.Chain, Group: l.config.Group, Node: l.config.Node, Index: index, First: l.count + 1, Previous: l.last,
+	})
+	if err == nil {
+		_, err = file.WriteAt(data, 0)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err == nil {
+		err = l.config.FS.SyncDir(l.config.Dir)
+	}
+	if err == nil && l.file != nil {
+		err = l.file.Close()
+	}
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	l.file, l.size, l.index, l.last = file, int64(len(data)), index, digest
+	indexes, err := segments(l.config.FS, l.config.Dir)
+	if err != nil {
+		return err
+	}
+	for _, old := range indexes[:max(len(indexes)-max(int(l.config.Size/segment), 1), 0)] {
+		if err := l.config.FS.Remove(segmentPath(l.config.Dir, old)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close closes the file.
+func (l *Reads) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failed = errors.Join(l.failed, errors.New("audit: the log of reads is closed"))
+	if l.file == nil {
+		return nil
+	}
+	file := l.file
+	l.file = nil
+	return file.Close()
+}
+
+// ReadsReport is what WalkReads found.
+type ReadsReport struct {
+	Chain keys.Digest
+	Node  identity.NodeID
+	First uint64 // number of the first read that is kept; 0: none is
+	Count uint64 // number of the last, so how many there were
+	Last  keys.Digest
+	Torn  bool // behind the last read is a torn one, which was not answered
+}
+
+// WalkReads checks a log of reads from its first segment to its last, and visits each read with the digest that stands for everything up to it. What
+// does not hold is an error that matches ErrLog, and names the place.
+func WalkReads(s keys.Suite, files state.FS, dir string, visit func(r *Read, digest keys.Digest) error) (report ReadsReport, err error) {
+	indexes, err := segments(files, dir)
+	if err != nil {
+		return report, err
+	}
+	for i, index := range indexes {
+		if i > 0 && index != indexes[i-1]+1 {
+			return report, fmt.Errorf("%w: there is %s and not the one before it", ErrLog, segmentPath(dir, index))
+		}
+		if report.Torn {
+			return report, fmt.Errorf("%w: a torn read is before %s", ErrLog, segmentPath(dir, index))
+		}
+		if err := report.walk(s, files, segmentPath(dir, index), index, i == 0, visit); err != nil {
+			return report, err
+		}
+	}
+	return report, nil
+}
+
+func (p *ReadsReport) walk(s keys.Suite, files state.FS, path string, index uint64, first bool, visit func(r *Read, digest keys.Digest) error) error {
+	file, err := files.Open(path, false)
+	if err != nil {
+		return err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	wrong := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s: %s", ErrLog, path, fmt.Sprintf(format, args...))
+	}
+	r := &segmentReader{file: file, path: path}
+	for begun := false; ; begun = true {
+		at := r.offset
+		digest, body, err := r.next()
+		if errors.Is(err, errEnd) {
+			p.Torn = r.offset < r.size
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if !begun {
+			var head ReadHead
+			if err := ledger.Unmarshal(body, &head); err != nil || head.Log != "reads" || head.Version != 1 {
+				return wrong("it does not begin as a segment of reads: %v", err)
+			}
+			if first {
+				p.Chain, p.Node, p.Count, p.Last = head.Chain, head.Node, head.First-1, head.Previous
+			}
+			if head.Index != index || head.Chain != p.Chain || head.Node != p.Node || head.First != p.Count+1 || head.Previous != p.Last {
+				return wrong("it does not go on where the one before it ends, with read %d", p.Count)
+			}
+		}
+		if chained(s, p.Last, body) != digest {
+			return wrong("at byte %d something was changed, put in or left out: its digest does not follow from what is before it", at)
+		}
+		p.Last = digest
+		if !begun {
+			continue
+		}
+		var one Read
+		if err := ledger.Unmarshal(body, &one); err != nil {
+			return wrong("at byte %d: %v", at, err)
+		}
+		if one.Number != p.Count+1 {
+			return wrong("read %d follows read %d", one.Number, p.Count)
+		}
+		if p.First == 0 {
+			p.First = one.Number
+		}
+		p.Count = one.Number
+		if visit != nil {
+			if err := visit(&one, digest); err != nil {
+				return err
+			}
+		}
+	}
+}

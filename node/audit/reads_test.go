@@ -1,0 +1,148 @@
+package audit
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
+)
+
+// TestReads writes a log over several segments and starts, and then does to its files what somebody would who has something to hide.
+func TestReads(t *testing.T) {
+	suite := keystest.Suite()
+	write := func(dir string, from, to int, size int64) {
+		t.Helper()
+		l, err := OpenReads(LogConfig{Suite: suite, Chain: keys.Digest{1}, Group: "main", Node: [32]byte{2}, FS: state.OS(), Dir: dir, Size: size})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := from; i <= to; i++ {
+			r := &Read{UnixMilli: int64(i), Name: fmt.Sprint("reader ", i), Roles: []string{"regulator"}, Method: "GET", URI: "/v1/state/0x01/0x02"}
+			if err := l.Append(r); err != nil || r.Number != uint64(i) {
+				t.Fatalf("Append = %v, number %d, want %d", err, r.Number, i)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Append(&Read{}); err == nil {
+			t.Error("a closed log takes a read")
+		}
+	}
+	walk := func(dir string) (report ReadsReport, seen map[uint64]keys.Digest, err error) {
+		seen = map[uint64]keys.Digest{}
+		report, err = WalkReads(suite, state.OS(), dir, func(r *Read, d keys.Digest) error {
+			seen[r.Number] = d
+			return nil
+		})
+		return report, seen, err
+	}
+	dir := t.TempDir()
+	write(dir, 1, 10, 4_000) // some 200 bytes each, 1,000 in a segment, 4 segments
+	report, early, err := walk(dir)
+	if err != nil || report.First != 1 || report.Count != 10 || report.Torn || len(early) != 10 || report.Last != early[10] {
+		t.Fatalf("WalkReads = %+v with %d reads, %v", report, len(early), err)
+	}
+	write(dir, 11, 40, 4_000)
+	report, late, err := walk(dir)
+	if err != nil || report.Count != 40 || report.First <= 1 || len(late) != int(41-report.First) {
+		t.Fatalf("after rotation: %+v with %d reads, %v", report, len(late), err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(files) != 4 {
+		t.Fatalf("%d segments, %v; want 4", len(files), err)
+	}
+	var all int64
+	for _, f := range files {
+		info, err := os.Stat(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all += info.Size()
+	}
+	if all > 6_000 {
+		t.Errorf("%d bytes are kept, and the log may have about 4,000", all)
+	}
+	if _, err := OpenReads(LogConfig{Suite: suite, Chain: keys.Digest{1}, Node: [32]byte{3}, FS: state.OS(), Dir: dir, Size: 4_000}); !errors.Is(err, ErrLog) {
+		t.Errorf("the log of another node: %v, want ErrLog", err)
+	}
+
+	raw := map[string][]byte{}
+	for _, f := range files {
+		if raw[f], err = os.ReadFile(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second, last := files[1], files[3]
+	for what, c := range map[string]struct {
+		do   func(put func(path string, data []byte))
+		word string
+	}{
+		"a byte changed": {func(put func(string, []byte)) {
+			put(second, bytes.Replace(raw[second], []byte("reader"), []byte("Reader"), 1))
+		}, "at byte"},
+		"a segment left out": {func(put func(string, []byte)) { put(second, nil) }, "not the one before it"},
+		"a segment twice":    {func(put func(string, []byte)) { put(second, raw[files[0]]) }, "does not go on"},
+		"a segment cut":      {func(put func(string, []byte)) { put(second, raw[second][:len(raw[second])-10]) }, "a torn read is before"},
+		"something else":     {func(put func(string, []byte)) { put(second, []byte("hello, world")) }, "does not begin"},
+		"reads put in elsewhere": {func(put func(string, []byte)) {
+			put(second, append(bytes.Clone(raw[second]), raw[last][len(raw[last])-200:]...))
+		}, ""},
+	} {
+		t.Run(what, func(t *testing.T) {
+			other := t.TempDir()
+			put := func(path string, data []byte) {
+				path = filepath.Join(other, filepath.Base(path))
+				if data == nil {
+					if err := os.Remove(path); err != nil {
+						t.Fatal(err)
+					}
+				} else if err := os.WriteFile(path, data, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for f, data := range raw {
+				put(f, data)
+			}
+			c.do(put)
+			if _, _, err := walk(other); !errors.Is(err, ErrLog) || !strings.Contains(err.Error(), c.word) {
+				t.Errorf("%v, want ErrLog and the words %q", err, c.word)
+			}
+		})
+	}
+
+	// What a crash leaves of a read is of one that was not answered.
+	if err := os.WriteFile(last, raw[last][:len(raw[last])-7], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if report, _, err := walk(dir); err != nil || !report.Torn || report.Count != 39 {
+		t.Errorf("a torn end: %+v, %v", report, err)
+	}
+	write(dir, 40, 41, 4_000)
+	if report, _, err := walk(dir); err != nil || report.Torn || report.Count != 41 {
+		t.Errorf("after the torn end: %+v, %v", report, err)
+	}
+
+	// Who rewrites all of it makes another chain: the digest that was anchored tells.
+	forged := t.TempDir()
+	write(forged, 1, 9, 4_000)
+	if err := func() error {
+		l, err := OpenReads(LogConfig{Suite: suite, Chain: keys.Digest{1}, Group: "main", Node: [32]byte{2}, FS: state.OS(), Dir: forged, Size: 4_000})
+		if err != nil {
+			return err
+		}
+		return errors.Join(l.Append(&Read{Name: "nobody"}), l.Close())
+	}(); err != nil {
+		t.Fatal(err)
+	}
+	if report, other, err := walk(forged); err != nil || report.Count != 10 || other[10] == early[10] || other[9] != early[9] {
+		t.Errorf("a log with another read 10: %+v, %v", report, err)
+	}
+}
