@@ -21,7 +21,7 @@ func auditCommand() *cli.Command {
 		Usage: "see who used which power, and prove it to auditors",
 		Description: "Every call of a method of a system contract that changes something leaves a record on chain, also one that was refused: by whom,\n" +
 			"in which role, what about, what it changed, and how it ended.",
-		Subcommands: []*cli.Command{{
+		Subcommands: []*cli.Command{auditLogCommand(), {
 			Name:  "list",
 			Usage: "list audit records, newest first",
 			Flags: remoteFlags(

@@ -37,7 +37,7 @@ func remoteFlags(more ...cli.Flag) []cli.Flag {
 		&cli.StringFlag{Name: "api", Usage: "`URL` of a node's API (default: that of the node in -d, then FONDACO_API, then " + defaultAPI + ")"},
 		dirFlag(), outputFlag(),
 		&cli.DurationFlag{Name: "timeout", Usage: "how long to wait for an answer, or for a transaction to be in a block", Value: 30 * time.Second, EnvVars: []string{"FONDACO_TIMEOUT"}},
-	}, more...)
+	}, append(askFlags(), more...)...)
 }
 
 // signingFlags are those of every command that sends a transaction.
@@ -97,7 +97,14 @@ func dial(c *cli.Context) (*remote, error) {
 		showOperator(api, c.String("dir"))
 	}
 	ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
-	return &remote{Client: api, c: c, ctx: ctx, cancel: cancel, url: address}, nil
+	r := &remote{Client: api, c: c, ctx: ctx, cancel: cancel, url: address}
+	if as := c.String("as"); as != "" {
+		if err := r.askAs(as); err != nil {
+			cancel()
+			return nil, r.explain(err)
+		}
+	}
+	return r, nil
 }
 
 // showOperator makes api a client of the operator of the node in a folder. Who may not read the secret, or before the node first ran, is a

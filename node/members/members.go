@@ -166,3 +166,8 @@ func pages[T any](ctx context.Context, api *client.Client, contract ledger.Addre
 		args = next(page[len(page)-1])
 	}
 }
+
+// Anchored returns up to where a log of an institution was anchored; nil if it never was.
+func Anchored(ctx context.Context, api *client.Client, institution, log string) (*precompiles.Anchor, error) {
+	return view[*precompiles.Anchor](ctx, api, precompiles.AuditAddress, "anchored", &precompiles.AnchorOf{Institution: institution, Log: log})
+}

@@ -1,0 +1,290 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/fondaco/fondaco/node"
+	"github.com/fondaco/fondaco/node/audit"
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/members"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// askFlags are those of requests in an account's name.
+func askFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "as", Usage: "`ACCOUNT` in whose name to ask, by its address or its name in the genesis: each request is signed, and the node answers what the account may read", EnvVars: []string{"FONDACO_AS"}},
+		&cli.StringFlag{Name: "as-key", Usage: "key `FILE` of that account (default: the first of FONDACO_KEY)", EnvVars: []string{"FONDACO_AS_KEY"}},
+	}
+}
+
+// askAs has all requests signed by an account.
+func (r *remote) askAs(text string) error {
+	asker := client.Asker{}
+	if path := os.Getenv("FONDACO_GENESIS"); path != "" {
+		genesis, suite, err := trustedGenesis(path)
+		if err != nil {
+			return err
+		}
+		asker.Suite, asker.Chain, asker.Group = suite, genesis.Hash(suite), genesis.Group
+	} else {
+		chain, err := r.Chain(r.ctx)
+		if problem, ok := errors.AsType[*client.Problem](err); ok && problem.Code == client.CodeUnauthenticated {
+			return usage("--as: a query is signed for one chain, and the node does not say which its is before it knows who asks: name the genesis file in FONDACO_GENESIS")
+		}
+		if err != nil {
+			return err
+		}
+		if asker.Suite, err = keys.SuiteByName(chain.Suite); err != nil {
+			return err
+		}
+		asker.Chain, asker.Group = chain.Chain, chain.Group
+	}
+	address, said, err := parseAddress(text)
+	switch {
+	case !said:
+		address = ledger.NamedAddress(asker.Suite, "account", text)
+	case err != nil:
+		return withCode(ExitUsage, err)
+	}
+	path := r.c.String("as-key")
+	if path == "" {
+		path, _, _ = strings.Cut(os.Getenv("FONDACO_KEY"), ",")
+	}
+	if path == "" {
+		return usage("--as %s needs a key of the account: give --as-key FILE or set FONDACO_KEY", text)
+	}
+	asker.Account = address
+	if asker.Signer, err = openKey(r.c, path, asker.Suite); err != nil {
+		return err
+	}
+	r.Ask(asker)
+	return nil
+}
+
+// auditLogCommand is about the log of what a node answered to regulators and auditors.
+func auditLogCommand() *cli.Command {
+	local := []cli.Flag{dirFlag(), outputFlag()}
+	return &cli.Command{
+		Name:  "log",
+		Usage: "see what a node answered to regulators and auditors, and prove that nothing of it was changed",
+		Description: "To regulators and auditors nothing on the chain is private, and a node writes down what they ask before it answers: in a log of which\n" +
+			"each entry fixes all before it. `audit log anchor`, say once a day, puts its end on chain; `audit log verify` compares.",
+		Subcommands: []*cli.Command{
+			{Name: "show", Usage: "print the reads that the log of the node in -d has, oldest first", Flags: local, Action: showReads},
+			{
+				Name: "verify", Usage: "check the log of the node in -d, who signed what, and its anchor on chain; exit code 6 when it does not hold",
+				Description: "The log is read from the folder. The anchor is asked for at the node, or at the one that --api names: ask one of another institution.",
+				Flags:       remoteFlags(&cli.BoolFlag{Name: "offline", Usage: "do not ask for the anchor"}), Action: verifyReads,
+			},
+			{
+				Name: "anchor", Usage: "put the end of the log of the node in -d on chain", Description: "By an operator, auditor or institution-admin of the node's institution. Nothing is sent when there is nothing new.",
+				Flags: signingFlags(), Action: anchorReads,
+			},
+		},
+	}
+}
+
+// readsVerdict is what audit log verify found.
+type readsVerdict struct {
+	Node        string `json:"node"`
+	First       uint64 `json:"first"` // number of the first read that is kept; 0: none is
+	Count       uint64 `json:"count"`
+	Digest      string `json:"digest"`
+	Signed      uint64 `json:"signed"`       // reads whose signed query holds
+	Certificate uint64 `json:"certificates"` // reads by client certificates, for which the node's word stands
+	Anchored    uint64 `json:"anchored"`     // reads up to the anchor; 0: there is none, or it was not asked for
+	AnchorBlock uint64 `json:"anchor_block"`
+	Torn        bool   `json:"torn"`
+}
+
+// walkReads checks the log of the node in -d and visits its reads.
+func walkReads(c *cli.Context, visit func(r *audit.Read, digest keys.Digest) error) (*audit.ReadsReport, *readsVerdict, *ledger.Genesis, error) {
+	genesis, suite, err := trustedGenesis(filepath.Join(c.String("dir"), GenesisFile))
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	dir := filepath.Join(c.String("dir"), "data", string(genesis.Group), node.ReadsDir)
+	if _, err := os.Stat(dir); err != nil {
+		return nil, nil, nil, withCode(ExitNotFound, fmt.Errorf("the node in %s has no log of reads: it makes one when it first runs with an API", c.String("dir")))
+	}
+	v, chain := &readsVerdict{}, genesis.Hash(suite)
+	report, err := audit.WalkReads(suite, state.OS(), dir, func(one *audit.Read, digest keys.Digest) error {
+		if len(one.Query) == 0 {
+			v.Certificate++
+		} else {
+			q := new(client.Query)
+			err := ledger.Unmarshal(one.Query, q)
+			if err == nil {
+				err = q.Verify(suite, chain, genesis.Group, one.Method, one.URI)
+			}
+			if err == nil && (q.Account.String() != one.Name || q.Body != one.Body) {
+				err = errors.New("it is of another account or request")
+			}
+			if err != nil {
+				return fmt.Errorf("%w: the signed query of read %d, by %s: %w", audit.ErrLog, one.Number, one.Name, err)
+			}
+			v.Signed++
+		}
+		return visit(one, digest)
+	})
+	if errors.Is(err, audit.ErrLog) {
+		err = withCode(ExitInvalid, err)
+	}
+	if err == nil && report.Count > 0 && report.Chain != chain {
+		err = withCode(ExitInvalid, fmt.Errorf("the log is of chain %s, and the genesis in the folder of %s", report.Chain, chain))
+	}
+	v.Node, v.First, v.Count, v.Digest, v.Torn = report.Node.String(), report.First, report.Count, report.Last.String(), report.Torn
+	return &report, v, genesis, err
+}
+
+// readDoc is a read in the output of audit log show.
+type readDoc struct {
+	Number      uint64        `json:"number"`
+	Time        int64         `json:"time"`
+	Height      ledger.Height `json:"height"`
+	Name        string        `json:"name"`
+	Institution string        `json:"institution"`
+	Roles       []string      `json:"roles"`
+	Request     string        `json:"request"`
+	Signed      bool          `json:"signed"`
+}
+
+func showReads(c *cli.Context) error {
+	if _, err := arguments(c, 0, 0, ""); err != nil {
+		return err
+	}
+	if err := checkOutput(c); err != nil {
+		return err
+	}
+	docs := []readDoc{}
+	_, _, _, err := walkReads(c, func(r *audit.Read, _ keys.Digest) error {
+		docs = append(docs, readDoc{Number: r.Number, Time: r.UnixMilli, Height: r.Head, Name: r.Name, Institution: r.Institution, Roles: r.Roles, Request: r.Method + " " + r.URI, Signed: len(r.Query) > 0})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return show(c, docs, func(w io.Writer) {
+		row(w, "read", "time", "who", "of", "as", "asked")
+		for _, d := range docs {
+			row(w, d.Number, timeText(d.Time), d.Name, d.Institution, strings.Join(d.Roles, ", "), shorten(d.Request))
+		}
+	})
+}
+
+// readsOwner returns the institution of the node whose log it is, as the chain says.
+func (r *remote) readsOwner(report *audit.ReadsReport) (string, error) {
+	nodes, err := members.Nodes(r.ctx, r.Client)
+	if err != nil {
+		return "", err
+	}
+	i := slices.IndexFunc(nodes, func(n precompiles.ListedNode) bool { return n.Node == report.Node })
+	if i < 0 {
+		return "", withCode(ExitNotFound, fmt.Errorf("the chain knows no node %s", report.Node))
+	}
+	return nodes[i].Row.Institution, nil
+}
+
+func verifyReads(c *cli.Context) error {
+	if _, err := arguments(c, 0, 0, ""); err != nil {
+		return err
+	}
+	if err := checkOutput(c); err != nil {
+		return err
+	}
+	digests := map[uint64]keys.Digest{}
+	report, v, _, err := walkReads(c, func(one *audit.Read, d keys.Digest) error {
+		digests[one.Number] = d
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	told := "not asked for"
+	if !c.Bool("offline") && report.Count > 0 {
+		err = talk(c, func(r *remote) error {
+			institution, err := r.readsOwner(report)
+			if err != nil {
+				return err
+			}
+			anchor, err := members.Anchored(r.ctx, r.Client, institution, audit.ReadsName(report.Node))
+			if err != nil || anchor == nil {
+				told = "none: run `fondaco audit log anchor`"
+				return err
+			}
+			digest, kept := digests[anchor.Count]
+			switch {
+			case anchor.Count > report.Count:
+				return withCode(ExitInvalid, fmt.Errorf("block %d anchors %d reads, and the log has %d: its end was cut off", anchor.Height, anchor.Count, report.Count))
+			case !kept:
+				told = fmt.Sprintf("of read %d, in block %d, which the log does not keep any more", anchor.Count, anchor.Height)
+				return nil
+			case digest != anchor.Digest:
+				return withCode(ExitInvalid, fmt.Errorf("block %d anchors another log up to read %d: one of the reads up to there was changed", anchor.Height, anchor.Count))
+			}
+			v.Anchored, v.AnchorBlock = anchor.Count, uint64(anchor.Height)
+			told = fmt.Sprintf("holds up to read %d, by block %d of %s", anchor.Count, anchor.Height, institution)
+			return nil
+		})
+	} else if report.Count == 0 {
+		told = "nothing to anchor"
+	}
+	if err != nil {
+		return err
+	}
+	return show(c, v, func(w io.Writer) {
+		row(w, "reads", fmt.Sprintf("%d, kept from %d on", v.Count, v.First))
+		row(w, "chain", "whole: "+v.Digest)
+		row(w, "signed", fmt.Sprintf("%d by accounts, whose signatures hold; %d by certificate", v.Signed, v.Certificate))
+		row(w, "anchor", told)
+		if v.Torn {
+			row(w, "torn", "behind the last read is a torn one, which was not answered")
+		}
+	})
+}
+
+func anchorReads(c *cli.Context) error {
+	if _, err := arguments(c, 0, 0, ""); err != nil {
+		return err
+	}
+	report, _, _, err := walkReads(c, func(*audit.Read, keys.Digest) error { return nil })
+	if err != nil {
+		return err
+	}
+	if report.Count == 0 {
+		note(c, "Nobody to whom nothing is private has asked this node anything, so there is nothing to anchor.")
+		return nil
+	}
+	return talk(c, func(r *remote) error {
+		institution, err := r.readsOwner(report)
+		if err != nil {
+			return err
+		}
+		name := audit.ReadsName(report.Node)
+		last, err := members.Anchored(r.ctx, r.Client, institution, name)
+		if err != nil {
+			return err
+		}
+		if last != nil && last.Count >= report.Count {
+			note(c, "All %d reads are anchored since block %d.", last.Count, last.Height)
+			return nil
+		}
+		encoded, err := ledger.Marshal(&precompiles.AnchorArgs{Log: name, Count: report.Count, Digest: report.Last})
+		if err != nil {
+			return err
+		}
+		return r.transact(precompiles.AuditAddress, "anchor", encoded, func(*client.Transaction, io.Writer) {})
+	})
+}

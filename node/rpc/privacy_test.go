@@ -1,0 +1,133 @@
+package rpc
+
+import (
+	"errors"
+	"net/http"
+	"testing"
+
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/executor"
+	"github.com/fondaco/fondaco/node/login"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// rows is a world state.
+type rows map[string][]byte
+
+func (r rows) Get(key []byte) ([]byte, bool, error) {
+	v, ok := r[string(key)]
+	return v, ok, nil
+}
+
+// TestPrivacy asks for each kind of data of a contract of each visibility, as each kind of client: the whole table of who may read what.
+func TestPrivacy(t *testing.T) {
+	public, institution, parties := ledger.Address{1: 1, 5: 9}, ledger.Address{1: 2, 5: 9}, ledger.Address{1: 3, 5: 9}
+	state := rows{}
+	for contract, visible := range map[ledger.Address]precompiles.Visible{institution: precompiles.VisibleInstitution, parties: precompiles.VisibleParties} {
+		raw, err := ledger.Marshal(&precompiles.Restriction{Version: ledger.Version, Visible: visible, Institution: "alpha", Height: 7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		state[string(precompiles.RestrictionKeys())+string(contract[:])] = raw
+	}
+	account := func(n byte) ledger.Address { return ledger.Address{0: 0xaa, 19: n} }
+	sender, named, other := account(1), account(2), account(3)
+	args, err := ledger.Marshal([]any{named[:], uint64(5)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := &ledger.Schema{Methods: []ledger.Method{
+		{Name: "balance", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "of", Type: "addr"}, {Name: "unit", Type: "u64"}}},
+		{Name: "memo", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "memo", Type: "bytes"}, {Name: "unit", Type: "u64"}}},
+		{Name: "ledger", Kind: ledger.MethodView, Roles: []string{"user"}, Args: []ledger.Field{{Name: "of", Type: "addr"}, {Name: "unit", Type: "u64"}}},
+	}}
+	receipt := func(contract ledger.Address) *ledger.Receipt {
+		return &ledger.Receipt{Served: ledger.Target{Address: contract}, Events: []ledger.Event{{Contract: contract, Topic: "moved", Data: args}}}
+	}
+	// Through a contract that everybody may read, what it calls is no less private.
+	through := func(contract ledger.Address) *ledger.Receipt {
+		return &ledger.Receipt{Served: ledger.Target{Address: public}, Events: []ledger.Event{{Contract: contract, Topic: "moved", Data: args}}}
+	}
+	view := func(method string) func(v *reads, contract ledger.Address) error {
+		return func(v *reads, contract ledger.Address) error {
+			return v.call(contract, schema, &executor.Call{From: v.account, To: ledger.Target{Address: contract}, Method: method, Args: args}, false)
+		}
+	}
+	data := []struct {
+		what string
+		read func(v *reads, contract ledger.Address) error
+	}{
+		{"a row that names an account", func(v *reads, c ledger.Address) error { return v.state(c, append([]byte("bal/"), named[:]...)) }},
+		{"a row that names nobody", func(v *reads, c ledger.Address) error { return v.state(c, []byte("total")) }},
+		{"a transaction", func(v *reads, c ledger.Address) error { return v.transaction(sender, args, receipt(c)) }},
+		{"a transaction through another contract", func(v *reads, c ledger.Address) error { return v.transaction(sender, args, through(c)) }},
+		{"the trace of a transaction", func(v *reads, c ledger.Address) error { return v.whole(contractsOf(through(c))) }},
+		{"an event", func(v *reads, c ledger.Address) error {
+			ok, err := v.event(func() (ledger.Address, error) { return sender, nil }, &receipt(c).Events[0])
+			if err == nil && !ok {
+				err = problem(http.StatusForbidden, client.CodeForbidden, "left out")
+			}
+			return err
+		}},
+		{"a view about an account", view("balance")},
+		{"a view about nobody", view("memo")},
+		{"a view for some roles", view("ledger")},
+		{"a view through another contract", func(v *reads, c ledger.Address) error { return v.called(public, []ledger.Address{public, c}) }},
+		{"a view in another's name", func(v *reads, c ledger.Address) error {
+			return v.call(c, schema, &executor.Call{From: account(9), To: ledger.Target{Address: c}, Method: "balance", Args: args}, false)
+		}},
+		{"a dry run in one's own name", func(v *reads, c ledger.Address) error {
+			return v.call(c, schema, &executor.Call{From: v.account, To: ledger.Target{Address: c}, Method: "pay", Args: args}, true)
+		}},
+	}
+	query := func(a ledger.Address, institution string, roles ...identity.Role) login.Subject {
+		return login.Subject{Name: a.String(), Institution: institution, Means: "query", Roles: roles, Query: &client.Query{Account: a}}
+	}
+	by := func(means, institution string, roles ...identity.Role) login.Subject {
+		return login.Subject{Name: means, Institution: institution, Means: means, Roles: roles}
+	}
+	// What each client may read of the data above, by place: of the contract for the institution, and of that for parties.
+	const all, none = "yyyyyyyyyyyy", "------------"
+	for _, c := range []struct {
+		who     string
+		subject login.Subject
+		of      map[ledger.Address]string
+	}{
+		{"who is on the machine", login.Subject{Open: true}, map[ledger.Address]string{institution: all, parties: all}},
+		{"the sender, of another institution", query(sender, "beta", identity.User), map[ledger.Address]string{institution: "--yy-y------", parties: "--yy-y--y--y"}},
+		{"an account that is named", query(named, "beta", identity.User), map[ledger.Address]string{institution: none, parties: "y-yy-yy-y--y"}},
+		{"another account of that institution", query(other, "beta", identity.User), map[ledger.Address]string{institution: none, parties: "--------y--y"}},
+		{"an account of the owner's institution", query(other, "alpha", identity.User), map[ledger.Address]string{institution: "yyyyyyyyyy-y", parties: "--------y--y"}},
+		{"an admin of another institution", query(other, "beta", identity.InstitutionAdmin), map[ledger.Address]string{institution: none, parties: "--------y--y"}},
+		{"a committee member of another institution", query(other, "beta", identity.Committee), map[ledger.Address]string{institution: none, parties: "--------y--y"}},
+		{"a compliance officer of another institution", query(other, "beta", identity.Compliance), map[ledger.Address]string{institution: none, parties: "--------y--y"}},
+		{"a regulator", query(other, "authority", identity.Regulator), map[ledger.Address]string{institution: "yyyyyyyyyy-y", parties: "yyyyyyyyyy-y"}},
+		{"an auditor", query(other, "auditors", identity.Auditor), map[ledger.Address]string{institution: "yyyyyyyyyy-y", parties: "yyyyyyyyyy-y"}},
+		{"an auditor by certificate", by("certificate", "auditors", identity.Auditor), map[ledger.Address]string{institution: "yyyyyyyyyy-y", parties: "yyyyyyyyyy-y"}},
+		{"an auditor by a token", by("token", "", identity.Auditor), map[ledger.Address]string{institution: none, parties: none}},
+		{"a token", by("token", "", identity.User), map[ledger.Address]string{institution: none, parties: none}},
+		{"a certificate of the owner's institution", by("certificate", "alpha", identity.User), map[ledger.Address]string{institution: "yyyyyyyyyy-y", parties: none}},
+		{"a certificate of another institution", by("certificate", "beta", identity.User), map[ledger.Address]string{institution: none, parties: none}},
+		{"the node's operator", by("operator", "", identity.Operator), map[ledger.Address]string{institution: none, parties: none}},
+	} {
+		c.of[public] = all
+		for contract, want := range c.of {
+			for i, d := range data {
+				v := &reads{head: state, who: c.subject, known: map[ledger.Address]precompiles.Restriction{}}
+				if c.subject.Query != nil {
+					v.account = c.subject.Query.Account
+				}
+				err := d.read(v, contract)
+				p, refused := errors.AsType[*client.Problem](err)
+				if err != nil && (!refused || p.Status != http.StatusForbidden) {
+					t.Errorf("%s, %s of contract %x: %v", c.who, d.what, contract[1], err)
+				}
+				if got := err == nil; got != (want[i] == 'y') {
+					t.Errorf("%s, %s of contract %x: allowed %v, %v", c.who, d.what, contract[1], got, err)
+				}
+			}
+		}
+	}
+}
