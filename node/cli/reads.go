@@ -110,14 +110,14 @@ type readsVerdict struct {
 }
 
 // walkReads checks the log of the node in -d and visits its reads.
-func walkReads(c *cli.Context, visit func(r *audit.Read, digest keys.Digest) error) (*audit.ReadsReport, *readsVerdict, *ledger.Genesis, error) {
+func walkReads(c *cli.Context, visit func(r *audit.Read, digest keys.Digest) error) (*audit.ReadsReport, *readsVerdict, error) {
 	genesis, suite, err := trustedGenesis(filepath.Join(c.String("dir"), GenesisFile))
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	dir := filepath.Join(c.String("dir"), "data", string(genesis.Group), node.ReadsDir)
 	if _, err := os.Stat(dir); err != nil {
-		return nil, nil, nil, withCode(ExitNotFound, fmt.Errorf("the node in %s has no log of reads: it makes one when it first runs with an API", c.String("dir")))
+		return nil, nil, withCode(ExitNotFound, fmt.Errorf("the node in %s has no log of reads: it makes one when it first runs with an API", c.String("dir")))
 	}
 	v, chain := &readsVerdict{}, genesis.Hash(suite)
 	report, err := audit.WalkReads(suite, state.OS(), dir, func(one *audit.Read, digest keys.Digest) error {
@@ -146,7 +146,7 @@ func walkReads(c *cli.Context, visit func(r *audit.Read, digest keys.Digest) err
 		err = withCode(ExitInvalid, fmt.Errorf("the log is of chain %s, and the genesis in the folder of %s", report.Chain, chain))
 	}
 	v.Node, v.First, v.Count, v.Digest, v.Torn = report.Node.String(), report.First, report.Count, report.Last.String(), report.Torn
-	return &report, v, genesis, err
+	return &report, v, err
 }
 
 // readDoc is a read in the output of audit log show.
@@ -169,7 +169,7 @@ func showReads(c *cli.Context) error {
 		return err
 	}
 	docs := []readDoc{}
-	_, _, _, err := walkReads(c, func(r *audit.Read, _ keys.Digest) error {
+	_, _, err := walkReads(c, func(r *audit.Read, _ keys.Digest) error {
 		docs = append(docs, readDoc{Number: r.Number, Time: r.UnixMilli, Height: r.Head, Name: r.Name, Institution: r.Institution, Roles: r.Roles, Request: r.Method + " " + r.URI, Signed: len(r.Query) > 0})
 		return nil
 	})
@@ -205,7 +205,7 @@ func verifyReads(c *cli.Context) error {
 		return err
 	}
 	digests := map[uint64]keys.Digest{}
-	report, v, _, err := walkReads(c, func(one *audit.Read, d keys.Digest) error {
+	report, v, err := walkReads(c, func(one *audit.Read, d keys.Digest) error {
 		digests[one.Number] = d
 		return nil
 	})
@@ -259,7 +259,7 @@ func anchorReads(c *cli.Context) error {
 	if _, err := arguments(c, 0, 0, ""); err != nil {
 		return err
 	}
-	report, _, _, err := walkReads(c, func(*audit.Read, keys.Digest) error { return nil })
+	report, _, err := walkReads(c, func(*audit.Read, keys.Digest) error { return nil })
 	if err != nil {
 		return err
 	}

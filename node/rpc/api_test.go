@@ -324,6 +324,18 @@ func TestAPI(t *testing.T) {
 			t.Errorf("status = %+v, %v", status, err)
 		}
 	})
+	t.Run("other parameters are tried", func(t *testing.T) {
+		params := c.genesis.Params
+		params.DeployRoles = []string{"nobody-has-it"}
+		if trial, err := c.api.TryParams(ctx, &params); err != nil || trial.Refused != "" || len(trial.Breaks) != 1 {
+			t.Errorf("without deployers: %+v, %v; want that deployment breaks", trial, err)
+		}
+		params.TxGas = 1
+		if trial, err := c.api.TryParams(ctx, &params); err != nil || trial.Refused == "" {
+			t.Errorf("with tx_gas 1: %+v, %v; want it refused", trial, err)
+		}
+		c.refused(t, 400, client.CodeBadRequest, "POST", "/v1/params/check", "application/json", []byte(`{"batch_dealy": 1}`))
+	})
 	t.Run("nothing of block 0 can be proven, and the answer says why", func(t *testing.T) {
 		c.refused(t, 409, client.CodeUnavailable, "GET", "/v1/headers/0/proof", "", nil)
 		c.refused(t, 409, client.CodeUnavailable, "GET", "/v1/headers/0/proof?under=latest", "", nil)
