@@ -103,7 +103,7 @@ func newApp(plugins Plugins) *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 		Commands: []*cli.Command{
-			initCommand(), genesisCommand(), joinRequestCommand(), invitationCommand(), runCommand(), statusCommand(), doctorCommand(), keysCommand(), signerCommand(), accountCommand(), freezeCommand(), contractCommand(),
+			initCommand(), genesisCommand(), joinRequestCommand(), invitationCommand(), runCommand(), statusCommand(), doctorCommand(), keysCommand(), signerCommand(), accountCommand(), freezeCommand(), correctionCommand(), contractCommand(),
 			caCommand(),
 			nameCommand(), txCommand(), blockCommand(), configCommand(), memberCommand(), authorityCommand(), certificateCommand(), recoverCommand(), evidenceCommand(), auditCommand(), proofCommand(), verifyCommand(), exportCommand(), importCommand(), backupCommand(), pruneCommand(), tokenCommand(), pluginCommand(plugins), completionCommand(),
 		},

@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
@@ -179,7 +180,7 @@ var shared = chain{suite: keystest.Suite()}
 var governed = chain{suite: keystest.Suite()}
 
 // chain is a chain of one node that tests share. Its accounts are admin, alice, bob, chair, who speaks for the institution
-// in motions, and, for scripts that change keys, carol; the token's issuer is admin, who has given alice 1000 units.
+// in motions, bea, the compliance officer of another one, and, for scripts that change keys, carol; the token's issuer is admin, who has given alice 1000 units.
 type chain struct {
 	suite keys.Suite
 
@@ -224,12 +225,13 @@ func (c *chain) make() error {
 	if err != nil {
 		return err
 	}
-	roles := map[string]string{"admin": "deployer,institution-admin,registrar", "alice": "user", "bob": "user", "carol": "user", "chair": "committee"}
+	roles := map[string]string{"admin": "deployer,institution-admin,registrar", "alice": "user", "bob": "user", "carol": "user", "chair": "committee", "bea": "compliance"}
+
 	steps := [][]string{{"init", "-d", "node", "--institution", "bank-a", "--listen", address(0), "--api-listen", address(1), "--admin-listen", address(2)}}
 	found := []string{"genesis", "new", "node/member.json", "--name", "shared"}
-	for _, name := range []string{"admin", "alice", "bob", "carol", "chair"} {
+	for _, name := range []string{"admin", "alice", "bob", "carol", "chair", "bea"} {
 		steps = append(steps, []string{"keys", "new", name + ".key"})
-		found = append(found, "--account", name+":bank-a:"+roles[name]+":"+name+".key")
+		found = append(found, "--account", name+":"+cmp.Or(map[string]string{"bea": "bank-b"}[name], "bank-a")+":"+roles[name]+":"+name+".key")
 	}
 	steps = append(steps, found,
 		[]string{"init", "-d", "node", "--genesis", "genesis.json"},

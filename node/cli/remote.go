@@ -500,6 +500,7 @@ func (r *remote) showTransaction(tx *client.Transaction, tell func(tx *client.Tr
 			row(w, "because", because)
 		}
 		row(w, "gas", tx.Receipt.Gas)
+		linksTable(w, tx)
 		for _, e := range tx.Receipt.Events {
 			row(w, "event", e.Topic+" "+shorten(argsText(e.Decoded, e.Data)))
 		}

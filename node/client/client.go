@@ -488,6 +488,20 @@ func follow[T any](ctx context.Context, c *Client, path string, check func(*T) e
 	}
 }
 
+// Correction returns a correction, with what the node has of the transactions that it names.
+func (c *Client) Correction(ctx context.Context, number uint64) (*Correction, error) {
+	return get[Correction](ctx, c, "/v1/corrections/"+strconv.FormatUint(number, 10))
+}
+
+// Corrections returns up to 64 corrections in order of their numbers, beginning after one.
+func (c *Client) Corrections(ctx context.Context, after uint64) ([]Correction, error) {
+	all, err := get[[]Correction](ctx, c, "/v1/corrections?after="+strconv.FormatUint(after, 10))
+	if err != nil {
+		return nil, err
+	}
+	return *all, nil
+}
+
 // Account returns an account.
 func (c *Client) Account(ctx context.Context, a ledger.Address) (*Account, error) {
 	return get[Account](ctx, c, "/v1/accounts/"+a.String())

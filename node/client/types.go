@@ -282,6 +282,61 @@ type Transaction struct {
 	Raw        Bytes           `json:"raw,omitempty"`     // canonical CBOR
 	Receipt    *Receipt        `json:"receipt,omitempty"`
 	Proof      *Bytes          `json:"proof,omitempty"` // a ledger.Claim about the receipt, canonical CBOR
+	// CorrectedBy are corrections that name the transaction, by the last block: at most 64 with Corrects.
+	CorrectedBy []CorrectionLink `json:"corrected_by,omitempty"`
+	Corrects    []CorrectionLink `json:"corrects,omitempty"` // corrections that it applied
+}
+
+// CorrectionLink is a correction in the document of a transaction.
+type CorrectionLink struct {
+	Number       uint64        `json:"number"`
+	Status       string        `json:"status"`
+	Reason       string        `json:"reason"`
+	Applied      ledger.TxID   `json:"applied,omitzero"`       // the transaction that applied it; none: it is not applied
+	Transactions []ledger.TxID `json:"transactions,omitempty"` // of a transaction that applied it: those that it corrects
+}
+
+// Correction is entries that correct transactions.
+type Correction struct {
+	Number       uint64            `json:"number"`
+	Status       string            `json:"status"` // open, applied, withdrawn
+	Height       ledger.Height     `json:"height"` // of the block in which it was proposed
+	By           ledger.Address    `json:"by"`
+	Institution  string            `json:"institution"`
+	Transactions []Corrected       `json:"transactions"`
+	Reason       string            `json:"reason"`
+	Evidence     keys.Digest       `json:"evidence"`
+	Entries      []CorrectionEntry `json:"entries"`
+	Debited      []string          `json:"debited"` // institutions of the accounts from which something is taken
+	Motion       bool              `json:"motion"`  // it takes a motion
+	Approvals    []Approval        `json:"approvals"`
+	Lacks        int               `json:"lacks,omitempty"`   // how many approvals it lacks while it is open
+	Missing      []string          `json:"missing,omitempty"` // institutions that must be among them
+	Expiry       int64             `json:"expiry"`            // last block time at which it is approved and applied
+	Applied      ledger.TxID       `json:"applied,omitzero"`  // the transaction that applied it; none: it is not applied
+	AppliedAt    ledger.Height     `json:"applied_at,omitempty"`
+}
+
+// Corrected is a transaction that a correction names.
+type Corrected struct {
+	ID     ledger.TxID   `json:"id"`
+	Height ledger.Height `json:"height"`
+	Found  *bool         `json:"found,omitempty"`  // whether the node has it in the block of that height; nil in a list: nobody looked
+	Status string        `json:"status,omitempty"` // of its receipt, when it was found
+}
+
+// CorrectionEntry is what a correction does to one account in one contract.
+type CorrectionEntry struct {
+	Contract ledger.Address `json:"contract"`
+	Account  ledger.Address `json:"account"`
+	Amount   string         `json:"amount"` // in the contract's smallest unit
+	Credit   bool           `json:"credit"` // the account gets it; else it is taken
+}
+
+// Approval is the approval of an institution.
+type Approval struct {
+	Institution string         `json:"institution"`
+	Account     ledger.Address `json:"account"`
 }
 
 // Receipt is the result of a transaction.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -65,7 +66,7 @@ type chain struct {
 }
 
 // accounts of the genesis; nobody's key is in none.
-var accounts = map[string][]string{"admin": {string(identity.Deployer), string(identity.InstitutionAdmin)}, "alice": {string(identity.User)}, "bob": {string(identity.User)}}
+var accounts = map[string][]string{"admin": {string(identity.Deployer), string(identity.InstitutionAdmin)}, "alice": {string(identity.User)}, "bob": {string(identity.User)}, "bea": {string(identity.Compliance)}}
 
 // start runs a node of a chain that has as many members; the others do not run. Its configuration can be changed before.
 func start(t *testing.T, members int, change ...func(*node.Config)) *chain {
@@ -88,10 +89,14 @@ func start(t *testing.T, members int, change ...func(*node.Config)) *chain {
 		public := member.Public()
 		c.genesis.Members = append(c.genesis.Members, ledger.Member{Node: identity.NodeIDOf(c.suite, public), Institution: "bank", Key: ledger.KeyOf(public)})
 	}
-	for _, name := range []string{"admin", "alice", "bob"} {
+	for _, name := range []string{"admin", "alice", "bob", "bea"} {
 		c.signers[name] = generate()
+		institution := "bank"
+		if name == "bea" {
+			institution = "savings bank"
+		}
 		c.genesis.Accounts = append(c.genesis.Accounts, ledger.GenesisAccount{
-			Name: name, Institution: "bank", Roles: accounts[name], Keys: []ledger.Key{ledger.KeyOf(c.signers[name].Public())},
+			Name: name, Institution: institution, Roles: accounts[name], Keys: []ledger.Key{ledger.KeyOf(c.signers[name].Public())},
 		})
 	}
 	c.signers["nobody"] = generate()
@@ -601,6 +606,51 @@ func TestAPI(t *testing.T) {
 		if err != nil || n < len(all.Records) || v.Height < status.Height || v.Total != uint64(n) {
 			t.Errorf("%d records, verdict %+v, %v", n, v, err)
 		}
+	})
+	t.Run("a correction and what it corrects lead to each other", func(t *testing.T) {
+		paid := c.send(c.call("alice", "transfer", c.address("bob").String(), "1"))
+		send := func(by, method string, args any) *client.Transaction {
+			raw, err := ledger.Marshal(args)
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := c.send(c.tx(by, precompiles.CorrectionsAddress, method, raw))
+			if done.Receipt.Status != "ok" {
+				t.Fatalf("%s by %s: %s %s", method, by, done.Receipt.Status, done.Receipt.Error)
+			}
+			return done
+		}
+		one := precompiles.NumberArgs{Number: 1}
+		send("admin", "propose", precompiles.ProposeCorrectionArgs{
+			Transactions: []precompiles.Corrected{{Tx: paid.ID, Height: paid.Height}, {Tx: ledger.TxID{1}, Height: 1}}, Reason: "wrong-account", Evidence: keys.Digest{1},
+			Entries: []precompiles.Entry{
+				{Contract: c.token, Account: c.address("bob"), Amount: *big.NewInt(1)}, {Contract: c.token, Account: c.address("alice"), Amount: *big.NewInt(1), Credit: true},
+			},
+		})
+		open, err := c.api.Correction(ctx, 1)
+		if err != nil || open.Status != "open" || open.Lacks != 1 || !*open.Transactions[0].Found || open.Transactions[0].Status != "ok" || *open.Transactions[1].Found {
+			t.Fatalf("the correction is %+v, %v", open, err)
+		}
+		send("bea", "approve", one)
+		applied := send("bea", "apply", one)
+		all, err := c.api.Corrections(ctx, 0)
+		if err != nil || len(all) != 1 || all[0].Status != "applied" || all[0].Applied != applied.ID || all[0].AppliedAt != applied.Height {
+			t.Errorf("the corrections are %+v, %v", all, err)
+		}
+		if more, err := c.api.Corrections(ctx, 1); err != nil || len(more) != 0 {
+			t.Errorf("after the last there are %+v, %v", more, err)
+		}
+		was, err := c.api.Lookup(ctx, paid.ID, 0, false)
+		if err != nil || len(was.CorrectedBy) != 1 || was.CorrectedBy[0].Applied != applied.ID || len(was.Corrects) != 0 {
+			t.Errorf("the payment is corrected by %+v, corrects %+v, %v", was.CorrectedBy, was.Corrects, err)
+		}
+		is, err := c.api.Lookup(ctx, applied.ID, 0, false)
+		if err != nil || len(is.Corrects) != 1 || len(is.CorrectedBy) != 0 || !slices.Equal(is.Corrects[0].Transactions, []ledger.TxID{paid.ID, {1}}) {
+			t.Errorf("what applied it corrects %+v, is corrected by %+v, %v", is.Corrects, is.CorrectedBy, err)
+		}
+		c.refused(t, 404, client.CodeNotFound, "GET", "/v1/corrections/2", "", nil)
+		c.refused(t, 400, client.CodeBadRequest, "GET", "/v1/corrections/first", "", nil)
+		c.refused(t, 400, client.CodeBadRequest, "GET", "/v1/corrections?after=-1", "", nil)
 	})
 	t.Run("a backup that verifies", func(t *testing.T) {
 		status, err := c.api.Status(ctx)

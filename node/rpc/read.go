@@ -293,6 +293,9 @@ func (s *Server) committed(may *reads, id ledger.TxID, h ledger.Height, index ui
 	if doc.Receipt.Raw, err = ledger.Marshal(receipt); err != nil {
 		return nil, err
 	}
+	if err := linked(s.group.Store().Head(), doc); err != nil {
+		return nil, err
+	}
 	if proof != nil {
 		if doc.Proof, err = s.proveTx(b, index, proof); err != nil {
 			return nil, err

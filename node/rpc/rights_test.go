@@ -46,6 +46,8 @@ var (
 		"POST /v1/transactions/batch":       senders,
 		"GET /v1/accounts/{address}":        readers,
 		"GET /v1/contracts/{address}":       readers,
+		"GET /v1/corrections":               readers,
+		"GET /v1/corrections/{number}":      readers,
 		"GET /v1/contracts/{address}/code":  readers,
 		"POST /v1/contracts/{address}/call": readers,
 		"GET /v1/state/{address}/{key}":     readers,

@@ -161,6 +161,8 @@ func (s *Server) routes() map[string]route {
 		"POST /v1/transactions/batch":       {login.Submit, s.submitBatch},
 		"GET /v1/accounts/{address}":        {login.Read, s.account},
 		"GET /v1/contracts/{address}":       {login.Read, s.contract},
+		"GET /v1/corrections":               {login.Read, s.corrections},
+		"GET /v1/corrections/{number}":      {login.Read, s.correction},
 		"GET /v1/contracts/{address}/code":  {login.Read, s.code},
 		"POST /v1/contracts/{address}/call": {login.Read, s.call},
 		"GET /v1/state/{address}/{key}":     {login.Read, s.state},
