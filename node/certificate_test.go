@@ -386,12 +386,12 @@ func (b *banks) trustsFor(institution string, a precompiles.Authority) {
 	b.t.Helper()
 	reform := precompiles.Reform{Trust: []precompiles.TrustedRoot{{Institution: institution, Authority: a}}}
 	var id precompiles.MotionArgs
-	if err := ledger.Unmarshal(b.calls(0, 0, precompiles.MembersAddress, "propose", &precompiles.ProposeArgs{Reform: reform}), &id.ID); err != nil {
+	if err := ledger.Unmarshal(b.calls(0, 0, precompiles.GovernanceAddress, "propose", &precompiles.ProposeArgs{Reform: &reform}), &id.ID); err != nil {
 		b.t.Fatal(err)
 	}
-	b.calls(0, 1, precompiles.MembersAddress, "approve", &id)
-	b.sends(0, 2, precompiles.MembersAddress, "approve", &id) // which may be one more than is needed
-	b.calls(0, 0, precompiles.MembersAddress, "activate", &id)
+	b.calls(0, 1, precompiles.GovernanceAddress, "vote", &precompiles.VoteArgs{ID: id.ID, For: true})
+	b.sends(0, 2, precompiles.GovernanceAddress, "vote", &precompiles.VoteArgs{ID: id.ID, For: true}) // which may be one more than is needed
+	b.calls(0, 0, precompiles.GovernanceAddress, "activate", &id)
 }
 
 // commits has a node take a transaction, which at least two members must be connected for.

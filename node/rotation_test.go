@@ -95,10 +95,10 @@ func (b *bank) does(from string, to ledger.Address, method string, args any) []b
 func (b *bank) pass(f precompiles.Reform) {
 	b.t.Helper()
 	var id uint64
-	if err := ledger.Unmarshal(b.does("admin", precompiles.MembersAddress, "propose", precompiles.ProposeArgs{Reform: f}), &id); err != nil {
+	if err := ledger.Unmarshal(b.does("admin", precompiles.GovernanceAddress, "propose", precompiles.ProposeArgs{Reform: &f}), &id); err != nil {
 		b.t.Fatal(err)
 	}
-	b.does("admin", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: id})
+	b.does("admin", precompiles.GovernanceAddress, "activate", precompiles.MotionArgs{ID: id})
 }
 
 // calls checks whether an account may call contracts; words are those of the refusal, empty where it may. Only the first

@@ -271,6 +271,9 @@ func changeRoles(env Env, a RoleArgs, topic string, change func(roles []string, 
 		}
 	}
 	account.Roles = roles
+	if err := seated(env, a.Account, a.Role, !has); err != nil {
+		return err
+	}
 	if err := write(env, AccountStateKey(a.Account), &account); err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func (a *Account) HasAny(roles ...string) bool {
 
 // MaySend checks that neither a freeze of the account, whose address is self, nor its certificates keep the account from calling a target at a state and a
 // block time. The error is an [*Error] with status denied, or the reader's. A freeze keeps no account with the role
-// committee from taking part in motions: what institutions agree on is not for a single account to prevent. Nothing keeps an
+// committee or regulator from taking part in motions: what institutions agree on is not for a single account to prevent. Nothing keeps an
 // account from what it defends itself with, see [Lifeline].
 func (a *Account) MaySend(r Reader, self ledger.Address, to ledger.Target, method string, unixMilli int64) error {
 	if a.defends(to, method) {

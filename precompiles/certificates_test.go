@@ -196,10 +196,10 @@ func TestRefusedTrust(t *testing.T) {
 	id, err := a.propose(Reform{Trust: []TrustedRoot{trusted("bank-2", "x", 9)}})
 	wantError(t, err, ledger.OK, 0)
 	for _, by := range []string{"bank-1", "bank-2"} {
-		wantError(t, a.by(by, "approve", MotionArgs{ID: id}), ledger.OK, 0)
+		wantError(t, a.by(by, "vote", VoteArgs{ID: id, For: true}), ledger.OK, 0)
 	}
 	account := a.account(t, name("bank-0"))
-	wantError(t, MayActivate(a, a.Suite(), &account, mustMarshal(t, MotionArgs{ID: id}), 1_000_001), ledger.Aborted, AbortReform)
+	wantError(t, MayActivate(a, a.Suite(), &account, mustMarshal(t, MotionArgs{ID: id}), 1_000_001, 8), ledger.Aborted, AbortReform)
 	a.order.UnixMilli = 1_000_001
 	wantError(t, a.by("bank-0", "activate", MotionArgs{ID: id}), ledger.Aborted, AbortReform)
 }
@@ -619,7 +619,7 @@ func TestWhoIsStopped(t *testing.T) {
 		wantError(t, by("admin", "member"), ledger.Denied, DeniedRole)
 		wantError(t, by("regulator", "member"), ledger.OK, 0)
 		stopped(t, w, "member", true, true)
-		wantError(t, w.maySend("member", ledger.Target{Address: MembersAddress}), ledger.OK, 0)
+		wantError(t, w.maySend("member", ledger.Target{Address: GovernanceAddress}), ledger.OK, 0)
 		wantError(t, w.do("admin", newAccess(), "revoke", RoleArgs{Account: name("admin"), Role: "institution-admin"}), ledger.Aborted, AbortRole)
 		wantError(t, w.do("admin", newAccess(), "revoke", RoleArgs{Account: name("deputy"), Role: "institution-admin"}), ledger.OK, 0)
 	})

@@ -552,3 +552,10 @@ func DecodeCorrectionLink(id, value []byte) (l CorrectionLink, err error) {
 	err = ledger.Unmarshal(value, &l.Applies)
 	return l, err
 }
+
+// Approval says that an account approved for its institution.
+type Approval struct {
+	_           struct{} `cbor:",toarray"`
+	Institution string
+	Account     ledger.Address
+}

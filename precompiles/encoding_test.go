@@ -139,10 +139,10 @@ func TestVectors(t *testing.T) {
 		{newMembers(), "epoch", none{}, nil},
 		{newMembers(), "institutions", InstitutionsArgs{After: "alpha"}, []string{`"alpha"`}},
 		{newMembers(), "nodes", NodesArgs{}, []string{`"0x"`}},
-		{newMembers(), "motions", MotionsArgs{After: 3}, []string{`3`}},
+		{newGovernance(), "motions", MotionsArgs{After: 3}, []string{`3`}},
 		{
-			newMembers(), "propose",
-			ProposeArgs{Reform: Reform{
+			newMembers(), "reform",
+			ReformArgs{Reform: Reform{
 				Found:   []Founding{{Name: "bank-e", Key: k}},
 				Observe: []Candidate{{Institution: "bank-e", Key: k2, Address: "10.0.0.5:9540"}}, Add: []identity.NodeID{digest}, Override: "why",
 			}},
@@ -150,8 +150,8 @@ func TestVectors(t *testing.T) {
 				`"dismiss":[],"add":["0x` + hex.EncodeToString(digest[:]) + `"],"remove":[],"params":null,"trust":[],"distrust":[],"policies":[],"real_names":[],"override":"why"}`},
 		},
 		{
-			newMembers(), "propose",
-			ProposeArgs{Reform: Reform{
+			newMembers(), "reform",
+			ReformArgs{Reform: Reform{
 				Trust: []TrustedRoot{{Institution: "alpha", Authority: Authority{
 					Agency: "alpha-ca", Root: digest, From: 1_000, Until: 5_000_000_000_000, Roles: []string{"node", "user"},
 				}}},
@@ -163,15 +163,43 @@ func TestVectors(t *testing.T) {
 				`"trust":[{"institution":"alpha","authority":{"agency":"alpha-ca","root":"0x` + hex.EncodeToString(digest[:]) + `","from":1000,"until":"5000000000000","roles":["node","user"]}}],` +
 				`"distrust":[{"institution":"beta","root":"0x` + hex.EncodeToString(digest[:]) + `"}],"policies":[{"institution":"alpha","policy":{"role":"node","need":2}}],"real_names":[{"institution":"alpha","required":true}],"override":""}`},
 		},
-		{newMembers(), "approve", MotionArgs{ID: 3}, []string{`3`}},
-		{newMembers(), "withdraw", MotionArgs{ID: 3}, []string{`3`}},
-		{newMembers(), "activate", MotionArgs{ID: 3}, []string{`3`}},
+		{
+			newGovernance(), "propose",
+			ProposeArgs{Title: "why", Actions: []Action{{To: address, Method: "pay", Args: []byte{0x80}}}, Expires: 5_000_000_000_000},
+			[]string{`"why"`, `[{"to":` + addressJSON + `,"method":"pay","args":"0x80"}]`, `null`, `"5000000000000"`},
+		},
+		{
+			newGovernance(), "propose",
+			ProposeArgs{Reform: &Reform{Add: []identity.NodeID{digest}}},
+			[]string{`""`, `[]`, `{"found":[],"observe":[],"dismiss":[],"add":["0x` + hex.EncodeToString(digest[:]) + `"],"remove":[],"params":null,"trust":[],"distrust":[],"policies":[],"real_names":[],"override":""}`, `"0"`},
+		},
+		{newGovernance(), "vote", VoteArgs{ID: 3, For: true}, []string{`3`, `true`}},
+		{newGovernance(), "consent", MotionArgs{ID: 3}, []string{`3`}},
+		{newGovernance(), "veto", MotionArgs{ID: 3}, []string{`3`}},
+		{newGovernance(), "withdraw", MotionArgs{ID: 3}, []string{`3`}},
+		{newGovernance(), "execute", MotionArgs{ID: 3}, []string{`3`}},
+		{newGovernance(), "activate", MotionArgs{ID: 3}, []string{`3`}},
+		{
+			newGovernance(), "set_policy",
+			SetPolicyArgs{Contract: address, Method: "pay", Policy: &Policy{Rule: RuleShare, N: 2, Of: 3, Institutions: []string{"alpha", "beta"}, Regulator: true, Keys: 2, Lock: 86_400_000, Blocks: 10}},
+			[]string{addressJSON, `"pay"`, `{"rule":"share","n":2,"of":3,"institutions":["alpha","beta"],"roles":[],"regulator":true,"keys":2,"lock":"86400000","blocks":"10"}`},
+		},
+		{newGovernance(), "set_policy", SetPolicyArgs{Contract: address, Method: "pay"}, []string{addressJSON, `"pay"`, `null`}},
+		{
+			newGovernance(), "set_settings",
+			SetSettingsArgs{Approval: 66, Participation: 50, Motions: 4, Lifetime: 86_400_000, Window: 3_600_000, Weights: []Weight{{Institution: "alpha", Weight: 2}}},
+			[]string{`66`, `50`, `4`, `"86400000"`, `"3600000"`, `[{"institution":"alpha","weight":2}]`},
+		},
+		{newGovernance(), "settings", none{}, nil},
+		{newGovernance(), "regulators", none{}, nil},
+		{newGovernance(), "policies", MethodArgs{Contract: address, Method: "pay"}, []string{addressJSON, `"pay"`}},
+		{newGovernance(), "policy", MethodArgs{Contract: address, Method: "pay"}, []string{addressJSON, `"pay"`}},
 		{
 			newMembers(), "recover",
 			RecoverArgs{Epoch: 2, Reform: Reform{Remove: []identity.NodeID{digest}, Override: "why"}},
 			[]string{`"2"`, `{"found":[],"observe":[],"dismiss":[],"add":[],"remove":["0x` + hex.EncodeToString(digest[:]) + `"],"params":null,"trust":[],"distrust":[],"policies":[],"real_names":[],"override":"why"}`},
 		},
-		{newMembers(), "ready", ReadyArgs{ID: 3, Node: digest[:], Signature: digest[:]}, []string{`3`, `"0x` + hex.EncodeToString(digest[:]) + `"`, `"0x` + hex.EncodeToString(digest[:]) + `"`}},
+		{newGovernance(), "ready", ReadyArgs{ID: 3, Node: digest[:], Signature: digest[:]}, []string{`3`, `"0x` + hex.EncodeToString(digest[:]) + `"`, `"0x` + hex.EncodeToString(digest[:]) + `"`}},
 		{newMembers(), "accuse", AccuseArgs{Evidence: []byte{0x83}}, []string{`"0x83"`}},
 		{newMembers(), "accusations", AccusationsArgs{Epoch: 1, Member: 2}, []string{`"1"`, `2`}},
 		{newConfig(), "params", none{}, nil},
@@ -333,7 +361,12 @@ func TestResults(t *testing.T) {
 		{newMembers(), "epoch", none{}},
 		{newMembers(), "institutions", InstitutionsArgs{}},
 		{newMembers(), "nodes", NodesArgs{}},
-		{newMembers(), "motions", MotionsArgs{}},
+		{newGovernance(), "motions", MotionsArgs{}},
+		{newGovernance(), "settings", none{}},
+		{newGovernance(), "regulators", none{}},
+		{newGovernance(), "policies", MethodArgs{}},
+		{newGovernance(), "policy", MethodArgs{Contract: AccessAddress, Method: "grant"}},
+		{newGovernance(), "policy", MethodArgs{Contract: contract, Method: "pay"}},
 		{newMembers(), "accusations", AccusationsArgs{}},
 		{newConfig(), "params", none{}},
 		{newCertificates(), "trusts", TrustsArgs{}},

@@ -72,6 +72,10 @@ const (
 	AbortCosigner uint32 = 1021 // [account]: it cannot co-sign
 
 	AbortCorrection uint32 = 1022 // [number]: no such correction that is open, or too many; then the number is 0
+
+	AbortLocked uint32 = 1040 // [until, height]: the motion is not to be carried out before a block time and a height
+	AbortAction uint32 = 1041 // [index, contract, method, status, code]: a call of the motion did not end well
+	AbortPolicy uint32 = 1042 // [reason]: a policy or settings by which the group could not be governed
 )
 
 func abortDefs(codes ...uint32) []ledger.ErrorDef {
@@ -98,6 +102,16 @@ func abortDefs(codes ...uint32) []ledger.ErrorDef {
 			Code: AbortCertificate, Name: "BadCertificate", Fields: []ledger.Field{{Name: "fingerprint", Type: "bytes"}},
 			Doc: "the certificate does not count: it is frozen, revoked, ended, or vouched for by nobody that the group trusts; or it is the caller's own",
 		},
+		{
+			Code: AbortLocked, Name: "Locked", Fields: []ledger.Field{{Name: "until", Type: "i64"}, {Name: "height", Type: "u64"}},
+			Doc: "the motion is carried, and not to be carried out before a block time in Unix ms and a height",
+		},
+		{
+			Code: AbortAction, Name: "ActionFailed",
+			Fields: []ledger.Field{{Name: "index", Type: "u32"}, {Name: "contract", Type: "addr"}, {Name: "method", Type: "str"}, {Name: "status", Type: "u8"}, {Name: "code", Type: "u32"}},
+			Doc:    "a call of the motion did not end well, so nothing of it took effect",
+		},
+		{Code: AbortPolicy, Name: "BadPolicy", Fields: []ledger.Field{{Name: "reason", Type: "str"}}, Doc: "a policy or settings that make no sense, or by which the group could not be governed"},
 		{Code: AbortName, Name: "BadName", Fields: []ledger.Field{{Name: "name", Type: "str"}}, Doc: "the name or its version is malformed, taken, in use, or not there"},
 		{Code: AbortRelease, Name: "NoRelease", Fields: []ledger.Field{{Name: "id", Type: "u64"}}, Doc: "there is no such release, or it is void or lacks approvals, or with id 0 there are too many"},
 		{Code: AbortRecovery, Name: "Recovery", Fields: []ledger.Field{{Name: "number", Type: "u64"}}, Doc: "the account has no such recovery, or one is under way, or its window has not ended, or has"},

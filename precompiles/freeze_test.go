@@ -200,7 +200,7 @@ func TestFreeze(t *testing.T) {
 				case "sends", "governs":
 					a, to := account(t, name(s.account)), contract
 					if s.method == "governs" {
-						to = ledger.Target{Address: MembersAddress}
+						to = ledger.Target{Address: GovernanceAddress}
 					}
 					if s.status = ledger.OK; s.code != 0 {
 						s.status = ledger.Denied

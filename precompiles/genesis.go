@@ -20,10 +20,21 @@ func Genesis(s keys.Suite, g *ledger.Genesis) ([]ledger.Change, error) {
 	w.put(beginningKey(0), &Beginning{Version: ledger.Version, Epoch: *g.Epoch()})
 	named := map[string]bool{}
 	committees := map[string]bool{}
+	var regulators []ledger.Address
 	for _, a := range g.Accounts {
 		if slices.Contains(a.Roles, string(identity.Committee)) {
 			committees[a.Institution] = true
 		}
+		if slices.Contains(a.Roles, string(identity.Regulator)) {
+			regulators = append(regulators, ledger.NamedAddress(s, "account", a.Name))
+		}
+	}
+	if len(regulators) > MaxRegulators {
+		return nil, fmt.Errorf("genesis has %d regulators, at most %d", len(regulators), MaxRegulators)
+	}
+	if len(regulators) > 0 {
+		slices.SortFunc(regulators, compareAddresses)
+		w.put(regulatorsKey(), regulators)
 	}
 	institution := func(name string) error {
 		if name == "" || len(name) > MaxInstitutionName {

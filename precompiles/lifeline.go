@@ -127,9 +127,9 @@ func (a *Account) defends(to ledger.Target, method string) bool {
 	return to == ledger.Target{Address: AccountsAddress} && (method == "object" && a.recovering() || method == "report_leak" && !a.Leaked())
 }
 
-// motions reports whether calls of a contract are what an account with the role committee takes part in motions with.
+// motions reports whether calls of a contract are what an account with the role committee or regulator takes part in motions with.
 func (a *Account) motions(to ledger.Target) bool {
-	return a.Has(identity.Committee) && (to == ledger.Target{Address: MembersAddress} || to == ledger.Target{Address: GovernanceAddress})
+	return a.HasAny(string(identity.Committee), string(identity.Regulator)) && to == ledger.Target{Address: GovernanceAddress}
 }
 
 // succeeded reports whether the key that replaced k, and is valid beside it, is among those that signed.

@@ -15,7 +15,7 @@ type Institution struct {
 	_         struct{} `cbor:",toarray"`
 	Version   uint16   // ledger.Version
 	Height    ledger.Height
-	Committee bool // it has had an account with the role committee since it was founded, so it can approve motions
+	Committee bool // it has an account with the role committee, so it can vote on motions
 }
 
 // MaxInstitutionName bounds the name of an institution, in bytes.
@@ -132,25 +132,15 @@ func NodeKeys() []byte { return key(MembersAddress, []byte("n")) }
 func epochKey() []byte                  { return key(MembersAddress, []byte("e")) }
 func institutionKey(name string) []byte { return key(MembersAddress, []byte("i"), []byte(name)) }
 func nodeKey(id identity.NodeID) []byte { return key(MembersAddress, []byte("n"), id[:]) }
-func counterKey() []byte                { return key(MembersAddress, []byte("c")) }
 func beginningKey(epoch uint64) []byte {
 	return key(MembersAddress, []byte("b"), binary.BigEndian.AppendUint64(nil, epoch))
 }
 
-// proposedKey is that of the ids of the motions that an institution proposed, among them those that are still open.
-func proposedKey(institution string) []byte {
-	return key(MembersAddress, []byte("p"), []byte(institution))
-}
-
-func motionKey(id uint64) []byte {
-	return key(MembersAddress, []byte("m"), binary.BigEndian.AppendUint64(nil, id))
-}
-
 // Activates reports whether a transaction ends the epoch of the block that it is in, where it is alone: it calls the
-// method activate of the members, and by no other way is that method reached. It depends on the transaction alone, so
-// that everybody can tell from a block where an epoch ends.
+// method activate of the governance contract, and by no other way is that method reached. It depends on the transaction
+// alone, so that everybody can tell from a block where an epoch ends.
 func Activates(tx *ledger.Tx) bool {
-	return tx.To == ledger.Target{Address: MembersAddress} && tx.Method == "activate"
+	return tx.To == ledger.Target{Address: GovernanceAddress} && tx.Method == "activate"
 }
 
 // EndEpoch returns the epoch that follows the barrier block at a height, and what it writes, on the state after the
@@ -183,7 +173,6 @@ func variants(names []string) []ledger.Variant {
 }
 
 func newMembers() Contract {
-	id := ledger.Field{Name: "id", Type: "u64"}
 	list := func(name string, t ledger.Type) ledger.Field {
 		return ledger.Field{Name: name, Type: "list<" + t + ">"}
 	}
@@ -196,64 +185,28 @@ func newMembers() Contract {
 			"epoch":        query(func(env Env, _ none) (Record, error) { return readRecord(env) }),
 			"institutions": query(institutions),
 			"nodes":        query(nodes),
-			"motions":      query(motions),
-			"propose":      query(propose),
-			"approve":      command(approve),
-			"withdraw":     command(withdraw),
-			"ready":        command(ready),
-			"activate":     command(activate),
+			"reform":       command(reform),
 			"recover":      command(recovery),
 		},
 		policies: map[string]Policy{
-			"propose":  byAny(identity.Committee),
-			"approve":  byAny(identity.Committee),
-			"withdraw": byAny(identity.Committee),
-			"ready":    bySelf(),
-			"activate": byAny(identity.Committee),
-			"recover":  bySelf(),
-			"accuse":   bySelf(),
+			"reform":  byMajority(),
+			"recover": bySelf(),
+			"accuse":  bySelf(),
 		},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "members", Version: "1", Profile: "strict",
-			Doc: "Institutions of the chain, nodes of the group, and the motions by which institutions change members and parameters. " +
-				"A member's number is its place in the epoch's list. More than half of the members' institutions must approve a motion.",
-			Types: append(trustTypes(), []ledger.TypeDef{
-				{Name: "PublicKey", Fields: []ledger.Field{{Name: "algorithm", Type: "u8"}, {Name: "key", Type: "bytes"}}},
+			Doc: "Institutions of the chain and nodes of the group. A member's number is its place in the epoch's list. Motions of the governance contract change them.",
+			Types: append(reformTypes(), []ledger.TypeDef{
 				{Name: "Member", Fields: []ledger.Field{node, institution, publicKey}},
 				{Name: "Record", Fields: []ledger.Field{
 					version, {Name: "number", Type: "u64"}, height, {Name: "minimum", Type: "u32"}, {Name: "reformed", Type: "u64"}, list("members", "Member"),
 				}},
-				{Name: "Params", Fields: paramFields()},
 				{Name: "Epoch", Fields: []ledger.Field{{Name: "number", Type: "u64"}, list("members", "Member"), {Name: "params", Type: "Params"}}},
 				{Name: "Beginning", Fields: []ledger.Field{version, height, {Name: "epoch", Type: "Epoch"}}},
 				{Name: "Institution", Fields: []ledger.Field{version, height, {Name: "committee", Type: "bool"}}},
 				{Name: "Status", Variants: variants(nodeStatuses())},
 				{Name: "Node", Fields: []ledger.Field{version, {Name: "status", Type: "Status"}, institution, publicKey, address, height}},
 				{Name: "ListedNode", Fields: []ledger.Field{node, {Name: "row", Type: "Node"}}},
-				{Name: "Founding", Fields: []ledger.Field{{Name: "name", Type: "str"}, publicKey}},
-				{Name: "Candidate", Fields: []ledger.Field{institution, publicKey, address}},
-				{Name: "TrustedRoot", Fields: []ledger.Field{institution, {Name: "authority", Type: "Authority"}}},
-				{Name: "DistrustedRoot", Fields: []ledger.Field{institution, {Name: "root", Type: "bytes"}}},
-				{Name: "InstitutionPolicy", Fields: []ledger.Field{institution, {Name: "policy", Type: "VouchPolicy"}}},
-				{Name: "InstitutionNames", Fields: []ledger.Field{institution, {Name: "required", Type: "bool"}}},
-				{Name: "Reform", Fields: []ledger.Field{
-					list("found", "Founding"), list("observe", "Candidate"), list("dismiss", "bytes"), list("add", "bytes"),
-					list("remove", "bytes"),
-					{Name: "params", Type: "opt<Params>"},
-					list("trust", "TrustedRoot"), list("distrust", "DistrustedRoot"), list("policies", "InstitutionPolicy"), list("real_names", "InstitutionNames"),
-					{Name: "override", Type: "str"},
-				}},
-				{Name: "Approval", Fields: []ledger.Field{institution, {Name: "account", Type: "addr"}}},
-				{Name: "Readiness", Fields: []ledger.Field{node, {Name: "signature", Type: "bytes"}}},
-				{Name: "Motion", Fields: []ledger.Field{
-					version,
-					{Name: "epoch", Type: "u64"},
-					height,
-					{Name: "block", Type: "bytes"},
-					{Name: "reform", Type: "Reform"},
-					list("approvals", "Approval"), list("ready", "Readiness"),
-				}},
-				{Name: "ListedMotion", Fields: []ledger.Field{id, {Name: "row", Type: "Motion"}}},
 			}...),
 			Methods: []ledger.Method{
 				{Name: "epoch", Kind: ledger.MethodView, Return: "Record"},
@@ -266,25 +219,8 @@ func newMembers() Contract {
 					Doc: "Returns up to 64 nodes in order of their ids, beginning after one.",
 				},
 				{
-					Name: "motions", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "after", Type: "u64"}}, Return: "list<ListedMotion>",
-					Doc: "Returns up to 64 motions in order, beginning after one. Those that were made before the epoch `reformed` of the record are void.",
-				},
-				{
-					Name: "propose", Kind: ledger.MethodTx, Args: []ledger.Field{{Name: "reform", Type: "Reform"}}, Return: "u64",
-					Doc: "Makes a motion, which the caller's institution approves by that, and returns its id. The caller has the role committee and is of a member's institution, which has at most 2 open ones.",
-				},
-				{Name: "approve", Kind: ledger.MethodTx, Args: []ledger.Field{id}, Doc: "Approves a motion for the caller's institution."},
-				{
-					Name: "withdraw", Kind: ledger.MethodTx, Args: []ledger.Field{id},
-					Doc: "Takes the approval of the caller's institution back. The motion is deleted if that institution proposed it.",
-				},
-				{
-					Name: "ready", Kind: ledger.MethodTx, Args: []ledger.Field{id, node, {Name: "signature", Type: "bytes"}},
-					Doc: "Brings the statement of a node that a motion adds that it has the block which the motion names. Anybody may bring it.",
-				},
-				{
-					Name: "activate", Kind: ledger.MethodTx, Args: []ledger.Field{id},
-					Doc: "Carries an approved motion out and ends the epoch with the block. Only a transaction may call it, directly.",
+					Name: "reform", Kind: ledger.MethodTx, Args: []ledger.Field{{Name: "reform", Type: "Reform"}},
+					Doc: "Changes institutions, nodes, parameters and authorities, all of it or nothing. The activation of a motion calls it, and nobody else.",
 				},
 				{
 					Name: "recover", Kind: ledger.MethodTx, Args: []ledger.Field{{Name: "epoch", Type: "u64"}, {Name: "reform", Type: "Reform"}},
@@ -293,24 +229,43 @@ func newMembers() Contract {
 			},
 			Events: []ledger.EventDef{
 				{Topic: "recovered", Fields: []ledger.Field{{Name: "epoch", Type: "u64"}, list("founded", "addr"), {Name: "reason", Type: "str"}}},
-				{Topic: "proposed", Fields: []ledger.Field{id, institution}},
-				{Topic: "approved", Fields: []ledger.Field{id, institution}},
-				{Topic: "withdrawn", Fields: []ledger.Field{id, institution}},
-				{Topic: "ready", Fields: []ledger.Field{id, node}},
-				{Topic: "activated", Fields: []ledger.Field{id, list("founded", "addr"), {Name: "override", Type: "str"}}},
+				{Topic: "reformed", Fields: []ledger.Field{list("founded", "addr"), {Name: "override", Type: "str"}}},
 			},
-			Errors: abortDefs(AbortArguments, AbortKey, AbortInstitution, AbortUnchanged, AbortMotion, AbortReform, AbortSupport),
+			Errors: abortDefs(AbortArguments, AbortKey, AbortInstitution, AbortUnchanged, AbortReform),
 			State: []ledger.StateDef{
 				{Prefix: "b", Key: []ledger.Type{"u64"}, Value: "Beginning"},
-				{Prefix: "c", Value: "u64"},
 				{Prefix: "e", Value: "Record"},
 				{Prefix: "i", Key: []ledger.Type{"str"}, Value: "Institution"},
-				{Prefix: "m", Key: []ledger.Type{"u64"}, Value: "Motion"},
 				{Prefix: "n", Key: []ledger.Type{"bytes"}, Value: "Node"},
-				{Prefix: "p", Key: []ledger.Type{"str"}, Value: "list<u64>"},
 			},
 		},
 	})
+}
+
+// reformTypes are the types of the schemas that have to do with reforms.
+func reformTypes() []ledger.TypeDef {
+	list := func(name string, t ledger.Type) ledger.Field {
+		return ledger.Field{Name: name, Type: "list<" + t + ">"}
+	}
+	institution := ledger.Field{Name: "institution", Type: "str"}
+	publicKey := ledger.Field{Name: "key", Type: "PublicKey"}
+	return append(trustTypes(), []ledger.TypeDef{
+		{Name: "PublicKey", Fields: []ledger.Field{{Name: "algorithm", Type: "u8"}, {Name: "key", Type: "bytes"}}},
+		{Name: "Params", Fields: paramFields()},
+		{Name: "Founding", Fields: []ledger.Field{{Name: "name", Type: "str"}, publicKey}},
+		{Name: "Candidate", Fields: []ledger.Field{institution, publicKey, {Name: "address", Type: "str"}}},
+		{Name: "TrustedRoot", Fields: []ledger.Field{institution, {Name: "authority", Type: "Authority"}}},
+		{Name: "DistrustedRoot", Fields: []ledger.Field{institution, {Name: "root", Type: "bytes"}}},
+		{Name: "InstitutionPolicy", Fields: []ledger.Field{institution, {Name: "policy", Type: "VouchPolicy"}}},
+		{Name: "InstitutionNames", Fields: []ledger.Field{institution, {Name: "required", Type: "bool"}}},
+		{Name: "Reform", Fields: []ledger.Field{
+			list("found", "Founding"), list("observe", "Candidate"), list("dismiss", "bytes"), list("add", "bytes"),
+			list("remove", "bytes"),
+			{Name: "params", Type: "opt<Params>"},
+			list("trust", "TrustedRoot"), list("distrust", "DistrustedRoot"), list("policies", "InstitutionPolicy"), list("real_names", "InstitutionNames"),
+			{Name: "override", Type: "str"},
+		}},
+	}...)
 }
 
 // InstitutionsArgs are the arguments of the members method institutions.

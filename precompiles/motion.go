@@ -1,11 +1,12 @@
 package precompiles
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
-	"net"
-	"reflect"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
@@ -14,76 +15,55 @@ import (
 
 // Bounds on motions.
 const (
-	MaxMotions     = 2  // open ones that an institution proposed
-	MaxReform      = 16 // entries in each list of a reform
-	MaxNodeAddress = 255
-	MaxOverride    = 512                   // bytes of a reason
-	minTxGas       = ledger.Gas(5_000_000) // with less, no motion could be carried out any more
-	minLifetime    = int64(10_000)         // ms; with less, transactions would expire on the way
-	minClockSkew   = int64(500)            // ms; with less, honest clocks would refuse one another's blocks
-	gasPerCheck    = ledger.Gas(100_000)   // a signature check: about 25 µs
+	MaxActions     = 16
+	MaxActionBytes = 48 << 10 // arguments of all actions of a motion
+	MaxTitle       = 256      // bytes
 )
 
-// Reform is what a motion changes, all of it or nothing. Lists may be empty.
-type Reform struct {
-	_ struct{} `cbor:",toarray"`
-	// Found names new institutions.
-	Found []Founding
-	// Observe admits nodes as observers.
-	Observe []Candidate
-	// Dismiss sends observers and retired members away.
-	Dismiss []identity.NodeID
-	// Add makes observers members. They take the last numbers.
-	Add []identity.NodeID
-	// Remove retires members. They go on as observers, without a vote for ever.
-	Remove []identity.NodeID
-	// Params replaces the parameters; nil leaves them.
-	Params *ledger.Params
-	// Trust names authorities that may vouch for an institution, Distrust those that may not any more, and Policies how
-	// many agencies must. What they say of certificates is checked by who approves, not by the group.
-	Trust    []TrustedRoot
-	Distrust []DistrustedRoot
-	Policies []InstitutionPolicy
-	// RealNames says of which institutions the accounts call contracts under certificates only.
-	RealNames []InstitutionNames
-	// Override is the reason for going below the least number of members, or empty.
-	Override string
+// Action is a call that a motion makes, with the governance contract as the caller.
+type Action struct {
+	_      struct{} `cbor:",toarray"`
+	To     ledger.Address
+	Method string
+	Args   []byte // canonical CBOR array
 }
 
-// Founding is a new institution and the key of its first account, which has the roles committee and
-// institution-admin.
-type Founding struct {
-	_    struct{} `cbor:",toarray"`
-	Name string
-	Key  ledger.Key
-}
-
-// Candidate is a node that is to be an observer.
-type Candidate struct {
-	_           struct{} `cbor:",toarray"`
-	Institution string
-	Key         ledger.Key
-	Address     string // host:port, UDP, at which the others reach it
-}
-
-// Motion is a row of the table of motions, keyed by its id. It is void once another was carried out: what it
-// would change is not what its supporters looked at any more.
+// Motion is a row of the table of motions, keyed by its id. What is not on the chain any more was carried out, lost, vetoed
+// or withdrawn, as the events say.
+//
+// The institutions that have members vote, each with the weight of the settings, both as they are when the motion is made.
+// It is carried once all that the policies of its actions take is there (Needs), and the settings' participation: from
+// then on no vote changes it. It is lost once that cannot come any more. Between that and its execution are the longest
+// lock of the policies, and the window in which a regulator may object.
 type Motion struct {
-	_         struct{} `cbor:",toarray"`
-	Version   uint16   // ledger.Version
-	Epoch     uint64
-	Height    ledger.Height // of the block below the one that it was made in
-	Block     keys.Digest   // that block's hash
-	Reform    Reform
-	Approvals []Approval  // one for each institution, in order of time; the first is the proposer's
-	Ready     []Readiness // of the nodes in Reform.Add, in order of time
+	_             struct{} `cbor:",toarray"`
+	Version       uint16   // ledger.Version
+	Epoch         uint64
+	Height        ledger.Height // of the block below the one that it was made in
+	Block         keys.Digest   // that block's hash
+	Title         string
+	Proposer      string // institution
+	Actions       []Action
+	Reform        *Reform  // nil: none, and the motion ends no epoch
+	Expires       int64    // last block time, Unix ms, at which it can be voted on and carried out
+	Voters        []Weight // sorted by institution
+	Needs         []Policy // of what it does, all of which it takes; the rules are count, majority, share or all
+	Approval      uint32   // as in Settings
+	Participation uint32   // as in Settings
+	Window        int64    // as in Settings; 0 where the chain had no regulator
+	Votes         []Vote   // one for each institution at most, in order of time
+	Consent       *ledger.Address
+	Ready         []Readiness   // of the nodes that the reform adds, in order of time
+	Decided       int64         // block time, Unix ms, at which it was carried; 0: it is not
+	DecidedAt     ledger.Height // of that block
 }
 
-// Approval says that an account approved for its institution.
-type Approval struct {
+// Vote is what an account voted for its institution.
+type Vote struct {
 	_           struct{} `cbor:",toarray"`
 	Institution string
 	Account     ledger.Address
+	For         bool
 }
 
 // Readiness is a node's signature over ReadyDigest.
@@ -119,13 +99,24 @@ func readyMessage(chain keys.Digest, group ledger.GroupID, id uint64, m *Motion,
 	}
 }
 
+func counterKey() []byte { return key(GovernanceAddress, []byte("c")) }
+
+func motionKey(id uint64) []byte {
+	return key(GovernanceAddress, []byte("m"), binary.BigEndian.AppendUint64(nil, id))
+}
+
+// proposedKey is that of the ids of the motions that an institution proposed, among them those that are still open.
+func proposedKey(institution string) []byte {
+	return key(GovernanceAddress, []byte("p"), []byte(institution))
+}
+
 // MotionArgs are the arguments of methods that take a motion's id.
 type MotionArgs struct {
 	_  struct{} `cbor:",toarray"`
 	ID uint64
 }
 
-// MotionsArgs are the arguments of the members method motions.
+// MotionsArgs are the arguments of the governance method motions.
 type MotionsArgs struct {
 	_     struct{} `cbor:",toarray"`
 	After uint64
@@ -139,7 +130,7 @@ type ListedMotion struct {
 }
 
 func motions(env Env, a MotionsArgs) ([]ListedMotion, error) {
-	return page(env, key(MembersAddress, []byte("m")), motionKey(a.After), maxFound, func(id, value []byte) (m ListedMotion, err error) {
+	return page(env, key(GovernanceAddress, []byte("m")), motionKey(a.After), maxFound, func(id, value []byte) (m ListedMotion, err error) {
 		if err := ofSize(id, 8); err != nil {
 			return m, err
 		}
@@ -149,32 +140,43 @@ func motions(env Env, a MotionsArgs) ([]ListedMotion, error) {
 	})
 }
 
-// ProposeArgs are the arguments of the members method propose.
+// ProposeArgs are the arguments of the governance method propose.
 type ProposeArgs struct {
-	_      struct{} `cbor:",toarray"`
-	Reform Reform
+	_       struct{} `cbor:",toarray"`
+	Title   string   // for people; at most MaxTitle bytes
+	Actions []Action // in the order in which they are made, after the reform
+	Reform  *Reform  // nil: none
+	Expires int64    // last block time, Unix ms, at which the motion can be carried out; 0: as late as the settings allow
 }
 
 func propose(env Env, a ProposeArgs) (uint64, error) {
-	account, err := callerAccount(env, MembersAddress)
+	account, record, err := speaker(env)
 	if err != nil {
 		return 0, err
 	}
-	record, err := readRecord(env)
+	if err := checkTitle(a.Title); err != nil {
+		return 0, err
+	}
+	if len(a.Actions) == 0 && a.Reform == nil {
+		return 0, aborted(AbortArguments, nil, "a motion does something: give a reform, or calls")
+	}
+	if a.Reform != nil {
+		if err := env.Charge(a.Reform.gas()); err != nil {
+			return 0, err
+		}
+		if _, err := after(env, env.Suite(), record, a.Reform, env.Order().UnixMilli); err != nil {
+			return 0, err
+		}
+	}
+	settings, err := ReadSettings(env)
 	if err != nil {
 		return 0, err
 	}
-	if err := mayApprove(&record, &account); err != nil {
+	needs, regulated, err := needsOf(env, &a)
+	if err != nil {
 		return 0, err
 	}
-	keysToCheck := min(len(a.Reform.Observe), MaxReform) + min(len(a.Reform.Found), MaxReform)
-	if err := env.Charge(gasPerKey * ledger.Gas(keysToCheck)); err != nil {
-		return 0, err
-	}
-	if _, err := after(env, env.Suite(), &record, &a.Reform, env.Order().UnixMilli); err != nil {
-		return 0, err
-	}
-	open, err := makeRoom(env, &record, account.Institution)
+	open, err := makeRoom(env, record, &settings, account.Institution)
 	if err != nil {
 		return 0, err
 	}
@@ -186,23 +188,153 @@ func propose(env Env, a ProposeArgs) (uint64, error) {
 	if err := write(env, counterKey(), id); err != nil {
 		return 0, err
 	}
+	order := env.Order()
 	m := &Motion{
-		Version: ledger.Version, Epoch: record.Number, Height: env.Order().Height - 1, Block: env.Parent(), Reform: a.Reform,
-		Approvals: []Approval{{Institution: account.Institution, Account: env.Caller()}},
+		Version: ledger.Version, Epoch: record.Number, Height: order.Height - 1, Block: env.Parent(), Title: a.Title, Proposer: account.Institution,
+		Actions: a.Actions, Reform: a.Reform, Expires: a.Expires, Voters: settings.weigh(MemberInstitutions(record.Members)), Needs: needs,
+		Approval: settings.Approval, Participation: settings.Participation,
 	}
-	if err := write(env, motionKey(id), m); err != nil {
-		return 0, err
+	if regulated {
+		m.Window = settings.Window
+	}
+	last := order.UnixMilli + settings.Lifetime
+	if m.Expires == 0 {
+		m.Expires = last
+	}
+	if first, _ := m.lock(); m.Expires > last || m.Expires <= order.UnixMilli+first {
+		return 0, aborted(AbortArguments, nil, "a motion that expires at block time %d: it can be carried out from %d at the earliest, and the settings allow %d at the latest", m.Expires, order.UnixMilli+first, last)
 	}
 	if err := write(env, proposedKey(account.Institution), append(open, id)); err != nil {
 		return 0, err
 	}
-	return id, emit(env, "proposed", id, account.Institution)
+	if err := emit(env, "proposed", id, account.Institution, a.Title); err != nil {
+		return 0, err
+	}
+	return id, cast(env, id, m, account, true)
+}
+
+func checkTitle(title string) error {
+	if len(title) > MaxTitle || !utf8.ValidString(title) {
+		return aborted(AbortArguments, nil, "a title of %d bytes, want at most %d of UTF-8", len(title), MaxTitle)
+	}
+	return nil
+}
+
+// needsOf checks the actions of a motion and returns what their policies take together. Motions about the chain itself, and
+// about methods without a policy, take a majority in any case. regulated says that the chain has a regulator, who must consent
+// where a policy wants it or the motion is about a regulator.
+func needsOf(env Env, a *ProposeArgs) (needs []Policy, regulated bool, err error) {
+	regulators, err := ReadRegulators(env)
+	if err != nil {
+		return nil, false, err
+	}
+	regulated = len(regulators) > 0
+	add := func(p Policy) {
+		p.Regulator = p.Regulator && regulated
+		if !slices.ContainsFunc(needs, func(o Policy) bool { return equalPolicy(&o, &p) }) {
+			needs = append(needs, p)
+		}
+	}
+	resource := func(contract ledger.Address, method string) error {
+		p, found, err := policyInForce(env, contract, method)
+		if err != nil {
+			return err
+		}
+		if found && p.Rule == RuleForbidden {
+			return unsound("the chain's policy forbids calls of %s of %s: change that first", method, contract)
+		}
+		if p.Rule < RuleCount {
+			p.Rule, p.Roles, p.Institutions = RuleMajority, nil, nil // what accounts may do alone, most of all together may
+		}
+		if add(p); IsSystem(contract) {
+			add(byMajority())
+		}
+		return nil
+	}
+	if a.Reform != nil {
+		if err := resource(MembersAddress, "reform"); err != nil {
+			return nil, false, err
+		}
+	}
+	size := 0
+	for _, action := range a.Actions {
+		size += len(action.Args)
+	}
+	if len(a.Actions) > MaxActions || size > MaxActionBytes {
+		return nil, false, aborted(AbortArguments, nil, "%d calls with arguments of %d bytes, at most %d and %d", len(a.Actions), size, MaxActions, MaxActionBytes)
+	}
+	for i := range a.Actions {
+		action := &a.Actions[i]
+		if err := action.check(env); err != nil {
+			return nil, false, fmt.Errorf("call %d: %w", i, err)
+		}
+		if err := resource(action.To, action.Method); err != nil {
+			return nil, false, err
+		}
+		if action.touches(regulators) {
+			add(Policy{Rule: RuleMajority, Regulator: true})
+		}
+	}
+	return needs, regulated, nil
+}
+
+// touches reports whether an action is about a regulator, or makes one.
+func (a *Action) touches(regulators []ledger.Address) bool {
+	if !IsSystem(a.To) {
+		return false
+	}
+	return slices.ContainsFunc(regulators, func(r ledger.Address) bool { return bytes.Contains(a.Args, r[:]) }) ||
+		a.To == AccessAddress && bytes.Contains(a.Args, []byte(identity.Regulator))
+}
+
+// check refuses a call that could not be made.
+func (a *Action) check(env Env) error {
+	if a.Method == "" || len(a.Method) > maxMethodName {
+		return aborted(AbortArguments, nil, "a method of %d bytes, want 1 to %d", len(a.Method), maxMethodName)
+	}
+	if !IsSystem(a.To) {
+		d, found, err := ReadContract(env, a.To)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return aborted(AbortMissing, []any{a.To}, "no contract %s", a.To)
+		}
+		schema, err := chargedSchema(env, d.Code)
+		if err != nil || schema == nil {
+			return err
+		}
+		return a.fits(schema)
+	}
+	if a.To == GovernanceAddress && a.Method != "set_policy" && a.Method != "set_settings" {
+		return aborted(AbortArguments, nil, "a motion does not call %s of the governance contract", a.Method)
+	}
+	if a.To == MembersAddress {
+		return aborted(AbortArguments, nil, "a motion does not call %s of the members contract: what it changes of members is its reform", a.Method)
+	}
+	for _, c := range All() {
+		if c.Address() == a.To {
+			return a.fits(c.Schema())
+		}
+	}
+	return aborted(AbortMissing, []any{a.To}, "no contract %s", a.To)
+}
+
+func (a *Action) fits(s *ledger.Schema) error {
+	m := s.Method(a.Method)
+	if m == nil || m.Kind != ledger.MethodTx {
+		return aborted(AbortArguments, nil, "%s has no method %q that a transaction may call", s.Name, a.Method)
+	}
+	if _, err := s.DecodeArgs(a.Method, a.Args); err != nil {
+		return aborted(AbortArguments, nil, "arguments of %s: %v", a.Method, err)
+	}
+	return nil
 }
 
 // makeRoom returns the open motions that an institution proposed, deletes its void ones, and fails when it may not have
 // another. The bound is each institution's own, and only its own motions are read, so that none can keep others from
 // proposing.
-func makeRoom(env Env, record *Record, institution string) ([]uint64, error) {
+func makeRoom(env Env, record *Record, s *Settings, institution string) ([]uint64, error) {
 	ids, _, err := read[[]uint64](env, proposedKey(institution))
 	if err != nil {
 		return nil, err
@@ -210,7 +342,7 @@ func makeRoom(env Env, record *Record, institution string) ([]uint64, error) {
 	open := []uint64{}
 	for _, id := range ids {
 		m, found, err := read[Motion](env, motionKey(id))
-		if err == nil && found && m.Void(record) {
+		if err == nil && found && m.Over(record, env.Order().UnixMilli) != "" {
 			err = env.Delete(motionKey(id))
 		} else if found {
 			open = append(open, id)
@@ -219,46 +351,205 @@ func makeRoom(env Env, record *Record, institution string) ([]uint64, error) {
 			return nil, err
 		}
 	}
-	if len(open) >= MaxMotions {
-		return nil, aborted(AbortMotion, []any{uint64(0)}, "%s has proposed the motions %d, which are open: activate or withdraw one", institution, open)
+	if len(open) >= int(s.Motions) {
+		return nil, aborted(AbortMotion, []any{uint64(0)}, "%s has proposed the motions %d, which are open: carry one out or withdraw it", institution, open)
 	}
 	return open, nil
 }
 
-func approve(env Env, a MotionArgs) error {
-	account, record, m, err := openMotion(env, a.ID)
+// VoteArgs are the arguments of the governance method vote.
+type VoteArgs struct {
+	_   struct{} `cbor:",toarray"`
+	ID  uint64
+	For bool
+}
+
+func vote(env Env, a VoteArgs) error {
+	account, _, m, err := openMotion(env, a.ID)
 	if err != nil {
 		return err
 	}
-	if err := mayApprove(record, account); err != nil {
+	at := m.voteOf(account.Institution)
+	switch {
+	case m.Decided != 0:
+		return aborted(AbortUnchanged, nil, "motion %d is carried: `fondaco motion show %d` tells what it lacks", a.ID, a.ID)
+	case at >= 0 && m.Votes[at].For == a.For:
+		return aborted(AbortUnchanged, nil, "%s has voted so on motion %d already: `fondaco motion show %d` tells what it lacks", account.Institution, a.ID, a.ID)
+	case at >= 0 && account.Institution == m.Proposer:
+		return aborted(AbortUnchanged, nil, "%s proposed motion %d: it withdraws it, instead of voting against it", account.Institution, a.ID)
+	case at >= 0:
+		m.Votes = slices.Delete(m.Votes, at, at+1)
+	}
+	return cast(env, a.ID, m, account, a.For)
+}
+
+// cast adds a vote to a motion, writes it, and says what became of it.
+func cast(env Env, id uint64, m *Motion, account *Account, yes bool) error {
+	for i := range m.Needs {
+		if k := m.Needs[i].Keys; k > 0 && (env.Caller() != env.Origin() || account.signedBy(env.Signers()) < int(k)) {
+			return denied(DeniedThreshold, "a vote on motion %d takes the signatures of %d keys of the account: sign with more of them", id, k)
+		}
+	}
+	m.Votes = append(m.Votes, Vote{Institution: account.Institution, Account: env.Caller(), For: yes})
+	if err := emit(env, "voted", id, account.Institution, yes); err != nil {
 		return err
 	}
-	if m.approvedBy(account.Institution) {
-		return aborted(AbortUnchanged, nil, "%s approved motion %d already: `fondaco member show %d` tells what it lacks", account.Institution, a.ID, a.ID)
+	return decide(env, id, m)
+}
+
+// decide writes a motion, with the time if it is carried now, or deletes it if it is lost.
+func decide(env Env, id uint64, m *Motion) error {
+	carried, lost := m.Tally()
+	topic := ""
+	switch {
+	case lost:
+		if err := env.Delete(motionKey(id)); err != nil {
+			return err
+		}
+		return emit(env, "lost", id)
+	case carried && m.Decided == 0:
+		topic = "carried"
+		m.Decided, m.DecidedAt = env.Order().UnixMilli, env.Order().Height
 	}
-	m.Approvals = append(m.Approvals, Approval{Institution: account.Institution, Account: env.Caller()})
-	if err := write(env, motionKey(a.ID), m); err != nil {
+	if err := write(env, motionKey(id), m); err != nil || topic == "" {
 		return err
 	}
-	return emit(env, "approved", a.ID, account.Institution)
+	return emit(env, topic, id)
+}
+
+// Tally reports whether a motion has the votes and the consent that it takes, and whether it can never have them.
+func (m *Motion) Tally() (carried, lost bool) {
+	carried = true
+	for i := range m.Needs {
+		enough, hopeless := m.Count(i).outcome(&m.Needs[i], m.Approval)
+		carried = carried && enough && (m.Consent != nil || !m.Needs[i].Regulator)
+		lost = lost || hopeless
+	}
+	all := m.count(nil)
+	return carried && !lost && 100*(all.For+all.Against) >= uint64(m.Participation)*all.All, lost
+}
+
+// Count is how institutions voted. Weights, but for the last three.
+type Count struct {
+	For, Against, All                                uint64
+	InstitutionsFor, InstitutionsAgainst, Electorate int
+}
+
+// Count returns how the institutions voted that count for one of the needs.
+func (m *Motion) Count(need int) Count { return m.count(m.Needs[need].Institutions) }
+
+func (m *Motion) count(among []string) (c Count) {
+	for _, w := range m.Voters {
+		if len(among) > 0 && !slices.Contains(among, w.Institution) {
+			continue
+		}
+		c.All += uint64(w.Weight)
+		c.Electorate++
+		switch at := m.voteOf(w.Institution); {
+		case at < 0:
+		case m.Votes[at].For:
+			c.For += uint64(w.Weight)
+			c.InstitutionsFor++
+		default:
+			c.Against += uint64(w.Weight)
+			c.InstitutionsAgainst++
+		}
+	}
+	return c
+}
+
+// outcome reports whether votes are enough for a policy, and whether those that are missing cannot make them enough.
+func (c Count) outcome(p *Policy, approval uint32) (enough, hopeless bool) {
+	reached := func(weight uint64, institutions int) bool {
+		switch p.Rule {
+		case RuleCount:
+			return institutions >= int(p.N)
+		case RuleMajority:
+			return 100*weight > uint64(approval)*c.All
+		case RuleShare:
+			return c.All > 0 && weight*uint64(p.Of) >= uint64(p.N)*c.All
+		case RuleAll:
+			return c.All > 0 && weight == c.All
+		default:
+			return false
+		}
+	}
+	return reached(c.For, c.InstitutionsFor), !reached(c.All-c.Against, c.Electorate-c.InstitutionsAgainst)
+}
+
+// lock returns how long after the decision, in ms of block time and in blocks, a motion can be carried out at the earliest.
+func (m *Motion) lock() (unixMilli int64, blocks uint64) {
+	unixMilli = m.Window
+	for i := range m.Needs {
+		unixMilli, blocks = max(unixMilli, m.Needs[i].Lock), max(blocks, m.Needs[i].Blocks)
+	}
+	return unixMilli, blocks
+}
+
+// Due returns the block time, Unix ms, and the height from which on a motion that is carried can be carried out.
+func (m *Motion) Due() (unixMilli int64, height ledger.Height) {
+	after, blocks := m.lock()
+	return m.Decided + after, m.DecidedAt + ledger.Height(blocks)
+}
+
+func consent(env Env, a MotionArgs) error {
+	m, err := regulate(env, a.ID)
+	if err != nil {
+		return err
+	}
+	if m.Consent != nil {
+		return aborted(AbortUnchanged, nil, "the regulator %s has consented to motion %d", m.Consent, a.ID)
+	}
+	by := env.Caller()
+	m.Consent = &by
+	if err := emit(env, "consented", a.ID, by); err != nil {
+		return err
+	}
+	return decide(env, a.ID, m)
+}
+
+func veto(env Env, a MotionArgs) error {
+	if _, err := regulate(env, a.ID); err != nil {
+		return err
+	}
+	if err := env.Delete(motionKey(a.ID)); err != nil {
+		return err
+	}
+	return emit(env, "vetoed", a.ID, env.Caller())
+}
+
+// regulate returns an open motion, about which the caller may say something as a regulator.
+func regulate(env Env, id uint64) (*Motion, error) {
+	account, err := callerAccount(env, GovernanceAddress)
+	if err != nil {
+		return nil, err
+	}
+	if !account.Has(identity.Regulator) {
+		return nil, denied(DeniedRole, "only an account with the role regulator consents to motions, or objects to them")
+	}
+	record, err := readRecord(env)
+	if err != nil {
+		return nil, err
+	}
+	return findMotion(env, &record, id, env.Order().UnixMilli)
 }
 
 func withdraw(env Env, a MotionArgs) error {
-	account, record, m, err := openMotion(env, a.ID)
+	account, _, m, err := openMotion(env, a.ID)
 	if err != nil {
 		return err
 	}
-	if err := mayApprove(record, account); err != nil {
-		return err
-	}
-	if !m.approvedBy(account.Institution) {
-		return aborted(AbortUnchanged, nil, "%s has not approved motion %d, so there is nothing to take back", account.Institution, a.ID)
-	}
-	if m.Proposer() == account.Institution {
-		// Whatever others think of it: what they approve could else take the proposer's room for ever.
+	at := m.voteOf(account.Institution)
+	switch {
+	case m.Proposer == account.Institution:
+		// Whatever others think of it: what they are for could else take the proposer's room for ever.
 		err = env.Delete(motionKey(a.ID))
-	} else {
-		m.Approvals = slices.DeleteFunc(m.Approvals, func(p Approval) bool { return p.Institution == account.Institution })
+	case at < 0:
+		return aborted(AbortUnchanged, nil, "%s has not voted on motion %d, so there is nothing to take back", account.Institution, a.ID)
+	case m.Decided != 0:
+		return aborted(AbortUnchanged, nil, "motion %d is carried, and no vote on it is taken back", a.ID)
+	default:
+		m.Votes = slices.Delete(m.Votes, at, at+1)
 		err = write(env, motionKey(a.ID), m)
 	}
 	if err != nil {
@@ -267,7 +558,7 @@ func withdraw(env Env, a MotionArgs) error {
 	return emit(env, "withdrawn", a.ID, account.Institution)
 }
 
-// ReadyArgs are the arguments of the members method ready.
+// ReadyArgs are the arguments of the governance method ready.
 type ReadyArgs struct {
 	_         struct{} `cbor:",toarray"`
 	ID        uint64
@@ -276,12 +567,19 @@ type ReadyArgs struct {
 }
 
 func ready(env Env, a ReadyArgs) error {
-	_, _, m, err := openMotion(env, a.ID)
+	if _, err := callerAccount(env, GovernanceAddress); err != nil {
+		return err
+	}
+	record, err := readRecord(env)
 	if err != nil {
 		return err
 	}
-	if len(a.Node) != len(identity.NodeID{}) || !slices.Contains(m.Reform.Add, identity.NodeID(a.Node)) {
-		return aborted(AbortArguments, nil, "motion %d does not add the node 0x%x: `fondaco member show %d` lists those that it adds", a.ID, a.Node, a.ID)
+	m, err := findMotion(env, &record, a.ID, env.Order().UnixMilli)
+	if err != nil {
+		return err
+	}
+	if len(a.Node) != len(identity.NodeID{}) || !slices.Contains(m.Adds(), identity.NodeID(a.Node)) {
+		return aborted(AbortArguments, nil, "motion %d does not add the node 0x%x: `fondaco motion show %d` lists those that it adds", a.ID, a.Node, a.ID)
 	}
 	id := identity.NodeID(a.Node)
 	if m.isReady(id) {
@@ -309,54 +607,76 @@ func ready(env Env, a ReadyArgs) error {
 	return emit(env, "ready", a.ID, id[:])
 }
 
-// openMotion returns the caller's account, the members in force and a motion that is not void.
-func openMotion(env Env, id uint64) (*Account, *Record, *Motion, error) {
-	account, err := callerAccount(env, MembersAddress)
+// Adds returns the nodes that a motion makes members.
+func (m *Motion) Adds() []identity.NodeID {
+	if m.Reform == nil {
+		return nil
+	}
+	return m.Reform.Add
+}
+
+// speaker returns the caller's account, which speaks for an institution that has a member, and the members in force.
+func speaker(env Env) (*Account, *Record, error) {
+	account, err := callerAccount(env, GovernanceAddress)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	record, err := readRecord(env)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
-	m, err := findMotion(env, &record, id)
-	return &account, &record, m, err
+	return &account, &record, mayVote(&record, &account)
 }
 
-func findMotion(r Reader, record *Record, id uint64) (*Motion, error) {
+// openMotion returns what speaker does, and a motion that is open, which its institution votes on.
+func openMotion(env Env, id uint64) (*Account, *Record, *Motion, error) {
+	account, record, err := speaker(env)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	m, err := findMotion(env, record, id, env.Order().UnixMilli)
+	return account, record, m, err
+}
+
+func findMotion(r Reader, record *Record, id uint64, unixMilli int64) (*Motion, error) {
 	m, found, err := read[Motion](r, motionKey(id))
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case !found:
-		return nil, aborted(AbortMotion, []any{id}, "there is no motion %d, or no more: `fondaco member show` lists the open ones", id)
-	case m.Void(record):
-		return nil, aborted(AbortMotion, []any{id}, "motion %d was made in epoch %d, and another was carried out since: propose it again", id, m.Epoch)
+	}
+	if !found {
+		return nil, aborted(AbortMotion, []any{id}, "there is no motion %d, or no more: `fondaco motion list` prints the open ones", id)
+	}
+	if why := m.Over(record, unixMilli); why != "" {
+		return nil, aborted(AbortMotion, []any{id}, "motion %d %s", id, why)
 	}
 	return &m, nil
 }
 
-// Void reports whether another motion was carried out since this one was made.
-func (m *Motion) Void(record *Record) bool { return m.Epoch < record.Reformed }
-
-// Proposer returns the institution that made the motion. It approves of it as long as there is the motion.
-func (m *Motion) Proposer() string {
-	if len(m.Approvals) == 0 {
-		return "" // not in a state, but a node may tell a client anything
+// Over says why nothing can come of a motion any more at a block time, in words that follow its number, or returns nothing.
+// What a reform would change is not what was voted on once another reform was carried out. Other motions are over once other
+// institutions have members than when they were made.
+func (m *Motion) Over(record *Record, unixMilli int64) string {
+	switch {
+	case unixMilli > m.Expires:
+		return fmt.Sprintf("expired at block time %d: propose it again", m.Expires)
+	case m.Reform != nil && m.Epoch < record.Reformed:
+		return fmt.Sprintf("was made in epoch %d, and another was carried out since: propose it again", m.Epoch)
+	case !slices.EqualFunc(m.Voters, MemberInstitutions(record.Members), func(w Weight, name string) bool { return w.Institution == name }):
+		return fmt.Sprintf("was made in epoch %d, and other institutions have members since: propose it again", m.Epoch)
 	}
-	return m.Approvals[0].Institution
+	return ""
 }
 
-func (m *Motion) approvedBy(institution string) bool {
-	return slices.ContainsFunc(m.Approvals, func(a Approval) bool { return a.Institution == institution })
+func (m *Motion) voteOf(institution string) int {
+	return slices.IndexFunc(m.Votes, func(v Vote) bool { return v.Institution == institution })
 }
 
 func (m *Motion) isReady(node identity.NodeID) bool {
 	return slices.ContainsFunc(m.Ready, func(r Readiness) bool { return r.Node == node })
 }
 
-// mayApprove checks that an account speaks for an institution that has a member.
-func mayApprove(record *Record, account *Account) error {
+// mayVote checks that an account speaks for an institution that has a member.
+func mayVote(record *Record, account *Account) error {
 	if !account.Has(identity.Committee) {
 		return denied(DeniedRole, "only an account with the role committee takes part in motions: send it from one of its institution")
 	}
@@ -376,10 +696,10 @@ func MemberInstitutions(members []ledger.Member) []string {
 	return slices.Compact(names)
 }
 
-// MayActivate says why a call of activate with these arguments by an account would change nothing at a state and a block
-// time in Unix ms, or returns nil. Nobody puts a transaction that it refuses into a block, so that only what institutions agreed on ends
-// an epoch.
-func MayActivate(r Reader, s keys.Suite, account *Account, args []byte, unixMilli int64) error {
+// MayActivate says why a call of activate with these arguments by an account would change nothing in a block of a
+// time in Unix ms and a height, on a state, or returns nil. Nobody puts a transaction that it refuses into a block, so that only
+// what institutions agreed on ends an epoch. What the motion calls besides its reform is not looked at.
+func MayActivate(r Reader, s keys.Suite, account *Account, args []byte, unixMilli int64, height ledger.Height) error {
 	var a MotionArgs
 	if err := ledger.Unmarshal(args, &a); err != nil {
 		return aborted(AbortArguments, nil, "%v", err)
@@ -388,229 +708,56 @@ func MayActivate(r Reader, s keys.Suite, account *Account, args []byte, unixMill
 	if err != nil {
 		return err
 	}
-	_, _, err = carried(r, s, &record, account, a.ID, unixMilli)
+	m, err := due(r, &record, account, a.ID, unixMilli, height)
+	if err != nil {
+		return err
+	}
+	if m.Reform == nil {
+		return aborted(AbortArguments, nil, "motion %d reforms nothing: it is carried out with execute", a.ID)
+	}
+	_, err = after(r, s, &record, m.Reform, unixMilli)
 	return err
 }
 
-// carried returns a motion that has all that it takes, and the epoch that it leads to, whose number is still that
-// of the present one.
-func carried(r Reader, s keys.Suite, record *Record, account *Account, id uint64, unixMilli int64) (*Motion, *ledger.Epoch, error) {
-	if err := mayApprove(record, account); err != nil {
-		return nil, nil, err
+// due returns a motion that has all that it takes to be carried out by an account in a block of a time and height.
+func due(r Reader, record *Record, account *Account, id uint64, unixMilli int64, height ledger.Height) (*Motion, error) {
+	if err := mayVote(record, account); err != nil {
+		return nil, err
 	}
-	m, err := findMotion(r, record, id)
+	m, err := findMotion(r, record, id, unixMilli)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if all := len(MemberInstitutions(record.Members)); 2*len(m.Approvals) <= all {
-		return nil, nil, aborted(AbortSupport, []any{uint32(len(m.Approvals)), uint32(all/2 + 1)},
-			"motion %d has the approval of %d institutions, and %d of %d are needed: `fondaco member show %d` names them", id, len(m.Approvals), all/2+1, all, id)
+	if m.Decided == 0 {
+		c := m.count(nil)
+		return nil, aborted(AbortSupport, []any{uint32(c.InstitutionsFor), uint32(c.Electorate)},
+			"motion %d is not carried: %d of %d institutions are for it; `fondaco motion show %d` tells what it lacks", id, c.InstitutionsFor, c.Electorate, id)
 	}
-	for _, node := range m.Reform.Add {
+	for _, node := range m.Adds() {
 		if !m.isReady(node) {
-			return nil, nil, aborted(AbortSupport, []any{uint32(len(m.Ready)), uint32(len(m.Reform.Add))},
-				"node %s has not stated that it is synced: its operator runs `fondaco member ready %d -d DIR --from ACCOUNT --key FILE`, of any account, on its machine", node, id)
+			return nil, aborted(AbortSupport, []any{uint32(len(m.Ready)), uint32(len(m.Adds()))},
+				"node %s has not stated that it is synced: its operator runs `fondaco motion ready %d -d DIR --from ACCOUNT --key FILE`, of any account, on its machine", node, id)
 		}
 	}
-	next, err := after(r, s, record, &m.Reform, unixMilli)
-	return m, next, err
+	if until, from := m.Due(); unixMilli < until || height < from {
+		return nil, aborted(AbortLocked, []any{until, from}, "motion %d is carried, and not to be carried out before block time %s and block %d", id, timeText(until), from)
+	}
+	return m, nil
 }
 
-func refused(format string, args ...any) error {
-	reason := fmt.Sprintf(format, args...)
-	return aborted(AbortReform, []any{reason}, "%s", reason)
-}
-
-// after returns the members and parameters after a reform at a block time, or why the group refuses it.
-func after(r Reader, s keys.Suite, record *Record, f *Reform, unixMilli int64) (*ledger.Epoch, error) {
-	for _, n := range []int{len(f.Found), len(f.Observe), len(f.Dismiss), len(f.Add), len(f.Remove), len(f.Trust), len(f.Distrust), len(f.Policies), len(f.RealNames)} {
-		if n > MaxReform {
-			return nil, refused("a list of %d entries, at most %d", n, MaxReform)
-		}
-	}
-	if len(f.Override) > MaxOverride {
-		return nil, refused("a reason of %d bytes, at most %d", len(f.Override), MaxOverride)
-	}
-	before, err := ReadParams(r)
-	if err != nil {
-		return nil, err
-	}
-	next := &ledger.Epoch{Number: record.Number, Params: before}
-	if f.Params != nil {
-		next.Params = *f.Params
-	}
-	if len(f.Found)+len(f.Observe)+len(f.Dismiss)+len(f.Add)+len(f.Remove)+len(f.Trust)+len(f.Distrust)+len(f.Policies)+len(f.RealNames) == 0 && reflect.DeepEqual(next.Params, before) {
-		return nil, aborted(AbortUnchanged, nil, "the reform changes nothing: the parameters are what it sets")
-	}
-	if err := checkFound(r, s, f); err != nil {
-		return nil, err
-	}
-	if err := checkObserve(r, s, f); err != nil {
-		return nil, err
-	}
-	if err := checkStatuses(r, f); err != nil {
-		return nil, err
-	}
-	// One epoch's quorum vouches for the next, and the next must know where the chain is: at most as many members as
-	// may be faulty change at once.
-	if limit := max(1, ledger.Faulty(len(record.Members))); len(f.Add) > limit || len(f.Remove) > limit {
-		return nil, refused("%d members join and %d leave at once; a group of %d changes at most %d of each", len(f.Add), len(f.Remove), len(record.Members), limit)
-	}
-	if next.Members, err = membersAfter(r, record, f); err != nil {
-		return nil, err
-	}
-	if f.Params != nil {
-		if err := checkParams(&before, f.Params); err != nil {
-			return nil, err
-		}
-	}
-	_, err = trustsAfter(r, f, unixMilli)
-	return next, err
-}
-
-func checkFound(r Reader, s keys.Suite, f *Reform) error {
-	for i, n := range f.Found {
-		if n.Name == "" || len(n.Name) > MaxInstitutionName {
-			return refused("an institution's name of %d bytes, want 1 to %d", len(n.Name), MaxInstitutionName)
-		}
-		_, found, err := ReadInstitution(r, n.Name)
-		if err != nil {
-			return err
-		}
-		if found || slices.ContainsFunc(f.Found[:i], func(o Founding) bool { return o.Name == n.Name }) {
-			return refused("there is an institution %q already", n.Name)
-		}
-		if _, err := s.ParsePublic(n.Key.Algorithm, n.Key.Bytes); err != nil {
-			return refused("the key of the first account of %s: %v", n.Name, err)
-		}
-	}
-	return nil
-}
-
-func checkObserve(r Reader, s keys.Suite, f *Reform) error {
-	for i, n := range f.Observe {
-		_, found, err := ReadInstitution(r, n.Institution)
-		if err != nil {
-			return err
-		}
-		if !found && !slices.ContainsFunc(f.Found, func(o Founding) bool { return o.Name == n.Institution }) {
-			return aborted(AbortInstitution, []any{n.Institution}, "there is no institution %q: found it in the same motion", n.Institution)
-		}
-		if n.Key.Algorithm != s.Vote() {
-			return refused("a node's key of algorithm %s, want %s", n.Key.Algorithm, s.Vote())
-		}
-		public, err := s.ParsePublic(n.Key.Algorithm, n.Key.Bytes)
-		if err != nil {
-			return refused("the key of a node of %s: %v", n.Institution, err)
-		}
-		id := identity.NodeIDOf(s, public)
-		old, found, err := ReadNode(r, id)
-		if err != nil {
-			return err
-		}
-		if found {
-			return refused("the node %s cannot be admitted again: it %s", id, old.Status.meaning())
-		}
-		if slices.ContainsFunc(f.Observe[:i], func(o Candidate) bool { return slices.Equal(o.Key.Bytes, n.Key.Bytes) }) {
-			return refused("the node %s is listed twice", id)
-		}
-		if host, port, err := net.SplitHostPort(n.Address); err != nil || host == "" || port == "" || len(n.Address) > MaxNodeAddress {
-			return refused("the node %s has the address %q, want HOST:PORT of at most %d bytes", id, n.Address, MaxNodeAddress)
-		}
-	}
-	return nil
-}
-
-// checkStatuses checks that nodes to be dismissed, added and removed are what they must be, and named once.
-func checkStatuses(r Reader, f *Reform) error {
-	var named []identity.NodeID
-	check := func(list []identity.NodeID, what string, fits ...NodeStatus) error {
-		for _, id := range list {
-			node, found, err := ReadNode(r, id)
-			switch {
-			case err != nil:
-				return err
-			case !found:
-				return refused("the node %s cannot be %s: the group does not know it; admit it as an observer first", id, what)
-			case !slices.Contains(fits, node.Status):
-				return refused("the node %s cannot be %s: it %s", id, what, node.Status.meaning())
-			case slices.Contains(named, id):
-				return refused("the node %s is named twice", id)
-			}
-			named = append(named, id)
-		}
-		return nil
-	}
-	if err := check(f.Dismiss, "dismissed", NodeObserver, NodeRetired); err != nil {
-		return err
-	}
-	if err := check(f.Add, "added", NodeObserver); err != nil {
-		return err
-	}
-	return check(f.Remove, "removed", NodeMember)
-}
-
-// membersAfter returns the members after a reform: those that stay in their order, then those that join.
-func membersAfter(r Reader, record *Record, f *Reform) ([]ledger.Member, error) {
-	if len(f.Add)+len(f.Remove) == 0 {
-		return record.Members, nil
-	}
-	members := slices.DeleteFunc(slices.Clone(record.Members), func(m ledger.Member) bool { return slices.Contains(f.Remove, m.Node) })
-	for _, id := range f.Add {
-		node, _, err := ReadNode(r, id) // there is one, by checkStatuses
-		if err != nil {
-			return nil, err
-		}
-		members = append(members, ledger.Member{Node: id, Institution: node.Institution, Key: node.Key})
-	}
-	switch n := len(members); {
-	case n == 0 || n > ledger.MaxMembers:
-		return nil, refused("%d members, want 1 to %d", n, ledger.MaxMembers)
-	case n < int(record.Minimum) && n < len(record.Members) && f.Override == "":
-		return nil, refused("%d members would be left, and the group keeps at least %d: give a reason to override", n, record.Minimum)
-	}
-	names := MemberInstitutions(members)
-	able := 0
-	for _, name := range names {
-		institution, _, err := ReadInstitution(r, name)
-		if err != nil {
-			return nil, err
-		}
-		if institution.Committee {
-			able++
-		}
-	}
-	if 2*able <= len(names) {
-		return nil, refused("%d of %d institutions of the members have an account with the role committee: no motion could be carried out any more", able, len(names))
-	}
-	return members, nil
-}
-
-// checkParams refuses parameters that the group could not go on with, or not be governed with any more.
-func checkParams(before, p *ledger.Params) error {
-	if err := p.Check(); err != nil {
-		return refused("%v", err)
-	}
-	switch {
-	case p.Rewrite != before.Rewrite || p.Costs != before.Costs:
-		return refused("rewrite %d and costs %d: a motion does not change versions of the rules, which every node's release must have", p.Rewrite, p.Costs)
-	case p.TxGas < minTxGas:
-		return refused("tx_gas is %d, want at least %d, or no motion could be carried out", p.TxGas, minTxGas)
-	case p.MaxLifetime < minLifetime:
-		return refused("max_lifetime is %d ms, want at least %d, or transactions would expire on their way", p.MaxLifetime, minLifetime)
-	case p.ClockSkew < minClockSkew:
-		return refused("clock_skew is %d ms, want at least %d, or members would refuse one another's blocks", p.ClockSkew, minClockSkew)
-	case p.HeartbeatTime >= p.ViewTimeout:
-		return refused("heartbeat_time is %d ms and view_timeout %d: members would change the view without end", p.HeartbeatTime, p.ViewTimeout)
-	}
-	return nil
-}
+// execute and activate differ in that the block in which activate is called ends its epoch, which everybody must be able to tell
+// from the transaction alone.
+func execute(env Env, a MotionArgs) error { return carryOut(env, a.ID, false) }
 
 func activate(env Env, a MotionArgs) error {
 	if env.Caller() != env.Origin() {
 		return denied(DeniedDirect, "activate is called by a transaction only, and not by contract %s", env.Caller())
 	}
-	account, err := callerAccount(env, MembersAddress)
+	return carryOut(env, a.ID, true)
+}
+
+func carryOut(env Env, id uint64, reforms bool) error {
+	account, err := callerAccount(env, GovernanceAddress)
 	if err != nil {
 		return err
 	}
@@ -618,85 +765,37 @@ func activate(env Env, a MotionArgs) error {
 	if err != nil {
 		return err
 	}
-	m, next, err := carried(env, env.Suite(), &record, &account, a.ID, env.Order().UnixMilli)
+	m, err := due(env, &record, &account, id, env.Order().UnixMilli, env.Order().Height)
 	if err != nil {
 		return err
 	}
-	founded := []ledger.Address{}
-	for _, f := range m.Reform.Found {
-		address, err := foundInstitution(env, &f)
+	if has := m.Reform != nil; has != reforms {
+		want := "execute"
+		if has {
+			want = "activate"
+		}
+		return aborted(AbortArguments, nil, "motion %d is carried out with %s", id, want)
+	}
+	if err := env.Delete(motionKey(id)); err != nil { // so that nothing that it calls finds it open
+		return err
+	}
+	if reforms {
+		args, err := ledger.Marshal(&ReformArgs{Reform: *m.Reform})
+		if err != nil {
+			return fmt.Errorf("encode a reform: %w", err)
+		}
+		if _, err := env.Invoke(MembersAddress, "reform", args); err != nil {
+			return err // one of the codes that propose gives, too
+		}
+	}
+	for i, action := range m.Actions {
+		_, err := env.Invoke(action.To, action.Method, action.Args)
+		if e, ok := errors.AsType[*Error](err); ok && e.Status != ledger.OutOfGas {
+			return aborted(AbortAction, []any{uint32(i), action.To, action.Method, uint8(e.Status), e.Code}, "call %d of motion %d, %s of %s: %v", i, id, action.Method, action.To, e)
+		}
 		if err != nil {
 			return err
 		}
-		founded = append(founded, address)
 	}
-	if err := enroll(env, &m.Reform); err != nil {
-		return err
-	}
-	trusts, err := trustsAfter(env, &m.Reform, env.Order().UnixMilli)
-	if err != nil {
-		return err
-	}
-	if err := writeTrusts(env, trusts); err != nil {
-		return err
-	}
-	record.Members = next.Members
-	record.Reformed = record.Number + 1
-	if err := write(env, epochKey(), &record); err != nil {
-		return err
-	}
-	if m.Reform.Params != nil {
-		if err := write(env, paramsKey(), m.Reform.Params); err != nil {
-			return err
-		}
-	}
-	if err := env.Delete(motionKey(a.ID)); err != nil {
-		return err
-	}
-	return emit(env, "activated", a.ID, founded, m.Reform.Override)
-}
-
-// foundInstitution writes a new institution and returns the address of its first account.
-func foundInstitution(env Env, f *Founding) (ledger.Address, error) {
-	if err := write(env, institutionKey(f.Name), &Institution{Version: ledger.Version, Height: env.Order().Height, Committee: true}); err != nil {
-		return ledger.Address{}, err
-	}
-	address, err := env.NewAddress()
-	if err != nil {
-		return address, err
-	}
-	return address, putAccount(env, address, &Account{
-		Version: ledger.Version, Institution: f.Name, Threshold: 1, Roles: []string{string(identity.Committee), string(identity.InstitutionAdmin)},
-		Keys: []AccountKey{{Algorithm: f.Key.Algorithm, Key: f.Key.Bytes, Weight: 1}},
-	}, nil)
-}
-
-// enroll writes what a reform makes of nodes.
-func enroll(env Env, f *Reform) error {
-	for _, c := range f.Observe {
-		public, err := env.Suite().ParsePublic(c.Key.Algorithm, c.Key.Bytes)
-		if err != nil {
-			return fmt.Errorf("key of an observer of an open motion: %w", err)
-		}
-		node := &Node{Version: ledger.Version, Status: NodeObserver, Institution: c.Institution, Key: c.Key, Address: c.Address, Height: env.Order().Height}
-		if err := write(env, nodeKey(identity.NodeIDOf(env.Suite(), public)), node); err != nil {
-			return err
-		}
-	}
-	for _, to := range []struct {
-		list   []identity.NodeID
-		status NodeStatus
-	}{{f.Dismiss, NodeDismissed}, {f.Add, NodeMember}, {f.Remove, NodeRetired}} {
-		for _, id := range to.list {
-			node, _, err := ReadNode(env, id)
-			if err != nil {
-				return err
-			}
-			node.Status, node.Height = to.status, env.Order().Height
-			if err := write(env, nodeKey(id), &node); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return emit(env, "executed", id, env.Caller())
 }

@@ -57,14 +57,14 @@ func nodeOf(t *testing.T, key ledger.Key) identity.NodeID {
 // by calls a method as an institution's account, or as the account of another name.
 func (a *assembly) by(caller, method string, args any) error {
 	a.caller = name(caller)
-	_, err := a.call(newMembers(), method, args)
+	_, err := a.call(newGovernance(), method, args)
 	return err
 }
 
 // propose makes a motion as bank-0 and returns its id.
 func (a *assembly) propose(f Reform) (uint64, error) {
 	a.caller = name("bank-0")
-	out, err := a.call(newMembers(), "propose", ProposeArgs{Reform: f})
+	out, err := a.call(newGovernance(), "propose", ProposeArgs{Reform: &f})
 	if err != nil {
 		return 0, err
 	}
@@ -72,18 +72,37 @@ func (a *assembly) propose(f Reform) (uint64, error) {
 	return id, ledger.Unmarshal(out, &id)
 }
 
-// pass proposes, has all approve, activates and begins the next epoch.
+// motion returns one that is on the chain.
+func (a *assembly) motion(id uint64) Motion {
+	a.t.Helper()
+	m, found, err := read[Motion](a, motionKey(id))
+	if err != nil || !found {
+		a.t.Fatalf("motion %d: found %t, %v", id, found, err)
+	}
+	return m
+}
+
+// voteFor has institutions vote for a motion, in the order of their numbers, until it is carried.
+func (a *assembly) voteFor(id uint64) {
+	a.t.Helper()
+	for i := 1; i < len(a.members); i++ {
+		if m := a.motion(id); m.Decided != 0 {
+			return
+		}
+		if err := a.by(fmt.Sprintf("bank-%d", i), "vote", VoteArgs{ID: id, For: true}); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+}
+
+// pass proposes, has as many vote for it as it takes, activates and begins the next epoch.
 func (a *assembly) pass(f Reform) {
 	a.t.Helper()
 	id, err := a.propose(f)
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	for i := 1; i < len(a.members); i++ {
-		if err := a.by(fmt.Sprintf("bank-%d", i), "approve", MotionArgs{ID: id}); err != nil {
-			a.t.Fatal(err)
-		}
-	}
+	a.voteFor(id)
 	for _, node := range f.Add {
 		if err := a.stateReady(id, node); err != nil {
 			a.t.Fatal(err)
@@ -132,7 +151,7 @@ func (a *assembly) stateReady(id uint64, node identity.NodeID) error {
 	if err != nil {
 		return err
 	}
-	m, err := findMotion(a, &record, id)
+	m, err := findMotion(a, &record, id, a.order.UnixMilli)
 	if err != nil {
 		return err
 	}
@@ -187,12 +206,12 @@ func TestReplaceMember(t *testing.T) {
 	_, err := a.propose(Reform{Add: []identity.NodeID{a.members[1]}})
 	wantError(t, err, ledger.Aborted, AbortReform)
 	// The institution that left has no say, the one that came has.
-	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: 9}), ledger.Aborted, AbortMotion)
+	wantError(t, a.by("bank-1", "vote", VoteArgs{ID: 9, For: true}), ledger.Denied, DeniedInstitution)
 	id, err := a.propose(Reform{Dismiss: []identity.NodeID{a.members[1]}})
 	wantError(t, err, ledger.OK, 0)
-	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: id}), ledger.Denied, DeniedInstitution)
+	wantError(t, a.by("bank-1", "vote", VoteArgs{ID: id, For: true}), ledger.Denied, DeniedInstitution)
 	a.caller = account
-	_, err = a.call(newMembers(), "approve", MotionArgs{ID: id})
+	_, err = a.call(newGovernance(), "vote", VoteArgs{ID: id, For: true})
 	wantError(t, err, ledger.OK, 0)
 }
 
@@ -200,23 +219,26 @@ func TestMotionSupport(t *testing.T) {
 	a := newAssembly(t, 4)
 	params := ledger.DefaultParams()
 	params.BatchDelay = 5
-	_, err := a.call(newMembers(), "propose", ProposeArgs{})
+	_, err := a.call(newGovernance(), "propose", ProposeArgs{})
 	wantError(t, err, ledger.Denied, DeniedAccount)
-	wantError(t, a.by("user", "propose", ProposeArgs{Reform: Reform{Params: &params}}), ledger.Denied, DeniedRole)
+	wantError(t, a.by("user", "propose", ProposeArgs{Reform: &Reform{Params: &params}}), ledger.Denied, DeniedRole)
 	id, err := a.propose(Reform{Params: &params})
 	wantError(t, err, ledger.OK, 0)
-	wantError(t, a.by("bank-0", "approve", MotionArgs{ID: id}), ledger.Aborted, AbortUnchanged)
-	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: id}), ledger.OK, 0)
+	wantError(t, a.by("bank-0", "vote", VoteArgs{ID: id, For: true}), ledger.Aborted, AbortUnchanged)
+	wantError(t, a.by("bank-1", "vote", VoteArgs{ID: id, For: true}), ledger.OK, 0)
 	wantError(t, a.by("bank-1", "activate", MotionArgs{ID: id}), ledger.Aborted, AbortSupport) // two of four are not more than half
 	account := a.account(t, name("bank-1"))
 	args := mustMarshal(t, MotionArgs{ID: id})
-	wantError(t, MayActivate(a, keystest.Suite(), &account, args, a.order.UnixMilli), ledger.Aborted, AbortSupport)
-	wantError(t, a.by("bank-2", "approve", MotionArgs{ID: id}), ledger.OK, 0)
-	wantError(t, MayActivate(a, keystest.Suite(), &account, args, a.order.UnixMilli), ledger.OK, 0)
-	wantError(t, a.by("bank-2", "withdraw", MotionArgs{ID: id}), ledger.OK, 0)
+	wantError(t, MayActivate(a, keystest.Suite(), &account, args, a.order.UnixMilli, a.order.Height), ledger.Aborted, AbortSupport)
+	wantError(t, a.by("bank-1", "withdraw", MotionArgs{ID: id}), ledger.OK, 0)
+	wantError(t, a.by("bank-1", "withdraw", MotionArgs{ID: id}), ledger.Aborted, AbortUnchanged)
+	wantError(t, a.by("bank-1", "vote", VoteArgs{ID: id}), ledger.OK, 0)
+	wantError(t, a.by("bank-2", "vote", VoteArgs{ID: id, For: true}), ledger.OK, 0)
+	wantError(t, MayActivate(a, keystest.Suite(), &account, args, a.order.UnixMilli, a.order.Height), ledger.Aborted, AbortSupport)
+	wantError(t, a.by("bank-3", "vote", VoteArgs{ID: id, For: true}), ledger.OK, 0)
+	wantError(t, MayActivate(a, keystest.Suite(), &account, args, a.order.UnixMilli, a.order.Height), ledger.OK, 0)
+	wantError(t, a.by("bank-1", "vote", VoteArgs{ID: id, For: true}), ledger.Aborted, AbortUnchanged) // it is decided
 	wantError(t, a.by("bank-2", "withdraw", MotionArgs{ID: id}), ledger.Aborted, AbortUnchanged)
-	wantError(t, MayActivate(a, keystest.Suite(), &account, args, a.order.UnixMilli), ledger.Aborted, AbortSupport)
-	wantError(t, a.by("bank-3", "approve", MotionArgs{ID: id}), ledger.OK, 0)
 	wantError(t, a.by("user", "activate", MotionArgs{ID: id}), ledger.Denied, DeniedRole)
 	wantError(t, a.by("bank-3", "activate", MotionArgs{ID: id}), ledger.OK, 0)
 	if e := a.epoch(); e.Number != 0 || e.Params.BatchDelay != 5 {
@@ -227,22 +249,22 @@ func TestMotionSupport(t *testing.T) {
 	a.endEpoch()
 
 	// A motion outlives an epoch that ends for nothing. It is void when another is carried out, and makes room for others.
-	for i := range MaxMotions {
+	for i := range int(DefaultSettings().Motions) {
 		params.BatchDelay = int64(6 + i)
 		id, err = a.propose(Reform{Params: &params})
 		wantError(t, err, ledger.OK, 0)
 	}
 	_, err = a.propose(Reform{Params: &params})
 	wantError(t, err, ledger.Aborted, AbortMotion)
-	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: id}), ledger.OK, 0)
+	wantError(t, a.by("bank-1", "vote", VoteArgs{ID: id, For: true}), ledger.OK, 0)
 	a.endEpoch()
-	wantError(t, MayActivate(a, keystest.Suite(), &account, mustMarshal(t, MotionArgs{ID: id}), a.order.UnixMilli), ledger.Aborted, AbortSupport)
-	wantError(t, a.by("bank-2", "approve", MotionArgs{ID: id}), ledger.OK, 0)
+	wantError(t, MayActivate(a, keystest.Suite(), &account, mustMarshal(t, MotionArgs{ID: id}), a.order.UnixMilli, a.order.Height), ledger.Aborted, AbortSupport)
+	wantError(t, a.by("bank-2", "vote", VoteArgs{ID: id, For: true}), ledger.OK, 0)
 	_, err = a.propose(Reform{Params: &params})
 	wantError(t, err, ledger.Aborted, AbortMotion)
 	wantError(t, a.by("bank-0", "activate", MotionArgs{ID: id}), ledger.OK, 0)
 	a.endEpoch()
-	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: id - 1}), ledger.Aborted, AbortMotion)
+	wantError(t, a.by("bank-1", "vote", VoteArgs{ID: id - 1, For: true}), ledger.Aborted, AbortMotion)
 	params.BatchDelay = 99
 	_, err = a.propose(Reform{Params: &params})
 	wantError(t, err, ledger.OK, 0)
@@ -258,28 +280,28 @@ func TestMotionRoom(t *testing.T) {
 	params.BatchDelay = 5
 	reform := Reform{Params: &params}
 	for bank := range a.members {
-		for range MaxMotions {
-			wantError(t, a.by(fmt.Sprintf("bank-%d", bank), "propose", ProposeArgs{Reform: reform}), ledger.OK, 0)
+		for range int(DefaultSettings().Motions) {
+			wantError(t, a.by(fmt.Sprintf("bank-%d", bank), "propose", ProposeArgs{Reform: &reform}), ledger.OK, 0)
 		}
-		wantError(t, a.by(fmt.Sprintf("bank-%d", bank), "propose", ProposeArgs{Reform: reform}), ledger.Aborted, AbortMotion)
+		wantError(t, a.by(fmt.Sprintf("bank-%d", bank), "propose", ProposeArgs{Reform: &reform}), ledger.Aborted, AbortMotion)
 	}
-	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: 1}), ledger.OK, 0)
-	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: 2}), ledger.OK, 0)
-	wantError(t, a.by("bank-2", "approve", MotionArgs{ID: 2}), ledger.OK, 0)
+	wantError(t, a.by("bank-1", "vote", VoteArgs{ID: 1, For: true}), ledger.OK, 0)
+	wantError(t, a.by("bank-1", "vote", VoteArgs{ID: 2, For: true}), ledger.OK, 0)
 	wantError(t, a.by("bank-1", "withdraw", MotionArgs{ID: 2}), ledger.OK, 0)
+	wantError(t, a.by("bank-2", "vote", VoteArgs{ID: 2, For: true}), ledger.OK, 0)
 	wantError(t, a.by("bank-0", "withdraw", MotionArgs{ID: 1}), ledger.OK, 0)
-	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: 1}), ledger.Aborted, AbortMotion)
+	wantError(t, a.by("bank-1", "vote", VoteArgs{ID: 1, For: true}), ledger.Aborted, AbortMotion)
 	_, err := a.propose(reform)
 	wantError(t, err, ledger.OK, 0)
 	_, err = a.propose(reform)
 	wantError(t, err, ledger.Aborted, AbortMotion)
 
 	// One that was carried out takes no room either.
-	wantError(t, a.by("bank-1", "approve", MotionArgs{ID: 2}), ledger.OK, 0)
+	wantError(t, a.by("bank-1", "vote", VoteArgs{ID: 2, For: true}), ledger.OK, 0)
 	wantError(t, a.by("bank-1", "activate", MotionArgs{ID: 2}), ledger.OK, 0)
 	a.endEpoch()
 	params.BatchDelay = 6
-	for range MaxMotions {
+	for range int(DefaultSettings().Motions) {
 		_, err = a.propose(reform)
 		wantError(t, err, ledger.OK, 0)
 	}
@@ -292,7 +314,7 @@ func TestReadiness(t *testing.T) {
 	id, err := a.propose(Reform{Add: []identity.NodeID{node}})
 	wantError(t, err, ledger.OK, 0)
 	for _, by := range []string{"bank-1", "bank-2"} {
-		wantError(t, a.by(by, "approve", MotionArgs{ID: id}), ledger.OK, 0)
+		wantError(t, a.by(by, "vote", VoteArgs{ID: id, For: true}), ledger.OK, 0)
 	}
 	wantError(t, a.by("bank-0", "activate", MotionArgs{ID: id}), ledger.Aborted, AbortSupport)
 	wantError(t, a.by("user", "ready", ReadyArgs{ID: id, Node: node[:], Signature: make([]byte, 64)}), ledger.Aborted, AbortKey)
@@ -303,7 +325,7 @@ func TestReadiness(t *testing.T) {
 	other, err := a.propose(Reform{Add: []identity.NodeID{node}})
 	wantError(t, err, ledger.OK, 0)
 	record, _ := readRecord(a)
-	m, _ := findMotion(a, &record, id)
+	m, _ := findMotion(a, &record, id, a.order.UnixMilli)
 	wantError(t, a.by("user", "ready", ReadyArgs{ID: other, Node: node[:], Signature: m.Ready[0].Signature}), ledger.Aborted, AbortKey)
 	wantError(t, a.by("bank-0", "activate", MotionArgs{ID: id}), ledger.OK, 0)
 	if e := a.epoch(); len(e.Members) != 5 {
@@ -382,16 +404,16 @@ func TestActivateDirect(t *testing.T) {
 	id, err := a.propose(Reform{Params: &params})
 	wantError(t, err, ledger.OK, 0)
 	for _, by := range []string{"bank-1", "bank-2"} {
-		wantError(t, a.by(by, "approve", MotionArgs{ID: id}), ledger.OK, 0)
+		wantError(t, a.by(by, "vote", VoteArgs{ID: id, For: true}), ledger.OK, 0)
 	}
-	_, err = newMembers().Invoke(relayed{a}, "activate", mustMarshal(t, MotionArgs{ID: id}))
+	_, err = newGovernance().Invoke(relayed{a}, "activate", mustMarshal(t, MotionArgs{ID: id}))
 	wantError(t, err, ledger.Denied, DeniedDirect)
-	tx := ledger.Tx{To: ledger.Target{Address: MembersAddress}, Method: "activate"}
+	tx := ledger.Tx{To: ledger.Target{Address: GovernanceAddress}, Method: "activate"}
 	if !Activates(&tx) {
 		t.Error("a direct call of activate is not seen")
 	}
-	tx.Method = "approve"
+	tx.Method = "execute"
 	if Activates(&tx) {
-		t.Error("approve ends epochs")
+		t.Error("execute ends epochs")
 	}
 }

@@ -171,7 +171,7 @@ func (p *Policy) Permit(method string, direct bool, signers []ledger.Key, caller
 	case p.Rule == RuleForbidden:
 		return denied(DeniedRole, "the chain's policy lets nobody call %s", method)
 	case !p.direct():
-		return denied(DeniedMotion, "%s takes a motion (%s): make one with `fondaco motion propose --call`", method, p)
+		return denied(DeniedMotion, "%s takes a motion (%s): make one with `fondaco motion propose CONTRACT METHOD ARG…`", method, p)
 	case len(p.Roles)+len(p.Institutions) == 0 && p.Keys == 0:
 		return nil
 	}

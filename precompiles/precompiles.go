@@ -6,10 +6,11 @@
 //	0x0000000000000000000000000000000000000001  accounts      accounts and the keys bound to them
 //	0x0000000000000000000000000000000000000002  contracts     deployed contracts and their code
 //	0x0000000000000000000000000000000000000003  access        roles, freezing
-//	0x0000000000000000000000000000000000000004  members       institutions, nodes, and the motions that change them
+//	0x0000000000000000000000000000000000000004  members       institutions and nodes
 //	0x0000000000000000000000000000000000000005  config        parameters of the chain
 //	0x0000000000000000000000000000000000000006  certificates  authorities that may vouch, and what became of certificates
 //	0x0000000000000000000000000000000000000007  cns           names of contracts, their versions and canaries
+//	0x0000000000000000000000000000000000000008  governance    motions, how they are decided, and policies: who may call what
 //	0x0000000000000000000000000000000000000009  audit         records of acts of power, anchors of logs outside of the chain
 //	0x000000000000000000000000000000000000000a  corrections   adjusting entries, and which transactions they correct
 //
@@ -73,7 +74,7 @@ func IsSystem(a ledger.Address) bool {
 
 // All returns the system contracts in the order of their addresses.
 func All() []Contract {
-	return []Contract{newAccounts(), newContracts(), newAccess(), newMembers(), newConfig(), newCertificates(), newCNS(), newAudit(), newCorrections()}
+	return []Contract{newAccounts(), newContracts(), newAccess(), newMembers(), newConfig(), newCertificates(), newCNS(), newGovernance(), newAudit(), newCorrections()}
 }
 
 // Reader reads the world state. Keys are a contract's address followed by the key within the contract.

@@ -28,6 +28,7 @@ type world struct {
 	hook   func(to ledger.Address, hook string, args []byte) error
 	refuse error // of Admit
 	signed []ledger.Key
+	origin *ledger.Address // nil: the caller
 }
 
 func (w *world) Get(key []byte) ([]byte, bool, error) {
@@ -51,11 +52,16 @@ func (w *world) Range(prefix, after []byte, limit int, visit func(key, value []b
 	}
 	return nil
 }
-func (w *world) Suite() keys.Suite           { return keystest.Suite() }
-func (w *world) Order() *ledger.Order        { return &w.order }
-func (w *world) Parent() keys.Digest         { return keys.Digest{7} }
-func (w *world) Caller() ledger.Address      { return w.caller }
-func (w *world) Origin() ledger.Address      { return w.caller }
+func (w *world) Suite() keys.Suite      { return keystest.Suite() }
+func (w *world) Order() *ledger.Order   { return &w.order }
+func (w *world) Parent() keys.Digest    { return keys.Digest{7} }
+func (w *world) Caller() ledger.Address { return w.caller }
+func (w *world) Origin() ledger.Address {
+	if w.origin != nil {
+		return *w.origin
+	}
+	return w.caller
+}
 func (w *world) Signers() []ledger.Key       { return w.signed }
 func (w *world) Charge(gas ledger.Gas) error { w.gas += gas; return nil }
 func (w *world) Emit(topic string, _ []byte) error {
@@ -81,18 +87,27 @@ func (w *world) Admit(code []byte) ([]byte, error) {
 
 func (w *world) Tx() ledger.TxID { return ledger.TxID{byte(w.order.Height)} }
 
-func (w *world) Invoke(to ledger.Address, method string, args []byte) ([]byte, error) {
-	if w.hook == nil {
-		return nil, nil
-	}
-	return nil, w.hook(to, method, args)
-}
-
 func (w *world) Call(to ledger.Address, hook string, args []byte) error {
 	if w.hook == nil {
 		return nil
 	}
 	return w.hook(to, hook, args)
+}
+
+func (w *world) Invoke(to ledger.Address, method string, args []byte) ([]byte, error) {
+	if !IsSystem(to) {
+		return nil, w.Call(to, method, args)
+	}
+	caller, origin := w.caller, w.Origin()
+	before := w.origin
+	w.caller, w.origin = GovernanceAddress, &origin // the one that calls others
+	defer func() { w.caller, w.origin = caller, before }()
+	for _, c := range All() {
+		if c.Address() == to {
+			return c.Invoke(w, method, args)
+		}
+	}
+	return nil, &Error{Status: ledger.NotFound}
 }
 
 func (w *world) call(c Contract, method string, args any) ([]byte, error) {

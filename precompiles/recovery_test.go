@@ -43,7 +43,7 @@ func TestRecovery(t *testing.T) {
 			t.Errorf("node %d is %s, want %s", i, got, want)
 		}
 	}
-	wantError(t, a.by("bank-0", "approve", MotionArgs{ID: motion}), ledger.Aborted, AbortMotion) // it was about another group
+	wantError(t, a.by("bank-0", "vote", VoteArgs{ID: motion, For: true}), ledger.Aborted, AbortMotion) // it was about another group
 	if _, err := a.propose(Reform{Params: &params}); err != nil {
 		t.Errorf("a motion after the recovery: %v", err)
 	}
@@ -82,7 +82,9 @@ func TestRefusedRecovery(t *testing.T) {
 	}
 	t.Run("an account", func(t *testing.T) {
 		a := newAssembly(t, 4)
-		wantError(t, a.by("bank-0", "recover", &RecoverArgs{Reform: Reform{Remove: a.members[2:], Override: "a flood"}}), ledger.Denied, DeniedDirect)
+		a.caller = name("bank-0")
+		_, err := a.call(newMembers(), "recover", &RecoverArgs{Reform: Reform{Remove: a.members[2:], Override: "a flood"}})
+		wantError(t, err, ledger.Denied, DeniedDirect)
 	})
 	t.Run("a contract", func(t *testing.T) {
 		a := newAssembly(t, 4)

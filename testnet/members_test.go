@@ -188,11 +188,11 @@ func TestMembersByHand(t *testing.T) {
 		if prepare != nil {
 			prepare(motion)
 		}
-		as(2, "member", "approve", motion)
-		if out := as(3, "member", "approve", motion); !strings.Contains(out, "fondaco member activate "+motion) {
+		as(2, "motion", "vote", motion)
+		if out := as(3, "motion", "vote", motion); !strings.Contains(out, "fondaco motion execute "+motion) {
 			t.Errorf("the last approval does not tell what is next:\n%s", out)
 		}
-		return as(1, "member", "activate", motion)
+		return as(1, "motion", "execute", motion)
 	}
 
 	dir := filepath.Join(t.TempDir(), "node")
@@ -235,7 +235,7 @@ func TestMembersByHand(t *testing.T) {
 	id := field(t, fondaco("status", "-d", dir), "node")
 	pass(func(motion string) {
 		eventually(t, "the new node states that it is synced", func() bool {
-			out, err := exec.Command(binary, "member", "ready", motion, "-d", dir, "--from", account, "--key", voice).CombinedOutput()
+			out, err := exec.Command(binary, "motion", "ready", motion, "-d", dir, "--from", account, "--key", voice).CombinedOutput()
 			return err == nil && strings.Contains(string(out), "ok")
 		})
 	}, "--add", strings.ToUpper(strings.TrimPrefix(id, "0x")))

@@ -33,8 +33,8 @@ func authorityCommand() *cli.Command {
 		Name:  "authority",
 		Usage: "show and propose which certificate authorities may vouch for an institution",
 		Description: "A root is named by its certificate, a PEM or DER file, or by its fingerprint: the hash of its DER under the chain's suite.\n" +
-			"The group reads no certificates: who approves a motion compares the fingerprint, the dates and the roles with the\n" +
-			"certificate. `member show`, `member approve` and `member activate` go on with a motion. For an institution of which no\n" +
+			"The group reads no certificates: who votes for a motion compares the fingerprint, the dates and the roles with the\n" +
+			"certificate. `motion show`, `motion vote` and `motion execute` go on with a motion. For an institution of which no\n" +
 			"authority is named, the group asks for none. A root is rotated by proposing the next one of the same agency, and\n" +
 			"removing the old one when it has ended.",
 		Subcommands: []*cli.Command{
@@ -51,6 +51,7 @@ func authorityCommand() *cli.Command {
 					&cli.StringSliceFlag{Name: "remove", Usage: "`FILE|FINGERPRINT` of a root that may not vouch any more. May be repeated"},
 					&cli.StringSliceFlag{Name: "policy", Usage: "`ROLE=any|all|K`: how many agencies must vouch for a role. May be repeated"},
 					&cli.StringFlag{Name: "real-names", Usage: "`on|off`: whether accounts call contracts only under certificates for keys that sign"},
+					titleFlag(), expiresFlag(),
 				),
 				Action: proposeAuthorities,
 			},
@@ -174,7 +175,7 @@ func proposeAuthorities(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		return r.propose(f)
+		return r.propose(&precompiles.ProposeArgs{Reform: f})
 	})
 }
 

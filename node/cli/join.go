@@ -51,7 +51,7 @@ func joinRequestCommand() *cli.Command {
 			"     makes key and folder, and node/" + RequestFile + ", which goes to the institution's CA and to a member of the group. All compare its\n" +
 			"     fingerprint by another way, such as the telephone: fondaco join-request show FILE\n" +
 			"  2. The CA, if nodes of the chain need certificates: fondaco ca issue FOLDER FILE --out bank-e.pem. Any other CA reads FILE as a PKCS #10 request.\n" +
-			"  3. The members' institutions: fondaco member propose --observe FILE, then member approve and member activate.\n" +
+			"  3. The members' institutions: fondaco member propose --observe FILE, then motion vote and motion execute.\n" +
 			"  4. A member: fondaco invitation new FILE --certificate bank-e.pem --out bank-e.invitation, which goes back to the operator.\n" +
 			"  5. The operator: fondaco init -d node --from bank-e.invitation --chain ID, then fondaco run -d node. The node observes; `fondaco member --help` says\n" +
 			"     how it becomes a member.\n\n" +

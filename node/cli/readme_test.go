@@ -113,10 +113,10 @@ until fondaco status -d a | grep -q "peer .*up,"; do sleep 0.1; done`)
 	for old, now := range map[string]string{
 		"--listen 10.0.0.5:9540": "--listen 127.0.0.1:$E --api-listen 127.0.0.1:$APIE --admin-listen ''",
 		"--chain 0x…":            "--chain " + chain[1],
-		"member activate 1 -d a --from chair-a --key chair-a.key": "member activate 1 -d a --from chair-a --key chair-a.key | tee activated",
+		"motion execute 1 -d a --from chair-a --key chair-a.key": "motion execute 1 -d a --from chair-a --key chair-a.key | tee activated",
 		"fondaco run -d e\n": "fondaco run -d e >e.log 2>&1 & echo $! >e.pid\nuntil fondaco status -d e | grep -q '^role *observer'; do sleep 0.1; done\n",
 		"--add NODE ":        "--add $(fondaco status -d e | awk '$1 == \"node\" { print $2 }') ",
-		"fondaco member ready 2 -d e --from ACCOUNT --key voice.key": "until fondaco member ready 2 -d e --from $(grep -o 'account is 0x[0-9a-f]*' activated | cut -d ' ' -f 3) --key voice.key; do sleep 0.1; done",
+		"fondaco motion ready 2 -d e --from ACCOUNT --key voice.key": "until fondaco motion ready 2 -d e --from $(grep -o 'account is 0x[0-9a-f]*' activated | cut -d ' ' -f 3) --key voice.key; do sleep 0.1; done",
 	} {
 		if strings.Count(script, old) != 1 {
 			t.Fatalf("README.md has %d times %q under Join a network, want it once", strings.Count(script, old), old)

@@ -257,7 +257,7 @@ func (r *remote) lookUp(text, method, from string) (ledger.Address, ledger.Targe
 	}
 	address, _, err := parseAddress(text)
 	if err != nil {
-		return address, ledger.Target{}, usage("contract %q: want its address, 0x and 40 hexadecimal digits, its name, such as token or token@2, or that of a system contract: accounts, contracts, access, members, config, certificates, cns, audit", text)
+		return address, ledger.Target{}, usage("contract %q: want its address, 0x and 40 hexadecimal digits, its name, such as token or token@2, or that of a system contract: accounts, contracts, access, members, config, certificates, cns, governance, audit", text)
 	}
 	return address, ledger.Target{Address: address}, nil
 }
@@ -300,7 +300,11 @@ func (r *remote) encode(schema *ledger.Schema, method string, words []string) ([
 	words = append([]string{}, words...)
 	for i, word := range words {
 		if i < len(m.Args) && m.Args[i].Type == "addr" && !strings.HasPrefix(word, "0x") {
-			address, err := r.account(word)
+			resolve := r.account
+			if m.Args[i].Name == "contract" {
+				resolve = r.contract
+			}
+			address, err := resolve(word)
 			if err != nil {
 				return nil, fmt.Errorf("argument %s: %w", m.Args[i].Name, err)
 			}

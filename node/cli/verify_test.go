@@ -218,8 +218,8 @@ func (h *history) reform() {
 	params.MaxLifetime = 10_000
 	h.motions++
 	params.BatchDelay = int64(h.motions)
-	h.append(h.tx(precompiles.MembersAddress, "propose", &precompiles.ProposeArgs{Reform: precompiles.Reform{Params: &params}}))
-	h.append(h.tx(precompiles.MembersAddress, "activate", &precompiles.MotionArgs{ID: h.motions}))
+	h.append(h.tx(precompiles.GovernanceAddress, "propose", &precompiles.ProposeArgs{Reform: &precompiles.Reform{Params: &params}}))
+	h.append(h.tx(precompiles.GovernanceAddress, "activate", &precompiles.MotionArgs{ID: h.motions}))
 }
 
 // tx returns a transaction of alice.

@@ -20,9 +20,9 @@ func TestRoleText(t *testing.T) {
 
 // What a motion lacks is told as commands that run as they are, but for names in capitals.
 func TestMotionNext(t *testing.T) {
-	m := &precompiles.ListedMotion{ID: 7, Row: precompiles.Motion{Reform: precompiles.Reform{Add: []identity.NodeID{{1}}}}}
-	d := describeMotion(&client.Chain{}, &precompiles.Record{}, nil, m)
-	want := "the operator of node " + identity.NodeID{1}.Short() + ", once it is synced, runs `fondaco member ready 7 -d DIR --from ACCOUNT --key FILE`, of any account"
+	m := &precompiles.ListedMotion{ID: 7, Row: precompiles.Motion{Reform: &precompiles.Reform{Add: []identity.NodeID{{1}}}}}
+	d := describeMotion(&scene{chain: &client.Chain{}}, m, nil)
+	want := "the operator of node " + identity.NodeID{1}.Short() + ", once it is synced, runs `fondaco motion ready 7 -d DIR --from ACCOUNT --key FILE`, of any account"
 	if !slices.Contains(d.Next, want) {
 		t.Errorf("next is %q, want %q in it", d.Next, want)
 	}

@@ -13,21 +13,21 @@ func TestBarrier(t *testing.T) {
 	c := newChain(t)
 	params := ledger.DefaultParams()
 	params.BatchDelay = 7
-	proposal := c.block(c.tx("committee", precompiles.MembersAddress, "propose", precompiles.ProposeArgs{Reform: precompiles.Reform{Params: &params}}))[0]
+	proposal := c.block(c.tx("committee", precompiles.GovernanceAddress, "propose", precompiles.ProposeArgs{Reform: &precompiles.Reform{Params: &params}}))[0]
 	c.want(proposal, ledger.OK, 0)
 	if next := c.head.Header().NextEpoch; !next.IsZero() {
 		t.Errorf("an ordinary block names the epoch %s", next)
 	}
-	first := c.tx("committee", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: 1})
-	second := c.tx("committee", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: 1})
+	first := c.tx("committee", precompiles.GovernanceAddress, "activate", precompiles.MotionArgs{ID: 1})
+	second := c.tx("committee", precompiles.GovernanceAddress, "activate", precompiles.MotionArgs{ID: 1})
 	for _, tx := range []*ledger.SignedTx{first, second} {
 		if err := c.x.Admit(c.head, tx); err != nil {
 			t.Errorf("Admit of a motion that has what it takes: %v", err)
 		}
 	}
 	for _, refused := range []*ledger.SignedTx{
-		c.tx("committee", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: 2}),
-		c.tx("user", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: 1}),
+		c.tx("committee", precompiles.GovernanceAddress, "activate", precompiles.MotionArgs{ID: 2}),
+		c.tx("user", precompiles.GovernanceAddress, "activate", precompiles.MotionArgs{ID: 1}),
 	} {
 		if err := c.x.Admit(c.head, refused); err == nil {
 			t.Errorf("Admit let a transaction of %s through that would end an epoch for nothing", refused.Sender)
@@ -37,15 +37,15 @@ func TestBarrier(t *testing.T) {
 		order := c.order(tx)
 		return c.x.EndsEpoch(c.head, &order, tx)
 	}
-	poor := c.body("committee", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: 1})
+	poor := c.body("committee", precompiles.GovernanceAddress, "activate", precompiles.MotionArgs{ID: 1})
 	poor.GasLimit = testGas
 	for poor.GasLimit > 0 && c.x.Admit(c.head, c.sign(poor, c.signers["committee"])) == nil {
 		poor.GasLimit /= 2
 	}
 	poor.GasLimit *= 2
 	for story, tx := range map[string]*ledger.SignedTx{
-		"of no motion":                  c.tx("committee", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: 2}),
-		"by somebody without a say":     c.tx("user", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: 1}),
+		"of no motion":                  c.tx("committee", precompiles.GovernanceAddress, "activate", precompiles.MotionArgs{ID: 2}),
+		"by somebody without a say":     c.tx("user", precompiles.GovernanceAddress, "activate", precompiles.MotionArgs{ID: 1}),
 		"with too little gas to end it": c.sign(poor, c.signers["committee"]),
 	} {
 		if err := ends(tx); err == nil {
@@ -75,14 +75,14 @@ func TestBarrier(t *testing.T) {
 	c.want(c.block(first)[0], ledger.OK, 0)
 	began(1, 7)
 	params.BatchDelay = 8
-	c.want(c.block(c.tx("committee", precompiles.MembersAddress, "propose", precompiles.ProposeArgs{Reform: precompiles.Reform{Params: &params}}))[0], ledger.OK, 0)
+	c.want(c.block(c.tx("committee", precompiles.GovernanceAddress, "propose", precompiles.ProposeArgs{Reform: &precompiles.Reform{Params: &params}}))[0], ledger.OK, 0)
 	if err := ends(second); err == nil {
 		t.Error("EndsEpoch of a motion that was carried out = nil")
 	}
 	c.want(c.block(second)[0], ledger.Aborted, precompiles.AbortMotion)
 	began(2, 7)
 	// The epoch ended for nothing, which groups refuse: what was proposed in it stands.
-	third := c.tx("committee", precompiles.MembersAddress, "activate", precompiles.MotionArgs{ID: 2})
+	third := c.tx("committee", precompiles.GovernanceAddress, "activate", precompiles.MotionArgs{ID: 2})
 	if err := c.x.Admit(c.head, third); err != nil {
 		t.Errorf("Admit after an activation that did nothing: %v", err)
 	}
@@ -101,8 +101,8 @@ func TestMotionNamesBlock(t *testing.T) {
 	below, height := c.head.Hash(), c.head.Height()
 	params := ledger.DefaultParams()
 	params.BatchDelay = 7
-	c.want(c.block(c.tx("committee", precompiles.MembersAddress, "propose", precompiles.ProposeArgs{Reform: precompiles.Reform{Params: &params}}))[0], ledger.OK, 0)
-	o, err := c.x.View(t.Context(), c.head, Call{To: ledger.Target{Address: precompiles.MembersAddress}, Method: "motions", Args: c.marshal(precompiles.MotionsArgs{})})
+	c.want(c.block(c.tx("committee", precompiles.GovernanceAddress, "propose", precompiles.ProposeArgs{Reform: &precompiles.Reform{Params: &params}}))[0], ledger.OK, 0)
+	o, err := c.x.View(t.Context(), c.head, Call{To: ledger.Target{Address: precompiles.GovernanceAddress}, Method: "motions", Args: c.marshal(precompiles.MotionsArgs{})})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -323,7 +323,13 @@ func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 		err = precompiles.MayDeploy(base, tx.Sender, account, tx.Method) // before anybody compiles its module
 	}
 	if err == nil && x.Barrier(tx) {
-		err = precompiles.MayActivate(base, x.suite, account, tx.Args, base.Header().Order.UnixMilli) // or anybody could end epochs
+		activate := func(unixMilli int64) error { // or anybody could end epochs
+			return precompiles.MayActivate(base, x.suite, account, tx.Args, unixMilli, base.Height()+1)
+		}
+		err = activate(base.Header().Order.UnixMilli)
+		if e, ok := errors.AsType[*precompiles.Error](err); ok && e.Code == precompiles.AbortLocked { // time stands still on an idle chain
+			err = activate(tx.Expiry)
+		}
 	}
 	return err
 }

@@ -55,7 +55,7 @@ func TestPermissions(t *testing.T) {
 	leaf := keys.Digest{1}
 	params := ledger.DefaultParams()
 	params.BatchDelay = 7
-	propose := precompiles.ProposeArgs{Reform: precompiles.Reform{Params: &params}}
+	propose := precompiles.ProposeArgs{Reform: &precompiles.Reform{Params: &params}}
 	motion := precompiles.MotionArgs{ID: 1}
 	certify := func(account string) func() any {
 		return func() any {
@@ -67,7 +67,15 @@ func TestPermissions(t *testing.T) {
 	register := func(roles ...string) any {
 		return precompiles.RegisterArgs{Institution: "alpha", Accounts: []precompiles.NewAccount{{Threshold: 1, Roles: roles, Keys: []precompiles.AccountKey{bound}}}}
 	}
-	proposed := func() { do("gamma", precompiles.MembersAddress, "propose", propose) }
+	called := precompiles.ProposeArgs{Actions: []precompiles.Action{{
+		To: precompiles.AccessAddress, Method: "grant", Args: c.marshal(precompiles.RoleArgs{Account: address("nobody"), Role: "auditor"}),
+	}}}
+	yes := precompiles.VoteArgs{ID: 1, For: true}
+	proposed := func() { do("gamma", precompiles.GovernanceAddress, "propose", propose) }
+	carried := func() {
+		proposed()
+		do("beta committee", precompiles.GovernanceAddress, "vote", yes)
+	}
 	code := probe().module(t, probeSchema())
 	var self ledger.Address
 	deployed := func() {
@@ -270,27 +278,47 @@ func TestPermissions(t *testing.T) {
 		{to: precompiles.MembersAddress, method: "epoch", args: is(none), may: everybody},
 		{to: precompiles.MembersAddress, method: "institutions", args: is(precompiles.InstitutionsArgs{}), may: everybody},
 		{to: precompiles.MembersAddress, method: "nodes", args: is(precompiles.NodesArgs{}), may: everybody},
-		{to: precompiles.MembersAddress, method: "motions", args: is(precompiles.MotionsArgs{}), may: everybody},
-		{to: precompiles.MembersAddress, method: "propose", args: is(propose), may: committees},
-		{to: precompiles.MembersAddress, method: "approve", before: proposed, args: is(motion), may: committees},
-		{to: precompiles.MembersAddress, method: "withdraw", before: proposed, args: is(motion), vain: committees, code: precompiles.AbortUnchanged},
-		{to: precompiles.MembersAddress, method: "withdraw", what: "its own", before: func() {
-			do("committee", precompiles.MembersAddress, "propose", propose)
-		}, args: is(motion), may: []string{"committee"}, vain: []string{"beta committee"}, code: precompiles.AbortUnchanged},
-		{to: precompiles.MembersAddress, method: "activate", before: func() {
-			proposed()
-			do("beta committee", precompiles.MembersAddress, "approve", motion)
-		}, args: is(motion), may: committees},
-		{to: precompiles.MembersAddress, method: "activate", what: "too early", before: proposed, args: is(motion), vain: committees, code: precompiles.AbortSupport},
-		{to: precompiles.MembersAddress, method: "activate", what: "frozen since", before: func() {
-			proposed()
-			do("beta committee", precompiles.MembersAddress, "approve", motion)
-			frozen("committee", "beta regulator")()
-		}, args: is(motion), may: committees},
-		{to: precompiles.MembersAddress, method: "ready", before: proposed, args: is(precompiles.ReadyArgs{ID: 1}), vain: everybody, code: precompiles.AbortArguments},
+		{to: precompiles.MembersAddress, method: "reform", args: is(precompiles.ReformArgs{Reform: *propose.Reform})},
 		{to: precompiles.MembersAddress, method: "recover", args: is(precompiles.RecoverArgs{})},
 		{to: precompiles.MembersAddress, method: "accuse", args: is(precompiles.AccuseArgs{}), vain: everybody, code: precompiles.AbortEvidence},
 		{to: precompiles.MembersAddress, method: "accusations", args: is(precompiles.AccusationsArgs{}), may: everybody},
+
+		{to: precompiles.GovernanceAddress, method: "motions", args: is(precompiles.MotionsArgs{}), may: everybody},
+		{to: precompiles.GovernanceAddress, method: "settings", args: is(none), may: everybody},
+		{to: precompiles.GovernanceAddress, method: "policies", args: is(precompiles.MethodArgs{}), may: everybody},
+		{to: precompiles.GovernanceAddress, method: "policy", args: is(precompiles.MethodArgs{}), may: everybody},
+		{to: precompiles.GovernanceAddress, method: "regulators", args: is(none), may: everybody},
+		{to: precompiles.GovernanceAddress, method: "propose", args: is(propose), may: committees},
+		{to: precompiles.GovernanceAddress, method: "propose", what: "a call", args: is(called), may: committees},
+		{to: precompiles.GovernanceAddress, method: "vote", before: proposed, args: is(yes), may: committees},
+		{to: precompiles.GovernanceAddress, method: "vote", what: "against", before: proposed, args: is(precompiles.VoteArgs{ID: 1}), may: committees},
+		{to: precompiles.GovernanceAddress, method: "consent", before: proposed, args: is(motion), may: regulators},
+		{to: precompiles.GovernanceAddress, method: "consent", what: "frozen", before: func() {
+			proposed()
+			frozen("regulator", "beta regulator")()
+		}, args: is(motion), may: regulators},
+		{to: precompiles.GovernanceAddress, method: "veto", before: proposed, args: is(motion), may: regulators},
+		{to: precompiles.GovernanceAddress, method: "veto", what: "what is carried", before: carried, args: is(motion), may: regulators},
+		{to: precompiles.GovernanceAddress, method: "withdraw", before: proposed, args: is(motion), vain: committees, code: precompiles.AbortUnchanged},
+		{to: precompiles.GovernanceAddress, method: "withdraw", what: "its own", before: func() {
+			do("committee", precompiles.GovernanceAddress, "propose", propose)
+		}, args: is(motion), may: []string{"committee"}, vain: []string{"beta committee"}, code: precompiles.AbortUnchanged},
+		{to: precompiles.GovernanceAddress, method: "activate", before: carried, args: is(motion), may: committees},
+		{to: precompiles.GovernanceAddress, method: "activate", what: "too early", before: proposed, args: is(motion), vain: committees, code: precompiles.AbortSupport},
+		{to: precompiles.GovernanceAddress, method: "activate", what: "frozen since", before: func() {
+			carried()
+			frozen("committee", "beta regulator")()
+		}, args: is(motion), may: committees},
+		{to: precompiles.GovernanceAddress, method: "execute", before: func() {
+			do("gamma", precompiles.GovernanceAddress, "propose", called)
+			do("beta committee", precompiles.GovernanceAddress, "vote", yes)
+		}, args: is(motion), may: committees},
+		{to: precompiles.GovernanceAddress, method: "execute", what: "too early", before: func() {
+			do("gamma", precompiles.GovernanceAddress, "propose", called)
+		}, args: is(motion), vain: committees, code: precompiles.AbortSupport},
+		{to: precompiles.GovernanceAddress, method: "ready", before: proposed, args: is(precompiles.ReadyArgs{ID: 1}), vain: everybody, code: precompiles.AbortArguments},
+		{to: precompiles.GovernanceAddress, method: "set_policy", args: is(precompiles.SetPolicyArgs{Contract: precompiles.AccessAddress, Method: "freeze"})},
+		{to: precompiles.GovernanceAddress, method: "set_settings", args: is(precompiles.SetSettingsArgs{Approval: 60, Motions: 1, Lifetime: 86_400_000})},
 
 		{to: precompiles.ConfigAddress, method: "params", args: is(none), may: everybody},
 		{to: precompiles.ConfigAddress, method: "features", args: is(none), may: everybody},

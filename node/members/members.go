@@ -42,19 +42,42 @@ func Institutions(ctx context.Context, api *client.Client) ([]string, error) {
 	return pages(ctx, api, precompiles.MembersAddress, "institutions", &precompiles.InstitutionsArgs{}, func(name string) any { return &precompiles.InstitutionsArgs{After: name} })
 }
 
-// Motions returns all motions that were neither activated nor withdrawn, void ones among them, in order.
+// Motions returns all motions that are on the chain, those of which nothing can come any more among them, in order.
 func Motions(ctx context.Context, api *client.Client) ([]precompiles.ListedMotion, error) {
-	return pages(ctx, api, precompiles.MembersAddress, "motions", &precompiles.MotionsArgs{}, func(m precompiles.ListedMotion) any { return &precompiles.MotionsArgs{After: m.ID} })
+	return pages(ctx, api, precompiles.GovernanceAddress, "motions", &precompiles.MotionsArgs{}, func(m precompiles.ListedMotion) any { return &precompiles.MotionsArgs{After: m.ID} })
 }
 
-// OpenMotions returns the motions that are not void, in order.
+// OpenMotions returns the motions of which something can come, at the time of the last block, in order.
 func OpenMotions(ctx context.Context, api *client.Client) ([]precompiles.ListedMotion, error) {
 	record, err := Record(ctx, api)
 	if err != nil {
 		return nil, err
 	}
+	status, err := api.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
 	motions, err := Motions(ctx, api)
-	return slices.DeleteFunc(motions, func(m precompiles.ListedMotion) bool { return m.Row.Void(&record) }), err
+	return slices.DeleteFunc(motions, func(m precompiles.ListedMotion) bool { return m.Row.Over(&record, status.BlockTime) != "" }), err
+}
+
+// Settings returns how motions are decided.
+func Settings(ctx context.Context, api *client.Client) (precompiles.Settings, error) {
+	return view[precompiles.Settings](ctx, api, precompiles.GovernanceAddress, "settings", &struct {
+		_ struct{} `cbor:",toarray"`
+	}{})
+}
+
+// Policies returns all policies that were set, in order of contract and method.
+func Policies(ctx context.Context, api *client.Client) ([]precompiles.ListedPolicy, error) {
+	return pages(ctx, api, precompiles.GovernanceAddress, "policies", &precompiles.MethodArgs{}, func(p precompiles.ListedPolicy) any {
+		return &precompiles.MethodArgs{Contract: p.Contract, Method: p.Method}
+	})
+}
+
+// Policy returns what a call of a method takes; nil: its contract alone decides.
+func Policy(ctx context.Context, api *client.Client, contract ledger.Address, method string) (*precompiles.Policy, error) {
+	return view[*precompiles.Policy](ctx, api, precompiles.GovernanceAddress, "policy", &precompiles.MethodArgs{Contract: contract, Method: method})
 }
 
 // Trusts returns all institutions of which the group names authorities, in order of their names.
@@ -119,7 +142,7 @@ func Ready(ctx context.Context, api *client.Client, key keys.Signer, id uint64) 
 		return nil, fmt.Errorf("%w: at height %d it knows no open motion %d", ErrBehind, status.Height, id)
 	}
 	m := &open[at].Row
-	if !slices.Contains(m.Reform.Add, node) {
+	if !slices.Contains(m.Adds(), node) {
 		return nil, fmt.Errorf("%w: motion %d does not add node %s", ErrNode, id, node.Short())
 	}
 	block, err := api.Block(ctx, m.Height)

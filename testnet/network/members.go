@@ -197,7 +197,7 @@ func (n *Network) admit(ctx context.Context, api *client.Client, node *Node, tel
 	return &precompiles.Node{Status: precompiles.NodeObserver, Institution: node.Institution, Height: activated.Height}, nil
 }
 
-// Pass has the institutions propose, approve and activate a reform by way of one node, and returns the activation. The
+// Pass has the institutions propose, vote for and activate a reform by way of one node, and returns the activation. The
 // node that the reform adds, if it does, states that it is ready. A motion for the same reform that is open is taken up
 // as it is.
 func (n *Network) Pass(ctx context.Context, api *client.Client, f *precompiles.Reform, joiner *Node) (*client.Transaction, error) {
@@ -217,7 +217,7 @@ func (n *Network) Pass(ctx context.Context, api *client.Client, f *precompiles.R
 	needed := len(names)/2 + 1
 	names = slices.DeleteFunc(names, func(name string) bool { return n.Address(name).IsZero() })
 	if len(names) < needed {
-		return nil, fmt.Errorf("a motion needs the approval of %d institutions, and %s has accounts of %d: use `fondaco member`", needed, ManifestFile, len(names))
+		return nil, fmt.Errorf("a motion needs the votes of %d institutions, and %s has accounts of %d: use `fondaco motion`", needed, ManifestFile, len(names))
 	}
 	m, err := n.motion(ctx, fresh, names[0], f)
 	if err != nil {
@@ -228,15 +228,16 @@ func (n *Network) Pass(ctx context.Context, api *client.Client, f *precompiles.R
 			return nil, err
 		}
 	}
-	missing := needed - len(m.Row.Approvals)
+	votes := m.Row.Count(0)
+	missing := needed - votes.InstitutionsFor
 	for _, name := range names {
 		if missing <= 0 {
 			break
 		}
-		if slices.ContainsFunc(m.Row.Approvals, func(a precompiles.Approval) bool { return a.Institution == name }) {
+		if slices.ContainsFunc(m.Row.Votes, func(v precompiles.Vote) bool { return v.Institution == name }) {
 			continue
 		}
-		if _, err := n.reforms(ctx, fresh, name, "approve", &precompiles.MotionArgs{ID: m.ID}); err != nil {
+		if _, err := n.reforms(ctx, fresh, name, "vote", &precompiles.VoteArgs{ID: m.ID, For: true}); err != nil {
 			return nil, err
 		}
 		missing--
@@ -256,7 +257,7 @@ func (n *Network) motion(ctx context.Context, api *client.Client, by string, f *
 			return nil, err
 		}
 		for i := range open {
-			if have, err := ledger.Marshal(&open[i].Row.Reform); err != nil || bytes.Equal(have, want) {
+			if have, err := ledger.Marshal(open[i].Row.Reform); err != nil || bytes.Equal(have, want) && len(open[i].Row.Actions) == 0 {
 				return &open[i], err
 			}
 		}
@@ -265,7 +266,7 @@ func (n *Network) motion(ctx context.Context, api *client.Client, by string, f *
 	if m, err := find(); m != nil || err != nil {
 		return m, err
 	}
-	if _, err := n.reforms(ctx, api, by, "propose", &precompiles.ProposeArgs{Reform: *f}); err != nil {
+	if _, err := n.reforms(ctx, api, by, "propose", &precompiles.ProposeArgs{Reform: f}); err != nil {
 		return nil, err
 	}
 	m, err := find()
@@ -275,13 +276,13 @@ func (n *Network) motion(ctx context.Context, api *client.Client, by string, f *
 	return m, err
 }
 
-// reforms calls a method of the members contract as an institution's account and checks that it did what it should.
+// reforms calls a method of the governance contract as an institution's account and checks that it did what it should.
 func (n *Network) reforms(ctx context.Context, api *client.Client, institution, method string, args any) (*client.Transaction, error) {
 	encoded, err := ledger.Marshal(args)
 	if err != nil {
 		return nil, err
 	}
-	tx, err := n.Send(ctx, api, institution, precompiles.MembersAddress, method, encoded)
+	tx, err := n.Send(ctx, api, institution, precompiles.GovernanceAddress, method, encoded)
 	if err != nil {
 		return nil, fmt.Errorf("%s of %s: %w", method, institution, err)
 	}

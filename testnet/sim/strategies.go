@@ -278,7 +278,7 @@ func endEpoch(l *liar, _ *host, m *packet) []*packet {
 	}
 	tx := ledger.Tx{
 		Version: ledger.Version, Chain: w.chain, Group: w.config.Group, Sender: ledger.Address{1}, Expiry: m.Message.Order.UnixMilli + 1_000,
-		GasLimit: 1, To: ledger.Target{Address: precompiles.MembersAddress}, Method: methodEpoch, Args: args,
+		GasLimit: 1, To: ledger.Target{Address: precompiles.GovernanceAddress}, Method: methodEpoch, Args: args,
 	}
 	signed, err := tx.Sign(w.suite, l.key)
 	if err != nil {

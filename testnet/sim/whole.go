@@ -148,7 +148,7 @@ func (p *play) govern() {
 	}
 	x.step = 2
 	for i := 1; 2*i <= len(w.config.Members); i++ { // with the proposer's, more than half
-		ask(i, "approve", precompiles.MotionArgs{ID: id})
+		ask(i, "vote", precompiles.VoteArgs{ID: id, For: true})
 	}
 	if x.motions > 0 {
 		joiner := x.spare(x.motions - 1)
@@ -168,8 +168,8 @@ func (w *world) governs() bool {
 func (x *whole) spare(i int) *host { return x.world.hosts[len(x.world.config.Members)+i] }
 
 // reform is what the next motion changes.
-func (x *whole) reform() (r precompiles.Reform) {
-	w := x.world
+func (x *whole) reform() *precompiles.Reform {
+	w, r := x.world, &precompiles.Reform{}
 	if x.motions > 0 {
 		r.Add = []identity.NodeID{x.spare(x.motions - 1).id}
 		r.Remove = []identity.NodeID{w.hosts[x.victims[x.motions-1]].id}
@@ -183,7 +183,7 @@ func (x *whole) reform() (r precompiles.Reform) {
 	return r
 }
 
-// govern fills in a call of the members contract by the committee of an institution.
+// govern fills in a call of the governance contract by the committee of an institution.
 func (x *whole) govern(tx *ledger.Tx, committee int, method string, args any) keys.Signer {
 	w := x.world
 	raw, err := ledger.Marshal(args)
@@ -191,7 +191,7 @@ func (x *whole) govern(tx *ledger.Tx, committee int, method string, args any) ke
 		w.fail("encode the arguments of %s: %v", method, err)
 	}
 	tx.Sender = ledger.NamedAddress(w.suite, "account", fmt.Sprintf("committee-%d", committee))
-	tx.To, tx.Method, tx.Args, tx.GasLimit = ledger.Target{Address: precompiles.MembersAddress}, method, raw, w.config.Params.TxGas
+	tx.To, tx.Method, tx.Args, tx.GasLimit = ledger.Target{Address: precompiles.GovernanceAddress}, method, raw, w.config.Params.TxGas
 	return x.accounts[tx.Sender]
 }
 
@@ -201,7 +201,7 @@ func (x *whole) motion() (id uint64, m *precompiles.Motion, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	out, err := x.executor.View(context.Background(), x.head, executor.Call{To: ledger.Target{Address: precompiles.MembersAddress}, Method: "motions", Args: args})
+	out, err := x.executor.View(context.Background(), x.head, executor.Call{To: ledger.Target{Address: precompiles.GovernanceAddress}, Method: "motions", Args: args})
 	if err != nil {
 		return 0, nil, err
 	}
