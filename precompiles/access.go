@@ -30,6 +30,7 @@ func newAccess() Contract {
 			"ratify":            command(ratify),
 			"roles":             query(rolesOf),
 			"frozen":            query(frozen),
+			"stopped":           query(stopped),
 			"freezes":           query(freezes),
 		},
 		policies: map[string]Policy{
@@ -72,7 +73,11 @@ func newAccess() Contract {
 					Doc: "Makes what a regulator or a compliance officer froze last until a block time, or with 0 until a motion lifts it. By a motion only.",
 				},
 				{Name: "roles", Kind: ledger.MethodView, Args: []ledger.Field{account}, Return: "list<str>"},
-				{Name: "frozen", Kind: ledger.MethodView, Args: []ledger.Field{account}, Return: "Frozen", Doc: "Says which ways an account is frozen now, or a contract as a holder. Contracts that move assets ask it."},
+				{Name: "frozen", Kind: ledger.MethodView, Args: []ledger.Field{account}, Return: "Frozen", Doc: "Says which ways an account is frozen now, or a contract as a holder."},
+				{
+					Name: "stopped", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "from", Type: "addr"}, {Name: "to", Type: "addr"}}, Return: "opt<addr>",
+					Doc: "Returns which of two accounts a freeze keeps from giving, or from being given to; null: neither. Contracts ask it before they move an asset.",
+				},
 				{
 					Name: "freezes", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "address", Type: "opt<addr>"}, {Name: "after", Type: "opt<Place>"}}, Return: "list<Listed>",
 					Doc: "Returns at most 64 freezes, ended ones too, of one address or of all, beginning after a place.",
@@ -91,6 +96,7 @@ func newAccess() Contract {
 			State: []ledger.StateDef{
 				{Prefix: "f", Key: []ledger.Type{"addr", "u8", "bytes"}, Value: "Freeze", Doc: "address; layer, 1 of the institution and 2 of an authority; method. Freezes that have ended stay"},
 				{Prefix: "h", Key: []ledger.Type{"bytes"}, Value: "u32", Doc: "how many accounts of an institution have the role committee, institution-admin or regulator; the key is the role, / and the institution"},
+				{Prefix: "m", Key: []ledger.Type{"addr"}, Value: "bool", Doc: "accounts, and contracts as holders, that may be frozen"},
 			},
 		},
 	}

@@ -134,6 +134,7 @@ func TestVectors(t *testing.T) {
 		{newAccess(), "unfreeze_contract", UnfreezeContractArgs{Contract: address, Reason: "mended"}, []string{addressJSON, `""`, `"mended"`, `null`}},
 		{newAccess(), "ratify", RatifyArgs{Address: address, Until: 5_000_000_000_000}, []string{addressJSON, `""`, `"5000000000000"`}},
 		{newAccess(), "frozen", AddressArgs{Address: address}, []string{addressJSON}},
+		{newAccess(), "stopped", MoveArgs{From: address, To: address}, []string{addressJSON, addressJSON}},
 		{newAccess(), "freezes", FreezesArgs{Address: &address, After: &FreezePlace{Address: address, Layer: FrozenByAuthority, Method: "pay"}}, []string{addressJSON, `{"address":` + addressJSON + `,"layer":2,"method":"pay"}`}},
 		{newAccess(), "roles", AddressArgs{Address: address}, []string{addressJSON}},
 		{newMembers(), "epoch", none{}, nil},

@@ -274,6 +274,9 @@ func freeze(env Env, a FreezeArgs) error {
 	if err := write(env, AccountStateKey(a.Account), &account); err != nil {
 		return err
 	}
+	if err := mark(env, a.Account, true); err != nil {
+		return err
+	}
 	return emit(env, "frozen", a.Account, f)
 }
 
@@ -321,6 +324,9 @@ func unfreeze(env Env, a UnfreezeArgs) error {
 	if err := write(env, AccountStateKey(a.Account), &account); err != nil {
 		return err
 	}
+	if err := mark(env, a.Account, account.Status != Active); err != nil {
+		return err
+	}
 	return emit(env, "unfrozen", a.Account, a.Reason, a.Evidence)
 }
 
@@ -354,6 +360,11 @@ func freezeContract(env Env, a FreezeContractArgs) error {
 	d.Flags |= ContractFrozen
 	if err := write(env, DeploymentStateKey(a.Contract), &d); err != nil {
 		return err
+	}
+	if a.Method == "" {
+		if err := mark(env, a.Contract, true); err != nil {
+			return err
+		}
 	}
 	return emit(env, "contract_frozen", a.Contract, a.Method, f)
 }
@@ -404,6 +415,11 @@ func unfreezeContract(env Env, a UnfreezeContractArgs) error {
 	if err := lift(env, &ListedFreeze{Place: place, Row: f}, a.Reason); err != nil {
 		return err
 	}
+	if a.Method == "" {
+		if err := mark(env, a.Contract, false); err != nil {
+			return err
+		}
+	}
 	holds := false
 	prefix := FreezePlace{Address: a.Contract, Layer: FrozenByAuthority}.key()
 	if err := env.Range(prefix, nil, 1+MaxFrozenMethods, func(_, value []byte) error {
@@ -441,7 +457,7 @@ func ratify(env Env, a RatifyArgs) error {
 	now := env.Order().UnixMilli
 	switch {
 	case !byMotion(env):
-		return denied(DeniedMotion, "what was frozen is ratified by a motion: make one with `fondaco freeze ratify`")
+		return denied(DeniedMotion, "what was frozen is ratified by a motion: make one with `fondaco motion propose --call`")
 	case a.Until != 0 && a.Until <= now:
 		return aborted(AbortArguments, nil, "until %d, and block time is %d", a.Until, now)
 	}
@@ -594,11 +610,24 @@ type Frozen struct {
 	Out bool     // it sends no transactions, and contracts that ask take nothing from it
 }
 
-// frozen reads the freezes themselves: most accounts have none, and reading that there is none is cheaper than the account.
-func frozen(env Env, a AddressArgs) (f Frozen, err error) {
+// markKey returns the state key that says that an account, or a contract as a holder, may be frozen: one read tells of most that
+// they are not.
+func markKey(address ledger.Address) []byte { return key(AccessAddress, []byte("m"), address[:]) }
+
+func mark(env Env, address ledger.Address, on bool) error {
+	if on {
+		return write(env, markKey(address), true)
+	}
+	return env.Delete(markKey(address))
+}
+
+func frozenWays(env Env, account ledger.Address) (f Frozen, err error) {
+	if _, marked, err := env.Get(markKey(account)); err != nil || !marked {
+		return f, err
+	}
 	now := env.Order().UnixMilli
 	for _, layer := range layers {
-		row, found, err := ReadFreeze(env, FreezePlace{Address: a.Address, Layer: layer})
+		row, found, err := ReadFreeze(env, FreezePlace{Address: account, Layer: layer})
 		if err != nil {
 			return f, err
 		}
@@ -607,6 +636,26 @@ func frozen(env Env, a AddressArgs) (f Frozen, err error) {
 		}
 	}
 	return f, nil
+}
+
+func frozen(env Env, a AddressArgs) (Frozen, error) { return frozenWays(env, a.Address) }
+
+// MoveArgs are the arguments of the access method stopped.
+type MoveArgs struct {
+	_    struct{} `cbor:",toarray"`
+	From ledger.Address
+	To   ledger.Address
+}
+
+func stopped(env Env, a MoveArgs) (*ledger.Address, error) {
+	f, err := frozenWays(env, a.From)
+	if err != nil || f.Out {
+		return &a.From, err
+	}
+	if f, err = frozenWays(env, a.To); err != nil || f.In {
+		return &a.To, err
+	}
+	return nil, nil
 }
 
 // FreezesArgs are the arguments of the access method freezes.

@@ -15,7 +15,7 @@ import (
 )
 
 const freezeRights = "A regulator freezes accounts and contracts of everybody, a compliance officer those of its institution, each for at most 72 hours:\n" +
-	"then the freeze lapses, unless a motion ratifies it (`fondaco freeze ratify`). An admin freezes accounts of its institution but itself and\n" +
+	"then the freeze lapses, unless a motion ratifies it. An admin freezes accounts of its institution but itself and\n" +
 	"those with the role committee, until it is lifted. Who froze does not unfreeze: another one of the same role does, or a stronger one.\n" +
 	"A freeze counts from the place of its transaction in its block on."
 

@@ -272,6 +272,7 @@ func TestPermissions(t *testing.T) {
 		}, args: func() any { return precompiles.UnfreezeContractArgs{Contract: self, Reason: "mended"} }, may: authorities},
 		{to: precompiles.AccessAddress, method: "ratify", before: frozen("target", "regulator"), args: is(precompiles.RatifyArgs{Address: address("target")})},
 		{to: precompiles.AccessAddress, method: "frozen", args: of("target"), may: everybody},
+		{to: precompiles.AccessAddress, method: "stopped", args: is(precompiles.MoveArgs{From: address("target"), To: address("nobody")}), may: everybody},
 		{to: precompiles.AccessAddress, method: "freezes", args: is(precompiles.FreezesArgs{}), may: everybody},
 		{to: precompiles.AccessAddress, method: "roles", args: of("target"), may: everybody},
 

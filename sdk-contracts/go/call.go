@@ -58,6 +58,24 @@ func invoke(to []byte, method string, args []byte, options CallOptions, flags ui
 	return Result{Status(status), result()}
 }
 
+// access is the system contract that knows who is frozen.
+var access = Addr{19: 3}
+
+// Stopped returns which of two accounts a freeze keeps from giving an asset, or from being given it. A contract asks before it moves what
+// from has to to: the chain itself stops only transactions that a frozen account sends.
+func Stopped(from, to Addr) (account Addr, stopped bool) {
+	r := Call(access, "stopped", Args(from, to), CallOptions{ReadOnly: true})
+	r.Must()
+	d := Decoder{data: r.Data}
+	if stopped = !d.Null(); stopped {
+		account = d.Addr()
+	}
+	if !d.Done() {
+		r.fail()
+	}
+	return account, stopped
+}
+
 // Must ends this call as well, with CodeCallFailed, unless the other one succeeded.
 func (r Result) Must() {
 	if r.Status != StatusOK {

@@ -334,3 +334,32 @@ func FuzzDecoder(f *testing.F) {
 		NewDecoder(data).Skip()
 	})
 }
+
+func TestStopped(t *testing.T) {
+	alice, bob := Addr{1}, Addr{2}
+	for _, c := range []struct {
+		answer  []byte
+		account Addr
+		stopped bool
+	}{{[]byte{0xf6}, Addr{}, false}, {AppendAddr(nil, bob), bob, true}} {
+		host := &Fake{Calls: func(to []byte, method string, args []byte) Result {
+			if string(to) != string(access[:]) || method != "stopped" || string(args) != string(Args(alice, bob)) {
+				t.Errorf("called %x.%s with %x", to, method, args)
+			}
+			return Result{Data: c.answer}
+		}}
+		if err := host.Run(func(Ctx) error {
+			if account, stopped := Stopped(alice, bob); account != c.account || stopped != c.stopped {
+				t.Errorf("Stopped = %v, %v; want %v, %v", account, stopped, c.account, c.stopped)
+			}
+			return nil
+		}); err != nil || !host.Asked.ReadOnly {
+			t.Errorf("the call ended with %v, options %+v", err, host.Asked)
+		}
+	}
+	// Without an answer nothing moves.
+	var a *Abortion
+	if err := new(Fake).Run(func(Ctx) error { Stopped(alice, bob); return nil }); !errors.As(err, &a) || a.Code != CodeCallFailed {
+		t.Errorf("without the contract access: %v", err)
+	}
+}
