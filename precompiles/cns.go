@@ -127,6 +127,9 @@ type VersionStats struct {
 	Gas      uint64
 }
 
+// NameStateKey returns the state key of a name.
+func NameStateKey(name string) []byte { return nameKey(name) }
+
 func nameKey(name string) []byte  { return key(CNSAddress, []byte("n"), []byte(name)) }
 func takenKey(name string) []byte { return key(CNSAddress, []byte("k"), []byte(LookAlike(name))) }
 func statsKey(name string) []byte { return key(CNSAddress, []byte("s"), []byte(name)) }

@@ -20,8 +20,8 @@ func contractCommand() *cli.Command {
 		Name:  "contract",
 		Usage: "write, build, deploy and call contracts",
 		Description: "Arguments are words, read by the contract's schema: numbers, text, true or false, 0x… for bytes and addresses,\n" +
-			"JSON for lists and structs. The name of a genesis account stands for its address. A number below zero needs\n" +
-			"no escape; other words that begin with a dash come after --.",
+			"JSON for lists and structs. The name of a genesis account, or else of a contract, stands for its address; token@2 is\n" +
+			"always a contract's. A number below zero needs no escape; other words that begin with a dash come after --.",
 		Subcommands: append([]*cli.Command{{
 			Name:      "new",
 			Usage:     "write the project of a new contract",

@@ -61,6 +61,8 @@ func (c *chain) generatedClients(t *testing.T) {
 		t.Fatalf("no address in %s", out)
 	}
 
+	run("name", "register", "shapes-demo", "1", address[1], "--from", "admin", "--key", filepath.Join(c.dir, "admin.key"))
+
 	t.Run("the files are those that are tested", func(t *testing.T) {
 		run("contract", "client", "--lang", "go", "--out", "made/shapes.go", "shapes.wasm")
 		run("contract", "client", "--lang", "ts", "--out", "made/shapes.mjs", address[1])
@@ -130,6 +132,23 @@ func (c *chain) generatedClients(t *testing.T) {
 		if err != nil || about.Caller != alice || about.Self != at || about.Method != "who" || !about.ReadOnly {
 			t.Errorf("Who = %+v, %v", about, err)
 		}
+		named := shapes.NewNamed(api, "shapes-demo", "").As(alice, signer)
+		if about, err := named.Who(t.Context()); err != nil || about.Self != at {
+			t.Errorf("Who by name = %+v, %v", about, err)
+		}
+		_, tx, err = named.Store(t.Context(), deal, nil)
+		if err != nil {
+			t.Fatalf("Store by name: %v", err)
+		}
+		if events, err := named.Events(tx); err != nil || len(events) != 1 {
+			t.Errorf("Events by name = %+v, %v", events, err)
+		}
+		for event, err := range named.Follow(t.Context(), tx.Height) {
+			if err != nil || !reflect.DeepEqual(event, events[0]) {
+				t.Errorf("Follow by name = %+v, %v", event, err)
+			}
+			break
+		}
 		deal.Legs = append(deal.Legs, shapes.Leg{}, shapes.Leg{})
 		_, _, err = contract.Store(t.Context(), deal, nil)
 		if tooBig, ok := errors.AsType[*shapes.TooBig](err); !ok || len(tooBig.Deal.Legs) != 3 {
@@ -152,7 +171,7 @@ func (c *chain) generatedClients(t *testing.T) {
 		if err != nil {
 			t.Skip("needs Node.js 20 or later: install it from https://nodejs.org")
 		}
-		cmd := exec.CommandContext(t.Context(), node, "../contract/testdata/client/shapes.test.mjs", address[1], filepath.Join(c.dir, "bob.key"), "bob", c.suite.Name())
+		cmd := exec.CommandContext(t.Context(), node, "../contract/testdata/client/shapes.test.mjs", address[1], filepath.Join(c.dir, "bob.key"), "bob", c.suite.Name(), "shapes-demo@1")
 		cmd.Env = append(os.Environ(), c.env...)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, out)

@@ -66,6 +66,9 @@ func nameCommand() *cli.Command {
 				return precompiles.NameArgs{Name: args[0]}, nil
 			}),
 			changes("withdraw", "take a version away that serves nobody", "NAME VERSION", 2, 2, "withdraw", label),
+			changes("unregister", "give a name up; nobody but you can take it again", "NAME", 1, 1, "unregister", func(_ *remote, args []string) (any, error) {
+				return precompiles.NameArgs{Name: args[0]}, nil
+			}),
 			changes("transfer", "make another account the owner of a name", "NAME ACCOUNT", 2, 2, "transfer", func(r *remote, args []string) (any, error) {
 				owner, err := r.account(args[1])
 				return precompiles.NameOwnerArgs{Name: args[0], Owner: owner}, err
@@ -80,10 +83,13 @@ func nameCommand() *cli.Command {
 			},
 			{
 				Name: "resolve", Usage: "tell which contract serves an account's call of a method in the next block", ArgsUsage: "NAME[@VERSION]",
-				Flags: remoteFlags(
+				Description: "With --proof no node is asked: the file, which `fondaco proof get name` writes, says what the chain had for the name after its\n" +
+					"block, and is verified first, as `fondaco proof verify` does.",
+				Flags: remoteFlags(append([]cli.Flag{
 					&cli.StringFlag{Name: "from", Usage: "`ACCOUNT` that sends; default: none", EnvVars: []string{"FONDACO_FROM"}},
 					&cli.StringFlag{Name: "method", Usage: "`METHOD` that is called"},
-				),
+					&cli.StringFlag{Name: "proof", Usage: "look it up in the proof of this `FILE`, without a node"},
+				}, trustFlags()...)...),
 				Action: resolveName,
 			},
 		},
@@ -205,24 +211,82 @@ func (r *remote) resolve(text, method, from string) (precompiles.Resolved, ledge
 	return found, to, err
 }
 
+// resolved is which contract serves a name.
+type resolved struct {
+	Address ledger.Address `json:"address"`
+	Version string         `json:"version"`
+	Height  ledger.Height  `json:"height,omitempty"` // of the block that a proof is of
+}
+
+func (d resolved) table(w io.Writer) {
+	row(w, "contract", d.Address)
+	row(w, "version", d.Version)
+	if d.Height != 0 {
+		row(w, "proven", fmt.Sprintf("for calls in the block after %d", d.Height))
+	}
+}
+
+// proof is what a proof says of one state key. It is a precompiles.Reader.
+type proof struct{ *ledger.Claim }
+
+// Get implements precompiles.Reader.
+func (p proof) Get(key []byte) ([]byte, bool, error) {
+	if p.State == nil || string(p.State.Key) != string(key) {
+		return nil, false, usage("the proof is of something else: get one with `fondaco proof get name`")
+	}
+	return p.State.Value, p.State.Present, nil
+}
+
+// resolveProven looks a name up in a proof, without a node.
+func resolveProven(c *cli.Context, text string) error {
+	raw, err := binaryArgument(c, c.String("proof"), ledger.MaxClaimSize)
+	if err != nil {
+		return err
+	}
+	claim, suite, _, err := provenClaim(c, raw)
+	if err != nil {
+		return err
+	}
+	var to ledger.Target
+	to.Name, to.Version, _ = strings.Cut(text, "@")
+	from := precompiles.Sender{Account: func() (*precompiles.Account, error) {
+		return nil, usage("a rule of the canary asks for the institution or the roles of the sender, which this proof does not have: ask a node, without --proof")
+	}}
+	if sender := c.String("from"); sender != "" {
+		var said bool
+		if from.Address, said, err = parseAddress(sender); said && err != nil {
+			return withCode(ExitUsage, err)
+		} else if !said {
+			from.Address = ledger.NamedAddress(suite, "account", sender)
+		}
+	}
+	height := claim.Header.Order.Height
+	found, err := precompiles.Resolve(proof{claim}, suite, to, from, c.String("method"), height+1)
+	if refusal, ok := errors.AsType[*precompiles.Error](err); ok {
+		return withCode(ExitNotFound, fmt.Errorf("after block %d %s", height, refusal.Reason))
+	}
+	if err != nil {
+		return err
+	}
+	doc := resolved{found.Address, found.Version, height}
+	return show(c, doc, doc.table)
+}
+
 func resolveName(c *cli.Context) error {
 	args, err := arguments(c, 1, 1, "NAME[@VERSION]")
 	if err != nil {
 		return err
+	}
+	if c.String("proof") != "" {
+		return resolveProven(c, args[0])
 	}
 	return talk(c, func(r *remote) error {
 		found, _, err := r.resolve(args[0], c.String("method"), c.String("from"))
 		if err != nil {
 			return err
 		}
-		doc := struct {
-			Address ledger.Address `json:"address"`
-			Version string         `json:"version"`
-		}{found.Address, found.Version}
-		return show(c, doc, func(w io.Writer) {
-			row(w, "contract", found.Address)
-			row(w, "version", found.Version)
-		})
+		doc := resolved{Address: found.Address, Version: found.Version}
+		return show(c, doc, doc.table)
 	})
 }
 
@@ -245,6 +309,7 @@ type nameVersionDoc struct {
 	Height   ledger.Height  `json:"height"`
 	Calls    uint64         `json:"calls"`
 	Failures uint64         `json:"failures"`
+	Vetoed   bool           `json:"vetoed,omitempty"` // by a motion: it is promoted no more
 	Gas      uint64         `json:"gas,string"`
 }
 
@@ -254,7 +319,7 @@ func newNameDoc(name string, n *precompiles.Name, stats *precompiles.NameStats) 
 		doc.stats = *stats
 	}
 	for _, v := range n.Versions {
-		d := nameVersionDoc{Label: v.Label, Address: v.Address, Height: v.Height}
+		d := nameVersionDoc{Label: v.Label, Address: v.Address, Height: v.Height, Vetoed: v.Vetoed}
 		for _, s := range doc.stats.Versions {
 			if s.Label == v.Label {
 				d.Calls, d.Failures, d.Gas = s.Calls, s.Failures, s.Gas
@@ -312,6 +377,9 @@ func (d nameDoc) table(w io.Writer) {
 			is = "current"
 		case d.Previous:
 			is = "previous"
+		}
+		if v.Vetoed {
+			is = strings.TrimSpace(is + " vetoed")
 		}
 		row(w, v.Label, v.Address, v.Height, v.Calls, v.Failures, v.Gas, is)
 	}

@@ -77,6 +77,14 @@ func proofCommand() *cli.Command {
 						}
 						return found.Proof, nil
 					}, at),
+					get("name", "what the chain says of a contract's name, for `name resolve --proof`", "NAME", 1, 1, func(r *remote, args []string) (*client.Bytes, error) {
+						key := precompiles.NameStateKey(args[0])[ledger.AddressSize:]
+						found, err := r.StateProof(r.ctx, precompiles.CNSAddress, key, r.c.String("height"), r.c.String("under"))
+						if err != nil {
+							return nil, err
+						}
+						return found.Proof, nil
+					}, at),
 					get("absence", "that the world state holds nothing under a contract's key", "CONTRACT 0xKEY", 2, 2, func(r *remote, args []string) (*client.Bytes, error) {
 						found, err := r.stateProof(args)
 						if err != nil {
@@ -107,18 +115,40 @@ func proofCommand() *cli.Command {
 				Description: "With --genesis, what is proven holds as long as the members of the genesis, and those that they made members since, were\n" +
 					"not too many of them liars. With --header no signature counts: what is proven holds if the block named is in the chain.",
 				ArgsUsage: "FILE|-|0x…",
-				Flags: []cli.Flag{
-					outputFlag(),
-					&cli.StringFlag{Name: "genesis", Usage: "genesis `FILE|ID` of the chain, from a source that you trust; an id is enough for proofs that hold the genesis", Value: GenesisFile, EnvVars: []string{"FONDACO_GENESIS"}},
-					&cli.StringFlag{Name: "header", Usage: "trust this block instead of a genesis: a `FILE|HASH`, of a header, of a proof of one, or a block hash"},
-					&cli.StringFlag{Name: "suite", Usage: "cryptography of the chain, std or gm; only with --header, since a genesis says it", Value: keys.Std().Name()},
-					recoveryFlag(),
+				Flags: append(
+					trustFlags(), outputFlag(),
 					&cli.StringFlag{Name: "module", Usage: "the contract's module, `FILE`.wasm: its schema says what arguments, result, events and state mean"},
-				},
+				),
 				Action: verifyProof,
 			},
 		},
 	}
+}
+
+// trustFlags say on whose word a proof is to hold.
+func trustFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "genesis", Usage: "genesis `FILE|ID` of the chain, from a source that you trust; an id is enough for proofs that hold the genesis", Value: GenesisFile, EnvVars: []string{"FONDACO_GENESIS"}},
+		&cli.StringFlag{Name: "header", Usage: "trust this block instead of a genesis: a `FILE|HASH`, of a header, of a proof of one, or a block hash"},
+		&cli.StringFlag{Name: "suite", Usage: "cryptography of the chain, std or gm; only with --header, since a genesis says it", Value: keys.Std().Name()},
+		recoveryFlag(),
+	}
+}
+
+// provenClaim decodes a proof and verifies it for who trusts what the flags name.
+func provenClaim(c *cli.Context, raw []byte) (*ledger.Claim, keys.Suite, trust, error) {
+	claim, err := ledger.DecodeClaim(raw)
+	if err != nil {
+		return nil, nil, trust{}, withCode(ExitInvalid, fmt.Errorf("the proof does not hold: it is malformed: %w", err))
+	}
+	suite, by, err := verifyClaim(c, claim)
+	if errors.Is(err, ledger.ErrRecovery) {
+		return nil, nil, by, withCode(ExitInvalid, fmt.Errorf("the proof leads over a recovery: %w", withRecovery(err)))
+	}
+	if errors.Is(err, ledger.ErrClaim) {
+		return nil, nil, by, withCode(ExitInvalid, fmt.Errorf("the proof does not hold: %w; do not rely on what it claims", err))
+	}
+	return claim, suite, by, err
 }
 
 // txProof returns the proof of a transaction and its receipt, without what leave takes out of it.
@@ -228,6 +258,10 @@ type provenReceipt struct {
 	Gas    ledger.Gas   `json:"gas,string"`
 	Events int          `json:"events"`
 
+	Contract ledger.Address `json:"contract"`          // that served the transaction; zero: it was refused before
+	Name     string         `json:"name,omitempty"`    // that the transaction was sent to
+	Version  string         `json:"version,omitempty"` // of the name, that served
+
 	Meaning any `json:"meaning,omitempty"` // of the data
 }
 
@@ -273,17 +307,7 @@ func verifyProof(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	claim, err := ledger.DecodeClaim(raw)
-	if err != nil {
-		return withCode(ExitInvalid, fmt.Errorf("the proof does not hold: it is malformed: %w", err))
-	}
-	suite, by, err := verifyClaim(c, claim)
-	if errors.Is(err, ledger.ErrRecovery) {
-		return withCode(ExitInvalid, fmt.Errorf("the proof leads over a recovery: %w", withRecovery(err)))
-	}
-	if errors.Is(err, ledger.ErrClaim) {
-		return withCode(ExitInvalid, fmt.Errorf("the proof does not hold: %w; do not rely on what it claims", err))
-	}
+	claim, suite, by, err := provenClaim(c, raw)
 	if err != nil {
 		return err
 	}
@@ -330,6 +354,9 @@ func verifyProof(c *cli.Context) error {
 		if r := doc.Receipt; r != nil {
 			row(w, "receipt of", r.Tx)
 			row(w, "status", outcomeText(r.Status, r.Code, ""))
+			if r.Name != "" {
+				row(w, "served by", fmt.Sprintf("version %s of %s, contract %s", r.Version, r.Name, r.Contract))
+			}
 			if r.Meaning != nil {
 				row(w, "result", text(r.Meaning))
 			}
@@ -480,8 +507,14 @@ func describeClaim(suite keys.Suite, claim *ledger.Claim, by trust, schema *ledg
 	}
 	if claim.Receipt != nil {
 		r := &claim.Receipt.Receipt
-		doc.Receipt = &provenReceipt{Tx: r.Tx, Status: r.Status.String(), Code: r.Code, Data: r.Data, Gas: r.Gas, Events: len(r.Events)}
+		doc.Receipt = &provenReceipt{Tx: r.Tx, Status: r.Status.String(), Code: r.Code, Data: r.Data, Gas: r.Gas, Events: len(r.Events), Contract: r.Served.Address, Name: r.Served.Name, Version: r.Served.Version}
 		say("transaction %s ended %s in block %d", r.Tx, outcomeText(doc.Receipt.Status, r.Code, ""), order.Height)
+		if r.Served.Name != "" && !r.Served.Address.IsZero() {
+			say("version %s of the name %s served it", r.Served.Version, r.Served.Name)
+			if called == nil {
+				called = schemaOf(r.Served.Address, schema)
+			}
+		}
 		if called != nil && r.Status == ledger.OK {
 			if result, err := called.DecodeReturn(doc.Tx.Method, r.Data); err == nil {
 				doc.Receipt.Meaning = result

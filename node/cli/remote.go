@@ -233,6 +233,21 @@ func (r *remote) account(text string) (ledger.Address, error) {
 	return address, err
 }
 
+// accountOrContract resolves the name of an account in the genesis or, if there is none, of a contract; with @ in it, that of a contract.
+func (r *remote) accountOrContract(text string) (ledger.Address, error) {
+	if strings.Contains(text, "@") {
+		return r.contract(text)
+	}
+	address, err := r.account(text)
+	if err == nil {
+		return address, nil
+	}
+	if contract, e := r.contract(text); e == nil {
+		return contract, nil
+	}
+	return address, fmt.Errorf("%w, or the name of a contract; `fondaco name list` prints those", err)
+}
+
 // contract resolves the address of a contract, the name of a system contract, or a name that the chain knows.
 func (r *remote) contract(text string) (ledger.Address, error) {
 	address, _, err := r.lookUp(text, "", "")
@@ -278,7 +293,7 @@ func (r *remote) schema(address ledger.Address) (*ledger.Schema, error) {
 	return schema, nil
 }
 
-// encode turns the words of a command line into a method's arguments. An account's name stands for its address.
+// encode turns the words of a command line into a method's arguments. The name of an account, or of a contract, stands for its address.
 func (r *remote) encode(schema *ledger.Schema, method string, words []string) ([]byte, error) {
 	if text := r.c.String("args-cbor"); text != "" {
 		var raw client.Bytes
@@ -300,7 +315,7 @@ func (r *remote) encode(schema *ledger.Schema, method string, words []string) ([
 	words = append([]string{}, words...)
 	for i, word := range words {
 		if i < len(m.Args) && m.Args[i].Type == "addr" && !strings.HasPrefix(word, "0x") {
-			resolve := r.account
+			resolve := r.accountOrContract
 			if m.Args[i].Name == "contract" {
 				resolve = r.contract
 			}

@@ -442,9 +442,21 @@ func (c *Client) Follow(ctx context.Context, from ledger.Height) iter.Seq2[*Bloc
 // FollowEvents yields what contracts emit from a height on, as Follow does blocks. contract and topic, unless
 // nil and empty, say which are wanted.
 func (c *Client) FollowEvents(ctx context.Context, from ledger.Height, contract *ledger.Address, topic string) iter.Seq2[*Event, error] {
+	if contract == nil {
+		return c.followEvents(ctx, from, "", topic)
+	}
+	return c.followEvents(ctx, from, contract.String(), topic)
+}
+
+// FollowEventsOf is FollowEvents of a contract by its address, or of all versions that a name has, or of one of them.
+func (c *Client) FollowEventsOf(ctx context.Context, from ledger.Height, of ledger.Target, topic string) iter.Seq2[*Event, error] {
+	return c.followEvents(ctx, from, of.String(), topic)
+}
+
+func (c *Client) followEvents(ctx context.Context, from ledger.Height, contract, topic string) iter.Seq2[*Event, error] {
 	query := url.Values{"from": {strconv.FormatUint(uint64(from), 10)}}
-	if contract != nil {
-		query.Set("contract", contract.String())
+	if contract != "" {
+		query.Set("contract", contract)
 	}
 	if topic != "" {
 		query.Set("topic", topic)
@@ -519,6 +531,11 @@ func (c *Client) Code(ctx context.Context, a ledger.Address) ([]byte, error) {
 
 // Call runs a read-only method on the node's newest state, or a transaction without keeping its result.
 func (c *Client) Call(ctx context.Context, to ledger.Address, call Call) (*CallResult, error) {
+	return c.CallTo(ctx, ledger.Target{Address: to}, call)
+}
+
+// CallTo is Call of a contract by its address, or of the one that serves a name for who calls.
+func (c *Client) CallTo(ctx context.Context, to ledger.Target, call Call) (*CallResult, error) {
 	body, err := json.Marshal(&call)
 	if err != nil {
 		return nil, err

@@ -305,7 +305,7 @@ export function decodeEvent(topic: string, data: Uint8Array | string): ContractE
 
 `
 
-const tsClass = `  /** api is the URL of a node. Without sender, views are called in nobody's name. gas limits each transaction. token is shown to a node with HTTPS. */
+const tsClass = `  /** api is the URL of a node, address the contract's, or a name such as token or token@2. Without sender, views are called in nobody's name. gas limits each transaction. token is shown to a node with HTTPS. */
   constructor(api: string, address: Address, options?: { sender?: Address | null, signers?: Signer[], gas?: number, lifetime?: number, token?: string | null })
   readonly api: string
   readonly address: Address

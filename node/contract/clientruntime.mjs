@@ -210,9 +210,17 @@ export function decodeEvent(topic, data) {
   return { topic, fields: decodeFields(events[topic], typeof data === 'string' ? fromHex(data) : data) }
 }
 
+// targetOf returns what a transaction names as its target: an address, or a name, such as token or token@2.
+function targetOf(text) {
+  if (/^0x/i.test(text)) return [byteString(fromHex(text, 20)), textString(''), textString('')]
+  const [, name, , version = ''] = /^([a-z][a-z0-9.-]*)(@([a-z0-9.-]+))?$/.exec(text) ?? []
+  if (!name) throw new TypeError(`the contract ${text}: want 0x and 40 hexadecimal digits, or a name such as token or token@2`)
+  return [byteString(new Uint8Array(20)), textString(name), textString(version)]
+}
+
 class Contract {
   constructor(api, address, { sender = null, signers = [], gas = 10_000_000, lifetime = 60_000, token = null } = {}) {
-    fromHex(address, 20)
+    targetOf(address)
     if (token && !/^https:/.test(api)) throw new TypeError('a token is for a node whose address begins with https://')
     Object.assign(this, { api: api.replace(/\/$/, ''), address, sender, signers, gas, lifetime, token })
   }
@@ -252,7 +260,7 @@ class Contract {
       head(0, 1), byteString(fromHex(chain, 32)), textString(group), byteString(fromHex(this.sender, 20)),
       byteString(crypto.getRandomValues(new Uint8Array(16))), integer(BigInt(expiry)),
       integer(BigInt(Math.min(this.gas, Number(params.tx_gas)))),
-      array([byteString(fromHex(this.address, 20)), textString(''), textString('')]), textString(method), byteString(this._args(method, values)),
+      array(targetOf(this.address)), textString(method), byteString(this._args(method, values)),
     ]
     const id = await digest(suite, 'tx', array(body))
     const signatures = await Promise.all(this.signers.map(async s => array([head(0, s.algorithm), byteString(s.publicKey), byteString(await s.sign(id))])))
@@ -268,7 +276,8 @@ class Contract {
     }
     if (tx.progress !== 'committed') throw new Error(`${method}: the transaction ${toHex(id)} is ${tx.progress}: it has no effect`)
     const result = outcome(method, tx.receipt)
-    const own = tx.receipt.events.filter(e => e.contract === this.address.toLowerCase())
+    const self = /^0x/i.test(this.address) ? this.address.toLowerCase() : tx.receipt.served
+    const own = tx.receipt.events.filter(e => e.contract === self)
     return { id: toHex(id), height: tx.height, gas: BigInt(tx.receipt.gas), result, events: own.map(e => decodeEvent(e.topic, e.data)) }
   }
 

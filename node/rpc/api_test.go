@@ -398,6 +398,20 @@ func TestAPI(t *testing.T) {
 		if status, data := c.do("POST", "/v1/contracts/token/call", "application/json", body); status != 200 || json.Unmarshal(data, &result) != nil || string(result.Decoded) != `"990"` {
 			t.Errorf("call: %d %s", status, data)
 		}
+		if result, err := c.api.CallTo(t.Context(), ledger.Target{Name: "token"}, client.Call{Method: "balance_of", Named: json.RawMessage(fmt.Sprintf(`["%s"]`, alice))}); err != nil || string(result.Decoded) != `"990"` {
+			t.Errorf("CallTo: %+v, %v", result, err)
+		}
+		for _, of := range []ledger.Target{{Name: "token"}, {Name: "token", Version: "1.0"}} {
+			for e, err := range c.api.FollowEventsOf(t.Context(), 0, of, "") {
+				if err != nil || e.Contract != c.token {
+					t.Errorf("event of %s: %+v, %v", of, e, err)
+				}
+				break
+			}
+		}
+		for _, of := range []string{"nobody", "token@2"} {
+			c.refused(t, 404, client.CodeNotFound, "GET", "/v1/events?contract="+of, "", nil)
+		}
 		c.refused(t, 404, client.CodeNotFound, "GET", "/v1/contracts/nobody", "", nil)
 		c.refused(t, 404, client.CodeNotFound, "GET", "/v1/contracts/token@2", "", nil)
 		c.refused(t, 404, client.CodeNotFound, "POST", "/v1/contracts/nobody/call", "application/json", body)
@@ -750,7 +764,7 @@ func TestAPI(t *testing.T) {
 			{413, client.CodeTooLarge, "POST", "/v1/contracts/" + token + "/call", "", make([]byte, 1<<20+1)},
 			{400, client.CodeBadRequest, "GET", "/v1/state/" + token + "/supply", "", nil},
 			{404, client.CodeNotFound, "GET", "/v1/state/" + token + "/0x00?height=999999", "", nil},
-			{400, client.CodeBadRequest, "GET", "/v1/events?contract=token", "", nil},
+			{400, client.CodeBadRequest, "GET", "/v1/events?contract=Token", "", nil},
 			{400, client.CodeBadRequest, "GET", "/v1/events/blocks?from=-1", "", nil},
 		} {
 			c.refused(t, r.status, r.code, r.method, r.path, r.kind, r.body)

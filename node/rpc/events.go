@@ -3,6 +3,7 @@ package rpc
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/login"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -75,13 +77,16 @@ func (s *Server) blockEvents(w http.ResponseWriter, r *http.Request) (any, error
 // event is height-transaction-event.
 func (s *Server) contractEvents(w http.ResponseWriter, r *http.Request) (any, error) {
 	query := r.URL.Query()
-	var contract *ledger.Address
+	var of *ledger.Target
 	if text := query.Get("contract"); text != "" {
-		a, err := ledger.ParseAddress(text)
+		to, err := parseTarget(text)
 		if err != nil {
-			return nil, badRequest("parameter contract: %v", err)
+			return nil, err
 		}
-		contract = &a
+		if _, err := s.contractsOf(to); err != nil {
+			return nil, err
+		}
+		of = &to
 	}
 	topic := query.Get("topic")
 	if next, _, err := s.start(r); err == nil && next < s.group.Store().Kept() {
@@ -91,6 +96,12 @@ func (s *Server) contractEvents(w http.ResponseWriter, r *http.Request) (any, er
 		b, err := s.full(h)
 		if err != nil {
 			return err
+		}
+		var contracts []ledger.Address
+		if of != nil {
+			if contracts, err = s.contractsOf(*of); err != nil {
+				return err
+			}
 		}
 		schemas, may := s.reader(), s.reads(r)
 		for i := range b.receipts {
@@ -104,7 +115,7 @@ func (s *Server) contractEvents(w http.ResponseWriter, r *http.Request) (any, er
 			for n := range b.receipts[i].Events {
 				e := &b.receipts[i].Events[n]
 				at := cursor{height: h, tx: uint64(i), event: uint64(n), within: true}
-				if contract != nil && e.Contract != *contract || topic != "" && e.Topic != topic || after.height == h && after.covers(at.tx, at.event) {
+				if of != nil && !slices.Contains(contracts, e.Contract) || topic != "" && e.Topic != topic || after.height == h && after.covers(at.tx, at.event) {
 					continue
 				}
 				if ok, err := may.event(sender, e); err != nil {
@@ -125,6 +136,31 @@ func (s *Server) contractEvents(w http.ResponseWriter, r *http.Request) (any, er
 		}
 		return nil
 	})
+}
+
+// contractsOf returns the contracts that a target may be: of a name those of all versions that it has now, so that a reader of its events
+// need not know which of them serves.
+func (s *Server) contractsOf(to ledger.Target) ([]ledger.Address, error) {
+	if to.Name == "" {
+		return []ledger.Address{to.Address}, nil
+	}
+	n, found, err := precompiles.ReadName(s.group.Store().Head(), to.Name)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, notFound("no contract has the name %q", to.Name)
+	}
+	var all []ledger.Address
+	for _, v := range n.Versions {
+		if to.Version == "" || v.Label == to.Version {
+			all = append(all, v.Address)
+		}
+	}
+	if len(all) == 0 {
+		return nil, notFound("the name %q has no version %q", to.Name, to.Version)
+	}
+	return all, nil
 }
 
 // stream calls emit for each block from the wanted height on, as blocks come. after is where the reader was.

@@ -383,7 +383,10 @@ func (s *Server) heightOf(what, text string, otherwise ledger.Height) (ledger.He
 
 // target reads which contract a path names: by its address, or by a name, and perhaps a version of it behind an @.
 func target(r *http.Request) (ledger.Target, error) {
-	text := r.PathValue("address")
+	return parseTarget(r.PathValue("address"))
+}
+
+func parseTarget(text string) (ledger.Target, error) {
 	if a, err := ledger.ParseAddress(text); err == nil {
 		return ledger.Target{Address: a}, nil
 	}

@@ -1,9 +1,9 @@
-// Calls the contract shapes on a node with the generated client: shapes.test.mjs CONTRACT KEYFILE ACCOUNT SUITE, node in FONDACO_API.
+// Calls the contract shapes on a node with the generated client: shapes.test.mjs CONTRACT KEYFILE ACCOUNT SUITE NAME, node in FONDACO_API.
 import { deepStrictEqual as same, rejects } from 'node:assert'
 import { readFileSync } from 'node:fs'
 import { ContractError, Shapes, addressOf, ed25519, sm2 } from './shapes/shapes.mjs'
 
-const [address, keyFile, account, suite] = process.argv.slice(2)
+const [address, keyFile, account, suite, name] = process.argv.slice(2)
 const nobody = new Shapes(process.env.FONDACO_API, address)
 const sender = await addressOf(account, suite)
 const contract = nobody.as(sender, await { std: ed25519, gm: sm2 }[suite](readFileSync(keyFile, 'utf8')))
@@ -28,3 +28,11 @@ const big = { ...deal, legs: Array(3).fill(deal.legs[0]) }
 await rejects(contract.store(big, []), e => e instanceof ContractError && e.refusal.name === 'TooBig' && e.refusal.fields.deal.legs.length === 3)
 await rejects(contract.panic([]), e => e instanceof ContractError && e.status === 'aborted' && e.refusal === null)
 await rejects(contract.restricted(), e => e instanceof ContractError && e.status === 'denied')
+const named = new Shapes(process.env.FONDACO_API, name).as(sender, ...contract.signers)
+same((await named.who()).self, address)
+const stored = await named.store({ ...deal, name: 'XS3' }, ['Red'])
+same(stored.events.map(e => e.fields.name), ['XS3'])
+for await (const event of named.events({ from: stored.height, signal: AbortSignal.timeout(60_000) })) {
+  same(event.fields.name, 'XS3')
+  break
+}

@@ -16,10 +16,10 @@ import (
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
-// Client calls one contract at a node. It is safe for concurrent use if its signers are.
+// Client calls one contract at a node, or those that serve a name. It is safe for concurrent use if its signers are.
 type Client struct {
 	API      *client.Client
-	Contract ledger.Address
+	Contract ledger.Target
 	Sender   ledger.Address // in whose name methods are called; zero: views in nobody's name, no transactions
 	Signers  []keys.Signer  // of the sender
 	Gas      ledger.Gas     // limit of each transaction; 0: client.DefaultGas
@@ -27,7 +27,12 @@ type Client struct {
 
 // New returns a client of the contract at an address, which calls views in nobody's name. See As.
 func New(api *client.Client, contract ledger.Address) *Client {
-	return &Client{API: api, Contract: contract}
+	return &Client{API: api, Contract: ledger.Target{Address: contract}}
+}
+
+// NewNamed is New for the contract that serves a name, whichever the chain sends a caller to, or for a version of the name.
+func NewNamed(api *client.Client, name, version string) *Client {
+	return &Client{API: api, Contract: ledger.Target{Name: name, Version: version}}
 }
 
 // As returns a client that calls in the name of an account.
@@ -67,7 +72,7 @@ func (c *Client) view(ctx context.Context, method string, args []any, out any) e
 	if !c.Sender.IsZero() {
 		call.From = &c.Sender
 	}
-	result, err := c.API.Call(ctx, c.Contract, call)
+	result, err := c.API.CallTo(ctx, c.Contract, call)
 	if err != nil {
 		return fmt.Errorf("%s: %w", method, err)
 	}
@@ -82,7 +87,7 @@ func (c *Client) send(ctx context.Context, method string, args []any, out any) (
 	if err != nil {
 		return nil, fmt.Errorf("%s: encode the arguments: %w", method, err)
 	}
-	tx, err := c.API.Transaction(ctx, c.Sender, ledger.Target{Address: c.Contract}, method, encoded)
+	tx, err := c.API.Transaction(ctx, c.Sender, c.Contract, method, encoded)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", method, err)
 	}
@@ -144,7 +149,7 @@ func (c *Client) Events(tx *client.Transaction) (events []any, err error) {
 		return nil, nil
 	}
 	for _, e := range tx.Receipt.Events {
-		if e.Contract != c.Contract {
+		if e.Contract != c.Contract.Address && (c.Contract.Name == "" || e.Contract != tx.Receipt.Served) {
 			continue
 		}
 		event, err := DecodeEvent(e.Topic, e.Data)
@@ -160,7 +165,7 @@ func (c *Client) Events(tx *client.Transaction) (events []any, err error) {
 // at the latest that of ctx.
 func (c *Client) Follow(ctx context.Context, from ledger.Height) iter.Seq2[any, error] {
 	return func(yield func(any, error) bool) {
-		for e, err := range c.API.FollowEvents(ctx, from, &c.Contract, "") {
+		for e, err := range c.API.FollowEventsOf(ctx, from, c.Contract, "") {
 			var event any
 			if err == nil {
 				event, err = DecodeEvent(e.Topic, e.Data)
