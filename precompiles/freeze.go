@@ -324,7 +324,7 @@ func unfreeze(env Env, a UnfreezeArgs) error {
 	if err := write(env, AccountStateKey(a.Account), &account); err != nil {
 		return err
 	}
-	if err := mark(env, a.Account, account.Status != Active); err != nil {
+	if err := mark(env, a.Account, account.Status != Active || account.Leaked()); err != nil {
 		return err
 	}
 	return emit(env, "unfrozen", a.Account, a.Reason, a.Evidence)
@@ -625,6 +625,11 @@ func frozenWays(env Env, account ledger.Address) (f Frozen, err error) {
 	if _, marked, err := env.Get(markKey(account)); err != nil || !marked {
 		return f, err
 	}
+	row, _, err := ReadAccount(env, account)
+	if err != nil {
+		return f, err
+	}
+	f.Out = row.Leaked() // whom it let spend beforehand may be the thief
 	now := env.Order().UnixMilli
 	for _, layer := range layers {
 		row, found, err := ReadFreeze(env, FreezePlace{Address: account, Layer: layer})

@@ -281,6 +281,9 @@ func cosign(env Env, a CosignArgs) error {
 		if _, err := callerAccount(env, AccountsAddress); err != nil {
 			return err
 		}
+		if err := other.checkFrozen(env, a.Cosigner, now); err != nil {
+			return err
+		}
 		switch {
 		case env.Caller() != a.Account:
 			return denied(DeniedRole, "an account says itself who must co-sign, with the co-signer's signature, or a motion does: `fondaco motion propose`")
@@ -361,6 +364,9 @@ func reportLeak(env Env, a AddressArgs) error {
 		return aborted(AbortUnchanged, nil, "a leak is reported already")
 	}
 	account.lifeline().Leak = &Leak{By: env.Caller(), UnixMilli: env.Order().UnixMilli}
+	if err := mark(env, a.Address, true); err != nil {
+		return err
+	}
 	if err := write(env, AccountStateKey(a.Address), &account); err != nil {
 		return err
 	}
@@ -384,6 +390,9 @@ func clearLeak(env Env, a AddressArgs) error {
 		return aborted(AbortUnchanged, nil, "no leak is reported")
 	}
 	account.Lifeline.Leak = nil
+	if err := mark(env, a.Address, account.Status != Active); err != nil {
+		return err
+	}
 	if err := write(env, AccountStateKey(a.Address), &account); err != nil {
 		return err
 	}
@@ -562,6 +571,9 @@ func settleRecovery(env Env, a RecoveryArgs) error {
 	l := account.Lifeline
 	l.Overlaps, l.Leak, l.Objections, l.Recovery = nil, nil, 0, nil
 	if err := putAccount(env, a.Account, &account, before); err != nil {
+		return err
+	}
+	if err := mark(env, a.Account, account.Status != Active); err != nil {
 		return err
 	}
 	if err := env.Delete(recoveryKey(a.Account)); err != nil {

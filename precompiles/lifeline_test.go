@@ -129,6 +129,9 @@ func TestStolenKey(t *testing.T) {
 	c.want(c.by("clerk", "report_leak", user), ledger.Aborted, AbortUnchanged)
 	c.want(c.may("user", token, "transfer"), ledger.Denied, DeniedFrozen)
 	c.want(c.may("user", AccountsAddress, "rotate"), ledger.Denied, DeniedFrozen)
+	if f, err := frozen(c.world, user); err != nil || !f.Out || f.In {
+		t.Errorf("contracts that ask are told %+v, %v", f, err)
+	}
 	for n := range uint64(MaxObjections) {
 		c.want(c.may("user", AccountsAddress, "object"), ledger.Denied, DeniedFrozen) // there is nothing to object to
 		c.want(c.by("clerk", "recover", lost("user", newKey(t, 220))), ledger.OK, 0)
