@@ -236,7 +236,7 @@ func (r *AuditRecord) DescribeAct(s keys.Suite, m *ledger.Method, args []byte) {
 		}
 		switch field.Name {
 		case "id", "motion":
-			if isNumber && (r.Contract == GovernanceAddress || r.Contract == MembersAddress) {
+			if isNumber && r.Contract == GovernanceAddress {
 				r.Motion = number
 			}
 		case "reason":
@@ -253,7 +253,7 @@ func (r *AuditRecord) Returned(m *ledger.Method, out []byte) {
 	if r.Object == "" && m.Return == "addr" {
 		r.Object = text
 	}
-	if r.Motion == 0 && isNumber && m.Name == "propose" && (r.Contract == GovernanceAddress || r.Contract == MembersAddress) {
+	if r.Motion == 0 && isNumber && m.Name == "propose" && r.Contract == GovernanceAddress {
 		r.Motion = number
 	}
 }

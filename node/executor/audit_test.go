@@ -223,6 +223,45 @@ func TestAudit(t *testing.T) {
 			}
 		}
 	})
+	t.Run("each call of a motion names it, and those of one that fails are undone", func(t *testing.T) {
+		c := newChainOf(t, newVM(t, wasmvm.Interpreter), []string{"alpha", "beta"}, []entry{{"ann", "alpha", "committee"}, {"ben", "beta", "committee"}, {"user", "alpha", ""}})
+		evidence := keys.Digest{9}
+		freeze := precompiles.Action{To: precompiles.AccessAddress, Method: "freeze", Args: c.marshal(precompiles.FreezeArgs{
+			Account: address("user"), Direction: precompiles.FreezeOut, Reason: "court-order", Evidence: &evidence,
+		})}
+		grant := func(role string) precompiles.Action {
+			return precompiles.Action{To: precompiles.AccessAddress, Method: "grant", Args: c.marshal(precompiles.RoleArgs{Account: address("user"), Role: role})}
+		}
+		carry := func(id uint64, actions ...precompiles.Action) (ledger.Receipt, []precompiles.AuditRecord) {
+			c.want(c.block(c.tx("ann", precompiles.GovernanceAddress, "propose", precompiles.ProposeArgs{Title: "a freeze", Actions: actions}))[0], ledger.OK, 0)
+			c.want(c.block(c.tx("ben", precompiles.GovernanceAddress, "vote", precompiles.VoteArgs{ID: id, For: true}))[0], ledger.OK, 0)
+			r := c.block(c.tx("ben", precompiles.GovernanceAddress, "execute", precompiles.MotionArgs{ID: id}))[0]
+			return r, c.records()
+		}
+		// The same role twice, which changes nothing the second time.
+		r, got := carry(1, freeze, grant("auditor"), grant("auditor"))
+		c.want(r, ledger.Aborted, precompiles.AbortAction)
+		if len(got) != 4 || got[0].Status != ledger.Aborted || !got[1].Undone || !got[2].Undone || got[3].Status != ledger.Aborted || got[3].Undone || !got[1].After.IsZero() {
+			t.Errorf("a motion that fails: %+v", got)
+		}
+		r, got = carry(2, freeze, grant("auditor"))
+		c.want(r, ledger.OK, 0)
+		if len(got) != 3 {
+			t.Fatalf("records %+v", got)
+		}
+		for i, g := range got {
+			actor, method := precompiles.GovernanceAddress, []string{"execute", "freeze", "grant"}[i]
+			if i == 0 {
+				actor = address("ben")
+			}
+			if g.Motion != 2 || g.Actor != actor || g.Origin != address("ben") || g.Method != method || g.Status != ledger.OK || g.Undone || g.After.IsZero() || int(g.Number) != i {
+				t.Errorf("record %d: %+v", i, g)
+			}
+		}
+		if g := got[1]; g.Reason != "court-order" || g.Evidence != evidence || g.Object != address("user").String() {
+			t.Errorf("the freeze: %+v", g)
+		}
+	})
 	t.Run("acts of different accounts do not wait for one another", func(t *testing.T) {
 		accounts := []entry{}
 		for i := range 40 {
