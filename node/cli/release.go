@@ -50,8 +50,9 @@ func releaseCommands(argsFlag cli.Flag) []*cli.Command {
 		},
 		{
 			Name: "mode", Usage: "print how code comes onto the chain: open, by listed deployers, or reviewed", Flags: remoteFlags(),
-			Description: "A motion changes it, by the method set_mode of the system contract contracts.",
-			Action:      showMode,
+			Description: "A motion changes it: `fondaco motion propose contracts set_mode MODE DEPLOYERS INSTITUTIONS REVIEWERS MS`, with 0 for open, 1 for listed and\n" +
+				"2 for review, such as `… contracts set_mode 2 [] 2 [\"committee\"] 0`.",
+			Action: showMode,
 		},
 		{
 			Name: "propose", Usage: "propose a contract, or the new code of one, where code is reviewed; ARGs are those of init or upgrade", ArgsUsage: "FILE.wasm [ARG...]",
@@ -261,17 +262,13 @@ func approveContract(c *cli.Context) error {
 		if d.Code != reviewed {
 			return withCode(ExitDenied, fmt.Errorf("release %d is of the code %s, and you reviewed %s: nothing is sent", id, d.Code, keys.Digest(reviewed)))
 		}
-		digest, err := d.row.Content.Hash(suite)
-		if err != nil {
-			return err
-		}
 		note(c, "You approve of release %d:", id)
 		w := tabwriter.NewWriter(c.App.ErrWriter, 0, 8, 2, ' ', 0)
 		d.contents(w)
 		if err := w.Flush(); err != nil {
 			return err
 		}
-		return r.command(precompiles.ContractsAddress, "approve", precompiles.ApproveArgs{ID: id, Digest: digest})
+		return r.command(precompiles.ContractsAddress, "approve", precompiles.ApproveArgs{ID: id, Digest: d.Digest})
 	})
 }
 
@@ -282,6 +279,7 @@ type releaseDoc struct {
 	Proposer    ledger.Address  `json:"proposer"`
 	Institution string          `json:"institution"`
 	Replaces    *ledger.Address `json:"replaces,omitempty"`
+	Digest      keys.Digest     `json:"digest,omitzero"` // that approvals name; of a single release
 	Code        keys.Digest     `json:"code"`
 	Schema      *keys.Digest    `json:"schema,omitempty"`
 	Audit       *keys.Digest    `json:"audit,omitempty"`
@@ -396,8 +394,13 @@ func (r *remote) release(id uint64) (*releaseDoc, error) {
 	if err != nil {
 		return nil, err
 	}
+	suite, err := r.Suite(r.ctx)
+	if err != nil {
+		return nil, err
+	}
 	d := newReleaseDoc(id, found, now)
-	return &d, nil
+	d.Digest, err = found.Content.Hash(suite)
+	return &d, err
 }
 
 // blockTime returns the time of the node's last block, Unix ms.
@@ -434,6 +437,7 @@ func showReleases(c *cli.Context) error {
 			}
 			return show(c, d, func(w io.Writer) {
 				row(w, "release", d.ID)
+				row(w, "digest", d.Digest)
 				row(w, "state", d.State)
 				row(w, "proposed by", fmt.Sprintf("%s of %s", d.Proposer, d.Institution))
 				d.contents(w)
@@ -445,7 +449,7 @@ func showReleases(c *cli.Context) error {
 				case "open":
 					row(w, "until", d.Until)
 					if have, want := len(d.Approvals), rules.Wanted(); have < want && !d.Motion {
-						row(w, "next", fmt.Sprintf("%d of %d institutions have approved: another than %s runs `fondaco contract approve %d FILE.wasm`", have, want, d.Institution, d.ID))
+						row(w, "next", fmt.Sprintf("%d of %d institutions have approved: another than %s runs `fondaco contract approve %d FILE.wasm`, or a motion approves: `fondaco motion propose contracts approve %d %s`", have, want, d.Institution, d.ID, d.ID, d.Digest))
 					} else {
 						row(w, "next", fmt.Sprintf("its proposer runs `fondaco contract release %d`", d.ID))
 					}
