@@ -292,14 +292,17 @@ func mayChangeRole(env Env, a RoleArgs, account *Account, found, take bool) erro
 	if err != nil || !found {
 		return err
 	}
-	role := identity.Role(a.Role)
+	role, verb := identity.Role(a.Role), "grant"
+	if take {
+		verb = "revoke"
+	}
 	switch {
 	case role == identity.Regulator && take:
 		return mayTakeRegulator(env, a, &caller, account)
 	case !caller.HasAny(string(identity.Committee), string(identity.InstitutionAdmin)):
 		return denied(DeniedRole, "only an institution-admin or the committee changes roles")
 	case byMotionOnly(role):
-		return denied(DeniedMotion, "the role %s is given and taken by a motion only: make one with `fondaco motion propose --call`", a.Role)
+		return denied(DeniedMotion, "the role %s is given and taken by a motion only: make one with `fondaco motion propose access %s %s %s`", a.Role, verb, a.Account, a.Role)
 	case caller.Institution != account.Institution:
 		return denied(DeniedInstitution, "the caller may change roles in %s only", caller.Institution)
 	case take && role == identity.InstitutionAdmin && a.Account == env.Caller():

@@ -457,7 +457,7 @@ func ratify(env Env, a RatifyArgs) error {
 	now := env.Order().UnixMilli
 	switch {
 	case !byMotion(env):
-		return denied(DeniedMotion, "what was frozen is ratified by a motion: make one with `fondaco motion propose --call`")
+		return denied(DeniedMotion, "what was frozen is ratified by a motion: make one with `fondaco freeze ratify`")
 	case a.Until != 0 && a.Until <= now:
 		return aborted(AbortArguments, nil, "until %d, and block time is %d", a.Until, now)
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 const freezeRights = "A regulator freezes accounts and contracts of everybody, a compliance officer those of its institution, each for at most 72 hours:\n" +
-	"then the freeze lapses, unless a motion ratifies it. An admin freezes accounts of its institution but itself and\n" +
+	"then the freeze lapses, unless a motion ratifies it (`fondaco freeze ratify`). An admin freezes accounts of its institution but itself and\n" +
 	"those with the role committee, until it is lifted. Who froze does not unfreeze: another one of the same role does, or a stronger one.\n" +
 	"A freeze counts from the place of its transaction in its block on."
 
@@ -146,13 +146,19 @@ func unfreezeContractCommand() *cli.Command {
 func freezeCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "freeze",
-		Usage:       "list what is frozen",
+		Usage:       "list what is frozen, and have the committee ratify it",
 		Description: freezeRights + "\n`fondaco account freeze` and `fondaco contract freeze` freeze.",
 		Subcommands: []*cli.Command{
 			{
 				Name: "list", Usage: "print what is frozen, and how, by whom and until when", ArgsUsage: "[ADDRESS|NAME|CONTRACT]",
 				Flags:  remoteFlags(&cli.BoolFlag{Name: "ended", Usage: "print freezes that lapsed or were lifted, too"}),
 				Action: listFreezes,
+			},
+			{
+				Name: "ratify", Usage: "propose a motion that makes a freeze last", ArgsUsage: "ADDRESS|NAME|CONTRACT",
+				Flags: signingFlags(methodFlag("`METHOD` of the contract that is frozen; default: all of it"), titleFlag(), expiresFlag(),
+					&cli.StringFlag{Name: "until", Usage: "block `TIME` at which the freeze ends, as 2026-01-02T15:04:05Z; default: it holds until a motion lifts it"}),
+				Action: ratifyFreeze,
 			},
 		},
 	}
@@ -230,6 +236,31 @@ func listFreezes(c *cli.Context) error {
 				row(w, what, text)
 			}
 		})
+	})
+}
+
+func ratifyFreeze(c *cli.Context) error {
+	args, err := arguments(c, 1, 1, "ADDRESS|NAME|CONTRACT")
+	if err != nil {
+		return err
+	}
+	values := &precompiles.RatifyArgs{Method: c.String("method")}
+	if text := c.String("until"); text != "" {
+		at, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return usage("--until %q: want a time such as 2026-01-02T15:04:05Z", text)
+		}
+		values.Until = at.UnixMilli()
+	}
+	return talk(c, func(r *remote) error {
+		if values.Address, err = r.holder(args[0]); err != nil {
+			return err
+		}
+		encoded, err := ledger.Marshal(values)
+		if err != nil {
+			return err
+		}
+		return r.propose(&precompiles.ProposeArgs{Actions: []precompiles.Action{{To: precompiles.AccessAddress, Method: "ratify", Args: encoded}}})
 	})
 }
 
