@@ -387,7 +387,7 @@ func (n *Network) makeJoiner(sync string) (*Node, error) {
 }
 
 // keepFirstAccount notes the account that founding an institution made, in the block of a height, whose last transaction
-// is the activation.
+// carries the motion out.
 func (n *Network) keepFirstAccount(ctx context.Context, api *client.Client, institution string, height ledger.Height) error {
 	if slices.ContainsFunc(n.Accounts, func(a Account) bool { return a.Name == institution }) {
 		return nil
@@ -399,25 +399,24 @@ func (n *Network) keepFirstAccount(ctx context.Context, api *client.Client, inst
 	if len(block.Txs) == 0 {
 		return fmt.Errorf("block %d, which admitted %s, holds no transaction, says %s: ask another node", height, institution, api.Base())
 	}
-	activated, err := api.Lookup(ctx, block.Txs[len(block.Txs)-1], 0, false)
+	executed, err := api.Lookup(ctx, block.Txs[len(block.Txs)-1], 0, false)
 	if err != nil {
 		return err
 	}
-	for _, e := range activated.Receipt.Events {
-		if e.Topic != "activated" {
+	for _, e := range executed.Receipt.Events {
+		if e.Topic != "reformed" {
 			continue
 		}
 		var fields struct {
 			_        struct{} `cbor:",toarray"`
-			ID       uint64
 			Founded  []ledger.Address
 			Override string
 		}
 		if err := ledger.Unmarshal(e.Data, &fields); err != nil {
-			return fmt.Errorf("what the activation of %s tells: %w", institution, err)
+			return fmt.Errorf("what the motion that admitted %s tells: %w", institution, err)
 		}
 		if len(fields.Founded) != 1 {
-			return fmt.Errorf("the activation founded %d institutions, and %s alone was proposed", len(fields.Founded), institution)
+			return fmt.Errorf("the motion founded %d institutions, and %s alone was proposed", len(fields.Founded), institution)
 		}
 		n.Accounts = append(n.Accounts, Account{Name: institution, Address: fields.Founded[0], Key: n.keyPath(institution)})
 		if err := n.writeProfile(&n.Accounts[len(n.Accounts)-1], institution); err != nil {
@@ -425,7 +424,7 @@ func (n *Network) keepFirstAccount(ctx context.Context, api *client.Client, inst
 		}
 		return n.Save()
 	}
-	return errors.New("the activation tells of no account that it made")
+	return errors.New("the motion tells of no account that it made")
 }
 
 // voter returns a client of a member that runs, other than the one that leaves: of the one that has most blocks, as a node behind

@@ -45,9 +45,8 @@ func TestJoiner(t *testing.T) {
 
 // A node that tells less of an activation than there must be is told apart from one that fails.
 func TestKeepFirstAccount(t *testing.T) {
-	type activated struct {
+	type reformed struct {
 		_        struct{} `cbor:",toarray"`
-		ID       uint64
 		Founded  []ledger.Address
 		Override string
 	}
@@ -59,7 +58,7 @@ func TestKeepFirstAccount(t *testing.T) {
 		"founded 0 institution": {txs: []ledger.TxID{{1}}},
 		"founded 2 institution": {txs: []ledger.TxID{{1}}, founded: []ledger.Address{{1}, {2}}},
 	} {
-		data, err := ledger.Marshal(&activated{Founded: c.founded})
+		data, err := ledger.Marshal(&reformed{Founded: c.founded})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +67,7 @@ func TestKeepFirstAccount(t *testing.T) {
 				_ = json.NewEncoder(w).Encode(client.Block{Txs: c.txs})
 				return
 			}
-			_ = json.NewEncoder(w).Encode(client.Transaction{Receipt: &client.Receipt{Events: []client.Event{{Topic: "activated", Data: data}}}})
+			_ = json.NewEncoder(w).Encode(client.Transaction{Receipt: &client.Receipt{Events: []client.Event{{Topic: "reformed", Data: data}}}})
 		}))
 		api, err := client.New(node.URL, nil)
 		if err != nil {

@@ -205,8 +205,8 @@ func Create(c Config) (*Network, error) {
 		{"regulator", "regulator", []string{string(identity.Regulator)}},
 		{"auditor", "auditors", []string{string(identity.Auditor)}},
 	}
-	for _, node := range n.Nodes { // each institution's voice in motions has its name
-		founders = append(founders, founder{node.Institution, node.Institution, []string{string(identity.Committee)}})
+	for _, node := range n.Nodes { // each institution's voice in motions has its name, as the first account of one that is founded later
+		founders = append(founders, founder{node.Institution, node.Institution, []string{string(identity.Committee), string(identity.InstitutionAdmin)}})
 	}
 	for _, a := range founders {
 		key, err := suite.Generate(suite.Vote(), rand.Reader)
