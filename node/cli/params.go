@@ -165,7 +165,7 @@ func (r *remote) change(now, then *configDoc, height ledger.Height) (*configChan
 				was = fmt.Sprintf(", not %d", now.Features[at].Height)
 			}
 			d.Features = append(d.Features, fmt.Sprintf("%s begins with block %d%s", f.Name, f.Height, was))
-			d.Propose = append(d.Propose, fmt.Sprintf("a motion that calls config activate_feature %s %d %s", f.Name, f.Height, f.Release))
+			d.Propose = append(d.Propose, fmt.Sprintf("fondaco motion propose config activate_feature %s %d %s", f.Name, f.Height, f.Release))
 		}
 	}
 	for _, f := range now.Features {
@@ -176,7 +176,7 @@ func (r *remote) change(now, then *configDoc, height ledger.Height) (*configChan
 			return nil, usage("the feature %s holds since block %d: nothing ends it, so leave it in the file", f.Name, f.Height)
 		}
 		d.Features = append(d.Features, fmt.Sprintf("%s does not begin", f.Name))
-		d.Propose = append(d.Propose, fmt.Sprintf("a motion that calls config activate_feature %s 0 \"\"", f.Name))
+		d.Propose = append(d.Propose, fmt.Sprintf("fondaco motion propose config activate_feature %s 0 ''", f.Name))
 	}
 	return d, nil
 }

@@ -497,6 +497,8 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) (any, error) {
 	}
 	base := s.group.Store().Head()
 	call := executor.Call{To: to, Method: c.Method, Gas: c.Gas}
+	may := s.reads(r)
+	call.From = may.account
 	if c.From != nil {
 		call.From = *c.From
 	}
@@ -518,7 +520,6 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) (any, error) {
 	if call.Args, err = callArgs(schema, &c); err != nil {
 		return nil, err
 	}
-	may := s.reads(r)
 	if err := may.call(a, schema, &call, c.DryRun); err != nil {
 		return nil, err
 	}
