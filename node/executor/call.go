@@ -174,6 +174,15 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 	if deployment.Flags&(precompiles.ContractPaused|precompiles.ContractRetired) != 0 && !c.readOnly && !c.hook {
 		return refusal(halted(c.target.Address, deployment))
 	}
+	var looked ledger.Gas
+	if deployment.Flags&precompiles.ContractPolicies != 0 && !c.readOnly && !c.hook {
+		looked, err = t.keepPolicy(&c)
+		if err != nil {
+			outcome, err := refusal(err)
+			outcome.Gas = looked
+			return outcome, err
+		}
+	}
 	switch {
 	case !m.Has(c.method):
 	case t.unpaid:
@@ -183,11 +192,38 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 			return wasmvm.Outcome{}, fmt.Errorf("contract %s: %w", c.target.Address, err)
 		}
 	}
-	h := &host{t: t, call: c}
+	var h wasmvm.Host = &host{t: t, call: c}
 	if t.trace != nil && t.trace.calls {
-		return m.Call(t.ctx, traced{h}, c.method, c.args, c.limit)
+		h = traced{&host{t: t, call: c}}
 	}
-	return m.Call(t.ctx, h, c.method, c.args, c.limit)
+	outcome, err := m.Call(t.ctx, h, c.method, c.args, c.limit)
+	outcome.Gas += looked
+	return outcome, err
+}
+
+// keepPolicy applies the policy that was set for a method of a contract that has any, and takes the gas of looking it up, which it
+// returns, from what is left.
+func (t *transaction) keepPolicy(c *call) (ledger.Gas, error) {
+	if c.caller == precompiles.GovernanceAddress { // a motion, which has what its policies took
+		return 0, nil
+	}
+	read := &counted{Reader: t.overlay}
+	row, found, err := precompiles.ReadPolicy(read, c.target.Address, c.method)
+	if err != nil {
+		return 0, err
+	}
+	price := min(c.limit, t.prices.get*ledger.Gas(read.rows)+t.prices.getByte*ledger.Gas(read.bytes)+t.prices.item*ledger.Gas(read.items))
+	if c.limit -= price; c.limit == 0 {
+		return price, &precompiles.Error{Status: ledger.OutOfGas, Reason: "the gas limit is used up"}
+	}
+	if !found {
+		return price, nil
+	}
+	signers := make([]ledger.Key, len(t.signers))
+	for i, s := range t.signers {
+		signers[i] = ledger.Key{Algorithm: s.Algorithm, Bytes: s.Key}
+	}
+	return price, row.Policy.Permit(c.method, c.caller == t.origin, signers, func() (*precompiles.Account, error) { return t.account(c.caller) })
 }
 
 // permitContract applies what the chain, and not the module, says of a call.
@@ -221,7 +257,7 @@ func (t *transaction) permit(schema *ledger.Schema, c *call) error {
 	case c.readOnly:
 		return deny(wasmvm.DeniedReadOnly, "%s is no view", c.method)
 	}
-	if len(method.Roles) == 0 {
+	if len(method.Roles) == 0 || c.caller == precompiles.GovernanceAddress { // a motion rests on no role
 		return nil
 	}
 	account, err := t.account(c.caller)
