@@ -644,6 +644,11 @@ func (n *Node) Run(ctx context.Context) error {
 		tasks.Go(func() error { return n.monitor.Serve(ctx, n.adminAt) })
 	}
 	n.log.Info().Str("listen", n.config.Listen).Str("api", n.config.API).Uint64("height", uint64(n.store.Head().Height())).Msg("node started")
+	if epoch, err := precompiles.ReadEpoch(n.store.Head()); err == nil {
+		if toy := precompiles.Toy(epoch.Members); toy != "" {
+			n.log.Warn().Msg(toy)
+		}
+	}
 	err := tasks.Wait()
 	stop()
 	endLoop()

@@ -139,8 +139,10 @@ func newGovernance() Contract {
 			Types: append(reformTypes(), []ledger.TypeDef{
 				{Name: "Rule", Variants: rules},
 				{Name: "Policy", Fields: []ledger.Field{
-					{Name: "rule", Type: "Rule"}, u32("n"), u32("of"), list("institutions", "str"), list("roles", "str"), {Name: "regulator", Type: "bool"}, u32("keys"),
-					i64("lock"),
+					{Name: "rule", Type: "Rule"},
+					u32("n"), u32("of"), list("institutions", "str"), list("roles", "str"),
+					{Name: "regulator", Type: "bool"},
+					u32("keys"), i64("lock"),
 					{Name: "blocks", Type: "u64"},
 				}},
 				{Name: "PolicyRow", Fields: []ledger.Field{version, number, height, policy}},
@@ -240,6 +242,18 @@ func newGovernance() Contract {
 			},
 		},
 	}
+}
+
+// MinInstitutions is how many institutions with members a group has at least in which none decides alone and none can stop the others.
+const MinInstitutions = 3
+
+// Toy says why a group of members is one to try things out with, and no consortium, or returns nothing.
+func Toy(members []ledger.Member) string {
+	names := MemberInstitutions(members)
+	if len(names) >= MinInstitutions {
+		return ""
+	}
+	return fmt.Sprintf("THIS CHAIN IS A TOY: its members are of %d institutions (%s), so one of them decides or stops everything; a consortium has at least %d", len(names), strings.Join(names, ", "), MinInstitutions)
 }
 
 // governable says why the institutions of members could not carry out motions about the chain itself, or returns nil.

@@ -365,7 +365,7 @@ type VoteArgs struct {
 }
 
 func vote(env Env, a VoteArgs) error {
-	account, _, m, err := openMotion(env, a.ID)
+	account, m, err := openMotion(env, a.ID)
 	if err != nil {
 		return err
 	}
@@ -535,7 +535,7 @@ func regulate(env Env, id uint64) (*Motion, error) {
 }
 
 func withdraw(env Env, a MotionArgs) error {
-	account, _, m, err := openMotion(env, a.ID)
+	account, m, err := openMotion(env, a.ID)
 	if err != nil {
 		return err
 	}
@@ -629,13 +629,13 @@ func speaker(env Env) (*Account, *Record, error) {
 }
 
 // openMotion returns what speaker does, and a motion that is open, which its institution votes on.
-func openMotion(env Env, id uint64) (*Account, *Record, *Motion, error) {
+func openMotion(env Env, id uint64) (*Account, *Motion, error) {
 	account, record, err := speaker(env)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	m, err := findMotion(env, record, id, env.Order().UnixMilli)
-	return account, record, m, err
+	return account, m, err
 }
 
 func findMotion(r Reader, record *Record, id uint64, unixMilli int64) (*Motion, error) {

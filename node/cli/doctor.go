@@ -238,6 +238,9 @@ func (d *doctor) genesisFile() {
 	default:
 		d.genesis, d.suite = genesis, suite
 		d.ok("genesis", "chain %s %s, group %s, suite %s", genesis.Hash(suite), genesis.Name, genesis.Group, genesis.Suite)
+		if toy := precompiles.Toy(genesis.Members); toy != "" {
+			d.warn("institutions", "make the genesis with members of more institutions, or have them join: `fondaco member --help`", "%s", toy)
+		}
 	}
 }
 

@@ -284,6 +284,7 @@ func joinChain(c *cli.Context) error {
 	if err := WriteConfig(dir, file); err != nil {
 		return err
 	}
+	tellToy(c, genesis.Members)
 	note(c, "Start it with `fondaco run -d %s`.", dir)
 	joined := struct {
 		Chain  keys.Digest     `json:"chain"`
@@ -451,6 +452,7 @@ func newGenesis(c *cli.Context) error {
 	if err := WriteGenesis(out, genesis); err != nil {
 		return err
 	}
+	tellToy(c, genesis.Members)
 	note(c, "Give %s to every member; each checks it with `fondaco genesis show` and joins with `fondaco init -d DIR --genesis %s MEMBER.json...`.", out, out)
 	return showGenesis(c, genesis, suite)
 }
@@ -581,4 +583,11 @@ func writeJSON(path string, v any) error {
 		return err
 	}
 	return os.WriteFile(path, append(data, '\n'), 0o644)
+}
+
+// tellToy warns of a group that is no consortium.
+func tellToy(c *cli.Context, members []ledger.Member) {
+	if toy := precompiles.Toy(members); toy != "" {
+		note(c, "WARNING: %s.", toy)
+	}
 }
