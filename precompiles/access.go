@@ -186,6 +186,14 @@ func grantable(holder *Account, institution, role string) bool {
 	return holder.HasAny(string(identity.Committee), string(identity.InstitutionAdmin))
 }
 
+// checkHolder checks the roles of one account: they are well formed, and go together.
+func checkHolder(roles []string) error {
+	if err := checkRoles(roles); err != nil {
+		return err
+	}
+	return checkConflicts(roles)
+}
+
 // checkRoles checks that a list of roles is well formed.
 func checkRoles(roles []string) error {
 	if len(roles) > MaxRoles {
@@ -199,7 +207,7 @@ func checkRoles(roles []string) error {
 			return aborted(AbortRole, []any{r}, "roles are not sorted, or %s is named twice", r)
 		}
 	}
-	return checkConflicts(roles)
+	return nil
 }
 
 func isRole(r string) bool {

@@ -373,7 +373,7 @@ func register(env Env, a RegisterArgs) ([]ledger.Address, error) {
 	}
 	addresses := make([]ledger.Address, len(a.Accounts))
 	for i, n := range a.Accounts {
-		if err := checkRoles(n.Roles); err != nil {
+		if err := checkHolder(n.Roles); err != nil {
 			return nil, err
 		}
 		for _, role := range n.Roles {

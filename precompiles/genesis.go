@@ -72,7 +72,7 @@ func Genesis(s keys.Suite, g *ledger.Genesis) ([]ledger.Change, error) {
 			return nil, fmt.Errorf("genesis account %q is listed twice", a.Name)
 		}
 		seen[address] = true
-		if err := checkRoles(a.Roles); err != nil {
+		if err := checkHolder(a.Roles); err != nil {
 			return nil, fmt.Errorf("genesis account %q: %w", a.Name, err)
 		}
 		account := Account{Version: ledger.Version, Institution: a.Institution, Threshold: 1, Roles: a.Roles}

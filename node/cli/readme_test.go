@@ -259,10 +259,10 @@ func TestHTTPSReadme(t *testing.T) {
 	}
 	const page = "../login/README.md"
 	blocks := fenced(t, page, "sh")
-	if len(blocks) != 4 {
-		t.Fatalf("%s has %d blocks of commands, want 4", page, len(blocks))
+	if len(blocks) != 5 {
+		t.Fatalf("%s has %d blocks of commands, want 5", page, len(blocks))
 	}
-	run(fmt.Sprintf("fondaco init -d node --institution bank-a --listen 127.0.0.1:%d --admin-listen ''; fondaco genesis new node/member.json --name one; fondaco init -d node --genesis genesis.json", ports[0]))
+	run(fmt.Sprintf("fondaco init -d node --institution bank-a --listen 127.0.0.1:%d --admin-listen ''; fondaco keys new clerk.key; fondaco genesis new node/member.json --name one --account clerk:bank-a:registrar:clerk.key; fondaco init -d node --genesis genesis.json", ports[0]))
 	run(blocks[0])
 	file, err := cli.ReadConfig(filepath.Join(dir, "node"))
 	if err != nil {

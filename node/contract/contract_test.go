@@ -40,6 +40,7 @@ tx transfer(to addr, amount u128)
 tx pay(to addr, amount u128, reference bytes)
 tx approve(spender addr, amount u128)
 tx transfer_from(owner addr, to addr, amount u128)
+tx adjust(account addr, amount u128, credit bool, correction u64)
 view balance_of(who addr) u128
 view allowance(owner addr, spender addr) u128
 view total_supply() u128

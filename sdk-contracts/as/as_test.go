@@ -132,7 +132,7 @@ func TestUnits(t *testing.T) {
 // TestShapes passes values of every type through the module on the real machine, and compares its arithmetic with math/big.
 func TestShapes(t *testing.T) {
 	built := build(t, "testdata/shapes")
-	regulator := contracttest.Account{Name: "regulator", Roles: []string{"deployer", "regulator"}}
+	regulator := contracttest.Account{Name: "regulator", Roles: []string{"regulator"}}
 	chain := contracttest.NewOn(t, wasmvm.Compiler, append(contracttest.Named("alice"), regulator)...)
 	shapes := chain.DeployModule("alice", built.Code)
 	alice := chain.Address("alice")

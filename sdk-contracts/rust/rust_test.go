@@ -232,7 +232,7 @@ func lines(s *ledger.Schema) []string {
 // TestShapes passes values of every type through the real module.
 func TestShapes(t *testing.T) {
 	built := build(t, "testdata/shapes")
-	chain := contracttest.NewOn(t, wasmvm.Compiler, append(contracttest.Named("alice"), contracttest.Account{Name: "regulator", Roles: []string{"deployer", "regulator"}})...)
+	chain := contracttest.NewOn(t, wasmvm.Compiler, append(contracttest.Named("alice"), contracttest.Account{Name: "regulator", Roles: []string{"regulator"}})...)
 	shapes := chain.DeployModule("alice", built.Code)
 	alice := chain.Address("alice")
 	numbers := `{"a":255,"b":65535,"c":4294967295,"d":"18446744073709551615","e":"340282366920938463463374607431768211455","f":-128,"g":-32768,"h":-2147483648,"i":"-9223372036854775808","j":true}`

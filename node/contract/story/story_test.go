@@ -37,7 +37,7 @@ var vm = sync.OnceValues(func() (*wasmvm.VM, error) { return localchain.NewVM(co
 // tell tells stories that begin with a token, of which alice has 100.
 func tell(t *testing.T, stories string) *story.Report {
 	t.Helper()
-	const begin = "accounts alice bob\naccounts carol institution=audit roles=committee,user\n" +
+	const begin = "accounts alice bob\naccounts carol institution=audit roles=deployer,user\n" +
 		"alice deploys token with Gold XAU alice\nalice calls token.issue alice 100\n"
 	file, err := story.Parse("test.story", []byte(begin+stories))
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 
 // TestShapes passes values of every type through a contract: arguments, state, events, errors and results.
 func TestShapes(t *testing.T) {
-	chain := contracttest.New(t, append(contracttest.Named("alice"), contracttest.Account{Name: "regulator", Roles: []string{"deployer", "regulator"}})...)
+	chain := contracttest.New(t, append(contracttest.Named("alice"), contracttest.Account{Name: "deployer", Roles: []string{"deployer"}})...)
 	shapes := chain.Deploy("alice", "../../../node/contract/testdata/shapes")
 	alice := chain.Address("alice")
 	full := fmt.Sprintf(`{"name":"XS0123","colour":"Blue","legs":[{"pay":true,"rate":-2147483648,"notes":["å","日本"]},{"pay":false,"rate":1,"notes":[]}],`+
@@ -44,8 +44,8 @@ func TestShapes(t *testing.T) {
 		chain.Advance(24 * time.Hour)
 		shapes.Call("alice", "store", json.RawMessage(empty), []string{}).OK()
 		want := fmt.Sprintf(`{"caller":"%s","origin":"%s","self":"%s","height":"%d","time":"%d","group":"main","method":"who","read_only":true,"deployer":true}`,
-			chain.Address("regulator"), chain.Address("regulator"), shapes.Address, chain.Height(), chain.Now().UnixMilli())
-		who, err := json.Marshal(shapes.ViewAs("regulator", "who").Returned())
+			chain.Address("deployer"), chain.Address("deployer"), shapes.Address, chain.Height(), chain.Now().UnixMilli())
+		who, err := json.Marshal(shapes.ViewAs("deployer", "who").Returned())
 		if err != nil || string(who) != want {
 			t.Errorf("who = %s, %v, want %s", who, err, want)
 		}
@@ -54,7 +54,7 @@ func TestShapes(t *testing.T) {
 		}
 	})
 	t.Run("roles", func(t *testing.T) {
-		shapes.Call("regulator", "restricted").OK()
+		shapes.Call("deployer", "restricted").OK()
 		shapes.Call("alice", "restricted").Ended(ledger.Denied, 105)
 	})
 	t.Run("a hash", func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestShapes(t *testing.T) {
 	})
 	t.Run("a scan under a first key", func(t *testing.T) {
 		shapes.Sees("of", `3`, alice)
-		shapes.Sees("of", `0`, chain.Address("regulator"))
+		shapes.Sees("of", `0`, chain.Address("deployer"))
 	})
 	t.Run("arguments that do not fit are refused", func(t *testing.T) {
 		shapes.ViewAs("", "days", 4_294_967_295).Ended(ledger.Denied, 5) // more than a scan may return

@@ -195,5 +195,5 @@ func (Shapes) Of(_ sdk.Ctx, holder sdk.Addr) (n uint32) {
 
 // Restricted needs a role.
 //
-//chain:tx roles=committee,regulator
+//chain:tx roles=deployer,regulator
 func (Shapes) Restricted(_ sdk.Ctx) {}
