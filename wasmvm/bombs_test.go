@@ -247,6 +247,7 @@ func bombs() []bomb {
 		}, status: ledger.OutOfGas},
 		{name: "calls of nobody", why: "an address that holds nothing", code: storm("", "i32.const 1000 i32.const 20 i32.const 0 i32.const 3 i32.const 0 i32.const 0 i64.const 0 i32.const 0 call %d drop", "call"), status: ledger.OutOfGas},
 		{name: "a name that is no text", why: "by name, with bytes that are not UTF-8", code: once("i32.const 0 i32.const -1 i32.store 0 i32.const 0 i32.const 4 i32.const 8 i32.const 1 i32.const 0 i32.const 0 i64.const 0 i32.const 4 call %d drop", "call"), status: ledger.Denied, denied: DeniedCall},
+		{name: "a method that is no text", why: "in bytes that are not UTF-8, which no receipt may hold", code: once("i32.const 0 i32.const -1 i32.store 0 i32.const 8 i32.const 20 i32.const 0 i32.const 1 i32.const 0 i32.const 0 i64.const 0 i32.const 0 call %d drop", "call"), status: ledger.Denied, denied: DeniedCall},
 		{name: "arguments of 4 GB", why: "for another contract", code: once("i32.const 0 i32.const 20 i32.const 0 i32.const 3 i32.const 0 i32.const -1 i64.const 0 i32.const 0 call %d drop", "call"), status: ledger.Denied, denied: DeniedInput},
 
 		// What it says at the end.

@@ -610,6 +610,9 @@ func (c *call) contract(s []uint64) {
 		target.Address = ledger.Address(name)
 	}
 	methodName, input := string(c.bytes(method, methodLen)), c.bytes(args, argsLen)
+	if !utf8.ValidString(methodName) { // it would be in receipts, which are text that everybody decodes
+		c.deny(DeniedCall, "call: the method is no UTF-8")
+	}
 	if c.context.ReadOnly {
 		flags |= CallReadOnly
 	}
