@@ -504,7 +504,8 @@ func (n *Node) serve(ctx context.Context, from identity.NodeID, m []byte) ([]byt
 
 // asks says for whom a signed query stands, by the newest state.
 func (n *Node) asks(q *client.Query) (s login.Subject, err error) {
-	account, found, err := precompiles.ReadAccount(n.store.Head(), q.Account)
+	head := n.store.Head()
+	account, found, err := precompiles.ReadAccount(head, q.Account)
 	if err != nil {
 		return s, err
 	}
@@ -514,7 +515,7 @@ func (n *Node) asks(q *client.Query) (s login.Subject, err error) {
 	if !found {
 		return s, refused("there is no account " + q.Account.String())
 	}
-	err = account.MayAsk(q.Key, n.now().UnixMilli())
+	err = account.MayAsk(head, q.Account, q.Key, n.judgedAt(head))
 	if refusal, ok := errors.AsType[*precompiles.Error](err); ok {
 		return s, refused(refusal.Reason)
 	}

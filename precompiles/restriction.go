@@ -138,12 +138,20 @@ func restrictionMethods() []ledger.Method {
 	}
 }
 
-// MayAsk says why the holder of a key may not ask for what an account may read, at a time in Unix ms, as an *Error, or returns nil. One key is
-// enough, whatever the account's threshold: to read is not to act.
-func (a *Account) MayAsk(k ledger.Key, unixMilli int64) error {
+// MayAsk says why the holder of a key may not ask for what the account at an address may read, at a state and a time in Unix ms, as an *Error, or
+// the reader's error, or returns nil. One key is enough, whatever the account's threshold: to read is not to act.
+func (a *Account) MayAsk(r Reader, address ledger.Address, k ledger.Key, unixMilli int64) error {
+	if err := a.checkFrozen(r, address, unixMilli); err != nil {
+		return err
+	}
+	if a.Certificate != nil {
+		if err := a.Certificate.Check(r, a.Institution, unixMilli); err != nil {
+			return err
+		}
+	}
 	switch bound := a.key(k.Algorithm, k.Bytes); {
-	case a.Status != Active:
-		return denied(DeniedFrozen, "the account is frozen")
+	case a.Leaked():
+		return denied(DeniedFrozen, "a key of the account is reported as leaked: it asks for nothing until it is recovered")
 	case bound == nil:
 		return denied(DeniedKey, "the %s key %x is not bound to the account", k.Algorithm, k.Bytes)
 	case unixMilli < bound.From || bound.Until != 0 && unixMilli > bound.Until:

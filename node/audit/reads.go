@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
@@ -52,8 +53,8 @@ func ReadsName(node identity.NodeID) string { return "reads/" + node.Short() }
 // DefaultReadsSize is how many bytes of reads a node keeps: some million.
 const DefaultReadsSize = 1 << 30
 
-// maxURI bounds what is kept of a request's path.
-const maxURI = 8 << 10
+// MaxURI bounds the path and query of a request that is written down, in bytes.
+const MaxURI = 8 << 10
 
 // Reads is the log of reads of a node. It may be used by any goroutine.
 type Reads struct {
@@ -130,7 +131,9 @@ func (l *Reads) Append(r *Read) error {
 	if l.failed != nil {
 		return l.failed
 	}
-	r.URI = r.URI[:min(len(r.URI), maxURI)]
+	if len(r.URI) > MaxURI || !utf8.ValidString(r.URI) { // a signed query is over all of it, and what is written down is text
+		return fmt.Errorf("a request of %d bytes that is longer than %d, or no text", len(r.URI), MaxURI)
+	}
 	if err := l.append(r); err != nil {
 		l.failed = fmt.Errorf("write the log of reads: %w", err)
 		return l.failed

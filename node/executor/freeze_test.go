@@ -142,12 +142,15 @@ func TestFrozenContract(t *testing.T) {
 	self, other := c.deploy(code), c.deploy(code)
 	newer := probeSchema()
 	newer.Version = "2"
-	freeze := func(method string) {
+	freeze := func(contract ledger.Address, method string) {
 		t.Helper()
-		args := precompiles.FreezeContractArgs{Contract: self, Method: method, Reason: "fault"}
+		args := precompiles.FreezeContractArgs{Contract: contract, Method: method, Reason: "fault"}
 		c.want(c.block(c.tx("regulator", precompiles.AccessAddress, "freeze_contract", args))[0], ledger.OK, 0)
 	}
-	freeze("")
+	third := c.deploy(code)
+	freeze(third, "put") // other code would have it under another name
+	c.want(c.block(c.tx("admin", precompiles.ContractsAddress, "replace", precompiles.ReplaceArgs{Address: third, Code: probe().module(t, newer), Breaking: true}))[0], ledger.Denied, precompiles.DeniedFrozen)
+	freeze(self, "")
 	replace := precompiles.ReplaceArgs{Address: self, Code: probe().module(t, newer)}
 	r := c.block(
 		c.tx("user", self, "peek", none), // a view, in a transaction

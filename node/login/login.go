@@ -144,6 +144,7 @@ type Gate struct {
 	tokens       *watched[[]Token]
 	certificates *certificates
 	asked        nonces
+	opened       int64 // when, Unix ms
 	count        connections
 
 	mu      sync.Mutex // guards what follows
@@ -162,7 +163,7 @@ func Open(c Config) (*Gate, error) {
 	if c.Refused == nil {
 		c.Refused = func(Reason) {}
 	}
-	g := &Gate{config: c, trouble: map[string]string{}}
+	g := &Gate{config: c, opened: c.Now().UnixMilli(), trouble: map[string]string{}}
 	at, err := g.prepare(c.Provider != nil)
 	if err != nil {
 		return nil, err
@@ -345,11 +346,22 @@ func (g *Gate) Still(r *http.Request, need Right) error {
 		}
 		return err
 	}
-	_, reason, err := g.judge(r, need)
+	now, reason, err := g.judge(r, need)
+	if before := SubjectOf(r); err == nil {
+		reason, err = BadCertificate, before.unchanged(&now)
+	}
 	if err != nil {
 		g.refuse(reason, r.RemoteAddr, err)
 	}
 	return err
+}
+
+// unchanged returns nil while who asks has the institution and the roles that it had when it began to ask: what it gets is chosen by them.
+func (s *Subject) unchanged(now *Subject) error {
+	if s.Institution == now.Institution && slices.Equal(s.Roles, now.Roles) {
+		return nil
+	}
+	return unauthenticated("your roles or your institution have changed since: ask again")
 }
 
 // Require is a handler that answers only those that may have what it needs a right for.

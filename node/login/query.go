@@ -77,6 +77,9 @@ func (g *Gate) byQuery(r *http.Request, shown string) (Subject, Reason, error) {
 	if window := client.QueryWindow.Milliseconds(); q.UnixMilli < now-window || q.UnixMilli > now+window {
 		return badQuery("its time is %d and that of this node %d, in Unix milliseconds, and they may differ by %d: set your clock, or sign again", q.UnixMilli, now, window)
 	}
+	if q.UnixMilli < g.opened { // it may have been answered by the program that ran before, which alone knew its nonce
+		return badQuery("its time is from before this node was started: sign it again")
+	}
 	s, err := g.config.Account(q)
 	if err != nil {
 		return Subject{}, BadQuery, err
@@ -95,8 +98,16 @@ func (g *Gate) byQuery(r *http.Request, shown string) (Subject, Reason, error) {
 	if s.Roles = g.conferred(s); !Allows(s.Roles, Read) { // an account without a role is a user's
 		s.Roles = append(slices.Clone(s.Roles), identity.User)
 	}
+	first := s
 	s.again = func() error {
-		_, err := g.config.Account(q)
+		now, err := g.config.Account(q)
+		if err == nil {
+			now.Roles = g.conferred(now)
+			if !Allows(now.Roles, Read) {
+				now.Roles = append(slices.Clone(now.Roles), identity.User)
+			}
+			err = first.unchanged(&now)
+		}
 		return err
 	}
 	return s, "", nil

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/fondaco/fondaco/node/audit"
 	"github.com/fondaco/fondaco/node/client"
@@ -55,6 +56,9 @@ func (s *Server) note(r *http.Request) error {
 	}
 	if s.config.Reads == nil {
 		return problem(http.StatusServiceUnavailable, client.CodeUnavailable, "this node cannot write down what regulators and auditors read, and so answers them nothing: its log says why; ask another node meanwhile")
+	}
+	if uri := r.URL.RequestURI(); len(uri) > audit.MaxURI || !utf8.ValidString(uri) {
+		return problem(http.StatusRequestURITooLong, client.CodeBadRequest, "what you read is written down, so the path with its query has at most %d bytes and is UTF-8: ask for less at once", audit.MaxURI)
 	}
 	one := &audit.Read{
 		UnixMilli: time.Now().UnixMilli(), Head: s.group.Store().Head().Height(), Name: who.Name, Institution: who.Institution, Roles: []string{}, Method: r.Method, URI: r.URL.RequestURI(),
@@ -149,8 +153,21 @@ func (v *reads) transaction(sender ledger.Address, args []byte, receipt *ledger.
 		}
 		return v.withhold(contract, row)
 	}
-	if err := check(receipt.Served.Address, args, receipt.Data); err != nil {
-		return err
+	served := []ledger.Address{receipt.Served.Address}
+	if receipt.Served.Address.IsZero() && receipt.Served.Name != "" { // it was refused before the name was looked up
+		name, _, err := precompiles.ReadName(v.head, receipt.Served.Name)
+		if err != nil {
+			return err
+		}
+		served = nil
+		for i := range name.Versions {
+			served = append(served, name.Versions[i].Address)
+		}
+	}
+	for _, to := range served {
+		if err := check(to, args, receipt.Data); err != nil {
+			return err
+		}
 	}
 	for i := range receipt.Events {
 		if err := check(receipt.Events[i].Contract, args, receipt.Events[i].Data); err != nil {

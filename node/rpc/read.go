@@ -182,7 +182,11 @@ func (s *Server) rawBlock(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b, err := s.stored(h); err == nil && !b.pruned {
+	b, err := s.stored(h)
+	if err != nil {
+		return nil, err
+	}
+	if !b.pruned {
 		if err := s.reads(r).rawBlock(s, b); err != nil {
 			return nil, err
 		}
