@@ -197,7 +197,7 @@ func newAccounts() Contract {
 			"bind":     bySelf(),
 			"unbind":   bySelf(),
 			"rotate":   bySelf(),
-			"certify":  byAny(identity.Committee, identity.InstitutionAdmin, identity.Registrar),
+			"certify":  byAny(identity.Committee, identity.InstitutionAdmin, identity.Registrar, identity.Regulator),
 
 			"cosign":      bySelf(),
 			"report_leak": bySelf(), // by one key of an account that may send nothing else

@@ -467,10 +467,10 @@ func (a *Account) checkSigned(r Reader, to ledger.Target, signatures []ledger.Si
 // mayCertify says why a caller may not bind an account to certificates, or returns nil.
 func mayCertify(caller, account *Account, self bool) error {
 	switch {
-	case account.Has(identity.Committee) && self:
+	case account.HasAny(string(identity.Committee), string(identity.Regulator)) && self:
 		return nil
-	case account.Has(identity.Committee):
-		return denied(DeniedRole, "an account with the role committee binds itself to certificates")
+	case account.HasAny(string(identity.Committee), string(identity.Regulator)):
+		return denied(DeniedRole, "an account with the role committee or regulator binds itself to certificates")
 	case !caller.HasAny(string(identity.Registrar), string(identity.InstitutionAdmin)):
 		return denied(DeniedRole, "only a registrar or institution-admin binds accounts to certificates")
 	case caller.Institution != account.Institution:

@@ -247,6 +247,11 @@ func replace(env Env, a ReplaceArgs) error {
 
 // newCode replaces the code of a contract of the caller's by a module that is stored, by a release or by none (0).
 func newCode(env Env, address ledger.Address, d *Deployment, hash keys.Digest, args []byte, breaking bool, review uint64) error {
+	if d.Flags&ContractFrozen != 0 && !byMotion(env) { // other code would have the frozen method under another name
+		if err := checkCode(env, address); err != nil {
+			return err
+		}
+	}
 	schema, err := mayReplace(env, address, d, hash, breaking)
 	if err != nil {
 		return err

@@ -321,17 +321,18 @@ func checkEntries(env Env, c *Correction) error {
 			sum = new(big.Int)
 			sums[e.Contract] = sum
 		}
+		account, found, err := ReadAccount(env, e.Account)
+		if err != nil {
+			return err
+		}
+		c.Motion = c.Motion || !found // nobody could give back what an address has that is no account
 		if e.Credit {
 			sum.Add(sum, &e.Amount)
 			continue
 		}
 		sum.Sub(sum, &e.Amount)
-		account, found, err := ReadAccount(env, e.Account)
 		switch {
-		case err != nil:
-			return err
 		case !found:
-			c.Motion = true
 		case !slices.Contains(c.Debited, account.Institution):
 			c.Debited = append(c.Debited, account.Institution)
 		}
@@ -352,7 +353,7 @@ func checkAdjusts(env Env, contract ledger.Address) error {
 	if !found {
 		return aborted(AbortMissing, []any{contract}, "no contract at %s", contract)
 	}
-	schema, err := ReadSchema(env, d.Code)
+	schema, err := chargedSchema(env, d.Code)
 	if err != nil {
 		return err
 	}

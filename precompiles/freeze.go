@@ -162,6 +162,18 @@ func (f *Freeze) words() string {
 	return fmt.Sprintf("%s (%s): %s lifts it", until, f.Reason, lifts)
 }
 
+// checkCode says why a freeze of a contract, or of any of its methods, keeps its code from being replaced, or returns nil.
+func checkCode(env Env, contract ledger.Address) error {
+	now := env.Order().UnixMilli
+	return env.Range(FreezePlace{Address: contract, Layer: FrozenByAuthority}.key(), nil, 1+MaxFrozenMethods, func(_, value []byte) error {
+		f, err := entryOf[Freeze](nil, value)
+		if err == nil && f.Holds(now) {
+			err = denied(DeniedFrozen, "the contract, or a method of it, is frozen %s; until then its code stays", f.words())
+		}
+		return err
+	})
+}
+
 // CheckContract says why a freeze keeps a contract's method from being called at a state and a block time, or returns nil.
 // It need be asked of contracts with ContractFrozen only.
 func CheckContract(r Reader, contract ledger.Address, method string, unixMilli int64) error {

@@ -262,8 +262,9 @@ func governable(r Reader, institutions []string) error {
 	if err != nil {
 		return err
 	}
-	var able, all uint64
+	var able, all, most uint64
 	for _, w := range s.weigh(institutions) {
+		most = max(most, uint64(w.Weight))
 		row, _, err := ReadInstitution(r, w.Institution)
 		if err != nil {
 			return err
@@ -274,6 +275,9 @@ func governable(r Reader, institutions []string) error {
 	}
 	if 100*able <= uint64(s.Approval)*all || 100*able < uint64(s.Participation)*all {
 		return refused("institutions of the weight %d of %d have an account with the role committee: no motion could be carried out any more", able, all)
+	}
+	if len(institutions) > 1 && 2*most > all {
+		return refused("an institution of the weight %d of %d would decide alone: change the weights first", most, all)
 	}
 	for _, m := range vital() {
 		row, found, err := ReadPolicy(r, m.contract, m.method)

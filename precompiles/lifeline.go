@@ -359,6 +359,9 @@ func reportLeak(env Env, a AddressArgs) error {
 		if err := officer(env, &account, false); err != nil {
 			return err
 		}
+		if err := fullySigned(env); err != nil {
+			return err
+		}
 	}
 	if account.Leaked() {
 		return aborted(AbortUnchanged, nil, "a leak is reported already")
@@ -371,6 +374,25 @@ func reportLeak(env Env, a AddressArgs) error {
 		return err
 	}
 	return emit(env, "leak_reported", a.Address, env.Caller())
+}
+
+// fullySigned checks that the keys that signed reach the caller's threshold: where it reports a leak of its own, one is enough.
+func fullySigned(env Env) error {
+	caller, err := callerAccount(env, AccountsAddress)
+	if err != nil {
+		return err
+	}
+	var weight uint32
+	signers := env.Signers()
+	for _, s := range signers {
+		if k := caller.key(s.Algorithm, s.Bytes); k != nil && k.validAt(env.Order().UnixMilli) && !caller.succeeded(k, signers) {
+			weight += k.Weight
+		}
+	}
+	if weight < caller.Threshold {
+		return denied(DeniedThreshold, "the signers weigh %d, the account wants %d to report a leak of another one", weight, caller.Threshold)
+	}
+	return nil
 }
 
 func clearLeak(env Env, a AddressArgs) error {
@@ -569,7 +591,7 @@ func settleRecovery(env Env, a RecoveryArgs) error {
 	before := account.Keys
 	account.Keys, account.Threshold = r.Keys, r.Threshold
 	l := account.Lifeline
-	l.Overlaps, l.Leak, l.Objections, l.Recovery = nil, nil, 0, nil
+	l.Overlaps, l.Leak, l.Objections, l.Recovery, l.Cosigners = nil, nil, 0, nil, nil // whoever had the old keys chose the co-signers
 	if err := putAccount(env, a.Account, &account, before); err != nil {
 		return err
 	}
@@ -664,8 +686,8 @@ func officer(env Env, account *Account, admin bool) error {
 		return denied(DeniedRole, "a registrar or institution-admin of %s does this", account.Institution)
 	case caller.Institution != account.Institution:
 		return denied(DeniedInstitution, "the caller may do this for accounts of %s only", caller.Institution)
-	case account.HasAny(string(identity.Committee), string(identity.Regulator)):
-		return denied(DeniedMotion, "an account with the role committee or regulator is recovered by motion: `fondaco motion propose`")
+	case account.HasAny(string(identity.Committee), string(identity.Regulator), string(identity.Auditor)):
+		return denied(DeniedMotion, "an account with the role committee, regulator or auditor is recovered by motion: `fondaco motion propose`")
 	}
 	return nil
 }

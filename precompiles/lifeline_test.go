@@ -452,3 +452,36 @@ func TestLifelineRandomly(t *testing.T) {
 		t.Errorf("only %d recoveries were settled: the test shows little", settled)
 	}
 }
+
+// TestWhoRecoversWhom keeps what a review found: an auditor is recovered by motion, an officer reports others with all the keys that his account wants, a
+// recovery leaves no co-signer behind, and a motion recovers a regulator without the consent that its lost key would have to give.
+func TestWhoRecoversWhom(t *testing.T) {
+	c := newCare(t)
+	eye := &Account{Version: ledger.Version, Institution: "alpha", Threshold: 1, Roles: []string{"auditor"}, Keys: []AccountKey{bound(newKey(t, 230))}}
+	if err := putAccount(c.world, name("eye"), eye, nil); err != nil {
+		t.Fatal(err)
+	}
+	c.want(c.by("clerk", "recover", lost("eye", newKey(t, 231))), ledger.Denied, DeniedMotion)
+
+	second := newKey(t, 232)
+	c.want(c.by("deputy", "bind", BindArgs{Keys: []AccountKey{bound(second)}, Threshold: 2}), ledger.OK, 0)
+	c.want(c.by("deputy", "report_leak", AddressArgs{Address: name("user")}), ledger.Denied, DeniedThreshold)
+	c.want(c.by("clerk", "report_leak", AddressArgs{Address: name("user")}), ledger.OK, 0)
+	c.want(c.by("motion", "clear_leak", AddressArgs{Address: name("user")}), ledger.OK, 0)
+
+	c.want(c.by("motion", "cosign", CosignArgs{Account: name("user"), Cosigner: name("clerk"), Classes: []Class{{Method: "pay"}}, Until: c.Order().UnixMilli + MaxCosigning.Milliseconds()}), ledger.OK, 0)
+	c.want(c.by("clerk", "recover", lost("user", newKey(t, 233))), ledger.OK, 0)
+	c.want(c.by("admin", "confirm", RecoveryArgs{Account: name("user"), Number: 1}), ledger.OK, 0)
+	c.pass(DefaultWindow + time.Millisecond)
+	c.want(c.by("stranger", "settle", RecoveryArgs{Account: name("user"), Number: 1}), ledger.OK, 0)
+	if after := c.account(t, name("user")); len(after.Lifeline.Cosigners) != 0 {
+		t.Errorf("after the recovery %+v must sign, too", after.Lifeline.Cosigners)
+	}
+
+	watch := name("regulator")
+	for method, touches := range map[string]bool{"recover": false, "settle": false, "clear_leak": false, "certify": true, "cosign": true} {
+		if a := (&Action{To: AccountsAddress, Method: method, Args: watch[:]}); a.touches([]ledger.Address{watch}) != touches {
+			t.Errorf("%s of a regulator takes its consent: %t, want %t", method, !touches, touches)
+		}
+	}
+}
