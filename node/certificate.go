@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -137,7 +138,20 @@ func (n *Node) judgedAt(head *state.Snapshot) int64 {
 func (n *Node) certifiedRoles(institution string, roles []identity.Role, paths []identity.Path) (count []identity.Role, err error) {
 	head := n.store.Head()
 	at := n.judgedAt(head)
+	_, named, err := precompiles.ReadTrust(head, institution)
+	if err != nil {
+		return nil, err
+	}
+	own, unknown := n.institution(n.self)
+	if unknown != nil { // the group does not know this node yet, or no more
+		own = ""
+	}
 	for _, role := range roles {
+		// These read what is private to others: the authority of any bank in a file could else make its people auditors here.
+		if !named && institution != own && (role == identity.Regulator || role == identity.Auditor) {
+			err = cmp.Or(err, error(ca.Refuse(ca.Denied, "group %s names no authority of institution %s, and so no certificate of it makes anybody its %s here: have a motion name one (`fondaco authority propose`), or sign queries (`--as`)", n.config.Genesis.Group, institution, role)))
+			continue
+		}
 		why := precompiles.CheckCredential(head, &precompiles.Credential{Institution: institution, Role: role, Paths: paths}, at)
 		denied, refused := errors.AsType[*precompiles.Error](why)
 		switch {

@@ -677,6 +677,23 @@ func TestClientsOnChain(t *testing.T) {
 	}()
 	<-read
 
+	t.Log("no bank makes auditors of other banks' nodes")
+	other := logintest.New(t, "bank-b")
+	desk.Write("clients.pem", append(mustRead(t, desk.Root()), mustRead(t, other.Root())...))
+	certificate, key = other.Client(time.Hour, "user", "auditor")
+	bob := b.visitor(0, client.Access{Cert: certificate, Key: key})
+	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) { // until the file is read again
+		if _, err := bob.Status(t.Context()); err == nil {
+			break
+		} else if time.Since(begun) > 20*time.Second {
+			t.Fatal(err)
+		}
+	}
+	auditing := bob.Backup(t.Context(), 0, io.Discard)
+	if p, ok := errors.AsType[*client.Problem](auditing); !ok || p.Status != http.StatusForbidden || !strings.Contains(p.Detail, "names no authority of institution bank-b") {
+		t.Errorf("%v, want 403 and why the role auditor does not count", auditing)
+	}
+
 	t.Log("its institution freezes the certificate, and unfreezes it")
 	b.calls(0, 0, precompiles.CertificatesAddress, "freeze", &precompiles.StatusArgs{Fingerprint: leaf, Reason: 6})
 	refused(fmt.Sprintf("certificate %s of institution bank-a was frozen at height", leaf))
