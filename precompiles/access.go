@@ -2,6 +2,7 @@ package precompiles
 
 import (
 	"slices"
+	"time"
 
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -61,7 +62,7 @@ func newAccess() Contract {
 				},
 				{
 					Name: "unfreeze", Kind: ledger.MethodTx, Args: []ledger.Field{account, reason, evidence},
-					Doc: "Lifts what the caller may. Who froze does not: another one of the same authority does, or a stronger one; what a motion froze or ratified, a motion.",
+					Doc: "Lifts what the caller may. Who froze does not: another one of the same authority does, or a stronger one, with other keys, and who if it is no regulator had its role for a window of recoveries when the freeze began, or since genesis; what a motion froze or ratified, a motion.",
 				},
 				{
 					Name: "freeze_contract", Kind: ledger.MethodTx, Args: []ledger.Field{contract, method, duration, reason, evidence},
@@ -97,6 +98,7 @@ func newAccess() Contract {
 				{Prefix: "f", Key: []ledger.Type{"addr", "u8", "bytes"}, Value: "Freeze", Doc: "address; layer, 1 of the institution and 2 of an authority; method. Freezes that have ended stay"},
 				{Prefix: "h", Key: []ledger.Type{"bytes"}, Value: "u32", Doc: "how many accounts of an institution have the role committee, institution-admin or regulator; the key is the role, / and the institution"},
 				{Prefix: "m", Key: []ledger.Type{"addr"}, Value: "bool", Doc: "accounts, and contracts as holders, that may be frozen"},
+				{Prefix: "s", Key: []ledger.Type{"addr", "str"}, Value: "i64", Doc: "block time, Unix ms, since which an account has the role institution-admin, registrar or compliance; none: since genesis"},
 			},
 		},
 	}
@@ -152,8 +154,71 @@ func Holders(r Reader, role identity.Role, institution string) (uint32, error) {
 	return n, err
 }
 
-// countRole counts an account that got a role, or lost it.
-func countRole(env Env, role, institution string, gone bool) error {
+// officers reports whether accounts with the role act for accounts of their institution, and check one another when they do: it is noted since
+// when an account has it. Regulators check one another, too, and only a motion makes one.
+func officers(role identity.Role) bool {
+	return role == identity.InstitutionAdmin || role == identity.Registrar || role == identity.Compliance
+}
+
+func sinceKey(account ledger.Address, role string) []byte {
+	return key(AccessAddress, []byte("s"), account[:], []byte(role))
+}
+
+// RoleSince returns the block time, Unix ms, since which an account has a role of officers that it has, institution-admin, registrar or compliance;
+// false: it had it when the chain began.
+func RoleSince(r Reader, account ledger.Address, role identity.Role) (unixMilli int64, later bool, err error) {
+	return read[int64](r, sinceKey(account, string(role)))
+}
+
+// senior says why an account has a role for too short a time to be one of the two officers that something takes which began at a block time, or
+// returns nil. It must have had it for a window of recoveries by then: an admin could else be both, with an account that it registers for it.
+func senior(env Env, who ledger.Address, account *Account, role identity.Role, begun int64, instead string) error {
+	since, later, err := RoleSince(env, who, role)
+	if err != nil || !later {
+		return err
+	}
+	window, err := ReadWindow(env)
+	if err != nil || since+window <= begun {
+		return err
+	}
+	return denied(DeniedRole, "%s has the role %s since %s: of two officers each has had it for %s when it begins; one of %s does this who has it since %s, or %s",
+		who, role, timeText(since), time.Duration(window)*time.Millisecond, account.Institution, timeText(begun-window), instead)
+}
+
+// second says why the caller, who has a role, is no second officer beside those who began something at a block time, or returns nil: it is one of
+// them, or has a key of theirs, or has the role for too short a time.
+func second(env Env, first []ledger.Address, role identity.Role, begun int64, what, instead string) error {
+	caller, err := callerAccount(env, AccessAddress)
+	if err != nil {
+		return err
+	}
+	another := "another " + string(role)
+	if role != identity.Regulator {
+		another += " of " + caller.Institution
+	}
+	for _, f := range first {
+		other, _, err := ReadAccount(env, f)
+		if err != nil {
+			return err
+		}
+		if f == env.Caller() || slices.ContainsFunc(env.Signers(), func(k ledger.Key) bool { return other.key(k.Algorithm, k.Bytes) != nil }) {
+			return denied(DeniedRole, "%s: %s does, with keys of its own, or %s", what, another, instead)
+		}
+	}
+	return senior(env, env.Caller(), &caller, role, begun, instead)
+}
+
+// countRole counts an account that got a role, or lost it, and notes since when it has it.
+func countRole(env Env, account ledger.Address, role, institution string, gone bool) error {
+	if officers(identity.Role(role)) {
+		if gone {
+			if err := env.Delete(sinceKey(account, role)); err != nil {
+				return err
+			}
+		} else if err := write(env, sinceKey(account, role), env.Order().UnixMilli); err != nil {
+			return err
+		}
+	}
 	if !counted(identity.Role(role)) {
 		return nil
 	}
@@ -269,7 +334,7 @@ func changeRoles(env Env, a RoleArgs, topic string, change func(roles []string, 
 	if err := checkConflicts(roles); err != nil && !has {
 		return err
 	}
-	if err := countRole(env, a.Role, account.Institution, has); err != nil {
+	if err := countRole(env, a.Account, a.Role, account.Institution, has); err != nil {
 		return err
 	}
 	if a.Role == string(identity.Committee) && !has {

@@ -228,6 +228,7 @@ func newAccounts() Contract {
 					{Name: "keys", Type: "list<Key>"},
 					reason, evidence,
 					{Name: "asked", Type: "addr"},
+					{Name: "began", Type: "i64"},
 					{Name: "confirmed", Type: "addr"},
 					until,
 					{Name: "final", Type: "bool"},
@@ -289,7 +290,7 @@ func newAccounts() Contract {
 					Doc: "Stops an account from sending anything but objections until it is recovered, because a key is in wrong hands. The caller is the account itself, of which any one key is enough, or a registrar or institution-admin of its institution; or a motion. " +
 						"Accounts with the role committee or regulator report for themselves, or a motion does.",
 				},
-				{Name: "clear_leak", Kind: ledger.MethodTx, Args: []ledger.Field{account}, Doc: "Withdraws the report of a leak. The caller is an institution-admin of the account's institution who did not report it; or a motion."},
+				{Name: "clear_leak", Kind: ledger.MethodTx, Args: []ledger.Field{account}, Doc: "Withdraws the report of a leak. The caller is an institution-admin of the account's institution who did not report it, and has been one for a window of recoveries when it was, or since genesis; or a motion."},
 				{
 					Name: "recover", Kind: ledger.MethodTx, Args: []ledger.Field{account, {Name: "keys", Type: "list<Key>"}, threshold, reason, evidence}, Return: "u64",
 					Doc: "Asks for new keys for an account whose owner lost his, and returns the number of the recovery. The caller is a registrar or institution-admin of its institution; or a motion, which needs no confirmation. Only a motion may for an account with the role " +
@@ -297,7 +298,7 @@ func newAccounts() Contract {
 				},
 				{
 					Name: "confirm", Kind: ledger.MethodTx, Args: []ledger.Field{account, number},
-					Doc: "Confirms a recovery and begins the window in which the account may object. The caller is an institution-admin of its institution, of another account than asked, and with other keys.",
+					Doc: "Confirms a recovery and begins the window in which the account may object. The caller is an institution-admin of its institution, of another account than asked, and with other keys. Both have had their roles for a window when it is asked for, or since genesis.",
 				},
 				{
 					Name: "object", Kind: ledger.MethodTx, Args: []ledger.Field{number},
@@ -545,7 +546,7 @@ func putAccount(env Env, address ledger.Address, account *Account, before []Acco
 	}
 	if len(before) == 0 {
 		for _, role := range account.Roles {
-			if err := countRole(env, role, account.Institution, false); err != nil {
+			if err := countRole(env, address, role, account.Institution, false); err != nil {
 				return err
 			}
 		}

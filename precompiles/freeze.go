@@ -590,7 +590,8 @@ func impose(env Env, place FreezePlace, o freezeOrder) (*Freeze, error) {
 const maxLasting = int64(100 * 365 * 24 * 3_600_000)
 
 // mayLift says why the caller may not lift a freeze of what belongs to an institution, or returns nil. Who froze does not
-// unfreeze: another one of the same authority does, or a stronger one.
+// unfreeze: another one of the same authority does, or a stronger one, who has had its role for a window of recoveries when the freeze began, or since
+// genesis.
 func mayLift(env Env, institution string, f *Freeze) error {
 	power, err := powerOver(env, institution)
 	switch {
@@ -600,10 +601,18 @@ func mayLift(env Env, institution string, f *Freeze) error {
 		return denied(DeniedMotion, "it is frozen %s", f.words())
 	case power < f.Power:
 		return denied(DeniedRole, "it is frozen %s", f.words())
-	case power != ByMotion && slices.Contains(f.By, env.Caller()):
-		return denied(DeniedRole, "who froze does not unfreeze: it is frozen %s", f.words())
+	case power == ByMotion || len(f.By) == 0:
+		return nil
 	}
-	return nil
+	role, instead := identity.InstitutionAdmin, "a regulator, or a motion"
+	switch power {
+	case ByCompliance:
+		role = identity.Compliance
+	case ByRegulator:
+		role, instead = identity.Regulator, "a motion"
+	default:
+	}
+	return second(env, f.By, role, f.Since, "who froze does not unfreeze", instead)
 }
 
 // lift ends a freeze.

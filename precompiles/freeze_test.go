@@ -29,6 +29,7 @@ func newGuarded(t *testing.T) (w *world, contract ledger.Address) {
 			t.Fatal(err)
 		}
 	}
+	w.founded()
 	schema := &ledger.Schema{ABI: ledger.ContractABI, Name: "till", Version: "1", Profile: "strict", Methods: []ledger.Method{{Name: "pay", Kind: ledger.MethodTx}, {Name: "look", Kind: ledger.MethodView}}}
 	out, err := w.as("admin").call(newContracts(), "deploy", DeployArgs{Code: module(t, schema)})
 	wantError(t, err, ledger.OK, 0)

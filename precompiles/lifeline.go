@@ -37,7 +37,8 @@ const (
 // # Lost and stolen keys
 //
 // A registrar or institution-admin of the account's institution asks for new keys (recover), and an institution-admin of
-// it with another account and other keys confirms. From then on a window runs, in which the account may object with the keys
+// it with another account and other keys confirms. Both have had their roles for as long as a window when it is asked for, or since genesis, so that
+// an admin is not both by an account that it registers for it. From then on a window runs, in which the account may object with the keys
 // that it has; after it, anybody may have the new keys put into place (settle). The address and all that
 // belongs to it stay. A motion may ask instead of the two officers, and only a motion may for an account with the role
 // committee or regulator; it shortens no window.
@@ -101,6 +102,7 @@ type Recovery struct {
 	Reason    string         // up to MaxAccountReason bytes, for people
 	Evidence  keys.Digest    // of what shows that the owner asked for it
 	Asked     ledger.Address // by whom; GovernanceAddress: by motion
+	Began     int64          // block time, Unix ms, at which it was asked for
 	Confirmed ledger.Address // by whom; zero: by nobody yet
 	Until     int64          // last block time, Unix ms, at which the account may object; 0 until it is confirmed
 	Final     bool           // the account may not object any more
@@ -404,8 +406,11 @@ func clearLeak(env Env, a AddressArgs) error {
 		if err := officer(env, &account, true); err != nil {
 			return err
 		}
-		if account.Leaked() && account.Lifeline.Leak.By == env.Caller() {
-			return denied(DeniedRole, "who reported the leak does not withdraw the report: another institution-admin of %s does, or a motion", account.Institution)
+		if account.Leaked() {
+			l := account.Lifeline.Leak
+			if err := second(env, []ledger.Address{l.By}, identity.InstitutionAdmin, l.UnixMilli, "who reported the leak does not withdraw the report", "a motion"); err != nil {
+				return err
+			}
 		}
 	}
 	if !account.Leaked() {
@@ -447,6 +452,9 @@ func recoverAccount(env Env, a RecoverAccountArgs) (uint64, error) {
 		if l.Objections >= MaxObjections {
 			return 0, denied(DeniedMotion, "the account %s objected to %d recoveries: the committee decides, with `fondaco motion propose`", a.Account, l.Objections)
 		}
+		if err := seniorOfficer(env); err != nil {
+			return 0, err
+		}
 	}
 	switch {
 	case account.recovering():
@@ -461,7 +469,7 @@ func recoverAccount(env Env, a RecoverAccountArgs) (uint64, error) {
 		return 0, err
 	}
 	l.Recoveries++
-	l.Recovery = &Recovery{Number: l.Recoveries, Threshold: a.Threshold, Keys: a.Keys, Reason: a.Reason, Evidence: a.Evidence, Asked: env.Caller()}
+	l.Recovery = &Recovery{Number: l.Recoveries, Threshold: a.Threshold, Keys: a.Keys, Reason: a.Reason, Evidence: a.Evidence, Asked: env.Caller(), Began: env.Order().UnixMilli}
 	if motion {
 		l.Recovery.Final = l.Objections >= MaxObjections && !account.Has(identity.Regulator)
 		if err := begin(env, l.Recovery); err != nil {
@@ -475,6 +483,25 @@ func recoverAccount(env Env, a RecoverAccountArgs) (uint64, error) {
 		return 0, err
 	}
 	return l.Recoveries, emit(env, "recovery_asked", a.Account, l.Recoveries, env.Caller(), a.Evidence, l.Recovery.Until)
+}
+
+// askByMotion is what remains where an institution has no two officers.
+const askByMotion = "a motion asks for the recovery: `fondaco motion propose accounts recover …`"
+
+// seniorOfficer checks that the caller has one of the roles that ask for recoveries for long enough.
+func seniorOfficer(env Env) error {
+	caller, err := callerAccount(env, AccountsAddress)
+	if err != nil {
+		return err
+	}
+	for _, role := range []identity.Role{identity.InstitutionAdmin, identity.Registrar} {
+		if caller.Has(role) {
+			if err = senior(env, env.Caller(), &caller, role, env.Order().UnixMilli, askByMotion); err == nil || !isRefusal(err) {
+				return err
+			}
+		}
+	}
+	return err
 }
 
 // begin begins the window of a recovery that the caller confirms.
@@ -503,14 +530,11 @@ func confirmRecovery(env Env, a RecoveryArgs) error {
 	if err := officer(env, &account, true); err != nil {
 		return err
 	}
-	asker, err := existing(env, r.Asked)
-	switch {
-	case err != nil:
-		return err
-	case env.Caller() == r.Asked || slices.ContainsFunc(env.Signers(), func(k ledger.Key) bool { return asker.key(k.Algorithm, k.Bytes) != nil }):
-		return denied(DeniedRole, "who asked for the recovery does not confirm it: another institution-admin of %s does, with keys of its own", account.Institution)
-	case r.Until != 0:
+	if r.Until != 0 {
 		return aborted(AbortUnchanged, nil, "the recovery is confirmed")
+	}
+	if err := second(env, []ledger.Address{r.Asked}, identity.InstitutionAdmin, r.Began, "who asked for the recovery does not confirm it", askByMotion); err != nil {
+		return err
 	}
 	if err := begin(env, r); err != nil {
 		return err

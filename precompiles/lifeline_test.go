@@ -3,6 +3,7 @@ package precompiles
 import (
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,6 +31,7 @@ func newCare(t *testing.T) *care {
 			t.Fatal(err)
 		}
 	}
+	c.founded()
 	return c
 }
 
@@ -118,6 +120,78 @@ func TestLostKey(t *testing.T) {
 	if err := ledger.Unmarshal(out, &found); err != nil || len(found) != 0 {
 		t.Errorf("open recoveries: %v, %v", found, err)
 	}
+}
+
+// TestOneManTwoOfficers has an admin register the other officer that an act takes. The account counts once it has had its role for a window, and not for
+// what began before.
+func TestOneManTwoOfficers(t *testing.T) {
+	c := newCare(t)
+	call := func(caller string, contract Contract, method string, args any) error {
+		t.Helper()
+		c.caller, c.signed = name(caller), nil
+		_, err := c.world.call(contract, method, args)
+		return err
+	}
+	user := AddressArgs{Address: name("user")}
+	register := func(to string, roles ...string) {
+		t.Helper()
+		c.caller = name("admin")
+		key := bound(newKey(t, map[string]uint64{"puppet": 700, "watchdog": 701, "scribe": 702}[to]))
+		out, err := c.world.call(newAccounts(), "register", RegisterArgs{Institution: "alpha", Accounts: []NewAccount{{Threshold: 1, Roles: roles, Keys: []AccountKey{key}}}})
+		c.want(err, ledger.OK, 0)
+		var made []ledger.Address
+		if err := ledger.Unmarshal(out, &made); err != nil {
+			t.Fatal(err)
+		}
+		for _, role := range roles { // under a name that by finds
+			account := c.account(t, made[0])
+			if err := write(c.world, AccountStateKey(name(to)), &account); err != nil {
+				t.Fatal(err)
+			}
+			c.state[string(sinceKey(name(to), role))] = c.state[string(sinceKey(made[0], role))]
+		}
+	}
+	freeze := FreezeArgs{Account: name("user"), Reason: "suspicion"}
+	unfreeze := UnfreezeArgs{Account: name("user"), Reason: "error"}
+
+	// The puppet neither confirms, nor clears, nor lifts, and another one does not ask.
+	c.want(c.by("admin", "recover", lost("user", newKey(t, 690))), ledger.OK, 0)
+	c.want(c.by("admin", "report_leak", user), ledger.OK, 0)
+	c.want(call("admin", newAccess(), "freeze", freeze), ledger.OK, 0)
+	register("puppet", "institution-admin")
+	register("watchdog", "compliance")
+	register("scribe", "registrar")
+	err := c.by("puppet", "confirm", RecoveryArgs{Account: name("user"), Number: 1})
+	c.want(err, ledger.Denied, DeniedRole)
+	for _, want := range []string{"has the role institution-admin since 1970-01-01T00:00:05Z", "one of alpha does this who has it since", "fondaco motion propose accounts recover"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: does not say %q", err, want)
+		}
+	}
+	c.want(c.by("puppet", "clear_leak", user), ledger.Denied, DeniedRole)
+	c.want(call("puppet", newAccess(), "unfreeze", unfreeze), ledger.Denied, DeniedRole)
+	c.want(call("watchdog", newAccess(), "unfreeze", unfreeze), ledger.Denied, DeniedRole)
+	c.want(c.by("admin", "withdraw", RecoveryArgs{Account: name("user"), Number: 1}), ledger.OK, 0)
+	c.want(c.by("scribe", "recover", lost("user", newKey(t, 691))), ledger.Denied, DeniedRole)
+
+	// Patience does not help with what began before, and a role that was given again begins anew.
+	c.want(c.by("admin", "recover", lost("user", newKey(t, 692))), ledger.OK, 0)
+	c.pass(DefaultWindow)
+	c.want(c.by("puppet", "confirm", RecoveryArgs{Account: name("user"), Number: 2}), ledger.Denied, DeniedRole)
+	c.want(c.by("puppet", "clear_leak", user), ledger.Denied, DeniedRole)
+	c.want(call("watchdog", newAccess(), "unfreeze", unfreeze), ledger.Denied, DeniedRole)
+	role := RoleArgs{Account: name("puppet"), Role: "institution-admin"}
+	c.want(call("admin", newAccess(), "revoke", role), ledger.OK, 0)
+	c.want(call("admin", newAccess(), "grant", role), ledger.OK, 0)
+	c.want(c.by("admin", "recover", lost("user", newKey(t, 693))), ledger.OK, 0)
+	c.want(c.by("puppet", "confirm", RecoveryArgs{Account: name("user"), Number: 3}), ledger.Denied, DeniedRole)
+
+	// Those who have been there do, and so does the puppet of what begins a window later.
+	c.want(c.by("deputy", "clear_leak", user), ledger.OK, 0)
+	c.want(call("deputy", newAccess(), "unfreeze", unfreeze), ledger.OK, 0)
+	c.pass(DefaultWindow)
+	c.want(c.by("scribe", "recover", lost("user", newKey(t, 694))), ledger.OK, 0)
+	c.want(c.by("puppet", "confirm", RecoveryArgs{Account: name("user"), Number: 4}), ledger.OK, 0)
 }
 
 // TestStolenKey is the story of a thief who objects to whatever would take the account from him. He spends nothing meanwhile, and the committee

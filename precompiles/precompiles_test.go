@@ -178,6 +178,12 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// founded makes the officers that there are such as the chain began with.
+func (w *world) founded() {
+	prefix := string(key(AccessAddress, []byte("s")))
+	maps.DeleteFunc(w.state, func(k string, _ []byte) bool { return strings.HasPrefix(k, prefix) })
+}
+
 // wantError checks status and code of a refusal; code 0 means none is expected.
 func wantError(t *testing.T, err error, status ledger.Status, code uint32) {
 	t.Helper()

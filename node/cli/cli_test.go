@@ -225,7 +225,7 @@ func (c *chain) make() error {
 	if err != nil {
 		return err
 	}
-	roles := map[string]string{"admin": "deployer,institution-admin,registrar", "alice": "user", "bob": "user", "carol": "user", "chair": "committee", "bea": "compliance"}
+	roles := map[string]string{"admin": "deployer,institution-admin,registrar", "alice": "user", "bob": "user", "carol": "user", "chair": "committee,institution-admin", "bea": "compliance"}
 
 	steps := [][]string{{"init", "-d", "node", "--institution", "bank-a", "--listen", address(0), "--api-listen", address(1), "--admin-listen", address(2)}}
 	found := []string{"genesis", "new", "node/member.json", "--name", "shared"}

@@ -438,6 +438,7 @@ type Recovery struct {
 	Reason    string         `json:"reason"`
 	Evidence  keys.Digest    `json:"evidence"`
 	Asked     ledger.Address `json:"asked"`              // by whom; the contract governance: by motion
+	Began     int64          `json:"began"`              // block time, Unix ms, at which it was asked for
 	Confirmed ledger.Address `json:"confirmed,omitzero"` // by whom; none: by nobody yet
 	Until     int64          `json:"until,omitempty"`    // last block time at which the account may object; 0 until it is confirmed
 	Final     bool           `json:"final,omitempty"`    // the account may not object any more

@@ -175,6 +175,15 @@ func TestPermissions(t *testing.T) {
 		{to: precompiles.AccountsAddress, method: "recover", what: "a regulator", args: recovery("regulator")},
 		{to: precompiles.AccountsAddress, method: "confirm", what: "what a registrar asked for", before: lost("clerk"), args: is(number), may: admins},
 		{to: precompiles.AccountsAddress, method: "object", args: is(precompiles.NumberArgs{Number: 1}), vain: everybody, code: precompiles.AbortRecovery},
+		{to: precompiles.AccountsAddress, method: "confirm", what: "by an admin of today", before: func() {
+			do("committee", precompiles.AccessAddress, "revoke", precompiles.RoleArgs{Account: address("institution-admin"), Role: "institution-admin"})
+			do("committee", precompiles.AccessAddress, "grant", precompiles.RoleArgs{Account: address("institution-admin"), Role: "institution-admin"})
+			lost("clerk")()
+		}, args: is(number)},
+		{to: precompiles.AccountsAddress, method: "recover", what: "by a registrar of today", before: func() {
+			do("committee", precompiles.AccessAddress, "revoke", precompiles.RoleArgs{Account: address("registrar"), Role: "registrar"})
+			do("committee", precompiles.AccessAddress, "grant", precompiles.RoleArgs{Account: address("registrar"), Role: "registrar"})
+		}, args: recovery("target"), may: admins},
 		{to: precompiles.AccountsAddress, method: "withdraw", before: lost("clerk"), args: is(number), may: registrars},
 		{to: precompiles.AccountsAddress, method: "settle", what: "before it is confirmed", before: lost("clerk"), args: is(number), vain: everybody, code: precompiles.AbortRecovery},
 		{to: precompiles.AccountsAddress, method: "set_window", args: is(precompiles.WindowArgs{Window: 60_000})},

@@ -427,7 +427,7 @@ func lifeline(doc *client.Account, l *precompiles.Lifeline) {
 	doc.Objections = l.Objections
 	if r := l.Recovery; r != nil {
 		doc.Recovery = &client.Recovery{
-			Number: r.Number, Threshold: r.Threshold, Keys: accountKeys(r.Keys), Reason: r.Reason, Evidence: r.Evidence, Asked: r.Asked,
+			Number: r.Number, Threshold: r.Threshold, Keys: accountKeys(r.Keys), Reason: r.Reason, Evidence: r.Evidence, Asked: r.Asked, Began: r.Began,
 			Confirmed: r.Confirmed, Until: r.Until, Final: r.Final,
 		}
 	}
