@@ -39,6 +39,9 @@ func (g *Group) follow() {
 		}
 		rests := g.follower.rest == g.head.Order.Height
 		g.follower.rest = g.head.Order.Height
+		if g.journal.guard.Lost {
+			g.askUnheard()
+		}
 		if g.sync.active || observes || rests {
 			g.askHead()
 		}
@@ -57,6 +60,16 @@ func (g *Group) askHead() {
 		if int32(from) != g.number && !g.follower.open[g.sources[from]] && (int64(from) >= int64(len(g.sync.peers)) || !g.sync.peers[from].doubted(g.env.Now())) {
 			g.askHeadOf(from)
 			return
+		}
+	}
+}
+
+// askUnheard asks all members that have not told yet how far they are: the epoch in which this one votes again depends on it.
+func (g *Group) askUnheard() {
+	for from, node := range g.sources {
+		_, told := g.heard[node]
+		if !told && int32(from) != g.number && g.isMember(uint32(from)) && !g.follower.open[node] {
+			g.askHeadOf(uint32(from))
 		}
 	}
 }
