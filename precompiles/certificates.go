@@ -621,7 +621,7 @@ func (t *Trust) reform(institution string, f *Reform) error {
 	var named []keys.Digest
 	once := func(root keys.Digest) error {
 		if slices.Contains(named, root) {
-			return refused("the root %s of %s is named twice", root, institution)
+			return refused(reformRootTwice, root, institution)
 		}
 		named = append(named, root)
 		return nil
@@ -636,7 +636,7 @@ func (t *Trust) reform(institution string, f *Reform) error {
 		n := len(t.Authorities)
 		t.Authorities = slices.DeleteFunc(t.Authorities, func(a Authority) bool { return a.Root == d.Root })
 		if len(t.Authorities) == n {
-			return refused("the root %s is not trusted for %s: `fondaco authority show %s` lists those that are", d.Root, institution, institution)
+			return refused(reformRootUnknown, d.Root, institution)
 		}
 	}
 	for i := range f.Trust {
@@ -655,13 +655,13 @@ func (t *Trust) reform(institution string, f *Reform) error {
 		case !found:
 			t.Authorities = slices.Insert(t.Authorities, at, *n)
 		case t.Authorities[at].equal(n):
-			return refused("the root %s is trusted for %s so already", n.Root, institution)
+			return refused(reformRootUnchanged, n.Root, institution)
 		default:
 			t.Authorities[at] = *n
 		}
 	}
 	if len(t.Authorities) > MaxAuthorities {
-		return refused("%d authorities of %s, at most %d: take those away that ended", len(t.Authorities), institution, MaxAuthorities)
+		return refused(reformAuthorityCount, len(t.Authorities), institution, MaxAuthorities)
 	}
 	if err := t.setPolicies(institution, f); err != nil {
 		return err
@@ -671,9 +671,9 @@ func (t *Trust) reform(institution string, f *Reform) error {
 		switch {
 		case n.Institution != institution:
 		case set:
-			return refused("whether accounts of %s go by real names is said twice", institution)
+			return refused(reformRealNamesTwice, institution)
 		case t.RealNames == n.Required:
-			return refused("whether accounts of %s go by real names is said already", institution)
+			return refused(reformRealNamesUnchanged, institution)
 		default:
 			t.RealNames, set = n.Required, true
 		}
@@ -688,19 +688,19 @@ func (t *Trust) setPolicies(institution string, f *Reform) error {
 			continue
 		}
 		if slices.Contains(named, p.Policy.Role) {
-			return refused("the policy for role %s of %s is named twice", p.Policy.Role, institution)
+			return refused(reformVouchTwice, p.Policy.Role, institution)
 		}
 		named = append(named, p.Policy.Role)
 		if !isRole(p.Policy.Role) {
-			return refused("%q is no role: want 1 to 32 characters of a-z, 0-9 and -", p.Policy.Role)
+			return refused(reformVouchRole, institution)
 		}
 		if p.Policy.Need > MaxAuthorities {
-			return refused("a policy that wants %d agencies, and an institution has at most %d", p.Policy.Need, MaxAuthorities)
+			return refused(reformVouchNeed, p.Policy.Need, MaxAuthorities)
 		}
 		at, found := slices.BinarySearchFunc(t.Policies, p.Policy.Role, func(o VouchPolicy, role string) int { return cmp.Compare(o.Role, role) })
 		switch {
 		case found && t.Policies[at].Need == p.Policy.Need, !found && p.Policy.Need == 1:
-			return refused("the policy for role %s of %s is that already", p.Policy.Role, institution)
+			return refused(reformVouchUnchanged, p.Policy.Role, institution)
 		case found && p.Policy.Need == 1:
 			t.Policies = slices.Delete(t.Policies, at, at+1)
 		case found:
@@ -710,7 +710,7 @@ func (t *Trust) setPolicies(institution string, f *Reform) error {
 		}
 	}
 	if len(t.Policies) > MaxRoles {
-		return refused("%d policies of %s, at most %d", len(t.Policies), institution, MaxRoles)
+		return refused(reformVouchCount, len(t.Policies), institution, MaxRoles)
 	}
 	return nil
 }
@@ -719,16 +719,16 @@ func (t *Trust) setPolicies(institution string, f *Reform) error {
 func (a *Authority) validate() error {
 	switch {
 	case a.Agency == "" || len(a.Agency) > MaxAgencyName:
-		return refused("an agency's name of %d bytes, want 1 to %d", len(a.Agency), MaxAgencyName)
+		return refused(reformAgencyName, len(a.Agency), MaxAgencyName)
 	case a.Root.IsZero():
-		return refused("the agency %s has no root: want the fingerprint of its certificate", a.Agency)
+		return refused(reformNoRoot, a.Agency)
 	case a.From < 0 || a.Until < a.From || a.Until == 0:
-		return refused("the root %s is valid from %d until %d: want times in Unix ms, and an end behind the beginning", a.Root, a.From, a.Until)
+		return refused(reformRootDates, a.Root, a.From, a.Until)
 	case len(a.Roles) == 0:
-		return refused("the root %s vouches for no role", a.Root)
+		return refused(reformNoRole, a.Root)
 	}
 	if err := checkRoles(a.Roles); err != nil {
-		return refused("the roles of root %s: %v", a.Root, err)
+		return refusedAs(err, reformRootRoles, a.Root)
 	}
 	return nil
 }
@@ -753,8 +753,7 @@ func (t *Trust) sound(institution string, unixMilli int64) error {
 	for _, role := range roles {
 		agencies := t.agencies(role, unixMilli)
 		if need := t.need(role, unixMilli); len(agencies) < need {
-			return refused("%d agencies of %s could vouch for role %s at block time %s, and its policy wants %d: trust another root for it, distrust those that ended, or change the policy, in the same motion",
-				len(agencies), institution, role, timeText(unixMilli), need)
+			return refused(reformFewAgencies, len(agencies), institution, role, moment(unixMilli), need)
 		}
 	}
 	return nil

@@ -125,7 +125,9 @@ func newContracts() Contract {
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "contracts", Version: "1", Profile: "strict",
 			Doc: "Deployed contracts and their code. A module is stored once, under its digest.",
-			Types: append([]ledger.TypeDef{{Name: "Deployment", Fields: []ledger.Field{
+			Types: append([]ledger.TypeDef{{Name: "BrokenKind", Variants: variants(ledger.DifferenceKinds())}, {Name: "Broken", Fields: []ledger.Field{
+				{Name: "kind", Type: "BrokenKind"}, {Name: "name", Type: "str"},
+			}}, {Name: "Deployment", Fields: []ledger.Field{
 				{Name: "version", Type: "u16"}, code, owner, number, {Name: "height", Type: "u64"}, {Name: "release", Type: "str"}, {Name: "flags", Type: "u8"}, {Name: "review", Type: "u64"},
 			}}}, slices.Concat(releaseTypes(), restrictionTypes())...),
 			Methods: append([]ledger.Method{
@@ -278,8 +280,15 @@ func mayReplace(env Env, address ledger.Address, d *Deployment, hash keys.Digest
 	return schema, mayFollow(env, address, d, hash, schema, breaking)
 }
 
-// maxReasons bounds what an abort lists, so that its data stays small.
-const maxReasons = 32
+// maxBroken bounds what an abort lists, so that its data stays small.
+const maxBroken = 32
+
+// Broken is a difference of schemas in the data of an abort.
+type Broken struct {
+	_    struct{} `cbor:",toarray"`
+	Kind ledger.DifferenceKind
+	Name string
+}
 
 // released returns the highest version of a contract that gets code with a schema, or nil.
 func released(schema *ledger.Schema, before string) string {
@@ -295,11 +304,15 @@ func mayFollow(env Env, address ledger.Address, d *Deployment, next keys.Digest,
 	if err != nil {
 		return err
 	}
-	if ran {
-		return aborted(AbortDowngrade, []any{fmt.Sprintf("it ran as number %d", number)}, "the contract ran this code before, as number %d: its data may be newer than the code; release it under a new version", number)
+	version := ""
+	if will != nil {
+		version = will.Version
 	}
-	if will != nil && ledger.OlderVersion(will.Version, d.Release) {
-		return aborted(AbortDowngrade, []any{fmt.Sprintf("version %s comes before %s", will.Version, d.Release)}, "version %s comes before %s, which the contract has run", will.Version, d.Release)
+	if ran {
+		return aborted(AbortDowngrade, []any{number, version, d.Release}, "the contract ran this code before, as number %d: its data may be newer than the code; release it under a new version", number)
+	}
+	if ledger.OlderVersion(version, d.Release) {
+		return aborted(AbortDowngrade, []any{0, version, d.Release}, "version %s comes before %s, which the contract has run", version, d.Release)
 	}
 	was, err := chargedSchema(env, d.Code)
 	if err != nil {
@@ -308,17 +321,22 @@ func mayFollow(env Env, address ledger.Address, d *Deployment, next keys.Digest,
 	if breaking || was == nil {
 		return nil
 	}
-	reasons := []string{"the schema is gone"}
-	if will != nil {
-		reasons = was.Incompatible(will)
+	if will == nil {
+		return aborted(AbortIncompatible, []any{[]Broken{}, 0}, "the schema is gone")
 	}
-	if len(reasons) == 0 {
+	differences := was.Incompatible(will)
+	if len(differences) == 0 {
 		return nil
 	}
-	if more := len(reasons) - maxReasons; more > 0 {
-		reasons = append(reasons[:maxReasons], fmt.Sprintf("and %d more", more))
+	var words []string
+	var broken []Broken
+	for _, d := range differences[:min(len(differences), maxBroken)] {
+		words, broken = append(words, d.Text), append(broken, Broken{Kind: d.Kind, Name: d.Name})
 	}
-	return aborted(AbortIncompatible, []any{reasons}, "%s", strings.Join(reasons, "; "))
+	if more := len(differences) - len(broken); more > 0 {
+		words = append(words, fmt.Sprintf("and %d more", more))
+	}
+	return aborted(AbortIncompatible, []any{broken, len(differences)}, "%s", strings.Join(words, "; "))
 }
 
 // gasPerSchemaByte is the price of decoding and comparing a byte of a schema, about 50 ns.

@@ -56,11 +56,11 @@ const (
 	AbortInstitution uint32 = 1005 // [institution]: no such institution
 	AbortUnchanged   uint32 = 1006 // the change would change nothing
 
-	AbortIncompatible uint32 = 1007 // [reasons]: users of the code that runs could trip over the new one
-	AbortDowngrade    uint32 = 1008 // [reason]: the code is older than what runs
+	AbortIncompatible uint32 = 1007 // [broken, count]: users of the code that runs could trip over the new one
+	AbortDowngrade    uint32 = 1008 // [number, version, release]: the code is older than what runs
 
 	AbortMotion  uint32 = 1009 // [id]: no such motion that is open, or too many; then the id is 0
-	AbortReform  uint32 = 1010 // [reason]: the group would not be sound after it
+	AbortReform  uint32 = 1010 // [fault]: the group would not be sound after it
 	AbortSupport uint32 = 1011 // [have, want]: approvals, or statements of nodes that join, are missing
 
 	AbortCertificate uint32 = 1012 // [fingerprint]: a certificate that does not count, or is the caller's own
@@ -75,7 +75,7 @@ const (
 
 	AbortLocked uint32 = 1040 // [until, height]: the motion is not to be carried out before a block time and a height
 	AbortAction uint32 = 1041 // [index, contract, method, status, code]: a call of the motion did not end well
-	AbortPolicy uint32 = 1042 // [reason]: a policy or settings by which the group could not be governed
+	AbortPolicy uint32 = 1042 // [fault]: a policy or settings by which the group could not be governed
 )
 
 func abortDefs(codes ...uint32) []ledger.ErrorDef {
@@ -88,12 +88,15 @@ func abortDefs(codes ...uint32) []ledger.ErrorDef {
 		{Code: AbortInstitution, Name: "UnknownInstitution", Fields: []ledger.Field{{Name: "institution", Type: "str"}}},
 		{Code: AbortUnchanged, Name: "Unchanged", Doc: "the change would change nothing"},
 		{
-			Code: AbortIncompatible, Name: "Incompatible", Fields: []ledger.Field{{Name: "reasons", Type: "list<str>"}},
-			Doc: "users of the code that runs could trip over the new one: keep what the reasons name, or say that the change is breaking",
+			Code: AbortIncompatible, Name: "Incompatible", Fields: []ledger.Field{{Name: "broken", Type: "list<Broken>"}, {Name: "count", Type: "u32"}},
+			Doc: "users of the code that runs could trip over the new one: keep what is broken, or say that the change is breaking; the first 32 of count, and none where the schema is gone",
 		},
-		{Code: AbortDowngrade, Name: "Downgrade", Fields: []ledger.Field{{Name: "reason", Type: "str"}}, Doc: "the code is older than what runs"},
+		{
+			Code: AbortDowngrade, Name: "Downgrade", Fields: []ledger.Field{{Name: "number", Type: "u32"}, {Name: "version", Type: "str"}, {Name: "release", Type: "str"}},
+			Doc: "the contract ran the code before, under that number; or, with number 0, its version comes before the highest release that the contract has run",
+		},
 		{Code: AbortMotion, Name: "NoMotion", Fields: []ledger.Field{{Name: "id", Type: "u64"}}, Doc: "there is no such motion, or it is void, or with id 0 there are too many"},
-		{Code: AbortReform, Name: "BadReform", Fields: []ledger.Field{{Name: "reason", Type: "str"}}, Doc: "the group would not be sound after the reform, or could not be governed"},
+		{Code: AbortReform, Name: "BadReform", Fields: []ledger.Field{{Name: "fault", Type: "ReformFault"}}, Doc: "the group would not be sound after the reform, or could not be governed"},
 		{
 			Code: AbortSupport, Name: "NoSupport", Fields: []ledger.Field{{Name: "have", Type: "u32"}, {Name: "want", Type: "u32"}},
 			Doc: "the motion lacks approvals of institutions, or statements of the nodes that join",
@@ -111,7 +114,7 @@ func abortDefs(codes ...uint32) []ledger.ErrorDef {
 			Fields: []ledger.Field{{Name: "index", Type: "u32"}, {Name: "contract", Type: "addr"}, {Name: "method", Type: "str"}, {Name: "status", Type: "u8"}, {Name: "code", Type: "u32"}},
 			Doc:    "a call of the motion did not end well, so nothing of it took effect",
 		},
-		{Code: AbortPolicy, Name: "BadPolicy", Fields: []ledger.Field{{Name: "reason", Type: "str"}}, Doc: "a policy or settings that make no sense, or by which the group could not be governed"},
+		{Code: AbortPolicy, Name: "BadPolicy", Fields: []ledger.Field{{Name: "fault", Type: "PolicyFault"}}, Doc: "a policy or settings that make no sense, or by which the group could not be governed"},
 		{Code: AbortName, Name: "BadName", Fields: []ledger.Field{{Name: "name", Type: "str"}}, Doc: "the name or its version is malformed, taken, in use, or not there"},
 		{Code: AbortRelease, Name: "NoRelease", Fields: []ledger.Field{{Name: "id", Type: "u64"}}, Doc: "there is no such release, or it is void or lacks approvals, or with id 0 there are too many"},
 		{Code: AbortRecovery, Name: "Recovery", Fields: []ledger.Field{{Name: "number", Type: "u64"}}, Doc: "the account has no such recovery, or one is under way, or its window has not ended, or has"},

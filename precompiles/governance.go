@@ -137,6 +137,7 @@ func newGovernance() Contract {
 			Doc: "Motions, by which the institutions that have members decide what the chain does in nobody's name, how they decide, and who may call what. " +
 				"Each institution votes by accounts of its own with the role committee. A motion calls methods with this contract as the caller; all of them take effect, or none.",
 			Types: append(reformTypes(), []ledger.TypeDef{
+				policyFaultType(),
 				{Name: "Rule", Variants: rules},
 				{Name: "Policy", Fields: []ledger.Field{
 					{Name: "rule", Type: "Rule"},
@@ -274,10 +275,10 @@ func governable(r Reader, institutions []string) error {
 		}
 	}
 	if 100*able <= uint64(s.Approval)*all || 100*able < uint64(s.Participation)*all {
-		return refused("institutions of the weight %d of %d have an account with the role committee: no motion could be carried out any more", able, all)
+		return refused(reformNoCommittee, able, all)
 	}
 	if len(institutions) > 1 && 2*most > all {
-		return refused("an institution of the weight %d of %d would decide alone: change the weights first", most, all)
+		return refused(reformOneDecides, most, all)
 	}
 	for _, m := range vital() {
 		row, found, err := ReadPolicy(r, m.contract, m.method)
@@ -285,10 +286,10 @@ func governable(r Reader, institutions []string) error {
 			return err
 		}
 		if found && 2*(row.Policy.Lock+s.Window) > s.Lifetime {
-			return refused("%s is locked for %d ms, and a regulator may object for %d: a motion that expires after %d ms at most has no time for it", m.method, row.Policy.Lock, s.Window, s.Lifetime)
+			return refused(reformNoTime, m.method, row.Policy.Lock, s.Window, s.Lifetime)
 		}
 		if found && row.Policy.Rule == RuleShare && able*uint64(row.Policy.Of) < uint64(row.Policy.N)*all {
-			return refused("institutions of the weight %d of %d have an account with the role committee, and %s wants %s", able, all, m.method, row.Policy)
+			return refused(reformNoShare, able, all, m.method, row.Policy.N, row.Policy.Of)
 		}
 	}
 	return nil
@@ -386,11 +387,6 @@ type SetPolicyArgs struct {
 	Contract ledger.Address
 	Method   string
 	Policy   *Policy // nil: the row goes
-}
-
-func unsound(format string, args ...any) error {
-	reason := fmt.Sprintf(format, args...)
-	return aborted(AbortPolicy, []any{reason}, "%s", reason)
 }
 
 func setPolicy(env Env, a SetPolicyArgs) error {
@@ -494,32 +490,32 @@ func equalPolicy(a, b *Policy) bool {
 func (p *Policy) check(r Reader) error {
 	switch {
 	case int(p.Rule) >= len(ruleNames()):
-		return unsound("there is no rule %d", p.Rule)
+		return unsound(policyRule, p.Rule)
 	case p.Rule == RuleCount && (p.N == 0 || p.N > ledger.MaxMembers || p.Of != 0):
-		return unsound("a count of %d institutions of %d, want 1 to %d, of 0", p.N, p.Of, ledger.MaxMembers)
+		return unsound(policyCount, p.N, p.Of, ledger.MaxMembers)
 	case p.Rule == RuleShare && (p.N == 0 || p.N > p.Of || p.Of > 1_000):
-		return unsound("a share of %d/%d, want a fraction of at most 1", p.N, p.Of)
+		return unsound(policyShare, p.N, p.Of)
 	case p.Rule != RuleCount && p.Rule != RuleShare && (p.N != 0 || p.Of != 0):
-		return unsound("the rule %s goes without numbers, and there are %d and %d", p.Rule, p.N, p.Of)
+		return unsound(policyNumbers, p.Rule, p.N, p.Of)
 	case p.Rule != RuleAny && len(p.Roles) > 0:
-		return unsound("the rule %s goes without roles: institutions vote by their committees", p.Rule)
+		return unsound(policyRoles, p.Rule)
 	case p.Rule == RuleForbidden && (len(p.Institutions) > 0 || p.Regulator || p.Keys > 0 || p.Lock != 0 || p.Blocks > 0):
-		return unsound("what is forbidden has no conditions")
+		return unsound(policyForbidden)
 	case p.Keys > MaxAccountKeys:
-		return unsound("signatures of %d keys, and an account has at most %d", p.Keys, MaxAccountKeys)
+		return unsound(policyKeys, p.Keys, MaxAccountKeys)
 	case p.Lock < 0 || p.Lock > MaxLock || p.Blocks > MaxPolicyBlocks:
-		return unsound("a lock of %d ms and %d blocks, at most %d and %d", p.Lock, p.Blocks, MaxLock, MaxPolicyBlocks)
+		return unsound(policyLock, p.Lock, p.Blocks, MaxLock, MaxPolicyBlocks)
 	case len(p.Institutions) > ledger.MaxMembers:
-		return unsound("%d institutions, at most %d", len(p.Institutions), ledger.MaxMembers)
+		return unsound(policyInstitutionCount, len(p.Institutions), ledger.MaxMembers)
 	case p.Rule == RuleCount && len(p.Institutions) > 0 && int(p.N) > len(p.Institutions):
-		return unsound("%d of %d institutions", p.N, len(p.Institutions))
+		return unsound(policyCountOf, p.N, len(p.Institutions))
 	}
 	for i, name := range p.Institutions {
-		if i > 0 && p.Institutions[i-1] >= name {
-			return unsound("institutions are not sorted, or %s is named twice", name)
-		}
 		if len(name) > MaxInstitutionName {
-			return unsound("an institution's name of %d bytes", len(name))
+			return unsound(policyInstitutionName, len(name), MaxInstitutionName)
+		}
+		if i > 0 && p.Institutions[i-1] >= name {
+			return unsound(policyInstitutionOrder, name)
 		}
 		if _, found, err := ReadInstitution(r, name); err != nil {
 			return err
@@ -528,7 +524,7 @@ func (p *Policy) check(r Reader) error {
 		}
 	}
 	if err := checkRoles(p.Roles); err != nil {
-		return unsound("%v", err)
+		return unsoundAs(err, policyRoleList)
 	}
 	return nil
 }
@@ -538,30 +534,30 @@ func (p *Policy) check(r Reader) error {
 func checkSystemPolicy(contract ledger.Address, method string, p *Policy) error {
 	was, _ := DefaultPolicy(contract, method)
 	if was.Rule == RuleForbidden {
-		return unsound("%s has no method %q that changes something", contract, method)
+		return unsound(policyMethod, contract, method)
 	}
 	if slices.Contains(vital(), vitalMethod{contract, method}) {
 		switch {
 		case p.Rule != RuleMajority && (p.Rule != RuleShare || 4*p.N > 3*p.Of):
-			return unsound("%s is for a majority, or a share of at most 3/4: the group must not lose the way to change its rules", method)
+			return unsound(policyVitalRule, method)
 		case p.Blocks > maxVitalBlocks:
-			return unsound("%s is locked for %d blocks, at most %d: an idle chain makes none", method, p.Blocks, maxVitalBlocks)
+			return unsound(policyVitalBlocks, method, p.Blocks, maxVitalBlocks)
 		case len(p.Institutions) > 0 || p.Keys > 0:
-			return unsound("%s is for all institutions, with as many keys as their accounts want", method)
+			return unsound(policyVitalConditions, method)
 		case was.Regulator && !p.Regulator:
-			return unsound("%s takes the consent of a regulator, where the chain has one", method)
+			return unsound(policyVitalConsent, method)
 		}
 		return nil
 	}
 	switch {
 	case contract == GovernanceAddress || contract == MembersAddress && method == "recover":
-		return unsound("how motions are made and carried out, and how a group recovers, is not for policies: %s", method)
+		return unsound(policyFixed, method)
 	case !was.direct() && (p.Rule == RuleSelf || p.Rule == RuleAny):
-		return unsound("%s is for motions alone: want count, majority, share or all", method)
+		return unsound(policyMotionsOnly, method)
 	}
 	for _, r := range p.Roles {
 		if len(was.Roles) > 0 && !slices.Contains(was.Roles, r) {
-			return unsound("%s refuses accounts without one of the roles %v, whatever the policy says: %s is none", method, was.Roles, r)
+			return unsound(policyRoleInVain, method, was.Roles, r)
 		}
 	}
 	return nil
@@ -618,24 +614,27 @@ func setSettings(env Env, a SetSettingsArgs) error {
 func (s *Settings) check(r Reader, institutions []string) error {
 	switch {
 	case s.Approval < minApproval || s.Approval > maxThreshold:
-		return unsound("an approval of %d %%, want %d to %d", s.Approval, minApproval, maxThreshold)
+		return unsound(settingsApproval, s.Approval, minApproval, maxThreshold)
 	case s.Participation > maxThreshold:
-		return unsound("a participation of %d %%, at most %d", s.Participation, maxThreshold)
+		return unsound(settingsParticipation, s.Participation, maxThreshold)
 	case s.Motions == 0 || s.Motions > maxOpenMotions:
-		return unsound("%d open motions of an institution, want 1 to %d", s.Motions, maxOpenMotions)
+		return unsound(settingsMotions, s.Motions, maxOpenMotions)
 	case s.Lifetime < MinMotionLife || s.Lifetime > MaxMotionLife:
-		return unsound("a lifetime of %d ms, want %d to %d", s.Lifetime, MinMotionLife, MaxMotionLife)
+		return unsound(settingsLifetime, s.Lifetime, MinMotionLife, MaxMotionLife)
 	case s.Window < 0 || s.Window > MaxLock || 2*s.Window > s.Lifetime:
-		return unsound("a window of %d ms, want 0 to %d, and at most half of the lifetime of %d", s.Window, MaxLock, s.Lifetime)
+		return unsound(settingsWindow, s.Window, MaxLock, s.Lifetime)
 	case len(s.Weights) > ledger.MaxMembers:
-		return unsound("%d weights, at most %d", len(s.Weights), ledger.MaxMembers)
+		return unsound(settingsWeightCount, len(s.Weights), ledger.MaxMembers)
 	}
 	for i, w := range s.Weights {
-		if i > 0 && s.Weights[i-1].Institution >= w.Institution {
-			return unsound("weights are not sorted, or %s is named twice", w.Institution)
+		if len(w.Institution) > MaxInstitutionName {
+			return unsound(policyInstitutionName, len(w.Institution), MaxInstitutionName)
 		}
-		if w.Weight == 0 || w.Weight > MaxSettingWeight || len(w.Institution) > MaxInstitutionName {
-			return unsound("a weight of %d for %.64q, want 1 to %d", w.Weight, w.Institution, MaxSettingWeight)
+		if i > 0 && s.Weights[i-1].Institution >= w.Institution {
+			return unsound(settingsWeightOrder, w.Institution)
+		}
+		if w.Weight == 0 || w.Weight > MaxSettingWeight {
+			return unsound(settingsWeight, w.Weight, w.Institution, MaxSettingWeight)
 		}
 		if _, found, err := ReadInstitution(r, w.Institution); err != nil {
 			return err
@@ -648,7 +647,7 @@ func (s *Settings) check(r Reader, institutions []string) error {
 		all, most = all+w.Weight, max(most, w.Weight)
 	}
 	if len(institutions) > 1 && 2*most > all {
-		return unsound("one institution would have the weight %d of %d, and decide alone", most, all)
+		return unsound(settingsOneDecides, most, all)
 	}
 	return nil
 }

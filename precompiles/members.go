@@ -41,9 +41,12 @@ func (s NodeStatus) String() string {
 	return fmt.Sprintf("status(%d)", uint8(s))
 }
 
-// meaning says what a node of the status is, and what can be done with it.
-func (s NodeStatus) meaning() string {
-	switch s {
+// meaning is a status, as in the data of an abort, that goes in words by what a node of it is, and what can be done with it.
+type meaning NodeStatus
+
+// String returns the words.
+func (m meaning) String() string {
+	switch s := NodeStatus(m); s {
 	case NodeObserver:
 		return "is an observer, which has no vote"
 	case NodeMember:
@@ -53,7 +56,7 @@ func (s NodeStatus) meaning() string {
 	case NodeDismissed:
 		return "was dismissed for good: admit a node with a new key"
 	}
-	return "is " + s.String()
+	return "is " + NodeStatus(m).String()
 }
 
 func nodeStatuses() []string { return []string{"observer", "member", "retired", "dismissed"} }
@@ -250,6 +253,7 @@ func reformTypes() []ledger.TypeDef {
 	institution := ledger.Field{Name: "institution", Type: "str"}
 	publicKey := ledger.Field{Name: "key", Type: "PublicKey"}
 	return append(trustTypes(), []ledger.TypeDef{
+		reformFaultType(),
 		{Name: "PublicKey", Fields: []ledger.Field{{Name: "algorithm", Type: "u8"}, {Name: "key", Type: "bytes"}}},
 		{Name: "Params", Fields: paramFields()},
 		{Name: "Founding", Fields: []ledger.Field{{Name: "name", Type: "str"}, publicKey}},

@@ -241,7 +241,7 @@ func needsOf(env Env, a *ProposeArgs) (needs []Policy, regulated bool, err error
 			return err
 		}
 		if found && p.Rule == RuleForbidden {
-			return unsound("the chain's policy forbids calls of %s of %s: change that first", method, contract)
+			return unsound(policyForbids, method, contract)
 		}
 		if p.Rule < RuleCount {
 			p.Rule, p.Roles, p.Institutions = RuleMajority, nil, nil // what accounts may do alone, most of all together may

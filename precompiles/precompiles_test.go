@@ -120,6 +120,11 @@ func (w *world) call(c Contract, method string, args any) ([]byte, error) {
 	if err != nil {
 		w.state, w.events = before, w.events[:events]
 	}
+	if e, ok := errors.AsType[*Error](err); ok && e.Status == ledger.Aborted && w.hook == nil { // a hook has codes of its own
+		if _, _, err := c.Schema().DecodeError(e.Code, e.Data); err != nil {
+			return nil, fmt.Errorf("%s.%s: abort %d: %w", c.Name(), method, e.Code, err)
+		}
+	}
 	return out, err
 }
 
@@ -693,15 +698,15 @@ func TestReplace(t *testing.T) {
 		abort    uint32
 		data     any
 	}{
-		{"a method goes", release("1.1.0", "pay"), false, ledger.Aborted, AbortIncompatible, []any{[]string{"method issue is gone"}}},
+		{"a method goes", release("1.1.0", "pay"), false, ledger.Aborted, AbortIncompatible, []any{[]Broken{{Kind: ledger.MethodGone, Name: "issue"}}, 1}},
 		{"a method goes, and the owner says so", release("1.1.0", "pay"), true, ledger.OK, 0, nil},
-		{"an older version", release("1.0.9", "pay", "mint"), true, ledger.Aborted, AbortDowngrade, []any{"version 1.0.9 comes before 1.1.0"}},
-		{"code that ran before", first, true, ledger.Aborted, AbortDowngrade, []any{"it ran as number 1"}},
+		{"an older version", release("1.0.9", "pay", "mint"), true, ledger.Aborted, AbortDowngrade, []any{0, "1.0.9", "1.1.0"}},
+		{"code that ran before", first, true, ledger.Aborted, AbortDowngrade, []any{1, "1.0.0", "1.1.0"}},
 		{"a newer version", release("1.2.0", "pay", "mint"), false, ledger.OK, 0, nil},
 		{"a module without a schema", module(t, nil), true, ledger.OK, 0, nil},
-		{"an older version behind it", release("1.1.5", "pay", "mint"), true, ledger.Aborted, AbortDowngrade, []any{"version 1.1.5 comes before 1.2.0"}},
+		{"an older version behind it", release("1.1.5", "pay", "mint"), true, ledger.Aborted, AbortDowngrade, []any{0, "1.1.5", "1.2.0"}},
 		{"a version that is none", release("the best", "pay", "mint"), true, ledger.OK, 0, nil},
-		{"an older version behind that", release("1.1.5", "pay", "mint"), true, ledger.Aborted, AbortDowngrade, []any{"version 1.1.5 comes before 1.2.0"}},
+		{"an older version behind that", release("1.1.5", "pay", "mint"), true, ledger.Aborted, AbortDowngrade, []any{0, "1.1.5", "1.2.0"}},
 		{"the next version", release("1.3.0", "pay", "mint"), true, ledger.OK, 0, nil},
 	} {
 		t.Run(step.name, func(t *testing.T) {

@@ -39,13 +39,13 @@ func recovery(env Env, a RecoverArgs) error {
 	f := &a.Reform
 	switch {
 	case a.Epoch != record.Number:
-		return refused("the recovery is from epoch %d, and the group is in epoch %d", a.Epoch, record.Number)
+		return refused(reformEpoch, a.Epoch, record.Number)
 	case f.Override == "" || len(f.Override) > MaxRecoveryReason:
-		return refused("a reason of %d bytes, want 1 to %d", len(f.Override), MaxRecoveryReason)
+		return refused(reformRecoveryReason, len(f.Override), MaxRecoveryReason)
 	case f.Params != nil || len(f.Dismiss)+len(f.Trust)+len(f.Distrust)+len(f.Policies)+len(f.RealNames) > 0:
-		return refused("a recovery changes neither parameters, observers nor authorities: make a motion after it")
+		return refused(reformBeyondRecovery)
 	case len(f.Found) > MaxReform || len(f.Observe) > MaxReform || len(f.Add) > MaxReform || len(f.Remove) > ledger.MaxMembers:
-		return refused("a list is too long: a recovery has at most %d new institutions and %d new nodes", MaxReform, MaxReform)
+		return refused(reformRecoveryLists, MaxReform, MaxReform)
 	}
 	if err := checkFound(env, env.Suite(), f); err != nil {
 		return err

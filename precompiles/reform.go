@@ -1,6 +1,7 @@
 package precompiles
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"reflect"
@@ -69,20 +70,15 @@ type Candidate struct {
 	Address     string // host:port, UDP, at which the others reach it
 }
 
-func refused(format string, args ...any) error {
-	reason := fmt.Sprintf(format, args...)
-	return aborted(AbortReform, []any{reason}, "%s", reason)
-}
-
 // after returns the members and parameters after a reform at a block time, or why the group refuses it.
 func after(r Reader, s keys.Suite, record *Record, f *Reform, unixMilli int64) (*ledger.Epoch, error) {
 	for _, n := range []int{len(f.Found), len(f.Observe), len(f.Dismiss), len(f.Add), len(f.Remove), len(f.Trust), len(f.Distrust), len(f.Policies), len(f.RealNames)} {
 		if n > MaxReform {
-			return nil, refused("a list of %d entries, at most %d", n, MaxReform)
+			return nil, refused(reformListLength, n, MaxReform)
 		}
 	}
 	if len(f.Override) > MaxOverride {
-		return nil, refused("a reason of %d bytes, at most %d", len(f.Override), MaxOverride)
+		return nil, refused(reformReasonLength, len(f.Override), MaxOverride)
 	}
 	before, err := ReadParams(r)
 	if err != nil {
@@ -107,7 +103,7 @@ func after(r Reader, s keys.Suite, record *Record, f *Reform, unixMilli int64) (
 	// One epoch's quorum vouches for the next, and the next must know where the chain is: at most as many members as
 	// may be faulty change at once.
 	if limit := max(1, ledger.Faulty(len(record.Members))); len(f.Add) > limit || len(f.Remove) > limit {
-		return nil, refused("%d members join and %d leave at once; a group of %d changes at most %d of each", len(f.Add), len(f.Remove), len(record.Members), limit)
+		return nil, refused(reformTooManyAtOnce, len(f.Add), len(f.Remove), len(record.Members), limit)
 	}
 	if next.Members, err = membersAfter(r, record, f); err != nil {
 		return nil, err
@@ -124,17 +120,17 @@ func after(r Reader, s keys.Suite, record *Record, f *Reform, unixMilli int64) (
 func checkFound(r Reader, s keys.Suite, f *Reform) error {
 	for i, n := range f.Found {
 		if n.Name == "" || len(n.Name) > MaxInstitutionName {
-			return refused("an institution's name of %d bytes, want 1 to %d", len(n.Name), MaxInstitutionName)
+			return refused(reformInstitutionName, len(n.Name), MaxInstitutionName)
 		}
 		_, found, err := ReadInstitution(r, n.Name)
 		if err != nil {
 			return err
 		}
 		if found || slices.ContainsFunc(f.Found[:i], func(o Founding) bool { return o.Name == n.Name }) {
-			return refused("there is an institution %q already", n.Name)
+			return refused(reformInstitutionTaken, n.Name)
 		}
 		if _, err := s.ParsePublic(n.Key.Algorithm, n.Key.Bytes); err != nil {
-			return refused("the key of the first account of %s: %v", n.Name, err)
+			return refusedAs(err, reformInstitutionKey, n.Name)
 		}
 	}
 	return nil
@@ -150,11 +146,11 @@ func checkObserve(r Reader, s keys.Suite, f *Reform) error {
 			return aborted(AbortInstitution, []any{n.Institution}, "there is no institution %q: found it in the same motion", n.Institution)
 		}
 		if n.Key.Algorithm != s.Vote() {
-			return refused("a node's key of algorithm %s, want %s", n.Key.Algorithm, s.Vote())
+			return refused(reformNodeAlgorithm, n.Key.Algorithm, s.Vote())
 		}
 		public, err := s.ParsePublic(n.Key.Algorithm, n.Key.Bytes)
 		if err != nil {
-			return refused("the key of a node of %s: %v", n.Institution, err)
+			return refusedAs(err, reformNodeKey, n.Institution)
 		}
 		id := identity.NodeIDOf(s, public)
 		old, found, err := ReadNode(r, id)
@@ -162,13 +158,13 @@ func checkObserve(r Reader, s keys.Suite, f *Reform) error {
 			return err
 		}
 		if found {
-			return refused("the node %s cannot be admitted again: it %s", id, old.Status.meaning())
+			return refused(reformNodeKnown, id, meaning(old.Status))
 		}
 		if slices.ContainsFunc(f.Observe[:i], func(o Candidate) bool { return slices.Equal(o.Key.Bytes, n.Key.Bytes) }) {
-			return refused("the node %s is listed twice", id)
+			return refused(reformNodeTwice, id)
 		}
 		if host, port, err := net.SplitHostPort(n.Address); err != nil || host == "" || port == "" || len(n.Address) > MaxNodeAddress {
-			return refused("the node %s has the address %q, want HOST:PORT of at most %d bytes", id, n.Address, MaxNodeAddress)
+			return refused(reformNodeAddress, id, MaxNodeAddress)
 		}
 	}
 	return nil
@@ -184,11 +180,11 @@ func checkStatuses(r Reader, f *Reform) error {
 			case err != nil:
 				return err
 			case !found:
-				return refused("the node %s cannot be %s: the group does not know it; admit it as an observer first", id, what)
+				return refused(reformNodeUnknown, id, what)
 			case !slices.Contains(fits, node.Status):
-				return refused("the node %s cannot be %s: it %s", id, what, node.Status.meaning())
+				return refused(reformNodeStatus, id, what, meaning(node.Status))
 			case slices.Contains(named, id):
-				return refused("the node %s is named twice", id)
+				return refused(reformNodeTwice, id)
 			}
 			named = append(named, id)
 		}
@@ -218,9 +214,9 @@ func membersAfter(r Reader, record *Record, f *Reform) ([]ledger.Member, error) 
 	}
 	switch n := len(members); {
 	case n == 0 || n > ledger.MaxMembers:
-		return nil, refused("%d members, want 1 to %d", n, ledger.MaxMembers)
+		return nil, refused(reformMemberCount, n, ledger.MaxMembers)
 	case n < int(record.Minimum) && n < len(record.Members) && f.Override == "":
-		return nil, refused("%d members would be left, and the group keeps at least %d: give a reason to override", n, record.Minimum)
+		return nil, refused(reformFewMembers, n, record.Minimum)
 	}
 	return members, governable(r, MemberInstitutions(members))
 }
@@ -228,19 +224,23 @@ func membersAfter(r Reader, record *Record, f *Reform) ([]ledger.Member, error) 
 // checkParams refuses parameters that the group could not go on with, or not be governed with any more.
 func checkParams(before, p *ledger.Params) error {
 	if err := p.Check(); err != nil {
-		return refused("%v", err)
+		name := ""
+		if e, ok := errors.AsType[*ledger.ParamError](err); ok {
+			name = e.Name
+		}
+		return refusedAs(err, reformParam, name)
 	}
 	switch {
 	case p.Rewrite != before.Rewrite || p.Costs != before.Costs:
-		return refused("rewrite %d and costs %d: a motion does not change versions of the rules, which every node's release must have", p.Rewrite, p.Costs)
+		return refused(reformParamVersions, p.Rewrite, p.Costs)
 	case p.TxGas < minTxGas:
-		return refused("tx_gas is %d, want at least %d, or no motion could be carried out", p.TxGas, minTxGas)
+		return refused(reformTxGas, p.TxGas, minTxGas)
 	case p.MaxLifetime < minLifetime:
-		return refused("max_lifetime is %d ms, want at least %d, or transactions would expire on their way", p.MaxLifetime, minLifetime)
+		return refused(reformMaxLifetime, p.MaxLifetime, minLifetime)
 	case p.ClockSkew < minClockSkew:
-		return refused("clock_skew is %d ms, want at least %d, or members would refuse one another's blocks", p.ClockSkew, minClockSkew)
+		return refused(reformClockSkew, p.ClockSkew, minClockSkew)
 	case p.HeartbeatTime >= p.ViewTimeout:
-		return refused("heartbeat_time is %d ms and view_timeout %d: members would change the view without end", p.HeartbeatTime, p.ViewTimeout)
+		return refused(reformHeartbeatTime, p.HeartbeatTime, p.ViewTimeout)
 	}
 	return nil
 }

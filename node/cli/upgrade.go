@@ -69,11 +69,14 @@ func (r *remote) compare(address ledger.Address, code []byte) error {
 	if err != nil {
 		return err
 	}
-	reasons := was.Incompatible(will)
-	if len(reasons) == 0 {
+	differences := was.Incompatible(will)
+	if len(differences) == 0 {
 		return nil
 	}
-	list := "\n  " + strings.Join(reasons, "\n  ")
+	list := ""
+	for _, d := range differences {
+		list += "\n  " + d.Text
+	}
 	if !r.c.Bool("breaking") {
 		return withCode(ExitDenied, fmt.Errorf("the new code breaks what the old one promised:%s\nKeep it, or say --breaking if everybody who uses the contract knows", list))
 	}

@@ -8,19 +8,57 @@ import (
 	"strings"
 )
 
+// DifferenceKind says what of a schema differs in another one. The numbers are stable.
+type DifferenceKind uint8
+
+// The kinds of differences, and of what Difference.Name is then the name.
+const (
+	ContractRenamed   DifferenceKind = iota // the contract
+	MethodGone                              // a method
+	MethodNoView                            // a method
+	MethodArgCount                          // a method
+	MethodArg                               // a method
+	MethodReturn                            // a method
+	MethodRoles                             // a method
+	EventGone                               // an event
+	EventFields                             // an event
+	ErrorGone                               // an error
+	ErrorChanged                            // an error
+	StateGone                               // a prefix of keys
+	StateKeyChanged                         // a prefix of keys
+	StateValueChanged                       // a prefix of keys
+)
+
+// DifferenceKinds returns the names of the kinds, in the order of their numbers.
+func DifferenceKinds() []string {
+	return []string{
+		"contract_renamed", "method_gone", "method_no_view", "method_arg_count", "method_arg", "method_return", "method_roles",
+		"event_gone", "event_fields", "error_gone", "error_changed", "state_gone", "state_key", "state_value",
+	}
+}
+
+// Difference is one thing that users of a schema could trip over in another one.
+type Difference struct {
+	Kind DifferenceKind
+	Name string // of the part of the first schema that differs
+	Text string // a sentence for people; another release may say it otherwise
+}
+
 // Incompatible lists what callers, readers of events and state, or the contract's own data would trip over if code
-// with the schema next replaced code with the schema s: one sentence each, in the order of s. None means that
+// with the schema next replaced code with the schema s, in the order of s. None means that
 // everything that worked goes on working. Both schemas must be valid.
 //
 // Arguments may become wider and results narrower: whoever passes a u32 does not mind a u64. In the contract's state the new
 // code must be able to read what the old one wrote. Init and upgrade are not compared.
-func (s *Schema) Incompatible(next *Schema) []string {
-	var all []string
-	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+func (s *Schema) Incompatible(next *Schema) []Difference {
+	var all []Difference
+	say := func(kind DifferenceKind, name, format string, args ...any) {
+		all = append(all, Difference{kind, name, fmt.Sprintf(format, args...)})
+	}
 	takes := newComparison(next, s) // the new code takes what the old one took
 	gives := newComparison(s, next) // what the new code gives is what the old one could have given
 	if s.Name != next.Name {
-		say("the contract is called %s, was %s", next.Name, s.Name)
+		say(ContractRenamed, s.Name, "the contract is called %s, was %s", next.Name, s.Name)
 	}
 	for i := range s.Methods {
 		old := &s.Methods[i]
@@ -29,53 +67,53 @@ func (s *Schema) Incompatible(next *Schema) []string {
 		}
 		m := next.Method(old.Name)
 		if m == nil {
-			say("method %s is gone", old.Name)
+			say(MethodGone, old.Name, "method %s is gone", old.Name)
 			continue
 		}
 		if old.Kind == MethodView && m.Kind != MethodView {
-			say("method %s is a view no longer", old.Name)
+			say(MethodNoView, old.Name, "method %s is a view no longer", old.Name)
 		}
 		if len(m.Args) != len(old.Args) {
-			say("method %s takes %d arguments, was %d", old.Name, len(m.Args), len(old.Args))
+			say(MethodArgCount, old.Name, "method %s takes %d arguments, was %d", old.Name, len(m.Args), len(old.Args))
 		} else {
 			for j, f := range old.Args {
 				if !takes.holds(m.Args[j].Type, f.Type) {
-					say("method %s: argument %s is %s", old.Name, f.Name, became(m.Args[j].Type, f.Type))
+					say(MethodArg, old.Name, "method %s: argument %s is %s", old.Name, f.Name, became(m.Args[j].Type, f.Type))
 				}
 			}
 		}
 		if (m.Return == "") != (old.Return == "") || m.Return != "" && !gives.holds(old.Return, m.Return) {
-			say("method %s returns %s", old.Name, became(m.Return, old.Return))
+			say(MethodReturn, old.Name, "method %s returns %s", old.Name, became(m.Return, old.Return))
 		}
 		if !sameSet(m.Roles, old.Roles) {
-			say("method %s is for %s, was for %s", old.Name, orEverybody(m.Roles), orEverybody(old.Roles))
+			say(MethodRoles, old.Name, "method %s is for %s, was for %s", old.Name, orEverybody(m.Roles), orEverybody(old.Roles))
 		}
 	}
 	for _, old := range s.Events {
 		i := slices.IndexFunc(next.Events, func(e EventDef) bool { return e.Topic == old.Topic })
 		if i < 0 {
-			say("event %s is gone", old.Topic)
+			say(EventGone, old.Topic, "event %s is gone", old.Topic)
 		} else if !gives.fields(old.Fields, next.Events[i].Fields) {
-			say("event %s has other fields", old.Topic)
+			say(EventFields, old.Topic, "event %s has other fields", old.Topic)
 		}
 	}
 	for _, old := range s.Errors {
 		i := slices.IndexFunc(next.Errors, func(e ErrorDef) bool { return e.Code == old.Code })
 		if i < 0 {
-			say("error %d, %s, is gone", old.Code, old.Name)
+			say(ErrorGone, old.Name, "error %d, %s, is gone", old.Code, old.Name)
 		} else if e := next.Errors[i]; e.Name != old.Name || !gives.fields(old.Fields, e.Fields) {
-			say("error %d is %s, was %s, or has other fields", old.Code, e.Name, old.Name)
+			say(ErrorChanged, old.Name, "error %d is %s, was %s, or has other fields", old.Code, e.Name, old.Name)
 		}
 	}
 	for _, old := range s.State {
 		i := slices.IndexFunc(next.State, func(d StateDef) bool { return d.Prefix == old.Prefix })
 		switch {
 		case i < 0:
-			say("state %s is gone", old.Prefix)
+			say(StateGone, old.Prefix, "state %s is gone", old.Prefix)
 		case !slices.Equal(next.State[i].Key, old.Key):
-			say("state %s has another key", old.Prefix)
+			say(StateKeyChanged, old.Prefix, "state %s has another key", old.Prefix)
 		case !takes.holds(next.State[i].Value, old.Value):
-			say("state %s holds %s", old.Prefix, became(next.State[i].Value, old.Value))
+			say(StateValueChanged, old.Prefix, "state %s holds %s", old.Prefix, became(next.State[i].Value, old.Value))
 		}
 	}
 	return all

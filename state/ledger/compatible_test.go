@@ -79,7 +79,13 @@ func TestIncompatible(t *testing.T) {
 			if err := next.Validate(); err != nil {
 				t.Fatal(err)
 			}
-			if got := before().Incompatible(next); !slices.Equal(got, c.want) {
+			var got []string
+			for _, d := range before().Incompatible(next) {
+				if got = append(got, d.Text); int(d.Kind) >= len(DifferenceKinds()) || d.Name == "" {
+					t.Errorf("%q is of the kind %d, about %q", d.Text, d.Kind, d.Name)
+				}
+			}
+			if !slices.Equal(got, c.want) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})

@@ -70,32 +70,42 @@ func (p *Params) BatchWait(underWay bool) int64 {
 	return max(p.BatchDelay/4, min(p.BatchDelay, 1))
 }
 
-// Check reports the first parameter that no group could run with.
+// ParamError says that no group could run with a parameter.
+type ParamError struct {
+	Name   string // as in JSON
+	Reason string // for people
+}
+
+// Error returns the reason.
+func (e *ParamError) Error() string { return e.Reason }
+
+// Check reports the first parameter that no group could run with, by a [*ParamError].
 func (p *Params) Check() error {
 	const hour = 3_600_000
+	wrong := func(name, format string, args ...any) error { return &ParamError{name, fmt.Sprintf(format, args...)} }
 	switch {
 	case p.BlockTxs == 0 || p.BlockTxs > MaxElements:
-		return fmt.Errorf("block_txs is %d, want 1 to %d", p.BlockTxs, MaxElements)
+		return wrong("block_txs", "block_txs is %d, want 1 to %d", p.BlockTxs, MaxElements)
 	case p.BlockBytes < MaxTxSize || p.BlockBytes > 32<<20:
-		return fmt.Errorf("block_bytes is %d, want %d to %d", p.BlockBytes, MaxTxSize, 32<<20)
+		return wrong("block_bytes", "block_bytes is %d, want %d to %d", p.BlockBytes, MaxTxSize, 32<<20)
 	case p.TxGas == 0 || p.TxGas > p.BlockGas || p.BlockGas > 1<<48:
-		return fmt.Errorf("tx_gas is %d and block_gas %d, want 1 or more, no more than block_gas, and that at most %d", p.TxGas, p.BlockGas, uint64(1)<<48)
+		return wrong("tx_gas", "tx_gas is %d and block_gas %d, want 1 or more, no more than block_gas, and that at most %d", p.TxGas, p.BlockGas, uint64(1)<<48)
 	case p.Rewrite == 0 || p.Costs == 0:
-		return fmt.Errorf("rewrite is %d and costs %d, want versions from 1", p.Rewrite, p.Costs)
+		return wrong("rewrite", "rewrite is %d and costs %d, want versions from 1", p.Rewrite, p.Costs)
 	case p.MemoryPages == 0 || p.MemoryPages > 65_536:
-		return fmt.Errorf("memory_pages is %d, want 1 to 65,536", p.MemoryPages)
+		return wrong("memory_pages", "memory_pages is %d, want 1 to 65,536", p.MemoryPages)
 	case p.MaxLifetime <= 0 || p.MaxLifetime > 24*hour:
-		return fmt.Errorf("max_lifetime is %d ms, want 1 to %d", p.MaxLifetime, 24*hour)
+		return wrong("max_lifetime", "max_lifetime is %d ms, want 1 to %d", p.MaxLifetime, 24*hour)
 	case p.Window == 0 || p.Window > MaxWindow || uint64(p.Window)*p.BlockBytes > MaxInFlight:
-		return fmt.Errorf("window is %d and block_bytes %d, want a window of 1 to %d and no more than %d bytes in flight", p.Window, p.BlockBytes, MaxWindow, MaxInFlight)
+		return wrong("window", "window is %d and block_bytes %d, want a window of 1 to %d and no more than %d bytes in flight", p.Window, p.BlockBytes, MaxWindow, MaxInFlight)
 	case p.ClockSkew <= 0 || p.ClockSkew > hour:
-		return fmt.Errorf("clock_skew is %d ms, want 1 to %d", p.ClockSkew, hour)
+		return wrong("clock_skew", "clock_skew is %d ms, want 1 to %d", p.ClockSkew, hour)
 	case p.ViewTimeout < 10 || p.ViewTimeout > hour:
-		return fmt.Errorf("view_timeout is %d ms, want 10 to %d", p.ViewTimeout, hour)
+		return wrong("view_timeout", "view_timeout is %d ms, want 10 to %d", p.ViewTimeout, hour)
 	case p.HeartbeatTime <= 0 || p.HeartbeatTime > hour:
-		return fmt.Errorf("heartbeat_time is %d ms, want 1 to %d", p.HeartbeatTime, hour)
+		return wrong("heartbeat_time", "heartbeat_time is %d ms, want 1 to %d", p.HeartbeatTime, hour)
 	case p.BatchDelay < 0 || p.BatchDelay > p.ViewTimeout:
-		return fmt.Errorf("batch_delay is %d ms, want 0 to the view_timeout of %d", p.BatchDelay, p.ViewTimeout)
+		return wrong("batch_delay", "batch_delay is %d ms, want 0 to the view_timeout of %d", p.BatchDelay, p.ViewTimeout)
 	}
 	return nil
 }
