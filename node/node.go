@@ -52,7 +52,7 @@ const Version = "0.1.0"
 // node's key too.
 const OperatorKey = "operator.key"
 
-// ReadsDir is the folder, in that of the group's data, with the log of what regulators and auditors read.
+// ReadsDir is the folder, in that of the group's data, with the log of what regulators and auditors read, and of backups.
 const ReadsDir = "reads"
 
 // Config is what a node is made of. node/cli fills it from the configuration file.
@@ -538,7 +538,7 @@ func (n *Node) openAPI() (err error) {
 		Suite: n.suite, Chain: n.chain, Group: n.config.Genesis.Group, Node: n.self, FS: state.OS(), Dir: filepath.Join(n.groupDir(), ReadsDir), Size: audit.DefaultReadsSize,
 	})
 	if err != nil {
-		n.log.Error().Err(err).Msg("regulators and auditors are answered nothing, as it could not be written down")
+		n.log.Error().Err(err).Msg("regulators and auditors are answered nothing and no backup is given, as it could not be written down")
 	}
 	gate := login.Config{Operator: hex.EncodeToString(operator[:]), Suite: n.suite, Check: n.certifiedRoles, Log: n.log, Refused: n.monitor.Refused, Now: n.now, Institution: func() string {
 		own, err := n.institution(n.endpoint.Self())

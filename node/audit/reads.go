@@ -14,7 +14,8 @@ import (
 
 // # The log of reads
 //
-// A node writes down what it answers to regulators and auditors, to whom nothing is private, before it answers. Its segments have the form of
+// A node writes down what it answers to regulators and auditors, to whom nothing is private, before it answers, and each backup that it gives, to
+// whomever. Its segments have the form of
 // those of the statement log, in a folder of their own: the first frame's body is a [ReadHead], those of the others are a [Read] each. So one digest
 // stands for everything up to it here, too, and the number of the read tells which one: both are anchored on chain
 // (method anchor of the system contract audit), under the name that ReadsName returns.
@@ -32,19 +33,22 @@ type ReadHead struct {
 	Previous keys.Digest
 }
 
-// Read is an answer to a regulator or an auditor.
+// Unasked is the Name of who took a backup where nobody is asked who he is: on the node's machine, by a listener without TLS.
+const Unasked = "(unasked)"
+
+// Read is an answer to a regulator or an auditor, or a backup.
 type Read struct {
 	_           struct{}      `cbor:",toarray"`
 	Number      uint64        // from 1
 	UnixMilli   int64         // the node's clock
 	Head        ledger.Height // of the node
-	Name        string        // the account's address, or of the certificate's subject
+	Name        string        // the account's address, or of the certificate's subject or the token; operator: who showed the node's secret; or Unasked
 	Institution string
 	Roles       []string
 	Method      string // of the request
 	URI         string // its path with parameters
 	Body        keys.Digest
-	Query       []byte // the signed query that the request showed, a client.Query in CBOR, which proves who asked; empty: a certificate was shown
+	Query       []byte // the signed query that the request showed, a client.Query in CBOR, which proves who asked; empty: there was none, and the node's word stands for who it was
 }
 
 // ReadsName returns the name under which a node's log of reads is anchored.

@@ -32,7 +32,8 @@ func backupCommand() *cli.Command {
 			Usage: "write a backup of a running node, or with --offline of a stopped one",
 			Description: "A running node copies its world state into a temporary file first, in its data folder, so that who takes the backup may be slow.\n" +
 				"It refuses where that would leave less than 256 MiB on the disk. With -d, who can read the node's folder is taken for its\n" +
-				"operator, and does not wait for others who take one.",
+				"operator, and does not wait for others who take one. Private data are in it too: beside the operator, regulators and auditors may take\n" +
+				"one by a certificate or with --as, and the node writes each down (`fondaco audit log show`).",
 			Flags: remoteFlags(
 				keepFlag("of older ones the backup has headers and certificates; default: all that the node has"),
 				&cli.StringFlag{Name: "out", Usage: "`FILE` to write, or - for standard output"},

@@ -17,6 +17,7 @@ import (
 	"github.com/fondaco/fondaco/node/members"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -73,14 +74,14 @@ func (r *remote) askAs(text string) error {
 	return nil
 }
 
-// auditLogCommand is about the log of what a node answered to regulators and auditors.
+// auditLogCommand is about the log of what a node answered to regulators and auditors, and of backups.
 func auditLogCommand() *cli.Command {
 	local := []cli.Flag{dirFlag(), outputFlag()}
 	return &cli.Command{
 		Name:  "log",
-		Usage: "see what a node answered to regulators and auditors, and prove that nothing of it was changed",
-		Description: "To regulators and auditors nothing on the chain is private, and a node writes down what they ask before it answers: in a log of which\n" +
-			"each entry fixes all before it. `audit log anchor`, say once a day, puts its end on chain; `audit log verify` compares.",
+		Usage: "see what a node answered to regulators and auditors, and who took backups, and prove that nothing of it was changed",
+		Description: "To regulators and auditors nothing on the chain is private, and a node writes down what they ask before it answers, and each backup, whoever takes it:\n" +
+			"in a log of which each entry fixes all before it. `audit log anchor`, say once a day, puts its end on chain; `audit log verify` compares.",
 		Subcommands: []*cli.Command{
 			{Name: "show", Usage: "print the reads that the log of the node in -d has, oldest first", Flags: local, Action: showReads},
 			{
@@ -104,6 +105,7 @@ type readsVerdict struct {
 	Digest      string `json:"digest"`
 	Signed      uint64 `json:"signed"`       // reads whose signed query holds
 	Certificate uint64 `json:"certificates"` // reads by client certificates, for which the node's word stands
+	Backups     uint64 `json:"backups"`      // taken by the operator, or where nobody is asked; the node's word stands for them too
 	Anchored    uint64 `json:"anchored"`     // reads up to the anchor; 0: there is none, or it was not asked for
 	AnchorBlock uint64 `json:"anchor_block"`
 	Torn        bool   `json:"torn"`
@@ -121,9 +123,12 @@ func walkReads(c *cli.Context, visit func(r *audit.Read, digest keys.Digest) err
 	}
 	v, chain := &readsVerdict{}, genesis.Hash(suite)
 	report, err := audit.WalkReads(suite, state.OS(), dir, func(one *audit.Read, digest keys.Digest) error {
-		if len(one.Query) == 0 {
+		switch {
+		case len(one.Query) == 0 && (slices.Contains(one.Roles, string(identity.Regulator)) || slices.Contains(one.Roles, string(identity.Auditor))):
 			v.Certificate++
-		} else {
+		case len(one.Query) == 0:
+			v.Backups++
+		default:
 			q := new(client.Query)
 			err := ledger.Unmarshal(one.Query, q)
 			if err == nil {
@@ -248,6 +253,9 @@ func verifyReads(c *cli.Context) error {
 		row(w, "reads", fmt.Sprintf("%d, kept from %d on", v.Count, v.First))
 		row(w, "chain", "whole: "+v.Digest)
 		row(w, "signed", fmt.Sprintf("%d by accounts, whose signatures hold; %d by certificate", v.Signed, v.Certificate))
+		if v.Backups > 0 {
+			row(w, "backups", fmt.Sprintf("%d by the node's operator", v.Backups))
+		}
 		row(w, "anchor", told)
 		if v.Torn {
 			row(w, "torn", "behind the last read is a torn one, which was not answered")
@@ -264,7 +272,7 @@ func anchorReads(c *cli.Context) error {
 		return err
 	}
 	if report.Count == 0 {
-		note(c, "Nobody to whom nothing is private has asked this node anything, so there is nothing to anchor.")
+		note(c, "Nobody to whom nothing is private has asked this node anything, and nobody took a backup, so there is nothing to anchor.")
 		return nil
 	}
 	return talk(c, func(r *remote) error {

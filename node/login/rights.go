@@ -13,7 +13,7 @@ type Right uint8
 const (
 	Read    Right = iota + 1 // what everybody on the chain may know: blocks, transactions, receipts, state, proofs, events; calls that change nothing
 	Submit                   // to send transactions, which accounts have signed
-	Export                   // what leaves the node as a whole: backups, what members stated, evidence against them
+	Export                   // what leaves the node as a whole: what members stated, evidence against them; backups, for who may read what is private too
 	Observe                  // metrics and health
 	Operate                  // what changes the node or looks into its process
 )

@@ -91,7 +91,7 @@ func (s *Server) beginning(number uint64) (ledger.Epoch, ledger.Height, error) {
 	return b.Epoch, b.Height, err
 }
 
-// backup streams a backup of the node's data.
+// backup streams a backup of the node's data, in which nothing is left out: it is for who may read everything, and is written down.
 func (s *Server) backup(w http.ResponseWriter, r *http.Request) (any, error) {
 	head := uint64(s.group.Store().Head().Height())
 	keep, err := number(r, "keep", head+1, math.MaxInt64)
@@ -101,11 +101,20 @@ func (s *Server) backup(w http.ResponseWriter, r *http.Request) (any, error) {
 	if keep == 0 {
 		return nil, badRequest("keep is 0: want how many of the last blocks are to be there in full, 1 or more, or leave it away for all")
 	}
+	who := login.SubjectOf(r)
+	if err := mayBackup(who); err != nil {
+		return nil, err
+	}
 	out, end, err := s.export(w, r)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
+	if !oversees(who) { // whose reads are written down already
+		if err := s.writeDown(r); err != nil {
+			return nil, err
+		}
+	}
 	source := &backup.Source{Store: s.group.Store(), Genesis: s.config.Genesis, Epoch: s.beginning, Spool: s.config.Spool}
 	err = backup.Create(r.Context(), out, source, ledger.Height(head+1-min(keep, head+1)))
 	if errors.Is(err, backup.ErrSpace) {

@@ -46,16 +46,21 @@ func oversees(who login.Subject) bool {
 
 // note writes down that a regulator or an auditor asks, before he is answered. What says nothing of anybody's business is left out.
 func (s *Server) note(r *http.Request) error {
-	who := login.SubjectOf(r)
-	if !oversees(who) {
+	if !oversees(login.SubjectOf(r)) {
 		return nil
 	}
 	switch r.URL.Path {
 	case "/openapi.json", "/v1/chain", "/v1/genesis", "/v1/status", "/v1/transactions", "/v1/transactions/batch":
 		return nil
 	}
+	return s.writeDown(r)
+}
+
+// writeDown writes a request into the log of reads, or says why it is not answered.
+func (s *Server) writeDown(r *http.Request) error {
+	who := login.SubjectOf(r)
 	if s.config.Reads == nil {
-		return problem(http.StatusServiceUnavailable, client.CodeUnavailable, "this node cannot write down what regulators and auditors read, and so answers them nothing: its log says why; ask another node meanwhile")
+		return problem(http.StatusServiceUnavailable, client.CodeUnavailable, "this node cannot write down what regulators and auditors read and which backups are taken, and so answers none of that: its log says why; ask another node meanwhile")
 	}
 	if uri := r.URL.RequestURI(); len(uri) > audit.MaxURI || !utf8.ValidString(uri) {
 		return problem(http.StatusRequestURITooLong, client.CodeBadRequest, "what you read is written down, so the path with its query has at most %d bytes and is UTF-8: ask for less at once", audit.MaxURI)
@@ -67,7 +72,12 @@ func (s *Server) note(r *http.Request) error {
 	for _, role := range who.Roles {
 		one.Roles = append(one.Roles, string(role))
 	}
-	if who.Query != nil {
+	switch {
+	case who.Open && who.Operator:
+		one.Name, one.Roles = "operator", append(one.Roles, string(identity.Operator))
+	case who.Open:
+		one.Name = audit.Unasked
+	case who.Query != nil:
 		raw, err := ledger.Marshal(who.Query)
 		if err != nil {
 			return err
@@ -75,10 +85,19 @@ func (s *Server) note(r *http.Request) error {
 		one.Query, one.Body = raw, who.Query.Body
 	}
 	if err := s.config.Reads.Append(one); err != nil {
-		s.config.Log.Error().Err(err).Msg("what regulators and auditors read cannot be written down: they are answered nothing until the node is started again")
+		s.config.Log.Error().Err(err).Msg("the log of reads cannot be written: regulators and auditors are answered nothing and no backup is given until the node is started again")
 		return problem(http.StatusServiceUnavailable, client.CodeUnavailable, "this node cannot write down that you ask, and so does not answer: ask another node")
 	}
 	return nil
+}
+
+// mayBackup returns nil if somebody may have all that the node has.
+func mayBackup(who login.Subject) error {
+	if who.Open || who.Operator || oversees(who) {
+		return nil
+	}
+	return problem(http.StatusForbidden, client.CodeForbidden, "a backup holds what every contract keeps, the private ones too, and %s (%s) may not read that: "+
+		"the node's operator takes one (-d, or the role operator), or a regulator or auditor by a certificate or a signed query (--as)", who.Name, who.Means)
 }
 
 // restriction returns who may read a contract.

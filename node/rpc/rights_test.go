@@ -16,12 +16,15 @@ import (
 	"time"
 
 	"github.com/fondaco/fondaco/node"
+	"github.com/fondaco/fondaco/node/audit"
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/node/login/logintest"
 	"github.com/fondaco/fondaco/node/rpc"
 	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
 )
 
 // rights is who may do what, written down once more: by route, the roles that may.
@@ -184,7 +187,11 @@ func TestRights(t *testing.T) {
 		}
 		for _, v := range visitors {
 			status, code := s.ask(t, v.http, pattern, v.header...)
-			if slices.Contains(may, v.role) {
+			may := slices.Contains(may, v.role)
+			if pattern == "GET /v1/backup" { // holds what is private too: no token makes an auditor, and an admin is none
+				may = v.role == "operator" || v.means == "a certificate" && (v.role == "auditor" || v.role == "regulator")
+			}
+			if may {
 				if status == http.StatusUnauthorized || status == http.StatusForbidden || status >= 500 {
 					t.Errorf("%s as %s by %s: %d %s, want it to be allowed", pattern, v.role, v.means, status, code)
 				}
@@ -213,6 +220,72 @@ func TestRightsOnLoopback(t *testing.T) {
 			t.Errorf("%s: %d %s, want it to be allowed", pattern, status, code)
 		}
 	}
+}
+
+// TestBackupsAreWrittenDown takes backups as everybody who may, and looks into the log of reads.
+func TestBackupsAreWrittenDown(t *testing.T) {
+	s := startSecured(t)
+	nobody := s.as(t, client.Access{})
+	secret, err := os.ReadFile(filepath.Join(s.config.Dir, node.OperatorKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key := s.pki.Client(time.Hour, "auditor")
+	auditor := s.as(t, client.Access{Cert: cert, Key: key})
+	cert, key = s.pki.Client(time.Hour, "institution-admin")
+	admin := s.as(t, client.Access{Cert: cert, Key: key})
+	bearer := func(role identity.Role) []string {
+		return []string{"Authorization", "Bearer " + s.pki.Token(s.tokens, "by-"+string(role), time.Hour, role)}
+	}
+	for _, c := range []struct {
+		who    string
+		http   *http.Client
+		header []string
+		status int
+	}{
+		{"the operator by his secret", nobody, []string{client.OperatorHeader, hex.EncodeToString(secret)}, 200},
+		{"an operator by a token", nobody, bearer("operator"), 200},
+		{"an auditor by a certificate", auditor, nil, 200},
+		{"an auditor by a token", nobody, bearer("auditor"), 403},
+		{"a regulator by a token", nobody, bearer("regulator"), 403},
+		{"an admin of the institution by a certificate", admin, nil, 403},
+	} {
+		if status, _ := s.ask(t, c.http, "GET /v1/backup", c.header...); status != c.status {
+			t.Errorf("%s: %d, want %d", c.who, status, c.status)
+		}
+	}
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	s.wroteDown(t, "operator", "by-operator", "holder-2") // the auditor
+}
+
+// wroteDown checks that the log of reads has exactly the backups that these took, in order.
+func (c *chain) wroteDown(t *testing.T, want ...string) {
+	t.Helper()
+	var got []string
+	_, err := audit.WalkReads(c.suite, state.OS(), filepath.Join(c.config.Dir, "data", "main", node.ReadsDir), func(r *audit.Read, _ keys.Digest) error {
+		if r.Method != http.MethodGet || r.URI != "/v1/backup" {
+			t.Errorf("read %d is %s %s", r.Number, r.Method, r.URI)
+		}
+		got = append(got, r.Name)
+		return nil
+	})
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("the log of reads has backups of %q, %v; want %q", got, err, want)
+	}
+}
+
+// TestBackupOnLoopback takes a backup where nobody is asked who he is.
+func TestBackupOnLoopback(t *testing.T) {
+	c := start(t, 1)
+	if status, _ := (&secured{chain: c}).ask(t, c.http, "GET /v1/backup"); status != http.StatusOK {
+		t.Errorf("a backup on loopback: %d", status)
+	}
+	if err := c.stop(); err != nil {
+		t.Fatal(err)
+	}
+	c.wroteDown(t, audit.Unasked)
 }
 
 // TestStreamEnds follows blocks with a token, which is then revoked.

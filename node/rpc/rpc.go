@@ -70,7 +70,7 @@ type Config struct {
 	Version  string
 	// Statements is the folder of the node's statement log; empty: there is none.
 	Statements string
-	// Reads is the log of what is answered to regulators and auditors; nil: they are answered nothing that is logged.
+	// Reads is the log of what is answered to regulators and auditors, and of backups; nil: they are answered nothing that is logged, and there is no backup.
 	Reads *audit.Reads
 	// Spool is a folder for temporary files that are as large as the state.
 	Spool string
