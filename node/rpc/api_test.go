@@ -1275,7 +1275,7 @@ func TestPruned(t *testing.T) {
 	}
 	ctx := t.Context()
 	for _, path := range []string{
-		fmt.Sprintf("/v1/blocks/%d/raw", old.Height), "/v1/transactions/" + old.ID.String(), "/v1/transactions/" + old.ID.String() + "/trace",
+		"/v1/blocks/0/raw", fmt.Sprintf("/v1/blocks/%d/raw", old.Height), "/v1/transactions/" + old.ID.String(), "/v1/transactions/" + old.ID.String() + "/trace",
 		fmt.Sprintf("/v1/events?from=%d", old.Height),
 	} {
 		detail := c.refused(t, 410, client.CodeUnavailable, "GET", path, "", nil)

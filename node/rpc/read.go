@@ -182,19 +182,14 @@ func (s *Server) rawBlock(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := s.stored(h)
+	b, err := s.full(h) // only of such a block there is what tells who may read it
 	if err != nil {
 		return nil, err
 	}
-	if !b.pruned {
-		if err := s.reads(r).rawBlock(s, b); err != nil {
-			return nil, err
-		}
+	if err := s.reads(r).rawBlock(s, b); err != nil {
+		return nil, err
 	}
 	raw, err := s.group.Store().RawBlock(h)
-	if errors.Is(err, state.ErrPruned) {
-		return nil, s.pruned(h)
-	}
 	if err != nil {
 		return nil, err
 	}
