@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math/big"
@@ -200,7 +201,7 @@ func listCorrections(r *remote) error {
 	return show(r.c, all, func(w io.Writer) {
 		for i := range all {
 			c := &all[i]
-			row(w, strconv.FormatUint(c.Number, 10), fmt.Sprintf("%s, %s, by %s, %d transactions, %d entries", correctionState(c), c.Reason, c.Institution, len(c.Transactions), len(c.Entries)))
+			row(w, strconv.FormatUint(c.Number, 10), fmt.Sprintf("%s, %s, by %s, %d transactions, %d entries", correctionState(c), c.Reason, c.Institution, len(c.Transactions), len(c.Entries)+c.Withheld))
 		}
 	})
 }
@@ -227,7 +228,7 @@ func correctionTable(w io.Writer, c *client.Correction) {
 	row(w, "reason", c.Reason)
 	row(w, "evidence", c.Evidence)
 	for _, t := range c.Transactions {
-		state := t.Status
+		state := cmp.Or(t.Status, "private")
 		if t.Found != nil && !*t.Found {
 			state = "NOT THERE"
 		}
@@ -239,6 +240,9 @@ func correctionTable(w io.Writer, c *client.Correction) {
 			what = "gives"
 		}
 		row(w, what, fmt.Sprintf("%s, %s in %s", e.Amount, e.Account, e.Contract))
+	}
+	if c.Withheld > 0 {
+		row(w, "withheld", fmt.Sprintf("%d entries in private contracts: ask in the name of an account that may read them (--as)", c.Withheld))
 	}
 	for _, a := range c.Approvals {
 		row(w, "approved", fmt.Sprintf("by %s of %s", a.Account, a.Institution))

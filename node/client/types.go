@@ -307,8 +307,9 @@ type Correction struct {
 	Reason       string            `json:"reason"`
 	Evidence     keys.Digest       `json:"evidence"`
 	Entries      []CorrectionEntry `json:"entries"`
-	Debited      []string          `json:"debited"` // institutions of the accounts from which something is taken
-	Motion       bool              `json:"motion"`  // it takes a motion
+	Withheld     int               `json:"withheld,omitempty"` // entries that are left out, as they are in private contracts that the asker may not read
+	Debited      []string          `json:"debited"`            // institutions of the accounts from which something is taken; empty if entries are left out
+	Motion       bool              `json:"motion"`             // it takes a motion
 	Approvals    []Approval        `json:"approvals"`
 	Lacks        int               `json:"lacks,omitempty"`   // how many approvals it lacks while it is open
 	Missing      []string          `json:"missing,omitempty"` // institutions that must be among them
@@ -322,7 +323,7 @@ type Corrected struct {
 	ID     ledger.TxID   `json:"id"`
 	Height ledger.Height `json:"height"`
 	Found  *bool         `json:"found,omitempty"`  // whether the node has it in the block of that height; nil in a list: nobody looked
-	Status string        `json:"status,omitempty"` // of its receipt, when it was found
+	Status string        `json:"status,omitempty"` // of its receipt, when it was found and the asker may read it
 }
 
 // CorrectionEntry is what a correction does to one account in one contract.

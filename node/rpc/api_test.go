@@ -66,7 +66,10 @@ type chain struct {
 }
 
 // accounts of the genesis; nobody's key is in none.
-var accounts = map[string][]string{"admin": {string(identity.Deployer), string(identity.InstitutionAdmin)}, "alice": {string(identity.User)}, "bob": {string(identity.User)}, "bea": {string(identity.Compliance)}}
+var accounts = map[string][]string{
+	"admin": {string(identity.Deployer), string(identity.InstitutionAdmin)}, "alice": {string(identity.User)}, "bob": {string(identity.User)}, "bea": {string(identity.Compliance)},
+	"chair": {string(identity.Committee)}, "rita": {string(identity.Regulator)},
+}
 
 // start runs a node of a chain that has as many members; the others do not run. Its configuration can be changed before.
 func start(t *testing.T, members int, change ...func(*node.Config)) *chain {
@@ -89,11 +92,14 @@ func start(t *testing.T, members int, change ...func(*node.Config)) *chain {
 		public := member.Public()
 		c.genesis.Members = append(c.genesis.Members, ledger.Member{Node: identity.NodeIDOf(c.suite, public), Institution: "bank", Key: ledger.KeyOf(public)})
 	}
-	for _, name := range []string{"admin", "alice", "bob", "bea"} {
+	for _, name := range []string{"admin", "alice", "bob", "bea", "chair", "rita"} {
 		c.signers[name] = generate()
 		institution := "bank"
-		if name == "bea" {
+		switch name {
+		case "bea":
 			institution = "savings bank"
+		case "rita":
+			institution = "authority"
 		}
 		c.genesis.Accounts = append(c.genesis.Accounts, ledger.GenesisAccount{
 			Name: name, Institution: institution, Roles: accounts[name], Keys: []ledger.Key{ledger.KeyOf(c.signers[name].Public())},

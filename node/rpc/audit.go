@@ -125,6 +125,9 @@ func (s *Server) auditExport(w http.ResponseWriter, r *http.Request) (any, error
 	if from > to {
 		return nil, badRequest("blocks %d to %d: the first is behind the last", from, to)
 	}
+	if err := s.reads(r).stateProof(); err != nil { // the package has one
+		return nil, err
+	}
 	out, end, err := s.export(w, r)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/ledger"
 )
 
 // Bounds on what one answer tells of corrections.
@@ -24,17 +26,21 @@ func (s *Server) corrections(_ http.ResponseWriter, r *http.Request) (any, error
 	if err != nil {
 		return nil, err
 	}
-	head := s.group.Store().Head()
+	may := s.reads(r)
 	all := []client.Correction{}
 	for number := after + 1; len(all) < maxCorrections; number++ {
-		c, found, err := precompiles.ReadCorrection(head, number)
+		c, found, err := precompiles.ReadCorrection(may.head, number)
 		if err != nil {
 			return nil, err
 		}
 		if !found { // none is ever deleted
 			break
 		}
-		all = append(all, correctionDoc(number, &c))
+		doc, err := may.correction(number, &c)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, *doc)
 	}
 	return all, nil
 }
@@ -45,14 +51,18 @@ func (s *Server) correction(_ http.ResponseWriter, r *http.Request) (any, error)
 	if err != nil {
 		return nil, badRequest("correction %q: want its number", r.PathValue("number"))
 	}
-	c, found, err := precompiles.ReadCorrection(s.group.Store().Head(), number)
+	may := s.reads(r)
+	c, found, err := precompiles.ReadCorrection(may.head, number)
 	if err != nil {
 		return nil, err
 	}
 	if !found {
 		return nil, notFound("there is no correction %d", number)
 	}
-	doc := correctionDoc(number, &c)
+	doc, err := may.correction(number, &c)
+	if err != nil {
+		return nil, err
+	}
 	for i := range doc.Transactions {
 		t := &doc.Transactions[i]
 		at, err := s.group.Find(t.ID)
@@ -70,17 +80,39 @@ func (s *Server) correction(_ http.ResponseWriter, r *http.Request) (any, error)
 		if int(at.Index) >= len(b.receipts) {
 			return nil, fmt.Errorf("the index names transaction %d of block %d, which has %d", at.Index, at.Height, len(b.receipts))
 		}
+		tx, err := ledger.DecodeTx(s.config.Suite, b.block.Txs[at.Index])
+		if err != nil {
+			return nil, fmt.Errorf("transaction %d of block %d: %w", at.Index, at.Height, err)
+		}
+		err = may.transaction(tx.Sender, tx.Args, &b.receipts[at.Index])
+		if p, ok := errors.AsType[*client.Problem](err); ok && p.Code == client.CodeForbidden {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
 		t.Status = b.receipts[at.Index].Status.String()
 	}
-	return &doc, nil
+	return doc, nil
 }
 
-func correctionDoc(number uint64, c *precompiles.Correction) client.Correction {
+// correction returns the document of a correction without the entries that may not be read. Who proposed it reads all of it.
+func (v *reads) correction(number uint64, c *precompiles.Correction) (*client.Correction, error) {
+	shown := c.Entries
+	if v.account != c.By || v.account.IsZero() {
+		var err error
+		if shown, err = v.entries(c.Entries); err != nil {
+			return nil, err
+		}
+	}
 	missing, count := c.Missing()
-	doc := client.Correction{
+	doc := &client.Correction{
 		Number: number, Status: c.Status.String(), Height: c.Height, By: c.By, Institution: c.Institution, Reason: c.Reason, Evidence: c.Evidence,
 		Debited: c.Debited, Motion: c.Motion, Expiry: c.Expiry, Applied: c.Applied, AppliedAt: c.AppliedAt,
-		Transactions: []client.Corrected{}, Entries: []client.CorrectionEntry{}, Approvals: []client.Approval{},
+		Transactions: []client.Corrected{}, Entries: []client.CorrectionEntry{}, Approvals: []client.Approval{}, Withheld: len(c.Entries) - len(shown),
+	}
+	if doc.Withheld > 0 { // whose they are is as private
+		doc.Debited, missing = nil, nil
 	}
 	if doc.Debited == nil {
 		doc.Debited = []string{}
@@ -91,14 +123,14 @@ func correctionDoc(number uint64, c *precompiles.Correction) client.Correction {
 	for _, t := range c.Transactions {
 		doc.Transactions = append(doc.Transactions, client.Corrected{ID: t.Tx, Height: t.Height})
 	}
-	for i := range c.Entries {
-		e := &c.Entries[i]
+	for i := range shown {
+		e := &shown[i]
 		doc.Entries = append(doc.Entries, client.CorrectionEntry{Contract: e.Contract, Account: e.Account, Amount: e.Amount.String(), Credit: e.Credit})
 	}
 	for _, a := range c.Approvals {
 		doc.Approvals = append(doc.Approvals, client.Approval{Institution: a.Institution, Account: a.Account})
 	}
-	return doc
+	return doc, nil
 }
 
 // linked adds to a transaction's document which corrections name it, and which it applied.

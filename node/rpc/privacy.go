@@ -2,7 +2,10 @@ package rpc
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"slices"
 	"time"
@@ -13,13 +16,23 @@ import (
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
+// world is a state that is read by keys and by ranges of them.
+type world interface {
+	precompiles.Reader
+	Range(start, end []byte, reverse bool) iter.Seq2[state.Entry, error]
+}
+
+// maxPrivate is how many private contracts are looked at to tell whether somebody may read them all: that takes some milliseconds.
+const maxPrivate = 1_000
+
 // reads is what one request may read of contracts that not every member may (precompiles.Restriction), by the newest state.
 type reads struct {
-	head    precompiles.Reader
+	head    world
 	who     login.Subject
 	known   map[ledger.Address]precompiles.Restriction
 	account ledger.Address // that asks; zero: the request shows no query
@@ -150,8 +163,85 @@ func (v *reads) withhold(contract ledger.Address, row precompiles.Restriction) e
 	return problem(http.StatusForbidden, client.CodeForbidden, "contract %s is private: %s, a regulator and an auditor read it, and %s asks: %s", contract, whom, who, advice)
 }
 
+// private returns why somebody may not read all contracts: it names one that he may not read. nil: he may.
+func (v *reads) private() error {
+	if v.everything() {
+		return nil
+	}
+	prefix := precompiles.RestrictionKeys()
+	seen := 0
+	for entry, err := range v.head.Range(prefix, nextPrefix(prefix), false) {
+		if err != nil {
+			return err
+		}
+		contract := ledger.Address(entry.Key[len(prefix):])
+		row, err := v.restriction(contract)
+		if err != nil {
+			return err
+		}
+		if seen++; !v.all(row) || seen > maxPrivate {
+			return v.withhold(contract, row)
+		}
+	}
+	return nil
+}
+
+// stateProof returns nil if proofs of state may be read. A proof has digests of some rows that are nearby, of any contracts, which rows it
+// proves is the asker's choice, and a small value is found by trying. So they are for who may read all contracts.
+func (v *reads) stateProof() error {
+	if v.who.Operator { // who may take a backup, too
+		return nil
+	}
+	err := v.private()
+	if p, ok := errors.AsType[*client.Problem](err); ok {
+		p.Detail = "a proof of state shows digests of rows of other contracts too, from which small values can be guessed, and you may not read all contracts: ask without a proof, " +
+			"prove a transaction or an event in place of the state, or have the node's operator make the proof (-d). " + p.Detail
+	}
+	return err
+}
+
+// entries returns the entries of a correction that may be read: those in contracts that may be, those of the account that asks, where parties read the
+// contract, and those of accounts of an institution by its compliance officers and admins, who approve of them.
+func (v *reads) entries(all []precompiles.Entry) (shown []precompiles.Entry, err error) {
+	keeps := v.who.Institution != "" && (slices.Contains(v.who.Roles, identity.Compliance) || slices.Contains(v.who.Roles, identity.InstitutionAdmin))
+	for _, e := range all {
+		row, err := v.restriction(e.Contract)
+		if err != nil {
+			return nil, err
+		}
+		may := v.all(row) || row.Visible == precompiles.VisibleParties && !v.account.IsZero() && e.Account == v.account
+		if !may && keeps {
+			account, _, err := precompiles.ReadAccount(v.head, e.Account)
+			if err != nil {
+				return nil, err
+			}
+			may = account.Institution == v.who.Institution
+		}
+		if may {
+			shown = append(shown, e)
+		}
+	}
+	return shown, nil
+}
+
+// allEntries returns nil if all entries of a correction may be read.
+func (v *reads) allEntries(all []precompiles.Entry) error {
+	shown, err := v.entries(all)
+	if err == nil && len(shown) < len(all) {
+		err = problem(http.StatusForbidden, client.CodeForbidden, "%d of the %d entries of the correction are in private contracts that you may not read: GET /v1/corrections/{number} shows the others, and all of them to regulators and auditors", len(all)-len(shown), len(all))
+	}
+	return err
+}
+
 // state returns nil if a row of a contract's state may be read.
 func (v *reads) state(contract ledger.Address, key []byte) error {
+	if number, ok := bytes.CutPrefix(append(contract[:], key...), precompiles.CorrectionKeys()); ok && len(number) == 8 {
+		c, _, err := precompiles.ReadCorrection(v.head, binary.BigEndian.Uint64(number))
+		if err != nil || v.account == c.By && !v.account.IsZero() {
+			return err
+		}
+		return v.allEntries(c.Entries)
+	}
 	row, err := v.restriction(contract)
 	if err != nil || v.all(row) || row.Visible == precompiles.VisibleParties && v.named(key) {
 		return err
@@ -185,6 +275,12 @@ func (v *reads) transaction(sender ledger.Address, args []byte, receipt *ledger.
 	}
 	for _, to := range served {
 		if err := check(to, args, receipt.Data); err != nil {
+			return err
+		}
+	}
+	var correction precompiles.ProposeCorrectionArgs // no other method has arguments that look like these
+	if slices.Contains(served, precompiles.CorrectionsAddress) && ledger.Unmarshal(args, &correction) == nil {
+		if err := v.allEntries(correction.Entries); err != nil {
 			return err
 		}
 	}
@@ -230,6 +326,9 @@ func (v *reads) event(sender func() (ledger.Address, error), e *ledger.Event) (b
 
 // call returns nil if a call outside of blocks may be made, before it is made. A private contract answers only calls in the name of who asks.
 func (v *reads) call(contract ledger.Address, schema *ledger.Schema, c *executor.Call, dry bool) error {
+	if contract == precompiles.CorrectionsAddress && (c.Method == "get" || c.Method == "list") {
+		return v.rowsOfCorrections()
+	}
 	row, err := v.restriction(contract)
 	if err != nil || row.Visible == precompiles.VisibleMembers || v.who.Open {
 		return err
@@ -241,6 +340,15 @@ func (v *reads) call(contract ledger.Address, schema *ledger.Schema, c *executor
 		return nil
 	}
 	return v.withhold(contract, row)
+}
+
+// rowsOfCorrections returns nil if a call may answer with corrections as they are, of any contract.
+func (v *reads) rowsOfCorrections() error {
+	err := v.private()
+	if p, ok := errors.AsType[*client.Problem](err); ok {
+		p.Detail = "corrections name what is taken and given in private contracts too, and you may not read all contracts: GET /v1/corrections, `fondaco correction list`, shows what you may read. " + p.Detail
+	}
+	return err
 }
 
 // party reports whether a view is about the account that asks: one of its arguments is the account, or the method says by roles who may call it and the
@@ -273,6 +381,11 @@ func (v *reads) called(first ledger.Address, entered []ledger.Address) error {
 	for _, c := range entered {
 		if c == first {
 			continue
+		}
+		if c == precompiles.CorrectionsAddress {
+			if err := v.rowsOfCorrections(); err != nil {
+				return err
+			}
 		}
 		if row, err := v.restriction(c); err != nil || !v.all(row) {
 			if err == nil {

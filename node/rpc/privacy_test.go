@@ -2,13 +2,17 @@ package rpc
 
 import (
 	"errors"
+	"iter"
+	"maps"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -21,16 +25,26 @@ func (r rows) Get(key []byte) ([]byte, bool, error) {
 	return v, ok, nil
 }
 
+func (r rows) Range(start, end []byte, _ bool) iter.Seq2[state.Entry, error] {
+	return func(yield func(state.Entry, error) bool) {
+		for _, key := range slices.Sorted(maps.Keys(r)) {
+			if key >= string(start) && key < string(end) && !yield(state.Entry{Key: []byte(key), Value: r[key]}, nil) {
+				return
+			}
+		}
+	}
+}
+
 // TestPrivacy asks for each kind of data of a contract of each visibility, as each kind of client: the whole table of who may read what.
 func TestPrivacy(t *testing.T) {
 	public, institution, parties := ledger.Address{1: 1, 5: 9}, ledger.Address{1: 2, 5: 9}, ledger.Address{1: 3, 5: 9}
-	state := rows{}
+	base := rows{}
 	for contract, visible := range map[ledger.Address]precompiles.Visible{institution: precompiles.VisibleInstitution, parties: precompiles.VisibleParties} {
 		raw, err := ledger.Marshal(&precompiles.Restriction{Version: ledger.Version, Visible: visible, Institution: "alpha", Height: 7})
 		if err != nil {
 			t.Fatal(err)
 		}
-		state[string(precompiles.RestrictionKeys())+string(contract[:])] = raw
+		base[string(precompiles.RestrictionKeys())+string(contract[:])] = raw
 	}
 	account := func(n byte) ledger.Address { return ledger.Address{0: 0xaa, 19: n} }
 	sender, named, other := account(1), account(2), account(3)
@@ -115,7 +129,7 @@ func TestPrivacy(t *testing.T) {
 		c.of[public] = all
 		for contract, want := range c.of {
 			for i, d := range data {
-				v := &reads{head: state, who: c.subject, known: map[ledger.Address]precompiles.Restriction{}}
+				v := &reads{head: base, who: c.subject, known: map[ledger.Address]precompiles.Restriction{}}
 				if c.subject.Query != nil {
 					v.account = c.subject.Query.Account
 				}

@@ -569,18 +569,22 @@ func (s *Server) trace(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.reads(r).whole(contractsOf(&b.receipts[index])); err != nil {
-		return nil, err
-	}
-	base, err := s.stateAt(h - 1)
-	if err != nil {
-		return nil, err
-	}
 	txs := make([]*ledger.SignedTx, index+1)
 	for i := range txs {
 		if txs[i], err = ledger.DecodeTx(s.config.Suite, b.block.Txs[i]); err != nil {
 			return nil, err
 		}
+	}
+	may := s.reads(r)
+	if err := may.transaction(txs[index].Sender, txs[index].Args, &b.receipts[index]); err != nil {
+		return nil, err
+	}
+	if err := may.whole(contractsOf(&b.receipts[index])); err != nil {
+		return nil, err
+	}
+	base, err := s.stateAt(h - 1)
+	if err != nil {
+		return nil, err
 	}
 	select {
 	case s.views <- struct{}{}:
@@ -592,7 +596,7 @@ func (s *Server) trace(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.reads(r).whole(e.Entered); err != nil { // of those too that left nothing in the receipt
+	if err := may.whole(e.Entered); err != nil { // of those too that left nothing in the receipt
 		return nil, err
 	}
 	return &client.Trace{ID: id, Height: h, Index: index, Reason: e.Reason, Text: e.Text}, nil
@@ -676,8 +680,14 @@ func (s *Server) state(_ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.reads(r).state(a, key); err != nil {
+	may := s.reads(r)
+	if err := may.state(a, key); err != nil {
 		return nil, err
+	}
+	if proof {
+		if err := may.stateProof(); err != nil {
+			return nil, err
+		}
 	}
 	claim := &ledger.StateClaim{Key: append(a[:], key...)}
 	err = s.recent(h, claim, proof)
