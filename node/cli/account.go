@@ -146,7 +146,7 @@ func accessCommand(method, usageText string) *cli.Command {
 				if err != nil {
 					return err
 				}
-				return r.access(method, &precompiles.RoleArgs{Account: address, Role: args[1]})
+				return r.transact(precompiles.AccessAddress, method, &precompiles.RoleArgs{Account: address, Role: args[1]}, nil)
 			})
 		},
 	}
@@ -178,13 +178,10 @@ func registerAccount(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		encoded, err := ledger.Marshal(&precompiles.RegisterArgs{Institution: institution, Accounts: []precompiles.NewAccount{{
+		values := &precompiles.RegisterArgs{Institution: institution, Accounts: []precompiles.NewAccount{{
 			Threshold: max(1, uint32(min(c.Uint("threshold"), math.MaxUint32))), Roles: splitList(c.String("roles")), Keys: bound, Certificate: certificate,
-		}}})
-		if err != nil {
-			return err
-		}
-		return r.transact(precompiles.AccountsAddress, "register", encoded, func(tx *client.Transaction, w io.Writer) {
+		}}}
+		return r.transact(precompiles.AccountsAddress, "register", values, func(tx *client.Transaction, w io.Writer) {
 			var made []ledger.Address
 			if json.Unmarshal(tx.Receipt.Decoded, &made) == nil && len(made) == 1 {
 				row(w, "account", made[0])
@@ -218,11 +215,7 @@ func certifyAccount(c *cli.Context) error {
 				return err
 			}
 		}
-		encoded, err := ledger.Marshal(values)
-		if err != nil {
-			return err
-		}
-		return r.transact(precompiles.AccountsAddress, "certify", encoded, nil)
+		return r.transact(precompiles.AccountsAddress, "certify", values, nil)
 	})
 }
 
@@ -296,11 +289,7 @@ func changeKeys(c *cli.Context, least, most int, want string, change func(bound 
 			threshold = account.Threshold
 		}
 		method, values := change(bound, threshold)
-		encoded, err := ledger.Marshal(values)
-		if err != nil {
-			return err
-		}
-		return r.transact(precompiles.AccountsAddress, method, encoded, nil)
+		return r.transact(precompiles.AccountsAddress, method, values, nil)
 	})
 }
 

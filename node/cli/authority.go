@@ -390,11 +390,7 @@ func certificateCommand() *cli.Command {
 						}
 						values = &precompiles.StatusArgs{Fingerprint: found.fingerprint, Reason: uint8(code)}
 					}
-					encoded, err := ledger.Marshal(values)
-					if err != nil {
-						return err
-					}
-					return r.transact(precompiles.CertificatesAddress, name, encoded, func(_ *client.Transaction, w io.Writer) {
+					return r.transact(precompiles.CertificatesAddress, name, values, func(_ *client.Transaction, w io.Writer) {
 						row(w, "certificate", found.fingerprint)
 					})
 				})

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -113,16 +112,7 @@ func deployContract(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		encoded, err := ledger.Marshal(&precompiles.DeployArgs{Code: code, Args: init})
-		if err != nil {
-			return err
-		}
-		return r.transact(precompiles.ContractsAddress, "deploy", encoded, func(tx *client.Transaction, w io.Writer) {
-			var address ledger.Address
-			if json.Unmarshal(tx.Receipt.Decoded, &address) == nil {
-				row(w, "deployed", address)
-			}
-		})
+		return r.transact(precompiles.ContractsAddress, "deploy", &precompiles.DeployArgs{Code: code, Args: init}, tellAddress("deployed"))
 	})
 }
 

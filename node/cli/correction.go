@@ -135,11 +135,7 @@ func proposeCorrection(c *cli.Context) error {
 		if len(values.Entries) == 0 {
 			return usage("`%s` needs --take and --give: from whom something is taken, and to whom it is given", c.Command.HelpName)
 		}
-		encoded, err := ledger.Marshal(values)
-		if err != nil {
-			return err
-		}
-		return r.transact(precompiles.CorrectionsAddress, "propose", encoded, func(tx *client.Transaction, w io.Writer) {
+		return r.transact(precompiles.CorrectionsAddress, "propose", values, func(tx *client.Transaction, w io.Writer) {
 			row(w, "correction", strings.Trim(string(tx.Receipt.Decoded), `"`))
 		})
 	})
@@ -174,11 +170,7 @@ func (r *remote) decideCorrection(method string, number uint64) error {
 			}
 		}
 	}
-	encoded, err := ledger.Marshal(&precompiles.NumberArgs{Number: number})
-	if err != nil {
-		return err
-	}
-	return r.transact(precompiles.CorrectionsAddress, method, encoded, nil)
+	return r.transact(precompiles.CorrectionsAddress, method, &precompiles.NumberArgs{Number: number}, nil)
 }
 
 func listCorrections(r *remote) error {

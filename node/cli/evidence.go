@@ -87,11 +87,7 @@ func evidenceCommand() *cli.Command {
 					} else if proof, err = binaryArgument(c, args[0], ledger.MaxEvidenceSize); err != nil {
 						return err
 					}
-					encoded, err := ledger.Marshal(&precompiles.AccuseArgs{Evidence: proof})
-					if err != nil {
-						return err
-					}
-					return r.transact(precompiles.MembersAddress, "accuse", encoded, nil)
+					return r.transact(precompiles.MembersAddress, "accuse", &precompiles.AccuseArgs{Evidence: proof}, nil)
 				})
 			},
 		}},

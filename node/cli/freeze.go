@@ -53,7 +53,7 @@ func freezeAccountCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				return r.access("freeze", &precompiles.FreezeArgs{Account: address, Direction: direction, Duration: c.Duration("for").Milliseconds(), Reason: c.String("reason"), Evidence: evidence})
+				return r.transact(precompiles.AccessAddress, "freeze", &precompiles.FreezeArgs{Account: address, Direction: direction, Duration: c.Duration("for").Milliseconds(), Reason: c.String("reason"), Evidence: evidence}, nil)
 			})
 		},
 	}
@@ -85,7 +85,7 @@ func unfreezeAccountCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				return r.access("unfreeze", &precompiles.UnfreezeArgs{Account: address, Reason: c.String("reason"), Evidence: evidence})
+				return r.transact(precompiles.AccessAddress, "unfreeze", &precompiles.UnfreezeArgs{Account: address, Reason: c.String("reason"), Evidence: evidence}, nil)
 			})
 		},
 	}
@@ -113,7 +113,7 @@ func freezeContractCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				return r.access("freeze_contract", &precompiles.FreezeContractArgs{Contract: address, Method: c.String("method"), Duration: c.Duration("for").Milliseconds(), Reason: c.String("reason"), Evidence: evidence})
+				return r.transact(precompiles.AccessAddress, "freeze_contract", &precompiles.FreezeContractArgs{Contract: address, Method: c.String("method"), Duration: c.Duration("for").Milliseconds(), Reason: c.String("reason"), Evidence: evidence}, nil)
 			})
 		},
 	}
@@ -137,7 +137,7 @@ func unfreezeContractCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				return r.access("unfreeze_contract", &precompiles.UnfreezeContractArgs{Contract: address, Method: c.String("method"), Reason: c.String("reason"), Evidence: evidence})
+				return r.transact(precompiles.AccessAddress, "unfreeze_contract", &precompiles.UnfreezeContractArgs{Contract: address, Method: c.String("method"), Reason: c.String("reason"), Evidence: evidence}, nil)
 			})
 		},
 	}
@@ -162,15 +162,6 @@ func freezeCommand() *cli.Command {
 			},
 		},
 	}
-}
-
-// access sends a call of the system contract access.
-func (r *remote) access(method string, values any) error {
-	encoded, err := ledger.Marshal(values)
-	if err != nil {
-		return err
-	}
-	return r.transact(precompiles.AccessAddress, method, encoded, nil)
 }
 
 // shown returns the digest of --evidence; nil: there is none.

@@ -67,11 +67,7 @@ func lifelineCommands() []*cli.Command {
 					return err
 				}
 				return talk(c, func(r *remote) error {
-					encoded, err := ledger.Marshal(&precompiles.NumberArgs{Number: number})
-					if err != nil {
-						return err
-					}
-					return r.transact(precompiles.AccountsAddress, "object", encoded, nil)
+					return r.transact(precompiles.AccountsAddress, "object", &precompiles.NumberArgs{Number: number}, nil)
 				})
 			},
 		},
@@ -115,11 +111,7 @@ func accountCall(name, usageText, wanted string, call func(r *remote, address le
 				if err != nil {
 					return err
 				}
-				encoded, err := ledger.Marshal(values)
-				if err != nil {
-					return err
-				}
-				return r.transact(precompiles.AccountsAddress, method, encoded, nil)
+				return r.transact(precompiles.AccountsAddress, method, values, nil)
 			})
 		},
 	}
@@ -159,13 +151,8 @@ func recoverAccount(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		encoded, err := ledger.Marshal(&precompiles.RecoverAccountArgs{
-			Account: address, Keys: bound, Threshold: uint32(min(c.Uint("threshold"), math.MaxUint32)), Reason: reason, Evidence: evidence,
-		})
-		if err != nil {
-			return err
-		}
-		return r.transact(precompiles.AccountsAddress, "recover", encoded, func(tx *client.Transaction, w io.Writer) {
+		values := &precompiles.RecoverAccountArgs{Account: address, Keys: bound, Threshold: uint32(min(c.Uint("threshold"), math.MaxUint32)), Reason: reason, Evidence: evidence}
+		return r.transact(precompiles.AccountsAddress, "recover", values, func(tx *client.Transaction, w io.Writer) {
 			row(w, "recovery", strings.Trim(string(tx.Receipt.Decoded), `"`))
 		})
 	})
@@ -280,11 +267,7 @@ func cosign(c *cli.Context) error {
 				values.Classes = append(values.Classes, class)
 			}
 		}
-		encoded, err := ledger.Marshal(values)
-		if err != nil {
-			return err
-		}
-		return r.transact(precompiles.AccountsAddress, "cosign", encoded, nil)
+		return r.transact(precompiles.AccountsAddress, "cosign", values, nil)
 	})
 }
 

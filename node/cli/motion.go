@@ -30,19 +30,21 @@ func expiresFlag() cli.Flag {
 
 func motionCommand() *cli.Command {
 	const one = "MOTION"
-	say := func(name, usage string, args func(id uint64) any) *cli.Command {
+	say := func(name, usage string, args func(c *cli.Context, id uint64) any, flags ...cli.Flag) *cli.Command {
 		return &cli.Command{
-			Name: name, Usage: usage, ArgsUsage: one, Flags: signingFlags(),
+			Name: name, Usage: usage, ArgsUsage: one, Flags: signingFlags(flags...),
 			Action: func(c *cli.Context) error {
 				id, err := motionArgument(c)
 				if err != nil {
 					return err
 				}
-				return talk(c, func(r *remote) error { return r.govern(name, args(id), r.tellNext(id)) })
+				return talk(c, func(r *remote) error {
+					return r.transact(precompiles.GovernanceAddress, name, args(c, id), r.tellNext(id))
+				})
 			},
 		}
 	}
-	plain := func(id uint64) any { return &precompiles.MotionArgs{ID: id} }
+	plain := func(_ *cli.Context, id uint64) any { return &precompiles.MotionArgs{ID: id} }
 	dry := func(usage string) cli.Flag { return &cli.BoolFlag{Name: "dry-run", Usage: usage} }
 	return &cli.Command{
 		Name:  "motion",
@@ -66,19 +68,9 @@ func motionCommand() *cli.Command {
 				Flags:  remoteFlags(dry("also say what each call would do on the node's newest state")),
 				Action: func(c *cli.Context) error { return showMotions(c, true) },
 			},
-			{
-				Name: "vote", Usage: "vote for a motion for the sender's institution, or against it", ArgsUsage: one,
-				Flags: signingFlags(&cli.BoolFlag{Name: "against", Usage: "vote against it"}),
-				Action: func(c *cli.Context) error {
-					id, err := motionArgument(c)
-					if err != nil {
-						return err
-					}
-					return talk(c, func(r *remote) error {
-						return r.govern("vote", &precompiles.VoteArgs{ID: id, For: !c.Bool("against")}, r.tellNext(id))
-					})
-				},
-			},
+			say("vote", "vote for a motion for the sender's institution, or against it", func(c *cli.Context, id uint64) any {
+				return &precompiles.VoteArgs{ID: id, For: !c.Bool("against")}
+			}, &cli.BoolFlag{Name: "against", Usage: "vote against it"}),
 			say("consent", "consent to a motion as a regulator", plain),
 			say("veto", "end a motion as a regulator", plain),
 			say("withdraw", "end a motion that the sender's institution proposed, or take its vote on another back", plain),
@@ -105,15 +97,6 @@ func motionArgument(c *cli.Context) (uint64, error) {
 		return 0, usage("motion %q: want its number; `fondaco motion list` prints them", args[0])
 	}
 	return id, nil
-}
-
-// govern calls a method of the governance contract.
-func (r *remote) govern(method string, args any, tell func(*client.Transaction, io.Writer)) error {
-	encoded, err := ledger.Marshal(args)
-	if err != nil {
-		return err
-	}
-	return r.transact(precompiles.GovernanceAddress, method, encoded, tell)
 }
 
 // motionDoc is a motion in the output of motion show.
@@ -576,7 +559,7 @@ func (r *remote) propose(a *precompiles.ProposeArgs) error {
 		}
 		a.Expires = time.Now().Add(d).UnixMilli()
 	}
-	return r.govern("propose", a, func(tx *client.Transaction, w io.Writer) {
+	return r.transact(precompiles.GovernanceAddress, "propose", a, func(tx *client.Transaction, w io.Writer) {
 		var id uint64
 		if ledger.Unmarshal(tx.Receipt.Data, &id) == nil {
 			row(w, "motion", id)
@@ -616,7 +599,7 @@ func stateReady(c *cli.Context) error {
 		case err != nil:
 			return err
 		}
-		return r.govern("ready", args, r.tellNext(id))
+		return r.transact(precompiles.GovernanceAddress, "ready", args, r.tellNext(id))
 	})
 }
 
@@ -734,7 +717,7 @@ func executeMotion(c *cli.Context) error {
 			}
 			return r.try(called{contract: precompiles.GovernanceAddress, to: ledger.Target{Address: precompiles.GovernanceAddress}, method: method, args: encoded}, true)
 		}
-		return r.govern(method, args, func(tx *client.Transaction, w io.Writer) {
+		return r.transact(precompiles.GovernanceAddress, method, args, func(tx *client.Transaction, w io.Writer) {
 			row(w, "motion "+strconv.FormatUint(id, 10), "executed")
 			for _, e := range tx.Receipt.Events {
 				var fields struct {

@@ -29,7 +29,7 @@ func nameCommand() *cli.Command {
 					if err != nil {
 						return err
 					}
-					return r.command(precompiles.CNSAddress, method, value)
+					return r.transact(precompiles.CNSAddress, method, value, nil)
 				})
 			},
 		}

@@ -289,10 +289,6 @@ func anchorReads(c *cli.Context) error {
 			note(c, "All %d reads are anchored since block %d.", last.Count, last.Height)
 			return nil
 		}
-		encoded, err := ledger.Marshal(&precompiles.AnchorArgs{Log: name, Count: report.Count, Digest: report.Last})
-		if err != nil {
-			return err
-		}
-		return r.transact(precompiles.AuditAddress, "anchor", encoded, func(*client.Transaction, io.Writer) {})
+		return r.transact(precompiles.AuditAddress, "anchor", &precompiles.AnchorArgs{Log: name, Count: report.Count, Digest: report.Last}, nil)
 	})
 }

@@ -38,7 +38,7 @@ func releaseCommands(argsFlag cli.Flag) []*cli.Command {
 					return err
 				}
 				return talk(c, func(r *remote) error {
-					return r.command(precompiles.ContractsAddress, method, precompiles.ReleaseArgs{ID: id})
+					return r.transact(precompiles.ContractsAddress, method, precompiles.ReleaseArgs{ID: id}, nil)
 				})
 			},
 		}
@@ -83,11 +83,7 @@ func releaseCommands(argsFlag cli.Flag) []*cli.Command {
 					return err
 				}
 				return talk(c, func(r *remote) error {
-					args, err := ledger.Marshal(precompiles.ReleaseArgs{ID: id})
-					if err != nil {
-						return err
-					}
-					return r.transact(precompiles.ContractsAddress, "release", args, tellAddress("contract"))
+					return r.transact(precompiles.ContractsAddress, "release", precompiles.ReleaseArgs{ID: id}, tellAddress("contract"))
 				})
 			},
 		},
@@ -98,15 +94,6 @@ func releaseCommands(argsFlag cli.Flag) []*cli.Command {
 		},
 		halt("retire", "stop all of a contract but its views, for ever", "retire", &cli.BoolFlag{Name: "for-ever", Usage: "say that nobody can take it back"}),
 	}
-}
-
-// command sends a call of a system contract.
-func (r *remote) command(to ledger.Address, method string, args any) error {
-	raw, err := ledger.Marshal(args)
-	if err != nil {
-		return err
-	}
-	return r.transact(to, method, raw, nil)
 }
 
 // ask calls a view of a system contract. What is not found is errNotFound.
@@ -210,11 +197,7 @@ func proposeContract(c *cli.Context) error {
 		if p.Args, err = r.hookArgs(p.Code, kind, args[1:]); err != nil {
 			return err
 		}
-		raw, err := ledger.Marshal(&p)
-		if err != nil {
-			return err
-		}
-		return r.transact(precompiles.ContractsAddress, "propose", raw, func(tx *client.Transaction, w io.Writer) {
+		return r.transact(precompiles.ContractsAddress, "propose", &p, func(tx *client.Transaction, w io.Writer) {
 			var id uint64
 			if ledger.Unmarshal(tx.Receipt.Data, &id) == nil {
 				row(w, "release", id)
@@ -268,7 +251,7 @@ func approveContract(c *cli.Context) error {
 		if err := w.Flush(); err != nil {
 			return err
 		}
-		return r.command(precompiles.ContractsAddress, "approve", precompiles.ApproveArgs{ID: id, Digest: d.Digest})
+		return r.transact(precompiles.ContractsAddress, "approve", precompiles.ApproveArgs{ID: id, Digest: d.Digest}, nil)
 	})
 }
 
@@ -536,9 +519,9 @@ func haltContract(c *cli.Context, method string) error {
 			return err
 		}
 		if method == "resume" {
-			return r.command(precompiles.ContractsAddress, method, precompiles.AddressArgs{Address: address})
+			return r.transact(precompiles.ContractsAddress, method, precompiles.AddressArgs{Address: address}, nil)
 		}
-		return r.command(precompiles.ContractsAddress, method, precompiles.HaltArgs{Address: address, Reason: c.String("reason")})
+		return r.transact(precompiles.ContractsAddress, method, precompiles.HaltArgs{Address: address, Reason: c.String("reason")}, nil)
 	})
 }
 

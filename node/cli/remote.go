@@ -369,9 +369,13 @@ func (r *remote) signers(suite keys.Suite) ([]keys.Signer, error) {
 	return signers, nil
 }
 
-// transact is transactTo for a contract's address.
-func (r *remote) transact(to ledger.Address, method string, args []byte, tell func(tx *client.Transaction, w io.Writer)) error {
-	return r.transactTo(ledger.Target{Address: to}, method, args, tell)
+// transact is transactTo for a system contract, with its arguments as Go has them. tell may be nil.
+func (r *remote) transact(to ledger.Address, method string, args any, tell func(tx *client.Transaction, w io.Writer)) error {
+	encoded, err := ledger.Marshal(args)
+	if err != nil {
+		return err
+	}
+	return r.transactTo(ledger.Target{Address: to}, method, encoded, tell)
 }
 
 // transactTo signs a call by the account and keys of the flags, sends it, waits for its receipt and shows it with

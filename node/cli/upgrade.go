@@ -50,11 +50,11 @@ func upgradeContract(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		call := called{contract: precompiles.ContractsAddress, method: "replace", args: encoded}
+		call := called{contract: precompiles.ContractsAddress, to: ledger.Target{Address: precompiles.ContractsAddress}, method: "replace", args: encoded}
 		if err := r.rehearse(call, address, code); err != nil || c.Bool("dry-run") {
 			return err
 		}
-		return r.transact(call.contract, call.method, call.args, nil)
+		return r.transactTo(call.to, call.method, call.args, nil)
 	})
 }
 
