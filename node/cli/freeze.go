@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -266,31 +268,15 @@ func (r *remote) holder(text string) (ledger.Address, error) {
 	return r.contract(text)
 }
 
-// freezes returns the freezes of an address, or of all with nil, a page at a time.
-func (r *remote) freezes(of *ledger.Address) (all []precompiles.ListedFreeze, err error) {
-	args := precompiles.FreezesArgs{Address: of}
-	for {
-		encoded, err := ledger.Marshal(&args)
-		if err != nil {
-			return nil, err
-		}
-		result, err := r.Call(r.ctx, precompiles.AccessAddress, client.Call{Method: "freezes", Args: encoded})
-		if err != nil {
-			return nil, err
-		}
-		if err := outcomeError("reading the freezes", result.Status, result.Code, result.Error, result.Decoded, ""); err != nil {
-			return nil, err
-		}
-		var page []precompiles.ListedFreeze
-		if err := ledger.Unmarshal(result.Data, &page); err != nil {
-			return nil, fmt.Errorf("the answer of %s to access.freezes: %w", r.url, err)
-		}
-		if len(page) == 0 {
-			return all, nil
-		}
-		all = append(all, page...)
-		args.After = &page[len(page)-1].Place
-	}
+// freezes returns the freezes of an address, or of all with nil.
+func (r *remote) freezes(of *ledger.Address) ([]precompiles.ListedFreeze, error) {
+	return askAll(r, precompiles.AccessAddress, "freezes", "freezes", &precompiles.FreezesArgs{Address: of},
+		func(last precompiles.ListedFreeze) any {
+			return &precompiles.FreezesArgs{Address: of, After: &last.Place}
+		},
+		func(a, b precompiles.ListedFreeze) int {
+			return cmp.Or(bytes.Compare(a.Place.Address[:], b.Place.Address[:]), cmp.Compare(a.Place.Layer, b.Place.Layer), strings.Compare(a.Place.Method, b.Place.Method))
+		})
 }
 
 // freezeText says how something is frozen, by whom and until when.

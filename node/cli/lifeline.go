@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -183,25 +184,11 @@ func (r *remote) evidence(text string) (keys.Digest, error) {
 }
 
 func listRecoveries(r *remote) error {
-	var all []ledger.Address
-	var after *ledger.Address
-	for {
-		encoded, err := ledger.Marshal(&precompiles.RecoveriesArgs{After: after})
-		if err != nil {
-			return err
-		}
-		result, err := r.Call(r.ctx, precompiles.AccountsAddress, client.Call{Method: "recoveries", Args: encoded})
-		if err != nil {
-			return err
-		}
-		var page []ledger.Address
-		if err := ledger.Unmarshal(result.Data, &page); err != nil {
-			return fmt.Errorf("the answer of %s: %w", r.url, err)
-		}
-		if len(page) == 0 {
-			break
-		}
-		all, after = append(all, page...), &page[len(page)-1]
+	all, err := askAll(r, precompiles.AccountsAddress, "recoveries", "recoveries", &precompiles.RecoveriesArgs{},
+		func(last ledger.Address) any { return &precompiles.RecoveriesArgs{After: &last} },
+		func(a, b ledger.Address) int { return bytes.Compare(a[:], b[:]) })
+	if err != nil {
+		return err
 	}
 	accounts := []*client.Account{}
 	for _, a := range all {

@@ -183,7 +183,7 @@ func shareText(parts, whole uint32) string {
 	return strconv.FormatFloat(100*float64(parts)/float64(whole), 'f', -1, 64) + "%"
 }
 
-// askCNS calls a view of the system contract cns. A name that nobody has, or a version that the name has not, is errNotFound.
+// askCNS calls a view of the system contract cns. A name that nobody has, or a version that the name has not, is an error with ExitNotFound.
 func askCNS[T any](r *remote, method string, args any) (T, error) {
 	return ask[T](r, precompiles.CNSAddress, "looking up the name", method, args)
 }
@@ -201,8 +201,9 @@ func (r *remote) resolve(text, method, from string) (precompiles.Resolved, ledge
 		args.Sender = address
 	}
 	found, err := askCNS[precompiles.Resolved](r, "resolve", args)
+	refused, _ := errors.AsType[*exitError](err)
 	switch {
-	case !errors.Is(err, errNotFound):
+	case refused == nil || refused.code != ExitNotFound:
 	case to.Version == "":
 		err = withCode(ExitNotFound, fmt.Errorf("no contract has the name %s: `fondaco name list` prints them", text))
 	default:
@@ -413,22 +414,15 @@ func listNames(c *cli.Context) error {
 		return err
 	}
 	return talk(c, func(r *remote) error {
-		docs, after := []nameDoc{}, ""
-		for {
-			page, err := askCNS[[]precompiles.ListedName](r, "list", precompiles.AfterArgs{After: after})
-			if err != nil {
-				return err
-			}
-			if len(page) == 0 {
-				break
-			}
-			for _, n := range page {
-				if n.Name <= after {
-					return fmt.Errorf("%s lists names out of order: ask another node with --api", r.url)
-				}
-				after = n.Name
-				docs = append(docs, newNameDoc(n.Name, &n.Row, nil))
-			}
+		names, err := askAll(r, precompiles.CNSAddress, "names", "list", precompiles.AfterArgs{},
+			func(last precompiles.ListedName) any { return precompiles.AfterArgs{After: last.Name} },
+			func(a, b precompiles.ListedName) int { return strings.Compare(a.Name, b.Name) })
+		if err != nil {
+			return err
+		}
+		docs := []nameDoc{}
+		for _, n := range names {
+			docs = append(docs, newNameDoc(n.Name, &n.Row, nil))
 		}
 		return show(c, docs, func(w io.Writer) {
 			row(w, "NAME", "CURRENT", "CANARY", "OWNER")

@@ -1,8 +1,8 @@
 package cli
 
 import (
+	"cmp"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -95,31 +95,6 @@ func releaseCommands(argsFlag cli.Flag) []*cli.Command {
 		halt("retire", "stop all of a contract but its views, for ever", "retire", &cli.BoolFlag{Name: "for-ever", Usage: "say that nobody can take it back"}),
 	}
 }
-
-// ask calls a view of a system contract. What is not found is errNotFound.
-func ask[T any](r *remote, to ledger.Address, what, method string, args any) (value T, err error) {
-	raw, err := ledger.Marshal(args)
-	if err != nil {
-		return value, err
-	}
-	result, err := r.Call(r.ctx, to, client.Call{Method: method, Args: raw})
-	if err != nil {
-		return value, err
-	}
-	if result.Status == ledger.NotFound.String() {
-		return value, errNotFound
-	}
-	if err := outcomeError(what, result.Status, result.Code, result.Error, result.Decoded, ""); err != nil {
-		return value, err
-	}
-	if err := ledger.Unmarshal(result.Data, &value); err != nil {
-		return value, fmt.Errorf("the answer of %s to %s: %w", r.url, method, err)
-	}
-	return value, nil
-}
-
-// errNotFound says that the chain has no such thing.
-var errNotFound = errors.New("the chain has no such thing")
 
 func askContracts[T any](r *remote, method string, args any) (T, error) {
 	return ask[T](r, precompiles.ContractsAddress, "reading the contracts", method, args)
@@ -445,22 +420,15 @@ func showReleases(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		docs, after := []releaseDoc{}, uint64(0)
-		for {
-			page, err := askContracts[[]precompiles.ListedRelease](r, "releases", precompiles.ReleasesArgs{After: after})
-			if err != nil {
-				return err
-			}
-			if len(page) == 0 {
-				break
-			}
-			for i := range page {
-				if page[i].ID <= after {
-					return fmt.Errorf("%s lists releases out of order: ask another node with --api", r.url)
-				}
-				after = page[i].ID
-				docs = append(docs, newReleaseDoc(after, &page[i].Row, now))
-			}
+		releases, err := askAll(r, precompiles.ContractsAddress, "releases", "releases", precompiles.ReleasesArgs{},
+			func(last precompiles.ListedRelease) any { return precompiles.ReleasesArgs{After: last.ID} },
+			func(a, b precompiles.ListedRelease) int { return cmp.Compare(a.ID, b.ID) })
+		if err != nil {
+			return err
+		}
+		docs := []releaseDoc{}
+		for i := range releases {
+			docs = append(docs, newReleaseDoc(releases[i].ID, &releases[i].Row, now))
 		}
 		return show(c, docs, func(w io.Writer) {
 			row(w, "RELEASE", "STATE", "OF", "CODE", "CONTRACT", "APPROVED BY")

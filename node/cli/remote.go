@@ -378,6 +378,43 @@ func (r *remote) transact(to ledger.Address, method string, args any, tell func(
 	return r.transactTo(ledger.Target{Address: to}, method, encoded, tell)
 }
 
+// ask calls a view of a system contract. doing says what for, in an error.
+func ask[T any](r *remote, to ledger.Address, doing, method string, args any) (value T, err error) {
+	encoded, err := ledger.Marshal(args)
+	if err != nil {
+		return value, err
+	}
+	result, err := r.Call(r.ctx, to, client.Call{Method: method, Args: encoded})
+	if err != nil {
+		return value, err
+	}
+	if err := outcomeError(doing, result.Status, result.Code, result.Error, result.Decoded, ""); err != nil {
+		return value, err
+	}
+	if err := ledger.Unmarshal(result.Data, &value); err != nil {
+		return value, fmt.Errorf("the answer of %s to %s: %w", r.url, method, err)
+	}
+	return value, nil
+}
+
+// askAll calls a view that answers in pages, until one is empty. next returns the arguments for what comes after an entry, and order
+// is that of the entries: a node that breaks it would be asked for ever. What is listed is named by things, in an error.
+func askAll[T any](r *remote, to ledger.Address, things, method string, args any, next func(last T) any, order func(a, b T) int) (all []T, err error) {
+	for {
+		page, err := ask[[]T](r, to, "reading the "+things, method, args)
+		if err != nil || len(page) == 0 {
+			return all, err
+		}
+		for _, entry := range page {
+			if len(all) > 0 && order(all[len(all)-1], entry) >= 0 {
+				return nil, fmt.Errorf("%s lists %s out of order: ask another node with --api", r.url, things)
+			}
+			all = append(all, entry)
+		}
+		args = next(page[len(page)-1])
+	}
+}
+
 // transactTo signs a call by the account and keys of the flags, sends it, waits for its receipt and shows it with
 // what tell adds for people. A receipt that is not ok is an error.
 func (r *remote) transactTo(to ledger.Target, method string, args []byte, tell func(tx *client.Transaction, w io.Writer)) error {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -203,20 +204,9 @@ func codeCommand() *cli.Command {
 
 // codeByHash returns code that the chain keeps, and holds the node to the hash.
 func (r *remote) codeByHash(hash keys.Digest) ([]byte, error) {
-	args, err := ledger.Marshal(&precompiles.CodeArgs{Digest: hash})
+	code, err := ask[*[]byte](r, precompiles.ContractsAddress, "reading the code", "code", &precompiles.CodeArgs{Digest: hash})
 	if err != nil {
 		return nil, err
-	}
-	result, err := r.Call(r.ctx, precompiles.ContractsAddress, client.Call{Method: "code", Args: args})
-	if err != nil {
-		return nil, err
-	}
-	if err := outcomeError("reading the code", result.Status, result.Code, result.Error, result.Decoded, ""); err != nil {
-		return nil, err
-	}
-	var code *[]byte
-	if err := ledger.Unmarshal(result.Data, &code); err != nil {
-		return nil, fmt.Errorf("the code %s: %w", hash, err)
 	}
 	if code == nil {
 		return nil, withCode(ExitNotFound, fmt.Errorf("the chain has no code with the hash %s: `fondaco contract history` lists what ran at a contract's address", hash))
@@ -231,30 +221,13 @@ func (r *remote) codeByHash(hash keys.Digest) ([]byte, error) {
 	return *code, nil
 }
 
-// history returns all deployments at an address, a page at a time.
-func (r *remote) history(address ledger.Address) (all []precompiles.Deployment, err error) {
-	for {
-		after := uint32(len(all))
-		args, err := ledger.Marshal(&precompiles.HistoryArgs{Address: address, After: after})
-		if err != nil {
-			return nil, err
-		}
-		result, err := r.Call(r.ctx, precompiles.ContractsAddress, client.Call{Method: "history", Args: args})
-		if err != nil {
-			return nil, err
-		}
-		if err := outcomeError("reading the history", result.Status, result.Code, result.Error, result.Decoded, ""); err != nil {
-			return nil, err
-		}
-		var page []precompiles.Deployment
-		if err := ledger.Unmarshal(result.Data, &page); err != nil {
-			return nil, fmt.Errorf("the history of %s: %w", address, err)
-		}
-		if len(page) == 0 {
-			return all, nil
-		}
-		all = append(all, page...)
-	}
+// history returns all deployments at an address.
+func (r *remote) history(address ledger.Address) ([]precompiles.Deployment, error) {
+	return askAll(r, precompiles.ContractsAddress, "history", "history", &precompiles.HistoryArgs{Address: address},
+		func(last precompiles.Deployment) any {
+			return &precompiles.HistoryArgs{Address: address, After: last.Number}
+		},
+		func(a, b precompiles.Deployment) int { return cmp.Compare(a.Number, b.Number) })
 }
 
 func explainCommand() *cli.Command {
