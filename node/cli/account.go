@@ -126,8 +126,7 @@ func accountCommand() *cli.Command {
 			},
 			accessCommand("grant", "give an account a role; the sender is an admin of its institution. Motions alone give committee, regulator and auditor"),
 			accessCommand("revoke", "take a role from an account, as grant gives it"),
-			freezeAccountCommand(), unfreezeAccountCommand(),
-		}, lifelineCommands()...),
+		}, append(freezeAccountCommands(), lifelineCommands()...)...),
 	}
 }
 
@@ -162,13 +161,9 @@ func registerAccount(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		institution := c.String("institution")
-		if institution == "" {
-			account, err := r.senderAccount()
-			if err != nil {
-				return err
-			}
-			institution = account.Institution
+		institution, err := r.institution()
+		if err != nil {
+			return err
 		}
 		own := make([]ledger.Key, len(bound))
 		for i, k := range bound {
@@ -257,16 +252,10 @@ func (r *remote) binding(texts []string, own []ledger.Key) (*precompiles.Binding
 		}
 	}
 	slices.SortFunc(b.Paths, identity.Path.Compare)
-	if text := r.c.String("valid-until"); text != "" {
-		at, err := time.Parse(time.RFC3339, text)
-		if err != nil {
-			return nil, usage("--valid-until %q: want a time such as 2026-01-02T15:04:05Z", text)
-		}
-		b.Until = at.UnixMilli()
-	} else if !dated {
+	if !dated && r.c.String("valid-until") == "" {
 		return nil, usage("a fingerprint does not tell when the certificate ends: give --valid-until, or its file")
 	}
-	return b, nil
+	return b, readTime(r.c, "valid-until", &b.Until)
 }
 
 // changeKeys sends a change of the sender's keys: the method and arguments that change returns.
@@ -304,6 +293,18 @@ func (r *remote) senderAccount() (*client.Account, error) {
 		return nil, err
 	}
 	return r.Account(r.ctx, address)
+}
+
+// institution returns that of --institution, or else the sender's.
+func (r *remote) institution() (string, error) {
+	if name := r.c.String("institution"); name != "" {
+		return name, nil
+	}
+	account, err := r.senderAccount()
+	if err != nil {
+		return "", err
+	}
+	return account.Institution, nil
 }
 
 // weighedKeys reads KEY or KEY*WEIGHT.

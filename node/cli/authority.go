@@ -163,13 +163,9 @@ func proposeAuthorities(c *cli.Context) error {
 		return usage("a motion changes something: give at least one of --root, --remove, --policy, --real-names")
 	}
 	return talk(c, func(r *remote) error {
-		institution := c.String("institution")
-		if institution == "" {
-			account, err := r.senderAccount()
-			if err != nil {
-				return err
-			}
-			institution = account.Institution
+		institution, err := r.institution()
+		if err != nil {
+			return err
 		}
 		f, err := r.trustReform(institution)
 		if err != nil {
@@ -199,12 +195,8 @@ func (r *remote) trustReform(institution string) (*precompiles.Reform, error) {
 		}
 		a := precompiles.Authority{Agency: agency, Root: found.fingerprint, From: found.from, Until: found.until, Roles: roles}
 		for flag, to := range map[string]*int64{"valid-from": &a.From, "valid-until": &a.Until} {
-			if text := r.c.String(flag); text != "" {
-				at, err := time.Parse(time.RFC3339, text)
-				if err != nil {
-					return nil, usage("--%s %q: want a time such as 2026-01-02T15:04:05Z", flag, text)
-				}
-				*to = at.UnixMilli()
+			if err := readTime(r.c, flag, to); err != nil {
+				return nil, err
 			}
 		}
 		if a.Until == 0 {

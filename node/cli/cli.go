@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -162,6 +163,20 @@ func required(c *cli.Context, name, want string) (string, error) {
 		return "", usage("`%s` needs --%s %s", c.Command.HelpName, name, want)
 	}
 	return value, nil
+}
+
+// readTime sets at, Unix ms, to the time that a flag has, if it is set.
+func readTime(c *cli.Context, flag string, at *int64) error {
+	text := c.String(flag)
+	if text == "" {
+		return nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return usage("--%s %q: want a time such as 2026-01-02T15:04:05Z", flag, text)
+	}
+	*at = t.UnixMilli()
+	return nil
 }
 
 // flagsFirst moves the flags of a command line before its arguments, so that they may be typed in any order: the

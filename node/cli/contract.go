@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -21,7 +22,7 @@ func contractCommand() *cli.Command {
 		Description: "Arguments are words, read by the contract's schema: numbers, text, true or false, 0x… for bytes and addresses,\n" +
 			"JSON for lists and structs. The name of a genesis account, or else of a contract, stands for its address; token@2 is\n" +
 			"always a contract's. A number below zero needs no escape; other words that begin with a dash come after --.",
-		Subcommands: append([]*cli.Command{{
+		Subcommands: slices.Concat([]*cli.Command{{
 			Name:      "new",
 			Usage:     "write the project of a new contract",
 			ArgsUsage: "NAME [DIR]",
@@ -94,7 +95,7 @@ func contractCommand() *cli.Command {
 			ArgsUsage: "CONTRACT METHOD [ARG...]",
 			Flags:     remoteFlags(argsFlag, &cli.StringFlag{Name: "from", Usage: "`ACCOUNT` in whose name"}),
 			Action:    viewContract,
-		}, freezeContractCommand(), unfreezeContractCommand(), historyCommand(), codeCommand(), explainCommand(), testCommand(), benchCommand()}, releaseCommands(argsFlag)...),
+		}}, freezeContractCommands(), []*cli.Command{historyCommand(), codeCommand(), explainCommand(), testCommand(), benchCommand()}, releaseCommands(argsFlag)),
 	}
 }
 

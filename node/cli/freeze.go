@@ -21,127 +21,89 @@ const freezeRights = "A regulator freezes accounts and contracts of everybody, a
 	"those with the role committee, until it is lifted. Who froze does not unfreeze: another one of the same role does, or a stronger one.\n" +
 	"A freeze counts from the place of its transaction in its block on."
 
-// reasonFlags are those of commands that freeze or lift.
-func reasonFlags(more ...cli.Flag) []cli.Flag {
-	return signingFlags(append([]cli.Flag{
-		&cli.StringFlag{Name: "reason", Usage: "`CODE` for the record, such as court-order: up to 32 characters a-z, 0-9 and -", Value: "unspecified"},
-		&cli.StringFlag{Name: "evidence", Usage: evidenceUsage},
-	}, more...)...)
+// frozen is a command that freezes an account or a contract, or lifts a freeze: a call of the system contract access, with the arguments
+// that args returns for what find resolves.
+func frozen(name, usageText, wanted, method string, find func(r *remote, text string) (ledger.Address, error), args func(c *cli.Context, of ledger.Address, evidence *keys.Digest) any, more ...cli.Flag) *cli.Command {
+	return &cli.Command{
+		Name: name, Usage: usageText, ArgsUsage: wanted, Description: freezeRights,
+		Flags: signingFlags(append([]cli.Flag{
+			&cli.StringFlag{Name: "reason", Usage: "`CODE` for the record, such as court-order: up to 32 characters a-z, 0-9 and -", Value: "unspecified"},
+			&cli.StringFlag{Name: "evidence", Usage: evidenceUsage},
+		}, more...)...),
+		Action: func(c *cli.Context) error {
+			words, err := arguments(c, 1, 1, wanted)
+			if err != nil {
+				return err
+			}
+			return talk(c, func(r *remote) error {
+				of, err := find(r, words[0])
+				if err != nil {
+					return err
+				}
+				var evidence *keys.Digest
+				if text := c.String("evidence"); text != "" {
+					digest, err := r.evidence(text)
+					if err != nil {
+						return err
+					}
+					evidence = &digest
+				}
+				return r.transact(precompiles.AccessAddress, method, args(c, of, evidence), nil)
+			})
+		},
+	}
 }
 
 func lastingFlag() cli.Flag {
 	return &cli.DurationFlag{Name: "for", Usage: "how long, such as 24h; default: 72h, and of an admin until it is lifted"}
 }
 
-func freezeAccountCommand() *cli.Command {
-	return &cli.Command{
-		Name: "freeze", Usage: "stop an account from sending, from being given to, or both", ArgsUsage: "ADDRESS|NAME", Description: freezeRights,
-		Flags: reasonFlags(lastingFlag(), &cli.StringFlag{Name: "direction", Usage: "`WAY`: out, so that it sends nothing; in, so that contracts that ask give it nothing; or both", Value: "both"}),
-		Action: func(c *cli.Context) error {
-			args, err := arguments(c, 1, 1, "ADDRESS|NAME")
-			if err != nil {
-				return err
-			}
-			direction, err := parseDirection(c.String("direction"))
-			if err != nil {
-				return err
-			}
-			return talk(c, func(r *remote) error {
-				address, err := r.account(args[0])
-				if err != nil {
-					return err
-				}
-				evidence, err := r.shown()
-				if err != nil {
-					return err
-				}
-				return r.transact(precompiles.AccessAddress, "freeze", &precompiles.FreezeArgs{Account: address, Direction: direction, Duration: c.Duration("for").Milliseconds(), Reason: c.String("reason"), Evidence: evidence}, nil)
-			})
-		},
-	}
-}
-
-func parseDirection(text string) (precompiles.Direction, error) {
-	for d := precompiles.FreezeBoth; d <= precompiles.FreezeIn; d++ {
-		if d.String() == text {
-			return d, nil
-		}
-	}
-	return 0, usage("--direction %q: want out, in or both", text)
-}
-
-func unfreezeAccountCommand() *cli.Command {
-	return &cli.Command{
-		Name: "unfreeze", Usage: "let an account go on that another one froze", ArgsUsage: "ADDRESS|NAME", Description: freezeRights, Flags: reasonFlags(),
-		Action: func(c *cli.Context) error {
-			args, err := arguments(c, 1, 1, "ADDRESS|NAME")
-			if err != nil {
-				return err
-			}
-			return talk(c, func(r *remote) error {
-				address, err := r.account(args[0])
-				if err != nil {
-					return err
-				}
-				evidence, err := r.shown()
-				if err != nil {
-					return err
-				}
-				return r.transact(precompiles.AccessAddress, "unfreeze", &precompiles.UnfreezeArgs{Account: address, Reason: c.String("reason"), Evidence: evidence}, nil)
-			})
-		},
-	}
-}
-
 func methodFlag(usageText string) cli.Flag {
 	return &cli.StringFlag{Name: "method", Usage: usageText}
 }
 
-func freezeContractCommand() *cli.Command {
-	return &cli.Command{
-		Name: "freeze", Usage: "stop a contract from being called, or one method of it, by transactions and by contracts", ArgsUsage: "CONTRACT", Description: freezeRights,
-		Flags: reasonFlags(lastingFlag(), methodFlag("`METHOD` to freeze; default: all of the contract")),
-		Action: func(c *cli.Context) error {
-			args, err := arguments(c, 1, 1, "CONTRACT")
-			if err != nil {
-				return err
+var directions = map[string]precompiles.Direction{"both": precompiles.FreezeBoth, "out": precompiles.FreezeOut, "in": precompiles.FreezeIn}
+
+func directionFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "direction", Usage: "`WAY`: out, so that it sends nothing; in, so that contracts that ask give it nothing; or both", Value: "both",
+		Action: func(_ *cli.Context, text string) error {
+			if _, known := directions[text]; !known {
+				return usage("--direction %q: want out, in or both", text)
 			}
-			return talk(c, func(r *remote) error {
-				address, err := r.contract(args[0])
-				if err != nil {
-					return err
-				}
-				evidence, err := r.shown()
-				if err != nil {
-					return err
-				}
-				return r.transact(precompiles.AccessAddress, "freeze_contract", &precompiles.FreezeContractArgs{Contract: address, Method: c.String("method"), Duration: c.Duration("for").Milliseconds(), Reason: c.String("reason"), Evidence: evidence}, nil)
-			})
+			return nil
 		},
 	}
 }
 
-func unfreezeContractCommand() *cli.Command {
-	return &cli.Command{
-		Name: "unfreeze", Usage: "let a contract go on that another one froze, or a method of it", ArgsUsage: "CONTRACT", Description: freezeRights,
-		Flags: reasonFlags(methodFlag("`METHOD` that was frozen; default: what froze all of the contract")),
-		Action: func(c *cli.Context) error {
-			args, err := arguments(c, 1, 1, "CONTRACT")
-			if err != nil {
-				return err
-			}
-			return talk(c, func(r *remote) error {
-				address, err := r.contract(args[0])
-				if err != nil {
-					return err
-				}
-				evidence, err := r.shown()
-				if err != nil {
-					return err
-				}
-				return r.transact(precompiles.AccessAddress, "unfreeze_contract", &precompiles.UnfreezeContractArgs{Contract: address, Method: c.String("method"), Reason: c.String("reason"), Evidence: evidence}, nil)
-			})
-		},
+func freezeAccountCommands() []*cli.Command {
+	const wanted = "ADDRESS|NAME"
+	return []*cli.Command{
+		frozen("freeze", "stop an account from sending, from being given to, or both", wanted, "freeze", (*remote).account,
+			func(c *cli.Context, of ledger.Address, evidence *keys.Digest) any {
+				return &precompiles.FreezeArgs{Account: of, Direction: directions[c.String("direction")], Duration: c.Duration("for").Milliseconds(), Reason: c.String("reason"), Evidence: evidence}
+			},
+			lastingFlag(), directionFlag()),
+		frozen("unfreeze", "let an account go on that another one froze", wanted, "unfreeze", (*remote).account,
+			func(c *cli.Context, of ledger.Address, evidence *keys.Digest) any {
+				return &precompiles.UnfreezeArgs{Account: of, Reason: c.String("reason"), Evidence: evidence}
+			}),
+	}
+}
+
+func freezeContractCommands() []*cli.Command {
+	const wanted = "CONTRACT"
+	return []*cli.Command{
+		frozen("freeze", "stop a contract from being called, or one method of it, by transactions and by contracts", wanted, "freeze_contract", (*remote).contract,
+			func(c *cli.Context, of ledger.Address, evidence *keys.Digest) any {
+				return &precompiles.FreezeContractArgs{Contract: of, Method: c.String("method"), Duration: c.Duration("for").Milliseconds(), Reason: c.String("reason"), Evidence: evidence}
+			},
+			lastingFlag(), methodFlag("`METHOD` to freeze; default: all of the contract")),
+		frozen("unfreeze", "let a contract go on that another one froze, or a method of it", wanted, "unfreeze_contract", (*remote).contract,
+			func(c *cli.Context, of ledger.Address, evidence *keys.Digest) any {
+				return &precompiles.UnfreezeContractArgs{Contract: of, Method: c.String("method"), Reason: c.String("reason"), Evidence: evidence}
+			},
+			methodFlag("`METHOD` that was frozen; default: what froze all of the contract")),
 	}
 }
 
@@ -164,16 +126,6 @@ func freezeCommand() *cli.Command {
 			},
 		},
 	}
-}
-
-// shown returns the digest of --evidence; nil: there is none.
-func (r *remote) shown() (*keys.Digest, error) {
-	text := r.c.String("evidence")
-	if text == "" {
-		return nil, nil
-	}
-	digest, err := r.evidence(text)
-	return &digest, err
 }
 
 // listedFreeze is a freeze as `freeze list` prints it.
@@ -238,12 +190,8 @@ func ratifyFreeze(c *cli.Context) error {
 		return err
 	}
 	values := &precompiles.RatifyArgs{Method: c.String("method")}
-	if text := c.String("until"); text != "" {
-		at, err := time.Parse(time.RFC3339, text)
-		if err != nil {
-			return usage("--until %q: want a time such as 2026-01-02T15:04:05Z", text)
-		}
-		values.Until = at.UnixMilli()
+	if err := readTime(c, "until", &values.Until); err != nil {
+		return err
 	}
 	return talk(c, func(r *remote) error {
 		if values.Address, err = r.holder(args[0]); err != nil {

@@ -347,25 +347,9 @@ func (r *remote) callText(tx *ledger.Tx) (string, error) {
 
 // signFile adds the signatures of --key and --signer to a transaction in a file.
 func signFile(c *cli.Context) error {
-	args, err := arguments(c, 1, 1, "FILE")
-	if err != nil {
-		return err
-	}
-	raw, err := binaryArgument(c, args[0], ledger.MaxDeployTxSize)
-	if err != nil {
-		return err
-	}
-	return talk(c, func(r *remote) error {
-		suite, err := r.Suite(r.ctx)
-		if err != nil {
-			return err
-		}
-		tx, err := ledger.DecodeTx(suite, raw)
-		if err != nil {
-			return fmt.Errorf("%s holds no signed transaction: %w; make one with --sign-only", args[0], err)
-		}
+	return talkOfFile(c, "FILE", func(r *remote, suite keys.Suite, tx *ledger.SignedTx, file string) error {
 		if err := tx.CheckSignatures(suite); err != nil {
-			return withCode(ExitInvalid, fmt.Errorf("%s: %w", args[0], err))
+			return withCode(ExitInvalid, fmt.Errorf("%s: %w", file, err))
 		}
 		said, err := r.callText(&tx.Tx)
 		if err != nil {
@@ -379,11 +363,11 @@ func signFile(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(args[0], signed.Raw, 0o600); err != nil {
+		if err := os.WriteFile(file, signed.Raw, 0o600); err != nil {
 			return err
 		}
-		note(c, "Nothing is sent. Send it with `fondaco tx send %s` before %s.", args[0], timeText(signed.Expiry))
-		return show(c, map[string]any{"id": signed.ID, "file": args[0], "expiry": signed.Expiry, "signatures": len(signed.Signatures)}, func(w io.Writer) {
+		note(c, "Nothing is sent. Send it with `fondaco tx send %s` before %s.", file, timeText(signed.Expiry))
+		return show(c, map[string]any{"id": signed.ID, "file": file, "expiry": signed.Expiry, "signatures": len(signed.Signatures)}, func(w io.Writer) {
 			row(w, "transaction", signed.ID)
 			row(w, "sender", signed.Sender)
 			row(w, "calls", said)

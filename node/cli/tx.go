@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -26,25 +27,7 @@ func txCommand() *cli.Command {
 				&cli.BoolFlag{Name: "wait", Usage: "wait until it is in a block", Value: true},
 			),
 			Action: func(c *cli.Context) error {
-				args, err := arguments(c, 1, 1, "FILE|-|0x…")
-				if err != nil {
-					return err
-				}
-				raw, err := binaryArgument(c, args[0], ledger.MaxDeployTxSize)
-				if err != nil {
-					return err
-				}
-				return talk(c, func(r *remote) error {
-					suite, err := r.Suite(r.ctx)
-					if err != nil {
-						return err
-					}
-					tx, err := ledger.DecodeTx(suite, raw)
-					if err != nil {
-						return fmt.Errorf("%s holds no signed transaction: %w; make one with --sign-only", args[0], err)
-					}
-					return r.deliver(tx, nil)
-				})
+				return talkOfFile(c, "FILE|-|0x…", func(r *remote, _ keys.Suite, tx *ledger.SignedTx, _ string) error { return r.deliver(tx, nil) })
 			},
 		}, {
 			Name:      "sign",
@@ -88,6 +71,29 @@ func txCommand() *cli.Command {
 			},
 		}},
 	}
+}
+
+// talkOfFile is talk of the transaction that the only argument, wanted, names. What the argument is comes last.
+func talkOfFile(c *cli.Context, wanted string, run func(r *remote, suite keys.Suite, tx *ledger.SignedTx, file string) error) error {
+	args, err := arguments(c, 1, 1, wanted)
+	if err != nil {
+		return err
+	}
+	raw, err := binaryArgument(c, args[0], ledger.MaxDeployTxSize)
+	if err != nil {
+		return err
+	}
+	return talk(c, func(r *remote) error {
+		suite, err := r.Suite(r.ctx)
+		if err != nil {
+			return err
+		}
+		tx, err := ledger.DecodeTx(suite, raw)
+		if err != nil {
+			return fmt.Errorf("%s holds no signed transaction: %w; make one with --sign-only", args[0], err)
+		}
+		return run(r, suite, tx, args[0])
+	})
 }
 
 func txArgument(c *cli.Context) (ledger.TxID, error) {
