@@ -26,7 +26,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -76,7 +75,7 @@ type Host struct {
 
 	mu        sync.Mutex // guards what follows
 	processes []*process
-	scratch   string // folder for sockets, and for copies without Config.Dir; made when first needed
+	scratch   *scratch // for sockets, and for copies without Config.Dir; made when first needed
 	closed    bool
 }
 
@@ -95,7 +94,7 @@ func (h *Host) Close() error {
 	h.mu.Lock()
 	processes := h.processes
 	h.processes, h.closed = nil, true
-	scratch := h.scratch
+	folder := h.scratch
 	h.mu.Unlock()
 	for _, p := range processes {
 		p.cancel()
@@ -103,10 +102,10 @@ func (h *Host) Close() error {
 	for _, p := range processes {
 		<-p.done
 	}
-	if scratch == "" {
+	if folder == nil {
 		return nil
 	}
-	return os.RemoveAll(scratch)
+	return folder.remove()
 }
 
 // Kind is what a program does for the node.
@@ -338,27 +337,6 @@ func (h *Host) remove(p *process) {
 	}
 }
 
-// maxSocketFolder bounds the path of a folder for sockets, in bytes. The path of a unix socket has at most 107 (unix(7); 103 on other
-// systems), and go-plugin adds two names of up to 21 and 17, /plugin-dir and /plugin with up to ten digits each.
-const maxSocketFolder = 103 - 21 - 17
-
-// socketFolder makes a folder for sockets that only this process's user may enter, in the first of parents that is there and whose
-// path is short enough.
-func socketFolder(parents ...string) (string, error) {
-	var failed []string
-	for _, parent := range parents {
-		dir, err := os.MkdirTemp(parent, "fondaco-") // mode 0700
-		if err == nil && len(dir) <= maxSocketFolder {
-			return dir, nil
-		}
-		if err == nil {
-			err = cmp.Or(os.Remove(dir), fmt.Errorf("%s is longer than the path of a unix socket may be", parent))
-		}
-		failed = append(failed, err.Error())
-	}
-	return "", fmt.Errorf("make a folder for plugin sockets: %s; set TMPDIR to a folder that this user may write, of at most %d bytes", strings.Join(failed, "; "), maxSocketFolder-len("/fondaco-")-10)
-}
-
 // folders returns where sockets and copies of programs go. Sockets are never in Config.Dir, whose path may be long.
 func (h *Host) folders() (sockets, copies string, err error) {
 	h.mu.Lock()
@@ -366,13 +344,13 @@ func (h *Host) folders() (sockets, copies string, err error) {
 	if h.closed {
 		return "", "", ErrClosed
 	}
-	if h.scratch == "" {
-		if h.scratch, err = socketFolder(os.TempDir(), "/tmp", "/var/tmp", "/dev/shm"); err != nil {
+	if h.scratch == nil {
+		if h.scratch, err = newScratch(os.TempDir(), "/tmp", "/var/tmp", "/dev/shm"); err != nil {
 			return "", "", err
 		}
 	}
 	if h.config.Dir == "" {
-		return h.scratch, h.scratch, nil
+		return h.scratch.path, h.scratch.path, nil
 	}
 	if err := os.MkdirAll(h.config.Dir, 0o700); err != nil {
 		return "", "", fmt.Errorf("make the folder for copies of plugins: %w", err)
@@ -380,5 +358,5 @@ func (h *Host) folders() (sockets, copies string, err error) {
 	if err := os.Chmod(h.config.Dir, 0o700); err != nil { // it may have been there before
 		return "", "", fmt.Errorf("close the folder for copies of plugins to others: %w", err)
 	}
-	return h.scratch, h.config.Dir, nil
+	return h.scratch.path, h.config.Dir, nil
 }

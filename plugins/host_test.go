@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -48,8 +49,11 @@ func newHost(t testing.TB, c Config) *Host {
 		if err := h.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
-		if left, _ := filepath.Glob(h.scratch); h.scratch != "" && len(left) > 0 {
-			t.Errorf("Close left %v", left)
+		if h.scratch == nil {
+			return
+		}
+		if _, err := os.Lstat(h.scratch.path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Close left %s: %v", h.scratch.path, err)
 		}
 	})
 	return h
@@ -398,14 +402,14 @@ func TestStart(t *testing.T) {
 		h, beside := newHost(t, Config{}), newHost(t, Config{}) // two nodes of one machine
 		start(t, h, self("echo"))
 		start(t, beside, self("echo"))
-		info, err := os.Stat(h.scratch)
+		info, err := os.Stat(h.scratch.path)
 		if err != nil || info.Mode().Perm() != 0o700 {
 			t.Errorf("the folder of the sockets: %v, %v; want mode 0700", info, err)
 		}
-		if left, err := os.ReadDir(long); err != nil || len(left) > 0 || h.scratch == beside.scratch {
-			t.Errorf("sockets are in %s and %s, and %s has %v; %v", h.scratch, beside.scratch, long, left, err)
+		if left, err := os.ReadDir(long); err != nil || len(left) > 0 || h.scratch.path == beside.scratch.path {
+			t.Errorf("sockets are in %s and %s, and %s has %v; %v", h.scratch.path, beside.scratch.path, long, left, err)
 		}
-		if _, err := socketFolder(long, filepath.Join(long, "missing")); err == nil || !strings.Contains(err.Error(), "set TMPDIR to a folder") {
+		if _, err := newScratch(long, filepath.Join(long, "missing")); err == nil || !strings.Contains(err.Error(), "set TMPDIR to a folder") {
 			t.Errorf("without a folder that does: %v", err)
 		}
 		if left, _ := os.ReadDir(long); len(left) > 0 {
@@ -461,6 +465,59 @@ func TestDiesWithHost(t *testing.T) {
 	}
 	_ = host.Wait()
 	eventually(t, "the plugin is gone", func() bool { return syscall.Kill(pid, 0) != nil || zombie(pid) })
+}
+
+// TestScratch has a host killed, and another one remove what it left, and nothing else.
+func TestScratch(t *testing.T) {
+	parent, err := os.MkdirTemp("", "scratch") //nolint:usetesting // t.TempDir is longer than the path of a socket may be
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(parent) })
+	t.Setenv("TMPDIR", parent)
+	killed, _ := startHost(t)
+	folders := func() []string {
+		found, err := filepath.Glob(filepath.Join(parent, scratchPrefix+"[0-9]*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	left := folders()
+	if len(left) != 1 {
+		t.Fatalf("a host has the folders %v, want one", left)
+	}
+	living := newHost(t, Config{})
+	start(t, living, self("echo"))
+	if len(folders()) != 2 {
+		t.Fatalf("while both hosts run there are %v, want two folders", folders())
+	}
+	// What others may have there: a folder with something in it that is reached by a link, a file, and folders of like names.
+	kept := filepath.Join(parent, "kept")
+	for _, path := range []string{kept, filepath.Join(parent, scratchPrefix+"notes"), filepath.Join(parent, "fondaco-42")} {
+		if err := os.MkdirAll(filepath.Join(path, "work"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link, file, open := filepath.Join(parent, scratchPrefix+"1"), filepath.Join(parent, scratchPrefix+"2"), filepath.Join(parent, scratchPrefix+"3")
+	if err := errors.Join(os.Symlink(kept, link), os.WriteFile(file, nil, 0o600), os.Mkdir(open, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := killed.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = killed.Wait()
+	next := newHost(t, Config{})
+	start(t, next, self("echo"))
+	if _, err := os.Lstat(left[0]); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what the killed host left is there: %v", err)
+	}
+	for _, path := range []string{living.scratch.path, next.scratch.path, filepath.Join(kept, "work"), filepath.Join(parent, scratchPrefix+"notes", "work"), filepath.Join(parent, "fondaco-42", "work"), link, file, open} {
+		if _, err := os.Lstat(path); err != nil {
+			t.Errorf("a start removed what is not its own: %v", err)
+		}
+	}
 }
 
 func TestDiesWhenInputEnds(t *testing.T) {
