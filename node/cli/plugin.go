@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -52,13 +53,13 @@ func pluginCommand(programs Plugins) *cli.Command {
 			Name:      "check",
 			Usage:     "start a program as a node would, and say what it is and whether it suits the chain",
 			ArgsUsage: "FILE|" + strings.Join(names, "|"),
-			Description: "It prints the SHA-256 to put into the configuration. The program gets nothing of this folder but --settings. A node that\n" +
+			Description: "It prints the SHA-256 to put into the configuration. The program gets nothing of this folder but its settings. A node that\n" +
 				"runs is not touched. Exit code 6 when the program does not suit the chain of the node in -d.",
 			Flags: []cli.Flag{
 				dirFlag(), outputFlag(),
-				&cli.StringFlag{Name: "kind", Usage: "what the program is: engine or ca", Value: kindEngine},
+				&cli.StringFlag{Name: "kind", Usage: "what the program is: engine or ca; default: what its name in this binary says; of a FILE, ca if the node in -d has it as ca.program, or else engine"},
 				&cli.StringFlag{Name: "sha256", Usage: "refuse a file with another sum than this, in hexadecimal; default: whatever it has"},
-				&cli.StringFlag{Name: "settings", Usage: "`FILE` of settings for a CA provider"},
+				&cli.StringFlag{Name: "settings", Usage: "`FILE` of settings for a CA provider; default: those of the node in -d if it has this provider"},
 			},
 			Action: func(c *cli.Context) error { return checkPlugin(c, programs) },
 		}, {
@@ -135,14 +136,22 @@ func checkPlugin(c *cli.Context, programs Plugins) (err error) {
 	if err := checkOutput(c); err != nil {
 		return err
 	}
-	kind := c.String("kind")
-	if kind != kindEngine && kind != kindCA {
+	if kind := c.String("kind"); kind != "" && kind != kindEngine && kind != kindCA {
 		return usage("--kind %q: want %s or %s", kind, kindEngine, kindCA)
+	}
+	kind, settings, err := checkedAs(c, args[0], programs)
+	if err != nil {
+		return err
 	}
 	found := &checkedPlugin{Kind: kind}
 	spec, err := checkedSpec(c, args[0], programs)
 	if err != nil {
 		return err
+	}
+	if settings != "" {
+		if spec.Config, err = readBounded(settings, ca.MaxSettings); err != nil {
+			return err
+		}
 	}
 	if spec.Path != "" {
 		found.Path, found.SHA256 = spec.Path, hex.EncodeToString(spec.SHA256[:])
@@ -174,16 +183,42 @@ func checkPlugin(c *cli.Context, programs Plugins) (err error) {
 	return nil
 }
 
+// checkedAs returns the kind of a program and the path of its settings: what the flags say, and else what its name in this binary and
+// the configuration of the node in -d do. A folder without a node says nothing.
+func checkedAs(c *cli.Context, arg string, programs Plugins) (kind, settings string, err error) {
+	kind, settings = c.String("kind"), c.String("settings")
+	if kind == "" && programs[arg] != nil {
+		kind, _, _ = strings.Cut(arg, "-")
+	}
+	if kind == kindEngine || kind == kindCA && settings != "" {
+		return kind, settings, nil
+	}
+	dir := c.String("dir")
+	if _, err := os.Stat(filepath.Join(dir, ConfigFile)); errors.Is(err, fs.ErrNotExist) {
+		return cmp.Or(kind, kindEngine), settings, nil
+	}
+	file, err := ReadConfig(dir)
+	if err != nil {
+		return "", "", err
+	}
+	own := file.CA.Program == arg
+	if programs[arg] == nil && strings.ContainsRune(file.CA.Program, filepath.Separator) {
+		configured, err := os.Stat(within(dir, file.CA.Program))
+		given, failed := os.Stat(arg)
+		own = err == nil && failed == nil && os.SameFile(configured, given)
+	}
+	if !own {
+		return cmp.Or(kind, kindEngine), settings, nil
+	}
+	if settings == "" && file.CA.Settings != "" {
+		settings = within(dir, file.CA.Settings)
+	}
+	return kindCA, settings, nil
+}
+
 // checkedSpec names a file, with the sum that it must have, or a program of this binary.
 func checkedSpec(c *cli.Context, arg string, programs Plugins) (plugins.Spec, error) {
 	spec := plugins.Spec{Name: filepath.Base(arg)}
-	if file := c.String("settings"); file != "" {
-		settings, err := readBounded(file, ca.MaxSettings)
-		if err != nil {
-			return spec, err
-		}
-		spec.Config = settings
-	}
 	if programs[arg] != nil {
 		spec.Args = []string{"plugin", "serve", arg}
 		return spec, nil
@@ -211,7 +246,8 @@ func checkedSpec(c *cli.Context, arg string, programs Plugins) (plugins.Spec, er
 // unlike adds to an error of a start what may be meant.
 func (p *checkedPlugin) unlike(err error) error {
 	if strings.Contains(err.Error(), "before the plugin handshake") {
-		return fmt.Errorf("%w; --kind %s says what it should be: is it of the other kind?", err, p.Kind)
+		other := map[string]string{kindEngine: kindCA, kindCA: kindEngine}[p.Kind]
+		return fmt.Errorf("%w; it was started as --kind %s: if it is of the other kind, give --kind %s", err, p.Kind, other)
 	}
 	return err
 }
@@ -239,6 +275,9 @@ func (p *checkedPlugin) engine(c *cli.Context, host *plugins.Host, spec plugins.
 
 func (p *checkedPlugin) provider(c *cli.Context, host *plugins.Host, spec plugins.Spec, suite keys.Suite) error {
 	program, err := host.CA(c.Context, spec)
+	if err != nil && len(spec.Config) == 0 && strings.Contains(err.Error(), "configure: ") {
+		return fmt.Errorf("%w; it was given no settings: name their file with --settings, or with -d a node that has this provider", err)
+	}
 	if err != nil {
 		return p.unlike(err)
 	}
