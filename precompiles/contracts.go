@@ -3,6 +3,7 @@ package precompiles
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -139,7 +140,7 @@ func newContracts() Contract {
 				{
 					Name: "replace", Kind: ledger.MethodTx, Args: []ledger.Field{address, code, args, {Name: "breaking", Type: "bool"}},
 					Doc: "Replaces the code and runs the new code's upgrade with the argument array args; both happen or neither does. Only the owner may, " +
-						"while it may deploy. A schema that users of the old one could trip over needs breaking; code of an older version, or that the contract ran before, is refused.",
+						"while it may deploy. A schema that users of the old one could trip over needs breaking; code of an older version, or that the contract ran before, is refused, and so is code without a method for which there is a policy.",
 				},
 				{Name: "transfer", Kind: ledger.MethodTx, Args: []ledger.Field{address, owner}, Doc: "Makes another account the owner."},
 				{Name: "info", Kind: ledger.MethodView, Args: []ledger.Field{address}, Return: "opt<Deployment>"},
@@ -156,7 +157,7 @@ func newContracts() Contract {
 				{Topic: "transferred", Fields: []ledger.Field{address, owner}, Indexed: indexed},
 				{Topic: "restricted", Fields: []ledger.Field{address, {Name: "visible", Type: "Visible"}}, Indexed: indexed},
 			}, releaseEvents()...),
-			Errors: abortDefs(AbortArguments, AbortMissing, AbortUnchanged, AbortIncompatible, AbortDowngrade, AbortName, AbortRelease),
+			Errors: abortDefs(AbortArguments, AbortMissing, AbortUnchanged, AbortIncompatible, AbortDowngrade, AbortName, AbortRelease, AbortGoverned),
 			State: []ledger.StateDef{
 				{Prefix: "c", Key: []ledger.Type{"addr"}, Value: "Deployment"},
 				{Prefix: "g", Value: "DeployRules", Doc: "how code comes onto the chain"},
@@ -277,7 +278,29 @@ func mayReplace(env Env, address ledger.Address, d *Deployment, hash keys.Digest
 	if err != nil {
 		return nil, err
 	}
+	if err := keepsPolicies(env, address, d, schema); err != nil {
+		return nil, err
+	}
 	return schema, mayFollow(env, address, d, hash, schema, breaking)
+}
+
+// keepsPolicies refuses code, whose schema is will or nil, that lacks a method for which there is a policy: it could have
+// it under another name, for which there is none.
+func keepsPolicies(env Env, address ledger.Address, d *Deployment, will *ledger.Schema) error {
+	if d.Flags&ContractPolicies == 0 {
+		return nil
+	}
+	prefix := key(GovernanceAddress, []byte("r"), address[:])
+	return env.Range(prefix, nil, math.MaxInt, func(k, _ []byte) error {
+		method := string(k[len(prefix):])
+		if will != nil {
+			if m := will.Method(method); m != nil && m.Kind == ledger.MethodTx {
+				return nil
+			}
+		}
+		return aborted(AbortGoverned, []any{method}, "there is a policy for the method %s, and the schema of the new code has no such method that changes something: "+
+			"keep it, or have the committee take the policy away first, with `fondaco motion propose governance set_policy %s %s null`", method, address, method)
+	})
 }
 
 // maxBroken bounds what an abort lists, so that its data stays small.

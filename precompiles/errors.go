@@ -67,6 +67,7 @@ const (
 
 	AbortName uint32 = 1013 // [name]: the name or its version is malformed, taken, in use, or not there
 
+	AbortGoverned uint32 = 1031 // [method]: the code lacks a method for which there is a policy
 	AbortRelease  uint32 = 1030 // [id]: no such release that is open, or it lacks approvals, or there are too many; then the id is 0
 	AbortRecovery uint32 = 1020 // [number]: no such recovery of the account, or one that is under way, or at another time
 	AbortCosigner uint32 = 1021 // [account]: it cannot co-sign
@@ -117,6 +118,7 @@ func abortDefs(codes ...uint32) []ledger.ErrorDef {
 		{Code: AbortPolicy, Name: "BadPolicy", Fields: []ledger.Field{{Name: "fault", Type: "PolicyFault"}}, Doc: "a policy or settings that make no sense, or by which the group could not be governed"},
 		{Code: AbortName, Name: "BadName", Fields: []ledger.Field{{Name: "name", Type: "str"}}, Doc: "the name or its version is malformed, taken, in use, or not there"},
 		{Code: AbortRelease, Name: "NoRelease", Fields: []ledger.Field{{Name: "id", Type: "u64"}}, Doc: "there is no such release, or it is void or lacks approvals, or with id 0 there are too many"},
+		{Code: AbortGoverned, Name: "Governed", Fields: []ledger.Field{{Name: "method", Type: "str"}}, Doc: "the new code lacks a method for which there is a policy, which must be taken away first"},
 		{Code: AbortRecovery, Name: "Recovery", Fields: []ledger.Field{{Name: "number", Type: "u64"}}, Doc: "the account has no such recovery, or one is under way, or its window has not ended, or has"},
 		{Code: AbortCosigner, Name: "BadCosigner", Fields: []ledger.Field{{Name: "account", Type: "addr"}}, Doc: "the account cannot co-sign"},
 		{Code: AbortCorrection, Name: "NoCorrection", Fields: []ledger.Field{{Name: "number", Type: "u64"}}, Doc: "there is no such correction, or it is not open any more, or with number 0 there are too many"},

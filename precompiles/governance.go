@@ -201,7 +201,7 @@ func newGovernance() Contract {
 				},
 				{
 					Name: "set_policy", Kind: ledger.MethodTx, Args: []ledger.Field{contract, method, {Name: "policy", Type: "opt<Policy>"}},
-					Doc: "Says what a call of a method takes; nothing: what this release says, or the contract. By motion only.",
+					Doc: "Says what a call of a method takes; nothing: what this release says, or the contract. By motion only. Code that replaces a contract's keeps its policies and the methods that they are for; methods that it adds have none until one is set.",
 				},
 				{Name: "set_settings", Kind: ledger.MethodTx, Args: settings, Doc: "Says how motions are decided. By motion only."},
 				{
@@ -412,6 +412,8 @@ func setPolicy(env Env, a SetPolicyArgs) error {
 			if err := checkSystemPolicy(a.Contract, a.Method, a.Policy); err != nil {
 				return err
 			}
+		} else if err := changesSomething(env, a.Contract, a.Method); err != nil {
+			return err
 		}
 	}
 	switch {
@@ -443,6 +445,22 @@ func setPolicy(env Env, a SetPolicyArgs) error {
 		return err
 	}
 	return emit(env, "policy_set", a.Contract, a.Method, s.Number, a.Policy)
+}
+
+// changesSomething refuses a policy for a method that the schema of a deployed contract, if it has one, does not have.
+func changesSomething(env Env, contract ledger.Address, method string) error {
+	d, found, err := ReadContract(env, contract)
+	if err != nil || !found { // which markPolicies refuses
+		return err
+	}
+	schema, err := chargedSchema(env, d.Code)
+	if err != nil || schema == nil {
+		return err
+	}
+	if m := schema.Method(method); m == nil || m.Kind != ledger.MethodTx {
+		return unsound(policyMethod, contract, method)
+	}
+	return nil
 }
 
 // stillGoverned refuses what would keep the group from changing itself.

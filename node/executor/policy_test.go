@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/fondaco/fondaco/precompiles"
@@ -71,6 +72,26 @@ func TestContractPolicies(t *testing.T) {
 	set(&precompiles.Policy{Rule: precompiles.RuleMajority})
 	c.want(put("clerk", one), ledger.Denied, precompiles.DeniedMotion)
 	c.want(passes(precompiles.Action{To: one, Method: "put", Args: none}), ledger.OK, 0)
+	// Code that lacks the method could have it under another name, which would go without the policy.
+	without := probeSchema()
+	without.Methods = slices.DeleteFunc(without.Methods, func(m ledger.Method) bool { return m.Name == "put" })
+	replace := precompiles.ReplaceArgs{Address: one, Code: probe().module(t, without), Breaking: true}
+	r := c.block(c.tx("deployer", precompiles.ContractsAddress, "replace", replace))[0]
+	c.want(r, ledger.Aborted, precompiles.AbortGoverned)
+	if string(r.Data) != string(c.marshal([]any{"put"})) {
+		t.Errorf("data %x", r.Data)
+	}
+	replace.Code = probe().module(t, nil)
+	c.want(c.block(c.tx("deployer", precompiles.ContractsAddress, "replace", replace))[0], ledger.Aborted, precompiles.AbortGoverned)
+	newer := probeSchema()
+	newer.Version = "1.0.1"
+	replace.Code = probe().module(t, newer)
+	c.want(c.block(c.tx("deployer", precompiles.ContractsAddress, "replace", replace))[0], ledger.OK, 0)
+	c.want(put("clerk", one), ledger.Denied, precompiles.DeniedMotion)
+	c.want(passes(precompiles.Action{
+		To: precompiles.GovernanceAddress, Method: "set_policy", Args: c.marshal(precompiles.SetPolicyArgs{Contract: one, Method: "nosuch", Policy: &precompiles.Policy{}}),
+	}), ledger.Aborted, precompiles.AbortAction)
+
 	set(&precompiles.Policy{})
 	c.want(put("clerk", one), ledger.Denied, precompiles.DeniedRole)
 	motions++
@@ -85,7 +106,7 @@ func TestContractPolicies(t *testing.T) {
 		t.Errorf("%s with %d gas, want %d as before", again.Status, again.Gas, free.Gas)
 	}
 	// Of several calls, all take effect or none.
-	r := passes(
+	r = passes(
 		precompiles.Action{To: precompiles.AccessAddress, Method: "grant", Args: c.marshal(precompiles.RoleArgs{Account: address("clerk"), Role: "owner"})},
 		precompiles.Action{To: precompiles.AccessAddress, Method: "grant", Args: c.marshal(precompiles.RoleArgs{Account: address("clerk"), Role: "registrar"})},
 	)
