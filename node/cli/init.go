@@ -389,14 +389,11 @@ func genesisCommand() *cli.Command {
 			ArgsUsage: "FILE",
 			Flags:     []cli.Flag{outputFlag()},
 			Action: func(c *cli.Context) error {
-				args, err := arguments(c, 1, 1, "FILE")
+				file, err := fileArgument(c)
 				if err != nil {
 					return err
 				}
-				if err := checkOutput(c); err != nil {
-					return err
-				}
-				genesis, suite, err := trustedGenesis(args[0])
+				genesis, suite, err := trustedGenesis(file)
 				if err != nil {
 					return err
 				}

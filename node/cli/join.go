@@ -69,18 +69,15 @@ func joinRequestCommand() *cli.Command {
 			ArgsUsage: "FILE",
 			Flags:     []cli.Flag{outputFlag()},
 			Action: func(c *cli.Context) error {
-				args, err := arguments(c, 1, 1, "FILE")
+				file, err := fileArgument(c)
 				if err != nil {
 					return err
 				}
-				if err := checkOutput(c); err != nil {
-					return err
-				}
-				r, suite, err := readJoinRequest(args[0])
+				r, suite, err := readJoinRequest(file)
 				if err != nil {
 					return err
 				}
-				return showRequest(c, args[0], r, suite)
+				return showRequest(c, file, r, suite)
 			},
 		}},
 	}
@@ -333,22 +330,19 @@ func invitationCommand() *cli.Command {
 			ArgsUsage: "FILE",
 			Flags:     []cli.Flag{outputFlag(), recoveryFlag()},
 			Action: func(c *cli.Context) error {
-				args, err := arguments(c, 1, 1, "FILE")
+				file, err := fileArgument(c)
 				if err != nil {
 					return err
 				}
-				if err := checkOutput(c); err != nil {
-					return err
-				}
-				i, suite, err := readInvitation(args[0])
+				i, suite, err := readInvitation(file)
 				if err != nil {
 					return err
 				}
-				o, err := openInvitation(c, args[0], i, suite)
+				o, err := openInvitation(c, file, i, suite)
 				if err != nil {
 					return err
 				}
-				return showInvitation(c, args[0], i, o, suite)
+				return showInvitation(c, file, i, o, suite)
 			},
 		}},
 	}

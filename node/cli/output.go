@@ -26,6 +26,15 @@ func checkOutput(c *cli.Context) error {
 	}
 }
 
+// fileArgument returns the only argument of a command that shows a file, and speaks to no node.
+func fileArgument(c *cli.Context) (string, error) {
+	args, err := arguments(c, 1, 1, "FILE")
+	if err != nil {
+		return "", err
+	}
+	return args[0], checkOutput(c)
+}
+
 // show writes a result to standard output: v as JSON, or what table writes, aligned in columns by tabs.
 func show(c *cli.Context, v any, table func(w io.Writer)) error {
 	if c.String("output") == "json" {
