@@ -27,16 +27,6 @@ func (v Visible) String() string {
 
 func visibleNames() []string { return []string{"members", "institution", "parties"} }
 
-// ParseVisible returns what String gives the word for.
-func ParseVisible(word string) (Visible, error) {
-	for i, name := range visibleNames() {
-		if name == word {
-			return Visible(i), nil
-		}
-	}
-	return 0, fmt.Errorf("%q: want members, institution or parties", word)
-}
-
 // Restriction is a row of the table of contracts that not everybody may read, keyed by address.
 type Restriction struct {
 	_           struct{} `cbor:",toarray"`
