@@ -36,6 +36,13 @@ func Genesis(s keys.Suite, g *ledger.Genesis) ([]ledger.Change, error) {
 		slices.SortFunc(regulators, compareAddresses)
 		w.put(regulatorsKey(), regulators)
 	}
+	if g.VetoWindow != nil {
+		settings := DefaultSettings()
+		if settings.Window = *g.VetoWindow; settings.Window < 0 || 2*settings.Window > settings.Lifetime {
+			return nil, fmt.Errorf("genesis has a veto window of %d ms, want 0 to %d, half of how long motions last", settings.Window, settings.Lifetime/2)
+		}
+		w.put(settingsKey(), &settings)
+	}
 	institution := func(name string) error {
 		if name == "" || len(name) > MaxInstitutionName {
 			return fmt.Errorf("institution name of %d bytes, want 1 to %d", len(name), MaxInstitutionName)

@@ -10,6 +10,9 @@ import (
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
+// DefaultVeto is how long a regulator may object where nobody said otherwise: a day, in which it reads what was decided. In ms.
+const DefaultVeto = int64(24 * 3_600_000)
+
 // Bounds on settings and policies.
 const (
 	MaxSettingWeight = 1_000
@@ -46,9 +49,9 @@ type Weight struct {
 	Weight      uint32 // 1 to MaxSettingWeight
 }
 
-// DefaultSettings are those of a chain that did not change them.
+// DefaultSettings are those of a chain that did not change them, and whose genesis has no veto window of its own.
 func DefaultSettings() Settings {
-	return Settings{Version: ledger.Version, Approval: minApproval, Motions: 4, Lifetime: 30 * 86400000}
+	return Settings{Version: ledger.Version, Approval: minApproval, Motions: 4, Lifetime: 30 * 86400000, Window: DefaultVeto, Weights: []Weight{}}
 }
 
 // ReadSettings returns the settings in force.

@@ -222,7 +222,7 @@ func checkTitle(title string) error {
 
 // needsOf checks the actions of a motion and returns what their policies take together. Motions about the chain itself, and
 // about methods without a policy, take a majority in any case. regulated says that the chain has a regulator, who must consent
-// where a policy wants it or the motion is about a regulator.
+// where a policy wants it or the motion is about a regulator or its institution.
 func needsOf(env Env, a *ProposeArgs) (needs []Policy, regulated bool, err error) {
 	regulators, err := ReadRegulators(env)
 	if err != nil {
@@ -255,6 +255,11 @@ func needsOf(env Env, a *ProposeArgs) (needs []Policy, regulated bool, err error
 		if err := resource(MembersAddress, "reform"); err != nil {
 			return nil, false, err
 		}
+		if about, err := a.Reform.about(env, regulators); err != nil {
+			return nil, false, err
+		} else if about {
+			add(Policy{Rule: RuleMajority, Regulator: true})
+		}
 	}
 	size := 0
 	for _, action := range a.Actions {
@@ -276,6 +281,42 @@ func needsOf(env Env, a *ProposeArgs) (needs []Policy, regulated bool, err error
 		}
 	}
 	return needs, regulated, nil
+}
+
+// about reports whether a reform changes something of an institution that has a regulator: its nodes, or who vouches for its people.
+func (f *Reform) about(r Reader, regulators []ledger.Address) (bool, error) {
+	var named []string
+	for _, nodes := range [][]identity.NodeID{f.Dismiss, f.Add, f.Remove} {
+		for _, id := range nodes {
+			node, _, err := ReadNode(r, id)
+			if err != nil {
+				return false, err
+			}
+			named = append(named, node.Institution)
+		}
+	}
+	for _, c := range f.Observe {
+		named = append(named, c.Institution)
+	}
+	for _, t := range f.Trust {
+		named = append(named, t.Institution)
+	}
+	for _, d := range f.Distrust {
+		named = append(named, d.Institution)
+	}
+	for _, p := range f.Policies {
+		named = append(named, p.Institution)
+	}
+	for _, n := range f.RealNames {
+		named = append(named, n.Institution)
+	}
+	for _, address := range regulators {
+		account, _, err := ReadAccount(r, address)
+		if err != nil || slices.Contains(named, account.Institution) {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 // touches reports whether an action is about a regulator, or makes one.

@@ -108,10 +108,19 @@ func (a *assembly) pass(f Reform) {
 			a.t.Fatal(err)
 		}
 	}
+	a.wait(id)
 	if err := a.by("bank-0", "activate", MotionArgs{ID: id}); err != nil {
 		a.t.Fatal(err)
 	}
 	a.endEpoch()
+}
+
+// wait has time and blocks pass until a motion that is carried can be carried out.
+func (a *assembly) wait(id uint64) {
+	a.t.Helper()
+	m := a.motion(id)
+	until, height := m.Due()
+	a.order.UnixMilli, a.order.Height = max(a.order.UnixMilli, until), max(a.order.Height, height)
 }
 
 func (a *assembly) endEpoch() {

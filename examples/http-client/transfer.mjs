@@ -103,7 +103,7 @@ async function transfer(base, keyFile, sender, token, to, amount, trusted, ...re
   const genesis = [g.version, g.name, g.suite, g.group, g.engine, g.trust_members, g.time_ms, g.members.map(m => [bytes(m.node), m.institution, key(m.key)]),
     [p.block_txs, p.block_bytes, p.block_gas, p.tx_gas, p.max_lifetime, p.window, p.clock_skew, p.rewrite, p.costs, p.memory_pages,
       p.deploy_roles, p.view_timeout, p.heartbeat_time, p.batch_delay],
-    g.accounts.map(a => [a.name, a.institution, a.roles ?? [], a.keys.map(key)])]
+    g.accounts.map(a => [a.name, a.institution, a.roles ?? [], a.keys.map(key)]), g.veto_window ?? null]
   const proven = verifyClaim(bytes(state.proof), { chain: bytes(trusted ?? chain), genesis, accepted: recoveries.map(bytes) })
   need(proven.tx?.equals(raw) && proven.receipt?.[1].equals(id), 'the claim is about another transaction')
   console.log(JSON.stringify({ id: hex(id), height: proven.height, status: proven.receipt[3], code: proven.receipt[4], gas: proven.receipt[6], voters: proven.voters }))

@@ -375,6 +375,10 @@ func genesisCommand() *cli.Command {
 				&cli.StringFlag{Name: "group", Usage: "`ID` of its first group", Value: "main"},
 				&cli.StringFlag{Name: "engine", Usage: "consensus `ALGORITHM`: pbft or raft", Value: "pbft"},
 				&cli.BoolFlag{Name: "trust-members", Usage: "state that the institutions trust one another's nodes not to lie; raft needs it, for one that lies can fork the chain"},
+				&cli.DurationFlag{
+					Name: "veto-window", Value: time.Duration(precompiles.DefaultVeto) * time.Millisecond,
+					Usage: "how long a regulator may object between the decision on a motion and its execution, until a motion changes that; 0s where a chain is tried out",
+				},
 				&cli.StringFlag{Name: "out", Usage: "`FILE` to write", Value: GenesisFile},
 				&cli.StringSliceFlag{
 					Name:  "account",
@@ -425,6 +429,9 @@ func newGenesis(c *cli.Context) error {
 	genesis := &ledger.Genesis{
 		Version: ledger.Version, Name: c.String("name"), Suite: suite.Name(), Group: ledger.GroupID(c.String("group")),
 		Engine: c.String("engine"), Trust: c.Bool("trust-members"), UnixMilli: time.Now().UnixMilli(), Params: ledger.DefaultParams(), Accounts: []ledger.GenesisAccount{},
+	}
+	if window := c.Duration("veto-window").Milliseconds(); window != precompiles.DefaultVeto {
+		genesis.VetoWindow = &window
 	}
 	for _, card := range cards {
 		genesis.Members = append(genesis.Members, ledger.Member{Node: card.Node, Institution: card.Institution, Key: card.Key})
@@ -545,7 +552,11 @@ func showGenesis(c *cli.Context, g *ledger.Genesis, suite keys.Suite) error {
 		Members  []ledger.Member `json:"members"`
 		Params   ledger.Params   `json:"params"`
 		Accounts []account       `json:"accounts"`
-	}{g.Hash(suite), g.Name, g.Suite, g.Group, g.Engine, g.Trust, g.UnixMilli, g.Members, g.Params, []account{}}
+		Veto     int64           `json:"veto_window"`
+	}{g.Hash(suite), g.Name, g.Suite, g.Group, g.Engine, g.Trust, g.UnixMilli, g.Members, g.Params, []account{}, precompiles.DefaultVeto}
+	if g.VetoWindow != nil {
+		doc.Veto = *g.VetoWindow
+	}
 	for _, a := range g.Accounts {
 		doc.Accounts = append(doc.Accounts, account{a, ledger.NamedAddress(suite, "account", a.Name)})
 	}
@@ -560,6 +571,9 @@ func showGenesis(c *cli.Context, g *ledger.Genesis, suite keys.Suite) error {
 		row(w, "quorum", quorumText(g.Finality(), n))
 		if g.Trust {
 			row(w, "trust", "members are trusted not to lie: one that does can fork the chain")
+		}
+		if slices.ContainsFunc(g.Accounts, func(a ledger.GenesisAccount) bool { return slices.Contains(a.Roles, string(identity.Regulator)) }) {
+			row(w, "veto", fmt.Sprintf("a regulator may object to a motion for %s after the decision", time.Duration(doc.Veto)*time.Millisecond))
 		}
 		row(w)
 		row(w, "MEMBER", "INSTITUTION", "NODE")

@@ -109,6 +109,7 @@ func newChainOf(tb testing.TB, vm *wasmvm.VM, institutions []string, accounts []
 	c := &chain{TB: tb, suite: keystest.Suite(), signers: map[string]keys.Signer{}}
 	c.genesis = &ledger.Genesis{
 		Version: ledger.Version, Name: "test", Suite: keystest.Suite().Name(), Group: "main", Engine: "none", UnixMilli: 1_000_000, Params: ledger.DefaultParams(),
+		VetoWindow: new(int64), // motions wait for nobody
 	}
 	for i, institution := range institutions {
 		node := newSigner(tb, strings.TrimSuffix(fmt.Sprint("node ", i), " 0"))

@@ -132,6 +132,9 @@ type Genesis struct {
 	Members   []Member         `json:"members"`
 	Params    Params           `json:"params"`
 	Accounts  []GenesisAccount `json:"accounts"`
+	// VetoWindow is how long a regulator may object between the decision on a motion and its execution until a motion changes that, in ms and where
+	// the chain has a regulator; nil: a day. The zero is for chains that are tried out.
+	VetoWindow *int64 `json:"veto_window,omitempty"`
 }
 
 // RaftEngine is the engine that bears members which stop and none that lies.

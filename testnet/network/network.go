@@ -69,6 +69,9 @@ type Config struct {
 	CA bool
 	// Signers has each node's key in a process of its own, with a journal.
 	Signers bool
+	// VetoWindow is how long a regulator may object to a motion after the decision. The default is none, so that motions are carried out at once: what
+	// is tried out here does not wait the day of other chains.
+	VetoWindow time.Duration
 }
 
 // Node is one node of a network.
@@ -171,6 +174,8 @@ func Create(c Config) (*Network, error) {
 		Version: ledger.Version, Name: "testnet", Suite: c.Suite, Group: n.Group, Engine: c.Engine, Trust: c.Trust || c.Engine == ledger.RaftEngine,
 		UnixMilli: time.Now().UnixMilli(), Params: c.Params,
 	}
+	veto := c.VetoWindow.Milliseconds()
+	genesis.VetoWindow = &veto
 	nodeKeys := make([]keys.Signer, c.Nodes)
 	for i := range c.Nodes {
 		if nodeKeys[i], err = suite.Generate(suite.Vote(), rand.Reader); err != nil {

@@ -1,0 +1,291 @@
+package precompiles
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// regulated returns an assembly of four banks and a regulator, the account watch of the institution watchdog. Its genesis says nothing of a veto window.
+func regulated(t *testing.T) *assembly {
+	t.Helper()
+	a := newAssembly(t, 4)
+	if err := write(a, institutionKey("watchdog"), &Institution{Version: ledger.Version}); err != nil {
+		t.Fatal(err)
+	}
+	watch := &Account{Version: ledger.Version, Institution: "watchdog", Threshold: 1, Roles: []string{}, Keys: []AccountKey{bound(newKey(t, 910))}}
+	if err := putAccount(a, name("watch"), watch, nil); err != nil {
+		t.Fatal(err)
+	}
+	a.caller = GovernanceAddress
+	_, err := a.call(newAccess(), "grant", RoleArgs{Account: name("watch"), Role: string(identity.Regulator)})
+	wantError(t, err, ledger.OK, 0)
+	return a
+}
+
+// move makes a motion of calls as bank-0 and returns its id.
+func (a *assembly) move(actions ...Action) uint64 {
+	a.t.Helper()
+	a.caller = name("bank-0")
+	out, err := a.call(newGovernance(), "propose", ProposeArgs{Actions: actions})
+	wantError(a.t, err, ledger.OK, 0)
+	var id uint64
+	if err := ledger.Unmarshal(out, &id); err != nil {
+		a.t.Fatal(err)
+	}
+	return id
+}
+
+// enact has a motion of calls carried and carried out, with the regulator's consent.
+func (a *assembly) enact(actions ...Action) {
+	a.t.Helper()
+	id := a.move(actions...)
+	if regulators, err := ReadRegulators(a); err != nil || len(regulators) > 0 {
+		wantError(a.t, a.by("watch", "consent", MotionArgs{ID: id}), ledger.OK, 0)
+	}
+	a.voteFor(id)
+	a.wait(id)
+	wantError(a.t, a.by("bank-0", "execute", MotionArgs{ID: id}), ledger.OK, 0)
+}
+
+// granting is a call that gives the account user a role.
+func (a *assembly) granting(role string) Action {
+	return Action{To: AccessAddress, Method: "grant", Args: mustMarshal(a.t, RoleArgs{Account: name("user"), Role: role})}
+}
+
+func (a *assembly) ruling(contract ledger.Address, method string, p *Policy) Action {
+	return Action{To: GovernanceAddress, Method: "set_policy", Args: mustMarshal(a.t, SetPolicyArgs{Contract: contract, Method: method, Policy: p})}
+}
+
+func (a *assembly) setting(change func(*SetSettingsArgs)) Action {
+	a.t.Helper()
+	s, err := ReadSettings(a)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	args := SetSettingsArgs{Approval: s.Approval, Participation: s.Participation, Motions: s.Motions, Lifetime: s.Lifetime, Window: s.Window, Weights: s.Weights}
+	change(&args)
+	return Action{To: GovernanceAddress, Method: "set_settings", Args: mustMarshal(a.t, args)}
+}
+
+// A regulator has a day to object to what the banks decided, where nobody said otherwise.
+func TestVeto(t *testing.T) {
+	a := regulated(t)
+	id := a.move(a.granting("user"))
+	a.voteFor(id)
+	decided := a.order.UnixMilli
+	a.order.UnixMilli = decided + DefaultVeto - 1
+	wantError(t, a.by("bank-1", "execute", MotionArgs{ID: id}), ledger.Aborted, AbortLocked)
+	wantError(t, a.by("bank-1", "veto", MotionArgs{ID: id}), ledger.Denied, DeniedRole)
+	wantError(t, a.by("watch", "veto", MotionArgs{ID: id}), ledger.OK, 0)
+	a.order.UnixMilli = decided + DefaultVeto
+	wantError(t, a.by("bank-1", "execute", MotionArgs{ID: id}), ledger.Aborted, AbortMotion)
+
+	// It has no longer, and it consents to what it likes; a consent shortens no window.
+	id = a.move(a.granting("user"))
+	wantError(t, a.by("watch", "consent", MotionArgs{ID: id}), ledger.OK, 0)
+	a.voteFor(id)
+	a.order.UnixMilli += DefaultVeto - 1
+	wantError(t, a.by("bank-1", "execute", MotionArgs{ID: id}), ledger.Aborted, AbortLocked)
+	a.order.UnixMilli++
+	wantError(t, a.by("bank-1", "execute", MotionArgs{ID: id}), ledger.OK, 0)
+	wantError(t, a.by("watch", "veto", MotionArgs{ID: id}), ledger.Aborted, AbortMotion)
+
+	// The banks cannot take the window away without it.
+	id = a.move(a.setting(func(s *SetSettingsArgs) { s.Window = 0 }))
+	a.voteFor(id)
+	if m := a.motion(id); m.Decided != 0 {
+		t.Error("the banks alone took the regulator's window away")
+	}
+	wantError(t, a.by("watch", "consent", MotionArgs{ID: id}), ledger.OK, 0)
+	a.wait(id)
+	wantError(t, a.by("bank-0", "execute", MotionArgs{ID: id}), ledger.OK, 0)
+	id = a.move(a.granting("owner"))
+	a.voteFor(id)
+	wantError(t, a.by("bank-0", "execute", MotionArgs{ID: id}), ledger.OK, 0)
+
+	// Where there is no regulator, nobody waits for one.
+	b := newAssembly(t, 4)
+	id = b.move(b.granting("user"))
+	b.voteFor(id)
+	wantError(t, b.by("bank-0", "execute", MotionArgs{ID: id}), ledger.OK, 0)
+}
+
+// A genesis says how long the window is, within bounds.
+func TestVetoOfGenesis(t *testing.T) {
+	g := &ledger.Genesis{
+		Version: ledger.Version, Name: "test", Suite: keystest.Suite().Name(), Group: "main", Engine: "pbft", UnixMilli: 1_000, Params: ledger.DefaultParams(),
+		Members: []ledger.Member{{Node: [32]byte{1}, Institution: "alpha", Key: newKey(t, 100)}},
+	}
+	day := int64(86_400_000)
+	for window, sound := range map[int64]bool{-1: false, 0: true, 60_000: true, 15 * day: true, 15*day + 1: false} {
+		g.VetoWindow = &window
+		changes, err := Genesis(keystest.Suite(), g)
+		if (err == nil) != sound {
+			t.Errorf("a window of %d ms: %v", window, err)
+		}
+		if err != nil {
+			continue
+		}
+		w := &world{state: map[string][]byte{}}
+		for _, c := range changes {
+			w.state[string(c.Key)] = c.Value
+		}
+		want := DefaultSettings()
+		want.Window = window
+		if s, err := ReadSettings(w); err != nil || fmt.Sprint(s) != fmt.Sprint(want) {
+			t.Errorf("settings %+v, %v", s, err)
+		}
+	}
+}
+
+// What becomes of the regulator's own institution, its nodes and those who vouch for its people, is decided with its consent.
+func TestRegulatorsInstitution(t *testing.T) {
+	a := regulated(t)
+	node := nodeOf(t, newKey(t, 920))
+	for _, of := range []struct {
+		institution string
+		consent     bool
+	}{{"watchdog", true}, {"bank-1", false}} {
+		if err := write(a, nodeKey(node), &Node{Version: ledger.Version, Status: NodeObserver, Institution: of.institution, Key: newKey(t, 920), Address: "h:1"}); err != nil {
+			t.Fatal(err)
+		}
+		for what, f := range map[string]Reform{
+			"dismisses its node":        {Dismiss: []identity.NodeID{node}},
+			"makes its node a member":   {Add: []identity.NodeID{node}},
+			"admits a node for it":      {Observe: []Candidate{{Institution: of.institution, Key: newKey(t, 921), Address: "h:1"}}},
+			"distrusts its root":        {Distrust: []DistrustedRoot{{Institution: of.institution, Root: keys.Digest{1}}}},
+			"changes who vouches":       {Policies: []InstitutionPolicy{{Institution: of.institution, Policy: VouchPolicy{Role: "user", Need: 1}}}},
+			"has it go by real names":   {RealNames: []InstitutionNames{{Institution: of.institution, Required: true}}},
+			"has others vouch for it":   {Trust: []TrustedRoot{{Institution: of.institution}}},
+			"retires a member for ever": {Remove: []identity.NodeID{node}},
+		} {
+			needs, _, err := needsOf(a, &ProposeArgs{Reform: &f})
+			wantError(t, err, ledger.OK, 0)
+			consent := false
+			for _, p := range needs {
+				consent = consent || p.Regulator
+			}
+			if consent != of.consent {
+				t.Errorf("a reform of %s that %s: takes a regulator's consent: %t, want %t", of.institution, what, consent, of.consent)
+			}
+		}
+	}
+	// The story of one of them: the banks agree to send the regulator's node away, and it stays until the regulator agrees, too.
+	if err := write(a, nodeKey(node), &Node{Version: ledger.Version, Status: NodeObserver, Institution: "watchdog", Key: newKey(t, 920), Address: "h:1"}); err != nil {
+		t.Fatal(err)
+	}
+	id, err := a.propose(Reform{Dismiss: []identity.NodeID{node}})
+	wantError(t, err, ledger.OK, 0)
+	a.voteFor(id)
+	a.order.UnixMilli += DefaultVeto
+	wantError(t, a.by("bank-0", "activate", MotionArgs{ID: id}), ledger.Aborted, AbortSupport)
+	wantError(t, a.by("watch", "consent", MotionArgs{ID: id}), ledger.OK, 0)
+	a.wait(id)
+	wantError(t, a.by("bank-0", "activate", MotionArgs{ID: id}), ledger.OK, 0)
+	if s := a.status(node); s != NodeDismissed {
+		t.Errorf("the node is %s", s)
+	}
+}
+
+// What a policy locks waits for its time and for its blocks, whichever comes later.
+func TestLock(t *testing.T) {
+	for _, c := range []struct {
+		story        string
+		lock         int64
+		blocks       uint64
+		early, later func(*ledger.Order)
+	}{
+		{"by time", 60_000, 0, func(o *ledger.Order) { o.Height += 1_000; o.UnixMilli += 59_999 }, func(o *ledger.Order) { o.UnixMilli++ }},
+		{"by blocks", 0, 10, func(o *ledger.Order) { o.Height += 9; o.UnixMilli += 3_600_000 }, func(o *ledger.Order) { o.Height++ }},
+		{"by both", 60_000, 10, func(o *ledger.Order) { o.Height += 10; o.UnixMilli += 59_999 }, func(o *ledger.Order) { o.UnixMilli++ }},
+	} {
+		t.Run(c.story, func(t *testing.T) {
+			a := newAssembly(t, 4)
+			a.enact(a.ruling(AccessAddress, "grant", &Policy{Rule: RuleMajority, Institutions: []string{}, Roles: []string{}, Lock: c.lock, Blocks: c.blocks}))
+			wantError(t, func() error {
+				a.caller = name("bank-0")
+				_, err := a.call(newAccess(), "grant", RoleArgs{Account: name("user"), Role: "owner"})
+				return err
+			}(), ledger.Denied, DeniedMotion)
+			id := a.move(a.granting("owner"))
+			a.order.UnixMilli += 1_000_000 // what passes before the decision does not count
+			a.order.Height += 100
+			a.voteFor(id)
+			c.early(&a.order)
+			wantError(t, a.by("bank-0", "execute", MotionArgs{ID: id}), ledger.Aborted, AbortLocked)
+			c.later(&a.order)
+			wantError(t, a.by("bank-0", "execute", MotionArgs{ID: id}), ledger.OK, 0)
+			if account := a.account(t, name("user")); !account.Has(identity.Owner) {
+				t.Error("the motion gave nothing")
+			}
+		})
+	}
+}
+
+// Votes weigh what the settings say when a motion is made: a heavy bank with another one outvotes two, and no bank decides alone.
+func TestWeights(t *testing.T) {
+	a := newAssembly(t, 4)
+	tooHeavy := []Weight{{Institution: "bank-0", Weight: 4}}
+	id := a.move(a.setting(func(s *SetSettingsArgs) { s.Weights = tooHeavy }))
+	a.voteFor(id)
+	wantError(t, a.by("bank-0", "execute", MotionArgs{ID: id}), ledger.Aborted, AbortAction)
+
+	old := a.move(a.granting("owner"))
+	a.enact(a.setting(func(s *SetSettingsArgs) { s.Weights = []Weight{{Institution: "bank-0", Weight: 3}} }))
+	id = a.move(a.granting("owner"))
+	if m := a.motion(id); m.Decided != 0 || m.Count(0).For != 3 || m.Count(0).All != 6 {
+		t.Fatalf("half of the weight: %+v, decided at %d", m.Count(0), m.Decided)
+	}
+	wantError(t, a.by("bank-3", "vote", VoteArgs{ID: id}), ledger.OK, 0)
+	wantError(t, a.by("bank-2", "vote", VoteArgs{ID: id}), ledger.OK, 0)
+	wantError(t, a.by("bank-1", "vote", VoteArgs{ID: id, For: true}), ledger.OK, 0)
+	if m := a.motion(id); m.Decided == 0 || m.Count(0).For != 4 {
+		t.Errorf("two banks of the weight %d of 6 do not carry it", m.Count(0).For)
+	}
+
+	// The motion that was made before counts heads, as then.
+	wantError(t, a.by("bank-1", "vote", VoteArgs{ID: old, For: true}), ledger.OK, 0)
+	if m := a.motion(old); m.Decided != 0 || m.Count(0).All != 4 {
+		t.Errorf("two banks of four carried it: %+v", m.Count(0))
+	}
+
+	// Without the heavy bank, the three others have half of the weight and carry nothing; against it, the motion is lost.
+	a.caller = name("bank-1")
+	out, err := a.call(newGovernance(), "propose", ProposeArgs{Actions: []Action{a.granting("user")}})
+	wantError(t, err, ledger.OK, 0)
+	if err := ledger.Unmarshal(out, &id); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, a.by("bank-2", "vote", VoteArgs{ID: id, For: true}), ledger.OK, 0)
+	wantError(t, a.by("bank-3", "vote", VoteArgs{ID: id, For: true}), ledger.OK, 0)
+	wantError(t, a.by("bank-1", "execute", MotionArgs{ID: id}), ledger.Aborted, AbortSupport)
+	wantError(t, a.by("bank-0", "vote", VoteArgs{ID: id}), ledger.OK, 0)
+	wantError(t, a.by("bank-1", "execute", MotionArgs{ID: id}), ledger.Aborted, AbortMotion)
+}
+
+// A policy that wants a regulator's consent has motions wait for it, whoever votes for them; a consent alone carries nothing.
+func TestConsent(t *testing.T) {
+	a := regulated(t)
+	a.enact(a.ruling(AccessAddress, "grant", &Policy{Rule: RuleMajority, Institutions: []string{}, Roles: []string{}, Regulator: true}))
+	id := a.move(a.granting("owner"))
+	for i := 1; i < 4; i++ {
+		wantError(t, a.by(fmt.Sprintf("bank-%d", i), "vote", VoteArgs{ID: id, For: true}), ledger.OK, 0)
+	}
+	a.order.UnixMilli += 10 * DefaultVeto
+	wantError(t, a.by("bank-0", "execute", MotionArgs{ID: id}), ledger.Aborted, AbortSupport)
+	wantError(t, a.by("bank-1", "consent", MotionArgs{ID: id}), ledger.Denied, DeniedRole)
+	wantError(t, a.by("watch", "consent", MotionArgs{ID: id}), ledger.OK, 0)
+	wantError(t, a.by("watch", "consent", MotionArgs{ID: id}), ledger.Aborted, AbortUnchanged)
+	a.wait(id) // the window begins with the consent that carried it
+	wantError(t, a.by("bank-0", "execute", MotionArgs{ID: id}), ledger.OK, 0)
+
+	id = a.move(a.granting("user"))
+	wantError(t, a.by("watch", "consent", MotionArgs{ID: id}), ledger.OK, 0)
+	a.order.UnixMilli += 2 * DefaultVeto
+	wantError(t, a.by("bank-0", "execute", MotionArgs{ID: id}), ledger.Aborted, AbortSupport)
+}
