@@ -149,7 +149,7 @@ func newContracts() Contract {
 					Doc: "Returns what ran at the address, from the number after + 1 on, at most 100; all code stays readable.",
 				},
 				{Name: "code", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "digest", Type: "bytes"}}, Return: "opt<bytes>"},
-				{Name: "schema", Kind: ledger.MethodView, Args: []ledger.Field{address}, Return: "opt<bytes>", Doc: "Returns the schema section of the contract's module; a system contract has one, too."},
+				{Name: "schema", Kind: ledger.MethodView, Args: []ledger.Field{address}, Return: "opt<bytes>", Doc: "Returns the schema section of the contract's module; a system contract has one, too, without docs: nodes tell those."},
 			}, slices.Concat(releaseMethods(), restrictionMethods())...),
 			Events: append([]ledger.EventDef{
 				{Topic: "deployed", Fields: []ledger.Field{address, code, owner}, Indexed: indexed},
@@ -516,19 +516,20 @@ func contractCode(env Env, a CodeArgs) (*[]byte, error) {
 	return &code, nil
 }
 
+// gasPerSectionByte is the price of a byte of a schema that the state does not hold, as of one that it does.
+const gasPerSectionByte ledger.Gas = 14
+
 func contractSchema(env Env, a AddressArgs) (*[]byte, error) {
 	if IsSystem(a.Address) {
 		features, err := ReadFeatures(env)
 		if err != nil {
 			return nil, err
 		}
-		for _, c := range All() {
-			if c.Address() == a.Address {
-				section, err := schemaAt(c, &features, env.Order().Height).Encode()
-				return &section, err
-			}
+		section, err := sectionAt(a.Address, &features, env.Order().Height)
+		if err != nil || section == nil {
+			return nil, err
 		}
-		return nil, nil
+		return &section, env.Charge(gasPerSectionByte * ledger.Gas(len(section)))
 	}
 	d, found, err := ReadContract(env, a.Address)
 	if err != nil || !found {

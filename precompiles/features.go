@@ -111,6 +111,16 @@ func FeatureOf(contract ledger.Address, method string) Feature {
 	return ""
 }
 
+// methodHolds reports whether a method is there in the block of env, as far as features go.
+func methodHolds(env Env, contract ledger.Address, method string) (bool, error) {
+	feature := FeatureOf(contract, method)
+	if feature == "" {
+		return true, nil
+	}
+	f, err := ReadFeatures(env)
+	return f.Active(feature, env.Order().Height), err
+}
+
 // part is what a feature adds to the schema of a system contract.
 type part struct {
 	feature  Feature
@@ -143,6 +153,36 @@ func schemaAt(c Contract, f *Features, height ledger.Height) *ledger.Schema {
 		schema.State = slices.DeleteFunc(slices.Clone(schema.State), func(s ledger.StateDef) bool { return slices.Contains(p.state, s.Prefix) })
 	}
 	return &schema
+}
+
+// sectionKey names a schema section of a system contract.
+type sectionKey struct {
+	contract ledger.Address
+	parts    uint64 // a bit for each entry of parts that holds
+}
+
+// sectionAt returns the schema of a system contract with what holds in the block of a height, encoded, or nil. It is without docs: they are
+// words of this release, and what contracts and receipts have of it must be the same in all. The caller must not change it.
+func sectionAt(contract ledger.Address, f *Features, height ledger.Height) ([]byte, error) {
+	s := systemAt(contract)
+	if s == nil {
+		return nil, nil
+	}
+	k := sectionKey{contract: contract}
+	for i, p := range parts {
+		if p.contract == contract && f.Active(p.feature, height) {
+			k.parts |= 1 << i
+		}
+	}
+	if known, found := table.sections.Load(k); found {
+		return known.([]byte), nil
+	}
+	section, err := schemaAt(s, f, height).WithoutDocs().Encode()
+	if err != nil {
+		return nil, err
+	}
+	table.sections.Store(k, section)
+	return section, nil
 }
 
 // ActivateArgs are the arguments of the config method activate_feature.

@@ -2,6 +2,7 @@ package precompiles
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -133,5 +134,61 @@ func TestRestrict(t *testing.T) {
 	row, err := ReadRestriction(w, self)
 	if err != nil || row.Visible != VisibleParties || row.Institution != "alpha" {
 		t.Errorf("ReadRestriction = %+v, %v", row, err)
+	}
+}
+
+// What a contract or a receipt has of a schema is the same in all releases, and is paid for.
+func TestSchemasOnChain(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range All() {
+		for range 2 {
+			before := w.gas
+			out, err := w.call(newContracts(), "schema", AddressArgs{Address: c.Address()})
+			wantError(t, err, ledger.OK, 0)
+			var section *[]byte
+			if err := ledger.Unmarshal(out, &section); err != nil || section == nil {
+				t.Fatalf("%s: %v, %v", c.Name(), section, err)
+			}
+			if took := w.gas - before; took != gasPerSectionByte*ledger.Gas(len(*section)) {
+				t.Errorf("%s: %d bytes take %d gas", c.Name(), len(*section), took)
+			}
+			schema, err := ledger.DecodeSchema(*section)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if schema.Name != c.Name() || !slices.EqualFunc(schema.Methods, schemaAt(c, &Features{}, 0).Methods, func(a, b ledger.Method) bool { return a.Name == b.Name && a.Doc == "" }) {
+				t.Errorf("%s: methods %v", c.Name(), schema.Methods)
+			}
+		}
+	}
+	own := newContracts().Schema()
+	if own.Doc == "" || own.Methods[0].Doc == "" {
+		t.Error("nodes have no docs to tell any more")
+	}
+}
+
+// Before its feature holds, a method has no policy and is in no motion, as in releases that do not have it.
+func TestMethodsOfFeaturesAreHidden(t *testing.T) {
+	w := newWorld(t)
+	policy := func(method string) *Policy {
+		t.Helper()
+		out, err := w.call(newGovernance(), "policy", MethodArgs{Contract: ContractsAddress, Method: method})
+		wantError(t, err, ledger.OK, 0)
+		var p *Policy
+		if err := ledger.Unmarshal(out, &p); err != nil || p == nil {
+			t.Fatalf("the policy of %s: %v, %v", method, p, err)
+		}
+		return p
+	}
+	action := Action{To: ContractsAddress, Method: "restrict", Args: mustMarshal(t, RestrictArgs{Visible: VisibleParties})}
+	wantError(t, action.check(w), ledger.Aborted, AbortArguments)
+	if p := policy("restrict"); !equalPolicy(p, policy("astonish")) {
+		t.Errorf("restrict takes %s", p)
+	}
+	w.order.Height = 5
+	wantError(t, write(w, FeaturesStateKey(), &Features{Version: ledger.Version, List: []Activation{{Feature: Visibility, Height: 5}}}), ledger.OK, 0)
+	wantError(t, action.check(w), ledger.OK, 0)
+	if p := policy("restrict"); p.Rule != RuleSelf {
+		t.Errorf("restrict takes %s", p)
 	}
 }

@@ -375,13 +375,12 @@ func policyFor(env Env, a MethodArgs) (*Policy, error) {
 }
 
 // policyInForce returns what a method takes, and false where its contract alone decides.
-func policyInForce(r Reader, contract ledger.Address, method string) (Policy, bool, error) {
-	row, found, err := ReadPolicy(r, contract, method)
+func policyInForce(env Env, contract ledger.Address, method string) (Policy, bool, error) {
+	row, found, err := ReadPolicy(env, contract, method)
 	if err != nil || found {
 		return row.Policy, found, err
 	}
-	p, found := DefaultPolicy(contract, method)
-	return p, found, nil
+	return defaultPolicy(env, contract, method)
 }
 
 // SetPolicyArgs are the arguments of the governance method set_policy.
@@ -412,7 +411,7 @@ func setPolicy(env Env, a SetPolicyArgs) error {
 			return err
 		}
 		if IsSystem(a.Contract) {
-			if err := checkSystemPolicy(a.Contract, a.Method, a.Policy); err != nil {
+			if err := checkSystemPolicy(env, a.Contract, a.Method, a.Policy); err != nil {
 				return err
 			}
 		} else if err := changesSomething(env, a.Contract, a.Method); err != nil {
@@ -552,8 +551,11 @@ func (p *Policy) check(r Reader) error {
 
 // checkSystemPolicy refuses a policy for a method of a system contract that its method would not keep to, or by which the
 // group could lose the way to change its rules again.
-func checkSystemPolicy(contract ledger.Address, method string, p *Policy) error {
-	was, _ := DefaultPolicy(contract, method)
+func checkSystemPolicy(env Env, contract ledger.Address, method string, p *Policy) error {
+	was, _, err := defaultPolicy(env, contract, method)
+	if err != nil {
+		return err
+	}
 	if was.Rule == RuleForbidden {
 		return unsound(policyMethod, contract, method)
 	}

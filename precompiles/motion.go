@@ -354,18 +354,26 @@ func (a *Action) check(env Env) error {
 	if a.To == MembersAddress {
 		return aborted(AbortArguments, nil, "a motion does not call %s of the members contract: what it changes of members is its reform", a.Method)
 	}
-	for _, c := range All() {
-		if c.Address() == a.To {
-			return a.fits(c.Schema())
-		}
+	s := systemAt(a.To)
+	if s == nil {
+		return aborted(AbortMissing, []any{a.To}, "no contract %s", a.To)
 	}
-	return aborted(AbortMissing, []any{a.To}, "no contract %s", a.To)
+	if holds, err := methodHolds(env, a.To, a.Method); err != nil {
+		return err
+	} else if !holds {
+		return noMethod(s.schema, a.Method)
+	}
+	return a.fits(s.schema)
+}
+
+func noMethod(s *ledger.Schema, method string) error {
+	return aborted(AbortArguments, nil, "%s has no method %q that a transaction may call", s.Name, method)
 }
 
 func (a *Action) fits(s *ledger.Schema) error {
 	m := s.Method(a.Method)
 	if m == nil || m.Kind != ledger.MethodTx {
-		return aborted(AbortArguments, nil, "%s has no method %q that a transaction may call", s.Name, a.Method)
+		return noMethod(s, a.Method)
 	}
 	if _, err := s.DecodeArgs(a.Method, a.Args); err != nil {
 		return aborted(AbortArguments, nil, "arguments of %s: %v", a.Method, err)

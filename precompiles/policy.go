@@ -126,12 +126,20 @@ func DefaultPolicy(contract ledger.Address, method string) (Policy, bool) {
 	if !IsSystem(contract) {
 		return Policy{}, false
 	}
-	for _, c := range All() {
-		if s := c.(*system); s.address == contract {
-			return s.policies[method], true
-		}
+	if s := systemAt(contract); s != nil {
+		return s.policies[method], true
 	}
 	return Policy{}, true
+}
+
+// defaultPolicy is DefaultPolicy in the block of env, to which methods of features that do not hold yet are none.
+func defaultPolicy(env Env, contract ledger.Address, method string) (Policy, bool, error) {
+	holds, err := methodHolds(env, contract, method)
+	if err != nil || !holds {
+		return Policy{}, true, err
+	}
+	p, system := DefaultPolicy(contract, method)
+	return p, system, nil
 }
 
 // ReadPolicy returns the row of a method.

@@ -28,12 +28,13 @@
 // Rights are those of the direct caller, never of the transaction's sender behind it: a contract that is
 // tricked into calling here has no account and so no rights.
 //
-// The package has no goroutine, no clock and no state of its own: every function depends on its arguments
+// The package has no goroutine, no clock and no state but what it makes of its own tables: every function depends on its arguments
 // and the world state alone. It promises no compatibility beyond the encodings and codes.
 package precompiles
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -75,6 +76,25 @@ func IsSystem(a ledger.Address) bool {
 // All returns the system contracts in the order of their addresses.
 func All() []Contract {
 	return []Contract{newAccounts(), newContracts(), newAccess(), newMembers(), newConfig(), newCertificates(), newCNS(), newGovernance(), newAudit(), newCorrections()}
+}
+
+// table has the system contracts by address, for what looks their schemas and policies up. It is made when it is first
+// needed, as the contracts that it holds look into it.
+var table struct {
+	once      sync.Once
+	contracts map[ledger.Address]*system
+	sections  sync.Map // of sectionKey to []byte: schema sections, one for each contract and set of its features
+}
+
+// systemAt returns the system contract at an address, or nil. The caller must not change it.
+func systemAt(a ledger.Address) *system {
+	table.once.Do(func() {
+		table.contracts = map[ledger.Address]*system{}
+		for _, c := range All() {
+			table.contracts[c.Address()] = c.(*system)
+		}
+	})
+	return table.contracts[a]
 }
 
 // Reader reads the world state. Keys are a contract's address followed by the key within the contract.

@@ -186,6 +186,26 @@ func (s *Schema) Encode() ([]byte, error) {
 	return section, nil
 }
 
+// WithoutDocs returns a copy of the schema in which nothing has a doc text.
+func (s *Schema) WithoutDocs() *Schema {
+	bare := *s
+	bare.Doc = ""
+	bare.Methods, bare.Events, bare.Errors, bare.State = slices.Clone(s.Methods), slices.Clone(s.Events), slices.Clone(s.Errors), slices.Clone(s.State)
+	for i := range bare.Methods {
+		bare.Methods[i].Doc = ""
+	}
+	for i := range bare.Events {
+		bare.Events[i].Doc = ""
+	}
+	for i := range bare.Errors {
+		bare.Errors[i].Doc = ""
+	}
+	for i := range bare.State {
+		bare.State[i].Doc = ""
+	}
+	return &bare
+}
+
 // ModuleSchema reads the schema of a contract's module. The error is ErrSchema as well when the module has
 // none.
 func ModuleSchema(module []byte) (*Schema, error) {
