@@ -135,7 +135,7 @@ type Node struct {
 	apiAt        *login.Gate
 	adminAt      *login.Gate
 	alarms       chan *wasmvm.DivergenceError // for watch
-	epochs       chan struct{}                // for watch: another epoch has begun
+	epochs       chan struct{}                // for watch: another epoch has begun, or a node was frozen or let in again
 	revouched    chan struct{}                // for recheck: the provider says something else of a node than before
 	fault        atomic.Pointer[error]        // what scrub could not read
 	stateFault   atomic.Pointer[error]        // what scrubState could not read
@@ -191,10 +191,18 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	n.loop = group.NewLoop(&network{endpoint: n.endpoint, group: c.Genesis.Group})
 	n.loop.ClockOffset = c.ClockOffset
 	trace := n.monitor.Trace()
-	trace.Epoch = func(ledger.Epoch) {
+	changed := func() {
 		select {
 		case n.epochs <- struct{}{}:
 		default: // one is enough: watch looks at what is in force then
+		}
+	}
+	trace.Epoch = func(ledger.Epoch) { changed() }
+	finalized := trace.Finalized
+	trace.Finalized = func(b *ledger.Block, receipts []ledger.Receipt, txs []*ledger.SignedTx) {
+		finalized(b, receipts, txs)
+		if precompiles.FreezesNodes(receipts) {
+			changed()
 		}
 	}
 	trace.Joined = func(ledger.Height) { close(n.joined) }
@@ -372,10 +380,16 @@ func (n *Node) openNetwork() error {
 }
 
 // admit lets in the group's nodes, and those that the operator configured: a node that joins late does not know
-// of today's members before it has the blocks that tell of them.
+// of today's members before it has the blocks that tell of them. Nobody is let in whom the chain has frozen.
 func (n *Node) admit(hello transport.Hello) error {
-	_, err := n.institution(hello.Node)
-	return err
+	if _, err := n.institution(hello.Node); err != nil {
+		return err
+	}
+	head := n.store.Head()
+	if err := precompiles.CheckNode(head, hello.Node, n.judgedAt(head)); err != nil {
+		return fmt.Errorf("by what group %s says at height %d, node %s is not let in: %w", n.config.Genesis.Group, head.Height(), hello.Node.Short(), err)
+	}
+	return nil
 }
 
 // institution returns the one that the chain has a node for; of a node that the operator configured and the chain does not

@@ -17,6 +17,7 @@ func newAccess() Contract {
 	reason := ledger.Field{Name: "reason", Type: "str"}
 	evidence := ledger.Field{Name: "evidence", Type: "opt<bytes>"}
 	address := ledger.Field{Name: "address", Type: "addr"}
+	node := ledger.Field{Name: "node", Type: "bytes"}
 	frozenAs := ledger.Field{Name: "freeze", Type: "Freeze"}
 	indexed := []string{"account"}
 	return &system{
@@ -28,6 +29,8 @@ func newAccess() Contract {
 			"unfreeze":          command(unfreeze),
 			"freeze_contract":   command(freezeContract),
 			"unfreeze_contract": command(unfreezeContract),
+			"freeze_node":       command(freezeNode),
+			"unfreeze_node":     command(unfreezeNode),
 			"ratify":            command(ratify),
 			"roles":             query(rolesOf),
 			"frozen":            query(frozen),
@@ -42,6 +45,8 @@ func newAccess() Contract {
 
 			"freeze_contract":   byAny(identity.Compliance, identity.Regulator),
 			"unfreeze_contract": byAny(identity.Compliance, identity.Regulator),
+			"freeze_node":       byAny(identity.Compliance, identity.Regulator),
+			"unfreeze_node":     byAny(identity.Compliance, identity.Regulator),
 			"ratify":            byMajority(),
 		},
 		schema: &ledger.Schema{
@@ -70,8 +75,14 @@ func newAccess() Contract {
 				},
 				{Name: "unfreeze_contract", Kind: ledger.MethodTx, Args: []ledger.Field{contract, method, reason, evidence}, Doc: "Lifts what freeze_contract did, as unfreeze."},
 				{
+					Name: "freeze_node", Kind: ledger.MethodTx, Args: []ledger.Field{node, duration, reason, evidence},
+					Doc: "Has all other nodes of the group refuse connections with a node: it gets no blocks and gives no transactions or votes. A regulator freezes every node, a compliance officer those of " +
+						"its institution, as accounts. The group's members stay the same, so no more of them are frozen than it goes on without: f of 3f+1.",
+				},
+				{Name: "unfreeze_node", Kind: ledger.MethodTx, Args: []ledger.Field{node, reason, evidence}, Doc: "Lifts what freeze_node did, as unfreeze."},
+				{
 					Name: "ratify", Kind: ledger.MethodTx, Args: []ledger.Field{address, method, {Name: "until", Type: "i64"}},
-					Doc: "Makes what a regulator or a compliance officer froze last until a block time, or with 0 until a motion lifts it. By a motion only.",
+					Doc: "Makes what a regulator or a compliance officer froze last until a block time, or with 0 until a motion lifts it. Of a node the address is the first 20 bytes of its id, and the method is node. By a motion only.",
 				},
 				{Name: "roles", Kind: ledger.MethodView, Args: []ledger.Field{account}, Return: "list<str>"},
 				{Name: "frozen", Kind: ledger.MethodView, Args: []ledger.Field{account}, Return: "Frozen", Doc: "Says which ways an account is frozen now, or a contract as a holder."},
@@ -91,11 +102,13 @@ func newAccess() Contract {
 				{Topic: "unfrozen", Fields: []ledger.Field{account, reason, evidence}, Indexed: indexed},
 				{Topic: "contract_frozen", Fields: []ledger.Field{contract, method, frozenAs}, Indexed: []string{"contract"}},
 				{Topic: "contract_unfrozen", Fields: []ledger.Field{contract, method, reason, evidence}, Indexed: []string{"contract"}},
+				{Topic: "node_frozen", Fields: []ledger.Field{node, frozenAs}, Indexed: []string{"node"}},
+				{Topic: "node_unfrozen", Fields: []ledger.Field{node, reason, evidence}, Indexed: []string{"node"}},
 				{Topic: "ratified", Fields: []ledger.Field{address, method, frozenAs}, Indexed: []string{"address"}},
 			},
 			Errors: abortDefs(AbortArguments, AbortRole, AbortMissing, AbortUnchanged),
 			State: []ledger.StateDef{
-				{Prefix: "f", Key: []ledger.Type{"addr", "u8", "bytes"}, Value: "Freeze", Doc: "address; layer, 1 of the institution and 2 of an authority; method. Freezes that have ended stay"},
+				{Prefix: "f", Key: []ledger.Type{"addr", "u8", "bytes"}, Value: "Freeze", Doc: "address; layer, 1 of the institution and 2 of an authority; method. Of a node the address is the first 20 bytes of its id, and the method is node. Freezes that have ended stay"},
 				{Prefix: "h", Key: []ledger.Type{"bytes"}, Value: "u32", Doc: "how many accounts of an institution have the role committee, institution-admin or regulator; the key is the role, / and the institution"},
 				{Prefix: "m", Key: []ledger.Type{"addr"}, Value: "bool", Doc: "accounts, and contracts as holders, that may be frozen"},
 				{Prefix: "s", Key: []ledger.Type{"addr", "str"}, Value: "i64", Doc: "block time, Unix ms, since which an account has the role institution-admin, registrar or compliance; none: since genesis"},

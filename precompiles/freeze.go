@@ -94,6 +94,15 @@ type FreezePlace struct {
 	Method  string         // of a contract; empty: all of it, or an account
 }
 
+// nodeMethod stands in the place of a node where the name of a method stands in that of a contract's.
+const nodeMethod = "node"
+
+// NodePlace returns the place of a node's freeze. It has the first 20 bytes of the id as its address, which belong to nobody else
+// but by a collision of digests.
+func NodePlace(node identity.NodeID) FreezePlace {
+	return FreezePlace{Address: ledger.Address(node[:ledger.AddressSize]), Layer: FrozenByAuthority, Method: nodeMethod}
+}
+
 // layers are those that an account's freezes may be in.
 var layers = [...]AccountStatus{FrozenByInstitution, FrozenByAuthority}
 
@@ -255,10 +264,27 @@ type UnfreezeContractArgs struct {
 	Evidence *keys.Digest // nil: none
 }
 
+// FreezeNodeArgs are the arguments of the access method freeze_node.
+type FreezeNodeArgs struct {
+	_        struct{} `cbor:",toarray"`
+	Node     identity.NodeID
+	Duration int64        // as in FreezeArgs
+	Reason   string       // as in FreezeArgs
+	Evidence *keys.Digest // nil: none
+}
+
+// UnfreezeNodeArgs are the arguments of the access method unfreeze_node.
+type UnfreezeNodeArgs struct {
+	_        struct{} `cbor:",toarray"`
+	Node     identity.NodeID
+	Reason   string       // as in FreezeArgs
+	Evidence *keys.Digest // nil: none
+}
+
 // RatifyArgs are the arguments of the access method ratify.
 type RatifyArgs struct {
 	_       struct{}       `cbor:",toarray"`
-	Address ledger.Address // of an account or a contract
+	Address ledger.Address // of an account or a contract, or as in the place of a node
 	Method  string         // of the contract; empty: all of it, or an account
 	Until   int64          // block time, Unix ms, from which it does not hold any more; 0: it holds until a motion lifts it
 }
@@ -463,6 +489,114 @@ func frozenContract(env Env, address ledger.Address) (d Deployment, institution 
 	}
 	owner, _, err := ReadAccount(env, d.Owner)
 	return d, owner.Institution, err
+}
+
+func freezeNode(env Env, a FreezeNodeArgs) error {
+	node, power, err := nodeFreezer(env, a.Node)
+	switch {
+	case err != nil:
+		return err
+	case node.Status == NodeDismissed:
+		return aborted(AbortUnchanged, nil, "the node is dismissed, so it connects no more")
+	}
+	if node.Status == NodeMember {
+		record, err := readRecord(env)
+		if err != nil {
+			return err
+		}
+		others := slices.DeleteFunc(record.Members, func(m ledger.Member) bool { return m.Node == a.Node })
+		n, err := frozenMembers(env, others, env.Order().UnixMilli)
+		if err != nil {
+			return err
+		}
+		if most := ledger.Faulty(len(others) + 1); n+1 > most {
+			return aborted(AbortArguments, nil, "%d of the group's %d members are frozen, and it goes on without %d at most: have a motion remove the node (`fondaco member propose --remove`)", n, len(others)+1, most)
+		}
+	}
+	f, err := impose(env, NodePlace(a.Node), freezeOrder{FreezeBoth, power, a.Duration, a.Reason, a.Evidence})
+	if err != nil {
+		return err
+	}
+	return emit(env, "node_frozen", a.Node, f)
+}
+
+func unfreezeNode(env Env, a UnfreezeNodeArgs) error {
+	node, found, err := ReadNode(env, a.Node)
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return noNode(a.Node)
+	}
+	f, found, err := ReadFreeze(env, NodePlace(a.Node))
+	if err != nil {
+		return err
+	}
+	if err := mayLift(env, node.Institution, &f); err != nil {
+		return err
+	}
+	if !found || !f.Holds(env.Order().UnixMilli) {
+		return aborted(AbortUnchanged, nil, "the node is not frozen")
+	}
+	if err := lift(env, &ListedFreeze{Place: NodePlace(a.Node), Row: f}, a.Reason); err != nil {
+		return err
+	}
+	return emit(env, "node_unfrozen", a.Node, a.Reason, a.Evidence)
+}
+
+func noNode(id identity.NodeID) error {
+	return aborted(AbortArguments, nil, "the group knows no node %s: `fondaco member list` has them", id)
+}
+
+// nodeFreezer returns a node, and by what right the caller freezes it.
+func nodeFreezer(env Env, id identity.NodeID) (node Node, power Power, err error) {
+	node, found, err := ReadNode(env, id)
+	if err != nil {
+		return node, 0, err
+	}
+	power, err = powerOver(env, node.Institution)
+	switch {
+	case !found && (err == nil || isRefusal(err)):
+		return node, 0, noNode(id)
+	case err == nil && power == ByAdmin:
+		err = denied(DeniedRole, "only a regulator, a compliance officer or a motion freezes nodes")
+	}
+	return node, power, err
+}
+
+// CheckNode says why a freeze keeps a node from connecting at a state and a time in Unix ms, or returns nil.
+func CheckNode(r Reader, node identity.NodeID, unixMilli int64) error {
+	f, found, err := ReadFreeze(r, NodePlace(node))
+	if err == nil && found && f.Holds(unixMilli) {
+		err = denied(DeniedFrozen, "the node is frozen %s", f.words())
+	}
+	return err
+}
+
+// FreezesNodes reports whether a block's receipts tell that a node was frozen, or a freeze of one lifted.
+func FreezesNodes(receipts []ledger.Receipt) bool {
+	for i := range receipts {
+		for _, e := range receipts[i].Events {
+			if e.Contract == AccessAddress && (e.Topic == "node_frozen" || e.Topic == "node_unfrozen") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// frozenMembers counts those of the members that are frozen at a block time.
+func frozenMembers(r Reader, members []ledger.Member, unixMilli int64) (n int, err error) {
+	for _, m := range members {
+		f, found, err := ReadFreeze(r, NodePlace(m.Node))
+		if err != nil {
+			return 0, err
+		}
+		if found && f.Holds(unixMilli) {
+			n++
+		}
+	}
+	return n, nil
 }
 
 func ratify(env Env, a RatifyArgs) error {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -346,4 +347,85 @@ func TestFreezeContract(t *testing.T) {
 	}
 	_, err := w.as("regulator").call(newAccess(), "freeze_contract", FreezeContractArgs{Contract: AccountsAddress, Reason: "fault"})
 	wantError(t, err, ledger.Aborted, AbortMissing)
+}
+
+// TestFreezeNode has authorities cut nodes off from a group of seven members, which goes on without two.
+func TestFreezeNode(t *testing.T) {
+	w, _ := newGuarded(t)
+	record := Record{Version: ledger.Version, Minimum: 4}
+	for i := range byte(7) {
+		institution := "alpha"
+		if i == 6 {
+			institution = "beta"
+		}
+		key := newKey(t, uint64(300)+uint64(i))
+		record.Members = append(record.Members, ledger.Member{Node: [32]byte{i + 1}, Institution: institution, Key: key})
+		if err := write(w, nodeKey([32]byte{i + 1}), &Node{Version: ledger.Version, Status: NodeMember, Institution: institution, Key: key}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := write(w, epochKey(), &record); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(w, institutionKey("alpha"), &Institution{Version: ledger.Version, Committee: true}); err != nil {
+		t.Fatal(err)
+	}
+	freeze := func(caller string, node byte, duration int64, status ledger.Status, code uint32) {
+		t.Helper()
+		_, err := w.as(caller).call(newAccess(), "freeze_node", FreezeNodeArgs{Node: [32]byte{node}, Duration: duration, Reason: "intrusion"})
+		wantError(t, err, status, code)
+	}
+	lift := func(caller string, node byte, status ledger.Status, code uint32) {
+		t.Helper()
+		_, err := w.as(caller).call(newAccess(), "unfreeze_node", UnfreezeNodeArgs{Node: [32]byte{node}, Reason: "searched"})
+		wantError(t, err, status, code)
+	}
+	connects := func(node byte, want bool) {
+		t.Helper()
+		if err := CheckNode(w, [32]byte{node}, w.order.UnixMilli); err == nil != want {
+			t.Errorf("CheckNode of node %d = %v", node, err)
+		}
+	}
+
+	freeze("admin", 1, 0, ledger.Denied, DeniedRole)
+	freeze("officer", 7, 0, ledger.Denied, DeniedInstitution)
+	freeze("regulator", 9, 0, ledger.Aborted, AbortArguments)
+	freeze("regulator", 1, MaxFreeze+1, ledger.Aborted, AbortArguments)
+	freeze("regulator", 7, 2*hour, ledger.OK, 0)
+	freeze("officer", 1, 4*hour, ledger.OK, 0)
+	connects(1, false)
+	connects(2, true)
+	connects(7, false)
+
+	// The group would not go on without a third, and with six members not without two.
+	freeze("regulator", 2, 0, ledger.Aborted, AbortArguments)
+	freeze("regulator", 1, 6*hour, ledger.OK, 0) // who joins a freeze freezes no other node
+	without := func(node byte) error {
+		_, err := after(w, w.Suite(), &record, &Reform{Remove: []identity.NodeID{{node}}}, w.order.UnixMilli)
+		return err
+	}
+	wantError(t, without(2), ledger.Aborted, AbortReform)
+	wantError(t, without(1), ledger.OK, 0)
+
+	// Who froze does not lift, and what lapses makes room for another.
+	lift("regulator", 7, ledger.Denied, DeniedRole)
+	lift("officer 2", 1, ledger.Denied, DeniedRole) // a regulator joined
+	lift("regulator 2", 7, ledger.OK, 0)
+	connects(7, true)
+	lift("regulator 2", 7, ledger.Aborted, AbortUnchanged)
+	freeze("regulator", 2, hour, ledger.OK, 0)
+	w.order.UnixMilli += 2 * hour
+	connects(2, true)
+	connects(1, false)
+	wantError(t, without(2), ledger.OK, 0)
+
+	// A motion makes it last.
+	_, err := w.as("regulator").call(newAccess(), "ratify", RatifyArgs{Address: NodePlace([32]byte{1}).Address, Method: "node"})
+	wantError(t, err, ledger.Denied, DeniedMotion)
+	w.caller = GovernanceAddress
+	_, err = w.call(newAccess(), "ratify", RatifyArgs{Address: NodePlace([32]byte{1}).Address, Method: "node"})
+	wantError(t, err, ledger.OK, 0)
+	w.order.UnixMilli += 1000 * hour
+	connects(1, false)
+	lift("regulator 2", 1, ledger.Denied, DeniedMotion)
 }

@@ -67,9 +67,14 @@ func recovery(env Env, a RecoverArgs) error {
 	if err := checkStatuses(env, f); err != nil {
 		return err
 	}
-	if record.Members, err = membersAfter(env, &record, f); err != nil {
+	members, err := membersAfter(env, &record, f)
+	if err != nil {
 		return err
 	}
+	if err := checkFrozenMembers(env, &record, members, env.Order().UnixMilli); err != nil {
+		return err
+	}
+	record.Members = members
 	if err := enroll(env, &Reform{Add: f.Add, Remove: f.Remove}); err != nil {
 		return err
 	}

@@ -108,6 +108,9 @@ func after(r Reader, s keys.Suite, record *Record, f *Reform, unixMilli int64) (
 	if next.Members, err = membersAfter(r, record, f); err != nil {
 		return nil, err
 	}
+	if err := checkFrozenMembers(r, record, next.Members, unixMilli); err != nil {
+		return nil, err
+	}
 	if f.Params != nil {
 		if err := checkParams(&before, f.Params); err != nil {
 			return nil, err
@@ -219,6 +222,25 @@ func membersAfter(r Reader, record *Record, f *Reform) ([]ledger.Member, error) 
 		return nil, refused(reformFewMembers, n, record.Minimum)
 	}
 	return members, governable(r, MemberInstitutions(members))
+}
+
+// checkFrozenMembers refuses members of whom more are frozen than the group goes on without.
+func checkFrozenMembers(r Reader, record *Record, members []ledger.Member, unixMilli int64) error {
+	if slices.Equal(nodesOf(members), nodesOf(record.Members)) {
+		return nil
+	}
+	n, err := frozenMembers(r, members, unixMilli)
+	if err == nil && n > ledger.Faulty(len(members)) {
+		err = refused(reformFrozenMembers, n, len(members), ledger.Faulty(len(members)))
+	}
+	return err
+}
+
+func nodesOf(members []ledger.Member) (nodes []identity.NodeID) {
+	for _, m := range members {
+		nodes = append(nodes, m.Node)
+	}
+	return nodes
 }
 
 // checkParams refuses parameters that the group could not go on with, or not be governed with any more.

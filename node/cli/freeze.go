@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"cmp"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"strings"
@@ -11,7 +12,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/members"
 	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -21,9 +24,9 @@ const freezeRights = "A regulator freezes accounts and contracts of everybody, a
 	"those with the role committee, until it is lifted. Who froze does not unfreeze: another one of the same role does, or a stronger one.\n" +
 	"A freeze counts from the place of its transaction in its block on."
 
-// frozen is a command that freezes an account or a contract, or lifts a freeze: a call of the system contract access, with the arguments
+// frozen is a command that freezes an account, a contract or a node, or lifts a freeze: a call of the system contract access, with the arguments
 // that args returns for what find resolves.
-func frozen(name, usageText, wanted, method string, find func(r *remote, text string) (ledger.Address, error), args func(c *cli.Context, of ledger.Address, evidence *keys.Digest) any, more ...cli.Flag) *cli.Command {
+func frozen[T any](name, usageText, wanted, method string, find func(r *remote, text string) (T, error), args func(c *cli.Context, of T, evidence *keys.Digest) any, more ...cli.Flag) *cli.Command {
 	return &cli.Command{
 		Name: name, Usage: usageText, ArgsUsage: wanted, Description: freezeRights,
 		Flags: signingFlags(append([]cli.Flag{
@@ -107,19 +110,51 @@ func freezeContractCommands() []*cli.Command {
 	}
 }
 
+const nodeFreezeRights = "A regulator freezes every node, a compliance officer those of its institution, each for at most 72 hours: then the freeze lapses, unless a\n" +
+	"motion ratifies it (`fondaco freeze ratify NODE`). The others refuse connections with a frozen node, so it gets no blocks and gives no votes.\n" +
+	"The group's members stay the same, and no more of them are frozen than it goes on without. Who froze does not unfreeze."
+
+func freezeNodeCommands() []*cli.Command {
+	const wanted = "NODE"
+	commands := []*cli.Command{
+		frozen("freeze", "cut a node off from the others, for a time", wanted, "freeze_node", (*remote).node,
+			func(c *cli.Context, of identity.NodeID, evidence *keys.Digest) any {
+				return &precompiles.FreezeNodeArgs{Node: of, Duration: c.Duration("for").Milliseconds(), Reason: c.String("reason"), Evidence: evidence}
+			},
+			lastingFlag()),
+		frozen("unfreeze", "let a node connect again that another one froze", wanted, "unfreeze_node", (*remote).node,
+			func(c *cli.Context, of identity.NodeID, evidence *keys.Digest) any {
+				return &precompiles.UnfreezeNodeArgs{Node: of, Reason: c.String("reason"), Evidence: evidence}
+			}),
+	}
+	for _, command := range commands {
+		command.Description = nodeFreezeRights
+	}
+	return commands
+}
+
+// node resolves a node of the group.
+func (r *remote) node(text string) (identity.NodeID, error) {
+	known, err := members.Nodes(r.ctx, r.Client)
+	if err != nil {
+		return identity.NodeID{}, err
+	}
+	return findNode(known, text)
+}
+
 func freezeCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "freeze",
 		Usage:       "list what is frozen, and have the committee ratify it",
-		Description: freezeRights + "\n`fondaco account freeze` and `fondaco contract freeze` freeze.",
+		Description: freezeRights + "\n`fondaco account freeze`, `fondaco contract freeze` and `fondaco member freeze` freeze.",
 		Subcommands: []*cli.Command{
 			{
-				Name: "list", Usage: "print what is frozen, and how, by whom and until when", ArgsUsage: "[ADDRESS|NAME|CONTRACT]",
+				Name: "list", Usage: "print what is frozen, and how, by whom and until when", ArgsUsage: "[ADDRESS|NAME|CONTRACT|NODE]",
 				Flags:  remoteFlags(&cli.BoolFlag{Name: "ended", Usage: "print freezes that lapsed or were lifted, too"}),
 				Action: listFreezes,
 			},
 			{
-				Name: "ratify", Usage: "propose a motion that makes a freeze last", ArgsUsage: "ADDRESS|NAME|CONTRACT",
+				Name: "ratify", Usage: "propose a motion that makes a freeze last", ArgsUsage: "ADDRESS|NAME|CONTRACT|NODE",
 				Flags: signingFlags(methodFlag("`METHOD` of the contract that is frozen; default: all of it"), titleFlag(), expiresFlag(),
 					&cli.StringFlag{Name: "until", Usage: "block `TIME` at which the freeze ends, as 2026-01-02T15:04:05Z; default: it holds until a motion lifts it"}),
 				Action: ratifyFreeze,
@@ -137,18 +172,18 @@ type listedFreeze struct {
 }
 
 func listFreezes(c *cli.Context) error {
-	args, err := arguments(c, 0, 1, "[ADDRESS|NAME|CONTRACT]")
+	args, err := arguments(c, 0, 1, "[ADDRESS|NAME|CONTRACT|NODE]")
 	if err != nil {
 		return err
 	}
 	return talk(c, func(r *remote) error {
 		var of *ledger.Address
 		if len(args) == 1 {
-			address, err := r.holder(args[0])
+			place, err := r.frozenPlace(args[0])
 			if err != nil {
 				return err
 			}
-			of = &address
+			of = &place.Address
 		}
 		status, err := r.Status(r.ctx)
 		if err != nil {
@@ -185,7 +220,7 @@ func listFreezes(c *cli.Context) error {
 }
 
 func ratifyFreeze(c *cli.Context) error {
-	args, err := arguments(c, 1, 1, "ADDRESS|NAME|CONTRACT")
+	args, err := arguments(c, 1, 1, "ADDRESS|NAME|CONTRACT|NODE")
 	if err != nil {
 		return err
 	}
@@ -194,15 +229,26 @@ func ratifyFreeze(c *cli.Context) error {
 		return err
 	}
 	return talk(c, func(r *remote) error {
-		if values.Address, err = r.holder(args[0]); err != nil {
+		place, err := r.frozenPlace(args[0])
+		if err != nil {
 			return err
 		}
+		values.Address, values.Method = place.Address, cmp.Or(values.Method, place.Method)
 		encoded, err := ledger.Marshal(values)
 		if err != nil {
 			return err
 		}
 		return r.propose(&precompiles.ProposeArgs{Actions: []precompiles.Action{{To: precompiles.AccessAddress, Method: "ratify", Args: encoded}}})
 	})
+}
+
+// frozenPlace resolves an account, a contract, or the whole id of a node.
+func (r *remote) frozenPlace(text string) (precompiles.FreezePlace, error) {
+	if id, err := hex.DecodeString(digits(text)); err == nil && len(id) == len(identity.NodeID{}) {
+		return precompiles.NodePlace(identity.NodeID(id)), nil
+	}
+	address, err := r.holder(text)
+	return precompiles.FreezePlace{Address: address}, err
 }
 
 // holder resolves an account or a contract.

@@ -35,7 +35,7 @@ func memberCommand() *cli.Command {
 			"     Then the others vote and one executes, as before.\n\n" +
 			"A member is removed by member propose --remove NODE and goes on as an observer; --dismiss sends an observer away.\n" +
 			"A motion about members or parameters is void once another one was executed.",
-		Subcommands: []*cli.Command{
+		Subcommands: append([]*cli.Command{
 			{Name: "list", Usage: "print the members, observers and nodes that were", Flags: remoteFlags(), Action: listMembers},
 			{
 				Name: "propose", Usage: "propose a change of members or parameters",
@@ -51,7 +51,7 @@ func memberCommand() *cli.Command {
 				),
 				Action: proposeReform,
 			},
-		},
+		}, freezeNodeCommands()...),
 	}
 }
 

@@ -152,6 +152,17 @@ func TestPermissions(t *testing.T) {
 	freeze := func(account string) func() any {
 		return is(precompiles.FreezeArgs{Account: address(account), Reason: "suspicion"})
 	}
+	observer := newSigner(t, "observer").Public()
+	observing := identity.NodeIDOf(c.suite, observer)
+	observed := func() {
+		candidate := precompiles.Candidate{Institution: "alpha", Key: ledger.KeyOf(observer), Address: "localhost:1"}
+		if err := c.carry(precompiles.MembersAddress, "reform", precompiles.ReformArgs{Reform: precompiles.Reform{Observe: []precompiles.Candidate{candidate}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	freezeNode := func(node identity.NodeID) func() any {
+		return is(precompiles.FreezeNodeArgs{Node: node, Reason: "suspicion"})
+	}
 	unfreeze := is(precompiles.UnfreezeArgs{Account: address("target"), Reason: "error"})
 	spokesmen := append(registrars, "beta registrar", "beta institution-admin") // each for its institution
 	table := []permission{
@@ -279,6 +290,12 @@ func TestPermissions(t *testing.T) {
 			deployed()
 			do("officer", precompiles.AccessAddress, "freeze_contract", precompiles.FreezeContractArgs{Contract: self, Reason: "fault"})
 		}, args: func() any { return precompiles.UnfreezeContractArgs{Contract: self, Reason: "mended"} }, may: authorities},
+		{to: precompiles.AccessAddress, method: "freeze_node", what: "an observer", before: observed, args: freezeNode(observing), may: authorities},
+		{to: precompiles.AccessAddress, method: "freeze_node", what: "a member of three", args: freezeNode(identity.NodeID{1}), vain: authorities, code: precompiles.AbortArguments},
+		{to: precompiles.AccessAddress, method: "unfreeze_node", what: "that an officer froze", before: func() {
+			observed()
+			do("officer", precompiles.AccessAddress, "freeze_node", freezeNode(observing)())
+		}, args: is(precompiles.UnfreezeNodeArgs{Node: observing, Reason: "error"}), may: authorities},
 		{to: precompiles.AccessAddress, method: "ratify", before: frozen("target", "regulator"), args: is(precompiles.RatifyArgs{Address: address("target")})},
 		{to: precompiles.AccessAddress, method: "frozen", args: of("target"), may: everybody},
 		{to: precompiles.AccessAddress, method: "stopped", args: is(precompiles.MoveArgs{From: address("target"), To: address("nobody")}), may: everybody},
