@@ -1,7 +1,10 @@
 package precompiles
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/fondaco/fondaco/state/identity"
@@ -288,4 +291,55 @@ func TestConsent(t *testing.T) {
 	wantError(t, a.by("watch", "consent", MotionArgs{ID: id}), ledger.OK, 0)
 	a.order.UnixMilli += 2 * DefaultVeto
 	wantError(t, a.by("bank-0", "execute", MotionArgs{ID: id}), ledger.Aborted, AbortSupport)
+}
+
+// A motion is carried out under the policies that it was decided under. When one of them is another since, it is proposed again.
+func TestPolicyOvertakes(t *testing.T) {
+	majority := &Policy{Rule: RuleMajority, Institutions: []string{}, Roles: []string{}}
+	all := &Policy{Rule: RuleAll, Institutions: []string{}, Roles: []string{}}
+	forbidden := &Policy{Institutions: []string{}, Roles: []string{}}
+	for _, c := range []struct {
+		story         string
+		before, after *Policy // of access.grant
+		method        string  // of which the policy changes
+		code          uint32
+	}{
+		{"what all must agree to now", nil, all, "grant", AbortStale},
+		{"what is forbidden now", nil, forbidden, "grant", AbortStale},
+		{"what a majority may as before, by a policy that says so", nil, majority, "grant", AbortStale},
+		{"a policy that was taken back, and less is enough", all, nil, "grant", 0},
+		{"a policy that was taken back, and said no more than the default", majority, nil, "grant", 0},
+		{"the policy of something else", nil, all, "revoke", 0},
+	} {
+		t.Run(c.story, func(t *testing.T) {
+			a := newAssembly(t, 4)
+			if c.before != nil {
+				a.enact(a.ruling(AccessAddress, "grant", c.before))
+			}
+			id := a.move(a.granting("owner"))
+			a.voteFor(id)
+			a.enact(a.ruling(AccessAddress, c.method, c.after))
+			err := a.by("bank-1", "execute", MotionArgs{ID: id})
+			if c.code == 0 {
+				wantError(t, err, ledger.OK, 0)
+				return
+			}
+			wantError(t, err, ledger.Aborted, c.code)
+			if e, ok := errors.AsType[*Error](err); !ok || !bytes.Equal(e.Data, mustMarshal(t, []any{AccessAddress, "grant"})) || !strings.Contains(e.Reason, "propose again") {
+				t.Errorf("refused with the data %x: %v", e.Data, err)
+			}
+		})
+	}
+
+	// A reform, too; and nobody puts it into a block.
+	a := newAssembly(t, 4)
+	params := ledger.DefaultParams()
+	params.BatchDelay = 5
+	id, err := a.propose(Reform{Params: &params})
+	wantError(t, err, ledger.OK, 0)
+	a.voteFor(id)
+	a.enact(a.ruling(MembersAddress, "reform", &Policy{Rule: RuleShare, N: 3, Of: 4, Institutions: []string{}, Roles: []string{}}))
+	account := a.account(t, name("bank-1"))
+	wantError(t, MayActivate(a, keystest.Suite(), &account, mustMarshal(t, MotionArgs{ID: id}), a.order.UnixMilli, a.order.Height), ledger.Aborted, AbortStale)
+	wantError(t, a.by("bank-1", "activate", MotionArgs{ID: id}), ledger.Aborted, AbortStale)
 }

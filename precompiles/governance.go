@@ -174,6 +174,7 @@ func newGovernance() Contract {
 					list("ready", "Readiness"),
 					i64("decided"),
 					{Name: "decided_at", Type: "u64"},
+					number,
 				}},
 				{Name: "ListedMotion", Fields: []ledger.Field{id, {Name: "row", Type: "Motion"}}},
 			}...),
@@ -235,7 +236,7 @@ func newGovernance() Contract {
 				{Topic: "policy_set", Fields: []ledger.Field{contract, method, number, {Name: "policy", Type: "opt<Policy>"}}, Indexed: []string{"contract"}},
 				{Topic: "settings_set", Fields: []ledger.Field{number}},
 			},
-			Errors: abortDefs(AbortArguments, AbortKey, AbortMissing, AbortInstitution, AbortUnchanged, AbortMotion, AbortReform, AbortSupport, AbortLocked, AbortAction, AbortPolicy),
+			Errors: abortDefs(AbortArguments, AbortKey, AbortMissing, AbortInstitution, AbortUnchanged, AbortMotion, AbortReform, AbortSupport, AbortLocked, AbortAction, AbortPolicy, AbortStale),
 			State: []ledger.StateDef{
 				{Prefix: "c", Value: "u64", Doc: "the last id of a motion"},
 				{Prefix: "g", Value: "list<addr>", Doc: "accounts with the role regulator"},

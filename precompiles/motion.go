@@ -56,6 +56,7 @@ type Motion struct {
 	Ready         []Readiness   // of the nodes that the reform adds, in order of time
 	Decided       int64         // block time, Unix ms, at which it was carried; 0: it is not
 	DecidedAt     ledger.Height // of that block
+	Number        uint64        // of the last change of settings or policies when it was made: what it does must have the same policies when it is carried out
 }
 
 // Vote is what an account voted for its institution.
@@ -192,7 +193,7 @@ func propose(env Env, a ProposeArgs) (uint64, error) {
 	m := &Motion{
 		Version: ledger.Version, Epoch: record.Number, Height: order.Height - 1, Block: env.Parent(), Title: a.Title, Proposer: account.Institution,
 		Actions: a.Actions, Reform: a.Reform, Expires: a.Expires, Voters: settings.weigh(MemberInstitutions(record.Members)), Needs: needs,
-		Approval: settings.Approval, Participation: settings.Participation,
+		Approval: settings.Approval, Participation: settings.Participation, Number: settings.Number,
 	}
 	if regulated {
 		m.Window = settings.Window
@@ -243,10 +244,7 @@ func needsOf(env Env, a *ProposeArgs) (needs []Policy, regulated bool, err error
 		if found && p.Rule == RuleForbidden {
 			return unsound(policyForbids, method, contract)
 		}
-		if p.Rule < RuleCount {
-			p.Rule, p.Roles, p.Institutions = RuleMajority, nil, nil // what accounts may do alone, most of all together may
-		}
-		if add(p); IsSystem(contract) {
+		if add(p.ofMotions()); IsSystem(contract) {
 			add(byMajority())
 		}
 		return nil
@@ -281,6 +279,46 @@ func needsOf(env Env, a *ProposeArgs) (needs []Policy, regulated bool, err error
 		}
 	}
 	return needs, regulated, nil
+}
+
+// ofMotions returns what a motion takes that calls what the policy is of: what accounts may do alone, most of all together may.
+func (p Policy) ofMotions() Policy {
+	if p.Rule < RuleCount {
+		p.Rule, p.Roles, p.Institutions = RuleMajority, nil, nil
+	}
+	return p
+}
+
+// current refuses a motion whose policies are others than those that it was decided under. One that was set since counts as another, whatever it says;
+// of one that was taken back the motion must have had what is in force now, and also the consent of a regulator where the chain has its first one since.
+func (m *Motion) current(r Reader) error {
+	regulators, err := ReadRegulators(r)
+	if err != nil {
+		return err
+	}
+	resources := make([]MethodArgs, 0, len(m.Actions)+1)
+	if m.Reform != nil {
+		resources = append(resources, MethodArgs{Contract: MembersAddress, Method: "reform"})
+	}
+	for _, a := range m.Actions {
+		resources = append(resources, MethodArgs{Contract: a.To, Method: a.Method})
+	}
+	for _, c := range resources {
+		row, set, err := ReadPolicy(r, c.Contract, c.Method)
+		if err != nil {
+			return err
+		}
+		p := row.Policy
+		if !set {
+			p, _ = DefaultPolicy(c.Contract, c.Method)
+		}
+		need := p.ofMotions()
+		need.Regulator = need.Regulator && len(regulators) > 0
+		if set && (row.Number > m.Number || p.Rule == RuleForbidden) || !slices.ContainsFunc(m.Needs, func(o Policy) bool { return equalPolicy(&o, &need) }) {
+			return aborted(AbortStale, []any{c.Contract, c.Method}, "the policy of %s of %s is another than when the motion was made: propose again what is still wanted", c.Method, c.Contract)
+		}
+	}
+	return nil
 }
 
 // about reports whether a reform changes something of an institution that has a regulator: its nodes, or who vouches for its people.
@@ -782,6 +820,9 @@ func due(r Reader, record *Record, account *Account, id uint64, unixMilli int64,
 		c := m.count(nil)
 		return nil, aborted(AbortSupport, []any{uint32(c.InstitutionsFor), uint32(c.Electorate)},
 			"motion %d is not carried: %d of %d institutions are for it; `fondaco motion show %d` tells what it lacks", id, c.InstitutionsFor, c.Electorate, id)
+	}
+	if err := m.current(r); err != nil {
+		return nil, err
 	}
 	for _, node := range m.Adds() {
 		if !m.isReady(node) {
