@@ -343,3 +343,32 @@ func TestPolicyOvertakes(t *testing.T) {
 	wantError(t, MayActivate(a, keystest.Suite(), &account, mustMarshal(t, MotionArgs{ID: id}), a.order.UnixMilli, a.order.Height), ledger.Aborted, AbortStale)
 	wantError(t, a.by("bank-1", "activate", MotionArgs{ID: id}), ledger.Aborted, AbortStale)
 }
+
+// A lock in blocks takes time, too: neither a policy, nor settings, nor slower blocks leave a motion about the chain itself no time before it expires.
+func TestLockedOut(t *testing.T) {
+	a := newAssembly(t, 4)
+	minutes := func(n int64) int64 { return n * 60_000 }
+	locked := func(blocks uint64) *Policy {
+		return &Policy{Rule: RuleMajority, Institutions: []string{}, Roles: []string{}, Regulator: true, Blocks: blocks}
+	}
+	refused := func(action Action) {
+		t.Helper()
+		id := a.move(action)
+		a.voteFor(id)
+		a.wait(id)
+		wantError(t, a.by("bank-0", "execute", MotionArgs{ID: id}), ledger.Aborted, AbortAction)
+		wantError(t, a.by("bank-0", "withdraw", MotionArgs{ID: id}), ledger.OK, 0)
+	}
+	a.enact(a.setting(func(s *SetSettingsArgs) { s.Lifetime, s.Window = minutes(10), 0 }))
+	refused(a.ruling(GovernanceAddress, "set_settings", locked(301))) // seconds, of ten minutes half
+	a.enact(a.ruling(GovernanceAddress, "set_settings", locked(300)))
+	refused(a.setting(func(s *SetSettingsArgs) { s.Lifetime-- }))
+	refused(a.setting(func(s *SetSettingsArgs) { s.Window = 1 }))
+	params := ledger.DefaultParams()
+	params.ViewTimeout++
+	_, err := a.propose(Reform{Params: &params})
+	wantError(t, err, ledger.Aborted, AbortReform)
+	a.enact(a.setting(func(s *SetSettingsArgs) { s.Lifetime = minutes(20) }))
+	_, err = a.propose(Reform{Params: &params})
+	wantError(t, err, ledger.OK, 0)
+}

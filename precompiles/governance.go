@@ -289,11 +289,28 @@ func governable(r Reader, institutions []string) error {
 		if err != nil {
 			return err
 		}
-		if found && 2*(row.Policy.Lock+s.Window) > s.Lifetime {
-			return refused(reformNoTime, m.method, row.Policy.Lock, s.Window, s.Lifetime)
-		}
 		if found && row.Policy.Rule == RuleShare && able*uint64(row.Policy.Of) < uint64(row.Policy.N)*all {
 			return refused(reformNoShare, able, all, m.method, row.Policy.N, row.Policy.Of)
+		}
+	}
+	params, err := ReadParams(r)
+	if err != nil {
+		return err
+	}
+	return inTime(r, &s, &params)
+}
+
+// inTime says why a motion about the chain itself could not be carried out before it expires under parameters, or returns nil: half of its life is for
+// its locks and the regulator's window. A block of a lock counts for as long as members wait for one before they change the view.
+func inTime(r Reader, s *Settings, params *ledger.Params) error {
+	for _, m := range vital() {
+		row, found, err := ReadPolicy(r, m.contract, m.method)
+		if err != nil {
+			return err
+		}
+		lock := row.Policy.Lock + int64(row.Policy.Blocks)*params.ViewTimeout //nolint:gosec // at most maxVitalBlocks
+		if found && 2*(lock+s.Window) > s.Lifetime {
+			return refused(reformNoTime, m.method, lock, s.Window, s.Lifetime)
 		}
 	}
 	return nil

@@ -115,6 +115,13 @@ func after(r Reader, s keys.Suite, record *Record, f *Reform, unixMilli int64) (
 		if err := checkParams(&before, f.Params); err != nil {
 			return nil, err
 		}
+		settings, err := ReadSettings(r)
+		if err != nil {
+			return nil, err
+		}
+		if err := inTime(r, &settings, f.Params); err != nil {
+			return nil, err
+		}
 	}
 	_, err = trustsAfter(r, f, unixMilli)
 	return next, err
