@@ -10,19 +10,31 @@ import (
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
-// Bounds on the nonces of queries that are remembered, each for twice client.QueryWindow. Only a query that an account signed takes one.
+// Bounds on the nonces of queries that are remembered, each for twice client.QueryWindow. Only a query that an account signed takes one, and nobody takes up
+// another's: there is no bound on all of them together, which a few could reach for everybody, but one for each institution, of which there are those that the
+// group admitted. One that takes all of its share costs 3 MB.
 const (
-	maxNonces        = 200_000
-	maxAccountNonces = 20_000 // of one account, so that none keeps others from asking
+	maxAccountNonces     = 20_000
+	maxInstitutionNonces = 50_000 // of all accounts of an institution
 )
 
 // nonces are those of queries that were there. The zero value is ready.
 type nonces struct {
-	mu      sync.Mutex                // guards what follows
-	of      map[ledger.Address]uint32 // how many each account has in the two maps
-	current map[nonce]struct{}
-	last    map[nonce]struct{}
+	mu      sync.Mutex // guards what follows
+	current turn
+	last    turn
 	turned  int64 // Unix ms when current was begun
+}
+
+// turn is what came for a while.
+type turn struct {
+	seen        map[nonce]struct{} // nil: nothing came yet, ever
+	account     map[ledger.Address]int
+	institution map[string]int
+}
+
+func newTurn() turn {
+	return turn{seen: map[nonce]struct{}{}, account: map[ledger.Address]int{}, institution: map[string]int{}}
 }
 
 type nonce struct {
@@ -30,34 +42,34 @@ type nonce struct {
 	value   [16]byte
 }
 
-// take notes a nonce at a time in Unix ms. fresh: it was not there; room: nothing more is noted now, so that it may have been.
-func (n *nonces) take(account ledger.Address, value [16]byte, now int64) (fresh, room bool) {
+// take notes a nonce of an account of an institution at a time in Unix ms. fresh: it was not there. full says in words whose share is used up: then nothing is
+// noted, and it may have been there.
+func (n *nonces) take(account ledger.Address, institution string, value [16]byte, now int64) (fresh bool, full string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	// A nonce must be known for as long as its query counts: from a window before its time to a window after, so twice the window from when it was
 	// noted at the most. What is in last was noted in the turn before, or earlier.
-	if turn := 2 * client.QueryWindow.Milliseconds(); n.current == nil || now-n.turned >= turn {
-		if now-n.turned >= 2*turn {
-			n.current = nil
+	if length := 2 * client.QueryWindow.Milliseconds(); n.current.seen == nil || now-n.turned >= length {
+		if now-n.turned >= 2*length {
+			n.current = turn{}
 		}
-		n.last, n.current, n.turned = n.current, map[nonce]struct{}{}, now
-		n.of = map[ledger.Address]uint32{}
-		for old := range n.last {
-			n.of[old.account]++
-		}
+		n.last, n.current, n.turned = n.current, newTurn(), now
 	}
 	one := nonce{account, value}
-	_, now1 := n.current[one]
-	_, before := n.last[one]
-	if now1 || before {
-		return false, true
+	_, now1 := n.current.seen[one]
+	_, before := n.last.seen[one]
+	switch {
+	case now1 || before:
+		return false, ""
+	case n.current.account[account]+n.last.account[account] >= maxAccountNonces:
+		return false, "account " + account.String()
+	case n.current.institution[institution]+n.last.institution[institution] >= maxInstitutionNonces:
+		return false, "the accounts of " + institution
 	}
-	if len(n.current)+len(n.last) >= maxNonces || n.of[account] >= maxAccountNonces {
-		return false, false
-	}
-	n.current[one] = struct{}{}
-	n.of[account]++
-	return true, true
+	n.current.seen[one] = struct{}{}
+	n.current.account[account]++
+	n.current.institution[institution]++
+	return true, ""
 }
 
 func badQuery(format string, args ...any) (Subject, Reason, error) {
@@ -87,10 +99,10 @@ func (g *Gate) byQuery(r *http.Request, shown string) (Subject, Reason, error) {
 	if err := q.Verify(g.config.Suite, g.config.Chain, g.config.Group, r.Method, r.URL.RequestURI()); err != nil {
 		return badQuery("%v; it must be over this request, and made for chain %s and group %s", err, g.config.Chain, g.config.Group)
 	}
-	fresh, room := g.asked.take(q.Account, q.Nonce, now)
+	fresh, full := g.asked.take(q.Account, s.Institution, q.Nonce, now)
 	switch {
-	case !room:
-		return unable("this node has answered as many signed queries in the last minute as it remembers: ask again in a minute, or another node")
+	case full != "":
+		return unable("this node has answered as many signed queries of %s in the last minutes as it remembers of them: ask again in two minutes, or another node", full)
 	case !fresh:
 		return badQuery("it was there before: sign each request anew")
 	}
