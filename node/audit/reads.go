@@ -3,6 +3,8 @@ package audit
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"unicode/utf8"
 
@@ -225,27 +227,37 @@ func (l *Reads) Close() error {
 type ReadsReport struct {
 	Chain keys.Digest
 	Node  identity.NodeID
-	First uint64 // number of the first read that is kept; 0: none is
-	Count uint64 // number of the last, so how many there were
+	Gone  uint64      // reads before the first segment that there is,
+	Base  keys.Digest // and what stands for them
+	First uint64      // number of the first read that is kept; 0: none is
+	Count uint64      // number of the last, so how many there were
 	Last  keys.Digest
 	Torn  bool // behind the last read is a torn one, which was not answered
 }
 
-// WalkReads checks a log of reads from its first segment to its last, and visits each read with the digest that stands for everything up to it. What
+// WalkReads checks a log of reads from its first segment to its last, and visits each read with the digest that stands for everything up to it. The segments
+// are in the folders: a node deletes the oldest, and copies of them may be in another. Of a segment that is in several, that in the first of these counts. What
 // does not hold is an error that matches ErrLog, and names the place.
-func WalkReads(s keys.Suite, files state.FS, dir string, visit func(r *Read, digest keys.Digest) error) (report ReadsReport, err error) {
-	indexes, err := segments(files, dir)
-	if err != nil {
-		return report, err
+func WalkReads(s keys.Suite, files state.FS, dirs []string, visit func(r *Read, digest keys.Digest) error) (report ReadsReport, err error) {
+	paths := map[uint64]string{}
+	for _, dir := range slices.Backward(dirs) {
+		indexes, err := segments(files, dir)
+		if err != nil {
+			return report, err
+		}
+		for _, index := range indexes {
+			paths[index] = segmentPath(dir, index)
+		}
 	}
+	indexes := slices.Sorted(maps.Keys(paths))
 	for i, index := range indexes {
 		if i > 0 && index != indexes[i-1]+1 {
-			return report, fmt.Errorf("%w: there is %s and not the one before it", ErrLog, segmentPath(dir, index))
+			return report, fmt.Errorf("%w: there is %s and not the one before it", ErrLog, paths[index])
 		}
 		if report.Torn {
-			return report, fmt.Errorf("%w: a torn read is before %s", ErrLog, segmentPath(dir, index))
+			return report, fmt.Errorf("%w: a torn read is before %s", ErrLog, paths[index])
 		}
-		if err := report.walk(s, files, segmentPath(dir, index), index, i == 0, visit); err != nil {
+		if err := report.walk(s, files, paths[index], index, i == 0, visit); err != nil {
 			return report, err
 		}
 	}
@@ -279,6 +291,7 @@ func (p *ReadsReport) walk(s keys.Suite, files state.FS, path string, index uint
 			}
 			if first {
 				p.Chain, p.Node, p.Count, p.Last = head.Chain, head.Node, head.First-1, head.Previous
+				p.Gone, p.Base = p.Count, p.Last
 			}
 			if head.Index != index || head.Chain != p.Chain || head.Node != p.Node || head.First != p.Count+1 || head.Previous != p.Last {
 				return wrong("it does not go on where the one before it ends, with read %d", p.Count)

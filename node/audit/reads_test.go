@@ -36,9 +36,9 @@ func TestReads(t *testing.T) {
 			t.Error("a closed log takes a read")
 		}
 	}
-	walk := func(dir string) (report ReadsReport, seen map[uint64]keys.Digest, err error) {
+	walk := func(dirs ...string) (report ReadsReport, seen map[uint64]keys.Digest, err error) {
 		seen = map[uint64]keys.Digest{}
-		report, err = WalkReads(suite, state.OS(), dir, func(r *Read, d keys.Digest) error {
+		report, err = WalkReads(suite, state.OS(), dirs, func(r *Read, d keys.Digest) error {
 			seen[r.Number] = d
 			return nil
 		})
@@ -50,10 +50,28 @@ func TestReads(t *testing.T) {
 	if err != nil || report.First != 1 || report.Count != 10 || report.Torn || len(early) != 10 || report.Last != early[10] {
 		t.Fatalf("WalkReads = %+v with %d reads, %v", report, len(early), err)
 	}
-	write(dir, 11, 40, 4_000)
+	older := t.TempDir() // copies that somebody made before the node deleted the files
+	if err := os.CopyFS(older, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	write(dir, 11, 20, 4_000)
+	if err := os.CopyFS(filepath.Join(older, "later"), os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	write(dir, 21, 40, 4_000)
 	report, late, err := walk(dir)
 	if err != nil || report.Count != 40 || report.First <= 1 || len(late) != int(41-report.First) {
 		t.Fatalf("after rotation: %+v with %d reads, %v", report, len(late), err)
+	}
+	if report.Gone != report.First-1 || report.Base.IsZero() {
+		t.Errorf("before read %d there were %d, with digest %s", report.First, report.Gone, report.Base)
+	}
+	whole, all40, err := walk(dir, filepath.Join(older, "later"), older)
+	if err != nil || whole.First != 1 || whole.Gone != 0 || whole.Count != 40 || whole.Last != report.Last || all40[report.Gone] != report.Base || all40[10] != early[10] {
+		t.Errorf("with the older files: %+v, %v", whole, err)
+	}
+	if _, _, err := walk(dir, older); !errors.Is(err, ErrLog) || !strings.Contains(err.Error(), "does not go on where the one before it ends, with read 10") {
+		t.Errorf("with a copy of a file that was written on after: %v", err)
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
 	if err != nil || len(files) != 4 {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/fondaco/fondaco/node/audit"
 	"github.com/fondaco/fondaco/node/cli"
 	"github.com/fondaco/fondaco/node/cli/clitest"
 	cagm "github.com/fondaco/fondaco/plugins/cmd/ca-gm"
@@ -28,6 +29,7 @@ import (
 	cax509 "github.com/fondaco/fondaco/plugins/cmd/ca-x509"
 	enginepbft "github.com/fondaco/fondaco/plugins/cmd/engine-pbft"
 	engineraft "github.com/fondaco/fondaco/plugins/cmd/engine-raft"
+	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/keys/keyfile"
 	"github.com/fondaco/fondaco/state/keys/keystest"
@@ -118,8 +120,29 @@ func TestScripts(t *testing.T) {
 				}
 			},
 			"secret": func(ts *testscript.TestScript, _ bool, args []string) { secret(ts, args) },
+			"rotate": func(ts *testscript.TestScript, _ bool, args []string) { rotate(ts, args) },
 		}),
 	})
+}
+
+// rotate writes reads into the log of a stopped node in a folder until the file that it has is one of those that a node deletes, and deletes it.
+func rotate(ts *testscript.TestScript, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("want: rotate SUITE FOLDER")
+	}
+	suite, err := keys.SuiteByName(args[0])
+	ts.Check(err)
+	dir := ts.MkAbs(args[1])
+	report, err := audit.WalkReads(suite, state.OS(), []string{dir}, nil)
+	ts.Check(err)
+	log, err := audit.OpenReads(audit.LogConfig{Suite: suite, Chain: report.Chain, Group: "main", Node: report.Node, FS: state.OS(), Dir: dir, Size: 1_000})
+	ts.Check(err)
+	for report.Gone == 0 {
+		ts.Check(log.Append(&audit.Read{UnixMilli: 1, Name: "inspector", Roles: []string{"regulator"}, Method: "GET", URI: "/v1/chain", Query: []byte{}}))
+		report, err = audit.WalkReads(suite, state.OS(), []string{dir}, nil)
+		ts.Check(err)
+	}
+	ts.Check(log.Close())
 }
 
 // secret looks at every byte of files for private keys: as they are, in hexadecimal and in base64, and in what PEM blocks hold.

@@ -86,8 +86,14 @@ func auditLogCommand() *cli.Command {
 			{Name: "show", Usage: "print the reads that the log of the node in -d has, oldest first", Flags: local, Action: showReads},
 			{
 				Name: "verify", Usage: "check the log of the node in -d, who signed what, and its anchor on chain; exit code 6 when it does not hold",
-				Description: "The log is read from the folder. The anchor is asked for at the node, or at the one that --api names: ask one of another institution.",
-				Flags:       remoteFlags(&cli.BoolFlag{Name: "offline", Usage: "do not ask for the anchor"}), Action: verifyReads,
+				Description: "The log is read from the folder. The anchor is asked for at the node, or at the one that --api names: ask one of another institution.\n" +
+					"A node keeps 1 GiB of the log and deletes the oldest files of data/GROUP/reads. Anchor the log before that, and keep copies of the files:\n" +
+					"without the file that has the anchored read, the log is not tied to the chain, and that is exit code 6 too.",
+				Flags: remoteFlags(
+					&cli.BoolFlag{Name: "offline", Usage: "do not ask for the anchor"},
+					&cli.StringFlag{Name: "older", Usage: "`FOLDER` with copies of files of the log that the node has deleted since"},
+				),
+				Action: verifyReads,
 			},
 			{
 				Name: "anchor", Usage: "put the end of the log of the node in -d on chain", Description: "By an operator, auditor or institution-admin of the node's institution. Nothing is sent when there is nothing new.",
@@ -122,7 +128,14 @@ func walkReads(c *cli.Context, visit func(r *audit.Read, digest keys.Digest) err
 		return nil, nil, withCode(ExitNotFound, fmt.Errorf("the node in %s has no log of reads: it makes one when it first runs with an API", c.String("dir")))
 	}
 	v, chain := &readsVerdict{}, genesis.Hash(suite)
-	report, err := audit.WalkReads(suite, state.OS(), dir, func(one *audit.Read, digest keys.Digest) error {
+	dirs := []string{dir}
+	if older := c.String("older"); older != "" {
+		if _, err := os.Stat(older); err != nil {
+			return nil, nil, withCode(ExitNotFound, fmt.Errorf("--older: %w", err))
+		}
+		dirs = append(dirs, older)
+	}
+	report, err := audit.WalkReads(suite, state.OS(), dirs, func(one *audit.Read, digest keys.Digest) error {
 		switch {
 		case len(one.Query) == 0 && (slices.Contains(one.Roles, string(identity.Regulator)) || slices.Contains(one.Roles, string(identity.Auditor))):
 			v.Certificate++
@@ -217,34 +230,24 @@ func verifyReads(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	digests[report.Gone] = report.Base
 	told := "not asked for"
-	if !c.Bool("offline") && report.Count > 0 {
-		err = talk(c, func(r *remote) error {
-			institution, err := r.readsOwner(report)
+	if !c.Bool("offline") {
+		if report.Count == 0 { // no file says whose log it is, and there may have been some
+			_, suite, err := trustedGenesis(filepath.Join(c.String("dir"), GenesisFile))
 			if err != nil {
 				return err
 			}
-			anchor, err := members.Anchored(r.ctx, r.Client, institution, audit.ReadsName(report.Node))
-			if err != nil || anchor == nil {
-				told = "none: run `fondaco audit log anchor`"
+			cards, err := readCards(suite, []string{filepath.Join(c.String("dir"), MemberFile)})
+			if err != nil {
 				return err
 			}
-			digest, kept := digests[anchor.Count]
-			switch {
-			case anchor.Count > report.Count:
-				return withCode(ExitInvalid, fmt.Errorf("block %d anchors %d reads, and the log has %d: its end was cut off", anchor.Height, anchor.Count, report.Count))
-			case !kept:
-				told = fmt.Sprintf("of read %d, in block %d, which the log does not keep any more", anchor.Count, anchor.Height)
-				return nil
-			case digest != anchor.Digest:
-				return withCode(ExitInvalid, fmt.Errorf("block %d anchors another log up to read %d: one of the reads up to there was changed", anchor.Height, anchor.Count))
-			}
-			v.Anchored, v.AnchorBlock = anchor.Count, uint64(anchor.Height)
-			told = fmt.Sprintf("holds up to read %d, by block %d of %s", anchor.Count, anchor.Height, institution)
-			return nil
+			report.Node = cards[0].Node
+		}
+		err = talk(c, func(r *remote) error {
+			told, err = r.compareAnchor(report, v, digests)
+			return err
 		})
-	} else if report.Count == 0 {
-		told = "nothing to anchor"
 	}
 	if err != nil {
 		return err
@@ -263,13 +266,48 @@ func verifyReads(c *cli.Context) error {
 	})
 }
 
+// compareAnchor compares a log with its anchor on chain, and says in words what came of it.
+func (r *remote) compareAnchor(report *audit.ReadsReport, v *readsVerdict, digests map[uint64]keys.Digest) (string, error) {
+	institution, err := r.readsOwner(report)
+	if err != nil {
+		return "", err
+	}
+	anchor, err := members.Anchored(r.ctx, r.Client, institution, audit.ReadsName(report.Node))
+	switch {
+	case err != nil:
+		return "", err
+	case anchor == nil && report.Count == 0:
+		return "nothing to anchor", nil
+	case anchor == nil:
+		return "none: run `fondaco audit log anchor`", nil
+	case anchor.Count > report.Count:
+		return "", withCode(ExitInvalid, fmt.Errorf("block %d anchors %d reads, and the log has %d: its end was cut off", anchor.Height, anchor.Count, report.Count))
+	}
+	switch digest, kept := digests[anchor.Count]; {
+	case !kept:
+		return "", withCode(ExitInvalid, fmt.Errorf("block %d anchors the log up to read %d, and the files begin with read %d: those before were deleted, so nothing shows that these are what followed. "+
+			"Name the folder with copies of the older files by --older; if there are none, run `fondaco audit log anchor`, and from then on copy the files before the node deletes them", anchor.Height, anchor.Count, report.Gone+1))
+	case digest != anchor.Digest:
+		return "", withCode(ExitInvalid, fmt.Errorf("block %d anchors another log up to read %d: one of the reads up to there was changed", anchor.Height, anchor.Count))
+	}
+	v.Anchored, v.AnchorBlock = anchor.Count, uint64(anchor.Height)
+	return fmt.Sprintf("holds up to read %d, by block %d of %s", anchor.Count, anchor.Height, institution), nil
+}
+
 func anchorReads(c *cli.Context) error {
 	if _, err := arguments(c, 0, 0, ""); err != nil {
 		return err
 	}
-	report, _, err := walkReads(c, func(*audit.Read, keys.Digest) error { return nil })
+	var end keys.Digest // of the last read; a segment that was begun behind it has another
+	report, _, err := walkReads(c, func(_ *audit.Read, d keys.Digest) error {
+		end = d
+		return nil
+	})
 	if err != nil {
 		return err
+	}
+	if report.First == 0 {
+		end = report.Base
 	}
 	if report.Count == 0 {
 		note(c, "Nobody to whom nothing is private has asked this node anything, and nobody took a backup, so there is nothing to anchor.")
@@ -289,6 +327,6 @@ func anchorReads(c *cli.Context) error {
 			note(c, "All %d reads are anchored since block %d.", last.Count, last.Height)
 			return nil
 		}
-		return r.transact(precompiles.AuditAddress, "anchor", &precompiles.AnchorArgs{Log: name, Count: report.Count, Digest: report.Last}, nil)
+		return r.transact(precompiles.AuditAddress, "anchor", &precompiles.AnchorArgs{Log: name, Count: report.Count, Digest: end}, nil)
 	})
 }

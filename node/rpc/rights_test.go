@@ -268,7 +268,7 @@ func TestBackupsAreWrittenDown(t *testing.T) {
 func (c *chain) wroteDown(t *testing.T, want ...string) {
 	t.Helper()
 	var got []string
-	_, err := audit.WalkReads(c.suite, state.OS(), filepath.Join(c.config.Dir, "data", "main", node.ReadsDir), func(r *audit.Read, _ keys.Digest) error {
+	_, err := audit.WalkReads(c.suite, state.OS(), []string{filepath.Join(c.config.Dir, "data", "main", node.ReadsDir)}, func(r *audit.Read, _ keys.Digest) error {
 		if r.Method != http.MethodGet || r.URI != "/v1/backup" {
 			t.Errorf("read %d is %s %s", r.Number, r.Method, r.URI)
 		}
