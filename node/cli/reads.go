@@ -257,7 +257,7 @@ func verifyReads(c *cli.Context) error {
 		row(w, "chain", "whole: "+v.Digest)
 		row(w, "signed", fmt.Sprintf("%d by accounts, whose signatures hold; %d by certificate", v.Signed, v.Certificate))
 		if v.Backups > 0 {
-			row(w, "backups", fmt.Sprintf("%d by the node's operator", v.Backups))
+			row(w, "backups", fmt.Sprintf("%d by the operator, or whoever is on the node's machine", v.Backups))
 		}
 		row(w, "anchor", told)
 		if v.Torn {
