@@ -21,6 +21,9 @@ const (
 // AuditRecord is a row that tells one act of power: a call of a tx method of a system contract, by a transaction, a contract or a motion,
 // whether it took effect or was refused. The executor writes it, after what a refused call wrote was taken back. It is keyed by
 // height, place of the transaction in the block, and number, so no two transactions write the same row.
+//
+// What the chain does by itself is an act too: when the watch of a canary ends it, the record is of the block's last transaction to the name, behind that one's own.
+// Actor and Contract are CNSAddress, Origin is zero, Method and Args are the event stopped and its data, and Reason is watch.
 type AuditRecord struct {
 	_       struct{} `cbor:",toarray"`
 	Version uint16   // ledger.Version
@@ -31,7 +34,7 @@ type AuditRecord struct {
 	Tx      ledger.TxID
 
 	Actor        ledger.Address // that made the call: an account, a contract, or governance for a motion
-	Origin       ledger.Address // sender of the transaction
+	Origin       ledger.Address // sender of the transaction; zero: nobody's, the chain does it
 	Institution  string         // of Origin's account; empty: there is no such account
 	Roles        []string       // of Origin's account, before the call
 	Certificates []keys.Digest  // holder's certificates by which Origin's account goes

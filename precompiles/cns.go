@@ -274,8 +274,11 @@ func (n *Name) version(label string) *NameVersion {
 
 // TallyNames counts the transactions of a block that were sent to names, and ends canaries that failed too often. It returns
 // what to write after the block's transactions, which are txs with their receipts, at a state that has their effects. The event that a
-// canary was stopped goes into the receipt of the block's last transaction to the name, also of one that failed.
-func TallyNames(r Reader, height ledger.Height, txs []*ledger.SignedTx, receipts []ledger.Receipt) ([]ledger.Change, error) {
+// canary was stopped goes into the receipt of the block's last transaction to the name, also of one that failed. acts are the audit records of that, of
+// the same transaction, without their numbers: whose act it is, is the chain's, and nobody sent it.
+func TallyNames(
+	r Reader, s keys.Suite, order *ledger.Order, txs []*ledger.SignedTx, receipts []ledger.Receipt,
+) (writes []ledger.Change, acts []AuditRecord, err error) {
 	var names []string
 	all := map[string][]served{}
 	for i := range receipts {
@@ -289,42 +292,57 @@ func TallyNames(r Reader, height ledger.Height, txs []*ledger.SignedTx, receipts
 		all[to.Name] = append(all[to.Name], served{&receipts[i], txs[i].To.Version != ""})
 	}
 	slices.Sort(names)
-	var writes []ledger.Change
 	for _, name := range names {
 		n, found, err := ReadName(r, name)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if !found { // it was unregistered in the block
 			continue
 		}
 		stats, _, err := read[NameStats](r, statsKey(name))
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		ended := stats.count(&n, height, all[name])
+		ended := stats.count(&n, order.Height, all[name])
 		raw, err := ledger.Marshal(&stats)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		writes = append(writes, ledger.Change{Key: statsKey(name), Value: raw})
 		if !ended {
 			continue
 		}
-		n.Stopped = &Stopped{Label: n.Canary.Label, Height: height, Calls: stats.Calls, Failures: stats.Failures}
+		before, _, err := r.Get(nameKey(name))
+		if err != nil {
+			return nil, nil, err
+		}
+		n.Stopped = &Stopped{Label: n.Canary.Label, Height: order.Height, Calls: stats.Calls, Failures: stats.Failures}
 		n.Canary = nil
 		if raw, err = ledger.Marshal(&n); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		writes = append(writes, ledger.Change{Key: nameKey(name), Value: raw})
 		data, err := ledger.Marshal([]any{name, n.Stopped.Label, n.Stopped.Calls, n.Stopped.Failures})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		last := all[name][len(all[name])-1].Receipt
 		last.Events = append(slices.Clip(last.Events), ledger.Event{Contract: CNSAddress, Topic: "stopped", Data: data})
+		act := AuditRecord{
+			Version: ledger.Version, Height: order.Height, Index: last.Index, Time: order.UnixMilli, Tx: last.Tx, Actor: CNSAddress, Roles: []string{}, Certificates: []keys.Digest{},
+			Contract: CNSAddress, Method: "stopped", Object: name, Args: AuditArgs(s, data), Reason: "watch",
+		}
+		act.Before, err = AuditRows(s, []AuditRow{NewAuditRow(s, nameKey(name), before, true)})
+		if err != nil {
+			return nil, nil, err
+		}
+		if act.After, err = AuditRows(s, []AuditRow{NewAuditRow(s, nameKey(name), raw, true)}); err != nil {
+			return nil, nil, err
+		}
+		acts = append(acts, act)
 	}
-	return writes, nil
+	return writes, acts, nil
 }
 
 // served is a transaction that a version of a name served.

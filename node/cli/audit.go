@@ -194,7 +194,7 @@ func showAudit(c *cli.Context) error {
 			return withCode(ExitNotFound, fmt.Errorf("there is no block %d yet: the last that %s knows is %d", height, r.url, status.Height))
 		}
 		// The newest below the next transaction are this one's.
-		found, err := r.auditRecords(client.AuditQuery{From: height, To: height, Before: fmt.Sprintf("%d.%d.0", height, index+1)}, precompiles.MaxAuditRecords)
+		found, err := r.auditRecords(client.AuditQuery{From: height, To: height, Before: fmt.Sprintf("%d.%d.0", height, index+1)}, precompiles.MaxAuditRecords+1) // its own, and what the chain did after it
 		if err != nil {
 			return err
 		}

@@ -335,6 +335,14 @@ func TestWatch(t *testing.T) {
 	if !slices.Equal(told, []int{30}) {
 		t.Errorf("the transactions %v tell that the canary was stopped", told)
 	}
+	t.Log("the chain leaves an audit record of what it did")
+	if got := n.records(); len(got) != 1 {
+		t.Errorf("the block has the records %+v, want one", got)
+	} else if r := got[0]; r.Index != 30 || r.Number != 0 || r.Tx != n.head.Receipts()[30].Tx || r.Actor != precompiles.CNSAddress || !r.Origin.IsZero() || r.Contract != precompiles.CNSAddress ||
+		r.Method != "stopped" || r.Object != "token" || r.Reason != "watch" || r.Args != precompiles.AuditArgs(n.suite, n.marshal([]any{"token", "2", 40, 9})) ||
+		r.Before.IsZero() || r.After.IsZero() || r.Before == r.After || r.Status != ledger.OK || r.Time == 0 {
+		t.Errorf("the end of the canary is recorded as %+v", r)
+	}
 	t.Log("who wants to end what has ended does not change what serves")
 	n.want(n.cns("rollback", precompiles.NameArgs{Name: "token"}), ledger.Aborted, precompiles.AbortUnchanged)
 	t.Log("a new canary, even of the same version and at once, begins with nothing counted against it; what names the version does not count, nor what is the sender's fault")

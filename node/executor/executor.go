@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
 
 	"github.com/fondaco/fondaco/precompiles"
@@ -192,14 +193,25 @@ func (x *Executor) execute(ctx context.Context, base *state.Snapshot, order *led
 	return result, nil
 }
 
-// tally writes what is counted of a block's transactions, and links their audit records, after all of them.
+// tally writes what is counted of a block's transactions and the records of what the chain does by that, and links the audit records, after all of them.
 func (b *block) tally(o *state.Overlay, txs []*ledger.SignedTx, receipts []ledger.Receipt, records [][]keys.Digest) error {
-	writes, err := precompiles.TallyNames(o, b.order.Height, txs, receipts)
+	writes, acts, err := precompiles.TallyNames(o, b.x.suite, b.order, txs, receipts)
 	if err != nil {
 		return fmt.Errorf("count what was sent to names: %w", err)
 	}
 	for _, w := range writes {
 		o.Put(w.Key, w.Value)
+	}
+	for i := range acts {
+		a := &acts[i]
+		of := &records[a.Index]
+		a.Number = uint32(len(*of))
+		raw, digest, err := a.Encode(b.x.suite)
+		if err != nil {
+			return err
+		}
+		o.Put(precompiles.AuditRecordKey(a.Height, a.Index, a.Number), raw)
+		*of = append(slices.Clip(*of), digest)
 	}
 	if err := b.link(o, records); err != nil {
 		return err
