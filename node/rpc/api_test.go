@@ -86,7 +86,7 @@ func start(t *testing.T, members int, change ...func(*node.Config)) *chain {
 	params := ledger.DefaultParams()
 	params.BatchDelay = 1
 	c.genesis = ledger.Genesis{
-		Version: ledger.Version, Name: "api", Suite: keystest.Suite().Name(), Group: "main", Engine: "pbft", UnixMilli: time.Now().UnixMilli(), Params: params,
+		Version: ledger.Version, Name: "api", Suite: keystest.Suite().Name(), Group: "main", Engine: "pbft", UnixMilli: time.Now().UnixMilli(), Params: params, VetoWindow: new(int64),
 	}
 	for member := self; len(c.genesis.Members) < members; member = generate() {
 		public := member.Public()
