@@ -130,6 +130,38 @@ func asks(what string) ca.VerifyRequest {
 	return ca.VerifyRequest{Chain: [][]byte{[]byte(what)}, Purpose: ca.Node, At: 1000}
 }
 
+// TestCASettings changes a provider's settings, which count when the program is started again, and those that do not read change nothing.
+func TestCASettings(t *testing.T) {
+	settings, unread := "Bank of Corfu", errors.New("no such file")
+	var failed error
+	s := doormanSpec()
+	s.Reread = func() ([]byte, error) { return []byte(settings), failed }
+	var log logged
+	provider := startCA(t, newHost(t, Config{Log: zerolog.New(&log), MinPause: time.Hour}), s)
+	institution := func(want string) {
+		t.Helper()
+		a, err := provider.Verify(t.Context(), asks("yes"))
+		if err != nil || a.Holder == nil || a.Holder.Institution != want {
+			t.Errorf("the holder is %+v, %v; want one of %s", a.Holder, err, want)
+		}
+	}
+	institution("Bank of Corfu")
+	settings = "Bank of Zante"
+	institution("Bank of Corfu")
+	if err := provider.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	institution("Bank of Zante")
+	settings, failed = "", unread
+	if err := provider.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	institution("Bank of Zante")
+	if !strings.Contains(log.String(), "settings do not read") || !strings.Contains(log.String(), unread.Error()) {
+		t.Errorf("the log says %q", log.String())
+	}
+}
+
 func TestCA(t *testing.T) {
 	h := newHost(t, Config{Log: zerolog.Nop(), CATimeout: time.Minute})
 	provider := startCA(t, h, doormanSpec())

@@ -56,6 +56,10 @@ type Spec struct {
 	Args   []string // without the program's name
 	SHA256 [32]byte // of the file; required with a Path
 	Config []byte   // settings of the plugin, which the host passes on without looking inside
+
+	// Reread returns Config anew whenever a CA provider is started; nil: Config stays. It may be called at any time, but not twice
+	// at once. After an error, which is logged, the program gets what it got before.
+	Reread func() ([]byte, error)
 }
 
 // Config says how a host treats its programs. Zero values mean the defaults named beside them.
@@ -237,6 +241,7 @@ func (h *Host) StartCA(s Spec) (*CA, error) { return h.startCA(s, -1) }
 
 // startCA starts a provider whose calls wait until it runs for as long as wait.
 func (h *Host) startCA(s Spec, wait time.Duration) (*CA, error) {
+	settings := s.Config // of the supervisor's goroutine alone, from here on
 	p, err := h.add(s, kind{
 		name:      KindCA,
 		handshake: ca.Handshake(),
@@ -247,7 +252,15 @@ func (h *Host) startCA(s Spec, wait time.Duration) (*CA, error) {
 		greet: func(ctx context.Context, conn grpc.ClientConnInterface) (any, string, error) {
 			m, err := ca.Describe(ctx, conn)
 			if err == nil {
-				err = ca.Configure(ctx, conn, s.Config)
+				if s.Reread != nil {
+					fresh, failed := s.Reread()
+					if failed != nil {
+						h.config.Log.Warn().Err(failed).Str("plugin", s.Name).Msg("settings do not read: the program gets those that it had")
+					} else {
+						settings = fresh
+					}
+				}
+				err = ca.Configure(ctx, conn, settings)
 			}
 			return m, m.Name + " " + m.Version, err
 		},

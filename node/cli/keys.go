@@ -219,6 +219,8 @@ func openKey(c *cli.Context, path string, suite keys.Suite) (keys.Signer, error)
 		return nil, withCode(ExitNotFound, fmt.Errorf("there is no key file %s: make one with `fondaco keys new %s`", path, path))
 	case errors.Is(err, keyfile.ErrPassphrase):
 		return nil, withCode(ExitDenied, err)
+	case errors.Is(err, keys.ErrAlgorithm):
+		return nil, fmt.Errorf("%w: the key is for chains of another suite; take one for this chain, or, where there is --suite, name the key's", err)
 	}
 	return key, err
 }

@@ -139,11 +139,18 @@ func authority(dir string, section CASection) (node.CA, error) {
 	}
 	var err error
 	if section.Settings != "" {
-		if a.Provider.Config, err = readBounded(within(dir, section.Settings), ca.MaxSettings); err != nil {
+		a.Provider.Reread = func() ([]byte, error) {
+			settings, err := readBounded(within(dir, section.Settings), ca.MaxSettings)
+			if err == nil {
+				return settings, nil
+			}
 			if _, halfway := os.Lstat(filepath.Join(dir, retiredDir)); halfway == nil && errors.Is(err, fs.ErrNotExist) {
 				err = fmt.Errorf("%w: `fondaco init --from` ended while it replaced the folder; run it again", err)
 			}
-			return a, fmt.Errorf("ca.settings: %w", err)
+			return nil, fmt.Errorf("ca.settings: %w", err)
+		}
+		if a.Provider.Config, err = a.Provider.Reread(); err != nil {
+			return a, err
 		}
 	}
 	if section.Grace != "" {
