@@ -347,6 +347,9 @@ func changeRoles(env Env, a RoleArgs, topic string, change func(roles []string, 
 	if err := checkConflicts(roles); err != nil && !has {
 		return err
 	}
+	if !has && account.Leaked() && (a.Role == string(identity.Committee) || a.Role == string(identity.Regulator)) {
+		return aborted(AbortRole, []any{a.Role}, "a key of the account is reported as leaked, so it would have no voice: recover it first, with `fondaco account recover`")
+	}
 	if err := countRole(env, a.Account, a.Role, account.Institution, has); err != nil {
 		return err
 	}

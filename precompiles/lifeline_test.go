@@ -122,6 +122,24 @@ func TestLostKey(t *testing.T) {
 	}
 }
 
+// An account of which a key is reported as leaked gets no voice before it is recovered: an institution might rest on it alone.
+func TestLeakedVoice(t *testing.T) {
+	c := newCare(t)
+	c.want(c.by("clerk", "report_leak", AddressArgs{Address: name("user")}), ledger.OK, 0)
+	for role, code := range map[identity.Role]uint32{identity.Committee: AbortRole, identity.Regulator: AbortRole, identity.Owner: 0} {
+		c.caller = GovernanceAddress
+		_, err := c.call(newAccess(), "grant", RoleArgs{Account: name("user"), Role: string(role)})
+		if code == 0 {
+			c.want(err, ledger.OK, 0)
+			c.caller = GovernanceAddress
+			_, err = c.call(newAccess(), "revoke", RoleArgs{Account: name("user"), Role: string(role)})
+			c.want(err, ledger.OK, 0)
+			continue
+		}
+		c.want(err, ledger.Aborted, code)
+	}
+}
+
 // TestOneManTwoOfficers has an admin register the other officer that an act takes. The account counts once it has had its role for a window, and not for
 // what began before.
 func TestOneManTwoOfficers(t *testing.T) {
