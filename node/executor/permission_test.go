@@ -424,6 +424,7 @@ func TestPermissions(t *testing.T) {
 			}
 		})
 	}
+	t.Logf("%d cells, of which %d are refused", cells, refused)
 	if cells < 300 || refused < 300 {
 		t.Errorf("%d cells, of which %d are refused", cells, refused)
 	}
