@@ -74,10 +74,11 @@ func (r *remote) compare(address ledger.Address, code []byte) error {
 	if len(differences) == 0 {
 		return nil
 	}
-	list := ""
-	for _, d := range differences {
-		list += "\n  " + d.Text
+	texts := make([]string, len(differences))
+	for i, d := range differences {
+		texts[i] = d.Text
 	}
+	list := "\n  " + strings.Join(texts, "\n  ")
 	if !r.c.Bool("breaking") {
 		return withCode(ExitDenied, fmt.Errorf("the new code breaks what the old one promised:%s\nKeep it, or say --breaking if everybody who uses the contract knows", list))
 	}
