@@ -89,7 +89,6 @@ func up(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		progress("motions are carried out at once on this chain: a regulator has no time to object, which is a day elsewhere")
 	}
 	running := 0
 	for i := range n.Nodes {
