@@ -336,10 +336,20 @@ func (v *reads) call(contract ledger.Address, schema *ledger.Schema, c *executor
 	if c.From != v.account && !(c.From.IsZero() && v.all(row)) {
 		return problem(http.StatusForbidden, client.CodeForbidden, "contract %s is private, and answers calls in the name of who asks: sign the query with a key of %s, or leave out from", contract, c.From)
 	}
-	if v.all(row) || row.Visible == precompiles.VisibleParties && !v.account.IsZero() && (dry || v.party(schema, c)) {
+	if v.all(row) || row.Visible == precompiles.VisibleParties && !v.account.IsZero() && (dry && sends(schema, c.Method) || v.party(schema, c)) {
 		return nil
 	}
 	return v.withhold(contract, row)
+}
+
+// sends reports whether a method is one that transactions call. A dry run of it tells who asks no more than sending it would. That of a view would
+// answer about anybody, and of a contract without a schema nobody knows which methods are views.
+func sends(schema *ledger.Schema, method string) bool {
+	if schema == nil {
+		return false
+	}
+	m := schema.Method(method)
+	return m != nil && m.Kind == ledger.MethodTx
 }
 
 // rowsOfCorrections returns nil if a call may answer with corrections as they are, of any contract.

@@ -55,6 +55,7 @@ func TestPrivacy(t *testing.T) {
 	schema := &ledger.Schema{Methods: []ledger.Method{
 		{Name: "balance", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "of", Type: "addr"}, {Name: "unit", Type: "u64"}}},
 		{Name: "memo", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "memo", Type: "bytes"}, {Name: "unit", Type: "u64"}}},
+		{Name: "pay", Kind: ledger.MethodTx, Args: []ledger.Field{{Name: "to", Type: "addr"}, {Name: "unit", Type: "u64"}}},
 		{Name: "ledger", Kind: ledger.MethodView, Roles: []string{"user"}, Args: []ledger.Field{{Name: "of", Type: "addr"}, {Name: "unit", Type: "u64"}}},
 	}}
 	receipt := func(contract ledger.Address) *ledger.Receipt {
@@ -67,6 +68,11 @@ func TestPrivacy(t *testing.T) {
 	view := func(method string) func(v *reads, contract ledger.Address) error {
 		return func(v *reads, contract ledger.Address) error {
 			return v.call(contract, schema, &executor.Call{From: v.account, To: ledger.Target{Address: contract}, Method: method, Args: args}, false)
+		}
+	}
+	dry := func(schema *ledger.Schema, method string) func(v *reads, contract ledger.Address) error {
+		return func(v *reads, contract ledger.Address) error {
+			return v.call(contract, schema, &executor.Call{From: v.account, To: ledger.Target{Address: contract}, Method: method, Args: args}, true)
 		}
 	}
 	data := []struct {
@@ -92,9 +98,11 @@ func TestPrivacy(t *testing.T) {
 		{"a view in another's name", func(v *reads, c ledger.Address) error {
 			return v.call(c, schema, &executor.Call{From: account(9), To: ledger.Target{Address: c}, Method: "balance", Args: args}, false)
 		}},
-		{"a dry run in one's own name", func(v *reads, c ledger.Address) error {
-			return v.call(c, schema, &executor.Call{From: v.account, To: ledger.Target{Address: c}, Method: "pay", Args: args}, true)
-		}},
+		{"a dry run in one's own name", dry(schema, "pay")},
+		{"a dry run of a view about another", dry(schema, "balance")}, // who is named asks about itself
+		{"a dry run of a view about nobody", dry(schema, "memo")},
+		{"a dry run of a method that the schema has not", dry(schema, "burn")},
+		{"a dry run of a contract without a schema", dry(nil, "pay")},
 	}
 	query := func(a ledger.Address, institution string, roles ...identity.Role) login.Subject {
 		return login.Subject{Name: a.String(), Institution: institution, Means: "query", Roles: roles, Query: &client.Query{Account: a}}
@@ -103,26 +111,26 @@ func TestPrivacy(t *testing.T) {
 		return login.Subject{Name: means, Institution: institution, Means: means, Roles: roles}
 	}
 	// What each client may read of the data above, by place: of the contract for the institution, and of that for parties.
-	const all, none = "yyyyyyyyyyyy", "------------"
+	const all, none = "yyyyyyyyyyyyyyyy", "----------------"
 	for _, c := range []struct {
 		who     string
 		subject login.Subject
 		of      map[ledger.Address]string
 	}{
 		{"who is on the machine", login.Subject{Open: true}, map[ledger.Address]string{institution: all, parties: all}},
-		{"the sender, of another institution", query(sender, "beta", identity.User), map[ledger.Address]string{institution: "--yy-y------", parties: "--yy-y--y--y"}},
-		{"an account that is named", query(named, "beta", identity.User), map[ledger.Address]string{institution: none, parties: "y-yy-yy-y--y"}},
-		{"another account of that institution", query(other, "beta", identity.User), map[ledger.Address]string{institution: none, parties: "--------y--y"}},
-		{"an account of the owner's institution", query(other, "alpha", identity.User), map[ledger.Address]string{institution: "yyyyyyyyyy-y", parties: "--------y--y"}},
-		{"an admin of another institution", query(other, "beta", identity.InstitutionAdmin), map[ledger.Address]string{institution: none, parties: "--------y--y"}},
-		{"a committee member of another institution", query(other, "beta", identity.Committee), map[ledger.Address]string{institution: none, parties: "--------y--y"}},
-		{"a compliance officer of another institution", query(other, "beta", identity.Compliance), map[ledger.Address]string{institution: none, parties: "--------y--y"}},
-		{"a regulator", query(other, "authority", identity.Regulator), map[ledger.Address]string{institution: "yyyyyyyyyy-y", parties: "yyyyyyyyyy-y"}},
-		{"an auditor", query(other, "auditors", identity.Auditor), map[ledger.Address]string{institution: "yyyyyyyyyy-y", parties: "yyyyyyyyyy-y"}},
-		{"an auditor by certificate", by("certificate", "auditors", identity.Auditor), map[ledger.Address]string{institution: "yyyyyyyyyy-y", parties: "yyyyyyyyyy-y"}},
+		{"the sender, of another institution", query(sender, "beta", identity.User), map[ledger.Address]string{institution: "--yy-y----------", parties: "--yy-y--y--y----"}},
+		{"an account that is named", query(named, "beta", identity.User), map[ledger.Address]string{institution: none, parties: "y-yy-yy-y--yy---"}},
+		{"another account of that institution", query(other, "beta", identity.User), map[ledger.Address]string{institution: none, parties: "--------y--y----"}},
+		{"an account of the owner's institution", query(other, "alpha", identity.User), map[ledger.Address]string{institution: "yyyyyyyyyy-yyyyy", parties: "--------y--y----"}},
+		{"an admin of another institution", query(other, "beta", identity.InstitutionAdmin), map[ledger.Address]string{institution: none, parties: "--------y--y----"}},
+		{"a committee member of another institution", query(other, "beta", identity.Committee), map[ledger.Address]string{institution: none, parties: "--------y--y----"}},
+		{"a compliance officer of another institution", query(other, "beta", identity.Compliance), map[ledger.Address]string{institution: none, parties: "--------y--y----"}},
+		{"a regulator", query(other, "authority", identity.Regulator), map[ledger.Address]string{institution: "yyyyyyyyyy-yyyyy", parties: "yyyyyyyyyy-yyyyy"}},
+		{"an auditor", query(other, "auditors", identity.Auditor), map[ledger.Address]string{institution: "yyyyyyyyyy-yyyyy", parties: "yyyyyyyyyy-yyyyy"}},
+		{"an auditor by certificate", by("certificate", "auditors", identity.Auditor), map[ledger.Address]string{institution: "yyyyyyyyyy-yyyyy", parties: "yyyyyyyyyy-yyyyy"}},
 		{"an auditor by a token", by("token", "", identity.Auditor), map[ledger.Address]string{institution: none, parties: none}},
 		{"a token", by("token", "", identity.User), map[ledger.Address]string{institution: none, parties: none}},
-		{"a certificate of the owner's institution", by("certificate", "alpha", identity.User), map[ledger.Address]string{institution: "yyyyyyyyyy-y", parties: none}},
+		{"a certificate of the owner's institution", by("certificate", "alpha", identity.User), map[ledger.Address]string{institution: "yyyyyyyyyy-yyyyy", parties: none}},
 		{"a certificate of another institution", by("certificate", "beta", identity.User), map[ledger.Address]string{institution: none, parties: none}},
 		{"the node's operator", by("operator", "", identity.Operator), map[ledger.Address]string{institution: none, parties: none}},
 	} {
