@@ -467,8 +467,9 @@ func applyCorrection(env Env, a NumberArgs) error {
 		if c.Motion {
 			return denied(DeniedMotion, "correction %d issues or redeems units, or takes them from what is no account: `fondaco motion propose` has it applied", a.Number)
 		}
-		if who, count := c.Missing(); count > 0 {
-			return aborted(AbortSupport, []any{uint32(len(c.Approvals)), uint32(len(c.Approvals) + count)}, "correction %d lacks the approval of %d institutions, among them %q", a.Number, count, who)
+		if _, count := c.Missing(); count > 0 { // their names would tell of private contracts
+			return aborted(AbortSupport, []any{uint32(len(c.Approvals)), uint32(len(c.Approvals) + count)},
+				"correction %d lacks the approval of %d institutions: `fondaco correction show %d` says of which, if you may read all of it", a.Number, count, a.Number)
 		}
 	}
 	c.Status, c.Applied, c.AppliedAt = CorrectionApplied, env.Tx(), env.Order().Height

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/big"
+	"strings"
 	"testing"
 
 	"github.com/fondaco/fondaco/precompiles"
@@ -105,6 +106,11 @@ func TestCorrection(t *testing.T) {
 	b.want(b.by("admin", "apply", one), ledger.Aborted, precompiles.AbortSupport)
 	b.want(b.by("gamma officer", "approve", one), ledger.OK, 0)
 	b.want(b.by("admin", "apply", one), ledger.Aborted, precompiles.AbortSupport)
+	// Whose approval is lacking would tell from whom something is taken, which in a private contract is nobody else's business.
+	o, err := b.x.DryRun(context.Background(), b.head, Call{From: address("admin"), To: ledger.Target{Address: precompiles.CorrectionsAddress}, Method: "apply", Args: b.marshal(one)})
+	if err != nil || !strings.Contains(o.Trace, "correction 1 lacks the approval of 1 institutions") || strings.Contains(o.Trace, "beta") {
+		t.Errorf("the refusal says %q, %v", o.Trace, err)
+	}
 	b.want(b.by("beta admin", "approve", one), ledger.OK, 0)
 	b.holds(map[string]string{"ann": "60", "ben": "100", "eve": "140", "": "300"})
 
