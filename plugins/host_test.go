@@ -520,6 +520,51 @@ func TestScratch(t *testing.T) {
 	}
 }
 
+// TestScratchLock makes folders where their mode keeps them from being locked.
+func TestScratchLock(t *testing.T) {
+	parent := t.TempDir()
+	mask := syscall.Umask(0o700)
+	made, err := newScratch(parent)
+	syscall.Umask(mask)
+	if err == nil || !strings.Contains(err.Error(), scratchPrefix) {
+		t.Errorf("newScratch = %+v, %v; want why it is not locked", made, err)
+	}
+	if left, err := os.ReadDir(parent); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+}
+
+// TestScratchSweep has more names in a folder than are read at once, with files among them that cannot be locked.
+func TestScratchSweep(t *testing.T) {
+	parent := t.TempDir()
+	for i := range 2 * maxSwept {
+		path := filepath.Join(parent, fmt.Sprint("other-", i))
+		switch i % 100 {
+		case 0:
+			path = filepath.Join(parent, fmt.Sprint(scratchPrefix, i))
+			if err := os.Mkdir(path, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		case 1, 2, 3, 4:
+			path = filepath.Join(parent, fmt.Sprint(scratchPrefix, i))
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sweep(parent)
+	left, err := os.ReadDir(parent)
+	if err != nil || len(left) != 2*maxSwept*99/100 {
+		t.Errorf("%d names are left, %v; want the %d files", len(left), err, 2*maxSwept*99/100)
+	}
+	for _, entry := range left {
+		if entry.IsDir() {
+			t.Errorf("%s is left", entry.Name())
+		}
+	}
+}
+
 func TestDiesWhenInputEnds(t *testing.T) {
 	path, err := os.Executable()
 	if err != nil {

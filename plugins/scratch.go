@@ -53,8 +53,11 @@ func makeScratch(parent string) (*scratch, error) {
 			return nil, err
 		}
 		lock, err := lockFolder(path)
-		if !errors.Is(err, errSwept) {
-			return &scratch{path, lock}, nil // with any other error nobody can lock it, and so nobody removes it
+		switch {
+		case err == nil:
+			return &scratch{path, lock}, nil
+		case !errors.Is(err, errSwept): // others may be able to lock it, and then remove it
+			return nil, errors.Join(err, os.RemoveAll(path))
 		}
 		// Another start took it for one that was left, between the two calls. Only processes of this user can.
 	}
@@ -82,8 +85,9 @@ func sweep(parent string) {
 		for _, name := range names {
 			if digits, ok := strings.CutPrefix(name, scratchPrefix); ok && digits != "" && strings.Trim(digits, "0123456789") == "" && looked < maxSwept {
 				looked++
-				left := scratch{path: filepath.Join(parent, name)}
-				if left.lock, err = lockFolder(left.path); err == nil && left.lock != nil {
+				path := filepath.Join(parent, name)
+				if lock, err := lockFolder(path); err == nil && lock != nil {
+					left := scratch{path, lock}
 					_ = left.remove()
 				}
 			}
