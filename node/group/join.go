@@ -553,7 +553,9 @@ func (g *Group) joinRequest(node identity.NodeID, r statesync.Request, late func
 				reply = &statesync.Reply{}
 			}
 			if err == nil && !slow && len(raw) >= under/2 {
-				p.bytes = min(2*under, statesync.MaxReply)
+				// Twice as much, unless that could take longer than a request may.
+				fit := int64(len(raw)) * blocksPatience.Milliseconds() / (2 * max(g.env.Now()-began, 1))
+				p.bytes = int(max(min(int64(2*under), statesync.MaxReply, fit), minBytes))
 			}
 			if err == nil && len(reply.Items) > 0 && j.active && j.life == life && g.stopped.Load() == nil {
 				now := g.env.Now()
