@@ -1,9 +1,11 @@
 package executor
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -43,6 +45,11 @@ func TestBarrier(t *testing.T) {
 		poor.GasLimit /= 2
 	}
 	poor.GasLimit *= 2
+	gone := c.body("committee", precompiles.MembersAddress, "recover", precompiles.RecoverArgs{Reform: precompiles.Reform{Remove: []identity.NodeID{{9}}, Override: "a flood"}})
+	gone.Sender = precompiles.MembersAddress
+	if err := ends(c.sign(gone, c.signers["committee"])); err == nil || !strings.Contains(err.Error(), "cannot be removed: the group does not know it") {
+		t.Errorf("EndsEpoch of a recovery without a node that the group does not know: %v", err)
+	}
 	for story, tx := range map[string]*ledger.SignedTx{
 		"of no motion":                  c.tx("committee", precompiles.GovernanceAddress, "activate", precompiles.MotionArgs{ID: 2}),
 		"by somebody without a say":     c.tx("user", precompiles.GovernanceAddress, "activate", precompiles.MotionArgs{ID: 1}),

@@ -254,10 +254,15 @@ func (x *Executor) EndsEpoch(base *state.Snapshot, order *ledger.Order, tx *ledg
 	if err != nil {
 		return fmt.Errorf("try block %d of group %s: %w", order.Height, order.Group, err)
 	}
-	if r := &result.Receipts[0]; r.Status != ledger.OK {
-		return fmt.Errorf("its activation ends as %s with code %d: submit another one", r.Status, r.Code)
+	r := &result.Receipts[0]
+	if r.Status == ledger.OK {
+		return nil
 	}
-	return nil
+	e, err := x.Explain(context.Background(), base, order, []*ledger.SignedTx{tx}, 0)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("it ends as %s with code %d: %s", r.Status, r.Code, e.Reason)
 }
 
 // Nodes returns the nodes that have to do with the group after base, in order of their ids: members, observers,

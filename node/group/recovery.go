@@ -552,18 +552,16 @@ func (s *Stopped) barrier(ctx context.Context, base *state.Snapshot, p *Plan) (*
 	if err := s.fits(&order, tx, &epoch.Params); err != nil {
 		return nil, refuseRecovery("%v", err)
 	}
-	if err := s.sound(next, &epoch); err != nil {
+	if err := s.sound(base, next, tx, &epoch); err != nil {
 		return nil, err
 	}
 	return &ledger.Block{Version: ledger.Version, Header: *next.Header(), Txs: [][]byte{tx.Raw}}, nil
 }
 
-// sound checks what a recovery block leads to.
-func (s *Stopped) sound(next *state.Snapshot, before *ledger.Epoch) error {
-	for _, receipt := range next.Receipts() {
-		if receipt.Status != ledger.OK {
-			return refuseRecovery("the group does not take the change of members: %s %s", receipt.Status, reasonOf(&receipt))
-		}
+// sound checks what a recovery block, which has one transaction on base, leads to.
+func (s *Stopped) sound(base, next *state.Snapshot, tx *ledger.SignedTx, before *ledger.Epoch) error {
+	if next.Receipts()[0].Status != ledger.OK {
+		return refuseRecovery("the group does not take the change of members: %v", s.cfg.Executor.EndsEpoch(base, &next.Header().Order, tx))
 	}
 	after, _, err := epochAfter(&s.cfg, next)
 	if err != nil {
@@ -574,15 +572,6 @@ func (s *Stopped) sound(next *state.Snapshot, before *ledger.Epoch) error {
 			n, len(before.Members), want)
 	}
 	return nil
-}
-
-// reasonOf returns what the data of an aborted recovery say.
-func reasonOf(r *ledger.Receipt) string {
-	var fields []string
-	if ledger.Unmarshal(r.Data, &fields) != nil || len(fields) == 0 {
-		return fmt.Sprintf("(code %d)", r.Code)
-	}
-	return strings.Join(fields, "; ")
 }
 
 // Findings is what a recovery does, as a node found by executing it.
@@ -672,7 +661,7 @@ func (s *Stopped) Examine(ctx context.Context, r *Recovery) (*Findings, error) {
 			base = next
 			continue
 		}
-		if err := s.sound(next, &epoch); err != nil {
+		if err := s.sound(base, next, txs[0], &epoch); err != nil {
 			return nil, err
 		}
 		f.Before = epoch
