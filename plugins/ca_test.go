@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -159,6 +160,63 @@ func TestCASettings(t *testing.T) {
 	institution("Bank of Zante")
 	if !strings.Contains(log.String(), "settings do not read") || !strings.Contains(log.String(), unread.Error()) {
 		t.Errorf("the log says %q", log.String())
+	}
+	failed = nil // the file is empty
+	if err := provider.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	institution("Bank of Zante")
+	if !strings.Contains(log.String(), "they are empty") {
+		t.Errorf("the log says %q", log.String())
+	}
+}
+
+// TestCASettingsRefused has an operator write settings that the provider refuses: whoever restarts it is told so, and it goes on with
+// those that it took before.
+func TestCASettingsRefused(t *testing.T) {
+	var settings atomic.Value
+	settings.Store("Bank of Corfu")
+	s := doormanSpec()
+	s.Reread = func() ([]byte, error) { return []byte(settings.Load().(string)), nil }
+	var log logged
+	h := newHost(t, Config{Log: zerolog.New(&log)})
+	provider := startCA(t, h, s)
+	vouches := func(want string) {
+		t.Helper()
+		eventually(t, "the provider vouches for the "+want, func() bool {
+			a, err := provider.Verify(t.Context(), asks("yes"))
+			return err == nil && a.Holder != nil && a.Holder.Institution == want
+		})
+	}
+	warned := func() int { return strings.Count(log.String(), "it gets those that it took before") }
+
+	settings.Store("wrong")
+	for range 2 {
+		before := warned()
+		err := h.Restart(t.Context(), "doorman")
+		if !errors.Is(err, ErrSettings) || !strings.Contains(err.Error(), `settings are "wrong"; the next start gives it the settings that it took before`) {
+			t.Errorf("Restart: %v, want ErrSettings and why", err)
+		}
+		vouches("Bank of Corfu")
+		if warned() != before+1 {
+			t.Errorf("%d warnings after a restart, want one more than %d", warned(), before)
+		}
+	}
+	before := warned()
+	if _, err := provider.Verify(t.Context(), asks("exit")); !errors.Is(err, ca.ErrDown) {
+		t.Fatalf("Verify: %v, want ErrDown", err)
+	}
+	vouches("Bank of Corfu")
+	if warned() != before+1 {
+		t.Errorf("%d warnings after a crash, want one more than %d", warned(), before)
+	}
+	settings.Store("Bank of Zante")
+	if err := h.Restart(t.Context(), "doorman"); err != nil {
+		t.Fatal(err)
+	}
+	vouches("Bank of Zante")
+	if err := h.Restart(t.Context(), "doorman"); err != nil || warned() != before+1 {
+		t.Errorf("Restart with settings that it took: %v, and %d warnings, want %d", err, warned(), before+1)
 	}
 }
 

@@ -45,6 +45,8 @@ var (
 	ErrVersion = errors.New("plugins: version")
 	// ErrUnknown says that a host runs no program of that name.
 	ErrUnknown = errors.New("plugins: no such program")
+	// ErrSettings says that a program, asked to start again, did not take its settings.
+	ErrSettings = errors.New("plugins: settings")
 	// ErrClosed says that the host has been closed.
 	ErrClosed = errors.New("plugins: host closed")
 )
@@ -58,7 +60,8 @@ type Spec struct {
 	Config []byte   // settings of the plugin, which the host passes on without looking inside
 
 	// Reread returns Config anew whenever a CA provider is started; nil: Config stays. It may be called at any time, but not twice
-	// at once. After an error, which is logged, the program gets what it got before.
+	// at once. After an error, or if nothing is left of Config, which is logged, the program gets what it took before. So it does
+	// at the start after one at which it did not take what Reread returned, unless it has taken none yet.
 	Reread func() ([]byte, error)
 }
 
@@ -145,7 +148,8 @@ func (h *Host) Status() []Status {
 }
 
 // Restart ends the program of that name and waits until it runs again, without a pause. What was under way in it fails as if it had
-// exited. ErrUnknown says that there is none; any other error, why it does not run again when ctx ends.
+// exited. ErrUnknown says that there is none, and ErrSettings that it did not take its settings: it is then started again with those
+// that it took before. Any other error says why it does not run again when ctx ends.
 func (h *Host) Restart(ctx context.Context, name string) error {
 	h.mu.Lock()
 	i := slices.IndexFunc(h.processes, func(p *process) bool { return p.name == name })
@@ -241,7 +245,6 @@ func (h *Host) StartCA(s Spec) (*CA, error) { return h.startCA(s, -1) }
 
 // startCA starts a provider whose calls wait until it runs for as long as wait.
 func (h *Host) startCA(s Spec, wait time.Duration) (*CA, error) {
-	settings := s.Config // of the supervisor's goroutine alone, from here on
 	p, err := h.add(s, kind{
 		name:      KindCA,
 		handshake: ca.Handshake(),
@@ -249,19 +252,9 @@ func (h *Host) startCA(s Spec, wait time.Duration) (*CA, error) {
 		options:   ca.DialOptions(),
 		timeout:   h.config.CATimeout,
 		contract:  "plugins/ca",
+		configure: ca.Configure,
 		greet: func(ctx context.Context, conn grpc.ClientConnInterface) (any, string, error) {
 			m, err := ca.Describe(ctx, conn)
-			if err == nil {
-				if s.Reread != nil {
-					fresh, failed := s.Reread()
-					if failed != nil {
-						h.config.Log.Warn().Err(failed).Str("plugin", s.Name).Msg("settings do not read: the program gets those that it had")
-					} else {
-						settings = fresh
-					}
-				}
-				err = ca.Configure(ctx, conn, settings)
-			}
 			return m, m.Name + " " + m.Version, err
 		},
 	})
@@ -293,7 +286,7 @@ func (c *CA) Manifest() ca.Manifest {
 	return m
 }
 
-// Restart ends the program and waits until it runs again, without a pause. Calls that are under way fail.
+// Restart does what Host.Restart does. Calls that are under way fail.
 func (c *CA) Restart(ctx context.Context) error { return c.process.restart(ctx) }
 
 // start brings the program of s up for the first time.

@@ -1,6 +1,8 @@
 package plugins
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +33,8 @@ type kind struct {
 	// greet is called once per start, before anything else is sent. It returns what the kind wants to keep,
 	// and the program's version in words.
 	greet func(context.Context, grpc.ClientConnInterface) (greeting any, version string, err error)
+	// configure hands over settings, once per start, after greet and within its timeout; nil: the kind does so elsewhere.
+	configure func(ctx context.Context, conn grpc.ClientConnInterface, settings []byte) error
 }
 
 // process keeps one program running.
@@ -43,6 +47,10 @@ type process struct {
 	config          Config
 	log             zerolog.Logger
 
+	settings []byte // that the program took last, those of spec until then; supervise alone touches this and the next two
+	took     bool   // settings, once at least
+	refused  []byte // settings that the start before this one did not take
+
 	ctx    context.Context // ends when the program shall end
 	cancel context.CancelFunc
 	done   chan struct{} // closed when supervise has returned
@@ -54,6 +62,8 @@ type process struct {
 	status   Status
 	starts   int
 	lastErr  error         // why the last start or run ended
+	asked    bool          // for a restart, and no start has read the settings since
+	refusal  error         // why a start that was asked for did not take its settings; nil from the next request on
 	changed  chan struct{} // closed and replaced at each change
 }
 
@@ -67,7 +77,7 @@ type run struct {
 func newProcess(s Spec, copies, sockets string, k kind, c Config) *process {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &process{
-		name: s.Name, spec: s, copies: copies, sockets: sockets, kind: k, config: c,
+		name: s.Name, spec: s, settings: s.Config, copies: copies, sockets: sockets, kind: k, config: c,
 		log: c.Log.With().Str("plugin", s.Name).Logger(),
 		ctx: ctx, cancel: cancel, done: make(chan struct{}), hurry: make(chan struct{}, 1),
 		status:  Status{Name: s.Name, Kind: k.name, Reason: "starting", Since: time.Now()},
@@ -154,12 +164,15 @@ func (p *process) live() error {
 	r := &run{conn: protocol.(*plugin.GRPCClient).Conn, child: started}
 	ctx, cancel := context.WithTimeout(p.ctx, p.kind.timeout)
 	greeting, version, err := p.kind.greet(ctx, r.conn)
+	if err == nil && p.kind.configure != nil {
+		err = p.configure(ctx, r.conn)
+	}
 	cancel()
 	if err != nil {
 		return err
 	}
 	p.set(func() {
-		p.run, p.greeting, p.lastErr = r, greeting, nil
+		p.run, p.greeting, p.lastErr, p.asked = r, greeting, nil, false
 		p.status.Restarts = p.starts
 		p.starts++
 		p.status.Version, p.status.Pid, p.status.Healthy, p.status.Since = version, started.pid(), true, time.Now()
@@ -180,6 +193,42 @@ func (p *process) live() error {
 	default:
 		return fmt.Errorf("%s; it exited: %s%s", reason, ended, tail.lastWords())
 	}
+}
+
+// configure gives the program its settings as they are now. If it does not take them, this start fails, since a program gets settings
+// once; the next start gives it those that it took before, unless the settings have changed or a restart is asked for meanwhile.
+func (p *process) configure(ctx context.Context, conn grpc.ClientConnInterface) error {
+	p.mu.Lock()
+	asked := p.asked
+	p.asked = false
+	p.mu.Unlock()
+	settings := p.settings
+	if p.spec.Reread != nil {
+		fresh, err := p.spec.Reread()
+		if err == nil && len(fresh) == 0 && len(settings) > 0 {
+			err = errors.New("they are empty")
+		}
+		switch {
+		case err != nil:
+			p.log.Warn().Err(err).Msg("settings do not read: the program gets those that it had")
+		case p.took && !asked && bytes.Equal(fresh, p.refused) && !bytes.Equal(fresh, settings):
+			p.log.Warn().Msg("the program does not take its settings as they are now: it gets those that it took before")
+		default:
+			settings = fresh
+		}
+	}
+	if err := p.kind.configure(ctx, conn, settings); err != nil {
+		p.refused = settings
+		if p.took && !bytes.Equal(settings, p.settings) {
+			err = fmt.Errorf("%w; the next start gives it the settings that it took before", err)
+		}
+		if asked {
+			p.set(func() { p.refusal = fmt.Errorf("%w: %w", ErrSettings, err) })
+		}
+		return err
+	}
+	p.settings, p.took, p.refused = settings, true, nil
+	return nil
 }
 
 // explain turns an error of go-plugin's start into one that says what to do.
@@ -204,12 +253,36 @@ func (p *process) explain(err error, c *child, t *tail) error {
 
 // firstStart waits for the outcome of the first attempt.
 func (p *process) firstStart(ctx context.Context) error {
+	var failed error
+	err := p.await(ctx, func() bool {
+		failed = p.lastErr
+		return p.run != nil || failed != nil
+	})
+	return cmp.Or(err, failed)
+}
+
+// running waits until the program runs.
+func (p *process) running(ctx context.Context) (*run, error) {
+	var r *run
+	var reason string
+	err := p.await(ctx, func() bool {
+		r, reason = p.run, p.status.Reason
+		return r != nil
+	})
+	if err != nil && !errors.Is(err, ErrClosed) {
+		err = errors.New(reason)
+	}
+	return r, err
+}
+
+// await waits until done, which it calls with mu locked, reports true. It fails with ErrClosed, or as ctx ended.
+func (p *process) await(ctx context.Context, done func() bool) error {
 	for {
 		p.mu.Lock()
-		up, err, changed := p.run != nil, p.lastErr, p.changed
+		ok, changed := done(), p.changed
 		p.mu.Unlock()
-		if up || err != nil {
-			return err
+		if ok {
+			return nil
 		}
 		select {
 		case <-changed:
@@ -217,25 +290,6 @@ func (p *process) firstStart(ctx context.Context) error {
 			return ErrClosed
 		case <-ctx.Done():
 			return ctx.Err()
-		}
-	}
-}
-
-// running waits until the program runs.
-func (p *process) running(ctx context.Context) (*run, error) {
-	for {
-		p.mu.Lock()
-		r, reason, changed := p.run, p.status.Reason, p.changed
-		p.mu.Unlock()
-		if r != nil {
-			return r, nil
-		}
-		select {
-		case <-changed:
-		case <-p.ctx.Done():
-			return nil, ErrClosed
-		case <-ctx.Done():
-			return nil, errors.New(reason)
 		}
 	}
 }
@@ -254,10 +308,10 @@ func (p *process) broken(r *run, reason string) {
 	}
 }
 
+// restart ends the program and waits until it runs again or has not taken its settings.
 func (p *process) restart(ctx context.Context) error {
-	p.mu.Lock()
-	r := p.run
-	p.mu.Unlock()
+	var r *run
+	p.set(func() { r, p.asked, p.refusal = p.run, true, nil })
 	if r != nil {
 		p.broken(r, "restarted on request")
 	}
@@ -265,8 +319,16 @@ func (p *process) restart(ctx context.Context) error {
 	case p.hurry <- struct{}{}:
 	default:
 	}
-	_, err := p.running(ctx)
-	return err
+	var refusal error
+	var reason string
+	err := p.await(ctx, func() bool {
+		refusal, reason = p.refusal, p.status.Reason
+		return p.run != nil || refusal != nil
+	})
+	if err != nil && !errors.Is(err, ErrClosed) {
+		err = errors.New(reason)
+	}
+	return cmp.Or(err, refusal)
 }
 
 // said returns what the program was greeted with when it was last started.

@@ -134,6 +134,8 @@ func (s *Server) restartPlugin(_ http.ResponseWriter, r *http.Request) (any, err
 	switch {
 	case errors.Is(err, plugins.ErrUnknown) || now == nil:
 		return nil, notFound("the node runs no plugin program of this name: GET /v1/status lists them")
+	case errors.Is(err, plugins.ErrSettings):
+		return nil, problem(http.StatusServiceUnavailable, client.CodeUnavailable, "the program does not take its settings: %v; correct them and restart it again", err)
 	case err != nil:
 		return nil, problem(http.StatusServiceUnavailable, client.CodeUnavailable, "the program does not run again within %v: %v; the node goes on trying", restartWithin, err)
 	}
