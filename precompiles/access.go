@@ -110,6 +110,7 @@ func newAccess() Contract {
 			State: []ledger.StateDef{
 				{Prefix: "f", Key: []ledger.Type{"addr", "u8", "bytes"}, Value: "Freeze", Doc: "address; layer, 1 of the institution and 2 of an authority; method. Of a node the address is the first 20 bytes of its id, and the method is node. Freezes that have ended stay"},
 				{Prefix: "h", Key: []ledger.Type{"bytes"}, Value: "u32", Doc: "how many accounts of an institution have the role committee, institution-admin or regulator; the key is the role, / and the institution"},
+				{Prefix: "l", Key: []ledger.Type{"bytes"}, Value: "u32", Doc: "how many accounts of an institution with the role committee have no voice, as a key of theirs is reported as leaked; the key is the institution"},
 				{Prefix: "m", Key: []ledger.Type{"addr"}, Value: "bool", Doc: "accounts, and contracts as holders, that may be frozen"},
 				{Prefix: "s", Key: []ledger.Type{"addr", "str"}, Value: "i64", Doc: "block time, Unix ms, since which an account has the role institution-admin, registrar or compliance; none: since genesis"},
 			},
@@ -165,6 +166,42 @@ func holdersKey(role, institution string) []byte {
 func Holders(r Reader, role identity.Role, institution string) (uint32, error) {
 	n, _, err := read[uint32](r, holdersKey(string(role), institution))
 	return n, err
+}
+
+func mutedKey(institution string) []byte { return key(AccessAddress, []byte("l"), []byte(institution)) }
+
+// Voices returns how many accounts speak for an institution in motions: those with the role committee of which no key is reported as leaked.
+func Voices(r Reader, institution string) (uint32, error) {
+	all, err := Holders(r, identity.Committee, institution)
+	if err != nil {
+		return 0, err
+	}
+	muted, _, err := read[uint32](r, mutedKey(institution))
+	return all - muted, err
+}
+
+// mute notes that an account lost its voice in motions, or has it back. It does nothing of an account without the role committee.
+func mute(env Env, account *Account, on bool) error {
+	if !account.Has(identity.Committee) {
+		return nil
+	}
+	n, _, err := read[uint32](env, mutedKey(account.Institution))
+	if err != nil {
+		return err
+	}
+	if on {
+		return write(env, mutedKey(account.Institution), n+1)
+	}
+	return write(env, mutedKey(account.Institution), n-1)
+}
+
+// keepsVoice refuses to take the voice of the last account that speaks for an institution. instead says what to do.
+func keepsVoice(r Reader, institution, instead string) error {
+	n, err := Voices(r, institution)
+	if err == nil && n <= 1 {
+		err = aborted(AbortRole, []any{string(identity.Committee)}, "it is the last account that speaks for %s: %s", institution, instead)
+	}
+	return err
 }
 
 // officers reports whether accounts with the role act for accounts of their institution, and check one another when they do: it is noted since
@@ -315,7 +352,7 @@ func revokeRole(env Env, a RoleArgs) error {
 		if !has {
 			return roles, false
 		}
-		return slices.Delete(roles, at, at+1), true
+		return slices.Delete(slices.Clone(roles), at, at+1), true
 	})
 }
 
@@ -350,8 +387,19 @@ func changeRoles(env Env, a RoleArgs, topic string, change func(roles []string, 
 	if !has && account.Leaked() && (a.Role == string(identity.Committee) || a.Role == string(identity.Regulator)) {
 		return aborted(AbortRole, []any{a.Role}, "a key of the account is reported as leaked, so it would have no voice: recover it first, with `fondaco account recover`")
 	}
+	silences := has && a.Role == string(identity.Committee)
+	if silences && !account.Leaked() {
+		if err := keepsVoice(env, account.Institution, "give the role to another one first, or recover one that has it and lost a key"); err != nil {
+			return err
+		}
+	}
 	if err := countRole(env, a.Account, a.Role, account.Institution, has); err != nil {
 		return err
+	}
+	if silences && account.Leaked() {
+		if err := mute(env, &account, false); err != nil {
+			return err
+		}
 	}
 	if a.Role == string(identity.Committee) && !has {
 		institution, _, err := ReadInstitution(env, account.Institution)

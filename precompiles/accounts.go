@@ -288,7 +288,8 @@ func newAccounts() Contract {
 				{
 					Name: "report_leak", Kind: ledger.MethodTx, Args: []ledger.Field{account},
 					Doc: "Stops an account from sending anything but objections until it is recovered, because a key is in wrong hands. The caller is the account itself, of which any one key is enough, or a registrar or institution-admin of its institution; or a motion. " +
-						"Accounts with the role committee or regulator report for themselves, or a motion does.",
+						"Accounts with the role committee or regulator report for themselves, or a motion does, but not of the last account that speaks for its institution, or as a regulator. So a thief who holds that one is not silenced at once: " +
+						"the committee recovers the account by motion, or reforms the group.",
 				},
 				{Name: "clear_leak", Kind: ledger.MethodTx, Args: []ledger.Field{account}, Doc: "Withdraws the report of a leak. The caller is an institution-admin of the account's institution who did not report it, and has been one for a window of recoveries when it was, or since genesis; or a motion."},
 				{

@@ -94,7 +94,7 @@ func reformFaults() [reformFaultCount]fault {
 		reformMaxLifetime:      {"max_lifetime", "ms i64, least i64", "max_lifetime is %d ms, want at least %d, or transactions would expire on their way"},
 		reformClockSkew:        {"clock_skew", "ms i64, least i64", "clock_skew is %d ms, want at least %d, or members would refuse one another's blocks"},
 		reformHeartbeatTime:    {"heartbeat_time", "ms i64, view_timeout i64", "heartbeat_time is %d ms and view_timeout %d: members would change the view without end"},
-		reformNoCommittee:      {"no_committee", "able u64, all u64", "institutions of the weight %d of %d have an account with the role committee: no motion could be carried out any more"},
+		reformNoCommittee:      {"no_committee", "able u64, all u64", "institutions of the weight %d of %d have an account with the role committee that may vote: no motion could be carried out any more"},
 		reformOneDecides:       {"one_decides", "weight u64, all u64", "an institution of the weight %d of %d would decide alone: change the weights first"},
 		reformNoTime:           {"no_time", "method str, lock i64, window i64, lifetime i64", "%s is locked for %d ms, and a regulator may object for %d: a motion that expires after %d ms at most has no time for it"},
 		reformNoShare:          {"no_share", "able u64, all u64, method str, n u32, of u32", "institutions of the weight %d of %d have an account with the role committee, and %s wants %d/%d of the weight"},

@@ -270,11 +270,11 @@ func governable(r Reader, institutions []string) error {
 	var able, all, most uint64
 	for _, w := range s.weigh(institutions) {
 		most = max(most, uint64(w.Weight))
-		row, _, err := ReadInstitution(r, w.Institution)
+		voices, err := Voices(r, w.Institution)
 		if err != nil {
 			return err
 		}
-		if all += uint64(w.Weight); row.Committee {
+		if all += uint64(w.Weight); voices > 0 {
 			able += uint64(w.Weight)
 		}
 	}

@@ -368,6 +368,14 @@ func reportLeak(env Env, a AddressArgs) error {
 	if account.Leaked() {
 		return aborted(AbortUnchanged, nil, "a leak is reported already")
 	}
+	if byMotion(env) {
+		if err := mayMute(env, a.Address, &account); err != nil {
+			return err
+		}
+	}
+	if err := mute(env, &account, true); err != nil {
+		return err
+	}
 	account.lifeline().Leak = &Leak{By: env.Caller(), UnixMilli: env.Order().UnixMilli}
 	if err := mark(env, a.Address, true); err != nil {
 		return err
@@ -376,6 +384,27 @@ func reportLeak(env Env, a AddressArgs) error {
 		return err
 	}
 	return emit(env, "leak_reported", a.Address, env.Caller())
+}
+
+// mayMute refuses a motion that takes its voice from the last account that speaks for an institution, or as a regulator.
+func mayMute(r Reader, address ledger.Address, account *Account) error {
+	if account.Has(identity.Committee) {
+		return keepsVoice(r, account.Institution, "have the motion recover it")
+	}
+	if !account.Has(identity.Regulator) {
+		return nil
+	}
+	regulators, err := ReadRegulators(r)
+	if err != nil {
+		return err
+	}
+	for _, other := range regulators {
+		o, _, err := ReadAccount(r, other)
+		if err != nil || other != address && !o.Leaked() {
+			return err
+		}
+	}
+	return aborted(AbortRole, []any{string(identity.Regulator)}, "it is the last account that speaks as a regulator: have the motion recover it")
 }
 
 // fullySigned checks that the keys that signed reach the caller's threshold: where it reports a leak of its own, one is enough.
@@ -415,6 +444,9 @@ func clearLeak(env Env, a AddressArgs) error {
 	}
 	if !account.Leaked() {
 		return aborted(AbortUnchanged, nil, "no leak is reported")
+	}
+	if err := mute(env, &account, false); err != nil {
+		return err
 	}
 	account.Lifeline.Leak = nil
 	if err := mark(env, a.Address, account.Status != Active); err != nil {
@@ -615,6 +647,11 @@ func settleRecovery(env Env, a RecoveryArgs) error {
 	before := account.Keys
 	account.Keys, account.Threshold = r.Keys, r.Threshold
 	l := account.Lifeline
+	if l.Leak != nil {
+		if err := mute(env, &account, false); err != nil {
+			return err
+		}
+	}
 	l.Overlaps, l.Leak, l.Objections, l.Recovery, l.Cosigners = nil, nil, 0, nil, nil // whoever had the old keys chose the co-signers
 	if err := putAccount(env, a.Account, &account, before); err != nil {
 		return err

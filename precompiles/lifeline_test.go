@@ -140,6 +140,69 @@ func TestLeakedVoice(t *testing.T) {
 	}
 }
 
+// TestLastVoice has motions report leaks of a bank's accounts. They never take the last voice that it has, whichever way they try, so that no majority is rid of a bank
+// that way; the bank itself may, and a recovery or the end of the report gives the voice back.
+func TestLastVoice(t *testing.T) {
+	a := newAssembly(t, 3)
+	by := func(caller ledger.Address, c Contract, method string, args any) error {
+		a.caller = caller
+		_, err := a.call(c, method, args)
+		return err
+	}
+	motion := func(c Contract, method string, args any) error { return by(GovernanceAddress, c, method, args) }
+	voices := func(want uint32) {
+		t.Helper()
+		if n, err := Voices(a, "bank-0"); err != nil || n != want {
+			t.Errorf("bank-0 has %d voices, %v, want %d", n, err, want)
+		}
+	}
+	first, second := AddressArgs{Address: name("bank-0")}, AddressArgs{Address: name("user")}
+	seat := RoleArgs{Account: name("user"), Role: string(identity.Committee)}
+	wantError(t, motion(newAccounts(), "report_leak", first), ledger.Aborted, AbortRole)
+	wantError(t, motion(newAccess(), "grant", seat), ledger.OK, 0)
+	voices(2)
+	wantError(t, motion(newAccounts(), "report_leak", first), ledger.OK, 0)
+	voices(1)
+	wantError(t, motion(newAccounts(), "report_leak", second), ledger.Aborted, AbortRole)
+	wantError(t, motion(newAccess(), "revoke", seat), ledger.Aborted, AbortRole)
+
+	// Of its own key it reports what it wants. Then nobody speaks for it, and a majority without it goes on.
+	wantError(t, by(second.Address, newAccounts(), "report_leak", second), ledger.OK, 0)
+	voices(0)
+	wantError(t, stillGoverned(a), ledger.OK, 0)
+	wantError(t, motion(newAccounts(), "clear_leak", second), ledger.OK, 0)
+	voices(1)
+
+	// Who has no voice is recovered or loses the role, and neither counts twice.
+	wantError(t, motion(newAccounts(), "recover", lost("bank-0", newKey(t, 260))), ledger.OK, 0)
+	a.order.UnixMilli += DefaultWindow.Milliseconds() + 1
+	wantError(t, motion(newAccounts(), "settle", RecoveryArgs{Account: first.Address, Number: 1}), ledger.OK, 0)
+	voices(2)
+	wantError(t, motion(newAccounts(), "report_leak", second), ledger.OK, 0)
+	wantError(t, motion(newAccess(), "revoke", seat), ledger.OK, 0)
+	voices(1)
+	wantError(t, motion(newAccounts(), "clear_leak", second), ledger.OK, 0)
+	voices(1)
+	wantError(t, motion(newAccess(), "revoke", RoleArgs{Account: first.Address, Role: seat.Role}), ledger.Aborted, AbortRole)
+}
+
+// No motion silences the last regulator of which no leak is reported, either.
+func TestLastRegulator(t *testing.T) {
+	a := regulated(t)
+	report := func(caller ledger.Address, who string) error {
+		a.caller = caller
+		_, err := a.call(newAccounts(), "report_leak", AddressArgs{Address: name(who)})
+		return err
+	}
+	wantError(t, report(GovernanceAddress, "watch"), ledger.Aborted, AbortRole)
+	a.caller = GovernanceAddress
+	_, err := a.call(newAccess(), "grant", RoleArgs{Account: name("user"), Role: string(identity.Regulator)})
+	wantError(t, err, ledger.OK, 0)
+	wantError(t, report(GovernanceAddress, "user"), ledger.OK, 0)
+	wantError(t, report(GovernanceAddress, "watch"), ledger.Aborted, AbortRole)
+	wantError(t, report(name("watch"), "watch"), ledger.OK, 0)
+}
+
 // TestOneManTwoOfficers has an admin register the other officer that an act takes. The account counts once it has had its role for a window, and not for
 // what began before.
 func TestOneManTwoOfficers(t *testing.T) {

@@ -15,7 +15,7 @@ type Institution struct {
 	_         struct{} `cbor:",toarray"`
 	Version   uint16   // ledger.Version
 	Height    ledger.Height
-	Committee bool // it has an account with the role committee, so it can vote on motions
+	Committee bool // it has an account with the role committee; how many of them may vote, Voices tells
 }
 
 // MaxInstitutionName bounds the name of an institution, in bytes.
