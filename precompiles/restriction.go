@@ -42,6 +42,12 @@ func ReadRestriction(r Reader, contract ledger.Address) (Restriction, error) {
 	return row, err
 }
 
+// TellsPrivate reports whether a view of a system contract tells what is in private contracts. It answers no transaction once [Visibility] holds, nor a
+// contract in one: everybody reads receipts of system contracts, and a contract could copy what it is told.
+func TellsPrivate(contract ledger.Address, method string) bool {
+	return contract == CorrectionsAddress && (method == "get" || method == "list")
+}
+
 // RestrictionKeys returns the prefix of the state keys of restrictions. A restriction's key is the prefix and the contract's address.
 func RestrictionKeys() []byte { return key(ContractsAddress, []byte("v")) }
 

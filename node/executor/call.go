@@ -175,13 +175,17 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 		return refusal(halted(c.target.Address, deployment))
 	}
 	var looked ledger.Gas
-	if deployment.Flags&precompiles.ContractPolicies != 0 && !c.readOnly && !c.hook {
+	switch {
+	case c.hook:
+	case c.readOnly:
+		looked, err = t.keepPrivate(&c)
+	case deployment.Flags&precompiles.ContractPolicies != 0:
 		looked, err = t.keepPolicy(&c)
-		if err != nil {
-			outcome, err := refusal(err)
-			outcome.Gas = looked
-			return outcome, err
-		}
+	}
+	if err != nil {
+		outcome, err := refusal(err)
+		outcome.Gas = looked
+		return outcome, err
 	}
 	switch {
 	case !m.Has(c.method):
@@ -212,18 +216,48 @@ func (t *transaction) keepPolicy(c *call) (ledger.Gas, error) {
 	if err != nil {
 		return 0, err
 	}
-	price := min(c.limit, t.prices.get*ledger.Gas(read.rows)+t.prices.getByte*ledger.Gas(read.bytes)+t.prices.item*ledger.Gas(read.items))
-	if c.limit -= price; c.limit == 0 {
-		return price, &precompiles.Error{Status: ledger.OutOfGas, Reason: "the gas limit is used up"}
-	}
-	if !found {
-		return price, nil
+	price, err := t.pay(c, read)
+	if err != nil || !found {
+		return price, err
 	}
 	signers := make([]ledger.Key, len(t.signers))
 	for i, s := range t.signers {
 		signers[i] = ledger.Key{Algorithm: s.Algorithm, Bytes: s.Key}
 	}
 	return price, row.Policy.Permit(c.method, c.caller == t.origin, signers, func() (*precompiles.Account, error) { return t.account(c.caller) })
+}
+
+// pay takes the gas of what was looked up from what is left, and returns it.
+func (t *transaction) pay(c *call, read *counted) (ledger.Gas, error) {
+	price := min(c.limit, t.prices.get*ledger.Gas(read.rows)+t.prices.getByte*ledger.Gas(read.bytes)+t.prices.item*ledger.Gas(read.items))
+	if c.limit -= price; c.limit == 0 {
+		return price, &precompiles.Error{Status: ledger.OutOfGas, Reason: "the gas limit is used up"}
+	}
+	return price, nil
+}
+
+// keepPrivate refuses a view of a private contract that a transaction itself calls, and takes the gas of looking up whether it is private, which it
+// returns. The receipt would have what the view returns, and is for whoever sent the transaction. Whom a contract answers that calls this
+// one, this one says.
+func (t *transaction) keepPrivate(c *call) (ledger.Gas, error) {
+	if !t.keepsPrivate() || len(t.running) > 1 || c.caller == precompiles.GovernanceAddress {
+		return 0, nil
+	}
+	read := &counted{Reader: t.overlay}
+	row, err := precompiles.ReadRestriction(read, c.target.Address)
+	if err != nil {
+		return 0, err
+	}
+	price, err := t.pay(c, read)
+	if err == nil && row.Visible != precompiles.VisibleMembers {
+		err = deny(precompiles.DeniedView, "%s is a view of a private contract, and its result would be in the receipt: ask a node for it, as `fondaco contract view` does", c.method)
+	}
+	return price, err
+}
+
+// keepsPrivate reports whether views of what is private are kept from transactions. From outside, nodes' APIs ask who calls.
+func (t *transaction) keepsPrivate() bool {
+	return !t.outside && t.features.Active(precompiles.Visibility, t.order.Height)
 }
 
 // permitContract applies what the chain, and not the module, says of a call.

@@ -60,6 +60,8 @@ func DenialName(code uint32) string {
 		return "Certificate"
 	case precompiles.DeniedMotion:
 		return "Motion"
+	case precompiles.DeniedView:
+		return "View"
 	case precompiles.DeniedCosigner:
 		return "Cosigner"
 	default:

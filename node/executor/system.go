@@ -42,6 +42,9 @@ func (t *transaction) invoke(s *system, c call) (wasmvm.Outcome, error) {
 	case "":
 		return wasmvm.Outcome{Status: ledger.NotFound, Trace: fmt.Sprintf("%s has no method %q", s.Name(), c.method)}, nil
 	case ledger.MethodView:
+		if t.keepsPrivate() && precompiles.TellsPrivate(s.Address(), c.method) {
+			return refusal(deny(precompiles.DeniedView, "%s tells of private contracts, and answers no transaction: ask a node, as `fondaco correction` does", c.method))
+		}
 		c.readOnly = true
 	default:
 		if c.readOnly {

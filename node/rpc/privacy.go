@@ -326,7 +326,7 @@ func (v *reads) event(sender func() (ledger.Address, error), e *ledger.Event) (b
 
 // call returns nil if a call outside of blocks may be made, before it is made. A private contract answers only calls in the name of who asks.
 func (v *reads) call(contract ledger.Address, schema *ledger.Schema, c *executor.Call, dry bool) error {
-	if contract == precompiles.CorrectionsAddress && (c.Method == "get" || c.Method == "list") {
+	if precompiles.TellsPrivate(contract, c.Method) {
 		return v.rowsOfCorrections()
 	}
 	row, err := v.restriction(contract)
