@@ -163,7 +163,8 @@ func (v *reads) withhold(contract ledger.Address, row precompiles.Restriction) e
 	return problem(http.StatusForbidden, client.CodeForbidden, "contract %s is private: %s, a regulator and an auditor read it, and %s asks: %s", contract, whom, who, advice)
 }
 
-// private returns why somebody may not read all contracts: it names one that he may not read. nil: he may.
+// private returns why somebody may not read all contracts: it names one that he may not read, or says that there are too many to tell.
+// nil: he may.
 func (v *reads) private() error {
 	if v.everything() {
 		return nil
@@ -179,8 +180,11 @@ func (v *reads) private() error {
 		if err != nil {
 			return err
 		}
-		if seen++; !v.all(row) || seen > maxPrivate {
+		if !v.all(row) {
 			return v.withhold(contract, row)
+		}
+		if seen++; seen > maxPrivate {
+			return problem(http.StatusForbidden, client.CodeForbidden, "more than %d contracts say who reads them, too many for the node to look whether you may read them all: have its operator, a regulator or an auditor ask", maxPrivate)
 		}
 	}
 	return nil

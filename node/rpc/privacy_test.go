@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/fondaco/fondaco/node/client"
@@ -151,5 +152,41 @@ func TestPrivacy(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestManyPrivate has an institution that may read all contracts, of which there become more than a node looks at.
+func TestManyPrivate(t *testing.T) {
+	raw, err := ledger.Marshal(&precompiles.Restriction{Version: ledger.Version, Visible: precompiles.VisibleInstitution, Institution: "alpha", Height: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	world := rows{}
+	restrict := func(i int) {
+		contract := ledger.Address{0: byte(i >> 8), 1: byte(i)}
+		world[string(precompiles.RestrictionKeys())+string(contract[:])] = raw
+	}
+	for i := range maxPrivate {
+		restrict(i)
+	}
+	ask := func(who login.Subject) error {
+		return (&reads{head: world, who: who, known: map[ledger.Address]precompiles.Restriction{}}).private()
+	}
+	alpha := login.Subject{Means: "query", Institution: "alpha", Roles: []identity.Role{identity.User}}
+	if err := ask(alpha); err != nil {
+		t.Errorf("of %d contracts: %v", maxPrivate, err)
+	}
+	restrict(maxPrivate)
+	p, ok := errors.AsType[*client.Problem](ask(alpha))
+	if !ok || p.Code != client.CodeForbidden || !strings.Contains(p.Detail, "more than 1000 contracts") || !strings.Contains(p.Detail, "an auditor") {
+		t.Errorf("of one more: %+v, want that there are too many and who may ask", p)
+	}
+	beta := alpha
+	beta.Institution = "beta"
+	if p, ok := errors.AsType[*client.Problem](ask(beta)); !ok || !strings.Contains(p.Detail, "is private: alpha") {
+		t.Errorf("of another institution's: %+v, want a contract that it may not read", p)
+	}
+	if err := ask(login.Subject{Means: "query", Roles: []identity.Role{identity.Auditor}}); err != nil {
+		t.Errorf("an auditor: %v", err)
 	}
 }
