@@ -207,7 +207,7 @@ func newAccounts() Contract {
 			"object":      bySelf(),
 			"withdraw":    byAny(identity.InstitutionAdmin, identity.Registrar),
 			"settle":      bySelf(),
-			"set_window":  byMajority(),
+			"set_window":  {Rule: RuleMajority, Regulator: true}, // within it a regulator objects
 		},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "accounts", Version: "1", Profile: "strict",
@@ -307,7 +307,7 @@ func newAccounts() Contract {
 				},
 				{Name: "withdraw", Kind: ledger.MethodTx, Args: []ledger.Field{account, number}, Doc: "Ends a recovery. The caller is a registrar or institution-admin of the account's institution; or a motion, which alone withdraws what a motion asked for."},
 				{Name: "settle", Kind: ledger.MethodTx, Args: []ledger.Field{account, number}, Doc: "Puts the keys of a recovery in the place of the account's, after its window. Anybody may."},
-				{Name: "set_window", Kind: ledger.MethodTx, Args: []ledger.Field{{Name: "window", Type: "i64"}}, Doc: "Sets how long accounts may object to recoveries that are confirmed from now on, in ms: 1,000 to 30 days. A motion does."},
+				{Name: "set_window", Kind: ledger.MethodTx, Args: []ledger.Field{{Name: "window", Type: "i64"}}, Doc: "Sets how long accounts may object to recoveries that are confirmed from now on, in ms: 1,000 to 30 days. A motion does, which takes the consent of a regulator where there is one. A regulator may object for 48 hours at least."},
 				{Name: "window", Kind: ledger.MethodView, Return: "i64", Doc: "Returns how long that is: two days, unless a motion set it."},
 				{
 					Name: "recoveries", Kind: ledger.MethodView, Return: "list<addr>", Args: []ledger.Field{{Name: "after", Type: "opt<addr>"}},

@@ -19,7 +19,7 @@ const (
 	MaxCosigning = 366 * 24 * time.Hour
 	// MaxOverlap is how long a key that was rotated may sign beside the new one at most.
 	MaxOverlap = 90 * 24 * time.Hour
-	// DefaultWindow is how long the owner may object to a recovery where no motion said otherwise: two days, a weekend.
+	// DefaultWindow is how long the owner may object to a recovery where no motion said otherwise, and a regulator at least: two days, a weekend.
 	DefaultWindow = 48 * time.Hour
 	// MinWindow is the least that a motion may make of it: for networks that are tried out.
 	MinWindow = time.Second
@@ -504,7 +504,7 @@ func recoverAccount(env Env, a RecoverAccountArgs) (uint64, error) {
 	l.Recovery = &Recovery{Number: l.Recoveries, Threshold: a.Threshold, Keys: a.Keys, Reason: a.Reason, Evidence: a.Evidence, Asked: env.Caller(), Began: env.Order().UnixMilli}
 	if motion {
 		l.Recovery.Final = l.Objections >= MaxObjections && !account.Has(identity.Regulator)
-		if err := begin(env, l.Recovery); err != nil {
+		if err := begin(env, &account, l.Recovery); err != nil {
 			return 0, err
 		}
 	}
@@ -536,11 +536,15 @@ func seniorOfficer(env Env) error {
 	return err
 }
 
-// begin begins the window of a recovery that the caller confirms.
-func begin(env Env, r *Recovery) error {
+// begin begins the window of a recovery that the caller confirms. That of a regulator is never below DefaultWindow: no committee set one when there was no regulator
+// yet, or with the consent of another, that leaves it no time to object.
+func begin(env Env, account *Account, r *Recovery) error {
 	window, err := ReadWindow(env)
 	if err != nil {
 		return err
+	}
+	if account.Has(identity.Regulator) {
+		window = max(window, DefaultWindow.Milliseconds())
 	}
 	r.Confirmed, r.Until = env.Caller(), env.Order().UnixMilli+window
 	return nil
@@ -568,7 +572,7 @@ func confirmRecovery(env Env, a RecoveryArgs) error {
 	if err := second(env, []ledger.Address{r.Asked}, identity.InstitutionAdmin, r.Began, "who asked for the recovery does not confirm it", askByMotion); err != nil {
 		return err
 	}
-	if err := begin(env, r); err != nil {
+	if err := begin(env, &account, r); err != nil {
 		return err
 	}
 	if err := write(env, AccountStateKey(a.Account), &account); err != nil {

@@ -388,6 +388,35 @@ func TestWindow(t *testing.T) {
 	c.want(c.by("motion", "withdraw", RecoveryArgs{Account: name("user"), Number: 1}), ledger.OK, 0)
 }
 
+// The committee leaves a regulator no shorter time to object than two days: it takes the regulator's consent to shorten the window, and a window
+// that was short before counts for others.
+func TestRegulatorsWindow(t *testing.T) {
+	a := regulated(t)
+	short := Action{To: AccountsAddress, Method: "set_window", Args: mustMarshal(t, WindowArgs{Window: MinWindow.Milliseconds()})}
+	id := a.move(short)
+	a.voteFor(id)
+	if m := a.motion(id); m.Decided != 0 {
+		t.Error("the window was shortened without the regulator's consent")
+	}
+	wantError(t, a.by("watch", "consent", MotionArgs{ID: id}), ledger.OK, 0)
+	a.wait(id)
+	wantError(t, a.by("bank-0", "execute", MotionArgs{ID: id}), ledger.OK, 0)
+	for who, window := range map[string]int64{"watch": DefaultWindow.Milliseconds(), "user": MinWindow.Milliseconds()} {
+		a.caller = GovernanceAddress
+		_, err := a.call(newAccounts(), "recover", lost(who, newKey(t, 920)))
+		wantError(t, err, ledger.OK, 0)
+		if r := a.account(t, name(who)).Lifeline.Recovery; r.Until != a.order.UnixMilli+window {
+			t.Errorf("%s may object for %d ms, want %d", who, r.Until-a.order.UnixMilli, window)
+		}
+	}
+	free := newAssembly(t, 4)
+	id = free.move(short)
+	free.voteFor(id)
+	if m := free.motion(id); m.Decided == 0 {
+		t.Error("a chain without a regulator wants the consent of one")
+	}
+}
+
 // TestCosigners has an account bind itself to another's signature, and free itself only with it, by motion, or in time.
 func TestCosigners(t *testing.T) {
 	c := newCare(t)
