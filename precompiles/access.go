@@ -220,7 +220,7 @@ func RoleSince(r Reader, account ledger.Address, role identity.Role) (unixMilli 
 	return read[int64](r, sinceKey(account, string(role)))
 }
 
-// senior says why an account has a role for too short a time to be one of the two officers that something takes which began at a block time, or
+// senior says why an account has a role for too short a time to ask for a recovery at a block time, or to be the second officer in something that began at it, or
 // returns nil. It must have had it for a window of recoveries by then: an admin could else be both, with an account that it registers for it.
 func senior(env Env, who ledger.Address, account *Account, role identity.Role, begun int64, instead string) error {
 	since, later, err := RoleSince(env, who, role)
@@ -231,12 +231,12 @@ func senior(env Env, who ledger.Address, account *Account, role identity.Role, b
 	if err != nil || since+window <= begun {
 		return err
 	}
-	return denied(DeniedRole, "%s has the role %s since %s: of two officers each has had it for %s when it begins; one of %s does this who has it since %s, or %s",
+	return denied(DeniedRole, "%s has the role %s since %s: this takes one who has had it for %s when it begins; one of %s does this who has it since %s, or %s",
 		who, role, timeText(since), time.Duration(window)*time.Millisecond, account.Institution, timeText(begun-window), instead)
 }
 
 // second says why the caller, who has a role, is no second officer beside those who began something at a block time, or returns nil: it is one of
-// them, or has a key of theirs, or has the role for too short a time.
+// them, or has a key of theirs, or has the role for too short a time. For how long they have it is not asked.
 func second(env Env, first []ledger.Address, role identity.Role, begun int64, what, instead string) error {
 	caller, err := callerAccount(env, AccessAddress)
 	if err != nil {
