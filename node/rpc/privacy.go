@@ -207,7 +207,10 @@ func (v *reads) stateProof() error {
 // entries returns the entries of a correction that may be read: those in contracts that may be, those of the account that asks, where parties read the
 // contract, and those of accounts of an institution by its compliance officers and admins, who approve of them.
 func (v *reads) entries(all []precompiles.Entry) (shown []precompiles.Entry, err error) {
-	keeps := v.who.Institution != "" && (slices.Contains(v.who.Roles, identity.Compliance) || slices.Contains(v.who.Roles, identity.InstitutionAdmin))
+	keeps, err := v.keeps()
+	if err != nil {
+		return nil, err
+	}
 	for _, e := range all {
 		row, err := v.restriction(e.Contract)
 		if err != nil {
@@ -226,6 +229,20 @@ func (v *reads) entries(all []precompiles.Entry) (shown []precompiles.Entry, err
 		}
 	}
 	return shown, nil
+}
+
+// keeps reports whether a client is a compliance officer or an admin of its institution. Of an account the chain tells, since what the login says
+// leaves out that somebody is an admin of another institution than the node's.
+func (v *reads) keeps() (bool, error) {
+	if v.who.Institution == "" {
+		return false, nil
+	}
+	keeper := func(r identity.Role) bool { return r == identity.Compliance || r == identity.InstitutionAdmin }
+	if kept := slices.ContainsFunc(v.who.Roles, keeper); kept || v.account.IsZero() {
+		return kept, nil
+	}
+	account, found, err := precompiles.ReadAccount(v.head, v.account)
+	return found && account.Institution == v.who.Institution && account.Has(identity.InstitutionAdmin), err
 }
 
 // allEntries returns nil if all entries of a correction may be read.

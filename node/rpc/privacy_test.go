@@ -190,3 +190,46 @@ func TestManyPrivate(t *testing.T) {
 		t.Errorf("an auditor: %v", err)
 	}
 }
+
+// TestPrivateEntries: who keeps the accounts of an institution reads the entries about them, whichever node is asked. The login says of nobody
+// that he is an admin of another institution than the node's; the chain does.
+func TestPrivateEntries(t *testing.T) {
+	contract := ledger.Address{1: 3, 5: 9}
+	base := rows{}
+	put := func(key []byte, row any) {
+		raw, err := ledger.Marshal(row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		base[string(key)] = raw
+	}
+	put(append(precompiles.RestrictionKeys(), contract[:]...), &precompiles.Restriction{Version: ledger.Version, Visible: precompiles.VisibleParties, Institution: "alpha", Height: 7})
+	account := func(n byte, institution string, roles ...string) ledger.Address {
+		a := ledger.Address{0: 0xaa, 19: n}
+		put(precompiles.AccountStateKey(a), &precompiles.Account{Version: ledger.Version, Institution: institution, Roles: roles})
+		return a
+	}
+	entries := []precompiles.Entry{{Contract: contract, Account: account(1, "beta", "user")}, {Contract: contract, Account: account(2, "gamma", "user"), Credit: true}}
+	for _, c := range []struct {
+		who         string
+		account     ledger.Address
+		institution string
+		login       []identity.Role
+		shown       int
+	}{
+		{"an admin of the bank from which it takes", account(3, "beta", "institution-admin"), "beta", []identity.Role{identity.User}, 1},
+		{"a compliance officer of that bank", account(4, "beta", "compliance"), "beta", []identity.Role{identity.Compliance}, 1},
+		{"a deployer of that bank", account(5, "beta", "deployer"), "beta", []identity.Role{identity.Deployer}, 0},
+		{"an admin of a bank that it is not about", account(6, "delta", "institution-admin"), "delta", []identity.Role{identity.User}, 0},
+		{"an admin who went to another bank since the login", account(7, "delta", "institution-admin"), "beta", []identity.Role{identity.User}, 0},
+		{"a certificate of an admin of that bank", ledger.Address{}, "beta", []identity.Role{identity.InstitutionAdmin}, 1},
+		{"a certificate of a user of that bank", ledger.Address{}, "beta", []identity.Role{identity.User}, 0},
+		{"a token", ledger.Address{}, "", []identity.Role{identity.Compliance}, 0},
+	} {
+		v := &reads{head: base, who: login.Subject{Institution: c.institution, Roles: c.login}, known: map[ledger.Address]precompiles.Restriction{}, account: c.account}
+		shown, err := v.entries(entries)
+		if err != nil || len(shown) != c.shown || c.shown == 1 && shown[0].Account != entries[0].Account {
+			t.Errorf("%s reads %+v, %v; want %d entries", c.who, shown, err, c.shown)
+		}
+	}
+}
