@@ -379,17 +379,23 @@ func (n *Node) openNetwork() error {
 	return err
 }
 
-// admit lets in the group's nodes, and those that the operator configured: a node that joins late does not know
-// of today's members before it has the blocks that tell of them. Nobody is let in whom the chain has frozen.
 func (n *Node) admit(hello transport.Hello) error {
-	if _, err := n.institution(hello.Node); err != nil {
-		return err
+	_, err := n.admitted(hello.Node)
+	return err
+}
+
+// admitted lets in the group's nodes, and those that the operator configured: a node that joins late does not know
+// of today's members before it has the blocks that tell of them. Nobody is let in whom the chain has frozen. It returns the
+// node's institution.
+func (n *Node) admitted(id identity.NodeID) (institution string, err error) {
+	if institution, err = n.institution(id); err != nil {
+		return "", err
 	}
 	head := n.store.Head()
-	if err := precompiles.CheckNode(head, hello.Node, n.judgedAt(head)); err != nil {
-		return fmt.Errorf("by what group %s says at height %d, node %s is not let in: %w", n.config.Genesis.Group, head.Height(), hello.Node.Short(), err)
+	if err := precompiles.CheckNode(head, id, n.judgedAt(head)); err != nil {
+		return "", fmt.Errorf("by what group %s says at height %d, node %s is not let in: %w", n.config.Genesis.Group, head.Height(), id.Short(), err)
 	}
-	return nil
+	return institution, nil
 }
 
 // institution returns the one that the chain has a node for; of a node that the operator configured and the chain does not
@@ -404,9 +410,9 @@ func (n *Node) institution(id identity.NodeID) (string, error) {
 	return "", fmt.Errorf("node %s is neither a member nor an observer of group %s", id, n.config.Genesis.Group)
 }
 
-// authorize says whom a node stands for that was admitted and has proved its key.
+// authorize says whom a node stands for that has proved its key. It was admitted before, and may have been frozen since.
 func (n *Node) authorize(hello transport.Hello) (identity.Identity, error) {
-	institution, err := n.institution(hello.Node)
+	institution, err := n.admitted(hello.Node)
 	if err != nil {
 		return identity.Identity{}, err
 	}

@@ -125,6 +125,8 @@ func (e *Endpoint) install(conn *quic.Conn, who *proved, dialed bool) {
 	l := newLink(p, conn, who, dialed)
 	p.install(l)
 	l.start() // under e.mu: running is set
+	// What was said of the node may have changed since the handshake asked, and a Recheck meanwhile did not see the connection.
+	e.tasks.Go(p.authorizeAgain)
 	e.mu.Unlock()
 	p.announce()
 }

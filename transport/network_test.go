@@ -841,6 +841,40 @@ func TestAuthorizeComesLast(t *testing.T) {
 	}
 }
 
+// TestRefusedMeanwhile has a node refused from the moment on at which its second connection has passed all checks of the handshake.
+func TestRefusedMeanwhile(t *testing.T) {
+	inBubble(t, func(t *testing.T, network *simnet.Network) {
+		c := newChain(t, 2).onSimnet(network)
+		var frozen atomic.Bool
+		c.change = func(i int, config *Config) {
+			if i != 1 {
+				return
+			}
+			config.Admit = func(Hello) error {
+				if frozen.Load() {
+					return errors.New("the node is frozen")
+				}
+				return nil
+			}
+			config.Authorize = func(h Hello) (identity.Identity, error) {
+				if h.Connection == ClassBulk {
+					frozen.Store(true)
+				}
+				return c.authorize(h)
+			}
+		}
+		c.start(0, nil)
+		b := c.start(1, nil)
+		eventually(t, "the node is frozen", frozen.Load)
+		time.Sleep(time.Minute)
+		for _, class := range []Class{ClassConsensus, ClassBulk} {
+			if p := b.peer(c.id(0)); p != nil && p.link(class) != nil {
+				t.Errorf("the node is connected for %s", class)
+			}
+		}
+	})
+}
+
 // TestRecheckWaitsForNobody has the answer about one of two connected nodes take half a minute.
 func TestRecheckWaitsForNobody(t *testing.T) {
 	inBubble(t, func(t *testing.T, network *simnet.Network) {

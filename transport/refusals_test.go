@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,6 +85,7 @@ func failures() map[string]failure {
 	stranger := func(h Hello) (identity.Identity, error) {
 		return identity.Identity{}, fmt.Errorf("node %s is neither a member nor an observer of group main", h.Node)
 	}
+	var dismissed atomic.Bool
 	return map[string]failure{
 		"no node at the address": {other: func(*testing.T, string) {}},
 		"another program at the address": {other: func(t *testing.T, addr string) {
@@ -128,8 +130,13 @@ func failures() map[string]failure {
 			}
 		}},
 		"a node that is not of the group": {change: at(1, func(c *Config) { c.Authorize = stranger })},
-		"a group that is not the node's":  {change: at(0, func(c *Config) { c.Authorize = stranger })},
-		"an identity that has ended":      {change: at(1, func(c *Config) { c.Authorize = until(time.Unix(1e9, 0)) })},
+		"a node that is frozen": {change: at(1, func(c *Config) {
+			c.Admit = func(h Hello) error { // in the words of package node
+				return fmt.Errorf("by what group main says at height 7, node %s is not let in: denied (code 101): the node is frozen until 2026-03-01T00:00:00Z (intrusion): another regulator, or a motion, lifts it", h.Node.Short())
+			}
+		})},
+		"a group that is not the node's": {change: at(0, func(c *Config) { c.Authorize = stranger })},
+		"an identity that has ended":     {change: at(1, func(c *Config) { c.Authorize = until(time.Unix(1e9, 0)) })},
 		"clocks that differ": {change: at(1, func(c *Config) {
 			end := time.Now().Add(time.Hour)
 			c.Now = func() time.Time { return time.Now().Add(3 * time.Hour) }
@@ -153,19 +160,17 @@ func failures() map[string]failure {
 		"an identity that ends while connected": {change: at(1, func(c *Config) { c.Authorize = until(time.Now().Add(2 * time.Second)) })},
 		"a node that may not take part any more": {
 			change: at(1, func(c *Config) {
-				first := make(map[Class]bool)
-				var mu sync.Mutex
 				c.Authorize = func(h Hello) (identity.Identity, error) {
-					mu.Lock()
-					defer mu.Unlock()
-					if first[h.Connection] {
+					if dismissed.Load() {
 						return stranger(h)
 					}
-					first[h.Connection] = true
 					return identity.Identity{}, nil
 				}
 			}),
-			then: func(c *chain, _, b *member) { b.SetPeers([]Address{{Node: c.id(0), Addr: c.addrs[0]}}) },
+			then: func(c *chain, _, b *member) {
+				dismissed.Store(true)
+				b.SetPeers([]Address{{Node: c.id(0), Addr: c.addrs[0]}})
+			},
 		},
 	}
 }
