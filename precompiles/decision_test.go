@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -175,6 +176,20 @@ func TestRegulatorsInstitution(t *testing.T) {
 			}
 			if consent != of.consent {
 				t.Errorf("a reform of %s that %s: takes a regulator's consent: %t, want %t", of.institution, what, consent, of.consent)
+			}
+		}
+		for method, args := range map[string]any{
+			"freeze_node": FreezeNodeArgs{Node: node, Reason: "intrusion"},
+			"ratify":      RatifyArgs{Address: NodePlace(node).Address, Method: "node"},
+		} {
+			data, err := ledger.Marshal(args)
+			if err != nil {
+				t.Fatal(err)
+			}
+			needs, _, err := needsOf(a, &ProposeArgs{Actions: []Action{{To: AccessAddress, Method: method, Args: data}}})
+			wantError(t, err, ledger.OK, 0)
+			if consent := slices.ContainsFunc(needs, func(p Policy) bool { return p.Regulator }); consent != of.consent {
+				t.Errorf("%s of a node of %s by motion takes a regulator's consent: %t, want %t", method, of.institution, consent, of.consent)
 			}
 		}
 	}

@@ -274,7 +274,9 @@ func needsOf(env Env, a *ProposeArgs) (needs []Policy, regulated bool, err error
 		if err := resource(action.To, action.Method); err != nil {
 			return nil, false, err
 		}
-		if action.touches(regulators) {
+		if touches, err := action.touches(env, regulators); err != nil {
+			return nil, false, err
+		} else if touches {
 			add(Policy{Rule: RuleMajority, Regulator: true})
 		}
 	}
@@ -348,23 +350,65 @@ func (f *Reform) about(r Reader, regulators []ledger.Address) (bool, error) {
 	for _, n := range f.RealNames {
 		named = append(named, n.Institution)
 	}
+	return ofRegulator(r, regulators, named)
+}
+
+// ofRegulator reports whether one of the institutions is that of a regulator.
+func ofRegulator(r Reader, regulators []ledger.Address, institutions []string) (bool, error) {
 	for _, address := range regulators {
 		account, _, err := ReadAccount(r, address)
-		if err != nil || slices.Contains(named, account.Institution) {
+		if err != nil || slices.Contains(institutions, account.Institution) {
 			return err == nil, err
 		}
 	}
 	return false, nil
 }
 
-// touches reports whether an action is about a regulator, or makes one.
-func (a *Action) touches(regulators []ledger.Address) bool {
+// touches reports whether an action is about a regulator, makes one, or has a node of a regulator's institution frozen.
+func (a *Action) touches(env Env, regulators []ledger.Address) (bool, error) {
 	// A regulator whose keys are lost or leaked could not consent to its own recovery. It may object to it as often as it wants.
 	if !IsSystem(a.To) || a.To == AccountsAddress && slices.Contains([]string{"recover", "settle", "clear_leak"}, a.Method) {
-		return false
+		return false, nil
+	}
+	if a.To == AccessAddress {
+		owner, err := a.freezesNodeOf(env)
+		if err != nil {
+			return false, err
+		}
+		if touches, err := ofRegulator(env, regulators, owner); touches || err != nil {
+			return touches, err
+		}
 	}
 	return slices.ContainsFunc(regulators, func(r ledger.Address) bool { return bytes.Contains(a.Args, r[:]) }) ||
-		a.To == AccessAddress && bytes.Contains(a.Args, []byte(identity.Regulator))
+		a.To == AccessAddress && bytes.Contains(a.Args, []byte(identity.Regulator)), nil
+}
+
+// freezesNodeOf returns the institution whose node a call of the access contract freezes, or makes a freeze of last; none: it does not.
+func (a *Action) freezesNodeOf(env Env) (institutions []string, err error) {
+	var place []byte // what is known of the node's id: all, or as much as the place of a freeze has
+	switch a.Method {
+	case "freeze_node":
+		var args FreezeNodeArgs
+		err = ledger.Unmarshal(a.Args, &args)
+		place = args.Node[:]
+	case "ratify":
+		var args RatifyArgs
+		err = ledger.Unmarshal(a.Args, &args)
+		if place = args.Address[:]; args.Method != nodeMethod {
+			return nil, err
+		}
+	default:
+		return nil, nil
+	}
+	if err != nil {
+		return nil, aborted(AbortArguments, nil, "arguments of %s: %v", a.Method, err)
+	}
+	err = env.Range(append(NodeKeys(), place...), nil, 1, func(k, value []byte) error {
+		node, err := DecodeNode(k, value)
+		institutions = append(institutions, node.Row.Institution)
+		return err
+	})
+	return institutions, err
 }
 
 // check refuses a call that could not be made.
