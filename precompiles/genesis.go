@@ -38,7 +38,7 @@ func Genesis(s keys.Suite, g *ledger.Genesis) ([]ledger.Change, error) {
 	}
 	if g.VetoWindow != nil {
 		settings := DefaultSettings()
-		if settings.Window = *g.VetoWindow; settings.Window < 0 || 2*settings.Window > settings.Lifetime {
+		if settings.Window = *g.VetoWindow; settings.Window < 0 || settings.Window > settings.Lifetime/2 {
 			return nil, fmt.Errorf("genesis has a veto window of %d ms, want 0 to %d, half of how long motions last", settings.Window, settings.Lifetime/2)
 		}
 		w.put(settingsKey(), &settings)

@@ -430,7 +430,11 @@ func newGenesis(c *cli.Context) error {
 		Version: ledger.Version, Name: c.String("name"), Suite: suite.Name(), Group: ledger.GroupID(c.String("group")),
 		Engine: c.String("engine"), Trust: c.Bool("trust-members"), UnixMilli: time.Now().UnixMilli(), Params: ledger.DefaultParams(), Accounts: []ledger.GenesisAccount{},
 	}
-	if window := c.Duration("veto-window").Milliseconds(); window != precompiles.DefaultVeto {
+	veto := c.Duration("veto-window")
+	if veto != veto.Truncate(time.Millisecond) {
+		return usage("--veto-window %v: the chain counts in ms, give a whole number of them, or 0s for none", veto)
+	}
+	if window := veto.Milliseconds(); window != precompiles.DefaultVeto {
 		genesis.VetoWindow = &window
 	}
 	for _, card := range cards {
