@@ -515,7 +515,7 @@ func describeClaim(suite keys.Suite, claim *ledger.Claim, by trust, schema *ledg
 				called = schemaOf(r.Served.Address, schema)
 			}
 		}
-		if called != nil && r.Status == ledger.OK {
+		if called != nil && doc.Tx != nil && r.Status == ledger.OK { // an event's proof holds no transaction, and so no method
 			if result, err := called.DecodeReturn(doc.Tx.Method, r.Data); err == nil {
 				doc.Receipt.Meaning = result
 			}
