@@ -17,7 +17,7 @@ import (
 
 const (
 	exportWithin = time.Minute // that a client may take for each part of a package,
-	exportRate   = 64 << 10    // if it takes so many bytes a second on average: it keeps others waiting
+	exportRate   = 64 << 10    // if it takes so many bytes a second on average while there are some: it keeps others waiting
 )
 
 // consensus streams the package of a range of blocks: what was agreed on and what members stated, to be verified
@@ -75,7 +75,7 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) (out *patient, e
 
 // streamed ends an answer that was written in parts, and that the client must not take for whole after an error.
 func (s *Server) streamed(out *patient, what string, err error) error {
-	if err != nil && !out.begun.IsZero() { // the client sees that the end is missing
+	if err != nil && out.begun { // the client sees that the end is missing
 		s.config.Log.Error().Err(err).Msg(what + " broke off")
 		panic(http.ErrAbortHandler)
 	}
@@ -124,32 +124,28 @@ func (s *Server) backup(w http.ResponseWriter, r *http.Request) (any, error) {
 }
 
 // patient moves the deadline with each part that is written: a package may take long, a client that stops reading may not,
-// nor one that reads so slowly that it seems to have stopped.
+// nor one that reads so slowly that it seems to have stopped. The time that the node takes to make the parts is not the client's.
 type patient struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
-	begun   time.Time // zero: not yet
-	written int64     // bytes
+	begun   bool          // a part was written
+	taken   time.Duration // for the client to take the parts so far
+	written int64         // bytes
 }
 
 func (p *patient) Write(data []byte) (int, error) {
-	now := time.Now()
-	if p.begun.IsZero() {
-		p.begun = now
-	}
-	if err := p.control.SetWriteDeadline(p.deadline(now)); err != nil {
+	p.begun = true
+	begin := time.Now()
+	if err := p.control.SetWriteDeadline(begin.Add(p.left())); err != nil {
 		return 0, err
 	}
 	n, err := p.w.Write(data)
+	p.taken += time.Since(begin)
 	p.written += int64(n)
 	return n, err
 }
 
-// deadline returns until when the next part must be taken.
-func (p *patient) deadline(now time.Time) time.Time {
-	slowest := p.begun.Add(exportWithin + time.Duration(p.written/exportRate)*time.Second)
-	if limit := now.Add(exportWithin); limit.Before(slowest) {
-		return limit
-	}
-	return slowest
+// left returns for how long the client may take the next part. Below 0 it was too slow.
+func (p *patient) left() time.Duration {
+	return min(exportWithin, exportWithin+time.Duration(p.written/exportRate)*time.Second-p.taken)
 }

@@ -4,33 +4,68 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/node/login"
 )
 
-// TestPatient: a client may be slow, and may take a break, and may not be so slow for long that it seems to be gone.
+// TestPatient: a client may be slow, and may take a break, and may not be so slow for long that it seems to be gone. However long the
+// node takes for the parts is not held against it.
 func TestPatient(t *testing.T) {
-	begun := time.Unix(1_000_000, 0)
 	for _, tt := range []struct {
-		name    string
-		after   time.Duration
-		written int64
-		left    time.Duration // that the client has for the next part
+		name         string
+		node, client time.Duration // that each took for each of some parts
+		parts, size  int
+		left         time.Duration // that the client has for the next part
 	}{
-		{"at the beginning", 0, 0, exportWithin},
-		{"a fast client", time.Minute, 1 << 30, exportWithin},
-		{"one at the slowest rate, after a while", time.Hour, 3600 * exportRate, exportWithin},
-		{"a bit slower", time.Hour, 3590 * exportRate, exportWithin - 10*time.Second},
-		{"one that takes little", 2 * time.Minute, 64 << 10, -59 * time.Second},
+		{"at the beginning", 0, 0, 0, 0, exportWithin},
+		{"a fast client", 0, time.Second, 60, 16 << 20, exportWithin},
+		{"one at the slowest rate, after a while", 0, time.Second, 3600, exportRate, exportWithin},
+		{"a bit slower", 0, 2 * time.Second, 32, exportRate * 27 / 16, exportWithin - 10*time.Second},
+		{"one that takes little", 0, 30 * time.Second, 4, 16 << 10, -59 * time.Second},
+		{"the node took two minutes, the client none", 2 * time.Minute, 0, 1, 16 << 10, exportWithin},
+		{"the node took a minute for each part, and the client its time", time.Minute, 2 * time.Second, 10, exportRate, exportWithin - 10*time.Second},
 	} {
-		p := &patient{begun: begun, written: tt.written}
-		now := begun.Add(tt.after)
-		if got := p.deadline(now).Sub(now); got != tt.left {
-			t.Errorf("%s: %v for the next part, want %v", tt.name, got, tt.left)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &slowClient{takes: tt.client}
+				p := &patient{w: w, control: http.NewResponseController(w)}
+				for range tt.parts {
+					time.Sleep(tt.node)
+					if _, err := p.Write(make([]byte, tt.size)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				now := time.Now()
+				w.takes = 0
+				if _, err := p.Write(nil); err != nil {
+					t.Fatal(err)
+				}
+				if got := w.until.Sub(now); got != tt.left {
+					t.Errorf("%v for the next part, want %v", got, tt.left)
+				}
+			})
+		})
 	}
+}
+
+// slowClient is an answer whose client takes its time for each part.
+type slowClient struct {
+	*httptest.ResponseRecorder
+	takes time.Duration
+	until time.Time // when the last part had to be taken
+}
+
+func (r *slowClient) SetWriteDeadline(t time.Time) error {
+	r.until = t
+	return nil
+}
+
+func (r *slowClient) Write(data []byte) (int, error) {
+	time.Sleep(r.takes)
+	return len(data), nil
 }
 
 // deadlines is an answer that notes until when its request may be read.
