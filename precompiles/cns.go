@@ -87,8 +87,9 @@ type CanaryRule struct {
 }
 
 // Watch ends a canary that fails too often, counted over transactions that were sent to the name and that it served. It looks after each
-// block at those since the window began, and takes effect with the next block. Transactions that name the version, and failures that are the
-// sender's (denied, not found, out of gas), do not count. Whom the canary serves can make it fail on purpose: then all are
+// block at those since the window began, and takes effect with the next block. Transactions that name the version do not count, nor failures that are the
+// sender's: denied, a method that the current version lacks too, and out of gas with less than twice what a transaction to the current version has taken on average
+// (NameStats), or while that has served none. Whom the canary serves can make it fail on purpose: then all are
 // served by the current version again, as before it. The zero value watches nothing.
 type Watch struct {
 	_        struct{} `cbor:",toarray"`
@@ -275,9 +276,10 @@ func (n *Name) version(label string) *NameVersion {
 // TallyNames counts the transactions of a block that were sent to names, and ends canaries that failed too often. It returns
 // what to write after the block's transactions, which are txs with their receipts, at a state that has their effects. The event that a
 // canary was stopped goes into the receipt of the block's last transaction to the name, also of one that failed. acts are the audit records of that, of
-// the same transaction, without their numbers: whose act it is, is the chain's, and nobody sent it.
+// the same transaction, without their numbers: whose act it is, is the chain's, and nobody sent it. offers reports whether a contract has a method
+// at that state; an error of it is returned.
 func TallyNames(
-	r Reader, s keys.Suite, order *ledger.Order, txs []*ledger.SignedTx, receipts []ledger.Receipt,
+	r Reader, s keys.Suite, order *ledger.Order, txs []*ledger.SignedTx, receipts []ledger.Receipt, offers func(contract ledger.Address, method string) (bool, error),
 ) (writes []ledger.Change, acts []AuditRecord, err error) {
 	var names []string
 	all := map[string][]served{}
@@ -289,7 +291,7 @@ func TallyNames(
 		if all[to.Name] == nil {
 			names = append(names, to.Name)
 		}
-		all[to.Name] = append(all[to.Name], served{&receipts[i], txs[i].To.Version != ""})
+		all[to.Name] = append(all[to.Name], served{&receipts[i], &txs[i].Tx})
 	}
 	slices.Sort(names)
 	for _, name := range names {
@@ -304,7 +306,10 @@ func TallyNames(
 		if err != nil {
 			return nil, nil, err
 		}
-		ended := stats.count(&n, order.Height, all[name])
+		ended, err := stats.count(&n, order.Height, all[name], offers)
+		if err != nil {
+			return nil, nil, err
+		}
 		raw, err := ledger.Marshal(&stats)
 		if err != nil {
 			return nil, nil, err
@@ -348,16 +353,11 @@ func TallyNames(
 // served is a transaction that a version of a name served.
 type served struct {
 	*ledger.Receipt
-	asked bool // the sender named the version
-}
-
-// own reports whether a transaction ended as it did for reasons of its sender.
-func (s *served) own() bool {
-	return s.Status == ledger.Denied || s.Status == ledger.NotFound || s.Status == ledger.OutOfGas
+	tx *ledger.Tx
 }
 
 // count adds what versions of a name served in a block, and reports whether its canary failed too often.
-func (s *NameStats) count(n *Name, height ledger.Height, receipts []served) (ended bool) {
+func (s *NameStats) count(n *Name, height ledger.Height, receipts []served, offers func(ledger.Address, string) (bool, error)) (ended bool, err error) {
 	s.Version = ledger.Version
 	c, begun := n.Canary, ledger.Height(0)
 	if c != nil && height >= c.From && (c.Until == 0 || height <= c.Until) {
@@ -367,22 +367,59 @@ func (s *NameStats) count(n *Name, height ledger.Height, receipts []served) (end
 		s.Begun, s.Since, s.Calls, s.Failures = begun, height, 0, 0
 	}
 	for _, receipt := range receipts {
-		i, found := slices.BinarySearchFunc(s.Versions, receipt.Served.Version, func(v VersionStats, label string) int { return strings.Compare(v.Label, label) })
+		i, found := s.find(receipt.Served.Version)
 		if !found {
 			s.Versions = slices.Insert(s.Versions, i, VersionStats{Label: receipt.Served.Version})
 		}
-		failed := uint64(0)
-		if receipt.Status != ledger.OK {
-			failed = 1
-		}
 		v := &s.Versions[i]
-		v.Calls, v.Failures, v.Gas = v.Calls+1, v.Failures+failed, v.Gas+uint64(receipt.Gas)
-		if begun != 0 && v.Label == c.Label && !receipt.asked && !receipt.own() {
-			s.Calls, s.Failures = s.Calls+1, s.Failures+failed
+		v.Calls, v.Gas = v.Calls+1, v.Gas+uint64(receipt.Gas)
+		if receipt.Status != ledger.OK {
+			v.Failures++
 		}
 	}
 	s.Versions = slices.DeleteFunc(s.Versions, func(v VersionStats) bool { return n.version(v.Label) == nil })
-	return begun != 0 && c.Watch.Permille > 0 && s.Calls >= max(c.Watch.Least, 1) && s.Failures*1000 >= s.Calls*uint64(c.Watch.Permille)
+	if begun == 0 {
+		return false, nil
+	}
+	for _, receipt := range receipts {
+		if receipt.Served.Version != c.Label || receipt.tx.To.Version != "" {
+			continue
+		}
+		own, err := s.own(n, &receipt, offers)
+		if err != nil {
+			return false, err
+		}
+		if own {
+			continue
+		}
+		s.Calls++
+		if receipt.Status != ledger.OK {
+			s.Failures++
+		}
+	}
+	return c.Watch.Permille > 0 && s.Calls >= max(c.Watch.Least, 1) && s.Failures*1000 >= s.Calls*uint64(c.Watch.Permille), nil
+}
+
+// find returns where the counts of a version are, or would be.
+func (s *NameStats) find(label string) (i int, found bool) {
+	return slices.BinarySearchFunc(s.Versions, label, func(v VersionStats, label string) int { return strings.Compare(v.Label, label) })
+}
+
+// own reports whether a transaction that a canary served ended as it did for reasons of its sender. The current version is the measure: what that
+// does not do either, or takes more than half as much gas for as the transaction had, is no regression.
+func (s *NameStats) own(n *Name, of *served, offers func(ledger.Address, string) (bool, error)) (bool, error) {
+	switch of.Status {
+	case ledger.Denied:
+		return true, nil
+	case ledger.NotFound:
+		has, err := offers(n.version(n.Current).Address, of.tx.Method)
+		return !has, err
+	case ledger.OutOfGas:
+		i, found := s.find(n.Current)
+		return !found || uint64(of.tx.GasLimit)/2 < s.Versions[i].Gas/s.Versions[i].Calls, nil
+	default:
+		return false, nil
+	}
 }
 
 func newCNS() Contract {

@@ -390,6 +390,76 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// TestWatchRegressions: a canary that lacks what the current version has, or that does not come to an end, is stopped, and no sender stops one by asking for
+// what there never was, or with too little gas.
+func TestWatchRegressions(t *testing.T) {
+	n := newNamed(t)
+	publish := func(label string, methods func(a *assembler)) {
+		a := &assembler{}
+		methods(a)
+		n.ok("publish", precompiles.NameVersionArgs{Name: "token", Version: label, Address: n.deploy(a.module(t, nil))})
+	}
+	publish("bare", func(a *assembler) { a.method("fresh", succeed) })
+	publish("loops", func(a *assembler) { a.method("number", forever(nil), succeed) })
+	begin := func(label string) {
+		t.Helper()
+		n.ok("canary", precompiles.CanaryArgs{Name: "token", Canary: precompiles.Canary{
+			Label: label, Weight: precompiles.CanaryWhole, Rules: []precompiles.CanaryRule{}, Watch: precompiles.Watch{Permille: 100, Least: 5, Window: 100},
+		}})
+	}
+	send := func(status ledger.Status, method string, gas ledger.Gas) {
+		t.Helper()
+		var txs []*ledger.SignedTx
+		for _, u := range n.users[:5] {
+			tx := n.body(u, ledger.Address{1}, method, none)
+			tx.To, tx.GasLimit = ledger.Target{Name: "token"}, gas
+			txs = append(txs, n.sign(tx, n.signers[u]))
+		}
+		for _, r := range n.block(txs...) {
+			if r.Status != status || r.Served.Address.IsZero() {
+				t.Fatalf("%s ended as %s, served by %+v; want %s", method, r.Status, r.Served, status)
+			}
+		}
+	}
+	counted := func(calls, failures uint64) {
+		t.Helper()
+		if s := n.stats(); n.row().Canary == nil || s.Calls != calls || s.Failures != failures {
+			t.Fatalf("of the canary %d transactions and %d failures are counted, want %d and %d; stopped: %+v", s.Calls, s.Failures, calls, failures, n.row().Stopped)
+		}
+	}
+	stopped := func(label string) {
+		t.Helper()
+		if row := n.row(); row.Canary != nil || row.Stopped == nil || row.Stopped.Label != label || row.Stopped.Failures != 5 || row.Current != "1" {
+			t.Fatalf("the canary %s was not stopped after 5 failures: %+v, %+v", label, row, row.Stopped)
+		}
+		send(ledger.OK, "number", testGas) // served by the current version
+	}
+
+	t.Log("out of gas counts for nothing while there is no measure: the current version has served nobody")
+	begin("loops")
+	send(ledger.OutOfGas, "number", testGas)
+	counted(0, 0)
+	n.ok("rollback", precompiles.NameArgs{Name: "token"})
+	send(ledger.OK, "number", testGas)
+
+	t.Log("a version without a method that the current one has")
+	begin("bare")
+	send(ledger.NotFound, "nothing", testGas) // nobody has it
+	counted(0, 0)
+	send(ledger.OK, "fresh", testGas)
+	counted(5, 0)
+	send(ledger.NotFound, "number", testGas)
+	stopped("bare")
+
+	t.Log("a version that loops")
+	begin("loops")
+	mean := ledger.Gas(n.stats().Versions[0].Gas / n.stats().Versions[0].Calls)
+	send(ledger.OutOfGas, "number", 2*mean-2)
+	counted(0, 0)
+	send(ledger.OutOfGas, "number", 2*mean)
+	stopped("loops")
+}
+
 // TestLookAlikes: a name that people could take for another is not given out, nor is one that its owner gave up.
 func TestLookAlikes(t *testing.T) {
 	n := newNamed(t)

@@ -165,7 +165,7 @@ func (x *Executor) execute(ctx context.Context, base *state.Snapshot, order *led
 	if serial {
 		var records [][]keys.Digest
 		if result.Receipts, records, err = b.serially(ctx, txs); err == nil {
-			err = b.tally(b.overlay, txs, result.Receipts, records)
+			err = b.tally(ctx, b.overlay, txs, result.Receipts, records)
 		}
 	} else {
 		result.Receipts, result.Changes, err = newSchedule(b, txs, workers).run(ctx)
@@ -194,8 +194,10 @@ func (x *Executor) execute(ctx context.Context, base *state.Snapshot, order *led
 }
 
 // tally writes what is counted of a block's transactions and the records of what the chain does by that, and links the audit records, after all of them.
-func (b *block) tally(o *state.Overlay, txs []*ledger.SignedTx, receipts []ledger.Receipt, records [][]keys.Digest) error {
-	writes, acts, err := precompiles.TallyNames(o, b.x.suite, b.order, txs, receipts)
+func (b *block) tally(ctx context.Context, o *state.Overlay, txs []*ledger.SignedTx, receipts []ledger.Receipt, records [][]keys.Digest) error {
+	writes, acts, err := precompiles.TallyNames(o, b.x.suite, b.order, txs, receipts, func(contract ledger.Address, method string) (bool, error) {
+		return b.offers(ctx, o, contract, method)
+	})
 	if err != nil {
 		return fmt.Errorf("count what was sent to names: %w", err)
 	}
@@ -218,6 +220,23 @@ func (b *block) tally(o *state.Overlay, txs []*ledger.SignedTx, receipts []ledge
 	}
 	o.Settle()
 	return nil
+}
+
+// offers reports whether a deployed contract has a method, at a state. One that does not keep to the chain's present rules has none.
+func (b *block) offers(ctx context.Context, r precompiles.Reader, contract ledger.Address, method string) (bool, error) {
+	deployment, err := b.x.deployments.read(r, contract)
+	if err != nil || deployment == nil {
+		return false, err
+	}
+	m, err := b.x.module(ctx, b.vm, r, deployment.Code)
+	if errors.Is(err, wasmvm.ErrModule) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("contract %s: %w", contract, err)
+	}
+	schema := m.Info().Schema
+	return m.Has(method) && (schema == nil || schema.Method(method) != nil), nil
 }
 
 // serially executes the block's transactions one after the other.

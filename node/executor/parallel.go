@@ -145,7 +145,7 @@ func (s *schedule) run(ctx context.Context) (receipts []ledger.Receipt, changes 
 		}
 	}
 	last := s.layers.Overlay()
-	if err := s.block.tally(last, s.txs, s.receipts, s.records); err != nil {
+	if err := s.block.tally(ctx, last, s.txs, s.receipts, s.records); err != nil {
 		return nil, nil, err
 	}
 	if !s.layers.Commit(last) {
