@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -26,6 +27,7 @@ import (
 	"github.com/fondaco/fondaco/consensus/pbft"
 	"github.com/fondaco/fondaco/node"
 	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/node/login/logintest"
 	"github.com/fondaco/fondaco/plugins"
 	cax509 "github.com/fondaco/fondaco/plugins/cmd/ca-x509"
@@ -677,9 +679,26 @@ func TestClientsOnChain(t *testing.T) {
 	}()
 	<-read
 
-	t.Log("no bank makes auditors of other banks' nodes")
-	other := logintest.New(t, "bank-b")
-	desk.Write("clients.pem", append(mustRead(t, desk.Root()), mustRead(t, other.Root())...))
+	t.Log("no bank makes auditors of other banks' nodes, nor operators in the name of their bank")
+	other, forger := logintest.New(t, "bank-b"), logintest.New(t, "bank-a")
+	bound := func(p *logintest.PKI, institution string) []byte {
+		file, _, err := login.Bind(mustRead(t, p.Root()), institution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	desk.Write("clients.pem", slices.Concat(bound(desk, "bank-a"), bound(other, "bank-b"), mustRead(t, forger.Root())))
+	certificate, key = forger.Client(time.Hour, "operator")
+	mallory := b.visitor(0, client.Access{Cert: certificate, Key: key})
+	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) { // until the file is read again
+		_, err := mallory.Status(t.Context())
+		if p, ok := errors.AsType[*client.Problem](err); ok && p.Status == http.StatusUnauthorized && strings.Contains(p.Detail, "it names bank-a, the node's own institution, and CN=bank-a CA,O=bank-a, to which it leads, is one of several") {
+			break
+		} else if err == nil || time.Since(begun) > 20*time.Second {
+			t.Fatalf("%v, want 401 and why", err)
+		}
+	}
 	certificate, key = other.Client(time.Hour, "user", "auditor")
 	bob := b.visitor(0, client.Access{Cert: certificate, Key: key})
 	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) { // until the file is read again

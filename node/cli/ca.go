@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/fondaco/fondaco/node/join"
+	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/plugins/ca/x509ca"
 	"github.com/fondaco/fondaco/state/identity"
@@ -81,6 +82,12 @@ func caCommand() *cli.Command {
 			ArgsUsage: "FOLDER",
 			Flags:     []cli.Flag{passphraseFlag(), days("until the next is due; default: 7")},
 			Action:    refreshList,
+		}, {
+			Name:      "clients",
+			Usage:     "print authorities and their revocation lists for the file api.clients of a node, bound to an institution",
+			ArgsUsage: "FILE...",
+			Flags:     []cli.Flag{&cli.StringFlag{Name: "institution", Usage: "`NAME` of the one for whose clients these authorities vouch, and for no other"}},
+			Action:    bindClients,
 		}, {
 			Name:      "show",
 			Usage:     "list the certificates that an authority issued, and its revocation list",
@@ -406,6 +413,35 @@ func refreshList(c *cli.Context) error {
 		return err
 	}
 	note(c, "%s is new. The next is due on %s.", a.ListPath(), timeText(now.Add(next).UnixMilli()))
+	return nil
+}
+
+// bindClients prints what a node reads with login.Files.Clients.
+func bindClients(c *cli.Context) error {
+	paths, err := arguments(c, 1, -1, "FILE...")
+	if err != nil {
+		return err
+	}
+	institution, err := required(c, "institution", "NAME")
+	if err != nil {
+		return err
+	}
+	var data []byte
+	for _, path := range paths {
+		one, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		data = append(append(data, one...), '\n')
+	}
+	bound, subjects, err := login.Bind(data, institution)
+	if err != nil {
+		return fmt.Errorf("%s: %w", strings.Join(paths, ", "), err)
+	}
+	if _, err := c.App.Writer.Write(bound); err != nil {
+		return err
+	}
+	note(c, "%s: vouches for clients of %s and nobody else's, at nodes that have this in their file of api.clients.", strings.Join(subjects, "; "), institution)
 	return nil
 }
 

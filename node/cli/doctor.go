@@ -484,6 +484,13 @@ func (d *doctor) doors() {
 		default:
 			d.ok(l.check, "TLS with a certificate until %s, and everybody is asked who he is", timeText(ends.UnixMilli()))
 		}
+		if len(found.Vouch) > 0 {
+			d.ok(l.check+" authorities", "bound to institutions: %s", strings.Join(found.Vouch, "; "))
+		}
+		if len(found.Unbound) > 0 {
+			d.warn(l.check+" authorities", "say for which institution each vouches (`fondaco ca clients`); the node needs no restart",
+				"these authorities in %s are bound to no institution, and others stand beside them, so their clients read and submit, and are of none: %s", l.section.Clients, strings.Join(found.Unbound, "; "))
+		}
 		if len(found.Unlisted) > 0 {
 			d.warn(l.check+" clients", "have each make a revocation list (`fondaco ca crl`), and put it into the file as PEM; the node needs no restart",
 				"what these authorities revoked lets in, for %s has no revocation list of theirs: %s", l.section.Clients, strings.Join(found.Unlisted, "; "))

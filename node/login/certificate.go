@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/fondaco/fondaco/node/client"
 	"github.com/fondaco/fondaco/plugins/ca"
@@ -72,6 +73,7 @@ type verdict struct {
 	chain [sha256.Size]byte // hash of all its certificates
 	who   Subject
 	paths []identity.Path // by which it leads to what is trusted
+	guest string          // the authority at which it ends, if that stands beside others and is bound to no institution; empty: else
 	until time.Time       // when the chain ends, or what is known of its revocation
 	age   uint64          // of the file of authorities
 	asked time.Time       // when the provider said so
@@ -158,8 +160,30 @@ func (c *certificates) judge(ctx context.Context, chain []*x509.Certificate) (Su
 			return unable("this node's CA provider cannot be asked about the client certificate now: come again later, or use a token")
 		}
 	}
+	if v.guest != "" {
+		return c.gate.guest(v)
+	}
 	v.who.Roles = c.gate.conferred(v.who)
 	return c.gate.accepted(v.who, v.paths)
+}
+
+// guest judges for whom a certificate stands whose authority is one of several and bound to no institution. It could name any as the
+// holder's, so the holder is of none, and reads and submits what everybody may.
+func (g *Gate) guest(v verdict) (Subject, Reason, error) {
+	const unbound = "%s, to which it leads, is one of several authorities that this node trusts for clients, and bound to no institution there: have its operator bind it (`fondaco ca clients`)"
+	if g.config.Institution != nil && v.who.Institution == g.config.Institution() {
+		return bad("it names %s, the node's own institution, and "+unbound, short(v.who.Institution), v.guest)
+	}
+	s := v.who
+	s.Roles = slices.DeleteFunc(slices.Clone(s.Roles), func(r identity.Role) bool {
+		return slices.ContainsFunc(rights[r], func(has Right) bool { return has != Read && has != Submit })
+	})
+	if len(s.Roles) < len(v.who.Roles) {
+		s.lost = fmt.Sprintf(unbound, v.guest)
+	}
+	s, reason, err := g.accepted(s, v.paths)
+	s.Institution = ""
+	return s, reason, err
 }
 
 // accepted asks what the chain says of who shows a certificate now. That takes microseconds, some tens of them for many
@@ -176,7 +200,7 @@ func (g *Gate) accepted(s Subject, paths []identity.Path) (Subject, Reason, erro
 	case refused && len(roles) == 0:
 		return bad("%s", refusal.Reason)
 	case refused:
-		s.lost = refusal.Reason
+		s.lost = cmp.Or(s.lost, refusal.Reason)
 	}
 	s.Roles = roles
 	return s, "", nil
@@ -320,11 +344,18 @@ func subjectOf(leaf *x509.Certificate, institution string, roles []identity.Role
 	return Subject{Name: cmp.Or(leaf.Subject.CommonName, "serial number "+leaf.SerialNumber.Text(16)), Institution: institution, Means: "certificate", Roles: roles}
 }
 
+// institutionHeader is the header of a certificate's PEM block that binds the authority to an institution. Bind writes it.
+const institutionHeader = "Institution"
+
 // authorities are what a file of clients' authorities holds.
 type authorities struct {
 	anchors, between *x509.CertPool
+	alone            bool                           // there is one anchor
+	bound            map[[sha256.Size]byte][]string // for which institutions an authority vouches, by the hash of its certificate; none: it is not bound
 	lists            []revocations
-	unlisted         []string // subjects of those that have no list
+	unlisted         []string // subjects of those that have no list,
+	unbound          []string // of the anchors that stand beside others and are not bound,
+	vouch            []string // and of those that are, each with its institutions
 }
 
 // revocations is a revocation list of one of the authorities.
@@ -334,65 +365,153 @@ type revocations struct {
 	revoked map[string]time.Time
 }
 
-func parseAuthorities(data []byte) (*authorities, error) {
-	a := &authorities{anchors: x509.NewCertPool(), between: x509.NewCertPool()}
-	var all []*x509.Certificate
-	var lists []*x509.RevocationList
+// authorityFile is what a file of authorities holds, as it is.
+type authorityFile struct {
+	certificates []*x509.Certificate // each once
+	institutions [][]string          // of each certificate, what its headers say
+	lists        []*x509.RevocationList
+}
+
+func readAuthorities(data []byte) (*authorityFile, error) {
+	f := new(authorityFile)
+	blocks := 0
 	for {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
+		block, rest := pem.Decode(data)
+		if block == nil {
 			break
 		}
+		text := data[:len(data)-len(rest)]
+		data = rest
 		switch block.Type {
 		case "CERTIFICATE":
+			blocks++
 			one, err := x509.ParseCertificate(block.Bytes)
 			if err != nil {
-				return nil, fmt.Errorf("certificate %d: %w", len(all)+1, err)
+				return nil, fmt.Errorf("certificate %d: %w", blocks, err)
 			}
+			name := short(one.Subject.String())
 			if !one.BasicConstraintsValid || !one.IsCA {
-				return nil, fmt.Errorf("the certificate of %s is not that of an authority, which issues others", short(one.Subject.String()))
+				return nil, fmt.Errorf("the certificate of %s is not that of an authority, which issues others", name)
 			}
-			all = append(all, one)
+			at := slices.IndexFunc(f.certificates, one.Equal)
+			if at < 0 {
+				at = len(f.certificates)
+				f.certificates, f.institutions = append(f.certificates, one), append(f.institutions, nil)
+			}
+			if len(block.Headers) == 0 {
+				continue
+			}
+			headers := 0 // of one that is there twice the PEM decoder tells the last
+			for line := range bytes.Lines(text[bytes.LastIndex(text, []byte("-----BEGIN ")):]) {
+				if bytes.ContainsRune(line, ':') {
+					headers++
+				}
+			}
+			institution, ok := block.Headers[institutionHeader]
+			if !ok || headers != 1 {
+				return nil, fmt.Errorf("the PEM block of %s has other headers than one %q: `fondaco ca clients` writes it; one that vouches for several institutions is there once for each", name, institutionHeader+": NAME")
+			}
+			if err := checkInstitution(institution); err != nil {
+				return nil, fmt.Errorf("the PEM block of %s: %w", name, err)
+			}
+			f.institutions[at] = append(f.institutions[at], institution)
 		case "X509 CRL":
 			list, err := x509.ParseRevocationList(block.Bytes)
 			if err != nil {
-				return nil, fmt.Errorf("revocation list %d: %w", len(lists)+1, err)
+				return nil, fmt.Errorf("revocation list %d: %w", len(f.lists)+1, err)
 			}
-			lists = append(lists, list)
+			f.lists = append(f.lists, list)
 		default:
 			return nil, fmt.Errorf("there is a PEM block %q, want CERTIFICATE and X509 CRL only", short(block.Type))
 		}
 	}
-	if len(all) == 0 || len(all) > maxAuthorities || len(lists) > maxAuthorities {
-		return nil, fmt.Errorf("it has %d certificates of authorities and %d revocation lists in PEM, want 1 to %d and at most %d", len(all), len(lists), maxAuthorities, maxAuthorities)
+	if blocks == 0 || blocks > maxAuthorities || len(f.lists) > maxAuthorities {
+		return nil, fmt.Errorf("it has %d certificates of authorities and %d revocation lists in PEM, want 1 to %d and at most %d", blocks, len(f.lists), maxAuthorities, maxAuthorities)
 	}
-	for _, one := range all {
+	return f, nil
+}
+
+func checkInstitution(name string) error {
+	if name == "" || len(name) > ca.MaxText || strings.TrimSpace(name) != name || strings.ToValidUTF8(name, "") != name || strings.ContainsFunc(name, unicode.IsControl) {
+		return fmt.Errorf("%q is no name of an institution: want 1 to %d bytes of text without spaces at its ends", short(name), ca.MaxText)
+	}
+	return nil
+}
+
+// Bind returns a file of clients' authorities, see Files.Clients, with the header that binds each to an institution, and their subjects. Headers
+// that were there are not kept. It fails if the file is none.
+func Bind(data []byte, institution string) (bound []byte, subjects []string, err error) {
+	if err := checkInstitution(institution); err != nil {
+		return nil, nil, err
+	}
+	f, err := readAuthorities(data)
+	if err == nil {
+		_, err = f.authorities()
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, one := range f.certificates {
+		bound = append(bound, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Headers: map[string]string{institutionHeader: institution}, Bytes: one.Raw})...)
+		subjects = append(subjects, short(one.Subject.String()))
+	}
+	for _, list := range f.lists {
+		bound = append(bound, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list.Raw})...)
+	}
+	return bound, subjects, nil
+}
+
+func parseAuthorities(data []byte) (*authorities, error) {
+	f, err := readAuthorities(data)
+	if err != nil {
+		return nil, err
+	}
+	return f.authorities()
+}
+
+func (f *authorityFile) authorities() (*authorities, error) {
+	a := &authorities{anchors: x509.NewCertPool(), between: x509.NewCertPool(), bound: map[[sha256.Size]byte][]string{}}
+	anchors := 0
+	for i, one := range f.certificates {
+		name := short(one.Subject.String())
+		if institutions := f.institutions[i]; institutions != nil {
+			a.bound[sha256.Sum256(one.Raw)] = institutions
+			a.vouch = append(a.vouch, fmt.Sprintf("%s for %s", name, short(strings.Join(institutions, ", "))))
+		}
 		// An authority below another one of the file counts only through that, so that it can be revoked.
-		if slices.ContainsFunc(all, func(parent *x509.Certificate) bool { return !parent.Equal(one) && issued(parent, one) }) {
+		if slices.ContainsFunc(f.certificates, func(parent *x509.Certificate) bool { return !parent.Equal(one) && issued(parent, one) }) {
 			a.between.AddCert(one)
-		} else {
-			a.anchors.AddCert(one)
+			continue
+		}
+		a.anchors.AddCert(one)
+		anchors++
+		if f.institutions[i] == nil {
+			a.unbound = append(a.unbound, name)
 		}
 	}
-	for i, list := range lists {
-		at := slices.IndexFunc(all, func(one *x509.Certificate) bool {
+	if a.alone = anchors == 1; a.alone {
+		a.unbound = nil
+	}
+	for i, list := range f.lists {
+		name := fmt.Sprintf("revocation list %d, of %s,", i+1, short(list.Issuer.String()))
+		at := slices.IndexFunc(f.certificates, func(one *x509.Certificate) bool {
 			return bytes.Equal(one.RawSubject, list.RawIssuer) && list.CheckSignatureFrom(one) == nil
 		})
 		if at < 0 {
-			return nil, fmt.Errorf("revocation list %d, of %s, is not signed by an authority of this file", i+1, short(list.Issuer.String()))
+			return nil, fmt.Errorf("%s is not signed by an authority of this file", name)
 		}
-		r := revocations{issuer: all[at], next: list.NextUpdate, revoked: map[string]time.Time{}}
+		r := revocations{issuer: f.certificates[at], next: list.NextUpdate, revoked: map[string]time.Time{}}
 		for _, e := range list.RevokedCertificateEntries {
 			r.revoked[e.SerialNumber.String()] = e.RevocationTime
 		}
 		for _, e := range list.Extensions { // it covers only some certificates, see RFC 5280 §5.2
 			if e.Critical {
-				return nil, fmt.Errorf("revocation list %d, of %s, is a part of a list (critical extension %v): use a full one", i+1, short(list.Issuer.String()), e.Id)
+				return nil, fmt.Errorf("%s is a part of a list (critical extension %v): use a full one", name, e.Id)
 			}
 		}
 		a.lists = append(a.lists, r)
 	}
-	for _, one := range all {
+	for _, one := range f.certificates {
 		if !slices.ContainsFunc(a.lists, func(r revocations) bool { return r.issuer.Equal(one) }) {
 			a.unlisted = append(a.unlisted, short(one.Subject.String()))
 		}
@@ -424,26 +543,57 @@ func (a *authorities) judge(chain []*x509.Certificate, now time.Time, suite keys
 		}
 		return verdict{}, errors.New(short(err.Error()))
 	}
-	var v verdict
+	who, err := holder(leaf)
+	if err != nil {
+		return verdict{}, err
+	}
+	v := verdict{who: who}
 	var first error
 	for _, path := range paths {
 		until, err := a.walk(path, now)
+		var guest bool
+		if err == nil {
+			guest, err = a.vouches(path, who.Institution)
+		}
 		if err != nil {
 			first = cmp.Or(first, err)
 			continue
 		}
-		if v.paths == nil || until.Before(v.until) { // then it is looked at again by which of the paths it counts
-			v.until = until
+		root := path[len(path)-1]
+		switch one := (identity.Path{Leaf: identity.Fingerprint(suite, leaf.Raw), Root: identity.Fingerprint(suite, root.Raw)}); {
+		case v.paths == nil, v.guest != "" && !guest: // by which it is more than a guest
+			v.paths, v.until, v.guest = []identity.Path{one}, until, ""
+			if guest {
+				v.guest = short(root.Subject.String())
+			}
+		case guest == (v.guest != ""):
+			v.paths = append(v.paths, one)
+			if until.Before(v.until) { // then it is looked at again by which of the paths it counts
+				v.until = until
+			}
 		}
-		v.paths = append(v.paths, identity.Path{Leaf: identity.Fingerprint(suite, leaf.Raw), Root: identity.Fingerprint(suite, path[len(path)-1].Raw)})
 	}
 	if v.paths == nil {
 		return v, first
 	}
 	slices.SortFunc(v.paths, identity.Path.Compare)
 	v.paths = slices.Compact(v.paths)
-	v.who, err = holder(leaf)
-	return v, err
+	return v, nil
+}
+
+// vouches returns nil if the authorities on a path may vouch for an institution, and whether none of them is bound to it while others stand beside their anchor.
+func (a *authorities) vouches(path []*x509.Certificate, institution string) (guest bool, err error) {
+	guest = !a.alone
+	for _, one := range path[1:] {
+		switch bound := a.bound[sha256.Sum256(one.Raw)]; {
+		case bound == nil:
+		case !slices.Contains(bound, institution):
+			return false, fmt.Errorf("it names the institution %s, and %s, to which it leads, vouches at this node for %s alone: have the authority of that institution issue one", short(institution), short(one.Subject.String()), short(strings.Join(bound, ", ")))
+		default:
+			guest = false
+		}
+	}
+	return guest, nil
 }
 
 // walk returns until when a path to an anchor counts.

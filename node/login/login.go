@@ -18,7 +18,14 @@
 //   - a client certificate that leads to an authority of the file of clients' authorities or, without such a file, for which
 //     the node's CA provider vouches (package plugins/ca), if the chain's suite is std. Institution and roles are those of the certificate: the subject's
 //     O, and URIs fondaco:role:NAME among its alternative names. The roles operator, monitor and institution-admin count only if
-//     the institution is the node's own, whichever authority vouches.
+//     the institution is the node's own.
+//
+// # For whom an authority vouches
+//
+// An authority that is the only one in the file of clients' authorities vouches for every institution, since whoever wrote the file chose to trust it so. Where there are several, each
+// vouches for the institutions to which its operator has bound it, by the header "Institution: NAME" of its PEM block (Bind), and a path
+// through one that is bound to others does not count. By an authority beside others that is not bound, a certificate never stands for the node's own
+// institution, nor for any other: its holder has those of its roles that read and submit alone, and sees what everybody may see.
 //
 // All of that is judged at each request, also on connections that were made before, and at each step of an event stream.
 // Files are looked at whenever they are needed and read again when they changed, so nothing needs a restart. Revocation lists of
@@ -102,7 +109,7 @@ func Reasons() []Reason {
 type Files struct {
 	Cert    string // PEM of the listener's certificate and those that lead to the root
 	Key     string // its private key, which only the node's user may read; a key file without passphrase, or PEM as other programs write it
-	Clients string // PEM of the authorities whose client certificates count, and their revocation lists; empty: the CA provider is asked
+	Clients string // PEM of the authorities whose client certificates count, bound to institutions where there are several, and their revocation lists; empty: the CA provider is asked
 	Tokens  string // file of tokens; empty: none count
 }
 
@@ -152,7 +159,7 @@ type Gate struct {
 	untold  int        // and how many were not since
 	trouble map[string]string
 
-	unlisted string // the authorities without a revocation list that were logged last
+	unlisted, unbound string // the authorities without a revocation list, and without a binding, that were logged last
 }
 
 // Open listens. A listener that is reachable from other machines and has no TLS is ErrPlain.
@@ -192,6 +199,8 @@ func (g *Gate) Close() error {
 type Finding struct {
 	Ends     time.Time // of its certificate; zero: it has no TLS
 	Unlisted []string  // subjects of the authorities in Files.Clients without a revocation list there: what they revoked counts here
+	Unbound  []string  // of those that stand beside others there and are bound to no institution
+	Vouch    []string  // of those that are bound, each with its institutions
 }
 
 // Check returns why Open would not listen, or what it found. provider says whether there is a CA provider. Whether the address is free it does
@@ -212,7 +221,7 @@ func Check(name, listen string, f Files, provider bool) (Finding, error) {
 		if err != nil {
 			return found, err
 		}
-		found.Unlisted = trusted.unlisted
+		found.Unlisted, found.Unbound, found.Vouch = trusted.unlisted, trusted.unbound, trusted.vouch
 	}
 	return found, nil
 }
@@ -406,7 +415,7 @@ func (g *Gate) judge(r *http.Request, need Right) (Subject, Reason, error) {
 	if !Allows(s.Roles, need) {
 		lost := ""
 		if s.lost != "" {
-			lost = "; other roles of the certificate do not count " + s.lost
+			lost = "; other roles of the certificate do not count: " + s.lost
 		}
 		return s, NoRight, problem(http.StatusForbidden, client.CodeForbidden,
 			"%s (%s) has the roles %s, and this needs the right to %s, which %s have: ask the node's operator for another token, or your authority for a certificate with such a role%s",
@@ -531,24 +540,29 @@ func (g *Gate) note(what string, err error) {
 	}
 }
 
-// authorities returns those of clients as their file has them now, and a number that changes with it. It logs which of them revoke nobody, when these
-// are others than before.
+// authorities returns those of clients as their file has them now, and a number that changes with it. It logs which of them revoke nobody, and which
+// are bound to no institution, when these are others than before.
 func (g *Gate) authorities() (*authorities, uint64, error) {
 	trusted, age, err := g.clients.get()
 	g.note("clients", err)
 	if err != nil {
 		return nil, age, err
 	}
-	unlisted := strings.Join(trusted.unlisted, "; ")
-	g.mu.Lock()
-	changed := g.unlisted != unlisted
-	g.unlisted = unlisted
-	g.mu.Unlock()
-	if changed && unlisted != "" {
-		g.config.Log.Warn().Str("listener", g.config.Name).Str("file", g.config.Files.Clients).Strs("authorities", trusted.unlisted).
-			Msg("authorities of client certificates have no revocation list: what they revoked lets in; put their lists into the file, `fondaco ca crl` makes one")
-	}
+	g.tell(&g.unlisted, trusted.unlisted, "authorities of client certificates have no revocation list: what they revoked lets in; put their lists into the file, `fondaco ca crl` makes one")
+	g.tell(&g.unbound, trusted.unbound, "authorities of client certificates are bound to no institution, and others stand beside them: their clients read and submit, and are of no institution; bind them with `fondaco ca clients`")
 	return trusted, age, nil
+}
+
+// tell logs something of authorities of clients that was not logged of them last.
+func (g *Gate) tell(last *string, of []string, message string) {
+	text := strings.Join(of, "; ")
+	g.mu.Lock()
+	changed := *last != text
+	*last = text
+	g.mu.Unlock()
+	if changed && text != "" {
+		g.config.Log.Warn().Str("listener", g.config.Name).Str("file", g.config.Files.Clients).Strs("authorities", of).Msg(message)
+	}
 }
 
 // Limits of a server behind a gate.

@@ -525,7 +525,7 @@ func TestAsksChain(t *testing.T) {
 func TestUnlisted(t *testing.T) {
 	p, other := logintest.New(t, "bank"), logintest.New(t, "other bank")
 	cert, key := p.Server("127.0.0.1")
-	both := slices.Concat(mustRead(t, p.Root()), mustRead(t, other.Root()))
+	both := slices.Concat(bind(t, p.Root(), "bank"), bind(t, other.Root(), "other bank"))
 	clients := p.Write("clients.pem", append(slices.Clone(both), mustRead(t, p.ListPath())...))
 	files := login.Files{Cert: cert, Key: key, Clients: clients}
 	found, err := login.Check("api", "127.0.0.1:0", files, false)
@@ -550,6 +550,80 @@ func TestUnlisted(t *testing.T) {
 	h.wants(v, 200, "by certificate")
 	if told() != 2 {
 		t.Errorf("the log has it %d times, want once more for a file that lost its lists", told())
+	}
+}
+
+// bind returns a file of authorities, bound to an institution.
+func bind(t *testing.T, path, institution string) []byte {
+	t.Helper()
+	bound, _, err := login.Bind(mustRead(t, path), institution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bound
+}
+
+// TestBound has the authority of another bank, which the node's bank trusts for that bank's people, issue certificates that name the node's
+// own bank, in each way that the two can stand in one file.
+func TestBound(t *testing.T) {
+	own, theirs := logintest.New(t, "bank"), logintest.New(t, "bank") // theirs is that of the other bank, and issues in the name of this one
+	other := logintest.New(t, "other bank")
+	cert, key := own.Server("127.0.0.1")
+	h := open(t, login.Config{Files: login.Files{Cert: cert, Key: key, Clients: own.Write("clients.pem", mustRead(t, own.Root()))}})
+	as := func(p *logintest.PKI) *http.Client {
+		cert, key := p.Client(time.Hour, "auditor", "institution-admin", "monitor", "operator", "regulator", "user")
+		return h.visitor(client.Access{CA: own.Root(), Cert: cert, Key: key})
+	}
+	mine, forged, foreign := as(own), as(theirs), as(other)
+	const all = "of bank by certificate, [auditor institution-admin monitor operator regulator user]"
+	roots := func(parts ...[]byte) { own.Write("clients.pem", slices.Concat(parts...)) }
+	raw := func(p *logintest.PKI) []byte { return mustRead(t, p.Root()) }
+
+	t.Log("the only one vouches for its bank, bound or not")
+	h.wants(mine, 200, all)
+	roots(bind(t, own.Root(), "bank"))
+	h.wants(mine, 200, all)
+	h.wants(forged, 401, "none of the authorities")
+
+	t.Log("of several, each for the bank to which it is bound")
+	roots(bind(t, own.Root(), "bank"), bind(t, theirs.Root(), "other bank"), bind(t, other.Root(), "other bank"))
+	h.wants(mine, 200, all)
+	h.wants(forged, 401, "it names the institution bank, and CN=bank CA,O=bank, to which it leads, vouches at this node for other bank alone")
+	h.wants(foreign, 200, "of other bank by certificate, [auditor regulator user]")
+
+	t.Log("one that is not bound makes nobody anything but a guest")
+	roots(bind(t, own.Root(), "bank"), raw(theirs), raw(other))
+	h.wants(mine, 200, all)
+	h.wants(forged, 401, "it names bank, the node's own institution, and CN=bank CA,O=bank, to which it leads, is one of several authorities that this node trusts for clients, and bound to no institution there")
+	h.wants(foreign, 200, "of  by certificate, [user]")
+	if !strings.Contains(h.log.String(), "are bound to no institution") {
+		t.Errorf("the log does not tell of authorities that are not bound: %s", h.log)
+	}
+	found, err := login.Check("api", "127.0.0.1:0", login.Files{Cert: cert, Key: key, Clients: filepath.Join(own.Dir, "clients.pem")}, false)
+	if want := []string{"CN=bank CA,O=bank", "CN=other bank CA,O=other bank"}; err != nil || !slices.Equal(found.Unbound, want) || !slices.Equal(found.Vouch, []string{"CN=bank CA,O=bank for bank"}) {
+		t.Errorf("%+v, %v, want %q unbound and one that is bound", found, err, want)
+	}
+	roots(raw(own), raw(other))
+	h.wants(mine, 401, "is one of several authorities")
+
+	t.Log("one is bound to several banks by being there once for each")
+	roots(bind(t, own.Root(), "third bank"), bind(t, own.Root(), "bank"), raw(other))
+	h.wants(mine, 200, all)
+	roots(bind(t, own.Root(), "third bank"))
+	h.wants(mine, 401, "vouches at this node for third bank alone")
+
+	t.Log("what others wrote before it does not bind it: the operator says for whom it vouches")
+	if again := bind(t, own.Write("theirs.pem", bind(t, theirs.Root(), "bank")), "other bank"); bytes.Contains(again, []byte("Institution: bank")) {
+		t.Errorf("it is bound to what its file said before: %s", again)
+	}
+	for _, text := range []string{"Institutions: bank", "Institution: bank\nInstitution: other bank", "Institution: bank\n Institution: other bank", "Institution: bank\nColour: red", "Institution:"} {
+		roots([]byte(strings.Replace(string(raw(own)), "CERTIFICATE-----\n", "CERTIFICATE-----\n"+text+"\n\n", 1)))
+		h.wants(mine, 503, "cannot read the authorities")
+	}
+	for _, name := range []string{"", " bank", "bank\n", strings.Repeat("b", ca.MaxText+1)} {
+		if _, _, err := login.Bind(raw(own), name); err == nil {
+			t.Errorf("an authority is bound to %q", name)
+		}
 	}
 }
 
