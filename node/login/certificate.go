@@ -361,7 +361,7 @@ type authorities struct {
 // revocations is a revocation list of one of the authorities.
 type revocations struct {
 	issuer  *x509.Certificate
-	next    time.Time // when the next is due; zero: never
+	next    time.Time // when the next is due
 	revoked map[string]time.Time
 }
 
@@ -494,11 +494,17 @@ func (f *authorityFile) authorities() (*authorities, error) {
 	}
 	for i, list := range f.lists {
 		name := fmt.Sprintf("revocation list %d, of %s,", i+1, short(list.Issuer.String()))
+		if slices.Contains([]x509.SignatureAlgorithm{x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1}, list.SignatureAlgorithm) { // the library refuses such certificates, and takes lists
+			return nil, fmt.Errorf("%s is signed with %v, which others can forge: have its authority sign with SHA-256", name, list.SignatureAlgorithm)
+		}
 		at := slices.IndexFunc(f.certificates, func(one *x509.Certificate) bool {
 			return bytes.Equal(one.RawSubject, list.RawIssuer) && list.CheckSignatureFrom(one) == nil
 		})
 		if at < 0 {
 			return nil, fmt.Errorf("%s is not signed by an authority of this file", name)
+		}
+		if list.NextUpdate.IsZero() { // then an old one could be kept in its place for ever
+			return nil, fmt.Errorf("%s does not say when the next one is due: have its authority make lists that do (nextUpdate)", name)
 		}
 		r := revocations{issuer: f.certificates[at], next: list.NextUpdate, revoked: map[string]time.Time{}}
 		for _, e := range list.RevokedCertificateEntries {
@@ -615,9 +621,6 @@ func (a *authorities) walk(path []*x509.Certificate, now time.Time) (time.Time, 
 			}
 			if at, revoked := l.revoked[cmp.Or(one.SerialNumber, new(big.Int)).String()]; revoked {
 				return until, fmt.Errorf("%s with serial number %s was revoked on %s: have a new one issued", short(one.Subject.String()), one.SerialNumber.Text(16), timeText(at))
-			}
-			if l.next.IsZero() {
-				continue
 			}
 			if now.After(l.next) {
 				return until, fmt.Errorf("the revocation list of %s should have been replaced on %s: the node's operator must bring a newer one", short(l.issuer.Subject.String()), timeText(l.next))

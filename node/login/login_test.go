@@ -3,14 +3,21 @@ package login_test
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	_ "crypto/sha1" // for a list that is refused
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -624,6 +631,83 @@ func TestBound(t *testing.T) {
 		if _, _, err := login.Bind(raw(own), name); err == nil {
 			t.Errorf("an authority is bound to %q", name)
 		}
+	}
+}
+
+// TestLists has authorities publish lists that would let in whom they revoked.
+func TestLists(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "old CA", Organization: []string{"bank"}}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte{1},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := logintest.New(t, "bank")
+	cert, certKey := p.Server("127.0.0.1")
+	says := func(list []byte) error {
+		file := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list})...)
+		_, err := login.Check("api", "127.0.0.1:0", login.Files{Cert: cert, Key: certKey, Clients: p.Write("clients.pem", file)}, false)
+		return err
+	}
+	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}, root, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := says(list); err != nil {
+		t.Errorf("a proper list: %v", err)
+	}
+
+	// The library makes no such lists any more, so their parts are put together here (RFC 5280 §5.1).
+	type content struct {
+		Version    int
+		Algorithm  pkix.AlgorithmIdentifier
+		Issuer     asn1.RawValue
+		ThisUpdate time.Time
+		NextUpdate time.Time `asn1:"optional"`
+	}
+	forge := func(algorithm asn1.ObjectIdentifier, hash crypto.Hash, next time.Time) []byte {
+		t.Helper()
+		by := pkix.AlgorithmIdentifier{Algorithm: algorithm, Parameters: asn1.NullRawValue}
+		body, err := asn1.Marshal(content{Version: 1, Algorithm: by, Issuer: asn1.RawValue{FullBytes: root.RawSubject}, ThisUpdate: time.Now().UTC(), NextUpdate: next.UTC()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest := hash.New()
+		digest.Write(body)
+		signature, err := rsa.SignPKCS1v15(rand.Reader, key, hash, digest.Sum(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := asn1.Marshal(struct {
+			Content   asn1.RawValue
+			Algorithm pkix.AlgorithmIdentifier
+			Signature asn1.BitString
+		}{asn1.RawValue{FullBytes: body}, by, asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	sha1RSA, sha256RSA := asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 5}, asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11}
+	next := time.Now().Add(time.Hour)
+	if err := says(forge(sha256RSA, crypto.SHA256, next)); err != nil {
+		t.Errorf("a list that was put together: %v", err)
+	}
+	if err := says(forge(sha1RSA, crypto.SHA1, next)); err == nil || !strings.Contains(err.Error(), "revocation list 1, of CN=old CA,O=bank, is signed with SHA1-RSA, which others can forge: have its authority sign with SHA-256") {
+		t.Errorf("a list signed with SHA-1: %v", err)
+	}
+	if err := says(forge(sha256RSA, crypto.SHA256, time.Time{})); err == nil || !strings.Contains(err.Error(), "does not say when the next one is due") {
+		t.Errorf("a list that counts for ever: %v", err)
 	}
 }
 
