@@ -56,8 +56,9 @@ func correctionStatuses() []string { return []string{"open", "applied", "withdra
 //
 // # Approval
 //
-// A correction is an entry like others, made later: nothing that was is changed. It takes the approval of at least two institutions, that of who
-// proposed it included, and of each institution of whose accounts something is taken; then anybody of them applies it. One whose entries do not
+// A correction is an entry like others, made later: nothing that was is changed. It takes the approval of at least two institutions that have a member (where only one has, of that and another one), that of who
+// proposed it included, and of each institution of whose accounts something is taken, with a member or without one; then anybody of them applies it. An approval counts
+// as long as who gave it has the role. One whose entries do not
 // add up to nothing in each contract, so that something is issued or redeemed, or that takes from an address that is no account's, such as a contract, is applied by motion
 // only. A motion may apply any.
 //
@@ -273,10 +274,15 @@ func proposeCorrection(env Env, a ProposeCorrectionArgs) (uint64, error) {
 // keeper returns the caller's account, which may propose, approve and apply corrections.
 func keeper(env Env) (Account, error) {
 	caller, err := callerAccount(env, CorrectionsAddress)
-	if err == nil && !caller.HasAny(string(identity.Compliance), string(identity.InstitutionAdmin)) {
+	if err == nil && !caller.HasAny(keepers()...) {
 		err = denied(DeniedRole, "a compliance officer or institution-admin does this")
 	}
 	return caller, err
+}
+
+// keepers are the roles of which one is needed.
+func keepers() []string {
+	return []string{string(identity.Compliance), string(identity.InstitutionAdmin)}
 }
 
 func checkCorrected(env Env, c *Correction) error {
@@ -391,8 +397,13 @@ func approveCorrection(env Env, a NumberArgs) error {
 	if err != nil {
 		return err
 	}
-	if c.approved(caller.Institution) {
-		return aborted(AbortUnchanged, nil, "%s has approved correction %d", caller.Institution, a.Number)
+	if at := slices.IndexFunc(c.Approvals, func(p Approval) bool { return p.Institution == caller.Institution }); at >= 0 {
+		if counts, err := hasStill(env, c.Approvals[at].Account, keepers()); err != nil {
+			return err
+		} else if counts {
+			return aborted(AbortUnchanged, nil, "%s has approved correction %d", caller.Institution, a.Number)
+		}
+		c.Approvals = slices.Delete(c.Approvals, at, at+1) // of who is no officer any more
 	}
 	c.Approvals = append(c.Approvals, Approval{Institution: caller.Institution, Account: env.Caller()})
 	if err := write(env, correctionKey(a.Number), &c); err != nil {
@@ -401,18 +412,47 @@ func approveCorrection(env Env, a NumberArgs) error {
 	return emit(env, "approved", a.Number, caller.Institution)
 }
 
-func (c *Correction) approved(institution string) bool {
-	return slices.ContainsFunc(c.Approvals, func(a Approval) bool { return a.Institution == institution })
+// Missing returns the institutions whose approval the correction still lacks, and how many more it takes at least. An approval counts as long as
+// who gave it is a compliance officer or institution-admin.
+func (c *Correction) Missing(r Reader) (institutions []string, count int, err error) {
+	_, institutions, count, err = c.support(r)
+	return institutions, count, err
 }
 
-// Missing returns the institutions whose approval the correction still lacks, and how many more it takes at least.
-func (c *Correction) Missing() (institutions []string, count int) {
-	for _, i := range c.Debited {
-		if !c.approved(i) {
-			institutions = append(institutions, i)
+// support is Missing, with how many approvals count.
+func (c *Correction) support(r Reader) (have int, missing []string, count int, err error) {
+	var approved []string
+	for _, a := range c.Approvals {
+		counts, err := hasStill(r, a.Account, keepers())
+		if err != nil {
+			return 0, nil, 0, err
+		}
+		if counts {
+			approved = append(approved, a.Institution)
 		}
 	}
-	return institutions, max(len(institutions), 2-len(c.Approvals))
+	record, err := readRecord(r)
+	if err != nil {
+		return 0, nil, 0, err
+	}
+	members := MemberInstitutions(record.Members)
+	given := slices.Concat(approved, c.Debited) // or to be given
+	slices.Sort(given)
+	given = slices.Compact(given)
+	count = 2 - len(given)
+	lacking := min(2, len(members)) // a toy has fewer
+	for _, name := range given {
+		if slices.Contains(members, name) {
+			lacking--
+		}
+	}
+	count = max(count, lacking, 0)
+	for _, i := range c.Debited {
+		if !slices.Contains(approved, i) {
+			missing, count = append(missing, i), count+1
+		}
+	}
+	return len(approved), missing, count, nil
 }
 
 func withdrawCorrection(env Env, a NumberArgs) error {
@@ -467,8 +507,12 @@ func applyCorrection(env Env, a NumberArgs) error {
 		if c.Motion {
 			return denied(DeniedMotion, "correction %d issues or redeems units, or takes them from what is no account: `fondaco motion propose` has it applied", a.Number)
 		}
-		if _, count := c.Missing(); count > 0 { // their names would tell of private contracts
-			return aborted(AbortSupport, []any{uint32(len(c.Approvals)), uint32(len(c.Approvals) + count)},
+		have, _, count, err := c.support(env)
+		if err != nil {
+			return err
+		}
+		if count > 0 { // their names would tell of private contracts
+			return aborted(AbortSupport, []any{uint32(have), uint32(have + count)},
 				"correction %d lacks the approval of %d institutions: `fondaco correction show %d` says of which, if you may read all of it", a.Number, count, a.Number)
 		}
 	}

@@ -55,7 +55,7 @@ type DeployRules struct {
 	Mode         DeployMode
 	Deployers    []ledger.Address // with DeployListed: the accounts, sorted, at most MaxDeployers
 	Institutions uint32           // with DeployReview: how many must approve of a release, beside the proposer's; 0: one
-	Reviewers    []string         // roles of which an account that approves has one, sorted; none: committee
+	Reviewers    []string         // roles of which an account that approves has one, until the release, sorted; none: committee. Its institution has a member
 	Lifetime     int64            // ms of block time in which a release must be out, 1 minute to 366 days; 0: 30 days
 }
 
@@ -118,8 +118,23 @@ func (c *ReleaseContent) Hash(s keys.Suite) (keys.Digest, error) {
 // Open reports whether a release can still be approved and released at a block time in Unix ms.
 func (r *Release) Open(unixMilli int64) bool { return r.Released == 0 && unixMilli <= r.Until }
 
-func (r *Release) approvedBy(institution string) bool {
-	return slices.ContainsFunc(r.Approvals, func(a ReleaseApproval) bool { return a.Institution == institution })
+// approval returns the place of an institution's approval, or -1.
+func (r *Release) approval(institution string) int {
+	return slices.IndexFunc(r.Approvals, func(a ReleaseApproval) bool { return a.Institution == institution })
+}
+
+// counts reports whether an approval still counts: who gave it has one of the reviewers' roles, and its institution a member.
+func (a *ReleaseApproval) counts(r Reader, members []string, rules *DeployRules) (bool, error) {
+	if !slices.Contains(members, a.Institution) {
+		return false, nil
+	}
+	return hasStill(r, a.Account, rules.ReviewerRoles())
+}
+
+// hasStill reports whether an account, which once approved of something, has one of the roles that it takes.
+func hasStill(r Reader, address ledger.Address, roles []string) (bool, error) {
+	account, _, err := ReadAccount(r, address)
+	return account.HasAny(roles...), err
 }
 
 func rulesKey() []byte    { return key(ContractsAddress, []byte("g")) }
@@ -240,7 +255,8 @@ func releaseMethods() []ledger.Method {
 		},
 		{
 			Name: "approve", Kind: ledger.MethodTx, Args: []ledger.Field{id, {Name: "digest", Type: "bytes"}},
-			Doc: "Approves of a release, whose content's digest it names. An account of another institution than the proposer's does, with one of the reviewers' roles, or a motion for all.",
+			Doc: "Approves of a release, whose content's digest it names. An account of another institution than the proposer's does, with one of the reviewers' roles, or a motion for all. " +
+				"The institution has a member. What is approved counts as long as that is so, and the account has the role.",
 		},
 		{Name: "withdraw", Kind: ledger.MethodTx, Args: []ledger.Field{id}, Doc: "Ends a release: its proposer, an institution-admin of the institution, or a motion. Another institution takes back its approval."},
 		{Name: "release", Kind: ledger.MethodTx, Args: []ledger.Field{id}, Return: "addr", Doc: "Deploys or replaces what was approved, and nothing else, and runs init or upgrade. The proposer does, who becomes or is the contract's owner."},
@@ -437,15 +453,16 @@ func approveRelease(env Env, a ApproveArgs) error {
 	if err != nil {
 		return err
 	}
+	there := r.Motion
 	if !motion {
-		if err := mayReview(env, &account, r, a.ID); err != nil {
+		if there, err = mayReview(env, &account, r, a.ID); err != nil {
 			return err
 		}
 	}
 	switch {
 	case digest != a.Digest:
 		return aborted(AbortRelease, []any{a.ID}, "release %d has the digest %s, not %s: look at it again with `fondaco contract releases %d`, from a node that you trust", a.ID, digest, a.Digest, a.ID)
-	case motion && r.Motion, !motion && r.approvedBy(account.Institution):
+	case there:
 		return aborted(AbortUnchanged, nil, "release %d has this approval already", a.ID)
 	}
 	if motion {
@@ -459,18 +476,65 @@ func approveRelease(env Env, a ApproveArgs) error {
 	return emit(env, "approved", a.ID, account.Institution)
 }
 
-// mayReview checks that an account may approve of a release: nobody approves what its own institution brings.
-func mayReview(env Env, account *Account, r *Release, id uint64) error {
+// mayReview checks that an account may approve of a release: nobody approves what its own institution brings, nor whose institution has no
+// member. It reports whether the institution has approved. An approval that counts no more is taken out, so that another account can
+// approve for the institution.
+func mayReview(env Env, account *Account, r *Release, id uint64) (approved bool, err error) {
 	rules, err := ReadDeployRules(env)
+	if err != nil {
+		return false, err
+	}
+	record, err := readRecord(env)
+	if err != nil {
+		return false, err
+	}
+	members := MemberInstitutions(record.Members)
+	at := r.approval(account.Institution)
 	switch {
-	case err != nil:
-		return err
 	case !account.HasAny(rules.ReviewerRoles()...):
-		return denied(DeniedRole, "approving of a release needs one of the roles %v", rules.ReviewerRoles())
+		return false, denied(DeniedRole, "approving of a release needs one of the roles %v", rules.ReviewerRoles())
 	case account.Institution == r.Institution:
-		return denied(DeniedInstitution, "release %d is of %s itself: another institution approves of it", id, r.Institution)
-	case len(r.Approvals) >= MaxApprovers && !r.approvedBy(account.Institution):
-		return aborted(AbortUnchanged, nil, "release %d has %d approvals: no more are kept", id, len(r.Approvals))
+		return false, denied(DeniedInstitution, "release %d is of %s itself: another institution approves of it", id, r.Institution)
+	case !slices.Contains(members, account.Institution):
+		return false, denied(DeniedInstitution, "%s has no member in the group, and so no say in releases", account.Institution)
+	case len(r.Approvals) >= MaxApprovers && at < 0:
+		return false, aborted(AbortUnchanged, nil, "release %d has %d approvals: no more are kept", id, len(r.Approvals))
+	case at < 0:
+		return false, nil
+	}
+	if approved, err = r.Approvals[at].counts(env, members, &rules); err == nil && !approved {
+		r.Approvals = slices.Delete(r.Approvals, at, at+1)
+	}
+	return approved, err
+}
+
+// supported checks that a release has the approvals that it takes, as they count now.
+func (r *Release) supported(env Env, id uint64) error {
+	if r.Motion {
+		return nil
+	}
+	rules, err := ReadDeployRules(env)
+	if err != nil {
+		return err
+	}
+	record, err := readRecord(env)
+	if err != nil {
+		return err
+	}
+	members := MemberInstitutions(record.Members)
+	have, void := 0, ""
+	for i := range r.Approvals {
+		switch counts, err := r.Approvals[i].counts(env, members, &rules); {
+		case err != nil:
+			return err
+		case counts:
+			have++
+		default:
+			void += fmt.Sprintf("; that of %s counts no more: it has no member, or %s has none of the roles %v", r.Approvals[i].Institution, r.Approvals[i].Account, rules.ReviewerRoles())
+		}
+	}
+	if want := rules.Wanted(); have < want {
+		return aborted(AbortRelease, []any{id}, "release %d has the approval of %d institutions, and %d are needed%s: `fondaco contract releases %d` names them", id, have, want, void, id)
 	}
 	return nil
 }
@@ -513,7 +577,7 @@ func withdrawRelease(env Env, a ReleaseArgs) error {
 		if !account.HasAny(rules.ReviewerRoles()...) {
 			return denied(DeniedRole, "who may not approve of a release takes no approval back")
 		}
-		if !r.approvedBy(account.Institution) {
+		if r.approval(account.Institution) < 0 {
 			return aborted(AbortUnchanged, nil, "%s has not approved of release %d, so there is nothing to take back", account.Institution, a.ID)
 		}
 		r.Approvals = slices.DeleteFunc(r.Approvals, func(p ReleaseApproval) bool { return p.Institution == account.Institution })
@@ -538,12 +602,8 @@ func releaseCode(env Env, a ReleaseArgs) (ledger.Address, error) {
 	if r.Proposer != env.Caller() {
 		return ledger.Address{}, denied(DeniedOwner, "release %d is carried out by who proposed it, %s", a.ID, r.Proposer)
 	}
-	rules, err := ReadDeployRules(env)
-	if err != nil {
+	if err := r.supported(env, a.ID); err != nil {
 		return ledger.Address{}, err
-	}
-	if have, want := len(r.Approvals), rules.Wanted(); have < want && !r.Motion {
-		return ledger.Address{}, aborted(AbortRelease, []any{a.ID}, "release %d has the approval of %d institutions, and %d are needed: `fondaco contract releases %d` names them", a.ID, have, want, a.ID)
 	}
 	c := &r.Content
 	if r.Contract = c.Contract; r.Contract.IsZero() {

@@ -105,7 +105,10 @@ func (v *reads) correction(number uint64, c *precompiles.Correction) (*client.Co
 			return nil, err
 		}
 	}
-	missing, count := c.Missing()
+	missing, count, err := c.Missing(v.head)
+	if err != nil {
+		return nil, err
+	}
 	doc := &client.Correction{
 		Number: number, Status: c.Status.String(), Height: c.Height, By: c.By, Institution: c.Institution, Reason: c.Reason, Evidence: c.Evidence,
 		Debited: c.Debited, Motion: c.Motion, Expiry: c.Expiry, Applied: c.Applied, AppliedAt: c.AppliedAt,
