@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -166,7 +167,12 @@ func (r *remote) explain(err error) error {
 		return withCode(ExitTimeout, fmt.Errorf("%s did not answer within %s: try again, give it more with --timeout, or ask another node with --api", r.url, r.c.Duration("timeout")))
 	case refused:
 		switch problem.Code {
-		case client.CodeNotFound, client.CodeUnavailable:
+		case client.CodeUnavailable:
+			if problem.Status == http.StatusServiceUnavailable { // it has it, and cannot now
+				return err
+			}
+			return withCode(ExitNotFound, err)
+		case client.CodeNotFound:
 			return withCode(ExitNotFound, err)
 		case client.CodeRefused, client.CodeDenied, client.CodeSignature, client.CodeUnauthenticated, client.CodeForbidden:
 			return withCode(ExitDenied, err)
