@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -37,6 +38,8 @@ type CA struct {
 const (
 	// verdictsFile is the file in the node's folder with what the provider said of nodes.
 	verdictsFile = "verdicts.cbor"
+	// settingsFile has the settings that the provider took last.
+	settingsFile = "ca-settings.cbor"
 	// firstStart is how long a node's start waits for that of its provider.
 	firstStart = 5 * time.Second
 	// listsEvery is how many times as seldom as connected nodes are asked about, the provider is asked for its revocation lists,
@@ -62,20 +65,34 @@ func (n *Node) openCA(ctx context.Context) error {
 	if c.Fresh == 0 {
 		c.Fresh = vouch.DefaultFresh
 	}
-	program, err := n.plugins.StartCA(c.Provider)
+	spec, verdicts := c.Provider, make(chan struct{}) // closed when there are some
+	kept := filepath.Join(n.config.Dir, settingsFile)
+	which := keys.Hash(n.suite, "provider program", named(&spec))
+	var err error
+	if spec.Before, err = vouch.ReadSettings(kept, n.suite, which); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		n.log.Warn().Err(err).Str("file", kept).Msg("what is kept of the CA provider's settings does not count: it has only those of now")
+	}
+	last, wrote := spec.Before, spec.Before != nil
+	spec.Took = func(settings []byte) {
+		<-verdicts
+		n.vouch.Under(origin(n.suite, &spec, settings))
+		if wrote && bytes.Equal(last, settings) {
+			return
+		}
+		if err := vouch.WriteSettings(kept, n.suite, which, settings); err != nil {
+			n.log.Error().Err(err).Str("file", kept).Msg("the CA provider's settings were not written: after a restart of this node it does not go on with them if it refuses others")
+			return
+		}
+		last, wrote = bytes.Clone(settings), true
+	}
+	program, err := n.plugins.StartCA(spec)
 	if err != nil {
 		return err
 	}
 	n.ca = program
-	started, cancel := context.WithTimeout(ctx, firstStart)
-	err = program.Started(started)
-	cancel()
-	if err != nil {
-		n.log.Error().Err(err).Msg("the CA provider does not run: only nodes that it vouched for before are let in until it does; it is started again and again")
-	}
 	n.vouch = vouch.New(vouch.Config{
 		Provider: program, Suite: n.suite, Fresh: c.Fresh, Grace: c.Grace, Now: n.now, Log: n.log,
-		Path: filepath.Join(n.config.Dir, verdictsFile), Origin: origin(n.suite, &c.Provider),
+		Path: filepath.Join(n.config.Dir, verdictsFile), Origin: origin(n.suite, &spec, spec.Config),
 		Changed: func() {
 			select {
 			case n.revouched <- struct{}{}:
@@ -83,15 +100,25 @@ func (n *Node) openCA(ctx context.Context) error {
 			}
 		},
 	})
+	close(verdicts)
+	started, cancel := context.WithTimeout(ctx, firstStart)
+	err = program.Started(started)
+	cancel()
+	if err != nil {
+		n.log.Error().Err(err).Msg("the CA provider does not run: only nodes that it vouched for before are let in until it does; it is started again and again")
+	}
 	n.own.shown = c.Chain
 	n.checkOwn()
 	return nil
 }
 
 // origin names what the provider's verdicts depend on besides the files that its settings name.
-func origin(s keys.Suite, p *plugins.Spec) keys.Digest {
-	return keys.Hash(s, "provider", fmt.Appendf(nil, "%q %q %x ", p.Name, p.Args, p.SHA256), p.Config)
+func origin(s keys.Suite, p *plugins.Spec, settings []byte) keys.Digest {
+	return keys.Hash(s, "provider", named(p), settings)
 }
+
+// named says which program a provider is.
+func named(p *plugins.Spec) []byte { return fmt.Appendf(nil, "%q %q %x ", p.Name, p.Args, p.SHA256) }
 
 // now is the node's clock.
 func (n *Node) now() time.Time { return time.Now().Add(n.config.ClockOffset) }

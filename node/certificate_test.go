@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -507,6 +508,86 @@ func TestProviderDown(t *testing.T) {
 
 	b.writeChain(2, old[0])
 	b.eventually("node 2 shows its old certificate again", func() bool { return b.logs[2].Has("this node shows its new certificate", `"serial":"0c"`) })
+}
+
+// TestProviderSettings has the operator of a node change its provider's settings while it runs: what the provider says under them outlives
+// the node's next start without the provider. Settings that it refuses at such a start leave those in force that it took last.
+func TestProviderSettings(t *testing.T) {
+	b := newBanks(t)
+	path := filepath.Join(b.dir, "settings")
+	good := append(bytes.Clone(b.configs[0].CA.Provider.Config), "# reviewed\n"...)
+	write := func(settings []byte) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(path+".new", settings, 0o600), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := func() {
+		t.Helper()
+		b.stop(0)
+		var err error
+		if b.configs[0].CA.Provider.Config, err = os.ReadFile(path); err != nil {
+			t.Fatal(err)
+		}
+		b.start(0)
+	}
+	roots := b.authorities[0].root
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	healthy := func() {
+		t.Helper()
+		b.eventually("the provider of node 0 runs", func() bool { return b.status(0).Plugins[0].Healthy })
+	}
+	write(b.configs[0].CA.Provider.Config)
+	b.configs[0].CA.Provider.Reread = func() ([]byte, error) { return os.ReadFile(path) }
+	again()
+	b.connected(0, 1, 2)
+
+	write(good)
+	if _, err := b.apis[0].RestartPlugin(t.Context(), "ca-x509"); err != nil {
+		t.Fatal(err)
+	}
+	b.eventually("the three nodes are kept under the new settings", func() bool {
+		data, err := os.ReadFile(filepath.Join(b.configs[0].Dir, "verdicts.cbor"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return node.Kept(t, b.suite, data, &b.configs[0].CA.Provider, good) == 3
+	})
+	move(roots, roots+".away")
+	again()
+	b.eventually("the provider of node 0 is red", func() bool {
+		p := b.status(0).Plugins[0]
+		return !p.Healthy && strings.Contains(p.Reason, "no such file")
+	})
+	b.connected(0, 1, 2)
+	b.commits(0)
+	move(roots+".away", roots)
+	healthy()
+
+	write([]byte("nonsense"))
+	again()
+	healthy()
+	if !b.logs[0].Has("it gets those that it took before", "ca-x509") {
+		t.Error("the log does not say that the provider goes on with its settings of before")
+	}
+	b.connected(0, 1, 2)
+	b.commits(0)
+
+	move(roots, roots+".away") // so that it takes neither: nobody knows whom the operator meant to trust no more
+	again()
+	b.eventually("node 0 says why it lets in nobody", func() bool {
+		p := b.peer(0, 1)
+		return !p.Up && strings.Contains(p.Problem, "of bank-b under other settings, on ")
+	})
+	move(roots+".away", roots)
+	healthy()
+	b.connected(0, 1, 2)
+	b.commits(0)
 }
 
 // TestStaleList has the revocation list of a bank become too old: its node is not cut off, is let in when it connects again, and

@@ -220,6 +220,58 @@ func TestCASettingsRefused(t *testing.T) {
 	}
 }
 
+// TestCASettingsBefore starts a provider anew with settings that it refuses: it goes on with those that it took under the host before, and
+// whoever starts it is told what it takes.
+func TestCASettingsBefore(t *testing.T) {
+	start := func(before, now string) (took []string, institution string) {
+		t.Helper()
+		s := doormanSpec()
+		s.Config = []byte(now)
+		if before != "" {
+			s.Before = []byte(before)
+		}
+		s.Reread = func() ([]byte, error) { return []byte(now), nil }
+		s.Took = func(settings []byte) { took = append(took, string(settings)) }
+		h := New(Config{Log: zerolog.Nop()})
+		provider, err := h.StartCA(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now == "wrong" && before == "" {
+			for range 2 {
+				if err := h.Restart(t.Context(), s.Name); !errors.Is(err, ErrSettings) || strings.Contains(err.Error(), "took before") {
+					t.Errorf("Restart: %v, want ErrSettings", err)
+				}
+			}
+		} else {
+			eventually(t, "the provider vouches", func() bool {
+				a, err := provider.Verify(t.Context(), asks("yes"))
+				if err == nil {
+					institution = a.Holder.Institution
+				}
+				return err == nil
+			})
+		}
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+		return took, institution
+	}
+	for _, c := range []struct{ before, now, want string }{
+		{"", "Bank of Corfu", "Bank of Corfu"},
+		{"Bank of Corfu", "Bank of Zante", "Bank of Zante"},
+		{"Bank of Corfu", "wrong", "Bank of Corfu"},
+		{"Bank of Corfu", "", "Bank of Corfu"},
+		{"wrong", "Bank of Zante", "Bank of Zante"},
+		{"", "wrong", ""},
+	} {
+		took, institution := start(c.before, c.now)
+		if institution != c.want || c.want != "" && (len(took) != 1 || took[0] != c.want) || c.want == "" && len(took) > 0 {
+			t.Errorf("with %q, and %q before, it took %q and vouches for %q; want %q", c.now, c.before, took, institution, c.want)
+		}
+	}
+}
+
 func TestCA(t *testing.T) {
 	h := newHost(t, Config{Log: zerolog.Nop(), CATimeout: time.Minute})
 	provider := startCA(t, h, doormanSpec())

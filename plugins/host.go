@@ -63,6 +63,13 @@ type Spec struct {
 	// at once. After an error, or if nothing is left of Config, which is logged, the program gets what it took before. So it does
 	// at the start after one at which it did not take what Reread returned, unless it has taken none yet.
 	Reread func() ([]byte, error)
+
+	// Before has the settings that this program took last under a host before this one; nil: that is not known.
+	Before []byte
+
+	// Took is called with the settings whenever a CA provider has taken them, before it is asked anything. The program is not used
+	// before Took returns. It may be called at any time, but not twice at once, and must keep no reference to the settings; nil.
+	Took func(settings []byte)
 }
 
 // Config says how a host treats its programs. Zero values mean the defaults named beside them.

@@ -47,9 +47,9 @@ type process struct {
 	config          Config
 	log             zerolog.Logger
 
-	settings []byte // that the program took last, those of spec until then; supervise alone touches this and the next two
-	took     bool   // settings, once at least
-	refused  []byte // settings that the start before this one did not take
+	settings []byte // that the program took last, Spec.Before or those of spec until then; supervise alone touches this and the next two
+	took     bool   // settings, once at least, or before this host
+	refused  []byte // settings that the start before this one did not take; nil: it took them
 
 	ctx    context.Context // ends when the program shall end
 	cancel context.CancelFunc
@@ -76,8 +76,12 @@ type run struct {
 
 func newProcess(s Spec, copies, sockets string, k kind, c Config) *process {
 	ctx, cancel := context.WithCancel(context.Background())
+	before := s.Config
+	if s.Before != nil {
+		before = s.Before
+	}
 	return &process{
-		name: s.Name, spec: s, settings: s.Config, copies: copies, sockets: sockets, kind: k, config: c,
+		name: s.Name, spec: s, settings: before, took: s.Before != nil, copies: copies, sockets: sockets, kind: k, config: c,
 		log: c.Log.With().Str("plugin", s.Name).Logger(),
 		ctx: ctx, cancel: cancel, done: make(chan struct{}), hurry: make(chan struct{}, 1),
 		status:  Status{Name: s.Name, Kind: k.name, Reason: "starting", Since: time.Now()},
@@ -202,23 +206,23 @@ func (p *process) configure(ctx context.Context, conn grpc.ClientConnInterface) 
 	asked := p.asked
 	p.asked = false
 	p.mu.Unlock()
-	settings := p.settings
+	settings, err := p.spec.Config, error(nil)
 	if p.spec.Reread != nil {
-		fresh, err := p.spec.Reread()
-		if err == nil && len(fresh) == 0 && len(settings) > 0 {
+		settings, err = p.spec.Reread()
+		if err == nil && len(settings) == 0 && len(p.settings) > 0 {
 			err = errors.New("they are empty")
 		}
-		switch {
-		case err != nil:
-			p.log.Warn().Err(err).Msg("settings do not read: the program gets those that it had")
-		case p.took && !asked && bytes.Equal(fresh, p.refused) && !bytes.Equal(fresh, settings):
-			p.log.Warn().Msg("the program does not take its settings as they are now: it gets those that it took before")
-		default:
-			settings = fresh
-		}
+	}
+	switch {
+	case err != nil:
+		p.log.Warn().Err(err).Msg("settings do not read: the program gets those that it had")
+		settings = p.settings
+	case p.took && !asked && p.refused != nil && bytes.Equal(settings, p.refused) && !bytes.Equal(settings, p.settings):
+		p.log.Warn().Msg("the program does not take its settings as they are now: it gets those that it took before")
+		settings = p.settings
 	}
 	if err := p.kind.configure(ctx, conn, settings); err != nil {
-		p.refused = settings
+		p.refused = append([]byte{}, settings...)
 		if p.took && !bytes.Equal(settings, p.settings) {
 			err = fmt.Errorf("%w; the next start gives it the settings that it took before", err)
 		}
@@ -228,6 +232,9 @@ func (p *process) configure(ctx context.Context, conn grpc.ClientConnInterface) 
 		return err
 	}
 	p.settings, p.took, p.refused = settings, true, nil
+	if p.spec.Took != nil {
+		p.spec.Took(settings)
+	}
 	return nil
 }
 

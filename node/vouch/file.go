@@ -18,16 +18,16 @@ import (
 )
 
 const (
-	fileVersion = 1
+	fileVersion = 2                // of verdicts
 	maxFile     = 16 << 20         // bytes: MaxVerdicts holders with all that ca.Holder allows take 11 MiB
 	saveWithin  = time.Second      // of a change: what comes meanwhile is written with it
 	saveAfter   = 10 * time.Minute // how much later than the file says a verdict may have been confirmed, if the process is killed
 )
 
-// sealed is what the file holds.
+// sealed is what a file holds.
 type sealed struct {
-	_    struct{}    `cbor:",toarray"`
-	Body []byte      // of verdicts
+	_    struct{} `cbor:",toarray"`
+	Body []byte
 	Sum  keys.Digest // of Body
 }
 
@@ -35,14 +35,14 @@ type sealed struct {
 type verdicts struct {
 	_       struct{} `cbor:",toarray"`
 	Version uint16
-	Origin  keys.Digest // Config.Origin
-	Kept    []kept      // by id, at most MaxVerdicts
+	Kept    []kept // by id, at most MaxVerdicts
 }
 
 type kept struct {
 	_         struct{} `cbor:",toarray"`
 	ID        keys.Digest
-	Confirmed int64 // Unix milliseconds
+	Confirmed int64       // Unix milliseconds
+	Origin    keys.Digest // under which it was
 	Holder    ca.Holder
 }
 
@@ -69,25 +69,30 @@ func (v *Verdicts) keep() {
 
 // write replaces the file.
 func (v *Verdicts) write() error {
-	body := verdicts{Version: fileVersion, Origin: v.config.Origin}
+	body := verdicts{Version: fileVersion}
 	v.mu.Lock()
 	for _, k := range v.known {
 		if k.who != nil {
-			body.Kept = append(body.Kept, kept{ID: k.id, Confirmed: k.confirmed.UnixMilli(), Holder: *k.holder})
+			body.Kept = append(body.Kept, kept{ID: k.id, Confirmed: k.confirmed.UnixMilli(), Origin: k.origin, Holder: *k.holder})
 			k.saved = k.confirmed
 		}
 	}
 	v.mu.Unlock()
 	slices.SortFunc(body.Kept, func(a, b kept) int { return bytes.Compare(a.ID[:], b.ID[:]) })
-	raw, err := ledger.Marshal(&body)
+	return replace(v.config.Path, v.config.Suite, "verdicts", &body)
+}
+
+// replace writes a file of a thing whole, with the digest of its body.
+func replace(path string, s keys.Suite, thing string, body any) error {
+	raw, err := ledger.Marshal(body)
 	if err != nil {
 		return err
 	}
-	data, err := ledger.Marshal(&sealed{Body: raw, Sum: keys.Hash(v.config.Suite, "verdicts", raw)})
+	data, err := ledger.Marshal(&sealed{Body: raw, Sum: keys.Hash(s, thing, raw)})
 	if err != nil {
 		return err
 	}
-	files, fresh := state.OS(), v.config.Path+".new"
+	files, fresh := state.OS(), path+".new"
 	file, err := files.Open(fresh, true)
 	if err != nil {
 		return err
@@ -99,7 +104,7 @@ func (v *Verdicts) write() error {
 	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return errors.Join(err, files.Remove(fresh))
 	}
-	return errors.Join(files.Rename(fresh, v.config.Path), files.SyncDir(filepath.Dir(v.config.Path)))
+	return errors.Join(files.Rename(fresh, path), files.SyncDir(filepath.Dir(path)))
 }
 
 // read takes what counts of the file.
@@ -113,7 +118,7 @@ func (v *Verdicts) read() {
 		v.config.Log.Warn().Err(err).Str("file", v.config.Path).Msg("what is kept of what the CA provider said of nodes does not count: it is asked anew")
 		return
 	}
-	now := v.config.Now()
+	now, dormant := v.config.Now(), 0
 	for i := range body.Kept {
 		e := &body.Kept[i]
 		who, err := e.Holder.Identity(v.config.Suite)
@@ -121,46 +126,58 @@ func (v *Verdicts) read() {
 		if confirmed.After(now) { // a clock was set back
 			confirmed = now
 		}
-		k := &verdict{id: e.ID, key: e.Holder.Key, who: &who, holder: &e.Holder, confirmed: confirmed, saved: confirmed, used: confirmed}
+		k := &verdict{id: e.ID, key: e.Holder.Key, who: &who, holder: &e.Holder, confirmed: confirmed, origin: e.Origin, saved: confirmed, used: confirmed}
 		if err == nil && v.counts(k, now) && now.Before(who.NotAfter) {
 			v.known[k.id] = k
+			if k.dormant = k.origin != v.origin; k.dormant {
+				dormant++
+			}
 		}
+	}
+	if dormant > 0 {
+		v.config.Log.Warn().Int("nodes", dormant).Str("file", v.config.Path).Msg("when the CA provider vouched for these nodes its program, or its settings, were others: it is asked anew")
 	}
 }
 
 // load reads the file, and says what is wrong with it.
 func (v *Verdicts) load() (*verdicts, error) {
-	info, err := os.Stat(v.config.Path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxFile {
-		return nil, fmt.Errorf("it has %d bytes and mode %v, want a file of at most %d bytes", info.Size(), info.Mode(), maxFile)
-	}
-	data, err := os.ReadFile(v.config.Path)
-	if err != nil {
-		return nil, err
-	}
-	var outer sealed
-	if err := ledger.Unmarshal(data, &outer); err != nil {
-		return nil, fmt.Errorf("it is damaged: %w", err)
-	}
-	if sum := keys.Hash(v.config.Suite, "verdicts", outer.Body); sum != outer.Sum {
-		return nil, errors.New("it is damaged: its digest is another")
-	}
 	body := new(verdicts)
-	if err := ledger.Unmarshal(outer.Body, body); err != nil {
-		return nil, fmt.Errorf("it is of another release: %w", err)
+	if err := load(v.config.Path, v.config.Suite, "verdicts", body); err != nil {
+		return nil, err
 	}
 	switch {
 	case body.Version != fileVersion:
 		return nil, fmt.Errorf("it is of another release: it has version %d, want %d", body.Version, fileVersion)
-	case body.Origin != v.config.Origin:
-		return nil, errors.New("the provider, or its settings, were others then")
 	case len(body.Kept) > MaxVerdicts:
 		return nil, fmt.Errorf("it has %d verdicts, want at most %d", len(body.Kept), MaxVerdicts)
 	case !slices.IsSortedFunc(body.Kept, func(a, b kept) int { return cmp.Or(bytes.Compare(a.ID[:], b.ID[:]), -1) }):
 		return nil, errors.New("its verdicts are out of order or there twice")
 	}
 	return body, nil
+}
+
+// load reads what replace wrote.
+func load(path string, s keys.Suite, thing string, body any) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxFile {
+		return fmt.Errorf("it has %d bytes and mode %v, want a file of at most %d bytes", info.Size(), info.Mode(), maxFile)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var outer sealed
+	if err := ledger.Unmarshal(data, &outer); err != nil {
+		return fmt.Errorf("it is damaged: %w", err)
+	}
+	if sum := keys.Hash(s, thing, outer.Body); sum != outer.Sum {
+		return errors.New("it is damaged: its digest is another")
+	}
+	if err := ledger.Unmarshal(outer.Body, body); err != nil {
+		return fmt.Errorf("it is of another release: %w", err)
+	}
+	return nil
 }

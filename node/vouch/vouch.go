@@ -20,7 +20,8 @@
 // # The file
 //
 // Verdicts in favour outlive the process, with the time at which each was confirmed, in a file: canonical CBOR with a digest over it,
-// written whole beside the one before and then renamed. One that is damaged, or written under other settings, counts as none.
+// written whole beside the one before and then renamed. One that is damaged counts as none. Each verdict has the origin under which it was
+// confirmed, and counts after a restart only under that: who was trusted by settings that are gone is asked about anew.
 //
 // The package is public by path but promised nothing.
 package vouch
@@ -65,7 +66,7 @@ type Config struct {
 	Provider ca.Provider
 	Suite    keys.Suite
 	Path     string           // of the file; empty: none
-	Origin   keys.Digest      // of what verdicts depend on besides the chain: the provider's program and settings
+	Origin   keys.Digest      // of what verdicts depend on besides the chain, the provider's program and settings, until Under is called
 	Fresh    time.Duration    // how long a verdict counts without asking again; DefaultFresh
 	Grace    time.Duration    // how long one in favour counts while the provider cannot tell; DefaultGrace
 	Wait     time.Duration    // for an answer about a chain of which nothing is known; DefaultWait
@@ -87,6 +88,7 @@ type Verdicts struct {
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
+	origin  keys.Digest
 	known   map[keys.Digest]*verdict
 	due     []question // that wait for a worker; first those that somebody waits for
 	workers int
@@ -101,6 +103,8 @@ type verdict struct {
 	who       *identity.Identity // nil: nobody is vouched for
 	holder    *ca.Holder         // the same as the provider says it
 	confirmed time.Time          // when it last did
+	origin    keys.Digest        // under which it did
+	dormant   bool               // it is of the file and of another origin, and so does not count
 	saved     time.Time          // confirmed, as the file has it; zero: the file lacks it
 	refusal   *ca.Refusal        // the last answer, where who is nil
 	doubt     error              // why the provider could not tell when it was last asked; nil: it could
@@ -123,7 +127,7 @@ func New(c Config) *Verdicts {
 	}
 	v := &Verdicts{
 		config: c, verifier: ca.Verifier{Provider: c.Provider, Suite: c.Suite, Purpose: ca.Node}, again: min(c.Fresh, maxAgain),
-		dirty: make(chan struct{}, 1), known: map[keys.Digest]*verdict{},
+		dirty: make(chan struct{}, 1), origin: c.Origin, known: map[keys.Digest]*verdict{},
 	}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	if c.Path != "" {
@@ -140,6 +144,20 @@ func (v *Verdicts) Close() {
 	v.mu.Unlock()
 	v.cancel()
 	v.tasks.Wait()
+}
+
+// Under says that the provider has taken settings, on which what it says depends from now on: call it before they count. Verdicts of the
+// file that were confirmed under the same origin count again. Others that count go on doing so, and after a restart of this process if they
+// were confirmed anew until then.
+func (v *Verdicts) Under(origin keys.Digest) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.origin = origin
+	for _, k := range v.known {
+		if k.origin == origin {
+			k.dormant = false
+		}
+	}
 }
 
 // Of returns whom a chain stands for, which is DER, the node's own certificate first, and must be for key. The caller looks at the
@@ -236,9 +254,9 @@ func (v *Verdicts) judge(k *verdict, now time.Time) (who identity.Identity, sett
 	return who, false, nil
 }
 
-// counts reports whether a verdict is in favour, and was confirmed not too long ago. v.mu is held.
+// counts reports whether a verdict is in favour, and was confirmed not too long ago, and not under settings that are gone. v.mu is held.
 func (v *Verdicts) counts(k *verdict, now time.Time) bool {
-	return k.who != nil && now.Sub(k.confirmed) <= v.config.Grace
+	return k.who != nil && !k.dormant && now.Sub(k.confirmed) <= v.config.Grace
 }
 
 // isDown reports whether the provider was found down just now. v.mu is held.
@@ -248,6 +266,10 @@ func (v *Verdicts) isDown(now time.Time) bool { return v.down != nil && now.Befo
 func (v *Verdicts) cannotTell(k *verdict, why error) error {
 	if k.who == nil {
 		return fmt.Errorf("the CA provider cannot be asked about a node that is not known from before: %w", why)
+	}
+	if k.dormant {
+		return fmt.Errorf("the CA provider vouched for certificate %s of %s under other settings, on %s, and cannot tell now: %w",
+			k.who.Serial, k.who.Institution, k.confirmed.UTC().Format(time.RFC3339), why)
 	}
 	return fmt.Errorf("the CA provider last vouched for certificate %s of %s on %s, longer ago than ca.grace allows (%v), and cannot tell now: %w",
 		k.who.Serial, k.who.Institution, k.confirmed.UTC().Format(time.RFC3339), v.config.Grace, why)
@@ -278,17 +300,18 @@ func (v *Verdicts) work() {
 		}
 		q := v.due[0]
 		v.due = v.due[1:]
+		origin := v.origin
 		v.mu.Unlock()
 		at := v.config.Now()
 		ctx, cancel := context.WithTimeout(v.ctx, patience)
 		holder, who, err := v.verifier.Ask(ctx, q.chain, at)
 		cancel()
-		v.answered(q.verdict, at, holder, who, err)
+		v.answered(q.verdict, at, origin, holder, who, err)
 	}
 }
 
-// answered takes an answer to the question that was put at a time.
-func (v *Verdicts) answered(k *verdict, at time.Time, holder *ca.Holder, who identity.Identity, err error) {
+// answered takes an answer to the question that was put at a time, under an origin.
+func (v *Verdicts) answered(k *verdict, at time.Time, origin keys.Digest, holder *ca.Holder, who identity.Identity, err error) {
 	if err == nil && !(who.Key.Algorithm() == k.key.Algorithm && bytes.Equal(who.Key.Bytes(), k.key.Bytes)) {
 		err = ca.Refuse(ca.WrongPurpose, "the certificate %s of %s is for another key than the node's: have one issued for the node's key", who.Serial, who.Institution)
 	}
@@ -298,10 +321,10 @@ func (v *Verdicts) answered(k *verdict, at time.Time, holder *ca.Holder, who ide
 	k.asked = at
 	switch {
 	case err == nil:
-		if v.known[k.id] == k && (k.who == nil || !same(k.who, &who) || at.Sub(k.saved) >= saveAfter) {
+		if v.known[k.id] == k && (k.who == nil || !same(k.who, &who) || k.origin != origin || at.Sub(k.saved) >= saveAfter) {
 			wake(v.dirty)
 		}
-		k.who, k.holder, k.confirmed, k.refusal, k.doubt = &who, holder, at, nil, nil
+		k.who, k.holder, k.confirmed, k.origin, k.dormant, k.refusal, k.doubt = &who, holder, at, origin, false, nil, nil
 	case refused && !(refusal.Code == ca.StaleList && v.counts(k, at)):
 		if k.who != nil {
 			wake(v.dirty)

@@ -405,10 +405,29 @@ func TestFile(t *testing.T) {
 	run("other settings", func(b *bench, path string) {
 		b.config.Origin = keys.Digest{1}
 		again(b)
-		b.of(known, unknown, time.Second)
-		if text := b.log.String(); !strings.Contains(text, "the provider, or its settings, were others then") {
+		b.of(known, "vouched for certificate 1 of bank-a under other settings", time.Second)
+		if text := b.log.String(); !strings.Contains(text, "its program, or its settings, were others") {
 			b.t.Errorf("the log says %s", text)
 		}
+		b.v.Under(keys.Digest{1}) // the provider has taken them
+		time.Sleep(maxAgain)
+		b.of(known, "under other settings", time.Second)
+		b.v.Under(keys.Digest{}) // it did not take others, and goes on with those of before
+		b.of(known, "", atOnce)
+	})
+	run("settings that change while the process runs", func(b *bench, path string) {
+		offline := [][]byte{{3}}
+		b.of(offline, "", atOnce)
+		b.v.Under(keys.Digest{1})
+		b.of(known, "", atOnce) // nobody is cut off by it
+		time.Sleep(b.config.Fresh)
+		b.of(known, "", atOnce) // and the provider is asked behind
+		time.Sleep(2 * saveWithin)
+		synctest.Wait()
+		b.config.Origin = keys.Digest{1}
+		again(b)
+		b.of(known, "", atOnce)
+		b.of(offline, "under other settings", time.Second)
 	})
 	run("a certificate that ended meanwhile", func(b *bench, path string) {
 		b.config.Grace = 1000 * 24 * time.Hour
