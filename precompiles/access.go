@@ -63,7 +63,7 @@ func newAccess() Contract {
 					Name: "freeze", Kind: ledger.MethodTx, Args: []ledger.Field{account, {Name: "direction", Type: "Direction"}, duration, reason, evidence},
 					Doc: "Stops an account from sending (out), from being given to by contracts that ask (in), or both. A regulator freezes every account, a compliance officer those of its institution, " +
 						"each for at most 72 hours of block time, which duration 0 means; it lapses unless a motion ratifies it. An institution-admin freezes accounts of its institution " +
-						"but itself and those with the role committee, until it is lifted. A motion freezes for as long as it says. Duration is in ms.",
+						"but itself and those with the role committee, until it is lifted. A motion freezes for as long as it says, beside the others: each way lasts as long as whoever froze it said. Duration is in ms.",
 				},
 				{
 					Name: "unfreeze", Kind: ledger.MethodTx, Args: []ledger.Field{account, reason, evidence},
@@ -82,7 +82,7 @@ func newAccess() Contract {
 				{Name: "unfreeze_node", Kind: ledger.MethodTx, Args: []ledger.Field{node, reason, evidence}, Doc: "Lifts what freeze_node did, as unfreeze."},
 				{
 					Name: "ratify", Kind: ledger.MethodTx, Args: []ledger.Field{address, method, {Name: "until", Type: "i64"}},
-					Doc: "Makes what a regulator or a compliance officer froze last until a block time, or with 0 until a motion lifts it. Of a node the address is the first 20 bytes of its id, and the method is node. By a motion only.",
+					Doc: "Makes what a regulator or a compliance officer froze last until a block time, or with 0 until a motion lifts it. Of an account that a motion froze, too, it makes one freeze of both. Of a node the address is the first 20 bytes of its id, and the method is node. By a motion only.",
 				},
 				{Name: "roles", Kind: ledger.MethodView, Args: []ledger.Field{account}, Return: "list<str>"},
 				{Name: "frozen", Kind: ledger.MethodView, Args: []ledger.Field{account}, Return: "Frozen", Doc: "Says which ways an account is frozen now, or a contract as a holder."},
@@ -108,7 +108,7 @@ func newAccess() Contract {
 			},
 			Errors: abortDefs(AbortArguments, AbortRole, AbortMissing, AbortUnchanged),
 			State: []ledger.StateDef{
-				{Prefix: "f", Key: []ledger.Type{"addr", "u8", "bytes"}, Value: "Freeze", Doc: "address; layer, 1 of the institution and 2 of an authority; method. Of a node the address is the first 20 bytes of its id, and the method is node. Freezes that have ended stay"},
+				{Prefix: "f", Key: []ledger.Type{"addr", "u8", "bytes"}, Value: "Freeze", Doc: "address; layer, of an account 1 of its institution, 2 of an authority and 4 of a motion, else 2; method. Of a node the address is the first 20 bytes of its id, and the method is node. Freezes that have ended stay"},
 				{Prefix: "h", Key: []ledger.Type{"bytes"}, Value: "u32", Doc: "how many accounts of an institution have the role committee, institution-admin or regulator; the key is the role, / and the institution"},
 				{Prefix: "l", Key: []ledger.Type{"bytes"}, Value: "u32", Doc: "how many accounts of an institution with the role committee have no voice, as a key of theirs is reported as leaked; the key is the institution"},
 				{Prefix: "m", Key: []ledger.Type{"addr"}, Value: "bool", Doc: "accounts, and contracts as holders, that may be frozen"},

@@ -29,7 +29,8 @@ type AccountStatus uint8
 const (
 	Active              AccountStatus = 0
 	FrozenByInstitution AccountStatus = 1 // an admin of its institution froze it
-	FrozenByAuthority   AccountStatus = 2 // a compliance officer, a regulator or a motion did
+	FrozenByAuthority   AccountStatus = 2 // a compliance officer or a regulator did
+	FrozenByMotion      AccountStatus = 4 // a motion did, or ratified what one of those had frozen
 )
 
 // Account is a row of the account table. It is keyed by an assigned address that says nothing of its keys.
@@ -212,7 +213,7 @@ func newAccounts() Contract {
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "accounts", Version: "1", Profile: "strict",
 			Doc: "Accounts and the keys bound to them. Key algorithms: 1 ed25519, 2 p256, 3 sm2. An account's status says which freezes it may have, " +
-				"1 by its institution and 2 by an authority: the contract access has them, and until when each holds.",
+				"1 by its institution, 2 by an authority and 4 by a motion: the contract access has them, and until when each holds.",
 			Types: []ledger.TypeDef{
 				{Name: "Key", Fields: keyFields},
 				{Name: "PublicKey", Fields: keyFields[:2]},

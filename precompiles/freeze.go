@@ -90,7 +90,7 @@ func (f *Freeze) Holds(unixMilli int64) bool { return f.Until == 0 || unixMilli 
 type FreezePlace struct {
 	_       struct{}       `cbor:",toarray"`
 	Address ledger.Address // of an account or a contract
-	Layer   AccountStatus  // FrozenByInstitution or FrozenByAuthority, so that the two do not lift one another
+	Layer   AccountStatus  // of an account one of its bits, so that no freeze lifts or lengthens another; else FrozenByAuthority, whoever froze
 	Method  string         // of a contract; empty: all of it, or an account
 }
 
@@ -103,8 +103,8 @@ func NodePlace(node identity.NodeID) FreezePlace {
 	return FreezePlace{Address: ledger.Address(node[:ledger.AddressSize]), Layer: FrozenByAuthority, Method: nodeMethod}
 }
 
-// layers are those that an account's freezes may be in.
-var layers = [...]AccountStatus{FrozenByInstitution, FrozenByAuthority}
+// layers are those that an account's freezes may be in, the strongest last.
+var layers = [...]AccountStatus{FrozenByInstitution, FrozenByAuthority, FrozenByMotion}
 
 func (p FreezePlace) key() []byte {
 	return key(AccessAddress, []byte("f"), p.Address[:], []byte{byte(p.Layer)}, []byte(p.Method))
@@ -122,6 +122,12 @@ func ReadFreeze(r Reader, place FreezePlace) (f Freeze, found bool, err error) {
 	return read[Freeze](r, place.key())
 }
 
+// held returns the freeze of a place if it is in force at a block time.
+func held(r Reader, place FreezePlace, unixMilli int64) (f Freeze, holds bool, err error) {
+	f, found, err := ReadFreeze(r, place)
+	return f, found && f.Holds(unixMilli), err
+}
+
 // AccountFreezes returns the freezes of an account that are in force at a block time, at most one of each layer.
 func AccountFreezes(r Reader, address ledger.Address, account *Account, unixMilli int64) (in []ListedFreeze, err error) {
 	for _, layer := range layers {
@@ -129,11 +135,11 @@ func AccountFreezes(r Reader, address ledger.Address, account *Account, unixMill
 			continue
 		}
 		place := FreezePlace{Address: address, Layer: layer}
-		f, found, err := ReadFreeze(r, place)
+		f, holds, err := held(r, place, unixMilli)
 		if err != nil {
 			return nil, err
 		}
-		if found && f.Holds(unixMilli) {
+		if holds {
 			in = append(in, ListedFreeze{Place: place, Row: f})
 		}
 	}
@@ -146,7 +152,7 @@ func (a *Account) checkFrozen(r Reader, address ledger.Address, unixMilli int64)
 	if err != nil {
 		return err
 	}
-	for i := range freezes {
+	for i := range slices.Backward(freezes) {
 		if f := &freezes[i].Row; f.Direction.out() {
 			return denied(DeniedFrozen, "the account is frozen %s", f.words())
 		}
@@ -187,11 +193,11 @@ func checkCode(env Env, contract ledger.Address) error {
 // It need be asked of contracts with ContractFrozen only.
 func CheckContract(r Reader, contract ledger.Address, method string, unixMilli int64) error {
 	for _, m := range []string{"", method} {
-		f, found, err := ReadFreeze(r, FreezePlace{Address: contract, Layer: FrozenByAuthority, Method: m})
+		f, holds, err := held(r, FreezePlace{Address: contract, Layer: FrozenByAuthority, Method: m}, unixMilli)
 		switch {
 		case err != nil:
 			return err
-		case !found || !f.Holds(unixMilli):
+		case !holds:
 		case m == "":
 			return denied(DeniedFrozen, "the contract is frozen %s", f.words())
 		default:
@@ -439,15 +445,15 @@ func unfreezeContract(env Env, a UnfreezeContractArgs) error {
 		return err
 	}
 	place := FreezePlace{Address: a.Contract, Layer: FrozenByAuthority, Method: a.Method}
-	f, found, err := ReadFreeze(env, place)
+	now := env.Order().UnixMilli
+	f, frozen, err := held(env, place, now)
 	if err != nil {
 		return err
 	}
 	if err := mayLift(env, institution, &f); err != nil {
 		return err
 	}
-	now := env.Order().UnixMilli
-	if !found || !f.Holds(now) {
+	if !frozen {
 		return aborted(AbortUnchanged, nil, "it is not frozen")
 	}
 	if err := lift(env, &ListedFreeze{Place: place, Row: f}, a.Reason); err != nil {
@@ -528,14 +534,14 @@ func unfreezeNode(env Env, a UnfreezeNodeArgs) error {
 	case !found:
 		return noNode(a.Node)
 	}
-	f, found, err := ReadFreeze(env, NodePlace(a.Node))
+	f, frozen, err := held(env, NodePlace(a.Node), env.Order().UnixMilli)
 	if err != nil {
 		return err
 	}
 	if err := mayLift(env, node.Institution, &f); err != nil {
 		return err
 	}
-	if !found || !f.Holds(env.Order().UnixMilli) {
+	if !frozen {
 		return aborted(AbortUnchanged, nil, "the node is not frozen")
 	}
 	if err := lift(env, &ListedFreeze{Place: NodePlace(a.Node), Row: f}, a.Reason); err != nil {
@@ -566,8 +572,8 @@ func nodeFreezer(env Env, id identity.NodeID) (node Node, power Power, err error
 
 // CheckNode says why a freeze keeps a node from connecting at a state and a time in Unix ms, or returns nil.
 func CheckNode(r Reader, node identity.NodeID, unixMilli int64) error {
-	f, found, err := ReadFreeze(r, NodePlace(node))
-	if err == nil && found && f.Holds(unixMilli) {
+	f, frozen, err := held(r, NodePlace(node), unixMilli)
+	if err == nil && frozen {
 		err = denied(DeniedFrozen, "the node is frozen %s", f.words())
 	}
 	return err
@@ -588,11 +594,11 @@ func FreezesNodes(receipts []ledger.Receipt) bool {
 // frozenMembers counts those of the members that are frozen at a block time.
 func frozenMembers(r Reader, members []ledger.Member, unixMilli int64) (n int, err error) {
 	for _, m := range members {
-		f, found, err := ReadFreeze(r, NodePlace(m.Node))
+		_, frozen, err := held(r, NodePlace(m.Node), unixMilli)
 		if err != nil {
 			return 0, err
 		}
-		if found && f.Holds(unixMilli) {
+		if frozen {
 			n++
 		}
 	}
@@ -608,20 +614,70 @@ func ratify(env Env, a RatifyArgs) error {
 		return aborted(AbortArguments, nil, "until %d, and block time is %d", a.Until, now)
 	}
 	place := FreezePlace{Address: a.Address, Layer: FrozenByAuthority, Method: a.Method}
-	f, found, err := ReadFreeze(env, place)
-	switch {
-	case err != nil:
+	f, alone, err := held(env, place, now)
+	if err != nil {
 		return err
-	case !found || !f.Holds(now):
-		return aborted(AbortUnchanged, nil, "no regulator or compliance officer has frozen it, or the freeze has ended: a motion may freeze it anew")
-	case f.Power == ByMotion && f.Until == a.Until:
-		return aborted(AbortUnchanged, nil, "it is frozen by a motion already")
+	}
+	if a.Method == "" {
+		account, found, err := ReadAccount(env, a.Address)
+		if err != nil {
+			return err
+		}
+		if found {
+			return ratifyAccount(env, a, &account, f, alone)
+		}
+	}
+	if err := mayRatify(a, alone, &f); err != nil {
+		return err
 	}
 	f.Power, f.Until = ByMotion, a.Until
 	if err := write(env, place.key(), &f); err != nil {
 		return err
 	}
 	return emit(env, "ratified", a.Address, a.Method, &f)
+}
+
+// ratifyAccount makes one freeze by motion of what a regulator or a compliance officer froze, if that is in force, and what a motion did.
+func ratifyAccount(env Env, a RatifyArgs, account *Account, f Freeze, alone bool) error {
+	place := FreezePlace{Address: a.Address, Layer: FrozenByMotion}
+	lifted := f
+	lifted.Until = env.Order().UnixMilli
+	before, lasts, err := held(env, place, lifted.Until)
+	switch {
+	case err != nil:
+		return err
+	case lasts && alone:
+		f.Direction = f.Direction.with(before.Direction)
+	case lasts:
+		f = before
+	}
+	if err := mayRatify(a, alone || lasts, &f); err != nil {
+		return err
+	}
+	if alone {
+		if err := write(env, FreezePlace{Address: a.Address, Layer: FrozenByAuthority}.key(), &lifted); err != nil {
+			return err
+		}
+	}
+	f.Power, f.Until = ByMotion, a.Until
+	if err := write(env, place.key(), &f); err != nil {
+		return err
+	}
+	account.Status = account.Status&^FrozenByAuthority | FrozenByMotion
+	if err := write(env, AccountStateKey(a.Address), account); err != nil {
+		return err
+	}
+	return emit(env, "ratified", a.Address, a.Method, &f)
+}
+
+func mayRatify(a RatifyArgs, holds bool, f *Freeze) error {
+	switch {
+	case !holds:
+		return aborted(AbortUnchanged, nil, "no regulator or compliance officer has frozen it, or the freeze has ended: a motion may freeze it anew")
+	case f.Power == ByMotion && f.Until == a.Until:
+		return aborted(AbortUnchanged, nil, "it is frozen by a motion already")
+	}
+	return nil
 }
 
 // accountFreezer returns an account, and by what right and in which layer the caller freezes it.
@@ -640,6 +696,8 @@ func accountFreezer(env Env, address ledger.Address) (account Account, layer Acc
 		return account, 0, 0, denied(DeniedRole, "only another regulator freezes a regulator; a motion may ratify that")
 	case address == env.Caller():
 		return account, 0, 0, denied(DeniedRole, "nobody freezes itself: have another one do it, so that its institution keeps one who acts")
+	case power == ByMotion:
+		return account, FrozenByMotion, power, nil
 	case power != ByAdmin:
 		return account, FrozenByAuthority, power, nil
 	case account.Has(identity.Committee):
@@ -684,21 +742,21 @@ func impose(env Env, place FreezePlace, o freezeOrder) (*Freeze, error) {
 	case alone && o.duration == 0:
 		o.duration = MaxFreeze
 	}
-	old, found, err := ReadFreeze(env, place)
+	now := env.Order().UnixMilli
+	old, holds, err := held(env, place, now)
 	if err != nil {
 		return nil, err
 	}
-	now := env.Order().UnixMilli
 	f := &Freeze{Version: ledger.Version, Direction: o.direction, Power: o.power, By: []ledger.Address{}, Since: now, Reason: o.reason, Evidence: o.evidence}
 	if o.duration != 0 {
 		f.Until = now + o.duration
 	}
-	if found && old.Holds(now) {
+	if holds {
 		// Who joins a freeze does not end or weaken it, and makes it last longer only with a stronger right, or the
-		// same ones could go on for ever by turns.
+		// same ones could go on for ever by turns. A row has one end, so a motion that wants another one for one direction lifts what another motion said.
 		f.Direction = old.Direction.with(o.direction)
 		switch {
-		case f.Direction == old.Direction && o.power <= old.Power:
+		case (f.Direction == old.Direction || o.power == ByMotion) && o.power <= old.Power:
 			return nil, aborted(AbortUnchanged, nil, "it is frozen %s", old.words())
 		case o.power <= old.Power:
 			f.Power, f.Since, f.Until = old.Power, old.Since, old.Until
@@ -706,9 +764,9 @@ func impose(env Env, place FreezePlace, o freezeOrder) (*Freeze, error) {
 			f.Until = old.Until
 		}
 		f.By = old.By
-	} else if found && alone && o.power <= old.Power {
-		if rest := old.Until + min(old.Until-old.Since, MaxFreeze); now < rest {
-			return nil, denied(DeniedMotion, "it was frozen until %s without a motion: until %s only a motion or a stronger authority freezes it again", timeText(old.Until), timeText(rest))
+	} else if alone {
+		if err := rested(env, place, o.power); err != nil {
+			return nil, err
 		}
 	}
 	if o.power != ByMotion && !slices.Contains(f.By, env.Caller()) {
@@ -718,6 +776,24 @@ func impose(env Env, place FreezePlace, o freezeOrder) (*Freeze, error) {
 		f.By = append(f.By, env.Caller())
 	}
 	return f, write(env, place.key(), f)
+}
+
+// rested refuses that one alone freezes what was frozen by the same right or a stronger one until a short while ago.
+func rested(env Env, place FreezePlace, power Power) error {
+	now := env.Order().UnixMilli
+	for _, place.Layer = range []AccountStatus{FrozenByAuthority, FrozenByMotion} {
+		old, found, err := ReadFreeze(env, place)
+		if err != nil {
+			return err
+		}
+		if !found || old.Holds(now) || power > old.Power {
+			continue
+		}
+		if rest := old.Until + min(old.Until-old.Since, MaxFreeze); now < rest {
+			return denied(DeniedMotion, "it was frozen until %s: until %s only a motion or a stronger authority freezes it again", timeText(old.Until), timeText(rest))
+		}
+	}
+	return nil
 }
 
 // maxLasting keeps the end of a freeze within what an int64 of Unix ms holds: a hundred years.
@@ -787,11 +863,11 @@ func frozenWays(env Env, account ledger.Address) (f Frozen, err error) {
 	f.Out = row.Leaked() // whom it let spend beforehand may be the thief
 	now := env.Order().UnixMilli
 	for _, layer := range layers {
-		row, found, err := ReadFreeze(env, FreezePlace{Address: account, Layer: layer})
+		row, holds, err := held(env, FreezePlace{Address: account, Layer: layer}, now)
 		if err != nil {
 			return f, err
 		}
-		if found && row.Holds(now) {
+		if holds {
 			f.In, f.Out = f.In || row.Direction.in(), f.Out || row.Direction.out()
 		}
 	}

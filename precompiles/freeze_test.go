@@ -47,7 +47,8 @@ func TestFreeze(t *testing.T) {
 		direction               Direction
 		status                  ledger.Status
 		code                    uint32
-		later                   int64 // ms that pass before
+		later                   int64  // ms that pass before
+		frozen                  Frozen // of ways
 	}
 	freeze := func(caller, account string, status ledger.Status, code uint32) step {
 		return step{caller: caller, method: "freeze", account: account, status: status, code: code}
@@ -57,6 +58,9 @@ func TestFreeze(t *testing.T) {
 	}
 	after := func(ms int64, s step) step { s.later = ms; return s }
 	sends := func(account string, code uint32) step { return step{method: "sends", account: account, code: code} }
+	ways := func(account string, in, out bool) step {
+		return step{method: "ways", account: account, frozen: Frozen{In: in, Out: out}}
+	}
 	ratify := func(caller string, until int64, status ledger.Status, code uint32) step {
 		return step{caller: caller, method: "ratify", account: "user", duration: until, status: status, code: code}
 	}
@@ -139,6 +143,60 @@ func TestFreeze(t *testing.T) {
 			lift("officer 2", "user", ledger.Denied, DeniedRole),
 			after(hour, sends("user", 0)),
 		}},
+		{"what one alone adds to the freeze of a motion lapses, and the motion's lasts", []step{
+			{caller: "motion", method: "freeze", account: "user", direction: FreezeIn},
+			{caller: "officer", method: "freeze", account: "user", direction: FreezeOut, duration: hour},
+			ways("user", true, true),
+			after(hour-1, sends("user", DeniedFrozen)),
+			after(1, sends("user", 0)),
+			ways("user", true, false),
+			{caller: "officer 2", method: "freeze", account: "user", direction: FreezeOut, status: ledger.Denied, code: DeniedMotion},
+			{caller: "regulator", method: "freeze", account: "user", direction: FreezeOut, duration: hour},
+			after(hour, ways("user", true, false)),
+			lift("regulator 2", "user", ledger.Denied, DeniedMotion),
+			lift("motion", "user", ledger.OK, 0),
+			ways("user", false, false),
+		}},
+		{"nor does a motion make last what it does not name", []step{
+			{caller: "officer", method: "freeze", account: "user", direction: FreezeOut, duration: hour},
+			{caller: "motion", method: "freeze", account: "user", direction: FreezeIn},
+			ways("user", true, true),
+			after(hour, sends("user", 0)),
+			after(1000*hour, ways("user", true, false)),
+		}},
+		{"what one alone adds is lifted by another one, and by a motion with its own", []step{
+			{caller: "motion", method: "freeze", account: "user", direction: FreezeIn},
+			{caller: "officer", method: "freeze", account: "user", direction: FreezeOut},
+			lift("officer", "user", ledger.Denied, DeniedMotion),
+			lift("officer 2", "user", ledger.OK, 0),
+			ways("user", true, false),
+			{caller: "regulator", method: "freeze", account: "user"},
+			lift("motion", "user", ledger.OK, 0),
+			ways("user", false, false),
+			after(hour, freeze("regulator 2", "user", ledger.OK, 0)),
+		}},
+		{"nobody freezes alone soon after a motion lifted what it had frozen", []step{
+			{caller: "motion", method: "freeze", account: "user"},
+			after(hour, lift("motion", "user", ledger.OK, 0)),
+			freeze("regulator", "user", ledger.Denied, DeniedMotion),
+			after(hour, freeze("regulator", "user", ledger.OK, 0)),
+		}},
+		{"a motion that ratifies makes one of both, with its end", []step{
+			{caller: "motion", method: "freeze", account: "user", direction: FreezeIn},
+			{caller: "officer", method: "freeze", account: "user", direction: FreezeOut, duration: hour},
+			ratify("motion", 0, ledger.OK, 0),
+			ratify("motion", 0, ledger.Aborted, AbortUnchanged),
+			after(1000*hour, ways("user", true, true)),
+			lift("regulator", "user", ledger.Denied, DeniedMotion),
+			{caller: "motion", method: "freeze", account: "user", direction: FreezeOut, duration: hour, status: ledger.Aborted, code: AbortUnchanged},
+			lift("motion", "user", ledger.OK, 0),
+			ways("user", false, false),
+		}},
+		{"a motion does not make a direction last with another one's end", []step{
+			{caller: "motion", method: "freeze", account: "user", direction: FreezeIn},
+			{caller: "motion", method: "freeze", account: "user", direction: FreezeOut, duration: hour, status: ledger.Aborted, code: AbortUnchanged},
+			ways("user", true, false),
+		}},
 		{"a motion ratifies, and lifts", []step{
 			ratify("motion", 0, ledger.Aborted, AbortUnchanged),
 			freeze("regulator", "user", ledger.OK, 0),
@@ -208,6 +266,11 @@ func TestFreeze(t *testing.T) {
 						s.status = ledger.Denied
 					}
 					err = a.MaySend(w, name(s.account), to, "pay", w.order.UnixMilli)
+				case "ways":
+					var f Frozen
+					if f, err = frozenWays(w, name(s.account)); f != s.frozen {
+						t.Errorf("step %d: frozen %+v, want %+v", i, f, s.frozen)
+					}
 				case "freeze":
 					_, err = w.call(newAccess(), "freeze", FreezeArgs{Account: name(s.account), Direction: s.direction, Duration: s.duration, Reason: "suspicion"})
 				case "unfreeze":
