@@ -67,7 +67,8 @@ func newAccess() Contract {
 				},
 				{
 					Name: "unfreeze", Kind: ledger.MethodTx, Args: []ledger.Field{account, reason, evidence},
-					Doc: "Lifts what the caller may. Who froze does not: another one of the same authority does, or a stronger one, with other keys, and who if it is no regulator had its role for a window of recoveries when the freeze began, or since genesis; what a motion froze or ratified, a motion.",
+					Doc: "Lifts what the caller may. Who froze does not: another one of the same authority does, or a stronger one, with other keys, and who if it is no regulator had its role for a window of recoveries when the freeze began, or since genesis; what a motion froze or ratified, a motion. " +
+						"A motion takes a regulator's consent to lift what a regulator froze, or to have it end sooner, for as long as one freezes alone.",
 				},
 				{
 					Name: "freeze_contract", Kind: ledger.MethodTx, Args: []ledger.Field{contract, method, duration, reason, evidence},
@@ -79,7 +80,7 @@ func newAccess() Contract {
 					Doc: "Has all other nodes of the group refuse connections with a node: it gets no blocks and gives no transactions or votes. A regulator freezes every node, a compliance officer those of " +
 						"its institution, as accounts. The group's members stay the same, so no more of them are frozen than it goes on without: f of 3f+1.",
 				},
-				{Name: "unfreeze_node", Kind: ledger.MethodTx, Args: []ledger.Field{node, reason, evidence}, Doc: "Lifts what freeze_node did, as unfreeze."},
+				{Name: "unfreeze_node", Kind: ledger.MethodTx, Args: []ledger.Field{node, reason, evidence}, Doc: "Lifts what freeze_node did, as unfreeze. Of a node of a regulator's institution a motion takes the regulator's consent, as freeze_node and ratify do."},
 				{
 					Name: "ratify", Kind: ledger.MethodTx, Args: []ledger.Field{address, method, {Name: "until", Type: "i64"}},
 					Doc: "Makes what a regulator or a compliance officer froze last until a block time, or with 0 until a motion lifts it. Of an account that a motion froze, too, it makes one freeze of both. Of a node the address is the first 20 bytes of its id, and the method is node. By a motion only.",

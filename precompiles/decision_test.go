@@ -179,8 +179,9 @@ func TestRegulatorsInstitution(t *testing.T) {
 			}
 		}
 		for method, args := range map[string]any{
-			"freeze_node": FreezeNodeArgs{Node: node, Reason: "intrusion"},
-			"ratify":      RatifyArgs{Address: NodePlace(node).Address, Method: "node"},
+			"freeze_node":   FreezeNodeArgs{Node: node, Reason: "intrusion"},
+			"unfreeze_node": UnfreezeNodeArgs{Node: node, Reason: "searched"},
+			"ratify":        RatifyArgs{Address: NodePlace(node).Address, Method: "node"},
 		} {
 			data, err := ledger.Marshal(args)
 			if err != nil {
@@ -207,6 +208,100 @@ func TestRegulatorsInstitution(t *testing.T) {
 	wantError(t, a.by("bank-0", "activate", MotionArgs{ID: id}), ledger.OK, 0)
 	if s := a.status(node); s != NodeDismissed {
 		t.Errorf("the node is %s", s)
+	}
+}
+
+// What a regulator froze the committee sets free with its consent only, for as long as a regulator freezes alone, and what an officer froze without.
+func TestCommitteeDoesNotUndoRegulator(t *testing.T) {
+	a := regulated(t)
+	for i, account := range []struct{ name, role string }{{"ward", "compliance"}, {"maker", "deployer"}} {
+		row := &Account{Version: ledger.Version, Institution: "bank-0", Threshold: 1, Roles: []string{account.role}, Keys: []AccountKey{bound(newKey(t, uint64(930+i)))}}
+		if err := putAccount(a, name(account.name), row, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do := func(caller string, c Contract, method string, args any) []byte {
+		t.Helper()
+		a.caller = name(caller)
+		out, err := a.call(c, method, args)
+		wantError(t, err, ledger.OK, 0)
+		return out
+	}
+	schema := &ledger.Schema{ABI: ledger.ContractABI, Name: "till", Version: "1", Profile: "strict", Methods: []ledger.Method{{Name: "pay", Kind: ledger.MethodTx}}}
+	var till ledger.Address
+	if err := ledger.Unmarshal(do("maker", newContracts(), "deploy", DeployArgs{Code: module(t, schema)}), &till); err != nil {
+		t.Fatal(err)
+	}
+	node, user := a.members[0], name("user")
+	act := func(method string, args any) Action {
+		return Action{To: AccessAddress, Method: method, Args: mustMarshal(t, args)}
+	}
+	for _, c := range []struct {
+		what     string
+		method   string
+		args     any
+		place    RatifyArgs
+		unfreeze Action
+	}{
+		{"an account", "freeze", FreezeArgs{Account: user, Reason: "suspicion"}, RatifyArgs{Address: user}, act("unfreeze", UnfreezeArgs{Account: user, Reason: "error"})},
+		{
+			"a method", "freeze_contract",
+			FreezeContractArgs{Contract: till, Method: "pay", Reason: "fault"},
+			RatifyArgs{Address: till, Method: "pay"},
+			act("unfreeze_contract", UnfreezeContractArgs{Contract: till, Method: "pay", Reason: "mended"}),
+		},
+		{
+			"a node", "freeze_node",
+			FreezeNodeArgs{Node: node, Reason: "intrusion"},
+			RatifyArgs{Address: NodePlace(node).Address, Method: "node"},
+			act("unfreeze_node", UnfreezeNodeArgs{Node: node, Reason: "searched"}),
+		},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			consent := func(of Action, want bool) {
+				t.Helper()
+				needs, _, err := needsOf(a, &ProposeArgs{Actions: []Action{of}})
+				wantError(t, err, ledger.OK, 0)
+				if got := slices.ContainsFunc(needs, func(p Policy) bool { return p.Regulator }); got != want {
+					t.Errorf("%s takes a regulator's consent: %t, want %t", of.Method, got, want)
+				}
+			}
+			ratify := func(until int64) Action {
+				args := c.place
+				args.Until = until
+				return act("ratify", args)
+			}
+			consent(c.unfreeze, false)
+			do("ward", newAccess(), c.method, c.args)
+			consent(c.unfreeze, false)
+			consent(ratify(a.order.UnixMilli+1), false)
+
+			// A motion that was made before the regulator froze does not lift what it froze after.
+			early := a.move(c.unfreeze)
+			a.voteFor(early)
+			a.wait(early)
+			do("watch", newAccess(), c.method, c.args)
+			end := a.order.UnixMilli + MaxFreeze
+			wantError(t, a.by("bank-0", "execute", MotionArgs{ID: early}), ledger.Aborted, AbortStale)
+			consent(c.unfreeze, true)
+			consent(ratify(end-1), true)
+			consent(ratify(end), false)
+			consent(ratify(0), false)
+
+			// Nor does it lift what it ratified itself, before the regulator's time is over.
+			id := a.move(ratify(0))
+			a.voteFor(id)
+			a.wait(id)
+			wantError(t, a.by("bank-0", "execute", MotionArgs{ID: id}), ledger.OK, 0)
+			consent(c.unfreeze, true)
+			consent(ratify(end-1), true)
+			a.order.UnixMilli = end
+			consent(c.unfreeze, false)
+			id = a.move(c.unfreeze)
+			a.voteFor(id)
+			a.wait(id)
+			wantError(t, a.by("bank-0", "execute", MotionArgs{ID: id}), ledger.OK, 0)
+		})
 	}
 }
 

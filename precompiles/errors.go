@@ -78,7 +78,7 @@ const (
 	AbortLocked uint32 = 1040 // [until, height]: the motion is not to be carried out before a block time and a height
 	AbortAction uint32 = 1041 // [index, contract, method, status, code]: a call of the motion did not end well
 	AbortPolicy uint32 = 1042 // [fault]: a policy or settings by which the group could not be governed
-	AbortStale  uint32 = 1043 // [contract, method]: the policy of what the motion does has changed since it was made
+	AbortStale  uint32 = 1043 // [contract, method]: the policy of what the motion does has changed since it was made, or it takes a regulator's consent by now
 )
 
 func abortDefs(codes ...uint32) []ledger.ErrorDef {
@@ -120,7 +120,7 @@ func abortDefs(codes ...uint32) []ledger.ErrorDef {
 		{Code: AbortPolicy, Name: "BadPolicy", Fields: []ledger.Field{{Name: "fault", Type: "PolicyFault"}}, Doc: "a policy or settings that make no sense, or by which the group could not be governed"},
 		{
 			Code: AbortStale, Name: "StaleMotion", Fields: []ledger.Field{{Name: "contract", Type: "addr"}, {Name: "method", Type: "str"}},
-			Doc: "the policy of a method that the motion calls is another than when the motion was made: propose it again",
+			Doc: "the policy of a method that the motion calls is another than when the motion was made, or the call takes a regulator's consent by now: propose it again",
 		},
 		{Code: AbortName, Name: "BadName", Fields: []ledger.Field{{Name: "name", Type: "str"}}, Doc: "the name or its version is malformed, taken, in use, or not there"},
 		{Code: AbortRelease, Name: "NoRelease", Fields: []ledger.Field{{Name: "id", Type: "u64"}}, Doc: "there is no such release, or it is void or lacks approvals, or with id 0 there are too many"},

@@ -86,6 +86,18 @@ type Freeze struct {
 // Holds reports whether the freeze is in force at a block time.
 func (f *Freeze) Holds(unixMilli int64) bool { return f.Until == 0 || unixMilli < f.Until }
 
+// regulated returns until when the freeze is also a regulator's, whom the committee alone does not undo: for as long as one freezes alone, although a motion
+// ratified it. 0: it is none's.
+func (f *Freeze) regulated(regulators []ledger.Address) int64 {
+	switch {
+	case f.Power == ByRegulator:
+		return f.Until
+	case slices.ContainsFunc(f.By, func(a ledger.Address) bool { return slices.Contains(regulators, a) }):
+		return f.Since + MaxFreeze
+	}
+	return 0
+}
+
 // FreezePlace is what a freeze is of, and its key in the table.
 type FreezePlace struct {
 	_       struct{}       `cbor:",toarray"`

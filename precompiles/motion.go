@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"unicode/utf8"
 
@@ -364,18 +365,15 @@ func ofRegulator(r Reader, regulators []ledger.Address, institutions []string) (
 	return false, nil
 }
 
-// touches reports whether an action is about a regulator, makes one, or has a node of a regulator's institution frozen.
+// touches reports whether an action is about a regulator, makes one, has a node of a regulator's institution frozen or let in again, or undoes what a
+// regulator froze.
 func (a *Action) touches(env Env, regulators []ledger.Address) (bool, error) {
 	// A regulator whose keys are lost or leaked could not consent to its own recovery. It may object to it as often as it wants.
 	if !IsSystem(a.To) || a.To == AccountsAddress && slices.Contains([]string{"recover", "settle", "clear_leak"}, a.Method) {
 		return false, nil
 	}
 	if a.To == AccessAddress {
-		owner, err := a.freezesNodeOf(env)
-		if err != nil {
-			return false, err
-		}
-		if touches, err := ofRegulator(env, regulators, owner); touches || err != nil {
+		if touches, err := a.touchesFreeze(env, regulators); touches || err != nil {
 			return touches, err
 		}
 	}
@@ -383,27 +381,79 @@ func (a *Action) touches(env Env, regulators []ledger.Address) (bool, error) {
 		a.To == AccessAddress && bytes.Contains(a.Args, []byte(identity.Regulator)), nil
 }
 
-// freezesNodeOf returns the institution whose node a call of the access contract freezes, or makes a freeze of last; none: it does not.
-func (a *Action) freezesNodeOf(env Env) (institutions []string, err error) {
-	var place []byte // what is known of the node's id: all, or as much as the place of a freeze has
+// touchesFreeze is touches of a call of the access contract, as far as freezes go.
+func (a *Action) touchesFreeze(env Env, regulators []ledger.Address) (bool, error) {
+	var place FreezePlace // of whatever layer
+	var ends int64        // block time at which the call ends a freeze that is there
 	switch a.Method {
 	case "freeze_node":
 		var args FreezeNodeArgs
-		err = ledger.Unmarshal(a.Args, &args)
-		place = args.Node[:]
+		if err := a.decode(&args); err != nil {
+			return false, err
+		}
+		place, ends = NodePlace(args.Node), math.MaxInt64
+	case "unfreeze_node":
+		var args UnfreezeNodeArgs
+		if err := a.decode(&args); err != nil {
+			return false, err
+		}
+		place = NodePlace(args.Node)
+	case "unfreeze":
+		var args UnfreezeArgs
+		if err := a.decode(&args); err != nil {
+			return false, err
+		}
+		place.Address = args.Account
+	case "unfreeze_contract":
+		var args UnfreezeContractArgs
+		if err := a.decode(&args); err != nil {
+			return false, err
+		}
+		place.Address, place.Method = args.Contract, args.Method
 	case "ratify":
 		var args RatifyArgs
-		err = ledger.Unmarshal(a.Args, &args)
-		if place = args.Address[:]; args.Method != nodeMethod {
-			return nil, err
+		if err := a.decode(&args); err != nil {
+			return false, err
+		}
+		place.Address, place.Method, ends = args.Address, args.Method, args.Until
+		if ends == 0 {
+			ends = math.MaxInt64
 		}
 	default:
-		return nil, nil
+		return false, nil
 	}
-	if err != nil {
-		return nil, aborted(AbortArguments, nil, "arguments of %s: %v", a.Method, err)
+	if place.Method == nodeMethod {
+		owner, err := ownerOf(env, place)
+		if err != nil {
+			return false, err
+		}
+		if touches, err := ofRegulator(env, regulators, owner); touches || err != nil {
+			return touches, err
+		}
 	}
-	err = env.Range(append(NodeKeys(), place...), nil, 1, func(k, value []byte) error {
+	now := env.Order().UnixMilli
+	for _, place.Layer = range []AccountStatus{FrozenByAuthority, FrozenByMotion} {
+		f, holds, err := held(env, place, now)
+		if err != nil {
+			return false, err
+		}
+		if until := f.regulated(regulators); holds && now < until && ends < until {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (a *Action) decode(args any) error {
+	if err := ledger.Unmarshal(a.Args, args); err != nil {
+		return aborted(AbortArguments, nil, "arguments of %s: %v", a.Method, err)
+	}
+	return nil
+}
+
+// ownerOf returns the institution of the node whose freeze would be at a place; none: the group knows no such node.
+func ownerOf(env Env, node FreezePlace) (institutions []string, err error) {
+	err = env.Range(append(NodeKeys(), node.Address[:]...), nil, 1, func(k, value []byte) error {
 		node, err := DecodeNode(k, value)
 		institutions = append(institutions, node.Row.Institution)
 		return err
@@ -880,6 +930,25 @@ func due(r Reader, record *Record, account *Account, id uint64, unixMilli int64,
 	return m, nil
 }
 
+// checkConsent refuses a motion without a regulator's consent that takes one by now, since a regulator froze what it would set free.
+func (m *Motion) checkConsent(env Env) error {
+	if m.Consent != nil {
+		return nil
+	}
+	regulators, err := ReadRegulators(env)
+	if err != nil || len(regulators) == 0 {
+		return err
+	}
+	for _, a := range m.Actions {
+		if touches, err := a.touches(env, regulators); err != nil {
+			return err
+		} else if touches {
+			return aborted(AbortStale, []any{a.To, a.Method}, "%s of %s takes a regulator's consent now, and did not when the motion was made: propose again what is still wanted", a.Method, a.To)
+		}
+	}
+	return nil
+}
+
 // execute and activate differ in that the block in which activate is called ends its epoch, which everybody must be able to tell
 // from the transaction alone.
 func execute(env Env, a MotionArgs) error { return carryOut(env, a.ID, false) }
@@ -910,6 +979,9 @@ func carryOut(env Env, id uint64, reforms bool) error {
 			want = "activate"
 		}
 		return aborted(AbortArguments, nil, "motion %d is carried out with %s", id, want)
+	}
+	if err := m.checkConsent(env); err != nil {
+		return err
 	}
 	if err := env.Delete(motionKey(id)); err != nil { // so that nothing that it calls finds it open
 		return err
