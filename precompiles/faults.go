@@ -123,7 +123,7 @@ func reformFaults() [reformFaultCount]fault {
 		reformBeyondRecovery: {"beyond_recovery", "", "a recovery changes neither parameters, observers nor authorities: make a motion after it"},
 		reformRecoveryLists:  {"recovery_lists", "institutions u32, nodes u32", "a list is too long: a recovery has at most %d new institutions and %d new nodes"},
 		reformRecoveryReason: {"recovery_reason", "bytes u32, most u32", "a reason of %d bytes, want 1 to %d"},
-		reformFrozenMembers:  {"frozen_members", "frozen u32, members u32, most u32", "%d of the %d members would be frozen nodes, and they go on without %d at most: remove those, or have their freezes lifted"},
+		reformFrozenMembers:  {"frozen_members", "frozen u32, members u32, most u32", "%d of the %d members would be frozen nodes, and they go on without %d at most: remove those, too, or wait until their freezes end; only a group that runs can lift them"},
 	}
 }
 

@@ -3,6 +3,7 @@ package precompiles
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
@@ -523,12 +524,17 @@ func freezeNode(env Env, a FreezeNodeArgs) error {
 			return err
 		}
 		others := slices.DeleteFunc(record.Members, func(m ledger.Member) bool { return m.Node == a.Node })
-		n, err := frozenMembers(env, others, env.Order().UnixMilli)
+		frozen, err := frozenMembers(env, others, env.Order().UnixMilli)
 		if err != nil {
 			return err
 		}
-		if most := ledger.Faulty(len(others) + 1); n+1 > most {
-			return aborted(AbortArguments, nil, "%d of the group's %d members are frozen, and it goes on without %d at most: have a motion remove the node (`fondaco member propose --remove`)", n, len(others)+1, most)
+		if most := ledger.Faulty(len(others) + 1); len(frozen)+1 > most {
+			instead := ""
+			if len(frozen) > 0 {
+				instead = tellFrozen(frozen) + ", with `fondaco member unfreeze`; or "
+			}
+			return aborted(AbortArguments, nil, "%d of the group's %d members are frozen, and it goes on without %d at most: %shave a motion remove the node (`fondaco member propose --remove`)",
+				len(frozen), len(others)+1, most, instead)
 		}
 	}
 	f, err := impose(env, NodePlace(a.Node), freezeOrder{FreezeBoth, power, a.Duration, a.Reason, a.Evidence})
@@ -603,18 +609,33 @@ func FreezesNodes(receipts []ledger.Receipt) bool {
 	return false
 }
 
-// frozenMembers counts those of the members that are frozen at a block time.
-func frozenMembers(r Reader, members []ledger.Member, unixMilli int64) (n int, err error) {
+// frozenMember is a member that is frozen.
+type frozenMember struct {
+	ledger.Member
+	by Freeze
+}
+
+// frozenMembers returns those of the members that are frozen at a block time.
+func frozenMembers(r Reader, members []ledger.Member, unixMilli int64) (frozen []frozenMember, err error) {
 	for _, m := range members {
-		_, frozen, err := held(r, NodePlace(m.Node), unixMilli)
+		f, holds, err := held(r, NodePlace(m.Node), unixMilli)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		if frozen {
-			n++
+		if holds {
+			frozen = append(frozen, frozenMember{m, f})
 		}
 	}
-	return n, nil
+	return frozen, nil
+}
+
+// tellFrozen says how members are frozen, and who lifts that.
+func tellFrozen(frozen []frozenMember) string {
+	texts := make([]string, len(frozen))
+	for i, m := range frozen {
+		texts[i] = fmt.Sprintf("node %s of %s is frozen %s", m.Node, m.Institution, m.by.words())
+	}
+	return strings.Join(texts, "; ")
 }
 
 func ratify(env Env, a RatifyArgs) error {

@@ -1,7 +1,9 @@
 package precompiles
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/fondaco/fondaco/state/identity"
@@ -412,8 +414,9 @@ func TestFreezeContract(t *testing.T) {
 	wantError(t, err, ledger.Aborted, AbortMissing)
 }
 
-// TestFreezeNode has authorities cut nodes off from a group of seven members, which goes on without two.
-func TestFreezeNode(t *testing.T) {
+// newSeven returns a world as newGuarded with a group of seven members, which goes on without two; the last is of beta.
+func newSeven(t *testing.T) (*world, Record) {
+	t.Helper()
 	w, _ := newGuarded(t)
 	record := Record{Version: ledger.Version, Minimum: 4}
 	for i := range byte(7) {
@@ -433,6 +436,12 @@ func TestFreezeNode(t *testing.T) {
 	if err := write(w, institutionKey("alpha"), &Institution{Version: ledger.Version, Committee: true}); err != nil {
 		t.Fatal(err)
 	}
+	return w, record
+}
+
+// TestFreezeNode has authorities cut nodes off from a group of seven members.
+func TestFreezeNode(t *testing.T) {
+	w, record := newSeven(t)
 	freeze := func(caller string, node byte, duration int64, status ledger.Status, code uint32) {
 		t.Helper()
 		_, err := w.as(caller).call(newAccess(), "freeze_node", FreezeNodeArgs{Node: [32]byte{node}, Duration: duration, Reason: "intrusion"})
@@ -491,4 +500,39 @@ func TestFreezeNode(t *testing.T) {
 	w.order.UnixMilli += 1000 * hour
 	connects(1, false)
 	lift("regulator 2", 1, ledger.Denied, DeniedMotion)
+}
+
+// What is in the way of another freeze the refusal tells, and who lifts it: a regulator what officers froze, so that these do not keep it from freezing.
+func TestFreezeNodeInTheWay(t *testing.T) {
+	w, record := newSeven(t)
+	call := func(caller, method string, args any) error {
+		_, err := w.as(caller).call(newAccess(), method, args)
+		return err
+	}
+	freeze := func(node byte) FreezeNodeArgs {
+		return FreezeNodeArgs{Node: [32]byte{node}, Duration: hour, Reason: "intrusion"}
+	}
+	tells := func(err error, words ...string) {
+		t.Helper()
+		for _, want := range words {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v, want %q", err, want)
+			}
+		}
+	}
+	wantError(t, call("officer", "freeze_node", freeze(1)), ledger.OK, 0)
+	wantError(t, call("officer 2", "freeze_node", freeze(3)), ledger.OK, 0)
+	err := call("regulator", "freeze_node", freeze(7))
+	wantError(t, err, ledger.Aborted, AbortArguments)
+	officers := fmt.Sprintf("node %s of alpha is frozen until %s (intrusion): another compliance officer of the institution, or a regulator, lifts it; node %s of alpha is frozen until",
+		identity.NodeID{1}, timeText(w.order.UnixMilli+hour), identity.NodeID{3})
+	tells(err, "2 of the group's 7 members are frozen, and it goes on without 2 at most", officers, "or have a motion remove the node")
+	_, err = after(w, w.Suite(), &record, &Reform{Remove: []identity.NodeID{{2}}}, w.order.UnixMilli)
+	wantError(t, err, ledger.Aborted, AbortReform)
+	tells(err, "2 of the 6 members would be frozen nodes", officers)
+
+	wantError(t, call("officer", "unfreeze_node", UnfreezeNodeArgs{Node: [32]byte{1}, Reason: "searched"}), ledger.Denied, DeniedRole)
+	wantError(t, call("regulator", "unfreeze_node", UnfreezeNodeArgs{Node: [32]byte{1}, Reason: "urgent"}), ledger.OK, 0)
+	wantError(t, call("regulator", "freeze_node", freeze(7)), ledger.OK, 0)
+	tells(call("regulator", "freeze_node", freeze(2)), "node "+identity.NodeID{7}.String()+" of beta is frozen until", "another regulator, or a motion, lifts it")
 }

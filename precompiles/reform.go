@@ -236,9 +236,9 @@ func checkFrozenMembers(r Reader, record *Record, members []ledger.Member, unixM
 	if slices.Equal(nodesOf(members), nodesOf(record.Members)) {
 		return nil
 	}
-	n, err := frozenMembers(r, members, unixMilli)
-	if err == nil && n > ledger.Faulty(len(members)) {
-		err = refused(reformFrozenMembers, n, len(members), ledger.Faulty(len(members)))
+	frozen, err := frozenMembers(r, members, unixMilli)
+	if err == nil && len(frozen) > ledger.Faulty(len(members)) {
+		err = refusedAs(errors.New(tellFrozen(frozen)), reformFrozenMembers, len(frozen), len(members), ledger.Faulty(len(members)))
 	}
 	return err
 }
