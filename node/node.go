@@ -593,7 +593,7 @@ func (n *Node) openAPI() (err error) {
 	n.api, err = rpc.New(rpc.Config{
 		Statements: statements, Spool: n.groupDir(), Gate: n.apiAt,
 		Group: n.group, Executor: n.executor, Suite: n.suite, Chain: n.chain, Genesis: &n.config.Genesis, Version: Version, Reads: n.reads,
-		Peers: n.endpoint.Peers, Plugins: n.plugins.Status, Restart: n.plugins.Restart, Log: n.log,
+		Peers: n.endpoint.Peers, JudgedAt: n.judgedAt, Plugins: n.plugins.Status, Restart: n.plugins.Restart, Log: n.log,
 	})
 	return err
 }

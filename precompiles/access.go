@@ -93,7 +93,7 @@ func newAccess() Contract {
 				},
 				{
 					Name: "freezes", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "address", Type: "opt<addr>"}, {Name: "after", Type: "opt<Place>"}}, Return: "list<Listed>",
-					Doc: "Returns at most 64 freezes, ended ones too, of one address or of all, beginning after a place.",
+					Doc: "Returns at most 64 freezes, ended ones too, of one address or of all, beginning after a place, of nodes with their whole ids.",
 				},
 			},
 			Events: []ledger.EventDef{

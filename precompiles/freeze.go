@@ -128,6 +128,7 @@ type ListedFreeze struct {
 	_     struct{} `cbor:",toarray"`
 	Place FreezePlace
 	Row   Freeze
+	Node  *identity.NodeID // that is frozen; nil: it is no node
 }
 
 // ReadFreeze returns the freeze of a place, which may have ended.
@@ -241,7 +242,7 @@ func freezeTypes() []ledger.TypeDef {
 			{Name: "reason", Type: "str"},
 			{Name: "evidence", Type: "opt<bytes>"},
 		}},
-		{Name: "Listed", Fields: []ledger.Field{{Name: "place", Type: "Place"}, {Name: "freeze", Type: "Freeze"}}},
+		{Name: "Listed", Fields: []ledger.Field{{Name: "place", Type: "Place"}, {Name: "freeze", Type: "Freeze"}, {Name: "node", Type: "opt<bytes>"}}},
 		{Name: "Frozen", Fields: []ledger.Field{{Name: "in", Type: "bool"}, {Name: "out", Type: "bool"}}},
 	}
 }
@@ -958,5 +959,20 @@ func freezes(env Env, a FreezesArgs) ([]ListedFreeze, error) {
 		found = append(found, ListedFreeze{Place: place, Row: row})
 		return nil
 	})
+	for i := range found {
+		if f := &found[i]; err == nil && f.Place.Method == nodeMethod {
+			f.Node, err = nodeAt(env, f.Place)
+		}
+	}
 	return found, err
+}
+
+// nodeAt returns the id of the node whose freeze would be at a place; nil: the group knows no such node.
+func nodeAt(env Env, place FreezePlace) (id *identity.NodeID, err error) {
+	err = env.Range(append(NodeKeys(), place.Address[:]...), nil, 1, func(k, value []byte) error {
+		node, err := DecodeNode(k, value)
+		id = &node.Node
+		return err
+	})
+	return id, err
 }

@@ -534,5 +534,11 @@ func TestFreezeNodeInTheWay(t *testing.T) {
 	wantError(t, call("officer", "unfreeze_node", UnfreezeNodeArgs{Node: [32]byte{1}, Reason: "searched"}), ledger.Denied, DeniedRole)
 	wantError(t, call("regulator", "unfreeze_node", UnfreezeNodeArgs{Node: [32]byte{1}, Reason: "urgent"}), ledger.OK, 0)
 	wantError(t, call("regulator", "freeze_node", freeze(7)), ledger.OK, 0)
+	out, err := w.call(newAccess(), "freezes", FreezesArgs{})
+	wantError(t, err, ledger.OK, 0)
+	var listed []ListedFreeze
+	if err := ledger.Unmarshal(out, &listed); err != nil || len(listed) != 3 || listed[2].Node == nil || *listed[2].Node != [32]byte{7} {
+		t.Errorf("the freezes of nodes are listed as %+v, %v", listed, err)
+	}
 	tells(call("regulator", "freeze_node", freeze(2)), "node "+identity.NodeID{7}.String()+" of beta is frozen until", "another regulator, or a motion, lifts it")
 }

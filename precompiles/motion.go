@@ -423,12 +423,18 @@ func (a *Action) touchesFreeze(env Env, regulators []ledger.Address) (bool, erro
 		return false, nil
 	}
 	if place.Method == nodeMethod {
-		owner, err := ownerOf(env, place)
+		id, err := nodeAt(env, place)
 		if err != nil {
 			return false, err
 		}
-		if touches, err := ofRegulator(env, regulators, owner); touches || err != nil {
-			return touches, err
+		if id != nil {
+			node, _, err := ReadNode(env, *id)
+			if err != nil {
+				return false, err
+			}
+			if touches, err := ofRegulator(env, regulators, []string{node.Institution}); touches || err != nil {
+				return touches, err
+			}
 		}
 	}
 	now := env.Order().UnixMilli
@@ -449,16 +455,6 @@ func (a *Action) decode(args any) error {
 		return aborted(AbortArguments, nil, "arguments of %s: %v", a.Method, err)
 	}
 	return nil
-}
-
-// ownerOf returns the institution of the node whose freeze would be at a place; none: the group knows no such node.
-func ownerOf(env Env, node FreezePlace) (institutions []string, err error) {
-	err = env.Range(append(NodeKeys(), node.Address[:]...), nil, 1, func(k, value []byte) error {
-		node, err := DecodeNode(k, value)
-		institutions = append(institutions, node.Row.Institution)
-		return err
-	})
-	return institutions, err
 }
 
 // check refuses a call that could not be made.

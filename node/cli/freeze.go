@@ -167,7 +167,9 @@ func freezeCommand() *cli.Command {
 type listedFreeze struct {
 	Address ledger.Address `json:"address"`
 	Method  string         `json:"method,omitempty"`
-	Holds   bool           `json:"holds"` // at the last block's time
+	// Node is the one that is frozen. Address has the first 20 bytes of its id, and Method is node. Nil: it is no node.
+	Node  *identity.NodeID `json:"node,omitempty"`
+	Holds bool             `json:"holds"` // at the last block's time
 	client.Freeze
 }
 
@@ -196,7 +198,7 @@ func listFreezes(c *cli.Context) error {
 		docs := []listedFreeze{}
 		for i := range listed {
 			f := &listed[i]
-			doc := listedFreeze{Address: f.Place.Address, Method: f.Place.Method, Holds: f.Row.Holds(status.BlockTime), Freeze: client.Freeze{
+			doc := listedFreeze{Address: f.Place.Address, Method: f.Place.Method, Node: f.Node, Holds: f.Row.Holds(status.BlockTime), Freeze: client.Freeze{
 				Direction: f.Row.Direction.String(), Power: f.Row.Power.String(), By: f.Row.By, Since: f.Row.Since, Until: f.Row.Until, Reason: f.Row.Reason, Evidence: f.Row.Evidence,
 			}}
 			if doc.Holds || c.Bool("ended") {
@@ -206,6 +208,9 @@ func listFreezes(c *cli.Context) error {
 		return show(c, docs, func(w io.Writer) {
 			for i := range docs {
 				what := docs[i].Address.String()
+				if docs[i].Node != nil {
+					what = docs[i].Node.String()
+				}
 				if docs[i].Method != "" {
 					what += " " + docs[i].Method
 				}
@@ -274,7 +279,10 @@ func (r *remote) freezes(of *ledger.Address) ([]precompiles.ListedFreeze, error)
 }
 
 // freezeText says how something is frozen, by whom and until when.
-func freezeText(f *client.Freeze) string {
+func freezeText(f *client.Freeze) string { return f.Direction + ", " + nodeFreezeText(f) }
+
+// nodeFreezeText is freezeText of a node, for which there are no ways.
+func nodeFreezeText(f *client.Freeze) string {
 	until := "until it is lifted"
 	if f.Until != 0 {
 		until = "until " + time.UnixMilli(f.Until).UTC().Format(time.RFC3339)
@@ -287,7 +295,7 @@ func freezeText(f *client.Freeze) string {
 		}
 		by += ", " + strings.Join(names, ", ")
 	}
-	text := fmt.Sprintf("%s, %s, by %s, since %s: %s", f.Direction, until, by, time.UnixMilli(f.Since).UTC().Format(time.RFC3339), f.Reason)
+	text := fmt.Sprintf("%s, by %s, since %s: %s", until, by, time.UnixMilli(f.Since).UTC().Format(time.RFC3339), f.Reason)
 	if f.Evidence != nil {
 		text += ", evidence " + f.Evidence.String()
 	}

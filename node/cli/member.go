@@ -63,6 +63,7 @@ type memberDoc struct {
 	Institution string          `json:"institution"`
 	Address     string          `json:"address,omitempty"`
 	Since       ledger.Height   `json:"since"`
+	Frozen      *client.Freeze  `json:"frozen,omitempty"` // nil: it is not
 }
 
 // groupDoc is the output of member list.
@@ -90,6 +91,10 @@ func listMembers(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
+		status, err := r.Status(r.ctx)
+		if err != nil {
+			return err
+		}
 		n, finality := len(chain.Members), ledger.Finality(chain.Engine)
 		doc := groupDoc{Engine: chain.Engine, Epoch: chain.Epoch, Members: n, Faulty: finality.Faulty(n), Quorum: finality.Quorum(n), Nodes: []memberDoc{}}
 		number := map[identity.NodeID]int{}
@@ -106,6 +111,11 @@ func listMembers(c *cli.Context) error {
 			if i, votes := number[node.Node]; votes {
 				d.Number = i
 			}
+			for i := range status.Frozen {
+				if f := &status.Frozen[i]; f.Node == node.Node {
+					d.Frozen = &f.Freeze
+				}
+			}
 			doc.Nodes = append(doc.Nodes, d)
 		}
 		slices.SortStableFunc(doc.Nodes, func(a, b memberDoc) int { return cmp.Compare(uint(a.Number), uint(b.Number)) })
@@ -121,7 +131,11 @@ func listMembers(c *cli.Context) error {
 				if d.Number >= 0 {
 					what = fmt.Sprintf("member %d", d.Number)
 				}
-				row(w, what, fmt.Sprintf("%s of %s%s, since block %d", d.Node, d.Institution, where, d.Since))
+				text := fmt.Sprintf("%s of %s%s, since block %d", d.Node, d.Institution, where, d.Since)
+				if d.Frozen != nil {
+					text += "; frozen " + nodeFreezeText(d.Frozen)
+				}
+				row(w, what, text)
 			}
 		})
 	})

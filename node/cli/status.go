@@ -72,6 +72,9 @@ func statusCommand() *cli.Command {
 						}
 						row(w, "peer", fmt.Sprintf("%s at %s: %s", p.Node.Short(), p.Address, how))
 					}
+					for _, f := range status.Frozen {
+						row(w, "frozen", fmt.Sprintf("%s of %s, %s", f.Node, f.Institution, nodeFreezeText(&f.Freeze)))
+					}
 					for _, p := range status.Plugins {
 						how := "healthy"
 						if !p.Healthy {

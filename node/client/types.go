@@ -119,6 +119,14 @@ type Status struct {
 	Peers     []Peer          `json:"peers"`
 	Plugins   []Plugin        `json:"plugins"`
 	Features  []Feature       `json:"features"` // that were decided on
+	Frozen    []FrozenNode    `json:"frozen"`   // nodes with which the others refuse connections now, in order of their ids
+}
+
+// FrozenNode is a node that is frozen.
+type FrozenNode struct {
+	Node        identity.NodeID `json:"node"`
+	Institution string          `json:"institution"`
+	Freeze      Freeze          `json:"freeze"`
 }
 
 // Feature is a rule of a later release than the chain's first, which holds from a height on.
@@ -445,7 +453,7 @@ type Recovery struct {
 	Final     bool           `json:"final,omitempty"`    // the account may not object any more
 }
 
-// Freeze says how an account is frozen.
+// Freeze says how an account or a node is frozen, the latter both ways.
 type Freeze struct {
 	Direction string           `json:"direction"`          // out: it sends nothing; in: contracts that ask give it nothing; both
 	Power     string           `json:"power"`              // by what right: institution_admin, compliance, regulator, motion

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/fondaco/fondaco/node/client"
@@ -16,6 +18,7 @@ import (
 	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -52,7 +55,7 @@ func (s *Server) status(http.ResponseWriter, *http.Request) (any, error) {
 		Node: st.Self, Version: s.config.Version, Engine: s.config.Genesis.Engine, Role: role, Number: st.Number, Members: n, Quorum: finality.Quorum(n), Faulty: finality.Faulty(n),
 		Height: head.Height(), Block: head.Hash(), StateRoot: head.Root(), Kept: s.group.Store().Kept(),
 		BlockTime: head.Header().Order.UnixMilli, Epoch: st.Epoch.Number, View: st.Consensus.View, Leader: st.Consensus.Leader,
-		Changing: st.Consensus.Changing, Syncing: st.Syncing, Pending: pending, Peers: []client.Peer{}, Plugins: []client.Plugin{}, Features: []client.Feature{},
+		Changing: st.Consensus.Changing, Syncing: st.Syncing, Pending: pending, Peers: []client.Peer{}, Plugins: []client.Plugin{}, Features: []client.Feature{}, Frozen: []client.FrozenNode{},
 	}
 	if st.Syncing > 0 {
 		doc.Fetch = &client.Fetch{PerSecond: st.Fetch.PerSecond, SecondsLeft: float64(st.Fetch.Left) / 1000, From: []client.FetchShare{}}
@@ -102,7 +105,26 @@ func (s *Server) status(http.ResponseWriter, *http.Request) (any, error) {
 	for _, f := range features.List {
 		doc.Features = append(doc.Features, client.Feature{Name: string(f.Feature), Height: f.Height, Release: f.Release, Known: precompiles.Knows(f.Feature)})
 	}
+	at := doc.BlockTime
+	if s.config.JudgedAt != nil {
+		at = s.config.JudgedAt(head)
+	}
+	for _, id := range slices.SortedFunc(maps.Keys(st.Nodes), func(a, b identity.NodeID) int { return bytes.Compare(a[:], b[:]) }) {
+		f, found, err := precompiles.ReadFreeze(head, precompiles.NodePlace(id))
+		if err != nil {
+			return nil, err
+		}
+		if found && f.Holds(at) {
+			doc.Frozen = append(doc.Frozen, client.FrozenNode{Node: id, Institution: st.Nodes[id].Institution, Freeze: freezeDoc(&f)})
+		}
+	}
 	return doc, nil
+}
+
+func freezeDoc(f *precompiles.Freeze) client.Freeze {
+	return client.Freeze{
+		Direction: f.Direction.String(), Power: f.Power.String(), By: f.By, Since: f.Since, Until: f.Until, Reason: f.Reason, Evidence: f.Evidence,
+	}
 }
 
 func pluginDoc(p plugins.Status) client.Plugin {
@@ -362,11 +384,8 @@ func (s *Server) account(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, err
 	}
 	for i := range freezes {
-		f := &freezes[i].Row
 		doc.Status = "frozen"
-		doc.Freezes = append(doc.Freezes, client.Freeze{
-			Direction: f.Direction.String(), Power: f.Power.String(), By: f.By, Since: f.Since, Until: f.Until, Reason: f.Reason, Evidence: f.Evidence,
-		})
+		doc.Freezes = append(doc.Freezes, freezeDoc(&freezes[i].Row))
 	}
 	b := account.Certificate
 	if b == nil {

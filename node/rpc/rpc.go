@@ -75,11 +75,13 @@ type Config struct {
 	// Spool is a folder for temporary files that are as large as the state.
 	Spool string
 	// Gate says who clients are and what they may do; nil: whatever a client may do, but nobody is the operator.
-	Gate    *login.Gate
-	Peers   func() iter.Seq[transport.Peer]
-	Plugins func() []plugins.Status
-	Restart func(ctx context.Context, plugin string) error // as plugins.Host.Restart; required with Plugins
-	Log     zerolog.Logger
+	Gate  *login.Gate
+	Peers func() iter.Seq[transport.Peer]
+	// JudgedAt returns the time in Unix ms by which nodes refuse connections; nil: the last block's.
+	JudgedAt func(head *state.Snapshot) int64
+	Plugins  func() []plugins.Status
+	Restart  func(ctx context.Context, plugin string) error // as plugins.Host.Restart; required with Plugins
+	Log      zerolog.Logger
 }
 
 // Server is a node's API.
