@@ -17,7 +17,7 @@
 //
 // # Damage
 //
-// What a disk changes shows when it is read, and Scrub reads all. The tables are made again or mended from the segments, the base is
+// What a disk changes shows when it is read, and Scrub reads all. The tables are made again or mended from the segments (Aside), the base is
 // written again from the state of today (HealBase). Of a block there is no other copy here: Damaged tells which were found not
 // to read back, CheckCopy checks what another store has of one, and Heal writes it in its place.
 //

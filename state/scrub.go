@@ -346,6 +346,18 @@ func (c *scrub) mend(h ledger.Height, rows indexed) (mended string, err error) {
 	return "", nil
 }
 
+// Aside tells of the files of tables that were found damaged and set aside since the store was opened, each as a line for an operator. They are in
+// use until another Open makes them again: what of them is sound is still read, and who reads what is not gets an error.
+func (s *Store) Aside() []string {
+	var told []string
+	for _, aside := range []*atomic.Pointer[string]{&s.asideState, &s.asideIndex} {
+		if text := aside.Load(); text != nil {
+			told = append(told, *text)
+		}
+	}
+	return told
+}
+
 // asideLater takes a file of tables from where Open looks for it, and tells of it. It is kept in use until then.
 func (s *Store) asideLater(tables kv, told *atomic.Pointer[string], reason error) string {
 	s.asides.Lock()
@@ -361,7 +373,7 @@ func (s *Store) asideLater(tables kv, told *atomic.Pointer[string], reason error
 	if err != nil {
 		return fmt.Sprintf("%v; it cannot be set aside (%v): stop the node, remove it and start the node", reason, err)
 	}
-	text := fmt.Sprintf("%v; it is kept as %s and made again from the blocks when the node is started the next time: do so soon", reason, kept)
+	text := fmt.Sprintf("%v; it is kept as %s and made again from the blocks when the store is opened the next time", reason, kept)
 	told.Store(&text)
 	return text
 }

@@ -427,7 +427,8 @@ func (s *Store) flushTables(to *Snapshot) error {
 	return nil
 }
 
-// Close brings the state table up to date, so that the next Open is quick, and releases the folder.
+// Close brings the state table up to date, so that the next Open is quick, and releases the folder. Where a file of tables was set aside (see
+// Aside), the next Open has much to do anyway.
 func (s *Store) Close() error {
 	s.commit.Lock()
 	defer s.commit.Unlock()
@@ -444,7 +445,7 @@ func (s *Store) Close() error {
 	var err error
 	if head := s.Head(); head != nil && failed == nil {
 		s.archiveRest()
-		if !s.options.Memory {
+		if !s.options.Memory && len(s.Aside()) == 0 {
 			err = s.flush(head)
 		}
 	}

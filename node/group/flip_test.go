@@ -130,7 +130,7 @@ type flips struct {
 }
 
 // nextStart is told of tables that are set aside while they are in use.
-const nextStart = "made again from the blocks when the node is started"
+const nextStart = "made again from the blocks when the store is opened"
 
 // both reads the state table and then the rest again.
 func both(s *state.Store) iter.Seq2[state.Scrubbed, error] {
