@@ -91,6 +91,9 @@ type Config struct {
 	Archive    bool // as state.Options.Archive
 	Log        zerolog.Logger
 
+	// Reopened is when a Run before ended with ErrReopen. This one does not for an hour from then. Zero: none did.
+	Reopened time.Time
+
 	// ClockOffset is added to the system's clock, for tests of what a wrong clock does; zero.
 	ClockOffset time.Duration
 
@@ -181,7 +184,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	}
 	seen := monitor.Config{
 		Log: c.Log.With().Str("node", n.self.Short()).Logger(), Group: c.Genesis.Group, Finality: c.Genesis.Finality(),
-		Plugins: n.plugins.Status, Wasm: n.vm.Stats, Executor: n.executor.Stats, Pinned: n.store.Pinned, Damage: n.damage, Roots: n.roots, Release: n.blocksLeft, HTTPS: n.https, Profile: true,
+		Plugins: n.plugins.Status, Wasm: n.vm.Stats, Executor: n.executor.Stats, Pinned: n.store.Pinned, Damage: n.damage, Aside: func() int { return len(n.store.Aside()) }, Roots: n.roots, Release: n.blocksLeft, HTTPS: n.https, Profile: true,
 		Checks: []monitor.Check{{Name: "disk", Run: n.checkDisk}},
 	}
 	if n.vouch != nil {
@@ -625,8 +628,8 @@ func (n *Node) AdminAddr() net.Addr {
 	return n.adminAt.Addr()
 }
 
-// Run works until ctx ends, or until a part fails, and then closes everything. With group.ErrJoined, see Config.Snapshot; with ErrRoom,
-// another New goes on.
+// Run works until ctx ends, or until a part fails, and then closes everything. With group.ErrJoined, see Config.Snapshot; with ErrRoom
+// and ErrReopen another New goes on.
 func (n *Node) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	tasks, ctx := errgroup.WithContext(ctx)
@@ -650,6 +653,7 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 	})
 	tasks.Go(func() error { return n.awaitRoom(ctx) })
+	tasks.Go(func() error { return n.awaitReopen(ctx) })
 	if n.vouch != nil {
 		tasks.Go(func() error { return n.recheck(ctx) })
 		tasks.Go(func() error { return n.watchLists(ctx) })
@@ -677,6 +681,9 @@ func (n *Node) Run(ctx context.Context) error {
 	closed := n.Close()
 	if errors.Is(err, ErrRoom) && closed != nil && !state.Full(closed) {
 		return fmt.Errorf("close the node, which stopped when its disk was full: %w", closed) // a sync may have failed
+	}
+	if errors.Is(err, ErrReopen) && closed != nil {
+		return fmt.Errorf("close the node, which found files of its state damaged: %w", closed)
 	}
 	return errors.Join(err, closed)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/fondaco/fondaco/state"
@@ -60,7 +61,7 @@ func (n *Node) scrub(ctx context.Context) error {
 }
 
 // scrubState reads the state table again and again, until ctx ends, beside scrub: a pass over the blocks of a long chain takes hours, and votes
-// depend on the state. The store sets a damaged table aside, which is logged in each pass until the node is started again.
+// depend on the state. The store sets a damaged table aside, which is logged in each pass until the node is opened again (awaitReopen).
 func (n *Node) scrubState(ctx context.Context) error {
 	wait := scrubAfter
 	for rest(ctx, wait); ctx.Err() == nil; rest(ctx, wait) {
@@ -79,6 +80,11 @@ func (n *Node) scrubState(ctx context.Context) error {
 			}
 			if at.Mended != "" {
 				n.log.Error().Msg(at.Mended)
+				if len(n.store.Aside()) == 0 { // the file could not be renamed
+					err = errors.New(at.Mended)
+					n.stateFault.Store(&err)
+					wait = scrubAfter
+				}
 			}
 			if unrested += at.Bytes; unrested >= scrubChunk {
 				rest(ctx, time.Duration(unrested)*time.Second/scrubRate)
@@ -152,10 +158,13 @@ func (n *Node) damage() (damaged, healed uint64) {
 	return uint64(len(n.store.Damaged())), n.store.Healed()
 }
 
-// checkDisk says what of the disk is damaged, or what the last pass of scrub could not read.
+// checkDisk says what of the disk is damaged and not yet good again, or what the last pass of scrub could not read.
 func (n *Node) checkDisk() error {
 	if damaged := n.store.Damaged(); len(damaged) > 0 {
 		return fmt.Errorf("blocks that the disk does not hold as they were written: %d, which are being fetched from other nodes; the first: %w", len(damaged), damaged[0])
+	}
+	if aside := n.store.Aside(); len(aside) > 0 {
+		return errors.New(strings.Join(aside, "; "))
 	}
 	for _, fault := range []*error{n.fault.Load(), n.stateFault.Load(), n.archiveFault.Load()} {
 		if fault != nil && *fault != nil {

@@ -143,17 +143,36 @@ func TestScrubState(t *testing.T) {
 		if text := logged.String(); !strings.Contains(text, "state.db is damaged") || strings.Contains(text, "read all blocks again") {
 			t.Errorf("after some seconds, when the blocks are not read yet, it logged %q", text)
 		}
+		if err := n.checkDisk(); err == nil || !strings.Contains(err.Error(), "state.db is damaged") {
+			t.Errorf("the disk: %v", err)
+		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if text := logged.String(); !strings.Contains(text, "read all blocks again") || strings.Count(text, "state.db is damaged") != 1 {
 			t.Errorf("after the pass it logged %q", text)
 		}
+		if err := n.awaitReopen(ctx); !errors.Is(err, ErrReopen) {
+			t.Errorf("damage was found, and the node goes on: %v", err)
+		}
+		n.config.Reopened = time.Now().Add(-reopenEvery + 5*time.Second)
+		if began := time.Now(); !errors.Is(n.awaitReopen(ctx), ErrReopen) || time.Since(began) < 4*time.Second {
+			t.Errorf("opened again almost an hour ago, it is %v later", time.Since(began))
+		}
 		stop()
-		_ = store.Close() // it flushes into a file that was set aside
-		if err := errors.Join(<-ended, <-ended); err != nil {
+		if err := errors.Join(<-ended, <-ended, store.Close()); err != nil {
 			t.Error(err)
 		}
 		if _, err := os.Stat(name + ".damaged"); err != nil {
+			t.Error(err)
+		}
+		if store, err = state.Open(dir, suite, &state.Options{Synchronous: true}); err != nil {
+			t.Fatal(err)
+		}
+		n.store = store
+		if got, found, err := store.Head().Get([]byte("the same")); err != nil || !found || !bytes.Equal(got, value) || n.checkDisk() != nil {
+			t.Errorf("opened again, the value is there: %t, %v; the disk: %v", found, err, n.checkDisk())
+		}
+		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
 	})

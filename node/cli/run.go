@@ -56,8 +56,12 @@ func runCommand() *cli.Command {
 					return err
 				}
 				err = n.Run(c.Context)
-				if again := errors.Is(err, group.ErrJoined) || errors.Is(err, node.ErrRoom); !again || c.Context.Err() != nil {
+				reopen := errors.Is(err, node.ErrReopen)
+				if again := reopen || errors.Is(err, group.ErrJoined) || errors.Is(err, node.ErrRoom); !again || c.Context.Err() != nil {
 					return err
+				}
+				if reopen {
+					config.Reopened = time.Now()
 				}
 			}
 		},

@@ -141,6 +141,11 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, config
 			}),
 		)
 	}
+	if config.Aside != nil {
+		own.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "fondaco", Name: "tables_aside", Help: "Files (state.db, index.db) that were found damaged and set aside, and are made again when the node opens its data."}, func() float64 {
+			return float64(config.Aside())
+		}))
+	}
 	if config.Roots != nil {
 		own.MustRegister(&rootCollector{
 			roots: config.Roots,

@@ -57,6 +57,7 @@ type Config struct {
 	Executor    func() executor.Stats           // asked at each scrape
 	Pinned      func() uint64                   // see state.Store.Pinned; asked by Observe
 	Damage      func() (damaged, healed uint64) // stored blocks that do not read back, and how many did not and do again; nil: not known
+	Aside       func() int                      // files of tables that were found damaged and are made again at the next start; nil: not known
 	Roots       func() []Root                   // asked by Observe and at each scrape
 	Release     func() (left int64)             // blocks until one begins with a feature that this release does not have, below 0: none is known; asked by Observe; nil: none
 	HTTPS       func() []HTTPS                  // the certificates of listeners; asked likewise

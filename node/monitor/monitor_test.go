@@ -354,7 +354,7 @@ func TestHealth(t *testing.T) {
 	m := New(Config{
 		Now: c.Now, Plugins: func() []plugins.Status { return programs }, Executor: func() executor.Stats { return executor.Stats{Ahead: 7, Again: 2} },
 		Checks: []Check{{Name: "disk", Run: func() error { return nil }}}, Pinned: func() uint64 { return pinned },
-		Damage: func() (uint64, uint64) { return 3, 5 },
+		Damage: func() (uint64, uint64) { return 3, 5 }, Aside: func() int { return 1 },
 	})
 	h := m.Handler(nil)
 	healthy := group.Status{Engine: true, Number: 0, Epoch: ledger.Epoch{Members: make([]ledger.Member, 4)}}
@@ -431,7 +431,7 @@ func TestHealth(t *testing.T) {
 	wantMetrics(t, m, `fondaco_pool_transactions 1`, `fondaco_pool_oldest_seconds 0`, `fondaco_pool_room 500`, `fondaco_pool_wait_seconds 0.25`, `fondaco_transactions_not_admitted_total 100`)
 	c.pass(time.Minute)
 	want("/livez", 503, "the node has not looked after itself for 1m0s")
-	wantMetrics(t, m, `fondaco_members 4`, `fondaco_executed_ahead_total 7`, `fondaco_executed_again_total 2`, `fondaco_blocks_damaged 3`, `fondaco_blocks_healed_total 5`)
+	wantMetrics(t, m, `fondaco_members 4`, `fondaco_executed_ahead_total 7`, `fondaco_executed_again_total 2`, `fondaco_blocks_damaged 3`, `fondaco_blocks_healed_total 5`, `fondaco_tables_aside 1`)
 	want("/debug/pprof/", 404, "")
 }
 
