@@ -3,7 +3,10 @@ package node_test
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -31,6 +34,7 @@ import (
 	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/node/login/logintest"
 	"github.com/fondaco/fondaco/plugins"
+	"github.com/fondaco/fondaco/plugins/ca/catest"
 	cax509 "github.com/fondaco/fondaco/plugins/cmd/ca-x509"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
@@ -48,11 +52,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// authority is a bank's CA.
+// authority is a bank's CA, with a key of P-256.
 type authority struct {
 	t    *testing.T
 	name string
-	key  ed25519.PrivateKey
+	key  crypto.Signer
 	cert *x509.Certificate
 	crl  string // path of its revocation list
 	root string
@@ -60,7 +64,7 @@ type authority struct {
 }
 
 func newAuthority(t *testing.T, dir, name string) *authority {
-	public, private, err := ed25519.GenerateKey(rand.Reader)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,11 +73,11 @@ func newAuthority(t *testing.T, dir, name string) *authority {
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &authority{t: t, name: name, key: private, root: filepath.Join(dir, name+".pem"), crl: filepath.Join(dir, name+".crl")}
+	a := &authority{t: t, name: name, key: key, root: filepath.Join(dir, name+".pem"), crl: filepath.Join(dir, name+".crl")}
 	if a.cert, err = x509.ParseCertificate(der); err != nil {
 		t.Fatal(err)
 	}
@@ -678,7 +682,27 @@ func TestCertificatesOnChain(t *testing.T) {
 	b.cutOff(1, fmt.Sprintf("certificate %s of institution bank-b was frozen", leaf))
 	b.eventually("node 1 knows why", func() bool { return strings.Contains(b.peer(1, 0).Problem, "was frozen at height") })
 	b.commits(0)
+
+	t.Log("the operator of node 1 writes the certificate otherwise, which nobody needs the issuer's key for")
+	comes := func(der []byte, err error) {
+		t.Helper()
+		if err != nil || der == nil {
+			t.Fatalf("no other form of the certificate: %v", err)
+		}
+		b.stop(1)
+		b.writeChain(1, der)
+		b.start(1)
+	}
+	comes(catest.OtherSignature(chain[0], b.authorities[1].cert.Raw))
+	b.eventually("node 1 is refused still", func() bool {
+		return strings.Contains(b.peer(1, 0).Problem, fmt.Sprintf("certificate %s of institution bank-b was frozen", leaf))
+	})
+	comes(catest.UnusedBits(chain[0]))
+	b.eventually("node 1 is refused for the form", func() bool { return strings.Contains(b.peer(1, 0).Problem, "its signature has unused bits (1)") })
+	b.cutOff(1, "its signature has unused bits (1)")
+
 	b.calls(0, 1, precompiles.CertificatesAddress, "unfreeze", &precompiles.CertificateArgs{Fingerprint: leaf})
+	comes(chain[0], nil)
 	b.connected(0, 1, 2)
 	b.commits(1)
 
@@ -798,6 +822,15 @@ func TestClientsOnChain(t *testing.T) {
 	b.calls(0, 0, precompiles.CertificatesAddress, "freeze", &precompiles.StatusArgs{Fingerprint: leaf, Reason: 6})
 	refused(fmt.Sprintf("certificate %s of institution bank-a was frozen at height", leaf))
 	refused("(certificate-hold): a registrar or institution-admin of it can unfreeze it")
+	twisted, err := catest.UnusedBits(decoded(t, certificate))
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := desk.Write("twisted.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: twisted}))
+	_, err = b.visitor(0, client.Access{Cert: written, Key: key}).Status(t.Context())
+	if p, ok := errors.AsType[*client.Problem](err); !ok || p.Status != http.StatusUnauthorized || !strings.Contains(p.Detail, "certificate 1 of its chain: its signature has unused bits (1)") {
+		t.Errorf("in another form: %v, want 401 and why", err)
+	}
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "was frozen at height") {
 		t.Errorf("events ended with %v, want the reason", err)
 	}
@@ -812,7 +845,7 @@ func TestClientsOnChain(t *testing.T) {
 	desks := precompiles.Authority{Agency: "desk", Root: root, Until: time.Now().Add(24 * time.Hour).UnixMilli(), Roles: []string{"user"}}
 	b.trustsFor("bank-a", desks)
 	welcome()
-	err := alice.Backup(t.Context(), 0, io.Discard)
+	err = alice.Backup(t.Context(), 0, io.Discard)
 	if p, ok := errors.AsType[*client.Problem](err); !ok || p.Status != http.StatusForbidden || !strings.Contains(p.Detail, "has the roles user, and this needs the right to export") ||
 		!strings.Contains(p.Detail, fmt.Sprintf("CA desk, root %s, is not trusted for role regulator of institution bank-a", root)) {
 		t.Errorf("%v, want 403 and why the role regulator does not count", err)
@@ -846,8 +879,14 @@ func mustRead(t *testing.T, path string) []byte {
 // fingerprint returns that of the first certificate of a file.
 func fingerprint(t *testing.T, s keys.Suite, path string) keys.Digest {
 	t.Helper()
+	return identity.Fingerprint(s, decoded(t, path))
+}
+
+// decoded returns the first certificate of a file.
+func decoded(t *testing.T, path string) []byte {
+	t.Helper()
 	block, _ := pem.Decode(mustRead(t, path))
-	return identity.Fingerprint(s, block.Bytes)
+	return block.Bytes
 }
 
 // TestCertificateFailures provokes each cause in the table of transport/PROTOCOL.md between node 1 and the others, and compares what both
@@ -884,6 +923,15 @@ func TestCertificateFailures(t *testing.T) {
 			b.configs[1].CA = node.CA{Reread: func() ([][]byte, error) { return nil, nil }}
 			b.start(1)
 			b.configs[1].CA = with
+		}},
+		"a certificate that somebody wrote otherwise": {provoke: func() {
+			b.stop(1)
+			twisted, err := catest.UnusedBits(bank.issue(98, b.signers[1].Public()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.writeChain(1, twisted)
+			b.start(1)
 		}},
 		"an authority that nobody trusts":     {provoke: func() { comes(bank.next, as) }},
 		"a certificate that has ended":        {provoke: func() { comes(bank, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }) }},

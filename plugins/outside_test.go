@@ -5,7 +5,6 @@ package plugins_test
 import (
 	"context"
 	crand "crypto/rand"
-	"crypto/sha256"
 	"encoding/pem"
 	"fmt"
 	"math/rand/v2"
@@ -76,7 +75,7 @@ func TestOutside(t *testing.T) {
 	for i := range n.Nodes {
 		node := &n.Nodes[i]
 		chain := certify(t, a, suite, node)
-		lines = append(lines, fmt.Sprintf("%x %s node\n", sha256.Sum256(chain[0]), node.Institution))
+		lines = append(lines, fmt.Sprintf("%s %s node\n", identity.Fingerprint(suite, chain[0]), node.Institution))
 		write(t, filepath.Join(node.Dir, "chain.pem"), encoded(t, chain))
 		adopt(t, node, cli.CASection{Program: filepath.Join(module, "build", "allowed"), SHA256: string(sum[1]), Settings: filepath.Join(module, "settings"), Chain: "chain.pem"})
 	}

@@ -513,7 +513,7 @@ func (b *Binding) validate(a *Account) error {
 	for i, p := range b.Paths {
 		switch {
 		case p.Leaf.IsZero():
-			return aborted(AbortCertificate, []any{p.Leaf[:]}, "the fingerprint is zero: want the hash of the certificate's DER")
+			return aborted(AbortCertificate, []any{p.Leaf[:]}, "the fingerprint is zero: want that of the certificate")
 		case i > 0 && b.Paths[i-1].Compare(p) >= 0:
 			return aborted(AbortArguments, nil, "the paths are not sorted, or one is there twice")
 		case p.Root.IsZero() != b.Paths[0].Root.IsZero():
@@ -823,7 +823,7 @@ func newCertificates() Contract {
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "certificates", Version: "1", Profile: "strict",
 			Doc: "Which certificate authorities may vouch for which institution and role, and what institutions say of their certificates. " +
-				"Certificates are named by fingerprints: hashes of their DER under the chain's suite. Motions of the contract governance change authorities and policies.",
+				"Certificates are named by fingerprints: hashes under the chain's suite of what their issuers signed, the DER of the TBSCertificate. Motions of the contract governance change authorities and policies.",
 			Types: append(
 				trustTypes(),
 				ledger.TypeDef{Name: "Trust", Fields: []ledger.Field{version, {Name: "authorities", Type: "list<Authority>"}, {Name: "policies", Type: "list<VouchPolicy>"}, {Name: "real_names", Type: "bool"}}},
@@ -1028,7 +1028,7 @@ func setCertificate(env Env, a StatusArgs, status CertificateStatus, topic strin
 	case !caller.HasAny(string(identity.Registrar), string(identity.InstitutionAdmin)):
 		return denied(DeniedRole, "only a registrar or institution-admin says what is of certificates of its institution")
 	case a.Fingerprint.IsZero():
-		return aborted(AbortArguments, nil, "the fingerprint is zero: want the hash of the certificate's DER")
+		return aborted(AbortArguments, nil, "the fingerprint is zero: want that of the certificate")
 	case int(a.Reason) >= len(names) || names[a.Reason] == "":
 		return aborted(AbortArguments, nil, "reason %d: want a code of RFC 5280 §5.3.1, 0 to 6, 9 or 10", a.Reason)
 	}

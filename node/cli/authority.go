@@ -32,7 +32,8 @@ func authorityCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "authority",
 		Usage: "show and propose which certificate authorities may vouch for an institution",
-		Description: "A root is named by its certificate, a PEM or DER file, or by its fingerprint: the hash of its DER under the chain's suite.\n" +
+		Description: "A root is named by its certificate, a PEM or DER file, or by its fingerprint: the hash under the chain's suite of what is\n" +
+			"signed in it, its TBSCertificate in DER.\n" +
 			"The group reads no certificates: who votes for a motion compares the fingerprint, the dates and the roles with the\n" +
 			"certificate. `motion show`, `motion vote` and `motion execute` go on with a motion. For an institution of which no\n" +
 			"authority is named, the group asks for none. A root is rotated by proposing the next one of the same agency, and\n" +

@@ -474,7 +474,7 @@ type Binding struct {
 
 // Certificate is what an institution says of a certificate.
 type Certificate struct {
-	Fingerprint keys.Digest   `json:"fingerprint"`      // hash of its DER under the chain's suite
+	Fingerprint keys.Digest   `json:"fingerprint"`      // hash of its signed part under the chain's suite (identity.Fingerprint)
 	Root        keys.Digest   `json:"root,omitzero"`    // of the authority that vouches for it; none where none was named
 	Status      string        `json:"status"`           // active, frozen, revoked
 	Reason      string        `json:"reason,omitempty"` // of RFC 5280, 5.3.1; empty while it is active

@@ -123,7 +123,10 @@ func (c *certificates) judge(ctx context.Context, chain []*x509.Certificate) (Su
 		return bad("it comes with %d certificates, want at most %d: leave out those that do not lead to the root", len(chain), ca.MaxChain)
 	}
 	hash := sha256.New()
-	for _, one := range chain {
+	for i, one := range chain {
+		if err := identity.CheckForm(one.Raw); err != nil {
+			return bad("certificate %d of its chain: %v", i+1, err)
+		}
 		hash.Write(binary.BigEndian.AppendUint32(nil, uint32(len(one.Raw)))) //nolint:errcheck // never fails
 		hash.Write(one.Raw)                                                  //nolint:errcheck // never fails
 	}
@@ -390,6 +393,9 @@ func readAuthorities(data []byte) (*authorityFile, error) {
 				return nil, fmt.Errorf("certificate %d: %w", blocks, err)
 			}
 			name := short(one.Subject.String())
+			if err := identity.CheckForm(one.Raw); err != nil {
+				return nil, fmt.Errorf("the certificate of %s does not count: %w", name, err)
+			}
 			if !one.BasicConstraintsValid || !one.IsCA {
 				return nil, fmt.Errorf("the certificate of %s is not that of an authority, which issues others", name)
 			}

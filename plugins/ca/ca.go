@@ -172,7 +172,7 @@ func (r *Refusal) check() error {
 // VerifyRequest asks whom a chain vouches for.
 type VerifyRequest struct {
 	_       struct{} `cbor:",toarray"`
-	Chain   [][]byte // DER of certificates, the holder's first, each issued by the next; the root may be missing
+	Chain   [][]byte // DER of certificates in the form of identity.CheckForm, the holder's first, each issued by the next; the root may be missing
 	Purpose Purpose
 	At      int64 // Unix milliseconds
 }
@@ -192,6 +192,9 @@ func checkChain(chain [][]byte) *Refusal {
 	for i, der := range chain {
 		if len(der) == 0 || len(der) > MaxCertificate {
 			return Refuse(Malformed, "certificate %d of the chain has %d bytes, want 1 to %d", i+1, len(der), MaxCertificate)
+		}
+		if err := identity.CheckForm(der); err != nil {
+			return Refuse(Malformed, "certificate %d of the chain does not count: %v", i+1, err)
 		}
 	}
 	return nil
@@ -227,8 +230,8 @@ type Holder struct {
 	Issuers     []string        // names, from the one that issued up to the root
 	// Paths are the ways by which the provider found the chain to hold, sorted and without duplicates, 1 to MaxPaths:
 	// several where an issuer has several issuers, or the holder several certificates. Fingerprints are under the suite
-	// that the key is of (keys.SuiteOf), which is that of every chain which the holder can be on: SHA-256 of the DER for
-	// Ed25519 and P-256, SM3 for SM2. What a chain says of authorities and certificates goes by them.
+	// that the key is of (keys.SuiteOf), which is that of every chain which the holder can be on: SHA-256 of what the issuer
+	// signed for Ed25519 and P-256, SM3 for SM2 (identity.Fingerprint). What a chain says of authorities and certificates goes by them.
 	Paths []identity.Path
 }
 

@@ -75,10 +75,6 @@ func (p Path) Compare(o Path) int {
 	return cmp.Or(bytes.Compare(p.Leaf[:], o.Leaf[:]), bytes.Compare(p.Root[:], o.Root[:]))
 }
 
-// Fingerprint returns what names a certificate: the hash of its DER under the chain's suite, and of nothing else, so that
-// other tools can print it (`openssl x509 -outform DER | openssl dgst -sha256`, or -sm3).
-func Fingerprint(s keys.Suite, der []byte) keys.Digest { return s.Sum(der) }
-
 // Has reports whether the identity holds the role.
 func (i Identity) Has(r Role) bool { return slices.Contains(i.Roles, r) }
 

@@ -156,7 +156,7 @@ func rules() []rule {
 	}
 	return []rule{
 		{"good", "a good chain is vouched for, with institution, roles, key, serial and validity", good},
-		{"fingerprints", "the paths are from what was asked about to the root that it leads to, by the hash of the DER under the suite of the holder's key", fingerprints},
+		{"fingerprints", "the paths are from what was asked about to the root that it leads to, by the fingerprints under the suite of the holder's key", fingerprints},
 		{"time of the request", "a provider judges by the time of the request and not by its clock: expired after the end, not-yet-valid before the beginning", timeOfRequest},
 		{"wrong purpose", "a certificate counts for no purpose whose role it does not have", func(ctx context.Context, s subject) error {
 			if s.f.Other == "" {
@@ -207,6 +207,7 @@ func rules() []rule {
 		}},
 		{"garbage", "what is no certificate, or is followed by something, is refused", garbage},
 		{"changed", "no changed byte of a certificate passes", changed},
+		{"another form", "a certificate whose signature is written otherwise is refused, and one with another signature of the same key has the same fingerprint: no freeze or revocation on chain is escaped by it", anotherForm},
 		{"megabytes", "a certificate of a megabyte is refused", func(ctx context.Context, s subject) error {
 			for _, large := range [][]byte{make([]byte, 1<<20), append(slices.Clone(s.f.Good[0]), make([]byte, 1<<20)...), bytes.Repeat([]byte{0x30, 0x80}, 1<<19)} {
 				if err := s.refuses(ctx, ca.VerifyRequest{Chain: [][]byte{large}, Purpose: s.f.Purpose, At: s.f.At.UnixMilli()}, ca.Malformed); err != nil {
@@ -410,6 +411,44 @@ func changed(ctx context.Context, s subject) error {
 		if got.Holder != nil {
 			return fmt.Errorf("byte %d changed: it vouches for %+v", i, *got.Holder)
 		}
+	}
+	return nil
+}
+
+// anotherForm asks about what the holder, who cannot sign for the issuer, can make of the certificate.
+func anotherForm(ctx context.Context, s subject) error {
+	h, err := s.vouched(ctx, s.good())
+	if err != nil {
+		return err
+	}
+	ask := func(leaf []byte) ca.VerifyRequest {
+		r := s.good()
+		r.Chain = append([][]byte{leaf}, r.Chain[1:]...)
+		return r
+	}
+	leaf := s.f.Good[0]
+	for _, c := range []struct {
+		what string
+		make func([]byte) ([]byte, error)
+	}{{"unused bits in its signature", UnusedBits}, {"something after its signature", followed}} {
+		other, err := c.make(leaf)
+		if err != nil {
+			return err
+		}
+		if err := s.refuses(ctx, ask(other), ca.Malformed); err != nil {
+			return fmt.Errorf("a certificate with %s: %w", c.what, err)
+		}
+	}
+	other, err := OtherSignature(leaf, s.f.Good[1])
+	if other == nil || err != nil {
+		return err
+	}
+	got, err := s.Provider.Verify(ctx, ask(other))
+	if err != nil {
+		return fmt.Errorf("a certificate with the other signature of ECDSA: it cannot tell: %w", err)
+	}
+	if got.Holder != nil && !slices.Equal(got.Holder.Paths, h.Paths) {
+		return fmt.Errorf("a certificate with the other signature of ECDSA has the paths %v, and had %v", got.Holder.Paths, h.Paths)
 	}
 	return nil
 }

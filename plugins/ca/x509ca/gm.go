@@ -15,6 +15,7 @@ import (
 	"github.com/emmansun/gmsm/smx509"
 
 	"github.com/fondaco/fondaco/plugins/ca"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -32,7 +33,7 @@ func (g gm) parse(der []byte) (*certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return g.wrap(c), nil
+	return g.wrap(c), identity.CheckForm(der)
 }
 
 func (g gm) wrap(c *smx509.Certificate) *certificate {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/fondaco/fondaco/plugins/ca"
+	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -60,7 +61,7 @@ func (s std) parse(der []byte) (*certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.wrap(c), nil
+	return s.wrap(c), identity.CheckForm(der)
 }
 
 func (s std) wrap(c *x509.Certificate) *certificate {

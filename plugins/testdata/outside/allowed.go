@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"os"
@@ -19,10 +18,10 @@ import (
 )
 
 // Provider vouches for the certificates on a list. Its settings are the path of the file, which is read anew for each
-// question, so that a line that is added or removed counts at once. A line is a SHA-256 of a certificate, an institution
-// and roles:
+// question, so that a line that is added or removed counts at once. A line is the fingerprint of a certificate, as
+// `fondaco certificate status FILE` prints it, an institution and roles:
 //
-//	9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 bank-a node,operator
+//	0x9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 bank-a node,operator
 type Provider struct{ path string }
 
 // Configure takes the settings.
@@ -71,17 +70,17 @@ func judge(list string, r ca.VerifyRequest) (*ca.Holder, *ca.Refusal) {
 	case !at.Before(leaf.NotAfter):
 		return nil, ca.Refuse(ca.Expired, "the certificate of %s expired on %s: have it renewed", leaf.Subject, leaf.NotAfter)
 	}
-	fingerprint := sha256.Sum256(leaf.Raw)
+	fingerprint := identity.Fingerprint(keys.Std(), leaf.Raw)
 	for line := range strings.Lines(list) {
 		words := strings.Fields(line)
-		if len(words) != 3 || words[0] != hex.EncodeToString(fingerprint[:]) {
+		if len(words) != 3 || words[0] != fingerprint.String() {
 			continue
 		}
 		holder := &ca.Holder{
 			Institution: words[1], Key: ledger.Key{Algorithm: keys.Ed25519, Bytes: key}, Serial: hex.EncodeToString(leaf.SerialNumber.Bytes()),
 			NotBefore: leaf.NotBefore.UnixMilli(), NotAfter: leaf.NotAfter.UnixMilli(),
 			// Nothing above the list is trusted: the way ends at the last certificate that was sent.
-			Paths: []identity.Path{{Leaf: fingerprint, Root: sha256.Sum256(last.Raw)}},
+			Paths: []identity.Path{{Leaf: fingerprint, Root: identity.Fingerprint(keys.Std(), last.Raw)}},
 		}
 		for _, issuer := range chain[1:] {
 			holder.Issuers = append(holder.Issuers, issuer.Subject.String())
@@ -95,7 +94,7 @@ func judge(list string, r ca.VerifyRequest) (*ca.Holder, *ca.Refusal) {
 		}
 		return holder, nil
 	}
-	return nil, ca.Refuse(ca.UnknownRoot, "the certificate of %s is not on the list: have a line added with %x", leaf.Subject, fingerprint)
+	return nil, ca.Refuse(ca.UnknownRoot, "the certificate of %s is not on the list: have a line added with %s", leaf.Subject, fingerprint)
 }
 
 // The provider issues nothing, and has no revocation lists: whose line is removed does not count any more.

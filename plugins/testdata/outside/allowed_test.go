@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,7 +23,7 @@ func fixtures(t *testing.T) (settings []byte, f catest.Fixtures) {
 	}
 	var list []byte
 	for _, chain := range [][][]byte{f.Good, f.Expired, f.NotYetValid, f.WrongAlgorithm, f.Forged} {
-		list = fmt.Appendf(list, "%x bank-a operator,node\n", sha256.Sum256(chain[0]))
+		list = fmt.Appendf(list, "%s bank-a operator,node\n", identity.Fingerprint(keys.Std(), chain[0]))
 	}
 	path := filepath.Join(t.TempDir(), "allowed")
 	if err := os.WriteFile(path, list, 0o600); err != nil {
