@@ -124,14 +124,14 @@ func TestSigners(t *testing.T) {
 
 // TestAuthorities has an authority for each of four institutions, whose nodes are known to one another by their certificates alone, which
 // are pairs on suite gm. An institution that revokes its node's certificate ends the node's connections, and the others go on.
+// It runs with -long.
 func TestAuthorities(t *testing.T) {
-	t.Run("gm", func(t *testing.T) { authorities(t, "gm") })
-	t.Run("std", func(t *testing.T) {
-		if !*long {
-			t.Skip("is the same with ca-x509: run with -long")
-		}
-		authorities(t, "std")
-	})
+	if !*long {
+		t.Skip("run with -long")
+	}
+	for _, suite := range []string{"gm", "std"} {
+		t.Run(suite, func(t *testing.T) { authorities(t, suite) })
+	}
 }
 
 func authorities(t *testing.T, suite string) {
