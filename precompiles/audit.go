@@ -16,6 +16,9 @@ const (
 	MaxAuditText    = 128              // bytes of an object or a reason; what is longer is left out
 	MaxAuditBytes   = ledger.MaxTxSize // of arguments or of a row that a digest is made of. Longer are modules: their rows' keys are their digests, and the transaction has the arguments
 	MaxLogName      = 64               // bytes of the name of an anchored log
+	// MaxAuditApprovals bounds the approvals of a record: a motion has no more, a vote of each institution and a regulator's consent. Of a
+	// correction with more the record has the first.
+	MaxAuditApprovals = ledger.MaxMembers + 1
 )
 
 // AuditRecord is a row that tells one act of power: a call of a tx method of a system contract, by a transaction, a contract or a motion,
@@ -24,6 +27,10 @@ const (
 //
 // What the chain does by itself is an act too: when the watch of a canary ends it, the record is of the block's last transaction to the name, behind that one's own.
 // Actor and Contract are CNSAddress, Origin is zero, Method and Args are the event stopped and its data, and Reason is watch.
+//
+// A call of another contract's method is an act of power if a row of the governance contract says who may call it (PolicyRow). What its arguments mean the contract
+// alone knows, and it keeps no rows that the record could digest: Object, Args, Before, After, Reason and Evidence are empty, and Tx leads to the rest. If the contract is
+// private (Restriction), who called and how it refused is left out too, unless a motion did: Actor, Origin and Code are zero, Institution, Roles and Certificates empty.
 type AuditRecord struct {
 	_       struct{} `cbor:",toarray"`
 	Version uint16   // ledger.Version
@@ -50,10 +57,22 @@ type AuditRecord struct {
 	Motion   uint64      // that the call is of, or that makes it; 0: none
 	Reason   string      // the argument reason; empty: none
 	Evidence keys.Digest // the argument evidence, or, unless it is a digest, AuditArgs of it; zero: none
+	// Approvals are on what the call rests, as far as it was looked at before it ended: the votes on the motion that it carries out and the regulator's consent (execute,
+	// activate), the approvals that count of the release or the correction that it puts into effect (release, apply), who asked for and confirmed the recovery (settle). Of a vote it is
+	// that alone, with its direction. At most MaxAuditApprovals.
+	Approvals []AuditApproval
 
 	Status ledger.Status // of the call
 	Code   uint32
 	Undone bool // the call ended well and has no effect, as one that it was part of did not
+}
+
+// AuditApproval is what an account said for its institution, or for nobody's but its own where Institution is empty.
+type AuditApproval struct {
+	_           struct{} `cbor:",toarray"`
+	Institution string
+	Account     ledger.Address // GovernanceAddress: a motion
+	For         bool           // false: it voted against
 }
 
 // AuditRow is a row of a system contract as AuditRows covers it.
@@ -357,10 +376,11 @@ func newAudit() Contract {
 		},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "audit", Version: "1", Profile: "strict",
-			Doc: "One record for each call of a tx method of a system contract, by transactions, contracts and motions, refused ones included, and anchors of logs " +
+			Doc: "One record for each call of a tx method of a system contract, or of another contract's method for which a policy was set, by transactions, contracts and motions, refused ones included, and anchors of logs " +
 				"that institutions keep. Whatever calls it pays for the record.",
 			Types: []ledger.TypeDef{
 				{Name: "Status", Variants: statuses},
+				{Name: "Approval", Fields: []ledger.Field{{Name: "institution", Type: "str"}, {Name: "account", Type: "addr"}, {Name: "for", Type: "bool"}}},
 				{Name: "Record", Fields: []ledger.Field{
 					version, place[0], place[1], place[2],
 					{Name: "time", Type: "i64"},
@@ -380,6 +400,7 @@ func newAudit() Contract {
 					{Name: "motion", Type: "u64"},
 					{Name: "reason", Type: "str"},
 					{Name: "evidence", Type: "bytes"},
+					{Name: "approvals", Type: "list<Approval>"},
 					{Name: "status", Type: "Status"},
 					{Name: "code", Type: "u32"},
 					{Name: "undone", Type: "bool"},

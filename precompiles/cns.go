@@ -336,7 +336,7 @@ func TallyNames(
 		last.Events = append(slices.Clip(last.Events), ledger.Event{Contract: CNSAddress, Topic: "stopped", Data: data})
 		act := AuditRecord{
 			Version: ledger.Version, Height: order.Height, Index: last.Index, Time: order.UnixMilli, Tx: last.Tx, Actor: CNSAddress, Roles: []string{}, Certificates: []keys.Digest{},
-			Contract: CNSAddress, Method: "stopped", Object: name, Args: AuditArgs(s, data), Reason: "watch",
+			Contract: CNSAddress, Method: "stopped", Object: name, Args: AuditArgs(s, data), Reason: "watch", Approvals: []AuditApproval{},
 		}
 		act.Before, err = AuditRows(s, []AuditRow{NewAuditRow(s, nameKey(name), before, true)})
 		if err != nil {

@@ -503,6 +503,19 @@ func applyCorrection(env Env, a NumberArgs) error {
 	if err != nil {
 		return err
 	}
+	by := make([]AuditApproval, 0, len(c.Approvals))
+	for _, p := range c.Approvals {
+		counts, err := hasStill(env, p.Account, keepers())
+		if err != nil {
+			return err
+		}
+		if counts {
+			by = append(by, AuditApproval{Institution: p.Institution, Account: p.Account, For: true})
+		}
+	}
+	if err := env.Approved(by); err != nil {
+		return err
+	}
 	if !byMotion(env) {
 		if c.Motion {
 			return denied(DeniedMotion, "correction %d issues or redeems units, or takes them from what is no account: `fondaco motion propose` has it applied", a.Number)

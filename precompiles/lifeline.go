@@ -642,6 +642,20 @@ func settleRecovery(env Env, a RecoveryArgs) error {
 			return err
 		}
 	}
+	var by []AuditApproval
+	for _, officer := range []ledger.Address{r.Asked, r.Confirmed} {
+		if officer.IsZero() {
+			continue
+		}
+		a, err := approvalOf(env, officer)
+		if err != nil {
+			return err
+		}
+		by = append(by, a)
+	}
+	if err := env.Approved(by); err != nil {
+		return err
+	}
 	switch {
 	case r.Until == 0:
 		return aborted(AbortRecovery, []any{r.Number}, "recovery %d is not confirmed by a second officer of %s", r.Number, account.Institution)

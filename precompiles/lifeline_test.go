@@ -103,6 +103,9 @@ func TestLostKey(t *testing.T) {
 	c.pass(time.Millisecond)
 	c.want(c.by("user", "object", NumberArgs{Number: 2}), ledger.Aborted, AbortRecovery) // too late
 	c.want(c.by("stranger", "settle", number), ledger.OK, 0)
+	if by := c.world.approved; len(by) != 2 || by[0].Account != name("admin") || by[1].Account != name("deputy") || by[0].Institution == "" || !by[0].For || !by[1].For {
+		t.Errorf("the record says that it rests on %+v, want who asked for it and who confirmed it", by)
+	}
 	c.want(c.by("stranger", "settle", number), ledger.Aborted, AbortRecovery)
 
 	after := c.account(t, name("user"))

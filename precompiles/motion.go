@@ -547,6 +547,9 @@ func vote(env Env, a VoteArgs) error {
 	if err != nil {
 		return err
 	}
+	if err := env.Approved([]AuditApproval{{Institution: account.Institution, Account: env.Caller(), For: a.For}}); err != nil {
+		return err
+	}
 	at := m.voteOf(account.Institution)
 	switch {
 	case m.Decided != 0:
@@ -886,8 +889,14 @@ func MayActivate(r Reader, s keys.Suite, account *Account, args []byte, unixMill
 	if err != nil {
 		return err
 	}
-	m, err := due(r, &record, account, a.ID, unixMilli, height)
+	if err := mayVote(&record, account); err != nil {
+		return err
+	}
+	m, err := findMotion(r, &record, a.ID, unixMilli)
 	if err != nil {
+		return err
+	}
+	if err := m.due(r, a.ID, unixMilli, height); err != nil {
 		return err
 	}
 	if m.Reform == nil {
@@ -897,33 +906,48 @@ func MayActivate(r Reader, s keys.Suite, account *Account, args []byte, unixMill
 	return err
 }
 
-// due returns a motion that has all that it takes to be carried out by an account in a block of a time and height.
-func due(r Reader, record *Record, account *Account, id uint64, unixMilli int64, height ledger.Height) (*Motion, error) {
-	if err := mayVote(record, account); err != nil {
-		return nil, err
-	}
-	m, err := findMotion(r, record, id, unixMilli)
-	if err != nil {
-		return nil, err
-	}
+// due says what a motion lacks to be carried out in a block of a time and height, or returns nil.
+func (m *Motion) due(r Reader, id uint64, unixMilli int64, height ledger.Height) error {
 	if m.Decided == 0 {
 		c := m.count(nil)
-		return nil, aborted(AbortSupport, []any{uint32(c.InstitutionsFor), uint32(c.Electorate)},
+		return aborted(AbortSupport, []any{uint32(c.InstitutionsFor), uint32(c.Electorate)},
 			"motion %d is not carried: %d of %d institutions are for it; `fondaco motion show %d` tells what it lacks", id, c.InstitutionsFor, c.Electorate, id)
 	}
 	if err := m.current(r); err != nil {
-		return nil, err
+		return err
 	}
 	for _, node := range m.Adds() {
 		if !m.isReady(node) {
-			return nil, aborted(AbortSupport, []any{uint32(len(m.Ready)), uint32(len(m.Adds()))},
+			return aborted(AbortSupport, []any{uint32(len(m.Ready)), uint32(len(m.Adds()))},
 				"node %s has not stated that it is synced: its operator runs `fondaco motion ready %d -d DIR --from ACCOUNT --key FILE`, of any account, on its machine", node, id)
 		}
 	}
 	if until, from := m.Due(); unixMilli < until || height < from {
-		return nil, aborted(AbortLocked, []any{until, from}, "motion %d is carried, and not to be carried out before block time %s and block %d", id, timeText(until), from)
+		return aborted(AbortLocked, []any{until, from}, "motion %d is carried, and not to be carried out before block time %s and block %d", id, timeText(until), from)
 	}
-	return m, nil
+	return nil
+}
+
+// tellVotes keeps the votes on a motion, and the regulator's consent, in the record of a call.
+func (m *Motion) tellVotes(env Env) error {
+	by := make([]AuditApproval, 0, len(m.Votes)+1)
+	for _, v := range m.Votes {
+		by = append(by, AuditApproval{Institution: v.Institution, Account: v.Account, For: v.For})
+	}
+	if m.Consent != nil {
+		a, err := approvalOf(env, *m.Consent)
+		if err != nil {
+			return err
+		}
+		by = append(by, a)
+	}
+	return env.Approved(by)
+}
+
+// approvalOf returns that an account was for something, for the institution that it has now.
+func approvalOf(env Env, account ledger.Address) (AuditApproval, error) {
+	row, _, err := ReadAccount(env, account)
+	return AuditApproval{Institution: row.Institution, Account: account, For: true}, err
 }
 
 // checkConsent refuses a motion without a regulator's consent that takes one by now, since a regulator froze what it would set free.
@@ -965,8 +989,17 @@ func carryOut(env Env, id uint64, reforms bool) error {
 	if err != nil {
 		return err
 	}
-	m, err := due(env, &record, &account, id, env.Order().UnixMilli, env.Order().Height)
+	if err := mayVote(&record, &account); err != nil {
+		return err
+	}
+	m, err := findMotion(env, &record, id, env.Order().UnixMilli)
 	if err != nil {
+		return err
+	}
+	if err := m.tellVotes(env); err != nil {
+		return err
+	}
+	if err := m.due(env, id, env.Order().UnixMilli, env.Order().Height); err != nil {
 		return err
 	}
 	if has := m.Reform != nil; has != reforms {

@@ -128,6 +128,9 @@ type Env interface {
 	// Signers returns the keys that signed the transaction; none in a view.
 	Signers() []ledger.Key
 
+	// Approved keeps in the record of this call on what it rests, at the price of its bytes: the first MaxAuditApprovals of them, in place of what was kept
+	// before. A call without a record keeps nothing.
+	Approved(by []AuditApproval) error
 	// Charge takes gas for work that the other methods do not price, before it is done.
 	Charge(gas ledger.Gas) error
 	// Emit adds an event of this contract to the receipt.

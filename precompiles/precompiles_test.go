@@ -29,6 +29,8 @@ type world struct {
 	refuse error // of Admit
 	signed []ledger.Key
 	origin *ledger.Address // nil: the caller
+
+	approved []AuditApproval // of the last call that told on what it rests
 }
 
 func (w *world) Get(key []byte) ([]byte, bool, error) {
@@ -66,6 +68,11 @@ func (w *world) Signers() []ledger.Key       { return w.signed }
 func (w *world) Charge(gas ledger.Gas) error { w.gas += gas; return nil }
 func (w *world) Emit(topic string, _ []byte) error {
 	w.events = append(w.events, topic)
+	return nil
+}
+
+func (w *world) Approved(by []AuditApproval) error {
+	w.approved = by
 	return nil
 }
 

@@ -508,10 +508,10 @@ func mayReview(env Env, account *Account, r *Release, id uint64) (approved bool,
 	return approved, err
 }
 
-// supported checks that a release has the approvals that it takes, as they count now.
+// supported checks that a release has the approvals that it takes, as they count now, and keeps those in the record of the call.
 func (r *Release) supported(env Env, id uint64) error {
 	if r.Motion {
-		return nil
+		return env.Approved([]AuditApproval{{Account: GovernanceAddress, For: true}})
 	}
 	rules, err := ReadDeployRules(env)
 	if err != nil {
@@ -522,18 +522,21 @@ func (r *Release) supported(env Env, id uint64) error {
 		return err
 	}
 	members := MemberInstitutions(record.Members)
-	have, void := 0, ""
+	by, void := []AuditApproval{}, ""
 	for i := range r.Approvals {
 		switch counts, err := r.Approvals[i].counts(env, members, &rules); {
 		case err != nil:
 			return err
 		case counts:
-			have++
+			by = append(by, AuditApproval{Institution: r.Approvals[i].Institution, Account: r.Approvals[i].Account, For: true})
 		default:
 			void += fmt.Sprintf("; that of %s counts no more: it has no member, or %s has none of the roles %v", r.Approvals[i].Institution, r.Approvals[i].Account, rules.ReviewerRoles())
 		}
 	}
-	if want := rules.Wanted(); have < want {
+	if err := env.Approved(by); err != nil {
+		return err
+	}
+	if have, want := len(by), rules.Wanted(); have < want {
 		return aborted(AbortRelease, []any{id}, "release %d has the approval of %d institutions, and %d are needed%s: `fondaco contract releases %d` names them", id, have, want, void, id)
 	}
 	return nil

@@ -17,6 +17,9 @@ func Document(a *precompiles.AuditRecord) client.AuditRecord {
 		Contract: a.Contract, Method: a.Method, Object: a.Object, Args: a.Args, Before: a.Before, After: a.After,
 		Policy: a.Policy, Motion: a.Motion, Reason: a.Reason, Evidence: a.Evidence, Status: a.Status.String(), Code: a.Code, Undone: a.Undone,
 	}
+	for _, p := range a.Approvals {
+		doc.Approvals = append(doc.Approvals, client.AuditApproval{Institution: p.Institution, Account: p.Account, For: p.For})
+	}
 	for _, c := range precompiles.All() {
 		if c.Address() != a.Contract {
 			continue

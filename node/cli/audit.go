@@ -20,14 +20,15 @@ func auditCommand() *cli.Command {
 		Name:  "audit",
 		Usage: "see who used which power, and prove it to auditors",
 		Description: "Every call of a method of a system contract that changes something leaves a record on chain, also one that was refused: by whom,\n" +
-			"in which role, what about, what it changed, and how it ended.",
+			"in which role, what about, on whose approval, what it changed, and how it ended. So does every call of another contract's method for\n" +
+			"which a policy was set; of a private contract the record says what was called and how it ended, and the transaction the rest.",
 		Subcommands: []*cli.Command{auditLogCommand(), {
 			Name:  "list",
 			Usage: "list audit records, newest first",
 			Flags: remoteFlags(
 				&cli.StringFlag{Name: "actor", Usage: "only what this `ACCOUNT`, or contract, called, or sent the transaction for"},
 				&cli.StringFlag{Name: "institution", Usage: "only what accounts of this `INSTITUTION` sent"},
-				&cli.StringFlag{Name: "contract", Usage: "only calls of this system `CONTRACT`, such as access"},
+				&cli.StringFlag{Name: "contract", Usage: "only calls of this `CONTRACT`, such as access"},
 				&cli.StringFlag{Name: "method", Usage: "only calls of this `METHOD`"},
 				&cli.StringFlag{Name: "object", Usage: "only what is about this account, contract, name or number: `OBJECT` as records have it, or the name of an account in the genesis"},
 				&cli.BoolFlag{Name: "refused", Usage: "only calls that did not end well"},
@@ -145,7 +146,7 @@ func auditRow(w io.Writer, a *client.AuditRecord) {
 	if a.Motion != 0 {
 		motion = fmt.Sprint(a.Motion)
 	}
-	row(w, auditPlace(a), timeText(a.Time), a.Actor, orDash(a.Institution), orDash(strings.Join(a.Roles, ",")), a.Name+"."+a.Method, orDash(a.Object), motion, auditResult(a))
+	row(w, auditPlace(a), timeText(a.Time), a.Actor, orDash(a.Institution), orDash(strings.Join(a.Roles, ",")), auditAction(a), orDash(a.Object), motion, auditResult(a))
 }
 
 func orDash(text string) string {
@@ -153,6 +154,14 @@ func orDash(text string) string {
 		return "-"
 	}
 	return text
+}
+
+// auditAction returns what was called: contracts that are no system contracts have no name here.
+func auditAction(a *client.AuditRecord) string {
+	if a.Name == "" {
+		return a.Contract.String() + "." + a.Method
+	}
+	return a.Name + "." + a.Method
 }
 
 func auditResult(a *client.AuditRecord) string {
@@ -205,7 +214,7 @@ func showAudit(c *cli.Context) error {
 			}
 		}
 		if len(wanted) == 0 {
-			return withCode(ExitNotFound, fmt.Errorf("there is no audit record of %s: it called no method of a system contract that changes something", args[0]))
+			return withCode(ExitNotFound, fmt.Errorf("there is no audit record of %s: it called no method of a system contract that changes something, and none for which a policy was set", args[0]))
 		}
 		return show(c, wanted, func(w io.Writer) {
 			for i := range wanted {
@@ -228,7 +237,7 @@ func auditTable(w io.Writer, a *client.AuditRecord) {
 	for _, d := range a.Certificates {
 		row(w, "certificate", d)
 	}
-	row(w, "action", a.Name+"."+a.Method)
+	row(w, "action", auditAction(a))
 	row(w, "object", orDash(a.Object))
 	row(w, "arguments", a.Args)
 	if !a.After.IsZero() {
@@ -246,6 +255,13 @@ func auditTable(w io.Writer, a *client.AuditRecord) {
 	}
 	if !a.Evidence.IsZero() {
 		row(w, "evidence", a.Evidence)
+	}
+	for _, p := range a.Approvals {
+		word := "for"
+		if !p.For {
+			word = "against"
+		}
+		row(w, "approval", fmt.Sprintf("%s %s of %s", word, p.Account, orDash(p.Institution)))
 	}
 	row(w, "result", auditResult(a))
 	row(w, "proof", fmt.Sprintf("fondaco proof get state audit %s", hexText(a.Key)))

@@ -546,7 +546,7 @@ type AuditRecords struct {
 	Before string `json:"before,omitempty"` // place of the last record that was looked at
 }
 
-// AuditRecord tells one call of a method of a system contract that changes something, and how it ended.
+// AuditRecord tells one call of a method of a system contract that changes something, or of another contract's method for which a policy was set, and how it ended.
 type AuditRecord struct {
 	Height ledger.Height `json:"height"`
 	Index  uint32        `json:"index"`  // of the transaction in the block
@@ -562,7 +562,7 @@ type AuditRecord struct {
 	Certificates []keys.Digest  `json:"certificates"`
 
 	Contract ledger.Address `json:"contract"`
-	Name     string         `json:"name"` // of the contract
+	Name     string         `json:"name"` // of the system contract; empty: it is none, but a policy was set for the method
 	Method   string         `json:"method"`
 	Object   string         `json:"object,omitempty"` // what the call is about
 	Args     keys.Digest    `json:"args"`             // digest of the arguments
@@ -573,11 +573,20 @@ type AuditRecord struct {
 	Motion   uint64      `json:"motion"` // 0: none
 	Reason   string      `json:"reason,omitempty"`
 	Evidence keys.Digest `json:"evidence"` // zero: none
+	// Approvals are on what it rests: votes on the motion, approvals of the release or the correction, officers of the recovery; of a vote, that.
+	Approvals []AuditApproval `json:"approvals,omitempty"`
 
 	Status string `json:"status"`
 	Code   uint32 `json:"code"`
 	Error  string `json:"error,omitempty"` // name of the contract's error, or what the code of a rule means
 	Undone bool   `json:"undone"`          // it ended well and has no effect, as a call around it did not
+}
+
+// AuditApproval is what an account said for its institution.
+type AuditApproval struct {
+	Institution string         `json:"institution"` // empty: it speaks for itself
+	Account     ledger.Address `json:"account"`     // governance: a motion
+	For         bool           `json:"for"`         // false: it voted against
 }
 
 // AuditQuery says which audit records are wanted. The zero value of a field wants all.

@@ -12,16 +12,18 @@ import (
 	"github.com/fondaco/fondaco/wasmvm"
 )
 
-// Each call of a tx method of a system contract is an act, and leaves a record (precompiles.AuditRecord) however it ends: the
+// Each call of a tx method of a system contract is an act, and so is one of another contract's method for which a policy was set. It leaves a
+// record (precompiles.AuditRecord) however it ends: the
 // records are written after the transaction's calls, so that no call that fails takes them back. A transaction pays for the record
-// of its own call before anything else is looked at, and a call from within before it begins; what cannot pay is out of gas, and was
-// not begun. Calls of other contracts cost nothing more.
+// of its own call of a system contract before anything else is looked at, and any other call that is an act before it begins; what cannot pay is out of gas, and was
+// not begun. Other calls cost nothing more.
 
 // act is a call that is recorded.
 type act struct {
 	precompiles.AuditRecord
-	method *ledger.Method
-	before map[string]earlier // rows that the call itself wrote, as they were
+	method  *ledger.Method     // of a system contract; nil: of another one
+	private bool               // a private contract's: what its members may not read is left out
+	before  map[string]earlier // rows that the call itself wrote, as they were
 }
 
 // earlier is a row before a call wrote it.
@@ -49,40 +51,78 @@ func (x *Executor) price(r *rules, height ledger.Height, tx *ledger.SignedTx) le
 
 // begin begins the record of a call, if it has one, at the gas that it takes within a transaction. Where the outcome is not ok, the call is not made.
 func (t *transaction) begin(c *call) (*act, wasmvm.Outcome, error) {
-	m := t.x.audited(t.rules, t.order.Height, c.target.Address, c.method)
-	if m == nil {
-		return nil, wasmvm.Outcome{}, nil
-	}
-	price := ledger.Gas(0)
-	if len(t.running) > 0 {
+	m, price, looked, private := t.x.audited(t.rules, t.order.Height, c.target.Address, c.method), ledger.Gas(0), ledger.Gas(0), false
+	switch {
+	case m == nil:
+		var err error
+		if private, looked, err = t.governed(c); err != nil {
+			outcome, err := refusal(err)
+			outcome.Gas = looked
+			return nil, outcome, err
+		}
+		if c.policy == nil {
+			return nil, wasmvm.Outcome{Gas: looked}, nil
+		}
+		price = t.prices.recorded(0)
+	case len(t.running) > 0:
 		price = t.prices.recorded(len(c.args))
 	}
 	switch {
 	case price > c.limit:
-		return nil, wasmvm.Outcome{Status: ledger.OutOfGas, Gas: c.limit, Trace: fmt.Sprintf("the call's record takes %d gas, and %d are left", price, c.limit)}, nil
+		return nil, wasmvm.Outcome{Status: ledger.OutOfGas, Gas: looked + c.limit, Trace: fmt.Sprintf("the call's record takes %d gas, and %d are left", price, c.limit)}, nil
 	case len(t.acts) >= precompiles.MaxAuditRecords:
-		outcome, err := refusal(deny(precompiles.DeniedSize, "more than %d calls of methods of system contracts in a transaction", precompiles.MaxAuditRecords))
-		outcome.Gas = price
+		outcome, err := refusal(deny(precompiles.DeniedSize, "more than %d calls that are recorded in a transaction: those of methods of system contracts, and of methods for which there are policies", precompiles.MaxAuditRecords))
+		outcome.Gas = looked + price
 		return nil, outcome, err
 	}
-	a, err := t.describe(m, c)
+	a, err := t.describe(m, c, private)
 	if err != nil {
 		return nil, wasmvm.Outcome{}, err
 	}
 	c.limit -= price
 	c.act = a
-	return a, wasmvm.Outcome{Gas: price}, nil
+	return a, wasmvm.Outcome{Gas: looked + price}, nil
 }
 
-// describe returns the record of a call that is about to begin.
-func (t *transaction) describe(m *ledger.Method, c *call) (*act, error) {
-	a := &act{method: m, AuditRecord: precompiles.AuditRecord{
+// governed looks up the policy of a call of a contract that is no system contract, and if it has one, whether the contract is private. It takes
+// the gas of that, which it returns, from what is left.
+func (t *transaction) governed(c *call) (private bool, looked ledger.Gas, err error) {
+	if c.readOnly || c.hook {
+		return false, 0, nil
+	}
+	deployment, err := t.x.deployments.read(t.overlay, c.target.Address)
+	if err != nil || deployment == nil || deployment.Flags&precompiles.ContractPolicies == 0 {
+		return false, 0, err
+	}
+	read := &counted{Reader: t.overlay}
+	row, found, err := precompiles.ReadPolicy(read, c.target.Address, c.method)
+	if err != nil {
+		return false, 0, err
+	}
+	if found {
+		c.policy = &row
+		restriction, err := precompiles.ReadRestriction(read, c.target.Address)
+		if err != nil {
+			return false, 0, err
+		}
+		private = restriction.Visible != precompiles.VisibleMembers
+	}
+	looked, err = t.pay(c, read)
+	return private, looked, err
+}
+
+// describe returns the record of a call that is about to begin. m is the method of a system contract; nil: it is another contract's, for which there is a policy.
+func (t *transaction) describe(m *ledger.Method, c *call, private bool) (*act, error) {
+	a := &act{method: m, private: private && c.caller != precompiles.GovernanceAddress, AuditRecord: precompiles.AuditRecord{
 		Version: ledger.Version, Height: t.order.Height, Index: t.index, Number: uint32(len(t.acts)), Time: t.order.UnixMilli, Tx: t.id,
-		Actor: c.caller, Origin: t.origin, Roles: []string{}, Certificates: []keys.Digest{}, Contract: c.target.Address, Method: c.method,
+		Actor: c.caller, Origin: t.origin, Roles: []string{}, Certificates: []keys.Digest{}, Contract: c.target.Address, Method: c.method, Approvals: []precompiles.AuditApproval{},
 	}}
 	account, err := t.account(t.origin)
 	if err != nil {
 		return nil, err
+	}
+	if a.private {
+		a.Actor, a.Origin, account = ledger.Address{}, ledger.Address{}, nil
 	}
 	if account != nil {
 		a.Institution, a.Roles = account.Institution, account.Roles
@@ -94,12 +134,16 @@ func (t *transaction) describe(m *ledger.Method, c *call) (*act, error) {
 			}
 		}
 	}
-	policy, _, err := precompiles.ReadPolicy(t.overlay, a.Contract, a.Method)
-	if err != nil {
-		return nil, err
+	if m == nil {
+		a.Policy = c.policy.Number
+	} else {
+		policy, _, err := precompiles.ReadPolicy(t.overlay, a.Contract, a.Method)
+		if err != nil {
+			return nil, err
+		}
+		a.Policy = policy.Number
+		a.DescribeAct(t.x.suite, m, c.args)
 	}
-	a.Policy = policy.Number
-	a.DescribeAct(t.x.suite, m, c.args)
 	if t.acting != nil && c.caller == precompiles.GovernanceAddress {
 		a.Motion = t.acting.Motion
 	}
@@ -119,8 +163,11 @@ func (t *transaction) end(a *act, mark int, outcome *wasmvm.Outcome) error {
 	if a == nil {
 		return nil
 	}
-	a.Status, a.Code = outcome.Status, outcome.Code
-	if a.Status == ledger.OK {
+	a.Status = outcome.Status
+	if !a.private {
+		a.Code = outcome.Code
+	}
+	if a.Status == ledger.OK && a.method != nil {
 		a.Returned(a.method, outcome.Data)
 		if err := t.compare(a); err != nil {
 			return err
@@ -154,17 +201,18 @@ func (t *transaction) compare(a *act) error {
 	return errors.Join(failed, err)
 }
 
-// refused records a call that a transaction asks for and that is refused before it is made.
+// refused records a call that a transaction asks for and that is refused before it is made, if what is left of its gas pays for that.
 func (t *transaction) refused(tx *ledger.SignedTx, outcome *wasmvm.Outcome) error {
-	if tx.To.Name != "" {
-		return nil
+	c := call{target: tx.To, caller: tx.Sender, method: tx.Method, args: tx.Args, limit: tx.GasLimit - outcome.Gas}
+	looked, err := t.resolve(&c)
+	t.served = tx.To // nothing served it
+	outcome.Gas += looked.Gas
+	if err != nil || looked.Status != ledger.OK {
+		return err
 	}
-	m := t.x.audited(t.rules, t.order.Height, tx.To.Address, tx.Method)
-	if m == nil {
-		return nil
-	}
-	a, err := t.describe(m, &call{target: tx.To, caller: tx.Sender, method: tx.Method, args: tx.Args})
-	if err != nil {
+	a, begun, err := t.begin(&c)
+	outcome.Gas += begun.Gas
+	if err != nil || a == nil {
 		return err
 	}
 	return t.end(a, len(t.acts), outcome)

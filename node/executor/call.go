@@ -18,10 +18,11 @@ type call struct {
 	args     []byte
 	limit    ledger.Gas
 	readOnly bool
-	reentry  bool // the contract may be running already
-	hook     bool // init or upgrade, called by deployment
-	view     bool // a view from outside: its result goes to no receipt, and may be large
-	act      *act // its record; nil: it has none
+	reentry  bool                   // the contract may be running already
+	hook     bool                   // init or upgrade, called by deployment
+	view     bool                   // a view from outside: its result goes to no receipt, and may be large
+	act      *act                   // its record; nil: it has none
+	policy   *precompiles.PolicyRow // that was set for the method of a contract that is no system contract; nil: none
 }
 
 // call runs a contract and undoes its writes and events unless it ends well. An error is a fault of this node.
@@ -179,8 +180,8 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 	case c.hook:
 	case c.readOnly:
 		looked, err = t.keepPrivate(&c)
-	case deployment.Flags&precompiles.ContractPolicies != 0:
-		looked, err = t.keepPolicy(&c)
+	case c.policy != nil:
+		err = t.keepPolicy(&c)
 	}
 	if err != nil {
 		outcome, err := refusal(err)
@@ -205,26 +206,16 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 	return outcome, err
 }
 
-// keepPolicy applies the policy that was set for a method of a contract that has any, and takes the gas of looking it up, which it
-// returns, from what is left.
-func (t *transaction) keepPolicy(c *call) (ledger.Gas, error) {
+// keepPolicy applies the policy that was set for a method of a contract.
+func (t *transaction) keepPolicy(c *call) error {
 	if c.caller == precompiles.GovernanceAddress { // a motion, which has what its policies took
-		return 0, nil
-	}
-	read := &counted{Reader: t.overlay}
-	row, found, err := precompiles.ReadPolicy(read, c.target.Address, c.method)
-	if err != nil {
-		return 0, err
-	}
-	price, err := t.pay(c, read)
-	if err != nil || !found {
-		return price, err
+		return nil
 	}
 	signers := make([]ledger.Key, len(t.signers))
 	for i, s := range t.signers {
 		signers[i] = ledger.Key{Algorithm: s.Algorithm, Bytes: s.Key}
 	}
-	return price, row.Policy.Permit(c.method, c.caller == t.origin, signers, func() (*precompiles.Account, error) { return t.account(c.caller) })
+	return c.policy.Policy.Permit(c.method, c.caller == t.origin, signers, func() (*precompiles.Account, error) { return t.account(c.caller) })
 }
 
 // pay takes the gas of what was looked up from what is left, and returns it.

@@ -106,6 +106,9 @@ func TestCorrection(t *testing.T) {
 	b.want(b.by("admin", "apply", one), ledger.Aborted, precompiles.AbortSupport)
 	b.want(b.by("gamma officer", "approve", one), ledger.OK, 0)
 	b.want(b.by("admin", "apply", one), ledger.Aborted, precompiles.AbortSupport)
+	if got := b.records(); len(got[0].Approvals) != 2 {
+		t.Errorf("the record of what was refused is %+v, want the two approvals that there were", got[0])
+	}
 	// Whose approval is lacking would tell from whom something is taken, which in a private contract is nobody else's business.
 	o, err := b.x.DryRun(context.Background(), b.head, Call{From: address("admin"), To: ledger.Target{Address: precompiles.CorrectionsAddress}, Method: "apply", Args: b.marshal(one)})
 	if err != nil || !strings.Contains(o.Trace, "correction 1 lacks the approval of 1 institutions") || strings.Contains(o.Trace, "beta") {
@@ -120,6 +123,9 @@ func TestCorrection(t *testing.T) {
 	b.want(receipts[0], ledger.OK, 0)
 	b.want(receipts[1], ledger.Aborted, precompiles.AbortCorrection)
 	b.want(receipts[2], ledger.Aborted, 1004)
+	if got := b.records(); got[0].Method != "apply" || len(got[0].Approvals) != 3 || got[0].Approvals[2].Account != address("beta admin") {
+		t.Errorf("the record of what was applied is %+v, want the approvals of three institutions", got[0])
+	}
 	b.holds(map[string]string{"ann": "60", "ben": "140", "eve": "100", "": "300"})
 	c, found, err := precompiles.ReadCorrection(b.head, 1)
 	if err != nil || !found || c.Status != precompiles.CorrectionApplied || c.Applied != apply.ID || c.AppliedAt != b.head.Height() {

@@ -102,6 +102,9 @@ func (p *pipeline) release(id uint64) (contract ledger.Address) {
 	p.Helper()
 	r := p.by("deployer", "release", precompiles.ReleaseArgs{ID: id})
 	p.want(r, ledger.OK, 0)
+	if by := p.records()[0].Approvals; len(by) == 0 || !by[0].For || by[0].Account.IsZero() {
+		p.Errorf("the record says that the release rests on %+v", by)
+	}
 	if err := ledger.Unmarshal(r.Data, &contract); err != nil {
 		p.Fatal(err)
 	}

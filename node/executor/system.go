@@ -77,6 +77,23 @@ type env struct {
 
 var _ precompiles.Env = (*env)(nil)
 
+func (e *env) Approved(by []precompiles.AuditApproval) error {
+	a := e.call.act
+	if a == nil {
+		return nil
+	}
+	by = by[:min(len(by), precompiles.MaxAuditApprovals)]
+	size := 0
+	for i := range by {
+		size += ledger.AddressSize + len(by[i].Institution)
+	}
+	if err := e.Charge(e.t.prices.recordedBytes(size)); err != nil {
+		return err
+	}
+	a.Approvals = append([]precompiles.AuditApproval{}, by...)
+	return nil
+}
+
 func (e *env) Charge(gas ledger.Gas) error {
 	if gas > e.left {
 		e.left = 0
