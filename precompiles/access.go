@@ -107,7 +107,7 @@ func newAccess() Contract {
 				{Topic: "node_unfrozen", Fields: []ledger.Field{node, reason, evidence}, Indexed: []string{"node"}},
 				{Topic: "ratified", Fields: []ledger.Field{address, method, frozenAs}, Indexed: []string{"address"}},
 			},
-			Errors: abortDefs(AbortArguments, AbortRole, AbortMissing, AbortUnchanged),
+			Errors: abortDefs(AbortArguments, AbortThreshold, AbortRole, AbortMissing, AbortUnchanged),
 			State: []ledger.StateDef{
 				{Prefix: "f", Key: []ledger.Type{"addr", "u8", "bytes"}, Value: "Freeze", Doc: "address; layer, of an account 1 of its institution, 2 of an authority and 4 of a motion, else 2; method. Of a node the address is the first 20 bytes of its id, and the method is node. Freezes that have ended stay"},
 				{Prefix: "h", Key: []ledger.Type{"bytes"}, Value: "u32", Doc: "how many accounts of an institution have the role committee, institution-admin or regulator; the key is the role, / and the institution"},
@@ -387,6 +387,11 @@ func changeRoles(env Env, a RoleArgs, topic string, change func(roles []string, 
 	}
 	if !has && account.Leaked() && (a.Role == string(identity.Committee) || a.Role == string(identity.Regulator)) {
 		return aborted(AbortRole, []any{a.Role}, "a key of the account is reported as leaked, so it would have no voice: recover it first, with `fondaco account recover`")
+	}
+	if !has && (a.Role == string(identity.Committee) || a.Role == string(identity.Regulator)) {
+		if err := account.lasts(env.Order().UnixMilli); err != nil {
+			return err
+		}
 	}
 	silences := has && a.Role == string(identity.Committee)
 	if silences && !account.Leaked() {

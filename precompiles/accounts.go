@@ -262,7 +262,7 @@ func newAccounts() Contract {
 				{
 					Name: "bind", Kind: ledger.MethodTx,
 					Args: []ledger.Field{{Name: "keys", Type: "list<Key>"}, {Name: "threshold", Type: "u32"}},
-					Doc:  "Adds keys to the caller's account and sets its threshold.",
+					Doc:  "Adds keys to the caller's account and sets its threshold. Of an account with the role committee or regulator keys without an end reach it, here and wherever its keys change.",
 				},
 				{
 					Name: "unbind", Kind: ledger.MethodTx,
@@ -289,7 +289,7 @@ func newAccounts() Contract {
 				{
 					Name: "report_leak", Kind: ledger.MethodTx, Args: []ledger.Field{account},
 					Doc: "Stops an account from sending anything but objections until it is recovered, because a key is in wrong hands. The caller is the account itself, of which any one key is enough, or a registrar or institution-admin of its institution; or a motion. " +
-						"Accounts with the role committee or regulator report for themselves, or a motion does, but not of the last account that speaks for its institution, or as a regulator. So a thief who holds that one is not silenced at once: " +
+						"Accounts with the role committee or regulator report for themselves, if enough institutions are left that speak to decide without one of the committee; or a motion does, but not of the last account that speaks for its institution, or as a regulator. So a thief who holds that one is not silenced at once: " +
 						"the committee recovers the account by motion, or reforms the group.",
 				},
 				{Name: "clear_leak", Kind: ledger.MethodTx, Args: []ledger.Field{account}, Doc: "Withdraws the report of a leak. The caller is an institution-admin of the account's institution who did not report it, and has been one for a window of recoveries when it was, or since genesis; or a motion."},
@@ -571,20 +571,12 @@ func putAccount(env Env, address ledger.Address, account *Account, before []Acco
 	return write(env, AccountStateKey(address), account)
 }
 
-// checkKeys checks the keys that are new and that all together can reach the threshold now.
+// checkKeys checks the keys that are new and that all together can reach the threshold now, and of an account that governs for ever.
 func checkKeys(env Env, account *Account, before []AccountKey) error {
 	if len(account.Keys) == 0 || len(account.Keys) > MaxAccountKeys {
 		return aborted(AbortArguments, nil, "an account of %d keys, want 1 to %d", len(account.Keys), MaxAccountKeys)
 	}
-	now := env.Order().UnixMilli
 	old := Account{Keys: before}
-	var weight uint32
-	var valid []ledger.Key // now
-	for i := range account.Keys {
-		if k := &account.Keys[i]; k.validAt(now) {
-			valid = append(valid, k.public())
-		}
-	}
 	for i, k := range account.Keys {
 		if k.Weight == 0 || k.Weight > MaxKeyWeight || k.From < 0 || k.Until < 0 || k.Until != 0 && k.Until < k.From {
 			return aborted(AbortKey, []any{i}, "key %d: weight %d, want 1 to %d; valid from %d until %d", i, k.Weight, MaxKeyWeight, k.From, k.Until)
@@ -601,14 +593,46 @@ func checkKeys(env Env, account *Account, before []AccountKey) error {
 				return aborted(AbortKey, []any{i}, "key %d: %v", i, err)
 			}
 		}
-		if k.validAt(now) && !account.succeeded(&k, valid) {
+	}
+	now := env.Order().UnixMilli
+	if weight := account.weightAt(now); account.Threshold == 0 || weight < account.Threshold {
+		return aborted(AbortThreshold, []any{account.Threshold, weight}, "a threshold of %d, and keys of weight %d that are valid now", account.Threshold, weight)
+	}
+	if !account.HasAny(string(identity.Committee), string(identity.Regulator)) {
+		return nil
+	}
+	return account.lasts(now)
+}
+
+// lasts refuses keys that do not reach the account's threshold at every block time from now on. Who governs is counted on, and an account of
+// which the keys ended would say nothing and be counted all the same.
+func (a *Account) lasts(now int64) error {
+	for _, k := range a.Keys {
+		if k.Until == 0 {
+			continue
+		}
+		if weight := a.weightAt(max(now, k.Until+1)); weight < a.Threshold {
+			return aborted(AbortThreshold, []any{a.Threshold, weight},
+				"keys of weight %d are left after %s, and the threshold is %d: an account with the role committee or regulator has keys without an end that reach it", weight, timeText(k.Until), a.Threshold)
+		}
+	}
+	return nil
+}
+
+// weightAt returns what the keys weigh together that are valid at a block time. Of two in the overlap of a rotation the new one counts.
+func (a *Account) weightAt(unixMilli int64) (weight uint32) {
+	var valid []ledger.Key
+	for i := range a.Keys {
+		if k := &a.Keys[i]; k.validAt(unixMilli) {
+			valid = append(valid, k.public())
+		}
+	}
+	for i := range a.Keys {
+		if k := &a.Keys[i]; k.validAt(unixMilli) && !a.succeeded(k, valid) {
 			weight += k.Weight
 		}
 	}
-	if account.Threshold == 0 || weight < account.Threshold {
-		return aborted(AbortThreshold, []any{account.Threshold, weight}, "a threshold of %d, and keys of weight %d that are valid now", account.Threshold, weight)
-	}
-	return nil
+	return weight
 }
 
 // AddressArgs are the arguments of methods that take an address.

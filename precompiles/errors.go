@@ -51,7 +51,7 @@ const (
 const (
 	AbortArguments   uint32 = 1000 // the arguments are not what the schema says
 	AbortKey         uint32 = 1001 // [index]: a key is malformed, bound twice, or not bound
-	AbortThreshold   uint32 = 1002 // [threshold, weight]: the keys could never reach the threshold
+	AbortThreshold   uint32 = 1002 // [threshold, weight]: the keys could never reach the threshold, or those of an account that governs not for ever
 	AbortRole        uint32 = 1003 // [role]: malformed, not for this caller to give or take, or not together with another one of the account
 	AbortMissing     uint32 = 1004 // [address]: no such account or contract
 	AbortInstitution uint32 = 1005 // [institution]: no such institution
@@ -85,7 +85,7 @@ func abortDefs(codes ...uint32) []ledger.ErrorDef {
 	all := []ledger.ErrorDef{
 		{Code: AbortArguments, Name: "BadArguments", Doc: "the arguments are not what the schema says, or out of bounds"},
 		{Code: AbortKey, Name: "BadKey", Fields: []ledger.Field{{Name: "index", Type: "u32"}}, Doc: "a key is malformed, bound twice, or not bound"},
-		{Code: AbortThreshold, Name: "Unreachable", Fields: []ledger.Field{{Name: "threshold", Type: "u32"}, {Name: "weight", Type: "u32"}}, Doc: "the account's keys could never reach the threshold"},
+		{Code: AbortThreshold, Name: "Unreachable", Fields: []ledger.Field{{Name: "threshold", Type: "u32"}, {Name: "weight", Type: "u32"}}, Doc: "the account's keys could never reach the threshold, or would not any more when some of them end, and it has the role committee or regulator"},
 		{Code: AbortRole, Name: "BadRole", Fields: []ledger.Field{{Name: "role", Type: "str"}}, Doc: "a role is malformed, not for this caller to give or take, or does not go together with another one of the account"},
 		{Code: AbortMissing, Name: "Missing", Fields: []ledger.Field{{Name: "address", Type: "addr"}}, Doc: "there is no such account or contract"},
 		{Code: AbortInstitution, Name: "UnknownInstitution", Fields: []ledger.Field{{Name: "institution", Type: "str"}}},

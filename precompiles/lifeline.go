@@ -376,6 +376,13 @@ func reportLeak(env Env, a AddressArgs) error {
 	if err := mute(env, &account, true); err != nil {
 		return err
 	}
+	if account.Has(identity.Committee) { // one key of it is enough for the report
+		if err := stillGoverned(env); isRefusal(err) {
+			return aborted(AbortRole, []any{string(identity.Committee)}, "others are silent already, and without this account too few would be left to decide: have a motion recover it, with `fondaco motion propose` (%v)", err)
+		} else if err != nil {
+			return err
+		}
+	}
 	account.lifeline().Leak = &Leak{By: env.Caller(), UnixMilli: env.Order().UnixMilli}
 	if err := mark(env, a.Address, true); err != nil {
 		return err
@@ -496,7 +503,7 @@ func recoverAccount(env Env, a RecoverAccountArgs) (uint64, error) {
 	case a.Evidence.IsZero():
 		return 0, aborted(AbortArguments, nil, "no digest of evidence: name what shows that the owner asked for it")
 	}
-	next := Account{Threshold: a.Threshold, Keys: a.Keys}
+	next := Account{Threshold: a.Threshold, Keys: a.Keys, Roles: account.Roles}
 	if err := checkKeys(env, &next, nil); err != nil {
 		return 0, err
 	}

@@ -391,11 +391,16 @@ func TestRefusedReforms(t *testing.T) {
 		t.Error("a group of two shrank")
 	}
 	// Institutions without the role must not outnumber those with it.
-	deaf := newAssembly(t, 2)
-	deaf.caller = name("bank-1")
-	_, err := deaf.call(newAccounts(), "report_leak", AddressArgs{Address: name("bank-1")})
+	deaf := newAssembly(t, 5)
+	leave := Reform{Remove: deaf.members[:1], Override: "why not"}
+	_, err := deaf.propose(leave)
 	wantError(t, err, ledger.OK, 0)
-	_, err = deaf.propose(Reform{Remove: deaf.members[:1], Override: "why not"})
+	for _, bank := range []string{"bank-1", "bank-2"} {
+		deaf.caller = name(bank)
+		_, err := deaf.call(newAccounts(), "report_leak", AddressArgs{Address: name(bank)})
+		wantError(t, err, ledger.OK, 0)
+	}
+	_, err = deaf.propose(leave)
 	wantError(t, err, ledger.Aborted, AbortReform)
 }
 
