@@ -279,7 +279,7 @@ func newAccounts() Contract {
 					Name: "certify", Kind: ledger.MethodTx,
 					Args: []ledger.Field{{Name: "account", Type: "addr"}, certificate},
 					Doc: "Binds an account to certificates, by their fingerprints and those of their roots, or to none. A registrar binds accounts of its institution that have no role but user, " +
-						"an institution-admin all of its institution but those with the role committee, which bind themselves.",
+						"an institution-admin all of its institution but those with the role committee or regulator, which bind themselves.",
 				},
 				{
 					Name: "cosign", Kind: ledger.MethodTx, Args: []ledger.Field{account, cosigner, classes, until},
@@ -307,7 +307,7 @@ func newAccounts() Contract {
 					Doc: "Ends a recovery of the caller's account within its window. An account that is frozen may, too. There is no objection to what a motion asks for after two of them, but by an account with the role regulator.",
 				},
 				{Name: "withdraw", Kind: ledger.MethodTx, Args: []ledger.Field{account, number}, Doc: "Ends a recovery. The caller is a registrar or institution-admin of the account's institution; or a motion, which alone withdraws what a motion asked for."},
-				{Name: "settle", Kind: ledger.MethodTx, Args: []ledger.Field{account, number}, Doc: "Puts the keys of a recovery in the place of the account's, after its window. Anybody may."},
+				{Name: "settle", Kind: ledger.MethodTx, Args: []ledger.Field{account, number}, Doc: "Puts the keys of a recovery in the place of the account's, after its window. Anybody may. An account that binds itself to certificates then goes by none, until it does so again."},
 				{Name: "set_window", Kind: ledger.MethodTx, Args: []ledger.Field{{Name: "window", Type: "i64"}}, Doc: "Sets how long accounts may object to recoveries that are confirmed from now on, in ms: 1,000 to 30 days. A motion does, which takes the consent of a regulator where there is one. A regulator may object for 48 hours at least."},
 				{Name: "window", Kind: ledger.MethodView, Return: "i64", Doc: "Returns how long that is: two days, unless a motion set it."},
 				{

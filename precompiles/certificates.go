@@ -124,23 +124,27 @@ func Reasons() []string {
 // # Who says what, and what it does to accounts
 //
 // Registrars and institution-admins speak for their institution, but not of a certificate that their own account goes
-// by. What an institution-admin froze, no registrar changes; what a registrar said, an institution-admin may say again,
-// to give it more weight.
+// by, nor registrars of one that an account with the role regulator goes by. What an institution-admin froze, no
+// registrar changes; what a registrar said, an institution-admin may say again, to give it more weight.
 //
 // Accounts go by certificates to which they were bound (Binding). While these do not count, an account calls no
 // contract, whatever its roles. An account that governs must not be stopped so easily, or a registrar could lock out
 // those above, and nobody would be left to let them in again. So it depends on the account's roles who binds it, and
-// what keeps it from calling the system contracts, but for the one that deploys:
+// what keeps it from calling the system contracts, but for those that deploy and that name code:
 //
 //	roles of the account     bound by                          stopped by
-//	committee                itself                            nothing
+//	committee, or regulator  itself                            nothing
 //	institution-admin        an institution-admin, itself too  an institution-admin that froze or revoked a certificate
 //	others than user         an institution-admin              certificates that do not count: frozen, revoked, ended,
 //	user, or none            a registrar, too                  or vouched for by too few that the group trusts
 //
+// The first row that fits counts. When an account of the first is recovered, it goes by no certificates any more: whoever
+// had the old keys chose them.
+//
 // So whoever stops an institution-admin is another one, which may still call: by its certificates an institution never
 // loses the last. Time and motions end certificates too, and stop no institution-admin from binding the next. What
-// members agree on by motions, no certificate keeps them from.
+// members agree on by motions, no certificate keeps them from. To ask a node in an account's name takes certificates that
+// count, whatever the roles (Account.MayAsk): who binds itself does that first.
 type Certificate struct {
 	_       struct{} `cbor:",toarray"`
 	Version uint16   // ledger.Version
@@ -393,7 +397,7 @@ func timeText(unixMilli int64) string { return time.UnixMilli(unixMilli).UTC().F
 func (a *Account) checkBinding(r Reader, to ledger.Target, unixMilli int64) error {
 	b, governs := a.Certificate, governs(to)
 	switch {
-	case governs && (b == nil || a.Has(identity.Committee) || a.Has(identity.Regulator) && to.Address == GovernanceAddress):
+	case governs && (b == nil || a.bindsItself()):
 		return nil
 	case governs && a.Has(identity.InstitutionAdmin):
 		for _, p := range b.Paths {
@@ -464,12 +468,17 @@ func (a *Account) checkSigned(r Reader, to ledger.Target, signatures []ledger.Si
 	return nil
 }
 
+// bindsItself reports whether an account itself, and nobody else, says by which certificates it goes, and none keeps it from governing.
+func (a *Account) bindsItself() bool {
+	return a.HasAny(string(identity.Committee), string(identity.Regulator))
+}
+
 // mayCertify says why a caller may not bind an account to certificates, or returns nil.
 func mayCertify(caller, account *Account, self bool) error {
 	switch {
-	case account.HasAny(string(identity.Committee), string(identity.Regulator)) && self:
+	case account.bindsItself() && self:
 		return nil
-	case account.HasAny(string(identity.Committee), string(identity.Regulator)):
+	case account.bindsItself():
 		return denied(DeniedRole, "an account with the role committee or regulator binds itself to certificates")
 	case !caller.HasAny(string(identity.Registrar), string(identity.InstitutionAdmin)):
 		return denied(DeniedRole, "only a registrar or institution-admin binds accounts to certificates")
@@ -858,7 +867,7 @@ func newCertificates() Contract {
 				{
 					Name: "freeze", Kind: ledger.MethodTx, Args: []ledger.Field{fingerprint, reason},
 					Doc: "Stops a certificate of the caller's institution from counting. The caller is its registrar or institution-admin. The reason is a code of RFC 5280, 5.3.1. " +
-						"Accounts with the role institution-admin go on governing unless another one said so, and those with the role committee in any case.",
+						"Accounts with the role institution-admin go on governing unless another one said so, and those with the role committee or regulator in any case. No registrar says it of a certificate that an account with the role regulator goes by.",
 				},
 				{Name: "unfreeze", Kind: ledger.MethodTx, Args: []ledger.Field{fingerprint}, Doc: "Lifts what freeze did. What an institution-admin froze, no registrar unfreezes."},
 				{Name: "revoke", Kind: ledger.MethodTx, Args: []ledger.Field{fingerprint, reason}, Doc: "As freeze, for ever."},
@@ -1035,8 +1044,13 @@ func setCertificate(env Env, a StatusArgs, status CertificateStatus, topic strin
 	if status != CertificateActive && slices.Contains(caller.Certificate.leaves(), a.Fingerprint) {
 		return aborted(AbortCertificate, []any{a.Fingerprint[:]}, "the caller itself goes by certificate %s: bind its account to another one first, or send this from another account", a.Fingerprint)
 	}
-	row, _, err := ReadCertificate(env, caller.Institution, a.Fingerprint)
 	admin := caller.Has(identity.InstitutionAdmin)
+	if status != CertificateActive && !admin {
+		if err := spares(env, caller.Institution, a.Fingerprint); err != nil {
+			return err
+		}
+	}
+	row, _, err := ReadCertificate(env, caller.Institution, a.Fingerprint)
 	again := row.Status == status && status != CertificateActive && admin && !row.Admin // it weighs more then
 	switch {
 	case err != nil:
@@ -1054,4 +1068,22 @@ func setCertificate(env Env, a StatusArgs, status CertificateStatus, topic strin
 		return err
 	}
 	return emit(env, topic, caller.Institution, a.Fingerprint[:], a.Reason)
+}
+
+// spares refuses to have a certificate of an institution stopped that a regulator goes by.
+func spares(r Reader, institution string, fingerprint keys.Digest) error {
+	regulators, err := ReadRegulators(r)
+	if err != nil {
+		return err
+	}
+	for _, address := range regulators {
+		account, _, err := ReadAccount(r, address)
+		if err != nil {
+			return err
+		}
+		if account.Institution == institution && slices.Contains(account.Certificate.leaves(), fingerprint) {
+			return denied(DeniedRole, "the regulator %s goes by certificate %s: an institution-admin of %s says this, or the regulator binds itself to another one first", address, fingerprint, institution)
+		}
+	}
+	return nil
 }

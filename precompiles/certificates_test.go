@@ -625,6 +625,65 @@ func TestWhoIsStopped(t *testing.T) {
 	})
 }
 
+// TestRegulatorsCertificate is the story of a regulator whose certificate ends, and of whose next one an admin says that it is revoked. It goes on governing, and
+// binds itself to another; a registrar says nothing of what it goes by. A recovery leaves no certificate that the holder of the old key chose.
+func TestRegulatorsCertificate(t *testing.T) {
+	w := office{newWorld(t), t}
+	clerk := &Account{Version: ledger.Version, Institution: "beta", Threshold: 1, Roles: []string{"registrar"}, Keys: []AccountKey{bound(newKey(t, 80))}}
+	if err := putAccount(w, name("clerk"), clerk, nil); err != nil {
+		t.Fatal(err)
+	}
+	governs := func() {
+		t.Helper()
+		for _, to := range []ledger.Address{GovernanceAddress, AccessAddress, AccountsAddress} {
+			wantError(t, w.maySend("regulator", ledger.Target{Address: to}), ledger.OK, 0)
+		}
+	}
+	binds := func(n byte) error {
+		b := binding(n)
+		b.Until = w.order.UnixMilli + 1_000_000
+		return w.do("regulator", newAccounts(), "certify", CertifyArgs{Account: name("regulator"), Certificate: b})
+	}
+	wantError(t, binds(1), ledger.OK, 0)
+	w.order.UnixMilli += 1_000_001
+	wantRefusal(t, w.maySend("regulator", contract), "counted until")
+	governs()
+	wantError(t, w.do("regulator", newAccess(), "freeze", FreezeArgs{Account: name("user"), Reason: "suspicion"}), ledger.OK, 0)
+	wantError(t, w.certify("stranger", "regulator", 2), ledger.Denied, DeniedRole) // an admin of beta
+	wantError(t, binds(2), ledger.OK, 0)
+	wantError(t, w.maySend("regulator", contract), ledger.OK, 0)
+
+	for _, method := range []string{"freeze", "revoke"} {
+		wantError(t, w.say("clerk", method, 2), ledger.Denied, DeniedRole)
+		wantError(t, w.say("clerk", method, 1), ledger.OK, 0) // which it goes by no more
+	}
+	wantError(t, w.say("registrar", "revoke", 2), ledger.OK, 0) // of alpha, whose word means nothing in beta
+	wantError(t, w.maySend("regulator", contract), ledger.OK, 0)
+	wantError(t, w.say("stranger", "revoke", 2), ledger.OK, 0)
+	wantRefusal(t, w.maySend("regulator", contract), "was revoked")
+	governs()
+	wantError(t, binds(3), ledger.OK, 0)
+	wantError(t, w.maySend("regulator", contract), ledger.OK, 0)
+
+	wantError(t, w.do("registrar", newAccounts(), "certify", CertifyArgs{Account: name("user"), Certificate: &Binding{Paths: binding(4).Paths, Until: 1 << 50}}), ledger.OK, 0)
+	for _, who := range []string{"regulator", "user"} {
+		w.caller = GovernanceAddress
+		_, err := w.call(newAccounts(), "recover", lost(who, newKey(t, 81)))
+		wantError(t, err, ledger.OK, 0)
+	}
+	w.order.UnixMilli += DefaultWindow.Milliseconds() + 1
+	for who, keeps := range map[string]bool{"regulator": false, "user": true} {
+		wantError(t, w.do("stranger", newAccounts(), "settle", RecoveryArgs{Account: name(who), Number: 1}), ledger.OK, 0)
+		if a := w.account(t, name(who)); (a.Certificate != nil) != keeps {
+			t.Errorf("after the recovery %s goes by %+v", who, a.Certificate)
+		}
+	}
+	if got := w.bound(3, "beta"); len(got) > 0 {
+		t.Errorf("bound to certificate 3: %v", got)
+	}
+	wantError(t, binds(5), ledger.OK, 0)
+}
+
 // TestBoundRoots binds accounts of an institution that has authorities, and changes these.
 func TestBoundRoots(t *testing.T) {
 	a := newAssembly(t, 4)

@@ -669,7 +669,7 @@ func settleRecovery(env Env, a RecoveryArgs) error {
 	case env.Order().UnixMilli <= r.Until:
 		return aborted(AbortRecovery, []any{r.Number}, "the account may object until %s: settle recovery %d after that", timeText(r.Until), r.Number)
 	}
-	before := account.Keys
+	before, bound := account.Keys, account.Certificate
 	account.Keys, account.Threshold = r.Keys, r.Threshold
 	l := account.Lifeline
 	if l.Leak != nil {
@@ -678,6 +678,13 @@ func settleRecovery(env Env, a RecoveryArgs) error {
 		}
 	}
 	l.Overlaps, l.Leak, l.Objections, l.Recovery, l.Cosigners = nil, nil, 0, nil, nil // whoever had the old keys chose the co-signers
+	unbound := bound != nil && account.bindsItself()                                  // and the certificates
+	if unbound {
+		account.Certificate = nil
+		if err := bindCertificates(env, a.Account, &account, bound); err != nil {
+			return err
+		}
+	}
 	if err := putAccount(env, a.Account, &account, before); err != nil {
 		return err
 	}
@@ -689,6 +696,11 @@ func settleRecovery(env Env, a RecoveryArgs) error {
 	}
 	if err := emit(env, "keys_changed", a.Account); err != nil {
 		return err
+	}
+	if unbound {
+		if err := emit(env, "certified", a.Account, account.Certificate); err != nil {
+			return err
+		}
 	}
 	return emit(env, "recovery_ended", a.Account, a.Number, "settled")
 }
