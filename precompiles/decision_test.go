@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
@@ -481,4 +482,93 @@ func TestLockedOut(t *testing.T) {
 	a.enact(a.setting(func(s *SetSettingsArgs) { s.Lifetime = minutes(20) }))
 	_, err = a.propose(Reform{Params: &params})
 	wantError(t, err, ledger.OK, 0)
+}
+
+// What a motion touches is judged when it is carried out, too: what the banks decided of an account before it became a regulator's does not strike the regulator.
+func TestRegulatorOvertakes(t *testing.T) {
+	day := (24 * time.Hour).Milliseconds()
+	trusting := func(institution string) *Reform {
+		root := trusted(institution, "one", 1)
+		root.Authority.Until = 30 * day
+		return &Reform{Trust: []TrustedRoot{root}}
+	}
+	for _, c := range []struct {
+		story   string
+		action  func(a *assembly) Action
+		reform  *Reform
+		consent bool // of the regulator that there is, when the motion is made
+		code    uint32
+		of      []any
+	}{
+		{"its calls are to be co-signed", func(a *assembly) Action {
+			args := CosignArgs{Account: name("user"), Cosigner: name("bank-0"), Classes: []Class{{}}, Until: a.order.UnixMilli + 30*day}
+			return Action{To: AccountsAddress, Method: "cosign", Args: mustMarshal(t, args)}
+		}, nil, false, AbortStale, []any{AccountsAddress, "cosign"}},
+		{"a regulator consented", func(a *assembly) Action {
+			args := CosignArgs{Account: name("user"), Cosigner: name("bank-0"), Classes: []Class{{}}, Until: a.order.UnixMilli + 30*day}
+			return Action{To: AccountsAddress, Method: "cosign", Args: mustMarshal(t, args)}
+		}, nil, true, 0, nil},
+		{"a node of its institution is to be frozen", func(a *assembly) Action {
+			return Action{To: AccessAddress, Method: "freeze_node", Args: mustMarshal(t, FreezeNodeArgs{Node: a.members[0], Reason: "intrusion"})}
+		}, nil, false, AbortStale, []any{AccessAddress, "freeze_node"}},
+		{"another bank's node is to be frozen", func(a *assembly) Action {
+			return Action{To: AccessAddress, Method: "freeze_node", Args: mustMarshal(t, FreezeNodeArgs{Node: a.members[1], Reason: "intrusion"})}
+		}, nil, false, 0, nil},
+		{"its institution gets an authority", nil, trusting("bank-0"), false, AbortStale, []any{MembersAddress, "reform"}},
+		{"another institution gets an authority", nil, trusting("bank-1"), false, 0, nil},
+	} {
+		t.Run(c.story, func(t *testing.T) {
+			a := regulated(t)
+			propose := func() (id uint64) {
+				if c.reform == nil {
+					return a.move(c.action(a))
+				}
+				id, err := a.propose(*c.reform)
+				wantError(t, err, ledger.OK, 0)
+				return id
+			}
+			method := "execute"
+			if c.reform != nil {
+				method = "activate"
+			}
+			id := propose()
+			if c.consent {
+				wantError(t, a.by("watch", "consent", MotionArgs{ID: id}), ledger.OK, 0)
+			}
+			a.voteFor(id)
+			a.enact(a.granting("regulator"))
+			a.wait(id)
+			bank := a.account(t, name("bank-1"))
+			err := a.by("bank-1", method, MotionArgs{ID: id})
+			if c.code == 0 {
+				wantError(t, err, ledger.OK, 0)
+				return
+			}
+			wantError(t, err, ledger.Aborted, c.code)
+			if e, ok := errors.AsType[*Error](err); !ok || !bytes.Equal(e.Data, mustMarshal(t, c.of)) || !strings.Contains(e.Reason, "propose again") {
+				t.Errorf("refused with the data %x: %v", e.Data, err)
+			}
+			if c.reform != nil { // and nobody puts it into a block
+				wantError(t, MayActivate(a, keystest.Suite(), &bank, mustMarshal(t, MotionArgs{ID: id}), a.order.UnixMilli, a.order.Height), ledger.Aborted, c.code)
+			}
+			again := propose()
+			wantError(t, a.by("user", "consent", MotionArgs{ID: again}), ledger.OK, 0)
+			a.voteFor(again)
+			a.wait(again)
+			wantError(t, a.by("bank-1", method, MotionArgs{ID: again}), ledger.OK, 0)
+		})
+	}
+
+	// Of two motions that each make the chain's first regulator, the second one comes too late to do it without that one's consent.
+	a := newAssembly(t, 4)
+	watch := &Account{Version: ledger.Version, Institution: "bank-1", Threshold: 1, Roles: []string{}, Keys: []AccountKey{bound(newKey(t, 910))}}
+	if err := putAccount(a, name("watch"), watch, nil); err != nil {
+		t.Fatal(err)
+	}
+	first := a.move(Action{To: AccessAddress, Method: "grant", Args: mustMarshal(t, RoleArgs{Account: name("watch"), Role: "regulator"})})
+	second := a.move(a.granting("regulator"))
+	a.voteFor(first)
+	a.voteFor(second)
+	wantError(t, a.by("bank-0", "execute", MotionArgs{ID: first}), ledger.OK, 0)
+	wantError(t, a.by("bank-0", "execute", MotionArgs{ID: second}), ledger.Aborted, AbortStale)
 }

@@ -293,7 +293,8 @@ func (p Policy) ofMotions() Policy {
 }
 
 // current refuses a motion whose policies are others than those that it was decided under. One that was set since counts as another, whatever it says;
-// of one that was taken back the motion must have had what is in force now, and also the consent of a regulator where the chain has its first one since.
+// of one that was taken back the motion must have had what is in force now, and also the consent of a regulator where the chain has its first one since. Nor is a reform
+// that is about a regulator's institution today, if none consented to it: it may have got its regulator since.
 func (m *Motion) current(r Reader) error {
 	regulators, err := ReadRegulators(r)
 	if err != nil {
@@ -321,7 +322,19 @@ func (m *Motion) current(r Reader) error {
 			return aborted(AbortStale, []any{c.Contract, c.Method}, "the policy of %s of %s is another than when the motion was made: propose again what is still wanted", c.Method, c.Contract)
 		}
 	}
-	return nil
+	if m.Reform == nil || m.Consent != nil {
+		return nil
+	}
+	about, err := m.Reform.about(r, regulators)
+	if err != nil || !about {
+		return err
+	}
+	return unasked(MembersAddress, "reform")
+}
+
+// unasked refuses a motion that takes the consent of a regulator by now, because of a call or a reform.
+func unasked(contract ledger.Address, method string) error {
+	return aborted(AbortStale, []any{contract, method}, "%s of %s takes a regulator's consent now, and did not when the motion was made: propose again what is still wanted", method, contract)
 }
 
 // about reports whether a reform changes something of an institution that has a regulator: its nodes, or who vouches for its people.
@@ -950,7 +963,8 @@ func approvalOf(env Env, account ledger.Address) (AuditApproval, error) {
 	return AuditApproval{Institution: row.Institution, Account: account, For: true}, err
 }
 
-// checkConsent refuses a motion without a regulator's consent that takes one by now, since a regulator froze what it would set free.
+// checkConsent refuses a motion without a regulator's consent one of whose calls takes one by now, since a regulator froze what it would set free, or whom it is about
+// has become a regulator; as current does of its reform.
 func (m *Motion) checkConsent(env Env) error {
 	if m.Consent != nil {
 		return nil
@@ -963,7 +977,7 @@ func (m *Motion) checkConsent(env Env) error {
 		if touches, err := a.touches(env, regulators); err != nil {
 			return err
 		} else if touches {
-			return aborted(AbortStale, []any{a.To, a.Method}, "%s of %s takes a regulator's consent now, and did not when the motion was made: propose again what is still wanted", a.Method, a.To)
+			return unasked(a.To, a.Method)
 		}
 	}
 	return nil
