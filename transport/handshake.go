@@ -303,7 +303,16 @@ func (h *handshake) server(ctx context.Context, deadline time.Time) error {
 		return err
 	}
 	h.binding.helloServer = keys.Hash(h.e.config.Suite, "hello", mine)
+	// Whoever calls gets a proof before he gives one: strangers must not take all of a signer's time, which votes need too.
+	select {
+	case h.e.proofs <- struct{}{}:
+	case <-h.conn.Context().Done():
+		return context.Cause(h.conn.Context())
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	proof, err := h.proof(roleServer)
+	<-h.e.proofs
 	if err != nil {
 		return err
 	}

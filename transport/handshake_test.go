@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -455,5 +456,89 @@ func FuzzDecodeHello(f *testing.F) {
 			t.Errorf("a Hello has two encodings: %x and %x (%v)", data, again, err)
 		}
 		ours.matches(h, suite)
+	})
+}
+
+// slow is a signer that makes a signature for each token.
+type slow struct {
+	keys.Signer
+	tokens   chan struct{}
+	calls    atomic.Int32 // for signatures
+	now, top atomic.Int32 // that are being made, and were at most
+}
+
+func (s *slow) Sign(d keys.Digest) ([]byte, error) {
+	s.calls.Add(1)
+	now := s.now.Add(1)
+	defer s.now.Add(-1)
+	for top := s.top.Load(); now > top && !s.top.CompareAndSwap(top, now); top = s.top.Load() {
+	}
+	<-s.tokens
+	return s.Signer.Sign(d)
+}
+
+// TestProofs has many call at once with the Hello of a member. The node signs for a few of them at a time, and for those that left, or waited too
+// long, not at all.
+func TestProofs(t *testing.T) {
+	const callers = 24
+	start := func(t *testing.T, timeout time.Duration) (*chain, *member, *slow, *atomic.Int32) {
+		c := newChain(t, 2).onLoopback()
+		key := &slow{Signer: c.signers[0], tokens: make(chan struct{})}
+		admitted := new(atomic.Int32)
+		c.change = func(_ int, config *Config) {
+			config.Peers, config.Signer, config.HandshakeTimeout = nil, key, timeout
+			config.Admit = func(Hello) error { admitted.Add(1); return nil }
+		}
+		return c, c.start(0, nil), key, admitted
+	}
+	come := func(t *testing.T, c *chain, m *member) (all []*caller) {
+		for range callers {
+			x := c.call(t, 1, m)
+			x.sendHello(func(*Hello) {})
+			all = append(all, x)
+		}
+		return all
+	}
+	t.Run("each in its turn", func(t *testing.T) {
+		c, m, key, admitted := start(t, time.Minute)
+		all := come(t, c, m)
+		eventually(t, "all are admitted", func() bool { return admitted.Load() == callers })
+		for range callers {
+			key.tokens <- struct{}{}
+		}
+		for _, x := range all {
+			theirs, err := x.h.readHello(x.stream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x.h.binding.helloServer = keys.Hash(c.suite, "hello", theirs)
+			if err := x.h.readProof(x.stream, roleServer); err != nil {
+				t.Error(err)
+			}
+		}
+		if top := key.top.Load(); top != maxProofs {
+			t.Errorf("up to %d proofs were made at once, want %d", top, maxProofs)
+		}
+	})
+	t.Run("who leaves or waits too long gets none", func(t *testing.T) {
+		c, m, key, admitted := start(t, time.Second)
+		all := come(t, c, m)
+		eventually(t, "all are admitted", func() bool { return admitted.Load() == callers })
+		all[callers-1].conn.CloseWithError(0, "") //nolint:errcheck // it closes
+		eventually(t, "all are gone but those for whom the signer makes one", func() bool {
+			gone := 0
+			for _, x := range all {
+				if x.conn.Context().Err() != nil {
+					gone++
+				}
+			}
+			return gone == callers-maxProofs
+		})
+		close(key.tokens)
+		eventually(t, "nobody is left", func() bool { return key.now.Load() == 0 })
+		m.stop()
+		if n := key.calls.Load(); n != maxProofs {
+			t.Errorf("%d proofs were made, want %d", n, maxProofs)
+		}
 	})
 }

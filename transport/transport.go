@@ -216,6 +216,7 @@ type Endpoint struct {
 	quic      *quic.Config
 	tls       ephemeral
 	admission admission
+	proofs    chan struct{} // holds one for each proof that is being signed for a caller
 	refusals  refusals
 
 	handlers        [protocols]atomic.Pointer[Handler]
@@ -227,6 +228,10 @@ type Endpoint struct {
 	running context.Context // nil before Run and after
 	tasks   sync.WaitGroup  // goroutines of the endpoint; Add only under mu while running is set
 }
+
+// maxProofs bounds the signatures for callers, who have not proved anything yet, that are made at once. The key may be in another process or a
+// device, which makes the group's votes too.
+const maxProofs = 4
 
 // New makes an endpoint and, unless c.Conn is set, opens its socket, so that a taken port is known at once.
 // Nothing is sent or read before Run.
@@ -252,6 +257,7 @@ func New(c Config) (*Endpoint, error) {
 		conn:      conn,
 		peers:     make(map[identity.NodeID]*peer),
 		admission: admission{limit: c.MaxUnidentified, rate: c.AddressRate, burst: float64(c.AddressBurst)},
+		proofs:    make(chan struct{}, maxProofs),
 		again:     make(chan struct{}, 1),
 	}
 	e.certificates.Store(&c.Certificates)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/fondaco/fondaco/node/doublesign"
 	"github.com/fondaco/fondaco/state/keys"
@@ -21,19 +22,31 @@ type Client struct {
 	suite  keys.Suite
 	public keys.PublicKey
 
-	mu   sync.Mutex // guards idle
-	idle []net.Conn // at most maxIdle
+	// Whoever connects to a node makes it sign a proof, and a signer refuses connections beyond maxConnections: so votes have some of their own.
+	votes, others lane
 }
 
-// maxIdle bounds the connections that a client keeps for the next request.
-const maxIdle = 2
+// Requests of a client that are under way at once, each on a connection of its own. Further ones wait. Together they leave two of the signer's
+// connections to commands that use the same key.
+const (
+	maxVotes  = 6 // statements
+	maxOthers = 8 // all else
+)
+
+// lane is a share of a signer's connections.
+type lane struct {
+	places chan struct{} // holds one for each request that is under way
+
+	mu   sync.Mutex // guards idle
+	idle []net.Conn // kept for the next request; with those that are in use, at most as many as places
+}
 
 // Dial asks the signer at a socket for its key, which must be one of the suite. It fails with keys.ErrAway if nobody answers.
 func Dial(path string, suite keys.Suite) (*Client, error) {
 	if err := checkPath(path); err != nil {
 		return nil, err
 	}
-	c := &Client{path: path, suite: suite}
+	c := &Client{path: path, suite: suite, votes: lane{places: make(chan struct{}, maxVotes)}, others: lane{places: make(chan struct{}, maxOthers)}}
 	a, err := c.ask(&request{Version: version})
 	if err != nil {
 		return nil, err
@@ -58,8 +71,8 @@ func (c *Client) Private() ([]byte, error) {
 }
 
 // SignMessage returns the signer's signature over keys.Hash(suite, thing, message), after it checked it. It fails with a doublesign.Err
-// if the message is a statement that contradicts an earlier one, with keys.ErrAway if nobody answers within 2 seconds or the
-// signer cannot sign now, and with ErrDenied if it does not want to. For a statement every error but a doublesign.Err is an
+// if the message is a statement that contradicts an earlier one, with keys.ErrAway if nobody answers within 2 seconds, the
+// signer cannot sign now, or earlier requests leave it no room for 2 seconds, and with ErrDenied if it does not want to. For a statement every error but a doublesign.Err is an
 // ErrAway too: the operator starts the right signer in the place of one of another release, key or kind, and the node goes on.
 func (c *Client) SignMessage(thing string, message []byte) ([]byte, error) {
 	a, err := c.ask(&request{Version: version, Thing: thing, Message: message})
@@ -84,20 +97,26 @@ func (*unsignedError) Is(target error) bool { return target == keys.ErrAway }
 
 // Close closes the connections that are kept. The client can be used after it.
 func (c *Client) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var err error
-	for _, conn := range c.idle {
-		err = errors.Join(err, conn.Close())
-	}
-	c.idle = nil
-	return err
+	return errors.Join(c.votes.close(), c.others.close())
 }
 
 // ask sends a request and returns the answer, if it is what was asked for. To ask again what was answered and not heard is safe.
 func (c *Client) ask(r *request) (*reply, error) {
+	l := &c.others
+	if r.Thing == ledger.StatementThing {
+		l = &c.votes
+	}
+	if !l.enter() {
+		return nil, fmt.Errorf("%w at %s: other requests took all %d places for %v: it is slow, or its device is", keys.ErrAway, c.path, cap(l.places), patience)
+	}
+	defer l.leave()
 	var a reply
-	conn, kept, err := c.connection()
+	conn := l.take()
+	kept := conn != nil
+	var err error
+	if !kept {
+		conn, err = net.DialTimeout("unix", c.path, patience)
+	}
 	if err == nil {
 		if err = exchange(conn, r, &a); err != nil && kept && !errors.Is(err, os.ErrDeadlineExceeded) { // the signer was started again, or had enough of it
 			if conn, err = net.DialTimeout("unix", c.path, patience); err == nil {
@@ -111,7 +130,7 @@ func (c *Client) ask(r *request) (*reply, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s: %w; start it with `fondaco signer serve --socket %s`", keys.ErrAway, c.path, err, c.path)
 	}
-	c.keep(conn)
+	l.keep(conn)
 	switch {
 	case a.Version != version:
 		return nil, fmt.Errorf("the signer at %s speaks version %d of the protocol, want %d: run both from one release", c.path, a.Version, version)
@@ -148,25 +167,47 @@ func exchange(conn net.Conn, r *request, a *reply) error {
 	return nil
 }
 
-func (c *Client) connection() (conn net.Conn, kept bool, err error) {
-	c.mu.Lock()
-	if n := len(c.idle); n > 0 {
-		conn, c.idle = c.idle[n-1], c.idle[:n-1]
+// enter waits for a place, and reports whether there was one in time.
+func (l *lane) enter() bool {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case l.places <- struct{}{}:
+		return true
+	case <-timer.C:
+		return false
 	}
-	c.mu.Unlock()
-	if conn != nil {
-		return conn, true, nil
-	}
-	conn, err = net.DialTimeout("unix", c.path, patience)
-	return conn, false, err
 }
 
-func (c *Client) keep(conn net.Conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.idle) < maxIdle {
-		c.idle = append(c.idle, conn)
-	} else {
-		_ = conn.Close()
+func (l *lane) leave() { <-l.places }
+
+// take returns a connection that was kept; nil: there is none.
+func (l *lane) take() net.Conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := len(l.idle)
+	if n == 0 {
+		return nil
 	}
+	conn := l.idle[n-1]
+	l.idle = l.idle[:n-1]
+	return conn
+}
+
+// keep keeps the connection of a request that is still in its place.
+func (l *lane) keep(conn net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.idle = append(l.idle, conn)
+}
+
+func (l *lane) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var err error
+	for _, conn := range l.idle {
+		err = errors.Join(err, conn.Close())
+	}
+	l.idle = nil
+	return err
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
@@ -125,6 +126,7 @@ func (s *server) accept(ctx context.Context, listener *net.UnixListener) error {
 		s.mu.Unlock()
 		_ = clients.Wait() // none returns an error
 	}()
+	var strangers, crowd refusals
 	for {
 		conn, err := listener.AcceptUnix()
 		if ctx.Err() != nil {
@@ -138,7 +140,9 @@ func (s *server) accept(ctx context.Context, listener *net.UnixListener) error {
 		}
 		user, err := peerUser(conn)
 		if err != nil || user != s.User {
-			s.Log.Warn().Err(err).Uint32("user", user).Uint32("want", s.User).Msg("a connection of another user was refused")
+			if others, ok := strangers.tell(time.Now()); ok {
+				s.Log.Warn().Err(err).Uint32("user", user).Uint32("want", s.User).Int("others", others).Msg("a connection of another user was refused")
+			}
 			_ = conn.Close()
 			continue
 		}
@@ -146,10 +150,29 @@ func (s *server) accept(ctx context.Context, listener *net.UnixListener) error {
 		s.conns[conn] = struct{}{}
 		s.mu.Unlock()
 		if !clients.TryGo(func() error { s.serve(conn); return nil }) {
-			s.Log.Warn().Int("most", maxConnections).Msg("a connection was refused: there are too many")
+			if others, ok := crowd.tell(time.Now()); ok {
+				s.Log.Warn().Int("most", maxConnections).Int("others", others).Msg("a connection was refused: there are too many")
+			}
 			s.close(conn)
 		}
 	}
+}
+
+// refusals keeps connections that are refused from filling the log: one in refusalPause is told, with the number of those that were not.
+type refusals struct {
+	last   time.Time
+	untold int
+}
+
+const refusalPause = 10 * time.Second
+
+func (r *refusals) tell(now time.Time) (others int, ok bool) {
+	if now.Sub(r.last) < refusalPause {
+		r.untold++
+		return 0, false
+	}
+	others, r.untold, r.last = r.untold, 0, now
+	return others, true
 }
 
 func (s *server) close(conn net.Conn) {
