@@ -22,7 +22,7 @@ import (
 const freezeRights = "A regulator freezes accounts and contracts of everybody, a compliance officer those of its institution, each for at most 72 hours:\n" +
 	"then the freeze lapses, unless a motion ratifies it (`fondaco freeze ratify`). An admin freezes accounts of its institution but itself and\n" +
 	"those with the role committee, until it is lifted. Who froze does not unfreeze: another one of the same role does, or a stronger one.\n" +
-	"A freeze counts from the place of its transaction in its block on."
+	"A motion that lifts what a regulator froze takes a regulator's consent, for 72 hours. A freeze counts from the place of its transaction in its block on."
 
 // frozen is a command that freezes an account, a contract or a node, or lifts a freeze: a call of the system contract access, with the arguments
 // that args returns for what find resolves.
