@@ -670,7 +670,7 @@ func (d *doctor) certificates() {
 	}
 }
 
-// credential tells what the chain says of the node's certificate and of the roots to which it leads.
+// credential tells what the chain says of the node's certificates and of the roots to which they lead: what other nodes refuse them for.
 func (d *doctor) credential(who *identity.Identity) {
 	const check = "certificate on chain"
 	if d.api == nil || d.status == nil {
@@ -678,35 +678,18 @@ func (d *doctor) credential(who *identity.Identity) {
 	}
 	ctx, cancel := context.WithTimeout(d.c.Context, doctorAsks)
 	defer cancel()
-	trust, err := members.Trust(ctx, d.api, who.Institution)
-	if err != nil {
+	// As nodes judge: block time stands still on an idle chain.
+	credential := &precompiles.Credential{Institution: who.Institution, Role: identity.Node, Paths: who.Paths}
+	err := members.CheckCredential(ctx, d.api, credential, max(d.status.BlockTime, time.Now().UnixMilli()))
+	denied, refused := errors.AsType[*precompiles.Error](err)
+	switch {
+	case refused:
+		d.fail(check, "have the institution lift what it said (`fondaco certificate --help`), your authorities issue what is missing, or the group trust their roots (`fondaco authority propose`)", "others refuse it: %s", denied.Reason)
+	case err != nil:
 		d.warn(check, "run it again when the node answers", "not known: %v", err)
-		return
+	default:
+		d.ok(check, "nothing is said against it")
 	}
-	names := trust == nil || len(trust.Authorities) == 0
-	for _, p := range who.Paths {
-		said, err := members.Certificate(ctx, d.api, p.Leaf)
-		if err != nil {
-			d.warn(check, "run it again when the node answers", "not known: %v", err)
-			return
-		}
-		for _, s := range said {
-			if s.Institution == who.Institution && s.Row.Status != precompiles.CertificateActive {
-				d.fail(check, "have your authority issue another one, or the institution lift it: `fondaco certificate --help`", "%s is %s for %s since block %d", p.Leaf, s.Row.Status, s.Institution, s.Row.Height)
-				return
-			}
-		}
-		if !names && slices.ContainsFunc(trust.Authorities, func(a precompiles.Authority) bool {
-			return a.Root == p.Root && slices.Contains(a.Roles, string(identity.Node)) && a.From <= d.status.BlockTime && d.status.BlockTime <= a.Until
-		}) {
-			names = true
-		}
-	}
-	if !names {
-		d.fail(check, "have your authority issue one under a root that `fondaco authority show "+who.Institution+"` prints, or propose its root", "the group names authorities of %s, and none to which this certificate leads may vouch for nodes now", who.Institution)
-		return
-	}
-	d.ok(check, "nothing is said against it")
 }
 
 // lists tells until when the provider's revocation lists count.

@@ -97,6 +97,23 @@ func Certificate(ctx context.Context, api *client.Client, fingerprint keys.Diges
 	return view[[]precompiles.ListedCertificate](ctx, api, precompiles.CertificatesAddress, "status", &precompiles.CertificateArgs{Fingerprint: fingerprint})
 }
 
+// CheckCredential is precompiles.CheckCredential over the rows that a node has now.
+func CheckCredential(ctx context.Context, api *client.Client, c *precompiles.Credential, unixMilli int64) error {
+	return precompiles.CheckCredential(reader(func(key []byte) ([]byte, bool, error) {
+		var contract ledger.Address
+		row, err := api.State(ctx, contract, key[copy(contract[:], key):], false)
+		if err != nil {
+			return nil, false, err
+		}
+		return row.Value, row.Found, nil
+	}), c, unixMilli)
+}
+
+// reader is a precompiles.Reader.
+type reader func(key []byte) (value []byte, found bool, err error)
+
+func (r reader) Get(key []byte) (value []byte, found bool, err error) { return r(key) }
+
 // Bound returns the accounts of an institution that go by a certificate.
 func Bound(ctx context.Context, api *client.Client, fingerprint keys.Digest, institution string) ([]ledger.Address, error) {
 	args := precompiles.BoundArgs{Fingerprint: fingerprint, Institution: institution}
