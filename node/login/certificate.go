@@ -354,7 +354,7 @@ const institutionHeader = "Institution"
 type authorities struct {
 	anchors, between *x509.CertPool
 	alone            bool                           // there is one anchor
-	bound            map[[sha256.Size]byte][]string // for which institutions an authority vouches, by the hash of its certificate; none: it is not bound
+	bound            map[[sha256.Size]byte][]string // for which institutions an authority vouches, by the hash of what is signed in its certificate; none: it is not bound
 	lists            []revocations
 	unlisted         []string // subjects of those that have no list,
 	unbound          []string // of the anchors that stand beside others and are not bound,
@@ -481,7 +481,7 @@ func (f *authorityFile) authorities() (*authorities, error) {
 	for i, one := range f.certificates {
 		name := short(one.Subject.String())
 		if institutions := f.institutions[i]; institutions != nil {
-			a.bound[sha256.Sum256(one.Raw)] = institutions
+			a.bound[sha256.Sum256(one.RawTBSCertificate)] = institutions
 			a.vouch = append(a.vouch, fmt.Sprintf("%s for %s", name, short(strings.Join(institutions, ", "))))
 		}
 		// An authority below another one of the file counts only through that, so that it can be revoked.
@@ -597,7 +597,7 @@ func (a *authorities) judge(chain []*x509.Certificate, now time.Time, suite keys
 func (a *authorities) vouches(path []*x509.Certificate, institution string) (guest bool, err error) {
 	guest = !a.alone
 	for _, one := range path[1:] {
-		switch bound := a.bound[sha256.Sum256(one.Raw)]; {
+		switch bound := a.bound[sha256.Sum256(one.RawTBSCertificate)]; {
 		case bound == nil:
 		case !slices.Contains(bound, institution):
 			return false, fmt.Errorf("it names the institution %s, and %s, to which it leads, vouches at this node for %s alone: have the authority of that institution issue one", short(institution), short(one.Subject.String()), short(strings.Join(bound, ", ")))

@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	_ "crypto/sha1" // for a list that is refused
@@ -20,6 +21,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,6 +36,7 @@ import (
 	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/node/login/logintest"
 	"github.com/fondaco/fondaco/plugins/ca"
+	"github.com/fondaco/fondaco/plugins/ca/catest"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -802,5 +805,71 @@ func TestVersions(t *testing.T) {
 		if time.Since(began) > 30*time.Second {
 			t.Fatalf("%d handshakes were refused, want 2", h.refused(login.Handshake))
 		}
+	}
+}
+
+// TestBoundInAnotherForm has an authority below the root of several banks, which is bound to one of them, issue in the name of another, and
+// the client send the authority's certificate with another signature: it is the same authority.
+func TestBoundInAnotherForm(t *testing.T) {
+	own := logintest.New(t, "bank")
+	cert, key := own.Server("127.0.0.1")
+	now := time.Now()
+	serial := int64(0)
+	issue := func(name, institution string, issuer *x509.Certificate, by, of *ecdsa.PrivateKey, change func(*x509.Certificate)) *x509.Certificate {
+		t.Helper()
+		serial++
+		c := &x509.Certificate{
+			SerialNumber: big.NewInt(serial), Subject: pkix.Name{Organization: []string{institution}, CommonName: name}, SubjectKeyId: []byte(name),
+			NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour), BasicConstraintsValid: true,
+		}
+		change(c)
+		if issuer == nil {
+			issuer = c
+		}
+		der, err := x509.CreateCertificate(rand.Reader, c, issuer, of.Public(), by)
+		if err == nil {
+			c, err = x509.ParseCertificate(der)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	generate := func() *ecdsa.PrivateKey {
+		t.Helper()
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	isCA := func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign }
+	rootKey, theirKey, clientKey := generate(), generate(), generate()
+	root := issue("root", "association", nil, rootKey, rootKey, isCA)
+	theirs := issue("their CA", "other bank", root, rootKey, theirKey, isCA)
+	leaf := issue("mallory", "bank", theirs, theirKey, clientKey, func(c *x509.Certificate) {
+		c.KeyUsage, c.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+		c.URIs = []*url.URL{{Scheme: "fondaco", Opaque: "role:operator"}}
+	})
+	encoded := func(certificates ...[]byte) (text []byte) {
+		for _, der := range certificates {
+			text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+		}
+		return text
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(clientKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyPath := own.Write("mallory.key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
+	authorities := slices.Concat(encoded(root.Raw), bind(t, own.Write("their.pem", encoded(theirs.Raw)), "other bank"))
+	h := open(t, login.Config{Files: login.Files{Cert: cert, Key: key, Clients: own.Write("clients.pem", authorities)}})
+	other, err := catest.OtherSignature(theirs.Raw, root.Raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, between := range map[string][]byte{"as it is": theirs.Raw, "in another form": other} {
+		mallory := h.visitor(client.Access{CA: own.Root(), Cert: own.Write(name+".pem", encoded(leaf.Raw, between)), Key: keyPath})
+		h.wants(mallory, 401, "it names the institution bank, and CN=their CA,O=other bank, to which it leads, vouches at this node for other bank alone")
 	}
 }
