@@ -184,7 +184,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	}
 	seen := monitor.Config{
 		Log: c.Log.With().Str("node", n.self.Short()).Logger(), Group: c.Genesis.Group, Finality: c.Genesis.Finality(),
-		Plugins: n.plugins.Status, Wasm: n.vm.Stats, Executor: n.executor.Stats, Pinned: n.store.Pinned, Damage: n.damage, Aside: func() int { return len(n.store.Aside()) }, Roots: n.roots, Release: n.blocksLeft, HTTPS: n.https, Profile: true,
+		Plugins: n.plugins.Status, Wasm: n.vm.Stats, Executor: n.executor.Stats, Pinned: n.store.Pinned, Damage: n.damage, Aside: func() int { return len(n.store.Aside()) }, Roots: n.roots, Release: n.blocksLeft, HTTPS: n.https, Reads: n.readsFull, Profile: true,
 		Checks: []monitor.Check{{Name: "disk", Run: n.checkDisk}},
 	}
 	if n.vouch != nil {
@@ -557,9 +557,9 @@ func (n *Node) openAPI() (err error) {
 	if err != nil {
 		return err
 	}
-	n.reads, err = audit.OpenReads(audit.LogConfig{
+	n.reads, err = audit.OpenReads(audit.ReadsConfig{Anchored: n.anchored, LogConfig: audit.LogConfig{
 		Suite: n.suite, Chain: n.chain, Group: n.config.Genesis.Group, Node: n.self, FS: state.OS(), Dir: filepath.Join(n.groupDir(), ReadsDir), Size: audit.DefaultReadsSize,
-	})
+	}})
 	if err != nil {
 		n.log.Error().Err(err).Msg("regulators and auditors are answered nothing and no backup is given, as it could not be written down")
 	}
@@ -599,6 +599,28 @@ func (n *Node) openAPI() (err error) {
 		Peers: n.endpoint.Peers, JudgedAt: n.judgedAt, Plugins: n.plugins.Status, Restart: n.plugins.Restart, Log: n.log,
 	})
 	return err
+}
+
+// anchored returns up to which read the chain anchors this node's log of reads, and the digest there.
+func (n *Node) anchored() (count uint64, digest keys.Digest, err error) {
+	own, err := n.institution(n.self)
+	if err != nil {
+		return 0, digest, nil // of nobody in the group, so nobody anchors it
+	}
+	a, _, err := precompiles.ReadAnchor(n.store.Head(), own, audit.ReadsName(n.self))
+	return a.Count, a.Digest, err
+}
+
+// readsFull returns which share of the log of reads is taken by what is not anchored, up to 1.
+func (n *Node) readsFull() float64 {
+	if n.reads == nil {
+		return 0
+	}
+	count, _, err := n.anchored()
+	if err != nil {
+		return 1
+	}
+	return n.reads.Full(count)
 }
 
 // https returns the certificates of the node's listeners.
@@ -688,10 +710,14 @@ func (n *Node) Run(ctx context.Context) error {
 	return errors.Join(err, closed)
 }
 
+// readsWarning is the share of the log of reads from which the operator is warned that it fills up.
+const readsWarning = 0.75
+
 // watch feeds the monitor with what nobody tells it, and stops the group when the VM raises an alarm.
 func (n *Node) watch(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	warned := false // that the log of reads fills up
 	for {
 		select {
 		case <-ctx.Done():
@@ -708,6 +734,11 @@ func (n *Node) watch(ctx context.Context) error {
 				}
 			}
 			n.monitor.Observe(n.group.Status(), n.group.Pool(), connected)
+			full := n.readsFull()
+			if full >= readsWarning && !warned {
+				n.log.Warn().Float64("full", full).Msg("the log of reads fills up with reads that are not anchored on chain: when it is full, regulators and auditors are answered nothing and no backup is given; run fondaco audit log anchor")
+			}
+			warned = full >= readsWarning
 		}
 	}
 }

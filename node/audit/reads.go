@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -21,6 +23,10 @@ import (
 // those of the statement log, in a folder of their own: the first frame's body is a [ReadHead], those of the others are a [Read] each. So one digest
 // stands for everything up to it here, too, and the number of the read tells which one: both are anchored on chain
 // (method anchor of the system contract audit), under the name that ReadsName returns.
+//
+// A node has room for Size bytes of it. It deletes the oldest segment to begin another, but none with a read that is not anchored: who reads could
+// else push out what he read before anybody has it on chain. When there is no room nothing more is answered that must be written down ([ErrReadsFull]), until
+// the log is anchored.
 
 // ReadHead begins a segment of the log of reads.
 type ReadHead struct {
@@ -44,11 +50,13 @@ type Read struct {
 	Number      uint64        // from 1
 	UnixMilli   int64         // the node's clock
 	Head        ledger.Height // of the node
-	Name        string        // the account's address, or of the certificate's subject or the token; operator: who showed the node's secret; or Unasked
+	Name        string        // the account's address, or of the certificate's subject or the token, as ReadName returns it; operator: who showed the node's secret; or Unasked
+	Means       string        // by which that was shown: query, certificate, token or operator; empty: nobody was asked
 	Institution string
 	Roles       []string
-	Method      string // of the request
-	URI         string // its path with parameters
+	Method      string      // of the request
+	URI         string      // its path with parameters, or the first MaxURI bytes of it that are text
+	Whole       keys.Digest // client.QueryURI of all of it
 	Body        keys.Digest
 	Query       []byte // the signed query that the request showed, a client.Query in CBOR, which proves who asked; empty: there was none, and the node's word stands for who it was
 }
@@ -59,15 +67,38 @@ func ReadsName(node identity.NodeID) string { return "reads/" + node.Short() }
 // DefaultReadsSize is how many bytes of reads a node keeps: some million.
 const DefaultReadsSize = 1 << 30
 
-// MaxURI bounds the path and query of a request that is written down, in bytes.
-const MaxURI = 8 << 10
+// MaxURI is how many bytes are written down of the path and query of a request. A digest stands for the rest.
+const MaxURI = 1 << 10
+
+// ReadName returns a name as a read has it: as it is, or, if it is no text, has characters that do not print or begins with a quotation mark, quoted as in Go,
+// so that no two names are the same.
+func ReadName(name string) string {
+	if utf8.ValidString(name) && !strings.HasPrefix(name, `"`) && !strings.ContainsFunc(name, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return name
+	}
+	return strconv.QuoteToASCII(name)
+}
+
+// ErrReadsFull says that the log of reads has no room, as its oldest segment has reads that the chain has not anchored.
+var ErrReadsFull = errors.New("audit: the log of reads is full with reads that are not anchored on chain")
+
+// ReadsConfig says whose log of reads it is, where, and what the chain says of it.
+type ReadsConfig struct {
+	LogConfig // Size: bytes for which there is room; a segment more is there for a moment
+
+	// Anchored returns up to which read the log is anchored on chain, and the digest there; 0: it is not. nil: it never is, and the log is full in the end.
+	Anchored func() (count uint64, digest keys.Digest, err error)
+}
 
 // Reads is the log of reads of a node. It may be used by any goroutine.
 type Reads struct {
-	config LogConfig
+	config ReadsConfig
 
-	mu     sync.Mutex // guards what follows
-	file   state.File // nil before the first read of a log
+	mu     sync.Mutex  // guards what follows
+	kept   []keptReads // from the oldest segment to the one that is written
+	tried  keys.Digest // of the anchor that was compared last
+	proven uint64      // reads up to the last anchor that was found to be of this log
+	file   state.File  // nil before the first read of a log
 	size   int64
 	index  uint64 // of the file
 	count  uint64 // reads so far
@@ -75,9 +106,14 @@ type Reads struct {
 	failed error
 }
 
+// keptReads is a segment that there is.
+type keptReads struct {
+	index, first uint64 // first: the number of its first read
+}
+
 // OpenReads opens the log in a folder. A torn end, which a crash leaves, is of a read that was not answered: it is cut off. Other damage is an error
 // that matches ErrLog.
-func OpenReads(c LogConfig) (*Reads, error) {
+func OpenReads(c ReadsConfig) (*Reads, error) {
 	l := &Reads{config: c}
 	if err := c.FS.MkdirAll(c.Dir); err != nil {
 		return nil, fmt.Errorf("make the folder of the log of reads: %w", err)
@@ -85,6 +121,13 @@ func OpenReads(c LogConfig) (*Reads, error) {
 	indexes, err := segments(c.FS, c.Dir)
 	if err != nil || len(indexes) == 0 {
 		return l, err
+	}
+	for _, index := range indexes[:len(indexes)-1] {
+		first, err := l.firstOf(index)
+		if err != nil {
+			return nil, fmt.Errorf("read the log of reads: %w; move %s away and keep it for the inquiry: the node then begins another", err, c.Dir)
+		}
+		l.kept = append(l.kept, keptReads{index, first})
 	}
 	l.index = indexes[len(indexes)-1]
 	if l.file, err = c.FS.Open(segmentPath(c.Dir, l.index), false); err != nil {
@@ -102,6 +145,7 @@ func OpenReads(c LogConfig) (*Reads, error) {
 				err = fmt.Errorf("%w: %s is of node %s", ErrLog, r.path, head.Node)
 			}
 			l.count, l.last = head.First-1, digest
+			l.kept = append(l.kept, keptReads{l.index, head.First})
 		default:
 			l.count, l.last = l.count+1, digest
 		}
@@ -129,7 +173,26 @@ func OpenReads(c LogConfig) (*Reads, error) {
 	return l, nil
 }
 
-// Append writes a read and syncs it; Number is filled in. After an error nothing is taken any more, so that nothing is answered that
+// firstOf returns the number of the first read of a segment, from its head.
+func (l *Reads) firstOf(index uint64) (uint64, error) {
+	path := segmentPath(l.config.Dir, index)
+	file, err := l.config.FS.Open(path, false)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	var head ReadHead
+	_, body, err := (&segmentReader{file: file, path: path}).next()
+	if err == nil {
+		err = ledger.Unmarshal(body, &head)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%w: the head of %s: %w", ErrLog, path, err)
+	}
+	return head.First, nil
+}
+
+// Append writes a read and syncs it; Number is filled in, and what is too long of URI cut off. After an error but ErrReadsFull nothing is taken any more, so that nothing is answered that
 // is not written down.
 func (l *Reads) Append(r *Read) error {
 	l.mu.Lock()
@@ -137,10 +200,14 @@ func (l *Reads) Append(r *Read) error {
 	if l.failed != nil {
 		return l.failed
 	}
-	if len(r.URI) > MaxURI || !utf8.ValidString(r.URI) { // a signed query is over all of it, and what is written down is text
-		return fmt.Errorf("a request of %d bytes that is longer than %d, or no text", len(r.URI), MaxURI)
+	if len(r.URI) > MaxURI {
+		r.URI = strings.ToValidUTF8(r.URI[:MaxURI], "") // Whole tells it from others that begin alike
 	}
-	if err := l.append(r); err != nil {
+	err := l.append(r)
+	if errors.Is(err, ErrReadsFull) {
+		return err
+	}
+	if err != nil {
 		l.failed = fmt.Errorf("write the log of reads: %w", err)
 		return l.failed
 	}
@@ -148,9 +215,11 @@ func (l *Reads) Append(r *Read) error {
 }
 
 func (l *Reads) append(r *Read) error {
-	segment := max(min(maxSegment, l.config.Size/4), 1)
-	if l.file == nil || l.size >= segment {
-		if err := l.begin(segment); err != nil {
+	if segment := l.segment(); l.file == nil || l.size >= segment {
+		if err := l.makeRoom(int(l.config.Size / segment)); err != nil {
+			return err
+		}
+		if err := l.begin(); err != nil {
 			return err
 		}
 	}
@@ -169,8 +238,86 @@ func (l *Reads) append(r *Read) error {
 	return nil
 }
 
-// begin makes a new segment, and deletes the oldest ones that are too many.
-func (l *Reads) begin(segment int64) error {
+// segment returns the size from which a new segment is begun.
+func (l *Reads) segment() int64 { return max(min(maxSegment, l.config.Size/4), 1) }
+
+// makeRoom deletes the oldest segments, so that there are fewer than so many.
+func (l *Reads) makeRoom(most int) error {
+	most = max(most, 2)
+	if len(l.kept) < most {
+		return nil
+	}
+	if err := l.prove(); err != nil {
+		return err
+	}
+	for len(l.kept) >= most {
+		if l.kept[1].first > l.proven+1 { // the oldest has one that is not anchored
+			return ErrReadsFull
+		}
+		if err := l.config.FS.Remove(segmentPath(l.config.Dir, l.kept[0].index)); err != nil {
+			return err
+		}
+		l.kept = l.kept[1:]
+	}
+	return nil
+}
+
+// prove looks up what the chain anchors, and whether it is of this log: an anchor of something else lets nothing be deleted.
+func (l *Reads) prove() error {
+	if l.config.Anchored == nil {
+		return nil
+	}
+	count, digest, err := l.config.Anchored()
+	if err != nil || count <= l.proven || count > l.count || digest == l.tried {
+		return err
+	}
+	l.tried = digest
+	i := len(l.kept) - 1
+	for i > 0 && l.kept[i].first > count {
+		i--
+	}
+	path := segmentPath(l.config.Dir, l.kept[i].index)
+	file, err := l.config.FS.Open(path, false)
+	if err != nil {
+		return err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	r := &segmentReader{file: file, path: path}
+	for n := l.kept[i].first; n <= count+1; n++ { // the head, and then the reads
+		at, _, err := r.next()
+		if errors.Is(err, errEnd) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if n == count+1 && at == digest {
+			l.proven = count
+		}
+	}
+	return nil
+}
+
+// Full returns which share of the room is taken by segments with reads that are not anchored, or are not known to be: at 1 nothing more is taken. anchored is
+// up to which read the chain anchors the log.
+func (l *Reads) Full(anchored uint64) float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return 0
+	}
+	held := 0
+	for i := range l.kept[:len(l.kept)-1] {
+		if l.kept[i+1].first > anchored+1 {
+			held++
+		}
+	}
+	segment := l.segment()
+	return min(float64(int64(held)*segment+l.size)/float64(max(l.config.Size/segment, 2)*segment), 1)
+}
+
+// begin makes a new segment.
+func (l *Reads) begin() error {
 	index := l.index
 	if l.file != nil {
 		index++
@@ -198,15 +345,7 @@ func (l *Reads) begin(segment int64) error {
 		return errors.Join(err, file.Close())
 	}
 	l.file, l.size, l.index, l.last = file, int64(len(data)), index, digest
-	indexes, err := segments(l.config.FS, l.config.Dir)
-	if err != nil {
-		return err
-	}
-	for _, old := range indexes[:max(len(indexes)-max(int(l.config.Size/segment), 1), 0)] {
-		if err := l.config.FS.Remove(segmentPath(l.config.Dir, old)); err != nil {
-			return err
-		}
-	}
+	l.kept = append(l.kept, keptReads{index, l.count + 1})
 	return nil
 }
 

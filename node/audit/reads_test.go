@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
@@ -19,7 +20,12 @@ func TestReads(t *testing.T) {
 	suite := keystest.Suite()
 	write := func(dir string, from, to int, size int64) {
 		t.Helper()
-		l, err := OpenReads(LogConfig{Suite: suite, Chain: keys.Digest{1}, Group: "main", Node: [32]byte{2}, FS: state.OS(), Dir: dir, Size: size})
+		var l *Reads
+		var err error
+		l, err = OpenReads(ReadsConfig{
+			LogConfig: LogConfig{Suite: suite, Chain: keys.Digest{1}, Group: "main", Node: [32]byte{2}, FS: state.OS(), Dir: dir, Size: size},
+			Anchored:  func() (uint64, keys.Digest, error) { return l.count, l.last, nil }, // each read at once
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +51,7 @@ func TestReads(t *testing.T) {
 		return report, seen, err
 	}
 	dir := t.TempDir()
-	write(dir, 1, 10, 4_000) // some 200 bytes each, 1,000 in a segment, 4 segments
+	write(dir, 1, 10, 5_000) // some 240 bytes each, 1,250 in a segment, 4 segments
 	report, early, err := walk(dir)
 	if err != nil || report.First != 1 || report.Count != 10 || report.Torn || len(early) != 10 || report.Last != early[10] {
 		t.Fatalf("WalkReads = %+v with %d reads, %v", report, len(early), err)
@@ -54,11 +60,11 @@ func TestReads(t *testing.T) {
 	if err := os.CopyFS(older, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
-	write(dir, 11, 20, 4_000)
+	write(dir, 11, 20, 5_000)
 	if err := os.CopyFS(filepath.Join(older, "later"), os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
-	write(dir, 21, 40, 4_000)
+	write(dir, 21, 40, 5_000)
 	report, late, err := walk(dir)
 	if err != nil || report.Count != 40 || report.First <= 1 || len(late) != int(41-report.First) {
 		t.Fatalf("after rotation: %+v with %d reads, %v", report, len(late), err)
@@ -85,10 +91,10 @@ func TestReads(t *testing.T) {
 		}
 		all += info.Size()
 	}
-	if all > 6_000 {
-		t.Errorf("%d bytes are kept, and the log may have about 4,000", all)
+	if all > 7_000 {
+		t.Errorf("%d bytes are kept, and the log may have about 5,000", all)
 	}
-	if _, err := OpenReads(LogConfig{Suite: suite, Chain: keys.Digest{1}, Node: [32]byte{3}, FS: state.OS(), Dir: dir, Size: 4_000}); !errors.Is(err, ErrLog) {
+	if _, err := OpenReads(ReadsConfig{LogConfig: LogConfig{Suite: suite, Chain: keys.Digest{1}, Node: [32]byte{3}, FS: state.OS(), Dir: dir, Size: 5_000}}); !errors.Is(err, ErrLog) {
 		t.Errorf("the log of another node: %v, want ErrLog", err)
 	}
 
@@ -143,16 +149,16 @@ func TestReads(t *testing.T) {
 	if report, _, err := walk(dir); err != nil || !report.Torn || report.Count != 39 {
 		t.Errorf("a torn end: %+v, %v", report, err)
 	}
-	write(dir, 40, 41, 4_000)
+	write(dir, 40, 41, 5_000)
 	if report, _, err := walk(dir); err != nil || report.Torn || report.Count != 41 {
 		t.Errorf("after the torn end: %+v, %v", report, err)
 	}
 
 	// Who rewrites all of it makes another chain: the digest that was anchored tells.
 	forged := t.TempDir()
-	write(forged, 1, 9, 4_000)
+	write(forged, 1, 9, 5_000)
 	if err := func() error {
-		l, err := OpenReads(LogConfig{Suite: suite, Chain: keys.Digest{1}, Group: "main", Node: [32]byte{2}, FS: state.OS(), Dir: forged, Size: 4_000})
+		l, err := OpenReads(ReadsConfig{LogConfig: LogConfig{Suite: suite, Chain: keys.Digest{1}, Group: "main", Node: [32]byte{2}, FS: state.OS(), Dir: forged, Size: 5_000}})
 		if err != nil {
 			return err
 		}
@@ -162,5 +168,131 @@ func TestReads(t *testing.T) {
 	}
 	if report, other, err := walk(forged); err != nil || report.Count != 10 || other[10] == early[10] || other[9] != early[9] {
 		t.Errorf("a log with another read 10: %+v, %v", report, err)
+	}
+}
+
+// TestReadsFull is the story of somebody who reads until the log has no room, so that the node forgets what he read before anybody has anchored it.
+func TestReadsFull(t *testing.T) {
+	suite, dir := keystest.Suite(), t.TempDir()
+	var anchor struct {
+		count  uint64
+		digest keys.Digest
+	}
+	var l *Reads
+	open := func() {
+		t.Helper()
+		var err error
+		l, err = OpenReads(ReadsConfig{
+			LogConfig: LogConfig{Suite: suite, Chain: keys.Digest{1}, Group: "main", Node: [32]byte{2}, FS: state.OS(), Dir: dir, Size: 4_000},
+			Anchored:  func() (uint64, keys.Digest, error) { return anchor.count, anchor.digest, nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var digests []keys.Digest
+	// fill reads until the log has no room.
+	fill := func() (n int) {
+		t.Helper()
+		for ; n < 1_000; n++ {
+			r := &Read{Name: "inspector", Means: "query", Roles: []string{"regulator"}, Method: "GET", URI: "/v1/state/0x01/0x02"}
+			switch err := l.Append(r); {
+			case errors.Is(err, ErrReadsFull):
+				return n
+			case err != nil || r.Number != uint64(len(digests)+1):
+				t.Fatalf("read %d: %v", r.Number, err)
+			}
+			digests = append(digests, l.last)
+		}
+		t.Fatal("the log never fills up")
+		return n
+	}
+	again := func() {
+		t.Helper()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		open()
+	}
+	holds := func(first uint64) {
+		t.Helper()
+		report, err := WalkReads(suite, state.OS(), []string{dir}, nil)
+		if err != nil || report.First > first || report.Count != uint64(len(digests)) {
+			t.Fatalf("the log has the reads %d to %d, %v; want %d to %d", report.First, report.Count, err, first, len(digests))
+		}
+	}
+	open()
+	if full := l.Full(0); full != 0 {
+		t.Errorf("an empty log is full to %f", full)
+	}
+	fill()
+	holds(1)
+	if full := l.Full(0); full != 1 {
+		t.Errorf("a log without room is full to %f", full)
+	}
+	again()
+	if n := fill(); n != 0 {
+		t.Errorf("a node that was started again forgot %d reads", n)
+	}
+	t.Log("an anchor of another log, or of more reads than there are, makes no room")
+	anchor.count, anchor.digest = 3, keys.Digest{9}
+	if n := fill(); n != 0 {
+		t.Errorf("room for %d reads", n)
+	}
+	anchor.count, anchor.digest = uint64(len(digests))+1, keys.Digest{8}
+	if n := fill(); n != 0 {
+		t.Errorf("room for %d reads", n)
+	}
+	t.Log("nor does one of the first read alone, beside which others are in the segment")
+	anchor.count, anchor.digest = 1, digests[0]
+	if n := fill(); n != 0 {
+		t.Errorf("room for %d reads", n)
+	}
+	t.Log("after anchoring it goes on, and keeps what is not anchored, also over a start in between")
+	anchor.count = uint64(len(digests)) / 2
+	anchor.digest = digests[anchor.count-1]
+	if full := l.Full(anchor.count); full >= 1 {
+		t.Errorf("full to %f after half was anchored", full)
+	}
+	if fill() == 0 {
+		t.Error("no room after half was anchored")
+	}
+	holds(anchor.count + 1)
+	again()
+	if n := fill(); n != 0 {
+		t.Errorf("room for %d reads of a log that is full", n)
+	}
+	anchor.count, anchor.digest = uint64(len(digests)), digests[len(digests)-1]
+	again()
+	if fill() == 0 {
+		t.Error("no room after all was anchored")
+	}
+	holds(anchor.count + 1)
+}
+
+// TestReadNames: what is cut off or is no text makes no two reads look alike.
+func TestReadNames(t *testing.T) {
+	names := []string{"ann", "an\xff", "an\xfe", "an\ufffd", `"an\xff"`, "an\n", "an", "анна", "анна\u202e", ""}
+	seen := map[string]string{}
+	for _, name := range names {
+		told := ReadName(name)
+		if other, twice := seen[told]; twice {
+			t.Errorf("%q and %q are both written as %s", name, other, told)
+		}
+		if !utf8.ValidString(told) {
+			t.Errorf("%q is written as what is no text", name)
+		}
+		seen[told] = name
+	}
+	if told := ReadName("анна"); told != "анна" {
+		t.Errorf("a name that is text is written as %s", told)
+	}
+	l, err := OpenReads(ReadsConfig{LogConfig: LogConfig{Suite: keystest.Suite(), Chain: keys.Digest{1}, Group: "main", Node: [32]byte{2}, FS: state.OS(), Dir: t.TempDir(), Size: 1 << 20}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := &Read{URI: "/v1/" + strings.Repeat("ä", MaxURI)}
+	if err := errors.Join(l.Append(long), l.Close()); err != nil || len(long.URI) > MaxURI || len(long.URI) < MaxURI-utf8.UTFMax || !utf8.ValidString(long.URI) {
+		t.Errorf("of a long path %d bytes are kept, %v", len(long.URI), err)
 	}
 }

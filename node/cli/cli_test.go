@@ -135,7 +135,16 @@ func rotate(ts *testscript.TestScript, args []string) {
 	dir := ts.MkAbs(args[1])
 	report, err := audit.WalkReads(suite, state.OS(), []string{dir}, nil)
 	ts.Check(err)
-	log, err := audit.OpenReads(audit.LogConfig{Suite: suite, Chain: report.Chain, Group: "main", Node: report.Node, FS: state.OS(), Dir: dir, Size: 1_000})
+	log, err := audit.OpenReads(audit.ReadsConfig{
+		LogConfig: audit.LogConfig{Suite: suite, Chain: report.Chain, Group: "main", Node: report.Node, FS: state.OS(), Dir: dir, Size: 1_000},
+		Anchored: func() (count uint64, digest keys.Digest, err error) {
+			_, err = audit.WalkReads(suite, state.OS(), []string{dir}, func(r *audit.Read, d keys.Digest) error {
+				count, digest = r.Number, d
+				return nil
+			})
+			return count, digest, err
+		},
+	})
 	ts.Check(err)
 	for report.Gone == 0 {
 		ts.Check(log.Append(&audit.Read{UnixMilli: 1, Name: "inspector", Roles: []string{"regulator"}, Method: "GET", URI: "/v1/chain", Query: []byte{}}))

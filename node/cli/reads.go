@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -87,8 +88,9 @@ func auditLogCommand() *cli.Command {
 			{
 				Name: "verify", Usage: "check the log of the node in -d, who signed what, and its anchor on chain; exit code 6 when it does not hold",
 				Description: "The log is read from the folder. The anchor is asked for at the node, or at the one that --api names: ask one of another institution.\n" +
-					"A node keeps 1 GiB of the log and deletes the oldest files of data/GROUP/reads. Anchor the log before that, and keep copies of the files:\n" +
-					"without the file that has the anchored read, the log is not tied to the chain, and that is exit code 6 too.",
+					"A node has room for 1 GiB of the log. It then deletes the oldest files of data/GROUP/reads, but none with a read that is not anchored: it\n" +
+					"answers no regulator, no auditor and gives no backup until the log is anchored (fondaco_reads_full tells how far that is). Keep copies of the files:\n" +
+					"without the file that has the anchored read, the log is not tied to the chain, and that is exit code 6.",
 				Flags: remoteFlags(
 					&cli.BoolFlag{Name: "offline", Usage: "do not ask for the anchor"},
 					&cli.StringFlag{Name: "older", Usage: "`FOLDER` with copies of files of the log that the node has deleted since"},
@@ -145,7 +147,10 @@ func walkReads(c *cli.Context, visit func(r *audit.Read, digest keys.Digest) err
 			q := new(client.Query)
 			err := ledger.Unmarshal(one.Query, q)
 			if err == nil {
-				err = q.Verify(suite, chain, genesis.Group, one.Method, one.URI)
+				err = q.Verify(suite, chain, genesis.Group, one.Method, one.Whole)
+			}
+			if whole := client.QueryURI(suite, one.URI); err == nil && len(one.URI) < audit.MaxURI-utf8.UTFMax && whole != one.Whole { // nothing was cut off
+				err = errors.New("the digest of its path is another")
 			}
 			if err == nil && (q.Account.String() != one.Name || q.Body != one.Body) {
 				err = errors.New("it is of another account or request")
@@ -174,8 +179,10 @@ type readDoc struct {
 	Height      ledger.Height `json:"height"`
 	Name        string        `json:"name"`
 	Institution string        `json:"institution"`
+	Means       string        `json:"means,omitempty"` // query, certificate, token or operator; empty: nobody was asked
 	Roles       []string      `json:"roles"`
 	Request     string        `json:"request"`
+	Digest      keys.Digest   `json:"digest"` // of the path with parameters, of which request may have the beginning alone
 	Signed      bool          `json:"signed"`
 }
 
@@ -188,16 +195,16 @@ func showReads(c *cli.Context) error {
 	}
 	docs := []readDoc{}
 	_, _, err := walkReads(c, func(r *audit.Read, _ keys.Digest) error {
-		docs = append(docs, readDoc{Number: r.Number, Time: r.UnixMilli, Height: r.Head, Name: r.Name, Institution: r.Institution, Roles: r.Roles, Request: r.Method + " " + r.URI, Signed: len(r.Query) > 0})
+		docs = append(docs, readDoc{Number: r.Number, Time: r.UnixMilli, Height: r.Head, Name: r.Name, Institution: r.Institution, Means: r.Means, Roles: r.Roles, Request: r.Method + " " + r.URI, Digest: r.Whole, Signed: len(r.Query) > 0})
 		return nil
 	})
 	if err != nil {
 		return err
 	}
 	return show(c, docs, func(w io.Writer) {
-		row(w, "read", "time", "who", "of", "as", "asked")
+		row(w, "read", "time", "who", "by", "of", "as", "asked")
 		for _, d := range docs {
-			row(w, d.Number, timeText(d.Time), d.Name, d.Institution, strings.Join(d.Roles, ", "), shorten(d.Request))
+			row(w, d.Number, timeText(d.Time), d.Name, orDash(d.Means), d.Institution, strings.Join(d.Roles, ", "), shorten(d.Request))
 		}
 	})
 }

@@ -39,14 +39,18 @@ const queryThing = "query"
 // QueryBody returns the digest of a request's body; of an empty one too.
 func QueryBody(s keys.Suite, body []byte) keys.Digest { return keys.Hash(s, "query-body", body) }
 
-// message is what is signed: all but the signature, and of the request its method and its path with parameters.
-func (q *Query) message(chain keys.Digest, group ledger.GroupID, method, uri string) [][]byte {
+// QueryURI returns the digest of a request's path with parameters, which is what is signed of it: a log that keeps the beginning of a long one and
+// this still proves who asked.
+func QueryURI(s keys.Suite, uri string) keys.Digest { return keys.Hash(s, "query-uri", []byte(uri)) }
+
+// message is what is signed: all but the signature, and of the request its method and the digest of its path with parameters.
+func (q *Query) message(chain keys.Digest, group ledger.GroupID, method string, uri keys.Digest) [][]byte {
 	return [][]byte{
 		chain[:],
 		{byte(len(group))},
 		[]byte(group), q.Account[:], binary.BigEndian.AppendUint64(nil, uint64(q.UnixMilli)), q.Nonce[:], q.Body[:],
 		{byte(len(method))},
-		[]byte(method), []byte(uri),
+		[]byte(method), uri[:],
 	}
 }
 
@@ -55,7 +59,7 @@ func SignQuery(s keys.Suite, signer keys.Signer, chain keys.Digest, group ledger
 	q := &Query{Version: 1, Account: account, Key: ledger.KeyOf(signer.Public()), UnixMilli: now.UnixMilli(), Body: QueryBody(s, body)}
 	rand.Read(q.Nonce[:]) //nolint:errcheck // never fails, see package crypto/rand
 	var err error
-	if q.Signature, err = keys.SignHash(s, signer, queryThing, q.message(chain, group, method, uri)...); err != nil {
+	if q.Signature, err = keys.SignHash(s, signer, queryThing, q.message(chain, group, method, QueryURI(s, uri))...); err != nil {
 		return "", fmt.Errorf("sign the query: %w", err)
 	}
 	raw, err := ledger.Marshal(q)
@@ -84,8 +88,8 @@ func ParseQuery(text string) (*Query, error) {
 	return q, nil
 }
 
-// Verify checks the signature over a request. Whether the key is the account's only the chain can tell.
-func (q *Query) Verify(s keys.Suite, chain keys.Digest, group ledger.GroupID, method, uri string) error {
+// Verify checks the signature over a request, of whose path with parameters uri is the digest, QueryURI. Whether the key is the account's only the chain can tell.
+func (q *Query) Verify(s keys.Suite, chain keys.Digest, group ledger.GroupID, method string, uri keys.Digest) error {
 	if len(method) > 255 {
 		return errors.New("a method of more than 255 bytes")
 	}

@@ -61,6 +61,7 @@ const (
 	CodeUncertain   = "uncertain" // the node does not know whether it was taken: look it up, or send the same bytes again
 	CodeStopped     = "stopped"
 	CodeUnavailable = "unavailable" // this node no longer has, or does not have yet, what is asked for
+	CodeReadsFull   = "reads_full"  // what regulators and auditors ask is written down, and there is no room until the log is anchored on chain
 	CodeInternal    = "internal"
 	CodeTooLarge    = "too_large"
 

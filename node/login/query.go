@@ -96,7 +96,7 @@ func (g *Gate) byQuery(r *http.Request, shown string) (Subject, Reason, error) {
 	if err != nil {
 		return Subject{}, BadQuery, err
 	}
-	if err := q.Verify(g.config.Suite, g.config.Chain, g.config.Group, r.Method, r.URL.RequestURI()); err != nil {
+	if err := q.Verify(g.config.Suite, g.config.Chain, g.config.Group, r.Method, client.QueryURI(g.config.Suite, r.URL.RequestURI())); err != nil {
 		return badQuery("%v; it must be over this request, and made for chain %s and group %s", err, g.config.Chain, g.config.Group)
 	}
 	fresh, full := g.asked.take(q.Account, s.Institution, q.Nonce, now)

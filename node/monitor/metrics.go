@@ -129,6 +129,11 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, config
 	if config.Wasm != nil {
 		own.MustRegister(newWasmCollector(config.Wasm))
 	}
+	if config.Reads != nil {
+		own.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "fondaco", Name: "reads_full", Help: "Share of the log of reads that is taken by reads which are not anchored on chain: at 1 regulators and auditors are answered nothing and no backup is given, until fondaco audit log anchor.",
+		}, config.Reads))
+	}
 	if config.Damage != nil {
 		own.MustRegister(
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "fondaco", Name: "blocks_damaged", Help: "Stored blocks that the disk does not hold as they were written, as far as they were read."}, func() float64 {

@@ -56,6 +56,7 @@ type Config struct {
 	Wasm        func() wasmvm.Stats             // asked at each scrape
 	Executor    func() executor.Stats           // asked at each scrape
 	Pinned      func() uint64                   // see state.Store.Pinned; asked by Observe
+	Reads       func() float64                  // share of the log of reads that is taken by what is not anchored, 0 to 1; nil: not known
 	Damage      func() (damaged, healed uint64) // stored blocks that do not read back, and how many did not and do again; nil: not known
 	Aside       func() int                      // files of tables that were found damaged and are made again at the next start; nil: not known
 	Roots       func() []Root                   // asked by Observe and at each scrape

@@ -75,19 +75,20 @@ func (s *Server) writeDown(r *http.Request) error {
 	if s.config.Reads == nil {
 		return problem(http.StatusServiceUnavailable, client.CodeUnavailable, "this node cannot write down what regulators and auditors read and which backups are taken, and so answers none of that: its log says why; ask another node meanwhile")
 	}
-	if uri := r.URL.RequestURI(); len(uri) > audit.MaxURI || !utf8.ValidString(uri) {
-		return problem(http.StatusRequestURITooLong, client.CodeBadRequest, "what you read is written down, so the path with its query has at most %d bytes and is UTF-8: ask for less at once", audit.MaxURI)
+	uri := r.URL.RequestURI()
+	if !utf8.ValidString(uri) {
+		return problem(http.StatusBadRequest, client.CodeBadRequest, "what you read is written down, so the path with its query is UTF-8")
 	}
 	one := &audit.Read{
-		UnixMilli: time.Now().UnixMilli(), Head: s.group.Store().Head().Height(), Name: who.Name, Institution: who.Institution, Roles: []string{}, Method: r.Method, URI: r.URL.RequestURI(),
-		Query: []byte{},
+		UnixMilli: time.Now().UnixMilli(), Head: s.group.Store().Head().Height(), Name: audit.ReadName(who.Name), Means: who.Means, Institution: audit.ReadName(who.Institution), Roles: []string{},
+		Method: r.Method, URI: uri, Whole: client.QueryURI(s.config.Suite, uri), Query: []byte{},
 	}
 	for _, role := range who.Roles {
 		one.Roles = append(one.Roles, string(role))
 	}
 	switch {
 	case who.Open && who.Operator:
-		one.Name, one.Roles = "operator", append(one.Roles, string(identity.Operator))
+		one.Name, one.Means, one.Roles = "operator", "operator", append(one.Roles, string(identity.Operator))
 	case who.Open:
 		one.Name = audit.Unasked
 	case who.Query != nil:
@@ -97,7 +98,12 @@ func (s *Server) writeDown(r *http.Request) error {
 		}
 		one.Query, one.Body = raw, who.Query.Body
 	}
-	if err := s.config.Reads.Append(one); err != nil {
+	err := s.config.Reads.Append(one)
+	if errors.Is(err, audit.ErrReadsFull) {
+		return problem(http.StatusServiceUnavailable, client.CodeReadsFull, "this node writes down what regulators and auditors read and which backups are taken, and its log is full with reads that the chain has not anchored: "+
+			"have its operator, auditor or institution-admin run `fondaco audit log anchor -d DIR`, which makes room, or ask another node meanwhile")
+	}
+	if err != nil {
 		s.config.Log.Error().Err(err).Msg("the log of reads cannot be written: regulators and auditors are answered nothing and no backup is given until the node is started again")
 		return problem(http.StatusServiceUnavailable, client.CodeUnavailable, "this node cannot write down that you ask, and so does not answer: ask another node")
 	}
