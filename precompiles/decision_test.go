@@ -572,3 +572,37 @@ func TestRegulatorOvertakes(t *testing.T) {
 	wantError(t, a.by("bank-0", "execute", MotionArgs{ID: first}), ledger.OK, 0)
 	wantError(t, a.by("bank-0", "execute", MotionArgs{ID: second}), ledger.Aborted, AbortStale)
 }
+
+// One key stops all motions where the only regulator of an institution has an account that it is enough for.
+func TestAtMercy(t *testing.T) {
+	of := func(institution string, threshold uint32, weights ...uint32) Account {
+		a := Account{Institution: institution, Threshold: threshold}
+		for _, w := range weights {
+			a.Keys = append(a.Keys, AccountKey{Weight: w})
+		}
+		return a
+	}
+	for _, c := range []struct {
+		story      string
+		regulators []Account
+		named      []string // institutions; none: there is nothing to say
+	}{
+		{"no regulator", nil, nil},
+		{"one key", []Account{of("watchdog", 1, 1)}, []string{"watchdog"}},
+		{"two keys, each of which is enough", []Account{of("watchdog", 1, 1, 1)}, []string{"watchdog"}},
+		{"two keys, one of which is enough", []Account{of("watchdog", 2, 1, 2)}, []string{"watchdog"}},
+		{"two keys, and both must sign", []Account{of("watchdog", 2, 1, 1)}, nil},
+		{"two regulators, who can stop one another", []Account{of("watchdog", 1, 1), of("watchdog", 1, 1)}, nil},
+		{"two regulators of two institutions", []Account{of("watchdog", 1, 1), of("treasury", 1, 1), of("court", 2, 1, 1)}, []string{"treasury", "watchdog"}},
+	} {
+		got := AtMercy(c.regulators)
+		if (got != "") != (len(c.named) > 0) {
+			t.Errorf("%s: %q", c.story, got)
+		}
+		for _, institution := range []string{"watchdog", "treasury", "court"} {
+			if strings.Contains(got, institution) != slices.Contains(c.named, institution) {
+				t.Errorf("%s names %s: %q", c.story, institution, got)
+			}
+		}
+	}
+}

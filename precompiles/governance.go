@@ -261,6 +261,24 @@ func Toy(members []ledger.Member) string {
 	return fmt.Sprintf("THIS CHAIN IS A TOY: its members are of %d institutions (%s), so one of them decides or stops everything; a consortium has at least %d", len(names), strings.Join(names, ", "), MinInstitutions)
 }
 
+// AtMercy says why a single key of a regulator stops a group, or returns nothing. Regulators are all accounts of the chain with that role. Who has the key vetoes every
+// motion, also the one that would take it from him; another regulator of the institution could take the role from the account, and nobody else.
+func AtMercy(regulators []Account) string {
+	var of []string
+	for i := range regulators {
+		a := &regulators[i]
+		others := slices.ContainsFunc(slices.Delete(slices.Clone(regulators), i, i+1), func(o Account) bool { return o.Institution == a.Institution })
+		if !others && a.fewest() == 1 {
+			of = append(of, a.Institution)
+		}
+	}
+	if len(of) == 0 {
+		return ""
+	}
+	slices.Sort(of)
+	return fmt.Sprintf("THIS CHAIN IS AT THE MERCY OF ONE KEY: the only regulator of %s acts with a single one, and who steals it vetoes every motion, also that to recover the account", strings.Join(of, ", and that of "))
+}
+
 // governable says why the institutions of members could not carry out motions about the chain itself, or returns nil.
 func governable(r Reader, institutions []string) error {
 	s, err := ReadSettings(r)

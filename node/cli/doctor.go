@@ -146,6 +146,7 @@ func (d *doctor) examine() {
 	d.key()
 	d.data()
 	d.node()
+	d.regulators()
 	d.features()
 	d.ports()
 	d.doors()
@@ -401,6 +402,30 @@ func (d *doctor) ask(ctx context.Context) (*client.Status, *client.Chain, error)
 	}
 	status, err := api.Status(ctx)
 	return status, chain, err
+}
+
+// regulators looks for one of which a single key stops the chain: by what the node says, or if none runs, as the chain began.
+func (d *doctor) regulators() {
+	const check = "regulator"
+	if d.genesis == nil {
+		return
+	}
+	if d.status == nil {
+		if mercy := precompiles.AtMercy(firstRegulators(d.genesis)); mercy != "" {
+			d.warn(check, twoKeys+"; if that was done, doctor sees it while the node runs", "by the genesis: %s", mercy)
+		}
+		return
+	}
+	ctx, cancel := context.WithTimeout(d.c.Context, doctorAsks)
+	defer cancel()
+	regulators, err := members.Regulators(ctx, d.api)
+	if err != nil {
+		d.warn(check, "run it again when the node answers", "not known: %v", err)
+	} else if mercy := precompiles.AtMercy(regulators); mercy != "" {
+		d.warn(check, twoKeys, "%s", mercy)
+	} else if len(regulators) > 0 {
+		d.ok(check, "no single key of one stops all motions")
+	}
 }
 
 // condition tells what the node says of itself.

@@ -284,7 +284,7 @@ func joinChain(c *cli.Context) error {
 	if err := WriteConfig(dir, file); err != nil {
 		return err
 	}
-	tellToy(c, genesis.Members)
+	warnOf(c, genesis)
 	note(c, "Start it with `fondaco run -d %s`.", dir)
 	joined := struct {
 		Chain  keys.Digest     `json:"chain"`
@@ -460,7 +460,7 @@ func newGenesis(c *cli.Context) error {
 	if err := WriteGenesis(out, genesis); err != nil {
 		return err
 	}
-	tellToy(c, genesis.Members)
+	warnOf(c, genesis)
 	note(c, "Give %s to every member; each checks it with `fondaco genesis show` and joins with `fondaco init -d DIR --genesis %s MEMBER.json...`.", out, out)
 	return showGenesis(c, genesis, suite)
 }
@@ -600,9 +600,25 @@ func writeJSON(path string, v any) error {
 	return os.WriteFile(path, append(data, '\n'), 0o644)
 }
 
-// tellToy warns of a group that is no consortium.
-func tellToy(c *cli.Context, members []ledger.Member) {
-	if toy := precompiles.Toy(members); toy != "" {
+// twoKeys is what to do when one key of a regulator is too powerful.
+const twoKeys = "have the regulator bind more keys and want two of them, with `fondaco account bind KEY... --threshold 2`, or have its institution keep a second regulator"
+
+// warnOf warns of a group that is no consortium, or that one key can stop.
+func warnOf(c *cli.Context, genesis *ledger.Genesis) {
+	if toy := precompiles.Toy(genesis.Members); toy != "" {
 		note(c, "WARNING: %s.", toy)
 	}
+	if mercy := precompiles.AtMercy(firstRegulators(genesis)); mercy != "" {
+		note(c, "WARNING: %s. As soon as the chain runs, %s.", mercy, twoKeys)
+	}
+}
+
+// firstRegulators returns the accounts with the role regulator that a chain begins with, each key of which acts alone.
+func firstRegulators(genesis *ledger.Genesis) (all []precompiles.Account) {
+	for _, a := range genesis.Accounts {
+		if slices.Contains(a.Roles, string(identity.Regulator)) {
+			all = append(all, precompiles.Account{Institution: a.Institution, Threshold: 1, Keys: []precompiles.AccountKey{{Weight: 1}}})
+		}
+	}
+	return all
 }

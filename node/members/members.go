@@ -68,6 +68,27 @@ func Settings(ctx context.Context, api *client.Client) (precompiles.Settings, er
 	}{})
 }
 
+// Regulators returns the accounts with the role regulator.
+func Regulators(ctx context.Context, api *client.Client) ([]precompiles.Account, error) {
+	addresses, err := view[[]ledger.Address](ctx, api, precompiles.GovernanceAddress, "regulators", &struct {
+		_ struct{} `cbor:",toarray"`
+	}{})
+	if err != nil {
+		return nil, err
+	}
+	var all []precompiles.Account
+	for _, address := range addresses {
+		account, err := view[*precompiles.Account](ctx, api, precompiles.AccountsAddress, "get", &precompiles.AddressArgs{Address: address})
+		if err != nil {
+			return nil, err
+		}
+		if account != nil { // it had the role a moment ago
+			all = append(all, *account)
+		}
+	}
+	return all, nil
+}
+
 // Policies returns all policies that were set, in order of contract and method.
 func Policies(ctx context.Context, api *client.Client) ([]precompiles.ListedPolicy, error) {
 	return pages(ctx, api, precompiles.GovernanceAddress, "policies", &precompiles.MethodArgs{}, func(p precompiles.ListedPolicy) any {
