@@ -24,6 +24,7 @@ type child struct {
 	exited         chan struct{}
 	drained        chan struct{} // closed when also its output has been read
 	killing        sync.Once
+	restrained     error // why the process does not have all of its limits
 }
 
 func newChild(alive context.Context, path, name string, args, env []string) (*child, error) {
@@ -63,6 +64,7 @@ func (c *child) Start(context.Context) error {
 		close(c.exited)
 		return fmt.Errorf("execute the program: %w", err)
 	}
+	c.restrained = restrain(c.pid())
 	unwatch := context.AfterFunc(c.alive, c.kill)
 	go func() {
 		_ = c.cmd.Wait()

@@ -4,8 +4,12 @@
 //
 // # What a program is trusted with
 //
-// A program runs as the node's user but gets nothing of the node: no environment, no open file, no key, no
-// terminal, and the root folder as working directory. It is either the node's own binary, executed again from
+// A program is handed nothing of the node: no environment but what the wire wants and CopiesVariable, no open file, no key, no terminal,
+// and the root folder as working directory. But it runs as the node's user, and may do what that user may: read the node's folder, with a
+// key file that is not locked, and kill the node. So a node with a program of somebody else wants a key that is locked, or better one that
+// a signer of another user holds. The node keeps its memory from its programs (signer.Harden), and on Linux the kernel ends a program
+// before the node where memory is short, lets it write no core and no file beyond 1 GiB, and gives it at most 2 GiB of memory beyond
+// what it has when it has shaken hands. It is either the node's own binary, executed again from
 // the running image, or a file whose SHA-256 the configuration pins. Such a file is copied while it is hashed,
 // and the copy, in a folder that only the node's user can write, is what runs: nobody can exchange the file
 // between check and use.
@@ -75,7 +79,8 @@ type Spec struct {
 // Config says how a host treats its programs. Zero values mean the defaults named beside them.
 type Config struct {
 	Log          zerolog.Logger
-	Dir          string        // for the copies of programs; only the node may write it. Default: a temporary folder
+	Dir          string        // for the copies of programs; only the node may write it. Default, and if it is mounted noexec: a temporary folder
+	Near         string        // where that folder is made if programs may not be executed in other temporary ones; empty: nowhere
 	Timeout      time.Duration // for an engine to answer a call; 2 s
 	CATimeout    time.Duration // for a CA provider to answer a call, which may ask others; 10 s
 	StartTimeout time.Duration // for a program to start, and for a call to wait until it has; 10 s
@@ -90,6 +95,7 @@ type Host struct {
 	mu        sync.Mutex // guards what follows
 	processes []*process
 	scratch   *scratch // for sockets, and for copies without Config.Dir; made when first needed
+	copies    *scratch // for copies if programs may be executed neither in Config.Dir nor in scratch; likewise
 	closed    bool
 }
 
@@ -108,7 +114,7 @@ func (h *Host) Close() error {
 	h.mu.Lock()
 	processes := h.processes
 	h.processes, h.closed = nil, true
-	folder := h.scratch
+	folders := []*scratch{h.scratch, h.copies}
 	h.mu.Unlock()
 	for _, p := range processes {
 		p.cancel()
@@ -116,10 +122,13 @@ func (h *Host) Close() error {
 	for _, p := range processes {
 		<-p.done
 	}
-	if folder == nil {
-		return nil
+	var errs []error
+	for _, folder := range folders {
+		if folder != nil {
+			errs = append(errs, folder.remove())
+		}
 	}
-	return folder.remove()
+	return errors.Join(errs...)
 }
 
 // Kind is what a program does for the node.
@@ -314,7 +323,7 @@ func (h *Host) add(s Spec, k kind) (*process, error) {
 	if s.Name == "" {
 		return nil, errors.New("Spec.Name is empty; give the plugin a name")
 	}
-	sockets, copies, err := h.folders()
+	sockets, copies, err := h.folders(s.Path != "")
 	if err != nil {
 		return nil, err
 	}
@@ -350,8 +359,13 @@ func (h *Host) remove(p *process) {
 	}
 }
 
-// folders returns where sockets and copies of programs go. Sockets are never in Config.Dir, whose path may be long.
-func (h *Host) folders() (sockets, copies string, err error) {
+// CopiesVariable is the environment variable that tells a program of a folder where programs may be executed, for copies of those that it
+// starts itself (Config.Near). It is missing where there is no such folder.
+const CopiesVariable = "FONDACO_PLUGIN_COPIES"
+
+// folders returns where sockets and copies of programs go. Sockets are never in Config.Dir, whose path may be long. Without need copies is
+// empty if there is no folder for them.
+func (h *Host) folders(need bool) (sockets, copies string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -362,14 +376,28 @@ func (h *Host) folders() (sockets, copies string, err error) {
 			return "", "", err
 		}
 	}
-	if h.config.Dir == "" {
-		return h.scratch.path, h.scratch.path, nil
+	places := []string{h.scratch.path}
+	if h.config.Dir != "" {
+		if err := os.MkdirAll(h.config.Dir, 0o700); err != nil {
+			return "", "", fmt.Errorf("make the folder for copies of plugins: %w", err)
+		}
+		if err := os.Chmod(h.config.Dir, 0o700); err != nil { // it may have been there before
+			return "", "", fmt.Errorf("close the folder for copies of plugins to others: %w", err)
+		}
+		places = []string{h.config.Dir, h.scratch.path}
 	}
-	if err := os.MkdirAll(h.config.Dir, 0o700); err != nil {
-		return "", "", fmt.Errorf("make the folder for copies of plugins: %w", err)
+	for _, place := range places {
+		if mayExecute(place) == nil {
+			return h.scratch.path, place, nil
+		}
 	}
-	if err := os.Chmod(h.config.Dir, 0o700); err != nil { // it may have been there before
-		return "", "", fmt.Errorf("close the folder for copies of plugins to others: %w", err)
+	if h.copies == nil {
+		if h.copies, err = newCopies(slices.DeleteFunc([]string{os.TempDir(), "/tmp", "/var/tmp", "/dev/shm", h.config.Near}, func(s string) bool { return s == "" })...); err != nil {
+			if !need {
+				return h.scratch.path, "", nil
+			}
+			return "", "", err
+		}
 	}
-	return h.scratch.path, h.config.Dir, nil
+	return h.scratch.path, h.copies.path, nil
 }

@@ -135,15 +135,19 @@ func (p *printer) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-// tail keeps the end of a program's standard error, where a Go program leaves its panic.
+// tail keeps the end of a program's standard error, where a Go program leaves its panic: the line of that too if many stacks follow.
 type tail struct {
-	mu   sync.Mutex // guards text
-	text []byte
+	mu    sync.Mutex // guards what follows
+	text  []byte
+	panic string
 }
 
 func (t *tail) Write(data []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if whole := len(t.text) == 0 || t.text[len(t.text)-1] == '\n'; whole && isPanic(string(data[:min(len(data), maxLine)])) {
+		t.panic, _, _ = strings.Cut(string(data[:min(len(data), maxLine)]), "\n")
+	}
 	if t.text = append(t.text, data...); len(t.text) > maxTail {
 		t.text = append(t.text[:0], t.text[len(t.text)-maxTail:]...)
 	}
@@ -159,12 +163,19 @@ func (t *tail) lastWords() string {
 		if line = strings.TrimSpace(line); line != "" {
 			last = line
 		}
-		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+		if isPanic(line) {
 			break
 		}
+	}
+	if !isPanic(last) && t.panic != "" {
+		last = t.panic
 	}
 	if last == "" {
 		return ""
 	}
 	return "; its last words: " + clip(last)
+}
+
+func isPanic(line string) bool {
+	return strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ")
 }

@@ -76,8 +76,20 @@ func (m *moodyEngine) Step(e consensus.Event) ([]consensus.Effect, error) {
 		panic("asked to")
 	case "hangs":
 		select {}
+	case "allocates without end":
+		allocateAll()
 	}
 	return m.Engine.Step(e)
+}
+
+// allocateAll takes memory, most of which it does not touch, so that the machine of the test does not run short of it.
+func allocateAll() {
+	var all [][]byte
+	for len(all) < 1<<30 {
+		block := make([]byte, 64<<20)
+		block[0] = 1
+		all = append(all, block)
+	}
 }
 
 // printAll writes to all that a program can print to.

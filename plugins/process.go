@@ -150,7 +150,11 @@ func (p *process) live() error {
 		SyncStderr:       printed,
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
 			var err error
-			started, err = newChild(p.ctx, p.path, p.name, p.spec.Args, cmd.Env)
+			env := cmd.Env
+			if p.copies != "" {
+				env = append(env, CopiesVariable+"="+p.copies)
+			}
+			started, err = newChild(p.ctx, p.path, p.name, p.spec.Args, env)
 			return started, err
 		},
 	})
@@ -164,6 +168,9 @@ func (p *process) live() error {
 	protocol, err := client.Client()
 	if err != nil {
 		return p.explain(err, started, tail)
+	}
+	if err := errors.Join(started.restrained, boundMemory(started.pid())); err != nil {
+		p.log.Warn().Err(err).Msg("plugin runs without some of the limits that the node sets it")
 	}
 	r := &run{conn: protocol.(*plugin.GRPCClient).Conn, child: started}
 	ctx, cancel := context.WithTimeout(p.ctx, p.kind.timeout)

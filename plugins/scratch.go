@@ -28,22 +28,45 @@ type scratch struct {
 	lock *os.File // the folder; nil where it cannot be locked
 }
 
-// newScratch makes a folder for sockets that only this process's user may enter, in the first of parents that is there and whose
-// path is short enough. It removes those that processes of the same user left there when they were killed.
+// newScratch makes a folder for sockets, in the first of parents whose path is short enough.
 func newScratch(parents ...string) (*scratch, error) {
+	s, err := firstScratch(parents, func(path string) error {
+		if len(path) > maxSocketFolder {
+			return fmt.Errorf("%s is longer than the path of a unix socket may be", filepath.Dir(path))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make a folder for plugin sockets: %w; set TMPDIR to a folder that this user may write, of at most %d bytes", err, maxSocketFolder-len("/"+scratchPrefix)-10)
+	}
+	return s, nil
+}
+
+// newCopies makes a folder for copies of programs, in the first of parents where programs may be executed.
+func newCopies(parents ...string) (*scratch, error) {
+	s, err := firstScratch(parents, mayExecute)
+	if err != nil {
+		return nil, fmt.Errorf("make a folder for copies of plugins: %w; set TMPDIR to a folder that this user may write, of a file system that is not mounted noexec", err)
+	}
+	return s, nil
+}
+
+// firstScratch makes a folder that only this process's user may enter, in the first of parents that is there and where it fits. It
+// removes those that processes of the same user left there when they were killed.
+func firstScratch(parents []string, fits func(path string) error) (*scratch, error) {
 	var failed []string
 	for _, parent := range parents {
 		sweep(parent)
 		s, err := makeScratch(parent)
-		if err == nil && len(s.path) <= maxSocketFolder {
-			return s, nil
-		}
 		if err == nil {
-			err = cmp.Or(s.remove(), fmt.Errorf("%s is longer than the path of a unix socket may be", parent))
+			if err = fits(s.path); err == nil {
+				return s, nil
+			}
+			err = cmp.Or(s.remove(), err)
 		}
 		failed = append(failed, err.Error())
 	}
-	return nil, fmt.Errorf("make a folder for plugin sockets: %s; set TMPDIR to a folder that this user may write, of at most %d bytes", strings.Join(failed, "; "), maxSocketFolder-len("/"+scratchPrefix)-10)
+	return nil, errors.New(strings.Join(failed, "; "))
 }
 
 func makeScratch(parent string) (*scratch, error) {

@@ -46,6 +46,7 @@ func TestSupervision(t *testing.T) {
 		{"speaks another version", true, "plugins: version: .*Plugin version: 7, Client versions: .1.*build the program against"},
 		{"panics in a call", false, "its last words: panic: asked to|the connection broke"},
 		{"hangs", false, "it did not answer frame [0-9]+ within 2s"},
+		{"allocates without end", false, "its last words: fatal error: .*out of memory|its last words: fatal error: .*cannot allocate"},
 		{"sends garbage", true, "its answer to frame 1 does not decode"},
 		{"sends a reply of 64 MB", true, "its answer to frame 1 is larger than 16711680 bytes"},
 		{"sends replies without end", true, "its answer to frame 1 does not decode"},

@@ -21,8 +21,18 @@ import (
 type imageFile struct {
 	image   []byte // mapped read-only
 	file    *os.File
-	pagemap *os.File
+	pagemap *os.File  // that of Prepare
 	entries sync.Pool // of *[]byte, for one entry of pagemap for each page
+}
+
+// pagemap is this process's, opened once.
+var pagemap = sync.OnceValues(func() (*os.File, error) { return os.Open("/proc/self/pagemap") })
+
+// Prepare opens what resetting the memory of contracts takes. A process that is about to keep others from its memory (prctl(2),
+// PR_SET_DUMPABLE) calls it before: afterwards it may not open that, unless it is root's, but may read it. Without it calls are slower.
+func Prepare() error {
+	_, err := pagemap()
+	return err
 }
 
 // Bits of an entry of pagemap.
@@ -47,7 +57,7 @@ func newImageFile(image []byte) (*imageFile, error) {
 	if f.image, err = unix.Mmap(fd, 0, len(image), unix.PROT_READ, unix.MAP_SHARED); err != nil {
 		return nil, errors.Join(fmt.Errorf("map a memory file: %w", err), f.close())
 	}
-	if f.pagemap, err = os.Open("/proc/self/pagemap"); err != nil {
+	if f.pagemap, err = pagemap(); err != nil {
 		return nil, errors.Join(err, f.close())
 	}
 	if err := f.probe(); err != nil {
@@ -88,9 +98,6 @@ func (f *imageFile) close() error {
 	if f.image != nil {
 		err = unix.Munmap(f.image)
 		f.image = nil
-	}
-	if f.pagemap != nil {
-		err = errors.Join(err, f.pagemap.Close())
 	}
 	return errors.Join(err, f.file.Close())
 }

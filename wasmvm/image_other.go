@@ -7,6 +7,9 @@ import "errors"
 // imageFile is not offered on this system: memories are reset by copying.
 type imageFile struct{ image []byte }
 
+// Prepare does nothing on this system.
+func Prepare() error { return nil }
+
 func newImageFile([]byte) (*imageFile, error) { return nil, errors.ErrUnsupported }
 
 func (f *imageFile) close() error         { return nil }

@@ -558,7 +558,7 @@ func inviteCertificate(c *cli.Context, dir string, file *File, i *join.Invitatio
 		return err
 	}
 	a.Chain = i.Chain
-	if _, err = vouched(c.Context, a, suite, request.Key, request.Institution); err == nil {
+	if _, err = vouched(c.Context, dir, a, suite, request.Key, request.Institution); err == nil {
 		return nil
 	}
 	err = fmt.Errorf("other nodes would refuse node %s: %w", i.Node.Short(), err)
@@ -568,9 +568,9 @@ func inviteCertificate(c *cli.Context, dir string, file *File, i *join.Invitatio
 	return err
 }
 
-// withProvider runs a CA provider's program for as long as use asks it.
-func withProvider(ctx context.Context, a node.CA, use func(context.Context, ca.Provider) error) error {
-	host := plugins.New(plugins.Config{})
+// withProvider runs the program of a CA provider of the node in dir for as long as use asks it.
+func withProvider(ctx context.Context, dir string, a node.CA, use func(context.Context, ca.Provider) error) error {
+	host := plugins.New(plugins.Config{Near: copiesIn(dir)})
 	defer host.Close() //nolint:errcheck // a folder of sockets may be left
 	ctx, cancel := context.WithTimeout(ctx, 2*doctorAsks)
 	defer cancel()
@@ -582,8 +582,8 @@ func withProvider(ctx context.Context, a node.CA, use func(context.Context, ca.P
 }
 
 // holder has a CA provider say whom certificates stand for.
-func holder(ctx context.Context, a node.CA, suite keys.Suite) (who identity.Identity, err error) {
-	err = withProvider(ctx, a, func(ctx context.Context, p ca.Provider) (err error) {
+func holder(ctx context.Context, dir string, a node.CA, suite keys.Suite) (who identity.Identity, err error) {
+	err = withProvider(ctx, dir, a, func(ctx context.Context, p ca.Provider) (err error) {
 		who, err = ca.Verifier{Provider: p, Suite: suite, Purpose: ca.Node}.Verify(ctx, a.Chain, time.Now())
 		return err
 	})
@@ -591,8 +591,8 @@ func holder(ctx context.Context, a node.CA, suite keys.Suite) (who identity.Iden
 }
 
 // vouched is holder of certificates that must be of an institution, and for a key.
-func vouched(ctx context.Context, a node.CA, suite keys.Suite, key ledger.Key, institution string) (identity.Identity, error) {
-	who, err := holder(ctx, a, suite)
+func vouched(ctx context.Context, dir string, a node.CA, suite keys.Suite, key ledger.Key, institution string) (identity.Identity, error) {
+	who, err := holder(ctx, dir, a, suite)
 	switch {
 	case err != nil:
 	case who.Key.Algorithm() != key.Algorithm || !bytes.Equal(who.Key.Bytes(), key.Bytes):

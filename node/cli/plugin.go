@@ -164,7 +164,7 @@ func checkPlugin(c *cli.Context, programs Plugins) (err error) {
 		found.Chain = genesis.Name
 	}
 	log := zerolog.New(zerolog.ConsoleWriter{Out: c.App.ErrWriter, NoColor: true}).Level(zerolog.ErrorLevel)
-	host := plugins.New(plugins.Config{Log: log})
+	host := plugins.New(plugins.Config{Log: log, Near: copiesIn(c.String("dir"))})
 	defer func() { err = errors.Join(err, host.Close()) }()
 	if kind == kindEngine {
 		err = found.engine(c, host, spec, genesis)
@@ -182,6 +182,10 @@ func checkPlugin(c *cli.Context, programs Plugins) (err error) {
 	}
 	return nil
 }
+
+// copiesIn returns the folder where a node keeps copies of programs. Commands use it only if it is there and programs may be executed in
+// no temporary one.
+func copiesIn(dir string) string { return filepath.Join(dir, "cache", "plugins") }
 
 // checkedAs returns the kind of a program and the path of its settings: what the flags say, and else what its name in this binary and
 // the configuration of the node in -d do. A folder without a node says nothing.

@@ -16,6 +16,7 @@ import (
 	"github.com/fondaco/fondaco/node"
 	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/node/signer"
 	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/state/keys"
@@ -85,7 +86,13 @@ func nodeConfig(c *cli.Context) (*node.Config, error) {
 	if file.Network.Inner && suite.Vote() != keys.SM2 {
 		return nil, fmt.Errorf("%s: network.inner is for chains of suite gm, and this one has %s: remove it", filepath.Join(dir, ConfigFile), genesis.Suite)
 	}
-	signer, err := nodeKey(c, dir, file, suite)
+	if file.Signer.Socket == "" { // the key will be in this process's memory
+		err := wasmvm.Prepare()
+		if err = errors.Join(err, signer.Harden()); err != nil {
+			note(c, "WARNING: the memory of this process, with the node's key, can be read by others: %v", err)
+		}
+	}
+	key, err := nodeKey(c, dir, file, suite)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +110,7 @@ func nodeConfig(c *cli.Context) (*node.Config, error) {
 		return nil, err
 	}
 	config := &node.Config{
-		Dir: dir, Genesis: *genesis, Signer: signer, Listen: file.Network.Listen, API: file.API.Listen, Admin: file.Admin.Listen,
+		Dir: dir, Genesis: *genesis, Signer: key, Listen: file.Network.Listen, API: file.API.Listen, Admin: file.Admin.Listen,
 		APIFiles: file.API.files(dir), AdminFiles: file.Admin.files(dir),
 		ClockOffset: c.Duration("clock-offset"), Snapshot: file.Network.Sync == SyncSnapshot, Inner: file.Network.Inner,
 		Wasm: wasmvm.Engine(file.Wasm.Engine), ShadowShare: file.Wasm.ShadowShare, Workers: file.Wasm.Workers, Statements: file.Consensus.StatementsMB << 20, Log: log,

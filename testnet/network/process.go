@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -199,7 +200,13 @@ func (n *Network) Processes() (pids []int) {
 		return nil
 	}
 	for _, link := range links {
-		if target, err := os.Readlink(link); err == nil && target == binary {
+		target, err := os.Readlink(link)
+		if errors.Is(err, fs.ErrPermission) { // a node keeps its memory from others of its user, and this with it
+			var arguments []byte
+			arguments, err = os.ReadFile(filepath.Join(filepath.Dir(link), "cmdline"))
+			target, _, _ = strings.Cut(string(arguments), "\x00")
+		}
+		if err == nil && target == binary {
 			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link))); err == nil && startTime(pid) != "gone" {
 				pids = append(pids, pid)
 			}

@@ -78,7 +78,7 @@ func (p *program) Configure(ctx context.Context, data []byte) error {
 	if err != nil {
 		return fmt.Errorf("settings: %w", err)
 	}
-	host := plugins.New(plugins.Config{Log: log, CATimeout: quorum.DefaultLimit, StartTimeout: startTimeout})
+	host := plugins.New(plugins.Config{Log: log, Near: os.Getenv(plugins.CopiesVariable), CATimeout: quorum.DefaultLimit, StartTimeout: startTimeout})
 	tried := make(chan error, len(members)) // how the first attempt of each ended
 	for _, m := range members {
 		go m.start(host, tried)
