@@ -44,7 +44,7 @@ const (
 	DeniedHalted      uint32 = 117 // the contract is paused or retired: only its views run
 	DeniedReview      uint32 = 118 // the chain's mode lets the account bring no code onto it in this way
 	DeniedCosigner    uint32 = 120 // a co-signer of the account did not sign
-	DeniedView        uint32 = 121 // a view tells what is private, and is not for transactions
+	DeniedView        uint32 = 121 // a view tells what is private, and is not for transactions; or a contract calls one that is more private than it is
 )
 
 // Codes of receipts with status aborted from a system contract, as in its schema. They are stable.

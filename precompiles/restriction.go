@@ -42,6 +42,21 @@ func ReadRestriction(r Reader, contract ledger.Address) (Restriction, error) {
 	return row, err
 }
 
+// Answers reports whether a restricted contract answers another one in a transaction: one that is as private, so visible to the same of the same
+// institution, and owned by an account of that still. With its code an owner decides what it shows.
+func (x *Restriction) Answers(r Reader, caller ledger.Address) (bool, error) {
+	other, err := ReadRestriction(r, caller)
+	if err != nil || other.Visible != x.Visible || other.Institution != x.Institution {
+		return false, err
+	}
+	d, _, err := ReadContract(r, caller)
+	if err != nil {
+		return false, err
+	}
+	owner, _, err := ReadAccount(r, d.Owner)
+	return owner.Institution == x.Institution, err
+}
+
 // TellsPrivate reports whether a view of a system contract tells what is in private contracts. It answers no transaction once [Visibility] holds, nor a
 // contract in one: everybody reads receipts of system contracts, and a contract could copy what it is told.
 func TellsPrivate(contract ledger.Address, method string) bool {
@@ -128,7 +143,8 @@ func restrictionMethods() []ledger.Method {
 	return []ledger.Method{
 		{
 			Name: "restrict", Kind: ledger.MethodTx, Args: []ledger.Field{address, {Name: "visible", Type: "Visible"}},
-			Doc: "Says who may read the contract through nodes' APIs. The owner restricts what every member could read; a motion changes it after that.",
+			Doc: "Says who may read the contract through nodes' APIs. The owner restricts what every member could read; a motion changes it after that. " +
+				"No contract calls one that is restricted, unless it is restricted to the same, of the same institution, and that owns it.",
 		},
 		{Name: "restriction", Kind: ledger.MethodView, Args: []ledger.Field{address}, Return: "opt<Restriction>", Doc: "Returns who may read the contract; nothing if every member may."},
 	}

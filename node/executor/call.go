@@ -176,11 +176,10 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 		return refusal(halted(c.target.Address, deployment))
 	}
 	var looked ledger.Gas
-	switch {
-	case c.hook:
-	case c.readOnly:
+	if !c.hook {
 		looked, err = t.keepPrivate(&c)
-	case c.policy != nil:
+	}
+	if err == nil && !c.hook && !c.readOnly && c.policy != nil {
 		err = t.keepPolicy(&c)
 	}
 	if err != nil {
@@ -227,26 +226,35 @@ func (t *transaction) pay(c *call, read *counted) (ledger.Gas, error) {
 	return price, nil
 }
 
-// keepPrivate refuses a view of a private contract that a transaction itself calls, and takes the gas of looking up whether it is private, which it
-// returns. The receipt would have what the view returns, and is for whoever sent the transaction. Whom a contract answers that calls this
-// one, this one says.
+// keepPrivate refuses a view of a private contract that a transaction itself calls, and each method of one that is called by a contract which is not as private:
+// the receipt would have what they return, and is for whoever sent the transaction. Corrections and motions call what they need. It takes the gas of
+// looking up who is private, which it returns.
 func (t *transaction) keepPrivate(c *call) (ledger.Gas, error) {
-	if !t.keepsPrivate() || len(t.running) > 1 || c.caller == precompiles.GovernanceAddress {
+	direct := len(t.running) == 1
+	if !t.keepsPrivate() || direct && !c.readOnly || precompiles.IsSystem(c.caller) {
 		return 0, nil
 	}
 	read := &counted{Reader: t.overlay}
 	row, err := precompiles.ReadRestriction(read, c.target.Address)
+	answers := row.Visible == precompiles.VisibleMembers
+	if err == nil && !answers && !direct {
+		answers, err = row.Answers(read, c.caller)
+	}
 	if err != nil {
 		return 0, err
 	}
 	price, err := t.pay(c, read)
-	if err == nil && row.Visible != precompiles.VisibleMembers {
+	switch {
+	case err != nil || answers:
+	case direct:
 		err = deny(precompiles.DeniedView, "%s is a view of a private contract, and its result would be in the receipt: ask a node for it, as `fondaco contract view` does", c.method)
+	default:
+		err = deny(precompiles.DeniedView, "contract %s is private, and contract %s, which calls it, is not as private: call it directly, or have the owner restrict the caller the same way with `fondaco contract call contracts restrict`", c.target.Address, c.caller)
 	}
 	return price, err
 }
 
-// keepsPrivate reports whether views of what is private are kept from transactions. From outside, nodes' APIs ask who calls.
+// keepsPrivate reports whether what is private is kept from transactions and from contracts in them. From outside, nodes' APIs ask who calls.
 func (t *transaction) keepsPrivate() bool {
 	return !t.outside && t.features.Active(precompiles.Visibility, t.order.Height)
 }

@@ -7,11 +7,14 @@ import (
 
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
 )
 
 // TestPrivateViews: what views tell of private contracts gets into no receipt of a transaction that calls them.
 func TestPrivateViews(t *testing.T) {
-	c := newChain(t)
+	c := newChainOf(t, newVM(t, wasmvm.Interpreter), []string{"alpha", "beta"}, []entry{
+		{"admin", "alpha", "deployer,institution-admin"}, {"user", "alpha", ""}, {"rival", "beta", "deployer,institution-admin"},
+	})
 	// asks calls a method with arguments of the contract that its input names, and keeps the status.
 	asks := func(a *assembler, method, args string) body {
 		return join(hostCall("input_read", i32(0), i32(0), i32(64)), drop,
@@ -20,9 +23,24 @@ func TestPrivateViews(t *testing.T) {
 	}
 	caller := &assembler{}
 	caller.method("peeks", asks(caller, "peek", "\x80"))
+	caller.method("puts", asks(caller, "put", "\x80"))
 	caller.method("lists", asks(caller, "list", "\x81\x00"))
 	code := probe().module(t, probeSchema())
-	public, other := c.deploy(code), c.deploy(caller.module(t, nil))
+	proxy := caller.module(t, nil)
+	deploy := func(by string) (self ledger.Address) {
+		t.Helper()
+		r := c.block(c.tx(by, precompiles.ContractsAddress, "deploy", precompiles.DeployArgs{Code: proxy}))[0]
+		c.want(r, ledger.OK, 0)
+		if err := ledger.Unmarshal(r.Data, &self); err != nil {
+			t.Fatal(err)
+		}
+		return self
+	}
+	restrict := func(by string, self ledger.Address, visible precompiles.Visible) {
+		t.Helper()
+		c.want(c.block(c.tx(by, precompiles.ContractsAddress, "restrict", precompiles.RestrictArgs{Address: self, Visible: visible}))[0], ledger.OK, 0)
+	}
+	public, other := c.deploy(code), c.deploy(proxy)
 	peek := func(by string, to ledger.Address) ledger.Receipt { return c.block(c.tx(by, to, "peek", none))[0] }
 	outside := func(to ledger.Address, method string, args any) (view, dry Outcome) {
 		t.Helper()
@@ -39,11 +57,15 @@ func TestPrivateViews(t *testing.T) {
 		}
 		return view, dry
 	}
-	// through has the other contract call a method, and reports whether it is answered.
+	// by has a contract call a method of another one, and reports whether it is answered; through has the other contract do so.
+	by := func(proxy ledger.Address, method string, to ledger.Address) bool {
+		t.Helper()
+		c.want(c.block(c.tx("user", proxy, method, []any{to}))[0], ledger.OK, 0)
+		return bytes.Equal(c.value(proxy, "status"), make([]byte, 4))
+	}
 	through := func(method string, to ledger.Address) bool {
 		t.Helper()
-		c.want(c.block(c.tx("user", other, method, []any{to}))[0], ledger.OK, 0)
-		return bytes.Equal(c.value(other, "status"), make([]byte, 4))
+		return by(other, method, to)
 	}
 	corrections := precompiles.CorrectionsAddress
 	list := func() ledger.Receipt {
@@ -63,7 +85,10 @@ func TestPrivateViews(t *testing.T) {
 	for _, visible := range []precompiles.Visible{precompiles.VisibleInstitution, precompiles.VisibleParties} {
 		self := c.deploy(code)
 		c.want(peek("user", self), ledger.OK, 0)
-		c.want(c.block(c.tx("admin", precompiles.ContractsAddress, "restrict", precompiles.RestrictArgs{Address: self, Visible: visible}))[0], ledger.OK, 0)
+		if !through("peeks", self) || !through("puts", self) {
+			t.Error("a contract that every member reads does not answer another one")
+		}
+		restrict("admin", self, visible)
 		for _, who := range []string{"user", "admin"} {
 			r := peek(who, self)
 			c.want(r, ledger.Denied, precompiles.DeniedView)
@@ -74,10 +99,34 @@ func TestPrivateViews(t *testing.T) {
 		if view, dry := outside(self, "peek", none); view.Status != ledger.OK || dry.Status != ledger.Denied || dry.Code != precompiles.DeniedView {
 			t.Errorf("the view ends %s, and its dry run %s with code %d", view.Status, dry.Status, dry.Code)
 		}
-		if !through("peeks", self) { // whom it answers, it says itself
-			t.Error("no contract may call the view")
-		}
 		c.want(c.block(c.tx("user", self, "put", none))[0], ledger.OK, 0)
+
+		// Whoever deploys a proxy reads nothing of it, by no method, however private the proxy is.
+		answered := func(proxy ledger.Address, want bool) {
+			t.Helper()
+			for _, method := range []string{"peeks", "puts"} {
+				if by(proxy, method, self) != want {
+					t.Errorf("%s for %s: answered %t", method, visible, !want)
+				}
+			}
+		}
+		answered(other, false)
+		rival := deploy("rival")
+		answered(rival, false)
+		restrict("rival", rival, visible)
+		answered(rival, false)
+		unlike := deploy("admin")
+		restrict("admin", unlike, precompiles.VisibleInstitution+precompiles.VisibleParties-visible)
+		answered(unlike, false)
+		alike := deploy("admin")
+		answered(alike, false)
+		restrict("admin", alike, visible)
+		answered(alike, true)
+		c.want(c.block(c.tx("admin", precompiles.ContractsAddress, "transfer", precompiles.TransferArgs{Address: alike, Owner: address("rival")}))[0], ledger.OK, 0)
+		answered(alike, false) // whose code beta says now
+		if err := c.carry(self, "put", none); err != nil {
+			t.Errorf("a motion calls it: %v", err)
+		}
 	}
 	c.want(peek("user", public), ledger.OK, 0)
 
