@@ -210,6 +210,7 @@ func newAccounts() Contract {
 			"settle":      bySelf(),
 			"set_window":  {Rule: RuleMajority, Regulator: true}, // within it a regulator objects
 		},
+		own: []string{"register", "bind", "unbind", "rotate", "certify", "confirm", "object"},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "accounts", Version: "1", Profile: "strict",
 			Doc: "Accounts and the keys bound to them. Key algorithms: 1 ed25519, 2 p256, 3 sm2. An account's status says which freezes it may have, " +

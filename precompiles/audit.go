@@ -374,6 +374,7 @@ func newAudit() Contract {
 		policies: map[string]Policy{
 			"anchor": byAny(identity.Operator, identity.Auditor, identity.InstitutionAdmin, identity.Regulator),
 		},
+		own: []string{"anchor"},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "audit", Version: "1", Profile: "strict",
 			Doc: "One record for each call of a tx method of a system contract, or of another contract's method for which a policy was set, by transactions, contracts and motions, refused ones included, and anchors of logs " +

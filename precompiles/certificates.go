@@ -829,6 +829,7 @@ func newCertificates() Contract {
 			"unfreeze": byAny(identity.InstitutionAdmin, identity.Registrar),
 			"revoke":   byAny(identity.InstitutionAdmin, identity.Registrar),
 		},
+		own: []string{"freeze", "unfreeze", "revoke"},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "certificates", Version: "1", Profile: "strict",
 			Doc: "Which certificate authorities may vouch for which institution and role, and what institutions say of their certificates. " +

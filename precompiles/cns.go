@@ -458,6 +458,7 @@ func newCNS() Contract {
 			"veto":       byMajority(),
 			"allow":      byMajority(),
 		},
+		own: []string{"register"},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "cns", Version: "1", Profile: "strict",
 			Doc: "Names of contracts. A name has versions, which are contracts of their own; one of them is current, and a canary may serve a share of the calls. " +
@@ -549,7 +550,7 @@ func registerName(env Env, a NameVersionArgs) error {
 	if err := isFree(env, a.Name, a.Version); err != nil {
 		return err
 	}
-	if _, err := owned(env, a.Address); err != nil {
+	if _, err := owned(env, env.Caller(), a.Address); err != nil {
 		return err
 	}
 	height := env.Order().Height
@@ -612,7 +613,7 @@ func publishVersion(env Env, a NameVersionArgs) error {
 	if err := mayPublish(n, a.Name, a.Version, a.Address); err != nil {
 		return err
 	}
-	if _, err := owned(env, a.Address); err != nil {
+	if _, err := owned(env, n.Owner, a.Address); err != nil {
 		return err
 	}
 	n.Versions = append(n.Versions, NameVersion{Label: a.Version, Address: a.Address, Height: env.Order().Height})

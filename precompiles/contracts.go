@@ -123,6 +123,7 @@ func newContracts() Contract {
 			"set_mode": byMajority(),
 			"restrict": bySelf(),
 		},
+		own: []string{"deploy", "transfer", "propose"},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "contracts", Version: "1", Profile: "strict",
 			Doc: "Deployed contracts and their code. A module is stored once, under its digest.",
@@ -140,7 +141,7 @@ func newContracts() Contract {
 				{
 					Name: "replace", Kind: ledger.MethodTx, Args: []ledger.Field{address, code, args, {Name: "breaking", Type: "bool"}},
 					Doc: "Replaces the code and runs the new code's upgrade with the argument array args; both happen or neither does. Only the owner may, " +
-						"while it may deploy. A schema that users of the old one could trip over needs breaking; code of an older version, or that the contract ran before, is refused, and so is code without a method for which there is a policy.",
+						"while it may deploy, or a motion in its name. A schema that users of the old one could trip over needs breaking; code of an older version, or that the contract ran before, is refused, and so is code without a method for which there is a policy.",
 				},
 				{Name: "transfer", Kind: ledger.MethodTx, Args: []ledger.Field{address, owner}, Doc: "Makes another account the owner."},
 				{Name: "info", Kind: ledger.MethodView, Args: []ledger.Field{address}, Return: "opt<Deployment>"},
@@ -190,11 +191,11 @@ func deploy(env Env, a DeployArgs) (ledger.Address, error) {
 	if err != nil {
 		return ledger.Address{}, err
 	}
-	return newContract(env, hash, a.Args, 0)
+	return newContract(env, env.Caller(), hash, a.Args, 0)
 }
 
-// newContract makes a contract of the caller's of a module that is stored, by a release or by none (0).
-func newContract(env Env, hash keys.Digest, args []byte, review uint64) (ledger.Address, error) {
+// newContract makes a contract of an account of a module that is stored, by a release or by none (0).
+func newContract(env Env, owner ledger.Address, hash keys.Digest, args []byte, review uint64) (ledger.Address, error) {
 	address, err := env.NewAddress()
 	if err != nil {
 		return ledger.Address{}, err
@@ -203,11 +204,11 @@ func newContract(env Env, hash keys.Digest, args []byte, review uint64) (ledger.
 	if err != nil {
 		return ledger.Address{}, err
 	}
-	d := Deployment{Version: ledger.Version, Code: hash, Owner: env.Caller(), Number: 1, Height: env.Order().Height, Release: released(schema, ""), Review: review}
+	d := Deployment{Version: ledger.Version, Code: hash, Owner: owner, Number: 1, Height: env.Order().Height, Release: released(schema, ""), Review: review}
 	if err := install(env, address, &d); err != nil {
 		return ledger.Address{}, err
 	}
-	if err := env.Call(address, "init", args); err != nil {
+	if err := env.Call(owner, address, "init", args); err != nil {
 		return ledger.Address{}, err
 	}
 	return address, emit(env, "deployed", address, hash, d.Owner)
@@ -234,10 +235,17 @@ type ReplaceArgs struct {
 }
 
 func replace(env Env, a ReplaceArgs) error {
-	if _, err := mayDeploy(env, "replace"); err != nil {
+	by := env.Caller()
+	if byMotion(env) { // in the owner's name
+		d, _, err := ReadContract(env, a.Address)
+		if err != nil {
+			return err
+		}
+		by = d.Owner
+	} else if _, err := mayDeploy(env, "replace"); err != nil {
 		return err
 	}
-	d, err := owned(env, a.Address)
+	d, err := owned(env, by, a.Address)
 	if err != nil {
 		return err
 	}
@@ -248,7 +256,7 @@ func replace(env Env, a ReplaceArgs) error {
 	return newCode(env, a.Address, &d, hash, a.Args, a.Breaking, 0)
 }
 
-// newCode replaces the code of a contract of the caller's by a module that is stored, by a release or by none (0).
+// newCode replaces the code of a contract, in its owner's name, by a module that is stored, by a release or by none (0).
 func newCode(env Env, address ledger.Address, d *Deployment, hash keys.Digest, args []byte, breaking bool, review uint64) error {
 	if d.Flags&ContractFrozen != 0 && !byMotion(env) { // other code would have the frozen method under another name
 		if err := checkCode(env, address); err != nil {
@@ -263,7 +271,7 @@ func newCode(env Env, address ledger.Address, d *Deployment, hash keys.Digest, a
 	if err := install(env, address, d); err != nil {
 		return err
 	}
-	if err := env.Call(address, "upgrade", args); err != nil {
+	if err := env.Call(d.Owner, address, "upgrade", args); err != nil {
 		return err
 	}
 	return emit(env, "upgraded", address, hash, d.Number)
@@ -389,7 +397,7 @@ type TransferArgs struct {
 }
 
 func transferContract(env Env, a TransferArgs) error {
-	d, err := owned(env, a.Address)
+	d, err := owned(env, env.Caller(), a.Address)
 	if err != nil {
 		return err
 	}
@@ -443,16 +451,16 @@ func MayDeploy(r Reader, from ledger.Address, account *Account, method string) e
 	return rules.allow(from, method)
 }
 
-// owned returns the deployment at an address, if the caller owns it.
-func owned(env Env, address ledger.Address) (Deployment, error) {
+// owned returns the deployment at an address, if an account owns it: the caller, or the one in whose name a motion calls.
+func owned(env Env, by, address ledger.Address) (Deployment, error) {
 	d, found, err := ReadContract(env, address)
 	switch {
 	case err != nil:
 		return d, err
 	case !found:
 		return d, aborted(AbortMissing, []any{address}, "no contract %s", address)
-	case d.Owner != env.Caller():
-		return d, denied(DeniedOwner, "%s does not own the contract", env.Caller())
+	case d.Owner != by:
+		return d, denied(DeniedOwner, "%s does not own the contract", by)
 	case d.Flags&ContractRetired != 0:
 		return d, denied(DeniedHalted, "the contract is retired, for ever: deploy another one")
 	}

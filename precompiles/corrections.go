@@ -160,6 +160,7 @@ func newCorrections() Contract {
 			"withdraw": byAny(identity.Compliance, identity.InstitutionAdmin),
 			"apply":    byAny(identity.Compliance, identity.InstitutionAdmin),
 		},
+		own: []string{"propose", "approve"},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "corrections", Version: "1", Profile: "strict",
 			Doc: "Adjusting entries that name the transactions which they correct. Nothing that was is changed. They are balanced in each contract and approved by at least two institutions, among them those of whose accounts something is taken; " +

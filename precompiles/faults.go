@@ -162,6 +162,7 @@ const (
 	settingsWeightOrder
 	settingsWeight
 	settingsOneDecides
+	policyOwnAccount
 	policyFaultCount
 )
 
@@ -198,6 +199,7 @@ func policyFaults() [policyFaultCount]fault {
 		settingsWeightOrder:    {"weight_order", "institution str", "weights are not sorted, or %s is named twice"},
 		settingsWeight:         {"weight", "weight u32, institution str, most u32", "a weight of %d for %q, want 1 to %d"},
 		settingsOneDecides:     {"one_decides", "weight u32, all u32", "one institution would have the weight %d of %d, and decide alone"},
+		policyOwnAccount:       {"own_account", "method str", "%s acts for the account that calls it, and a motion has none: want self or any, without a regulator or a lock"},
 	}
 }
 

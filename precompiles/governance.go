@@ -613,6 +613,8 @@ func checkSystemPolicy(env Env, contract ledger.Address, method string, p *Polic
 		return unsound(policyFixed, method)
 	case !was.direct() && (p.Rule == RuleSelf || p.Rule == RuleAny):
 		return unsound(policyMotionsOnly, method)
+	case p.Rule != RuleForbidden && !p.direct() && slices.Contains(systemAt(contract).own, method):
+		return unsound(policyOwnAccount, method)
 	}
 	for _, r := range p.Roles {
 		if len(was.Roles) > 0 && !slices.Contains(was.Roles, r) {

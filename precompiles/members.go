@@ -196,6 +196,7 @@ func newMembers() Contract {
 			"recover": bySelf(),
 			"accuse":  bySelf(),
 		},
+		own: []string{"accuse"},
 		schema: &ledger.Schema{
 			ABI: ledger.ContractABI, Name: "members", Version: "1", Profile: "strict",
 			Doc: "Institutions of the chain and nodes of the group. A member's number is its place in the epoch's list. Motions of the governance contract change them.",

@@ -504,6 +504,9 @@ func (a *Action) check(env Env) error {
 	} else if !holds {
 		return noMethod(s.schema, a.Method)
 	}
+	if slices.Contains(s.own, a.Method) {
+		return aborted(AbortArguments, nil, "%s of %s acts for the account that calls it, and a motion has none: have an account call it", a.Method, s.schema.Name)
+	}
 	return a.fits(s.schema)
 }
 

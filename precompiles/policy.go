@@ -39,9 +39,11 @@ func ruleNames() []string {
 
 // Policy says what a call of a method takes. The zero value forbids it.
 //
+// Methods that act for the account that calls them have no policy that wants a motion ([AbortPolicy]).
+//
 // A method of a system contract has one in this release (Default); a row of the governance contract takes its place. A
 // method of another contract has none until there is a row, and there is none for a method that new code adds: who must not add
-// one without the committee gets no code onto the chain without it ([DeployReview], or a policy for contracts.replace). Code that lacks a method with a row
+// one without the committee gets no code onto the chain without it ([DeployReview], or a policy for contracts.replace, by which a motion then brings modules of up to [MaxActionBytes] in the owner's name). Code that lacks a method with a row
 // does not replace a contract's ([AbortGoverned]). Policies are about what changes the chain: views are called
 // by everybody. They come before what the method itself checks, which goes on in any case, but for the roles of who calls
 // when a motion does.

@@ -141,9 +141,9 @@ type Env interface {
 	// Admit takes gas for the code's size and complexity, checks that it is a module that the chain's rules allow, makes it
 	// ready to run and returns its schema section, nil for none. A module that they do not allow is an [*Error].
 	Admit(code []byte) (schema []byte, err error)
-	// Call runs a hook, init or upgrade, of the contract at to on behalf of Caller. A contract without that
-	// method is skipped, unless args hold arguments.
-	Call(to ledger.Address, hook string, args []byte) error
+	// Call runs a hook, init or upgrade, of the contract at to on behalf of by: Caller, or the account in whose name it calls as a
+	// motion. A contract without that method is skipped, unless args hold arguments.
+	Call(by, to ledger.Address, hook string, args []byte) error
 	// Invoke calls a method in the name of this contract, with the gas that is left. The refusal of one that does not end
 	// well is an [*Error] with its status and code.
 	Invoke(to ledger.Address, method string, args []byte) (out []byte, err error)
@@ -220,6 +220,7 @@ type system struct {
 	methods map[string]func(Env, []byte) ([]byte, error) // by name; one for each of schema.Methods
 	// policies say who may call the methods that change something, as long as there is no row for them; one for each.
 	policies map[string]Policy
+	own      []string // methods that act for the account that calls them. A motion has none and calls none of them
 }
 
 func (s *system) Name() string            { return s.schema.Name }

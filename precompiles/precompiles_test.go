@@ -94,7 +94,7 @@ func (w *world) Admit(code []byte) ([]byte, error) {
 
 func (w *world) Tx() ledger.TxID { return ledger.TxID{byte(w.order.Height)} }
 
-func (w *world) Call(to ledger.Address, hook string, args []byte) error {
+func (w *world) Call(_, to ledger.Address, hook string, args []byte) error {
 	if w.hook == nil {
 		return nil
 	}
@@ -103,7 +103,7 @@ func (w *world) Call(to ledger.Address, hook string, args []byte) error {
 
 func (w *world) Invoke(to ledger.Address, method string, args []byte) ([]byte, error) {
 	if !IsSystem(to) {
-		return nil, w.Call(to, method, args)
+		return nil, w.Call(w.caller, to, method, args)
 	}
 	caller, origin := w.caller, w.Origin()
 	before := w.origin

@@ -259,7 +259,7 @@ func releaseMethods() []ledger.Method {
 				"The institution has a member. What is approved counts as long as that is so, and the account has the role.",
 		},
 		{Name: "withdraw", Kind: ledger.MethodTx, Args: []ledger.Field{id}, Doc: "Ends a release: its proposer, an institution-admin of the institution, or a motion. Another institution takes back its approval."},
-		{Name: "release", Kind: ledger.MethodTx, Args: []ledger.Field{id}, Return: "addr", Doc: "Deploys or replaces what was approved, and nothing else, and runs init or upgrade. The proposer does, who becomes or is the contract's owner."},
+		{Name: "release", Kind: ledger.MethodTx, Args: []ledger.Field{id}, Return: "addr", Doc: "Deploys or replaces what was approved, and nothing else, and runs init or upgrade. The proposer does, who becomes or is the contract's owner, or a motion in its name."},
 		{Name: "pause", Kind: ledger.MethodTx, Args: []ledger.Field{address, reason}, Doc: "Stops all of a contract but its views and its upgrade. Its owner does, or a motion, which a motion alone takes back."},
 		{Name: "resume", Kind: ledger.MethodTx, Args: []ledger.Field{address}},
 		{Name: "retire", Kind: ledger.MethodTx, Args: []ledger.Field{address, reason}, Doc: "Stops all of a contract but its views, for ever. Its owner does, or a motion."},
@@ -372,7 +372,7 @@ func mayRelease(env Env, c *ReleaseContent) error {
 	if c.Name != "" || c.Label != "" {
 		return aborted(AbortArguments, nil, "an upgrade goes without a name: names of the contract lead to the new code by themselves")
 	}
-	d, err := owned(env, c.Contract)
+	d, err := owned(env, env.Caller(), c.Contract)
 	if err != nil {
 		return err
 	}
@@ -595,14 +595,16 @@ func withdrawRelease(env Env, a ReleaseArgs) error {
 }
 
 func releaseCode(env Env, a ReleaseArgs) (ledger.Address, error) {
-	if _, err := mayDeploy(env, ""); err != nil {
-		return ledger.Address{}, err
+	if !byMotion(env) { // which does it in the proposer's name
+		if _, err := mayDeploy(env, ""); err != nil {
+			return ledger.Address{}, err
+		}
 	}
 	r, err := openRelease(env, a.ID)
 	if err != nil {
 		return ledger.Address{}, err
 	}
-	if r.Proposer != env.Caller() {
+	if r.Proposer != env.Caller() && !byMotion(env) {
 		return ledger.Address{}, denied(DeniedOwner, "release %d is carried out by who proposed it, %s", a.ID, r.Proposer)
 	}
 	if err := r.supported(env, a.ID); err != nil {
@@ -610,10 +612,10 @@ func releaseCode(env Env, a ReleaseArgs) (ledger.Address, error) {
 	}
 	c := &r.Content
 	if r.Contract = c.Contract; r.Contract.IsZero() {
-		r.Contract, err = newContract(env, c.Code, c.Args, a.ID)
+		r.Contract, err = newContract(env, r.Proposer, c.Code, c.Args, a.ID)
 	} else {
 		var d Deployment
-		if d, err = owned(env, r.Contract); err == nil {
+		if d, err = owned(env, r.Proposer, r.Contract); err == nil {
 			err = newCode(env, r.Contract, &d, c.Code, c.Args, c.Breaking, a.ID)
 		}
 	}
@@ -621,7 +623,7 @@ func releaseCode(env Env, a ReleaseArgs) (ledger.Address, error) {
 		return ledger.Address{}, err
 	}
 	if c.Name != "" {
-		if err := nameRelease(env, c, r.Contract); err != nil {
+		if err := nameRelease(env, r); err != nil {
 			return ledger.Address{}, err
 		}
 	}
@@ -635,19 +637,19 @@ func releaseCode(env Env, a ReleaseArgs) (ledger.Address, error) {
 	return r.Contract, emit(env, "released", a.ID, r.Contract, c.Code)
 }
 
-// nameRelease has the system contract cns give a new contract its name, or a version of the one that the caller owns.
-func nameRelease(env Env, c *ReleaseContent, contract ledger.Address) error {
-	method := "register"
-	if _, found, err := ReadName(env, c.Name); err != nil {
+// nameRelease has the system contract cns give a new contract its name, or a version of the one that the proposer owns.
+func nameRelease(env Env, r *Release) error {
+	by, method := r.Proposer, "register"
+	if _, found, err := ReadName(env, r.Content.Name); err != nil {
 		return err
 	} else if found {
-		method = "publish"
+		by, method = env.Caller(), "publish" // which a motion may, whatever it takes
 	}
-	args, err := ledger.Marshal(NameVersionArgs{Name: c.Name, Version: c.Label, Address: contract})
+	args, err := ledger.Marshal(NameVersionArgs{Name: r.Content.Name, Version: r.Content.Label, Address: r.Contract})
 	if err != nil {
 		return err
 	}
-	return env.Call(CNSAddress, method, args)
+	return env.Call(by, CNSAddress, method, args)
 }
 
 // ModeArgs are the arguments of the contracts method set_mode. The fields are those of DeployRules.
@@ -763,7 +765,7 @@ func governed(env Env, address ledger.Address) (*Deployment, *Halt, error) {
 			err = denied(DeniedHalted, "the contract is retired, for ever")
 		}
 	} else if _, err = callerAccount(env, ContractsAddress); err == nil {
-		d, err = owned(env, address)
+		d, err = owned(env, env.Caller(), address)
 	}
 	if err != nil {
 		return nil, nil, err

@@ -20,6 +20,7 @@ type call struct {
 	readOnly bool
 	reentry  bool                   // the contract may be running already
 	hook     bool                   // init or upgrade, called by deployment
+	motion   bool                   // a hook of what a motion deploys, whoever is the caller
 	view     bool                   // a view from outside: its result goes to no receipt, and may be large
 	act      *act                   // its record; nil: it has none
 	policy   *precompiles.PolicyRow // that was set for the method of a contract that is no system contract; nil: none
@@ -265,7 +266,7 @@ func (t *transaction) permitContract(d *precompiles.Deployment, c *call) error {
 		return deny(precompiles.DeniedRole, "an account with the role operator calls system contracts only: who runs nodes sees and orders transactions, and does not trade")
 	}
 	// What froze a contract is there for its code as well: only a motion replaces that meanwhile.
-	if d.Flags&precompiles.ContractFrozen == 0 || t.outside || c.hook && c.caller == precompiles.GovernanceAddress {
+	if d.Flags&precompiles.ContractFrozen == 0 || t.outside || c.motion {
 		return nil
 	}
 	return precompiles.CheckContract(t.overlay, c.target.Address, c.method, t.order.UnixMilli)
@@ -290,7 +291,7 @@ func (t *transaction) permit(schema *ledger.Schema, c *call) error {
 	case c.readOnly:
 		return deny(wasmvm.DeniedReadOnly, "%s is no view", c.method)
 	}
-	if len(method.Roles) == 0 || c.caller == precompiles.GovernanceAddress { // a motion rests on no role
+	if len(method.Roles) == 0 || c.caller == precompiles.GovernanceAddress || c.motion { // a motion rests on no role
 		return nil
 	}
 	account, err := t.account(c.caller)

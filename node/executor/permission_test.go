@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"context"
 	"fmt"
 	"math/big"
 	"slices"
@@ -77,6 +78,9 @@ func TestPermissions(t *testing.T) {
 		do("beta committee", precompiles.GovernanceAddress, "vote", yes)
 	}
 	code := probe().module(t, probeSchema())
+	mended := probe()
+	mended.method("mend", succeed)
+	other := mended.module(t, nil)
 	var self ledger.Address
 	deployed := func() {
 		r := do("deployer", precompiles.ContractsAddress, "deploy", precompiles.DeployArgs{Code: code})
@@ -216,6 +220,7 @@ func TestPermissions(t *testing.T) {
 
 		{to: precompiles.ContractsAddress, method: "deploy", args: is(precompiles.DeployArgs{Code: code}), may: []string{"deployer", "beta deployer"}},
 		{to: precompiles.ContractsAddress, method: "replace", before: deployed, args: func() any { return precompiles.ReplaceArgs{Address: self, Code: code} }, vain: []string{"deployer"}, code: precompiles.AbortUnchanged},
+		{to: precompiles.ContractsAddress, method: "replace", what: "by other code", before: deployed, args: func() any { return precompiles.ReplaceArgs{Address: self, Code: other, Breaking: true} }, may: []string{"deployer"}},
 		{to: precompiles.ContractsAddress, method: "transfer", before: deployed, args: func() any { return precompiles.TransferArgs{Address: self, Owner: address("nobody")} }, may: []string{"deployer"}},
 		{to: precompiles.ContractsAddress, method: "pause", before: deployed, args: halt, may: []string{"deployer"}},
 		{to: precompiles.ContractsAddress, method: "resume", before: paused, args: func() any { return precompiles.AddressArgs{Address: self} }, may: []string{"deployer"}},
@@ -369,11 +374,20 @@ func TestPermissions(t *testing.T) {
 		{to: precompiles.CNSAddress, method: "withdraw", before: published, args: version("2"), may: []string{"deployer"}},
 		{to: precompiles.CNSAddress, method: "promote", before: published, args: version("2"), may: []string{"deployer"}},
 		{to: precompiles.CNSAddress, method: "rollback", before: named, args: is(precompiles.NameArgs{Name: "token"}), vain: []string{"deployer"}, code: precompiles.AbortUnchanged},
+		{to: precompiles.CNSAddress, method: "rollback", what: "what was promoted", before: func() {
+			published()
+			do("deployer", precompiles.CNSAddress, "promote", version("2")())
+		}, args: is(precompiles.NameArgs{Name: "token"}), may: []string{"deployer"}},
 		{to: precompiles.CNSAddress, method: "canary", before: published, args: is(precompiles.CanaryArgs{Name: "token", Canary: precompiles.Canary{Label: "2", Weight: 1000, Rules: []precompiles.CanaryRule{}}}), may: []string{"deployer"}},
 		{to: precompiles.CNSAddress, method: "transfer", before: named, args: is(precompiles.NameOwnerArgs{Name: "token", Owner: address("nobody")}), may: []string{"deployer"}},
 		{to: precompiles.CNSAddress, method: "unregister", before: named, args: is(precompiles.NameArgs{Name: "token"}), may: []string{"deployer"}},
 		{to: precompiles.CNSAddress, method: "veto", before: published, args: version("2")},
-		{to: precompiles.CNSAddress, method: "allow", before: published, args: version("2")},
+		{to: precompiles.CNSAddress, method: "allow", before: func() {
+			published()
+			if err := c.carry(precompiles.CNSAddress, "veto", version("2")()); err != nil {
+				t.Fatal(err)
+			}
+		}, args: version("2")},
 		{to: precompiles.CNSAddress, method: "resolve", before: named, args: is(precompiles.ResolveArgs{Name: "token"}), may: everybody},
 		{to: precompiles.CNSAddress, method: "get", args: is(precompiles.NameArgs{Name: "token"}), may: everybody},
 		{to: precompiles.CNSAddress, method: "stats", args: is(precompiles.NameArgs{Name: "token"}), may: everybody},
@@ -398,6 +412,15 @@ func TestPermissions(t *testing.T) {
 	}
 	refusals := []uint32{precompiles.DeniedRole, precompiles.DeniedInstitution, precompiles.DeniedOwner, precompiles.DeniedDirect, precompiles.DeniedMotion, precompiles.DeniedReview, precompiles.DeniedCosigner}
 	genesis, cells, refused := c.head, 0, 0
+	decides := func(to ledger.Address, method string, args any) Outcome {
+		t.Helper()
+		o, err := c.x.DryRun(context.Background(), c.head, Call{From: precompiles.GovernanceAddress, To: ledger.Target{Address: to}, Method: method, Args: c.marshal(args)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	moved := map[precompiles.MethodArgs]bool{} // what motions do
 	for _, p := range table {
 		t.Run(fmt.Sprint(p.to, " ", p.method, " ", p.what), func(t *testing.T) {
 			c.head = genesis
@@ -405,6 +428,10 @@ func TestPermissions(t *testing.T) {
 				p.before()
 			}
 			begin := c.head
+			// What aborts as it does for accounts that may, a motion may as well. It calls nothing of members.
+			if o := decides(p.to, p.method, p.args()); p.to != precompiles.MembersAddress && (o.Status == ledger.OK || o.Status == ledger.Aborted && len(p.vain) > 0 && o.Code == p.code) {
+				moved[precompiles.MethodArgs{Contract: p.to, Method: p.method}] = true
+			}
 			for _, caller := range callers {
 				c.head = begin
 				tx := c.tx(caller, p.to, p.method, p.args())
@@ -423,6 +450,36 @@ func TestPermissions(t *testing.T) {
 				}
 			}
 		})
+	}
+	c.head = genesis
+	visible(waited)()
+	motionsOnly := []precompiles.Policy{
+		{Rule: precompiles.RuleMajority},
+		{Rule: precompiles.RuleCount, N: 2},
+		{Rule: precompiles.RuleShare, N: 2, Of: 3},
+		{Rule: precompiles.RuleAll},
+		{Rule: precompiles.RuleSelf, Regulator: true},
+		{Rule: precompiles.RuleAny, Lock: 1_000},
+		{Rule: precompiles.RuleSelf, Blocks: 2},
+		{Rule: precompiles.RuleMajority, Regulator: true, Lock: 1_000, Blocks: 2},
+	}
+	for _, s := range precompiles.All() {
+		for _, m := range s.Schema().Methods {
+			if m.Kind != ledger.MethodTx || s.Address() == precompiles.GovernanceAddress || s.Address() == precompiles.MembersAddress && m.Name != "accuse" { // how motions are made and what they reform
+				continue
+			}
+			of := precompiles.MethodArgs{Contract: s.Address(), Method: m.Name}
+			for i, p := range motionsOnly {
+				switch o := decides(precompiles.GovernanceAddress, "set_policy", precompiles.SetPolicyArgs{Contract: of.Contract, Method: of.Method, Policy: &p}); {
+				case o.Status == ledger.OK && !moved[of]:
+					t.Errorf("%s.%s may take %s, and no motion calls it", s.Name(), m.Name, p)
+				case o.Status != ledger.OK && (o.Status != ledger.Aborted || o.Code != precompiles.AbortPolicy):
+					t.Errorf("%s.%s for %s: %s with code %d", s.Name(), m.Name, p, o.Status, o.Code)
+				case o.Status != ledger.OK && moved[of] && i == 0:
+					t.Errorf("%s.%s may not take %s, and motions call it", s.Name(), m.Name, p)
+				}
+			}
+		}
 	}
 	t.Logf("%d cells, of which %d are refused", cells, refused)
 	if cells < 300 || refused < 300 {

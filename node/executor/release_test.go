@@ -2,7 +2,9 @@ package executor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/fondaco/fondaco/precompiles"
@@ -335,4 +337,89 @@ func TestHalt(t *testing.T) {
 	if err := c.carry(precompiles.ContractsAddress, "resume", precompiles.AddressArgs{Address: self}); err == nil {
 		t.Error("a motion brings a retired contract back")
 	}
+}
+
+// TestCodeByMotion: where policies want a motion for code, it comes by that, in the name of who proposed or owns it.
+func TestCodeByMotion(t *testing.T) {
+	p := newPipeline(t)
+	hooked := func(hook string) []byte {
+		a := probe()
+		a.method(hook, hostCall("caller_attr", i32(1), i32(600), i32(64)), drop, hostCall("set", a.text(hook), i32(600), i32(6)), succeed)
+		return a.module(t, nil)
+	}
+	policy := func(method string) {
+		t.Helper()
+		args := precompiles.SetPolicyArgs{Contract: precompiles.ContractsAddress, Method: method, Policy: &precompiles.Policy{Rule: precompiles.RuleMajority, Lock: 3_600_000}}
+		if err := p.carry(precompiles.GovernanceAddress, "set_policy", args); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ran := func(self ledger.Address, hook string) {
+		t.Helper()
+		if who := p.value(self, hook); string(who) != "\x65alpha" {
+			t.Errorf("%s ran for %q, want the deployer of alpha", hook, who)
+		}
+	}
+	policy("release")
+	policy("replace")
+
+	t.Log("a release takes its approvals and the motion, and its proposer owns the contract and its name")
+	id := p.propose(precompiles.ProposalArgs{Code: hooked("init"), Name: "token", Label: "1"})
+	carryOut := precompiles.ReleaseArgs{ID: id}
+	if err := p.carry(precompiles.ContractsAddress, "release", carryOut); err == nil {
+		t.Error("a motion releases what has no approval")
+	}
+	p.want(p.by("beta", "approve", p.approval(id)), ledger.OK, 0)
+	p.want(p.by("gamma", "approve", p.approval(id)), ledger.OK, 0)
+	p.want(p.by("deployer", "release", carryOut), ledger.Denied, precompiles.DeniedMotion)
+	if err := p.carry(precompiles.ContractsAddress, "release", carryOut); err != nil {
+		t.Fatal(err)
+	}
+	self := p.row(id).Contract
+	n, _, err := precompiles.ReadName(p.head, "token")
+	if d := p.contract(self); err != nil || d.Owner != address("deployer") || n.Owner != address("deployer") {
+		t.Errorf("the contract is %+v, its name %+v, %v", d, n, err)
+	}
+	ran(self, "init")
+
+	t.Log("another version of the name, and an upgrade, go the same way")
+	v2 := p.propose(precompiles.ProposalArgs{Code: hooked("init"), Name: "token", Label: "2"})
+	up := p.propose(precompiles.ProposalArgs{Contract: self, Code: hooked("upgrade"), Breaking: true})
+	for _, id := range []uint64{v2, up} {
+		if err := p.carry(precompiles.ContractsAddress, "approve", p.approval(id)); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.carry(precompiles.ContractsAddress, "release", precompiles.ReleaseArgs{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, _, err := precompiles.ReadName(p.head, "token"); err != nil || len(n.Versions) != 2 {
+		t.Errorf("the name is %+v, %v", n, err)
+	}
+	ran(self, "upgrade")
+
+	t.Log("a motion replaces the code of what is frozen, and its owner does not")
+	if err := p.carry(precompiles.AccessAddress, "freeze_contract", precompiles.FreezeContractArgs{Contract: self, Reason: "fault"}); err != nil {
+		t.Fatal(err)
+	}
+	mended := probe()
+	mended.method("upgrade", hostCall("set", mended.text("mended"), mended.text("y")), succeed)
+	replace := precompiles.ReplaceArgs{Address: self, Code: mended.module(t, nil), Breaking: true}
+	p.want(p.by("deployer", "replace", replace), ledger.Denied, precompiles.DeniedMotion)
+	if err := p.carry(precompiles.ContractsAddress, "replace", replace); err != nil {
+		t.Fatal(err)
+	}
+	if d := p.contract(self); p.value(self, "mended") == nil || d.Number != 3 || d.Owner != address("deployer") {
+		t.Errorf("after the replacement: %+v", d)
+	}
+
+	t.Log("what acts for the account that calls it is for no motion")
+	for _, method := range []string{"deploy", "propose", "transfer"} {
+		err := p.carry(precompiles.GovernanceAddress, "set_policy", precompiles.SetPolicyArgs{Contract: precompiles.ContractsAddress, Method: method, Policy: &precompiles.Policy{Rule: precompiles.RuleMajority}})
+		if e, ok := errors.AsType[*precompiles.Error](err); !ok || e.Code != precompiles.AbortPolicy || !strings.Contains(e.Reason, "acts for the account that calls it, and a motion has none") {
+			t.Errorf("a policy that wants a motion for %s: %v", method, err)
+		}
+	}
+	r := p.block(p.tx("chair", precompiles.GovernanceAddress, "propose", precompiles.ProposeArgs{Actions: []precompiles.Action{{To: precompiles.ContractsAddress, Method: "deploy", Args: p.marshal(precompiles.DeployArgs{})}}}))[0]
+	p.want(r, ledger.Aborted, precompiles.AbortArguments)
 }

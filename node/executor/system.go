@@ -257,12 +257,12 @@ func (e *env) Admit(code []byte) (schema []byte, err error) {
 	return m.Info().Section, m.Optimize(e.t.ctx, 0)
 }
 
-func (e *env) Call(to ledger.Address, hook string, args []byte) error {
+func (e *env) Call(by, to ledger.Address, hook string, args []byte) error {
 	if err := e.Charge(e.t.prices.hook); err != nil {
 		return err
 	}
 	outcome, err := e.t.call(call{
-		target: ledger.Target{Address: to}, caller: e.call.caller, method: hook, args: args, limit: e.left, hook: true,
+		target: ledger.Target{Address: to}, caller: by, method: hook, args: args, limit: e.left, hook: true, motion: e.call.caller == precompiles.GovernanceAddress,
 	})
 	if err != nil {
 		return err
