@@ -606,3 +606,40 @@ func TestAtMercy(t *testing.T) {
 		}
 	}
 }
+
+// What would stop the chain is taken back at once, whatever else waits for the regulator and for locks.
+func TestFeaturesAreTakenBackAtOnce(t *testing.T) {
+	a := regulated(t)
+	activating := func(feature string, height uint64) Action {
+		release := "9"
+		if height == 0 {
+			release = ""
+		}
+		return Action{To: ConfigAddress, Method: "activate_feature", Args: mustMarshal(t, ActivateArgs{Feature: feature, Height: height, Release: release})}
+	}
+	a.enact(a.ruling(ConfigAddress, "activate_feature", &Policy{Rule: RuleMajority, Lock: 3_600_000, Blocks: 20}))
+	misspelt := func() uint64 { return uint64(a.order.Height) + 1_000 }
+	a.enact(activating("visibilty", misspelt()), activating("visbility", misspelt()))
+
+	waits := func(actions ...Action) bool {
+		t.Helper()
+		id := a.move(actions...)
+		a.voteFor(id)
+		err := a.by("bank-0", "execute", MotionArgs{ID: id})
+		if e, ok := errors.AsType[*Error](err); ok && e.Code == AbortLocked {
+			wantError(t, a.by("bank-0", "withdraw", MotionArgs{ID: id}), ledger.OK, 0)
+			return true
+		}
+		wantError(t, err, ledger.OK, 0)
+		return false
+	}
+	if !waits(activating("visibilty", 0), activating("other", misspelt())) || !waits(activating("visibilty", 0), a.granting("auditor")) {
+		t.Error("a motion that does something else besides does not wait")
+	}
+	if waits(activating("visibilty", 0), activating("visbility", 0)) {
+		t.Error("a motion that takes features back waits")
+	}
+	if f, err := ReadFeatures(a); err != nil || len(f.List) != 0 {
+		t.Errorf("the features are %+v, %v", f, err)
+	}
+}

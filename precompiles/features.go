@@ -28,16 +28,20 @@ const (
 // it does what the release before them does.
 var without string
 
-// Knows reports whether this release has a feature.
-func Knows(f Feature) bool {
-	return slices.Contains([]Feature{Visibility}, f) && !slices.Contains(strings.Split(without, ","), string(f))
+// KnownFeatures returns the features that this release has, in the order in which releases got them.
+func KnownFeatures() []Feature {
+	return slices.DeleteFunc([]Feature{Visibility}, func(f Feature) bool { return slices.Contains(strings.Split(without, ","), string(f)) })
 }
+
+// Knows reports whether this release has a feature.
+func Knows(f Feature) bool { return slices.Contains(KnownFeatures(), f) }
 
 // Bounds on features.
 const (
 	MaxFeatures = 64 // of a chain
 	// MinFeatureNotice is how many blocks there are at least between the one in which a feature is decided on and the one
-	// with which it begins. People want days: this keeps blocks that are on their way out of it.
+	// with which it begins. People want days: this keeps blocks that are on their way out of it, and has room for a motion that takes the
+	// feature back, which waits for no window and no lock.
 	MinFeatureNotice = 50
 	maxFeatureName   = 32 // bytes of the name of a feature or of a release
 )

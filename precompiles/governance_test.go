@@ -99,7 +99,13 @@ func (p *parliament) policy() *Policy {
 func (p *parliament) action() Action {
 	r := p.rng
 	raw := func(v any) []byte { return mustMarshal(p.t, v) }
-	switch r.IntN(4) {
+	switch r.IntN(5) {
+	case 4: // features are decided on by name, known or not, and taken back
+		a := ActivateArgs{Feature: pick(r, []string{"visibility", "visibilty", "later"})}
+		if r.IntN(2) == 0 {
+			a.Height, a.Release = uint64(p.order.Height)+r.Uint64N(3_000), "9"
+		}
+		return Action{To: ConfigAddress, Method: "activate_feature", Args: raw(a)}
 	case 0:
 		c := pick(r, All())
 		m := pick(r, c.Schema().Methods).Name
@@ -451,7 +457,7 @@ func TestGovernanceHolds(t *testing.T) {
 		}
 	}
 	p.decides(*governCalls)
-	for _, method := range []string{"set_policy", "set_settings", "grant", "revoke", "report_leak", "clear_leak", "freeze", "unfreeze", "recover", "set_window"} {
+	for _, method := range []string{"set_policy", "set_settings", "activate_feature", "grant", "revoke", "report_leak", "clear_leak", "freeze", "unfreeze", "recover", "set_window"} {
 		if n := p.done["motion "+method]; *governCalls >= 10_000 && n < 3 {
 			t.Errorf("motions carried %s out %d times: the test shows little", method, n)
 		}

@@ -51,7 +51,7 @@ type Motion struct {
 	Needs         []Policy // of what it does, all of which it takes; the rules are count, majority, share or all
 	Approval      uint32   // as in Settings
 	Participation uint32   // as in Settings
-	Window        int64    // as in Settings; 0 where the chain had no regulator
+	Window        int64    // as in Settings; 0 where the chain had no regulator, and of a motion that takes features back
 	Votes         []Vote   // one for each institution at most, in order of time
 	Consent       *ledger.Address
 	Ready         []Readiness   // of the nodes that the reform adds, in order of time
@@ -196,7 +196,7 @@ func propose(env Env, a ProposeArgs) (uint64, error) {
 		Actions: a.Actions, Reform: a.Reform, Expires: a.Expires, Voters: settings.weigh(MemberInstitutions(record.Members)), Needs: needs,
 		Approval: settings.Approval, Participation: settings.Participation, Number: settings.Number,
 	}
-	if regulated {
+	if regulated && !m.takesBack() {
 		m.Window = settings.Window
 	}
 	last := order.UnixMilli + settings.Lifetime
@@ -676,11 +676,23 @@ func (c Count) outcome(p *Policy, approval uint32) (enough, hopeless bool) {
 
 // lock returns how long after the decision, in ms of block time and in blocks, a motion can be carried out at the earliest.
 func (m *Motion) lock() (unixMilli int64, blocks uint64) {
+	if m.takesBack() {
+		return 0, 0
+	}
 	unixMilli = m.Window
 	for i := range m.Needs {
 		unixMilli, blocks = max(unixMilli, m.Needs[i].Lock), max(blocks, m.Needs[i].Blocks)
 	}
 	return unixMilli, blocks
+}
+
+// takesBack reports whether a motion does nothing but take features back that do not hold yet. It waits for no window and no lock: what the chain
+// would stop for, because no release has it, is misspelt or comes too early, must be gone before its block.
+func (m *Motion) takesBack() bool {
+	return m.Reform == nil && !slices.ContainsFunc(m.Actions, func(a Action) bool {
+		var args ActivateArgs
+		return a.To != ConfigAddress || a.Method != "activate_feature" || ledger.Unmarshal(a.Args, &args) != nil || args.Height != 0
+	})
 }
 
 // Due returns the block time, Unix ms, and the height from which on a motion that is carried can be carried out.

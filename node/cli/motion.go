@@ -59,7 +59,8 @@ func motionCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "propose", Usage: "propose calls of contracts", ArgsUsage: "CONTRACT METHOD [ARG]... [+ CONTRACT METHOD [ARG]...]...",
-				Flags:  signingFlags(titleFlag(), expiresFlag(), dry("say what each call would do on the node's newest state, and send nothing")),
+				Flags: signingFlags(titleFlag(), expiresFlag(), dry("say what each call would do on the node's newest state, and send nothing"),
+					&cli.StringSliceFlag{Name: "unknown-feature", Usage: "propose the feature of this `NAME` although the node's release does not have it: a chain stops for ever at a feature that no release has"}),
 				Action: proposeCalls,
 			},
 			{Name: "list", Usage: "print all open motions", Flags: remoteFlags(), Action: func(c *cli.Context) error { return showMotions(c, false) }},
@@ -524,6 +525,9 @@ func proposeCalls(c *cli.Context) error {
 			}
 			a.Actions = append(a.Actions, precompiles.Action{To: to, Method: call[1], Args: args})
 		}
+		if err := r.knowFeatures(a.Actions); err != nil {
+			return err
+		}
 		if c.Bool("dry-run") {
 			s, err := r.scene()
 			if err != nil {
@@ -548,6 +552,31 @@ func proposeCalls(c *cli.Context) error {
 		}
 		return r.propose(a)
 	})
+}
+
+// knowFeatures refuses calls that begin a feature which the node's release does not have, unless the flag names it.
+func (r *remote) knowFeatures(actions []precompiles.Action) error {
+	for _, a := range actions {
+		if a.To != precompiles.ConfigAddress || a.Method != "activate_feature" {
+			continue
+		}
+		var args precompiles.ActivateArgs
+		if err := ledger.Unmarshal(a.Args, &args); err != nil {
+			return err
+		}
+		if args.Height == 0 || slices.Contains(r.c.StringSlice("unknown-feature"), args.Feature) {
+			continue
+		}
+		status, err := r.Status(r.ctx)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(status.Knows, args.Feature) {
+			return usage("the node's release, %s, does not have the feature %q; it has %s. At a feature that no release has, because its name is misspelt, the chain stops for ever: look at the name, and ask a node that has release %s. "+
+				"If it is right, say so with --unknown-feature %s", status.Version, args.Feature, strings.Join(status.Knows, ", "), args.Release, args.Feature)
+		}
+	}
+	return nil
 }
 
 // propose makes a motion, with the title and the expiry of the flags, and tells what it lacks.

@@ -121,6 +121,7 @@ type Status struct {
 	Plugins   []Plugin        `json:"plugins"`
 	Features  []Feature       `json:"features"` // that were decided on
 	Frozen    []FrozenNode    `json:"frozen"`   // nodes with which the others refuse connections now, in order of their ids
+	Knows     []string        `json:"knows"`    // features that this node's release has
 }
 
 // FrozenNode is a node that is frozen.

@@ -55,7 +55,7 @@ func (s *Server) status(http.ResponseWriter, *http.Request) (any, error) {
 		Node: st.Self, Version: s.config.Version, Engine: s.config.Genesis.Engine, Role: role, Number: st.Number, Members: n, Quorum: finality.Quorum(n), Faulty: finality.Faulty(n),
 		Height: head.Height(), Block: head.Hash(), StateRoot: head.Root(), Kept: s.group.Store().Kept(),
 		BlockTime: head.Header().Order.UnixMilli, Epoch: st.Epoch.Number, View: st.Consensus.View, Leader: st.Consensus.Leader,
-		Changing: st.Consensus.Changing, Syncing: st.Syncing, Pending: pending, Peers: []client.Peer{}, Plugins: []client.Plugin{}, Features: []client.Feature{}, Frozen: []client.FrozenNode{},
+		Changing: st.Consensus.Changing, Syncing: st.Syncing, Pending: pending, Peers: []client.Peer{}, Plugins: []client.Plugin{}, Features: []client.Feature{}, Frozen: []client.FrozenNode{}, Knows: []string{},
 	}
 	if st.Syncing > 0 {
 		doc.Fetch = &client.Fetch{PerSecond: st.Fetch.PerSecond, SecondsLeft: float64(st.Fetch.Left) / 1000, From: []client.FetchShare{}}
@@ -117,6 +117,9 @@ func (s *Server) status(http.ResponseWriter, *http.Request) (any, error) {
 		if found && f.Holds(at) {
 			doc.Frozen = append(doc.Frozen, client.FrozenNode{Node: id, Institution: st.Nodes[id].Institution, Freeze: freezeDoc(&f)})
 		}
+	}
+	for _, f := range precompiles.KnownFeatures() {
+		doc.Knows = append(doc.Knows, string(f))
 	}
 	return doc, nil
 }
