@@ -27,7 +27,7 @@ func benchCommand() *cli.Command {
 			&cli.DurationFlag{Name: "warmup", Usage: "before it", Value: 5 * time.Second},
 			&cli.IntFlag{Name: "runs", Usage: "how often to measure; the figures are those of the median", Value: 1},
 			&cli.IntFlag{Name: "accounts", Usage: "between which units move, in random pairs; those that are missing are registered first, a million in some minutes", Value: 1_000},
-			&cli.IntFlag{Name: "inflight", Usage: "most transfers that wait at once, over all nodes, without --rate", Value: 1_200},
+			&cli.IntFlag{Name: "inflight", Usage: "most transfers that wait at once, over all nodes, without --rate", Value: 2_400},
 			&cli.StringFlag{Name: "contract", Usage: "token to load: `LANGUAGE` (" + strings.Join(network.TokenLanguages(), ", ") + "), deployed the first time, or an address; default: the one that up deployed"},
 			&cli.IntFlag{Name: "payload", Usage: "bytes of a payment reference that each transfer carries"},
 			&cli.Float64Flag{Name: "conflict", Usage: "`PERCENT` of the transfers that all pay the same account, and so have to be executed one after the other"},

@@ -24,9 +24,10 @@ const (
 	benchRequests = 8                    // requests at a node at once, when transfers fall due whatever becomes of those before
 	benchTick     = 2 * time.Millisecond // between looks at what is due
 	benchCompany  = 100                  // requests a second at a node, at most: what falls due between them goes together
+	benchBusy     = time.Second          // most that a client which is told to come later waits, without a rate
 	benchTail     = 30 * time.Second     // that the last transactions may take
 	benchMax      = 2_000_000            // transactions signed ahead
-	benchSigned   = 8_000                // a second, when the rate is not limited
+	benchSigned   = 10_000               // a second, when the rate is not limited
 	benchExpiry   = 9 * time.Minute      // below the chain's ten
 	benchGas      = 2_000_000            // of a transfer
 	benchUnits    = 1_000_000            // that each account begins with
@@ -570,14 +571,14 @@ func (l *load) send(ctx context.Context, node int, api *client.Client, began tim
 	return nil
 }
 
-// request sends some of the transfers and notes which were refused.
+// request sends some of the transfers and notes which were refused. Without a rate the node then gets nothing for as long as it says.
 func (l *load) request(ctx context.Context, api *client.Client, first, count int) {
 	raws := make([][]byte, count)
 	for i := range raws {
 		raws[i] = l.transfers[first+i].raw
 	}
 	results, err := api.SendBatch(ctx, raws)
-	whole, code := refused, ""
+	whole, code, busy := refused, "", 0
 	if err != nil {
 		whole, code = doubtful, noAnswer
 		if problem, ok := errors.AsType[*client.Problem](err); ok {
@@ -593,7 +594,7 @@ func (l *load) request(ctx context.Context, api *client.Client, first, count int
 			}
 			code = string(results[i].Progress)
 			if results[i].Problem != nil {
-				code = results[i].Problem.Code
+				code, busy = results[i].Problem.Code, max(busy, results[i].Problem.RetryAfter)
 			}
 		}
 		t := &l.transfers[first+i]
@@ -608,8 +609,11 @@ func (l *load) request(ctx context.Context, api *client.Client, first, count int
 		}
 	}
 	l.mu.Unlock()
-	if err != nil {
+	switch {
+	case err != nil:
 		pause(ctx, 200*time.Millisecond) //nolint:errcheck // the next request fails as well
+	case busy > 0 && l.rate == 0:
+		pause(ctx, min(time.Duration(busy)*time.Second, benchBusy)) //nolint:errcheck // the next request fails as well
 	}
 }
 

@@ -43,7 +43,7 @@ type dimension struct {
 }
 
 // dimensions returns all that a sweep can vary, with its usual values. All but load are swept with as many transfers as the
-// network takes.
+// network takes. The accounts come last: a network keeps those that it has.
 func dimensions() []dimension {
 	return []dimension{
 		{
@@ -55,16 +55,16 @@ func dimensions() []dimension {
 			load: func(w *workload, v float64) { w.payload = int(v) },
 		},
 		{
-			name: "accounts", axis: "accounts", values: []float64{100, 1_000, 10_000, 100_000},
-			load: func(w *workload, v float64) { w.accounts = int(v) },
-		},
-		{
 			name: "conflict", axis: "transfers that pay one account, %", values: []float64{0, 10, 50, 100},
 			load: func(w *workload, v float64) { w.conflict = v / 100 },
 		},
 		{
 			name: "block-txs", axis: "most transactions in a block", values: []float64{50, 200, 500, 2_000},
 			chain: func(p *ledger.Params, v float64) { p.BlockTxs = uint32(v) },
+		},
+		{
+			name: "accounts", axis: "accounts", values: []float64{100, 1_000, 10_000, 100_000},
+			load: func(w *workload, v float64) { w.accounts = int(v) },
 		},
 	}
 }
