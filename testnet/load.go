@@ -369,7 +369,7 @@ func (l *load) signOne(t *transfer, suite keys.Suite, chain *client.Chain, signe
 	}
 	tx := ledger.Tx{
 		Version: ledger.Version, Chain: chain.Chain, Group: chain.Group, Sender: l.people[t.from].Address, Expiry: expiry,
-		GasLimit: min(chain.Params.TxGas, benchGas+ledger.Gas(l.payload)*1_000), To: ledger.Target{Address: l.token.Address}, Method: method, Args: args,
+		GasLimit: min(chain.Params.TxGas, benchGas+ledger.Gas(l.payload)*3_000), To: ledger.Target{Address: l.token.Address}, Method: method, Args: args,
 	}
 	for i := range tx.Nonce {
 		tx.Nonce[i] = byte(rng.Uint32())

@@ -52,7 +52,7 @@ type tests struct{ *testing.M }
 
 func (t tests) Run() int {
 	code := t.M.Run()
-	if err := errors.Join(shared.end(code == 0), governed.end(code == 0)); err != nil {
+	if err := errors.Join(shared.end(code == 0), governed.end(code == 0), proposed.end(code == 0)); err != nil {
 		fmt.Println(err)
 		code = 1
 	}
@@ -63,6 +63,7 @@ func (t tests) Run() int {
 //
 //	chain                    speak to a chain of one node, with a token, that the scripts share
 //	chain governed           speak to one whose rules the script changes for everybody
+//	chain proposed           speak to one on which the script leaves motions open, as many as an institution may
 //	secret KEY... -- FILE... none of the files has a private key of the key files in it
 //
 // SUITE, which is FONDACO_SUITE too, is the suite of the tests, ALGORITHM that of its keys, OTHER the other suite, CA the provider for it, and
@@ -109,9 +110,9 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: clitest.Commands(map[string]func(*testscript.TestScript, bool, []string){
 			"chain": func(ts *testscript.TestScript, _ bool, args []string) {
-				c := &shared
-				if slices.Equal(args, []string{"governed"}) {
-					c = &governed
+				c := map[string]*chain{"": &shared, "governed": &governed, "proposed": &proposed}[strings.Join(args, " ")]
+				if c == nil {
+					ts.Fatalf("there is no chain %s", args)
 				}
 				ts.Check(c.start())
 				for _, pair := range c.env {
@@ -210,6 +211,9 @@ var shared = chain{suite: keystest.Suite()}
 
 // governed is the same for motions: authorities that they name, for one, are in the way of scripts about certificates.
 var governed = chain{suite: keystest.Suite()}
+
+// proposed is the same for a script that leaves no room for the motions of others.
+var proposed = chain{suite: keystest.Suite()}
 
 // chain is a chain of one node that tests share. Its accounts are admin, alice, bob, chair, who speaks for the institution
 // in motions, bea, the compliance officer of another one, and, for scripts that change keys, carol; the token's issuer is admin, who has given alice 1000 units.
