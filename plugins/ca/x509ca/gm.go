@@ -7,11 +7,14 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/emmansun/gmsm/sm2"
+	"github.com/emmansun/gmsm/sm3"
 	"github.com/emmansun/gmsm/smx509"
 
 	"github.com/fondaco/fondaco/plugins/ca"
@@ -41,6 +44,7 @@ func (g gm) wrap(c *smx509.Certificate) *certificate {
 		raw: c.Raw, rawIssuer: c.RawIssuer, rawSubject: c.RawSubject, subject: c.Subject, issuer: c.Issuer, serial: serialText(c.SerialNumber),
 		notBefore: c.NotBefore, notAfter: c.NotAfter, authority: c.BasicConstraintsValid && c.IsCA, usage: x509.KeyUsage(c.KeyUsage),
 		roles: rolesOf(c.URIs), spki: c.RawSubjectPublicKeyInfo, native: c,
+		answers: slices.Contains(c.ExtKeyUsage, smx509.ExtKeyUsageOCSPSigning), unknownCritical: len(c.UnhandledCriticalExtensions) > 0,
 	}
 	if c.SignatureAlgorithm != smx509.SM2WithSM3 {
 		out.weak = fmt.Errorf("it is signed with %v, and here only SM2 with SM3 counts", c.SignatureAlgorithm)
@@ -95,6 +99,24 @@ func (gm) checkIssued(child, parent *certificate) error {
 
 func (gm) checkList(l *list, issuer *certificate) error {
 	return l.native.(*smx509.RevocationList).CheckSignatureFrom(issuer.native.(*smx509.Certificate))
+}
+
+var (
+	oidSM3        = asn1.ObjectIdentifier{1, 2, 156, 10197, 1, 401}
+	oidSM2WithSM3 = asn1.ObjectIdentifier{1, 2, 156, 10197, 1, 501}
+	newSM3        = sm3.New
+)
+
+func (gm) idHash() asn1.ObjectIdentifier { return oidSM3 }
+
+func (gm) checkSigned(algorithm asn1.ObjectIdentifier, signed, signature []byte, by *certificate) error {
+	if !algorithm.Equal(oidSM2WithSM3) {
+		return fmt.Errorf("it is signed with the algorithm %v, and here only SM2 with SM3 (%v) counts", algorithm, oidSM2WithSM3)
+	}
+	if by.keyErr != nil {
+		return fmt.Errorf("the certificate of %s, which signed it, does not count: %w", by.name(), by.keyErr)
+	}
+	return by.native.(*smx509.Certificate).CheckSignature(smx509.SM2WithSM3, signed, signature)
 }
 
 func (g gm) verify(leaf *certificate, between, roots []*certificate, at time.Time) ([][]*certificate, error) {

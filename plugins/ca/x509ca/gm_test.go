@@ -78,12 +78,6 @@ func TestGMConformance(t *testing.T) {
 	f := p.Fixtures()
 	settings := withAuthority(t, keys.GM(), settingsOf(p, ""), &f)
 	catest.Run(t, configured(t, keys.GM(), settings), f)
-	t.Run("there is no OCSP", func(t *testing.T) {
-		err := New(keys.GM()).Configure(t.Context(), []byte(settingsOf(p, `ocsp = "http://localhost"`)))
-		if err == nil || !strings.Contains(err.Error(), "there is no OCSP for suite gm here; name revocation lists in crl") {
-			t.Errorf("Configure: %v", err)
-		}
-	})
 }
 
 // TestPair tells what becomes of the two certificates that an authority of suite gm issues.

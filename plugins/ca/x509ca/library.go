@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -34,6 +35,9 @@ type library interface {
 	// checkIssued says whether parent, which may be no authority at all, signed child.
 	checkIssued(child, parent *certificate) error
 	checkList(l *list, issuer *certificate) error
+	// checkSigned says whether the key of a certificate made a signature of what is signed, by an algorithm that counts.
+	checkSigned(algorithm asn1.ObjectIdentifier, signed, signature []byte, by *certificate) error
+	idHash() asn1.ObjectIdentifier // of idHashes: by which a responder is asked
 	// verify finds ways (RFC 5280 §6) from the first certificate to a root over those in between, each from the holder to the root.
 	verify(leaf *certificate, between, roots []*certificate, at time.Time) ([][]*certificate, error)
 	// explain tells which rule an error of the three methods above is about.
@@ -100,6 +104,8 @@ type certificate struct {
 	usage                      x509.KeyUsage
 	hosts                      []string // names and addresses of the server that it is for; none: it is for a client
 	roles                      []string // of its URIs, in their order
+	answers                    bool     // its extended key usage is for OCSP
+	unknownCritical            bool     // it has a critical extension that the library does not know
 	key                        ledger.Key
 	keyErr                     error // why key is empty
 	weak                       error // why its signature counts for nothing, whoever made it

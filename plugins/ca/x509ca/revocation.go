@@ -4,24 +4,14 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha1" //nolint:gosec // in the names of certificates (RFC 6960), not in signatures
 	"crypto/sha256"
-	"crypto/sha512"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
-	"errors"
 	"fmt"
-	"hash"
 	"io"
-	"math/big"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/crypto/ocsp"
 
 	"github.com/fondaco/fondaco/plugins/ca"
 )
@@ -68,10 +58,7 @@ func newRevocation(lib library, t Trust, warn func(string)) (*revocation, error)
 		r.files = append(r.files, f)
 	}
 	if t.OCSP != "" {
-		if _, ok := lib.(std); !ok {
-			return nil, fmt.Errorf("ocsp: there is no OCSP for suite %s here; name revocation lists in crl", lib.suite().Name())
-		}
-		r.responder = newResponder(t.OCSP, warn)
+		r.responder = newResponder(lib, t.OCSP, warn)
 	}
 	return r, nil
 }
@@ -96,18 +83,18 @@ func (r *revocation) check(ctx context.Context, c, issuer *certificate, holder b
 	if r.responder == nil {
 		return ca.Refuse(ca.StaleList, "there is no revocation list of %s%s, so the certificate of %s does not count: name a file with one in crl", issuer.name(), why, c.name()), nil
 	}
-	status, err := r.responder.ask(ctx, c, issuer, at)
+	found, err := r.responder.ask(ctx, c, issuer, at)
 	if err != nil {
 		return nil, err
 	}
-	if refusal := r.stale("the answer of "+r.responder.url, status.ThisUpdate, status.NextUpdate, holder, at); refusal != nil {
+	if refusal := r.stale("the answer of "+r.responder.url, found.issued, found.next, holder, at); refusal != nil {
 		return refusal, nil
 	}
-	switch status.Status {
-	case ocsp.Good:
+	switch found.code {
+	case statusGood:
 		return nil, nil
-	case ocsp.Revoked:
-		return revokedRefusal(c, status.RevokedAt, reasonOf(status.RevocationReason)), nil
+	case statusRevoked:
+		return revokedRefusal(c, found.revoked, found.reason), nil
 	default:
 		return ca.Refuse(ca.UnknownSerial, "the responder %s knows no certificate %s of %s", r.responder.url, c.serial, issuer.name()), nil
 	}
@@ -234,6 +221,7 @@ const (
 
 // responder asks an OCSP responder (RFC 6960) and remembers its answers, so that one that is down for a short while stops nobody.
 type responder struct {
+	lib    library
 	url    string
 	client http.Client
 	warn   func(string) // when it does not answer, and when it does again
@@ -245,20 +233,20 @@ type responder struct {
 }
 
 type answer struct {
-	*ocsp.Response
+	*status
 	asked time.Time // by the time of the request
 }
 
-func newResponder(url string, warn func(string)) *responder {
+func newResponder(lib library, url string, warn func(string)) *responder {
 	return &responder{
-		url: url, answers: make(map[[32]byte]answer), warn: warn,
+		lib: lib, url: url, answers: make(map[[32]byte]answer), warn: warn,
 		client: http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
 }
 
 // ask returns what the responder says of a certificate, now or within the last minute; or the last it said if it does not
 // answer now, whose age the caller checks. The error says why there is nothing.
-func (r *responder) ask(ctx context.Context, c, issuer *certificate, at time.Time) (*ocsp.Response, error) {
+func (r *responder) ask(ctx context.Context, c, issuer *certificate, at time.Time) (*status, error) {
 	id := issuer.authorityID()
 	key := sha256.Sum256(append(id[:], c.serial...))
 	r.mu.Lock()
@@ -269,25 +257,25 @@ func (r *responder) ask(ctx context.Context, c, issuer *certificate, at time.Tim
 	}
 	r.mu.Unlock()
 	if ok && at.Sub(known.asked).Abs() < reuseAnswer {
-		return known.Response, nil
+		return known.status, nil
 	}
-	var fresh *ocsp.Response
+	var fresh *status
 	if err == nil {
 		limit := askTimeout
 		if ok {
 			limit = askAgain
 		}
-		fresh, err = r.fetch(ctx, limit, c.native.(*x509.Certificate), issuer.native.(*x509.Certificate), at)
+		fresh, err = r.fetch(ctx, limit, c, issuer, at)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	known, ok = r.answers[key]
-	if err == nil && ok && fresh.ThisUpdate.Before(known.ThisUpdate) {
-		err = fmt.Errorf("its answer is of %s, and one of %s came before", timeText(fresh.ThisUpdate), timeText(known.ThisUpdate))
+	if err == nil && ok && fresh.issued.Before(known.issued) {
+		err = fmt.Errorf("its answer is of %s, and one of %s came before", timeText(fresh.issued), timeText(known.issued))
 	}
 	if err != nil {
 		if ok {
-			return known.Response, nil
+			return known.status, nil
 		}
 		return nil, fmt.Errorf("ask the responder %s about the certificate of %s: %w", r.url, c.name(), err)
 	}
@@ -352,8 +340,12 @@ func (r *responder) post(ctx context.Context, limit time.Duration, question []by
 }
 
 // fetch asks about a certificate and checks the answer.
-func (r *responder) fetch(ctx context.Context, limit time.Duration, c, issuer *x509.Certificate, at time.Time) (*ocsp.Response, error) {
-	question, err := ocsp.CreateRequest(c, issuer, nil)
+func (r *responder) fetch(ctx context.Context, limit time.Duration, c, issuer *certificate, at time.Time) (*status, error) {
+	id, err := idOf(c, issuer, r.lib.idHash())
+	if err != nil {
+		return nil, err
+	}
+	question, err := marshalQuestion(id)
 	if err != nil {
 		return nil, err
 	}
@@ -361,99 +353,12 @@ func (r *responder) fetch(ctx context.Context, limit time.Duration, c, issuer *x
 	if err != nil {
 		return nil, err
 	}
-	status, err := ocsp.ParseResponseForCert(data, c, issuer)
-	if err == nil {
-		err = about(data, c, issuer)
-	}
-	switch {
-	case err != nil:
+	found, err := readAnswer(r.lib, data, c, issuer, at)
+	if err != nil {
 		return nil, fmt.Errorf("its answer: %w", err)
-	case !strong(status.SignatureAlgorithm):
-		return nil, fmt.Errorf("its answer is signed with %v, and only SHA-256 or better counts", status.SignatureAlgorithm)
-	case status.ThisUpdate.After(at.Add(maxSkew)) || status.ProducedAt.After(at.Add(maxSkew)):
-		return nil, fmt.Errorf("its answer is of %s, and it is %s: check the clocks", timeText(status.ThisUpdate), timeText(at))
 	}
-	// The library checks that the issuer signed the responder's certificate, and not that it is one for this (RFC 6960 §4.2.2.2).
-	if d := status.Certificate; d != nil && !d.Equal(issuer) {
-		weak := weakKey(d.PublicKey)
-		if !strong(d.SignatureAlgorithm) {
-			weak = fmt.Errorf("it is signed with %v", d.SignatureAlgorithm)
-		}
-		switch {
-		case weak != nil:
-			return nil, fmt.Errorf("the certificate of %s, which signed its answer, does not count: %w", nameText(d.Subject), weak)
-		case !slices.Contains(d.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning):
-			return nil, fmt.Errorf("its answer is signed by %s, whose certificate is not for OCSP", nameText(d.Subject))
-		case d.KeyUsage != 0 && d.KeyUsage&x509.KeyUsageDigitalSignature == 0 || len(d.UnhandledCriticalExtensions) > 0:
-			return nil, fmt.Errorf("its answer is signed by %s, whose certificate is not for signatures, or has a critical extension that is not known here", nameText(d.Subject))
-		case at.Before(d.NotBefore) || at.After(d.NotAfter):
-			return nil, fmt.Errorf("the certificate of %s, which signed its answer, is valid from %s to %s", nameText(d.Subject), timeText(d.NotBefore), timeText(d.NotAfter))
-		}
+	if found.issued.After(at.Add(maxSkew)) || found.produced.After(at.Add(maxSkew)) {
+		return nil, fmt.Errorf("its answer is of %s, and it is %s: check the clocks", timeText(found.issued), timeText(at))
 	}
-	if status.Status != ocsp.Good && status.Status != ocsp.Revoked && status.Status != ocsp.Unknown {
-		return nil, errors.New("its answer has no status")
-	}
-	return status, nil
-}
-
-// answered is how far an answer (RFC 6960 §4.2.1) is read here: about which certificates it is.
-type answered struct {
-	Status   asn1.Enumerated
-	Response struct {
-		Type  asn1.ObjectIdentifier
-		Bytes []byte
-	} `asn1:"explicit,tag:0,optional"`
-}
-
-type basicAnswer struct {
-	Inner struct {
-		Version   int `asn1:"optional,explicit,default:0,tag:0"`
-		Responder asn1.RawValue
-		Produced  time.Time `asn1:"generalized"`
-		Singles   []struct{ ID certificateID }
-	}
-}
-
-// certificateID is CertID of RFC 6960 §4.1.1.
-type certificateID struct {
-	Hash              pkix.AlgorithmIdentifier
-	NameHash, KeyHash []byte
-	Serial            *big.Int
-}
-
-// idHashes are the hashes of certificate ids. SHA-1 is what everybody uses there; nothing is signed by it.
-var idHashes = map[string]func() hash.Hash{"1.3.14.3.2.26": sha1.New, "2.16.840.1.101.3.4.2.1": sha256.New, "2.16.840.1.101.3.4.2.2": sha512.New384, "2.16.840.1.101.3.4.2.3": sha512.New}
-
-// about says why an answer is not about the issuer's certificate, or returns nil. The library compares the number alone, which
-// another authority may have given to another certificate.
-func about(data []byte, c, issuer *x509.Certificate) error {
-	var outer answered
-	var inner basicAnswer
-	if _, err := asn1.Unmarshal(data, &outer); err != nil {
-		return err
-	}
-	if _, err := asn1.Unmarshal(outer.Response.Bytes, &inner); err != nil {
-		return err
-	}
-	var key struct {
-		Algorithm pkix.AlgorithmIdentifier
-		Key       asn1.BitString
-	}
-	if _, err := asn1.Unmarshal(issuer.RawSubjectPublicKeyInfo, &key); err != nil {
-		return err
-	}
-	sum := func(h hash.Hash, data []byte) []byte {
-		h.Write(data)
-		return h.Sum(nil)
-	}
-	for _, s := range inner.Inner.Singles {
-		if s.ID.Serial.Cmp(c.SerialNumber) != 0 {
-			continue
-		}
-		h := idHashes[s.ID.Hash.Algorithm.String()]
-		if h == nil || !bytes.Equal(s.ID.NameHash, sum(h(), issuer.RawSubject)) || !bytes.Equal(s.ID.KeyHash, sum(h(), key.Key.RightAlign())) {
-			return fmt.Errorf("it is about a certificate %s of another authority than %s", serialText(c.SerialNumber), nameText(issuer.Subject))
-		}
-	}
-	return nil
+	return found, nil
 }

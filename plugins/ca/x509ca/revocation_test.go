@@ -530,6 +530,12 @@ func TestResponder(t *testing.T) {
 		NotBefore: noon.Add(-2 * time.Hour), NotAfter: noon.Add(-time.Hour),
 	}, helper)
 
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsaResponder := o.sign(&x509.Certificate{SerialNumber: big.NewInt(93), Subject: pkix.Name{CommonName: "OCSP"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}}, rsaKey)
+
 	var asked atomic.Int64
 	var answer atomic.Pointer[func(w http.ResponseWriter, question *ocsp.Request)]
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -581,14 +587,16 @@ func TestResponder(t *testing.T) {
 		want string
 	}{
 		{"good", func() { respond(responder, helper, ocsp.Good, noon) }, "Bank of Corfu/ [node]"},
+		{"good, by RSA", func() { respond(rsaResponder, rsaKey, ocsp.Good, noon) }, "Bank of Corfu/ [node]"},
+		{"signed by another key", func() { respond(rsaResponder, helper, ocsp.Good, noon) }, "its answer: x509: "},
 		{"revoked", func() { respond(responder, helper, ocsp.Revoked, noon) }, "revoked: the certificate of CN=node 1,O=Bank of Corfu, serial 02, was revoked on 2030-05-01 11:00:00 UTC (superseded)"},
 		{"unknown", func() { respond(responder, helper, ocsp.Unknown, noon) }, "unknown-serial: the responder " + server.URL + " knows no certificate 02"},
 		{"an old answer", func() { respond(responder, helper, ocsp.Good, noon.Add(-3*time.Hour)) }, "stale-list: the answer of " + server.URL + " is 3h0m0s old, and a newer one was due on 2030-05-01 11:00:00 UTC"},
-		{"signed by a holder", func() { respond(impostor, impostorKey, ocsp.Good, noon) }, "error: ask the responder " + server.URL + " about the certificate of CN=node 1,O=Bank of Corfu: its answer is signed by CN=node 1,O=Bank of Corfu, whose certificate is not for OCSP"},
-		{"signed by a responder that has ended", func() { respond(late, helper, ocsp.Good, noon) }, "error: ask the responder " + server.URL + " about the certificate of CN=node 1,O=Bank of Corfu: the certificate of CN=Old OCSP, which signed its answer, is valid from"},
+		{"signed by a holder", func() { respond(impostor, impostorKey, ocsp.Good, noon) }, "error: ask the responder " + server.URL + " about the certificate of CN=node 1,O=Bank of Corfu: its answer: it is signed by CN=node 1,O=Bank of Corfu, whose certificate is not for OCSP"},
+		{"signed by a responder that has ended", func() { respond(late, helper, ocsp.Good, noon) }, "error: ask the responder " + server.URL + " about the certificate of CN=node 1,O=Bank of Corfu: its answer: the certificate of CN=Old OCSP, which signed it, is valid from"},
 		{"signed with SHA-1", func() {
 			respondWith(o.root, func(r *ocsp.Response) { r.SignatureAlgorithm = x509.ECDSAWithSHA1 })
-		}, "error: ask the responder " + server.URL + " about the certificate of CN=node 1,O=Bank of Corfu: its answer is signed with ECDSA-SHA1, and only SHA-256 or better counts"},
+		}, "error: ask the responder " + server.URL + " about the certificate of CN=node 1,O=Bank of Corfu: its answer: it is signed with ECDSA-SHA1, and only SHA-256 or better counts"},
 		{"by ids of SHA-256", func() { respondWith(o.root, func(r *ocsp.Response) { r.IssuerHash = crypto.SHA256 }) }, "Bank of Corfu/ [node]"},
 		{"about another authority's certificate", func() {
 			respondWith(newOfficeAs(t, o).root, func(*ocsp.Response) {})

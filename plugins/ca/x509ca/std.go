@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"math/big"
@@ -69,6 +70,7 @@ func (s std) wrap(c *x509.Certificate) *certificate {
 		raw: c.Raw, rawIssuer: c.RawIssuer, rawSubject: c.RawSubject, subject: c.Subject, issuer: c.Issuer, serial: serialText(c.SerialNumber),
 		notBefore: c.NotBefore, notAfter: c.NotAfter, authority: c.BasicConstraintsValid && c.IsCA, usage: c.KeyUsage,
 		roles: rolesOf(c.URIs), hosts: slices.Clone(c.DNSNames), spki: c.RawSubjectPublicKeyInfo, native: c,
+		answers: slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning), unknownCritical: len(c.UnhandledCriticalExtensions) > 0,
 	}
 	for _, ip := range c.IPAddresses {
 		out.hosts = append(out.hosts, ip.String())
@@ -140,6 +142,26 @@ func (std) checkIssued(child, parent *certificate) error {
 
 func (std) checkList(l *list, issuer *certificate) error {
 	return l.native.(*x509.RevocationList).CheckSignatureFrom(issuer.native.(*x509.Certificate))
+}
+
+// signatureAlgorithms are those of OCSP answers, by their identifiers; that some do not count, strong tells.
+var signatureAlgorithms = map[string]x509.SignatureAlgorithm{
+	"1.2.840.10045.4.3.2": x509.ECDSAWithSHA256, "1.2.840.10045.4.3.3": x509.ECDSAWithSHA384, "1.2.840.10045.4.3.4": x509.ECDSAWithSHA512,
+	"1.2.840.113549.1.1.11": x509.SHA256WithRSA, "1.2.840.113549.1.1.12": x509.SHA384WithRSA, "1.2.840.113549.1.1.13": x509.SHA512WithRSA,
+	"1.2.840.10045.4.1": x509.ECDSAWithSHA1, "1.2.840.113549.1.1.5": x509.SHA1WithRSA, "1.2.840.113549.1.1.4": x509.MD5WithRSA,
+}
+
+func (std) idHash() asn1.ObjectIdentifier { return oidSHA1 }
+
+func (std) checkSigned(algorithm asn1.ObjectIdentifier, signed, signature []byte, by *certificate) error {
+	a, ok := signatureAlgorithms[algorithm.String()]
+	if !ok {
+		return fmt.Errorf("it is signed with the algorithm %v, and only RSA (PKCS #1 v1.5) and ECDSA with SHA-256 or better count", algorithm)
+	}
+	if !strong(a) {
+		return fmt.Errorf("it is signed with %v, and only SHA-256 or better counts", a)
+	}
+	return by.native.(*x509.Certificate).CheckSignature(a, signed, signature)
 }
 
 func (s std) verify(leaf *certificate, between, roots []*certificate, at time.Time) ([][]*certificate, error) {
