@@ -274,6 +274,9 @@ func TestCommitteeDoesNotUndoRegulator(t *testing.T) {
 			}
 			consent(c.unfreeze, false)
 			do("ward", newAccess(), c.method, c.args)
+			// Other code would go round the freeze of a method.
+			code := Action{To: ContractsAddress, Method: "replace", Args: mustMarshal(t, ReplaceArgs{Address: till, Code: []byte{0}})}
+			consent(code, false)
 			consent(c.unfreeze, false)
 			consent(ratify(a.order.UnixMilli+1), false)
 
@@ -285,6 +288,7 @@ func TestCommitteeDoesNotUndoRegulator(t *testing.T) {
 			end := a.order.UnixMilli + MaxFreeze
 			wantError(t, a.by("bank-0", "execute", MotionArgs{ID: early}), ledger.Aborted, AbortStale)
 			consent(c.unfreeze, true)
+			consent(code, c.place.Address == till)
 			consent(ratify(end-1), true)
 			consent(ratify(end), false)
 			consent(ratify(0), false)
@@ -303,6 +307,37 @@ func TestCommitteeDoesNotUndoRegulator(t *testing.T) {
 			a.wait(id)
 			wantError(t, a.by("bank-0", "execute", MotionArgs{ID: id}), ledger.OK, 0)
 		})
+	}
+}
+
+// A freeze that a motion made of a regulator's and an officer's stays the regulator's, too.
+func TestRatifiedTwice(t *testing.T) {
+	a := regulated(t)
+	row := &Account{Version: ledger.Version, Institution: "bank-0", Threshold: 1, Roles: []string{"compliance"}, Keys: []AccountKey{bound(newKey(t, 940))}}
+	if err := putAccount(a, name("ward"), row, nil); err != nil {
+		t.Fatal(err)
+	}
+	freeze := func(who string) {
+		t.Helper()
+		a.caller = name(who)
+		_, err := a.call(newAccess(), "freeze", FreezeArgs{Account: name("user"), Reason: "suspicion"})
+		wantError(t, err, ledger.OK, 0)
+	}
+	ratify := func(until int64) {
+		t.Helper()
+		a.caller = GovernanceAddress
+		_, err := a.call(newAccess(), "ratify", RatifyArgs{Address: name("user"), Until: until})
+		wantError(t, err, ledger.OK, 0)
+	}
+	freeze("watch")
+	ratify(a.order.UnixMilli + 2*MaxFreeze)
+	a.order.UnixMilli += MaxFreeze / 2
+	freeze("ward")
+	ratify(0)
+	needs, _, err := needsOf(a, &ProposeArgs{Actions: []Action{{To: AccessAddress, Method: "unfreeze", Args: mustMarshal(t, UnfreezeArgs{Account: name("user"), Reason: "error"})}}})
+	wantError(t, err, ledger.OK, 0)
+	if !slices.ContainsFunc(needs, func(p Policy) bool { return p.Regulator }) {
+		t.Error("who froze later stands for the regulator who froze before")
 	}
 }
 

@@ -681,7 +681,13 @@ func ratifyAccount(env Env, a RatifyArgs, account *Account, f Freeze, alone bool
 	case err != nil:
 		return err
 	case lasts && alone:
-		f.Direction = f.Direction.with(before.Direction)
+		// Those of both made it, and it is theirs for as long as the later one's alone would be.
+		f.Direction, f.Since, f.By = f.Direction.with(before.Direction), max(f.Since, before.Since), slices.Clone(f.By)
+		for _, who := range before.By {
+			if !slices.Contains(f.By, who) {
+				f.By = append(f.By, who)
+			}
+		}
 	case lasts:
 		f = before
 	}

@@ -379,16 +379,22 @@ func ofRegulator(r Reader, regulators []ledger.Address, institutions []string) (
 }
 
 // touches reports whether an action is about a regulator, makes one, has a node of a regulator's institution frozen or let in again, or undoes what a
-// regulator froze.
+// regulator froze, or puts other code there.
 func (a *Action) touches(env Env, regulators []ledger.Address) (bool, error) {
 	// A regulator whose keys are lost or leaked could not consent to its own recovery. It may object to it as often as it wants.
 	if !IsSystem(a.To) || a.To == AccountsAddress && slices.Contains([]string{"recover", "settle", "clear_leak"}, a.Method) {
 		return false, nil
 	}
-	if a.To == AccessAddress {
-		if touches, err := a.touchesFreeze(env, regulators); touches || err != nil {
-			return touches, err
-		}
+	var touches bool
+	var err error
+	switch a.To {
+	case AccessAddress:
+		touches, err = a.touchesFreeze(env, regulators)
+	case ContractsAddress:
+		touches, err = a.touchesCode(env, regulators)
+	}
+	if touches || err != nil {
+		return touches, err
 	}
 	return slices.ContainsFunc(regulators, func(r ledger.Address) bool { return bytes.Contains(a.Args, r[:]) }) ||
 		a.To == AccessAddress && bytes.Contains(a.Args, []byte(identity.Regulator)), nil
@@ -461,6 +467,39 @@ func (a *Action) touchesFreeze(env Env, regulators []ledger.Address) (bool, erro
 		}
 	}
 	return false, nil
+}
+
+// touchesCode is touches of a call of the contracts contract: code in place of what a regulator froze goes round the freeze.
+func (a *Action) touchesCode(env Env, regulators []ledger.Address) (touches bool, err error) {
+	var contract ledger.Address
+	switch a.Method {
+	case "replace":
+		var args ReplaceArgs
+		if err := a.decode(&args); err != nil {
+			return false, err
+		}
+		contract = args.Address
+	case "release":
+		var args ReleaseArgs
+		if err := a.decode(&args); err != nil {
+			return false, err
+		}
+		release, _, err := ReadRelease(env, args.ID)
+		if err != nil {
+			return false, err
+		}
+		contract = release.Content.Contract
+	}
+	if contract == (ledger.Address{}) {
+		return false, nil
+	}
+	now := env.Order().UnixMilli
+	err = env.Range(FreezePlace{Address: contract, Layer: FrozenByAuthority}.key(), nil, 1+MaxFrozenMethods, func(_, value []byte) error {
+		f, err := entryOf[Freeze](nil, value)
+		touches = touches || err == nil && f.Holds(now) && now < f.regulated(regulators)
+		return err
+	})
+	return touches, err
 }
 
 func (a *Action) decode(args any) error {

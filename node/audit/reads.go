@@ -112,13 +112,17 @@ type keptReads struct {
 }
 
 // OpenReads opens the log in a folder. A torn end, which a crash leaves, is of a read that was not answered: it is cut off. Other damage is an error
-// that matches ErrLog.
+// that matches ErrLog. An empty folder goes on after the read up to which the chain has an anchor, of a log that was moved away.
 func OpenReads(c ReadsConfig) (*Reads, error) {
 	l := &Reads{config: c}
 	if err := c.FS.MkdirAll(c.Dir); err != nil {
 		return nil, fmt.Errorf("make the folder of the log of reads: %w", err)
 	}
 	indexes, err := segments(c.FS, c.Dir)
+	if err == nil && len(indexes) == 0 && c.Anchored != nil { // one that was moved away, or lost: the chain takes no anchor of fewer reads
+		l.count, l.last, err = c.Anchored()
+		l.proven = l.count
+	}
 	if err != nil || len(indexes) == 0 {
 		return l, err
 	}

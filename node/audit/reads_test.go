@@ -24,7 +24,12 @@ func TestReads(t *testing.T) {
 		var err error
 		l, err = OpenReads(ReadsConfig{
 			LogConfig: LogConfig{Suite: suite, Chain: keys.Digest{1}, Group: "main", Node: [32]byte{2}, FS: state.OS(), Dir: dir, Size: size},
-			Anchored:  func() (uint64, keys.Digest, error) { return l.count, l.last, nil }, // each read at once
+			Anchored: func() (uint64, keys.Digest, error) { // each read at once
+				if l == nil {
+					return 0, keys.Digest{}, nil
+				}
+				return l.count, l.last, nil
+			},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -268,6 +273,19 @@ func TestReadsFull(t *testing.T) {
 		t.Error("no room after all was anchored")
 	}
 	holds(anchor.count + 1)
+	t.Log("a log that was moved away is gone on with where the chain knows it, so the next anchor counts")
+	if err := errors.Join(l.Close(), os.Rename(dir, dir+".old")); err != nil {
+		t.Fatal(err)
+	}
+	digests = digests[:anchor.count]
+	open()
+	if n := fill(); n == 0 {
+		t.Error("no room in a log begun anew")
+	}
+	holds(anchor.count + 1)
+	if report, err := WalkReads(suite, state.OS(), []string{dir}, nil); err != nil || report.First != anchor.count+1 {
+		t.Errorf("the log begins with read %d, %v; want %d", report.First, err, anchor.count+1)
+	}
 }
 
 // TestReadNames: what is cut off or is no text makes no two reads look alike.

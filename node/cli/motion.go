@@ -54,7 +54,7 @@ func motionCommand() *cli.Command {
 			"votes that are missing cannot change that, and anybody of the committee executes it then, when no lock is on it any more.\n" +
 			"Calls that a motion makes rest on no role of an account. Several are parted by a plus; all of them take effect, or none:\n\n" +
 			"  fondaco motion propose --title 'a second auditor' access grant 0x… auditor + access revoke 0x… auditor\n" +
-			"  fondaco motion propose governance set_policy contracts deploy '{\"rule\":\"share\",\"n\":2,\"of\":3,…}'\n\n" +
+			"  fondaco motion propose governance set_policy contracts replace '{\"rule\":\"share\",\"n\":2,\"of\":3,…}'\n\n" +
 			"`fondaco member propose` and `fondaco authority propose` make motions that change members, parameters and authorities.",
 		Subcommands: []*cli.Command{
 			{
