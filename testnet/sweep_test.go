@@ -71,7 +71,7 @@ func TestSweepFiles(t *testing.T) {
 
 func TestChosen(t *testing.T) {
 	for _, c := range []struct{ over, want string }{
-		{"", "load 7, payload 4, accounts 4, conflict 4, block-txs 4"},
+		{"", "load 7, payload 4, conflict 4, block-txs 4, accounts 4"},
 		{"conflict", "conflict 4"},
 		{"block-txs payload=0", "block-txs 4, payload 1"},
 		{"load=3000 50 50 accounts", "load 2, accounts 4"},
