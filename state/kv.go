@@ -69,9 +69,8 @@ func (e *damaged) Error() string { return fmt.Sprintf("%s is damaged: %v", e.fil
 // boltKV keeps the tables in a bbolt file. A bad page of it shows as a memory fault or a panic inside bbolt;
 // both are turned into a damaged error.
 type boltKV struct {
-	file  string
-	db    *bolt.DB
-	found func(*damaged) // is told of damage that who reads or writes comes to; nil: nobody is
+	file string
+	db   *bolt.DB
 }
 
 // initialMap is the address space that is mapped at first. Growing a map waits for all readers, so it is
@@ -157,22 +156,15 @@ func (k *boltKV) guard(f func() error) (err error) {
 type callback struct{ value any }
 
 func (k *boltKV) view(f func(reader) error) error {
-	return k.tell(k.guard(func() error {
+	return k.guard(func() error {
 		return k.db.View(func(tx *bolt.Tx) error { return f(&boltTx{tx: tx}) })
-	}))
+	})
 }
 
 func (k *boltKV) update(f func(writer) error) error {
-	return k.tell(k.guard(func() error {
+	return k.guard(func() error {
 		return k.db.Update(func(tx *bolt.Tx) error { return f(&boltTx{tx: tx}) })
-	}))
-}
-
-func (k *boltKV) tell(err error) error {
-	if bad, ok := errors.AsType[*damaged](err); ok && k.found != nil {
-		k.found(bad)
-	}
-	return err
+	})
 }
 
 func (k *boltKV) close() error { return k.guard(k.db.Close) }

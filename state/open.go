@@ -60,7 +60,7 @@ func Open(dir string, suite keys.Suite, opts *Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open state in %s: %w", dir, err), s.lock.Close())
 	}
 	if k, ok := s.world.table.kv.(*boltKV); ok { // votes depend on it, and there are no other rows to right single ones from, as of the index
-		k.found = func(bad *damaged) { s.asideLater(k, &s.asideState, bad) }
+		s.world.table.found = func(bad *damaged) { s.asideLater(k, &s.asideState, bad) }
 	}
 	if !options.Synchronous {
 		s.done.Go(s.flusher)

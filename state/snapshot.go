@@ -419,7 +419,7 @@ func (sn *Snapshot) write(parent *Snapshot, changes []ledger.Change) error {
 		var settled uint64
 		if t != nil {
 			settled = t.settled.Load()
-			e.view = func(f func(reader) error) error { return t.view(parent.limit(), f) }
+			e.view = func(f func(reader) error) error { return t.look(parent.limit(), f) }
 		}
 		sn.root, err = e.applyBy(workers, parent.root, keys.Digest{}, 0, edits)
 		// A bucket's leaves are taken away once they are in the table: what began to read before that has missed them.
@@ -428,6 +428,9 @@ func (sn *Snapshot) write(parent *Snapshot, changes []ledger.Change) error {
 	sn.bytes += 80 * int64(e.read)
 	sn.fresh = e.fresh
 	sn.bytes += 64*int64(e.made) + 128*int64(len(e.fresh))
+	if t != nil {
+		err = t.tell(err)
+	}
 	return err
 }
 

@@ -38,6 +38,7 @@ const longValue = 257
 type table struct {
 	suite keys.Suite
 	kv    kv
+	found func(*damaged)      // is told of damage that a reader comes to; nil: nobody is
 	pin   atomic.Pointer[pin] // nil: no state is pinned
 	pins  uint64              // so far; guarded by Store.tables
 
@@ -70,8 +71,19 @@ func number(r reader, key []byte) uint64 {
 	return 0
 }
 
-// view runs f unless a row of the table may include more than limit blocks.
-func (t *table) view(limit uint64, f func(reader) error) error {
+// view runs f unless a row of the table may include more than limit blocks. Damage that f comes to is told of.
+func (t *table) view(limit uint64, f func(reader) error) error { return t.tell(t.look(limit, f)) }
+
+// tell tells of damage, and returns the error.
+func (t *table) tell(err error) error {
+	if bad, ok := errors.AsType[*damaged](err); ok && t.found != nil {
+		t.found(bad)
+	}
+	return err
+}
+
+// look is view for who looks again before it takes for damage what it found.
+func (t *table) look(limit uint64, f func(reader) error) error {
 	return t.kv.view(func(r reader) error {
 		if n := reached(r); n > limit {
 			return fmt.Errorf("%w: the state after %d blocks; the oldest kept is after %d", ErrPruned, limit, n)
