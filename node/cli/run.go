@@ -51,6 +51,7 @@ func runCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			go paceGarbage(c.Context)
 			for {
 				n, err := node.New(c.Context, *config)
 				if err != nil {
