@@ -174,7 +174,7 @@ func (r *remote) explain(err error) error {
 			return withCode(ExitNotFound, err)
 		case client.CodeNotFound:
 			return withCode(ExitNotFound, err)
-		case client.CodeRefused, client.CodeDenied, client.CodeSignature, client.CodeUnauthenticated, client.CodeForbidden:
+		case client.CodeRefused, client.CodeDenied, client.CodeSignature, client.CodeUnauthenticated, client.CodeForbidden, client.CodeMisdirected:
 			return withCode(ExitDenied, err)
 		case client.CodeExpired:
 			return withCode(ExitTimeout, err)

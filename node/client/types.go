@@ -68,6 +68,7 @@ const (
 	// Of nodes that ask who their clients are.
 	CodeUnauthenticated = "unauthenticated" // the client does not show who it is, or with what does not count
 	CodeForbidden       = "forbidden"       // who the client is may not do this
+	CodeMisdirected     = "misdirected"     // the node has no TLS, and the header Host does not name its machine
 )
 
 // Chain is what a client must know of a chain before it signs for it.

@@ -7,6 +7,10 @@
 // TLS. Beyond loopback a listener must have TLS (ErrPlain); no setting changes that. With TLS, on whatever address,
 // everybody has to show who he is, and may do what his roles say ([Rights]) and nothing else.
 //
+// A page in a browser on the machine is nobody on the machine. Who wrote it can have its name lead to 127.0.0.1 (DNS rebinding),
+// and the browser then lets it read what a listener there answers. So a listener without TLS answers only requests whose Host is a
+// loopback address, localhost or the host of its address as it is configured, and others with 421 (RFC 9110, section 15.5.20).
+//
 // # Who a client is
 //
 // The first of these that a request shows decides; one that does not count refuses the request, whatever else it shows:
@@ -66,6 +70,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -98,11 +103,12 @@ const (
 	Handshake      Reason = "handshake"       // TLS did not come about, or took too long
 	Connections    Reason = "connections"     // too many
 	Unable         Reason = "cannot_be_asked" // the CA provider or a file could not be asked
+	WrongHost      Reason = "host"            // without TLS: its Host does not name this machine
 )
 
 // Reasons returns all reasons.
 func Reasons() []Reason {
-	return []Reason{NoCredential, BadToken, BadCertificate, BadOperator, BadQuery, NoRight, Handshake, Connections, Unable}
+	return []Reason{NoCredential, BadToken, BadCertificate, BadOperator, BadQuery, NoRight, Handshake, Connections, Unable, WrongHost}
 }
 
 // Files are the paths of what a listener needs for TLS. The zero value: no TLS.
@@ -319,7 +325,7 @@ func SubjectOf(r *http.Request) Subject {
 }
 
 // Allow says who sent a request, see SubjectOf, if it may have what it needs a right for, and otherwise why not, as a *client.Problem with
-// code CodeUnauthenticated or CodeForbidden, or CodeUnavailable if that cannot be told now.
+// code CodeUnauthenticated, CodeForbidden or CodeMisdirected, or CodeUnavailable if that cannot be told now.
 func (g *Gate) Allow(w http.ResponseWriter, r *http.Request, need Right) (*http.Request, error) {
 	s, reason, err := g.judge(r, need)
 	if c, ok := r.Context().Value(connKey{}).(*conn); ok && (err == nil || reason == NoRight) {
@@ -404,6 +410,11 @@ func (g *Gate) judge(r *http.Request, need Right) (Subject, Reason, error) {
 	if g == nil {
 		return Subject{Open: true}, "", nil
 	}
+	if !g.Secure() && !g.ownHost(r.Host) {
+		return Subject{}, WrongHost, problem(http.StatusMisdirectedRequest, client.CodeMisdirected,
+			"this listener has no TLS, and answers only requests whose header Host is localhost, a loopback address or the host of listen under [%[1]s], so that no page in a browser reads it under a name of its own; "+
+				"it is %[2]q: use such an address, have the proxy in between send such a Host, or set cert and key under [%[1]s]", g.config.Name, short(r.Host))
+	}
 	shown := r.Header.Get(client.QueryHeader)
 	if !g.Secure() && shown == "" {
 		return Subject{Open: true, Operator: g.isOperator(r.Header.Get(client.OperatorHeader))}, "", nil
@@ -423,6 +434,24 @@ func (g *Gate) judge(r *http.Request, need Right) (Subject, Reason, error) {
 	}
 	s.Operator = Allows(s.Roles, Operate)
 	return s, "", nil
+}
+
+// ownHost reports whether a request's header Host (RFC 9110, section 7.2), with or without a port, names this machine as nobody
+// else's name can: by a loopback address, localhost, or the host that the listener is configured with.
+func (g *Gate) ownHost(header string) bool {
+	host := hostOf(header)
+	if at, err := netip.ParseAddr(host); err == nil {
+		return at.Unmap().IsLoopback()
+	}
+	return host != "" && (strings.EqualFold(host, "localhost") || strings.EqualFold(host, hostOf(g.config.Listen)))
+}
+
+// hostOf returns the host of an address with or without a port, without brackets.
+func hostOf(address string) string {
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(address, "["), "]")
 }
 
 func problem(status int, code, format string, args ...any) *client.Problem {

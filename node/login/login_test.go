@@ -21,6 +21,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -58,6 +59,74 @@ func TestBeyondLoopback(t *testing.T) {
 		if local && err != nil || !local && (!errors.Is(err, login.ErrPlain) || !strings.Contains(err.Error(), "set cert and key under [api]")) {
 			t.Errorf("%s: %v, want it to be allowed = %t, or words that say what to set", listen, err, local)
 		}
+	}
+}
+
+// TestHost is a page in a browser on the node's machine, whose name its author has lead to 127.0.0.1: the browser sends that name as Host.
+func TestHost(t *testing.T) {
+	machine, err := os.Hostname()
+	if at, wrong := net.ResolveTCPAddr("tcp", machine+":0"); err != nil || wrong != nil || !at.IP.IsLoopback() {
+		machine = "LocalHost" // this machine's name is not one of loopback
+	}
+	for _, listen := range []string{"127.0.0.1:0", machine + ":0"} {
+		asked := map[login.Reason]int{}
+		g, err := login.Open(login.Config{Name: "admin", Listen: listen, Operator: "secret", Refused: func(r login.Reason) { asked[r]++ }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer g.Close()
+		h := g.Require(login.Read, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "private") }))
+		refused := 0
+		for host, own := range map[string]bool{
+			"127.0.0.1": true, "127.0.0.1:9541": true, "127.8.8.8:80": true, "[::1]": true, "[::1]:9541": true, "[::ffff:127.0.0.1]:1": true,
+			"localhost": true, "LOCALHOST:9541": true, g.Addr().String(): true, machine: !strings.HasPrefix(listen, "127.") || machine == "LocalHost",
+			"": false, ":9541": false, "evil.example": false, "evil.example:9541": false, "127.0.0.1.evil.example": false, "localhost.evil.example": false,
+			"0.0.0.0:9541": false, "192.0.2.1": false, "[2001:db8::1]:9541": false, "[::]": false, strings.Repeat("a", 2000): false,
+		} {
+			for _, header := range []string{"", client.OperatorHeader, client.QueryHeader} {
+				r := httptest.NewRequest(http.MethodGet, "/", nil)
+				if r.Host = host; header != "" {
+					r.Header.Set(header, "secret")
+				}
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, r)
+				text := w.Body.String()
+				switch {
+				case own && header != client.QueryHeader && (w.Code != http.StatusOK || text != "private"):
+					t.Errorf("%s: Host %q is answered %d %s, want 200", listen, host, w.Code, text)
+				case own && w.Code == http.StatusMisdirectedRequest:
+					t.Errorf("%s: Host %q is answered %s", listen, host, text)
+				case own:
+				case w.Code != http.StatusMisdirectedRequest || !strings.Contains(text, "set cert and key under [admin]") || !strings.Contains(text, `"code":"misdirected"`) || len(text) > 1500:
+					t.Errorf("%s: Host %q is answered %d %s, want 421 and words that name the settings", listen, host, w.Code, text)
+				default:
+					refused++
+				}
+			}
+		}
+		if refused == 0 || asked[login.WrongHost] != refused {
+			t.Errorf("%s: %d refusals for the host were told, want %d", listen, asked[login.WrongHost], refused)
+		}
+	}
+
+	// With TLS a client has seen the listener's certificate, and shows who it is.
+	p := logintest.New(t, "bank")
+	cert, key := p.Server("127.0.0.1")
+	tokens := filepath.Join(p.Dir, "tokens")
+	token := p.Token(tokens, "reader", time.Hour, "reader")
+	h := open(t, login.Config{Files: login.Files{Cert: cert, Key: key, Tokens: tokens}})
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Host = "node.bank.example"
+	r.Header.Set("Authorization", "Bearer "+token)
+	answer, err := h.visitor(client.Access{CA: p.Root()}).Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer.Body.Close(); answer.StatusCode != http.StatusOK {
+		t.Errorf("over TLS another Host is answered %d, want 200", answer.StatusCode)
 	}
 }
 

@@ -436,7 +436,7 @@ func TestHealth(t *testing.T) {
 }
 
 func TestServe(t *testing.T) {
-	m := New(Config{})
+	m := New(Config{Profile: true})
 	l, err := login.Open(login.Config{Name: "admin", Listen: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
@@ -454,6 +454,20 @@ func TestServe(t *testing.T) {
 	}
 	if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "starting") {
 		t.Errorf("/livez answers %d: %s", response.StatusCode, body)
+	}
+	for _, path := range []string{"/metrics", "/livez", "/readyz", "/debug/pprof/profile?seconds=1", "/nothing"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+l.Addr().String()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = "evil.example" // as a browser sends it for a page whose name leads here
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.Body.Close(); response.StatusCode != http.StatusMisdirectedRequest {
+			t.Errorf("%s under another host answers %d, want 421", path, response.StatusCode)
+		}
 	}
 	cancel()
 	if err := <-ended; err != nil {

@@ -1449,7 +1449,7 @@ func TestBodiesAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer connection.Close()
-		if _, err := fmt.Fprintf(connection, "POST /v1/transactions/batch HTTP/1.1\r\nHost: node\r\nContent-Length: %d\r\n\r\n", rpc.MaxBatch); err != nil {
+		if _, err := fmt.Fprintf(connection, "POST /v1/transactions/batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n", rpc.MaxBatch); err != nil {
 			t.Fatal(err)
 		}
 		go func() {

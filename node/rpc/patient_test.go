@@ -91,7 +91,7 @@ func TestExportLasts(t *testing.T) {
 	w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
 	request := func(shown string) *http.Request {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
-		r.RemoteAddr = "127.0.0.1:4000"
+		r.RemoteAddr, r.Host = "127.0.0.1:4000", "localhost"
 		if shown != "" {
 			r.Header.Set(client.OperatorHeader, shown)
 		}

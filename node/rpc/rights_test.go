@@ -226,6 +226,34 @@ func TestRightsOnLoopback(t *testing.T) {
 	}
 }
 
+// TestHost asks for everything under a name that somebody else has lead to this machine.
+func TestHost(t *testing.T) {
+	c := start(t, 1)
+	s := &secured{chain: c}
+	web := &http.Client{Transport: named{"evil.example", c.http.Transport}}
+	for pattern := range mayUse {
+		if status, code := s.ask(t, web, pattern); status != http.StatusMisdirectedRequest || code != client.CodeMisdirected {
+			t.Errorf("%s: %d %s, want 421 %s", pattern, status, code, client.CodeMisdirected)
+		}
+	}
+	if status, _ := s.ask(t, web, "GET /v1/nothing"); status != http.StatusMisdirectedRequest {
+		t.Errorf("a path that is not there: %d, want 421 like any other", status)
+	}
+}
+
+// named sends requests with another Host.
+type named struct {
+	host string
+	next http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (n named) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Host = n.host
+	return n.next.RoundTrip(r)
+}
+
 // TestBackupsAreWrittenDown takes backups as everybody who may, and looks into the log of reads.
 func TestBackupsAreWrittenDown(t *testing.T) {
 	s := startSecured(t)
