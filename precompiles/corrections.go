@@ -18,6 +18,7 @@ const (
 	MaxCorrected   = 32 // transactions that a correction names
 	MaxEntries     = 32 // entries; each is a call of a contract
 	MaxCorrections = 32 // open ones of an institution
+	MaxSalt        = 32 // bytes of the salt
 	// CorrectionLifetime is for how long a correction may be approved and applied.
 	CorrectionLifetime = 30 * 24 * time.Hour
 	maxAmountBits      = 128
@@ -66,6 +67,12 @@ func correctionStatuses() []string { return []string{"open", "applied", "withdra
 //
 // The state holds no transactions. It checks that the heights are of blocks that are there, and keeps ids and heights as they were given. A node has the
 // transactions: the API tells whether each is there, and `fondaco correction` looks before it proposes or approves.
+//
+// # Salt
+//
+// Audit records, which every member reads, have digests of the arguments of propose and of the row. All that these cover is public, but for entries
+// in private contracts, and amounts and accounts are few: without a salt, they are found by trying. So whoever proposes puts random bytes into
+// the correction, which are as private as all of its entries together.
 type Correction struct {
 	_            struct{} `cbor:",toarray"`
 	Version      uint16   // ledger.Version
@@ -76,6 +83,7 @@ type Correction struct {
 	Reason       string // one of CorrectionReasons
 	Evidence     keys.Digest
 	Entries      []Entry
+	Salt         []byte     // random, at most MaxSalt bytes; empty: audit records give away entries in private contracts to whoever guesses them
 	Debited      []string   // institutions of the accounts from which something is taken, sorted
 	Motion       bool       // it takes a motion
 	Approvals    []Approval // in order; the first is of who proposed it
@@ -137,7 +145,7 @@ func lastKey() []byte { return key(CorrectionsAddress, []byte("n")) }
 
 func newCorrections() Contract {
 	number, reason, evidence := ledger.Field{Name: "number", Type: "u64"}, ledger.Field{Name: "reason", Type: "str"}, ledger.Field{Name: "evidence", Type: "bytes"}
-	transactions, entries := ledger.Field{Name: "transactions", Type: "list<Corrected>"}, ledger.Field{Name: "entries", Type: "list<Entry>"}
+	transactions, entries, salt := ledger.Field{Name: "transactions", Type: "list<Corrected>"}, ledger.Field{Name: "entries", Type: "list<Entry>"}, ledger.Field{Name: "salt", Type: "bytes"}
 	institution, height := ledger.Field{Name: "institution", Type: "str"}, ledger.Field{Name: "height", Type: "u64"}
 	var statuses []ledger.Variant
 	for _, s := range correctionStatuses() {
@@ -174,7 +182,7 @@ func newCorrections() Contract {
 					{Name: "version", Type: "u16"},
 					height,
 					{Name: "by", Type: "addr"},
-					institution, transactions, reason, evidence, entries,
+					institution, transactions, reason, evidence, entries, salt,
 					{Name: "debited", Type: "list<str>"},
 					{Name: "motion", Type: "bool"},
 					{Name: "approvals", Type: "list<Approval>"},
@@ -188,9 +196,9 @@ func newCorrections() Contract {
 			},
 			Methods: []ledger.Method{
 				{
-					Name: "propose", Kind: ledger.MethodTx, Args: []ledger.Field{transactions, reason, evidence, entries}, Return: "u64",
+					Name: "propose", Kind: ledger.MethodTx, Args: []ledger.Field{transactions, reason, evidence, entries, salt}, Return: "u64",
 					Doc: "Proposes a correction of up to 32 transactions by up to 32 entries, which the caller's institution approves by that, and returns its number. The caller is a compliance officer or institution-admin. Reasons: duplicate, wrong-amount, wrong-account, unauthorised, court-order, fault, other. " +
-						"The evidence is a digest.",
+						"The evidence is a digest. The salt is up to 32 random bytes: with fewer than 16, entries in private contracts can be guessed from the digests that audit records have.",
 				},
 				{Name: "approve", Kind: ledger.MethodTx, Args: []ledger.Field{number}, Doc: "Approves a correction for the caller's institution. The caller is a compliance officer or institution-admin of another than approved it."},
 				{Name: "withdraw", Kind: ledger.MethodTx, Args: []ledger.Field{number}, Doc: "Ends a correction that was not applied. The caller is a compliance officer or institution-admin of the institution that proposed it; or a motion."},
@@ -226,6 +234,7 @@ type ProposeCorrectionArgs struct {
 	Reason       string
 	Evidence     keys.Digest
 	Entries      []Entry
+	Salt         []byte // random, at most MaxSalt bytes; 16 or more keep entries in private contracts from being guessed
 }
 
 func proposeCorrection(env Env, a ProposeCorrectionArgs) (uint64, error) {
@@ -235,7 +244,7 @@ func proposeCorrection(env Env, a ProposeCorrectionArgs) (uint64, error) {
 	}
 	c := Correction{
 		Version: ledger.Version, Height: env.Order().Height, By: env.Caller(), Institution: caller.Institution, Transactions: a.Transactions, Reason: a.Reason, Evidence: a.Evidence,
-		Entries: a.Entries, Approvals: []Approval{{Institution: caller.Institution, Account: env.Caller()}}, Expiry: env.Order().UnixMilli + CorrectionLifetime.Milliseconds(),
+		Entries: a.Entries, Salt: a.Salt, Approvals: []Approval{{Institution: caller.Institution, Account: env.Caller()}}, Expiry: env.Order().UnixMilli + CorrectionLifetime.Milliseconds(),
 	}
 	if err := checkCorrected(env, &c); err != nil {
 		return 0, err
@@ -294,6 +303,8 @@ func checkCorrected(env Env, c *Correction) error {
 		return aborted(AbortArguments, nil, "the reason %q, want one of %q", c.Reason, CorrectionReasons())
 	case c.Evidence.IsZero():
 		return aborted(AbortArguments, nil, "no digest of evidence: name what shows that the entries are right")
+	case len(c.Salt) > MaxSalt:
+		return aborted(AbortArguments, nil, "a salt of %d bytes, want at most %d", len(c.Salt), MaxSalt)
 	}
 	for i, t := range c.Transactions {
 		switch {

@@ -89,10 +89,12 @@ func TestVectors(t *testing.T) {
 			ProposeCorrectionArgs{
 				Transactions: []Corrected{{Tx: digest, Height: 3}}, Reason: "duplicate", Evidence: digest,
 				Entries: []Entry{{Contract: address, Account: address, Amount: *big.NewInt(5)}, {Contract: address, Account: address, Amount: *new(big.Int).Lsh(big.NewInt(1), 127), Credit: true}},
+				Salt:    digest[:16],
 			},
 			[]string{
 				`[{"tx":"0x` + hex.EncodeToString(digest[:]) + `","height":3}]`, `"duplicate"`, `"0x` + hex.EncodeToString(digest[:]) + `"`,
 				`[{"contract":` + addressJSON + `,"account":` + addressJSON + `,"amount":"5","credit":false},{"contract":` + addressJSON + `,"account":` + addressJSON + `,"amount":"170141183460469231731687303715884105728","credit":true}]`,
+				`"0x` + hex.EncodeToString(digest[:16]) + `"`,
 			},
 		},
 		{newCorrections(), "approve", NumberArgs{Number: 3}, []string{`3`}},

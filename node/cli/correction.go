@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"math/big"
@@ -32,7 +33,8 @@ func correctionCommand() *cli.Command {
 		Name:  "correction",
 		Usage: "correct what transactions did, by entries that come later",
 		Description: "A correction names the transactions that it corrects, and what is taken from and given to whom. History stays. It takes the approval of\n" +
-			"two institutions, among them each of whose accounts something is taken. What is not balanced in each contract takes a motion.",
+			"two institutions, among them each of whose accounts something is taken. What is not balanced in each contract takes a motion.\n" +
+			"Random bytes go with it (salt), so that nobody finds entries in private contracts by trying the digests of audit records.",
 		Subcommands: []*cli.Command{
 			{
 				Name: "propose", Usage: "propose a correction of transactions; the sender is a compliance officer or admin of an institution", ArgsUsage: "TRANSACTION...",
@@ -101,7 +103,8 @@ func proposeCorrection(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	values := &precompiles.ProposeCorrectionArgs{Reason: reason}
+	values := &precompiles.ProposeCorrectionArgs{Reason: reason, Salt: make([]byte, precompiles.MaxSalt)}
+	rand.Read(values.Salt) //nolint:errcheck // it never fails
 	return talk(c, func(r *remote) error {
 		for _, text := range args {
 			id, err := parseTxID(text)

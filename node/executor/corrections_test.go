@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/big"
@@ -87,6 +88,7 @@ func TestCorrection(t *testing.T) {
 		"less than nothing":      b.proposal(b.entry("eve", -1, false)),
 		"twice the same":         b.proposal(b.entry("eve", 1, false), b.entry("eve", 1, true)),
 		"more than there can be": b.proposal(precompiles.Entry{Contract: b.self, Account: address("eve"), Amount: *new(big.Int).Lsh(big.NewInt(1), 128)}),
+		"a salt too long":        {Transactions: good.Transactions, Reason: good.Reason, Evidence: good.Evidence, Entries: good.Entries, Salt: make([]byte, precompiles.MaxSalt+1)},
 		"no evidence":            {Transactions: good.Transactions, Reason: good.Reason, Entries: good.Entries},
 		"another reason":         {Transactions: good.Transactions, Reason: "because", Evidence: good.Evidence, Entries: good.Entries},
 		"no transaction":         {Reason: good.Reason, Evidence: good.Evidence, Entries: good.Entries},
@@ -162,5 +164,60 @@ func TestCorrection(t *testing.T) {
 		n := precompiles.NumberArgs{Number: uint64(3 + number)}
 		b.want(b.by("beta admin", "approve", n), ledger.OK, 0)
 		b.want(b.by("admin", "apply", n), ledger.Denied, precompiles.DeniedMotion)
+	}
+}
+
+// TestCorrectionSalt has somebody who may read no more of a correction than audit records look for its amount, by trying all there can be.
+func TestCorrectionSalt(t *testing.T) {
+	for what, salt := range map[string][]byte{"with a salt": bytes.Repeat([]byte{7}, 16), "without one": nil} {
+		t.Run(what, func(t *testing.T) {
+			b := newBooks(t)
+			proposed := b.proposal(b.entry("eve", 40, false), b.entry("ben", 40, true))
+			proposed.Salt = salt
+			b.want(b.by("admin", "propose", proposed), ledger.OK, 0)
+			propose := b.records()[0]
+			before, _, err := precompiles.ReadCorrection(b.head, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.want(b.by("beta admin", "approve", precompiles.NumberArgs{Number: 1}), ledger.OK, 0)
+			approve := b.records()[0]
+			after, _, err := precompiles.ReadCorrection(b.head, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(after.Salt, salt) {
+				t.Fatalf("the row has the salt %x, want %x", after.Salt, salt)
+			}
+			row := func(c precompiles.Correction, entries []precompiles.Entry, salt []byte) keys.Digest {
+				c.Entries, c.Salt = entries, salt
+				key := append(precompiles.CorrectionKeys(), 0, 0, 0, 0, 0, 0, 0, 1)
+				digest, err := precompiles.AuditRows(b.suite, []precompiles.AuditRow{precompiles.NewAuditRow(b.suite, key, b.marshal(&c), true)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return digest
+			}
+			found := func(salt []byte) (digests int) {
+				for amount := range int64(100) {
+					guess := b.proposal(b.entry("eve", amount, false), b.entry("ben", amount, true))
+					guess.Salt = salt
+					for is, digest := range map[keys.Digest]keys.Digest{
+						propose.Args: precompiles.AuditArgs(b.suite, b.marshal(guess)), approve.Before: row(before, guess.Entries, salt), approve.After: row(after, guess.Entries, salt),
+					} {
+						if is == digest {
+							digests++
+						}
+					}
+				}
+				return digests
+			}
+			if n := found(salt); n != 3 {
+				t.Errorf("who knows the salt finds the amount in %d digests, want 3", n)
+			}
+			if n := found(nil); salt != nil && n != 0 {
+				t.Errorf("who does not know the salt finds the amount in %d digests, want none", n)
+			}
+		})
 	}
 }

@@ -79,6 +79,7 @@ func TestPrivateContract(t *testing.T) {
 		Entries: []precompiles.Entry{
 			{Contract: c.token, Account: c.address("bob"), Amount: *big.NewInt(3)}, {Contract: c.token, Account: c.address("alice"), Amount: *big.NewInt(3), Credit: true},
 		},
+		Salt: bytes.Repeat([]byte{7}, precompiles.MaxSalt),
 	})
 	ctx := t.Context()
 	stranger, alice, bob, admin, regulator := c.as("bea"), c.as("alice"), c.as("bob"), c.as("admin"), c.as("rita")
