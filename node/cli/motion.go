@@ -59,14 +59,14 @@ func motionCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "propose", Usage: "propose calls of contracts", ArgsUsage: "CONTRACT METHOD [ARG]... [+ CONTRACT METHOD [ARG]...]...",
-				Flags: signingFlags(titleFlag(), expiresFlag(), dry("say what each call would do on the node's newest state, and send nothing"),
+				Flags: signingFlags(titleFlag(), expiresFlag(), dry("say what the calls would do on the node's newest state, one after the other, and send nothing"),
 					&cli.StringSliceFlag{Name: "unknown-feature", Usage: "propose the feature of this `NAME` although the node's release does not have it: a chain stops for ever at a feature that no release has"}),
 				Action: proposeCalls,
 			},
 			{Name: "list", Usage: "print all open motions", Flags: remoteFlags(), Action: func(c *cli.Context) error { return showMotions(c, false) }},
 			{
 				Name: "show", Usage: "print a motion, what it would change and what it lacks", ArgsUsage: one,
-				Flags:  remoteFlags(dry("also say what each call would do on the node's newest state")),
+				Flags:  remoteFlags(dry("also say what the calls would do on the node's newest state, one after the other")),
 				Action: func(c *cli.Context) error { return showMotions(c, true) },
 			},
 			say("vote", "vote for a motion for the sender's institution, or against it", func(c *cli.Context, id uint64) any {
@@ -468,25 +468,34 @@ func weightsText(weights []precompiles.Weight) string {
 	return strings.Join(texts, ", ")
 }
 
-// trials runs each call of a motion by itself on the node's newest state, as the motion would make it.
+// trials runs the calls of a motion on the node's newest state, as the motion would make them: in their order, each on what those
+// before it left.
 func (r *remote) trials(reform *precompiles.Reform, actions []precompiles.Action) ([]string, error) {
+	var calls []client.MotionCall
 	if reform != nil {
 		args, err := ledger.Marshal(&precompiles.ReformArgs{Reform: *reform})
 		if err != nil {
 			return nil, err
 		}
-		actions = append([]precompiles.Action{{To: precompiles.MembersAddress, Method: "reform", Args: args}}, actions...)
+		calls = append(calls, client.MotionCall{To: precompiles.MembersAddress, Method: "reform", Args: args})
 	}
-	from := precompiles.GovernanceAddress
-	var texts []string
 	for _, a := range actions {
-		result, err := r.Call(r.ctx, a.To, client.Call{From: &from, Method: a.Method, Args: a.Args, DryRun: true})
-		if err != nil {
-			return nil, err
+		calls = append(calls, client.MotionCall{To: a.To, Method: a.Method, Args: a.Args})
+	}
+	trial, err := r.TryMotion(r.ctx, calls)
+	if err != nil {
+		return nil, err
+	}
+	var texts []string
+	for i, result := range trial.Calls {
+		method := calls[i].Method
+		if result.Status == ledger.OK.String() {
+			texts = append(texts, fmt.Sprintf("%s: ok, %d gas, %d events, on block %d", method, result.Gas, len(result.Events), trial.Height))
+			continue
 		}
-		text := fmt.Sprintf("%s: ok, %d gas, %d events, on block %d", a.Method, result.Gas, len(result.Events), result.Height)
-		if result.Status != ledger.OK.String() {
-			text = fmt.Sprintf("%s: %s: %s", a.Method, outcomeText(result.Status, result.Code, result.Error), strings.TrimSpace(result.Trace))
+		text := fmt.Sprintf("%s: %s: %s", method, outcomeText(result.Status, result.Code, result.Error), strings.TrimSpace(result.Trace))
+		if len(calls) > 1 {
+			text += fmt.Sprintf("; with this, call %d of %d, the motion ends, and nothing that it did stays", i+1, len(calls))
 		}
 		texts = append(texts, text)
 	}

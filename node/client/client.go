@@ -139,6 +139,19 @@ func (c *Client) TryParams(ctx context.Context, after *ledger.Params) (*ParamsTr
 	return &trial, nil
 }
 
+// TryMotion asks what calls of a motion would do together. Nothing is changed, and whether the motion has what it takes is not looked at.
+func (c *Client) TryMotion(ctx context.Context, calls []MotionCall) (*MotionTrial, error) {
+	body, err := json.Marshal(MotionCalls{Calls: calls})
+	if err != nil {
+		return nil, err
+	}
+	var trial MotionTrial
+	if err := c.do(ctx, http.MethodPost, "/v1/motions/check", "application/json", body, &trial); err != nil {
+		return nil, err
+	}
+	return &trial, nil
+}
+
 // RestartPlugin has the node end a plugin program and start it again, waits until it runs, and returns how it is. Only the node's operator may, see Operator.
 func (c *Client) RestartPlugin(ctx context.Context, name string) (*Plugin, error) {
 	var p Plugin

@@ -531,6 +531,25 @@ type CallResult struct {
 	Trace    string          `json:"trace,omitempty"`    // this node's own words; not the same on every node
 }
 
+// MotionCalls are the calls of a motion, in their order; that of its reform, members.reform, comes first. At least one, and at most 17.
+type MotionCalls struct {
+	Calls []MotionCall `json:"calls"`
+}
+
+// MotionCall is a call that a motion makes. Args is the canonical CBOR array of the arguments.
+type MotionCall struct {
+	To     ledger.Address `json:"to"`
+	Method string         `json:"method"`
+	Args   Bytes          `json:"args"`
+}
+
+// MotionTrial is what the calls of a motion would do together: in their order, each on what those before it left.
+type MotionTrial struct {
+	Height ledger.Height `json:"height"` // of the block on whose state they were tried
+	// Calls has a result for each call up to the first whose status is not ok, with which nothing that the motion did would stay.
+	Calls []CallResult `json:"calls"`
+}
+
 // State is a value of the world state with an optional proof.
 type State struct {
 	Height ledger.Height `json:"height"`

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -27,7 +28,7 @@ type Outcome struct {
 	Events   []ledger.Event   // of a dry run
 	Changes  []ledger.Change  // of a dry run: what it would write
 	Failures []ledger.Failure // the failed calls within, as in a receipt
-	Entered  []ledger.Address // the contracts that it called, in the order in which it first did
+	Entered  []ledger.Address // the contracts that it called, in the order in which it first did; in a motion, that no call before it did
 	Trace    string           // for people: log lines and reasons; differs between nodes
 }
 
@@ -87,7 +88,42 @@ func (x *Executor) Explain(ctx context.Context, base *state.Snapshot, order *led
 	return e, nil
 }
 
-func (x *Executor) outside(ctx context.Context, base *state.Snapshot, c Call, view bool) (Outcome, error) {
+// DryRunMotion says what calls of a motion would do together in a block on base: in their order, each on what those before it
+// left, by the gas of one transaction. It returns the outcomes up to the first call that does not end well, with which all that
+// the calls did would be undone. What the motion takes until it is carried out is not looked at. An error is a fault of this node.
+func (x *Executor) DryRunMotion(ctx context.Context, base *state.Snapshot, calls []precompiles.Action) ([]Outcome, error) {
+	t, err := x.aside(ctx, base, precompiles.GovernanceAddress, false)
+	if err != nil {
+		return nil, fmt.Errorf("dry run of a motion at height %d: %w", base.Height(), err)
+	}
+	// As while the governance contract carries a motion out: see precompiles.Env.Invoke.
+	self := precompiles.GovernanceAddress
+	t.running = []ledger.Address{self}
+	e := &env{t: t, call: call{target: ledger.Target{Address: self}, caller: self}, left: min(x.viewGas, t.params.TxGas)}
+	outcomes := make([]Outcome, 0, len(calls))
+	for _, c := range calls {
+		left, events, told, entered := e.left, len(t.events), len(t.trace.text), len(t.trace.entered)
+		data, err := e.Invoke(c.To, c.Method, c.Args)
+		o := Outcome{Data: data}
+		if err != nil {
+			refused, err := refusal(err)
+			if err != nil {
+				return nil, fmt.Errorf("dry run of a motion at height %d: %s.%s: %w", base.Height(), c.To, c.Method, err)
+			}
+			o = Outcome{Status: refused.Status, Code: refused.Code, Data: refused.Data, Trace: refused.Trace, Failures: t.within()}
+		}
+		o.Gas, o.Trace = left-e.left, cmp.Or(string(t.trace.text[told:]), o.Trace)
+		o.Events, o.Entered = t.events[events:], t.trace.entered[entered:]
+		outcomes = append(outcomes, o)
+		if o.Status != ledger.OK {
+			break
+		}
+	}
+	return outcomes, nil
+}
+
+// aside returns a transaction on whose behalf something is called outside of any block.
+func (x *Executor) aside(ctx context.Context, base *state.Snapshot, from ledger.Address, view bool) (*transaction, error) {
 	order := base.Header().Order
 	if !view {
 		order.Height++
@@ -96,13 +132,20 @@ func (x *Executor) outside(ctx context.Context, base *state.Snapshot, c Call, vi
 	}
 	b, err := x.newBlock(base, &order)
 	if err != nil {
+		return nil, err
+	}
+	return &transaction{block: b, ctx: ctx, origin: from, outside: view, trace: &trace{}}, nil
+}
+
+func (x *Executor) outside(ctx context.Context, base *state.Snapshot, c Call, view bool) (Outcome, error) {
+	t, err := x.aside(ctx, base, c.From, view)
+	if err != nil {
 		return Outcome{}, err
 	}
 	limit := x.viewGas
 	if c.Gas > 0 {
 		limit = min(limit, c.Gas)
 	}
-	t := &transaction{block: b, ctx: ctx, origin: c.From, outside: view, trace: &trace{}}
 	if !view && c.From != precompiles.GovernanceAddress { // as which motions call, and no account does
 		err := t.authorize(c.From, func(a *precompiles.Account) error {
 			return a.MaySend(t.x.keep(t.overlay), c.From, c.To, c.Method, t.order.UnixMilli)
@@ -118,6 +161,6 @@ func (x *Executor) outside(ctx context.Context, base *state.Snapshot, c Call, vi
 	}
 	return Outcome{
 		Status: outcome.Status, Code: outcome.Code, Data: outcome.Data, Gas: outcome.Gas,
-		Events: t.events, Changes: b.overlay.Changes(), Failures: t.within(), Entered: t.trace.entered, Trace: string(t.trace.text),
+		Events: t.events, Changes: t.overlay.Changes(), Failures: t.within(), Entered: t.trace.entered, Trace: string(t.trace.text),
 	}, nil
 }

@@ -347,6 +347,28 @@ func TestAPI(t *testing.T) {
 		}
 		c.refused(t, 400, client.CodeBadRequest, "POST", "/v1/params/check", "application/json", []byte(`{"batch_dealy": 1}`))
 	})
+	t.Run("the calls of a motion are tried on one another's effects", func(t *testing.T) {
+		call := func(method string) client.MotionCall {
+			args, err := ledger.Marshal(precompiles.RoleArgs{Account: c.address("bob"), Role: "owner"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return client.MotionCall{To: precompiles.AccessAddress, Method: method, Args: args}
+		}
+		grant, revoke := call("grant"), call("revoke")
+		if trial, err := c.api.TryMotion(ctx, []client.MotionCall{grant, revoke}); err != nil || len(trial.Calls) != 2 || trial.Calls[1].Status != "ok" || len(trial.Calls[1].Events) != 1 || trial.Calls[1].Events[0].Topic != "revoked" {
+			t.Errorf("grant, revoke: %+v, %v", trial, err)
+		}
+		if trial, err := c.api.TryMotion(ctx, []client.MotionCall{revoke, grant}); err != nil || len(trial.Calls) != 1 || trial.Calls[0].Error != "Unchanged" || trial.Calls[0].Trace == "" {
+			t.Errorf("revoke, grant: %+v, %v; want that it ends at the first", trial, err)
+		}
+		c.refused(t, 400, client.CodeBadRequest, "POST", "/v1/motions/check", "application/json", []byte(`{"calls":[]}`))
+		many, err := json.Marshal(client.MotionCalls{Calls: slices.Repeat([]client.MotionCall{grant}, 18)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.refused(t, 400, client.CodeBadRequest, "POST", "/v1/motions/check", "application/json", many)
+	})
 	t.Run("nothing of block 0 can be proven, and the answer says why", func(t *testing.T) {
 		c.refused(t, 409, client.CodeUnavailable, "GET", "/v1/headers/0/proof", "", nil)
 		c.refused(t, 409, client.CodeUnavailable, "GET", "/v1/headers/0/proof?under=latest", "", nil)

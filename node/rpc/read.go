@@ -563,15 +563,55 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err := may.called(a, result.Entered); err != nil {
 		return nil, err
 	}
-	doc := &client.CallResult{
-		Status: result.Status.String(), Code: result.Code, Data: result.Data, Gas: result.Gas, Height: base.Height(), Trace: result.Trace,
+	doc := s.reader().result(schema, c.Method, &result, base.Height())
+	return &doc, nil
+}
+
+// tryMotion says what calls would do together as those of a motion.
+func (s *Server) tryMotion(w http.ResponseWriter, r *http.Request) (any, error) {
+	body, release, err := s.receive(w, r, maxCall)
+	if err != nil {
+		return nil, err
 	}
-	schemas := s.reader()
-	for i := range result.Events {
-		doc.Events = append(doc.Events, schemas.event(&result.Events[i]))
+	defer release()
+	var m client.MotionCalls
+	if err := decodeJSON(body, &m); err != nil {
+		return nil, badRequest("the calls are not understood: %v", err)
 	}
-	doc.Failures = schemas.failures(result.Failures)
-	doc.Error, doc.Decoded = outcome(schema, c.Method, result.Status, result.Code, result.Data)
+	const most = 1 + precompiles.MaxActions // with that of a reform
+	if len(m.Calls) == 0 || len(m.Calls) > most {
+		return nil, badRequest("%d calls, want 1 to %d", len(m.Calls), most)
+	}
+	base, may := s.group.Store().Head(), s.reads(r)
+	calls, targets := make([]precompiles.Action, len(m.Calls)), make([]ledger.Address, len(m.Calls))
+	for i, c := range m.Calls {
+		if precompiles.TellsPrivate(c.To, c.Method) {
+			if err := may.rowsOfCorrections(); err != nil {
+				return nil, err
+			}
+		}
+		calls[i], targets[i] = precompiles.Action{To: c.To, Method: c.Method, Args: c.Args}, c.To
+	}
+	if err := may.whole(targets); err != nil {
+		return nil, err
+	}
+	select {
+	case s.views <- struct{}{}:
+		defer func() { <-s.views }()
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+	outcomes, err := s.config.Executor.DryRunMotion(r.Context(), base, calls)
+	if err != nil {
+		return nil, err
+	}
+	doc, schemas := &client.MotionTrial{Height: base.Height()}, s.reader()
+	for i := range outcomes {
+		if err := may.whole(outcomes[i].Entered); err != nil {
+			return nil, err
+		}
+		doc.Calls = append(doc.Calls, schemas.result(schemas.schema(calls[i].To), calls[i].Method, &outcomes[i], base.Height()))
+	}
 	return doc, nil
 }
 

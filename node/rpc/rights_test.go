@@ -56,6 +56,7 @@ var (
 		"GET /v1/state/{address}/{key}":     readers,
 		"GET /v1/headers/{height}/proof":    readers,
 		"POST /v1/params/check":             readers,
+		"POST /v1/motions/check":            readers,
 		"GET /v1/consensus":                 exporters,
 		"GET /v1/audit":                     readers,
 		"GET /v1/audit/export":              exporters,

@@ -170,6 +170,7 @@ func (s *Server) routes() map[string]route {
 		"GET /v1/state/{address}/{key}":     {login.Read, s.state},
 		"GET /v1/headers/{height}/proof":    {login.Read, s.headerProof},
 		"POST /v1/params/check":             {login.Read, s.tryParams},
+		"POST /v1/motions/check":            {login.Read, s.tryMotion},
 		"GET /v1/consensus":                 {login.Export, s.consensus},
 		"GET /v1/audit":                     {login.Read, s.audit},
 		"GET /v1/audit/export":              {login.Export, s.auditExport},

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/executor"
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/keys"
@@ -231,6 +232,16 @@ func (r *reader) failures(all []ledger.Failure) []client.Failure {
 		docs = append(docs, doc)
 	}
 	return docs
+}
+
+// result is the document of a call outside of blocks, of a method that the schema describes, on the state of a height.
+func (r *reader) result(schema *ledger.Schema, method string, o *executor.Outcome, height ledger.Height) client.CallResult {
+	doc := client.CallResult{Status: o.Status.String(), Code: o.Code, Data: o.Data, Gas: o.Gas, Height: height, Failures: r.failures(o.Failures), Trace: o.Trace}
+	for i := range o.Events {
+		doc.Events = append(doc.Events, r.event(&o.Events[i]))
+	}
+	doc.Error, doc.Decoded = outcome(schema, method, o.Status, o.Code, o.Data)
+	return doc
 }
 
 func (r *reader) receipt(receipt *ledger.Receipt, method string) *client.Receipt {
