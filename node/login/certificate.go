@@ -353,8 +353,8 @@ const institutionHeader = "Institution"
 // authorities are what a file of clients' authorities holds.
 type authorities struct {
 	anchors, between *x509.CertPool
-	alone            bool                           // there is one anchor
-	bound            map[[sha256.Size]byte][]string // for which institutions an authority vouches, by the hash of what is signed in its certificate; none: it is not bound
+	alone            bool                           // the anchors are of one authority
+	bound            map[[sha256.Size]byte][]string // for which institutions an authority vouches, by authorityOf; none: it is not bound
 	lists            []revocations
 	unlisted         []string // subjects of those that have no list,
 	unbound          []string // of the anchors that stand beside others and are not bound,
@@ -477,26 +477,42 @@ func parseAuthorities(data []byte) (*authorities, error) {
 
 func (f *authorityFile) authorities() (*authorities, error) {
 	a := &authorities{anchors: x509.NewCertPool(), between: x509.NewCertPool(), bound: map[[sha256.Size]byte][]string{}}
-	anchors := 0
+	var names []string
 	for i, one := range f.certificates {
-		name := short(one.Subject.String())
-		if institutions := f.institutions[i]; institutions != nil {
-			a.bound[sha256.Sum256(one.RawTBSCertificate)] = institutions
-			a.vouch = append(a.vouch, fmt.Sprintf("%s for %s", name, short(strings.Join(institutions, ", "))))
+		names = append(names, short(one.Subject.String()))
+		for _, institution := range f.institutions[i] {
+			if id := authorityOf(one); !slices.Contains(a.bound[id], institution) {
+				a.bound[id] = append(a.bound[id], institution)
+			}
 		}
-		// An authority below another one of the file counts only through that, so that it can be revoked.
-		if slices.ContainsFunc(f.certificates, func(parent *x509.Certificate) bool { return !parent.Equal(one) && issued(parent, one) }) {
+	}
+	var seen, anchors [][sha256.Size]byte
+	for i, one := range f.certificates {
+		id := authorityOf(one)
+		if bound := a.bound[id]; bound != nil && !slices.Contains(seen, id) {
+			a.vouch = append(a.vouch, fmt.Sprintf("%s for %s", names[i], short(strings.Join(bound, ", "))))
+		}
+		seen = append(seen, id)
+		// An authority below another one of the file counts only through that, so that it can be revoked. A root is below none: what else
+		// verifies its signature is the same root, renewed.
+		if !issued(one, one) && slices.ContainsFunc(f.certificates, func(parent *x509.Certificate) bool { return !parent.Equal(one) && issued(parent, one) }) {
 			a.between.AddCert(one)
 			continue
 		}
 		a.anchors.AddCert(one)
-		anchors++
-		if f.institutions[i] == nil {
-			a.unbound = append(a.unbound, name)
+		if slices.Contains(anchors, id) {
+			continue
+		}
+		anchors = append(anchors, id)
+		if a.bound[id] == nil {
+			a.unbound = append(a.unbound, names[i])
 		}
 	}
-	if a.alone = anchors == 1; a.alone {
-		a.unbound = nil
+	switch len(anchors) {
+	case 0:
+		return nil, fmt.Errorf("each of its authorities was issued by another of them, so that none is the one to trust: %s; add the root's own certificate, which it signed itself", short(strings.Join(names, "; ")))
+	case 1:
+		a.alone, a.unbound = true, nil
 	}
 	for i, list := range f.lists {
 		name := fmt.Sprintf("revocation list %d, of %s,", i+1, short(list.Issuer.String()))
@@ -523,12 +539,19 @@ func (f *authorityFile) authorities() (*authorities, error) {
 		}
 		a.lists = append(a.lists, r)
 	}
-	for _, one := range f.certificates {
-		if !slices.ContainsFunc(a.lists, func(r revocations) bool { return r.issuer.Equal(one) }) {
-			a.unlisted = append(a.unlisted, short(one.Subject.String()))
+	for i, one := range f.certificates {
+		id := authorityOf(one)
+		if slices.Index(seen, id) == i && !slices.ContainsFunc(a.lists, func(r revocations) bool { return authorityOf(r.issuer) == id }) {
+			a.unlisted = append(a.unlisted, names[i])
 		}
 	}
 	return a, nil
+}
+
+// authorityOf returns what tells an authority from others: the hash of its name and key. A renewed certificate is of the same authority.
+func authorityOf(one *x509.Certificate) [sha256.Size]byte {
+	name := sha256.Sum256(one.RawSubject)
+	return sha256.Sum256(append(name[:], one.RawSubjectPublicKeyInfo...))
 }
 
 func issued(parent, child *x509.Certificate) bool {
@@ -597,7 +620,7 @@ func (a *authorities) judge(chain []*x509.Certificate, now time.Time, suite keys
 func (a *authorities) vouches(path []*x509.Certificate, institution string) (guest bool, err error) {
 	guest = !a.alone
 	for _, one := range path[1:] {
-		switch bound := a.bound[sha256.Sum256(one.RawTBSCertificate)]; {
+		switch bound := a.bound[authorityOf(one)]; {
 		case bound == nil:
 		case !slices.Contains(bound, institution):
 			return false, fmt.Errorf("it names the institution %s, and %s, to which it leads, vouches at this node for %s alone: have the authority of that institution issue one", short(institution), short(one.Subject.String()), short(strings.Join(bound, ", ")))

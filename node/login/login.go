@@ -30,6 +30,7 @@
 // vouches for the institutions to which its operator has bound it, by the header "Institution: NAME" of its PEM block (Bind), and a path
 // through one that is bound to others does not count. By an authority beside others that is not bound, a certificate never stands for the node's own
 // institution, nor for any other: its holder has those of its roles that read and submit alone, and sees what everybody may see.
+// Certificates of one name and key are of one authority, such as a root's before and after it was renewed: what binds one binds all of them.
 //
 // All of that is judged at each request, also on connections that were made before, and at each step of an event stream.
 // Files are looked at whenever they are needed and read again when they changed, so nothing needs a restart. Revocation lists of

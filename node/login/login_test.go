@@ -706,6 +706,129 @@ func TestBound(t *testing.T) {
 	}
 }
 
+// TestRenewedRoot has a root renewed, with the same name and key, and its certificates of before and after in one file.
+func TestRenewedRoot(t *testing.T) {
+	own, other := logintest.New(t, "bank"), logintest.New(t, "other bank")
+	cert, key := own.Server("127.0.0.1")
+	root, rootKey := newRoot(t, "bank CA", 1, nil)
+	renewed, _ := newRoot(t, "bank CA", 2, rootKey)
+	file := func(certificates ...*x509.Certificate) (all []byte) {
+		for _, one := range certificates {
+			all = append(all, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: one.Raw})...)
+		}
+		return all
+	}
+	clients := own.Write("clients.pem", file(root, renewed))
+	files := login.Files{Cert: cert, Key: key, Clients: clients}
+	h := open(t, login.Config{Files: files})
+	holder, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	role, err := url.Parse("fondaco:role:operator")
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate := issue(t, &x509.Certificate{
+		SerialNumber: big.NewInt(3), Subject: pkix.Name{Organization: []string{"bank"}, CommonName: "alice"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, URIs: []*url.URL{role}, PublicKey: holder.Public(),
+	}, root, rootKey)
+	private, err := x509.MarshalPKCS8PrivateKey(holder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice := h.visitor(client.Access{
+		CA: own.Root(), Cert: own.Write("alice.pem", file(certificate)),
+		Key: own.Write("alice.key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})),
+	})
+	const all = "alice of bank by certificate, [operator]"
+	bound := func(institution string, certificates ...*x509.Certificate) []byte {
+		t.Helper()
+		data, _, err := login.Bind(file(certificates...), institution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}, renewed, rootKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := mustRead(t, other.Root())
+	for _, c := range []struct {
+		what    string
+		file    []byte
+		status  int
+		words   string
+		unbound int
+		vouch   []string
+	}{
+		{"the first alone", file(root), 200, all, 0, nil},
+		{"both", file(root, renewed), 200, all, 0, nil},
+		{"both, the other way round", file(renewed, root), 200, all, 0, nil},
+		{"both, and one is bound to the bank", append(bound("bank", renewed), file(root)...), 200, all, 0, []string{"CN=bank CA for bank"}},
+		{"both, and one is bound to another bank", append(bound("other bank", renewed), file(root)...), 401, "vouches at this node for other bank alone", 0, []string{"CN=bank CA for other bank"}},
+		{"both, each bound to a bank", slices.Concat(bound("other bank", renewed), bound("bank", root)), 200, all, 0, []string{"CN=bank CA for other bank, bank"}},
+		{"both beside another authority", slices.Concat(file(root, renewed), theirs), 401, "is one of several authorities", 2, nil},
+		{"both beside another authority, and one is bound", slices.Concat(file(root), bound("bank", renewed), theirs), 200, all, 1, []string{"CN=bank CA for bank"}},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			h.t = t
+			own.Write("clients.pem", c.file)
+			h.wants(alice, c.status, c.words)
+			found, err := login.Check("api", "127.0.0.1:0", files, false)
+			if err != nil || len(found.Unbound) != c.unbound || !slices.Equal(found.Vouch, c.vouch) {
+				t.Errorf("%+v, %v; want %d unbound, and %q", found, err, c.unbound, c.vouch)
+			}
+			own.Write("clients.pem", append(c.file, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list})...))
+			before := found.Unlisted
+			if found, err = login.Check("api", "127.0.0.1:0", files, false); err != nil || len(found.Unlisted) != len(before)-1 {
+				t.Errorf("with its list: %+v, %v; want one less than %q without a list", found, err, before)
+			}
+		})
+	}
+
+	// Authorities that issued one another, without a root that says so itself.
+	second, secondKey := newRoot(t, "second CA", 4, nil)
+	one, two := issue(t, root, second, secondKey), issue(t, second, root, rootKey)
+	own.Write("clients.pem", file(one, two))
+	if _, err := login.Check("api", "127.0.0.1:0", files, false); err == nil || !strings.Contains(err.Error(), "CN=bank CA; CN=second CA; add the root's own certificate") {
+		t.Errorf("two that issued one another: %v", err)
+	}
+	own.Write("clients.pem", file(one, two, second))
+	h.t = t
+	h.wants(alice, 200, "alice of bank by certificate")
+}
+
+// newRoot makes a root, with a new key if none is given.
+func newRoot(t *testing.T, name string, serial int64, key *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	if key == nil {
+		var err error
+		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, PublicKey: key.Public(),
+	}
+	return issue(t, c, c, key), key
+}
+
+// issue signs a certificate.
+func issue(t *testing.T, c, issuer *x509.Certificate, key *ecdsa.PrivateKey) *x509.Certificate {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, c, issuer, c.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // TestLists has authorities publish lists that would let in whom they revoked.
 func TestLists(t *testing.T) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
