@@ -360,18 +360,26 @@ func (c *Chain) View(ctx context.Context, call Call) (*Receipt, error) {
 	return r, nil
 }
 
-// Contracts returns the system contract that deploys and upgrades: its schema decodes why it refused.
-func Contracts() (ledger.Address, *ledger.Schema) {
+// System returns the address and the schema of a system contract by its name, such as "access"; a nil schema if there is none.
+func System(name string) (ledger.Address, *ledger.Schema) {
 	for _, c := range precompiles.All() {
-		if c.Address() == precompiles.ContractsAddress {
-			return c.Address(), c.Schema()
+		if schema := c.Schema(); schema.Name == name {
+			return c.Address(), schema
 		}
 	}
 	return ledger.Address{}, nil
 }
 
-// Schema returns the schema of the contract at an address, as of the last block; nil if there is none, and for system contracts.
+// Schema returns the schema of the contract at an address, as of the last block; nil if there is none.
 func (c *Chain) Schema(contract ledger.Address) (*ledger.Schema, error) {
+	if precompiles.IsSystem(contract) {
+		for _, system := range precompiles.All() {
+			if system.Address() == contract {
+				return system.Schema(), nil
+			}
+		}
+		return nil, nil
+	}
 	deployment, found, err := precompiles.ReadContract(c.at.head, contract)
 	if err != nil || !found {
 		return nil, err

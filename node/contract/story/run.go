@@ -11,6 +11,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/contract"
 	"github.com/fondaco/fondaco/node/contract/localchain"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
@@ -34,7 +35,7 @@ type Config struct {
 type Report struct {
 	File    string
 	Stories []Told
-	Calls   []Call // that stories and what stands before them made, in order
+	Calls   []Call // of deployed contracts, that stories and what stands before them made, in order
 }
 
 // Told is how a story went.
@@ -214,9 +215,18 @@ func (r *run) address(name string) (ledger.Address, error) {
 	return r.Address(name)
 }
 
+// contract returns the address of a contract by its name in the story: one that was deployed or, if none has the name, a system contract.
+func (r *run) contract(name string) (ledger.Address, bool) {
+	if a, ok := r.contracts[name]; ok {
+		return a, true
+	}
+	a, schema := localchain.System(name)
+	return a, schema != nil
+}
+
 // schema returns the schema of a contract by its name in the story.
 func (r *run) schema(contract string) (*ledger.Schema, error) {
-	address, ok := r.contracts[contract]
+	address, ok := r.contract(contract)
 	if !ok {
 		return nil, fmt.Errorf("no contract %s; there are: %s. Deploy it first: ACCOUNT deploys %s", contract, strings.Join(slices.Sorted(maps.Keys(r.contracts)), ", "), contract)
 	}
@@ -289,7 +299,8 @@ func (r *run) call(ctx context.Context, s *step) error {
 	if err != nil {
 		return err
 	}
-	call := localchain.Call{From: s.who, To: r.contracts[s.contract], Method: s.method, Gas: s.gas}
+	to, _ := r.contract(s.contract)
+	call := localchain.Call{From: s.who, To: to, Method: s.method, Gas: s.gas}
 	if s.input != nil {
 		if call.Args, err = (reading{r, schema}).encode("bytes", *s.input); err == nil {
 			err = ledger.Unmarshal(call.Args, &call.Args)
@@ -317,9 +328,11 @@ func (r *run) check(ctx context.Context, s *step, receipt *localchain.Receipt, k
 	for _, e := range receipt.Events {
 		transcript = fmt.Appendf(transcript, "; %s %s %x", e.Contract, e.Topic, e.Data)
 	}
-	r.calls = append(r.calls, Call{
-		Line: s.line, Contract: receipt.Schema.Name, Method: receipt.Method, Kind: kind, Status: receipt.Status, Gas: receipt.Gas, Transcript: string(transcript),
-	})
+	if !precompiles.IsSystem(to) {
+		r.calls = append(r.calls, Call{
+			Line: s.line, Contract: receipt.Schema.Name, Method: receipt.Method, Kind: kind, Status: receipt.Status, Gas: receipt.Gas, Transcript: string(transcript),
+		})
+	}
 	c := &checking{reading: reading{r, receipt.Schema}, run: r, receipt: receipt, want: &s.want, install: s.module != "", to: to}
 	err := c.all(ctx)
 	if err != nil {
@@ -497,7 +510,7 @@ func (c *checking) ending(names *strings.Replacer) error {
 // schemas are those whose errors the call may have ended with: the contract's, and for deployments the system contract's.
 func (c *checking) schemas() []*ledger.Schema {
 	if c.install {
-		_, system := localchain.Contracts()
+		_, system := localchain.System("contracts")
 		return []*ledger.Schema{c.types, system}
 	}
 	return []*ledger.Schema{c.types}
@@ -555,11 +568,13 @@ func (c *checking) emitted(names *strings.Replacer) error {
 	if len(want) == 0 && !c.want.silent {
 		return nil
 	}
-	// A system contract has no schema here: deployments emit its events.
 	var events []ledger.Event
 	var got, wanted []string
 	line := c.want.line
 	for _, e := range c.receipt.Events {
+		if precompiles.IsSystem(e.Contract) && e.Contract != c.to { // those of deployments
+			continue
+		}
 		schema, err := c.run.Schema(e.Contract)
 		if err != nil {
 			return err
@@ -612,7 +627,7 @@ func (c *checking) isEvent(want event, got ledger.Event) (bool, error) {
 	contract := c.to
 	if want.contract != "" {
 		var ok bool
-		if contract, ok = c.run.contracts[want.contract]; !ok {
+		if contract, ok = c.run.contract(want.contract); !ok {
 			return false, fmt.Errorf("no contract %s", want.contract)
 		}
 	}

@@ -37,7 +37,7 @@ var vm = sync.OnceValues(func() (*wasmvm.VM, error) { return localchain.NewVM(co
 // tell tells stories that begin with a token, of which alice has 100.
 func tell(t *testing.T, stories string) *story.Report {
 	t.Helper()
-	const begin = "accounts alice bob\naccounts carol institution=audit roles=deployer,user\n" +
+	const begin = "accounts alice bob\naccounts carol institution=audit roles=deployer,user\naccounts judge institution=court roles=regulator\n" +
 		"alice deploys token with Gold XAU alice\nalice calls token.issue alice 100\n"
 	file, err := story.Parse("test.story", []byte(begin+stories))
 	if err != nil {
@@ -118,6 +118,18 @@ alice calls shapes.restricted
   ends denied 105
   traces "needs one of the roles"
 
+story system contracts have names, unless a contract of the story has it
+judge calls access.freeze bob in 0 court-order null
+  emits frozen account=bob ...
+access.frozen bob is in=true out=false
+alice calls access.freeze bob in 0 court-order null
+  ends denied Role
+judge calls access.freeze alice in 0 "" null
+  refused BadArguments
+alice deploys token as access with Iron FE alice
+alice calls access.issue alice 1
+  emits access.Issued to=alice amount=1
+
 story endings
 alice deploys shapes
 view shapes.panic []
@@ -156,7 +168,7 @@ alice upgrades token to token
 alice upgrades token to shapes breaking
 token.count is 0
 `)
-	if len(report.Stories) != 9 {
+	if len(report.Stories) != 10 {
 		t.Errorf("%d stories", len(report.Stories))
 	}
 	for _, s := range report.Stories {
@@ -209,7 +221,7 @@ func TestDifferences(t *testing.T) {
 // TestFaults tells stories that ask for what there is not.
 func TestFaults(t *testing.T) {
 	for steps, want := range map[string]string{
-		"dave calls token.transfer bob 1":                          `no such account as "dave"; there are: alice, bob, carol`,
+		"dave calls token.transfer bob 1":                          `no such account as "dave"; there are: alice, bob, carol, judge`,
 		"alice calls token.transfer dave 1":                        `argument to: no such account as "dave"`,
 		"alice calls gold.transfer bob 1":                          "no contract gold; there are: token. Deploy it first: ACCOUNT deploys gold",
 		"alice calls token.burn 1":                                 `no method "burn"; there are: init, issue`,
