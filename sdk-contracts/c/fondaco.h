@@ -873,6 +873,25 @@ FD_FN void fd_must(i32 status, bytes data) {
 	fd_abort(CHAIN_CALL_FAILED, &w);
 }
 
+// chain_stopped reports whether a freeze keeps one of two accounts from giving an asset, or from being given it, and sets account to that
+// one, else to nobody. A contract asks before it moves what from has to to: the chain itself stops only transactions that a frozen
+// account sends.
+FD_CHECKED_FN bool chain_stopped(addr from, addr to, addr *account) {
+	static const addr access = {{[19] = 3}}; // the system contract that knows who is frozen
+	writer w = chain_writer();
+	fd_put_array(&w, 2);
+	fd_put_addr(&w, &from);
+	fd_put_addr(&w, &to);
+	outcome o = chain_call((target){.to = access, .read_only = true}, TEXT("stopped"), (bytes){w.at, w.len});
+	chain_must(o);
+	reader r = fd_reader(o.data);
+	bool stopped = !fd_take_null(&r);
+	__builtin_memset(account, 0, sizeof *account);
+	if (stopped) fd_take_addr(&r, account);
+	if (!fd_done(&r)) fd_must(STATUS_BAD_OUTPUT, o.data);
+	return stopped;
+}
+
 // ---- Macros for macros ----
 
 #define FD_JOIN(a, b) FD_JOIN_(a, b)

@@ -16,6 +16,21 @@ pub fn call_name<'a>(name: &str, method: &'a str, args: impl Args) -> Call<'a> {
     Call::new(name.as_bytes().to_vec(), method, args, BY_NAME)
 }
 
+/// The system contract that knows who is frozen.
+const ACCESS: Addr = Addr([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3]);
+
+/// Returns which of two accounts a freeze keeps from giving an asset, or from being given it. A contract asks before it moves what
+/// `from` has to `to`: the chain itself stops only transactions that a frozen account sends.
+///
+/// ```ignore
+/// if let Some(account) = stopped(from, to)? {
+///     return Err(Frozen { account }.into());
+/// }
+/// ```
+pub fn stopped(from: Addr, to: Addr) -> crate::Result<Option<Addr>> {
+    call(ACCESS, "stopped", (from, to)).read_only().send().returned()
+}
+
 const READ_ONLY: u32 = 1;
 const ALLOW_REENTRY: u32 = 2;
 const BY_NAME: u32 = 4;

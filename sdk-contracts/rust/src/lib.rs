@@ -90,7 +90,7 @@ mod state;
 #[cfg(not(target_arch = "wasm32"))]
 use mock as host;
 
-pub use call::{call, call_name, Call, Reply};
+pub use call::{call, call_name, stopped, Call, Reply};
 pub use cbor::{decode, encode, Args, Data, Decoder, Malformed, Raw};
 pub use context::{gas_left, log, Addr, Ctx, Event, Hash, Level};
 pub use crypto::{keccak256, random, sha256, sm3, verify, Signature};
@@ -101,6 +101,6 @@ pub use state::{Counter, FixedKey, Key, Map, Scan, Value};
 
 /// What almost every contract uses.
 pub mod prelude {
-    pub use crate::{call, denied, ensure, not_found, Addr, Counter, Ctx, Error, Hash, Map, Raw, Reply, Result, Value};
+    pub use crate::{call, denied, ensure, not_found, stopped, Addr, Counter, Ctx, Error, Hash, Map, Raw, Reply, Result, Value};
     pub use fondaco_macros::{contract, data, error, event, init, state, tx, upgrade, view};
 }

@@ -278,6 +278,24 @@ fn calls_are_answered_and_recorded() {
 }
 
 #[test]
+fn who_is_frozen_is_asked_and_without_an_answer_nothing_moves() {
+    let mut host = Host::new();
+    let (alice, bob, carol) = (Addr([1; 20]), Addr([2; 20]), Addr([3; 20]));
+    let error = host.run(|_| stopped(alice, bob)).unwrap_err();
+    assert_eq!(error, Error { code: code::CALL_FAILED, data: vec![0x82, 0x23, 0x40] }); // Reply::NOT_FOUND
+    host.answer(move |called| {
+        assert_eq!((&called.to[..], called.method.as_str()), (&[[0; 19].as_slice(), &[3]].concat()[..], "stopped"));
+        let (from, to) = called.args::<(Addr, Addr)>();
+        assert_eq!(from, alice);
+        Reply::value(if to == bob { Some(to) } else { None })
+    });
+    assert_eq!(host.run(|_| stopped(alice, bob)), Ok(Some(bob)));
+    assert_eq!(host.run(|_| stopped(alice, carol)), Ok(None));
+    host.answer(|_| Reply::value(7u8));
+    assert_eq!(host.run(|_| stopped(alice, bob)).unwrap_err().code, code::CALL_FAILED);
+}
+
+#[test]
 fn the_host_denies_what_a_node_denies() {
     static NAMES: Map<String, Vec<u8>> = Map::new("name");
     let denied = |f: fn(&Ctx)| assert_eq!(Host::new().run(|ctx| f(ctx)).unwrap_err().code, code::DENIED);

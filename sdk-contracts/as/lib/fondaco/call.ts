@@ -44,6 +44,24 @@ export function callName(name: string, method: string): Call {
   return new Call(target, method, BY_NAME);
 }
 
+/**
+ * Returns which of two accounts a freeze keeps from giving an asset, or from being given it; null: neither. A contract asks before it
+ * moves what from has to to: the chain itself stops only transactions that a frozen account sends.
+ *
+ *     const account = stopped(from, to);
+ *     if (account) throw new Frozen(account);
+ */
+export function stopped(from: Address, to: Address): Address | null {
+  return call(access(), "stopped").with(from).with(to).readOnly().send().value<Address | null>();
+}
+
+/** The system contract that knows who is frozen. */
+function access(): Address {
+  const bytes = new Uint8Array(20);
+  bytes[19] = 3;
+  return Address.from(bytes);
+}
+
 /** A call that is made up. */
 @final export class Call {
   private args: Writer = new Writer(256);

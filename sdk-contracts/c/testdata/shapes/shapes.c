@@ -140,6 +140,12 @@ VIEW(Who, who) {
 	};
 }
 
+VIEW(opt(addr), stopped, (addr, from), (addr, to)) {
+	opt_addr a;
+	a.some = chain_stopped(from, to, &a.value);
+	return a;
+}
+
 VIEW(hash, digest, (bytes, data)) { return chain_hash(HASH_SHA256, data); }
 
 TX(list(hash), see, (list(hash), hashes)) {

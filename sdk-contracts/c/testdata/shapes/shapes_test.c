@@ -374,6 +374,25 @@ TEST("a call that must succeed is made once") {
 	CHECK(answered == 1 && o.status == CHAIN_CALL_FAILED && bytes_eq(o.data, (bytes){(const u8 *)"\x82\x19\x03\xe9\x41\x80", 6}));
 }
 
+static outcome answer_stopped(target to, str method, bytes args) {
+	CHECK(addr_eq(to.to, (addr){{[19] = 3}}) && to.read_only && str_eq(method, TEXT("stopped")));
+	ARGUMENTS(args, (addr, from), (addr, receiver));
+	CHECK(addr_eq(from, (addr){{1}}));
+	if (addr_eq(receiver, (addr){{4}})) return ANSWER(str, TEXT("no"));
+	return ANSWER(opt(addr), ((opt_addr){addr_eq(receiver, (addr){{2}}), receiver}));
+}
+
+TEST("who is frozen is asked, and without an answer nothing moves") {
+	addr alice = {{1}}, bob = {{2}}, carol = {{3}};
+	ENDED(call_stopped(alice, bob), CHAIN_CALL_FAILED);
+	mock.answer = answer_stopped;
+	opt_addr stopped = OK(call_stopped(alice, bob)).value;
+	CHECK(stopped.some && addr_eq(stopped.value, bob));
+	CHECK(!OK(call_stopped(alice, carol)).value.some);
+	stopped_outcome o = call_stopped(alice, (addr){{4}});
+	CHECK(o.status == CHAIN_CALL_FAILED && bytes_eq(o.data, (bytes){(const u8 *)"\x82\x26\x43\x62no", 6})); // STATUS_BAD_OUTPUT
+}
+
 // next counts how often a macro evaluates its argument.
 static u32 evaluated;
 

@@ -1,6 +1,6 @@
 // A contract that passes values of every type through, for the tests of the SDK.
 import {
-  Address, Box, Counter, Hash, StateMap, StateMap2, StateValue, call, callName, ctx, emit, keccak256, log, random, require, sha256, sm3, u128, verify,
+  Address, Box, Counter, Hash, StateMap, StateMap2, StateValue, call, callName, ctx, emit, keccak256, log, random, require, sha256, sm3, stopped, u128, verify,
 } from "fondaco";
 import { half } from "./arithmetic";
 import "./enums";
@@ -249,6 +249,12 @@ export function panics(how: string): i32 {
 export function forward(to: Address, name: string, args: Uint8Array): u128 {
   if (name.length > 0) return callName(name, "echo").encoded(args).gas(1_000_000).send().value<u128>();
   return call(to, "calculate").with("add").with(u128.from(1)).with(half()).with(u128.zero).readOnly().send().must().value<u128>();
+}
+
+/** Which of two accounts is frozen. */
+@view
+export function frozen(from: Address, to: Address): Address | null {
+  return stopped(from, to);
 }
 
 /** What the zero address and texts look like. */

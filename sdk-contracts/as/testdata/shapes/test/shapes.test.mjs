@@ -109,6 +109,21 @@ test("calls are made by address and by name, and what must succeed ends the call
   }
 });
 
+test("who is frozen is asked, and without an answer nothing moves", () => {
+  const { host, shapes } = deployed();
+  const carol = address("carol");
+  assert.throws(() => shapes.frozen(alice, bob), { code: 7, data: encode([-4n, new Uint8Array()]) });
+  host.onCall = ({ to, method, args, readOnly }) => {
+    assert.deepEqual([to, method, readOnly], ["0x" + "00".repeat(19) + "03", "stopped", true]);
+    assert.equal(`0x${Buffer.from(args[0]).toString("hex")}`, alice);
+    return `0x${Buffer.from(args[1]).toString("hex")}` === bob ? args[1] : null;
+  };
+  assert.equal(shapes.frozen(alice, bob), bob);
+  assert.equal(shapes.frozen(alice, carol), null);
+  host.onCall = () => 7n;
+  assert.throws(() => shapes.frozen(alice, bob), { code: 7, data: encode([-7n, Uint8Array.of(7)]) });
+});
+
 test("digests, random bytes and the log", () => {
   const { host, shapes } = deployed();
   const abc = Buffer.from("abc");
