@@ -168,16 +168,16 @@ func (t *table) unpin() (more bool, err error) {
 		return nil
 	})
 	if err != nil || len(rows) == 0 {
-		return false, err
+		return false, t.tell(err)
 	}
-	return true, t.kv.update(func(w writer) error {
+	return true, t.tell(t.kv.update(func(w writer) error {
 		for _, path := range rows {
 			if err := w.del(tablePinned, path); err != nil {
 				return err
 			}
 		}
 		return nil
-	})
+	}))
 }
 
 // Header returns the header of the block after which the state is. It must not be changed.
@@ -265,16 +265,24 @@ func (p *Pinned) entries(n *node, prefix keys.Digest, depth int) (entries []ledg
 		return nil
 	})
 	if err != nil || !whole {
-		return nil, false, err
+		return nil, false, p.tell(err)
 	}
 	slices.SortFunc(leaves, func(a, b leaf) int { return compareLeaf(&a, &b) })
 	if got := e.build(leaves, depth); rootHash(got) != n.hash {
-		return nil, false, t.damaged("the leaves below %x/%d do not have the hash they had", prefix[:(depth+7)/8], depth)
+		return nil, false, p.tell(t.damaged("the leaves below %x/%d do not have the hash they had", prefix[:(depth+7)/8], depth))
 	}
 	for _, l := range leaves {
 		entries = append(entries, ledger.StatePair{Key: l.change.Key, Value: l.change.Value})
 	}
 	return entries, true, nil
+}
+
+// tell tells of damage, unless the pin was closed meanwhile: rows that it had may be gone then.
+func (p *Pinned) tell(err error) error {
+	if t := p.store.world.table; t.pin.Load() == p.pin {
+		return t.tell(err)
+	}
+	return err
 }
 
 // rowsBelow yields the rows whose paths begin with the first depth bits of prefix.

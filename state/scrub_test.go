@@ -382,8 +382,9 @@ func TestScrubState(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, long := range []bool{false, true} {
-		t.Run(fmt.Sprintf("a value is another: long %t", long), func(t *testing.T) {
+	for i := range 4 {
+		long, pinned := i%2 == 1, i > 1
+		t.Run(fmt.Sprintf("a value is another: long %t, in a pinned state %t", long, pinned), func(t *testing.T) {
 			if err := os.WriteFile(file, original, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -419,8 +420,20 @@ func TestScrubState(t *testing.T) {
 			o := o
 			o.Notice = func(text string) { t.Errorf("the start noticed %q: this tests nothing", text) }
 			s := open(t, dir, o)
-			if value, _, err := s.Head().Get([]byte(key)); err == nil {
+			if pinned {
+				p := must(s.Pin())
+				last := error(nil)
+				for _, err := range p.Chunks() {
+					last = err
+				}
+				if err := p.Close(); last == nil || err != nil {
+					t.Errorf("its chunks end with %v, and Close gives %v", last, err)
+				}
+			} else if value, _, err := s.Head().Get([]byte(key)); err == nil {
 				t.Errorf("a read gives %q, want an error", value)
+			}
+			if told := s.Aside(); len(told) != 1 {
+				t.Errorf("the store tells of %q", told)
 			}
 			found := scrub(s)
 			if len(found.errs) > 0 || len(found.mended) != 1 || !strings.Contains(found.mended[0], "state.db is damaged") {
