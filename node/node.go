@@ -557,7 +557,7 @@ func (n *Node) openAPI() (err error) {
 	if err != nil {
 		return err
 	}
-	n.reads, err = audit.OpenReads(audit.ReadsConfig{Anchored: n.anchored, LogConfig: audit.LogConfig{
+	n.reads, err = audit.OpenReads(audit.ReadsConfig{Anchored: n.nowAnchored, LogConfig: audit.LogConfig{
 		Suite: n.suite, Chain: n.chain, Group: n.config.Genesis.Group, Node: n.self, FS: state.OS(), Dir: filepath.Join(n.groupDir(), ReadsDir), Size: audit.DefaultReadsSize,
 	}})
 	if err != nil {
@@ -609,6 +609,14 @@ func (n *Node) anchored() (count uint64, digest keys.Digest, err error) {
 	}
 	a, _, err := precompiles.ReadAnchor(n.store.Head(), own, audit.ReadsName(n.self))
 	return a.Count, a.Digest, err
+}
+
+// nowAnchored is anchored for who must not take an old state for the chain's.
+func (n *Node) nowAnchored() (count uint64, digest keys.Digest, err error) {
+	if n.group.Status().Syncing > 0 {
+		return 0, digest, audit.ErrReadsEarly
+	}
+	return n.anchored()
 }
 
 // readsFull returns which share of the log of reads is taken by what is not anchored, up to 1.

@@ -82,11 +82,15 @@ func ReadName(name string) string {
 // ErrReadsFull says that the log of reads has no room, as its oldest segment has reads that the chain has not anchored.
 var ErrReadsFull = errors.New("audit: the log of reads is full with reads that are not anchored on chain")
 
+// ErrReadsEarly says that a log cannot be begun yet, as the node does not know whether the chain has an anchor of one before it.
+var ErrReadsEarly = errors.New("audit: the node is behind the chain, which says where its log of reads goes on")
+
 // ReadsConfig says whose log of reads it is, where, and what the chain says of it.
 type ReadsConfig struct {
 	LogConfig // Size: bytes for which there is room; a segment more is there for a moment
 
-	// Anchored returns up to which read the log is anchored on chain, and the digest there; 0: it is not. nil: it never is, and the log is full in the end.
+	// Anchored returns up to which read the log is anchored on chain, and the digest there; 0: it is not. ErrReadsEarly: the node is too far behind to know.
+	// nil: it never is, and the log is full in the end.
 	Anchored func() (count uint64, digest keys.Digest, err error)
 }
 
@@ -112,19 +116,18 @@ type keptReads struct {
 }
 
 // OpenReads opens the log in a folder. A torn end, which a crash leaves, is of a read that was not answered: it is cut off. Other damage is an error
-// that matches ErrLog. An empty folder goes on after the read up to which the chain has an anchor, of a log that was moved away.
+// that matches ErrLog. In an empty folder the first read follows the one up to which the chain has an anchor then, of a log that was moved away or lost.
 func OpenReads(c ReadsConfig) (*Reads, error) {
 	l := &Reads{config: c}
 	if err := c.FS.MkdirAll(c.Dir); err != nil {
 		return nil, fmt.Errorf("make the folder of the log of reads: %w", err)
 	}
 	indexes, err := segments(c.FS, c.Dir)
-	if err == nil && len(indexes) == 0 && c.Anchored != nil { // one that was moved away, or lost: the chain takes no anchor of fewer reads
-		l.count, l.last, err = c.Anchored()
-		l.proven = l.count
+	if err != nil {
+		return nil, err
 	}
-	if err != nil || len(indexes) == 0 {
-		return l, err
+	if len(indexes) == 0 {
+		return l, nil
 	}
 	for _, index := range indexes[:len(indexes)-1] {
 		first, err := l.firstOf(index)
@@ -196,7 +199,7 @@ func (l *Reads) firstOf(index uint64) (uint64, error) {
 	return head.First, nil
 }
 
-// Append writes a read and syncs it; Number is filled in, and what is too long of URI cut off. After an error but ErrReadsFull nothing is taken any more, so that nothing is answered that
+// Append writes a read and syncs it; Number is filled in, and what is too long of URI cut off. After an error but ErrReadsFull and ErrReadsEarly nothing is taken any more, so that nothing is answered that
 // is not written down.
 func (l *Reads) Append(r *Read) error {
 	l.mu.Lock()
@@ -208,7 +211,7 @@ func (l *Reads) Append(r *Read) error {
 		r.URI = strings.ToValidUTF8(r.URI[:MaxURI], "") // Whole tells it from others that begin alike
 	}
 	err := l.append(r)
-	if errors.Is(err, ErrReadsFull) {
+	if errors.Is(err, ErrReadsFull) || errors.Is(err, ErrReadsEarly) {
 		return err
 	}
 	if err != nil {
@@ -219,6 +222,11 @@ func (l *Reads) Append(r *Read) error {
 }
 
 func (l *Reads) append(r *Read) error {
+	if l.file == nil {
+		if err := l.follow(); err != nil {
+			return err
+		}
+	}
 	if segment := l.segment(); l.file == nil || l.size >= segment {
 		if err := l.makeRoom(int(l.config.Size / segment)); err != nil {
 			return err
@@ -239,6 +247,23 @@ func (l *Reads) append(r *Read) error {
 		return err
 	}
 	l.size, l.count, l.last = l.size+int64(len(data)), r.Number, digest
+	return nil
+}
+
+// follow has a log that begins go on where the chain knows the one that was here before: it takes no anchor of fewer reads. The number of its first file is
+// that of its last read, so that copies of both may be in one folder.
+func (l *Reads) follow() error {
+	if l.config.Anchored == nil {
+		return nil
+	}
+	count, digest, err := l.config.Anchored()
+	if err != nil {
+		return err
+	}
+	if count >= 1<<63 {
+		return fmt.Errorf("the chain has an anchor of %d reads, which nobody has made", count)
+	}
+	l.count, l.last, l.proven, l.index = count, digest, count, count
 	return nil
 }
 
@@ -272,6 +297,9 @@ func (l *Reads) prove() error {
 		return nil
 	}
 	count, digest, err := l.config.Anchored()
+	if errors.Is(err, ErrReadsEarly) {
+		return nil
+	}
 	if err != nil || count <= l.proven || count > l.count || digest == l.tried {
 		return err
 	}
@@ -395,7 +423,7 @@ func WalkReads(s keys.Suite, files state.FS, dirs []string, visit func(r *Read, 
 	indexes := slices.Sorted(maps.Keys(paths))
 	for i, index := range indexes {
 		if i > 0 && index != indexes[i-1]+1 {
-			return report, fmt.Errorf("%w: there is %s and not the one before it", ErrLog, paths[index])
+			return report, fmt.Errorf("%w: there is %s and not the one before it; files of a log that was begun anew are checked in a folder of their own", ErrLog, paths[index])
 		}
 		if report.Torn {
 			return report, fmt.Errorf("%w: a torn read is before %s", ErrLog, paths[index])

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -183,13 +184,19 @@ func TestReadsFull(t *testing.T) {
 		count  uint64
 		digest keys.Digest
 	}
+	early := false
 	var l *Reads
 	open := func() {
 		t.Helper()
 		var err error
 		l, err = OpenReads(ReadsConfig{
 			LogConfig: LogConfig{Suite: suite, Chain: keys.Digest{1}, Group: "main", Node: [32]byte{2}, FS: state.OS(), Dir: dir, Size: 4_000},
-			Anchored:  func() (uint64, keys.Digest, error) { return anchor.count, anchor.digest, nil },
+			Anchored: func() (uint64, keys.Digest, error) {
+				if early {
+					return 0, keys.Digest{}, ErrReadsEarly
+				}
+				return anchor.count, anchor.digest, nil
+			},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -278,13 +285,28 @@ func TestReadsFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	digests = digests[:anchor.count]
+	early = true
 	open()
+	if err := l.Append(&Read{Name: "inspector"}); !errors.Is(err, ErrReadsEarly) {
+		t.Errorf("a node that is behind begins a log: %v", err)
+	}
+	early = false
 	if n := fill(); n == 0 {
 		t.Error("no room in a log begun anew")
 	}
 	holds(anchor.count + 1)
-	if report, err := WalkReads(suite, state.OS(), []string{dir}, nil); err != nil || report.First != anchor.count+1 {
-		t.Errorf("the log begins with read %d, %v; want %d", report.First, err, anchor.count+1)
+	first := anchor.count + 1
+	anchor.count, anchor.digest = uint64(len(digests)), digests[len(digests)-1]
+	again()
+	if fill() == 0 {
+		t.Error("an anchor of the log begun anew makes no room")
+	}
+	holds(anchor.count + 1)
+	if names, err := segments(state.OS(), dir); err != nil || slices.ContainsFunc(names, func(index uint64) bool { return index < first-1 }) {
+		t.Errorf("its files are %d, %v; those of the log before are below %d", names, err, first-1)
+	}
+	if report, err := WalkReads(suite, state.OS(), []string{dir}, nil); err != nil || report.Gone < first-1 {
+		t.Errorf("the log begins with read %d, %v; want %d or later", report.First, err, first)
 	}
 }
 

@@ -330,7 +330,13 @@ func anchorReads(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		if last != nil && last.Count >= report.Count {
+		if last != nil && last.Count > report.Count {
+			return withCode(ExitInvalid, fmt.Errorf("block %d anchors %d reads, and the log has %d: its end was cut off, or the node began another before it knew of the anchor; keep it for the inquiry, and move it away for the node to go on after read %d", last.Height, last.Count, report.Count, last.Count))
+		}
+		if last != nil && last.Count == report.Count && last.Digest != end {
+			return withCode(ExitInvalid, fmt.Errorf("block %d anchors another log of %d reads: keep this one for the inquiry, and move it away", last.Height, last.Count))
+		}
+		if last != nil && last.Count == report.Count {
 			note(c, "All %d reads are anchored since block %d.", last.Count, last.Height)
 			return nil
 		}

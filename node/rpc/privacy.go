@@ -103,6 +103,9 @@ func (s *Server) writeDown(r *http.Request) error {
 		return problem(http.StatusServiceUnavailable, client.CodeReadsFull, "this node writes down what regulators and auditors read and which backups are taken, and its log is full with reads that the chain has not anchored: "+
 			"have its operator, auditor or institution-admin run `fondaco audit log anchor -d DIR`, which makes room, or ask another node meanwhile")
 	}
+	if errors.Is(err, audit.ErrReadsEarly) {
+		return problem(http.StatusServiceUnavailable, client.CodeUnavailable, "this node is behind the chain, which says where its log of reads goes on: ask again when it has caught up, or ask another node")
+	}
 	if err != nil {
 		s.config.Log.Error().Err(err).Msg("the log of reads cannot be written: regulators and auditors are answered nothing and no backup is given until the node is started again")
 		return problem(http.StatusServiceUnavailable, client.CodeUnavailable, "this node cannot write down that you ask, and so does not answer: ask another node")
