@@ -622,8 +622,10 @@ func vote(env Env, a VoteArgs) error {
 // cast adds a vote to a motion, writes it, and says what became of it.
 func cast(env Env, id uint64, m *Motion, account *Account, yes bool) error {
 	for i := range m.Needs {
-		if k := m.Needs[i].Keys; k > 0 && (env.Caller() != env.Origin() || account.signedBy(env.Signers()) < int(k)) {
-			return denied(DeniedThreshold, "a vote on motion %d takes the signatures of %d keys of the account: sign with more of them", id, k)
+		if k := m.Needs[i].Keys; k > 0 {
+			if err := account.checkKeys(env, fmt.Sprintf("a vote on motion %d", id), k, env.Caller() == env.Origin(), env.Signers(), env.Order().UnixMilli); err != nil {
+				return err
+			}
 		}
 	}
 	m.Votes = append(m.Votes, Vote{Institution: account.Institution, Account: env.Caller(), For: yes})

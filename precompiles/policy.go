@@ -1,7 +1,6 @@
 package precompiles
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -55,9 +54,12 @@ type Policy struct {
 	Institutions []string // that count, sorted; none: all
 	Roles        []string // with RuleAny: one of which the account has, sorted; none: every account
 	Regulator    bool     // a regulator must consent, where the chain has one
-	Keys         uint32   // keys of the account that must sign, at most MaxAccountKeys; also of those that vote on a motion
-	Lock         int64    // ms of block time between the decision on a motion and its execution
-	Blocks       uint64   // blocks between them
+	// Keys is how many keys must sign, at most MaxAccountKeys; of a motion, each vote on it. Those count that are bound to the account that calls or votes, or to
+	// a co-signer of it ([Cosigner]) that is of the same institution, and neither frozen nor reported as leaked: two officers with an
+	// account each are as good as one account with two keys. Of calls that a contract makes, none do.
+	Keys   uint32
+	Lock   int64  // ms of block time between the decision on a motion and its execution
+	Blocks uint64 // blocks between them
 }
 
 // direct reports whether accounts call the method, rather than motions alone.
@@ -170,15 +172,15 @@ func (s *system) permit(env Env, method string) error {
 	if found {
 		policy = row.Policy
 	}
-	return policy.Permit(s.schema.Name+"."+method, env.Caller() == env.Origin(), env.Signers(), func() (*Account, error) {
+	return policy.Permit(env, s.schema.Name+"."+method, env.Caller() == env.Origin(), env.Signers(), env.Order().UnixMilli, func() (*Account, error) {
 		account, err := callerAccount(env, s.address)
 		return &account, err
 	})
 }
 
-// Permit says why an account may not call a method itself, or returns nil. The signers are those of the transaction, of
-// which direct says that the account is its sender. The account is asked for when it matters; nil: there is none.
-func (p *Policy) Permit(method string, direct bool, signers []ledger.Key, caller func() (*Account, error)) error {
+// Permit says why an account may not call a method itself at a state and a block time in Unix ms, or returns nil. The signers are those of the
+// transaction, of which direct says that the account is its sender. The account is asked for when it matters; nil: there is none.
+func (p *Policy) Permit(r Reader, method string, direct bool, signers []ledger.Key, unixMilli int64, caller func() (*Account, error)) error {
 	switch {
 	case p.Rule == RuleForbidden:
 		return denied(DeniedRole, "the chain's policy lets nobody call %s", method)
@@ -198,20 +200,60 @@ func (p *Policy) Permit(method string, direct bool, signers []ledger.Key, caller
 		return denied(DeniedRole, "%s takes one of the roles %s", method, strings.Join(p.Roles, ", "))
 	case len(p.Institutions) > 0 && !slices.Contains(p.Institutions, account.Institution):
 		return denied(DeniedInstitution, "%s is called by accounts of %s only", method, strings.Join(p.Institutions, ", "))
-	case p.Keys > 0 && (!direct || account.signedBy(signers) < int(p.Keys)):
-		return denied(DeniedThreshold, "%s takes the signatures of %d keys of the account: sign with more of them", method, p.Keys)
+	case p.Keys > 0:
+		return account.checkKeys(r, method, p.Keys, direct, signers, unixMilli)
 	}
 	return nil
 }
 
-// signedBy returns how many of the account's keys are among the signers. One that was rotated and its successor are one.
-func (a *Account) signedBy(signers []ledger.Key) int {
-	n := 0
-	for i := range a.Keys {
-		k := &a.Keys[i]
-		if !a.succeeded(k, signers) && slices.ContainsFunc(signers, func(s ledger.Key) bool { return s.Algorithm == k.Algorithm && bytes.Equal(s.Bytes, k.Key) }) {
-			n++
+// checkKeys says that too few keys signed the transaction for what the words tell (see [Policy]), or returns nil. direct says that the account is its sender.
+func (a *Account) checkKeys(r Reader, what string, want uint32, direct bool, signers []ledger.Key, unixMilli int64) error {
+	var signed []ledger.Key
+	if direct {
+		var err error
+		if signed, err = a.institutionSigned(r, signers, unixMilli); err != nil {
+			return err
 		}
 	}
-	return n
+	if len(signed) < int(want) {
+		return denied(DeniedThreshold, "%s takes the signatures of %d keys of the account, or of co-signers of its institution, and has %d: sign with more of them", what, want, len(signed))
+	}
+	return nil
+}
+
+// institutionSigned returns those of the signers that are keys of the account, or of its co-signers that are of its institution and neither frozen nor
+// reported as leaked. A key that was rotated is left out where its successor signed, too; one that is bound to several accounts is there once.
+func (a *Account) institutionSigned(r Reader, signers []ledger.Key, unixMilli int64) (signed []ledger.Key, err error) {
+	add := func(of *Account) {
+		for i := range of.Keys {
+			k := &of.Keys[i]
+			others := of != a && a.key(k.Algorithm, k.Key) != nil // it counts for the account that sends, if at all
+			if !others && k.validAt(unixMilli) && !of.succeeded(k, signers) && slices.ContainsFunc(signers, k.is) && !slices.ContainsFunc(signed, k.is) {
+				signed = append(signed, k.public())
+			}
+		}
+	}
+	if add(a); a.Lifeline == nil || len(signed) == len(signers) {
+		return signed, nil
+	}
+	for i := range a.Lifeline.Cosigners {
+		c := &a.Lifeline.Cosigners[i]
+		if unixMilli > c.Until {
+			continue
+		}
+		other, found, err := ReadAccount(r, c.Account)
+		if err != nil {
+			return nil, err
+		}
+		if !found || other.Institution != a.Institution || other.Leaked() {
+			continue
+		}
+		switch err := other.checkFrozen(r, c.Account, unixMilli); {
+		case err == nil:
+			add(&other)
+		case !isRefusal(err):
+			return nil, err
+		}
+	}
+	return signed, nil
 }

@@ -1,6 +1,7 @@
 package precompiles
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/fondaco/fondaco/state/identity"
@@ -100,4 +101,86 @@ func TestPolicyRows(t *testing.T) {
 	w.caller = GovernanceAddress
 	_, err = newAccess().Invoke(w, "grant", args)
 	wantError(t, err, ledger.OK, 0)
+}
+
+// Two keys of one institution are two of an account, or of two of its accounts of which one co-signs for the other.
+func TestKeysOfOneInstitution(t *testing.T) {
+	cosigning := func(who ...string) func(*world, *Account) {
+		return func(w *world, a *Account) {
+			for _, other := range who {
+				a.lifeline().Cosigners = append(a.lifeline().Cosigners, Cosigner{Account: name(other), Classes: []Class{{Method: "anything"}}, Until: w.order.UnixMilli})
+			}
+		}
+	}
+	// changed is cosigning of the registrar, whose row is changed, too.
+	changed := func(change func(*world, *Account)) func(*world, *Account) {
+		return func(w *world, a *Account) {
+			cosigning("registrar")(w, a)
+			other, _, err := ReadAccount(w, name("registrar"))
+			wantError(t, err, ledger.OK, 0)
+			change(w, &other)
+			wantError(t, write(w, AccountStateKey(name("registrar")), &other), ledger.OK, 0)
+		}
+	}
+	for _, c := range []struct {
+		story   string
+		change  func(*world, *Account)
+		signers []uint64 // 1 is the admin's key, 2 the registrar's, 4 that of an account of another institution
+		code    uint32
+	}{
+		{"an officer and another, who co-signs", cosigning("registrar"), []uint64{1, 2}, 0},
+		{"the officer alone", cosigning("registrar"), []uint64{1}, DeniedThreshold},
+		{"another who does not co-sign", func(*world, *Account) {}, []uint64{1, 2}, DeniedThreshold},
+		{"a co-signer of another institution", cosigning("stranger"), []uint64{1, 4}, DeniedThreshold},
+		{"one of each", cosigning("registrar", "stranger"), []uint64{1, 2, 4}, 0},
+		{"a co-signer whose time is over", func(w *world, a *Account) {
+			cosigning("registrar")(w, a)
+			a.Lifeline.Cosigners[0].Until--
+		}, []uint64{1, 2}, DeniedThreshold},
+		{"a co-signer who is frozen", changed(func(w *world, a *Account) {
+			a.Status = FrozenByAuthority
+			place := FreezePlace{Address: name("registrar"), Layer: FrozenByAuthority}
+			wantError(t, write(w, place.key(), &Freeze{Version: ledger.Version, By: []ledger.Address{}, Reason: "leak"}), ledger.OK, 0)
+		}), []uint64{1, 2}, DeniedThreshold},
+		{"a co-signer whose key is reported as leaked", changed(func(_ *world, a *Account) { a.lifeline().Leak = &Leak{} }), []uint64{1, 2}, DeniedThreshold},
+		{"a co-signer whose key has ended", changed(func(w *world, a *Account) { a.Keys[0].Until = w.order.UnixMilli - 1 }), []uint64{1, 2}, DeniedThreshold},
+		{"one key, bound to both", changed(func(_ *world, a *Account) { a.Keys = []AccountKey{bound(newKey(t, 1))} }), []uint64{1}, DeniedThreshold},
+		{"one hand: a co-signer's old key and its new one", changed(func(_ *world, a *Account) {
+			a.Keys = append(a.Keys, bound(newKey(t, 9)))
+			a.lifeline().Overlaps = []Overlap{{Old: newKey(t, 2), New: newKey(t, 9)}}
+		}), []uint64{2, 9}, DeniedThreshold},
+	} {
+		t.Run(c.story, func(t *testing.T) {
+			w := newWorld(t)
+			admin, _, err := ReadAccount(w, name("admin"))
+			wantError(t, err, ledger.OK, 0)
+			admin.Roles = append(admin.Roles, "committee")
+			slices.Sort(admin.Roles)
+			c.change(w, &admin)
+			wantError(t, write(w, AccountStateKey(name("admin")), &admin), ledger.OK, 0)
+			var signers []ledger.Key
+			for _, n := range c.signers {
+				signers = append(signers, newKey(t, n))
+			}
+			w.caller = name("admin")
+			signed := signedWorld{w, signers, nil}
+			want := func(_ []byte, err error) {
+				t.Helper()
+				if c.code == 0 {
+					wantError(t, err, ledger.OK, 0)
+				} else {
+					wantError(t, err, ledger.Denied, c.code)
+				}
+			}
+
+			// To call a method, and to vote on a motion that does.
+			policy := PolicyRow{Version: ledger.Version, Number: 1, Policy: Policy{Rule: RuleAny, Keys: 2}}
+			wantError(t, write(w, PolicyStateKey(AccessAddress, "grant"), &policy), ledger.OK, 0)
+			grant := mustMarshal(t, RoleArgs{Account: name("user"), Role: "operator"})
+			want(newAccess().Invoke(signed, "grant", grant))
+			policy.Policy.Rule = RuleMajority
+			wantError(t, write(w, PolicyStateKey(AccessAddress, "revoke"), &policy), ledger.OK, 0)
+			want(newGovernance().Invoke(signed, "propose", mustMarshal(t, ProposeArgs{Actions: []Action{{To: AccessAddress, Method: "revoke", Args: grant}}})))
+		})
+	}
 }

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -181,7 +182,9 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 		looked, err = t.keepPrivate(&c)
 	}
 	if err == nil && !c.hook && !c.readOnly && c.policy != nil {
-		err = t.keepPolicy(&c)
+		var price ledger.Gas
+		price, err = t.keepPolicy(&c)
+		looked += price
 	}
 	if err != nil {
 		outcome, err := refusal(err)
@@ -206,16 +209,19 @@ func (t *transaction) runModule(c call) (wasmvm.Outcome, error) {
 	return outcome, err
 }
 
-// keepPolicy applies the policy that was set for a method of a contract.
-func (t *transaction) keepPolicy(c *call) error {
+// keepPolicy applies the policy that was set for a method of a contract. It takes the gas of looking co-signers up, which it returns.
+func (t *transaction) keepPolicy(c *call) (ledger.Gas, error) {
 	if c.caller == precompiles.GovernanceAddress { // a motion, which has what its policies took
-		return nil
+		return 0, nil
 	}
 	signers := make([]ledger.Key, len(t.signers))
 	for i, s := range t.signers {
 		signers[i] = ledger.Key{Algorithm: s.Algorithm, Bytes: s.Key}
 	}
-	return c.policy.Policy.Permit(c.method, c.caller == t.origin, signers, func() (*precompiles.Account, error) { return t.account(c.caller) })
+	read := &counted{Reader: t.overlay}
+	refused := c.policy.Policy.Permit(read, c.method, c.caller == t.origin, signers, t.order.UnixMilli, func() (*precompiles.Account, error) { return t.account(c.caller) })
+	price, err := t.pay(c, read)
+	return price, cmp.Or(refused, err)
 }
 
 // pay takes the gas of what was looked up from what is left, and returns it.

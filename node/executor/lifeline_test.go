@@ -116,3 +116,27 @@ func (c *chain) signersOf(names []string) []keys.Signer {
 	}
 	return all
 }
+
+// A policy that wants two keys is kept by two officers of one institution, of whom one co-signs for the other, and by no one else beside an officer.
+func TestKeysOfCosigners(t *testing.T) {
+	c := newChain(t)
+	self := c.deploy(probe().module(t, probeSchema()))
+	cosign := c.body("user", precompiles.AccountsAddress, "cosign", precompiles.CosignArgs{
+		Account: address("user"), Cosigner: address("admin"), Classes: []precompiles.Class{{Contract: self}}, Until: 2_000_000,
+	})
+	c.want(c.block(c.sign(cosign, c.signersOf([]string{"user", "admin"})...))[0], ledger.OK, 0)
+	policy := precompiles.Action{To: precompiles.GovernanceAddress, Method: "set_policy", Args: c.marshal(precompiles.SetPolicyArgs{
+		Contract: self, Method: "put", Policy: &precompiles.Policy{Rule: precompiles.RuleSelf, Keys: 2},
+	})}
+	c.want(c.block(c.tx("committee", precompiles.GovernanceAddress, "propose", precompiles.ProposeArgs{Actions: []precompiles.Action{policy}}))[0], ledger.OK, 0)
+	motion := precompiles.MotionArgs{ID: 1}
+	c.want(c.block(c.tx("regulator", precompiles.GovernanceAddress, "consent", motion))[0], ledger.OK, 0)
+	c.want(c.block(c.tx("committee", precompiles.GovernanceAddress, "execute", motion))[0], ledger.OK, 0)
+	put := func(sender string, signers ...string) ledger.Receipt {
+		return c.block(c.sign(c.body(sender, self, "put", none), c.signersOf(signers)...))[0]
+	}
+	c.want(put("user", "user", "admin"), ledger.OK, 0)
+	c.want(put("user", "user"), ledger.Denied, precompiles.DeniedCosigner)
+	c.want(put("committee", "committee"), ledger.Denied, precompiles.DeniedThreshold)
+	c.want(put("committee", "committee", "admin"), ledger.Denied, precompiles.DeniedKey)
+}
