@@ -57,7 +57,10 @@ func newAccess() Contract {
 				"Whoever froze an account with the role committee, it takes part in motions.",
 			Types: freezeTypes(),
 			Methods: []ledger.Method{
-				{Name: "grant", Kind: ledger.MethodTx, Args: []ledger.Field{account, role}},
+				{
+					Name: "grant", Kind: ledger.MethodTx, Args: []ledger.Field{account, role},
+					Doc: "An account that goes by certificates gets a role that the group judges by them only if they do for it. A motion is not asked for that.",
+				},
 				{Name: "revoke", Kind: ledger.MethodTx, Args: []ledger.Field{account, role}},
 				{
 					Name: "freeze", Kind: ledger.MethodTx, Args: []ledger.Field{account, {Name: "direction", Type: "Direction"}, duration, reason, evidence},
@@ -390,6 +393,11 @@ func changeRoles(env Env, a RoleArgs, topic string, change func(roles []string, 
 	}
 	if !has && (a.Role == string(identity.Committee) || a.Role == string(identity.Regulator)) {
 		if err := account.lasts(env.Order().UnixMilli); err != nil {
+			return err
+		}
+	}
+	if !has && !byMotion(env) {
+		if err := account.mayConfer(env, a.Role); err != nil {
 			return err
 		}
 	}

@@ -45,7 +45,8 @@ type Authority struct {
 	Roles  []string    // that it may vouch for: sorted, 1 to MaxRoles
 }
 
-// VouchPolicy says how many of an institution's agencies must vouch for a role. Those can that have a root which is valid
+// VouchPolicy says how many of an institution's agencies must vouch for a role: of its nodes, of its accounts that go by
+// certificates and have the role (all for user), and of its people who ask nodes under certificates. Those can that have a root which is valid
 // at block time and may vouch for the role. The end of a root never lowers how many must: only motions do.
 type VouchPolicy struct {
 	_    struct{} `cbor:",toarray"`
@@ -138,7 +139,8 @@ func Reasons() []string {
 //	others than user         an institution-admin              certificates that do not count: frozen, revoked, ended,
 //	user, or none            a registrar, too                  or vouched for by too few that the group trusts
 //
-// The first row that fits counts. When an account of the first is recovered, it goes by no certificates any more: whoever
+// The first row that fits counts. Vouched for is the role user, and each role that was conferred on the account and that the
+// institution's Trust names in a policy or of an authority: where any is not, the account calls nothing. When an account of the first is recovered, it goes by no certificates any more: whoever
 // had the old keys chose them.
 //
 // So whoever stops an institution-admin is another one, which may still call: by its certificates an institution never
@@ -161,7 +163,8 @@ type Certificate struct {
 type Binding struct {
 	_ struct{} `cbor:",toarray"`
 	// Paths are 1 to MaxAuthorities, sorted and without duplicates. All roots are zero, or none: then the group must name
-	// them as authorities that may vouch for the role user, as many as its policy wants. Without roots they count only
+	// them as authorities that may vouch for the role user, as many as its policy wants, and likewise for each role of the
+	// account that it judges by certificates (Trust.judges). Without roots they count only
 	// for an institution that has no authorities, and go on counting when it gets some.
 	Paths []identity.Path
 	Until int64       // last block time, Unix ms, at which they count
@@ -286,77 +289,105 @@ func CheckCredential(r Reader, c *Credential, unixMilli int64) error {
 	if err != nil {
 		return err
 	}
-	return checkPaths(r, trust, c, unixMilli)
+	live, refused, err := standing(r, c.Institution, c.Paths)
+	if err != nil {
+		return err
+	}
+	return trust.check(c.Institution, c.Role, live, refused, unixMilli)
 }
 
-// checkPaths is CheckCredential under a trust; nil: none.
-func checkPaths(r Reader, trust *Trust, c *Credential, unixMilli int64) error {
-	var vouched, refused []string
-	counts := 0
-	paths := slices.Clone(c.Paths)
-	slices.SortFunc(paths, identity.Path.Compare)
-	for len(paths) > 0 {
-		leaf := paths[0].Leaf
-		n := slices.IndexFunc(paths, func(p identity.Path) bool { return p.Leaf != leaf })
-		if n < 0 {
-			n = len(paths)
-		}
-		err := checkCertificate(r, c.Institution, leaf)
-		if e, ok := errors.AsType[*Error](err); ok {
-			refused = append(refused, e.Reason)
-		} else if err != nil {
-			return err
-		} else if counts++; trust != nil {
-			agency, why := trust.agency(c, paths[:n], unixMilli)
-			if agency != "" {
-				vouched = append(vouched, agency)
+// standing returns the paths, sorted, from certificates that their institution has neither frozen nor revoked, and why the
+// others do not count.
+func standing(r Reader, institution string, paths []identity.Path) (live []identity.Path, refused []string, err error) {
+	live = slices.Clone(paths)
+	slices.SortFunc(live, identity.Path.Compare)
+	var last keys.Digest
+	counts := false
+	n := 0
+	for i, p := range live {
+		if i == 0 || p.Leaf != last {
+			err := checkCertificate(r, institution, p.Leaf)
+			if e, ok := errors.AsType[*Error](err); ok {
+				refused = append(refused, e.Reason)
+			} else if err != nil {
+				return nil, nil, err
 			}
-			refused = append(refused, why...)
+			last, counts = p.Leaf, err == nil
 		}
-		paths = paths[n:]
+		if counts {
+			live[n] = p
+			n++
+		}
 	}
-	if trust == nil {
-		if counts > 0 {
+	return live[:n], refused, nil
+}
+
+// check says why paths, which standing returned with why others do not count, do not do for a role, or returns nil. Without a
+// trust one path is enough.
+func (t *Trust) check(institution string, role identity.Role, live []identity.Path, refused []string, unixMilli int64) error {
+	if t == nil {
+		if len(live) > 0 {
 			return nil
 		}
 		return denied(DeniedCertificate, "%s", cmp.Or(strings.Join(refused, "; "), "there is no certificate"))
 	}
+	refused = slices.Clone(refused)
+	var vouched []string
+	for len(live) > 0 {
+		leaf, n := live[0].Leaf, 1
+		for n < len(live) && live[n].Leaf == leaf {
+			n++
+		}
+		agency, why := t.agency(institution, role, live[:n], unixMilli)
+		if agency != "" {
+			vouched = append(vouched, agency)
+		}
+		refused = append(refused, why...)
+		live = live[n:]
+	}
 	slices.Sort(vouched)
 	vouched = slices.Compact(vouched)
-	need := trust.need(string(c.Role), unixMilli)
+	need := t.need(string(role), unixMilli)
 	if len(vouched) >= need {
 		return nil
 	}
 	if len(vouched) > 0 || len(refused) == 0 {
-		valid, begun := trust.agencies(string(c.Role), unixMilli), trust.begun(string(c.Role), unixMilli)
-		refused = append(refused, fmt.Sprintf("%d of the agencies %s must vouch for role %s of institution %s, and %d did", need, strings.Join(begun, ", "), c.Role, c.Institution, len(vouched)))
+		valid, begun := t.agencies(string(role), unixMilli), t.begun(string(role), unixMilli)
+		refused = append(refused, fmt.Sprintf("%d of the agencies %s must vouch for role %s of institution %s, and %d did", need, strings.Join(begun, ", "), role, institution, len(vouched)))
 		if ended := slices.DeleteFunc(begun, func(name string) bool { return slices.Contains(valid, name) }); need > len(valid) && len(ended) > 0 {
 			refused = append(refused, fmt.Sprintf("the last root of %s ended, and a motion trusts the next one, or takes this one away", strings.Join(ended, ", ")))
 		}
 	}
-	return denied(DeniedCertificate, "%s: `fondaco authority show %s` prints what is trusted", strings.Join(refused, "; "), c.Institution)
+	return denied(DeniedCertificate, "%s: `fondaco authority show %s` prints what is trusted", strings.Join(refused, "; "), institution)
+}
+
+// judges reports whether a role of an account takes certificates that are vouched for: an authority may vouch for it, or a
+// policy names it. The role node is of no use to an account.
+func (t *Trust) judges(role string) bool {
+	return t != nil && role != string(identity.Node) &&
+		(slices.ContainsFunc(t.Policies, func(p VouchPolicy) bool { return p.Role == role }) ||
+			slices.ContainsFunc(t.Authorities, func(a Authority) bool { return slices.Contains(a.Roles, role) }))
 }
 
 // agency returns the first agency to which paths lead whose root counts, or why none of their roots does.
-func (t *Trust) agency(c *Credential, paths []identity.Path, unixMilli int64) (agency string, refused []string) {
-	role := string(c.Role)
+func (t *Trust) agency(institution string, role identity.Role, paths []identity.Path, unixMilli int64) (agency string, refused []string) {
 	for _, p := range paths {
 		i := slices.IndexFunc(t.Authorities, func(a Authority) bool { return a.Root == p.Root })
 		if p.Root.IsZero() {
-			refused = append(refused, fmt.Sprintf("no CA root is named for certificate %s, and institution %s has authorities", p.Leaf, c.Institution))
+			refused = append(refused, fmt.Sprintf("no CA root is named for certificate %s, and institution %s has authorities", p.Leaf, institution))
 			continue
 		}
 		if i < 0 {
-			refused = append(refused, fmt.Sprintf("CA root %s is not trusted for institution %s", p.Root, c.Institution))
+			refused = append(refused, fmt.Sprintf("CA root %s is not trusted for institution %s", p.Root, institution))
 			continue
 		}
 		switch a := &t.Authorities[i]; {
-		case a.counts(role, unixMilli):
+		case a.counts(string(role), unixMilli):
 			return a.Agency, nil // what other roots lack is no matter
-		case slices.Contains(a.Roles, role):
+		case slices.Contains(a.Roles, string(role)):
 			refused = append(refused, fmt.Sprintf("CA %s, root %s, counts from %s until %s, and it is %s", a.Agency, p.Root, timeText(a.From), timeText(a.Until), timeText(unixMilli)))
 		default:
-			refused = append(refused, fmt.Sprintf("CA %s, root %s, is not trusted for role %s of institution %s", a.Agency, p.Root, role, c.Institution))
+			refused = append(refused, fmt.Sprintf("CA %s, root %s, is not trusted for role %s of institution %s", a.Agency, p.Root, role, institution))
 		}
 	}
 	return "", refused
@@ -419,7 +450,7 @@ func (a *Account) checkBinding(r Reader, to ledger.Target, unixMilli int64) erro
 		}
 		return err
 	}
-	return b.Check(r, a.Institution, unixMilli)
+	return a.CheckCertificates(r, unixMilli)
 }
 
 // realNames reports whether accounts of an institution go by real names. There is a key of its own for it, because most
@@ -435,16 +466,42 @@ func governs(to ledger.Target) bool {
 	return to == ledger.Target{Address: to.Address} && IsSystem(to.Address) && to.Address != ContractsAddress && to.Address != CNSAddress
 }
 
-// Check says why a binding does not count for an institution at a state and a block time, or returns nil.
-func (b *Binding) Check(r Reader, institution string, unixMilli int64) error {
+// CheckCertificates says why the certificates of an account that goes by some do not count at a state and a time in Unix ms, or
+// returns nil. A refusal is an [*Error] with status denied; any other error is the reader's.
+func (a *Account) CheckCertificates(r Reader, unixMilli int64) error {
+	b := a.Certificate
 	if unixMilli > b.Until {
-		return denied(DeniedCertificate, "certificate %s of institution %s counted until %s, and block time is %s: have the account bound to another with `fondaco account certify`", b.Paths[0].Leaf, institution, timeText(b.Until), timeText(unixMilli))
+		return denied(DeniedCertificate, "certificate %s of institution %s counted until %s, and block time is %s: have the account bound to another with `fondaco account certify`", b.Paths[0].Leaf, a.Institution, timeText(b.Until), timeText(unixMilli))
 	}
-	c := &Credential{Institution: institution, Role: identity.User, Paths: b.Paths}
 	if b.Paths[0].Root.IsZero() {
-		return checkPaths(r, nil, c, unixMilli)
+		live, refused, err := standing(r, a.Institution, b.Paths)
+		if err != nil {
+			return err
+		}
+		var nobody *Trust
+		return nobody.check(a.Institution, identity.User, live, refused, unixMilli)
 	}
-	return CheckCredential(r, c, unixMilli)
+	return a.checkVouched(r, unixMilli, a.Roles...)
+}
+
+// checkVouched says for which roles those that the group trusts do not vouch by the account's certificates, or returns nil: user,
+// and of the given ones those that the group judges by certificates.
+func (a *Account) checkVouched(r Reader, unixMilli int64, roles ...string) error {
+	trust, err := trustIn(r, a.Institution)
+	if err != nil {
+		return err
+	}
+	live, refused, err := standing(r, a.Institution, a.Certificate.Paths)
+	if err != nil {
+		return err
+	}
+	err = trust.check(a.Institution, identity.User, live, refused, unixMilli)
+	for _, role := range roles {
+		if err == nil && role != string(identity.User) && trust.judges(role) {
+			err = trust.check(a.Institution, identity.Role(role), live, refused, unixMilli)
+		}
+	}
+	return err
 }
 
 // checkSigned says why the keys that signed a call do not do for an account's certificates, or returns nil.
@@ -535,19 +592,36 @@ func (b *Binding) validate(a *Account) error {
 	return nil
 }
 
-// mayBegin says why a new binding does not count for an institution, or returns nil. It wants more of it than check does of
-// one that is there: all certificates count, and where the institution has authorities, roots are named.
-func (b *Binding) mayBegin(env Env, institution string) error {
-	for _, leaf := range b.leaves() {
-		if err := checkCertificate(env, institution, leaf); err != nil {
+// mayBegin says why a new binding of the account does not count, or returns nil. It wants more of it than CheckCertificates does
+// of one that is there: all certificates count, and where the institution has authorities, roots are named.
+func (a *Account) mayBegin(env Env) error {
+	for _, leaf := range a.Certificate.leaves() {
+		if err := checkCertificate(env, a.Institution, leaf); err != nil {
 			return err
 		}
 	}
 	now := env.Order().UnixMilli
-	if err := b.Check(env, institution, now); err != nil {
+	if err := a.CheckCertificates(env, now); err != nil {
 		return err
 	}
-	return CheckCredential(env, &Credential{Institution: institution, Role: identity.User, Paths: b.Paths}, now)
+	return a.checkVouched(env, now, a.Roles...)
+}
+
+// mayConfer says why a role does not go with the certificates by which an account goes, or returns nil: it would call nothing
+// any more. Of a role that binds itself, or that a motion gives, whoever binds the account next sees to it.
+func (a *Account) mayConfer(env Env, role string) error {
+	if a.Certificate == nil || byMotionOnly(identity.Role(role)) {
+		return nil
+	}
+	trust, err := trustIn(env, a.Institution)
+	if err != nil || !trust.judges(role) {
+		return err
+	}
+	err = a.checkVouched(env, env.Order().UnixMilli, role)
+	if e, ok := errors.AsType[*Error](err); ok {
+		return aborted(AbortRole, []any{role}, "the account's certificates do not do for the role %s: %s. Bind it to ones that do (`fondaco account certify`), or to none, and give the role then", role, e.Reason)
+	}
+	return err
 }
 
 // bindCertificates checks the new binding of an account, and leads from the certificates to it, and from those of the
@@ -557,7 +631,7 @@ func bindCertificates(env Env, address ledger.Address, a *Account, before *Bindi
 		if err := b.validate(a); err != nil {
 			return err
 		}
-		err := b.mayBegin(env, a.Institution)
+		err := a.mayBegin(env)
 		if e, ok := errors.AsType[*Error](err); ok {
 			return aborted(AbortCertificate, []any{b.Paths[0].Leaf[:]}, "%s", e.Reason)
 		}
@@ -851,7 +925,7 @@ func newCertificates() Contract {
 				{Name: "trust", Kind: ledger.MethodView, Args: []ledger.Field{institution}, Return: "opt<Trust>"},
 				{
 					Name: "policy", Kind: ledger.MethodView, Args: []ledger.Field{institution, {Name: "role", Type: "str"}}, Return: "opt<Standing>",
-					Doc: "Returns which agencies may vouch for a role at block time and how many must; nothing for an institution without authorities. Those whose last root ended are among the ones that the policy all asks, until a motion takes the root away.",
+					Doc: "Returns which agencies may vouch for a role at block time, of nodes, of accounts that go by certificates, and of who asks nodes under one, and how many must; nothing for an institution without authorities. Those whose last root ended are among the ones that the policy all asks, until a motion takes the root away.",
 				},
 				{
 					Name: "status", Kind: ledger.MethodView, Args: []ledger.Field{fingerprint}, Return: "list<ListedCertificate>",

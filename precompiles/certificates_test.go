@@ -722,6 +722,72 @@ func TestBoundRoots(t *testing.T) {
 	wantRefusal(t, w.maySend("user", contract), "CA root "+certificate(1).String()+" is not trusted")
 }
 
+// TestRolesOfCertificates has an institution say that both its agencies vouch for who deploys, and one for who audits code: an account
+// that has such a role calls nothing until as many do. Who governs goes on governing.
+func TestRolesOfCertificates(t *testing.T) {
+	a := newAssembly(t, 4)
+	w := office{a.world, t}
+	certify := func(account string, roots ...byte) error {
+		b := &Binding{Until: 900_000}
+		for _, r := range roots {
+			b.Paths = append(b.Paths, path(r))
+		}
+		return w.do("bank-0", newAccounts(), "certify", CertifyArgs{Account: name(account), Certificate: b})
+	}
+	role := func(method, account, role string) error {
+		return w.do("bank-0", newAccess(), method, RoleArgs{Account: name(account), Role: role})
+	}
+	says := func(err error, words string) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("refused with %v, which does not say %q", err, words)
+		}
+	}
+	deploys := ledger.Target{Address: ContractsAddress}
+	one, two, three := trusted("bank-0", "one", 1), trusted("bank-0", "two", 2), trusted("bank-0", "three", 3)
+	a.pass(Reform{Trust: []TrustedRoot{one, two, three}})
+	wantError(t, role("grant", "user", "deployer"), ledger.OK, 0)
+	wantError(t, certify("user", 1), ledger.OK, 0)
+	wantError(t, w.maySend("user", deploys), ledger.OK, 0) // nothing is said of deployers
+
+	one.Authority.Roles, two.Authority.Roles = []string{"deployer", "node", "user"}, []string{"deployer", "node", "user"}
+	a.pass(Reform{Trust: []TrustedRoot{one, two}, Policies: []InstitutionPolicy{need("bank-0", "deployer", 0)}})
+	wantRefusal(t, w.maySend("user", deploys), "2 of the agencies one, two must vouch for role deployer of institution bank-0, and 1 did")
+	wantRefusal(t, w.maySend("user", contract), "role deployer")
+	account, key := w.account(t, name("user")), newKey(t, 900)
+	wantRefusal(t, account.MayAsk(w, name("user"), key, w.order.UnixMilli), "role deployer")
+	err := certify("user", 1, 3)
+	wantError(t, err, ledger.Aborted, AbortCertificate)
+	says(err, "CA three, root "+certificate(3).String()+", is not trusted for role deployer")
+	wantError(t, certify("user", 1, 2), ledger.OK, 0)
+	wantError(t, w.maySend("user", deploys), ledger.OK, 0)
+	account = w.account(t, name("user"))
+	wantError(t, account.MayAsk(w, name("user"), key, w.order.UnixMilli), ledger.OK, 0)
+
+	// The role comes and goes. It is given only with certificates that do for it, or to an account that has none.
+	wantError(t, role("revoke", "user", "deployer"), ledger.OK, 0)
+	wantError(t, certify("user", 1), ledger.OK, 0)
+	err = role("grant", "user", "deployer")
+	wantError(t, err, ledger.Aborted, AbortRole)
+	says(err, "2 of the agencies one, two must vouch for role deployer")
+	wantError(t, role("grant", "user", "owner"), ledger.OK, 0) // of which nothing is said
+	wantError(t, w.maySend("user", contract), ledger.OK, 0)
+	wantError(t, certify("user", 1, 2), ledger.OK, 0)
+	wantError(t, role("grant", "user", "deployer"), ledger.OK, 0)
+	wantError(t, w.maySend("user", deploys), ledger.OK, 0)
+
+	// bank-0 has the role committee, too: without enough that vouch for its other one it calls no contract, and governs all the same.
+	wantError(t, certify("bank-0", 1), ledger.OK, 0)
+	wantError(t, w.maySend("bank-0", contract), ledger.OK, 0)
+	one.Authority.Roles = []string{"deployer", "institution-admin", "node", "user"}
+	two.Authority.Roles = []string{"deployer", "institution-admin", "node", "user"}
+	a.pass(Reform{Trust: []TrustedRoot{one, two}, Policies: []InstitutionPolicy{need("bank-0", "institution-admin", 2)}})
+	wantRefusal(t, w.maySend("bank-0", contract), "role institution-admin")
+	wantError(t, w.maySend("bank-0", ledger.Target{Address: AccountsAddress}), ledger.OK, 0)
+	wantError(t, certify("bank-0", 1, 2), ledger.OK, 0) // it binds itself
+	wantError(t, w.maySend("bank-0", contract), ledger.OK, 0)
+}
+
 // TestRealNames has an institution's accounts sign with the keys of their certificates.
 func TestRealNames(t *testing.T) {
 	a := newAssembly(t, 4)

@@ -157,7 +157,7 @@ func (a *Account) MayAsk(r Reader, address ledger.Address, k ledger.Key, unixMil
 		return err
 	}
 	if a.Certificate != nil {
-		if err := a.Certificate.Check(r, a.Institution, unixMilli); err != nil {
+		if err := a.CheckCertificates(r, unixMilli); err != nil {
 			return err
 		}
 	}

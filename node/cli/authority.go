@@ -36,7 +36,10 @@ func authorityCommand() *cli.Command {
 			"signed in it, its TBSCertificate in DER.\n" +
 			"The group reads no certificates: who votes for a motion compares the fingerprint, the dates and the roles with the\n" +
 			"certificate. `motion show`, `motion vote` and `motion execute` go on with a motion. For an institution of which no\n" +
-			"authority is named, the group asks for none. A root is rotated by proposing the next one of the same agency, and\n" +
+			"authority is named, the group asks for none. A role that was conferred on an account is judged by its certificates once a root\n" +
+			"of the institution may vouch for it or a policy names it: the account calls nothing until enough do, so bind it to the certificates\n" +
+			"of those that will vouch (`account certify`) before the motion takes effect. An account that goes by no certificate is\n" +
+			"judged by none, unless --real-names is on. A root is rotated by proposing the next one of the same agency, and\n" +
 			"removing the old one when it has ended.",
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "print all authorities and policies", Flags: remoteFlags(), Action: listAuthorities},
@@ -50,7 +53,7 @@ func authorityCommand() *cli.Command {
 					&cli.StringFlag{Name: "valid-from", Usage: "first block `TIME` at which the roots count, as 2026-01-02T15:04:05Z (default: that of the certificate)"},
 					&cli.StringFlag{Name: "valid-until", Usage: "last block `TIME` at which they do (default: that of the certificate)"},
 					&cli.StringSliceFlag{Name: "remove", Usage: "`FILE|FINGERPRINT` of a root that may not vouch any more. May be repeated"},
-					&cli.StringSliceFlag{Name: "policy", Usage: "`ROLE=any|all|K`: how many agencies must vouch for a role. May be repeated"},
+					&cli.StringSliceFlag{Name: "policy", Usage: "`ROLE=any|all|K`: how many agencies must vouch for a role: of nodes, of API clients with certificates, and of accounts that go by certificates and have the role (user: all of them). May be repeated"},
 					&cli.StringFlag{Name: "real-names", Usage: "`on|off`: whether accounts call contracts only under certificates for keys that sign"},
 					titleFlag(), expiresFlag(),
 				),

@@ -164,6 +164,29 @@ func TestPermissions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	people, deployers := keys.Digest{2}, keys.Digest{3} // roots: one agency vouches for users, the other one for who deploys
+	judged := func() {
+		root := func(agency string, root keys.Digest, roles ...string) precompiles.TrustedRoot {
+			return precompiles.TrustedRoot{Institution: "alpha", Authority: precompiles.Authority{Agency: agency, Root: root, Until: 1_900_000, Roles: roles}}
+		}
+		reform := precompiles.Reform{Trust: []precompiles.TrustedRoot{root("people", people, "node", "user"), root("code", deployers, "deployer")}}
+		if err := c.carry(precompiles.MembersAddress, "reform", precompiles.ReformArgs{Reform: reform}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	under := func(account string, roots ...keys.Digest) precompiles.CertifyArgs {
+		b := &precompiles.Binding{Until: 1_900_000}
+		for _, root := range roots {
+			b.Paths = append(b.Paths, identity.Path{Leaf: leaf, Root: root})
+		}
+		return precompiles.CertifyArgs{Account: address(account), Certificate: b}
+	}
+	certified := func(roots ...keys.Digest) func() {
+		return func() {
+			judged()
+			do("registrar", precompiles.AccountsAddress, "certify", under("target", roots...))
+		}
+	}
 	freezeNode := func(node identity.NodeID) func() any {
 		return is(precompiles.FreezeNodeArgs{Node: node, Reason: "suspicion"})
 	}
@@ -181,6 +204,8 @@ func TestPermissions(t *testing.T) {
 		{to: precompiles.AccountsAddress, method: "certify", what: "an institution-admin", args: certify("deputy"), may: admins},
 		{to: precompiles.AccountsAddress, method: "certify", what: "itself", args: certify("institution-admin"), may: admins},
 		{to: precompiles.AccountsAddress, method: "certify", what: "the committee", args: certify("committee"), may: []string{"committee"}},
+		{to: precompiles.AccountsAddress, method: "certify", what: "a deployer, vouched for as such", before: judged, args: is(under("deployer", people, deployers)), may: admins},
+		{to: precompiles.AccountsAddress, method: "certify", what: "a deployer, vouched for as a user", before: judged, args: is(under("deployer", people)), vain: admins, code: precompiles.AbortCertificate},
 		{to: precompiles.AccountsAddress, method: "cosign", what: "a user", args: is(precompiles.CosignArgs{Account: address("target"), Cosigner: address("regulator"), Classes: []precompiles.Class{{}}, Until: 2_000_000})},
 		{to: precompiles.AccountsAddress, method: "report_leak", args: of("target"), may: registrars},
 		{to: precompiles.AccountsAddress, method: "report_leak", what: "of the committee", args: of("committee"), may: []string{"committee"}},
@@ -270,6 +295,8 @@ func TestPermissions(t *testing.T) {
 		{to: precompiles.ContractsAddress, method: "restriction", before: visible(deployed), args: of("target"), may: everybody},
 
 		{to: precompiles.AccessAddress, method: "grant", args: is(precompiles.RoleArgs{Account: address("target"), Role: "owner"}), may: own},
+		{to: precompiles.AccessAddress, method: "grant", what: "what the certificates do for", before: certified(people, deployers), args: is(precompiles.RoleArgs{Account: address("target"), Role: "deployer"}), may: own},
+		{to: precompiles.AccessAddress, method: "grant", what: "what the certificates do not do for", before: certified(people), args: is(precompiles.RoleArgs{Account: address("target"), Role: "deployer"}), vain: own, code: precompiles.AbortRole},
 		{to: precompiles.AccessAddress, method: "grant", what: "a place in the committee", args: is(precompiles.RoleArgs{Account: address("target"), Role: "committee"})},
 		{to: precompiles.AccessAddress, method: "grant", what: "the place of a regulator", args: is(precompiles.RoleArgs{Account: address("nobody"), Role: "regulator"})},
 		{to: precompiles.AccessAddress, method: "grant", what: "the place of an auditor", args: is(precompiles.RoleArgs{Account: address("nobody"), Role: "auditor"})},

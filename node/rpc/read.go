@@ -406,7 +406,7 @@ func (s *Server) account(_ http.ResponseWriter, r *http.Request) (any, error) {
 		}
 		doc.Certificate.Certificates = append(doc.Certificate.Certificates, c)
 	}
-	err = b.Check(head, account.Institution, now)
+	err = account.CheckCertificates(head, now)
 	if e, ok := errors.AsType[*precompiles.Error](err); ok {
 		doc.Certificate.Refused, err = e.Reason, nil
 	}
