@@ -145,6 +145,9 @@ func newCA(c *cli.Context) error {
 	return showKey(c, a.KeyPath(), ledger.KeyOf(key.Public()))
 }
 
+// requestWays is how a request for a certificate is made for a key that a signer has.
+const requestWays = "with `fondaco ca request KEYFILE`, or, if the key is in a device, with `signer-pkcs11 request`"
+
 func requestCertificate(c *cli.Context) error {
 	args, err := arguments(c, 1, 1, "KEYFILE")
 	if err != nil {
@@ -157,6 +160,9 @@ func requestCertificate(c *cli.Context) error {
 	key, err := openKey(c, args[0], suite)
 	if err != nil {
 		return err
+	}
+	if _, remote := key.(keys.MessageSigner); remote {
+		return withCode(ExitDenied, fmt.Errorf("%s is the socket of a signer, which makes no request for a certificate over it: make one where the key is, %s", args[0], requestWays))
 	}
 	der, err := x509ca.Request(suite, key, "")
 	if err != nil {

@@ -59,7 +59,7 @@ func joinRequestCommand() *cli.Command {
 		Flags: append(
 			nodeFlags(),
 			&cli.StringFlag{Name: "account", Usage: "`KEY` of the institution's first account, for an institution that is new to the chain: a key file, or what `fondaco keys show` prints"},
-			&cli.StringFlag{Name: "csr", Usage: "`FILE` with a request for a certificate for the node's key, where a signer has it: `fondaco ca request` makes one"},
+			&cli.StringFlag{Name: "csr", Usage: "`FILE` with a request for a certificate for the node's key, where a signer has it: `fondaco ca request`, or `signer-pkcs11 request` for a device, makes one"},
 			&cli.StringFlag{Name: "out", Usage: "`FILE` to write; default: " + RequestFile + " in the node's folder"},
 		),
 		Action: makeRequest,
@@ -178,8 +178,8 @@ func certificateRequest(c *cli.Context, suite keys.Suite, key keys.Signer, node 
 		return readRequest(path)
 	}
 	if _, remote := key.(keys.MessageSigner); remote {
-		note(c, "The node's key is in a signer, which makes no request for a certificate. If nodes of the chain need certificates, make one where the key is, "+
-			"with `fondaco ca request KEYFILE`, and run this again with --csr FILE.")
+		note(c, "The node's key is in a signer, which makes no request for a certificate over its socket. If nodes of the chain need certificates, make one where the key is, "+
+			requestWays+", and run this again with --csr FILE.")
 		return nil, nil
 	}
 	return x509ca.Request(suite, key, "node "+node.Short())

@@ -15,6 +15,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"github.com/fondaco/fondaco/plugins/ca/x509ca"
 	"github.com/fondaco/fondaco/state/keys"
 )
 
@@ -243,18 +244,34 @@ func (k *deviceKey) Sign(digest keys.Digest) ([]byte, error) {
 		hashed := sha256.Sum256(message)
 		message = hashed[:]
 	}
-	signature, err := k.device.sign(k.kind.sign, k.private, message)
+	signature, err := k.raw(message)
 	if err != nil {
-		return nil, fmt.Errorf("sign in token %s: %w", k.device.label, err)
-	}
-	if k.kind.algorithm == keys.P256 && len(signature) == keys.SignatureSize {
-		lower(signature[keys.SignatureSize/2:])
+		return nil, err
 	}
 	if err := k.public.Verify(digest, signature); err != nil {
 		return nil, fmt.Errorf("token %s signed wrongly: %w", k.device.label, err)
 	}
 	return signature, nil
 }
+
+// raw signs what the device's mechanism takes: a message with Ed25519, the hash of one with P-256.
+func (k *deviceKey) raw(message []byte) ([]byte, error) {
+	signature, err := k.device.sign(k.kind.sign, k.private, message)
+	if err != nil {
+		return nil, fmt.Errorf("sign in token %s: %w", k.device.label, err)
+	}
+	if len(signature) != keys.SignatureSize {
+		return nil, fmt.Errorf("token %s made a signature of %d bytes, want %d", k.device.label, len(signature), keys.SignatureSize)
+	}
+	if k.kind.algorithm == keys.P256 {
+		lower(signature[keys.SignatureSize/2:])
+	}
+	return signature, nil
+}
+
+// request returns a request for a certificate (PKCS #10, DER) for the key, which the device signs. It cannot be taken for anything else that
+// the key signs: that has 32 bytes, and a request has more.
+func (k *deviceKey) request() ([]byte, error) { return x509ca.RequestBy(k.public, k.raw, "") }
 
 func (d *device) sign(mechanism uint, key pkcs11.ObjectHandle, message []byte) ([]byte, error) {
 	d.mu.Lock()

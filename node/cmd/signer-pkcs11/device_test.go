@@ -25,10 +25,9 @@ import (
 
 const pin = "1234"
 
-// softHSM returns the module of SoftHSM, with an empty token "test" of its own.
-func softHSM(t *testing.T) string {
+// softHSMModule returns the path of the module of SoftHSM.
+func softHSMModule(t *testing.T) (module string) {
 	t.Helper()
-	module := ""
 	for _, path := range []string{"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.so", "/usr/local/lib/softhsm/libsofthsm2.so"} {
 		if _, err := os.Stat(path); err == nil {
 			module = path
@@ -40,6 +39,13 @@ func softHSM(t *testing.T) string {
 		}
 		t.Skip("SoftHSM is missing: apt-get install softhsm2")
 	}
+	return module
+}
+
+// softHSM returns the module of SoftHSM, with an empty token "test" of its own.
+func softHSM(t *testing.T) string {
+	t.Helper()
+	module := softHSMModule(t)
 	dir := t.TempDir()
 	config := filepath.Join(dir, "softhsm2.conf")
 	text := fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n", dir)
@@ -227,7 +233,7 @@ func TestRefused(t *testing.T) {
 		{"SM2", pin, append([]string{"new", "--algorithm", "sm2"}, token...), 1, "PKCS#11 has no mechanism for it that all devices share"},
 		{"no such algorithm", pin, append([]string{"new", "--algorithm", "rsa"}, token...), 2, "rsa"},
 		{"no socket", pin, append([]string{"serve"}, token...), 2, "serve needs --socket PATH"},
-		{"no verb", pin, nil, 2, "want new, show or serve"},
+		{"no verb", pin, nil, 2, "want new, show, request or serve"},
 		{"an argument", pin, append([]string{"show"}, append(token, "more")...), 2, `"more" is too much`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
@@ -23,11 +24,13 @@ import (
 
 const usageText = `signer-pkcs11 signs with a key that is in a PKCS#11 token.
 
-  signer-pkcs11 new   --module FILE --token LABEL --key LABEL [--algorithm p256|ed25519]
-  signer-pkcs11 show  --module FILE --token LABEL --key LABEL
-  signer-pkcs11 serve --module FILE --token LABEL --key LABEL --socket PATH [--journal DIR [--new-journal]] [--user UID]
+  signer-pkcs11 new     --module FILE --token LABEL --key LABEL [--algorithm p256|ed25519]
+  signer-pkcs11 show    --module FILE --token LABEL --key LABEL
+  signer-pkcs11 request --module FILE --token LABEL --key LABEL
+  signer-pkcs11 serve   --module FILE --token LABEL --key LABEL --socket PATH [--journal DIR [--new-journal]] [--user UID]
 
-new makes a key that never leaves the token, show prints its public half, serve is as fondaco signer serve.
+new makes a key that never leaves the token, show prints its public half, request prints a request for a certificate for it, as fondaco ca request
+does for a key file, and serve is as fondaco signer serve.
 The PIN is asked at the terminal, or read with --pin-fd 3 3<FILE.
 
 `
@@ -75,7 +78,7 @@ func command(ctx context.Context, args []string, out, diagnostics io.Writer) err
 	switch verb {
 	case "new":
 		flags.StringVar(&algorithm, "algorithm", "p256", "p256, for accounts on suite std, or ed25519, for nodes and accounts")
-	case "show":
+	case "show", "request":
 	case "serve":
 		flags.StringVar(&config.Socket, "socket", "", "`PATH` of the unix socket")
 		flags.StringVar(&config.Journal, "journal", "", "`DIR` with what the key of a node signed; without it the key is an account's, and signs no votes")
@@ -83,7 +86,7 @@ func command(ctx context.Context, args []string, out, diagnostics io.Writer) err
 		flags.BoolVar(&config.Anew, "recover-anew", false, "sign a recovery in the place of one that was signed before: only if it is certain that nobody ever applies that")
 		flags.IntVar(&user, "user", user, "`UID` of the user who may connect")
 	default:
-		return usageError{errors.New("want new, show or serve: see `signer-pkcs11 show --help`")}
+		return usageError{errors.New("want new, show, request or serve: see `signer-pkcs11 show --help`")}
 	}
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -129,6 +132,13 @@ func (d *device) command(ctx context.Context, verb, label, algorithm string, con
 	key, err := d.key(label)
 	if err != nil {
 		return err
+	}
+	if verb == "request" {
+		der, err := key.request()
+		if err != nil {
+			return err
+		}
+		return pem.Encode(out, &pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
 	}
 	text := key.public.Algorithm().String() + ":0x" + hex.EncodeToString(key.public.Bytes())
 	if verb != "serve" {

@@ -646,6 +646,17 @@ func Request(s keys.Suite, key keys.Signer, name string) ([]byte, error) {
 	return lib.createRequest(pkix.Name{CommonName: name}, signer)
 }
 
+// RequestBy is Request for a key of suite std that is in a device. sign is given a message for Ed25519 and the SHA-256 hash of one for P-256, and
+// returns the signature as keys have it, in 64 bytes. One that does not verify makes no request.
+func RequestBy(key keys.PublicKey, sign func([]byte) ([]byte, error), name string) ([]byte, error) {
+	lib := std{keys.Std()}
+	public, err := lib.public(ledger.KeyOf(key))
+	if err != nil {
+		return nil, err
+	}
+	return lib.createRequest(pkix.Name{CommonName: name}, distant{public, sign})
+}
+
 // RequestKey returns the key that a request for a certificate (PKCS #10, DER) is for, and that signed it.
 func RequestKey(s keys.Suite, der []byte) (ledger.Key, error) { return libraryOf(s).parseRequest(der) }
 

@@ -12,6 +12,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"slices"
 	"time"
@@ -211,6 +212,23 @@ func (std) public(k ledger.Key) (crypto.PublicKey, error) {
 	default:
 		return nil, fmt.Errorf("%w: %s", keys.ErrAlgorithm, k.Algorithm)
 	}
+}
+
+// distant is a key that is elsewhere.
+type distant struct {
+	public crypto.PublicKey
+	sign   func([]byte) ([]byte, error)
+}
+
+func (d distant) Public() crypto.PublicKey { return d.public }
+
+func (d distant) Sign(_ io.Reader, message []byte, _ crypto.SignerOpts) ([]byte, error) {
+	signature, err := d.sign(message)
+	if _, ok := d.public.(*ecdsa.PublicKey); !ok || err != nil {
+		return signature, err
+	}
+	half := len(signature) / 2
+	return asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(signature[:half]), new(big.Int).SetBytes(signature[half:])}) // RFC 3279 §2.2.3
 }
 
 func (s std) create(t *x509.Certificate, issuer *certificate, key ledger.Key, signer crypto.Signer) ([]byte, error) {
