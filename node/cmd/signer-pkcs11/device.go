@@ -11,9 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/miekg/pkcs11"
+	"github.com/rs/zerolog"
 
 	"github.com/fondaco/fondaco/plugins/ca/x509ca"
 	"github.com/fondaco/fondaco/state/keys"
@@ -39,14 +42,21 @@ var kinds = []kind{
 	{keys.Ed25519, ckkECEdwards, ckmECEdwardsKeyPairGen, ckmEdDSA, []byte{6, 3, 0x2b, 0x65, 0x70}},                                // 1.3.101.112
 }
 
+// loginPause is the least time between two log-ins: each makes a device busy, and some count them.
+const loginPause = 5 * time.Second
+
 // device is a token that the PIN has opened. One call is made at a time.
 type device struct {
 	module *pkcs11.Ctx
 	label  string
+	pin    string
+	log    zerolog.Logger
 
-	mu      sync.Mutex // guards the session
+	mu      sync.Mutex // guards what is below
 	slot    uint
-	session pkcs11.SessionHandle
+	session pkcs11.SessionHandle // 0: none
+	tried   time.Time            // when the session was last asked for
+	refused error                // why the PIN is not given again
 }
 
 func openDevice(file, label, pin string) (*device, error) {
@@ -58,14 +68,16 @@ func openDevice(file, label, pin string) (*device, error) {
 		module.Destroy()
 		return nil, fmt.Errorf("start the module %s: %w", file, err)
 	}
-	d := &device{module: module, label: label}
-	if err := d.open(pin); err != nil {
+	d := &device{module: module, label: label, pin: pin}
+	if err := d.open(); err != nil {
 		return nil, errors.Join(err, d.end())
 	}
 	return d, nil
 }
 
-func (d *device) open(pin string) error {
+// open finds the token, opens a session and logs in.
+func (d *device) open() error {
+	d.tried = time.Now()
 	slots, err := d.module.GetSlotList(true)
 	if err != nil {
 		return fmt.Errorf("list the tokens: %w", err)
@@ -86,20 +98,63 @@ func (d *device) open(pin string) error {
 		return fmt.Errorf("%d tokens have the label %q, want one: the module has %q", len(found), d.label, labels)
 	}
 	d.slot = found[0]
-	if d.session, err = d.module.OpenSession(d.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION); err != nil {
+	session, err := d.module.OpenSession(d.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	if err != nil {
 		return fmt.Errorf("open token %s: %w", d.label, err)
 	}
-	if err := d.module.Login(d.session, pkcs11.CKU_USER, pin); err != nil {
-		return fmt.Errorf("open token %s with the PIN: %w; a device locks itself after a few wrong ones", d.label, err)
+	if err := d.module.Login(session, pkcs11.CKU_USER, d.pin); err != nil && !is(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
+		err = fmt.Errorf("open token %s with the PIN: %w; a device locks itself after a few wrong ones", d.label, err)
+		if is(err, pinRefused...) {
+			d.refused = fmt.Errorf("%w: this PIN is not tried again; start the signer again with the right one", err)
+		}
+		return errors.Join(err, d.module.CloseSession(session))
 	}
+	d.session = session
 	return nil
+}
+
+// Errors of devices (PKCS #11 v3.0, §5.1) that take another session, and those by which a PIN is wrong.
+var (
+	sessionLost = []pkcs11.Error{
+		pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_USER_NOT_LOGGED_IN, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED,
+		pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_KEY_HANDLE_INVALID, pkcs11.CKR_OBJECT_HANDLE_INVALID, // what a log-out leaves of handles
+	}
+	pinRefused = []pkcs11.Error{pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_PIN_LOCKED}
+)
+
+func is(err error, codes ...pkcs11.Error) bool {
+	code, ok := errors.AsType[pkcs11.Error](err)
+	return ok && slices.Contains(codes, code)
+}
+
+// reopen makes a session in the place of a lost one.
+func (d *device) reopen() error {
+	if d.refused != nil {
+		return d.refused
+	}
+	if wait := loginPause - time.Since(d.tried); wait > 0 {
+		return fmt.Errorf("a log-in is tried every %v, and again in %v", loginPause, wait.Round(100*time.Millisecond))
+	}
+	if d.session != 0 {
+		_ = d.module.CloseSession(d.session) // the device may know it no more
+		d.session = 0
+	}
+	return d.open()
 }
 
 // Close logs out and unloads the module.
 func (d *device) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return errors.Join(d.module.Logout(d.session), d.module.CloseSession(d.session), d.end())
+	var err error
+	if d.session != 0 {
+		if err = d.module.Logout(d.session); is(err, sessionLost...) {
+			err = nil
+		} else {
+			err = errors.Join(err, d.module.CloseSession(d.session))
+		}
+	}
+	return errors.Join(err, d.end())
 }
 
 func (d *device) end() error {
@@ -176,10 +231,12 @@ func (d *device) find(class uint, label string) ([]pkcs11.ObjectHandle, error) {
 
 // deviceKey is a key in a device, a keys.Signer.
 type deviceKey struct {
-	device  *device
-	kind    *kind
-	private pkcs11.ObjectHandle
-	public  keys.PublicKey
+	device *device
+	label  string
+	kind   *kind
+	public keys.PublicKey
+
+	private pkcs11.ObjectHandle // in the device's session, and guarded like it; 0: to be found
 }
 
 // key finds a key and its public half by their label.
@@ -212,7 +269,7 @@ func (d *device) key(label string) (*deviceKey, error) {
 			if err != nil {
 				return nil, fmt.Errorf("the public half of key %q in token %s: %w", label, d.label, err)
 			}
-			return &deviceKey{device: d, kind: k, private: private[0], public: key}, nil
+			return &deviceKey{device: d, label: label, kind: k, private: private[0], public: key}, nil
 		}
 	}
 	return nil, fmt.Errorf("key %q in token %s is on curve %x: want P-256 or Ed25519", label, d.label, values[0].Value)
@@ -256,7 +313,7 @@ func (k *deviceKey) Sign(digest keys.Digest) ([]byte, error) {
 
 // raw signs what the device's mechanism takes: a message with Ed25519, the hash of one with P-256.
 func (k *deviceKey) raw(message []byte) ([]byte, error) {
-	signature, err := k.device.sign(k.kind.sign, k.private, message)
+	signature, err := k.inSession(message)
 	if err != nil {
 		return nil, fmt.Errorf("sign in token %s: %w", k.device.label, err)
 	}
@@ -269,18 +326,45 @@ func (k *deviceKey) raw(message []byte) ([]byte, error) {
 	return signature, nil
 }
 
-// request returns a request for a certificate (PKCS #10, DER) for the key, which the device signs. It cannot be taken for anything else that
-// the key signs: that has 32 bytes, and a request has more.
-func (k *deviceKey) request() ([]byte, error) { return x509ca.RequestBy(k.public, k.raw, "") }
-
-func (d *device) sign(mechanism uint, key pkcs11.ObjectHandle, message []byte) ([]byte, error) {
+// inSession signs, and if the session was lost, as a device in a network loses it, once more in another.
+func (k *deviceKey) inSession(message []byte) ([]byte, error) {
+	d := k.device
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.module.SignInit(d.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}, key); err != nil {
+	lost := errors.New("the session was lost")
+	if k.private != 0 {
+		signature, err := k.try(message)
+		if !is(err, sessionLost...) {
+			return signature, err
+		}
+		k.private, lost = 0, err
+	}
+	if again := d.reopen(); again != nil {
+		return nil, fmt.Errorf("%w; %w", lost, again)
+	}
+	d.log.Warn().Err(lost).Str("token", d.label).Msg("the session was lost, and another is open")
+	private, err := d.find(pkcs11.CKO_PRIVATE_KEY, k.label)
+	if err != nil {
+		return nil, err
+	}
+	if len(private) != 1 {
+		return nil, fmt.Errorf("it has %d keys %q now, want one: put the key back, and start the signer again", len(private), k.label)
+	}
+	k.private = private[0]
+	return k.try(message)
+}
+
+func (k *deviceKey) try(message []byte) ([]byte, error) {
+	d := k.device
+	if err := d.module.SignInit(d.session, []*pkcs11.Mechanism{pkcs11.NewMechanism(k.kind.sign, nil)}, k.private); err != nil {
 		return nil, err
 	}
 	return d.module.Sign(d.session, message)
 }
+
+// request returns a request for a certificate (PKCS #10, DER) for the key, which the device signs. It cannot be taken for anything else that
+// the key signs: that has 32 bytes, and a request has more.
+func (k *deviceKey) request() ([]byte, error) { return x509ca.RequestBy(k.public, k.raw, "") }
 
 // lower puts the smaller of the two values of s that make a signature valid in the place of s: keys accept no other.
 func lower(s []byte) {

@@ -146,6 +146,7 @@ func (d *device) command(ctx context.Context, verb, label, algorithm string, con
 		return err
 	}
 	log := zerolog.New(zerolog.ConsoleWriter{Out: diagnostics, NoColor: true}).With().Timestamp().Logger()
+	d.log = log
 	config.Key, config.User, config.Log = key, user, log
 	config.Ready = func() { log.Info().Str("key", text).Str("socket", config.Socket).Msg("signer serves") }
 	return signer.Serve(ctx, config)
