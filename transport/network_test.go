@@ -880,6 +880,7 @@ func TestRecheckWaitsForNobody(t *testing.T) {
 	inBubble(t, func(t *testing.T, network *simnet.Network) {
 		c := newChain(t, 3).onSimnet(network)
 		var slow atomic.Bool
+		var refused atomic.Int64
 		c.change = func(i int, config *Config) {
 			if i != 0 {
 				return
@@ -889,6 +890,7 @@ func TestRecheckWaitsForNobody(t *testing.T) {
 				case slow.Load() && h.Node == c.id(1):
 					time.Sleep(30 * time.Second)
 				case slow.Load():
+					refused.Add(1)
 					return identity.Identity{}, errors.New("its certificate was revoked")
 				}
 				return identity.Identity{}, nil
@@ -913,6 +915,10 @@ func TestRecheckWaitsForNobody(t *testing.T) {
 			t.Error("a node was cut off without an answer")
 		}
 		time.Sleep(2 * time.Minute) // the answers come
+		// Both sides dial for each of two classes, and come to wait a second at least.
+		if n := refused.Load(); n < 60 || n > 4*120+60 {
+			t.Errorf("the other node was refused %d times in two minutes", n)
+		}
 	})
 }
 

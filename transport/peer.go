@@ -100,14 +100,15 @@ func (p *peer) keepConnected(ctx context.Context, class Class) {
 		changed = p.changed[class.index()]
 		first   = bytes.Compare(p.e.self[:], p.node[:]) < 0
 		backoff = p.e.config.MinBackoff
-		last    *link
+		last    *link // until it is seen to be lost
+		tried   bool
 	)
 	for ctx.Err() == nil {
 		p.mu.Lock()
 		l, addr := p.links[class.index()], p.addr
 		p.mu.Unlock()
 		if l != nil && !l.due.Load() {
-			last = l
+			last, tried = l, true
 			select {
 			case <-changed:
 			case <-ctx.Done():
@@ -118,16 +119,18 @@ func (p *peer) keepConnected(ctx context.Context, class Class) {
 			if last != nil && time.Since(last.established) > settled {
 				backoff = p.e.config.MinBackoff
 			}
+			last = nil
 			wait := backoff/2 + rand.N(backoff/2+1)
 			if !first {
 				wait += p.e.config.FallbackDial
 			}
-			if first && last == nil && backoff == p.e.config.MinBackoff {
+			if first && !tried {
 				wait = 0 // the very first attempt
 			}
 			if !sleep(ctx, wait, changed) {
 				continue // something changed: look again
 			}
+			tried = true
 			backoff = min(2*backoff, p.e.config.MaxBackoff)
 		}
 		if err := p.e.dial(ctx, p.node, addr, class); err != nil && ctx.Err() == nil {
