@@ -193,6 +193,25 @@ func (n *Node) certifiedRoles(institution string, roles []identity.Role, paths [
 	return count, err
 }
 
+// unheeded names an institution for whose nodes the group trusts certain roots and no others, while this node lets in nodes without
+// certificates, because it asks no CA provider. Empty: there is none, or the node asks one.
+func (n *Node) unheeded() string {
+	if n.vouch != nil {
+		return ""
+	}
+	prefix := precompiles.TrustStateKey("")
+	end := bytes.Clone(prefix)
+	end[len(end)-1]++
+	// Where authorities are named at all, some may vouch for nodes: the group takes no other motion.
+	for entry, err := range n.store.Head().Range(prefix, end, false) {
+		if err != nil {
+			return "" // the state is damaged, of which others tell
+		}
+		return string(entry.Key[len(prefix):])
+	}
+	return ""
+}
+
 // recheck asks again about connected nodes and the node's own chain, until ctx ends.
 func (n *Node) recheck(ctx context.Context) error {
 	tick := time.NewTicker(n.config.CA.Fresh)

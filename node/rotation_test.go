@@ -168,7 +168,17 @@ func TestRotation(t *testing.T) {
 			b.does("registrar", precompiles.ConfigAddress, "params", none{})
 		}
 
+		for _, n := range b.nodes {
+			if institution := n.unheeded(); institution != "" {
+				t.Errorf("a node does not heed the authorities of %q, and there are none", institution)
+			}
+		}
 		b.pass(precompiles.Reform{Trust: []precompiles.TrustedRoot{root("one", 1, 0, 2*time.Minute)}})
+		for _, n := range b.nodes { // none of which has a CA provider
+			if institution := n.unheeded(); institution != "bank" {
+				t.Errorf("a node does not heed the authorities of %q, want bank", institution)
+			}
+		}
 		bound(ledger.OK, "ann", 1)
 		b.calls("ann", "")
 

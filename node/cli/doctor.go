@@ -661,7 +661,11 @@ func (d *doctor) program(s plugins.Spec) {
 // certificates has the CA provider say whom this node's chain stands for, and until when.
 func (d *doctor) certificates() {
 	const check = "certificate"
-	if d.file == nil || d.genesis == nil || d.file.CA.Program == "" {
+	if d.file == nil || d.genesis == nil {
+		return
+	}
+	if d.file.CA.Program == "" {
+		d.unheeded()
 		return
 	}
 	a, err := authority(d.dir, d.file.CA)
@@ -692,6 +696,26 @@ func (d *doctor) certificates() {
 	}
 	if err == nil {
 		d.credential(&who)
+	}
+}
+
+// unheeded tells of a node without a CA provider that the group says which authorities may vouch for nodes.
+func (d *doctor) unheeded() {
+	const check = "authorities"
+	if d.api == nil || d.status == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(d.c.Context, doctorAsks)
+	defer cancel()
+	trusts, err := members.Trusts(ctx, d.api)
+	switch {
+	case err != nil:
+		d.warn(check, "run it again when the node answers", "not known: %v", err)
+	case len(trusts) > 0:
+		d.fail(check, "set program, settings and chain of [ca] in "+ConfigFile+", as plugins/README.md tells, and start the node again; until then it trusts the group's list of nodes alone",
+			"the group says which may vouch for nodes, of %s for one (`fondaco authority list`), and this node has no CA provider: it lets in nodes whose certificates others refuse, or that have none", trusts[0].Institution)
+	default:
+		d.ok(check, "the group names none, and this node asks for no certificates")
 	}
 }
 

@@ -49,6 +49,14 @@ func (m *Monitor) ready() []Check {
 			}})
 		}
 	}
+	if m.config.Unheeded != nil {
+		checks = append(checks, Check{Name: "authorities", Spare: true, Run: func() error {
+			if institution := m.config.Unheeded(); institution != "" {
+				return unheededError(institution)
+			}
+			return nil
+		}})
+	}
 	return append(checks, m.config.Checks...)
 }
 

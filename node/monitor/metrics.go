@@ -19,7 +19,7 @@ type metrics struct {
 	height, view, leader, changing, syncing    prometheus.Gauge
 	fetchRate, fetchLeft                       prometheus.Gauge
 	members, peers, engine, running            prometheus.Gauge
-	pinned, release                            prometheus.Gauge
+	pinned, release, unheeded                  prometheus.Gauge
 	poolTxs, poolBytes, poolOldest             prometheus.Gauge
 	poolRoom, poolWait                         prometheus.Gauge
 	notAdmitted                                prometheus.Counter
@@ -72,6 +72,7 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, config
 		engine:      gauge("engine_up", "1 while the consensus engine runs."),
 		running:     gauge("group_up", "0 when the group stopped because it cannot trust itself any more."),
 		pinned:      gauge("state_pinned_seconds", "How long a reader, of a backup for example, has had the same world state pinned; 0 when none has."),
+		unheeded:    gauge("authorities_unheeded", "1 while the group says which authorities may vouch for nodes, and this node has no CA provider to ask about certificates."),
 		release:     gauge("release_blocks_left", "Blocks until one begins with a feature that this release does not have, before which the node stops; -1: none was decided on."),
 		poolTxs:     gauge("pool_transactions", "Transactions that wait."),
 		poolBytes:   gauge("pool_bytes", "Bytes of the transactions that wait."),

@@ -19,6 +19,7 @@ package monitor
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -60,6 +61,7 @@ type Config struct {
 	Damage      func() (damaged, healed uint64) // stored blocks that do not read back, and how many did not and do again; nil: not known
 	Aside       func() int                      // files of tables that were found damaged and are made again at the next start; nil: not known
 	Roots       func() []Root                   // asked by Observe and at each scrape
+	Unheeded    func() string                   // an institution for whose nodes the group trusts certain roots, while this node asks no CA provider; empty: none; asked by Observe and health checks
 	Release     func() (left int64)             // blocks until one begins with a feature that this release does not have, below 0: none is known; asked by Observe; nil: none
 	HTTPS       func() []HTTPS                  // the certificates of listeners; asked likewise
 	Checks      []Check                         // further conditions of being ready
@@ -89,6 +91,7 @@ type Monitor struct {
 	pin      uint64                   // that is held, see Config.Pinned, and
 	pinned   time.Time                // when it was first seen
 	alarm    string                   // the last one
+	unheeded bool                     // Config.Unheeded named an institution when it was asked last
 	warned   map[string]time.Duration // by what ends: the last of the warnings before its end that was logged
 }
 
@@ -311,6 +314,11 @@ func (m *Monitor) Observe(s group.Status, pool *mempool.Pool, connected int) {
 	if m.config.Release != nil {
 		m.metrics.release.Set(float64(m.config.Release()))
 	}
+	unheeded := ""
+	if m.config.Unheeded != nil {
+		unheeded = m.config.Unheeded()
+		m.metrics.unheeded.Set(one(unheeded != ""))
+	}
 	var roots []Root
 	if m.config.Roots != nil {
 		roots = m.config.Roots()
@@ -318,6 +326,10 @@ func (m *Monitor) Observe(s group.Status, pool *mempool.Pool, connected int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.warn(roots, now)
+	if unheeded != "" && !m.unheeded {
+		m.log.Warn().Err(unheededError(unheeded)).Msg("this node does not heed which authorities the group trusts")
+	}
+	m.unheeded = unheeded != ""
 	m.status, m.peers, m.observed = s, connected, now
 	if m.config.Pinned == nil {
 		return
@@ -329,6 +341,11 @@ func (m *Monitor) Observe(s group.Status, pool *mempool.Pool, connected int) {
 	if m.pin != 0 {
 		m.metrics.pinned.Set(now.Sub(m.pinned).Seconds())
 	}
+}
+
+// unheededError tells what it means that Config.Unheeded names an institution, and what to do.
+func unheededError(institution string) error {
+	return fmt.Errorf("the group says which authorities may vouch for nodes, of %s for one, and this node lets in nodes whatever certificates they have: configure [ca], with program, settings and chain, and start it again", institution)
 }
 
 // warn logs once for each step towards the end of a root, of the node's own certificate and of a revocation list that it has come to.

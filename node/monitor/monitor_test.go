@@ -351,7 +351,10 @@ func TestHealth(t *testing.T) {
 	c := newClock()
 	programs := []plugins.Status{{Name: "engine", Healthy: true, Reason: "running"}}
 	var pinned uint64
+	var log bytes.Buffer
+	var unheeded string
 	m := New(Config{
+		Log: zerolog.New(&log), Unheeded: func() string { return unheeded },
 		Now: c.Now, Plugins: func() []plugins.Status { return programs }, Executor: func() executor.Stats { return executor.Stats{Ahead: 7, Again: 2} },
 		Checks: []Check{{Name: "disk", Run: func() error { return nil }}}, Pinned: func() uint64 { return pinned },
 		Damage: func() (uint64, uint64) { return 3, 5 }, Aside: func() int { return 1 },
@@ -412,6 +415,21 @@ func TestHealth(t *testing.T) {
 	programs[0] = plugins.Status{Name: "ca-x509", Kind: plugins.KindCA, Reason: "it exited"}
 	m.Observe(healthy, nil, 3)
 	want("/readyz", 200, "spared  plugin ca-x509: it exited\n") // nodes that are known go on, and clients are served
+
+	// The group says which authorities may vouch for nodes, and this node asks nobody: clients are served, and the log tells once.
+	said := "the group says which authorities may vouch for nodes, of corfu for one"
+	unheeded = "corfu"
+	m.Observe(healthy, nil, 3)
+	m.Observe(healthy, nil, 3)
+	want("/readyz", 200, "spared  authorities: "+said)
+	wantMetrics(t, m, `fondaco_authorities_unheeded 1`)
+	if n := strings.Count(log.String(), said); n != 1 {
+		t.Errorf("the log tells %d times that %s", n, said)
+	}
+	unheeded = ""
+	m.Observe(healthy, nil, 3)
+	want("/readyz", 200, "ok      authorities\n")
+	wantMetrics(t, m, `fondaco_authorities_unheeded 0`)
 	programs[0].Kind = plugins.KindEngine
 
 	stopped := healthy
