@@ -3,12 +3,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"testing"
 
+	"github.com/miekg/pkcs11"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/fondaco/fondaco/node/cli"
@@ -26,12 +30,36 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "plugin" {
 		fondaco()
 	}
-	testscript.Main(m, map[string]func(){"fondaco": fondaco, "signer-pkcs11": main})
+	testscript.Main(m, map[string]func(){"fondaco": fondaco, "signer-pkcs11": func() {
+		lost := make(chan os.Signal, 1)
+		signal.Notify(lost, syscall.SIGUSR1)
+		go loseSessions(lost)
+		main()
+	}})
+}
+
+// loseSessions has the device of this process lose its sessions whenever there is a signal.
+func loseSessions(signals <-chan os.Signal) {
+	for range signals {
+		module := pkcs11.New(os.Getenv("MODULE"))
+		slots, err := module.GetSlotList(true)
+		for _, slot := range slots {
+			err = errors.Join(err, module.CloseAllSessions(slot))
+		}
+		module.Destroy()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 }
 
 // TestScripts runs the program as operators do, beside fondaco. Each script has a SoftHSM without tokens; MODULE is the path of its module, JOIN the folder
-// with what scripts about certificates share.
+// with what scripts about certificates share. SIGUSR1 makes a signer lose its sessions.
 func TestScripts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: a script has two nodes, and waits for a device")
+	}
 	module := softHSMModule(t)
 	for _, tool := range []string{"softhsm2-util", "openssl"} {
 		if _, err := exec.LookPath(tool); err != nil {
