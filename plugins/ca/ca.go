@@ -514,6 +514,7 @@ type List struct {
 	NextUpdate int64    // Unix milliseconds: when the authority will have issued the next; zero: it does not say
 	Revoked    []Entry  // in the order of the list
 	Signed     []byte   // the list as its authority signed it, DER for X.509
+	Fault      string   // what keeps a newer list from coming, in words; at most MaxReason bytes; empty: nothing that the provider knows of
 }
 
 // Entry is a revoked certificate.
@@ -538,6 +539,9 @@ func (r RevokedResponse) check() error {
 	for _, l := range r.Lists {
 		if len(l.Issuer) > MaxText || len(l.Number) > MaxSerial {
 			return fmt.Errorf("a list has an issuer's name of %d bytes and a number of %d, want at most %d and %d", len(l.Issuer), len(l.Number), MaxText, MaxSerial)
+		}
+		if len(l.Fault) > MaxReason {
+			return fmt.Errorf("a list has a fault of %d bytes, want at most %d", len(l.Fault), MaxReason)
 		}
 		listed, size = listed+len(l.Revoked), size+len(l.Signed)
 		for _, c := range l.Revoked {

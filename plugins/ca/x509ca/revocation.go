@@ -14,27 +14,37 @@ import (
 	"time"
 
 	"github.com/fondaco/fondaco/plugins/ca"
+	"github.com/fondaco/fondaco/plugins/internal/wire"
 )
 
 // revocation tells which certificates of a PKI were revoked. When it knows nothing that is fresh enough, no certificate
 // counts. Its methods are safe for concurrent use.
 //
 // What an authority said later is not taken back: a list or an answer that is older than one seen before does not count. The memory of
-// that ends with the program.
+// that ends with the program, but for the lists that were fetched.
 type revocation struct {
 	lib       library
 	maxAge    time.Duration // 0: as a list or answer says itself
-	files     []*file[*list]
+	sources   []source
 	responder *responder // nil: none
 
 	mu   sync.Mutex                     // guards kept
 	kept map[[sha256.Size]byte]keptList // by authority
 }
 
-// keptList is the newest list of an authority, and the file that it was in.
+// source is where the lists of an authority come from: a file or a URL.
+type source interface {
+	name() string
+	current() ([]*list, error)  // those that may count, the newest last, and why a newer one is not among them
+	counts(l *list)             // is told that one of them is signed by its authority, and that none before was newer,
+	refused(l *list, why error) // or that this is not so
+	fault() string              // what keeps a newer list from coming; empty: nothing that is known
+}
+
+// keptList is the newest list of an authority, and where it came from.
 type keptList struct {
 	*list
-	path string
+	from source
 }
 
 const (
@@ -42,7 +52,7 @@ const (
 	maxSkew        = 5 * time.Minute // by which the clock of an authority may be ahead
 )
 
-func newRevocation(lib library, t Trust, warn func(string)) (*revocation, error) {
+func newRevocation(lib library, t Trust, fetching fetching, warn func(string)) (*revocation, error) {
 	r := &revocation{lib: lib, kept: map[[sha256.Size]byte]keptList{}}
 	if t.MaxAge != "" {
 		var err error
@@ -50,12 +60,19 @@ func newRevocation(lib library, t Trust, warn func(string)) (*revocation, error)
 			return nil, fmt.Errorf("max_age: %w", err)
 		}
 	}
-	for _, path := range t.CRL {
-		f, err := newFile(path, warn, func(data []byte) (*list, error) { return parseList(lib, data) })
+	for _, entry := range t.CRL {
+		if f := fetching[entry]; f != nil {
+			if r.maxAge > 0 {
+				f.within(r.maxAge / fetchShare)
+			}
+			r.sources = append(r.sources, f)
+			continue
+		}
+		f, err := newFile(entry, warn, func(data []byte) (*list, error) { return parseList(lib, data) })
 		if err != nil {
 			return nil, fmt.Errorf("crl: %w", err)
 		}
-		r.files = append(r.files, f)
+		r.sources = append(r.sources, listFile{f})
 	}
 	if t.OCSP != "" {
 		r.responder = newResponder(lib, t.OCSP, warn)
@@ -81,7 +98,7 @@ func (r *revocation) check(ctx context.Context, c, issuer *certificate, holder b
 		return nil, nil
 	}
 	if r.responder == nil {
-		return ca.Refuse(ca.StaleList, "there is no revocation list of %s%s, so the certificate of %s does not count: name a file with one in crl", issuer.name(), why, c.name()), nil
+		return ca.Refuse(ca.StaleList, "there is no revocation list of %s%s, so the certificate of %s does not count: name a file with one in crl, or the URL at which it is published", issuer.name(), why, c.name()), nil
 	}
 	found, err := r.responder.ask(ctx, c, issuer, at)
 	if err != nil {
@@ -126,32 +143,40 @@ func (r *revocation) newest(issuer *certificate, at time.Time) (found *list, unu
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	known := r.kept[id]
-	for _, f := range r.files {
-		l, err := f.current()
-		if !bytes.Equal(l.rawIssuer, issuer.rawSubject) {
-			continue
-		}
-		if err != nil {
+	for _, from := range r.sources {
+		lists, err := from.current()
+		if len(lists) == 0 {
 			unusable = err
 		}
-		if l == known.list {
-			continue
-		}
-		if known.list != nil && l.before(known.list) {
-			if known.path == f.path { // several files may have lists of one authority
-				unusable = fmt.Errorf("%s: it has %s, and had %s: bring the newer one back", f.path, l.text(), known.list.text())
+		for _, l := range lists {
+			if !bytes.Equal(l.rawIssuer, issuer.rawSubject) {
+				continue
 			}
-			continue
+			if err != nil {
+				unusable = err
+			}
+			if l == known.list {
+				continue
+			}
+			if known.list != nil && l.before(known.list) {
+				if known.from == from { // several sources may have lists of one authority
+					unusable = fmt.Errorf("%s: it has %s, and had %s: bring the newer one back", from.name(), l.text(), known.list.text())
+					from.refused(l, unusable)
+				}
+				continue
+			}
+			if err := r.usable(l, issuer, at); err != nil {
+				unusable = fmt.Errorf("%s: %w", from.name(), err)
+				from.refused(l, unusable)
+				continue
+			}
+			if known.list == nil && len(r.kept) >= maxAuthorities {
+				return nil, fmt.Errorf("there are lists of %d authorities already", len(r.kept))
+			}
+			known = keptList{l, from}
+			r.kept[id] = known
+			from.counts(l)
 		}
-		if err := r.usable(l, issuer, at); err != nil {
-			unusable = fmt.Errorf("%s: %w", f.path, err)
-			continue
-		}
-		if known.list == nil && len(r.kept) >= maxAuthorities {
-			return nil, fmt.Errorf("there are lists of %d authorities already", len(r.kept))
-		}
-		known = keptList{l, f.path}
-		r.kept[id] = known
 	}
 	return known.list, unusable
 }
@@ -164,7 +189,10 @@ func (r *revocation) usable(l *list, issuer *certificate, at time.Time) error {
 	if l.issued.After(at.Add(maxSkew)) {
 		return fmt.Errorf("it is of %s, and it is %s: check the clocks", timeText(l.issued), timeText(at))
 	}
-	return r.lib.checkList(l, issuer)
+	if err := r.lib.checkList(l, issuer); err != nil {
+		return fmt.Errorf("%s did not sign it: %w", issuer.name(), err)
+	}
+	return nil
 }
 
 // follow looks for the lists of the authorities of a way from a root, as far as none of them was revoked.
@@ -186,7 +214,9 @@ func (r *revocation) lists() []ca.List {
 	defer r.mu.Unlock()
 	var all []ca.List
 	for _, l := range r.kept {
-		all = append(all, l.public())
+		public := l.public()
+		public.Fault = wire.Truncate(l.from.fault(), ca.MaxReason-len("…"))
+		all = append(all, public)
 	}
 	slices.SortFunc(all, func(a, b ca.List) int {
 		return cmp.Or(strings.Compare(a.Issuer, b.Issuer), bytes.Compare(a.Signed, b.Signed))

@@ -258,8 +258,8 @@ func TestLists(t *testing.T) {
 	p := fresh()
 	var warned []string
 	p.Warn = func(text string) { warned = append(warned, text) }
-	for _, f := range p.trusts[0].revocation.files {
-		f.warn = p.Warn
+	for _, s := range p.trusts[0].revocation.sources {
+		s.(listFile).warn = p.Warn
 	}
 	ask := func(at time.Time) string { return verdict(t, p, asks(at, ca.Node, node)) }
 
@@ -283,6 +283,10 @@ func TestLists(t *testing.T) {
 			t.Fatal(err)
 		}
 		says(t, ask(noon.Add(24*time.Hour)), "revoked: ")
+		got, err := p.Revoked(t.Context(), ca.RevokedRequest{})
+		if err != nil || len(got.Lists) != 1 || !strings.Contains(got.Lists[0].Fault, "no such file") {
+			t.Errorf("Revoked = %+v, %v, want the list with its fault", got, err)
+		}
 	})
 	t.Run("an older list is not taken back to", func(t *testing.T) {
 		o.list(path, 1, noon.Add(-time.Hour), week, nil)
@@ -700,7 +704,7 @@ func TestSettings(t *testing.T) {
 		{root + `ocsp = "ftp://x"`, "want a URL"},
 		{root + "ocsp = \"http://x\"\nmax_age = \"-1h\"", `max_age is "-1h"`},
 		{root + `crl = ["a.crl"]`, "crl is \"a.crl\", want an absolute path"},
-		{strings.Repeat(root+`crl = ["/a.crl"]`+"\n", ca.MaxLists+1), "settings: crl has 33 files in all sections, want at most 32"},
+		{strings.Repeat(root+`crl = ["/a.crl"]`+"\n", ca.MaxLists+1), "settings: crl has 33 lists in all sections, want at most 32"},
 		{root + `crl = ["/nowhere.crl"]`, "crl: stat /nowhere.crl"},
 		{root + fmt.Sprintf("crl = [%q]", pki.Path(catest.RootFile)), "has 0 revocation lists"},
 		{root + "revocation = \"none\"\nintermediates = \"/nowhere.pem\"", "intermediates: stat /nowhere.pem"},

@@ -22,13 +22,15 @@ import (
 // Settings are what a provider is configured with, in TOML. All paths are absolute, because the working directory of a
 // plugin program is the root folder. Files hold PEM or DER.
 type Settings struct {
-	Trust []Trust `toml:"trust"` // tried in this order
-	Issue *Issue  `toml:"issue"` // nil: the provider only verifies
+	Lists string  `toml:"lists,omitempty"` // folder in which the lists that were fetched are kept; may be empty where crl has no URL
+	Trust []Trust `toml:"trust"`           // tried in this order
+	Issue *Issue  `toml:"issue"`           // nil: the provider only verifies
 }
 
 // Trust is a PKI whose certificates count.
 type Trust struct {
-	// Roots, Intermediates and CRL name files, which are read again when they change.
+	// Roots, Intermediates and CRL name files, which are read again when they change. CRL may have URLs (http, https) too. What is there is fetched
+	// after a twentieth of the last list's life, but not within a minute, and at least once an hour; see [Settings.Lists].
 	Roots         string   `toml:"roots"`         // certificates at which chains end
 	Intermediates string   `toml:"intermediates"` // certificates that holders may leave out of their chains; may be empty
 	CRL           []string `toml:"crl"`           // a revocation list each
@@ -95,9 +97,17 @@ func (s *Settings) validate() error {
 			return fmt.Errorf("settings: [[trust]] %d: %w", i+1, err)
 		}
 		lists += len(s.Trust[i].CRL)
+		if at := slices.IndexFunc(s.Trust[i].CRL, func(entry string) bool { _, fetched := Kept(entry); return fetched }); at >= 0 && s.Lists == "" {
+			return fmt.Errorf("settings: [[trust]] %d: crl has the URL %s: name a folder in lists, above the first [[trust]], such as lists = \"/var/lib/fondaco/lists\", where what comes from there is kept", i+1, s.Trust[i].CRL[at])
+		}
+	}
+	if s.Lists != "" {
+		if err := absolute("lists", s.Lists); err != nil {
+			return fmt.Errorf("settings: %w", err)
+		}
 	}
 	if lists > ca.MaxLists {
-		return fmt.Errorf("settings: crl has %d files in all sections, want at most %d; use a responder (OCSP) instead", lists, ca.MaxLists)
+		return fmt.Errorf("settings: crl has %d lists in all sections, want at most %d; use a responder (OCSP) instead", lists, ca.MaxLists)
 	}
 	if s.Issue != nil {
 		if err := absolute("folder", s.Issue.Folder); err != nil {
@@ -121,8 +131,14 @@ func (t *Trust) validate() error {
 			return err
 		}
 	}
-	for _, path := range t.CRL {
-		if err := absolute("crl", path); err != nil {
+	for _, entry := range t.CRL {
+		var err error
+		if _, fetched := Kept(entry); fetched {
+			err = checkURL(entry)
+		} else {
+			err = absolute("crl", entry)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -141,7 +157,7 @@ func (t *Trust) validate() error {
 	case t.Revocation == "none" && known:
 		return errors.New(`revocation is "none", and there are lists or a responder: remove one or the other`)
 	case t.Revocation == "" && !known:
-		return errors.New(`nothing tells which certificates were revoked: name files in crl or a responder in ocsp, or write revocation = "none" if none ever is`)
+		return errors.New(`nothing tells which certificates were revoked: name files or URLs in crl, or a responder in ocsp, or write revocation = "none" if none ever is`)
 	case t.Institution != "" && len(t.Institutions) > 0:
 		return errors.New("institution and institutions are both set: the first is for all holders, the second a choice")
 	}

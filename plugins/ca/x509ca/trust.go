@@ -23,7 +23,7 @@ type trust struct {
 	revocation    *revocation           // nil: nothing is ever revoked
 }
 
-func newTrust(lib library, t Trust, warn func(string)) (*trust, error) {
+func newTrust(lib library, t Trust, fetching fetching, warn func(string)) (*trust, error) {
 	out := &trust{Trust: t, lib: lib}
 	var err error
 	out.roots, err = newFile(t.Roots, warn, func(data []byte) ([]*certificate, error) { return parseAuthorities(lib, data) })
@@ -37,7 +37,7 @@ func newTrust(lib library, t Trust, warn func(string)) (*trust, error) {
 		}
 	}
 	if t.Revocation != "none" {
-		out.revocation, err = newRevocation(lib, t, warn)
+		out.revocation, err = newRevocation(lib, t, fetching, warn)
 	}
 	return out, err
 }

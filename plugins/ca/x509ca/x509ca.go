@@ -20,7 +20,7 @@
 // usage that does not allow client authentication; what RFC 5280's path validation refuses, as the library does it:
 // path length, name constraints, critical extensions that it does not know. A certificate counts only while what is known of
 // its revocation, and of that of each authority below the root, is fresh: see [Trust]. Lists and answers from the future, and such as are
-// older than others seen before, do not count.
+// older than others seen before, do not count. Lists that settings name by URLs are fetched behind; the newest that counted is kept in a folder.
 //
 // It is public by path but promised nothing; plugins/ca has the promise.
 package x509ca
@@ -40,8 +40,8 @@ import (
 
 // Provider is a CA provider. Configure it before anything else.
 type Provider struct {
-	// Warn is told, in a line of text, when a file that changed does not count, once for each version. It must be set before
-	// Configure. Nil: nobody is told, but for the words of refusals.
+	// Warn is told, in a line of text, when a file that changed does not count, once for each version, and when a list cannot be fetched and
+	// when it can again. It may be called from several goroutines at once. It must be set before Configure. Nil: nobody is told, but for the words of refusals.
 	Warn func(string)
 
 	lib       library
@@ -70,8 +70,9 @@ func (p *Provider) Manifest(name string) ca.Manifest {
 	return ca.Manifest{Name: name, Algorithms: p.lib.algorithms(), Issues: true}
 }
 
-// Configure reads settings and the files that they name.
-func (p *Provider) Configure(_ context.Context, data []byte) error {
+// Configure reads settings and the files that they name. It begins to fetch the lists that they name by URLs, and waits up to 5 s for those of
+// which none is kept; what does not come is no error.
+func (p *Provider) Configure(ctx context.Context, data []byte) error {
 	s, err := Parse(data)
 	if err != nil {
 		return err
@@ -80,9 +81,23 @@ func (p *Provider) Configure(_ context.Context, data []byte) error {
 	if warn == nil {
 		warn = func(string) {}
 	}
+	fetching := fetching{}
+	for _, t := range s.Trust {
+		for _, entry := range t.CRL {
+			if _, ok := Kept(entry); !ok || fetching[entry] != nil {
+				continue
+			}
+			if len(fetching) == 0 {
+				if err := makeFolder(s.Lists); err != nil {
+					return fmt.Errorf("settings: %w", err)
+				}
+			}
+			fetching[entry] = newFetched(entry, s.Lists, warn, func(data []byte) (*list, error) { return parseList(p.lib, data) })
+		}
+	}
 	var trusts []*trust
 	for i, t := range s.Trust {
-		read, err := newTrust(p.lib, t, warn)
+		read, err := newTrust(p.lib, t, fetching, warn)
 		if err != nil {
 			return fmt.Errorf("settings: [[trust]] %d: %w", i+1, err)
 		}
@@ -94,6 +109,11 @@ func (p *Provider) Configure(_ context.Context, data []byte) error {
 			return fmt.Errorf("settings: [issue]: %w", err)
 		}
 	}
+	fetching.start(ctx, func() {
+		for _, t := range trusts {
+			t.lists(time.Now())
+		}
+	})
 	p.trusts, p.authority = trusts, authority
 	return nil
 }
