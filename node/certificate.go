@@ -323,7 +323,7 @@ func newestLists(lists []ca.List) []monitor.List {
 		if l.NextUpdate == 0 {
 			continue
 		}
-		list := monitor.List{Issuer: strings.ToValidUTF8(l.Issuer, "?"), Issued: time.UnixMilli(l.Issued), Next: time.UnixMilli(l.NextUpdate)}
+		list := monitor.List{Issuer: strings.ToValidUTF8(l.Issuer, "?"), Issued: time.UnixMilli(l.Issued), Next: time.UnixMilli(l.NextUpdate), Fault: strings.ToValidUTF8(l.Fault, "?")}
 		i := slices.IndexFunc(newest, func(other monitor.List) bool { return other.Issuer == list.Issuer })
 		switch {
 		case i < 0:

@@ -394,7 +394,7 @@ func revokeCertificate(c *cli.Context) error {
 	if answer.Refusal != nil {
 		return refused(answer.Refusal)
 	}
-	note(c, "Revoked. Bring %s to those who verify; until then they do not know.", a.ListPath())
+	note(c, "Revoked. Publish %s where the others fetch it, or bring it to those who verify; until then they do not know.", a.ListPath())
 	return nil
 }
 

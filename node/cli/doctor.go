@@ -754,14 +754,20 @@ func (d *doctor) lists(ctx context.Context, provider ca.Provider) {
 		return
 	}
 	for _, l := range answer.Lists {
-		issued, next := time.UnixMilli(l.Issued), time.UnixMilli(l.NextUpdate)
-		switch late := "fetch a newer one, or look why its authority issues none"; {
+		list, late := monitor.List{Issued: time.UnixMilli(l.Issued), Next: time.UnixMilli(l.NextUpdate)}, "fetch a newer one, or look why its authority issues none"
+		left, fault := list.Next.Sub(now), ""
+		if l.Fault != "" {
+			late, fault = "mend what keeps a newer one from coming", "; no newer one comes, "+strings.ToValidUTF8(l.Fault, "?")
+		}
+		switch {
+		case l.Fault != "" && (l.NextUpdate == 0 || left >= list.Lead()):
+			d.warn(check, late, "of %s, of %s%s", l.Issuer, timeText(l.Issued), fault)
 		case l.NextUpdate == 0:
 			d.ok(check, "of %s, of %s, with %d certificates; it does not say when the next is due", l.Issuer, timeText(l.Issued), len(l.Revoked))
-		case next.Before(now):
-			d.fail(check, late+": nodes of this authority count only while ca.grace lasts, and then are cut off", "of %s: the next was due at %s", l.Issuer, timeText(l.NextUpdate))
-		case next.Sub(now) < next.Sub(issued)/monitor.LateShare:
-			d.warn(check, late, "of %s: the next is due at %s, and this one is of %s", l.Issuer, timeText(l.NextUpdate), timeText(l.Issued))
+		case left < 0:
+			d.fail(check, late+": nodes of this authority count only while ca.grace lasts, and then are cut off", "of %s: the next was due at %s%s", l.Issuer, timeText(l.NextUpdate), fault)
+		case left < list.Lead():
+			d.warn(check, late, "of %s: the next is due at %s, and this one is of %s%s", l.Issuer, timeText(l.NextUpdate), timeText(l.Issued), fault)
 		default:
 			d.ok(check, "of %s, with %d certificates; the next is due at %s", l.Issuer, len(l.Revoked), timeText(l.NextUpdate))
 		}

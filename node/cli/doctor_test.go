@@ -29,6 +29,11 @@ func TestDoctorLists(t *testing.T) {
 	}
 	endless := list("Bank D", time.Hour, 0)
 	endless.NextUpdate = 0
+	unfetched := func(age, left time.Duration) ca.List {
+		l := list("Bank E", age, left)
+		l.Fault = "since noon: http://e/crl: it answered 404 Not Found"
+		return l
+	}
 	for name, c := range map[string]struct {
 		provider listing
 		want     []string // state and words of each finding
@@ -38,6 +43,10 @@ func TestDoctorLists(t *testing.T) {
 				list("Bank A", time.Hour, 23*time.Hour), list("Bank B", 23*time.Hour, time.Hour), list("Bank C", 25*time.Hour, -time.Hour), endless,
 			}}},
 			[]string{"ok of Bank A, with 0 certificates", "warn of Bank B: the next is due", "FAIL of Bank C: the next was due", "ok of Bank D"},
+		},
+		"lists that cannot be fetched": {
+			listing{answer: ca.RevokedResponse{Lists: []ca.List{unfetched(time.Hour, 23*time.Hour), unfetched(23*time.Hour, time.Hour), unfetched(25*time.Hour, -time.Hour)}}},
+			[]string{"warn of Bank E, of ", "warn of Bank E: the next is due", "FAIL of Bank E: the next was due"},
 		},
 		"none":                  {listing{}, nil},
 		"a provider that fails": {listing{err: errors.New("it is down")}, []string{"warn the provider does not show its lists: it is down"}},
@@ -53,7 +62,7 @@ func TestDoctorLists(t *testing.T) {
 				t.Fatalf("findings %+v", d.findings)
 			}
 			for i, f := range d.findings {
-				if got := f.State + " " + f.Saw; !strings.HasPrefix(got, c.want[i]) || (f.State != "ok") != (f.Do != "") {
+				if got := f.State + " " + f.Saw; !strings.HasPrefix(got, c.want[i]) || (f.State != "ok") != (f.Do != "") || strings.Contains(f.Saw, "Bank E") != strings.HasSuffix(f.Saw, "; no newer one comes, since noon: http://e/crl: it answered 404 Not Found") {
 					t.Errorf("finding %+v, want %s", f, c.want[i])
 				}
 			}

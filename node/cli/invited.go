@@ -176,7 +176,7 @@ func authoritySettings(path string, i *join.Invitation) (*x509ca.Settings, error
 			return nil, withCode(ExitDenied, fmt.Errorf("%s would have this node trust authorities for more than the role %s (%s): do not use it, and tell who is said to have sent it", path, identity.Node, trustText(t)))
 		}
 	}
-	settings.Issue = nil
+	settings.Issue, settings.Lists = nil, ""
 	return settings, nil
 }
 
@@ -217,10 +217,20 @@ func takeAuthority(c *cli.Context, dir string, file *File, i *join.Invitation, s
 			return err
 		}
 		file.CA = CASection{Program: i.CA.Program, Settings: filepath.Join(authorityDir, settingsFile), Chain: chain, Grace: file.CA.Grace}
-		note(c, "Certificate %s of %s is valid until %s. Revocation lists in %s are those of now: bring newer ones there before they end. They count for nodes alone: "+
-			"for clients with certificates of yours set api.clients.", who.Serial, who.Institution, timeText(who.NotAfter.UnixMilli()), filepath.Join(dir, authorityDir))
+		lists := "Revocation lists are fetched by the URLs in %s."
+		if slices.ContainsFunc(settings.Trust, func(t x509ca.Trust) bool { return slices.ContainsFunc(t.CRL, isFile) }) {
+			lists = "Revocation lists that crl in %s names by files are those of now: have them published, and put the URLs in their place, or bring newer ones there before they end."
+		}
+		note(c, "Certificate %s of %s is valid until %s. "+lists+" They count for nodes alone: for clients with certificates of yours set api.clients.",
+			who.Serial, who.Institution, timeText(who.NotAfter.UnixMilli()), filepath.Join(dir, authorityDir, settingsFile))
 	}
 	return replaceFolder(dir)
+}
+
+// isFile reports whether an entry of crl is no URL.
+func isFile(entry string) bool {
+	_, fetched := x509ca.Kept(entry)
+	return !fetched
 }
 
 // unpackAuthority writes into the staged folder what the settings of an invitation name, and has the provider look at the node's
@@ -233,16 +243,35 @@ func unpackAuthority(c *cli.Context, dir string, i *join.Invitation, settings *x
 	if next, err = filepath.Abs(next); err != nil {
 		return who, err
 	}
-	err = settingsFiles(settings, func(label, name string) (string, error) {
+	unpack := func(label, name, path string) error {
 		at := slices.IndexFunc(i.CA.Files, func(f join.File) bool { return f.Name == name })
 		if at < 0 {
-			return "", fmt.Errorf("the invitation's settings of %s name a file that it does not have: %q", i.CA.Program, name)
+			return fmt.Errorf("the invitation's settings of %s name a file that it does not have: %q", i.CA.Program, name)
 		}
+		return replaceFile(path, encodeBlocks(label, pemBlocks(i.CA.Files[at].Data, label)))
+	}
+	err = settingsFiles(settings, func(label, name string) (string, error) {
 		path := filepath.Join(next, name)
-		return path, replaceFile(path, encodeBlocks(label, pemBlocks(i.CA.Files[at].Data, label)))
+		return path, unpack(label, name, path)
 	})
 	if err != nil {
 		return who, err
+	}
+	if names := fetchedLists(settings); len(names) > 0 {
+		settings.Lists = filepath.Join(next, listsDir)
+		if err := os.MkdirAll(settings.Lists, 0o700); err != nil {
+			return who, err
+		}
+		for _, name := range names {
+			path := filepath.Join(settings.Lists, name)
+			sent := slices.ContainsFunc(i.CA.Files, func(f join.File) bool { return f.Name == name })
+			if _, err := os.Stat(path); err == nil || !sent { // what this node has fetched itself is no older
+				continue
+			}
+			if err := unpack(listLabel, name, path); err != nil {
+				return who, err
+			}
+		}
 	}
 	write := func() error {
 		text, err := toml.Marshal(settings)
@@ -267,6 +296,9 @@ func unpackAuthority(c *cli.Context, dir string, i *join.Invitation, settings *x
 	err = settingsFiles(settings, func(_, path string) (string, error) { return filepath.Join(now, filepath.Base(path)), nil })
 	if err != nil {
 		return who, err
+	}
+	if settings.Lists != "" {
+		settings.Lists = filepath.Join(now, listsDir)
 	}
 	return who, write()
 }
@@ -300,7 +332,10 @@ func stage(c *cli.Context, dir string) (string, error) {
 			}
 			return os.Mkdir(to, info.Mode().Perm())
 		}
-		return os.Link(path, to)
+		if err := os.Link(path, to); !errors.Is(err, fs.ErrNotExist) { // a provider that runs has just put another in its place
+			return err
+		}
+		return nil
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", errors.Join(fmt.Errorf("copy %s: %w", now, err), os.RemoveAll(next))

@@ -1,10 +1,13 @@
 package cli_test
 
 import (
+	"bytes"
 	"encoding/pem"
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/fondaco/fondaco/node/cli"
 	"github.com/fondaco/fondaco/node/join"
+	"github.com/fondaco/fondaco/plugins/ca/x509ca"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/keys/keyfile"
@@ -256,5 +260,63 @@ func TestInvitedHalf(t *testing.T) {
 				t.Errorf("it has %q, want %q", after, complete)
 			}
 		})
+	}
+}
+
+// TestInvitedLists takes an invitation by which lists are fetched: they are there at once, and again when their server is not.
+func TestInvitedLists(t *testing.T) {
+	g := newGuest(t)
+	list, err := os.ReadFile("ca/ca.crl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(list) }))
+	defer server.Close()
+	url := server.URL + "/bank-e.crl"
+	name, fetched := x509ca.Kept(url)
+	if !fetched {
+		t.Fatalf("%s is no URL", url)
+	}
+	fetches := func(i *join.Invitation) {
+		i.CA.Settings = []byte(strings.Replace(string(settings("")), "2-list.pem", url, 1))
+		i.CA.Files = i.CA.Files[:1]
+	}
+	sent := func(i *join.Invitation) {
+		fetches(i)
+		i.CA.Files = append(i.CA.Files, join.File{Name: name, Data: list})
+	}
+	fromURL := "Revocation lists are fetched by the URLs in " + filepath.Join("e", "ca", "settings.toml")
+	kept := filepath.Join("e", "ca", "lists", name)
+
+	if code, out := g.invited(fetches); code != 0 || !strings.Contains(out, fromURL) || !strings.Contains(out, "fetches "+url) {
+		t.Fatalf("exit code %d, %s, want %q in it", code, out, fromURL)
+	}
+	dir, err := filepath.Abs(filepath.Join("e", "ca"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := folderOf(t, g.dir)["/ca/settings.toml"]
+	if !strings.Contains(text, filepath.Join(dir, "lists")) || !strings.Contains(text, url) || strings.Contains(text, "ca.new") {
+		t.Errorf("the settings are %s", text)
+	}
+	server.Close()
+	if code, out := g.invited(fetches); code != 0 { // by what it has fetched before
+		t.Fatalf("exit code %d, %s", code, out)
+	}
+	if err := os.RemoveAll(filepath.Dir(kept)); err != nil {
+		t.Fatal(err)
+	}
+	before := folderOf(t, g.dir)
+	if code, out := g.invited(fetches); code == 0 || !strings.Contains(out, "do not hold by what") || !strings.Contains(out, "connection refused") {
+		t.Fatalf("without a server and a list: exit code %d, %s", code, out)
+	}
+	if after := folderOf(t, g.dir); !maps.Equal(before, after) {
+		t.Errorf("after the refusal the folder has %q, and had %q", slices.Sorted(maps.Keys(after)), slices.Sorted(maps.Keys(before)))
+	}
+	if code, out := g.invited(sent); code != 0 {
+		t.Fatalf("with a list in the invitation: exit code %d, %s", code, out)
+	}
+	if got, err := os.ReadFile(kept); err != nil || !bytes.Equal(got, list) {
+		t.Errorf("the node keeps %q, %v, want the list of the invitation", got, err)
 	}
 }

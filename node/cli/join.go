@@ -40,6 +40,7 @@ const (
 	authorityDir = "ca"            // what the CA provider is configured with
 	settingsFile = "settings.toml" // below authorityDir
 	chainFile    = "node.pem"      // the node's certificates, below authorityDir
+	listsDir     = "lists"         // of the revocation lists that the CA provider fetches, below authorityDir
 )
 
 func joinRequestCommand() *cli.Command {
@@ -661,29 +662,43 @@ func packAuthority(dir string, section CASection) (*join.CA, error) {
 	settings.Issue = nil
 	settings.Trust = forNodes(settings.Trust)
 	names := map[string]string{}
-	err = settingsFiles(settings, func(label, path string) (string, error) {
-		if name, packed := names[path]; packed {
-			return name, nil
-		}
+	pack := func(label, path, name string) error {
 		data, err := readBounded(path, ca.MaxListBytes)
 		if err != nil {
-			return "", err
+			return err
 		}
 		der := pemBlocks(data, label)
 		if block, _ := pem.Decode(data); block == nil {
 			der = [][]byte{data} // no PEM at all
 		}
 		if !isPublic(der) {
-			return "", fmt.Errorf("%s: want what holds %s in PEM or DER", path, strings.ToLower(label))
+			return fmt.Errorf("%s: want what holds %s in PEM or DER", path, strings.ToLower(label))
 		}
-		name := fmt.Sprintf("%d-%s.pem", len(out.Files)+1, map[string]string{certificateLabel: "certificates", listLabel: "list"}[label])
 		names[path] = name
 		out.Files = append(out.Files, join.File{Name: name, Data: encodeBlocks(label, der)})
-		return name, nil
+		return nil
+	}
+	err = settingsFiles(settings, func(label, path string) (string, error) {
+		if name, packed := names[path]; packed {
+			return name, nil
+		}
+		name := fmt.Sprintf("%d-%s.pem", len(out.Files)+1, map[string]string{certificateLabel: "certificates", listLabel: "list"}[label])
+		return name, pack(label, path, name)
 	})
+	// What comes from URLs goes along as far as it has come, so that the node need not reach all of them at once.
+	for _, name := range fetchedLists(settings) {
+		path := filepath.Join(settings.Lists, name)
+		if _, packed := names[path]; err != nil || packed {
+			continue
+		}
+		if err = pack(listLabel, path, name); errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ca.settings: %w", err)
 	}
+	settings.Lists = "" // where they are kept is for each node to say
 	if out.Settings, err = toml.Marshal(settings); err != nil {
 		return nil, err
 	}
@@ -732,8 +747,20 @@ func isPublic(ders [][]byte) bool {
 	return len(ders) > 0
 }
 
+// fetchedLists returns the names of the files in which a provider keeps what it fetches.
+func fetchedLists(s *x509ca.Settings) (names []string) {
+	for _, t := range s.Trust {
+		for _, entry := range t.CRL {
+			if name, fetched := x509ca.Kept(entry); fetched {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
 // settingsFiles calls change for each file that the settings of a provider name, with the label of what is in it, and puts what
-// it returns in its place.
+// it returns in its place. URLs stay.
 func settingsFiles(s *x509ca.Settings, change func(label, path string) (string, error)) error {
 	replace := func(label string, path *string) error {
 		if *path == "" {
@@ -746,8 +773,10 @@ func settingsFiles(s *x509ca.Settings, change func(label, path string) (string, 
 	for n := range s.Trust {
 		t := &s.Trust[n]
 		err := errors.Join(replace(certificateLabel, &t.Roots), replace(certificateLabel, &t.Intermediates))
-		for at := range t.CRL {
-			err = errors.Join(err, replace(listLabel, &t.CRL[at]))
+		for at, entry := range t.CRL {
+			if _, fetched := x509ca.Kept(entry); !fetched {
+				err = errors.Join(err, replace(listLabel, &t.CRL[at]))
+			}
 		}
 		if err != nil {
 			return err
@@ -851,6 +880,11 @@ func trustText(t *x509ca.Trust) string {
 		text += fmt.Sprintf("revocation by %d lists", len(t.CRL))
 	default:
 		text += "nothing is ever revoked"
+	}
+	for _, entry := range t.CRL {
+		if _, fetched := x509ca.Kept(entry); fetched {
+			text += "; fetches " + entry
+		}
 	}
 	for _, g := range t.Grant {
 		text += fmt.Sprintf("; grants %s to holders issued by %s with unit %s", strings.Join(roles(g.Roles), ", "), cmp.Or(g.Issuer, "any"), cmp.Or(g.Unit, "any"))

@@ -118,6 +118,7 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, config
 			config:  config,
 			left:    prometheus.NewDesc("fondaco_certificate_ends_seconds", "Seconds until the node's own certificate ends; below 0 it has.", nil, nil),
 			list:    prometheus.NewDesc("fondaco_revocation_list_ends_seconds", "Seconds until the next revocation list of an authority is due, and the present one does not count any more; below 0 it does not.", []string{"issuer"}, nil),
+			fault:   prometheus.NewDesc("fondaco_revocation_list_fault", "1 while something keeps a newer revocation list of an authority from coming: its file or URL cannot be read, or has one that does not count; else 0.", []string{"issuer"}, nil),
 			vouched: prometheus.NewDesc("fondaco_vouched_nodes", "Chains of nodes that count, by what the CA provider said when it was last asked: confirmed, or doubted when it could not tell.", []string{"verdict"}, nil),
 		})
 	}
@@ -246,13 +247,14 @@ func (c *rootCollector) Collect(to chan<- prometheus.Metric) {
 
 // certificateCollector tells of what a node with a CA provider knows of certificates.
 type certificateCollector struct {
-	config              *Config
-	left, list, vouched *prometheus.Desc
+	config                     *Config
+	left, list, fault, vouched *prometheus.Desc
 }
 
 func (c *certificateCollector) Describe(to chan<- *prometheus.Desc) {
 	to <- c.left
 	to <- c.list
+	to <- c.fault
 	to <- c.vouched
 }
 
@@ -267,6 +269,11 @@ func (c *certificateCollector) Collect(to chan<- prometheus.Metric) {
 	if c.config.Lists != nil {
 		for _, l := range c.config.Lists() {
 			gauge(c.list, l.Next.Sub(now).Seconds(), l.Issuer)
+			fault := 0.
+			if l.Fault != "" {
+				fault = 1
+			}
+			gauge(c.fault, fault, l.Issuer)
 		}
 	}
 	if c.config.Vouched != nil {

@@ -107,6 +107,13 @@ type List struct {
 	Issuer string    // UTF-8
 	Issued time.Time // by the authority
 	Next   time.Time // when the authority will have issued the next; the list does not count then any more
+	Fault  string    // what keeps a newer one from coming, as the provider has it; empty: nothing that it knows of
+}
+
+// Lead is how long before its end a list is told to be late: a third of its time or a day, whichever is longer, but never in the first half.
+func (l List) Lead() time.Duration {
+	life := l.Next.Sub(l.Issued)
+	return min(max(life/3, 24*time.Hour), life/2)
 }
 
 // HTTPS is the certificate that one of the node's listeners shows to clients.
@@ -119,9 +126,6 @@ type HTTPS struct {
 func endWarnings() []time.Duration {
 	return []time.Duration{0, 24 * time.Hour, 7 * 24 * time.Hour, 30 * 24 * time.Hour}
 }
-
-// LateShare is the part of a revocation list's time at the end of which its successor is late: the last tenth.
-const LateShare = 10
 
 // block is the life of a block until it is stored.
 type block struct {
@@ -397,10 +401,13 @@ func (m *Monitor) warn(roots []Root, now time.Time) {
 	}
 	if m.config.Lists != nil {
 		for _, l := range m.config.Lists() {
-			if !reached("list of "+l.Issuer, l.Next.Sub(now), []time.Duration{0, l.Next.Sub(l.Issued) / LateShare}) {
+			if !reached("list of "+l.Issuer, l.Next.Sub(now), []time.Duration{0, l.Next.Sub(l.Issued) / 10, l.Lead()}) {
 				continue
 			}
 			event := m.log.Warn().Str("issuer", l.Issuer).Time("next_update", l.Next)
+			if l.Fault != "" {
+				event = event.Str("fault", l.Fault)
+			}
 			if l.Next.Before(now) {
 				event.Msg("a revocation list is too old to count: nodes of its authority count only while ca.grace lasts; fetch a newer one, or look why the authority issues none")
 			} else {

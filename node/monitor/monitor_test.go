@@ -271,40 +271,61 @@ func TestHTTPS(t *testing.T) {
 	}
 }
 
-// The log tells of a revocation list in the last tenth of its time, when it is too old, and again when the same happens to the next one.
+// The log tells of a revocation list before its end, in the last tenth of its time, when it is too old, and again when the same happens to the next one.
 func TestLists(t *testing.T) {
 	var log bytes.Buffer
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	daily := List{Issuer: "Bank A CA", Issued: now, Next: now.Add(24 * time.Hour)}
-	yearly := List{Issuer: "Root", Issued: now, Next: now.Add(365 * 24 * time.Hour)}
+	const day, week = 24 * time.Hour, 7 * 24 * time.Hour
+	weekly := List{Issuer: "Bank A CA", Issued: now, Next: now.Add(week)}
+	yearly := List{Issuer: "Root", Issued: now, Next: now.Add(365 * day)}
 	m := New(Config{
 		Log: zerolog.New(&log), Now: func() time.Time { return now },
-		Certificate: func() time.Time { return time.Time{} }, Lists: func() []List { return []List{daily, yearly} },
+		Certificate: func() time.Time { return time.Time{} }, Lists: func() []List { return []List{weekly, yearly} },
 	})
 	for _, step := range []struct {
 		after time.Duration
+		fault string
 		says  string // empty: nothing
 		left  string
 	}{
-		{time.Hour, "", "82800"},
-		{20 * time.Hour, "", "10800"},
-		{time.Hour, "about to be too old", "7200"},
-		{time.Hour, "", "3600"},
-		{2 * time.Hour, "too old to count", "-3600"},
-		{time.Hour, "", "-7200"},
-		{0, "", "86400"},
-		{23 * time.Hour, "about to be too old", "3600"},
+		{time.Hour, "", "", "601200"},
+		{4 * day, "", "", "255600"},
+		{day, "since noon: it answered 404 Not Found", `"fault":"since noon: it answered 404 Not Found"`, "169200"},
+		{day, "", "", "82800"},
+		{12 * time.Hour, "", "about to be too old", "39600"},
+		{time.Hour, "", "", "36000"},
+		{12 * time.Hour, "", "too old to count", "-7200"},
+		{time.Hour, "", "", "-10800"},
+		{0, "", "", "604800"},
+		{5 * day, "", "about to be too old", "172800"},
 	} {
 		log.Reset()
 		if now = now.Add(step.after); step.after == 0 {
-			daily.Issued, daily.Next = now, now.Add(24*time.Hour)
+			weekly.Issued, weekly.Next = now, now.Add(week)
 		}
+		weekly.Fault = step.fault
 		m.Observe(group.Status{}, nil, 0)
 		got := log.String()
 		if !strings.Contains(got, step.says) || (step.says == "") != (got == "") || got != "" && !strings.Contains(got, "Bank A CA") {
 			t.Errorf("at %s the log says %q, want %q in it", now, got, step.says)
 		}
-		wantMetrics(t, m, `fondaco_revocation_list_ends_seconds{issuer="Bank A CA"} `+step.left)
+		fault := "0"
+		if step.fault != "" {
+			fault = "1"
+		}
+		wantMetrics(t, m, `fondaco_revocation_list_ends_seconds{issuer="Bank A CA"} `+step.left, `fondaco_revocation_list_fault{issuer="Bank A CA"} `+fault)
+	}
+}
+
+// TestLead tells how early a list is late.
+func TestLead(t *testing.T) {
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	for life, want := range map[time.Duration]time.Duration{
+		time.Hour: 30 * time.Minute, 24 * time.Hour: 12 * time.Hour, 60 * time.Hour: 24 * time.Hour, 168 * time.Hour: 56 * time.Hour, 0: 0,
+	} {
+		if got := (List{Issued: now, Next: now.Add(life)}).Lead(); got != want {
+			t.Errorf("a list of %s is late %s before its end, want %s", life, got, want)
+		}
 	}
 }
 
