@@ -317,7 +317,7 @@ func (n *Node) openState(ctx context.Context) error {
 	}
 	features, err := precompiles.ReadFeatures(n.store.Head())
 	if err == nil {
-		err = features.Due(n.store.Head().Height())
+		err = features.Due(&n.store.Head().Header().Order)
 	}
 	if err != nil {
 		return fmt.Errorf("the data in %s are of a later release: %w", dir, err)

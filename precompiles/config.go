@@ -28,7 +28,7 @@ func newConfig() Contract {
 			Doc: "Parameters that every node of the chain applies alike, and the features of later releases, with the blocks from which on they hold.",
 			Types: []ledger.TypeDef{
 				{Name: "Params", Fields: paramFields()},
-				{Name: "Activation", Fields: []ledger.Field{feature, height, release, {Name: "decided", Type: "u64"}}},
+				{Name: "Activation", Fields: []ledger.Field{feature, height, release, {Name: "decided", Type: "u64"}, {Name: "from", Type: "i64"}}},
 				{Name: "Features", Fields: []ledger.Field{{Name: "version", Type: "u16"}, {Name: "list", Type: "list<Activation>"}}},
 			},
 			Methods: []ledger.Method{

@@ -533,7 +533,7 @@ func contractSchema(env Env, a AddressArgs) (*[]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		section, err := sectionAt(a.Address, &features, env.Order().Height)
+		section, err := sectionAt(a.Address, &features, env.Order())
 		if err != nil || section == nil {
 			return nil, err
 		}

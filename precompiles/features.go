@@ -43,16 +43,25 @@ const (
 	// with which it begins. People want days: this keeps blocks that are on their way out of it, and has room for a motion that takes the
 	// feature back, which waits for no window and no lock.
 	MinFeatureNotice = 50
-	maxFeatureName   = 32 // bytes of the name of a feature or of a release
+	// MinFeatureTime is how much block time there is at least between them, in ms: on a busy chain the blocks pass in seconds. On one whose
+	// motions wait for less (Settings.Window), as those of tests, it is that.
+	MinFeatureTime = int64(10 * 60_000)
+	maxFeatureName = 32 // bytes of the name of a feature or of a release
 )
 
 // Activation says from which block on a feature holds.
 type Activation struct {
 	_       struct{} `cbor:",toarray"`
 	Feature Feature
-	Height  ledger.Height // of the first block that is executed with it
+	Height  ledger.Height // of the first block that is executed with it, unless that is before From
 	Release string        // the first release of fondaco that has it, for people
 	Decided ledger.Height // of the block in which it was decided on
+	From    int64         // block time, Unix ms, of the first block that is executed with it, at the earliest
+}
+
+// Holds reports whether the feature holds in the block of an order. Once it does, it does in all that follow.
+func (a *Activation) Holds(order *ledger.Order) bool {
+	return a.Height <= order.Height && a.From <= order.UnixMilli
 }
 
 // Features are the activations of a chain, at most MaxFeatures, in the order of their names.
@@ -62,10 +71,10 @@ type Features struct {
 	List    []Activation
 }
 
-// Active reports whether a feature holds in the block of a height.
-func (f *Features) Active(feature Feature, height ledger.Height) bool {
+// Active reports whether a feature holds in the block of an order.
+func (f *Features) Active(feature Feature, order *ledger.Order) bool {
 	i := f.find(feature)
-	return i >= 0 && f.List[i].Height <= height
+	return i >= 0 && f.List[i].Holds(order)
 }
 
 func (f *Features) find(feature Feature) int {
@@ -122,7 +131,7 @@ func methodHolds(env Env, contract ledger.Address, method string) (bool, error) 
 		return true, nil
 	}
 	f, err := ReadFeatures(env)
-	return f.Active(feature, env.Order().Height), err
+	return f.Active(feature, env.Order()), err
 }
 
 // part is what a feature adds to the schema of a system contract.
@@ -144,11 +153,11 @@ var parts = []part{
 	},
 }
 
-// schemaAt returns the schema of a system contract with what holds in the block of a height.
-func schemaAt(c Contract, f *Features, height ledger.Height) *ledger.Schema {
+// schemaAt returns the schema of a system contract with what holds in the block of an order.
+func schemaAt(c Contract, f *Features, order *ledger.Order) *ledger.Schema {
 	schema := *c.Schema()
 	for _, p := range parts {
-		if p.contract != c.Address() || f.Active(p.feature, height) {
+		if p.contract != c.Address() || f.Active(p.feature, order) {
 			continue
 		}
 		schema.Methods = slices.DeleteFunc(slices.Clone(schema.Methods), func(m ledger.Method) bool { return slices.Contains(p.methods, m.Name) })
@@ -165,23 +174,23 @@ type sectionKey struct {
 	parts    uint64 // a bit for each entry of parts that holds
 }
 
-// sectionAt returns the schema of a system contract with what holds in the block of a height, encoded, or nil. It is without docs: they are
+// sectionAt returns the schema of a system contract with what holds in the block of an order, encoded, or nil. It is without docs: they are
 // words of this release, and what contracts and receipts have of it must be the same in all. The caller must not change it.
-func sectionAt(contract ledger.Address, f *Features, height ledger.Height) ([]byte, error) {
+func sectionAt(contract ledger.Address, f *Features, order *ledger.Order) ([]byte, error) {
 	s := systemAt(contract)
 	if s == nil {
 		return nil, nil
 	}
 	k := sectionKey{contract: contract}
 	for i, p := range parts {
-		if p.contract == contract && f.Active(p.feature, height) {
+		if p.contract == contract && f.Active(p.feature, order) {
 			k.parts |= 1 << i
 		}
 	}
 	if known, found := table.sections.Load(k); found {
 		return known.([]byte), nil
 	}
-	section, err := schemaAt(s, f, height).WithoutDocs().Encode()
+	section, err := schemaAt(s, f, order).WithoutDocs().Encode()
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +202,7 @@ func sectionAt(contract ledger.Address, f *Features, height ledger.Height) ([]by
 type ActivateArgs struct {
 	_       struct{} `cbor:",toarray"`
 	Feature string
-	Height  uint64 // of the first block with it; 0 takes an activation back that is not due yet
+	Height  uint64 // of the first block with it, see Activation; 0 takes an activation back that does not hold yet
 	Release string // the first release that has it; empty with height 0
 }
 
@@ -209,9 +218,14 @@ func activateFeature(env Env, a ActivateArgs) error {
 	if err != nil {
 		return err
 	}
-	height, at := env.Order().Height, f.find(Feature(a.Feature))
-	if at >= 0 && f.List[at].Height <= height {
-		return aborted(AbortUnchanged, nil, "the feature %s holds since block %d, and nothing ends it", a.Feature, f.List[at].Height)
+	order, at := env.Order(), f.find(Feature(a.Feature))
+	height := order.Height
+	if at >= 0 && f.List[at].Holds(order) {
+		return aborted(AbortUnchanged, nil, "the feature %s holds already, and nothing ends it", a.Feature)
+	}
+	settings, err := ReadSettings(env)
+	if err != nil {
+		return err
 	}
 	switch {
 	case a.Height == 0 && at < 0:
@@ -223,7 +237,7 @@ func activateFeature(env Env, a ActivateArgs) error {
 	case a.Height < uint64(height)+MinFeatureNotice || a.Height >= 1<<62:
 		return aborted(AbortArguments, nil, "the height %d, want one from %d on: operators need the blocks between to replace their nodes' programs", a.Height, height+MinFeatureNotice)
 	default:
-		next := Activation{Feature: Feature(a.Feature), Height: ledger.Height(a.Height), Release: a.Release, Decided: height}
+		next := Activation{Feature: Feature(a.Feature), Height: ledger.Height(a.Height), Release: a.Release, Decided: height, From: order.UnixMilli + min(settings.Window, MinFeatureTime)}
 		if at >= 0 {
 			f.List[at] = next
 			break
@@ -250,7 +264,7 @@ func isFeatureName(text string) bool {
 	return text != "" && len(text) <= maxFeatureName
 }
 
-// ReleaseError says that a block begins with a feature that this release does not have.
+// ReleaseError says that a feature holds that this release does not have.
 type ReleaseError struct {
 	Activation
 }
@@ -261,10 +275,12 @@ func (e *ReleaseError) Error() string {
 		e.Height, e.Feature, e.Release)
 }
 
-// Due returns a *ReleaseError if a feature holds in the block of a height that this release does not have.
-func (f *Features) Due(height ledger.Height) error {
-	if unknown := f.Unknown(); len(unknown) > 0 && unknown[0].Height <= height {
-		return &ReleaseError{unknown[0]}
+// Due returns a *ReleaseError if a feature holds in the block of an order that this release does not have.
+func (f *Features) Due(order *ledger.Order) error {
+	for _, a := range f.Unknown() {
+		if a.Holds(order) {
+			return &ReleaseError{a}
+		}
 	}
 	return nil
 }

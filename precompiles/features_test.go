@@ -13,6 +13,11 @@ import (
 func TestActivateFeature(t *testing.T) {
 	w := newWorld(t)
 	w.order.Height = 100
+	decided := w.order.UnixMilli
+	// at is the order of a block that is late enough for what is decided on first.
+	at := func(height ledger.Height) *ledger.Order {
+		return &ledger.Order{Height: height, UnixMilli: decided + MinFeatureTime}
+	}
 	config := newConfig()
 	activate := func(feature string, height uint64, release string) error {
 		_, err := w.call(config, "activate_feature", ActivateArgs{Feature: feature, Height: height, Release: release})
@@ -54,24 +59,29 @@ func TestActivateFeature(t *testing.T) {
 	if err != nil || len(f.List) != 3 || f.List[0].Feature != "later" || f.List[2].Feature != "zeal" || f.List[1].Decided != 100 {
 		t.Fatalf("ReadFeatures = %+v, %v", f, err)
 	}
-	if f.Active(Visibility, 149) || !f.Active(Visibility, 150) || f.Active("later", 399) || f.Active("never", 1_000) {
+	if f.Active(Visibility, at(149)) || !f.Active(Visibility, at(150)) || f.Active("later", at(399)) || f.Active("never", at(1_000)) {
 		t.Error("Active differs from the heights")
+	}
+	// Blocks that pass in seconds are no notice.
+	early := at(1_000)
+	if early.UnixMilli--; f.Active(Visibility, early) || f.Due(early) != nil {
+		t.Errorf("a feature holds %d ms after the decision on it", early.UnixMilli-w.order.UnixMilli)
 	}
 	if u := f.Unknown(); len(u) != 2 || u[0].Feature != "zeal" || u[1].Feature != "later" {
 		t.Errorf("Unknown = %+v, want zeal before later", u)
 	}
-	if err := f.Due(299); err != nil {
+	if err := f.Due(at(299)); err != nil {
 		t.Errorf("Due(299) = %v", err)
 	}
-	if needs, ok := errors.AsType[*ReleaseError](f.Due(350)); !ok || needs.Release != "0.3" {
-		t.Errorf("Due(350) = %v, want it to name release 0.3", f.Due(350))
+	if needs, ok := errors.AsType[*ReleaseError](f.Due(at(350))); !ok || needs.Release != "0.3" {
+		t.Errorf("Due(350) = %v, want it to name release 0.3", f.Due(at(350)))
 	}
 
 	// A release without a feature takes part in deciding on it.
 	without = "visibility"
 	defer func() { without = "" }()
-	if needs, ok := errors.AsType[*ReleaseError](f.Due(150)); !ok || needs.Feature != Visibility {
-		t.Errorf("Due(150) of a release without visibility = %v", f.Due(150))
+	if needs, ok := errors.AsType[*ReleaseError](f.Due(at(150))); !ok || needs.Feature != Visibility {
+		t.Errorf("Due(150) of a release without visibility = %v", f.Due(at(150)))
 	}
 	if err := activate("visibility", 200, "0.2.1"); err != nil {
 		t.Errorf("it is moved while it is not due: %v", err)
@@ -79,8 +89,16 @@ func TestActivateFeature(t *testing.T) {
 	if err := activate("zeal", 0, ""); err != nil {
 		t.Errorf("it is taken back while it is not due: %v", err)
 	}
-	w.order.Height = 200
-	refused("again", activate("visibility", 900, "0.2"), ledger.Aborted, AbortUnchanged, "holds since block 200")
+	notice := at(200).UnixMilli
+	w.order.Height, w.order.UnixMilli = 200, notice-1
+	before, err := ReadFeatures(w)
+	wantError(t, err, ledger.OK, 0)
+	if err := activate("visibility", 0, ""); err != nil {
+		t.Errorf("it is taken back while its time has not come: %v", err)
+	}
+	wantError(t, write(w, FeaturesStateKey(), &before), ledger.OK, 0)
+	w.order.UnixMilli = notice
+	refused("again", activate("visibility", 900, "0.2"), ledger.Aborted, AbortUnchanged, "holds already")
 	refused("taken back after", activate("visibility", 0, ""), ledger.Aborted, AbortUnchanged, "nothing ends it")
 	for i := len(f.List) - 1; i < MaxFeatures; i++ {
 		if err := activate("f"+strings.Repeat("a", i/26)+string(rune('a'+i%26)), 900, "1"); err != nil {
@@ -156,7 +174,7 @@ func TestSchemasOnChain(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if schema.Name != c.Name() || !slices.EqualFunc(schema.Methods, schemaAt(c, &Features{}, 0).Methods, func(a, b ledger.Method) bool { return a.Name == b.Name && a.Doc == "" }) {
+			if schema.Name != c.Name() || !slices.EqualFunc(schema.Methods, schemaAt(c, &Features{}, &ledger.Order{}).Methods, func(a, b ledger.Method) bool { return a.Name == b.Name && a.Doc == "" }) {
 				t.Errorf("%s: methods %v", c.Name(), schema.Methods)
 			}
 		}

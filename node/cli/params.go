@@ -75,7 +75,7 @@ func showConfig(c *cli.Context) error {
 				row(w, name, value)
 			}
 			for _, f := range doc.Features {
-				row(w, "feature", featureText(&f, status.Height))
+				row(w, "feature", featureText(&f, status))
 			}
 		})
 	})
@@ -133,8 +133,8 @@ type configChange struct {
 	Propose  []string `json:"propose"`  // what somebody of the committee runs to propose it
 }
 
-// change compares a file with what is in force at a height.
-func (r *remote) change(now, then *configDoc, height ledger.Height) (*configChange, error) {
+// change compares a file with what is in force.
+func (r *remote) change(now, then *configDoc, status *client.Status) (*configChange, error) {
 	d := &configChange{Params: paramChanges(&now.Params, &then.Params), Features: []string{}, Propose: []string{}}
 	if d.Params == nil {
 		d.Params = []string{}
@@ -157,7 +157,7 @@ func (r *remote) change(now, then *configDoc, height ledger.Height) (*configChan
 		at := slices.IndexFunc(now.Features, func(n client.Feature) bool { return n.Name == f.Name })
 		switch {
 		case at >= 0 && now.Features[at].Height == f.Height && now.Features[at].Release == f.Release:
-		case at >= 0 && now.Features[at].Height <= height:
+		case at >= 0 && now.Features[at].Holds(status):
 			return nil, usage("the feature %s holds since block %d: nothing changes that", f.Name, now.Features[at].Height)
 		default:
 			was := ""
@@ -172,7 +172,7 @@ func (r *remote) change(now, then *configDoc, height ledger.Height) (*configChan
 		if slices.ContainsFunc(then.Features, func(t client.Feature) bool { return t.Name == f.Name }) {
 			continue
 		}
-		if f.Height <= height {
+		if f.Holds(status) {
 			return nil, usage("the feature %s holds since block %d: nothing ends it, so leave it in the file", f.Name, f.Height)
 		}
 		d.Features = append(d.Features, fmt.Sprintf("%s does not begin", f.Name))
@@ -197,7 +197,7 @@ func (r *remote) compareConfig() (status *client.Status, then *configDoc, d *con
 	if then, err = readConfigDoc(args[0], now); err != nil {
 		return nil, nil, nil, err
 	}
-	d, err = r.change(now, then, status.Height)
+	d, err = r.change(now, then, status)
 	return status, then, d, err
 }
 

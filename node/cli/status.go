@@ -63,7 +63,7 @@ func statusCommand() *cli.Command {
 						row(w, "stopped", status.Stopped)
 					}
 					for _, f := range status.Features {
-						row(w, "feature", featureText(&f, status.Height))
+						row(w, "feature", featureText(&f, status))
 					}
 					for _, p := range status.Peers {
 						how := fmt.Sprintf("up, %.1f ms", p.RTT)
@@ -88,11 +88,17 @@ func statusCommand() *cli.Command {
 	}
 }
 
-// featureText tells from when on a feature holds on a chain of some height, and whether the node can follow.
-func featureText(f *client.Feature, height ledger.Height) string {
+// featureText tells from when on a feature holds on a node's chain, and whether the node can follow.
+func featureText(f *client.Feature, s *client.Status) string {
 	text := fmt.Sprintf("%s, since block %d", f.Name, f.Height)
-	if f.Height > height {
-		text = fmt.Sprintf("%s, from block %d on, in %d blocks", f.Name, f.Height, f.Height-height)
+	if !f.Holds(s) {
+		text = fmt.Sprintf("%s, from block %d on", f.Name, f.Height)
+		if f.Height > s.Height {
+			text += fmt.Sprintf(", in %d blocks", f.Height-s.Height)
+		}
+		if f.From > s.BlockTime {
+			text += ", not before " + timeText(f.From)
+		}
 	}
 	if !f.Known {
 		text += fmt.Sprintf(": this node's release does not have it and stops before; install release %s or a later one", f.Release)

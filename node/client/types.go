@@ -135,10 +135,14 @@ type FrozenNode struct {
 // Feature is a rule of a later release than the chain's first, which holds from a height on.
 type Feature struct {
 	Name    string        `json:"name"`
-	Height  ledger.Height `json:"height"`  // of the first block with it
+	Height  ledger.Height `json:"height"`  // of the first block with it, unless that is before From
 	Release string        `json:"release"` // the first that has it
+	From    int64         `json:"from"`    // block time, Unix ms, of the first block with it, at the earliest
 	Known   bool          `json:"known"`   // this node's release has it; if not, the node stops before that block
 }
+
+// Holds reports whether a feature holds in the last block of a node.
+func (f *Feature) Holds(s *Status) bool { return f.Height <= s.Height && f.From <= s.BlockTime }
 
 // ParamsTrial says what would become of a chain with other parameters.
 type ParamsTrial struct {

@@ -32,18 +32,18 @@ type earlier struct {
 	found bool
 }
 
-// audited returns the method that a call is of, if it is recorded in the block of a height; else nil.
-func (x *Executor) audited(r *rules, height ledger.Height, to ledger.Address, method string) *ledger.Method {
-	if s := x.system[to]; s != nil && r.kind(s, method, height) == ledger.MethodTx {
+// audited returns the method that a call is of, if it is recorded in the block of an order; else nil.
+func (x *Executor) audited(r *rules, order *ledger.Order, to ledger.Address, method string) *ledger.Method {
+	if s := x.system[to]; s != nil && r.kind(s, method, order) == ledger.MethodTx {
 		return s.Schema().Method(method)
 	}
 	return nil
 }
 
-// price returns what a transaction costs in the block of a height before its contract runs: by itself and, if its call is recorded, for the record.
-func (x *Executor) price(r *rules, height ledger.Height, tx *ledger.SignedTx) ledger.Gas {
+// price returns what a transaction costs in the block of an order before its contract runs: by itself and, if its call is recorded, for the record.
+func (x *Executor) price(r *rules, order *ledger.Order, tx *ledger.SignedTx) ledger.Gas {
 	price := r.prices.intrinsic(len(tx.Raw), len(tx.Signatures))
-	if tx.To.Name == "" && x.audited(r, height, tx.To.Address, tx.Method) != nil {
+	if tx.To.Name == "" && x.audited(r, order, tx.To.Address, tx.Method) != nil {
 		price += r.prices.recorded(len(tx.Args))
 	}
 	return price
@@ -51,7 +51,7 @@ func (x *Executor) price(r *rules, height ledger.Height, tx *ledger.SignedTx) le
 
 // begin begins the record of a call, if it has one, at the gas that it takes within a transaction. Where the outcome is not ok, the call is not made.
 func (t *transaction) begin(c *call) (*act, wasmvm.Outcome, error) {
-	m, price, looked, private := t.x.audited(t.rules, t.order.Height, c.target.Address, c.method), ledger.Gas(0), ledger.Gas(0), false
+	m, price, looked, private := t.x.audited(t.rules, t.order, c.target.Address, c.method), ledger.Gas(0), ledger.Gas(0), false
 	switch {
 	case m == nil:
 		var err error

@@ -30,7 +30,7 @@ func (x *Executor) newBlock(base *state.Snapshot, order *ledger.Order) (*block, 
 	if err != nil {
 		return nil, err
 	}
-	if err := r.features.Due(order.Height); err != nil {
+	if err := r.features.Due(order); err != nil {
 		return nil, err
 	}
 	below := base.Hash()
@@ -102,7 +102,7 @@ func (t *transaction) within() []ledger.Failure {
 // run checks what only the state can tell of a transaction, and calls its target. The gas of the outcome
 // includes what the transaction costs by itself.
 func (t *transaction) run(tx *ledger.SignedTx) (wasmvm.Outcome, error) {
-	price := t.x.price(t.rules, t.order.Height, tx)
+	price := t.x.price(t.rules, t.order, tx)
 	if price > tx.GasLimit {
 		t.trace.refuse(fmt.Sprintf("the transaction itself takes %d gas, the limit is %d", price, tx.GasLimit))
 		return wasmvm.Outcome{Status: ledger.OutOfGas, Gas: tx.GasLimit}, nil

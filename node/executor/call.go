@@ -137,7 +137,7 @@ func (t *transaction) enter(c call) (wasmvm.Outcome, error) {
 	}
 	system := t.x.system[self]
 	// A system contract's view keeps nothing in memory that a second one could find half done.
-	harmless := system != nil && t.kind(system, c.method, t.order.Height) == ledger.MethodView
+	harmless := system != nil && t.kind(system, c.method, t.order) == ledger.MethodView
 	if !c.reentry && !harmless && slices.Contains(t.running, self) {
 		return wasmvm.Outcome{Status: ledger.Denied, Code: wasmvm.DeniedReentry, Trace: "the contract is already running"}, nil
 	}
@@ -263,7 +263,7 @@ func (t *transaction) keepPrivate(c *call) (ledger.Gas, error) {
 
 // keepsPrivate reports whether what is private is kept from transactions and from contracts in them. From outside, nodes' APIs ask who calls.
 func (t *transaction) keepsPrivate() bool {
-	return !t.outside && t.features.Active(precompiles.Visibility, t.order.Height)
+	return !t.outside && t.features.Active(precompiles.Visibility, t.order)
 }
 
 // permitContract applies what the chain, and not the module, says of a call.

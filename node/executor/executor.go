@@ -327,6 +327,12 @@ func (x *Executor) SizeLimit(to ledger.Target) int {
 	return ledger.MaxTxSize
 }
 
+// following returns what is known of the order of the block after a state: its height, and that it is later.
+func following(base *state.Snapshot) *ledger.Order {
+	last := &base.Header().Order
+	return &ledger.Order{Height: last.Height + 1, UnixMilli: last.UnixMilli + 1}
+}
+
 // Admit says why a transaction would, at a state, be refused before its contract runs, or returns nil. It
 // is a filter for what is received: the state may change until the transaction is executed.
 func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
@@ -337,7 +343,7 @@ func (x *Executor) Admit(base *state.Snapshot, tx *ledger.SignedTx) error {
 	if err != nil {
 		return err
 	}
-	if price := x.price(r, base.Height()+1, tx); tx.GasLimit < price {
+	if price := x.price(r, following(base), tx); tx.GasLimit < price {
 		return fmt.Errorf("a gas limit of %d; the transaction takes %d before its contract runs", tx.GasLimit, price)
 	}
 	account, err := x.accounts.read(base, tx.Sender)
@@ -422,7 +428,7 @@ func (x *Executor) Prepare(ctx context.Context, tx *ledger.SignedTx) error {
 		left -= gas
 		return nil
 	}
-	if spend(x.price(r.rules, r.base.Height()+1, tx)) != nil || spend(r.prices.codeByte*ledger.Gas(len(code))) != nil {
+	if spend(x.price(r.rules, following(r.base), tx)) != nil || spend(r.prices.codeByte*ledger.Gas(len(code))) != nil {
 		return nil
 	}
 	offer := ledger.Gas(0) // to _initialize

@@ -37,7 +37,8 @@ func TestFeatureBegins(t *testing.T) {
 		return string(r.Data)
 	}
 	begins := c.head.Height() + 6
-	c.activate(precompiles.Activation{Feature: precompiles.Visibility, Height: begins, Release: "0.2"})
+	from := c.head.Header().Order.UnixMilli + 20_000
+	c.activate(precompiles.Activation{Feature: precompiles.Visibility, Height: begins, Release: "0.2", From: from})
 
 	// A release without the feature knows no such method; one with it must not tell the difference.
 	never, early := call("astonish"), call("restrict")
@@ -51,6 +52,11 @@ func TestFeatureBegins(t *testing.T) {
 	for c.head.Height()+1 < begins {
 		c.want(call("restrict"), ledger.NotFound, 0)
 	}
+	c.want(call("restrict"), ledger.NotFound, 0) // the height is there, the time is not
+	for c.head.Header().Order.UnixMilli+1_000 < from {
+		c.want(call("restrict"), ledger.NotFound, 0)
+	}
+	begins = c.head.Height() + 1
 	c.want(call("restrict"), ledger.OK, 0)
 	if s := system(); !strings.Contains(s, "restrict") || !strings.Contains(s, "Visible") {
 		t.Error("the schema on chain does not tell of restrict after its feature began")
@@ -89,5 +95,5 @@ func audited(c *chain, tx *ledger.SignedTx) *ledger.Method {
 	if err != nil {
 		c.Fatal(err)
 	}
-	return c.x.audited(r, c.head.Height()+1, tx.To.Address, tx.Method)
+	return c.x.audited(r, following(c.head), tx.To.Address, tx.Method)
 }

@@ -28,9 +28,9 @@ func newSystem(c precompiles.Contract) *system {
 	return s
 }
 
-// kind returns that of a method; empty if the contract has no such method in the block of a height.
-func (r *rules) kind(s *system, method string, height ledger.Height) ledger.MethodKind {
-	if f, ok := s.since[method]; ok && !r.features.Active(f, height) {
+// kind returns that of a method; empty if the contract has no such method in the block of an order.
+func (r *rules) kind(s *system, method string, order *ledger.Order) ledger.MethodKind {
+	if f, ok := s.since[method]; ok && !r.features.Active(f, order) {
 		return ""
 	}
 	return s.methods[method]
@@ -38,7 +38,7 @@ func (r *rules) kind(s *system, method string, height ledger.Height) ledger.Meth
 
 // invoke calls a system contract.
 func (t *transaction) invoke(s *system, c call) (wasmvm.Outcome, error) {
-	switch t.kind(s, c.method, t.order.Height) {
+	switch t.kind(s, c.method, t.order) {
 	case "":
 		return wasmvm.Outcome{Status: ledger.NotFound, Trace: fmt.Sprintf("%s has no method %q", s.Name(), c.method)}, nil
 	case ledger.MethodView:

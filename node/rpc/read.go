@@ -103,7 +103,7 @@ func (s *Server) status(http.ResponseWriter, *http.Request) (any, error) {
 		return nil, err
 	}
 	for _, f := range features.List {
-		doc.Features = append(doc.Features, client.Feature{Name: string(f.Feature), Height: f.Height, Release: f.Release, Known: precompiles.Knows(f.Feature)})
+		doc.Features = append(doc.Features, client.Feature{Name: string(f.Feature), Height: f.Height, Release: f.Release, From: f.From, Known: precompiles.Knows(f.Feature)})
 	}
 	at := doc.BlockTime
 	if s.config.JudgedAt != nil {
