@@ -197,7 +197,8 @@ func newNodeKey(c *cli.Context, dir string, suite keys.Suite) (key keys.Signer, 
 			return nil, "", err
 		}
 		if key, err = dialSigner(socket, suite); err == nil && key.Public().Algorithm() != suite.Vote() {
-			err = fmt.Errorf("the signer's key is %s, and a node's key on suite %s is %s", key.Public().Algorithm(), suite.Name(), suite.Vote())
+			err = fmt.Errorf("the signer's key is %s, and nodes of a chain of suite %s vote with %s and nothing else: start a signer with such a key, in a device that offers it or in a key file",
+				key.Public().Algorithm(), suite.Name(), suite.Vote())
 		}
 		return key, socket, err
 	}

@@ -42,7 +42,8 @@ func Serve(ctx context.Context, c Config) (err error) {
 	s := &server{Config: c, suite: keys.SuiteOf(c.Key.Public().Algorithm())}
 	if c.Journal != "" {
 		if c.Key.Public().Algorithm() != s.suite.Vote() {
-			return fmt.Errorf("a node's key is %s, and this one is %s: leave the journal away if it is an account's", s.suite.Vote(), c.Key.Public().Algorithm())
+			return fmt.Errorf("nodes of a chain of suite %s vote with %s and nothing else, and this key is %s: leave the journal away if it is an account's, or serve a key of %[2]s, "+
+				"in a device that offers it or in a key file", s.suite.Name(), s.suite.Vote(), c.Key.Public().Algorithm())
 		}
 		if s.journal, err = OpenJournal(state.OS(), c.Journal, c.Key.Public(), c.Begin); err != nil {
 			return err

@@ -178,7 +178,7 @@ func (d *device) offers(mechanism uint) (bool, error) {
 }
 
 // errNotOffered says that a key cannot be in a token.
-var errNotOffered = errors.New("the token does not offer it")
+var errNotOffered = errors.New("the token does not offer it: keep such a key with `fondaco signer serve`")
 
 // generate makes a key that signs and cannot be read out.
 func (d *device) generate(label string, a keys.Algorithm) error {

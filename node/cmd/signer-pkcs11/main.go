@@ -77,7 +77,7 @@ func command(ctx context.Context, args []string, out, diagnostics io.Writer) err
 	user := os.Getuid()
 	switch verb {
 	case "new":
-		flags.StringVar(&algorithm, "algorithm", "p256", "p256, for accounts on suite std, or ed25519, for nodes and accounts")
+		flags.StringVar(&algorithm, "algorithm", "p256", "p256, for accounts on suite std, or ed25519, for accounts and nodes, which vote with nothing else")
 	case "show", "request":
 	case "serve":
 		flags.StringVar(&config.Socket, "socket", "", "`PATH` of the unix socket")
