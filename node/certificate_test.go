@@ -425,6 +425,7 @@ func (b *banks) killProviders() {
 
 // TestCertificates has a member's certificate revoked, and the provider's program killed.
 func TestCertificates(t *testing.T) {
+	t.Parallel()
 	b := newBanks(t)
 	b.commits(0)
 	b.killProviders() // what is connected stays so
@@ -443,6 +444,7 @@ func TestCertificates(t *testing.T) {
 // TestProviderDown has all providers killed, and kept from starting: connections that are cut are made again, nodes are started again,
 // and blocks come. Who is not known is refused with the reason.
 func TestProviderDown(t *testing.T) {
+	t.Parallel()
 	b := newBanks(t)
 	b.commits(0)
 	roots := b.authorities[0].root
@@ -517,6 +519,7 @@ func TestProviderDown(t *testing.T) {
 // TestProviderSettings has the operator of a node change its provider's settings while it runs: what the provider says under them outlives
 // the node's next start without the provider. Settings that it refuses at such a start leave those in force that it took last.
 func TestProviderSettings(t *testing.T) {
+	t.Parallel()
 	b := newBanks(t)
 	path := filepath.Join(b.dir, "settings")
 	good := append(bytes.Clone(b.configs[0].CA.Provider.Config), "# reviewed\n"...)
@@ -597,6 +600,7 @@ func TestProviderSettings(t *testing.T) {
 // TestStaleList has the revocation list of a bank become too old: its node is not cut off, is let in when it connects again, and
 // the operators are told.
 func TestStaleList(t *testing.T) {
+	t.Parallel()
 	b := newBanks(t)
 	b.authorities[1].lists(time.Now().Add(-time.Hour))
 	b.eventually("the providers cannot confirm node 1", func() bool {
@@ -630,6 +634,7 @@ func TestStaleList(t *testing.T) {
 
 // TestRotation replaces the root of a bank's authority, and then the certificate of its node, without a node being started again.
 func TestRotation(t *testing.T) {
+	t.Parallel()
 	b := newBanks(t)
 	old := b.authorities[0]
 	roots := func(of ...*authority) {
@@ -672,6 +677,7 @@ func TestRotation(t *testing.T) {
 
 // TestCertificatesOnChain has the group say which certificates and authorities count: all nodes refuse a node by it, and tell it why.
 func TestCertificatesOnChain(t *testing.T) {
+	t.Parallel()
 	b := newBanks(t)
 	chain, err := b.configs[1].CA.Reread()
 	if err != nil {
@@ -724,6 +730,7 @@ func TestCertificatesOnChain(t *testing.T) {
 // TestClock has nodes of a chain that is idle judge roots by their clocks: block time stands still, and a root that has ended meanwhile
 // vouches for nobody who connects. What the group agrees on is not touched by it.
 func TestClock(t *testing.T) {
+	t.Parallel()
 	b := newBanks(t)
 	root := precompiles.Authority{
 		Agency: "bank-a", Root: identity.Fingerprint(b.suite, b.authorities[0].cert.Raw), Until: time.Now().Add(2 * time.Hour).UnixMilli(), Roles: []string{"node"},
@@ -747,6 +754,7 @@ func TestClock(t *testing.T) {
 // TestClientsOnChain has the group say which certificates of API clients count: who is refused is told why with the next request, and does not
 // go on reading events.
 func TestClientsOnChain(t *testing.T) {
+	t.Parallel()
 	b := newBanks(t)
 	desk := logintest.New(t, "bank-a") // an authority for clients alone, which makes no lists
 	b.stop(0)
@@ -892,6 +900,7 @@ func decoded(t *testing.T, path string) []byte {
 // TestCertificateFailures provokes each cause in the table of transport/PROTOCOL.md between node 1 and the others, and compares what both
 // sides print with what the table says.
 func TestCertificateFailures(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile(filepath.Join("..", "transport", "PROTOCOL.md"))
 	if err != nil {
 		t.Fatal(err)

@@ -35,6 +35,7 @@ func TestSupervision(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: it starts two dozen nodes")
 	}
+	t.Parallel()
 	const works = "" // the group goes on meanwhile
 	for _, c := range []struct {
 		mood   string

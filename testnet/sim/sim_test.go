@@ -15,7 +15,7 @@ import (
 
 var (
 	first     = flag.Uint64("seed", 1, "first seed of the schedules")
-	schedules = flag.Int("schedules", 0, "schedules to run; 0: 1,500, or 300 with -short")
+	schedules = flag.Int("schedules", 0, "schedules to run; 0: 500, or 300 with -short")
 	nodes     = flag.Int("nodes", 4, "members of the simulated group")
 	byzantine = flag.String("byzantine", "", "strategy of the members that lie; empty: by seed")
 	wholly    = flag.Bool("whole", false, "with the real executor and a token in WebAssembly")
@@ -31,7 +31,7 @@ func TestSchedules(t *testing.T) {
 	case testing.Short():
 		count = 300
 	default:
-		count = 1_500
+		count = 500
 	}
 	c := Campaign{Schedule: Schedule{Nodes: *nodes, Seed: *first, Byzantine: *byzantine, Whole: *wholly}, Schedules: count}
 	if *all {
