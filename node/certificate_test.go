@@ -942,9 +942,24 @@ func TestCertificateFailures(t *testing.T) {
 			b.writeChain(1, twisted)
 			b.start(1)
 		}},
-		"an authority that nobody trusts":     {provoke: func() { comes(bank.next, as) }},
-		"a certificate that has ended":        {provoke: func() { comes(bank, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }) }},
-		"a certificate that begins later":     {provoke: func() { comes(bank, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }) }},
+		"an authority that nobody trusts": {provoke: func() { comes(bank.next, as) }},
+		"a certificate that has ended":    {provoke: func() { comes(bank, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }) }},
+		"a certificate that begins later": {provoke: func() { comes(bank, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }) }},
+		"a certificate that begins later by a clock that differs": {
+			provoke: func() {
+				b.configs[1].ClockOffset = 2 * time.Hour
+				comes(bank, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) })
+			},
+			mend: func() { b.configs[1].ClockOffset = 0; comes(bank, as) },
+		},
+		"a revocation list that is too old by a clock that differs": {
+			provoke: func() {
+				b.configs[1].ClockOffset = -2 * time.Hour
+				bank.lists(time.Now().Add(-time.Hour))
+				comes(bank, as)
+			},
+			mend: func() { b.configs[1].ClockOffset = 0; bank.revoke(); comes(bank, as) },
+		},
 		"a certificate that is not for nodes": {provoke: func() { comes(bank, func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"payments"} }) }},
 		"a certificate of another key": {provoke: func() {
 			b.stop(1)

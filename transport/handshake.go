@@ -402,7 +402,7 @@ func (h *handshake) admit() error {
 func (h *handshake) authorize() error {
 	who, err := h.e.config.Authorize(*h.theirs)
 	if err != nil {
-		return &HandshakeError{Code: CodeNotMember, Reason: err.Error()}
+		return &HandshakeError{Code: CodeNotMember, Reason: withClocks(err.Error(), clockWords(h.theirs.Node, h.e.self, h.ahead))}
 	}
 	if now := h.e.config.Now(); !who.NotAfter.IsZero() && !now.Before(who.NotAfter) {
 		words := fmt.Sprintf("the identity of node %s ended at %s, and the clock of node %s says %s", h.theirs.Node, who.NotAfter.UTC().Format(time.RFC3339),

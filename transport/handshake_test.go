@@ -66,6 +66,14 @@ func TestRefused(t *testing.T) {
 				return identity.Identity{NotAfter: time.Now().Add(time.Hour)}, nil
 			}
 		}, "(3h0m[0-9]+s|2h59m5[0-9]s) ahead of that of node .*: set the one that is wrong"},
+		{"a certificate has ended by a clock that is wrong, and much is to be said of it", func(i int, c *Config) {
+			if i == 1 {
+				c.Now = func() time.Time { return time.Now().Add(3 * time.Hour) }
+			}
+			c.Authorize = func(h Hello) (identity.Identity, error) {
+				return identity.Identity{}, errors.New("the certificate of " + strings.Repeat("Bank of Corfu ", maxReason) + " expired")
+			}
+		}, "the certificate of Bank of Corfu .*; the clock of node .* is (3h0m[0-9]+s|2h59m5[0-9]s) ahead of that of node [0-9a-f]+: set the one that is wrong$"},
 		{"another node at the address", func(i int, c *Config) {
 			if i == 1 {
 				c.Signer = stranger.signers[0]

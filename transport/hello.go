@@ -69,6 +69,15 @@ func clockWords(node, self identity.NodeID, ahead *time.Duration) string {
 	return fmt.Sprintf("the clock of node %s is %v ahead of that of node %s: set the one that is wrong", node.Short(), ahead.Abs().Round(time.Second), self.Short())
 }
 
+// withClocks adds what clockWords says, if anything, to why a node is not let in: a certificate and a revocation list end by a clock. The reason is cut where both
+// would be too long to be sent.
+func withClocks(reason, clocks string) string {
+	if clocks == "" {
+		return reason
+	}
+	return reason[:min(len(reason), maxReason-len("; ")-len(clocks))] + "; " + clocks
+}
+
 // PublicKey returns the node's long-term public key.
 func (h *Hello) PublicKey(s keys.Suite) (keys.PublicKey, error) {
 	return s.ParsePublic(h.Algorithm, h.Key)

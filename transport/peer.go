@@ -325,7 +325,10 @@ func (p *peer) authorizeAgain() {
 			err = p.e.config.Admit(*l.who.hello)
 		}
 		if err == nil {
-			who, err = p.e.config.Authorize(*l.who.hello)
+			if who, err = p.e.config.Authorize(*l.who.hello); err != nil {
+				l.close(CodeRemoved, withClocks(err.Error(), clockWords(p.node, p.e.self, l.who.aheadNow(time.Now()))))
+				continue
+			}
 		}
 		if err != nil {
 			l.close(CodeRemoved, err.Error())
