@@ -92,7 +92,7 @@ func newAccess() Contract {
 				{Name: "frozen", Kind: ledger.MethodView, Args: []ledger.Field{account}, Return: "Frozen", Doc: "Says which ways an account is frozen now, or a contract as a holder."},
 				{
 					Name: "stopped", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "from", Type: "addr"}, {Name: "to", Type: "addr"}}, Return: "opt<addr>",
-					Doc: "Returns which of two accounts a freeze keeps from giving, or from being given to; null: neither. Contracts ask it before they move an asset.",
+					Doc: "Returns which of two accounts a freeze keeps from giving, or from being given to; null: neither. Contracts ask it before they move an asset. From nobody, the zero address, it says so of the other alone, for less gas: what a frozen account sends itself, the chain stops.",
 				},
 				{
 					Name: "freezes", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "address", Type: "opt<addr>"}, {Name: "after", Type: "opt<Place>"}}, Return: "list<Listed>",

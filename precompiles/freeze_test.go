@@ -314,8 +314,23 @@ func TestFrozen(t *testing.T) {
 	_, err = w.as("regulator").call(newAccess(), "freeze", FreezeArgs{Account: user, Direction: FreezeOut, Reason: "suspicion", Duration: hour})
 	wantError(t, err, ledger.OK, 0)
 	want(user, true, true)
+	stopped := func(from, to ledger.Address, want *ledger.Address) {
+		t.Helper()
+		out, err := w.as("nobody").call(newAccess(), "stopped", MoveArgs{From: from, To: to})
+		wantError(t, err, ledger.OK, 0)
+		var got *ledger.Address
+		if err := ledger.Unmarshal(out, &got); err != nil || (got == nil) != (want == nil) || got != nil && *got != *want {
+			t.Fatalf("stopped(%s, %s) = %v, %v; want %v", from, to, got, err, want)
+		}
+	}
+	nobody, other := ledger.Address{}, name("other")
+	stopped(user, other, &user)
+	stopped(nobody, other, nil)
 	w.order.UnixMilli += hour
 	want(user, true, false)
+	stopped(user, other, nil)
+	stopped(other, user, &user)
+	stopped(nobody, user, &user)
 
 	_, err = w.as("regulator").call(newAccess(), "freeze_contract", FreezeContractArgs{Contract: till, Method: "pay", Reason: "fault"})
 	wantError(t, err, ledger.OK, 0)
