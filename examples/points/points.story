@@ -1,6 +1,7 @@
 # A loyalty programme: members earn points and spend them with merchants of the programme, and nowhere else.
 accounts operator bakery kiosk institution=city
 accounts alice bob institution=city
+accounts regulator deputy institution=authority roles=regulator
 
 operator deploys points with operator 5184000000 100
 operator calls points.admit bakery
@@ -153,6 +154,21 @@ alice calls points.redeem bakery 40 x
 operator calls points.admit alice
 bakery calls points.reverse alice 3 1
   refused BadTerms reason="a merchant is no member"
+
+story a frozen account gets no points, neither awarded, nor spent with it, nor back
+alice calls points.redeem bakery 40 bread
+regulator calls access.freeze alice in 0 court-order null
+operator calls points.award alice 1 x
+  refused Frozen account=alice
+bakery calls points.reverse alice 1 40
+  refused Frozen account=alice
+alice calls points.redeem bakery 10 cake
+deputy calls access.unfreeze alice settled null
+bakery calls points.reverse alice 1 40
+regulator calls access.freeze bakery in 0 court-order null
+alice calls points.redeem bakery 10 cake
+  refused Frozen account=bakery
+points.balance_of alice is 140
 
 story another operator takes over, if it accepts
 alice calls points.propose_operator alice

@@ -188,6 +188,14 @@ type TooLate struct {
 	ID, Due uint64
 }
 
+// Frozen refuses to pass a receivable on, because a freeze keeps the account from being given to.
+//
+//chain:error 1009
+type Frozen struct {
+	sdk.Refusal
+	Account sdk.Addr
+}
+
 const (
 	maxReference = 128 // bytes
 	maxParts     = 32
@@ -270,7 +278,7 @@ func (Receivable) Withdraw(c sdk.Ctx, id uint64) error {
 	return nil
 }
 
-// Transfer passes a receivable on. Only the holder may.
+// Transfer passes a receivable on. Only the holder may, and it goes to nobody whom a freeze keeps from being given to.
 //
 //chain:tx conflicts=claim/{id}
 func (Receivable) Transfer(c sdk.Ctx, id uint64, to sdk.Addr) error {
@@ -281,8 +289,11 @@ func (Receivable) Transfer(c sdk.Ctx, id uint64, to sdk.Addr) error {
 	if err != nil {
 		return err
 	}
-	owned.Delete(held{claim.Holder, id})
 	from := claim.Holder
+	if account, stopped := sdk.Stopped(sdk.Addr{}, to); stopped { // the caller is not: the chain keeps a frozen account from calling
+		return Frozen{Account: account}
+	}
+	owned.Delete(held{from, id})
 	claim.Holder = to
 	claims.Set(id, claim)
 	owned.Set(held{to, id}, true)

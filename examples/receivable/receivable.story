@@ -2,6 +2,7 @@
 accounts carmaker institution=motors
 accounts supplier foundry mine institution=parts
 accounts bank institution=bank
+accounts regulator deputy institution=authority roles=regulator
 
 bank deploys token from ../token with Euro EUR bank
 bank calls token.issue carmaker 1_000_000
@@ -126,6 +127,19 @@ carmaker calls token.approve receivable 900_000
 carmaker calls receivable.settle 1
 supplier calls receivable.transfer 1 mine
   refused WrongPhase id=1 phase=Settled
+
+story a frozen account is passed nothing, and paid nothing
+carmaker calls receivable.accept 1
+carmaker calls token.approve receivable 900_000
+regulator calls access.freeze mine in 0 court-order null
+supplier calls receivable.transfer 1 mine
+  refused Frozen account=mine
+regulator calls access.freeze supplier in 0 court-order null
+carmaker calls receivable.settle 1
+  refused NotPaid status=1005 data=(token.Frozen supplier)
+supplier calls receivable.transfer 1 foundry
+carmaker calls receivable.settle 1
+token.balance_of foundry is 900000
 
 story what is not paid when it is due is overdue
 carmaker calls receivable.accept 1

@@ -12,7 +12,12 @@ import (
 func TestReceivable(t *testing.T) {
 	var r Receivable
 	supplier, debtor, mine := sdk.Addr{1}, sdk.Addr{2}, sdk.Addr{3}
-	host := &sdk.Fake{Caller: supplier, TimeMilli: 1_000}
+	host := &sdk.Fake{Caller: supplier, TimeMilli: 1_000, Calls: func(_ []byte, method string, args []byte) sdk.Result {
+		if method != "stopped" || string(args) != string(sdk.Args(sdk.Addr{}, mine)) {
+			t.Errorf("called %s with %x", method, args)
+		}
+		return sdk.Result{Data: []byte{0xf6}} // nobody is frozen
+	}}
 	as := func(who sdk.Addr, call func(sdk.Ctx) error) error {
 		host.Caller = who
 		return host.Run(call)

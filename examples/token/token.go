@@ -102,6 +102,14 @@ type InsufficientAllowance struct {
 //chain:error 1004
 type NotCorrections struct{ sdk.Refusal }
 
+// Frozen refuses what a freeze stops: the account may not give, or may not be given to.
+//
+//chain:error 1005
+type Frozen struct {
+	sdk.Refusal
+	Account sdk.Addr
+}
+
 // corrections is the system contract that applies corrections which institutions approved.
 var corrections = sdk.Addr{19: 10}
 
@@ -119,6 +127,9 @@ func (Token) Issue(c sdk.Ctx, to sdk.Addr, amount sdk.U128) error {
 	if issuer := about.Get().Issuer; c.Caller() != issuer {
 		return NotIssuer{Issuer: issuer}
 	}
+	if err := ask(nobody, to); err != nil {
+		return err
+	}
 	supply.Set(supply.Get().Add(amount))
 	balances.Set(to, balances.Get(to).Add(amount))
 	c.Emit(Issued{To: to, Amount: amount})
@@ -129,6 +140,9 @@ func (Token) Issue(c sdk.Ctx, to sdk.Addr, amount sdk.U128) error {
 //
 //chain:tx conflicts=bal/{$caller},bal/{to}
 func (Token) Transfer(c sdk.Ctx, to sdk.Addr, amount sdk.U128) error {
+	if err := ask(nobody, to); err != nil {
+		return err
+	}
 	if err := move(c.Caller(), to, amount); err != nil {
 		return err
 	}
@@ -140,6 +154,9 @@ func (Token) Transfer(c sdk.Ctx, to sdk.Addr, amount sdk.U128) error {
 //
 //chain:tx conflicts=bal/{$caller},bal/{to}
 func (Token) Pay(c sdk.Ctx, to sdk.Addr, amount sdk.U128, reference []byte) error {
+	if err := ask(nobody, to); err != nil {
+		return err
+	}
 	if err := move(c.Caller(), to, amount); err != nil {
 		return err
 	}
@@ -163,6 +180,9 @@ func (Token) TransferFrom(c sdk.Ctx, owner, to sdk.Addr, amount sdk.U128) error 
 	allowed := allowances.Get(key)
 	if allowed.Less(amount) {
 		return InsufficientAllowance{Have: allowed, Need: amount}
+	}
+	if err := ask(owner, to); err != nil {
+		return err
 	}
 	if err := move(owner, to, amount); err != nil {
 		return err
@@ -191,6 +211,16 @@ func (Token) Adjust(c sdk.Ctx, account sdk.Addr, amount sdk.U128, credit bool, c
 		balances.Set(account, have.Sub(amount))
 	}
 	c.Emit(Adjusted{Account: account, Amount: amount, Credit: credit, Correction: correction})
+	return nil
+}
+
+var nobody sdk.Addr
+
+// ask refuses what a freeze stops. Of who calls it need not ask, and is given nobody: the chain keeps a frozen account from calling.
+func ask(from, to sdk.Addr) error {
+	if account, stopped := sdk.Stopped(from, to); stopped {
+		return Frozen{Account: account}
+	}
 	return nil
 }
 

@@ -22,7 +22,9 @@ import (
 const freezeRights = "A regulator freezes accounts and contracts of everybody, a compliance officer those of its institution, each for at most 72 hours:\n" +
 	"then the freeze lapses, unless a motion ratifies it (`fondaco freeze ratify`). An admin freezes accounts of its institution but itself and\n" +
 	"those with the role committee, until it is lifted. Who froze does not unfreeze: another one of the same role does, or a stronger one.\n" +
-	"A motion that lifts what a regulator froze takes a regulator's consent, for 72 hours. A freeze counts from the place of its transaction in its block on."
+	"A motion that lifts what a regulator froze takes a regulator's consent, for 72 hours. A freeze counts from the place of its transaction in its block on.\n" +
+	"The chain stops what a frozen account sends. What others move for it, as it allowed them to, and what it is given, a contract refuses that asks\n" +
+	"access.stopped first, as the tokens that come with fondaco do (abort Frozen). One that does not ask is stopped by `fondaco contract freeze`."
 
 // frozen is a command that freezes an account, a contract or a node, or lifts a freeze: a call of the system contract access, with the arguments
 // that args returns for what find resolves.
@@ -69,7 +71,7 @@ var directions = map[string]precompiles.Direction{"both": precompiles.FreezeBoth
 
 func directionFlag() cli.Flag {
 	return &cli.StringFlag{
-		Name: "direction", Usage: "`WAY`: out, so that it sends nothing; in, so that contracts that ask give it nothing; or both", Value: "both",
+		Name: "direction", Usage: "`WAY`: out, so that it sends nothing; in, so that contracts that ask access.stopped give it nothing; or both", Value: "both",
 		Action: func(_ *cli.Context, text string) error {
 			if _, known := directions[text]; !known {
 				return usage("--direction %q: want out, in or both", text)

@@ -15,13 +15,7 @@ import (
 // token returns the example token, built from its Go source.
 func token(tb testing.TB) *contract.Built {
 	tb.Helper()
-	return builtFrom(tb, "../../examples/token")
-}
-
-// builtFrom returns a contract in Go, built from its folder.
-func builtFrom(tb testing.TB, folder string) *contract.Built {
-	tb.Helper()
-	built, err := contract.Build(context.Background(), folder, "")
+	built, err := contract.Build(context.Background(), "../../examples/token", "")
 	if errors.Is(err, contract.ErrToolchain) {
 		tb.Skipf("%v: install Go from https://go.dev/dl", err)
 	}

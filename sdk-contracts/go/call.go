@@ -62,7 +62,8 @@ func invoke(to []byte, method string, args []byte, options CallOptions, flags ui
 var access = Addr{19: 3}
 
 // Stopped returns which of two accounts a freeze keeps from giving an asset, or from being given it. A contract asks before it moves what
-// from has to to: the chain itself stops only transactions that a frozen account sends.
+// from has to to: the chain itself stops only transactions that a frozen account sends, and calls of a frozen contract. Where from is who
+// calls, nobody (Addr{}) in its place asks about to alone, for less gas.
 func Stopped(from, to Addr) (account Addr, stopped bool) {
 	r := Call(access, "stopped", Args(from, to), CallOptions{ReadOnly: true})
 	r.Must()

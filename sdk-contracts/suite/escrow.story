@@ -1,5 +1,6 @@
 # What every escrow does, whatever language it is written in. It is paid in the token of the same language.
 accounts issuer buyer seller other
+accounts regulator deputy institution=authority roles=regulator
 
 issuer deploys token with Gold XAU issuer
 issuer deploys escrow with token
@@ -53,6 +54,16 @@ token.balance_of buyer is 100
 story the buyer can still release after the deadline
 buyer calls escrow.open seller 60 2026-02-01
 at 2026-03-01
+buyer calls escrow.release 1
+token.balance_of seller is 60
+
+story what a freeze keeps from the seller stays in the escrow
+buyer calls escrow.open seller 60 2026-02-01
+regulator calls access.freeze seller in 0 court-order null
+buyer calls escrow.release 1
+  refused PaymentFailed status=1005 data=(token.Frozen seller)
+escrow.get 1 is status=open ...
+deputy calls access.unfreeze seller settled null
 buyer calls escrow.release 1
 token.balance_of seller is 60
 

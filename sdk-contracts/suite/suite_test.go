@@ -32,9 +32,9 @@ var languages = map[string]string{"go": "../go/contracts", "rust": "../rust/cont
 
 // mostBytes are what the modules may have, in the order of contracts. Those in Go are as large as Go's runtime.
 var mostBytes = map[string][]int{
-	"rust": {42_000, 40_000, 36_000, 42_000, 36_000},
-	"c":    {15_000, 11_000, 12_000, 14_000, 11_000},
-	"as":   {10_500, 10_000, 9_500, 11_000, 10_000},
+	"rust": {44_000, 40_000, 36_000, 42_000, 36_000},
+	"c":    {16_500, 11_000, 12_000, 14_000, 11_000},
+	"as":   {11_500, 10_000, 9_500, 11_000, 10_000},
 }
 
 // folder returns the project of a contract. In Go, the token is the example.

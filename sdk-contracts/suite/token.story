@@ -1,5 +1,6 @@
 # What every token does, whatever language it is written in.
 accounts issuer alice bob carol
+accounts regulator deputy institution=authority roles=regulator
 
 issuer deploys token with Gold XAU issuer
 issuer calls token.issue alice 100
@@ -152,6 +153,55 @@ token.balance_of alice is 100
 token.allowance alice bob is 30
 bob calls token.transfer_from alice bob 30
 token.balance_of bob is 30
+
+story what a frozen account has stays, whomever it let spend
+alice calls token.approve bob 50
+regulator calls access.freeze alice out 0 court-order null
+alice calls token.transfer carol 1
+  ends denied Frozen
+bob calls token.transfer_from alice carol 20
+  refused Frozen account=alice
+  emits nothing
+token.balance_of alice is 100
+token.allowance alice bob is 50
+# what its allowance does not cover is refused as ever, and what it is given comes
+bob calls token.transfer_from alice carol 51
+  refused InsufficientAllowance have=50 need=51
+issuer calls token.issue alice 1
+deputy calls access.unfreeze alice settled null
+bob calls token.transfer_from alice carol 20
+  emits Transferred from=alice to=carol amount=20
+token.allowance alice bob is 30
+
+story a freeze that lapses lets a spender go on
+alice calls token.approve bob 50
+regulator calls access.freeze alice out 3_600_000 court-order null
+after 59m
+bob calls token.transfer_from alice carol 20
+  refused Frozen account=alice
+after 1m
+bob calls token.transfer_from alice carol 20
+token.balance_of carol is 20
+
+story an account that is frozen for what it is given is given nothing, by whomever
+alice calls token.approve bob 50
+regulator calls access.freeze carol in 0 court-order null
+alice calls token.transfer carol 20
+  refused Frozen account=carol
+  emits nothing
+alice calls token.pay carol 20 0x
+  refused Frozen account=carol
+bob calls token.transfer_from alice carol 20
+  refused Frozen account=carol
+issuer calls token.issue carol 1
+  refused Frozen account=carol
+token.balance_of carol is 0
+token.total_supply is 100
+deputy calls access.unfreeze carol settled null
+alice calls token.transfer carol 20
+bob calls token.transfer_from alice carol 20
+issuer calls token.issue carol 1
+token.balance_of carol is 41
 
 story amounts have 128 bits and never wrap around
 issuer calls token.issue bob 340282366920938463463374607431768211355

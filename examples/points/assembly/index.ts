@@ -1,7 +1,7 @@
 // Points in a closed loop: the operator awards them to members, members spend them with merchants that the operator admitted, and
 // the operator settles with the merchants. Nobody can pass points on in any other way: there is no method for it, what a merchant
 // takes back goes to whom it came from, and who holds points is no merchant. Points expire, and a member spends so many a day at most.
-import { Address, StateMap, StateMap2, StateValue, checkedAdd, ctx, emit, u128 } from "fondaco";
+import { Address, StateMap, StateMap2, StateValue, checkedAdd, ctx, emit, stopped, u128 } from "fondaco";
 
 @struct class Rules {
   operator: Address;
@@ -111,6 +111,11 @@ import { Address, StateMap, StateMap2, StateValue, checkedAdd, ctx, emit, u128 }
   number: u64;
 }
 
+/** A freeze keeps the account from being given to. */
+@error(1008) class Frozen {
+  account: Address;
+}
+
 const DAY: u64 = 86_400_000;
 const PERIOD: u64 = 30 * DAY; // points of a period expire together, so that a wallet has few lots
 const LONGEST_LIFETIME: u64 = 24 * PERIOD;
@@ -177,6 +182,7 @@ export function award(member: Address, amount: u128, reason: string): void {
   if (reason.length > LONGEST_TEXT) throw new BadTerms("reason");
   if (member.isZero) throw new BadTerms("member");
   if (merchants.has(member)) throw new BadTerms("a merchant is no member");
+  ask(member);
   const wallet = opened(member);
   const expires = ((ctx.now + r.lifetime + PERIOD - 1) / PERIOD) * PERIOD;
   put(wallet.lots, new Lot(expires, amount));
@@ -205,6 +211,7 @@ export function redeem(merchant: Address, amount: u128, receipt: string): u64 {
   }
   const left = rules.get().dailyLimit - wallet.spent;
   if (left < amount) throw new OverDailyLimit(left);
+  ask(merchant);
   wallet.spent = wallet.spent + amount;
   const number = checkedAdd<u64>(wallet.redemptions, 1);
   wallet.redemptions = number;
@@ -228,6 +235,7 @@ export function reverse(member: Address, number: u64, amount: u128): void {
   if (merchants.has(member)) throw new BadTerms("a merchant is no member");
   const left = sum(redemption.lots);
   if (left < amount) throw new NotTaken(left, amount);
+  ask(member);
   untake(merchant, amount);
   const wallet = opened(member);
   const back = take(redemption.lots, amount);
@@ -284,6 +292,12 @@ function onlyOperator(): Rules {
   const r = rules.get();
   if (ctx.caller != r.operator) throw new NotOperator(r.operator);
   return r;
+}
+
+/** Refuses to give to an account that is frozen. Of who gives it need not ask: the chain keeps a frozen account from calling. */
+function ask(to: Address): void {
+  const account = stopped(Address.zero, to);
+  if (account) throw new Frozen(account);
 }
 
 /** Returns a member's wallet without what has expired. */

@@ -23,9 +23,18 @@ ERROR(1002, NotIssuer, (addr, issuer))
 ERROR(1003, InsufficientAllowance, (u128, have), (u128, need))
 
 ERROR(1004, NotCorrections)
+ERROR(1005, Frozen, (addr, account))
 
 // The system contract that applies corrections which institutions approved.
 static const addr corrections = {{[19] = 10}};
+
+static const addr nobody;
+
+// ask refuses what a freeze stops. Of who calls it need not ask, and is given nobody: the chain keeps a frozen account from calling.
+static void ask(addr from, addr to) {
+	addr account;
+	if (chain_stopped(from, to, &account)) fail(Frozen, account);
+}
 
 static void move(addr from, addr to, u128 amount) {
 	u128 have = bal_get(from);
@@ -39,6 +48,7 @@ INIT((str, name), (str, symbol), (addr, issuer)) { about_set((About){name, symbo
 TX(void, issue, (addr, to), (u128, amount), conflicts("supply,bal/{to}")) {
 	addr issuer = about_get().issuer;
 	if (!addr_eq(chain_caller(), issuer)) fail(NotIssuer, issuer);
+	ask(nobody, to);
 	supply_set(checked_add(supply_get(), amount));
 	bal_set(to, checked_add(bal_get(to), amount));
 	emit(Issued, to, amount);
@@ -46,6 +56,7 @@ TX(void, issue, (addr, to), (u128, amount), conflicts("supply,bal/{to}")) {
 
 TX(void, transfer, (addr, to), (u128, amount), conflicts("bal/{$caller},bal/{to}")) {
 	addr from = chain_caller();
+	ask(nobody, to);
 	move(from, to, amount);
 	emit(Transferred, from, to, amount);
 }
@@ -53,6 +64,7 @@ TX(void, transfer, (addr, to), (u128, amount), conflicts("bal/{$caller},bal/{to}
 // A transfer that names what it is for, such as an invoice's number.
 TX(void, pay, (addr, to), (u128, amount), (bytes, reference), conflicts("bal/{$caller},bal/{to}")) {
 	addr from = chain_caller();
+	ask(nobody, to);
 	move(from, to, amount);
 	emit(Paid, from, to, amount, reference);
 }
@@ -67,6 +79,7 @@ TX(void, transfer_from, (addr, owner), (addr, to), (u128, amount), conflicts("ba
 	addr spender = chain_caller();
 	u128 allowed = allow_get(owner, spender);
 	if (allowed < amount) fail(InsufficientAllowance, allowed, amount);
+	ask(owner, to);
 	move(owner, to, amount);
 	allow_set(owner, spender, allowed - amount);
 	emit(Transferred, owner, to, amount);

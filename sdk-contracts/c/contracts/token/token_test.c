@@ -2,13 +2,22 @@
 
 #include "../../fondaco_mock.h"
 
-static const addr issuer = {{9}}, alice = {{1}}, bob = {{2}}, carol = {{3}};
+static const addr issuer = {{9}}, alice = {{1}}, bob = {{2}}, carol = {{3}}, dave = {{4}};
 static const u128 most = ~(u128)0;
 
 static u128 balance(addr who) { return OK(call_balance_of(who)).value; }
 
+// answer says who is frozen: dave, what he gives and what he is given.
+static outcome answer(target to, str method, bytes args) {
+	CHECK(str_eq(method, TEXT("stopped")) && to.read_only);
+	ARGUMENTS(args, (addr, from), (addr, receiver));
+	if (addr_eq(from, dave) || addr_eq(receiver, dave)) return ANSWER(addr, dave);
+	return (outcome){STATUS_OK, {(const u8 *)"\xf6", 1}};
+}
+
 // begin issues 100 units to alice, who calls what follows.
 static void begin(void) {
+	mock.answer = answer;
 	OK(call_init(TEXT("Gold"), TEXT("XAU"), issuer));
 	mock.caller = issuer;
 	OK(call_issue(alice, 100));
@@ -62,6 +71,24 @@ TEST("a spender moves what the owner allows") {
 	CHECK(OK(call_allowance(alice, carol)).value == 120 && balance(bob) == 30);
 	mock.caller = bob;
 	REFUSED(call_transfer_from(alice, bob, 1), InsufficientAllowance, 0, 1);
+}
+
+TEST("nothing moves to who is frozen, nor from them by a spender") {
+	begin();
+	OK(call_approve(bob, 50));
+	REFUSED(call_transfer(dave, 1), Frozen, dave);
+	REFUSED(call_pay(dave, 1, (bytes){0, 0}), Frozen, dave);
+	mock.caller = issuer;
+	REFUSED(call_issue(dave, 1), Frozen, dave);
+	mock.caller = dave;
+	OK(call_approve(bob, 50));
+	mock.caller = bob;
+	REFUSED(call_transfer_from(alice, dave, 1), Frozen, dave);
+	REFUSED(call_transfer_from(dave, alice, 1), Frozen, dave);
+	OK(call_transfer_from(alice, bob, 1));
+	mock.answer = 0;
+	ENDED(call_transfer_from(alice, bob, 1), CHAIN_CALL_FAILED);
+	CHECK(OK(call_allowance(alice, bob)).value == 49);
 }
 
 TEST("arguments that do not fit are refused") {

@@ -1,4 +1,4 @@
-import { Address, StateMap, StateMap2, StateValue, ctx, emit, u128 } from "fondaco";
+import { Address, StateMap, StateMap2, StateValue, ctx, emit, stopped, u128 } from "fondaco";
 
 @struct class About {
   name: string;
@@ -53,6 +53,11 @@ import { Address, StateMap, StateMap2, StateValue, ctx, emit, u128 } from "fonda
 
 @error(1004) class NotCorrections {}
 
+/** A freeze keeps the account from giving, or from being given to. */
+@error(1005) class Frozen {
+  account: Address;
+}
+
 const token = new StateValue<About>("about");
 const supply = new StateValue<u128>("supply");
 const balances = new StateMap<Address, u128>("bal");
@@ -68,6 +73,7 @@ export function init(name: string, symbol: string, issuer: Address): void {
 export function issue(to: Address, amount: u128): void {
   const issuer = token.get().issuer;
   if (ctx.caller != issuer) throw new NotIssuer(issuer);
+  ask(Address.zero, to);
   supply.set(supply.get() + amount);
   balances.set(to, balances.get(to) + amount);
   emit(new Issued(to, amount));
@@ -77,6 +83,7 @@ export function issue(to: Address, amount: u128): void {
 @tx({ conflicts: ["bal/{$caller}", "bal/{to}"] })
 export function transfer(to: Address, amount: u128): void {
   const from = ctx.caller;
+  ask(Address.zero, to);
   move(from, to, amount);
   emit(new Transferred(from, to, amount));
 }
@@ -85,6 +92,7 @@ export function transfer(to: Address, amount: u128): void {
 @tx({ conflicts: ["bal/{$caller}", "bal/{to}"] })
 export function pay(to: Address, amount: u128, reference: Uint8Array): void {
   const from = ctx.caller;
+  ask(Address.zero, to);
   move(from, to, amount);
   emit(new Paid(from, to, amount, reference));
 }
@@ -102,6 +110,7 @@ export function transferFrom(owner: Address, to: Address, amount: u128): void {
   const spender = ctx.caller;
   const allowed = allowances.get(owner, spender);
   if (allowed < amount) throw new InsufficientAllowance(allowed, amount);
+  ask(owner, to);
   move(owner, to, amount);
   allowances.set(owner, spender, allowed - amount);
   emit(new Transferred(owner, to, amount));
@@ -141,6 +150,12 @@ export function totalSupply(): u128 {
 @view
 export function about(): About {
   return token.get();
+}
+
+/** Refuses what a freeze stops. Of who calls it need not ask, and is given nobody: the chain keeps a frozen account from calling. */
+function ask(from: Address, to: Address): void {
+  const account = stopped(from, to);
+  if (account) throw new Frozen(account);
 }
 
 function move(from: Address, to: Address, amount: u128): void {

@@ -2,11 +2,15 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Host, address } from "../../../testing.mjs";
 
-const [bank, alice, bob, carol] = ["bank", "alice", "bob", "carol"].map(address);
+const [bank, alice, bob, carol, dave] = ["bank", "alice", "bob", "carol", "dave"].map(address);
 
-// A token of which alice has 100 units.
+// A token of which alice has 100 units, where dave is frozen.
 function issued() {
   const host = new Host({ caller: bank });
+  host.onCall = ({ method, args }) => {
+    assert.equal(method, "stopped");
+    return args.find((who) => `0x${Buffer.from(who).toString("hex")}` === dave) ?? null;
+  };
   const token = host.deploy("Gold", "XAU", bank);
   token.issue(alice, 100n);
   host.events.length = 0;
@@ -61,6 +65,24 @@ test("a spender moves what was allowed", () => {
   token.transferFrom(alice, bob, 30n);
   assert.equal(token.allowance(alice, carol), 0n);
   assert.equal(token.balanceOf(bob), 30n);
+});
+
+test("nothing moves to who is frozen, nor from them by a spender", () => {
+  const { host, token } = issued();
+  const frozen = { name: "Frozen", code: 1005, account: dave };
+  token.approve(bob, 30n);
+  assert.throws(() => token.transfer(dave, 1n), frozen);
+  assert.throws(() => token.pay(dave, 1n, new Uint8Array()), frozen);
+  host.caller = dave;
+  token.approve(bob, 30n);
+  host.caller = bob;
+  assert.throws(() => token.transferFrom(alice, dave, 1n), frozen);
+  assert.throws(() => token.transferFrom(dave, alice, 1n), frozen);
+  token.transferFrom(alice, bob, 20n);
+  host.caller = bank;
+  assert.throws(() => token.issue(dave, 1n), frozen);
+  host.onCall = null;
+  assert.throws(() => token.issue(bob, 1n), { name: "CallFailed", code: 7 });
 });
 
 test("amounts never wrap around", () => {

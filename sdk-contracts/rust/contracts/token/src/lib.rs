@@ -87,6 +87,12 @@ struct InsufficientAllowance {
 #[error(1004)]
 struct NotCorrections {}
 
+/// A freeze keeps the account from giving, or from being given to.
+#[error(1005)]
+struct Frozen {
+    account: Addr,
+}
+
 /// The system contract that applies corrections which institutions approved.
 const CORRECTIONS: Addr = Addr([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10]);
 
@@ -101,6 +107,7 @@ fn init(_: &Ctx, name: String, symbol: String, issuer: Addr) {
 fn issue(ctx: &Ctx, to: Addr, amount: u128) -> Result<()> {
     let issuer = ABOUT.load().issuer;
     ensure!(ctx.caller() == issuer, NotIssuer { issuer });
+    ask(NOBODY, to)?;
     SUPPLY.set(&(total_supply(ctx) + amount));
     BALANCES.set(&to, &(balance_of(ctx, to) + amount));
     ctx.emit(Issued { to, amount });
@@ -111,6 +118,7 @@ fn issue(ctx: &Ctx, to: Addr, amount: u128) -> Result<()> {
 #[tx(conflicts = ["bal/{$caller}", "bal/{to}"])]
 fn transfer(ctx: &Ctx, to: Addr, amount: u128) -> Result<()> {
     let from = ctx.caller();
+    ask(NOBODY, to)?;
     shift(ctx, from, to, amount)?;
     ctx.emit(Transferred { from, to, amount });
     Ok(())
@@ -120,6 +128,7 @@ fn transfer(ctx: &Ctx, to: Addr, amount: u128) -> Result<()> {
 #[tx(conflicts = ["bal/{$caller}", "bal/{to}"])]
 fn pay(ctx: &Ctx, to: Addr, amount: u128, reference: Vec<u8>) -> Result<()> {
     let from = ctx.caller();
+    ask(NOBODY, to)?;
     shift(ctx, from, to, amount)?;
     ctx.emit(Paid { from, to, amount, reference });
     Ok(())
@@ -139,6 +148,7 @@ fn transfer_from(ctx: &Ctx, owner: Addr, to: Addr, amount: u128) -> Result<()> {
     let spender = ctx.caller();
     let have = allowance(ctx, owner, spender);
     ensure!(have >= amount, InsufficientAllowance { have, need: amount });
+    ask(owner, to)?;
     shift(ctx, owner, to, amount)?;
     ALLOWANCES.set(&(owner, spender), &(have - amount));
     ctx.emit(Transferred { from: owner, to, amount });
@@ -160,6 +170,16 @@ fn adjust(ctx: &Ctx, account: Addr, amount: u128, credit: bool, correction: u64)
     }
     ctx.emit(Adjusted { account, amount, credit, correction });
     Ok(())
+}
+
+const NOBODY: Addr = Addr([0; 20]);
+
+/// Refuses what a freeze stops. Of who calls it need not ask, and is given nobody: the chain keeps a frozen account from calling.
+fn ask(from: Addr, to: Addr) -> Result<()> {
+    match stopped(from, to)? {
+        Some(account) => Err(Frozen { account }.into()),
+        None => Ok(()),
+    }
 }
 
 /// Moves units between balances.
@@ -198,15 +218,21 @@ fn about(_: &Ctx) -> About {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fondaco::{code, mock::Host};
+    use fondaco::{code, mock::Host, Reply};
 
     const ISSUER: Addr = Addr([1; 20]);
     const ALICE: Addr = Addr([2; 20]);
     const BOB: Addr = Addr([3; 20]);
+    const DAVE: Addr = Addr([4; 20]);
 
-    /// A chain on which Alice holds 100.
+    /// A chain on which Alice holds 100, and Dave is frozen.
     fn chain() -> Host {
         let mut chain = Host::new();
+        chain.answer(|called| {
+            assert_eq!(called.method, "stopped");
+            let (from, to) = called.args::<(Addr, Addr)>();
+            Reply::value(Some(DAVE).filter(|dave| [from, to].contains(dave)))
+        });
         chain.caller = ISSUER;
         chain.run(|ctx| init(ctx, "Gold".into(), "XAU".into(), ISSUER)).unwrap();
         chain.run(|ctx| issue(ctx, ALICE, 100)).unwrap();
@@ -246,6 +272,25 @@ mod tests {
         assert_eq!(chain.view(|ctx| allowance(ctx, ALICE, BOB)), Ok(10));
         let refused = chain.run(|ctx| transfer_from(ctx, ALICE, BOB, 11));
         assert_eq!(refused, Err(InsufficientAllowance { have: 10, need: 11 }.into()));
+    }
+
+    #[test]
+    fn nothing_moves_to_who_is_frozen_nor_from_them_by_a_spender() {
+        let mut chain = chain();
+        let frozen = Err(Frozen { account: DAVE }.into());
+        chain.run(|ctx| approve(ctx, BOB, 30)).unwrap();
+        assert_eq!(chain.run(|ctx| transfer(ctx, DAVE, 1)), frozen);
+        assert_eq!(chain.run(|ctx| pay(ctx, DAVE, 1, Vec::new())), frozen);
+        chain.caller = DAVE;
+        chain.run(|ctx| approve(ctx, BOB, 30)).unwrap();
+        chain.caller = BOB;
+        assert_eq!(chain.run(|ctx| transfer_from(ctx, ALICE, DAVE, 1)), frozen);
+        assert_eq!(chain.run(|ctx| transfer_from(ctx, DAVE, ALICE, 1)), frozen);
+        chain.run(|ctx| transfer_from(ctx, ALICE, BOB, 20)).unwrap();
+        chain.caller = ISSUER;
+        assert_eq!(chain.run(|ctx| issue(ctx, DAVE, 1)), frozen);
+        chain.answer(|_| Reply::failed(Reply::NOT_FOUND));
+        assert_eq!(chain.run(|ctx| issue(ctx, BOB, 1)).unwrap_err().code, code::CALL_FAILED);
     }
 
     #[test]
