@@ -131,7 +131,7 @@ func newCA(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	text, err := newLock(c)
+	text, err := newLock(c, passphrase(c))
 	if err != nil {
 		return err
 	}

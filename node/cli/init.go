@@ -205,7 +205,7 @@ func newNodeKey(c *cli.Context, dir string, suite keys.Suite) (key keys.Signer, 
 	if key, err = suite.Generate(suite.Vote(), rand.Reader); err != nil {
 		return nil, "", err
 	}
-	return key, "", writeNewKey(c, filepath.Join(dir, KeyFile), key)
+	return key, "", writeNewKey(c, filepath.Join(dir, KeyFile), key, passphrase(c))
 }
 
 func joinChain(c *cli.Context) error {

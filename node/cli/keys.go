@@ -8,10 +8,12 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"github.com/fondaco/fondaco/plugins/ca/x509ca"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/keys/keyfile"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -73,6 +75,17 @@ func keysCommand() *cli.Command {
 				}
 				return showKey(c, args[0], ledger.KeyOf(key.Public()))
 			},
+		}, {
+			Name:      "open-envelope",
+			Usage:     "open the key for encryption of a pair of certificates (suite gm), into a new file",
+			ArgsUsage: "FILE",
+			Description: "FILE is what `fondaco ca issue` or `fondaco ca fetch` wrote: the certificates of a pair, and the second one's key in an envelope, which the first\n" +
+				"one's key opens. That must be a key file: a signer does not open envelopes. Nothing of fondaco uses the second key: it is for what others encrypt to its holder.\n" +
+				"--passphrase-fd opens --key and locks --out with one passphrase.",
+			Flags: append(lockFlags(), outputFlag(),
+				&cli.StringFlag{Name: "key", Usage: "the key `FILE` of the certificate for signing"},
+				&cli.StringFlag{Name: "out", Usage: "the key `FILE` to make"}),
+			Action: openEnvelope,
 		}},
 	}
 }
@@ -99,15 +112,56 @@ func newKey(c *cli.Context) error {
 	if err != nil {
 		return withCode(ExitUsage, err)
 	}
-	if err := writeNewKey(c, args[0], key); err != nil {
+	if err := writeNewKey(c, args[0], key, passphrase(c)); err != nil {
 		return err
 	}
 	return showKey(c, args[0], ledger.KeyOf(key.Public()))
 }
 
+func openEnvelope(c *cli.Context) error {
+	args, err := arguments(c, 1, 1, "FILE")
+	if err != nil {
+		return err
+	}
+	if err := checkOutput(c); err != nil {
+		return err
+	}
+	signing, err := required(c, "key", "FILE")
+	if err != nil {
+		return err
+	}
+	out, err := required(c, "out", "FILE")
+	if err != nil {
+		return err
+	}
+	issued, err := readText(args[0], x509ca.MaxPair)
+	if err != nil {
+		return err
+	}
+	ask := passphrase(c)
+	if c.IsSet("passphrase-fd") { // which is read once
+		ask = sync.OnceValues(ask)
+	}
+	holder, err := openKeyWith(signing, keys.GM(), ask)
+	if err != nil {
+		return err
+	}
+	if _, remote := holder.(keys.MessageSigner); remote {
+		return withCode(ExitDenied, fmt.Errorf("%s is the socket of a signer, which does not open envelopes: open it where the key file is", signing))
+	}
+	key, err := x509ca.OpenPair(holder, issued)
+	if err != nil {
+		return fmt.Errorf("%s: %w", args[0], err)
+	}
+	if err := writeNewKey(c, out, key, ask); err != nil {
+		return err
+	}
+	return showKey(c, out, ledger.KeyOf(key.Public()))
+}
+
 // writeNewKey writes a key file, locked unless the flags say otherwise or there is nobody to ask for a passphrase; then it says so.
-func writeNewKey(c *cli.Context, file string, key keys.Signer) error {
-	text, err := newLock(c)
+func writeNewKey(c *cli.Context, file string, key keys.Signer, ask func() (string, error)) error {
+	text, err := newLock(c, ask)
 	if err != nil {
 		return err
 	}
@@ -119,7 +173,7 @@ func writeNewKey(c *cli.Context, file string, key keys.Signer) error {
 }
 
 // newLock returns the passphrase for a new key file, or nothing where the flags say so or there is nobody to ask for one.
-func newLock(c *cli.Context) (string, error) {
+func newLock(c *cli.Context, ask func() (string, error)) (string, error) {
 	asked := c.Bool("passphrase") || c.IsSet("passphrase-fd")
 	if asked && c.Bool("unlocked") {
 		return "", usage("--unlocked leaves the key file without a passphrase: give it, or --passphrase and --passphrase-fd")
@@ -127,7 +181,7 @@ func newLock(c *cli.Context) (string, error) {
 	if !asked && (c.Bool("unlocked") || !term.IsTerminal(int(os.Stdin.Fd()))) {
 		return "", nil
 	}
-	return newPassphrase(c)
+	return newPassphrase(c, ask)
 }
 
 func warnUnlocked(c *cli.Context, file, passphrase string) {
@@ -137,8 +191,7 @@ func warnUnlocked(c *cli.Context, file, passphrase string) {
 }
 
 // newPassphrase asks for a passphrase that is being set: twice, because nobody can see it.
-func newPassphrase(c *cli.Context) (string, error) {
-	ask := passphrase(c)
+func newPassphrase(c *cli.Context, ask func() (string, error)) (string, error) {
 	if !c.IsSet("passphrase-fd") && term.IsTerminal(int(os.Stdin.Fd())) {
 		note(c, "Choose a passphrase for the key file; --unlocked leaves it without one.")
 	}
@@ -210,10 +263,14 @@ func publicKey(c *cli.Context, suite keys.Suite, text string) (ledger.Key, error
 // openKey reads a key file, or takes the key of the signer that serves at path if that is a socket. What is wrong with the file or
 // its passphrase denies the use of the key.
 func openKey(c *cli.Context, path string, suite keys.Suite) (keys.Signer, error) {
+	return openKeyWith(path, suite, passphrase(c))
+}
+
+func openKeyWith(path string, suite keys.Suite, ask func() (string, error)) (keys.Signer, error) {
 	if info, err := os.Stat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
 		return dialSigner(path, suite)
 	}
-	key, err := keyfile.Read(path, suite, passphrase(c))
+	key, err := keyfile.Read(path, suite, ask)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, withCode(ExitNotFound, fmt.Errorf("there is no key file %s: make one with `fondaco keys new %s`", path, path))

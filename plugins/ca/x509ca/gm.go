@@ -1,6 +1,7 @@
 package x509ca
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -206,8 +207,36 @@ func (g gm) encryptionKey(key ledger.Key) (ledger.Key, []byte, error) {
 	return public, enveloped, err
 }
 
-// OpenEnveloped opens the key of a certificate for encryption (ca.Encryption) with the key of the one for signing.
-func OpenEnveloped(holder keys.Signer, enveloped []byte) (keys.Signer, error) {
+// MaxPair bounds what OpenPair reads, in bytes: a chain, the certificate for encryption and the envelope, in PEM.
+const MaxPair = 2 * (ca.MaxChain + 2) * ca.MaxCertificate
+
+// OpenPair opens the key of the certificate for encryption in what an authority of suite gm issued (PEM), with the key of the one for signing. It must be that
+// certificate's key.
+func OpenPair(holder keys.Signer, issued []byte) (keys.Signer, error) {
+	encryption, envelope := blocks(issued, EncryptionLabel), blocks(issued, EnvelopeLabel)
+	if len(encryption) != 1 || len(envelope) != 1 {
+		return nil, fmt.Errorf("it has %d blocks %q and %d blocks %q, want one of each, as `fondaco ca issue` and `fondaco ca fetch` of an authority of suite gm write them",
+			len(encryption), EncryptionLabel, len(envelope), EnvelopeLabel)
+	}
+	c, err := gm{keys.GM()}.parse(encryption[0])
+	if err == nil {
+		err = c.keyErr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the certificate for encryption: %w", err)
+	}
+	key, err := openEnveloped(holder, envelope[0])
+	if err != nil {
+		return nil, err
+	}
+	if got := ledger.KeyOf(key.Public()); got.Algorithm != c.key.Algorithm || !bytes.Equal(got.Bytes, c.key.Bytes) {
+		return nil, errors.New("the enveloped key is another than that of the certificate for encryption: have the authority issue both anew")
+	}
+	return key, nil
+}
+
+// openEnveloped opens the key of a certificate for encryption (ca.Encryption) with the key of the one for signing.
+func openEnveloped(holder keys.Signer, enveloped []byte) (keys.Signer, error) {
 	signer, err := gm{keys.GM()}.signer(holder)
 	if err != nil {
 		return nil, err

@@ -103,7 +103,7 @@ func TestPair(t *testing.T) {
 		t.Errorf("the usage of the second certificate is %b", second.usage)
 	}
 	t.Run("the holder opens the key of the second", func(t *testing.T) {
-		opened, err := OpenEnveloped(holder, got.Issued.Encryption.Key)
+		opened, err := openEnveloped(holder, got.Issued.Encryption.Key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,8 +112,21 @@ func TestPair(t *testing.T) {
 		}
 	})
 	t.Run("nobody else does", func(t *testing.T) {
-		if _, err := OpenEnveloped(newKey(t, suite), got.Issued.Encryption.Key); err == nil || !strings.Contains(err.Error(), "does not open with this key") {
-			t.Errorf("OpenEnveloped: %v", err)
+		if _, err := openEnveloped(newKey(t, suite), got.Issued.Encryption.Key); err == nil || !strings.Contains(err.Error(), "does not open with this key") {
+			t.Errorf("openEnveloped: %v", err)
+		}
+	})
+	t.Run("the certificate and the key of two pairs are none", func(t *testing.T) {
+		other, err := a.Enroll(r)
+		if err != nil || other.Issued == nil || other.Issued.Encryption == nil {
+			t.Fatalf("Enroll = %+v, %v", other, err)
+		}
+		for _, e := range []*ca.Encryption{got.Issued.Encryption, other.Issued.Encryption} {
+			mixed := append(encodePEM(EncryptionLabel, got.Issued.Encryption.Certificate), encodePEM(EnvelopeLabel, e.Key)...)
+			_, err := OpenPair(holder, mixed)
+			if e == got.Issued.Encryption && err != nil || e == other.Issued.Encryption && (err == nil || !strings.Contains(err.Error(), "is another than that of the certificate for encryption")) {
+				t.Errorf("OpenPair: %v", err)
+			}
 		}
 	})
 	first, err := a.lib.parse(got.Issued.Chain[0])
