@@ -117,7 +117,8 @@ func TestPair(t *testing.T) {
 		}
 	})
 	t.Run("the certificate and the key of two pairs are none", func(t *testing.T) {
-		other, err := a.Enroll(r)
+		b, _ := newAuthority(t, suite, "")
+		other, err := b.Enroll(r)
 		if err != nil || other.Issued == nil || other.Issued.Encryption == nil {
 			t.Fatalf("Enroll = %+v, %v", other, err)
 		}
