@@ -15,9 +15,21 @@ import (
 )
 
 // TestFrozenNode has a compliance officer freeze one of four members, by a transaction. The others cut it off and go on committing without it,
-// until the freeze lapses: it is let in again, catches up, and takes part.
+// until the freeze lapses or is lifted: it is let in again, catches up, and takes part, as the one that it was before.
 func TestFrozenNode(t *testing.T) {
-	for who, number := range map[string]int{"the leader": 0, "a follower": 3} {
+	for who, test := range map[string]struct {
+		number int
+		lapses bool // else a motion lifts it
+		epoch  bool // another epoch begins meanwhile
+	}{
+		"the leader, until it lapses":                     {0, true, false},
+		"a follower, until it lapses":                     {3, true, false},
+		"the leader, until it is lifted":                  {0, false, false},
+		"a follower, until it is lifted":                  {3, false, false},
+		"the leader, until it is lifted in another epoch": {0, false, true},
+		"a follower, until it is lifted in another epoch": {3, false, true},
+	} {
+		number := test.number
 		t.Run(who, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := &bank{links: newLinks(t, 4, simnet.Conditions{Latency: time.Millisecond},
@@ -68,12 +80,16 @@ func TestFrozenNode(t *testing.T) {
 				eventually("all are connected", together)
 				commit()
 
+				howLong := 20 * time.Second
+				if !test.lapses {
+					howLong = time.Hour
+				}
 				all, frozen := b.nodes, b.nodes[number]
 				b.nodes = slices.Delete(slices.Clone(all), number, number+1)
 				b.does("ward", precompiles.AccessAddress, "freeze_node", precompiles.FreezeNodeArgs{
-					Node: b.genesis.Members[number].Node, Duration: (20 * time.Second).Milliseconds(), Reason: "intrusion",
+					Node: b.genesis.Members[number].Node, Duration: howLong.Milliseconds(), Reason: "intrusion",
 				})
-				lapses := time.Now().Add(20 * time.Second)
+				lapses := time.Now().Add(howLong)
 				eventually("the others have cut it off, and say why", func() bool {
 					return !slices.ContainsFunc(b.nodes, func(n *Node) bool {
 						up, problem := sees(n, number)
@@ -91,15 +107,40 @@ func TestFrozenNode(t *testing.T) {
 					t.Errorf("the frozen node went on from block %d to %d", left, h)
 				}
 
-				time.Sleep(time.Until(lapses) - time.Second)
-				if up, _ := sees(b.nodes[0], number); up {
-					t.Error("it was let in before the freeze lapsed")
+				if test.epoch {
+					params := ledger.DefaultParams()
+					params.BatchDelay = 7
+					b.pass(precompiles.Reform{Params: &params})
+					commit()
 				}
-				time.Sleep(time.Second)
+				if test.lapses {
+					time.Sleep(time.Until(lapses) - time.Second)
+				} else {
+					time.Sleep(time.Minute) // alone for so long
+				}
+				if up, _ := sees(b.nodes[0], number); up {
+					t.Error("it was let in before the freeze ended")
+				}
+				if test.lapses {
+					time.Sleep(time.Second)
+				} else {
+					b.carry(precompiles.AccessAddress, "unfreeze_node", precompiles.UnfreezeNodeArgs{Node: b.genesis.Members[number].Node, Reason: "searched"})
+				}
 				b.nodes = all
 				eventually("it is let in again", together)
 				eventually("it has caught up", func() bool { return height(frozen) == height(all[(number+1)%4]) })
 				commit() // by a receipt of each
+
+				// Without another one, nothing goes on unless it votes.
+				other := (number + 1) % 4
+				b.nodes = slices.Delete(slices.Clone(all), other, other+1)
+				b.does("ward", precompiles.AccessAddress, "freeze_node", precompiles.FreezeNodeArgs{
+					Node: b.genesis.Members[other].Node, Duration: time.Hour.Milliseconds(), Reason: "intrusion",
+				})
+				eventually("the other one is cut off", func() bool { up, _ := sees(frozen, other); return !up })
+				for range 5 {
+					commit()
+				}
 			})
 		})
 	}

@@ -101,6 +101,22 @@ func (b *bank) pass(f precompiles.Reform) {
 	b.does("admin", precompiles.GovernanceAddress, "activate", precompiles.MotionArgs{ID: id})
 }
 
+// carry has a motion carried out that makes one call.
+func (b *bank) carry(to ledger.Address, method string, args any) {
+	b.t.Helper()
+	raw, err := ledger.Marshal(args)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var id uint64
+	if err := ledger.Unmarshal(b.does("admin", precompiles.GovernanceAddress, "propose", precompiles.ProposeArgs{
+		Title: method, Actions: []precompiles.Action{{To: to, Method: method, Args: raw}},
+	}), &id); err != nil {
+		b.t.Fatal(err)
+	}
+	b.does("admin", precompiles.GovernanceAddress, "execute", precompiles.MotionArgs{ID: id})
+}
+
 // calls checks whether an account may call contracts; words are those of the refusal, empty where it may. Only the first
 // node that is asked refuses: the transaction never comes to a block.
 func (b *bank) calls(account, words string) {
