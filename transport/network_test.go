@@ -731,7 +731,11 @@ func TestBufferHint(t *testing.T) {
 // TestChurn stops, starts and cuts off nodes at random and then wants all of them connected, each pair by the
 // same two connections.
 func TestChurn(t *testing.T) {
-	for seed := range uint64(4) {
+	seeds := uint64(4)
+	if testing.Short() {
+		seeds = 2
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				network := simnet.New(seed)
