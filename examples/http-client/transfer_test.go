@@ -40,7 +40,7 @@ func program(t *testing.T) string {
 // script runs transfer.mjs and returns what it wrote.
 func script(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, program(t), append([]string{"transfer.mjs"}, args...)...)
 	var out, problems bytes.Buffer
@@ -306,7 +306,7 @@ func startNetwork(t *testing.T, suite string) *network.Network {
 			t.Error(err)
 		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	var nodes []*network.Node
 	for i := range net.Nodes {

@@ -3,7 +3,9 @@ package enginetest
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -351,8 +353,12 @@ func TestMain(m *testing.M) {
 	case "all-versions": // claims what it is asked for
 		fmt.Printf("1|%s|unix|/nowhere|grpc|\n", os.Getenv("PLUGIN_PROTOCOL_VERSIONS"))
 		time.Sleep(time.Minute)
-	case "undead": // outlives its host
+	case "undead": // outlives its host, and says in a file that it does
 		fmt.Println("1|1|unix|/nowhere|grpc|")
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		if err := os.WriteFile(os.Args[3], nil, 0o600); err != nil {
+			panic(err)
+		}
 		time.Sleep(time.Minute)
 	case "changing":
 		manifest.Version = fmt.Sprint(os.Getpid())
@@ -376,11 +382,18 @@ func TestProgramRules(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
+			outlives := filepath.Join(t.TempDir(), "outlives")
 			if r.name == "orphan" { // which waits for as long as it may
-				ctx, cancel = context.WithTimeout(t.Context(), 500*time.Millisecond)
-				defer cancel()
+				go func() {
+					for ctx.Err() == nil {
+						if _, err := os.Stat(outlives); err == nil {
+							cancel()
+						}
+						time.Sleep(5 * time.Millisecond)
+					}
+				}()
 			}
-			if err := r.check(ctx, Program{Args: []string{"serve", mistake[0]}}); err == nil || !strings.Contains(err.Error(), mistake[1]) {
+			if err := r.check(ctx, Program{Args: []string{"serve", mistake[0], outlives}}); err == nil || !strings.Contains(err.Error(), mistake[1]) {
 				t.Errorf("the program breaks the rule and is told %v, want a text with %q", err, mistake[1])
 			}
 			if err := r.check(t.Context(), Program{Args: []string{"serve", "well"}}); err != nil {
