@@ -1,20 +1,24 @@
 package cli
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"github.com/fondaco/fondaco/node/join"
 	"github.com/fondaco/fondaco/node/login"
+	"github.com/fondaco/fondaco/plugins"
 	"github.com/fondaco/fondaco/plugins/ca"
 	"github.com/fondaco/fondaco/plugins/ca/x509ca"
 	"github.com/fondaco/fondaco/state/identity"
@@ -22,11 +26,19 @@ import (
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
-func caCommand() *cli.Command {
+func caCommand(programs Plugins) *cli.Command {
 	days := func(what string) cli.Flag {
 		return &cli.IntFlag{Name: "days", Usage: "`DAYS` that " + what}
 	}
 	outFlag := &cli.StringFlag{Name: "out", Usage: "write the chain to this `FILE`; default: standard output"}
+	byProvider := func(flags ...cli.Flag) []cli.Flag {
+		return append(flags, passphraseFlag(),
+			&cli.StringFlag{Name: "provider", Usage: "`NAME|FILE` of a CA provider's program that does it, in place of the authority in FOLDER"},
+			&cli.StringFlag{Name: "settings", Usage: "`FILE` of the provider's settings"},
+			&cli.StringFlag{Name: "sha256", Usage: "`SUM` of the provider's FILE, in hexadecimal: no other is started"})
+	}
+	const providers = "With --provider there is no FOLDER: the program of that name in this binary, or in that file, is started as a node would start it,\n" +
+		"does it by its settings, and is ended."
 	return &cli.Command{
 		Name:  "ca",
 		Usage: "run a small certificate authority: files in a folder",
@@ -49,21 +61,22 @@ func caCommand() *cli.Command {
 		}, {
 			Name:      "issue",
 			Usage:     "issue a certificate for a join request, or a plain request (PKCS #10)",
-			ArgsUsage: "FOLDER REQUEST",
-			Flags: []cli.Flag{
-				passphraseFlag(), outFlag, days("the certificate is valid; default: 365"),
+			ArgsUsage: "FOLDER REQUEST", Description: providers,
+			Flags: byProvider(
+				outFlag, days("the certificate is valid; default: 365, or what the provider does"),
+				&cli.StringFlag{Name: "institution", Usage: "`NAME` of the holder's institution, with --provider; default: that of the join request"},
 				&cli.StringFlag{Name: "name", Usage: "`NAME` of the holder"},
 				&cli.StringFlag{Name: "agency", Usage: "`UNIT` of the institution to which the holder belongs"},
 				&cli.StringSliceFlag{Name: "role", Usage: "`ROLE` of the holder, such as node, user, regulator or institution-admin; may be repeated. Of a join request the default is node"},
 				&cli.StringSliceFlag{Name: "host", Usage: "`NAME` or address of a server, such as a node's API, that the certificate is for instead; may be repeated"},
-			},
-			Action: issueCertificate,
+			),
+			Action: func(c *cli.Context) error { return issueCertificate(c, programs) },
 		}, {
 			Name:      "renew",
 			Usage:     "issue a certificate in the place of another, for its key or that of a request",
-			ArgsUsage: "FOLDER SERIAL [REQUEST]",
-			Flags:     []cli.Flag{passphraseFlag(), outFlag, days("the certificate is valid; default: 365")},
-			Action:    renewCertificate,
+			ArgsUsage: "FOLDER SERIAL [REQUEST]", Description: providers,
+			Flags:  byProvider(outFlag, days("the certificate is valid; default: 365, or what the provider does")),
+			Action: func(c *cli.Context) error { return renewCertificate(c, programs) },
 		}, {
 			Name:      "fetch",
 			Usage:     "print once more what the holder of a certificate was given",
@@ -73,9 +86,9 @@ func caCommand() *cli.Command {
 		}, {
 			Name:      "revoke",
 			Usage:     "end a certificate's validity for ever, and issue a new revocation list",
-			ArgsUsage: "FOLDER SERIAL",
-			Flags:     []cli.Flag{passphraseFlag(), &cli.StringFlag{Name: "reason", Usage: "`REASON`, such as key-compromise", Value: ca.Unspecified.String()}},
-			Action:    revokeCertificate,
+			ArgsUsage: "FOLDER SERIAL", Description: providers,
+			Flags:  byProvider(&cli.StringFlag{Name: "reason", Usage: "`REASON`, such as key-compromise", Value: ca.Unspecified.String()}),
+			Action: func(c *cli.Context) error { return revokeCertificate(c, programs) },
 		}, {
 			Name:      "crl",
 			Usage:     "issue the revocation list anew, so that it does not become stale",
@@ -210,8 +223,88 @@ func readRequest(path string) ([]byte, error) {
 	return data, nil
 }
 
-func issueCertificate(c *cli.Context) error {
-	args, err := arguments(c, 2, 2, "FOLDER REQUEST")
+// issuer is an authority that a command has do something: one in a folder, or a CA provider's program.
+type issuer struct {
+	folder   *x509ca.Authority // with its key; nil: a program
+	provider *plugins.CA
+	ctx      context.Context // of the command
+}
+
+// issuerArguments returns the arguments of a command of an authority. With --provider the first one, FOLDER, is not given and empty.
+func issuerArguments(c *cli.Context, least, most int, want string) ([]string, error) {
+	if !c.IsSet("provider") {
+		for _, flag := range []string{"settings", "sha256", "institution"} {
+			if c.IsSet(flag) {
+				return nil, usage("--%s goes with --provider: an authority in a folder has its own", flag)
+			}
+		}
+		return arguments(c, least, most, want)
+	}
+	args, err := arguments(c, least-1, most-1, strings.TrimPrefix(want, "FOLDER "))
+	if err == nil && c.IsSet("passphrase-fd") {
+		err = usage("--passphrase-fd is for the key of an authority in a folder: a provider finds the passphrase of its key by its settings")
+	}
+	return append([]string{""}, args...), err
+}
+
+// withIssuer opens the authority in a folder, or starts the program of --provider, for as long as use needs it.
+func withIssuer(c *cli.Context, programs Plugins, folder string, use func(*issuer) error) (err error) {
+	if !c.IsSet("provider") {
+		a, err := openCA(c, folder)
+		if err != nil {
+			return err
+		}
+		return use(&issuer{folder: a, ctx: c.Context})
+	}
+	name := c.String("provider")
+	if programs[name] == nil && !c.IsSet("sha256") {
+		return usage("--provider %s is no program of this binary (%s): give --sha256 SUM of the file that you trust; `fondaco plugin check --kind ca %s` prints what it has", name, strings.Join(slices.Sorted(maps.Keys(programs)), ", "), name)
+	}
+	spec, err := checkedSpec(c, name, programs)
+	if err != nil {
+		return err
+	}
+	if settings := c.String("settings"); settings != "" {
+		if spec.Config, err = readBounded(settings, ca.MaxSettings); err != nil {
+			return err
+		}
+	}
+	log := zerolog.New(zerolog.ConsoleWriter{Out: c.App.ErrWriter, NoColor: true}).Level(zerolog.ErrorLevel)
+	host := plugins.New(plugins.Config{Log: log})
+	defer func() { err = errors.Join(err, host.Close()) }()
+	provider, err := host.CA(c.Context, spec)
+	if err != nil {
+		return err
+	}
+	if m := provider.Manifest(); !m.Issues {
+		return withCode(ExitDenied, fmt.Errorf("the provider %s says that it issues nothing: name one that does", m.Name))
+	}
+	return use(&issuer{provider: provider, ctx: c.Context})
+}
+
+func (i *issuer) enroll(r ca.EnrollRequest, hosts []string) (ca.IssueResponse, error) {
+	if i.folder != nil {
+		return i.folder.EnrollServer(r, hosts)
+	}
+	return i.provider.Enroll(i.ctx, r)
+}
+
+func (i *issuer) renew(r ca.RenewRequest) (ca.IssueResponse, error) {
+	if i.folder != nil {
+		return i.folder.Renew(r)
+	}
+	return i.provider.Renew(i.ctx, r)
+}
+
+func (i *issuer) revoke(r ca.RevokeRequest) (ca.RevokeResponse, error) {
+	if i.folder != nil {
+		return i.folder.Revoke(r)
+	}
+	return i.provider.Revoke(i.ctx, r)
+}
+
+func issueCertificate(c *cli.Context, programs Plugins) error {
+	args, err := issuerArguments(c, 2, 2, "FOLDER REQUEST")
 	if err != nil {
 		return err
 	}
@@ -235,44 +328,56 @@ func issueCertificate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	a, err := openCA(c, args[0])
-	if err != nil {
-		return err
+	institution := c.String("institution")
+	switch {
+	case !c.IsSet("provider"):
+	case c.IsSet("host"):
+		return usage("--host goes with an authority in a folder: providers issue to holders of roles, not to servers")
+	case institution == "" && wanted == nil:
+		return usage("--provider needs --institution NAME: the request does not say whose the holder is")
+	case institution == "":
+		institution = wanted.Institution
 	}
-	now := time.Now()
-	r := ca.EnrollRequest{CSR: csr, Institution: a.Institution(), Agency: c.String("agency"), Name: c.String("name"), At: now.UnixMilli(), NotAfter: endOf(now, validity)}
-	for _, role := range c.StringSlice("role") {
-		r.Roles = append(r.Roles, identity.Role(role))
-	}
-	if wanted != nil {
-		if err := joinEnrollment(c, args[1], wanted, a, &r); err != nil {
-			return err
+	return withIssuer(c, programs, args[0], func(i *issuer) error {
+		now := time.Now()
+		if i.folder != nil {
+			institution = i.folder.Institution()
 		}
-	}
-	slices.Sort(r.Roles)
-	r.Roles = slices.Compact(r.Roles)
-	answer, err := a.EnrollServer(r, c.StringSlice("host"))
-	if err != nil {
-		return err
-	}
-	return writeIssued(c, answer)
+		r := ca.EnrollRequest{CSR: csr, Institution: institution, Agency: c.String("agency"), Name: c.String("name"), At: now.UnixMilli(), NotAfter: endOf(now, validity)}
+		for _, role := range c.StringSlice("role") {
+			r.Roles = append(r.Roles, identity.Role(role))
+		}
+		if wanted != nil {
+			if err := joinEnrollment(c, args[1], wanted, i, &r); err != nil {
+				return err
+			}
+		}
+		slices.Sort(r.Roles)
+		r.Roles = slices.Compact(r.Roles)
+		return writeIssued(c, func() (ca.IssueResponse, error) { return i.enroll(r, c.StringSlice("host")) })
+	})
 }
 
 // joinEnrollment fills in what a join request says of the certificate that its node needs.
-func joinEnrollment(c *cli.Context, path string, wanted *join.Request, a *x509ca.Authority, r *ca.EnrollRequest) error {
+func joinEnrollment(c *cli.Context, path string, wanted *join.Request, i *issuer, r *ca.EnrollRequest) error {
+	suite, err := keys.SuiteByName(wanted.Suite)
 	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", path, err)
 	case c.IsSet("host"):
 		return usage("--host is for the certificate of a server, and %s asks for that of a node: leave it out", path)
-	case wanted.Suite != a.Suite().Name():
-		return withCode(ExitDenied, fmt.Errorf("%s is for a chain of suite %s, and this authority is of suite %s: make one with `fondaco ca new --suite %s`", path, wanted.Suite, a.Suite().Name(), wanted.Suite))
-	case wanted.Institution != a.Institution():
-		return withCode(ExitDenied, fmt.Errorf("%s is for a node of %q, and this authority issues for %q", path, wanted.Institution, a.Institution()))
+	case i.folder != nil && wanted.Suite != i.folder.Suite().Name():
+		return withCode(ExitDenied, fmt.Errorf("%s is for a chain of suite %s, and this authority is of suite %s: make one with `fondaco ca new --suite %s`", path, wanted.Suite, i.folder.Suite().Name(), wanted.Suite))
+	case i.folder == nil && !slices.Contains(i.provider.Manifest().Algorithms, suite.Vote()):
+		return withCode(ExitDenied, fmt.Errorf("%s is for a chain of suite %s, and the provider %s does not know its keys, of %s: name one that does", path, wanted.Suite, i.provider.Manifest().Name, suite.Vote()))
+	case wanted.Institution != r.Institution:
+		return withCode(ExitDenied, fmt.Errorf("%s is for a node of %q, and this authority issues for %q", path, wanted.Institution, r.Institution))
 	}
-	id, err := wanted.Node(a.Suite())
+	id, err := wanted.Node(suite)
 	if err != nil {
 		return err
 	}
-	print, err := wanted.Fingerprint(a.Suite())
+	print, err := wanted.Fingerprint(suite)
 	if err != nil {
 		return err
 	}
@@ -294,8 +399,8 @@ func endOf(begin time.Time, validity time.Duration) int64 {
 	return begin.Add(validity).UnixMilli()
 }
 
-func renewCertificate(c *cli.Context) error {
-	args, err := arguments(c, 2, 3, "FOLDER SERIAL [REQUEST]")
+func renewCertificate(c *cli.Context, programs Plugins) error {
+	args, err := issuerArguments(c, 2, 3, "FOLDER SERIAL [REQUEST]")
 	if err != nil {
 		return err
 	}
@@ -310,15 +415,9 @@ func renewCertificate(c *cli.Context) error {
 			return err
 		}
 	}
-	a, err := openCA(c, args[0])
-	if err != nil {
-		return err
-	}
-	answer, err := a.Renew(r)
-	if err != nil {
-		return err
-	}
-	return writeIssued(c, answer)
+	return withIssuer(c, programs, args[0], func(i *issuer) error {
+		return writeIssued(c, func() (ca.IssueResponse, error) { return i.renew(r) })
+	})
 }
 
 func fetchCertificate(c *cli.Context) error {
@@ -330,17 +429,37 @@ func fetchCertificate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	answer, err := a.Fetch(args[1])
-	if err != nil {
-		return err
-	}
-	return writeIssued(c, answer)
+	return writeIssued(c, func() (ca.IssueResponse, error) { return a.Fetch(args[1]) })
 }
 
-// writeIssued writes what an authority issued as PEM: the chain, and for suite gm the certificate for encryption and its enveloped key.
-func writeIssued(c *cli.Context, answer ca.IssueResponse) error {
-	if answer.Refusal != nil {
-		return refused(answer.Refusal)
+// writeIssued has something issued, and writes it as PEM: the chain, and for suite gm the certificate for encryption and its enveloped
+// key. The file of --out is made first, so that nothing is issued that has no place.
+func writeIssued(c *cli.Context, issue func() (ca.IssueResponse, error)) (err error) {
+	to := c.App.Writer
+	if path := c.String("out"); path != "" {
+		file, taken := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if errors.Is(taken, os.ErrExist) {
+			return fmt.Errorf("%s exists: name another file", path)
+		}
+		if taken != nil {
+			return taken
+		}
+		to = file
+		defer func() {
+			if err == nil {
+				err = file.Sync()
+			}
+			if err = errors.Join(err, file.Close()); err != nil {
+				_ = os.Remove(path)
+			}
+		}()
+	}
+	answer, err := issue()
+	if err == nil && answer.Refusal != nil {
+		err = refused(answer.Refusal)
+	}
+	if err != nil {
+		return err
 	}
 	var out strings.Builder
 	for _, der := range answer.Issued.Chain {
@@ -350,20 +469,8 @@ func writeIssued(c *cli.Context, answer ca.IssueResponse) error {
 		_ = pem.Encode(&out, &pem.Block{Type: x509ca.EncryptionLabel, Bytes: e.Certificate})
 		_ = pem.Encode(&out, &pem.Block{Type: x509ca.EnvelopeLabel, Bytes: e.Key})
 	}
-	path := c.String("out")
-	if path == "" {
-		_, err := io.WriteString(c.App.Writer, out.String())
-		return err
-	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("%s exists: name another file; `fondaco ca show` lists the certificate, which was issued", path)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = io.WriteString(file, out.String())
-	return errors.Join(err, file.Sync(), file.Close())
+	_, err = io.WriteString(to, out.String())
+	return err
 }
 
 // refused makes an error of a refusal.
@@ -374,8 +481,8 @@ func refused(r *ca.Refusal) error {
 	return withCode(ExitDenied, r)
 }
 
-func revokeCertificate(c *cli.Context) error {
-	args, err := arguments(c, 2, 2, "FOLDER SERIAL")
+func revokeCertificate(c *cli.Context, programs Plugins) error {
+	args, err := issuerArguments(c, 2, 2, "FOLDER SERIAL")
 	if err != nil {
 		return err
 	}
@@ -383,19 +490,26 @@ func revokeCertificate(c *cli.Context) error {
 	if err != nil {
 		return withCode(ExitUsage, err)
 	}
-	a, err := openCA(c, args[0])
-	if err != nil {
-		return err
-	}
-	answer, err := a.Revoke(ca.RevokeRequest{Serial: args[1], Reason: reason, At: time.Now().UnixMilli()})
-	if err != nil {
-		return err
-	}
-	if answer.Refusal != nil {
-		return refused(answer.Refusal)
-	}
-	note(c, "Revoked. Publish %s where the others fetch it, or bring it to those who verify; until then they do not know.", a.ListPath())
-	return nil
+	return withIssuer(c, programs, args[0], func(i *issuer) error {
+		answer, err := i.revoke(ca.RevokeRequest{Serial: args[1], Reason: reason, At: time.Now().UnixMilli()})
+		if err != nil {
+			return err
+		}
+		if answer.Refusal != nil {
+			return refused(answer.Refusal)
+		}
+		which := "FILE"
+		if i.folder == nil {
+			note(c, "Revoked. Where verifiers do not ask it, bring them its revocation list; until then they do not know.")
+		} else {
+			note(c, "Revoked. Publish %s where the others fetch it, or bring it to those who verify; until then they do not know.", i.folder.ListPath())
+			if given, err := i.folder.Fetch(args[1]); err == nil && given.Issued != nil {
+				which = identity.Fingerprint(i.folder.Suite(), given.Issued.Chain[0]).String()
+			}
+		}
+		note(c, "The chain looks at no list. Where an account goes by the certificate, or a node, a registrar or institution-admin stops it there too: fondaco certificate revoke %s --reason %s", which, reason)
+		return nil
+	})
 }
 
 func refreshList(c *cli.Context) error {

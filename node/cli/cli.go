@@ -105,7 +105,7 @@ func newApp(plugins Plugins) *cli.App {
 		},
 		Commands: []*cli.Command{
 			initCommand(), genesisCommand(), joinRequestCommand(), invitationCommand(), runCommand(), statusCommand(), doctorCommand(), keysCommand(), signerCommand(), accountCommand(), freezeCommand(), correctionCommand(), contractCommand(),
-			caCommand(),
+			caCommand(plugins),
 			nameCommand(), txCommand(), blockCommand(), configCommand(), memberCommand(), motionCommand(), authorityCommand(), certificateCommand(), recoverCommand(), evidenceCommand(), auditCommand(), proofCommand(), verifyCommand(), exportCommand(), importCommand(), backupCommand(), pruneCommand(), tokenCommand(), pluginCommand(plugins), completionCommand(),
 		},
 	}

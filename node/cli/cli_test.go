@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "plugin" {
 		fondaco()
 	}
-	testscript.Main(tests{m}, map[string]func(){"fondaco": fondaco})
+	testscript.Main(tests{m}, map[string]func(){"fondaco": fondaco, "scribe": scribeMain})
 }
 
 // tests are those of the package, and the end of what they shared.
