@@ -636,7 +636,7 @@ func (n *Node) https() []monitor.HTTPS {
 	var all []monitor.HTTPS
 	for name, gate := range map[string]*login.Gate{"api": n.apiAt, "admin": n.adminAt} {
 		if gate.Secure() {
-			all = append(all, monitor.HTTPS{Listener: name, Ends: gate.Ends()})
+			all = append(all, monitor.HTTPS{Listener: name, Ends: gate.Ends(), Clients: gate.Clients()})
 		}
 	}
 	return all

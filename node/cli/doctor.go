@@ -509,6 +509,7 @@ func (d *doctor) doors() {
 		default:
 			d.ok(l.check, "TLS with a certificate until %s, and everybody is asked who he is", timeText(ends.UnixMilli()))
 		}
+		d.clients(l.check, &found.Clients)
 		if len(found.Vouch) > 0 {
 			d.ok(l.check+" authorities", "bound to institutions: %s", strings.Join(found.Vouch, "; "))
 		}
@@ -519,6 +520,27 @@ func (d *doctor) doors() {
 		if len(found.Unlisted) > 0 {
 			d.warn(l.check+" clients", "have each make a revocation list (`fondaco ca crl`), and put it into the file as PEM; the node needs no restart",
 				"what these authorities revoked lets in, for %s has no revocation list of theirs: %s", l.section.Clients, strings.Join(found.Unlisted, "; "))
+		}
+	}
+}
+
+// clients tells of authorities of client certificates that end soon, and of their revocation lists.
+func (d *doctor) clients(check string, c *login.Clients) {
+	const renew, replace = "put its next certificate into the file too: the node needs no restart", "put a newer one in its place, `fondaco ca crl` makes one: the node needs no restart"
+	for _, a := range c.Authorities {
+		switch left := time.Until(a.Ends); {
+		case left < 0:
+			d.fail(check+" authorities", renew, "all clients of %s are refused: its certificate ended on %s", a.Subject, timeText(a.Ends.UnixMilli()))
+		case left < 30*24*time.Hour:
+			d.warn(check+" authorities", renew, "the certificate of %s ends on %s, and then all its clients are refused", a.Subject, timeText(a.Ends.UnixMilli()))
+		}
+	}
+	for _, l := range c.Lists {
+		switch left, list := time.Until(l.Next), (monitor.List{Issued: l.Issued, Next: l.Next}); {
+		case left < 0:
+			d.fail(check+" clients", replace, "all clients of %s are refused: its next revocation list was due at %s", l.Issuer, timeText(l.Next.UnixMilli()))
+		case left < list.Lead():
+			d.warn(check+" clients", replace, "the next revocation list of %s is due at %s, and then all its clients are refused", l.Issuer, timeText(l.Next.UnixMilli()))
 		}
 	}
 }

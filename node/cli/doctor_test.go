@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/plugins/ca"
 )
 
@@ -67,5 +68,25 @@ func TestDoctorLists(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestDoctorClients tells what the doctor says of authorities of clients and their lists that end.
+func TestDoctorClients(t *testing.T) {
+	now := time.Now()
+	const day = 24 * time.Hour
+	d := new(doctor)
+	d.clients("API", &login.Clients{
+		Authorities: []login.Authority{{Subject: "A", Ends: now.Add(31 * day)}, {Subject: "B", Ends: now.Add(29 * day)}, {Subject: "C", Ends: now.Add(-day)}},
+		Lists:       []login.List{{Issuer: "D", Issued: now, Next: now.Add(7 * day)}, {Issuer: "E", Issued: now.Add(-6 * day), Next: now.Add(day)}, {Issuer: "F", Issued: now.Add(-8 * day), Next: now.Add(-day)}},
+	})
+	want := []string{"warn the certificate of B ends on", "FAIL all clients of C are refused", "warn the next revocation list of E is due at", "FAIL all clients of F are refused"}
+	if len(d.findings) != len(want) {
+		t.Fatalf("findings %+v, want %q", d.findings, want)
+	}
+	for i, f := range d.findings {
+		if !strings.HasPrefix(f.State+" "+f.Saw, want[i]) || f.Do == "" {
+			t.Errorf("finding %+v, want %s", f, want[i])
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/binary"
 	"encoding/pem"
 	"errors"
@@ -359,6 +360,7 @@ type authorities struct {
 	unlisted         []string // subjects of those that have no list,
 	unbound          []string // of the anchors that stand beside others and are not bound,
 	vouch            []string // and of those that are, each with its institutions
+	last             Clients
 }
 
 // revocations is a revocation list of one of the authorities.
@@ -545,8 +547,51 @@ func (f *authorityFile) authorities() (*authorities, error) {
 			a.unlisted = append(a.unlisted, names[i])
 		}
 	}
+	a.last = f.last()
 	return a, nil
 }
+
+// Clients is until when the authorities of a file of clients' authorities count, and their revocation lists. Of several of one name each slice has the
+// one that ends first.
+type Clients struct {
+	Authorities []Authority
+	Lists       []List
+}
+
+// Authority is an authority in such a file.
+type Authority struct {
+	Subject string    // UTF-8
+	Ends    time.Time // of its certificate, the last one if it was renewed: then it lets nobody in
+}
+
+// List is a revocation list in such a file.
+type List struct {
+	Issuer string    // UTF-8
+	Issued time.Time // by the authority
+	Next   time.Time // when the authority will have issued the next: then the authority lets nobody in
+}
+
+func (f *authorityFile) last() (c Clients) {
+	ends := map[[sha256.Size]byte]time.Time{}
+	for _, one := range f.certificates {
+		if id := authorityOf(one); ends[id].Before(one.NotAfter) {
+			ends[id] = one.NotAfter
+		}
+	}
+	for _, one := range f.certificates {
+		c.Authorities = append(c.Authorities, Authority{label(one.Subject), ends[authorityOf(one)]})
+	}
+	for _, list := range f.lists {
+		c.Lists = append(c.Lists, List{label(list.Issuer), list.ThisUpdate, list.NextUpdate})
+	}
+	slices.SortFunc(c.Authorities, func(a, b Authority) int { return cmp.Or(strings.Compare(a.Subject, b.Subject), a.Ends.Compare(b.Ends)) })
+	slices.SortFunc(c.Lists, func(a, b List) int { return cmp.Or(strings.Compare(a.Issuer, b.Issuer), a.Next.Compare(b.Next)) })
+	c.Authorities = slices.CompactFunc(c.Authorities, func(a, b Authority) bool { return a.Subject == b.Subject })
+	c.Lists = slices.CompactFunc(c.Lists, func(a, b List) bool { return a.Issuer == b.Issuer })
+	return c
+}
+
+func label(name pkix.Name) string { return strings.ToValidUTF8(short(name.String()), "?") }
 
 // authorityOf returns what tells an authority from others: the hash of its name and key. A renewed certificate is of the same authority.
 func authorityOf(one *x509.Certificate) [sha256.Size]byte {

@@ -208,6 +208,7 @@ type Finding struct {
 	Unlisted []string  // subjects of the authorities in Files.Clients without a revocation list there: what they revoked counts here
 	Unbound  []string  // of those that stand beside others there and are bound to no institution
 	Vouch    []string  // of those that are bound, each with its institutions
+	Clients  Clients   // until when all of them count
 }
 
 // Check returns why Open would not listen, or what it found. provider says whether there is a CA provider. Whether the address is free it does
@@ -229,6 +230,7 @@ func Check(name, listen string, f Files, provider bool) (Finding, error) {
 			return found, err
 		}
 		found.Unlisted, found.Unbound, found.Vouch = trusted.unlisted, trusted.unbound, trusted.vouch
+		found.Clients = trusted.last
 	}
 	return found, nil
 }
@@ -301,6 +303,18 @@ func (g *Gate) Ends() time.Time {
 	pair, err := g.pair.get()
 	g.note("certificate", err)
 	return pair.Leaf.NotAfter
+}
+
+// Clients returns until when the authorities of clients count, as their file is now; nothing where there is none, or it does not read.
+func (g *Gate) Clients() Clients {
+	if g == nil || g.clients == nil {
+		return Clients{}
+	}
+	trusted, _, err := g.authorities()
+	if err != nil {
+		return Clients{}
+	}
+	return trusted.last
 }
 
 // Subject is who a client is.

@@ -25,6 +25,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -184,6 +185,7 @@ func mustRead(t *testing.T, path string) []byte {
 
 // house is a server behind a gate, whose only answer is the name of who asks.
 type house struct {
+	gate *login.Gate
 	t    *testing.T
 	url  string
 	log  *text
@@ -234,6 +236,7 @@ func open(t *testing.T, c login.Config) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.gate = g
 	server := &http.Server{Handler: g.Require(login.Read, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := login.SubjectOf(r)
 		fmt.Fprintf(w, "%s of %s by %s, %v, operator %t", s.Name, s.Institution, s.Means, s.Roles, s.Operator)
@@ -1063,5 +1066,54 @@ func TestBoundInAnotherForm(t *testing.T) {
 	for name, between := range map[string][]byte{"as it is": theirs.Raw, "in another form": other} {
 		mallory := h.visitor(client.Access{CA: own.Root(), Cert: own.Write(name+".pem", encoded(leaf.Raw, between)), Key: keyPath})
 		h.wants(mallory, 401, "it names the institution bank, and CN=their CA,O=other bank, to which it leads, vouches at this node for other bank alone")
+	}
+}
+
+// TestClientsEnd has a file of authorities tell until when they count: of one that was renewed until its last certificate ends, of a list until the
+// next is due, of several of a name until the first ends.
+func TestClientsEnd(t *testing.T) {
+	p := logintest.New(t, "bank")
+	cert, key := p.Server("127.0.0.1")
+	begun := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
+	at := func(days int) time.Time { return begun.Add(time.Duration(days) * 24 * time.Hour) }
+	root := func(name string, key *ecdsa.PrivateKey, ends time.Time) (*x509.Certificate, *ecdsa.PrivateKey) {
+		c, made := newRoot(t, name, 1, key)
+		c.NotAfter, c.SerialNumber = ends, big.NewInt(int64(ends.Unix()))
+		return issue(t, c, c, made), made
+	}
+	list := func(by *x509.Certificate, key *ecdsa.PrivateKey, number int64, next time.Time) []byte {
+		der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: begun, NextUpdate: next}, by, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
+	}
+	one, oneKey := root("bank CA", nil, at(10))
+	renewed, _ := root("bank CA", oneKey, at(400))
+	same, _ := root("bank CA", nil, at(300))
+	other, otherKey := root("other CA", nil, at(200))
+	var file []byte
+	for _, c := range []*x509.Certificate{one, renewed, other} {
+		file = append(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	}
+	file = slices.Concat(file, list(renewed, oneKey, 1, at(7)), list(renewed, oneKey, 2, at(5)), list(other, otherKey, 1, at(9)))
+	files := login.Files{Cert: cert, Key: key, Clients: p.Write("clients.pem", file)}
+	want := login.Clients{
+		Authorities: []login.Authority{{Subject: "CN=bank CA", Ends: at(400)}, {Subject: "CN=other CA", Ends: at(200)}},
+		Lists:       []login.List{{Issuer: "CN=bank CA", Issued: begun, Next: at(5)}, {Issuer: "CN=other CA", Issued: begun, Next: at(9)}},
+	}
+	h := open(t, login.Config{Files: files})
+	found, err := login.Check("api", "127.0.0.1:0", files, false)
+	if got := h.gate.Clients(); err != nil || !reflect.DeepEqual(got, want) || !reflect.DeepEqual(found.Clients, want) {
+		t.Errorf("the gate has %+v, Check %+v, %v, want %+v", got, found.Clients, err, want)
+	}
+	p.Write("clients.pem", append(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: same.Raw})...))
+	want.Authorities[0].Ends = at(300)
+	if got := h.gate.Clients(); !reflect.DeepEqual(got, want) {
+		t.Errorf("with another authority of the name: %+v, want %+v", got, want)
+	}
+	p.Write("clients.pem", []byte("no file of authorities"))
+	if got := h.gate.Clients(); len(got.Authorities)+len(got.Lists) != 0 || !strings.Contains(h.log.String(), "clients.pem") {
+		t.Errorf("of a file that does not read: %+v, and the log has %s", got, h.log)
 	}
 }

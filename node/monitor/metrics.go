@@ -124,8 +124,10 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, config
 	}
 	if config.HTTPS != nil {
 		own.MustRegister(&httpsCollector{
-			config: config,
-			left:   prometheus.NewDesc("fondaco_https_certificate_ends_seconds", "Seconds until the certificate ends that a listener shows to clients; below 0 it has.", []string{"listener"}, nil),
+			config:    config,
+			left:      prometheus.NewDesc("fondaco_https_certificate_ends_seconds", "Seconds until the certificate ends that a listener shows to clients; below 0 it has.", []string{"listener"}, nil),
+			authority: prometheus.NewDesc("fondaco_client_authority_ends_seconds", "Seconds until an authority of client certificates counts no more at a listener; below 0 its clients are refused.", []string{"listener", "authority"}, nil),
+			list:      prometheus.NewDesc("fondaco_client_revocation_list_ends_seconds", "Seconds until the next revocation list of an authority of client certificates is due at a listener; below 0 its clients are refused.", []string{"listener", "issuer"}, nil),
 		})
 	}
 	if config.Wasm != nil {
@@ -285,16 +287,26 @@ func (c *certificateCollector) Collect(to chan<- prometheus.Metric) {
 
 // httpsCollector asks for the certificates of listeners at each scrape.
 type httpsCollector struct {
-	config *Config
-	left   *prometheus.Desc
+	config                *Config
+	left, authority, list *prometheus.Desc
 }
 
-func (c *httpsCollector) Describe(to chan<- *prometheus.Desc) { to <- c.left }
+func (c *httpsCollector) Describe(to chan<- *prometheus.Desc) {
+	to <- c.left
+	to <- c.authority
+	to <- c.list
+}
 
 func (c *httpsCollector) Collect(to chan<- prometheus.Metric) {
 	now := c.config.Now()
 	for _, h := range c.config.HTTPS() {
 		to <- prometheus.MustNewConstMetric(c.left, prometheus.GaugeValue, h.Ends.Sub(now).Seconds(), h.Listener)
+		for _, a := range h.Clients.Authorities {
+			to <- prometheus.MustNewConstMetric(c.authority, prometheus.GaugeValue, a.Ends.Sub(now).Seconds(), h.Listener, a.Subject)
+		}
+		for _, l := range h.Clients.Lists {
+			to <- prometheus.MustNewConstMetric(c.list, prometheus.GaugeValue, l.Next.Sub(now).Seconds(), h.Listener, l.Issuer)
+		}
 	}
 }
 

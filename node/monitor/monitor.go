@@ -116,10 +116,14 @@ func (l List) Lead() time.Duration {
 	return min(max(life/3, 24*time.Hour), life/2)
 }
 
-// HTTPS is the certificate that one of the node's listeners shows to clients.
+// steps are how long before its end the log tells of it.
+func (l List) steps() []time.Duration { return []time.Duration{0, l.Next.Sub(l.Issued) / 10, l.Lead()} }
+
+// HTTPS is the certificate that one of the node's listeners shows to clients, and whose certificates of clients it takes.
 type HTTPS struct {
 	Listener string // its section in the configuration file
 	Ends     time.Time
+	Clients  login.Clients
 }
 
 // endWarnings are how long before the end of a certificate the log tells of it.
@@ -352,7 +356,7 @@ func unheededError(institution string) error {
 	return fmt.Errorf("the group says which authorities may vouch for nodes, of %s for one, and this node lets in nodes whatever certificates they have: configure [ca], with program, settings and chain, and start it again", institution)
 }
 
-// warn logs once for each step towards the end of a root, of the node's own certificate and of a revocation list that it has come to.
+// warn logs once for each step towards the end of a root, of the node's own certificate, of what its listeners show and trust, and of a revocation list that it has come to.
 func (m *Monitor) warn(roots []Root, now time.Time) {
 	warned := map[string]time.Duration{}
 	reached := func(what string, left time.Duration, steps []time.Duration) bool {
@@ -387,7 +391,8 @@ func (m *Monitor) warn(roots []Root, now time.Time) {
 		}
 	}
 	if m.config.HTTPS != nil {
-		for _, h := range m.config.HTTPS() {
+		https := m.config.HTTPS()
+		for _, h := range https {
 			if !reached("listener "+h.Listener, h.Ends.Sub(now), endWarnings()) {
 				continue
 			}
@@ -398,10 +403,34 @@ func (m *Monitor) warn(roots []Root, now time.Time) {
 				event.Float64("days", h.Ends.Sub(now).Hours()/24).Msg("the certificate of a listener ends: renew it, and put the new one in its place")
 			}
 		}
+		for _, h := range https {
+			for _, a := range h.Clients.Authorities {
+				if !reached("listener "+h.Listener+" authority "+a.Subject, a.Ends.Sub(now), endWarnings()) {
+					continue
+				}
+				event := m.log.Warn().Str("listener", h.Listener).Str("authority", a.Subject).Time("not_after", a.Ends)
+				if a.Ends.Before(now) {
+					event.Msg("an authority of client certificates ended: its clients are refused; put its next certificate into the file of clients")
+				} else {
+					event.Float64("days", a.Ends.Sub(now).Hours()/24).Msg("an authority of client certificates ends: put its next certificate into the file of clients")
+				}
+			}
+			for _, l := range h.Clients.Lists {
+				if !reached("listener "+h.Listener+" list of "+l.Issuer, l.Next.Sub(now), List{Issued: l.Issued, Next: l.Next}.steps()) {
+					continue
+				}
+				event := m.log.Warn().Str("listener", h.Listener).Str("issuer", l.Issuer).Time("next_update", l.Next)
+				if l.Next.Before(now) {
+					event.Msg("a revocation list of client certificates is too old: all clients of its authority are refused; put a newer one in its place in the file of clients")
+				} else {
+					event.Float64("hours", l.Next.Sub(now).Hours()).Msg("a revocation list of client certificates is about to be too old: put a newer one in its place in the file of clients")
+				}
+			}
+		}
 	}
 	if m.config.Lists != nil {
 		for _, l := range m.config.Lists() {
-			if !reached("list of "+l.Issuer, l.Next.Sub(now), []time.Duration{0, l.Next.Sub(l.Issued) / 10, l.Lead()}) {
+			if !reached("list of "+l.Issuer, l.Next.Sub(now), l.steps()) {
 				continue
 			}
 			event := m.log.Warn().Str("issuer", l.Issuer).Time("next_update", l.Next)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -246,7 +247,7 @@ func TestHTTPS(t *testing.T) {
 	api, admin := now, now.Add(400*day)
 	m := New(Config{
 		Log: zerolog.New(&log), Now: func() time.Time { return now },
-		HTTPS: func() []HTTPS { return []HTTPS{{"api", api}, {"admin", admin}} },
+		HTTPS: func() []HTTPS { return []HTTPS{{Listener: "api", Ends: api}, {Listener: "admin", Ends: admin}} },
 	})
 	for _, step := range []struct {
 		left time.Duration
@@ -268,6 +269,47 @@ func TestHTTPS(t *testing.T) {
 			t.Errorf("with %s left the log says %q, want %q in it", step.left, got, step.says)
 		}
 		wantMetrics(t, m, fmt.Sprintf(`fondaco_https_certificate_ends_seconds{listener="api"} %v`, step.left.Seconds()), `fondaco_https_certificate_ends_seconds{listener="admin"} 3.456e+07`)
+	}
+}
+
+// The log and the metrics tell of the end of authorities of clients, and of their revocation lists.
+func TestClients(t *testing.T) {
+	const day = 24 * time.Hour
+	var log bytes.Buffer
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	clients := login.Clients{
+		Authorities: []login.Authority{{Subject: "Bank A CA", Ends: now.Add(31 * day)}},
+		Lists:       []login.List{{Issuer: "Bank B CA", Issued: now, Next: now.Add(30 * day)}},
+	}
+	m := New(Config{
+		Log: zerolog.New(&log), Now: func() time.Time { return now },
+		HTTPS: func() []HTTPS { return []HTTPS{{Listener: "api", Ends: now.Add(400 * day), Clients: clients}} },
+	})
+	for _, step := range []struct {
+		after time.Duration
+		says  []string // a line each
+	}{
+		{0, nil},
+		{2 * day, []string{`"authority":"Bank A CA"`}},
+		{day, nil},
+		{18 * day, []string{"a revocation list of client certificates is about to be too old"}},
+		{5 * day, []string{"an authority of client certificates ends"}},
+		{day, []string{"a revocation list of client certificates is about to be too old"}},
+		{3*day + time.Hour, []string{"an authority of client certificates ends", "a revocation list of client certificates is too old: all clients of its authority are refused"}},
+		{day, []string{"an authority of client certificates ended: its clients are refused"}},
+		{day, nil},
+	} {
+		log.Reset()
+		now = now.Add(step.after)
+		m.Observe(group.Status{}, nil, 0)
+		got := slices.Collect(strings.Lines(log.String()))
+		if !slices.EqualFunc(got, step.says, func(line, says string) bool {
+			return strings.Contains(line, says) && strings.Contains(line, `"listener":"api"`)
+		}) {
+			t.Errorf("at %s the log says %q, want %q in its lines", now, got, step.says)
+		}
+		wantMetrics(t, m, fmt.Sprintf(`fondaco_client_authority_ends_seconds{authority="Bank A CA",listener="api"} %v`, clients.Authorities[0].Ends.Sub(now).Seconds()),
+			fmt.Sprintf(`fondaco_client_revocation_list_ends_seconds{issuer="Bank B CA",listener="api"} %v`, clients.Lists[0].Next.Sub(now).Seconds()))
 	}
 }
 
