@@ -370,6 +370,9 @@ func System(name string) (ledger.Address, *ledger.Schema) {
 	return ledger.Address{}, nil
 }
 
+// IsSystem reports whether an address is one of those of system contracts.
+func IsSystem(contract ledger.Address) bool { return precompiles.IsSystem(contract) }
+
 // Schema returns the schema of the contract at an address, as of the last block; nil if there is none.
 func (c *Chain) Schema(contract ledger.Address) (*ledger.Schema, error) {
 	if precompiles.IsSystem(contract) {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/fondaco/fondaco/node/contract"
 	"github.com/fondaco/fondaco/node/contract/localchain"
-	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 	"github.com/fondaco/fondaco/wasmvm"
@@ -328,7 +327,7 @@ func (r *run) check(ctx context.Context, s *step, receipt *localchain.Receipt, k
 	for _, e := range receipt.Events {
 		transcript = fmt.Appendf(transcript, "; %s %s %x", e.Contract, e.Topic, e.Data)
 	}
-	if !precompiles.IsSystem(to) {
+	if !localchain.IsSystem(to) {
 		r.calls = append(r.calls, Call{
 			Line: s.line, Contract: receipt.Schema.Name, Method: receipt.Method, Kind: kind, Status: receipt.Status, Gas: receipt.Gas, Transcript: string(transcript),
 		})
@@ -572,7 +571,7 @@ func (c *checking) emitted(names *strings.Replacer) error {
 	var got, wanted []string
 	line := c.want.line
 	for _, e := range c.receipt.Events {
-		if precompiles.IsSystem(e.Contract) && e.Contract != c.to { // those of deployments
+		if localchain.IsSystem(e.Contract) && e.Contract != c.to { // those of deployments
 			continue
 		}
 		schema, err := c.run.Schema(e.Contract)
