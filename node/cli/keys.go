@@ -84,7 +84,8 @@ func keysCommand() *cli.Command {
 				"--passphrase-fd opens --key and locks --out with one passphrase.",
 			Flags: append(lockFlags(), outputFlag(),
 				&cli.StringFlag{Name: "key", Usage: "the key `FILE` of the certificate for signing"},
-				&cli.StringFlag{Name: "out", Usage: "the key `FILE` to make"}),
+				&cli.StringFlag{Name: "out", Usage: "the key `FILE` to make"},
+				&cli.BoolFlag{Name: "pkcs8", Usage: "make it as other software reads it (PKCS #8 in PEM); fondaco does not"}),
 			Action: openEnvelope,
 		}},
 	}
@@ -153,10 +154,33 @@ func openEnvelope(c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", args[0], err)
 	}
-	if err := writeNewKey(c, out, key, ask); err != nil {
+	if c.Bool("pkcs8") {
+		err = writePKCS8(c, out, key, ask)
+	} else {
+		err = writeNewKey(c, out, key, ask)
+	}
+	if err != nil {
 		return err
 	}
 	return showKey(c, out, ledger.KeyOf(key.Public()))
+}
+
+// writePKCS8 is writeNewKey for other software.
+func writePKCS8(c *cli.Context, file string, key keys.Signer, ask func() (string, error)) error {
+	text, err := newLock(c, ask)
+	if err != nil {
+		return err
+	}
+	data, err := x509ca.PKCS8(key, text)
+	if err != nil {
+		return err
+	}
+	defer clear(data)
+	if err := keyfile.WriteFile(file, data); err != nil {
+		return err
+	}
+	warnUnlocked(c, file, text)
+	return nil
 }
 
 // writeNewKey writes a key file, locked unless the flags say otherwise or there is nobody to ask for a passphrase; then it says so.

@@ -9,11 +9,14 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/emmansun/gmsm/pkcs"
+	"github.com/emmansun/gmsm/pkcs8"
 	"github.com/emmansun/gmsm/sm2"
 	"github.com/emmansun/gmsm/sm3"
 	"github.com/emmansun/gmsm/smx509"
@@ -233,6 +236,26 @@ func OpenPair(holder keys.Signer, issued []byte) (keys.Signer, error) {
 		return nil, errors.New("the enveloped key is another than that of the certificate for encryption: have the authority issue both anew")
 	}
 	return key, nil
+}
+
+// PKCS8 returns a key of suite gm in PEM as other software reads it: PKCS #8 (RFC 5958), and with a passphrase encrypted by PBES2 (RFC 8018: PBKDF2 with
+// HMAC-SHA-256 and 600,000 rounds, AES-256 in CBC mode).
+func PKCS8(key keys.Signer, passphrase string) ([]byte, error) {
+	private, err := gm{keys.GM()}.signer(key)
+	if err != nil {
+		return nil, err
+	}
+	label, password := "PRIVATE KEY", []byte(nil)
+	if passphrase != "" {
+		label, password = "ENCRYPTED PRIVATE KEY", []byte(passphrase)
+		defer clear(password)
+	}
+	der, err := pkcs8.MarshalPrivateKey(private, password, &pkcs8.Opts{Cipher: pkcs.AES256CBC, KDFOpts: pkcs.NewPBKDF2Opts(pkcs.SHA256, 16, 600_000)})
+	if err != nil {
+		return nil, err
+	}
+	defer clear(der)
+	return pem.EncodeToMemory(&pem.Block{Type: label, Bytes: der}), nil
 }
 
 // openEnveloped opens the key of a certificate for encryption (ca.Encryption) with the key of the one for signing.

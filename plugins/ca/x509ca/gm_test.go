@@ -116,6 +116,49 @@ func TestPair(t *testing.T) {
 			t.Errorf("openEnveloped: %v", err)
 		}
 	})
+	t.Run("openssl decrypts with it what was encrypted for the second certificate", func(t *testing.T) {
+		if _, err := exec.LookPath("openssl"); err != nil {
+			if os.Getenv("FONDACO_REQUIRE_TOOLS") == "1" {
+				t.Fatalf("%v: apt-get install openssl", err)
+			}
+			t.Skipf("%v: apt-get install openssl", err)
+		}
+		opened, err := OpenPair(holder, append(encodePEM(EncryptionLabel, got.Issued.Encryption.Certificate), encodePEM(EnvelopeLabel, got.Issued.Encryption.Key)...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		write := func(name string, data []byte) {
+			t.Helper()
+			if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		openssl := func(args ...string) string {
+			t.Helper()
+			c := exec.CommandContext(t.Context(), "openssl", args...)
+			c.Dir = dir
+			out, err := c.CombinedOutput()
+			if err != nil {
+				t.Fatalf("openssl %s: %v: %s", strings.Join(args, " "), err, out)
+			}
+			return string(out)
+		}
+		write("second.pem", encodePEM("CERTIFICATE", got.Issued.Encryption.Certificate))
+		write("text", []byte("for the holder alone"))
+		openssl("x509", "-in", "second.pem", "-noout", "-pubkey", "-out", "public.pem")
+		openssl("pkeyutl", "-encrypt", "-pubin", "-inkey", "public.pem", "-in", "text", "-out", "sealed")
+		for _, passphrase := range []string{"", "correct horse"} {
+			text, err := PKCS8(opened, passphrase)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write("key.pem", text)
+			if out := openssl("pkeyutl", "-decrypt", "-inkey", "key.pem", "-passin", "pass:"+passphrase, "-in", "sealed"); out != "for the holder alone" {
+				t.Errorf("with passphrase %q openssl decrypts %q", passphrase, out)
+			}
+		}
+	})
 	t.Run("the certificate and the key of two pairs are none", func(t *testing.T) {
 		b, _ := newAuthority(t, suite, "")
 		other, err := b.Enroll(r)

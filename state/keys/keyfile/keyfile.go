@@ -62,6 +62,12 @@ func Write(path string, key keys.Signer, passphrase string) error {
 		}
 		data = out.Bytes()
 	}
+	return WriteFile(path, data)
+}
+
+// WriteFile writes a private key in any form into a new file that only its owner can read. The file is on disk when WriteFile returns, and not there if
+// it fails.
+func WriteFile(path string, data []byte) error {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("%s exists: a key file is never overwritten; name another, or move that one away", path)
