@@ -306,6 +306,19 @@ func TestCommitteeDoesNotUndoRegulator(t *testing.T) {
 			a.voteFor(id)
 			a.wait(id)
 			wantError(t, a.by("bank-0", "execute", MotionArgs{ID: id}), ledger.OK, 0)
+
+			// A motion that joins what the regulator froze makes it no longer the regulator's.
+			a.order.UnixMilli += 2 * MaxFreeze
+			do("watch", newAccess(), c.method, c.args)
+			end = a.order.UnixMilli + MaxFreeze
+			id = a.move(act(c.method, c.args))
+			a.voteFor(id)
+			a.wait(id)
+			wantError(t, a.by("bank-0", "execute", MotionArgs{ID: id}), ledger.OK, 0)
+			a.order.UnixMilli = end - 1
+			consent(c.unfreeze, true)
+			a.order.UnixMilli = end
+			consent(c.unfreeze, false)
 		})
 	}
 }

@@ -803,6 +803,9 @@ func impose(env Env, place FreezePlace, o freezeOrder) (*Freeze, error) {
 		case old.Until == 0 || f.Until != 0 && f.Until < old.Until:
 			f.Until = old.Until
 		}
+		if o.power == ByMotion { // as one that ratifies: what a regulator began is no longer a regulator's because of it
+			f.Since = old.Since
+		}
 		f.By = old.By
 	} else if alone {
 		if err := rested(env, place, o.power); err != nil {
