@@ -415,18 +415,6 @@ func changeRoles(env Env, a RoleArgs, topic string, change func(roles []string, 
 			return err
 		}
 	}
-	if a.Role == string(identity.Committee) && !has {
-		institution, _, err := ReadInstitution(env, account.Institution)
-		if err != nil {
-			return err
-		}
-		if !institution.Committee {
-			institution.Committee = true
-			if err := write(env, institutionKey(account.Institution), &institution); err != nil {
-				return err
-			}
-		}
-	}
 	account.Roles = roles
 	if err := seated(env, a.Account, a.Role, !has); err != nil {
 		return err

@@ -183,9 +183,13 @@ func (f *Freeze) words() string {
 	lifts := map[Power]string{
 		ByAdmin:      "another admin or a compliance officer of its institution, or a regulator,",
 		ByCompliance: "another compliance officer of the institution, or a regulator,",
-		ByRegulator:  "another regulator, or a motion,",
+		ByRegulator:  "another regulator, or a motion with a regulator's consent,",
 	}[f.Power]
-	if lifts == "" {
+	switch {
+	case lifts != "":
+	case len(f.By) > 0:
+		lifts = fmt.Sprintf("a motion, until %s with a regulator's consent if one froze it,", timeText(f.Since+MaxFreeze))
+	default:
 		lifts = "a motion"
 	}
 	return fmt.Sprintf("%s (%s): %s lifts it", until, f.Reason, lifts)

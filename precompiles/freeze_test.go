@@ -448,7 +448,7 @@ func newSeven(t *testing.T) (*world, Record) {
 	if err := write(w, epochKey(), &record); err != nil {
 		t.Fatal(err)
 	}
-	if err := write(w, institutionKey("alpha"), &Institution{Version: ledger.Version, Committee: true}); err != nil {
+	if err := write(w, institutionKey("alpha"), &Institution{Version: ledger.Version}); err != nil {
 		t.Fatal(err)
 	}
 	return w, record
@@ -555,5 +555,5 @@ func TestFreezeNodeInTheWay(t *testing.T) {
 	if err := ledger.Unmarshal(out, &listed); err != nil || len(listed) != 3 || listed[2].Node == nil || *listed[2].Node != [32]byte{7} {
 		t.Errorf("the freezes of nodes are listed as %+v, %v", listed, err)
 	}
-	tells(call("regulator", "freeze_node", freeze(2)), "node "+identity.NodeID{7}.String()+" of beta is frozen until", "another regulator, or a motion, lifts it")
+	tells(call("regulator", "freeze_node", freeze(2)), "node "+identity.NodeID{7}.String()+" of beta is frozen until", "another regulator, or a motion with a regulator's consent, lifts it")
 }

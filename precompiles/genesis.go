@@ -19,12 +19,8 @@ func Genesis(s keys.Suite, g *ledger.Genesis) ([]ledger.Change, error) {
 	w.put(epochKey(), &Record{Version: ledger.Version, Minimum: uint32(min(minMembers, len(g.Members))), Members: g.Members})
 	w.put(beginningKey(0), &Beginning{Version: ledger.Version, Epoch: *g.Epoch()})
 	named := map[string]bool{}
-	committees := map[string]bool{}
 	var regulators []ledger.Address
 	for _, a := range g.Accounts {
-		if slices.Contains(a.Roles, string(identity.Committee)) {
-			committees[a.Institution] = true
-		}
 		if slices.Contains(a.Roles, string(identity.Regulator)) {
 			regulators = append(regulators, ledger.NamedAddress(s, "account", a.Name))
 		}
@@ -49,7 +45,7 @@ func Genesis(s keys.Suite, g *ledger.Genesis) ([]ledger.Change, error) {
 		}
 		if !named[name] {
 			named[name] = true
-			w.put(institutionKey(name), &Institution{Version: ledger.Version, Committee: committees[name]})
+			w.put(institutionKey(name), &Institution{Version: ledger.Version})
 		}
 		return nil
 	}

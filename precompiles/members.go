@@ -12,10 +12,9 @@ import (
 
 // Institution is a row of the table of institutions, keyed by name.
 type Institution struct {
-	_         struct{} `cbor:",toarray"`
-	Version   uint16   // ledger.Version
-	Height    ledger.Height
-	Committee bool // it has an account with the role committee; how many of them may vote, Voices tells
+	_       struct{} `cbor:",toarray"`
+	Version uint16   // ledger.Version
+	Height  ledger.Height
 }
 
 // MaxInstitutionName bounds the name of an institution, in bytes.
@@ -207,7 +206,7 @@ func newMembers() Contract {
 				}},
 				{Name: "Epoch", Fields: []ledger.Field{{Name: "number", Type: "u64"}, list("members", "Member"), {Name: "params", Type: "Params"}}},
 				{Name: "Beginning", Fields: []ledger.Field{version, height, {Name: "epoch", Type: "Epoch"}}},
-				{Name: "Institution", Fields: []ledger.Field{version, height, {Name: "committee", Type: "bool"}}},
+				{Name: "Institution", Fields: []ledger.Field{version, height}},
 				{Name: "Status", Variants: variants(nodeStatuses())},
 				{Name: "Node", Fields: []ledger.Field{version, {Name: "status", Type: "Status"}, institution, publicKey, address, height}},
 				{Name: "ListedNode", Fields: []ledger.Field{node, {Name: "row", Type: "Node"}}},

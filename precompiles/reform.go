@@ -330,7 +330,7 @@ func reform(env Env, a ReformArgs) error {
 
 // foundInstitution writes a new institution and returns the address of its first account.
 func foundInstitution(env Env, f *Founding) (ledger.Address, error) {
-	if err := write(env, institutionKey(f.Name), &Institution{Version: ledger.Version, Height: env.Order().Height, Committee: true}); err != nil {
+	if err := write(env, institutionKey(f.Name), &Institution{Version: ledger.Version, Height: env.Order().Height}); err != nil {
 		return ledger.Address{}, err
 	}
 	address, err := env.NewAddress()

@@ -132,7 +132,7 @@ func failures() map[string]failure {
 		"a node that is not of the group": {change: at(1, func(c *Config) { c.Authorize = stranger })},
 		"a node that is frozen": {change: at(1, func(c *Config) {
 			c.Admit = func(h Hello) error { // in the words of package node
-				return fmt.Errorf("by what group main says at height 7, node %s is not let in: denied (code 101): the node is frozen until 2026-03-01T00:00:00Z (intrusion): another regulator, or a motion, lifts it", h.Node.Short())
+				return fmt.Errorf("by what group main says at height 7, node %s is not let in: denied (code 101): the node is frozen until 2026-03-01T00:00:00Z (intrusion): another regulator, or a motion with a regulator's consent, lifts it", h.Node.Short())
 			}
 		})},
 		"a group that is not the node's": {change: at(0, func(c *Config) { c.Authorize = stranger })},

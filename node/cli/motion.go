@@ -383,6 +383,9 @@ func (r *remote) actionText(s *scene, a *precompiles.Action) (string, error) {
 		name = schema.Name
 	}
 	text := fmt.Sprintf("~ %s.%s", name, a.Method)
+	if node := s.ratified(a); node != nil {
+		text += fmt.Sprintf(" node=%s of %s", node.Node, node.Row.Institution)
+	}
 	if a.To == precompiles.GovernanceAddress {
 		var (
 			policy   precompiles.SetPolicyArgs
@@ -410,6 +413,20 @@ func (r *remote) actionText(s *scene, a *precompiles.Action) (string, error) {
 		text += fmt.Sprintf(" %s=%s", f.Name, shorten(string(value)))
 	}
 	return text, nil
+}
+
+// ratified returns the node whose freeze a call ratifies, of whose id it has the beginning alone; nil: it is no such call.
+func (s *scene) ratified(a *precompiles.Action) *precompiles.ListedNode {
+	var args precompiles.RatifyArgs
+	if a.To != precompiles.AccessAddress || a.Method != "ratify" || ledger.Unmarshal(a.Args, &args) != nil {
+		return nil
+	}
+	for i := range s.nodes {
+		if place := precompiles.NodePlace(s.nodes[i].Node); place.Address == args.Address && place.Method == args.Method {
+			return &s.nodes[i]
+		}
+	}
+	return nil
 }
 
 func (r *remote) policyChange(p *precompiles.SetPolicyArgs) (string, error) {

@@ -257,6 +257,7 @@ type approvalDoc struct {
 	Institution string         `json:"institution"`
 	Account     ledger.Address `json:"account"`
 	Height      ledger.Height  `json:"height"`
+	Void        bool           `json:"void,omitempty"` // of a single release: it counts no more, as who approved has none of the roles, or its institution no member
 }
 
 // stated returns a digest, or nil for none.
@@ -287,7 +288,7 @@ func newReleaseDoc(id uint64, row *precompiles.Release, now int64) releaseDoc {
 		d.Name = c.Name + "@" + c.Label
 	}
 	for _, a := range row.Approvals {
-		d.Approvals = append(d.Approvals, approvalDoc{a.Institution, a.Account, a.Height})
+		d.Approvals = append(d.Approvals, approvalDoc{Institution: a.Institution, Account: a.Account, Height: a.Height})
 	}
 	switch {
 	case row.Released != 0:
@@ -328,6 +329,10 @@ func (d *releaseDoc) contents(w io.Writer) {
 func (d *releaseDoc) approvedBy() string {
 	var by []string
 	for _, a := range d.Approvals {
+		if a.Void {
+			by = append(by, fmt.Sprintf("%s (counts no more: it has no member, or %s lost its role)", a.Institution, a.Account))
+			continue
+		}
 		by = append(by, a.Institution)
 	}
 	if d.Motion {
@@ -337,6 +342,33 @@ func (d *releaseDoc) approvedBy() string {
 		return "nobody"
 	}
 	return strings.Join(by, ", ")
+}
+
+// counting returns how many approvals count.
+func (d *releaseDoc) counting() (n int) {
+	for _, a := range d.Approvals {
+		if !a.Void {
+			n++
+		}
+	}
+	return n
+}
+
+// void tells which approvals of a release that is open count no more: whose institution has no member, or whose account none of the roles that
+// reviewers have. rolesOf returns those that an account has.
+func (d *releaseDoc) void(members, reviewers []string, rolesOf func(ledger.Address) ([]string, error)) error {
+	if d.State != "open" {
+		return nil
+	}
+	for i := range d.Approvals {
+		a := &d.Approvals[i]
+		roles, err := rolesOf(a.Account)
+		if err != nil {
+			return err
+		}
+		a.Void = !slices.Contains(members, a.Institution) || !slices.ContainsFunc(reviewers, func(role string) bool { return slices.Contains(roles, role) })
+	}
+	return nil
 }
 
 // release returns a release as the chain has it.
@@ -393,6 +425,19 @@ func showReleases(c *cli.Context) error {
 			if err != nil {
 				return err
 			}
+			chain, err := r.Chain(r.ctx)
+			if err != nil {
+				return err
+			}
+			if err := d.void(institutions(chain), rules.ReviewerRoles(), func(a ledger.Address) ([]string, error) {
+				account, err := r.Account(r.ctx, a)
+				if err != nil {
+					return nil, err
+				}
+				return account.Roles, nil
+			}); err != nil {
+				return err
+			}
 			return show(c, d, func(w io.Writer) {
 				row(w, "release", d.ID)
 				row(w, "digest", d.Digest)
@@ -406,7 +451,7 @@ func showReleases(c *cli.Context) error {
 					row(w, "released", fmt.Sprintf("block %d", d.Released))
 				case "open":
 					row(w, "until", d.Until)
-					if have, want := len(d.Approvals), rules.Wanted(); have < want && !d.Motion {
+					if have, want := d.counting(), rules.Wanted(); have < want && !d.Motion {
 						row(w, "next", fmt.Sprintf("%d of %d institutions have approved: another than %s runs `fondaco contract approve %d FILE.wasm`, or a motion approves: `fondaco motion propose contracts approve %d %s`", have, want, d.Institution, d.ID, d.ID, d.Digest))
 					} else {
 						row(w, "next", fmt.Sprintf("its proposer runs `fondaco contract release %d`", d.ID))
