@@ -88,8 +88,10 @@ type Config struct {
 	Snapshot bool
 	// Statements is how many bytes of what members stated are kept for auditors; 0: audit.DefaultLogSize; below 0: none.
 	Statements int64
-	Archive    bool // as state.Options.Archive
-	Log        zerolog.Logger
+	// Reads is how many bytes of what regulators and auditors read are kept; 0: audit.DefaultReadsSize.
+	Reads   int64
+	Archive bool // as state.Options.Archive
+	Log     zerolog.Logger
 
 	// Reopened is when a Run before ended with ErrReopen. This one does not for an hour from then. Zero: none did.
 	Reopened time.Time
@@ -558,7 +560,7 @@ func (n *Node) openAPI() (err error) {
 		return err
 	}
 	n.reads, err = audit.OpenReads(audit.ReadsConfig{Anchored: n.nowAnchored, LogConfig: audit.LogConfig{
-		Suite: n.suite, Chain: n.chain, Group: n.config.Genesis.Group, Node: n.self, FS: state.OS(), Dir: filepath.Join(n.groupDir(), ReadsDir), Size: audit.DefaultReadsSize,
+		Suite: n.suite, Chain: n.chain, Group: n.config.Genesis.Group, Node: n.self, FS: state.OS(), Dir: filepath.Join(n.groupDir(), ReadsDir), Size: cmp.Or(n.config.Reads, audit.DefaultReadsSize),
 	}})
 	if err != nil {
 		n.log.Error().Err(err).Msg("regulators and auditors are answered nothing and no backup is given, as it could not be written down")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,6 +26,7 @@ import (
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/ledger"
 )
 
 // rights is who may do what, written down once more: by route, the roles that may.
@@ -306,6 +308,54 @@ func (c *chain) wroteDown(t *testing.T, want ...string) {
 	})
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("the log of reads has backups of %q, %v; want %q", got, err, want)
+	}
+}
+
+// TestReadsFull is the story of a regulator who reads until the node has no room to write that down.
+func TestReadsFull(t *testing.T) {
+	c := start(t, 1, func(config *node.Config) { config.Reads = 4_000 })
+	c.send(c.tx("alice", precompiles.AccountsAddress, "nothing", nil)) // an anchor is for a node that has blocks
+	regulator, key := c.as("rita"), append(precompiles.NodeKeys(), c.genesis.Members[0].Node[:]...)[ledger.AddressSize:]
+	reads := func(by *client.Client) error {
+		_, err := by.State(t.Context(), precompiles.MembersAddress, key, false)
+		return err
+	}
+	full := func(what string, err error) {
+		t.Helper()
+		p, ok := errors.AsType[*client.Problem](err)
+		if !ok || p.Status != http.StatusServiceUnavailable || p.Code != client.CodeReadsFull || !strings.Contains(p.Detail, "fondaco audit log anchor") {
+			t.Errorf("%s of a node whose log of reads is full: %v, want 503 %s and what to do", what, err, client.CodeReadsFull)
+		}
+	}
+	answered := 0
+	var err error
+	for ; answered < 1_000; answered++ {
+		if err = reads(regulator); err != nil {
+			break
+		}
+	}
+	full("a regulator's read", err)
+	c.refused(t, http.StatusServiceUnavailable, client.CodeReadsFull, "GET", "/v1/backup", "", nil)
+	full("another read", reads(regulator))
+	if err := reads(c.as("alice")); err != nil {
+		t.Errorf("a read that is not written down: %v", err)
+	}
+	if _, err := regulator.Status(t.Context()); err != nil {
+		t.Errorf("a regulator asks how the node is: %v", err)
+	}
+
+	// What was answered is in the log, to the last read. Once that is on chain there is room.
+	var last keys.Digest
+	report, err := audit.WalkReads(c.suite, state.OS(), []string{filepath.Join(c.config.Dir, "data", "main", node.ReadsDir)}, func(_ *audit.Read, d keys.Digest) error {
+		last = d
+		return nil
+	})
+	if err != nil || report.Count != uint64(answered) {
+		t.Fatalf("the log has %d reads, %v; %d were answered", report.Count, err, answered)
+	}
+	c.must("admin", precompiles.AuditAddress, "anchor", &precompiles.AnchorArgs{Log: audit.ReadsName(c.genesis.Members[0].Node), Count: report.Count, Digest: last})
+	if err := reads(regulator); err != nil {
+		t.Errorf("after the log was anchored: %v", err)
 	}
 }
 
