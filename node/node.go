@@ -186,7 +186,7 @@ func New(ctx context.Context, c Config) (n *Node, err error) {
 	}
 	seen := monitor.Config{
 		Log: c.Log.With().Str("node", n.self.Short()).Logger(), Group: c.Genesis.Group, Finality: c.Genesis.Finality(),
-		Plugins: n.plugins.Status, Wasm: n.vm.Stats, Executor: n.executor.Stats, Pinned: n.store.Pinned, Damage: n.damage, Aside: func() int { return len(n.store.Aside()) }, Roots: n.roots, Unheeded: n.unheeded, Release: n.blocksLeft, HTTPS: n.https, Reads: n.readsFull, Profile: true,
+		Suite: n.suite, Plugins: n.plugins.Status, Wasm: n.vm.Stats, Executor: n.executor.Stats, Pinned: n.store.Pinned, Damage: n.damage, Aside: func() int { return len(n.store.Aside()) }, Roots: n.roots, Unheeded: n.unheeded, Release: n.blocksLeft, HTTPS: n.https, Reads: n.readsFull, Profile: true,
 		Checks: []monitor.Check{{Name: "disk", Run: n.checkDisk}},
 	}
 	if n.vouch != nil {

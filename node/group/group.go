@@ -126,8 +126,10 @@ type Trace struct {
 	Finalized func(b *ledger.Block, receipts []ledger.Receipt, txs []*ledger.SignedTx)
 	Admitted  func(tx *ledger.SignedTx, own bool)
 	Dropped   func(id ledger.TxID, why error)
-	Evidence  func(a, b ledger.Vote) // verified, and new here
-	Alarm     func(reason string)
+	// Denied tells that a client's transaction was not taken because of what its sender may do. Whether the sender signed it was not looked at.
+	Denied   func(tx *ledger.SignedTx, why *precompiles.Error)
+	Evidence func(a, b ledger.Vote) // verified, and new here
+	Alarm    func(reason string)
 	// Full tells, after Alarm, that the group has ended because the disk had no room for a write (state.Full): when there is some, it is to be opened again.
 	Full func()
 	// Epoch tells that an epoch begins after the head. Status has the members and nodes.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fondaco/fondaco/consensus"
 	"github.com/fondaco/fondaco/node/mempool"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
 )
@@ -309,6 +310,9 @@ func (g *Group) add(in incoming, tx *ledger.SignedTx, err error) bool {
 	}
 	if err == nil && g.cfg.Trace.Admitted != nil {
 		g.cfg.Trace.Admitted(tx, in.done != nil)
+	}
+	if denied, ok := errors.AsType[*precompiles.Error](err); ok && in.done != nil && g.cfg.Trace.Denied != nil {
+		g.cfg.Trace.Denied(tx, denied)
 	}
 	var id ledger.TxID
 	if tx != nil {

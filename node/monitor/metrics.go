@@ -24,7 +24,8 @@ type metrics struct {
 	poolRoom, poolWait                         prometheus.Gauge
 	notAdmitted                                prometheus.Counter
 	blocks, gas, viewChanges, evidence, alarms prometheus.Counter
-	txs, admitted, dropped, refused, fetched   *prometheus.CounterVec
+	txs, admitted, dropped, denied             *prometheus.CounterVec
+	refused, fetched                           *prometheus.CounterVec
 	clients                                    *prometheus.CounterVec
 	interval, latency, blockTxs                prometheus.Histogram
 	phases                                     *prometheus.HistogramVec
@@ -88,6 +89,7 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, config
 		txs:         counters("transactions_total", "Transactions committed, by the status of their receipts.", "status"),
 		admitted:    counters("transactions_admitted_total", "Transactions taken into the pool.", "from", "client", "peer"),
 		dropped:     counters("transactions_dropped_total", "Transactions that left the pool without a block.", "why", "expired", "other"),
+		denied:      counters("transactions_denied_total", "Clients' transactions that were not taken because of what their senders may do, by the name of the refusal.", "why"),
 		refused:     counters("messages_refused_total", "Messages, requests and proposals of members that were refused, by the rule that they break.", "rule"),
 		clients:     counters("clients_refused_total", "Requests and connections to the API and to this interface that were refused because of who sent them, by reason.", "reason", reasons()...),
 		fetched:     counters("fetched_blocks_total", "Blocks with good certificates that other nodes sent when this one was behind, by node.", "from"),

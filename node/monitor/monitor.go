@@ -32,6 +32,7 @@ import (
 	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/plugins"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/identity"
 	"github.com/fondaco/fondaco/state/keys"
 	"github.com/fondaco/fondaco/state/ledger"
@@ -42,12 +43,14 @@ import (
 const (
 	maxBlocks = 64      // orders that are not stored yet; the lowest is forgotten first
 	maxRules  = 100     // rules that members break, told apart in the metrics
+	maxDenied = 10      // denied transactions that the log tells in a second
 	maxTxs    = 200_000 // transactions that are not committed yet; at least half of them are kept
 )
 
 // Config is what a Monitor is made of. All fields may be left out.
 type Config struct {
 	Log         zerolog.Logger
+	Suite       keys.Suite                      // by which signatures of denied transactions are checked; nil: they are not, and the log has none
 	Group       ledger.GroupID                  // label of all metrics; empty: no label
 	Finality    ledger.StatementKind            // see ledger.Genesis.Finality; zero stands for Commit
 	Certificate func() time.Time                // when the node's own ends; zero time: not known; asked by Observe and at each scrape
@@ -78,11 +81,16 @@ type Monitor struct {
 	metrics  *metrics
 
 	// The group's goroutine alone touches these.
-	blocks map[keys.Digest]*block
-	txs    times
-	stored ledger.Height
-	last   time.Time // when the last block was stored
-	rules  map[string]bool
+	blocks  map[keys.Digest]*block
+	txs     times
+	stored  ledger.Height
+	last    time.Time // when the last block was stored
+	rules   map[string]bool
+	denials struct {
+		since  time.Time // begin of the second of
+		told   int       // lines
+		untold int       // denied transactions without a line since the last one with
+	}
 
 	mu       sync.Mutex // guards what follows
 	status   group.Status
@@ -163,6 +171,7 @@ func (m *Monitor) Trace() group.Trace {
 		Finalized: m.finalized,
 		Admitted:  m.admitted,
 		Dropped:   m.dropped,
+		Denied:    m.denied,
 		Evidence:  m.evidence,
 		Alarm:     m.alarmed,
 		Refused:   m.refused,
@@ -271,6 +280,27 @@ func (m *Monitor) admitted(tx *ledger.SignedTx, own bool) {
 	m.metrics.admitted.WithLabelValues(source).Inc()
 	m.txs.put(tx.ID, admission{m.config.Now(), own})
 	m.log.Debug().Str("flow", "tx").Str("tx", tx.ID.String()).Str("from", source).Int("bytes", len(tx.Raw)).Msg("transaction admitted")
+}
+
+// denied counts a client's transaction that its sender may not send, and logs it: the chain has no record of what came into no block. Who is said to have sent it is
+// logged only if he signed it. A stranger can send many, so there are at most maxDenied lines in a second, each after a check of signatures.
+func (m *Monitor) denied(tx *ledger.SignedTx, why *precompiles.Error) {
+	name := "other"
+	if why.Status == ledger.Denied {
+		name = executor.DenialName(why.Code)
+	}
+	m.metrics.denied.WithLabelValues(name).Inc()
+	d, now := &m.denials, m.config.Now()
+	if age := now.Sub(d.since); age < 0 || age >= time.Second {
+		d.since, d.told = now, 0
+	}
+	if d.told++; d.told > maxDenied || m.config.Suite == nil || tx.CheckSignatures(m.config.Suite) != nil {
+		d.untold++
+		return
+	}
+	m.log.Warn().Str("tx", tx.ID.String()).Str("account", tx.Sender.String()).Str("to", tx.To.String()).Str("method", tx.Method).Str("why", name).Uint32("code", why.Code).
+		Int("untold", d.untold).Msg("transaction denied: " + why.Reason)
+	d.untold = 0
 }
 
 func (m *Monitor) dropped(id ledger.TxID, why error) {

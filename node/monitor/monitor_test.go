@@ -3,6 +3,7 @@ package monitor
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,7 +22,9 @@ import (
 	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/node/mempool"
 	"github.com/fondaco/fondaco/plugins"
+	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
 	"github.com/fondaco/fondaco/state/ledger"
 )
 
@@ -554,4 +557,51 @@ func TestServe(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("Serve: %v", err)
 	}
+}
+
+// A transaction that its sender may not send is counted, and told with who signed it, as fast as a log can bear.
+func TestDenied(t *testing.T) {
+	var out bytes.Buffer
+	now := time.Unix(1_000, 0)
+	suite := keystest.Suite()
+	m := New(Config{Log: zerolog.New(&out), Suite: suite, Now: func() time.Time { return now }})
+	signer, err := suite.Generate(suite.Vote(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := ledger.Tx{Version: ledger.Version, Group: "main", Sender: ledger.Address{7}, Expiry: 1, GasLimit: 1, To: ledger.Target{Address: precompiles.AccessAddress}, Method: "grant", Args: []byte{0x80}}
+	signed, err := tx.Sign(suite, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := *signed
+	forged.Signatures = slices.Clone(signed.Signatures)
+	forged.Signatures[0].Signature = bytes.Repeat([]byte{1}, len(signed.Signatures[0].Signature))
+	denied := m.Trace().Denied
+	frozen := &precompiles.Error{Status: ledger.Denied, Code: precompiles.DeniedFrozen, Reason: "the account is frozen"}
+	lines := func() []string {
+		defer out.Reset()
+		return strings.FieldsFunc(out.String(), func(r rune) bool { return r == '\n' })
+	}
+
+	denied(signed, frozen)
+	if got := lines(); len(got) != 1 || !strings.Contains(got[0], tx.Sender.String()) || !strings.Contains(got[0], `"method":"grant"`) || !strings.Contains(got[0], `"why":"Frozen"`) {
+		t.Errorf("the log says %q", got)
+	}
+	denied(&forged, frozen)
+	if got := lines(); len(got) != 0 {
+		t.Errorf("the log blames an account that signed nothing: %q", got)
+	}
+	for range 100 {
+		denied(signed, frozen)
+	}
+	if got := lines(); len(got) != maxDenied-2 {
+		t.Errorf("%d lines within a second, want %d", len(got), maxDenied-2)
+	}
+	now = now.Add(time.Second)
+	denied(signed, &precompiles.Error{Status: ledger.Aborted, Code: precompiles.AbortSupport, Reason: "not carried"})
+	if got := lines(); len(got) != 1 || !strings.Contains(got[0], `"untold":92`) {
+		t.Errorf("a second later the log says %q, want how many it has not told", got)
+	}
+	wantMetrics(t, m, `fondaco_transactions_denied_total{why="Frozen"} 102`, `fondaco_transactions_denied_total{why="other"} 1`)
 }
