@@ -405,8 +405,8 @@ func (c *counter) holds(v *version) bool {
 	if v == nil {
 		return true
 	}
-	now, err := counterOf(v.value, v.found)
-	if err != nil {
+	now, fits, _ := counterOf(v.value, v.found)
+	if !fits {
 		return false
 	}
 	if now < c.base {
@@ -422,14 +422,15 @@ func (r *readSet) move(o *Overlay) bool {
 		if !s.sum || v == nil {
 			continue
 		}
-		now, err := counterOf(v.value, v.found)
-		if err != nil {
+		now, fits, _ := counterOf(v.value, v.found)
+		if !fits {
 			return false
 		}
-		then, err := counterOf(s.value, s.found)
-		if err != nil {
+		then, fits, _ := counterOf(s.value, s.found)
+		if !fits {
 			return false
 		}
+		var err error
 		if s.value, err = ledger.Marshal(now + then - c.base); err != nil {
 			return false
 		}

@@ -7,11 +7,60 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/ledger"
 )
+
+// wide are integers at the ends of 64 bits with a sign, and above.
+var wide = []string{
+	"\x1b\x7f\xff\xff\xff\xff\xff\xff\xff", "\x1b\x80\x00\x00\x00\x00\x00\x00\x00", "\x1b\xff\xff\xff\xff\xff\xff\xff\xff",
+	"\xc2\x49\x01" + zeros, "\xc2\x50\x80" + zeros + zeros[:7], "\x3b\x7f\xff\xff\xff\xff\xff\xff\xff",
+}
+
+const zeros = "\x00\x00\x00\x00\x00\x00\x00\x00"
+
+// TestAddWide tells which values an addition leaves as they are, and which are none to add to.
+func TestAddWide(t *testing.T) {
+	most := strings.Repeat("\xff", 16)
+	for _, c := range []struct {
+		story, value string
+		done, denied bool
+	}{
+		{"the largest counter", "\x1b\x7f\xff\xff\xff\xff\xff\xff\xff", true, false},
+		{"one more", "\x1b\x80" + zeros[:7], false, false},
+		{"the largest of 64 bits", "\x1b" + most[:8], false, false},
+		{"one of 65 bits", "\xc2\x49\x01" + zeros, false, false},
+		{"the largest of 128 bits", "\xc2\x50" + most, false, false},
+		{"one of 129 bits", "\xc2\x51\x01" + zeros + zeros, false, true},
+		{"the smallest counter", "\x3b\x7f" + most[:7], true, false},
+		{"one less", "\x3b\x80" + zeros[:7], false, true},
+		{"a bignum below 0", "\xc3\x49\x01" + zeros, false, true},
+		{"a bignum that is no integer of CBOR's", "\xc2\x48" + most[:8], false, true},
+		{"a bignum that begins with 0", "\xc2\x4a\x00\x01" + zeros, false, true},
+		{"a bignum with more behind it", "\xc2\x49\x01" + zeros + "\x00", false, true},
+		{"an integer with more behind it", "\x1b\x80" + zeros, false, true},
+		{"bytes", "\x49\x01" + zeros, false, true},
+		{"a bignum's tag without a number", "\xc2", false, true},
+		{"nothing", "", false, true},
+		{"a number longer than it needs to be", "\x1b" + zeros, false, true},
+	} {
+		t.Run(c.story, func(t *testing.T) {
+			base := grow(t, state.Empty(suite), written(t, "n", c.value))
+			for name, o := range map[string]*state.Overlay{"serially": state.NewOverlay(base), "in layers": state.NewLayers(base).Overlay()} {
+				done, err := o.Add([]byte("n"), 0, math.MinInt64, math.MaxInt64)
+				if done != c.done || errors.Is(err, state.ErrCounter) != c.denied {
+					t.Errorf("%s: done %t, error %v; want %t, denied %t", name, done, err, c.done, c.denied)
+				}
+				if v, _, err := o.Get([]byte("n")); string(v) != c.value || err != nil {
+					t.Errorf("%s: %x, %v", name, v, err)
+				}
+			}
+		})
+	}
+}
 
 // wander does what a transaction may do with an overlay. What comes next, and what is written, depends on all that it was
 // shown before, which it returns.
@@ -24,7 +73,7 @@ func wander(t *testing.T, o *state.Overlay, seed uint64) string {
 		h := fnv.New64a()
 		h.Write(shown.Bytes())
 		rng := rand.New(rand.NewPCG(seed, h.Sum64()+uint64(step)))
-		switch rng.IntN(13) {
+		switch rng.IntN(14) {
 		case 0, 1:
 			k := key(rng)
 			v, found, err := o.Get(k)
@@ -67,6 +116,8 @@ func wander(t *testing.T, o *state.Overlay, seed uint64) string {
 				o.Rollback(marks[len(marks)-1])
 				marks = marks[:len(marks)-1]
 			}
+		case 13: // what a contract does that reads and writes where an addition is not done
+			o.Put(counter(rng), []byte(wide[rng.IntN(len(wide))]))
 		}
 	}
 	o.Settle()
@@ -87,6 +138,10 @@ func TestLayers(t *testing.T) {
 				pairs = append(pairs, fmt.Sprintf("k%02d", i), "base")
 			case 1:
 				pairs = append(pairs, fmt.Sprintf("k%02d", i), "\x05") // a counter
+			case 2:
+				if i%20 == 0 {
+					pairs = append(pairs, fmt.Sprintf("k%02d", i), wide[rng.IntN(len(wide))])
+				}
 			}
 		}
 		base := grow(t, state.Empty(suite), written(t, pairs...))
@@ -224,10 +279,13 @@ func TestConflicts(t *testing.T) {
 		{"an addition, and a range over the sum", add("n", 3, 0, 100), all(add("n", 4, 0, 100), walk("m", "o", false, 0)), false},
 		{"an addition after a look", add("n", 3, 0, 100), all(get("n"), add("n", 4, 0, 100)), false},
 		{"an addition to a counter that is no more", put("n", "x"), add("n", 4, 0, 100), false},
+		{"an addition to a counter that grew too large", put("n", wide[1]), add("n", 4, 0, 100), false},
+		{"an addition to what is too large, and still is", put("b", "x"), add("w", 4, 0, 100), true},
+		{"an addition to what was too large", put("w", "\x07"), add("w", 4, 0, 100), false},
 		{"an addition to a counter that was taken away", remove("n"), add("n", 4, 0, 100), true},
 	} {
 		t.Run(s.story, func(t *testing.T) {
-			base := grow(t, state.Empty(suite), written(t, "a", "base", "b", "base", "c", "base", "n", "\x05", "z", "base"))
+			base := grow(t, state.Empty(suite), written(t, "a", "base", "b", "base", "c", "base", "n", "\x05", "w", wide[3], "z", "base"))
 			layers := state.NewLayers(base)
 			first, second, want := layers.Overlay(), layers.Overlay(), state.NewOverlay(base)
 			s.first(first)

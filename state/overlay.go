@@ -82,8 +82,9 @@ var ErrCounter = errors.New("state: the value under the key is no counter")
 const MaxCounter = 9
 
 // Add adds delta to the counter under a key, if the sum lies from low to high, and reports whether it did. A counter is
-// a canonical CBOR integer, and 0 where there is no value; ErrCounter says that it is something else. Who adds is not
-// shown the sum, so that transactions which do nothing else with a counter commute (see Layers).
+// a canonical CBOR integer, and 0 where there is no value; ErrCounter says that it is something else. To an integer from 2^63 on,
+// of at most 128 bits, nothing is added. Who adds is not shown the sum, so that transactions which do nothing else with a
+// counter commute (see Layers).
 func (o *Overlay) Add(key []byte, delta, low, high int64) (bool, error) {
 	s, known := o.entries[string(key)]
 	blind := o.reads != nil && (!known || s.sum)
@@ -98,9 +99,9 @@ func (o *Overlay) Add(key []byte, delta, low, high int64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	counter, err := counterOf(raw, found)
+	counter, fits, err := counterOf(raw, found)
 	sum, overflow := addSigned(counter, delta)
-	if err != nil || overflow || sum < low || sum > high {
+	if !fits || overflow || sum < low || sum > high {
 		if blind { // that tells too much of the counter for another one to do
 			if _, _, failed := o.Get(key); failed != nil {
 				return false, failed
@@ -118,12 +119,32 @@ func (o *Overlay) Add(key []byte, delta, low, high int64) (bool, error) {
 	return true, nil
 }
 
-// counterOf returns the counter that a value is.
-func counterOf(raw []byte, found bool) (n int64, err error) {
-	if found && (len(raw) > MaxCounter || ledger.Unmarshal(raw, &n) != nil) { // nobody has paid for a look at more
-		return 0, ErrCounter
+// counterOf returns the counter that a value is, or fits false: with ErrCounter of what is no integer, and without an
+// error of one that is too large for n.
+func counterOf(raw []byte, found bool) (n int64, fits bool, err error) {
+	switch {
+	case !found:
+		return 0, true, nil
+	case isWide(raw):
+		return 0, false, nil
+	case len(raw) > MaxCounter || ledger.Unmarshal(raw, &n) != nil: // nobody has paid for a look at more
+		return 0, false, ErrCounter
 	}
-	return n, nil
+	return n, true, nil
+}
+
+// isWide reports whether a value is a canonical CBOR integer from 2^63 to 2^128-1: of 8 bytes, or a bignum of 9 to 16
+// (RFC 8949, 3.4.3).
+func isWide(raw []byte) bool {
+	const integer8, bignum, bytes0 = 0x1b, 0xc2, 0x40
+	n := len(raw) - 2
+	switch {
+	case len(raw) == MaxCounter:
+		return raw[0] == integer8 && raw[1] >= 0x80
+	case n > 8 && n <= 16:
+		return raw[0] == bignum && raw[1] == bytes0+byte(n) && raw[2] != 0
+	}
+	return false
 }
 
 // addSigned adds, and reports whether the sum does not fit.

@@ -31,8 +31,8 @@ type Host interface {
 	// Delete removes a key, which may be absent.
 	Delete(key []byte) error
 	// Add adds delta to the counter under key if the sum lies in min…max, and reports whether it did. An
-	// absent counter is 0. The value of a counter is its canonical CBOR integer; a value that is none is a Denial
-	// with DeniedCounter.
+	// absent counter is 0. The value of a counter is its canonical CBOR integer; to one from 2^63 to 2^128-1 nothing
+	// is added, and a value that is none is a Denial with DeniedCounter.
 	Add(key []byte, delta, min, max int64) (ok bool, err error)
 	// Scan returns the pairs with start ≤ key < end (empty end: no bound), at most limit of them, as they are
 	// now: later writes of the same call do not change what the scanner returns.

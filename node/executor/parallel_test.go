@@ -102,6 +102,9 @@ func mixed() *assembler {
 	a.method("add_get", add("n", 1, 0, 99), drop, get("n", 600), set("a", 600, 2), succeed)
 	a.method("add_scan", add("n", 1, 0, 99), drop, hostCall("scan", a.text("m"), a.text("o"), i32(0), i32(9)), drop,
 		hostCall("scan_next", i32(1), i32(600), i32(64)), drop, set("b", 600, 8), succeed)
+	for name, n := range map[string]string{"narrow": "\x08", "widest": "\x1b\x7f\xff\xff\xff\xff\xff\xff\xfe", "wide": "\xc2\x49\x01" + strings.Repeat("\x00", 8)} {
+		a.method(name, hostCall("set", a.text("n"), a.text(n)), succeed)
+	}
 	a.method("no_counter", add("a", 1, 0, 9))
 	for i, name := range []string{"scan", "scan_back"} {
 		a.method(name, hostCall("scan", a.text("a"), a.text("d"), i32(i), i32(2)), drop,

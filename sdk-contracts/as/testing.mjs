@@ -200,8 +200,10 @@ class Call {
   add(key, keyLen, delta, min, max) {
     this.changes();
     const at = this.key(key, keyLen);
-    const sum = (this.host.state.has(at) ? BigInt(decode(this.host.state.get(at))) : 0n) + delta;
-    if (sum < min || sum > max) return -1;
+    const now = this.host.state.has(at) ? decode(this.host.state.get(at)) : 0n;
+    if (typeof now !== "bigint") throw new Denied("add to what is no counter");
+    const sum = now + delta;
+    if (now >= 1n << 63n || sum < min || sum > max) return -1;
     this.host.state.set(at, encode(sum));
     return 0;
   }

@@ -408,6 +408,10 @@ FD_FN i32 host_add(const void *key, u32 key_len, i64 delta, i64 min, i64 max) {
 	u32 i = fd_find(fd_check_key(key, key_len), &found);
 	if (found) {
 		reader r = fd_reader(fd_state.at[i].value);
+		u128 wide;
+		fd_take_u128(&r, &wide);
+		if (fd_done(&r) && wide >> 63 != 0) return -1;
+		r = fd_reader(fd_state.at[i].value);
 		fd_take_i64(&r, &sum);
 		fd_rule(fd_done(&r), "add to what is no counter");
 	}

@@ -219,10 +219,15 @@ func hostAdd(key []byte, delta, least, most int64) int32 {
 	h := current()
 	h.write()
 	checkKey(key)
-	d := Decoder{data: h.State[string(key)]}
 	now := int64(0)
-	if len(d.data) > 0 {
-		now = d.Int(64)
+	if value, ok := h.State[string(key)]; ok {
+		if d := (Decoder{data: value}); d.U128().wide() && d.Done() {
+			return -1
+		}
+		d := Decoder{data: value}
+		if now = d.Int(64); !d.Done() {
+			deny("add to what is no counter")
+		}
 	}
 	sum := now + delta
 	if (sum > now) != (delta > 0) && delta != 0 || sum < least || sum > most {

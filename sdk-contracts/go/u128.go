@@ -32,6 +32,9 @@ func ParseU128(s string) (v U128, ok bool) {
 // IsZero reports whether v is 0.
 func (v U128) IsZero() bool { return v.Hi|v.Lo == 0 }
 
+// wide reports whether v is 2^63 or above: more than a counter can be.
+func (v U128) wide() bool { return v.Hi|v.Lo>>63 != 0 }
+
 // Cmp returns -1, 0 or 1 as v is below, equal to or above o.
 func (v U128) Cmp(o U128) int {
 	switch {

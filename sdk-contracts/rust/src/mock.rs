@@ -301,7 +301,11 @@ pub(crate) fn has(key: &[u8]) -> bool {
 pub(crate) fn add(key: &[u8], delta: i64, least: i64, most: i64) -> bool {
     check_key(key);
     write(|host| {
-        let now = host.state.get(key).map_or(0, |data| cbor::decode(data).expect("the value is no counter"));
+        let now = match host.state.get(key) {
+            Some(data) if matches!(cbor::decode::<u128>(data), Ok(wide) if wide >> 63 != 0) => return false,
+            Some(data) => cbor::decode(data).expect("the value is no counter"),
+            None => 0,
+        };
         match i64::checked_add(now, delta) {
             Some(sum) if least <= sum && sum <= most => {
                 host.state.insert(key.to_vec(), cbor::encode(&sum));
