@@ -12,7 +12,7 @@ const Version = "1.0.0"
 var (
 	about      = sdk.NewValue[About]("about")
 	supply     = sdk.NewValue[sdk.U128]("supply")
-	balances   = sdk.NewMap[sdk.Addr, sdk.U128]("bal")
+	balances   = sdk.NewBalances[sdk.Addr]("bal")
 	allowances = sdk.NewMap[Allowed, sdk.U128]("allow")
 )
 
@@ -131,7 +131,7 @@ func (Token) Issue(c sdk.Ctx, to sdk.Addr, amount sdk.U128) error {
 		return err
 	}
 	supply.Set(supply.Get().Add(amount))
-	balances.Set(to, balances.Get(to).Add(amount))
+	balances.Add(to, amount)
 	c.Emit(Issued{To: to, Amount: amount})
 	return nil
 }
@@ -199,16 +199,14 @@ func (Token) Adjust(c sdk.Ctx, account sdk.Addr, amount sdk.U128, credit bool, c
 	if c.Caller() != corrections {
 		return NotCorrections{}
 	}
-	have := balances.Get(account)
 	switch {
 	case credit:
 		supply.Set(supply.Get().Add(amount))
-		balances.Set(account, have.Add(amount))
-	case have.Less(amount):
-		return InsufficientFunds{Have: have, Need: amount}
-	default:
+		balances.Add(account, amount)
+	case balances.Sub(account, amount):
 		supply.Set(supply.Get().Sub(amount))
-		balances.Set(account, have.Sub(amount))
+	default:
+		return InsufficientFunds{Have: balances.Get(account), Need: amount}
 	}
 	c.Emit(Adjusted{Account: account, Amount: amount, Credit: credit, Correction: correction})
 	return nil
@@ -225,12 +223,10 @@ func ask(from, to sdk.Addr) error {
 }
 
 func move(from, to sdk.Addr, amount sdk.U128) error {
-	have := balances.Get(from)
-	if have.Less(amount) {
-		return InsufficientFunds{Have: have, Need: amount}
+	if !balances.Sub(from, amount) {
+		return InsufficientFunds{Have: balances.Get(from), Need: amount}
 	}
-	balances.Set(from, have.Sub(amount))
-	balances.Set(to, balances.Get(to).Add(amount)) // read after the write: to may be from
+	balances.Add(to, amount)
 	return nil
 }
 

@@ -270,6 +270,9 @@ func marker(f *types.Var) bool {
 	return ok && f.Embedded() && (isSDK(n.Obj(), "Event") || isSDK(n.Obj(), "Refusal"))
 }
 
+// stateKinds are the types of the SDK that keep state.
+var stateKinds = []string{"Map", "Balances", "Value", "Counter"}
+
 // readState records sdk.NewMap[K, V]("name") and its like at package level.
 func (m *model) readState(value ast.Expr, doc *ast.CommentGroup) {
 	call, ok := value.(*ast.CallExpr)
@@ -281,7 +284,7 @@ func (m *model) readState(value ast.Expr, doc *ast.CommentGroup) {
 		return
 	}
 	kind := named.Obj().Name()
-	if kind != "Map" && kind != "Value" && kind != "Counter" {
+	if !slices.Contains(stateKinds, kind) {
 		return
 	}
 	text := m.info.Types[call.Args[0]].Value
@@ -295,6 +298,10 @@ func (m *model) readState(value ast.Expr, doc *ast.CommentGroup) {
 		def.Value = "i64"
 	case "Value":
 		def.Value = m.stateType(named.TypeArgs().At(0), call.Pos())
+	case "Balances":
+		def.Prefix += "/"
+		def.Key = m.keyParts(named.TypeArgs().At(0), call.Pos())
+		def.Value = "u128"
 	case "Map":
 		def.Prefix += "/"
 		def.Key = m.keyParts(named.TypeArgs().At(0), call.Pos())

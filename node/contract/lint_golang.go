@@ -153,7 +153,7 @@ func (l *goLinter) stateOf(spec *ast.ValueSpec) {
 	for i, value := range spec.Values {
 		call, ok := value.(*ast.CallExpr)
 		named, isNamed := l.info.TypeOf(value).(*types.Named)
-		if !ok || !isNamed || len(call.Args) != 1 || i >= len(spec.Names) || !slices.ContainsFunc([]string{"Map", "Value", "Counter"}, func(kind string) bool { return isSDK(named.Obj(), kind) }) {
+		if !ok || !isNamed || len(call.Args) != 1 || i >= len(spec.Names) || !slices.ContainsFunc(stateKinds, func(kind string) bool { return isSDK(named.Obj(), kind) }) {
 			continue
 		}
 		if text := l.info.Types[call.Args[0]].Value; text != nil {
@@ -225,7 +225,7 @@ func (l *goLinter) isScan(e ast.Expr) bool {
 			t = p.Elem()
 		}
 		named, ok := t.(*types.Named)
-		return ok && isSDK(named.Obj(), "Map")
+		return ok && (isSDK(named.Obj(), "Map") || isSDK(named.Obj(), "Balances"))
 	}
 	return false
 }

@@ -97,7 +97,7 @@ func TestRustProject(t *testing.T) {
 			{"indexed = [name, owner]", "indexed = [who]", "has no field who"},
 			{"fn lookup(_: &Ctx, name: String)", "fn lookup(name: String)", "the first argument of a method is ctx: &Ctx"},
 			{"since: u64,", "since: f64,", "machines differ in floats"},
-			{"Value<Addr> =", "Option<Addr> =", "state is a Value<T>, Map<K, V> or Counter"},
+			{"Value<Addr> =", "Option<Addr> =", "state is a Value<T>, Map<K, V>, Balances<K> or Counter"},
 		}
 		wrong := string(content)
 		for _, f := range faults {

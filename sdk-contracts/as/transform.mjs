@@ -7,7 +7,7 @@
 //   @event                        on classes that emit takes; @indexed on fields to search by
 //   @error(1001)                  on classes that are thrown
 //
-// State needs no decorator: it is what the file makes of StateValue, StateMap, StateMap2 and Counter. Names are turned from
+// State needs no decorator: it is what the file makes of StateValue, StateMap, StateMap2, Balances and Counter. Names are turned from
 // camelCase to snake_case. The contract's name, version and description are those of package.json.
 
 import { readFileSync, realpathSync } from "node:fs";
@@ -201,13 +201,14 @@ export default class Contract {
     const made = declaration.initializer;
     if (made?.kind !== NodeKind.New) return;
     const kind = made.typeName.identifier.text;
-    if (kind !== "Counter" && !(kind in STATE)) return;
+    const keyed = kind === "Balances" ? 1 : STATE[kind];
+    if (kind !== "Counter" && keyed === undefined) return;
     const name = made.args[0];
     if (name?.literalKind !== LiteralKind.String) return this.error(made.range, `the name of state is a text, such as new ${kind}("bal")`);
     const types = made.typeArguments ?? [];
     if (kind === "Counter") return this.lines.push(`state ${name.value} -> i64${this.doc(declaration)}`);
-    const keys = types.slice(0, STATE[kind]).flatMap((t) => this.key(t));
-    const value = types.length > STATE[kind] ? this.type(types[STATE[kind]]) : "";
+    const keys = types.slice(0, keyed).flatMap((t) => this.key(t));
+    const value = kind === "Balances" ? "u128" : types.length > keyed ? this.type(types[keyed]) : "";
     this.lines.push(`state ${name.value}${keys.length > 0 ? `(${keys.join(", ")})` : ""} -> ${value}${this.doc(declaration)}`);
   }
 

@@ -4,16 +4,14 @@
 //	#include "fondaco.h"
 //
 //	CONTRACT(token, "1.0.0")
-//	MAP(bal, (addr), u128)                                              // state bal(addr) -> u128
+//	BALANCES(bal, (addr))                                               // state bal(addr) -> u128
 //	EVENT(Transferred, (addr, from), (addr, to), (u128, amount), indexed("from,to"))
 //	ERROR(1001, InsufficientFunds, (u128, have), (u128, need))
 //
 //	TX(void, transfer, (addr, to), (u128, amount), conflicts("bal/{$caller},bal/{to}")) {
 //		addr from = chain_caller();
-//		u128 have = bal_get(from);
-//		if (have < amount) fail(InsufficientFunds, have, amount);
-//		bal_set(from, have - amount);
-//		bal_set(to, checked_add(bal_get(to), amount));
+//		if (!bal_sub(from, amount)) fail(InsufficientFunds, bal_get(from), amount);
+//		bal_add(to, amount); // does not read what to has: others may pay it in parallel
 //		emit(Transferred, from, to, amount);
 //	}
 //
@@ -1213,6 +1211,46 @@ FD_CHECKED_FN bool chain_stopped(addr from, addr to, addr *account) {
 		fd_loaded(&r);                                                                            \
 		return true;                                                                              \
 	}
+
+// BALANCES(name, (K)), and so on with up to four keys, declares a MAP of u128 to which calls that run in parallel can add: an account
+// that many pay does not order the payments. Besides what a MAP has:
+//
+//	void name_add(K key, u128 amount)  a sum beyond 128 bits ends the call with CHAIN_OVERFLOW
+//	bool name_sub(K key, u128 amount)  false, without a change, if there is less under the key
+//
+// Both, of an amount below 2^63 and with a balance that is below 2^63 before and after, do not look at it, and run in parallel with
+// others that do so. All else reads the balance and writes it, as name_set does, and is executed once more if another call changed
+// it meanwhile: name_get and its like, larger amounts and balances, and a name_sub of more than there is. What state holds is
+// the same.
+#define BALANCES(name, keys, ...) FD_BALANCES(name, keys, FD_JOIN(FD_KEYS_, FD_KEY_COUNT keys) keys, __VA_ARGS__)
+#define FD_BALANCES(...) FD_BALANCES_(__VA_ARGS__)
+#define FD_BALANCES_(name, keys, said, params, args, puts, members, takes, under, first, ...) \
+	MAP(name, keys, u128, __VA_ARGS__)                                                        \
+	FD_FN void name##_add(FD_UNWRAP params, u128 amount) {                                    \
+		writer k = fd_key_of_##name args;                                                     \
+		fd_shift(&k, amount, false);                                                          \
+	}                                                                                         \
+	FD_FN bool name##_sub(FD_UNWRAP params, u128 amount) {                                    \
+		writer k = fd_key_of_##name args;                                                     \
+		return fd_shift(&k, amount, true);                                                    \
+	}
+
+// fd_shift adds an amount to the balance under a key, or takes it and returns false if there is less.
+FD_FN __attribute__((noinline)) bool fd_shift(const writer *k, u128 amount, bool take) {
+	if (amount >> 63 == 0 && host_add(k->at, k->len, take ? -(i64)amount : (i64)amount, 0, 0x7fffffffffffffff) == 0) return true;
+	u128 have = 0;
+	reader r;
+	if (fd_load(k, &r)) {
+		fd_take_u128(&r, &have);
+		fd_loaded(&r);
+	}
+	if (take && have < amount) return false;
+	have = take ? have - amount : checked_add(have, amount);
+	writer w = chain_writer();
+	fd_put_u128(&w, &have);
+	host_set(k->at, k->len, w.at, w.len);
+	return true;
+}
 
 // FD_UNDER are the scans that maps of several keys have under the first of them.
 #define FD_UNDER_NONE(name, A, params, args)

@@ -5,7 +5,7 @@
 //
 //	type Token struct{}
 //
-//	var balances = sdk.NewMap[sdk.Addr, sdk.U128]("bal")
+//	var balances = sdk.NewBalances[sdk.Addr]("bal")
 //
 //	//chain:tx conflicts=bal/{$caller},bal/{to}
 //	func (Token) Transfer(c sdk.Ctx, to sdk.Addr, amount sdk.U128) error

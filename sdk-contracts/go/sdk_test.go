@@ -276,6 +276,67 @@ func TestFake(t *testing.T) {
 	})
 }
 
+// TestBalances adds amounts to balances, and takes them, at the ends of what is done unseen, and compares with math/big.
+func TestBalances(t *testing.T) {
+	held := NewBalances[cell]("held")
+	edges := []U128{{}, {0, 1}, {0, 7}, {0, 1<<63 - 1}, {0, 1 << 63}, {0, 1<<64 - 1}, {1, 0}, {1 << 63, 0}, {1<<64 - 1, 1<<64 - 1}}
+	number := func(v U128) *big.Int {
+		n := new(big.Int).SetUint64(v.Hi)
+		return n.Or(n.Lsh(n, 64), new(big.Int).SetUint64(v.Lo))
+	}
+	most := number(edges[len(edges)-1])
+	for _, have := range edges {
+		for _, amount := range edges {
+			host := &Fake{}
+			key := cell{1, 2, "a"}
+			err := host.Run(func(Ctx) error {
+				held.Set(key, have)
+				if held.Sub(key, amount) == have.Less(amount) {
+					t.Errorf("%s is taken from %s, or not", amount, have)
+				}
+				return nil
+			})
+			rest := new(big.Int).Sub(number(have), number(amount))
+			if rest.Sign() < 0 {
+				rest = number(have)
+			}
+			sum := new(big.Int).Add(rest, number(amount))
+			if got := stored(t, host, "held/"); err != nil || got != rest.String() {
+				t.Errorf("%s less %s is %s, %v; want %s", have, amount, got, err, rest)
+			}
+			err = host.Run(func(Ctx) error { held.Add(key, amount); return nil })
+			if sum.Cmp(most) > 0 {
+				if a, ok := errors.AsType[*Abortion](err); !ok || a.Code != CodeOverflow {
+					t.Errorf("%s and %s: %v, want CodeOverflow", rest, amount, err)
+				}
+			} else if got := stored(t, host, "held/"); err != nil || got != sum.String() {
+				t.Errorf("%s and %s is %s, %v; want %s", rest, amount, got, err, sum)
+			}
+		}
+	}
+	host := &Fake{State: map[string][]byte{"held/" + string(appendKey(nil, &cell{})): AppendText(nil, "7")}}
+	err := host.Run(func(Ctx) error { held.Add(cell{}, U128{Lo: 1}); return nil })
+	if a, ok := errors.AsType[*Abortion](err); !ok || a.Code != CodeDenied {
+		t.Errorf("an addition to a text: %v, want CodeDenied", err)
+	}
+	if err := host.Run(func(Ctx) error { held.Add(cell{Name: "b"}, U128{Lo: 1}); return nil }); err != nil {
+		t.Error(err)
+	}
+}
+
+// stored returns the only amount in state, whose key has a prefix.
+func stored(t *testing.T, h *Fake, prefix string) string {
+	t.Helper()
+	for key, value := range h.State {
+		d := NewDecoder(value)
+		if v := d.U128(); len(h.State) == 1 && strings.HasPrefix(key, prefix) && d.Done() {
+			return v.String()
+		}
+	}
+	t.Fatalf("the state is %x", h.State)
+	return ""
+}
+
 // TestReturned gives callers outputs that are not of the type they want.
 func TestReturned(t *testing.T) {
 	outputs := map[string][]byte{

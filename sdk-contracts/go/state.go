@@ -158,6 +158,36 @@ func (c Counter) Get() int64 {
 	return v
 }
 
+// Balances is a Map of amounts to which calls that run in parallel can add: an account that many pay does not order the payments.
+//
+// Add and Sub of an amount below 2^63, to a balance that is below 2^63 before and after, do not look at it, and run in parallel
+// with others that do so. All else reads the balance and writes it, as Set does, and is executed once more if another call changed it
+// meanwhile: Get and its like, larger amounts and balances, and a Sub of more than there is. What state holds is the same.
+type Balances[K any] struct{ Map[K, U128] }
+
+// NewBalances names a map of balances, each 0 at first. Its keys are those of NewMap.
+func NewBalances[K any](name string) Balances[K] { return Balances[K]{NewMap[K, U128](name)} }
+
+// Add adds an amount to the balance under k. A sum beyond 128 bits ends the call with CodeOverflow.
+func (b Balances[K]) Add(k K, amount U128) {
+	if amount.wide() || hostAdd(b.key(&k), int64(amount.Lo), 0, 1<<63-1) != 0 {
+		b.Set(k, b.Get(k).Add(amount))
+	}
+}
+
+// Sub takes an amount from the balance under k, or returns false, without a change, if that is less.
+func (b Balances[K]) Sub(k K, amount U128) bool {
+	if !amount.wide() && hostAdd(b.key(&k), -int64(amount.Lo), 0, 1<<63-1) == 0 {
+		return true
+	}
+	have := b.Get(k)
+	if have.Less(amount) {
+		return false
+	}
+	b.Set(k, have.Sub(amount))
+	return true
+}
+
 // keyEncodable and keyDecodable are what the builder adds to the contract's types that are used as keys.
 type keyEncodable interface{ AppendKey(b []byte) []byte }
 

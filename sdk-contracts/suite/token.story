@@ -222,6 +222,39 @@ bob calls token.transfer carol 18446744073709551616
 token.balance_of carol is 18446744073709551616
 token.total_supply is 340282366920938463463374607431768211455
 
+# Beyond 2^63 a balance is read and written, below it is added to unseen.
+story balances on either side of 2^63
+issuer calls token.issue bob 9223372036854775807
+token.balance_of bob is 9223372036854775807
+alice calls token.transfer bob 1
+token.balance_of bob is 9223372036854775808
+bob calls token.transfer bob 9223372036854775808
+token.balance_of bob is 9223372036854775808
+bob calls token.transfer carol 9223372036854775809
+  refused InsufficientFunds have=9223372036854775808 need=9223372036854775809
+bob calls token.transfer carol 1
+token.balance_of bob is 9223372036854775807
+bob calls token.transfer carol 9223372036854775808
+  refused InsufficientFunds have=9223372036854775807 need=9223372036854775808
+bob calls token.transfer carol 9223372036854775807
+token.balance_of bob is 0
+token.balance_of carol is 9223372036854775808
+carol calls token.transfer bob 9223372036854775808
+token.balance_of carol is 0
+token.balance_of bob is 9223372036854775808
+issuer calls token.issue bob 9223372036854775808
+token.balance_of bob is 18446744073709551616
+bob calls token.transfer alice 1
+token.balance_of bob is 18446744073709551615
+token.balance_of alice is 100
+bob calls token.transfer bob 1
+token.balance_of bob is 18446744073709551615
+issuer calls token.issue bob 340282366920938463444927863358058659740
+token.balance_of bob is 340282366920938463463374607431768211355
+bob calls token.transfer bob 340282366920938463463374607431768211355
+bob calls token.transfer bob 1
+token.balance_of bob is 340282366920938463463374607431768211355
+
 story names are any text
 issuer deploys token as empty with "" "" nobody
 empty.about is {"name":"","symbol":"","issuer":"nobody"}

@@ -9,7 +9,7 @@
 //! contract!();
 //!
 //! #[state]
-//! static BALANCES: Map<Addr, u128> = Map::new("bal");
+//! static BALANCES: Balances<Addr> = Balances::new("bal");
 //!
 //! /// Refuses a transfer of more than the holder has.
 //! #[error(1001)]
@@ -22,18 +22,15 @@
 //! #[tx(conflicts = ["bal/{$caller}", "bal/{to}"])]
 //! fn transfer(ctx: &Ctx, to: Addr, amount: u128) -> Result<()> {
 //!     let from = ctx.caller();
-//!     let have = BALANCES.get(&from).unwrap_or(0);
-//!     ensure!(have >= amount, InsufficientFunds { have, need: amount });
-//!     BALANCES.set(&from, &(have - amount));
-//!     let held = BALANCES.get(&to).unwrap_or(0); // read after the write: to may be from
-//!     BALANCES.set(&to, &(held + amount));
+//!     ensure!(BALANCES.sub(&from, amount), InsufficientFunds { have: BALANCES.get(&from), need: amount });
+//!     BALANCES.add(&to, amount); // does not read what to has: others may pay it in parallel
 //!     ctx.emit(Transferred { from, to, amount });
 //!     Ok(())
 //! }
 //!
 //! #[view]
 //! fn balance_of(_: &Ctx, who: Addr) -> u128 {
-//!     BALANCES.get(&who).unwrap_or(0)
+//!     BALANCES.get(&who)
 //! }
 //! ```
 //!
@@ -47,7 +44,7 @@
 //! | `#[data]` | a struct or enum that is passed, returned or kept in state |
 //! | `#[event(indexed = [field])]` | a struct that [`Ctx::emit`] takes; `indexed` names the fields to search by |
 //! | `#[error(1001)]` | a struct that a function returns as its error, under an abort code of 1000 or above |
-//! | `#[state]` | a static [`Value`], [`Map`] or [`Counter`] that the schema shall tell of |
+//! | `#[state]` | a static [`Value`], [`Map`], [`Balances`] or [`Counter`] that the schema shall tell of |
 //!
 //! The first four take `roles = ["a"]` (the node lets only callers with one of them in) and `conflicts = ["key"]` (what the
 //! function touches, in templates over its arguments and `$caller`: for who reads the schema; nodes find it out by themselves).
@@ -97,10 +94,10 @@ pub use crypto::{keccak256, random, sha256, sm3, verify, Signature};
 pub use error::{abort, code, denied, not_found, Error, Result};
 pub use fondaco_macros::{contract, data, error, event, init, state, tx, upgrade, view};
 pub use math::mul_div;
-pub use state::{Counter, FixedKey, Key, Map, Scan, Value};
+pub use state::{Balances, Counter, FixedKey, Key, Map, Scan, Value};
 
 /// What almost every contract uses.
 pub mod prelude {
-    pub use crate::{call, denied, ensure, not_found, stopped, Addr, Counter, Ctx, Error, Hash, Map, Raw, Reply, Result, Value};
+    pub use crate::{call, denied, ensure, not_found, stopped, Addr, Balances, Counter, Ctx, Error, Hash, Map, Raw, Reply, Result, Value};
     pub use fondaco_macros::{contract, data, error, event, init, state, tx, upgrade, view};
 }

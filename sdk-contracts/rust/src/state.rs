@@ -1,7 +1,8 @@
 use crate::cbor::{self, Data, Decoder, Malformed};
 use crate::{abort, code, host, not_found, Addr, Error, Hash};
 use std::marker::PhantomData;
-use std::ops::RangeInclusive;
+use std::num::TryFromIntError;
+use std::ops::{Deref, RangeInclusive};
 
 /// A part of a key. Integers are big-endian of their full width, so that keys sort as numbers do; the sign bit of signed ones is
 /// inverted.
@@ -232,6 +233,64 @@ impl<K: Key, V: Data> Map<K, V> {
         let mut end = start.clone();
         end[start.len() - 1] += 1; // the slash becomes what follows it
         Scan { skip: start.len(), start, end, limit, flags: 0, iterator: None, kind: PhantomData }
+    }
+}
+
+/// A [`Map`] of amounts to which calls that run in parallel can add: an account that many pay does not order the payments.
+///
+/// [`add`](Balances::add) and [`sub`](Balances::sub) of an amount below 2^63, to a balance that is below 2^63 before and after, do not
+/// look at it, and run in parallel with others that do so. All else reads the balance and writes it, as `set` does, and is executed
+/// once more if another call changed it meanwhile: `get` and its like, larger amounts and balances, and a `sub` of more than there
+/// is. What state holds is the same.
+pub struct Balances<K> {
+    map: Map<K, u128>,
+}
+
+impl<K: Key> Balances<K> {
+    /// Names a map of balances.
+    pub const fn new(name: &'static str) -> Self {
+        Balances { map: Map::new(name) }
+    }
+
+    /// The balance under a key, 0 if there is none.
+    pub fn get(&self, key: &K) -> u128 {
+        self.map.get(key).unwrap_or(0)
+    }
+
+    /// Adds to the balance under a key. A sum beyond 128 bits ends the call with [`code::OVERFLOW`].
+    pub fn add(&self, key: &K, amount: u128) {
+        if !self.shift(key, i64::try_from(amount)) {
+            let sum = self.get(key).checked_add(amount).unwrap_or_else(|| abort(Error::text(code::OVERFLOW, "u128 add")));
+            self.map.set(key, &sum);
+        }
+    }
+
+    /// Takes from the balance under a key, or returns false, without a change, if that is less.
+    pub fn sub(&self, key: &K, amount: u128) -> bool {
+        if self.shift(key, i64::try_from(amount).map(|small| -small)) {
+            return true;
+        }
+        match self.get(key).checked_sub(amount) {
+            Some(rest) => self.map.set(key, &rest),
+            None => return false,
+        }
+        true
+    }
+
+    /// Adds to the balance unseen, if it can.
+    fn shift(&self, key: &K, by: Result<i64, TryFromIntError>) -> bool {
+        match by {
+            Ok(delta) => host::add(&self.map.key(key), delta, 0, i64::MAX),
+            Err(_) => false,
+        }
+    }
+}
+
+impl<K> Deref for Balances<K> {
+    type Target = Map<K, u128>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.map
     }
 }
 

@@ -183,6 +183,32 @@ fn values_and_counters_are_kept() {
 }
 
 #[test]
+fn balances_at_the_ends_of_what_is_added_unseen() {
+    static HELD: Balances<(i16, String)> = Balances::new("held");
+    let edges = [0, 1, 7, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 1 << 64, 1 << 127, u128::MAX];
+    for (have, amount) in edges.iter().flat_map(|have| edges.map(|amount| (*have, amount))) {
+        let mut host = Host::new();
+        let key = (-1, "a".to_string());
+        let rest = have.checked_sub(amount).unwrap_or(have);
+        host.run(|_| {
+            HELD.set(&key, &have);
+            assert_eq!(HELD.sub(&key, amount), have >= amount, "{have} less {amount}");
+            assert_eq!((HELD.get(&key), HELD.scan(9).next()), (rest, Some((key.clone(), rest))), "{have} less {amount}");
+        })
+        .unwrap();
+        let added = host.run(|_| {
+            HELD.add(&key, amount);
+            HELD.get(&key)
+        });
+        match rest.checked_add(amount) {
+            Some(sum) => assert_eq!(added, Ok(sum), "{rest} and {amount}"),
+            None => assert_eq!(added.unwrap_err().code, code::OVERFLOW, "{rest} and {amount}"),
+        }
+    }
+    assert_eq!(Host::new().run(|_| HELD.sub(&(0, "b".into()), 1)), Ok(false));
+}
+
+#[test]
 fn the_context_is_the_hosts() {
     let mut host = Host { caller: Addr([1; 20]), height: 9, time_ms: 1 << 40, roles: vec!["regulator".into()], ..Host::new() };
     host.institution = Some("alpha".into());

@@ -9,12 +9,16 @@ type Flaws struct{}
 var (
 	total   = sdk.NewValue[uint64]("total")
 	members = sdk.NewMap[string, uint64]("member")
+	shares  = sdk.NewBalances[string]("share")
 )
 
 // Join writes, as a transaction should.
 //
 //chain:tx
-func (Flaws) Join(_ sdk.Ctx, name string) { members.Set(name, 1) }
+func (Flaws) Join(_ sdk.Ctx, name string) {
+	members.Set(name, 1)
+	shares.Add(name, sdk.NewU128(1))
+}
 
 // Size only reads.
 //
@@ -54,6 +58,9 @@ func (Flaws) Sum(_ sdk.Ctx, times uint32) uint64 {
 	for range times {
 		for _, value := range members.All(10) {
 			n += value
+		}
+		for _, held := range shares.All(10) {
+			n += held.Lo
 		}
 		n += last()
 	}

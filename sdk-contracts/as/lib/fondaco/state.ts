@@ -123,7 +123,7 @@ function save<V>(v: V): void {
 }
 
 /** A mapping from K to V. K is an integer, string, Uint8Array, Address, Hash, u128, or a struct of those. */
-@final export class StateMap<K, V> {
+export class StateMap<K, V> {
   private prefix: string;
 
   constructor(
@@ -133,7 +133,7 @@ function save<V>(v: V): void {
     this.prefix = name + "/";
   }
 
-  private at(k: K): void {
+  protected at(k: K): void {
     key.reset().utf8(this.prefix);
     key.key<K>(k);
   }
@@ -174,6 +174,40 @@ function save<V>(v: V): void {
     const base = new Writer(64);
     base.utf8(this.prefix);
     return new Scan<K, V>(base, limit, this.decode);
+  }
+}
+
+/**
+ * A mapping from K to amounts to which calls that run in parallel can add: an account that many pay does not order the payments.
+ *
+ * `add` and `sub` of an amount below 2^63, to a balance that is below 2^63 before and after, do not look at it, and run in parallel
+ * with others that do so. All else reads the balance and writes it, as `set` does, and is executed once more if another call changed
+ * it meanwhile: `get` and its like, larger amounts and balances, and a `sub` of more than there is. What state holds is the same.
+ */
+@final export class Balances<K> extends StateMap<K, u128> {
+  constructor(name: string) {
+    super(name);
+  }
+
+  /** Adds to the balance under k. A sum beyond 128 bits ends the call with code OVERFLOW. */
+  add(k: K, amount: u128): void {
+    if (!this.shift(k, amount, 1)) this.set(k, this.get(k) + amount);
+  }
+
+  /** Takes from the balance under k, or returns false, without a change, if that is less. */
+  sub(k: K, amount: u128): bool {
+    if (this.shift(k, amount, -1)) return true;
+    const have = this.get(k);
+    if (have < amount) return false;
+    this.set(k, have - amount);
+    return true;
+  }
+
+  /** Adds to the balance unseen, if it can. */
+  private shift(k: K, amount: u128, sign: i64): bool {
+    if (amount.hi != 0 || amount.lo > u64(i64.MAX_VALUE)) return false;
+    this.at(k);
+    return host.add(key.start, key.length, sign * amount.lo, 0, i64.MAX_VALUE) == 0;
   }
 }
 

@@ -8,7 +8,7 @@ STRUCT(About, (str, name), (str, symbol), (addr, issuer))
 
 VALUE(about, About)
 VALUE(supply, u128)
-MAP(bal, (addr), u128)
+BALANCES(bal, (addr))
 MAP(allow, (addr, addr), u128) // owner, spender
 
 EVENT(Issued, (addr, to), (u128, amount), indexed("to"))
@@ -37,10 +37,8 @@ static void ask(addr from, addr to) {
 }
 
 static void move(addr from, addr to, u128 amount) {
-	u128 have = bal_get(from);
-	if (have < amount) fail(InsufficientFunds, have, amount);
-	bal_set(from, have - amount);
-	bal_set(to, checked_add(bal_get(to), amount)); // read after the write: to may be from
+	if (!bal_sub(from, amount)) fail(InsufficientFunds, bal_get(from), amount);
+	bal_add(to, amount);
 }
 
 INIT((str, name), (str, symbol), (addr, issuer)) { about_set((About){name, symbol, issuer}); }
@@ -50,7 +48,7 @@ TX(void, issue, (addr, to), (u128, amount), conflicts("supply,bal/{to}")) {
 	if (!addr_eq(chain_caller(), issuer)) fail(NotIssuer, issuer);
 	ask(nobody, to);
 	supply_set(checked_add(supply_get(), amount));
-	bal_set(to, checked_add(bal_get(to), amount));
+	bal_add(to, amount);
 	emit(Issued, to, amount);
 }
 
@@ -88,14 +86,12 @@ TX(void, transfer_from, (addr, owner), (addr, to), (u128, amount), conflicts("ba
 // Gives an account units, or takes them, as a correction says.
 TX(void, adjust, (addr, account), (u128, amount), (bool, credit), (u64, correction), conflicts("supply,bal/{account}")) {
 	if (!addr_eq(chain_caller(), corrections)) fail(NotCorrections);
-	u128 have = bal_get(account);
 	if (credit) {
 		supply_set(checked_add(supply_get(), amount));
-		bal_set(account, checked_add(have, amount));
+		bal_add(account, amount);
 	} else {
-		if (have < amount) fail(InsufficientFunds, have, amount);
+		if (!bal_sub(account, amount)) fail(InsufficientFunds, bal_get(account), amount);
 		supply_set(supply_get() - amount);
-		bal_set(account, have - amount);
 	}
 	emit(Adjusted, account, amount, credit, correction);
 }

@@ -28,6 +28,7 @@ VALUE(upgraded, bool)
 MAP(seen, (u8, hash), hash)
 COUNTER(stored, doc("how many were stored"))
 MAP(day, (i16, str), u8)
+BALANCES(held, (i16, str), doc("what is in store"))
 MAP(wide, (u128, u64, i64, addr), Colour)
 MAP(by_bytes, (u8, i8, bytes), opt(Leg), doc("may be absent though present"))
 
@@ -69,6 +70,15 @@ TX(void, mark, (i16, number), (str, name), (u8, value)) {
 	wide_set(((u128)1 << 100) + 3, 0xffffffffffffffff, -5, chain_self(), Colour_blue);
 	opt_Leg none = {false, {Colour_red, {0, 0, 0}}};
 	by_bytes_set(7, -7, (bytes){(const u8 *)"\xff", 1}, none);
+}
+
+TX(void, hold, (i16, number), (str, name), (u128, amount)) { held_add(number, name, amount); }
+
+TX(bool, spend, (i16, number), (str, name), (u128, amount)) { return held_sub(number, name, amount); }
+
+VIEW(u128, holds, (i16, number), (str, name)) {
+	held_scan s = held_under(number, 1);
+	return held_next(&s) && str_eq(s.key2, name) ? s.value : held_get(number, name);
 }
 
 VIEW(list(Day), days, (u32, limit), (bool, backward)) {

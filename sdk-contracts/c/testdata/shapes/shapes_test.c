@@ -145,6 +145,29 @@ TEST("counts of nothing allocate nothing") {
 	CHECK(!skip(deep, 33) && !skip(map, sizeof map));
 }
 
+TEST("balances at the ends of what is added unseen") {
+	const u128 one = 1, most = ~(u128)0;
+	const u128 edges[] = {0, 1, 7, (one << 63) - 1, one << 63, (one << 64) - 1, one << 64, one << 127, most};
+	const u32 count = sizeof edges / sizeof *edges;
+	for (u32 i = 0; i < count; i++) {
+		for (u32 j = 0; j < count; j++) {
+			u128 have = edges[i], amount = edges[j];
+			str name = {&"abcdefghi"[i], 1};
+			CHECK(OK(call_spend((i16)j, name, OK(call_holds((i16)j, name)).value)).value);
+			OK(call_hold((i16)j, name, have));
+			CHECK(OK(call_spend((i16)j, name, amount)).value == (have >= amount));
+			u128 rest = have >= amount ? have - amount : have;
+			CHECK(OK(call_holds((i16)j, name)).value == rest);
+			if (rest > most - amount) {
+				ENDED(call_hold((i16)j, name, amount), CHAIN_OVERFLOW);
+				continue;
+			}
+			OK(call_hold((i16)j, name, amount));
+			CHECK(OK(call_holds((i16)j, name)).value == rest + amount);
+		}
+	}
+}
+
 static u64 seed = 1;
 
 static u32 random_below(u32 n) {

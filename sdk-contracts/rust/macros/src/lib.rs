@@ -94,7 +94,7 @@ pub fn error(options: TokenStream, item: TokenStream) -> TokenStream {
     })
 }
 
-/// Tells the schema of a static `Value`, `Map` or `Counter`.
+/// Tells the schema of a static `Value`, `Map`, `Balances` or `Counter`.
 #[proc_macro_attribute]
 pub fn state(options: TokenStream, item: TokenStream) -> TokenStream {
     attribute(options, item, |options, item| {

@@ -228,7 +228,7 @@ pub struct State {
     pub span: Span,
 }
 
-/// Reads `static NAME: Map<K, V> = Map::new("prefix");`, or the same of a Value or Counter.
+/// Reads `static NAME: Map<K, V> = Map::new("prefix");`, or the same of a Value, Balances or Counter.
 pub fn state(item: TokenStream) -> Result<State, Fault> {
     let mut tokens = item.into_iter().peekable();
     let doc = doc(&mut tokens);
@@ -238,7 +238,7 @@ pub fn state(item: TokenStream) -> Result<State, Fault> {
         return Err(Fault::new(place(&word), "state is declared so: static NAME: Map<Addr, u128> = Map::new(\"prefix\");"));
     }
     let (_, span) = ident(tokens.next())?;
-    let fault = || Fault::new(span, "state is a Value<T>, Map<K, V> or Counter, made by new(\"prefix\")");
+    let fault = || Fault::new(span, "state is a Value<T>, Map<K, V>, Balances<K> or Counter, made by new(\"prefix\")");
     tokens.next(); // the colon
     let rest: Vec<TokenTree> = tokens.collect();
     let equals = rest.iter().position(|t| t.to_string() == "=").ok_or_else(fault)?;
@@ -253,14 +253,15 @@ pub fn state(item: TokenStream) -> Result<State, Fault> {
     let declared = match (wrapper.name.as_str(), wrapper.args.len()) {
         ("Counter", 0) => format!("{prefix} -> i64"),
         ("Value", 1) => format!("{prefix} -> {}", kind(&wrapper.args[0])?),
-        ("Map", 2) => {
+        ("Map", 2) | ("Balances", 1) => {
             let key = wrapper.args.remove(0);
+            let value = wrapper.args.first().map_or(Ok("u128".into()), |value| kind(value))?;
             let parts = match key.as_slice() {
                 [TokenTree::Group(tuple)] if tuple.delimiter() == Delimiter::Parenthesis => split(tuple.stream()),
                 _ => vec![key],
             };
             let parts = parts.iter().map(|part| kind(part)).collect::<Result<Vec<_>, _>>()?;
-            format!("{prefix}({}) -> {}", parts.join(", "), kind(&wrapper.args[0])?)
+            format!("{prefix}({}) -> {value}", parts.join(", "))
         }
         _ => return Err(fault()),
     };

@@ -1,4 +1,4 @@
-import { Address, StateMap, StateMap2, StateValue, ctx, emit, stopped, u128 } from "fondaco";
+import { Address, Balances, StateMap2, StateValue, ctx, emit, stopped, u128 } from "fondaco";
 
 @struct class About {
   name: string;
@@ -60,7 +60,7 @@ import { Address, StateMap, StateMap2, StateValue, ctx, emit, stopped, u128 } fr
 
 const token = new StateValue<About>("about");
 const supply = new StateValue<u128>("supply");
-const balances = new StateMap<Address, u128>("bal");
+const balances = new Balances<Address>("bal");
 const allowances = new StateMap2<Address, Address, u128>("allow");
 
 @init
@@ -75,7 +75,7 @@ export function issue(to: Address, amount: u128): void {
   if (ctx.caller != issuer) throw new NotIssuer(issuer);
   ask(Address.zero, to);
   supply.set(supply.get() + amount);
-  balances.set(to, balances.get(to) + amount);
+  balances.add(to, amount);
   emit(new Issued(to, amount));
 }
 
@@ -120,14 +120,12 @@ export function transferFrom(owner: Address, to: Address, amount: u128): void {
 @tx({ conflicts: ["supply", "bal/{account}"] })
 export function adjust(account: Address, amount: u128, credit: bool, correction: u64): void {
   if (ctx.caller != corrections()) throw new NotCorrections();
-  const have = balances.get(account);
   if (credit) {
     supply.set(supply.get() + amount);
-    balances.set(account, have + amount);
+    balances.add(account, amount);
   } else {
-    if (have < amount) throw new InsufficientFunds(have, amount);
+    if (!balances.sub(account, amount)) throw new InsufficientFunds(balances.get(account), amount);
     supply.set(supply.get() - amount);
-    balances.set(account, have - amount);
   }
   emit(new Adjusted(account, amount, credit, correction));
 }
@@ -159,10 +157,8 @@ function ask(from: Address, to: Address): void {
 }
 
 function move(from: Address, to: Address, amount: u128): void {
-  const have = balances.get(from);
-  if (have < amount) throw new InsufficientFunds(have, amount);
-  balances.set(from, have - amount);
-  balances.set(to, balances.get(to) + amount); // read again: from and to may be the same
+  if (!balances.sub(from, amount)) throw new InsufficientFunds(balances.get(from), amount);
+  balances.add(to, amount);
 }
 
 /** The system contract that applies corrections which institutions approved. */

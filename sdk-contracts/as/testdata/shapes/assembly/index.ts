@@ -1,6 +1,6 @@
 // A contract that passes values of every type through, for the tests of the SDK.
 import {
-  Address, Box, Counter, Hash, StateMap, StateMap2, StateValue, call, callName, ctx, emit, keccak256, log, random, require, sha256, sm3, stopped, u128, verify,
+  Address, Balances, Box, Counter, Hash, StateMap, StateMap2, StateValue, call, callName, ctx, emit, keccak256, log, random, require, sha256, sm3, stopped, u128, verify,
 } from "fondaco";
 import { half } from "./arithmetic";
 import "./enums";
@@ -94,6 +94,8 @@ const upgraded = new StateValue<bool>("upgraded");
 
 // How many were stored, which is no documentation.
 const stored = new Counter("stored");
+/** What is in store. */
+const held = new Balances<Place>("held");
 const days = new StateMap2<i16, string, u8>("day");
 const wide = new StateMap2<u128, u64, Colour>("wide");
 const places = new StateMap<Place, Leg | null>("place");
@@ -136,6 +138,22 @@ export function count(): i64 {
 @view
 export function lastStored(): Deal {
   return last.get();
+}
+
+@tx
+export function hold(at: Place, amount: u128): void {
+  held.add(at, amount);
+}
+
+@tx
+export function spend(at: Place, amount: u128): bool {
+  return held.sub(at, amount);
+}
+
+@view
+export function holds(at: Place): u128 {
+  const scan = held.scan(1).from(at);
+  return scan.next() && scan.key.floor == at.floor ? scan.value : held.get(at);
 }
 
 @tx

@@ -33,6 +33,28 @@ test("values of every type come back", () => {
   assert.throws(() => shapes.always(), { name: "Always", code: 2000 });
 });
 
+test("balances at the ends of what is added unseen", () => {
+  const { shapes } = deployed();
+  const edges = [0n, 1n, 7n, (1n << 63n) - 1n, 1n << 63n, (1n << 64n) - 1n, 1n << 64n, 1n << 127n, (1n << 128n) - 1n];
+  let number = 0;
+  for (const have of edges) {
+    for (const amount of edges) {
+      const at = { number: number++, floor: have };
+      const rest = have < amount ? have : have - amount;
+      shapes.hold(at, have);
+      assert.equal(shapes.spend(at, amount), have >= amount, `${have} less ${amount}`);
+      assert.equal(shapes.holds(at), rest);
+      if (rest + amount < 1n << 128n) {
+        shapes.hold(at, amount);
+        assert.equal(shapes.holds(at), rest + amount);
+      } else {
+        assert.throws(() => shapes.hold(at, amount), { name: "Overflow" });
+      }
+    }
+  }
+  assert.equal(shapes.spend({ number: -1, floor: 0n }, 1n), false);
+});
+
 test("scans go in the order of keys, both ways and between bounds", () => {
   const { shapes } = deployed();
   assert.ok(shapes.absent());

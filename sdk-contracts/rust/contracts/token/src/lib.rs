@@ -9,7 +9,7 @@ static ABOUT: Value<About> = Value::new("about");
 #[state]
 static SUPPLY: Value<u128> = Value::new("supply");
 #[state]
-static BALANCES: Map<Addr, u128> = Map::new("bal");
+static BALANCES: Balances<Addr> = Balances::new("bal");
 /// What an owner lets a spender move.
 #[state]
 static ALLOWANCES: Map<(Addr, Addr), u128> = Map::new("allow");
@@ -109,7 +109,7 @@ fn issue(ctx: &Ctx, to: Addr, amount: u128) -> Result<()> {
     ensure!(ctx.caller() == issuer, NotIssuer { issuer });
     ask(NOBODY, to)?;
     SUPPLY.set(&(total_supply(ctx) + amount));
-    BALANCES.set(&to, &(balance_of(ctx, to) + amount));
+    BALANCES.add(&to, amount);
     ctx.emit(Issued { to, amount });
     Ok(())
 }
@@ -159,14 +159,12 @@ fn transfer_from(ctx: &Ctx, owner: Addr, to: Addr, amount: u128) -> Result<()> {
 #[tx(conflicts = ["supply", "bal/{account}"])]
 fn adjust(ctx: &Ctx, account: Addr, amount: u128, credit: bool, correction: u64) -> Result<()> {
     ensure!(ctx.caller() == CORRECTIONS, NotCorrections {});
-    let have = balance_of(ctx, account);
     if credit {
         SUPPLY.set(&(total_supply(ctx) + amount));
-        BALANCES.set(&account, &(have + amount));
+        BALANCES.add(&account, amount);
     } else {
-        ensure!(have >= amount, InsufficientFunds { have, need: amount });
+        ensure!(BALANCES.sub(&account, amount), InsufficientFunds { have: balance_of(ctx, account), need: amount });
         SUPPLY.set(&(total_supply(ctx) - amount));
-        BALANCES.set(&account, &(have - amount));
     }
     ctx.emit(Adjusted { account, amount, credit, correction });
     Ok(())
@@ -184,17 +182,15 @@ fn ask(from: Addr, to: Addr) -> Result<()> {
 
 /// Moves units between balances.
 fn shift(ctx: &Ctx, from: Addr, to: Addr, amount: u128) -> Result<()> {
-    let have = balance_of(ctx, from);
-    ensure!(have >= amount, InsufficientFunds { have, need: amount });
-    BALANCES.set(&from, &(have - amount));
-    BALANCES.set(&to, &(balance_of(ctx, to) + amount)); // read after the write: to may be from
+    ensure!(BALANCES.sub(&from, amount), InsufficientFunds { have: balance_of(ctx, from), need: amount });
+    BALANCES.add(&to, amount);
     Ok(())
 }
 
 /// The units that who holds.
 #[view]
 fn balance_of(_: &Ctx, who: Addr) -> u128 {
-    BALANCES.get(&who).unwrap_or(0)
+    BALANCES.get(&who)
 }
 
 /// What the spender may move of the owner's units.
