@@ -266,7 +266,7 @@ type readSet struct {
 	layer    uint64
 	values   []valueRead
 	spans    []*span
-	counters map[string]*counter
+	counters map[string]counter
 }
 
 var _ Reader = (*readSet)(nil)
@@ -389,19 +389,19 @@ func (r *readSet) peek(key []byte) (value []byte, found bool, err error) {
 
 // bound remembers an addition to a counter that was now: the sum lies from low to high.
 func (r *readSet) bound(key []byte, now, sum, low, high int64) {
-	c := r.counters[string(key)]
-	if c == nil {
-		if r.counters == nil {
-			r.counters = map[string]*counter{}
-		}
-		c = &counter{base: now, down: math.MaxUint64, up: math.MaxUint64}
-		r.counters[string(key)] = c
+	c, known := r.counters[string(key)]
+	if !known {
+		c = counter{base: now, down: math.MaxUint64, up: math.MaxUint64}
 	}
 	c.down, c.up = min(c.down, uint64(sum)-uint64(low)), min(c.up, uint64(high)-uint64(sum))
+	if r.counters == nil {
+		r.counters = map[string]counter{}
+	}
+	r.counters[string(key)] = c
 }
 
 // holds reports whether the additions end as they did on what was written since, nil being nothing.
-func (c *counter) holds(v *version) bool {
+func (c counter) holds(v *version) bool {
 	if v == nil {
 		return true
 	}

@@ -189,14 +189,15 @@ func (o *Overlay) Rollback(mark int) {
 func (o *Overlay) reuse() bool {
 	const most = 64 // entries of each kind
 	r := o.reads
-	if len(o.entries) > most || cap(o.undo) > most || cap(r.values) > most {
+	if len(o.entries) > most || cap(o.undo) > most || cap(r.values) > most || len(r.counters) > most {
 		return false
 	}
 	o.Settle()
 	clear(o.entries)
 	clear(r.values)
+	clear(r.counters)
 	*o = Overlay{base: r, entries: o.entries, undo: o.undo, reads: r}
-	*r = readSet{layers: r.layers, values: r.values[:0]}
+	*r = readSet{layers: r.layers, values: r.values[:0], counters: r.counters}
 	return true
 }
 

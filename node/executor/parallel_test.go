@@ -673,11 +673,110 @@ func TestFaultsOfWorkers(t *testing.T) {
 	})
 }
 
+// TestHotAccount counts how often payments through the token in C are executed that were all executed ahead of their turn, on the state
+// before the block: of many accounts to a shop, and of the shop to them.
+func TestHotAccount(t *testing.T) {
+	const most, half = "340282366920938463463374607431768211455", "9223372036854775808" // 2^63
+	var payers []string
+	for i := range 30 {
+		payers = append(payers, fmt.Sprint("payer ", i))
+	}
+	c := newChainOn(t, newVM(t, wasmvm.Default), append(payers, "shop")...)
+	code, err := os.ReadFile("../../testnet/sim/testdata/token.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema, err := ledger.ModuleSchema(code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &real{chain: c, tokenSchema: schema}
+	base := c.head
+	for _, s := range []struct {
+		story         string
+		each, shop    string               // what they have: "" is nothing
+		pay           func(i int) []string // sender, receiver and amount of a payment
+		again, failed int                  // of them all, those executed once more, and those refused
+	}{
+		{"all pay the shop", "1000", "", func(i int) []string { return []string{payers[i], "shop", "7"} }, 0, 0},
+		{"the shop pays all", "", "1000", func(i int) []string { return []string{"shop", payers[i], "7"} }, 0, 0},
+		{"the shop pays what it earns, of what it had", "1000", "1000", func(i int) []string {
+			if i%2 == 0 {
+				return []string{"shop", payers[i], "7"}
+			}
+			return []string{payers[i], "shop", "9"}
+		}, 0, 0},
+		{"it has 10, and pays 7 out of what it earns", "1000", "10", func(i int) []string {
+			if i%2 == 0 {
+				return []string{"shop", payers[i], "7"}
+			}
+			return []string{payers[i], "shop", "7"}
+		}, 0, 0},
+		{"it has nothing, and pays what it earned", "1000", "", func(i int) []string { // 14 of these would have been refused
+			if i > 0 && i%2 == 0 {
+				return []string{"shop", payers[i], "7"}
+			}
+			return []string{payers[i], "shop", "7"}
+		}, 14, 0},
+		{"it has too little for most", "", "50", func(i int) []string { return []string{"shop", payers[i], "7"} }, 23, 23},
+		{"it pays itself", "", "1000", func(int) []string { return []string{"shop", "shop", "7"} }, 0, 0},
+		{"large amounts are read and written", half, "", func(i int) []string { return []string{payers[i], "shop", half} }, 29, 0},
+		{"so is a large balance", "1000", most, func(i int) []string { return []string{payers[i], "shop", "0"} }, 0, 0}, // and stays as it is
+		{"so is one that becomes large", "1000", "9223372036854775700", func(i int) []string { return []string{payers[i], "shop", "7"} }, 15, 0},
+	} {
+		t.Run(s.story, func(t *testing.T) {
+			c.TB, c.head = t, base
+			r.token = c.deploy(code, r.args(schema, "init", "Florin", "FLN", address("admin").String())...)
+			var issues, block []*ledger.SignedTx
+			issue := func(to, amount string) {
+				if amount != "" {
+					issues = append(issues, r.tx("admin", r.token, schema, "issue", address(to).String(), amount))
+				}
+			}
+			for _, name := range payers {
+				if s.shop != most {
+					issue(name, s.each)
+				}
+			}
+			issue("shop", s.shop)
+			c.block(issues...)
+			for i := range payers {
+				p := s.pay(i)
+				block = append(block, r.tx(p[0], r.token, schema, "transfer", address(p[1]).String(), p[2]))
+			}
+			order := c.order(block...)
+			want, err := c.x.execute(t.Context(), c.head, &order, block)
+			if err != nil {
+				t.Fatal(err)
+			}
+			failed := 0
+			for _, receipt := range want.Receipts {
+				if receipt.Status != ledger.OK {
+					failed++
+				}
+			}
+			side := c.schedule(&order, block, 4)
+			count := early(side)
+			c.same(side, &want)
+			again := 0
+			for i := range block {
+				again += count(i) - 1
+			}
+			if again != s.again || failed != s.failed {
+				t.Errorf("of %d, %d were executed once more and %d refused, want %d and %d", len(block), again, failed, s.again, s.failed)
+			}
+			if again == 0 && side.lane.keeps(classOf(block[0])) {
+				t.Error("the next block's wait for their turn")
+			}
+		})
+	}
+}
+
 // BenchmarkParallel executes blocks of 2,000 transfers of a token in C, on a store, with one worker and with two. GOMAXPROCS=1 shows
 // what two cost, without what they gain. Independent transfers are each between two accounts of their own; the others draw both from
-// so many accounts. Heavy transactions are 12 of the largest, each of which reads at its end what the one before wrote.
+// so many accounts, or pay one. Those that are executed once more are again/tx. Heavy transactions are 12 of the largest, each of which reads at its end what the one before wrote.
 func BenchmarkParallel(b *testing.B) {
-	const txs = 2_000
+	const txs, shop = 2_000, -1
 	code, err := os.ReadFile("../../testnet/sim/testdata/token.wasm")
 	if err != nil {
 		b.Fatal(err)
@@ -743,6 +842,7 @@ func BenchmarkParallel(b *testing.B) {
 					n += len(block)
 				}
 				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/1000/float64(n), "µs/tx")
+				b.ReportMetric(float64(x.Stats().Again)/float64(n), "again/tx")
 			})
 		}
 	}
@@ -751,13 +851,15 @@ func BenchmarkParallel(b *testing.B) {
 		tx.Args, tx.GasLimit = args, gas
 		return c.sign(tx, c.signers[from])
 	}
-	for _, accounts := range []int{0, 2_000, 100, 1} {
+	for _, accounts := range []int{0, 2_000, 100, 1, shop} {
 		random := rand.New(rand.NewPCG(1, 1))
 		story := "independent"
 		block := make([]*ledger.SignedTx, txs)
 		for i := range block {
 			from, to := names[i], ledger.Address{1, byte(i), byte(i >> 8)}
-			if accounts > 0 {
+			if accounts == shop {
+				story, to = "one receiver", address("shop")
+			} else if accounts > 0 {
 				story = fmt.Sprint("between ", accounts)
 				from, to = names[random.IntN(accounts)], address(names[random.IntN(accounts)])
 			}
