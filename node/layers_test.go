@@ -35,7 +35,7 @@ var layers = map[string][]string{
 	"node/members":             {"node/client", "precompiles", "state/keys", "state/identity", "state/ledger"},
 	"node/contract":            {"wasmvm", "sdk-contracts!", "state/keys", "state/identity", "state/ledger"},
 	"node/contract/localchain": {"node/executor", "precompiles", "wasmvm", "state"},
-	"node/contract/story":      {"node/contract", "precompiles", "wasmvm", "state/keys", "state/identity", "state/ledger"},
+	"node/contract/story":      {"node/contract", "wasmvm", "state/keys", "state/identity", "state/ledger"},
 	"node/explorer":            {"node/explorer", "node/client", "state/keys", "state/identity", "state/ledger"},
 	"node/warehouse":           {"node/warehouse", "node/client", "state/keys", "state/identity", "state/ledger"},
 	"node/cmd/fondaco":         {"node", "state", "consensus", "transport", "wasmvm", "precompiles", "plugins"},
