@@ -164,7 +164,7 @@ type Binding struct {
 	_ struct{} `cbor:",toarray"`
 	// Paths are 1 to MaxAuthorities, sorted and without duplicates. All roots are zero, or none: then the group must name
 	// them as authorities that may vouch for the role user, as many as its policy wants, and likewise for each role of the
-	// account that it judges by certificates (Trust.judges). Without roots they count only
+	// account that it judges by certificates (Trust.Judges). Without roots they count only
 	// for an institution that has no authorities, and go on counting when it gets some.
 	Paths []identity.Path
 	Until int64       // last block time, Unix ms, at which they count
@@ -361,9 +361,9 @@ func (t *Trust) check(institution string, role identity.Role, live []identity.Pa
 	return denied(DeniedCertificate, "%s: `fondaco authority show %s` prints what is trusted", strings.Join(refused, "; "), institution)
 }
 
-// judges reports whether a role of an account takes certificates that are vouched for: an authority may vouch for it, or a
-// policy names it. The role node is of no use to an account.
-func (t *Trust) judges(role string) bool {
+// Judges reports whether a role of an account takes certificates that are vouched for: an authority may vouch for it, or a
+// policy names it. Of a nil Trust it is false. The role node is of no use to an account.
+func (t *Trust) Judges(role string) bool {
 	return t != nil && role != string(identity.Node) &&
 		(slices.ContainsFunc(t.Policies, func(p VouchPolicy) bool { return p.Role == role }) ||
 			slices.ContainsFunc(t.Authorities, func(a Authority) bool { return slices.Contains(a.Roles, role) }))
@@ -497,7 +497,7 @@ func (a *Account) checkVouched(r Reader, unixMilli int64, roles ...string) error
 	}
 	err = trust.check(a.Institution, identity.User, live, refused, unixMilli)
 	for _, role := range roles {
-		if err == nil && role != string(identity.User) && trust.judges(role) {
+		if err == nil && role != string(identity.User) && trust.Judges(role) {
 			err = trust.check(a.Institution, identity.Role(role), live, refused, unixMilli)
 		}
 	}
@@ -614,7 +614,7 @@ func (a *Account) mayConfer(env Env, role string) error {
 		return nil
 	}
 	trust, err := trustIn(env, a.Institution)
-	if err != nil || !trust.judges(role) {
+	if err != nil || !trust.Judges(role) {
 		return err
 	}
 	err = a.checkVouched(env, env.Order().UnixMilli, role)

@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"encoding/asn1"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -264,6 +263,7 @@ type certificateFile struct {
 	fingerprint keys.Digest
 	from, until int64       // Unix ms; 0: not known, of a fingerprint
 	key         *ledger.Key // nil: not known, or none of the suite
+	chain       [][]byte    // DER of it and of those behind it in the file; nil: not known, of a fingerprint
 }
 
 // readCertificate reads the fingerprint of a certificate, or the first certificate of a file in PEM or DER. It looks at
@@ -284,17 +284,12 @@ func readCertificate(suite keys.Suite, text string) (certificateFile, error) {
 	if err != nil {
 		return certificateFile{}, err
 	}
-	for rest := der; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type == "CERTIFICATE" {
-			der = block.Bytes
-			break
-		}
+	chain := pemBlocks(der, "CERTIFICATE")
+	if len(chain) == 0 {
+		chain = [][]byte{der}
 	}
-	found, err := parseCertificate(suite, der)
+	found, err := parseCertificate(suite, chain[0])
+	found.chain = chain
 	if err != nil {
 		return found, withCode(ExitInvalid, fmt.Errorf("%s holds no certificate in PEM or DER, and is no fingerprint, 0x and 64 hexadecimal digits", text))
 	}
