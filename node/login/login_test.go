@@ -1078,7 +1078,7 @@ func TestClientsEnd(t *testing.T) {
 	at := func(days int) time.Time { return begun.Add(time.Duration(days) * 24 * time.Hour) }
 	root := func(name string, key *ecdsa.PrivateKey, ends time.Time) (*x509.Certificate, *ecdsa.PrivateKey) {
 		c, made := newRoot(t, name, 1, key)
-		c.NotAfter, c.SerialNumber = ends, big.NewInt(int64(ends.Unix()))
+		c.NotAfter, c.SerialNumber = ends, big.NewInt(ends.Unix())
 		return issue(t, c, c, made), made
 	}
 	list := func(by *x509.Certificate, key *ecdsa.PrivateKey, number int64, next time.Time) []byte {

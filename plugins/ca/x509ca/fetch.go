@@ -174,7 +174,11 @@ func (f *fetched) failed(why error) {
 	if f.failing.IsZero() {
 		f.failing = f.now()
 	}
-	if f.err == nil {
+	switch {
+	case f.err != nil: // it was told
+	case f.good == nil:
+		f.warn(fmt.Sprintf("no revocation list that counts has come from %s, and none is kept, so certificates of its authority do not count: %v", f.url, why))
+	default:
 		f.warn(fmt.Sprintf("no newer revocation list comes from %s, and the one that is kept counts until it is too old: %v", f.url, why))
 	}
 	f.err = why

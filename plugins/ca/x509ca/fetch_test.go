@@ -271,6 +271,12 @@ func testFetch(t *testing.T, suite keys.Suite) {
 	})
 	t.Run("the server is gone", func(t *testing.T) {
 		pub.Close()
+		pub.folder = filepath.Join(t.TempDir(), "lists")
+		says(t, pub.verdict(pub.provider(t.Context())), "connection refused")
+		if !pub.wasWarned("no revocation list that counts has come from " + pub.URL) {
+			t.Errorf("the log has %q", pub.warned)
+		}
+		pub.folder = filepath.Dir(kept)
 		again := pub.provider(t.Context())
 		says(t, pub.verdict(again), "revoked: ")
 		pub.eventually("the provider says so", func() bool { return strings.Contains(pub.list(again).Fault, "connection refused") })
