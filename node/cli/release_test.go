@@ -11,8 +11,10 @@ import (
 func TestVoidApprovals(t *testing.T) {
 	roles := map[ledger.Address][]string{{1}: {"committee", "owner"}, {2}: {"owner"}, {3}: {"committee"}, {4}: {"committee"}}
 	d := &releaseDoc{State: "open", Approvals: []approvalDoc{
-		{Institution: "bank-a", Account: ledger.Address{1}}, {Institution: "bank-b", Account: ledger.Address{2}},
-		{Institution: "bank-c", Account: ledger.Address{3}}, {Institution: "gone", Account: ledger.Address{4}},
+		{Institution: "bank-a", Account: ledger.Address{1}},
+		{Institution: "bank-b", Account: ledger.Address{2}},
+		{Institution: "bank-c", Account: ledger.Address{3}},
+		{Institution: "gone", Account: ledger.Address{4}},
 	}}
 	void := func() {
 		t.Helper()
