@@ -34,7 +34,7 @@ func newAccess() Contract {
 			"ratify":            command(ratify),
 			"roles":             query(rolesOf),
 			"frozen":            query(frozen),
-			"stopped":           query(stopped),
+			"stopped":           askStopped,
 			"freezes":           query(freezes),
 		},
 		policies: map[string]Policy{

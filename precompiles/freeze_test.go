@@ -1,6 +1,7 @@
 package precompiles
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -314,7 +315,7 @@ func TestFrozen(t *testing.T) {
 	_, err = w.as("regulator").call(newAccess(), "freeze", FreezeArgs{Account: user, Direction: FreezeOut, Reason: "suspicion", Duration: hour})
 	wantError(t, err, ledger.OK, 0)
 	want(user, true, true)
-	stopped := func(from, to ledger.Address, want *ledger.Address) {
+	check := func(from, to ledger.Address, want *ledger.Address) {
 		t.Helper()
 		out, err := w.as("nobody").call(newAccess(), "stopped", MoveArgs{From: from, To: to})
 		wantError(t, err, ledger.OK, 0)
@@ -322,15 +323,24 @@ func TestFrozen(t *testing.T) {
 		if err := ledger.Unmarshal(out, &got); err != nil || (got == nil) != (want == nil) || got != nil && *got != *want {
 			t.Fatalf("stopped(%s, %s) = %v, %v; want %v", from, to, got, err, want)
 		}
+		raw := mustMarshal(t, MoveArgs{From: from, To: to})
+		if decoded, err := query(stopped)(w, raw); err != nil || !bytes.Equal(decoded, out) {
+			t.Fatalf("stopped(%s, %s) = %x, and with decoded arguments %x, %v", from, to, out, decoded, err)
+		}
+		for i, args := range [][]byte{nil, raw[:42], append(bytes.Clone(raw), 0), append([]byte{0x83}, raw[1:]...), append([]byte{0x82, 0x53}, raw[2:]...), append([]byte{0x82, 0x58, 20}, raw[2:]...), bytes.Replace(raw, to[:], make([]byte, 21), 1)} {
+			if out, err := newAccess().Invoke(w, "stopped", args); err == nil {
+				t.Errorf("arguments %d: %x gives %x", i, args, out)
+			}
+		}
 	}
 	nobody, other := ledger.Address{}, name("other")
-	stopped(user, other, &user)
-	stopped(nobody, other, nil)
+	check(user, other, &user)
+	check(nobody, other, nil)
 	w.order.UnixMilli += hour
 	want(user, true, false)
-	stopped(user, other, nil)
-	stopped(other, user, &user)
-	stopped(nobody, user, &user)
+	check(user, other, nil)
+	check(other, user, &user)
+	check(nobody, user, &user)
 
 	_, err = w.as("regulator").call(newAccess(), "freeze_contract", FreezeContractArgs{Contract: till, Method: "pay", Reason: "fault"})
 	wantError(t, err, ledger.OK, 0)
