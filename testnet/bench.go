@@ -30,7 +30,7 @@ func benchCommand() *cli.Command {
 			&cli.IntFlag{Name: "inflight", Usage: "most transfers that wait at once, over all nodes, without --rate", Value: 2_400},
 			&cli.StringFlag{Name: "contract", Usage: "token to load: `LANGUAGE` (" + strings.Join(network.TokenLanguages(), ", ") + "), deployed the first time, or an address; default: the one that up deployed"},
 			&cli.IntFlag{Name: "payload", Usage: "bytes of a payment reference that each transfer carries"},
-			&cli.Float64Flag{Name: "conflict", Usage: "`PERCENT` of the transfers that all pay the same account, and so have to be executed one after the other"},
+			&cli.Float64Flag{Name: "conflict", Usage: "`PERCENT` of the transfers that all pay the same account"},
 			&cli.Float64Flag{Name: "overload", Usage: "measure as many as the network takes, then `FACTOR` times as many a second"},
 			&cli.Uint64Flag{Name: "seed", Usage: "of the random pairs, and of the relay's luck", Value: 1},
 			&cli.StringFlag{Name: "relay", Usage: "measure a network of its own instead, whose packets go through a bad network with these `CONDITIONS`, such as loss=1%; clean: a relay that does nothing"},
