@@ -247,6 +247,9 @@ func issuerArguments(c *cli.Context, least, most int, want string) ([]string, er
 	return append([]string{""}, args...), err
 }
 
+// issueTimeout is how long a provider may take to issue: its authority may ask a device, or people.
+const issueTimeout = 10 * time.Minute
+
 // withIssuer opens the authority in a folder, or starts the program of --provider, for as long as use needs it.
 func withIssuer(c *cli.Context, programs Plugins, folder string, use func(*issuer) error) (err error) {
 	if !c.IsSet("provider") {
@@ -270,7 +273,7 @@ func withIssuer(c *cli.Context, programs Plugins, folder string, use func(*issue
 		}
 	}
 	log := zerolog.New(zerolog.ConsoleWriter{Out: c.App.ErrWriter, NoColor: true}).Level(zerolog.ErrorLevel)
-	host := plugins.New(plugins.Config{Log: log})
+	host := plugins.New(plugins.Config{Log: log, CATimeout: issueTimeout})
 	defer func() { err = errors.Join(err, host.Close()) }()
 	provider, err := host.CA(c.Context, spec)
 	if err != nil {
@@ -435,6 +438,7 @@ func fetchCertificate(c *cli.Context) error {
 // writeIssued has something issued, and writes it as PEM: the chain, and for suite gm the certificate for encryption and its enveloped
 // key. The file of --out is made first, so that nothing is issued that has no place.
 func writeIssued(c *cli.Context, issue func() (ca.IssueResponse, error)) (err error) {
+	var out strings.Builder
 	to := c.App.Writer
 	if path := c.String("out"); path != "" {
 		file, taken := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
@@ -449,8 +453,13 @@ func writeIssued(c *cli.Context, issue func() (ca.IssueResponse, error)) (err er
 			if err == nil {
 				err = file.Sync()
 			}
-			if err = errors.Join(err, file.Close()); err != nil {
-				_ = os.Remove(path)
+			if err = errors.Join(err, file.Close()); err == nil {
+				return
+			}
+			_ = os.Remove(path)
+			if out.Len() > 0 { // a provider may not tell it again
+				_, told := io.WriteString(c.App.Writer, out.String())
+				err = errors.Join(fmt.Errorf("%s cannot be written, so what was issued is printed: %w", path, err), told)
 			}
 		}()
 	}
@@ -461,7 +470,6 @@ func writeIssued(c *cli.Context, issue func() (ca.IssueResponse, error)) (err er
 	if err != nil {
 		return err
 	}
-	var out strings.Builder
 	for _, der := range answer.Issued.Chain {
 		_ = pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: der})
 	}

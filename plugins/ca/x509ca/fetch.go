@@ -79,7 +79,8 @@ type fetched struct {
 	failing    time.Time // since when; zero: it does not
 	pause      time.Duration
 	due        time.Time     // when it is asked for again
-	unsaved    *list         // good, while the file does not have it
+	unsaved    *list         // good, while the file does not have it and work is about to write it
+	lost       *list         // good, which could not be written
 	busy       bool          // work runs
 	tried      chan struct{} // closed when it was asked for once, and what counts is kept
 	once       sync.Once     // closes tried
@@ -95,9 +96,12 @@ func newFetched(entry, folder string, warn func(string), parse func([]byte) (*li
 		url: entry, path: filepath.Join(folder, name), parse: parse, warn: warn, check: func() {}, now: time.Now, most: fetchMost, tried: make(chan struct{}),
 		client: http.Client{
 			Timeout: fetchTimeout,
-			CheckRedirect: func(_ *http.Request, via []*http.Request) error {
-				if len(via) > maxRedirects {
+			CheckRedirect: func(next *http.Request, via []*http.Request) error {
+				switch {
+				case len(via) > maxRedirects:
 					return fmt.Errorf("it was redirected more than %d times", maxRedirects)
+				case next.URL.Hostname() != via[0].URL.Hostname(): // which would have this machine ask for what another one chooses
+					return errors.New("it redirects to another host: name the URL there")
 				}
 				return nil
 			},
@@ -132,10 +136,13 @@ func (f *fetched) current() ([]*list, error) {
 			lists = append(lists, l)
 		}
 	}
-	if f.err == nil && f.good == nil && f.next == nil {
-		return nil, fmt.Errorf("%s: no list has come from there yet", f.url)
+	switch {
+	case f.err != nil: // what a server or the network did is told here, and not to whoever shows a certificate
+		return lists, fmt.Errorf("no newer list comes from %s", f.url)
+	case len(lists) == 0:
+		return nil, fmt.Errorf("no list has come from %s yet", f.url)
 	}
-	return lists, f.err
+	return lists, nil
 }
 
 // counts is told that an authority signed a list of current's, and none that is newer.
@@ -160,13 +167,29 @@ func (f *fetched) refused(l *list, why error) {
 	}
 }
 
-// worked plans the next time after one that brought what counts.
+// worked plans the next time after one that brought what counts, if that has not ended.
 func (f *fetched) worked() {
+	end := f.good.ends()
+	if !end.IsZero() && !f.now().Before(end) {
+		f.failed(fmt.Errorf("%s: the list there ended on %s", f.url, timeText(end)))
+		return
+	}
 	if f.err != nil {
 		f.warn(fmt.Sprintf("the revocation list from %s comes again", f.url))
 	}
 	f.err, f.failing, f.pause = nil, time.Time{}, 0
 	f.due = f.now().Add(f.rest(f.good))
+	if !end.IsZero() && end.Before(f.due) {
+		f.due = end
+	}
+}
+
+// ends returns when a list ends; zero: it does not say, or there is none.
+func (l *list) ends() time.Time {
+	if l == nil {
+		return time.Time{}
+	}
+	return l.nextUpdate
 }
 
 // failed plans the next time after one that did not.
@@ -228,10 +251,19 @@ func (f *fetched) work() {
 		if save != nil {
 			if err := writeFile(f.path, encodePEM("X509 CRL", save.raw)); err != nil {
 				f.warn(fmt.Sprintf("the revocation list from %s counts, and cannot be kept for the next start: %v", f.url, err))
+				f.mu.Lock()
+				f.lost = save
+				f.mu.Unlock()
 			}
 			continue
 		}
 		f.fetch()
+		f.mu.Lock()
+		if f.lost != nil && f.lost == f.good && f.unsaved == nil {
+			f.unsaved = f.lost
+		}
+		f.lost = nil
+		f.mu.Unlock()
 		f.check()
 	}
 }
@@ -251,6 +283,9 @@ func (f *fetched) first(ctx context.Context) {
 	}
 }
 
+// parsing is held by who reads a list, which may take a hundred megabytes.
+var parsing sync.Mutex
+
 // fetch asks for the list.
 func (f *fetched) fetch() {
 	f.mu.Lock()
@@ -259,9 +294,11 @@ func (f *fetched) fetch() {
 	data, from, err := f.get(known)
 	var came *list
 	if err == nil && data != nil {
+		parsing.Lock()
 		if came, err = f.parse(data); err != nil {
 			err = fmt.Errorf("what it sends: %w", err)
 		}
+		parsing.Unlock()
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -178,7 +179,12 @@ func testFetch(t *testing.T, suite keys.Suite) {
 	}
 	pub.later()
 	pub.verdict(p)
-	pub.eventually("the server is asked again, and whether it has another list", func() bool { return pub.unchanged.Load() == 1 })
+	f := p.trusts[0].revocation.sources[0].(*fetched)
+	pub.eventually("the server is asked again, and whether it has another list", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return pub.unchanged.Load() == 1 && !f.busy
+	})
 
 	if got, err := pub.authority.Revoke(ca.RevokeRequest{Serial: pub.serial, Reason: ca.KeyCompromise, At: time.Now().UnixMilli()}); err != nil || got.Refusal != nil {
 		t.Fatalf("Revoke = %+v, %v", got, err)
@@ -213,6 +219,7 @@ func testFetch(t *testing.T, suite keys.Suite) {
 		"more than a list":           {func() { pub.publishes(make([]byte, maxFile+1)) }, fmt.Sprintf("it sends more than %d bytes", maxFile)},
 		"no file":                    {func() { pub.answers(http.NotFound) }, "it answered 404 Not Found"},
 		"another place, and so on":   {func() { pub.answers(http.RedirectHandler("/", http.StatusFound).ServeHTTP) }, "it was redirected more than 3 times"},
+		"another machine":            {func() { pub.answers(http.RedirectHandler("http://localhost:1/", http.StatusFound).ServeHTTP) }, "it redirects to another host"},
 		"half an answer":             {func() { pub.answers(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }) }, "EOF"},
 	} {
 		t.Run("the server sends "+what, func(t *testing.T) {
@@ -255,7 +262,7 @@ func testFetch(t *testing.T, suite keys.Suite) {
 		soon, cancel := context.WithCancel(t.Context())
 		cancel()
 		says(t, pub.verdict(pub.provider(soon)), "stale-list: there is no revocation list of ")
-		says(t, pub.verdict(pub.provider(soon)), "corfu.crl: no list has come from there yet")
+		says(t, pub.verdict(pub.provider(soon)), "no list has come from "+pub.URL+"/corfu.crl yet")
 	})
 	t.Run("what was kept is damaged", func(t *testing.T) {
 		pub.folder = filepath.Dir(kept)
@@ -269,10 +276,50 @@ func testFetch(t *testing.T, suite keys.Suite) {
 		}
 		pub.eventually("it is whole again", func() bool { return bytes.Equal(readAll(t, kept), newest) })
 	})
+	t.Run("the server still has the list when that ends", func(t *testing.T) {
+		ahead := pub.ahead.Load()
+		defer pub.ahead.Store(ahead)
+		again := pub.provider(t.Context())
+		says(t, pub.verdict(again), "revoked: ")
+		pub.ahead.Add(int64(8 * 24 * time.Hour))
+		pub.eventually("the provider says so, and asks again soon", func() bool {
+			return strings.Contains(pub.list(again).Fault, "the list there ended on ")
+		})
+		f := again.trusts[0].revocation.sources[0].(*fetched)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if wait := f.due.Sub(f.now()); wait > retryMost {
+			t.Errorf("it asks again in %s, want at most %s", wait, retryMost)
+		}
+	})
+	t.Run("there was no room for the newest list", func(t *testing.T) {
+		pub.folder = filepath.Join(t.TempDir(), "lists")
+		again := pub.provider(t.Context())
+		name := filepath.Join(pub.folder, name)
+		pub.eventually("the first is kept", func() bool { _, err := os.Stat(name); return err == nil })
+		if err := errors.Join(os.RemoveAll(pub.folder), os.WriteFile(pub.folder, nil, 0o600), pub.authority.Refresh(time.Now(), 7*24*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		pub.publish()
+		pub.later()
+		pub.eventually("the newest counts, and is not kept", func() bool { pub.verdict(again); return pub.wasWarned("cannot be kept for the next start") })
+		if err := errors.Join(os.Remove(pub.folder), os.Mkdir(pub.folder, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		pub.later()
+		pub.eventually("it is kept once there is room", func() bool {
+			pub.verdict(again)
+			data, err := os.ReadFile(name)
+			return err == nil && bytes.Equal(data, readAll(t, pub.authority.ListPath()))
+		})
+	})
 	t.Run("the server is gone", func(t *testing.T) {
 		pub.Close()
 		pub.folder = filepath.Join(t.TempDir(), "lists")
-		says(t, pub.verdict(pub.provider(t.Context())), "connection refused")
+		said := pub.verdict(pub.provider(t.Context()))
+		if says(t, said, "no newer list comes from "+pub.URL); strings.Contains(said, "connection refused") {
+			t.Errorf("whoever shows a certificate is told what the network did: %s", said)
+		}
 		if !pub.wasWarned("no revocation list that counts has come from " + pub.URL) {
 			t.Errorf("the log has %q", pub.warned)
 		}

@@ -158,6 +158,10 @@ func (r *revocation) newest(issuer *certificate, at time.Time) (found *list, unu
 			if l == known.list {
 				continue
 			}
+			if known.list != nil && bytes.Equal(l.raw, known.raw) { // from another source
+				from.counts(l)
+				continue
+			}
 			if known.list != nil && l.before(known.list) {
 				if known.from == from { // several sources may have lists of one authority
 					unusable = fmt.Errorf("%s: it has %s, and had %s: bring the newer one back", from.name(), l.text(), known.list.text())
