@@ -81,6 +81,14 @@ func TestPrivateContract(t *testing.T) {
 		},
 		Salt: bytes.Repeat([]byte{7}, precompiles.MaxSalt),
 	})
+	old, err := ledger.Marshal([]any{[]any{}, "wrong-amount", keys.Digest{1}, []any{[]any{c.token, c.address("bob"), 3, false}}}) // before there was a salt
+	if err != nil {
+		t.Fatal(err)
+	}
+	malformed := c.send(c.tx("admin", precompiles.CorrectionsAddress, "propose", old))
+	if malformed.Receipt.Status == "ok" {
+		t.Fatalf("a proposal of four arguments: %+v", malformed.Receipt)
+	}
 	ctx := t.Context()
 	stranger, alice, bob, admin, regulator := c.as("bea"), c.as("alice"), c.as("bob"), c.as("admin"), c.as("rita")
 	private := func(t *testing.T, err error, words string) {
@@ -151,6 +159,10 @@ func TestPrivateContract(t *testing.T) {
 		private(t, err, "2 of the 2 entries")
 		_, err = stranger.RawBlock(ctx, proposed.Height)
 		private(t, err, "2 of the 2 entries")
+		_, err = stranger.Lookup(ctx, malformed.ID, 0, false)
+		private(t, err, "private")
+		_, err = stranger.RawBlock(ctx, malformed.Height)
+		private(t, err, "private")
 		_, err = stranger.Call(ctx, precompiles.CorrectionsAddress, client.Call{Method: "list", Named: []byte("[0]")})
 		private(t, err, "`fondaco correction list`")
 		_, err = stranger.Call(ctx, precompiles.CorrectionsAddress, client.Call{Method: "get", Named: []byte("[1]")})
