@@ -1,6 +1,7 @@
 package precompiles
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -56,7 +57,7 @@ type Policy struct {
 	Regulator    bool     // a regulator must consent, where the chain has one
 	// Keys is how many keys must sign, at most MaxAccountKeys; of a motion, each vote on it. Those count that are bound to the account that calls or votes, or to
 	// a co-signer of it ([Cosigner]) that is of the same institution, and neither frozen nor reported as leaked: two officers with an
-	// account each are as good as one account with two keys. Of calls that a contract makes, none do.
+	// account each are as good as one account with two keys. Each key counts as one, whatever its weight there is and the co-signer's threshold. Of calls that a contract makes, none do.
 	Keys   uint32
 	Lock   int64  // ms of block time between the decision on a motion and its execution
 	Blocks uint64 // blocks between them
@@ -248,10 +249,10 @@ func (a *Account) institutionSigned(r Reader, signers []ledger.Key, unixMilli in
 		if !found || other.Institution != a.Institution || other.Leaked() {
 			continue
 		}
-		switch err := other.checkFrozen(r, c.Account, unixMilli); {
-		case err == nil:
+		err = other.checkFrozen(r, c.Account, unixMilli)
+		if err == nil {
 			add(&other)
-		case !isRefusal(err):
+		} else if frozen, ok := errors.AsType[*Error](err); !ok || frozen.Code != DeniedFrozen || frozen.Status != ledger.Denied {
 			return nil, err
 		}
 	}
