@@ -615,7 +615,7 @@ func (n *Node) anchored() (count uint64, digest keys.Digest, err error) {
 
 // nowAnchored is anchored for who must not take an old state for the chain's.
 func (n *Node) nowAnchored() (count uint64, digest keys.Digest, err error) {
-	if n.group.Status().Syncing > 0 {
+	if s := n.group.Status(); s.Syncing > 0 || s.Joining != nil || s.Lacking != nil {
 		return 0, digest, audit.ErrReadsEarly
 	}
 	return n.anchored()

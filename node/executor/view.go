@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/fondaco/fondaco/precompiles"
 	"github.com/fondaco/fondaco/state"
 	"github.com/fondaco/fondaco/state/ledger"
+	"github.com/fondaco/fondaco/wasmvm"
 )
 
 // Call is a call outside of any block.
@@ -113,6 +115,9 @@ func (x *Executor) DryRunMotion(ctx context.Context, base *state.Snapshot, calls
 			o = Outcome{Status: refused.Status, Code: refused.Code, Data: refused.Data, Trace: refused.Trace, Failures: t.within()}
 		}
 		o.Gas, o.Trace = left-e.left, cmp.Or(string(t.trace.text[told:]), o.Trace)
+		if t.unpaid && o.Status == ledger.OutOfGas {
+			o.Trace = strings.TrimSpace(fmt.Sprintf("after a call that brings code a trial gives each call at most %d gas, and the chain more, for which this may do. %s", wasmvm.MaxInterpreted, o.Trace))
+		}
 		o.Events, o.Entered = t.events[events:], t.trace.entered[entered:]
 		outcomes = append(outcomes, o)
 		if o.Status != ledger.OK {
