@@ -13,7 +13,7 @@ test:
 
 # tests of the concurrent parts under the race detector
 race:
-    go test -race -short $(go list ./consensus/... ./node/... ./plugins ./plugins/engine/... ./state ./transport/... ./wasmvm | grep -v '/node/contract')
+    go test -race -short $(go list ./consensus/... ./node/... ./plugins ./plugins/ca/quorum ./plugins/ca/x509ca ./plugins/engine/... ./state ./transport/... ./wasmvm | grep -v '/node/contract')
 
 # the linter, pinned as in .ci/run
 lint:
