@@ -174,7 +174,6 @@ func TestCASettings(t *testing.T) {
 // TestCASettingsRefused has an operator write settings that the provider refuses: whoever restarts it is told so, and it goes on with
 // those that it took before.
 func TestCASettingsRefused(t *testing.T) {
-	t.Parallel()
 	var settings atomic.Value
 	settings.Store("Bank of Corfu")
 	s := doormanSpec()
@@ -368,7 +367,6 @@ func TestCA(t *testing.T) {
 
 // TestCARecovery tells how a node gets over a provider that fails in each way it can.
 func TestCARecovery(t *testing.T) {
-	t.Parallel()
 	for _, c := range []struct{ name, reason string }{
 		{"exit", "the connection broke"},
 		{"panic", "the connection broke"},

@@ -32,7 +32,6 @@ func TestOutside(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: it builds a module and starts four nodes")
 	}
-	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	n := freshNetwork(t, ctx, 4)
