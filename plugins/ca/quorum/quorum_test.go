@@ -91,7 +91,7 @@ func TestVerify(t *testing.T) {
 		{"two of three, one hangs", 2, []says{never, corfu, later}, "Corfu [node] 20-90", DefaultLinger},
 		{"two of three, one is a little later", 2, []says{corfu, longer.late(DefaultLinger / 2), later}, "Corfu [node operator user] 10-100", DefaultLinger / 2},
 		{"two of three, one is much later", 2, []says{corfu, longer.late(time.Second), later.late(100 * time.Millisecond)}, "Corfu [node] 20-90", 100*time.Millisecond + DefaultLinger},
-		{"too few", 2, []says{corfu, no, no}, "not-vouched: 2 of 3 providers must vouch for the same key and institution, and 1 do: p1: it was revoked; p2: it was revoked; p0 vouches for Corfu with the key ed25519:01", 0},
+		{"too few", 2, []says{corfu, no.late(time.Millisecond), no.late(time.Millisecond)}, "not-vouched: 2 of 3 providers must vouch for the same key and institution, and 1 do: p1: it was revoked; p2: it was revoked; p0 vouches for Corfu with the key ed25519:01", time.Millisecond},
 		{"too few, whatever the last would say", 2, []says{no, no, corfu.late(time.Second)}, "not-vouched: 2 of 3 providers must vouch for the same key and institution, and 0 do: p0: it was revoked; p1: it was revoked; p2: it has not answered yet", 0},
 		{"too few, and the last hangs", 2, []says{corfu, no, never}, "error: 2 of 3 providers must vouch, 1 do and 1 cannot tell now: p1: it was revoked; p2: it did not answer in time; p0 vouches", DefaultLimit},
 		{"too few for now, whatever the last would say", 2, []says{down, down, never}, "error: 2 of 3 providers must vouch, 0 do and 2 cannot tell now: p0: no answer; p1: no answer; p2: it has not answered yet", 0},
