@@ -3,7 +3,6 @@ package precompiles
 import (
 	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -307,7 +306,7 @@ func standing(r Reader, institution string, paths []identity.Path) (live []ident
 	for i, p := range live {
 		if i == 0 || p.Leaf != last {
 			err := checkCertificate(r, institution, p.Leaf)
-			if e, ok := errors.AsType[*Error](err); ok {
+			if e, ok := refusal(err); ok {
 				refused = append(refused, e.Reason)
 			} else if err != nil {
 				return nil, nil, err
@@ -618,7 +617,7 @@ func (a *Account) mayConfer(env Env, role string) error {
 		return err
 	}
 	err = a.checkVouched(env, env.Order().UnixMilli, role)
-	if e, ok := errors.AsType[*Error](err); ok {
+	if e, ok := refusal(err); ok {
 		return aborted(AbortRole, []any{role}, "the account's certificates do not do for the role %s: %s. Bind it to ones that do (`fondaco account certify`), or to none, and give the role then", role, e.Reason)
 	}
 	return err
@@ -632,7 +631,7 @@ func bindCertificates(env Env, address ledger.Address, a *Account, before *Bindi
 			return err
 		}
 		err := a.mayBegin(env)
-		if e, ok := errors.AsType[*Error](err); ok {
+		if e, ok := refusal(err); ok {
 			return aborted(AbortCertificate, []any{b.Paths[0].Leaf[:]}, "%s", e.Reason)
 		}
 		if err != nil {

@@ -1,6 +1,7 @@
 package precompiles
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/fondaco/fondaco/state/ledger"
@@ -21,6 +22,17 @@ func (e *Error) Error() string {
 		return fmt.Sprintf("%s (code %d)", e.Status, e.Code)
 	}
 	return fmt.Sprintf("%s (code %d): %s", e.Status, e.Code, e.Reason)
+}
+
+// refusal returns the refusal that an error is. Gas that ran out is none: nothing was decided.
+func refusal(err error) (*Error, bool) {
+	e, ok := errors.AsType[*Error](err)
+	return e, ok && e.Status != ledger.OutOfGas
+}
+
+func isRefusal(err error) bool {
+	_, ok := refusal(err)
+	return ok
 }
 
 // Codes of receipts with status denied: a rule of the chain refused. They are stable. Lower codes are those

@@ -392,11 +392,6 @@ func unfreeze(env Env, a UnfreezeArgs) error {
 	return emit(env, "unfrozen", a.Account, a.Reason, a.Evidence)
 }
 
-func isRefusal(err error) bool {
-	_, ok := err.(*Error) //nolint:errorlint // it comes from here
-	return ok
-}
-
 func freezeContract(env Env, a FreezeContractArgs) error {
 	d, institution, err := frozenContract(env, a.Contract)
 	if err != nil {

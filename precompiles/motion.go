@@ -3,7 +3,6 @@ package precompiles
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -1096,7 +1095,7 @@ func carryOut(env Env, id uint64, reforms bool) error {
 	}
 	for i, action := range m.Actions {
 		_, err := env.Invoke(action.To, action.Method, action.Args)
-		if e, ok := errors.AsType[*Error](err); ok && e.Status != ledger.OutOfGas {
+		if e, ok := refusal(err); ok {
 			return aborted(AbortAction, []any{uint32(i), action.To, action.Method, uint8(e.Status), e.Code}, "call %d of motion %d, %s of %s: %v", i, id, action.Method, action.To, e)
 		}
 		if err != nil {

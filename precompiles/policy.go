@@ -1,7 +1,6 @@
 package precompiles
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -252,7 +251,7 @@ func (a *Account) institutionSigned(r Reader, signers []ledger.Key, unixMilli in
 		err = other.checkFrozen(r, c.Account, unixMilli)
 		if err == nil {
 			add(&other)
-		} else if frozen, ok := errors.AsType[*Error](err); !ok || frozen.Code != DeniedFrozen || frozen.Status != ledger.Denied {
+		} else if !isRefusal(err) {
 			return nil, err
 		}
 	}

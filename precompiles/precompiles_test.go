@@ -31,9 +31,25 @@ type world struct {
 	origin *ledger.Address // nil: the caller
 
 	approved []AuditApproval // of the last call that told on what it rests
+
+	rows *int // for which there is gas; nil: for all
+}
+
+// look takes the gas of a row.
+func (w *world) look() error {
+	if w.rows == nil {
+		return nil
+	}
+	if *w.rows--; *w.rows < 0 {
+		return &Error{Status: ledger.OutOfGas, Reason: "the gas limit is used up"}
+	}
+	return nil
 }
 
 func (w *world) Get(key []byte) ([]byte, bool, error) {
+	if err := w.look(); err != nil {
+		return nil, false, err
+	}
 	v, ok := w.state[string(key)]
 	return v, ok, nil
 }
@@ -47,6 +63,9 @@ func (w *world) Range(prefix, after []byte, limit int, visit func(key, value []b
 		}
 		if limit--; limit < 0 {
 			return nil
+		}
+		if err := w.look(); err != nil {
+			return err
 		}
 		if err := visit([]byte(k), w.state[k]); err != nil {
 			return err
