@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"weak"
 
@@ -254,10 +255,15 @@ func (v *VM) warn(module keys.Digest, err error) {
 type image struct {
 	memory  []byte
 	file    *imageFile // that memory is in, or nil
+	blank   []bool     // pages of memory with zeroes alone; nil if there is a file
 	globals []uint64
 	used    ledger.Gas // by _initialize
 	gas     ledger.Gas // that every call pays for being reset to it
 }
+
+const imagePage = 4 << 10
+
+var blankPage [imagePage]byte
 
 // newImage keeps what _initialize left in an instance, and took.
 func (v *VM) newImage(in *instance, gas ledger.Gas) *image {
@@ -271,6 +277,9 @@ func (v *VM) newImage(in *instance, gas ledger.Gas) *image {
 		i.memory = i.file.image
 	} else {
 		i.memory = bytes.Clone(view)
+		for page := range slices.Chunk(i.memory, imagePage) {
+			i.blank = append(i.blank, bytes.Equal(page, blankPage[:len(page)]))
+		}
 	}
 	for _, g := range in.globals {
 		i.globals = append(i.globals, g.Get())

@@ -157,7 +157,7 @@ func newFunctions() []function {
 			c.deny(DeniedEvent, "emit: event %d, %d bytes of events: at most %d and %d are allowed", c.events, c.eventBytes, MaxEvents, MaxEventBytes)
 		}
 		c.charge(c.costs.emit + c.costs.emitByte*(s[1]+s[3]))
-		topic, data := string(c.bytes(s[0], s[1])), c.bytes(s[2], s[3])
+		topic, data := string(c.read(s[0], s[1])), c.bytes(s[2], s[3])
 		if !utf8.ValidString(topic) || !canonical(data) {
 			c.deny(DeniedEvent, "emit %q: the topic must be UTF-8 and the data one canonical CBOR value", topic)
 		}
@@ -471,11 +471,14 @@ func (c *call) view(ptr, n uint64) []byte {
 	return b
 }
 
-// bytes returns a copy of a part of memory and pays for it.
-func (c *call) bytes(ptr, n uint64) []byte {
+// read is view that pays as bytes does.
+func (c *call) read(ptr, n uint64) []byte {
 	c.charge(c.costs.hostByte * n)
-	return slices.Clone(c.view(ptr, n))
+	return c.view(ptr, n)
 }
+
+// bytes returns a copy of a part of memory and pays for it.
+func (c *call) bytes(ptr, n uint64) []byte { return slices.Clone(c.read(ptr, n)) }
 
 // value is bytes for a CBOR value, and pays for looking at each item of it.
 func (c *call) value(ptr, n uint64) []byte {
@@ -513,13 +516,13 @@ func (c *call) answerIf(found bool, value []byte, dst, limit uint64) uint64 {
 	return c.answer(value, dst, limit)
 }
 
-// key reads a key and pays for its operation.
+// key returns a key, as a view, and pays for reading it and for its operation.
 func (c *call) key(ptr, n, price, perByte uint64) []byte {
 	if n == 0 || n > MaxKey {
 		c.deny(DeniedKey, "a key of %d bytes, want 1 to %d", n, MaxKey)
 	}
 	c.charge(price + perByte*n)
-	return c.bytes(ptr, n)
+	return c.read(ptr, n)
 }
 
 func (c *call) scan(s []uint64) {
@@ -597,7 +600,7 @@ func (c *call) contract(s []uint64) {
 	}
 	c.charge(c.costs.call)
 	var target ledger.Target
-	name := c.bytes(to, toLen)
+	name := c.read(to, toLen)
 	if flags&CallByName != 0 {
 		if !utf8.Valid(name) || len(name) == 0 {
 			c.deny(DeniedCall, "call: the target's name is malformed")
@@ -609,7 +612,7 @@ func (c *call) contract(s []uint64) {
 		}
 		target.Address = ledger.Address(name)
 	}
-	methodName, input := string(c.bytes(method, methodLen)), c.bytes(args, argsLen)
+	methodName, input := string(c.read(method, methodLen)), c.bytes(args, argsLen)
 	if !utf8.ValidString(methodName) { // it would be in receipts, which are text that everybody decodes
 		c.deny(DeniedCall, "call: the method is no UTF-8")
 	}

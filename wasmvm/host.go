@@ -10,8 +10,8 @@ import (
 //
 // Gas is charged before the host works: the VM subtracts the price of a host function (ABI.md) first, so a
 // Host needs no prices of its own. Byte slices that a Host is given are copies, which it may keep and must not
-// change; slices that it returns stay the Host's and are only read, until the call ends, and must not change before that. Keys are the contract's own: the Host
-// prefixes them with the contract's address.
+// change, but for single keys, which are the contract's memory: it must not keep them either. Slices that it returns stay the Host's and are only
+// read, until the call ends, and must not change before that. Keys are the contract's own: the Host prefixes them with the contract's address.
 //
 // A Host answers a breach of a rule with a [*Denial], which ends the call with ledger.Denied and its code.
 // Any other error is a fault of the node (a disk that cannot be read): it aborts the call and comes back from

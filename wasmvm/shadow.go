@@ -136,8 +136,8 @@ type exchange struct {
 // maxExchanges bounds what a recorder keeps, at some 200 bytes each. A call with more is not compared.
 const maxExchanges = 1 << 19
 
-// recorder is a Host that passes on what it is asked and remembers the answers. What a Host is given, and what
-// it returns, does not change, so nothing is copied.
+// recorder is a Host that passes on what it is asked and remembers the answers. Of what a Host is given, and what it
+// returns, keys alone change later, so nothing else is copied.
 type recorder struct {
 	host      Host
 	exchanges []exchange
@@ -225,7 +225,7 @@ func (p *replayer) Context() Context { return Context{} }
 // Get implements Host.
 func (r *recorder) Get(key []byte) ([]byte, bool, error) {
 	value, found, err := r.host.Get(key)
-	r.note(getQuestion(key), answer{a: value, ok: found, err: err})
+	r.note(getQuestion(bytes.Clone(key)), answer{a: value, ok: found, err: err})
 	return value, found, err
 }
 
@@ -238,7 +238,7 @@ func (p *replayer) Get(key []byte) ([]byte, bool, error) {
 // Put implements Host.
 func (r *recorder) Put(key, value []byte) error {
 	err := r.host.Put(key, value)
-	r.note(putQuestion(key, value), answer{err: err})
+	r.note(putQuestion(bytes.Clone(key), value), answer{err: err})
 	return err
 }
 
@@ -248,7 +248,7 @@ func (p *replayer) Put(key, value []byte) error { return p.take(putQuestion(key,
 // Delete implements Host.
 func (r *recorder) Delete(key []byte) error {
 	err := r.host.Delete(key)
-	r.note(deleteQuestion(key), answer{err: err})
+	r.note(deleteQuestion(bytes.Clone(key)), answer{err: err})
 	return err
 }
 
@@ -258,7 +258,7 @@ func (p *replayer) Delete(key []byte) error { return p.take(deleteQuestion(key))
 // Add implements Host.
 func (r *recorder) Add(key []byte, delta, low, high int64) (bool, error) {
 	ok, err := r.host.Add(key, delta, low, high)
-	r.note(addQuestion(key, delta, low, high), answer{ok: ok, err: err})
+	r.note(addQuestion(bytes.Clone(key), delta, low, high), answer{ok: ok, err: err})
 	return ok, err
 }
 
