@@ -92,7 +92,7 @@ func newAccess() Contract {
 				{Name: "frozen", Kind: ledger.MethodView, Args: []ledger.Field{account}, Return: "Frozen", Doc: "Says which ways an account is frozen now, or a contract as a holder."},
 				{
 					Name: "stopped", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "from", Type: "addr"}, {Name: "to", Type: "addr"}}, Return: "opt<addr>",
-					Doc: "Returns which of two accounts a freeze keeps from giving, or from being given to; null: neither. Contracts ask it before they move an asset. From nobody, the zero address, it says so of the other alone, for less gas: what a frozen account sends itself, the chain stops.",
+					Doc: "Returns which of two accounts a freeze keeps from giving, or from being given to; null: neither. Contracts ask it before they move an asset. From nobody, the zero address, it says so of the other alone: what a frozen account sends itself, the chain stops.",
 				},
 				{
 					Name: "freezes", Kind: ledger.MethodView, Args: []ledger.Field{{Name: "address", Type: "opt<addr>"}, {Name: "after", Type: "opt<Place>"}}, Return: "list<Listed>",
@@ -112,6 +112,7 @@ func newAccess() Contract {
 			},
 			Errors: abortDefs(AbortArguments, AbortThreshold, AbortRole, AbortMissing, AbortUnchanged),
 			State: []ledger.StateDef{
+				{Prefix: "b", Value: "bytes", Doc: "32 bytes: bit n, counted from the highest of the first byte, says that there are rows m of addresses whose first byte is n; none: there are no rows m"},
 				{Prefix: "f", Key: []ledger.Type{"addr", "u8", "bytes"}, Value: "Freeze", Doc: "address; layer, of an account 1 of its institution, 2 of an authority and 4 of a motion, else 2; method. Of a node the address is the first 20 bytes of its id, and the method is node. Freezes that have ended stay"},
 				{Prefix: "h", Key: []ledger.Type{"bytes"}, Value: "u32", Doc: "how many accounts of an institution have the role committee, institution-admin or regulator; the key is the role, / and the institution"},
 				{Prefix: "l", Key: []ledger.Type{"bytes"}, Value: "u32", Doc: "how many accounts of an institution with the role committee have no voice, as a key of theirs is reported as leaked; the key is the institution"},

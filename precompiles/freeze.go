@@ -883,19 +883,73 @@ type Frozen struct {
 	Out bool     // it sends no transactions, and contracts that ask take nothing from it
 }
 
-// markKey returns the state key that says that an account, or a contract as a holder, may be frozen: one read tells of most that
-// they are not.
+// markKey returns the state key that says that an account, or a contract as a holder, may be frozen.
 func markKey(address ledger.Address) []byte { return key(AccessAddress, []byte("m"), address[:]) }
 
-func mark(env Env, address ledger.Address, on bool) error {
-	if on {
-		return write(env, markKey(address), true)
+// marked says of which addresses there may be marks, so that one short row, which is the same for all that ask, tells of most
+// that they are not frozen. Bit n, counted from the highest of the first byte, stands for the addresses whose first byte is n.
+type marked [32]byte
+
+func markedKey() []byte { return key(AccessAddress, []byte("b")) }
+
+// readMarked decodes by hand, as every transfer of a token asks.
+func readMarked(env Env) (m marked, err error) {
+	const text, size = 0x58, byte(len(m)) // RFC 8949 §3: a byte string, and the byte of its length
+	raw, found, err := env.Get(markedKey())
+	switch {
+	case err != nil || !found:
+		return m, err
+	case len(raw) != 2+len(m) || raw[0] != text || raw[1] != size:
+		return m, fmt.Errorf("state under %x: %d bytes, want a byte string of %d", markedKey(), len(raw), len(m))
 	}
-	return env.Delete(markKey(address))
+	return marked(raw[2:]), nil
 }
 
-func frozenWays(env Env, account ledger.Address) (f Frozen, err error) {
-	if account.IsZero() { // nobody: a contract asks about the other one alone, for a read less
+func (m *marked) bit(address ledger.Address) (of *byte, mask byte) {
+	return &m[address[0]/8], 0x80 >> (address[0] % 8)
+}
+
+func (m *marked) has(address ledger.Address) bool {
+	of, mask := m.bit(address)
+	return *of&mask != 0
+}
+
+func mark(env Env, address ledger.Address, on bool) error {
+	m, err := readMarked(env)
+	if err != nil {
+		return err
+	}
+	had := m
+	of, mask := m.bit(address)
+	if on {
+		*of |= mask
+		err = write(env, markKey(address), true)
+	} else if err = env.Delete(markKey(address)); err == nil {
+		*of &^= mask
+		err = env.Range(markKey(address)[:ledger.AddressSize+2], nil, 1, func(_, _ []byte) error { // another one of the same first byte
+			*of |= mask
+			return nil
+		})
+	}
+	switch {
+	case err != nil || m == had:
+		return err
+	case m == marked{}:
+		return env.Delete(markedKey())
+	}
+	return write(env, markedKey(), m[:])
+}
+
+func frozenWays(env Env, account ledger.Address) (Frozen, error) {
+	m, err := readMarked(env)
+	if err != nil {
+		return Frozen{}, err
+	}
+	return m.frozenWays(env, account)
+}
+
+func (m *marked) frozenWays(env Env, account ledger.Address) (f Frozen, err error) {
+	if account.IsZero() || !m.has(account) { // nobody: a contract asks about the other one alone
 		return f, nil
 	}
 	if _, marked, err := env.Get(markKey(account)); err != nil || !marked {
@@ -929,11 +983,15 @@ type MoveArgs struct {
 }
 
 func stopped(env Env, a MoveArgs) (*ledger.Address, error) {
-	f, err := frozenWays(env, a.From)
+	m, err := readMarked(env)
+	if err != nil {
+		return nil, err
+	}
+	f, err := m.frozenWays(env, a.From)
 	if err != nil || f.Out {
 		return &a.From, err
 	}
-	if f, err = frozenWays(env, a.To); err != nil || f.In {
+	if f, err = m.frozenWays(env, a.To); err != nil || f.In {
 		return &a.To, err
 	}
 	return nil, nil

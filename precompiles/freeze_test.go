@@ -3,6 +3,7 @@ package precompiles
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -566,4 +567,66 @@ func TestFreezeNodeInTheWay(t *testing.T) {
 		t.Errorf("the freezes of nodes are listed as %+v, %v", listed, err)
 	}
 	tells(call("regulator", "freeze_node", freeze(2)), "node "+identity.NodeID{7}.String()+" of beta is frozen until", "another regulator, or a motion with a regulator's consent, lifts it")
+}
+
+// TestMarks marks addresses, many of which begin with the same byte, and takes marks away, in any order and also twice. A row tells
+// which first bytes there are among them, and is gone when there are none.
+func TestMarks(t *testing.T) {
+	w := newWorld(t)
+	random := rand.New(rand.NewPCG(1, 1))
+	set := map[ledger.Address]bool{}
+	for step := range 2_000 {
+		a := ledger.Address{byte(random.IntN(6) * 51), byte(random.IntN(4)), 1}
+		on := random.IntN(2) == 0
+		if step >= 1_900 { // all that is left
+			on = false
+			for left := range set {
+				a = left
+				break
+			}
+		}
+		if err := mark(w, a, on); err != nil {
+			t.Fatal(err)
+		}
+		if delete(set, a); on {
+			set[a] = true
+		}
+		checkMarks(t, w, len(set))
+	}
+	if len(set) != 0 {
+		t.Fatalf("%d marks are left", len(set))
+	}
+	if _, found, err := w.Get(markedKey()); found || err != nil {
+		t.Errorf("without marks there is a row, error %v", err)
+	}
+	w.state[string(markedKey())] = []byte{0x41, 1}
+	if _, err := frozenWays(w, ledger.Address{1}); err == nil || !strings.Contains(err.Error(), "byte string of 32") {
+		t.Errorf("of a damaged row: %v", err)
+	}
+}
+
+// checkMarks checks that the row tells of each mark that there is, and of no first byte that none has.
+func checkMarks(t *testing.T, w *world, want int) {
+	t.Helper()
+	m, err := readMarked(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var of marked
+	marks := 0
+	prefix := string(key(AccessAddress, []byte("m")))
+	for k := range w.state {
+		if id, ok := strings.CutPrefix(k, prefix); ok {
+			a := ledger.Address([]byte(id))
+			at, mask := of.bit(a)
+			*at |= mask
+			marks++
+			if !m.has(a) {
+				t.Errorf("the row does not tell of the mark of %s", a)
+			}
+		}
+	}
+	if m != of || want >= 0 && marks != want {
+		t.Fatalf("%d marks, want %d; the row is %x, want %x", marks, want, m, of)
+	}
 }

@@ -328,6 +328,9 @@ func (p *parliament) powers() int {
 // holds checks what no sequence of calls may take away.
 func (p *parliament) holds(step int) {
 	p.t.Helper()
+	if step%50 == 0 {
+		checkMarks(p.t, p.world, -1)
+	}
 	record, err := readRecord(p)
 	if err != nil {
 		p.t.Fatal(err)

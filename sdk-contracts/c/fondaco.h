@@ -873,7 +873,7 @@ FD_FN void fd_must(i32 status, bytes data) {
 
 // chain_stopped reports whether a freeze keeps one of two accounts from giving an asset, or from being given it, and sets account to that
 // one, else to nobody. A contract asks before it moves what from has to to: the chain itself stops only transactions that a frozen
-// account sends, and calls of a frozen contract. Where from is who calls, nobody ((addr){{0}}) in its place asks about to alone, for less gas.
+// account sends, and calls of a frozen contract. Where from is who calls, nobody ((addr){{0}}) in its place asks about to alone.
 FD_CHECKED_FN bool chain_stopped(addr from, addr to, addr *account) {
 	static const addr access = {{[19] = 3}}; // the system contract that knows who is frozen
 	writer w = chain_writer();

@@ -63,7 +63,7 @@ var access = Addr{19: 3}
 
 // Stopped returns which of two accounts a freeze keeps from giving an asset, or from being given it. A contract asks before it moves what
 // from has to to: the chain itself stops only transactions that a frozen account sends, and calls of a frozen contract. Where from is who
-// calls, nobody (Addr{}) in its place asks about to alone, for less gas.
+// calls, nobody (Addr{}) in its place asks about to alone.
 func Stopped(from, to Addr) (account Addr, stopped bool) {
 	r := Call(access, "stopped", Args(from, to), CallOptions{ReadOnly: true})
 	r.Must()

@@ -21,7 +21,7 @@ const ACCESS: Addr = Addr([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 
 /// Returns which of two accounts a freeze keeps from giving an asset, or from being given it. A contract asks before it moves what
 /// `from` has to `to`: the chain itself stops only transactions that a frozen account sends, and calls of a frozen contract. Where `from`
-/// is who calls, nobody (`Addr::default()`) in its place asks about `to` alone, for less gas.
+/// is who calls, nobody (`Addr::default()`) in its place asks about `to` alone.
 ///
 /// ```ignore
 /// if let Some(account) = stopped(from, to)? {

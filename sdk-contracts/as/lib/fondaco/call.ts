@@ -47,7 +47,7 @@ export function callName(name: string, method: string): Call {
 /**
  * Returns which of two accounts a freeze keeps from giving an asset, or from being given it; null: neither. A contract asks before it
  * moves what from has to to: the chain itself stops only transactions that a frozen account sends, and calls of a frozen contract. Where
- * from is who calls, nobody (Address.zero) in its place asks about to alone, for less gas.
+ * from is who calls, nobody (Address.zero) in its place asks about to alone.
  *
  *     const account = stopped(from, to);
  *     if (account) throw new Frozen(account);
