@@ -68,8 +68,17 @@ func (c *cell) at(layer uint64) *version {
 	return v
 }
 
-// NewLayers returns a state without layers on a base, which several goroutines may read at once and nobody writes.
-func NewLayers(base Reader) *Layers { return &Layers{base: base, seed: maphash.MakeSeed()} }
+// NewLayers returns a state without layers on a base, which several goroutines may read at once and nobody writes. It has room for
+// so many keys, and takes more.
+func NewLayers(base Reader, keys int) *Layers {
+	l := &Layers{base: base, seed: maphash.MakeSeed()}
+	if each := keys / len(l.shards); each > 0 {
+		for i := range l.shards {
+			l.shards[i].cells = make(map[string]*cell, each)
+		}
+	}
+	return l
+}
 
 // Overlay returns an overlay on the layers that there are now. It remembers what was read of them.
 func (l *Layers) Overlay() *Overlay {

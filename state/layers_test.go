@@ -49,7 +49,7 @@ func TestAddWide(t *testing.T) {
 	} {
 		t.Run(c.story, func(t *testing.T) {
 			base := grow(t, state.Empty(suite), written(t, "n", c.value))
-			for name, o := range map[string]*state.Overlay{"serially": state.NewOverlay(base), "in layers": state.NewLayers(base).Overlay()} {
+			for name, o := range map[string]*state.Overlay{"serially": state.NewOverlay(base), "in layers": state.NewLayers(base, 0).Overlay()} {
 				done, err := o.Add([]byte("n"), 0, math.MinInt64, math.MaxInt64)
 				if done != c.done || errors.Is(err, state.ErrCounter) != c.denied {
 					t.Errorf("%s: done %t, error %v; want %t, denied %t", name, done, err, c.done, c.denied)
@@ -146,7 +146,7 @@ func TestLayers(t *testing.T) {
 		}
 		base := grow(t, state.Empty(suite), written(t, pairs...))
 		block := state.NewOverlay(base)
-		layers := state.NewLayers(base)
+		layers := state.NewLayers(base, 0)
 		var ahead [txs]*state.Overlay // each on the layers of some turn up to its own
 		begin := make([]int, txs)
 		for i := range begin {
@@ -286,7 +286,7 @@ func TestConflicts(t *testing.T) {
 	} {
 		t.Run(s.story, func(t *testing.T) {
 			base := grow(t, state.Empty(suite), written(t, "a", "base", "b", "base", "c", "base", "n", "\x05", "w", wide[3], "z", "base"))
-			layers := state.NewLayers(base)
+			layers := state.NewLayers(base, 0)
 			first, second, want := layers.Overlay(), layers.Overlay(), state.NewOverlay(base)
 			s.first(first)
 			s.second(second)

@@ -23,6 +23,13 @@ type Overlay struct {
 	reads   *readSet // the base, of an overlay that Layers.Overlay made; else nil
 }
 
+// Grow makes room for so many keys in an overlay that knows none yet. It takes more.
+func (o *Overlay) Grow(keys int) {
+	if len(o.entries) == 0 {
+		o.entries = make(map[string]slot, keys)
+	}
+}
+
 // slot is what the overlay knows of a key.
 type slot struct {
 	value   []byte

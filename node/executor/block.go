@@ -25,6 +25,10 @@ type block struct {
 	recorded []keys.Digest // digests of the audit records of the last transaction
 }
 
+// keysOfTx is how many keys a transaction reads or writes as a rule that no other one of the block does, such as a transfer: the
+// sender's account and two balances.
+const keysOfTx = 3
+
 func (x *Executor) newBlock(base *state.Snapshot, order *ledger.Order) (*block, error) {
 	r, err := x.rules(base)
 	if err != nil {
@@ -50,12 +54,14 @@ type transaction struct {
 	signers []ledger.Signature
 	sender  *precompiles.Account // whose co-signers must have signed; nil: nobody's
 
-	running    []ledger.Address // contracts from the transaction's target to the one that runs
+	running    []ledger.Address  // contracts from the transaction's target to the one that runs
+	shallow    [2]ledger.Address // what running is in, as long as it fits
 	events     []ledger.Event
 	eventBytes int
 	addresses  uint32     // assigned so far, in calls that were undone as well
 	random     uint64     // blocks of random bytes drawn so far
 	scanners   []*scanner // open ones
+	key        []byte     // of the contract that runs, in use by its host; see host.scratch
 	unpaid     bool       // a dry run that deploys: nobody has paid for compiling, so the interpreter serves it, within what suits that
 
 	operator bool // its sender runs nodes, and calls no contract that is not a system contract
@@ -74,6 +80,7 @@ type transaction struct {
 // transact executes one transaction of a block. An error is a fault of this node.
 func (b *block) transact(ctx context.Context, index uint32, tx *ledger.SignedTx, tr *trace) (ledger.Receipt, error) {
 	t := &transaction{block: b, ctx: ctx, id: tx.ID, index: index, origin: tx.Sender, signers: tx.Signatures, served: tx.To, trace: tr}
+	t.running = t.shallow[:0]
 	outcome, err := t.run(tx)
 	if err != nil {
 		return ledger.Receipt{}, err

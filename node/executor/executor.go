@@ -242,6 +242,7 @@ func (b *block) offers(ctx context.Context, r precompiles.Reader, contract ledge
 // serially executes the block's transactions one after the other.
 func (b *block) serially(ctx context.Context, txs []*ledger.SignedTx) (receipts []ledger.Receipt, records [][]keys.Digest, err error) {
 	receipts, records = make([]ledger.Receipt, len(txs)), make([][]keys.Digest, len(txs))
+	b.overlay.Grow(keysOfTx * len(txs))
 	for i, tx := range txs {
 		if err := ctx.Err(); err != nil {
 			return nil, nil, err

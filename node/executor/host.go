@@ -36,20 +36,26 @@ func (h *host) key(k []byte) []byte {
 	return full
 }
 
-func (h *host) Get(key []byte) ([]byte, bool, error) { return h.t.overlay.Get(h.key(key)) }
+// scratch is key in memory that the next one takes: overlays copy the keys that they keep.
+func (h *host) scratch(k []byte) []byte {
+	h.t.key = append(append(h.t.key[:0], h.call.target.Address[:]...), k...)
+	return h.t.key
+}
+
+func (h *host) Get(key []byte) ([]byte, bool, error) { return h.t.overlay.Get(h.scratch(key)) }
 
 func (h *host) Keep(pay func(wasmvm.Pair) error) error { return h.t.keepScans(pay) }
 
 func (h *host) Put(key, value []byte) error {
-	return h.t.put(h.key(key), value)
+	return h.t.put(h.scratch(key), value)
 }
 
 func (h *host) Delete(key []byte) error {
-	return h.t.delete(h.key(key))
+	return h.t.delete(h.scratch(key))
 }
 
 func (h *host) Add(key []byte, delta, low, high int64) (bool, error) {
-	full := h.key(key)
+	full := h.scratch(key)
 	ok, err := h.t.overlay.Add(full, delta, low, high)
 	if errors.Is(err, state.ErrCounter) {
 		return false, &wasmvm.Denial{Code: wasmvm.DeniedCounter, Reason: "the value under the key is no counter"}

@@ -106,7 +106,7 @@ const (
 
 func newSchedule(b *block, txs []*ledger.SignedTx, workers int) *schedule {
 	s := &schedule{
-		block: b, layers: state.NewLayers(b.base), txs: txs, receipts: make([]ledger.Receipt, len(txs)), records: make([][]keys.Digest, len(txs)), lane: &b.x.lane, workers: workers,
+		block: b, layers: state.NewLayers(b.base, keysOfTx*len(txs)), txs: txs, receipts: make([]ledger.Receipt, len(txs)), records: make([][]keys.Digest, len(txs)), lane: &b.x.lane, workers: workers,
 		window: aheadOfWorker * workers, gas: aheadGas, attempts: make([]attempt, len(txs)),
 	}
 	s.room.L, s.ready.L = &s.mu, &s.mu

@@ -642,7 +642,7 @@ func TestFaultsOfWorkers(t *testing.T) {
 	})
 	t.Run("a read that fails once", func(t *testing.T) {
 		s := c.schedule(&order, txs, 3)
-		s.layers = state.NewLayers(&failing{Reader: c.head})
+		s.layers = state.NewLayers(&failing{Reader: c.head}, 0)
 		early(s)
 		if _, _, err := s.run(t.Context()); !errors.Is(err, errDisk) {
 			t.Errorf("run returned %v", err)

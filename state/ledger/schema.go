@@ -579,8 +579,10 @@ func (in integer) holds(v *big.Int) bool {
 
 // Method returns the method of that name, or nil.
 func (s *Schema) Method(name string) *Method {
-	if i := slices.IndexFunc(s.Methods, func(m Method) bool { return m.Name == name }); i >= 0 {
-		return &s.Methods[i]
+	for i := range s.Methods { // in place: every call of a contract looks one up, and they are large
+		if m := &s.Methods[i]; m.Name == name {
+			return m
+		}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/fondaco/fondaco/state/keys"
 )
@@ -29,7 +30,15 @@ const (
 
 // StatePath returns the path of a key of the world state: H(0x00 ‖ n ‖ namespace ‖ rest). The namespace is the
 // address that the key begins with, so n is 20; a key that is shorter is all namespace.
-func StatePath(s keys.Suite, key []byte) keys.Digest { return NewStateHasher(s).Path(key) }
+func StatePath(s keys.Suite, key []byte) keys.Digest {
+	h := pathHashers.Get().(*StateHasher)
+	defer pathHashers.Put(h)
+	h.suite = s
+	return h.Path(key)
+}
+
+// pathHashers are kept because every read of the state takes one.
+var pathHashers = sync.Pool{New: func() any { return new(StateHasher) }}
 
 // StateValue returns the digest of a value: H(0x02 ‖ value).
 func StateValue(s keys.Suite, value []byte) keys.Digest { return NewStateHasher(s).Value(value) }
