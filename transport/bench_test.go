@@ -102,11 +102,19 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
-// BenchmarkConnect measures from New to both connections being up, on both sides, with proofs of identity under either suite.
+// BenchmarkConnect measures from New to both connections being up, on both sides, with proofs of identity under either suite, and with keys
+// of the inner layer agreed on.
 func BenchmarkConnect(b *testing.B) {
-	for _, suite := range []keys.Suite{keys.Std(), keys.GM()} {
-		b.Run(suite.Name(), func(b *testing.B) {
-			c := newChainOf(b, suite, 2).onLoopback()
+	for _, s := range []struct {
+		name  string
+		chain func() *chain
+	}{
+		{"std", func() *chain { return newChainOf(b, keys.Std(), 2) }},
+		{"gm", func() *chain { return newChainOf(b, keys.GM(), 2) }},
+		{"gm with the inner layer", func() *chain { return sealing(b, 2) }},
+	} {
+		b.Run(s.name, func(b *testing.B) {
+			c := s.chain().onLoopback()
 			y := c.start(1, nil)
 			start := cpu()
 			for b.Loop() {

@@ -109,6 +109,23 @@ const patience = 30 * time.Second
 // RunProgram checks a provider program, running it as a node does.
 func RunProgram(t *testing.T, p Program, f Fixtures) {
 	t.Helper()
+	h, provider := start(t, p)
+	t.Run("manifest", func(t *testing.T) {
+		if m := provider.Manifest(); f.Enroll != nil && !m.Issues {
+			t.Error("the manifest says that the program does not issue, and there is a request that it should grant")
+		}
+	})
+	Run(t, provider, f)
+	t.Run("alive", func(t *testing.T) {
+		if st := h.Status()[0]; st.Restarts > 0 || !st.Healthy {
+			t.Errorf("the program did not survive the suite: %+v", st)
+		}
+	})
+}
+
+// start runs a provider program until the test ends.
+func start(t testing.TB, p Program) (*plugins.Host, *plugins.CA) {
+	t.Helper()
 	spec := plugins.Spec{Name: "ca", Path: p.Path, Args: p.Args, Config: p.Settings}
 	if p.Path != "" {
 		path, err := filepath.Abs(p.Path)
@@ -127,21 +144,24 @@ func RunProgram(t *testing.T, p Program, f Fixtures) {
 			t.Error(err)
 		}
 	})
-	provider, err := h.CA(t.Context(), spec)
+	provider, err := h.CA(context.Background(), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Run("manifest", func(t *testing.T) {
-		if m := provider.Manifest(); f.Enroll != nil && !m.Issues {
-			t.Error("the manifest says that the program does not issue, and there is a request that it should grant")
+	return h, provider
+}
+
+// BenchProgram measures a verdict on the good chain by a provider program that runs as for a node. A node asks for one when another one
+// connects whose certificates it has no verdict about, and again while they are connected.
+func BenchProgram(b *testing.B, p Program, f Fixtures) {
+	b.Helper()
+	_, provider := start(b, p)
+	r := ca.VerifyRequest{Chain: f.Good, Purpose: f.Purpose, At: f.At.UnixMilli()}
+	for b.Loop() {
+		if v, err := provider.Verify(b.Context(), r); err != nil || v.Refusal != nil {
+			b.Fatal(v.Refusal, err)
 		}
-	})
-	Run(t, provider, f)
-	t.Run("alive", func(t *testing.T) {
-		if st := h.Status()[0]; st.Restarts > 0 || !st.Healthy {
-			t.Errorf("the program did not survive the suite: %+v", st)
-		}
-	})
+	}
 }
 
 func rules() []rule {

@@ -26,6 +26,16 @@ func TestMain(m *testing.M) {
 
 // TestProgram runs the suite on the program with a small authority; plugins/ca/x509ca runs it in process, with a PKI.
 func TestProgram(t *testing.T) {
+	p, f := program(t)
+	catest.RunProgram(t, p, f)
+}
+
+func BenchmarkProgram(b *testing.B) {
+	p, f := program(b)
+	catest.BenchProgram(b, p, f)
+}
+
+func program(t testing.TB) (catest.Program, catest.Fixtures) {
 	suite, noon := keys.GM(), time.Date(2030, 5, 1, 12, 0, 0, 0, time.UTC)
 	key := func() keys.Signer {
 		k, err := suite.Generate(keys.SM2, rand.Reader)
@@ -54,8 +64,8 @@ func TestProgram(t *testing.T) {
 	}
 	enroll.CSR = csr()
 	settings := fmt.Sprintf("[[trust]]\nroots = %q\ncrl = [%q]\n[issue]\nfolder = %q\n", filepath.Join(folder, x509ca.ChainFile), filepath.Join(folder, x509ca.ListFile), folder)
-	catest.RunProgram(t, catest.Program{Args: []string{"serve"}, Settings: []byte(settings)}, catest.Fixtures{
+	return catest.Program{Args: []string{"serve"}, Settings: []byte(settings)}, catest.Fixtures{
 		At: noon, Institution: catest.Institution, Good: good.Issued.Chain, Root: a.Chain()[len(a.Chain())-1], Purpose: ca.Node, Roles: []identity.Role{"node"}, Other: ca.User,
 		Enroll: &enroll, CSR: csr(),
-	})
+	}
 }

@@ -22,7 +22,17 @@ func TestMain(m *testing.M) {
 
 // TestProgram runs the suite on the program; plugins/ca/x509ca runs it in process, with an authority.
 func TestProgram(t *testing.T) {
+	p, f := program(t)
+	catest.RunProgram(t, p, f)
+}
+
+func BenchmarkProgram(b *testing.B) {
+	p, f := program(b)
+	catest.BenchProgram(b, p, f)
+}
+
+func program(t testing.TB) (catest.Program, catest.Fixtures) {
 	p := catest.NewPKI(t, catest.Standard(keys.Ed25519), time.Date(2030, 5, 1, 12, 0, 0, 0, time.UTC))
 	settings := fmt.Sprintf("[[trust]]\nroots = %q\ncrl = [\"%s\"]\n", p.Path(catest.RootFile), strings.Join(p.Lists, `", "`))
-	catest.RunProgram(t, catest.Program{Args: []string{"serve"}, Settings: []byte(settings)}, p.Fixtures())
+	return catest.Program{Args: []string{"serve"}, Settings: []byte(settings)}, p.Fixtures()
 }
