@@ -674,6 +674,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}()
 	tasks.Go(func() error { return n.endpoint.Run(ctx) })
 	tasks.Go(func() error { return n.watch(ctx) })
+	tasks.Go(func() error { return n.watchSigner(ctx) })
 	tasks.Go(func() error { return n.scrub(ctx) })
 	tasks.Go(func() error { return n.scrubState(ctx) })
 	tasks.Go(func() error {
@@ -750,6 +751,28 @@ func (n *Node) watch(ctx context.Context) error {
 			}
 			warned = full >= readsWarning
 		}
+	}
+}
+
+// signerLook is how often a node asks whether its signer is there.
+const signerLook = 5 * time.Second
+
+// watchSigner tells the group whether a signer that is elsewhere answers: of an idle chain, which has nothing signed, nobody would know.
+func (n *Node) watchSigner(ctx context.Context) error {
+	away, ok := n.config.Signer.(interface{ Present() error })
+	if !ok {
+		return nil
+	}
+	tick := time.NewTicker(signerLook)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		err := away.Present()
+		n.loop.Post(func() { n.group.NoteSigner(err) })
 	}
 }
 

@@ -240,6 +240,7 @@ type Group struct {
 	asking      bool   // a signer elsewhere was asked and did not answer yet
 	dropped     uint64 // counts how often statements were dropped from unsigned: an answer to what was asked before is void
 	signerAway  error
+	signerGone  error                      // as NoteSigner was told; nil: it answers, or nobody looks
 	retrySigner func()                     // cancels asking again; nil: nobody waits for that
 	timers      map[consensus.Timer]func() // cancels
 	retries     int                        // restarts of the engine in a row
@@ -1112,6 +1113,21 @@ func (g *Group) awaitSigner(err error) {
 		}
 		g.letOut()
 	})
+}
+
+// NoteSigner is told now and then whether the signer answers, so that the status says of a member of an idle group that it would not
+// vote. nil: it does. What the group itself finds out as it signs counts more. It is called on the loop.
+func (g *Group) NoteSigner(err error) {
+	switch {
+	case (err != nil) == (g.signerGone != nil):
+		return
+	case err != nil:
+		g.log.Error().Err(err).Msg("the signer does not answer: this member cannot vote on the next block")
+	default:
+		g.log.Info().Msg("the signer answers again")
+	}
+	g.signerGone = err
+	g.publish()
 }
 
 // forgetUnsigned drops the statements that wait for the signer: the engine that asked for them is gone, or the epoch is over.

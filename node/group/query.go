@@ -39,7 +39,7 @@ func (g *Group) Status() Status { return *g.status.Load() }
 // publish makes the status visible to other goroutines.
 func (g *Group) publish() {
 	s := &Status{
-		Group: g.cfg.Group, Head: g.head, Epoch: g.epoch, Self: g.self, Number: g.number, Nodes: g.nodes, Engine: !g.down, Stopped: g.Stopped(), Muted: cmp.Or(g.muted(), g.signerAway),
+		Group: g.cfg.Group, Head: g.head, Epoch: g.epoch, Self: g.self, Number: g.number, Nodes: g.nodes, Engine: !g.down, Stopped: g.Stopped(), Muted: cmp.Or(g.muted(), g.signerAway, g.signerGone),
 	}
 	if g.sync.active && g.sync.proved > 0 { // until a block has come, somebody may only claim that there are more
 		if to := g.believed(); to > g.head.Order.Height {

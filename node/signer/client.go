@@ -1,6 +1,7 @@
 package signer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -94,6 +95,15 @@ type unsignedError struct{ error }
 func (e *unsignedError) Unwrap() error { return e.error }
 
 func (*unsignedError) Is(target error) bool { return target == keys.ErrAway }
+
+// Present asks the signer nothing but whether it answers with its key, and fails as SignMessage does if it does not.
+func (c *Client) Present() error {
+	a, err := c.ask(&request{Version: version})
+	if err == nil && (a.Algorithm != c.public.Algorithm() || !bytes.Equal(a.Data, c.public.Bytes())) {
+		err = fmt.Errorf("%w with the key %s:0x%x: the signer at %s has another one", keys.ErrAway, c.public.Algorithm(), c.public.Bytes(), c.path)
+	}
+	return err
+}
 
 // Close closes the connections that are kept. The client can be used after it.
 func (c *Client) Close() error {
