@@ -122,6 +122,7 @@ func TestScripts(t *testing.T) {
 			},
 			"secret": func(ts *testscript.TestScript, _ bool, args []string) { secret(ts, args) },
 			"rotate": func(ts *testscript.TestScript, _ bool, args []string) { rotate(ts, args) },
+			"forge":  func(ts *testscript.TestScript, _ bool, args []string) { forge(ts, args) },
 		}),
 	})
 }
@@ -153,6 +154,43 @@ func rotate(ts *testscript.TestScript, args []string) {
 		ts.Check(err)
 	}
 	ts.Check(log.Close())
+}
+
+// forge writes the log of reads of a stopped node in a folder anew, without the oldest read that it has and with some more of what was read last, so that it is as
+// long as before and longer. LOG, COUNT and DIGEST are then what anchors it.
+func forge(ts *testscript.TestScript, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("want: forge SUITE FOLDER")
+	}
+	suite, err := keys.SuiteByName(args[0])
+	ts.Check(err)
+	dir := ts.MkAbs(args[1])
+	var kept []*audit.Read
+	report, err := audit.WalkReads(suite, state.OS(), []string{dir}, func(r *audit.Read, _ keys.Digest) error {
+		kept = append(kept, r)
+		return nil
+	})
+	ts.Check(err)
+	ts.Check(os.RemoveAll(dir))
+	log, err := audit.OpenReads(audit.ReadsConfig{
+		LogConfig: audit.LogConfig{Suite: suite, Chain: report.Chain, Group: "main", Node: report.Node, FS: state.OS(), Dir: dir, Size: audit.DefaultReadsSize},
+		Anchored:  func() (uint64, keys.Digest, error) { return report.Gone, report.Base, nil },
+	})
+	ts.Check(err)
+	last := kept[len(kept)-1]
+	for _, r := range append(kept[1:], last, last, last) {
+		ts.Check(log.Append(r))
+	}
+	ts.Check(log.Close())
+	var digest keys.Digest
+	forged, err := audit.WalkReads(suite, state.OS(), []string{dir}, func(_ *audit.Read, d keys.Digest) error {
+		digest = d
+		return nil
+	})
+	ts.Check(err)
+	ts.Setenv("LOG", audit.ReadsName(forged.Node))
+	ts.Setenv("COUNT", fmt.Sprint(forged.Count))
+	ts.Setenv("DIGEST", digest.String())
 }
 
 // secret looks at every byte of files for private keys: as they are, in hexadecimal and in base64, and in what PEM blocks hold.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -87,7 +88,8 @@ func auditLogCommand() *cli.Command {
 			{Name: "show", Usage: "print the reads that the log of the node in -d has, oldest first", Flags: local, Action: showReads},
 			{
 				Name: "verify", Usage: "check the log of the node in -d, who signed what, and its anchor on chain; exit code 6 when it does not hold",
-				Description: "The log is read from the folder. The anchor is asked for at the node, or at the one that --api names: ask one of another institution.\n" +
+				Description: "The log is read from the folder, and compared with all anchors of it, as far as its files reach back. They are asked for at the node, or at the one that --api names:\n" +
+					"ask one of another institution.\n" +
 					"A node has room for 1 GiB of the log. It then deletes the oldest files of data/GROUP/reads, but none with a read that is not anchored: it\n" +
 					"answers no regulator, no auditor and gives no backup until the log is anchored (fondaco_reads_full tells how far that is). Keep copies of the files:\n" +
 					"without the file that has the anchored read, the log is not tied to the chain, and that is exit code 6.",
@@ -98,7 +100,8 @@ func auditLogCommand() *cli.Command {
 				Action: verifyReads,
 			},
 			{
-				Name: "anchor", Usage: "put the end of the log of the node in -d on chain", Description: "By an operator, auditor or institution-admin of the node's institution. Nothing is sent when there is nothing new.",
+				Name: "anchor", Usage: "put the end of the log of the node in -d on chain", Description: "By an operator, auditor or institution-admin of the node's institution. Nothing is sent when there is nothing new, and none that is not\n" +
+					"what was anchored last and more: exit code 6.",
 				Flags: signingFlags(), Action: anchorReads,
 			},
 		},
@@ -116,6 +119,7 @@ type readsVerdict struct {
 	Backups     uint64 `json:"backups"`      // taken by the operator, or where nobody is asked; the node's word stands for them too
 	Anchored    uint64 `json:"anchored"`     // reads up to the anchor; 0: there is none, or it was not asked for
 	AnchorBlock uint64 `json:"anchor_block"`
+	Unseen      uint64 `json:"unseen,omitempty"` // block of an anchor that was not compared, as none before it were: the node no longer has what the block held; 0: all were
 	Torn        bool   `json:"torn"`
 }
 
@@ -170,6 +174,20 @@ func walkReads(c *cli.Context, visit func(r *audit.Read, digest keys.Digest) err
 	}
 	v.Node, v.First, v.Count, v.Digest, v.Torn = report.Node.String(), report.First, report.Count, report.Last.String(), report.Torn
 	return &report, v, err
+}
+
+// digestReads checks the log of the node in -d, and returns which digest stands for everything up to a read, by its number: for each read that is there, and
+// for those before them.
+func digestReads(c *cli.Context) (*audit.ReadsReport, *readsVerdict, map[uint64]keys.Digest, error) {
+	digests := map[uint64]keys.Digest{}
+	report, v, err := walkReads(c, func(one *audit.Read, d keys.Digest) error {
+		digests[one.Number] = d
+		return nil
+	})
+	if err == nil {
+		digests[report.Gone] = report.Base
+	}
+	return report, v, digests, err
 }
 
 // readDoc is a read in the output of audit log show.
@@ -229,15 +247,10 @@ func verifyReads(c *cli.Context) error {
 	if err := checkOutput(c); err != nil {
 		return err
 	}
-	digests := map[uint64]keys.Digest{}
-	report, v, err := walkReads(c, func(one *audit.Read, d keys.Digest) error {
-		digests[one.Number] = d
-		return nil
-	})
+	report, v, digests, err := digestReads(c)
 	if err != nil {
 		return err
 	}
-	digests[report.Gone] = report.Base
 	told := "not asked for"
 	if !c.Bool("offline") {
 		if report.Count == 0 { // no file says whose log it is, and there may have been some
@@ -295,26 +308,88 @@ func (r *remote) compareAnchor(report *audit.ReadsReport, v *readsVerdict, diges
 		return "", withCode(ExitInvalid, fmt.Errorf("block %d anchors the log up to read %d, and the files begin with read %d: those before were deleted, so nothing shows that these are what followed. "+
 			"Name the folder with copies of the older files by --older; if there are none, run `fondaco audit log anchor`, and from then on copy the files before the node deletes them", anchor.Height, anchor.Count, report.Gone+1))
 	case digest != anchor.Digest:
-		return "", withCode(ExitInvalid, fmt.Errorf("block %d anchors another log up to read %d: one of the reads up to there was changed", anchor.Height, anchor.Count))
+		return "", errRewritten(anchor.Height, anchor.Count)
 	}
-	v.Anchored, v.AnchorBlock = anchor.Count, uint64(anchor.Height)
-	return fmt.Sprintf("holds up to read %d, by block %d of %s", anchor.Count, anchor.Height, institution), nil
+	unseen, err := r.compareAnchors(report, institution, digests)
+	if err != nil {
+		return "", err
+	}
+	v.Anchored, v.AnchorBlock, v.Unseen = anchor.Count, uint64(anchor.Height), uint64(unseen)
+	told := fmt.Sprintf("holds up to read %d, by block %d of %s", anchor.Count, anchor.Height, institution)
+	if unseen > 0 {
+		told += fmt.Sprintf("; the anchor of block %d and those before it are not compared, as the node no longer has what that block held: ask one that was not pruned, by --api", unseen)
+	}
+	return told, nil
+}
+
+func errRewritten(h ledger.Height, count uint64) error {
+	return withCode(ExitInvalid, fmt.Errorf("block %d anchors another log up to read %d: one of the reads up to there was changed", h, count))
+}
+
+// compareAnchors compares a log with all its anchors, from the newest back to the first of no more reads than are gone: who changes reads that are anchored can
+// anchor what he made of them as soon as it has more reads. unseen is the block of an anchor whose transaction the node no longer has, with which the comparison
+// ended, as it may be of fewer reads than are gone; 0: there was none.
+func (r *remote) compareAnchors(report *audit.ReadsReport, institution string, digests map[uint64]keys.Digest) (unseen ledger.Height, err error) {
+	_, suite, err := trustedGenesis(filepath.Join(r.c.String("dir"), GenesisFile))
+	if err != nil {
+		return 0, err
+	}
+	name := audit.ReadsName(report.Node)
+	counts := map[keys.Digest]uint64{} // by the digest of the arguments of anchor, which audit records have
+	for count, digest := range digests {
+		args, err := ledger.Marshal(&precompiles.AnchorArgs{Log: name, Count: count, Digest: digest})
+		if err != nil {
+			return 0, err
+		}
+		counts[precompiles.AuditArgs(suite, args)] = count
+	}
+	contract := precompiles.AuditAddress
+	q := client.AuditQuery{Contract: &contract, Method: "anchor", Institution: institution, Object: name, Limit: 100}
+	for {
+		page, err := r.Audit(r.ctx, q)
+		if err != nil {
+			return 0, err
+		}
+		for i := range page.Records {
+			one := &page.Records[i]
+			if one.Status != ledger.OK.String() || one.Undone {
+				continue
+			}
+			count, holds := counts[one.Args]
+			if !holds {
+				tx, err := r.Lookup(r.ctx, one.Tx, 0, false)
+				var args precompiles.AnchorArgs
+				switch problem, ok := errors.AsType[*client.Problem](err); {
+				case ok && problem.Status == http.StatusGone && report.Gone > 0:
+					return one.Height, nil
+				case err != nil:
+					return 0, err
+				}
+				if err := ledger.Unmarshal(tx.Args, &args); err != nil {
+					return 0, fmt.Errorf("the arguments of transaction %s: %w", one.Tx, err)
+				}
+				if count = args.Count; digests[count] != args.Digest && count >= report.Gone {
+					return 0, errRewritten(one.Height, count)
+				}
+			}
+			if count <= report.Gone { // the others are of fewer
+				return 0, nil
+			}
+		}
+		if !page.More {
+			return 0, nil
+		}
+		q.Before = page.Before
+	}
 }
 
 func anchorReads(c *cli.Context) error {
 	if _, err := arguments(c, 0, 0, ""); err != nil {
 		return err
 	}
-	var end keys.Digest // of the last read; a segment that was begun behind it has another
-	report, _, err := walkReads(c, func(_ *audit.Read, d keys.Digest) error {
-		end = d
-		return nil
-	})
+	report, _, digests, err := digestReads(c)
 	if err != nil {
 		return err
-	}
-	if report.First == 0 {
-		end = report.Base
 	}
 	if report.Count == 0 {
 		note(c, "Nobody to whom nothing is private has asked this node anything, and nobody took a backup, so there is nothing to anchor.")
@@ -333,13 +408,15 @@ func anchorReads(c *cli.Context) error {
 		if last != nil && last.Count > report.Count {
 			return withCode(ExitInvalid, fmt.Errorf("block %d anchors %d reads, and the log has %d: its end was cut off, or the node began another before it knew of the anchor; keep it for the inquiry, and move it away for the node to go on after read %d", last.Height, last.Count, report.Count, last.Count))
 		}
-		if last != nil && last.Count == report.Count && last.Digest != end {
-			return withCode(ExitInvalid, fmt.Errorf("block %d anchors another log of %d reads: keep this one for the inquiry, and move it away", last.Height, last.Count))
+		if last != nil {
+			if digest, kept := digests[last.Count]; kept && digest != last.Digest {
+				return withCode(ExitInvalid, fmt.Errorf("block %d anchors another log up to read %d: keep this one for the inquiry, and move it away for the node to go on after read %d", last.Height, last.Count, last.Count))
+			}
 		}
 		if last != nil && last.Count == report.Count {
 			note(c, "All %d reads are anchored since block %d.", last.Count, last.Height)
 			return nil
 		}
-		return r.transact(precompiles.AuditAddress, "anchor", &precompiles.AnchorArgs{Log: name, Count: report.Count, Digest: end}, nil)
+		return r.transact(precompiles.AuditAddress, "anchor", &precompiles.AnchorArgs{Log: name, Count: report.Count, Digest: digests[report.Count]}, nil)
 	})
 }
