@@ -57,8 +57,8 @@ type Read struct {
 	Method      string      // of the request
 	URI         string      // its path with parameters, or the first MaxURI bytes of it that are text
 	Whole       keys.Digest // client.QueryURI of all of it
-	Body        keys.Digest
-	Query       []byte // the signed query that the request showed, a client.Query in CBOR, which proves who asked; empty: there was none, and the node's word stands for who it was
+	Body        keys.Digest // client.QueryBody of the body of a POST, of an empty one otherwise; with a signed query, what that has
+	Query       []byte      // the signed query that the request showed, a client.Query in CBOR, which proves who asked; empty: there was none, and the node's word stands for who it was
 }
 
 // ReadsName returns the name under which a node's log of reads is anchored.

@@ -201,6 +201,7 @@ type readDoc struct {
 	Roles       []string      `json:"roles"`
 	Request     string        `json:"request"`
 	Digest      keys.Digest   `json:"digest"` // of the path with parameters, of which request may have the beginning alone
+	Body        keys.Digest   `json:"body"`   // client.QueryBody of the body, which the log does not have
 	Signed      bool          `json:"signed"`
 }
 
@@ -213,7 +214,7 @@ func showReads(c *cli.Context) error {
 	}
 	docs := []readDoc{}
 	_, _, err := walkReads(c, func(r *audit.Read, _ keys.Digest) error {
-		docs = append(docs, readDoc{Number: r.Number, Time: r.UnixMilli, Height: r.Head, Name: r.Name, Institution: r.Institution, Means: r.Means, Roles: r.Roles, Request: r.Method + " " + r.URI, Digest: r.Whole, Signed: len(r.Query) > 0})
+		docs = append(docs, readDoc{Number: r.Number, Time: r.UnixMilli, Height: r.Head, Name: r.Name, Institution: r.Institution, Means: r.Means, Roles: r.Roles, Request: r.Method + " " + r.URI, Digest: r.Whole, Body: r.Body, Signed: len(r.Query) > 0})
 		return nil
 	})
 	if err != nil {

@@ -602,16 +602,13 @@ func (c *Client) raw(ctx context.Context, method, path, contentType string, body
 }
 
 // open sends a request and turns answers that are no success into errors.
-func (c *Client) open(ctx context.Context, method, path, contentType string, body []byte, headers ...[2]string) (*http.Response, error) {
+func (c *Client) open(ctx context.Context, method, path, contentType string, body []byte) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	if contentType != "" {
 		request.Header.Set("Content-Type", contentType)
-	}
-	for _, h := range headers {
-		request.Header.Set(h[0], h[1])
 	}
 	if c.asker != nil {
 		signed, err := c.asker.sign(method, request.URL.RequestURI(), body)
@@ -650,14 +647,13 @@ func (c *Client) open(ctx context.Context, method, path, contentType string, bod
 
 var errStop = errors.New("client: stopped by the reader")
 
-// stream reads server-sent events and passes on their data until take returns false. last is the id of the event
-// that came last; it is kept up to date.
+// stream reads server-sent events and passes on their data until take returns false. path has a parameter. last is the id of the event
+// that came last; it is kept up to date. It is sent as a parameter, since a query is signed over these and not over headers.
 func (c *Client) stream(ctx context.Context, path string, last *string, take func([]byte) (bool, error)) error {
-	var headers [][2]string
 	if *last != "" {
-		headers = append(headers, [2]string{"Last-Event-ID", *last})
+		path += "&after=" + url.QueryEscape(*last)
 	}
-	response, err := c.open(ctx, http.MethodGet, path, "", nil, headers...)
+	response, err := c.open(ctx, http.MethodGet, path, "", nil)
 	if err != nil {
 		return err
 	}

@@ -1196,6 +1196,15 @@ func streams(t *testing.T, c *chain) {
 			t.Errorf("event %s, want 3", e.id)
 		}
 	})
+	t.Run("blocks after the one that the path names, unless the header names another", func(t *testing.T) {
+		for last, want := range map[string]string{"": "3", "3": "4"} {
+			next, end := c.stream(t, "/v1/events/blocks?from=0&after=2", last)
+			if e := next(); e.id != want {
+				t.Errorf("with the header %q: event %s, want %s", last, e.id, want)
+			}
+			end()
+		}
+	})
 	t.Run("events of one contract and topic", func(t *testing.T) {
 		next, end := c.stream(t, "/v1/events?from=0&topic=Issued&contract="+c.token.String(), "")
 		defer end()

@@ -111,7 +111,7 @@ func (s *Server) backup(w http.ResponseWriter, r *http.Request) (any, error) {
 	}
 	defer end()
 	if !oversees(who) { // whose reads are written down already
-		if err := s.writeDown(r); err != nil {
+		if err := s.writeDown(r, nil); err != nil {
 			return nil, err
 		}
 	}

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -48,7 +49,7 @@ func parseCursor(text string) (c cursor, err error) {
 		}
 	}
 	if err != nil || len(parts) != 1 && len(parts) != 3 {
-		return c, badRequest("Last-Event-ID %q is not an id of this stream: send the last one received, or none", text)
+		return c, badRequest("%q is not the id of an event of this stream: send that of the last one received as the header Last-Event-ID or the parameter after, or none", text)
 	}
 	c.height = ledger.Height(numbers[0])
 	if len(parts) == 3 {
@@ -234,16 +235,20 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, emit func(h ledg
 	return nil // the status is sent; the reader sees the end and resumes
 }
 
-// start is where a stream begins: after the last event that the reader had, at the wanted height, or at the
-// next block.
+// start is where a stream begins: after the last event that the reader had (the header Last-Event-ID, which a browser sends, goes before the parameter after), at the
+// wanted height, or at the next block. Of who oversees everything that decides it must be in the URI, which alone is signed and written down.
 func (s *Server) start(r *http.Request) (next ledger.Height, after cursor, err error) {
 	head := s.group.Store().Head().Height()
-	if last := r.Header.Get("Last-Event-ID"); last != "" {
+	last, asked := r.URL.Query().Get("after"), r.Header.Get("Last-Event-ID")
+	if asked != "" && asked != last && oversees(login.SubjectOf(r)) {
+		return 0, after, badRequest("what you read is written down with its path, in which the header Last-Event-ID is not: send that id as the parameter after")
+	}
+	if last = cmp.Or(asked, last); last != "" {
 		if after, err = parseCursor(last); err != nil {
 			return 0, after, err
 		}
 		if after.height > head {
-			return 0, after, badRequest("Last-Event-ID %q is ahead of this node, whose last block is %d: it is of another chain, or the node is behind", last, head)
+			return 0, after, badRequest("event %q is ahead of this node, whose last block is %d: it is of another chain, or the node is behind", last, head)
 		}
 		if after.within {
 			return after.height, after, nil

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net/http"
 	"slices"
@@ -57,20 +58,33 @@ func oversees(who login.Subject) bool {
 		(slices.Contains(who.Roles, identity.Regulator) || slices.Contains(who.Roles, identity.Auditor))
 }
 
-// note writes down that a regulator or an auditor asks, before he is answered. What says nothing of anybody's business is left out.
-func (s *Server) note(r *http.Request) error {
+// note writes down that a regulator or an auditor asks, before he is answered. What says nothing of anybody's business is left out. The body of a POST, which says
+// what is asked, is read first; the caller calls done when it is done with it.
+func (s *Server) note(w http.ResponseWriter, r *http.Request) (done func(), err error) {
+	done = func() {}
 	if !oversees(login.SubjectOf(r)) {
-		return nil
+		return done, nil
 	}
 	switch r.URL.Path {
 	case "/openapi.json", "/v1/chain", "/v1/genesis", "/v1/status", "/v1/transactions", "/v1/transactions/batch":
-		return nil
+		return done, nil
 	}
-	return s.writeDown(r)
+	var body []byte
+	if r.Method == http.MethodPost {
+		if body, done, err = s.receive(w, r, maxDeployCall); err != nil {
+			return nil, err
+		}
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	}
+	if err := s.writeDown(r, body); err != nil {
+		done()
+		return nil, err
+	}
+	return done, nil
 }
 
-// writeDown writes a request into the log of reads, or says why it is not answered.
-func (s *Server) writeDown(r *http.Request) error {
+// writeDown writes a request with its body into the log of reads, or says why it is not answered.
+func (s *Server) writeDown(r *http.Request, body []byte) error {
 	who := login.SubjectOf(r)
 	if s.config.Reads == nil {
 		return problem(http.StatusServiceUnavailable, client.CodeUnavailable, "this node cannot write down what regulators and auditors read and which backups are taken, and so answers none of that: its log says why; ask another node meanwhile")
@@ -81,7 +95,7 @@ func (s *Server) writeDown(r *http.Request) error {
 	}
 	one := &audit.Read{
 		UnixMilli: time.Now().UnixMilli(), Head: s.group.Store().Head().Height(), Name: audit.ReadName(who.Name), Means: who.Means, Institution: audit.ReadName(who.Institution), Roles: []string{},
-		Method: r.Method, URI: uri, Whole: client.QueryURI(s.config.Suite, uri), Query: []byte{},
+		Method: r.Method, URI: uri, Whole: client.QueryURI(s.config.Suite, uri), Body: client.QueryBody(s.config.Suite, body), Query: []byte{},
 	}
 	for _, role := range who.Roles {
 		one.Roles = append(one.Roles, string(role))

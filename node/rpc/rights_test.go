@@ -311,6 +311,69 @@ func (c *chain) wroteDown(t *testing.T, want ...string) {
 	}
 }
 
+// TestReadsTellAll: of two requests that are answered differently, the log of reads tells which it was, also where the path is the same.
+func TestReadsTellAll(t *testing.T) {
+	s := startSecured(t)
+	cert, key := s.pki.Client(time.Hour, "auditor")
+	auditor := s.as(t, client.Access{Cert: cert, Key: key})
+	post := func(body string) {
+		t.Helper()
+		answer, err := auditor.Post(s.url+"/v1/contracts/"+precompiles.AccountsAddress.String()+"/call", "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		if _, err := io.Copy(io.Discard, answer.Body); err != nil || answer.StatusCode != http.StatusOK {
+			t.Errorf("an auditor calls %s: %s, %v", body, answer.Status, err)
+		}
+	}
+	calls := []string{}
+	for _, name := range []string{"alice", "bob"} {
+		calls = append(calls, fmt.Sprintf(`{"method":"get","named":[%q]}`, s.address(name)))
+		post(calls[len(calls)-1])
+	}
+	sender := s.pki.Token(s.tokens, "by-reader", time.Hour, "reader")
+	for _, c := range []struct {
+		what, path string
+		header     []string
+		http       *http.Client
+		status     int
+	}{
+		{"an auditor's header", "/v1/events", []string{"Last-Event-ID", "0"}, auditor, 400},
+		{"an auditor's header that is not what the path has", "/v1/events?after=1", []string{"Last-Event-ID", "0"}, auditor, 400},
+		{"an auditor's header of blocks", "/v1/events/blocks?from=1", []string{"Last-Event-ID", "0"}, auditor, 400},
+		{"an auditor's parameter", "/v1/events?after=0", nil, auditor, 200},
+		{"an auditor's header that the path has, too", "/v1/events?after=0", []string{"Last-Event-ID", "0"}, auditor, 200},
+		{"the header of who is not written down", "/v1/events", []string{"Last-Event-ID", "0", "Authorization", "Bearer " + sender}, s.as(t, client.Access{}), 200},
+	} {
+		if status, code := s.ask(t, c.http, "GET "+c.path, c.header...); status != c.status {
+			t.Errorf("%s: %d %s, want %d", c.what, status, code, c.status)
+		}
+	}
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	var posted []keys.Digest
+	var followed []string
+	_, err := audit.WalkReads(s.suite, state.OS(), []string{filepath.Join(s.config.Dir, "data", "main", node.ReadsDir)}, func(r *audit.Read, _ keys.Digest) error {
+		switch {
+		case r.Method == http.MethodPost:
+			posted = append(posted, r.Body)
+		case r.Body != client.QueryBody(s.suite, nil):
+			t.Errorf("%s %s is written down with the body %s, and has none", r.Method, r.URI, r.Body)
+		default:
+			followed = append(followed, r.URI)
+		}
+		return nil
+	})
+	if want := []keys.Digest{client.QueryBody(s.suite, []byte(calls[0])), client.QueryBody(s.suite, []byte(calls[1]))}; err != nil || !slices.Equal(posted, want) {
+		t.Errorf("the log of reads has calls with the bodies %s, %v; want %s", posted, err, want)
+	}
+	if want := []string{"/v1/events", "/v1/events?after=1", "/v1/events/blocks?from=1", "/v1/events?after=0", "/v1/events?after=0"}; !slices.Equal(followed, want) {
+		t.Errorf("the log of reads has the streams %q, and an auditor asked for %q", followed, want)
+	}
+}
+
 // TestReadsFull is the story of a regulator who reads until the node has no room to write that down.
 func TestReadsFull(t *testing.T) {
 	c := start(t, 1, func(config *node.Config) { config.Reads = 4_000 })

@@ -230,10 +230,13 @@ func (s *Server) wrap(h route) http.HandlerFunc {
 			s.fail(w, r, err)
 			return
 		}
-		var document any
-		if err = s.note(r); err == nil {
-			document, err = h.handle(w, r)
+		done, err := s.note(w, r)
+		if err != nil {
+			s.fail(w, r, err)
+			return
 		}
+		defer done()
+		document, err := h.handle(w, r)
 		if err != nil {
 			s.fail(w, r, err)
 			return
