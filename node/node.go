@@ -559,7 +559,7 @@ func (n *Node) openAPI() (err error) {
 	if err != nil {
 		return err
 	}
-	n.reads, err = audit.OpenReads(audit.ReadsConfig{Anchored: n.nowAnchored, LogConfig: audit.LogConfig{
+	n.reads, err = audit.OpenReads(audit.ReadsConfig{Anchored: n.anchored, Behind: func() bool { return behind(n.group.Status()) }, LogConfig: audit.LogConfig{
 		Suite: n.suite, Chain: n.chain, Group: n.config.Genesis.Group, Node: n.self, FS: state.OS(), Dir: filepath.Join(n.groupDir(), ReadsDir), Size: cmp.Or(n.config.Reads, audit.DefaultReadsSize),
 	}})
 	if err != nil {
@@ -613,13 +613,8 @@ func (n *Node) anchored() (count uint64, digest keys.Digest, err error) {
 	return a.Count, a.Digest, err
 }
 
-// nowAnchored is anchored for who must not take an old state for the chain's.
-func (n *Node) nowAnchored() (count uint64, digest keys.Digest, err error) {
-	if s := n.group.Status(); s.Syncing > 0 || s.Joining != nil || s.Lacking != nil {
-		return 0, digest, audit.ErrReadsEarly
-	}
-	return n.anchored()
-}
+// behind reports whether a group's state may be an old one of the chain, for all that others say. A lie makes it one for as long as the node asks for what there is not.
+func behind(s group.Status) bool { return s.Claimed || s.Joining != nil || s.Lacking != nil }
 
 // readsFull returns which share of the log of reads is taken by what is not anchored, up to 1.
 func (n *Node) readsFull() float64 {

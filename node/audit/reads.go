@@ -89,9 +89,12 @@ var ErrReadsEarly = errors.New("audit: the node is behind the chain, which says 
 type ReadsConfig struct {
 	LogConfig // Size: bytes for which there is room; a segment more is there for a moment
 
-	// Anchored returns up to which read the log is anchored on chain, and the digest there; 0: it is not. ErrReadsEarly: the node is too far behind to know.
+	// Anchored returns up to which read the log is anchored on chain, as far as the node has it, and the digest there; 0: it is not.
 	// nil: it never is, and the log is full in the end.
 	Anchored func() (count uint64, digest keys.Digest, err error)
+	// Behind reports whether the chain may have a newer anchor than the node knows of. Then no log is begun (ErrReadsEarly). What Anchored returns makes room
+	// all the same, if it is of this log. nil: it never may.
+	Behind func() bool
 }
 
 // Reads is the log of reads of a node. It may be used by any goroutine.
@@ -253,6 +256,9 @@ func (l *Reads) append(r *Read) error {
 // follow has a log that begins go on where the chain knows the one that was here before: it takes no anchor of fewer reads. The number of its first file is
 // that of its last read, so that copies of both may be in one folder.
 func (l *Reads) follow() error {
+	if l.config.Behind != nil && l.config.Behind() {
+		return ErrReadsEarly
+	}
 	if l.config.Anchored == nil {
 		return nil
 	}
@@ -297,9 +303,6 @@ func (l *Reads) prove() error {
 		return nil
 	}
 	count, digest, err := l.config.Anchored()
-	if errors.Is(err, ErrReadsEarly) {
-		return nil
-	}
 	if err != nil || count <= l.proven || count > l.count || digest == l.tried {
 		return err
 	}

@@ -27,6 +27,7 @@ type Status struct {
 	Engine    bool                                 // the engine is running
 	Syncing   ledger.Height                        // a height that is final, while this node is behind and fetches blocks; else 0
 	Fetch     Fetch                                // how it does, while Syncing is not 0
+	Claimed   bool                                 // somebody claims that there are more blocks, which need not be true, and this node asks for them; always while Syncing is not 0
 	Joining   *Joining                             // how it fetches a state to begin with; nil: it does not
 	Lacking   error                                // which blocks it lacks that no node which answers has, or that it once had and is not fetching; else nil
 	Stopped   error                                // why the group stopped; nil while it runs
@@ -40,6 +41,7 @@ func (g *Group) Status() Status { return *g.status.Load() }
 func (g *Group) publish() {
 	s := &Status{
 		Group: g.cfg.Group, Head: g.head, Epoch: g.epoch, Self: g.self, Number: g.number, Nodes: g.nodes, Engine: !g.down, Stopped: g.Stopped(), Muted: cmp.Or(g.muted(), g.signerAway, g.signerGone),
+		Claimed: g.sync.active,
 	}
 	if g.sync.active && g.sync.proved > 0 { // until a block has come, somebody may only claim that there are more
 		if to := g.believed(); to > g.head.Order.Height {

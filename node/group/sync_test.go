@@ -96,6 +96,10 @@ func TestCatchUp(t *testing.T) {
 	w.delay, w.execute = 20, 1
 	began := w.now
 	late.on(0, func() { late.group.needSync(height, 0) })
+	w.run(10, func() bool { return false }) // less than a block takes to come
+	if s := late.group.Status(); !s.Claimed || s.Syncing != 0 || s.Head.Order.Height != 0 {
+		t.Errorf("before a block came, of which it was told: claimed is %t, at %d of %d", s.Claimed, s.Head.Order.Height, s.Syncing)
+	}
 	if !w.run(30_000, func() bool { return late.store.Head().Height() == height }) {
 		t.Fatalf("height %d, want %d", late.store.Head().Height(), height)
 	}
@@ -117,6 +121,9 @@ func TestCatchUp(t *testing.T) {
 	}
 	if s := &late.group.sync; s.active || len(s.ranges) > 0 || s.tip != nil {
 		t.Errorf("the syncer keeps %+v", s)
+	}
+	if late.group.Status().Claimed {
+		t.Error("the node that caught up says that there are blocks which it lacks")
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/fondaco/fondaco/node"
 	"github.com/fondaco/fondaco/node/audit"
 	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/node/group"
 	"github.com/fondaco/fondaco/node/login"
 	"github.com/fondaco/fondaco/node/login/logintest"
 	"github.com/fondaco/fondaco/node/rpc"
@@ -419,6 +420,46 @@ func TestReadsFull(t *testing.T) {
 	c.must("admin", precompiles.AuditAddress, "anchor", &precompiles.AnchorArgs{Log: audit.ReadsName(c.genesis.Members[0].Node), Count: report.Count, Digest: last})
 	if err := reads(regulator); err != nil {
 		t.Errorf("after the log was anchored: %v", err)
+	}
+}
+
+// TestReadsOfRestored is the story of a node whose folder is put back as it was before its log of reads was anchored, and whose journal knows better: a log that
+// goes on where that state says would never be anchored.
+func TestReadsOfRestored(t *testing.T) {
+	c := start(t, 1)
+	dir, old := filepath.Join(c.config.Dir, "data", "main"), filepath.Join(t.TempDir(), "old")
+	c.send(c.tx("alice", precompiles.AccountsAddress, "nothing", nil))
+	stop := func() {
+		t.Helper()
+		if err := c.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	if err := os.CopyFS(old, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	c.run()
+	if _, err := c.as("rita").Account(t.Context(), c.address("alice")); err != nil {
+		t.Fatal(err)
+	}
+	c.must("admin", precompiles.AuditAddress, "anchor", &precompiles.AnchorArgs{Log: audit.ReadsName(c.genesis.Members[0].Node), Count: 1, Digest: keys.Digest{1}})
+	c.send(c.tx("alice", precompiles.AccountsAddress, "nothing", nil)) // the journal has the last block, and so the only member could go on after the one before it
+	stop()
+	journal, err := os.ReadFile(filepath.Join(dir, group.JournalName))
+	if err == nil {
+		err = errors.Join(os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(old)), os.WriteFile(filepath.Join(dir, group.JournalName), journal, 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.run()
+	_, err = c.as("rita").Account(t.Context(), c.address("alice"))
+	if p, ok := errors.AsType[*client.Problem](err); !ok || p.Code != client.CodeUnavailable || !strings.Contains(p.Detail, "is behind the chain") {
+		t.Errorf("a regulator's read of a node that lacks the newest blocks: %v, want 503 %s", err, client.CodeUnavailable)
+	}
+	if _, err := c.as("alice").Account(t.Context(), c.address("alice")); err != nil {
+		t.Errorf("a read that is not written down: %v", err)
 	}
 }
 
