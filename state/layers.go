@@ -101,7 +101,11 @@ func (l *Layers) Commit(o *Overlay) bool {
 	}
 	for key, s := range o.entries {
 		if s.written {
-			l.write(key, &version{layer: top + 1, value: s.value, found: s.found})
+			var c *cell
+			if s.sum {
+				c = r.counters[key].cell
+			}
+			l.write(c, key, &version{layer: top + 1, value: s.value, found: s.found})
 		}
 	}
 	l.top.Store(top + 1)
@@ -111,20 +115,22 @@ func (l *Layers) Commit(o *Overlay) bool {
 	return true
 }
 
-// write adds a version to a key. Those who read now do not see it.
-func (l *Layers) write(key string, v *version) {
-	s := l.shard(maphash.String(l.seed, key))
-	s.mu.RLock()
-	c := s.cells[key]
-	s.mu.RUnlock()
+// write adds a version to a key, whose cell may be nil. Those who read now do not see it.
+func (l *Layers) write(c *cell, key string, v *version) {
 	if c == nil {
-		c = s.add(&cell{key: key})
+		s := l.shard(maphash.String(l.seed, key))
+		s.mu.RLock()
+		c = s.cells[key]
+		s.mu.RUnlock()
+		if c == nil {
+			c = s.add(&cell{key: key})
+		}
 	}
 	v.older = c.newest.Load()
 	if v.older == nil || v.older.layer == 0 { // the first write
 		l.mu.Lock()
 		l.written = append(l.written, c)
-		l.order.add(listed{key: key, cell: c})
+		l.order.add(listed{key: c.key, cell: c})
 		l.mu.Unlock()
 	}
 	c.newest.Store(v)
@@ -151,8 +157,9 @@ func (l *Layers) Changes() []ledger.Change {
 func (l *Layers) shard(hash uint64) *shard { return &l.shards[hash%uint64(len(l.shards))] }
 
 // find returns the cell of a key, or nil.
-func (l *Layers) find(key []byte) *cell {
-	s := l.shard(maphash.Bytes(l.seed, key))
+func (l *Layers) find(key []byte) *cell { return l.shard(maphash.Bytes(l.seed, key)).find(key) }
+
+func (s *shard) find(key []byte) *cell {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.cells[string(key)]
@@ -170,26 +177,6 @@ func (s *shard) add(c *cell) *cell {
 	}
 	s.cells[c.key] = c
 	return c
-}
-
-// read returns the cell of a key, and what a reader of the layers up to one sees.
-func (l *Layers) read(key []byte, layer uint64) (*cell, *version, error) {
-	c := l.find(key)
-	if c != nil {
-		if v := c.at(layer); v != nil {
-			return c, v, nil
-		}
-	}
-	value, found, err := l.base.Get(key)
-	if err != nil {
-		return nil, nil, err
-	}
-	if c != nil { // written before it was ever read
-		return c, &version{value: value, found: found}, nil
-	}
-	fresh := &cell{key: string(key), base: version{value: value, found: found}}
-	fresh.newest.Store(&fresh.base)
-	return l.shard(maphash.Bytes(l.seed, key)).add(fresh), &fresh.base, nil
 }
 
 // touched reports whether a layer above one wrote a key from start up to and without end, nil being no bound.
@@ -276,6 +263,7 @@ type readSet struct {
 	values   []valueRead
 	spans    []*span
 	counters map[string]counter
+	near     [64]*cell // some that were found, by their hashes. Rows that every transaction reads, such as a contract's, stay here without a lock
 }
 
 var _ Reader = (*readSet)(nil)
@@ -296,18 +284,47 @@ type span struct {
 
 // counter is one to which something was added unseen.
 type counter struct {
+	cell     *cell
 	base     int64  // what it was below the overlay
 	down, up uint64 // how far below or above that it could have been, for all additions to end as they did
 }
 
 // Get implements Reader.
 func (r *readSet) Get(key []byte) (value []byte, found bool, err error) {
-	c, v, err := r.layers.read(key, r.layer)
+	c, v, err := r.read(key)
 	if err != nil {
 		return nil, false, err
 	}
 	r.values = append(r.values, valueRead{cell: c, seen: v})
 	return v.value, v.found, nil
+}
+
+// read returns the cell of a key, and what it holds in these layers.
+func (r *readSet) read(key []byte) (*cell, *version, error) {
+	l := r.layers
+	hash := maphash.Bytes(l.seed, key)
+	shard, near := l.shard(hash), &r.near[hash>>32%uint64(len(r.near))]
+	c := *near
+	if c == nil || c.key != string(key) {
+		if c = shard.find(key); c != nil {
+			*near = c
+		}
+	}
+	if c != nil {
+		if v := c.at(r.layer); v != nil {
+			return c, v, nil
+		}
+	}
+	value, found, err := l.base.Get(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c != nil { // written before it was ever read
+		return c, &version{value: value, found: found}, nil
+	}
+	fresh := &cell{key: string(key), base: version{value: value, found: found}}
+	fresh.newest.Store(&fresh.base)
+	return shard.add(fresh), &fresh.base, nil
 }
 
 // Range implements Reader.
@@ -356,8 +373,8 @@ func (r *readSet) holds() bool {
 			return false
 		}
 	}
-	for key, c := range r.counters {
-		if !c.holds(r.written([]byte(key))) {
+	for _, c := range r.counters {
+		if !c.holds(r.written(c.cell)) {
 			return false
 		}
 	}
@@ -365,11 +382,9 @@ func (r *readSet) holds() bool {
 }
 
 // written returns what layers above those that were read wrote of a key, or nil.
-func (r *readSet) written(key []byte) *version {
-	if c := r.layers.find(key); c != nil {
-		if v := c.newest.Load(); v.layer > r.layer {
-			return v
-		}
+func (r *readSet) written(c *cell) *version {
+	if v := c.newest.Load(); v.layer > r.layer {
+		return v
 	}
 	return nil
 }
@@ -387,20 +402,20 @@ func (s *span) touched(r *readSet) bool {
 	}
 }
 
-// peek is Get that is not remembered.
-func (r *readSet) peek(key []byte) (value []byte, found bool, err error) {
-	_, v, err := r.layers.read(key, r.layer)
+// peek is Get that is not remembered. It returns the cell, for bound.
+func (r *readSet) peek(key []byte) (c *cell, value []byte, found bool, err error) {
+	c, v, err := r.read(key)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, false, err
 	}
-	return v.value, v.found, nil
+	return c, v.value, v.found, nil
 }
 
-// bound remembers an addition to a counter that was now: the sum lies from low to high.
-func (r *readSet) bound(key []byte, now, sum, low, high int64) {
+// bound remembers an addition to a counter that was now: the sum lies from low to high. The cell is what peek returned, for the first one.
+func (r *readSet) bound(key []byte, at *cell, now, sum, low, high int64) {
 	c, known := r.counters[string(key)]
 	if !known {
-		c = counter{base: now, down: math.MaxUint64, up: math.MaxUint64}
+		c = counter{cell: at, base: now, down: math.MaxUint64, up: math.MaxUint64}
 	}
 	c.down, c.up = min(c.down, uint64(sum)-uint64(low)), min(c.up, uint64(high)-uint64(sum))
 	if r.counters == nil {
@@ -427,7 +442,7 @@ func (c counter) holds(v *version) bool {
 // move makes an overlay's sums those of what their counters, which hold, are now.
 func (r *readSet) move(o *Overlay) bool {
 	for key, c := range r.counters {
-		s, v := o.entries[key], r.written([]byte(key))
+		s, v := o.entries[key], r.written(c.cell)
 		if !s.sum || v == nil {
 			continue
 		}

@@ -96,10 +96,11 @@ func (o *Overlay) Add(key []byte, delta, low, high int64) (bool, error) {
 	s, known := o.entries[string(key)]
 	blind := o.reads != nil && (!known || s.sum)
 	raw, found, err := s.value, s.found, error(nil)
+	var at *cell
 	switch {
 	case known:
 	case blind:
-		raw, found, err = o.reads.peek(key)
+		at, raw, found, err = o.reads.peek(key)
 	default:
 		raw, found, err = o.Get(key)
 	}
@@ -120,7 +121,7 @@ func (o *Overlay) Add(key []byte, delta, low, high int64) (bool, error) {
 		return false, fmt.Errorf("encode a counter: %w", err)
 	}
 	if blind {
-		o.reads.bound(key, counter, sum, low, high)
+		o.reads.bound(key, at, counter, sum, low, high)
 	}
 	o.write(key, slot{value: raw, found: true, written: true, sum: blind})
 	return true, nil
@@ -204,7 +205,7 @@ func (o *Overlay) reuse() bool {
 	clear(r.values)
 	clear(r.counters)
 	*o = Overlay{base: r, entries: o.entries, undo: o.undo, reads: r}
-	*r = readSet{layers: r.layers, values: r.values[:0], counters: r.counters}
+	*r = readSet{layers: r.layers, values: r.values[:0], counters: r.counters, near: r.near}
 	return true
 }
 
