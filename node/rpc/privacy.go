@@ -37,6 +37,7 @@ type reads struct {
 	who     login.Subject
 	known   map[ledger.Address]precompiles.Restriction
 	account ledger.Address // that asks; zero: the request shows no query
+	looked  bool           // private found that it may read all contracts
 }
 
 // reads returns what a request may read.
@@ -189,7 +190,7 @@ func (v *reads) withhold(contract ledger.Address, row precompiles.Restriction) e
 // private returns why somebody may not read all contracts: it names one that he may not read, or says that there are too many to tell.
 // nil: he may.
 func (v *reads) private() error {
-	if v.everything() {
+	if v.looked || v.everything() {
 		return nil
 	}
 	prefix := precompiles.RestrictionKeys()
@@ -210,6 +211,7 @@ func (v *reads) private() error {
 			return problem(http.StatusForbidden, client.CodeForbidden, "more than %d contracts say who reads them, too many for the node to look whether you may read them all: have its operator, a regulator or an auditor ask", maxPrivate)
 		}
 	}
+	v.looked = true
 	return nil
 }
 
@@ -323,16 +325,7 @@ func (v *reads) transaction(sender ledger.Address, args []byte, receipt *ledger.
 		}
 	}
 	if slices.Contains(served, precompiles.CorrectionsAddress) {
-		var correction precompiles.ProposeCorrectionArgs // no other method has arguments that look like these
-		var number precompiles.NumberArgs                // and this is what the others have
-		err := error(nil)
-		switch {
-		case ledger.Unmarshal(args, &correction) == nil:
-			err = v.allEntries(correction.Entries)
-		case ledger.Unmarshal(args, &number) != nil: // who made them meant some, perhaps of a private contract
-			err = v.private()
-		}
-		if err != nil {
+		if err := v.correctionArgs(args); err != nil {
 			return err
 		}
 	}
@@ -347,6 +340,19 @@ func (v *reads) transaction(sender ledger.Address, args []byte, receipt *ledger.
 		}
 	}
 	return nil
+}
+
+// correctionArgs returns nil if the arguments of a transaction for the contract corrections may be read, whatever method they are for.
+func (v *reads) correctionArgs(args []byte) error {
+	var correction precompiles.ProposeCorrectionArgs // no other method has arguments that look like these
+	if ledger.Unmarshal(args, &correction) == nil {
+		return v.allEntries(correction.Entries)
+	}
+	const none = 1 // byte that an array without elements takes
+	if len(args) <= none || ledger.Unmarshal(args, new(precompiles.NumberArgs)) == nil || ledger.Unmarshal(args, new(precompiles.CorrectionsOfArgs)) == nil {
+		return nil // those of the other methods, none of which names an entry
+	}
+	return v.private() // who made them meant some, perhaps of a private contract
 }
 
 // whole returns nil if all that a transaction did may be read, the state that it read included.

@@ -155,6 +155,17 @@ func TestPrivacy(t *testing.T) {
 	}
 }
 
+// counted counts how often ranges of rows are read.
+type counted struct {
+	rows
+	times *int
+}
+
+func (c counted) Range(start, end []byte, reverse bool) iter.Seq2[state.Entry, error] {
+	*c.times++
+	return c.rows.Range(start, end, reverse)
+}
+
 // TestManyPrivate has an institution that may read all contracts, of which there become more than a node looks at.
 func TestManyPrivate(t *testing.T) {
 	raw, err := ledger.Marshal(&precompiles.Restriction{Version: ledger.Version, Visible: precompiles.VisibleInstitution, Institution: "alpha", Height: 7})
@@ -175,6 +186,17 @@ func TestManyPrivate(t *testing.T) {
 	alpha := login.Subject{Means: "query", Institution: "alpha", Roles: []identity.Role{identity.User}}
 	if err := ask(alpha); err != nil {
 		t.Errorf("of %d contracts: %v", maxPrivate, err)
+	}
+	var asked int
+	v := &reads{head: counted{world, &asked}, who: alpha, known: map[ledger.Address]precompiles.Restriction{}}
+	receipt := &ledger.Receipt{Served: ledger.Target{Address: precompiles.CorrectionsAddress}}
+	for range 3 { // transactions of a block
+		if err := v.transaction(ledger.Address{1}, []byte("no arguments"), receipt); err != nil {
+			t.Errorf("a proposal that does not decode: %v", err)
+		}
+	}
+	if asked != 1 {
+		t.Errorf("the private contracts were looked through %d times for one request", asked)
 	}
 	restrict(maxPrivate)
 	p, ok := errors.AsType[*client.Problem](ask(alpha))

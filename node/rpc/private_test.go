@@ -160,9 +160,9 @@ func TestPrivateContract(t *testing.T) {
 		_, err = stranger.RawBlock(ctx, proposed.Height)
 		private(t, err, "2 of the 2 entries")
 		_, err = stranger.Lookup(ctx, malformed.ID, 0, false)
-		private(t, err, "private")
+		private(t, err, fmt.Sprintf("contract %s is private", c.token))
 		_, err = stranger.RawBlock(ctx, malformed.Height)
-		private(t, err, "private")
+		private(t, err, fmt.Sprintf("contract %s is private", c.token))
 		_, err = stranger.Call(ctx, precompiles.CorrectionsAddress, client.Call{Method: "list", Named: []byte("[0]")})
 		private(t, err, "`fondaco correction list`")
 		_, err = stranger.Call(ctx, precompiles.CorrectionsAddress, client.Call{Method: "get", Named: []byte("[1]")})
@@ -172,6 +172,31 @@ func TestPrivateContract(t *testing.T) {
 		}
 		if got, err := regulator.Call(ctx, precompiles.CorrectionsAddress, client.Call{Method: "get", Named: []byte("[1]")}); err != nil || got.Status != "ok" {
 			t.Errorf("the regulator calls get: %+v, %v", got, err)
+		}
+	})
+	t.Run("what names no entry is everybody's", func(t *testing.T) {
+		for what, tx := range map[string]struct {
+			method string
+			args   any
+		}{
+			"approves of it":        {"approve", &precompiles.NumberArgs{Number: 1}},
+			"asks what corrects it": {"of", &precompiles.CorrectionsOfArgs{Tx: paid.ID}},
+			"has no arguments":      {"approve", nil},
+			"has an empty array":    {"apply", []any{}},
+		} {
+			var args []byte
+			if tx.args != nil {
+				if args, err = ledger.Marshal(tx.args); err != nil {
+					t.Fatal(err)
+				}
+			}
+			sent := c.send(c.tx("admin", precompiles.CorrectionsAddress, tx.method, args))
+			if _, err := stranger.Lookup(ctx, sent.ID, 0, false); err != nil {
+				t.Errorf("a transaction that %s: %v", what, err)
+			}
+			if _, err := stranger.RawBlock(ctx, sent.Height); err != nil {
+				t.Errorf("the block of one that %s: %v", what, err)
+			}
 		}
 	})
 	t.Run("a block as it is goes to who may read all of it", func(t *testing.T) {
