@@ -271,8 +271,8 @@ type ReleaseError struct {
 
 // Error says what to do.
 func (e *ReleaseError) Error() string {
-	return fmt.Sprintf("block %d and those after it follow the feature %s, which this release of fondaco does not have: install release %s or a later one on this node, and start it again; its data stay as they are; the feature holds from block time %s on, at the earliest",
-		e.Height, e.Feature, e.Release, timeText(e.From))
+	return fmt.Sprintf("block %d and those after it follow the feature %s, from block time %s on at the earliest, and this release of fondaco does not have it: install release %s or a later one on this node, and start it again; its data stay as they are",
+		e.Height, e.Feature, timeText(e.From), e.Release)
 }
 
 // Due returns a *ReleaseError if a feature holds in the block of an order that this release does not have.

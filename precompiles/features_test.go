@@ -75,6 +75,8 @@ func TestActivateFeature(t *testing.T) {
 	}
 	if needs, ok := errors.AsType[*ReleaseError](f.Due(at(350))); !ok || needs.Release != "0.3" {
 		t.Errorf("Due(350) = %v, want it to name release 0.3", f.Due(at(350)))
+	} else if when, what, found := strings.Cut(needs.Error(), ": "); !found || !strings.Contains(when, "at the earliest") || !strings.HasPrefix(what, "install release 0.3 ") || strings.Contains(what, "earliest") {
+		t.Errorf("%v, want first what holds from when, and then what to do", needs)
 	}
 
 	// A release without a feature takes part in deciding on it.

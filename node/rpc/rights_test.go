@@ -407,6 +407,16 @@ func TestReadsFull(t *testing.T) {
 	if _, err := regulator.Status(t.Context()); err != nil {
 		t.Errorf("a regulator asks how the node is: %v", err)
 	}
+	if _, err := regulator.Chain(t.Context()); err != nil {
+		t.Errorf("a regulator asks for the chain: %v", err)
+	}
+	if _, err := regulator.Genesis(t.Context()); err != nil {
+		t.Errorf("a regulator asks for the genesis: %v", err)
+	}
+	signed := c.sign(c.tx("rita", precompiles.AccountsAddress, "nothing", nil), "rita")
+	if err := regulator.Send(t.Context(), signed); err != nil {
+		t.Errorf("a regulator sends a transaction: %v", err)
+	}
 
 	// What was answered is in the log, to the last read. Once that is on chain there is room.
 	var last keys.Digest
