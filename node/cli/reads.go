@@ -311,7 +311,11 @@ func (r *remote) compareAnchor(report *audit.ReadsReport, v *readsVerdict, diges
 	case digest != anchor.Digest:
 		return "", errRewritten(anchor.Height, anchor.Count)
 	}
-	unseen, err := r.compareAnchors(report, institution, digests)
+	_, suite, err := trustedGenesis(filepath.Join(r.c.String("dir"), GenesisFile))
+	if err != nil {
+		return "", err
+	}
+	unseen, err := r.compareAnchors(suite, report, institution, digests)
 	if err != nil {
 		return "", err
 	}
@@ -330,11 +334,7 @@ func errRewritten(h ledger.Height, count uint64) error {
 // compareAnchors compares a log with all its anchors, from the newest back to the first of no more reads than are gone: who changes reads that are anchored can
 // anchor what he made of them as soon as it has more reads. unseen is the block of an anchor whose transaction the node no longer has, with which the comparison
 // ended, as it may be of fewer reads than are gone; 0: there was none.
-func (r *remote) compareAnchors(report *audit.ReadsReport, institution string, digests map[uint64]keys.Digest) (unseen ledger.Height, err error) {
-	_, suite, err := trustedGenesis(filepath.Join(r.c.String("dir"), GenesisFile))
-	if err != nil {
-		return 0, err
-	}
+func (r *remote) compareAnchors(suite keys.Suite, report *audit.ReadsReport, institution string, digests map[uint64]keys.Digest) (unseen ledger.Height, err error) {
 	name := audit.ReadsName(report.Node)
 	counts := map[keys.Digest]uint64{} // by the digest of the arguments of anchor, which audit records have
 	for count, digest := range digests {

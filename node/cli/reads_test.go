@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/fondaco/fondaco/node/audit"
+	"github.com/fondaco/fondaco/node/client"
+	"github.com/fondaco/fondaco/precompiles"
+	"github.com/fondaco/fondaco/state/identity"
+	"github.com/fondaco/fondaco/state/keys"
+	"github.com/fondaco/fondaco/state/keys/keystest"
+	"github.com/fondaco/fondaco/state/ledger"
+)
+
+// TestCompareAnchors compares a log, of which reads 1 to 10 are gone, with what nodes tell of its anchors, a record in an answer. One that was pruned has the
+// digests alone of the transactions in block 1.
+func TestCompareAnchors(t *testing.T) {
+	suite := keystest.Suite()
+	report := &audit.ReadsReport{Node: identity.NodeID{7}, Gone: 10, Base: keys.Digest{10}, First: 11, Count: 20}
+	digests := map[uint64]keys.Digest{}
+	for n := report.Gone; n <= report.Count; n++ {
+		digests[n] = keys.Digest{byte(n)}
+	}
+	right := func(n uint64) precompiles.AnchorArgs {
+		return precompiles.AnchorArgs{Log: audit.ReadsName(report.Node), Count: n, Digest: keys.Digest{byte(n)}}
+	}
+	other := func(n uint64) precompiles.AnchorArgs {
+		a := right(n)
+		a.Digest[1] = 1
+		return a
+	}
+	for what, c := range map[string]struct {
+		anchors []precompiles.AnchorArgs // that of block 1 first
+		pruned  bool
+		failed  int // the anchor that had no effect; -1: none
+		unseen  ledger.Height
+		word    string // of the error
+	}{
+		"all are of this log":                               {anchors: []precompiles.AnchorArgs{right(12), right(15), right(20)}, failed: -1},
+		"none was made":                                     {failed: -1},
+		"one was of another log":                            {anchors: []precompiles.AnchorArgs{right(12), other(15), right(20)}, failed: -1, word: "block 2 anchors another log up to read 15"},
+		"one of another log was refused":                    {anchors: []precompiles.AnchorArgs{right(12), other(15), right(20)}, failed: 1},
+		"one is of the last read that is gone":              {anchors: []precompiles.AnchorArgs{other(9), right(10), right(20)}, failed: -1},
+		"one is of another one in its place":                {anchors: []precompiles.AnchorArgs{other(10), right(20)}, failed: -1, word: "block 1 anchors another log up to read 10"},
+		"one is of reads that are gone":                     {anchors: []precompiles.AnchorArgs{other(9), right(20)}, failed: -1},
+		"a pruned node does not tell of what one is":        {anchors: []precompiles.AnchorArgs{other(9), right(20)}, pruned: true, failed: -1, unseen: 1},
+		"a pruned node tells by their digests that all are": {anchors: []precompiles.AnchorArgs{right(12), right(20)}, pruned: true, failed: -1},
+	} {
+		t.Run(what, func(t *testing.T) {
+			var txs []client.Transaction
+			var records []client.AuditRecord
+			for i, a := range c.anchors {
+				args, err := ledger.Marshal(&a)
+				if err != nil {
+					t.Fatal(err)
+				}
+				status := ledger.OK
+				if i == c.failed {
+					status = ledger.Aborted
+				}
+				txs = append(txs, client.Transaction{ID: ledger.TxID{byte(i)}, Args: args})
+				records = append(records, client.AuditRecord{Height: ledger.Height(i + 1), Tx: ledger.TxID{byte(i)}, Args: precompiles.AuditArgs(suite, args), Status: status.String()})
+			}
+			node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				text, isTx := strings.CutPrefix(r.URL.Path, "/v1/transactions/")
+				if !isTx {
+					query := r.URL.Query()
+					if query.Get("object") != audit.ReadsName(report.Node) || query.Get("institution") != "bank-a" || query.Get("method") != "anchor" {
+						t.Errorf("it asks for the records of %s", r.URL.RawQuery)
+					}
+					page := client.AuditRecords{}
+					at := len(records) - 1 - len(query.Get("before"))
+					if at >= 0 {
+						page = client.AuditRecords{Records: records[at : at+1], More: at > 0, Before: query.Get("before") + "x"}
+					}
+					json.NewEncoder(w).Encode(page) //nolint:errcheck // the client tells
+					return
+				}
+				for i := range txs {
+					if txs[i].ID.String() == text && (i > 0 || !c.pruned) {
+						json.NewEncoder(w).Encode(txs[i]) //nolint:errcheck // the client tells
+						return
+					}
+				}
+				w.WriteHeader(http.StatusGone)
+				json.NewEncoder(w).Encode(client.Problem{Status: http.StatusGone, Code: client.CodeUnavailable}) //nolint:errcheck // the client tells
+			}))
+			defer node.Close()
+			api, err := client.New(node.URL, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			unseen, err := (&remote{Client: api, ctx: t.Context()}).compareAnchors(suite, report, "bank-a", digests)
+			if unseen != c.unseen || (err != nil) != (c.word != "") || err != nil && !strings.Contains(err.Error(), c.word) {
+				t.Errorf("compareAnchors = %d, %v; want %d and %q", unseen, err, c.unseen, c.word)
+			}
+		})
+	}
+}
