@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+	"filippo.io/age/armor"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/fondaco/fondaco/node/audit"
@@ -65,6 +68,7 @@ func (t tests) Run() int {
 //	chain governed           speak to one whose rules the script changes for everybody
 //	chain proposed           speak to one on which the script leaves motions open, as many as an institution may
 //	secret KEY... -- FILE... none of the files has a private key of the key files in it
+//	relock KEY...            lock the key files again, with the same passphrase in a way that takes no second to open
 //
 // SUITE, which is FONDACO_SUITE too, is the suite of the tests, ALGORITHM that of its keys, OTHER the other suite, CA the provider for it, and
 // JOIN the folder testdata/join.
@@ -121,6 +125,7 @@ func TestScripts(t *testing.T) {
 				}
 			},
 			"secret": func(ts *testscript.TestScript, _ bool, args []string) { secret(ts, args) },
+			"relock": func(ts *testscript.TestScript, _ bool, args []string) { relock(ts, args) },
 			"rotate": func(ts *testscript.TestScript, _ bool, args []string) { rotate(ts, args) },
 			"forge":  func(ts *testscript.TestScript, _ bool, args []string) { forge(ts, args) },
 		}),
@@ -191,6 +196,30 @@ func forge(ts *testscript.TestScript, args []string) {
 	ts.Setenv("LOG", audit.ReadsName(forged.Node))
 	ts.Setenv("COUNT", fmt.Sprint(forged.Count))
 	ts.Setenv("DIGEST", digest.String())
+}
+
+// relock replaces the key files' work factor, which makes each guess at a passphrase take a second of a core, by one that is for tests only. The
+// passphrase is what the script has in the file secret.
+func relock(ts *testscript.TestScript, args []string) {
+	passphrase := strings.TrimSpace(ts.ReadFile("secret"))
+	identity, err := age.NewScryptIdentity(passphrase)
+	ts.Check(err)
+	recipient, err := age.NewScryptRecipient(passphrase)
+	ts.Check(err)
+	recipient.SetWorkFactor(1)
+	for _, name := range args {
+		opened, err := age.Decrypt(armor.NewReader(strings.NewReader(ts.ReadFile(name))), identity)
+		ts.Check(err)
+		data, err := io.ReadAll(opened)
+		ts.Check(err)
+		var out bytes.Buffer
+		armored := armor.NewWriter(&out)
+		sealed, err := age.Encrypt(armored, recipient)
+		ts.Check(err)
+		_, err = sealed.Write(data)
+		ts.Check(errors.Join(err, sealed.Close(), armored.Close()))
+		ts.Check(os.WriteFile(ts.MkAbs(name), out.Bytes(), 0o600))
+	}
 }
 
 // secret looks at every byte of files for private keys: as they are, in hexadecimal and in base64, and in what PEM blocks hold.

@@ -44,12 +44,13 @@ func Commands(more map[string]func(*testscript.TestScript, bool, []string)) map[
 			}
 		},
 		"eventually": func(ts *testscript.TestScript, _ bool, args []string) {
-			began := time.Now()
+			began, pause := time.Now(), 50*time.Millisecond
 			for ts.Exec(args[0], args[1:]...) != nil {
 				if time.Since(began) > Patience {
 					ts.Fatalf("no success within %s", Patience)
 				}
-				time.Sleep(50 * time.Millisecond)
+				time.Sleep(pause)
+				pause = min(pause*5/4, 400*time.Millisecond) // each attempt takes time from what is waited for
 			}
 		},
 		"capture": func(ts *testscript.TestScript, _ bool, args []string) {
