@@ -437,7 +437,7 @@ func TestWatchRegressions(t *testing.T) {
 
 	t.Log("out of gas counts for nothing while there is no measure: the current version has served nobody")
 	begin("loops")
-	send(ledger.OutOfGas, "number", testGas)
+	send(ledger.OutOfGas, "number", testGas/20)
 	counted(0, 0)
 	n.ok("rollback", precompiles.NameArgs{Name: "token"})
 	send(ledger.OK, "number", testGas)
