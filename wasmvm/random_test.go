@@ -24,7 +24,7 @@ import (
 
 var (
 	randomSeed     = flag.Uint64("seed", 1, "seed of the random programs")
-	randomPrograms = flag.Int("programs", 500, "how many random programs to run")
+	randomPrograms = flag.Int("programs", 200, "how many random programs to run")
 	randomFirst    = flag.Int("first", 0, "the first program, to repeat one")
 	arm64          = flag.Bool("arm64", false, "run TestArm64")
 )

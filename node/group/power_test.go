@@ -85,7 +85,7 @@ func TestPowerFailure(t *testing.T) {
 		t.Fatalf("the run told of %d blocks of %d, and %d votes in %d views", len(r.told.headers), len(r.blocks)-1, votes, len(views))
 	}
 	t.Run("nothing is lost", func(t *testing.T) {
-		images, bad := r.look(t, cmp.Or(*powerImages, 50), math.MaxInt, acknowledged{}, nil)
+		images, bad := r.look(t, cmp.Or(*powerImages, 30), math.MaxInt, acknowledged{}, nil)
 		for _, b := range bad {
 			t.Error(b)
 		}

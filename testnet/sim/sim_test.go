@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -15,7 +16,7 @@ import (
 
 var (
 	first     = flag.Uint64("seed", 1, "first seed of the schedules")
-	schedules = flag.Int("schedules", 0, "schedules to run; 0: 500, or 300 with -short")
+	schedules = flag.Int("schedules", 0, "schedules to run; 0: 200")
 	nodes     = flag.Int("nodes", 4, "members of the simulated group")
 	byzantine = flag.String("byzantine", "", "strategy of the members that lie; empty: by seed")
 	wholly    = flag.Bool("whole", false, "with the real executor and a token in WebAssembly")
@@ -25,14 +26,7 @@ var (
 // TestSchedules is the test of the whole node: no schedule breaks a rule. Campaigns of more are for -schedules, or testnet sim.
 func TestSchedules(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(1_600)) // schedules are short and leave nothing behind
-	count := *schedules
-	switch {
-	case count > 0:
-	case testing.Short():
-		count = 300
-	default:
-		count = 500
-	}
+	count := cmp.Or(*schedules, 200)
 	c := Campaign{Schedule: Schedule{Nodes: *nodes, Seed: *first, Byzantine: *byzantine, Whole: *wholly}, Schedules: count}
 	if *all {
 		c.Found = func(Broken) bool { return false }
