@@ -29,6 +29,7 @@ type publisher struct {
 	node      [][]byte // certificate of a holder, and its chain
 	serial    string
 	folder    string // where providers keep what they fetched
+	file      string // one that they read the list from, too; empty: none
 
 	answer    atomic.Pointer[http.HandlerFunc]
 	asked     atomic.Int64
@@ -115,15 +116,25 @@ func (p *publisher) provider(ctx context.Context) *Provider {
 		defer p.mu.Unlock()
 		p.warned = append(p.warned, text)
 	}
-	settings := fmt.Sprintf("lists = %q\n[[trust]]\nroots = %q\ncrl = [%q]\n", p.folder, filepath.Join(filepath.Dir(p.authority.ListPath()), ChainFile), p.URL+"/corfu.crl")
+	crl := fmt.Sprintf("%q", p.URL+"/corfu.crl")
+	if p.file != "" {
+		crl = fmt.Sprintf("%q, %s", p.file, crl)
+	}
+	settings := fmt.Sprintf("lists = %q\n[[trust]]\nroots = %q\ncrl = [%s]\n", p.folder, filepath.Join(filepath.Dir(p.authority.ListPath()), ChainFile), crl)
 	if err := out.Configure(ctx, []byte(settings)); err != nil {
 		p.t.Fatal(err)
 	}
-	f := out.trusts[0].revocation.sources[0].(*fetched)
+	f := fetchedBy(out)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.now = func() time.Time { return time.Now().Add(time.Duration(p.ahead.Load())) }
 	return out
+}
+
+// fetchedBy returns what a provider fetches, its last source.
+func fetchedBy(p *Provider) *fetched {
+	sources := p.trusts[0].revocation.sources
+	return sources[len(sources)-1].(*fetched)
 }
 
 // later lets the time go by after which providers ask again.
@@ -179,7 +190,7 @@ func testFetch(t *testing.T, suite keys.Suite) {
 	}
 	pub.later()
 	pub.verdict(p)
-	f := p.trusts[0].revocation.sources[0].(*fetched)
+	f := fetchedBy(p)
 	pub.eventually("the server is asked again, and whether it has another list", func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -285,7 +296,7 @@ func testFetch(t *testing.T, suite keys.Suite) {
 		pub.eventually("the provider says so, and asks again soon", func() bool {
 			return strings.Contains(pub.list(again).Fault, "the list there ended on ")
 		})
-		f := again.trusts[0].revocation.sources[0].(*fetched)
+		f := fetchedBy(again)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if wait := f.due.Sub(f.now()); wait > retryMost {
@@ -328,6 +339,89 @@ func testFetch(t *testing.T, suite keys.Suite) {
 		says(t, pub.verdict(again), "revoked: ")
 		pub.eventually("the provider says so", func() bool { return strings.Contains(pub.list(again).Fault, "connection refused") })
 	})
+}
+
+// TestTwoSources has a file and a server for one list. What goes wrong at either is told, though the other one has the list.
+func TestTwoSources(t *testing.T) {
+	pub := newPublisher(t, keys.Std())
+	pub.file = filepath.Join(t.TempDir(), "corfu.crl")
+	first := readAll(t, pub.authority.ListPath())
+	issue := func() (list []byte) {
+		t.Helper()
+		if err := pub.authority.Refresh(time.Now(), 7*24*time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		return readAll(t, pub.authority.ListPath())
+	}
+	place := func(list []byte) {
+		t.Helper()
+		if err := writeFile(pub.file, list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	place(first)
+	p := pub.provider(t.Context())
+	says(t, pub.verdict(p), "Bank of Corfu")
+	f := fetchedBy(p)
+	number := func() string {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.good == nil {
+			return "none"
+		}
+		return serialText(f.good.number)
+	}
+	// comes has the server asked anew, and verdicts look at what it sends.
+	comes := func(what string, is func() bool) {
+		t.Helper()
+		pub.eventually("the server was asked before", func() bool {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return !f.busy
+		})
+		pub.later()
+		pub.eventually(what, func() bool { says(t, pub.verdict(p), "Bank of Corfu"); return is() })
+	}
+	faulty := func(words ...string) func() bool {
+		return func() bool {
+			fault := pub.list(p).Fault
+			for _, w := range words {
+				if !strings.Contains(fault, w) {
+					return false
+				}
+			}
+			return len(words) > 0 || fault == ""
+		}
+	}
+	second := issue()
+	place(second)
+	pub.publishes(second)
+	comes("both have the second list", func() bool { return number() == "02" && pub.list(p).Number == "02" })
+	comes("nothing is wrong", faulty())
+
+	pub.publishes(first)
+	rolled := "/corfu.crl: it has list number 01 of "
+	comes("the server went back to the first list", faulty(rolled, ", and had list number 02 of "))
+	if !pub.wasWarned(rolled) {
+		t.Errorf("the log has %q", pub.warned)
+	}
+	place([]byte("half a li"))
+	comes("both are told of", faulty(rolled, pub.file+": "))
+	place(second)
+	pub.answers(http.NotFound)
+	comes("the server has no list", faulty("it answered 404"))
+
+	third := issue()
+	place(issue())
+	comes("the file is ahead", func() bool { return pub.list(p).Number == "04" })
+	comes("the server still has no list", faulty("it answered 404"))
+	pub.publishes(third)
+	comes("the server has one that is older than the file's, and newer than its own before", func() bool { return number() == "03" && faulty()() })
+	pub.publishes(second)
+	comes("it went back again", faulty("it has list number 02 of ", ", and had list number 03 of "))
+	if got := pub.list(p).Number; got != "04" {
+		t.Errorf("list number %s counts, want 04", got)
+	}
 }
 
 // TestFetchSettings tells what settings cannot have lists fetched.

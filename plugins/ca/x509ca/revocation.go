@@ -36,15 +36,15 @@ type revocation struct {
 type source interface {
 	name() string
 	current() ([]*list, error)  // those that may count, the newest last, and why a newer one is not among them
-	counts(l *list)             // is told that one of them is signed by its authority, and that none before was newer,
+	counts(l *list)             // is told that one of them is signed by its authority, and that it had none that is newer,
 	refused(l *list, why error) // or that this is not so
 	fault() string              // what keeps a newer list from coming; empty: nothing that is known
 }
 
-// keptList is the newest list of an authority, and where it came from.
+// keptList is the newest list of an authority, and the newest of each source that had one: that one, or one that is older.
 type keptList struct {
 	*list
-	from source
+	had map[source]*list
 }
 
 const (
@@ -155,30 +155,37 @@ func (r *revocation) newest(issuer *certificate, at time.Time) (found *list, unu
 			if err != nil {
 				unusable = err
 			}
-			if l == known.list {
+			had := known.had[from]
+			switch {
+			case l == had:
 				continue
-			}
-			if known.list != nil && bytes.Equal(l.raw, known.raw) { // from another source
-				from.counts(l)
+			case had != nil && l.before(had):
+				unusable = fmt.Errorf("%s: it has %s, and had %s: bring the newer one back", from.name(), l.text(), had.text())
+				from.refused(l, unusable)
 				continue
-			}
-			if known.list != nil && l.before(known.list) {
-				if known.from == from { // several sources may have lists of one authority
-					unusable = fmt.Errorf("%s: it has %s, and had %s: bring the newer one back", from.name(), l.text(), known.list.text())
-					from.refused(l, unusable)
+			case known.list != nil && l.before(known.list): // another source is ahead
+				known.had[from] = l
+				if r.usable(l, issuer, at) == nil {
+					from.counts(l)
 				}
 				continue
 			}
-			if err := r.usable(l, issuer, at); err != nil {
-				unusable = fmt.Errorf("%s: %w", from.name(), err)
-				from.refused(l, unusable)
-				continue
+			if known.list == nil || !bytes.Equal(l.raw, known.raw) {
+				if err := r.usable(l, issuer, at); err != nil {
+					unusable = fmt.Errorf("%s: %w", from.name(), err)
+					from.refused(l, unusable)
+					continue
+				}
+				if known.list == nil {
+					if len(r.kept) >= maxAuthorities {
+						return nil, fmt.Errorf("there are lists of %d authorities already", len(r.kept))
+					}
+					known.had = map[source]*list{}
+				}
+				known.list = l
+				r.kept[id] = known
 			}
-			if known.list == nil && len(r.kept) >= maxAuthorities {
-				return nil, fmt.Errorf("there are lists of %d authorities already", len(r.kept))
-			}
-			known = keptList{l, from}
-			r.kept[id] = known
+			known.had[from] = l
 			from.counts(l)
 		}
 	}
@@ -219,7 +226,14 @@ func (r *revocation) lists() []ca.List {
 	var all []ca.List
 	for _, l := range r.kept {
 		public := l.public()
-		public.Fault = wire.Truncate(l.from.fault(), ca.MaxReason-len("…"))
+		var faults []string
+		for _, from := range r.sources {
+			if l.had[from] != nil {
+				faults = append(faults, from.fault())
+			}
+		}
+		faults = slices.DeleteFunc(faults, func(s string) bool { return s == "" })
+		public.Fault = wire.Truncate(strings.Join(faults, "; "), ca.MaxReason-len("…"))
 		all = append(all, public)
 	}
 	slices.SortFunc(all, func(a, b ca.List) int {
