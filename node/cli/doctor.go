@@ -697,7 +697,7 @@ func (d *doctor) certificates() {
 	}
 	d.program(a.Provider)
 	var who identity.Identity
-	err = withProvider(d.c.Context, d.dir, a, func(ctx context.Context, p ca.Provider) (err error) {
+	err = withProvider(d.c, d.dir, a, func(ctx context.Context, p ca.Provider) (err error) {
 		d.lists(ctx, p)
 		who, err = ca.Verifier{Provider: p, Suite: d.suite, Purpose: ca.Node}.Verify(ctx, a.Chain, time.Now())
 		return err

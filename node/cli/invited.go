@@ -290,7 +290,7 @@ func unpackAuthority(c *cli.Context, dir string, i *join.Invitation, settings *x
 	if err != nil {
 		return who, err
 	}
-	if who, err = vouched(c.Context, dir, a, suite, card.Key, card.Institution); err != nil {
+	if who, err = vouched(c, dir, a, suite, card.Key, card.Institution); err != nil {
 		return who, fmt.Errorf("the certificates for this node do not hold by what the invitation says of authorities: %w", err)
 	}
 	err = settingsFiles(settings, func(_, path string) (string, error) { return filepath.Join(now, filepath.Base(path)), nil })

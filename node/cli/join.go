@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/asn1"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -16,9 +17,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"github.com/fondaco/fondaco/node"
@@ -559,7 +562,7 @@ func inviteCertificate(c *cli.Context, dir string, file *File, i *join.Invitatio
 		return err
 	}
 	a.Chain = i.Chain
-	if _, err = vouched(c.Context, dir, a, suite, request.Key, request.Institution); err == nil {
+	if _, err = vouched(c, dir, a, suite, request.Key, request.Institution); err == nil {
 		return nil
 	}
 	err = fmt.Errorf("other nodes would refuse node %s: %w", i.Node.Short(), err)
@@ -569,22 +572,68 @@ func inviteCertificate(c *cli.Context, dir string, file *File, i *join.Invitatio
 	return err
 }
 
-// withProvider runs the program of a CA provider of the node in dir for as long as use asks it.
-func withProvider(ctx context.Context, dir string, a node.CA, use func(context.Context, ca.Provider) error) error {
-	host := plugins.New(plugins.Config{Near: copiesIn(dir)})
+// withProvider runs the program of a CA provider of the node in dir for as long as use asks it. Then it tells what the program printed: why a list
+// does not come is in no refusal, since these go to others, too.
+func withProvider(c *cli.Context, dir string, a node.CA, use func(context.Context, ca.Provider) error) error {
+	said := &printed{first: make(chan struct{})}
+	defer said.tell(c)
+	host := plugins.New(plugins.Config{Log: zerolog.New(said), Near: copiesIn(dir)})
 	defer host.Close() //nolint:errcheck // a folder of sockets may be left
-	ctx, cancel := context.WithTimeout(ctx, 2*doctorAsks)
+	ctx, cancel := context.WithTimeout(c.Context, 2*doctorAsks)
 	defer cancel()
 	provider, err := host.CA(ctx, a.Provider)
 	if err != nil {
 		return err
 	}
-	return use(ctx, provider)
+	err = use(ctx, provider)
+	if refusal, refused := errors.AsType[*ca.Refusal](err); err != nil && (!refused || refusal.Code == ca.StaleList) {
+		select { // what it prints comes by another way than its answers, and may be behind
+		case <-said.first:
+		case <-time.After(lastWords):
+		}
+	}
+	return err
+}
+
+// printed keeps what programs printed, of all that their host logs: the first maxPrinted lines.
+type printed struct {
+	first chan struct{} // closed when there is one
+	mu    sync.Mutex    // guards lines
+	lines []string
+}
+
+const (
+	maxPrinted = 64
+	lastWords  = 2 * time.Second // for which a program that cannot tell, or knows too little, is listened to
+)
+
+// Write takes a line of the host's log.
+func (p *printed) Write(line []byte) (int, error) {
+	var entry struct{ Plugin, Printed string }
+	if json.Unmarshal(line, &entry) == nil && entry.Printed != "" {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if len(p.lines) == 0 {
+			close(p.first)
+		}
+		if len(p.lines) < maxPrinted {
+			p.lines = append(p.lines, entry.Plugin+": "+entry.Printed)
+		}
+	}
+	return len(line), nil
+}
+
+func (p *printed) tell(c *cli.Context) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, line := range p.lines {
+		note(c, "%s", line)
+	}
 }
 
 // holder has a CA provider say whom certificates stand for.
-func holder(ctx context.Context, dir string, a node.CA, suite keys.Suite) (who identity.Identity, err error) {
-	err = withProvider(ctx, dir, a, func(ctx context.Context, p ca.Provider) (err error) {
+func holder(c *cli.Context, dir string, a node.CA, suite keys.Suite) (who identity.Identity, err error) {
+	err = withProvider(c, dir, a, func(ctx context.Context, p ca.Provider) (err error) {
 		who, err = ca.Verifier{Provider: p, Suite: suite, Purpose: ca.Node}.Verify(ctx, a.Chain, time.Now())
 		return err
 	})
@@ -592,8 +641,8 @@ func holder(ctx context.Context, dir string, a node.CA, suite keys.Suite) (who i
 }
 
 // vouched is holder of certificates that must be of an institution, and for a key.
-func vouched(ctx context.Context, dir string, a node.CA, suite keys.Suite, key ledger.Key, institution string) (identity.Identity, error) {
-	who, err := holder(ctx, dir, a, suite)
+func vouched(c *cli.Context, dir string, a node.CA, suite keys.Suite, key ledger.Key, institution string) (identity.Identity, error) {
+	who, err := holder(c, dir, a, suite)
 	switch {
 	case err != nil:
 	case who.Key.Algorithm() != key.Algorithm || !bytes.Equal(who.Key.Bytes(), key.Bytes):

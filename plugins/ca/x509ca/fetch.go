@@ -136,11 +136,11 @@ func (f *fetched) current() ([]*list, error) {
 			lists = append(lists, l)
 		}
 	}
-	switch {
-	case f.err != nil: // what a server or the network did is told here, and not to whoever shows a certificate
-		return lists, fmt.Errorf("no newer list comes from %s", f.url)
+	switch { // what a server or the network did is for the log, and not for whoever shows a certificate
 	case len(lists) == 0:
 		return nil, fmt.Errorf("no list has come from %s yet", f.url)
+	case f.err != nil:
+		return lists, fmt.Errorf("no newer list comes from %s", f.url)
 	}
 	return lists, nil
 }
