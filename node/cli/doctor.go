@@ -777,7 +777,10 @@ func (d *doctor) lists(ctx context.Context, provider ca.Provider) {
 	}
 	for _, l := range answer.Lists {
 		list, late := monitor.List{Issued: time.UnixMilli(l.Issued), Next: time.UnixMilli(l.NextUpdate)}, "fetch a newer one, or look why its authority issues none"
-		left, fault := list.Next.Sub(now), ""
+		left, fault, holds := list.Next.Sub(now), "", ""
+		if len(l.Revoked)+len(l.Signed) > 0 { // it was not left out for its size
+			holds = fmt.Sprintf(", with %d certificates", len(l.Revoked))
+		}
 		if l.Fault != "" {
 			late, fault = "mend what keeps a newer one from coming", "; no newer one comes, "+strings.ToValidUTF8(l.Fault, "?")
 		}
@@ -785,13 +788,13 @@ func (d *doctor) lists(ctx context.Context, provider ca.Provider) {
 		case l.Fault != "" && (l.NextUpdate == 0 || left >= list.Lead()):
 			d.warn(check, late, "of %s, of %s%s", l.Issuer, timeText(l.Issued), fault)
 		case l.NextUpdate == 0:
-			d.ok(check, "of %s, of %s, with %d certificates; it does not say when the next is due", l.Issuer, timeText(l.Issued), len(l.Revoked))
+			d.ok(check, "of %s, of %s%s; it does not say when the next is due", l.Issuer, timeText(l.Issued), holds)
 		case left < 0:
 			d.fail(check, late+": nodes of this authority count only while ca.grace lasts, and then are cut off", "of %s: the next was due at %s%s", l.Issuer, timeText(l.NextUpdate), fault)
 		case left < list.Lead():
 			d.warn(check, late, "of %s: the next is due at %s, and this one is of %s%s", l.Issuer, timeText(l.NextUpdate), timeText(l.Issued), fault)
 		default:
-			d.ok(check, "of %s, with %d certificates; the next is due at %s", l.Issuer, len(l.Revoked), timeText(l.NextUpdate))
+			d.ok(check, "of %s%s; the next is due at %s", l.Issuer, holds, timeText(l.NextUpdate))
 		}
 	}
 }

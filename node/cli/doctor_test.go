@@ -30,6 +30,9 @@ func TestDoctorLists(t *testing.T) {
 	}
 	endless := list("Bank D", time.Hour, 0)
 	endless.NextUpdate = 0
+	signed := list("Bank A", time.Hour, 23*time.Hour)
+	signed.Signed = []byte("list")
+	signed.Revoked = []ca.Entry{{Serial: "1"}, {Serial: "2"}}
 	unfetched := func(age, left time.Duration) ca.List {
 		l := list("Bank E", age, left)
 		l.Fault = "since noon: http://e/crl: it answered 404 Not Found"
@@ -41,16 +44,17 @@ func TestDoctorLists(t *testing.T) {
 	}{
 		"four lists": {
 			listing{answer: ca.RevokedResponse{Lists: []ca.List{
-				list("Bank A", time.Hour, 23*time.Hour), list("Bank B", 23*time.Hour, time.Hour), list("Bank C", 25*time.Hour, -time.Hour), endless,
+				signed, list("Bank B", 23*time.Hour, time.Hour), list("Bank C", 25*time.Hour, -time.Hour), endless,
 			}}},
-			[]string{"ok of Bank A, with 0 certificates", "warn of Bank B: the next is due", "FAIL of Bank C: the next was due", "ok of Bank D"},
+			[]string{"ok of Bank A, with 2 certificates; the next is due", "warn of Bank B: the next is due", "FAIL of Bank C: the next was due", "ok of Bank D"},
 		},
 		"lists that cannot be fetched": {
 			listing{answer: ca.RevokedResponse{Lists: []ca.List{unfetched(time.Hour, 23*time.Hour), unfetched(23*time.Hour, time.Hour), unfetched(25*time.Hour, -time.Hour)}}},
 			[]string{"warn of Bank E, of ", "warn of Bank E: the next is due", "FAIL of Bank E: the next was due"},
 		},
-		"none":                  {listing{}, nil},
-		"a provider that fails": {listing{err: errors.New("it is down")}, []string{"warn the provider does not show its lists: it is down"}},
+		"one that was left out for its size": {listing{answer: ca.RevokedResponse{Lists: []ca.List{list("Bank F", time.Hour, 23*time.Hour)}}}, []string{"ok of Bank F; the next is due at "}},
+		"none":                               {listing{}, nil},
+		"a provider that fails":              {listing{err: errors.New("it is down")}, []string{"warn the provider does not show its lists: it is down"}},
 		"a provider that refuses": {
 			listing{answer: ca.RevokedResponse{Refusal: ca.Refuse(ca.Unsupported, "it has none")}},
 			[]string{"warn the provider does not show its lists: it has none"},

@@ -512,9 +512,35 @@ type List struct {
 	Number     string   // as the authority counts; hexadecimal for X.509, empty where it does not
 	Issued     int64    // Unix milliseconds
 	NextUpdate int64    // Unix milliseconds: when the authority will have issued the next; zero: it does not say
-	Revoked    []Entry  // in the order of the list
-	Signed     []byte   // the list as its authority signed it, DER for X.509
+	Revoked    []Entry  // in the order of the list; see Signed
+	Signed     []byte   // the list as its authority signed it, DER for X.509. Empty: it has no such form, or was left out for its size, and Revoked with it (see Fit)
 	Fault      string   // what keeps a newer list from coming, in words; at most MaxReason bytes; empty: nothing that the provider knows of
+}
+
+// Fit returns lists as an answer may hold them: MaxLists at most, the first ones, without Revoked and Signed of the largest where all together are beyond
+// MaxListed or MaxListBytes. So whoever publishes a large list keeps nobody from being told of the others, and of its own dates.
+func Fit(lists []List) []List {
+	lists = slices.Clone(lists[:min(len(lists), MaxLists)])
+	for {
+		listed, size, longest, largest := 0, 0, 0, 0
+		for i, l := range lists {
+			listed, size = listed+len(l.Revoked), size+len(l.Signed)
+			if len(l.Revoked) > len(lists[longest].Revoked) {
+				longest = i
+			}
+			if len(l.Signed) > len(lists[largest].Signed) {
+				largest = i
+			}
+		}
+		out := largest
+		if size <= MaxListBytes {
+			if listed <= MaxListed {
+				return lists
+			}
+			out = longest
+		}
+		lists[out].Revoked, lists[out].Signed = nil, nil
+	}
 }
 
 // Entry is a revoked certificate.

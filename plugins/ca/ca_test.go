@@ -192,6 +192,48 @@ func TestFingerprints(t *testing.T) {
 }
 
 // TestServer tells whose fault is whose.
+// TestFit leaves the largest lists out, and no more than that takes.
+func TestFit(t *testing.T) {
+	many := func(n, signed int) List {
+		l := List{Issuer: "large", Issued: 7, Signed: make([]byte, signed)}
+		for range n {
+			l.Revoked = append(l.Revoked, Entry{Serial: "1"})
+		}
+		return l
+	}
+	for _, c := range []struct {
+		story string
+		lists []List
+		whole []bool // of each list that is told
+	}{
+		{"none", nil, nil},
+		{"all that there is room for", []List{many(MaxListed, MaxListBytes-1), many(0, 1)}, []bool{true, true}},
+		{"a byte too many", []List{many(1, 1), many(1, MaxListBytes)}, []bool{true, false}},
+		{"two that are too large together", []List{many(1, MaxListBytes), many(1, 1), many(1, MaxListBytes-1)}, []bool{false, true, true}},
+		{"two that are too large with another", []List{many(1, MaxListBytes), many(1, 1), many(1, MaxListBytes)}, []bool{false, true, false}},
+		{"a certificate too many, on the list with fewer bytes", []List{many(1, 9), many(MaxListed, 5)}, []bool{true, false}},
+		{"without a signed form", []List{many(MaxListed, 0), many(1, 0)}, []bool{false, true}},
+		{"more than an answer has", slices.Repeat([]List{many(1, 1)}, MaxLists+1), slices.Repeat([]bool{true}, MaxLists)},
+	} {
+		t.Run(c.story, func(t *testing.T) {
+			before := slices.Clone(c.lists)
+			got := Fit(c.lists)
+			if err := (RevokedResponse{Lists: got}).check(); err != nil || len(got) != len(c.whole) {
+				t.Fatalf("%d lists, %v, want %d", len(got), err, len(c.whole))
+			}
+			for i, l := range got {
+				was := len(before[i].Signed)+len(before[i].Revoked) == len(l.Signed)+len(l.Revoked)
+				if left := len(l.Signed)+len(l.Revoked) == 0; l.Issued != 7 || was != c.whole[i] || left == c.whole[i] {
+					t.Errorf("list %d has %d certificates and %d bytes, want it whole: %v", i, len(l.Revoked), len(l.Signed), c.whole[i])
+				}
+				if len(c.lists[i].Signed) != len(before[i].Signed) {
+					t.Errorf("list %d of the caller was changed", i)
+				}
+			}
+		})
+	}
+}
+
 func TestServer(t *testing.T) {
 	verify := func(p *canned, frame []byte) ([]byte, error) {
 		return answer(t.Context(), frame, p.Verify, func(r *Refusal) VerifyResponse { return VerifyResponse{Refusal: r} })

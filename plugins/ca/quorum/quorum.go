@@ -320,7 +320,7 @@ func (*Provider) Revoke(context.Context, ca.RevokeRequest) (ca.RevokeResponse, e
 	return ca.RevokeResponse{Refusal: only()}, nil
 }
 
-// Revoked returns the lists of the members that answer, and fails if fewer than K do: Verify goes by as many.
+// Revoked returns the lists of the members that answer, as far as they fit into one answer ([ca.Fit]), and fails if fewer than K do: Verify goes by as many.
 func (p *Provider) Revoked(ctx context.Context, r ca.RevokedRequest) (ca.RevokedResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.Limit)
 	defer cancel()
@@ -342,5 +342,5 @@ func (p *Provider) Revoked(ctx context.Context, r ca.RevokedRequest) (ca.Revoked
 	if n := len(slices.DeleteFunc(slices.Clone(failed), func(err error) bool { return err != nil })); n < p.K {
 		return ca.RevokedResponse{}, fmt.Errorf("%d of %d providers tell of their lists, and %d must vouch: %w", n, len(p.Members), p.K, errors.Join(failed...))
 	}
-	return ca.RevokedResponse{Lists: slices.Concat(lists...)}, nil
+	return ca.RevokedResponse{Lists: ca.Fit(slices.Concat(lists...))}, nil
 }

@@ -232,6 +232,37 @@ func TestRevoked(t *testing.T) {
 	})
 }
 
+// shows is a provider with one list.
+type shows struct {
+	Asked
+	list ca.List
+}
+
+func (s shows) Revoked(context.Context, ca.RevokedRequest) (ca.RevokedResponse, error) {
+	return ca.RevokedResponse{Lists: []ca.List{s.list}}, nil
+}
+
+// TestLargeLists has members show lists that are too large for one answer: the largest is left out of it, but for its dates.
+func TestLargeLists(t *testing.T) {
+	var members []Member
+	for name, size := range map[string]int{"corfu": 5 << 20, "zante": 6 << 20} {
+		members = append(members, Member{name, shows{list: ca.List{Issuer: name, Issued: 1, Signed: make([]byte, size), Revoked: []ca.Entry{{Serial: "1"}}}}})
+	}
+	p, err := New(Config{K: 2, Members: members})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := p.Revoked(t.Context(), ca.RevokedRequest{})
+	if err != nil || len(got.Lists) != 2 {
+		t.Fatalf("Revoked = %d lists, %v", len(got.Lists), err)
+	}
+	for _, l := range got.Lists {
+		if whole := len(l.Signed) == 5<<20 && len(l.Revoked) == 1; l.Issued != 1 || whole != (l.Issuer == "corfu") || !whole && len(l.Signed)+len(l.Revoked) > 0 {
+			t.Errorf("the list of %s has %d bytes and %d certificates", l.Issuer, len(l.Signed), len(l.Revoked))
+		}
+	}
+}
+
 // TestConformance runs the suite on two providers of which both must vouch.
 func TestConformance(t *testing.T) {
 	noon := time.Date(2030, 5, 1, 12, 0, 0, 0, time.UTC)

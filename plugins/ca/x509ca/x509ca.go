@@ -212,26 +212,8 @@ func (p *Provider) Revoked(_ context.Context, r ca.RevokedRequest) (ca.RevokedRe
 	for _, t := range p.trusts {
 		out.Lists = append(out.Lists, t.lists(time.UnixMilli(r.At))...)
 	}
-	fit(out.Lists)
+	out.Lists = ca.Fit(out.Lists)
 	return out, nil
-}
-
-// fit leaves out what the largest lists have, until all are within what an answer may hold: whoever publishes a large one
-// keeps nobody from being told of the others, and of its own dates.
-func fit(lists []ca.List) {
-	for {
-		listed, size, largest := 0, 0, 0
-		for i, l := range lists {
-			listed, size = listed+len(l.Revoked), size+len(l.Signed)
-			if len(l.Signed) > len(lists[largest].Signed) {
-				largest = i
-			}
-		}
-		if listed <= ca.MaxListed && size <= ca.MaxListBytes {
-			return
-		}
-		lists[largest].Revoked, lists[largest].Signed = nil, nil
-	}
 }
 
 func libraryOf(s keys.Suite) library {
