@@ -2,6 +2,7 @@ package x509ca
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -100,8 +101,8 @@ func newFetched(entry, folder string, warn func(string), parse func([]byte) (*li
 				switch {
 				case len(via) > maxRedirects:
 					return fmt.Errorf("it was redirected more than %d times", maxRedirects)
-				case next.URL.Hostname() != via[0].URL.Hostname(): // which would have this machine ask for what another one chooses
-					return errors.New("it redirects to another host: name the URL there")
+				case !sameServer(via[0].URL, next.URL): // which would have this machine ask for what another one chooses
+					return errors.New("it redirects to another host or port, or away from https: name the URL there")
 				}
 				return nil
 			},
@@ -116,6 +117,15 @@ func newFetched(entry, folder string, warn func(string), parse func([]byte) (*li
 		warn(fmt.Sprintf("the revocation list from %s that was kept in %s does not read, and is fetched anew: %v", f.url, f.path, err))
 	}
 	return f
+}
+
+// sameServer reports whether a URL is of the same server as the one that settings name: of the same host, port and scheme, or where https is if those are http's.
+func sameServer(named, next *url.URL) bool {
+	port := func(u *url.URL) string {
+		return cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+	}
+	secured := named.Scheme == "http" && port(named) == "80" && next.Scheme == "https" && port(next) == "443"
+	return strings.EqualFold(named.Hostname(), next.Hostname()) && (secured || named.Scheme == next.Scheme && port(named) == port(next))
 }
 
 func (f *fetched) name() string { return f.url }
@@ -170,7 +180,7 @@ func (f *fetched) refused(l *list, why error) {
 // worked plans the next time after one that brought what counts, if that has not ended.
 func (f *fetched) worked() {
 	end := f.good.ends()
-	if !end.IsZero() && !f.now().Before(end) {
+	if f.good.ended(f.now()) {
 		f.failed(fmt.Errorf("%s: the list there ended on %s", f.url, timeText(end)))
 		return
 	}
@@ -192,6 +202,12 @@ func (l *list) ends() time.Time {
 	return l.nextUpdate
 }
 
+// ended reports whether a list says that it has ended at a time.
+func (l *list) ended(at time.Time) bool {
+	end := l.ends()
+	return !end.IsZero() && !at.Before(end)
+}
+
 // failed plans the next time after one that did not.
 func (f *fetched) failed(why error) {
 	if f.failing.IsZero() {
@@ -201,6 +217,8 @@ func (f *fetched) failed(why error) {
 	case f.err != nil: // it was told
 	case f.good == nil:
 		f.warn(fmt.Sprintf("no revocation list that counts has come from %s, and none is kept, so certificates of its authority do not count: %v", f.url, why))
+	case f.good.ended(f.now()):
+		f.warn(fmt.Sprintf("no newer revocation list comes from %s, and the one that is kept has ended, so certificates of its authority do not count: %v", f.url, why))
 	default:
 		f.warn(fmt.Sprintf("no newer revocation list comes from %s, and the one that is kept counts until it is too old: %v", f.url, why))
 	}
@@ -283,7 +301,8 @@ func (f *fetched) first(ctx context.Context) {
 	}
 }
 
-// parsing is held by who reads a list, which may take a hundred megabytes.
+// parsing is held by who reads a list, which may take a hundred megabytes. What was sent is there before, so that a server that is slow keeps no other list
+// waiting: maxFile bytes for each URL, less than the lists that are kept take.
 var parsing sync.Mutex
 
 // fetch asks for the list.

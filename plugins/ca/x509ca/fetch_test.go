@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -231,6 +232,7 @@ func testFetch(t *testing.T, suite keys.Suite) {
 		"no file":                    {func() { pub.answers(http.NotFound) }, "it answered 404 Not Found"},
 		"another place, and so on":   {func() { pub.answers(http.RedirectHandler("/", http.StatusFound).ServeHTTP) }, "it was redirected more than 3 times"},
 		"another machine":            {func() { pub.answers(http.RedirectHandler("http://localhost:1/", http.StatusFound).ServeHTTP) }, "it redirects to another host"},
+		"another port":               {func() { pub.answers(http.RedirectHandler("http://127.0.0.1:1/", http.StatusFound).ServeHTTP) }, "it redirects to another host or port"},
 		"half an answer":             {func() { pub.answers(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }) }, "EOF"},
 	} {
 		t.Run("the server sends "+what, func(t *testing.T) {
@@ -296,6 +298,9 @@ func testFetch(t *testing.T, suite keys.Suite) {
 		pub.eventually("the provider says so, and asks again soon", func() bool {
 			return strings.Contains(pub.list(again).Fault, "the list there ended on ")
 		})
+		if want := "no newer revocation list comes from " + pub.URL + "/corfu.crl, and the one that is kept has ended, so certificates"; !pub.wasWarned(want) {
+			t.Errorf("the log has %q, want %q", pub.warned, want)
+		}
 		f := fetchedBy(again)
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -339,6 +344,35 @@ func testFetch(t *testing.T, suite keys.Suite) {
 		says(t, pub.verdict(again), "revoked: ")
 		pub.eventually("the provider says so", func() bool { return strings.Contains(pub.list(again).Fault, "connection refused") })
 	})
+}
+
+// TestRedirects tells where the server of a list may send who asks.
+func TestRedirects(t *testing.T) {
+	for _, c := range []struct {
+		named, next string
+		may         bool
+	}{
+		{"http://crl.example.org/a", "http://crl.example.org/b", true},
+		{"http://crl.example.org/a", "http://CRL.Example.ORG:80/a", true},
+		{"http://crl.example.org/a", "https://crl.example.org/a", true},
+		{"http://crl.example.org:80/a", "https://crl.example.org:443/a", true},
+		{"https://crl.example.org/a", "http://crl.example.org/a", false},
+		{"http://crl.example.org/a", "http://crl.example.org:8080/a", false},
+		{"http://crl.example.org:8080/a", "https://crl.example.org/a", false},
+		{"http://crl.example.org/a", "https://crl.example.org:9540/a", false},
+		{"https://crl.example.org:8443/a", "https://crl.example.org/a", false},
+		{"http://crl.example.org/a", "http://example.org/a", false},
+		{"http://[::1]/a", "http://[::1]:80/b", true},
+	} {
+		named, err := url.Parse(c.named)
+		next, err2 := url.Parse(c.next)
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		if got := sameServer(named, next); got != c.may {
+			t.Errorf("from %s to %s: %v, want %v", c.named, c.next, got, c.may)
+		}
+	}
 }
 
 // TestTwoSources has a file and a server for one list. What goes wrong at either is told, though the other one has the list.
