@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ func TestMain(m *testing.M) {
 			commitForever(dir)
 		}
 	}
+	debug.SetGCPercent(1_600) // stores here are small, and opened thousands of times
 	os.Exit(m.Run())
 }
 

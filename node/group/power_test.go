@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,6 +54,7 @@ func TestMain(m *testing.M) {
 		acts[act](newActor(os.Getenv(powerDisk)))
 		os.Exit(0)
 	}
+	debug.SetGCPercent(400) // whole groups are made for each test, and left behind
 	os.Exit(m.Run())
 }
 
