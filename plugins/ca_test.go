@@ -374,6 +374,7 @@ func TestCARecovery(t *testing.T) {
 		{"killed", "the connection broke"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			h := newHost(t, Config{CATimeout: time.Second})
 			provider := startCA(t, h, doormanSpec())
 			var err error
@@ -400,6 +401,7 @@ func TestCARecovery(t *testing.T) {
 		})
 	}
 	t.Run("one that hangs is noticed however soon its callers leave", func(t *testing.T) {
+		t.Parallel()
 		h := newHost(t, Config{CATimeout: time.Second})
 		provider := startCA(t, h, doormanSpec())
 		for range ca.MaxCalls {
@@ -415,6 +417,7 @@ func TestCARecovery(t *testing.T) {
 		})
 	})
 	t.Run("one that says in time that it cannot tell is not killed", func(t *testing.T) {
+		t.Parallel()
 		h := newHost(t, Config{CATimeout: 5 * time.Second})
 		provider := startCA(t, h, doormanSpec())
 		_, err := provider.Verify(t.Context(), asks("slow"))
@@ -426,6 +429,7 @@ func TestCARecovery(t *testing.T) {
 		}
 	})
 	t.Run("while it is down, callers are told why", func(t *testing.T) {
+		t.Parallel()
 		h := newHost(t, Config{MinPause: time.Hour, StartTimeout: 5 * time.Second})
 		provider := startCA(t, h, doormanSpec())
 		if _, err := provider.Verify(t.Context(), asks("panic")); !errors.Is(err, ca.ErrDown) {

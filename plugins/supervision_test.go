@@ -54,6 +54,7 @@ func TestSupervision(t *testing.T) {
 		{"forgets its journal", true, works},
 	} {
 		t.Run(c.mood, func(t *testing.T) {
+			t.Parallel()
 			p := newPair(t)
 			p.sends(t, p.well)
 			before := p.blocks(t, p.moody)
@@ -94,6 +95,7 @@ func TestSupervision(t *testing.T) {
 		})
 	}
 	t.Run("is killed again and again", func(t *testing.T) {
+		t.Parallel()
 		p := newPair(t)
 		p.sends(t, p.well)
 		before := p.blocks(t, p.moody)
@@ -105,6 +107,7 @@ func TestSupervision(t *testing.T) {
 		p.safe(t, before)
 	})
 	t.Run("is another file since it was started", func(t *testing.T) {
+		t.Parallel()
 		p := newPair(t)
 		p.sends(t, p.well)
 		before := p.blocks(t, p.moody)
