@@ -3,6 +3,7 @@ package executor
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/fondaco/fondaco/precompiles"
@@ -88,6 +89,55 @@ func TestDryRunMotion(t *testing.T) {
 			}
 			if done := r.Events[:len(r.Events)-1]; !slices.Equal(topics(events), topics(done)) { // the last says that the motion is executed
 				t.Errorf("the dry run emits %v, the motion %v", topics(events), topics(done))
+			}
+		})
+	}
+}
+
+// A trial runs new code without compiling it, and so gives calls less gas than the chain does. It says so of calls that end for want of it, and of no others.
+func TestDryRunMotionGas(t *testing.T) {
+	const enough = wasmvm.MaxInterpreted + 20_000_000
+	code := func(method, constant string) []byte {
+		a := &assembler{}
+		a.text(constant)
+		a.method(method, forever(nil))
+		return a.module(t, nil)
+	}
+	for _, test := range []struct {
+		name    string
+		gas     ledger.Gas // of a transaction
+		codes   [][]byte   // that come first
+		hinting bool
+	}{
+		{"a call after new code", enough, [][]byte{code("loop", "new")}, true},
+		{"the new code's own hook", enough, [][]byte{code("upgrade", "new")}, true},
+		{"without new code", enough, nil, false},
+		{"a chain that gives no more", wasmvm.MaxInterpreted, [][]byte{code("loop", "new")}, false},
+		{"a call that takes more than the chain gives", enough, [][]byte{code("loop", "new"), code("loop", strings.Repeat("x", 4<<20))}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newChainOf(t, newVM(t, wasmvm.Interpreter), []string{"alpha"}, []entry{{"admin", "alpha", "deployer"}})
+			c.genesis.Params.TxGas = test.gas
+			_, first, err := Genesis(c.suite, c.genesis)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.head = first
+			if c.x, err = New(Config{Suite: c.suite, Chain: c.genesis.Hash(c.suite), Group: "main", VM: newVM(t, wasmvm.Interpreter), Workers: 1}); err != nil {
+				t.Fatal(err)
+			}
+			self := c.deploy(code("loop", "old"))
+			var calls []precompiles.Action
+			for _, code := range test.codes {
+				calls = append(calls, precompiles.Action{To: precompiles.ContractsAddress, Method: "replace", Args: c.marshal(precompiles.ReplaceArgs{Address: self, Code: code, Breaking: true})})
+			}
+			trial, err := c.x.DryRunMotion(t.Context(), c.head, append(calls, precompiles.Action{To: self, Method: "loop", Args: none}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			last := trial[len(trial)-1]
+			if last.Status != ledger.OutOfGas || strings.Contains(last.Trace, "at most 40000000 gas; on the chain, which gives more, it may end well") != test.hinting {
+				t.Errorf("it ends with %s: %q, want the hint: %v", last.Status, last.Trace, test.hinting)
 			}
 		})
 	}

@@ -115,8 +115,8 @@ func (x *Executor) DryRunMotion(ctx context.Context, base *state.Snapshot, calls
 			o = Outcome{Status: refused.Status, Code: refused.Code, Data: refused.Data, Trace: refused.Trace, Failures: t.within()}
 		}
 		o.Gas, o.Trace = left-e.left, cmp.Or(string(t.trace.text[told:]), o.Trace)
-		if t.unpaid && o.Status == ledger.OutOfGas {
-			o.Trace = strings.TrimSpace(fmt.Sprintf("after a call that brings code a trial gives each call at most %d gas, and the chain more, for which this may do. %s", wasmvm.MaxInterpreted, o.Trace))
+		if t.unpaid && o.Status == ledger.OutOfGas && e.left > 0 && left > wasmvm.MaxInterpreted {
+			o.Trace = strings.TrimSpace(fmt.Sprintf("once a call has brought code, a trial gives each call at most %d gas; on the chain, which gives more, it may end well. %s", wasmvm.MaxInterpreted, o.Trace))
 		}
 		o.Events, o.Entered = t.events[events:], t.trace.entered[entered:]
 		outcomes = append(outcomes, o)
