@@ -227,7 +227,7 @@ func readRequest(path string) ([]byte, error) {
 type issuer struct {
 	folder   *x509ca.Authority // with its key; nil: a program
 	provider *plugins.CA
-	ctx      context.Context // of the command
+	c        *cli.Context
 }
 
 // issuerArguments returns the arguments of a command of an authority. With --provider the first one, FOLDER, is not given and empty.
@@ -247,8 +247,10 @@ func issuerArguments(c *cli.Context, least, most int, want string) ([]string, er
 	return append([]string{""}, args...), err
 }
 
-// issueTimeout is how long a provider may take to issue: its authority may ask a device, or people.
-const issueTimeout = 10 * time.Minute
+const (
+	issueTimeout = 10 * time.Minute // for a provider to issue: its authority may ask a device, or people
+	issueSilence = 5 * time.Second  // after which a command says that it waits for that
+)
 
 // withIssuer opens the authority in a folder, or starts the program of --provider, for as long as use needs it.
 func withIssuer(c *cli.Context, programs Plugins, folder string, use func(*issuer) error) (err error) {
@@ -257,7 +259,7 @@ func withIssuer(c *cli.Context, programs Plugins, folder string, use func(*issue
 		if err != nil {
 			return err
 		}
-		return use(&issuer{folder: a, ctx: c.Context})
+		return use(&issuer{folder: a, c: c})
 	}
 	name := c.String("provider")
 	if programs[name] == nil && !c.IsSet("sha256") {
@@ -282,28 +284,46 @@ func withIssuer(c *cli.Context, programs Plugins, folder string, use func(*issue
 	if m := provider.Manifest(); !m.Issues {
 		return withCode(ExitDenied, fmt.Errorf("the provider %s says that it issues nothing: name one that does", m.Name))
 	}
-	return use(&issuer{provider: provider, ctx: c.Context})
+	return use(&issuer{provider: provider, c: c})
 }
 
 func (i *issuer) enroll(r ca.EnrollRequest, hosts []string) (ca.IssueResponse, error) {
 	if i.folder != nil {
 		return i.folder.EnrollServer(r, hosts)
 	}
-	return i.provider.Enroll(i.ctx, r)
+	return patiently(i, func(ctx context.Context) (ca.IssueResponse, error) { return i.provider.Enroll(ctx, r) })
 }
 
 func (i *issuer) renew(r ca.RenewRequest) (ca.IssueResponse, error) {
 	if i.folder != nil {
 		return i.folder.Renew(r)
 	}
-	return i.provider.Renew(i.ctx, r)
+	return patiently(i, func(ctx context.Context) (ca.IssueResponse, error) { return i.provider.Renew(ctx, r) })
 }
 
 func (i *issuer) revoke(r ca.RevokeRequest) (ca.RevokeResponse, error) {
 	if i.folder != nil {
 		return i.folder.Revoke(r)
 	}
-	return i.provider.Revoke(i.ctx, r)
+	return patiently(i, func(ctx context.Context) (ca.RevokeResponse, error) { return i.provider.Revoke(ctx, r) })
+}
+
+// patiently waits for a provider's answer, and says so if it takes a while.
+func patiently[A any](i *issuer, ask func(context.Context) (A, error)) (answer A, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		answer, err = ask(i.c.Context)
+	}()
+	timer := time.NewTimer(issueSilence)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		note(i.c, "The provider has not answered yet: its authority may ask a device, or people. It has %d minutes in all.", int(issueTimeout.Minutes()))
+		<-done
+	}
+	return answer, err
 }
 
 func issueCertificate(c *cli.Context, programs Plugins) error {
