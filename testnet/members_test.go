@@ -22,7 +22,7 @@ import (
 	"github.com/fondaco/fondaco/testnet/network"
 )
 
-var long = flag.Bool("long", false, "run the stories that take minutes too: TestRecover, TestMembers, TestMembersByHand, TestFaults/raft, TestAuthorities, TestBackup, TestJoin, TestUnread")
+var long = flag.Bool("long", false, "run the stories that take minutes too: TestRecover, TestMembers, TestMembersByHand, TestFaults with raft and for longer, TestAuthorities, TestBackup, TestJoin, TestUnread")
 
 // TestMembers is one story on one network under load: a node joins, one takes the place of another, and one leaves.
 // No transfer is lost, and what happened can be verified with nothing but the genesis. It runs with -long.
