@@ -191,7 +191,6 @@ func TestFingerprints(t *testing.T) {
 	}
 }
 
-// TestServer tells whose fault is whose.
 // TestFit leaves the largest lists out, and no more than that takes.
 func TestFit(t *testing.T) {
 	many := func(n, signed int) List {
@@ -234,6 +233,7 @@ func TestFit(t *testing.T) {
 	}
 }
 
+// TestServer tells whose fault is whose.
 func TestServer(t *testing.T) {
 	verify := func(p *canned, frame []byte) ([]byte, error) {
 		return answer(t.Context(), frame, p.Verify, func(r *Refusal) VerifyResponse { return VerifyResponse{Refusal: r} })

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -449,6 +450,10 @@ func TestTwoSources(t *testing.T) {
 	place(issue())
 	comes("the file is ahead", func() bool { return pub.list(p).Number == "04" })
 	comes("the server still has no list", faulty("it answered 404"))
+	forged, _ := pem.Decode(third)
+	forged.Bytes[len(forged.Bytes)-1] ^= 1 // of its signature
+	pub.publishes(pem.EncodeToMemory(forged))
+	comes("it has one that the authority did not sign", faulty("did not sign it"))
 	pub.publishes(third)
 	comes("the server has one that is older than the file's, and newer than its own before", func() bool { return number() == "03" && faulty()() })
 	pub.publishes(second)

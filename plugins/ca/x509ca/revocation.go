@@ -164,10 +164,12 @@ func (r *revocation) newest(issuer *certificate, at time.Time) (found *list, unu
 				from.refused(l, unusable)
 				continue
 			case known.list != nil && l.before(known.list): // another source is ahead
-				known.had[from] = l
-				if r.usable(l, issuer, at) == nil {
-					from.counts(l)
+				if err := r.usable(l, issuer, at); err != nil {
+					from.refused(l, fmt.Errorf("%s: %w", from.name(), err))
+					continue
 				}
+				known.had[from] = l
+				from.counts(l)
 				continue
 			}
 			if known.list == nil || !bytes.Equal(l.raw, known.raw) {
