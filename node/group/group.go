@@ -1073,6 +1073,9 @@ func (g *Group) takeSigned(signatures [][]byte, err error) error {
 		g.signerAway = nil
 		g.log.Info().Msg("the signer answers again: this member votes")
 	}
+	if len(signatures) > 0 {
+		g.signerGone = nil
+	}
 	done := g.unsigned[:len(signatures)]
 	g.unsigned = g.unsigned[len(signatures):]
 	for i, e := range done {
@@ -1119,15 +1122,17 @@ func (g *Group) awaitSigner(err error) {
 // vote. nil: it does. What the group itself finds out as it signs counts more. It is called on the loop.
 func (g *Group) NoteSigner(err error) {
 	switch {
-	case (err != nil) == (g.signerGone != nil):
-		return
-	case err != nil:
+	case g.number < 0: // an observer votes on nothing
+		err = nil
+	case err != nil && g.signerGone == nil && g.signerAway == nil:
 		g.log.Error().Err(err).Msg("the signer does not answer: this member cannot vote on the next block")
-	default:
+	case err == nil && g.signerGone != nil:
 		g.log.Info().Msg("the signer answers again")
 	}
-	g.signerGone = err
-	g.publish()
+	if err != nil || g.signerGone != nil {
+		g.signerGone = err
+		g.publish()
+	}
 }
 
 // forgetUnsigned drops the statements that wait for the signer: the engine that asked for them is gone, or the epoch is over.
