@@ -361,7 +361,10 @@ func (r *remote) compareAnchors(suite keys.Suite, report *audit.ReadsReport, ins
 				tx, err := r.Lookup(r.ctx, one.Tx, 0, false)
 				var args precompiles.AnchorArgs
 				switch problem, ok := errors.AsType[*client.Problem](err); {
-				case ok && problem.Status == http.StatusGone && report.Gone > 0:
+				case ok && (problem.Status == http.StatusGone || problem.Code == client.CodeNotFound): // it was pruned, or began with the state of others
+					if report.Gone == 0 { // the log has every read, and nothing in it makes these arguments
+						return 0, withCode(ExitInvalid, fmt.Errorf("block %d anchors another log: reads of this one were changed or cut off", one.Height))
+					}
 					return one.Height, nil
 				case err != nil:
 					return 0, err

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -34,21 +35,25 @@ func TestCompareAnchors(t *testing.T) {
 		return a
 	}
 	for what, c := range map[string]struct {
-		anchors []precompiles.AnchorArgs // that of block 1 first
-		pruned  bool
-		failed  int // the anchor that had no effect; -1: none
-		unseen  ledger.Height
-		word    string // of the error
+		anchors  []precompiles.AnchorArgs // that of block 1 first
+		pruned   bool
+		imported bool // it has not even the digests
+		whole    bool // no read is gone
+		failed   int  // the anchor that had no effect; -1: none
+		unseen   ledger.Height
+		word     string // of the error
 	}{
-		"all are of this log":                               {anchors: []precompiles.AnchorArgs{right(12), right(15), right(20)}, failed: -1},
-		"none was made":                                     {failed: -1},
-		"one was of another log":                            {anchors: []precompiles.AnchorArgs{right(12), other(15), right(20)}, failed: -1, word: "block 2 anchors another log up to read 15"},
-		"one of another log was refused":                    {anchors: []precompiles.AnchorArgs{right(12), other(15), right(20)}, failed: 1},
-		"one is of the last read that is gone":              {anchors: []precompiles.AnchorArgs{other(9), right(10), right(20)}, failed: -1},
-		"one is of another one in its place":                {anchors: []precompiles.AnchorArgs{other(10), right(20)}, failed: -1, word: "block 1 anchors another log up to read 10"},
-		"one is of reads that are gone":                     {anchors: []precompiles.AnchorArgs{other(9), right(20)}, failed: -1},
-		"a pruned node does not tell of what one is":        {anchors: []precompiles.AnchorArgs{other(9), right(20)}, pruned: true, failed: -1, unseen: 1},
-		"a pruned node tells by their digests that all are": {anchors: []precompiles.AnchorArgs{right(12), right(20)}, pruned: true, failed: -1},
+		"all are of this log":                                {anchors: []precompiles.AnchorArgs{right(12), right(15), right(20)}, failed: -1},
+		"none was made":                                      {failed: -1},
+		"one was of another log":                             {anchors: []precompiles.AnchorArgs{right(12), other(15), right(20)}, failed: -1, word: "block 2 anchors another log up to read 15"},
+		"one of another log was refused":                     {anchors: []precompiles.AnchorArgs{right(12), other(15), right(20)}, failed: 1},
+		"one is of the last read that is gone":               {anchors: []precompiles.AnchorArgs{other(9), right(10), right(20)}, failed: -1},
+		"one is of another one in its place":                 {anchors: []precompiles.AnchorArgs{other(10), right(20)}, failed: -1, word: "block 1 anchors another log up to read 10"},
+		"one is of reads that are gone":                      {anchors: []precompiles.AnchorArgs{other(9), right(20)}, failed: -1},
+		"a pruned node does not tell of what one is":         {anchors: []precompiles.AnchorArgs{other(9), right(20)}, pruned: true, failed: -1, unseen: 1},
+		"a node that began with the state of others neither": {anchors: []precompiles.AnchorArgs{other(9), right(20)}, pruned: true, imported: true, failed: -1, unseen: 1},
+		"a pruned node, of a log that has all its reads":     {anchors: []precompiles.AnchorArgs{other(12), right(20)}, pruned: true, whole: true, failed: -1, word: "block 1 anchors another log"},
+		"a pruned node tells by their digests that all are":  {anchors: []precompiles.AnchorArgs{right(12), right(20)}, pruned: true, failed: -1},
 	} {
 		t.Run(what, func(t *testing.T) {
 			var txs []client.Transaction
@@ -86,15 +91,26 @@ func TestCompareAnchors(t *testing.T) {
 						return
 					}
 				}
-				w.WriteHeader(http.StatusGone)
-				json.NewEncoder(w).Encode(client.Problem{Status: http.StatusGone, Code: client.CodeUnavailable}) //nolint:errcheck // the client tells
+				missing := client.Problem{Status: http.StatusGone, Code: client.CodeUnavailable}
+				if c.imported {
+					missing = client.Problem{Status: http.StatusNotFound, Code: client.CodeNotFound}
+				}
+				w.WriteHeader(missing.Status)
+				json.NewEncoder(w).Encode(missing) //nolint:errcheck // the client tells
 			}))
 			defer node.Close()
 			api, err := client.New(node.URL, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			unseen, err := (&remote{Client: api, ctx: t.Context()}).compareAnchors(suite, report, "bank-a", digests)
+			report, digests := *report, digests
+			if c.whole {
+				report.Gone, digests = 0, maps.Clone(digests)
+				for n := range uint64(10) {
+					digests[n] = keys.Digest{byte(n)}
+				}
+			}
+			unseen, err := (&remote{Client: api, ctx: t.Context()}).compareAnchors(suite, &report, "bank-a", digests)
 			if unseen != c.unseen || (err != nil) != (c.word != "") || err != nil && !strings.Contains(err.Error(), c.word) {
 				t.Errorf("compareAnchors = %d, %v; want %d and %q", unseen, err, c.unseen, c.word)
 			}
