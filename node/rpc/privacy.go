@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net/http"
 	"slices"
@@ -75,7 +74,7 @@ func (s *Server) note(w http.ResponseWriter, r *http.Request) (done func(), err 
 		if body, done, err = s.receive(w, r, maxDeployCall); err != nil {
 			return nil, err
 		}
-		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		r.Body, r.ContentLength = &received{bytes.NewReader(body), body}, int64(len(body))
 	}
 	if err := s.writeDown(r, body); err != nil {
 		done()
@@ -83,6 +82,14 @@ func (s *Server) note(w http.ResponseWriter, r *http.Request) (done func(), err 
 	}
 	return done, nil
 }
+
+// received is a body that was read before its handler asks for it, and counts among bodies until that has ended.
+type received struct {
+	*bytes.Reader
+	all []byte
+}
+
+func (*received) Close() error { return nil }
 
 // writeDown writes a request with its body into the log of reads, or says why it is not answered.
 func (s *Server) writeDown(r *http.Request, body []byte) error {

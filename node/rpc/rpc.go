@@ -294,6 +294,9 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, limit int64) (b
 	if size > limit {
 		return nil, nil, tooLarge(limit)
 	}
+	if whole, ok := r.Body.(*received); ok {
+		return whole.all, func() {}, nil
+	}
 	if size < 0 {
 		size = limit
 	}
