@@ -15,9 +15,11 @@ import (
 const (
 	scrubAfter = time.Minute // a pass begins so long after the node started
 	scrubEvery = time.Hour   // and so long after the one before ended
-	scrubRate  = 2 << 20     // bytes a second, as many of the state table, and as many of the archive: about two per cent of a core each
-	scrubChunk = 64 << 10    // bytes between two rests
-	scrubTells = 20          // damaged blocks of a pass that are logged one by one
+	scrubRate  = 2 << 20     // most bytes a second, as many of the state table, and as many of the archive
+	scrubShare = 50          // of the time each of the three reads at most one part in so many, so that it makes room where the machine has none to spare
+	scrubRest  = 5 * time.Second
+	scrubChunk = 64 << 10 // bytes between two rests
+	scrubTells = 20       // damaged blocks of a pass that are logged one by one
 )
 
 // scrub reads what is stored again and again, until ctx ends. What it finds is logged. Damaged blocks the group fetches from other
@@ -25,7 +27,7 @@ const (
 func (n *Node) scrub(ctx context.Context) error {
 	wait := scrubAfter
 	for rest(ctx, wait); ctx.Err() == nil; rest(ctx, wait) {
-		began, blocks, damaged, unrested := time.Now(), 0, 0, 0
+		began, blocks, damaged, p := time.Now(), 0, 0, newPace()
 		var fault error
 		wait = scrubEvery
 		for at, err := range n.store.Scrub() {
@@ -46,10 +48,7 @@ func (n *Node) scrub(ctx context.Context) error {
 			if at.Mended != "" {
 				n.log.Warn().Uint64("height", uint64(at.Height)).Msg(at.Mended)
 			}
-			if unrested += at.Bytes; unrested >= scrubChunk {
-				rest(ctx, time.Duration(unrested)*time.Second/scrubRate)
-				unrested = 0
-			}
+			p.read(ctx, at.Bytes)
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -66,7 +65,7 @@ func (n *Node) scrubState(ctx context.Context) error {
 	wait := scrubAfter
 	for rest(ctx, wait); ctx.Err() == nil; rest(ctx, wait) {
 		wait = scrubEvery
-		unrested := 0
+		p := newPace()
 		for at, err := range n.store.ScrubState() {
 			if ctx.Err() != nil {
 				return nil
@@ -86,10 +85,7 @@ func (n *Node) scrubState(ctx context.Context) error {
 					wait = scrubAfter
 				}
 			}
-			if unrested += at.Bytes; unrested >= scrubChunk {
-				rest(ctx, time.Duration(unrested)*time.Second/scrubRate)
-				unrested = 0
-			}
+			p.read(ctx, at.Bytes)
 		}
 		if wait == scrubEvery {
 			n.stateFault.Store(nil)
@@ -126,15 +122,12 @@ func (n *Node) scrubArchive(ctx context.Context) error {
 
 // readArchive reads the archive once, or until ctx ends.
 func (n *Node) readArchive(ctx context.Context) error {
-	unrested := 0
+	p := newPace()
 	for at, err := range n.store.ScrubArchive() {
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
-		if unrested += at.Bytes; unrested >= scrubChunk {
-			rest(ctx, time.Duration(unrested)*time.Second/scrubRate)
-			unrested = 0
-		}
+		p.read(ctx, at.Bytes)
 	}
 	return nil
 }
@@ -172,6 +165,22 @@ func (n *Node) checkDisk() error {
 		}
 	}
 	return nil
+}
+
+// pace spreads what a pass reads over time. Where the processors are busy a chunk takes longer, and the rest after it too.
+type pace struct {
+	bytes int // since the last rest
+	since time.Time
+}
+
+func newPace() *pace { return &pace{since: time.Now()} }
+
+// read notes what was read, and rests after enough of it, or until ctx ends.
+func (p *pace) read(ctx context.Context, bytes int) {
+	if p.bytes += bytes; p.bytes >= scrubChunk {
+		rest(ctx, min(scrubRest, max(time.Duration(p.bytes)*time.Second/scrubRate, (scrubShare-1)*time.Since(p.since))))
+		*p = pace{since: time.Now()}
+	}
 }
 
 // rest waits, or until ctx ends.

@@ -85,6 +85,30 @@ func TestScrub(t *testing.T) {
 	})
 }
 
+// TestPace reads chunks that take longer and longer, as they do where other work keeps the processors busy.
+func TestPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPace()
+		for _, c := range []struct {
+			bytes       int
+			took, rests time.Duration
+		}{
+			{scrubChunk, 0, time.Second / 32},
+			{2 * scrubChunk, time.Microsecond, time.Second / 16},
+			{scrubChunk - 1, time.Hour, 0},
+			{1, 0, scrubRest},
+			{scrubChunk, 4 * time.Millisecond, 196 * time.Millisecond},
+			{scrubChunk, time.Minute, scrubRest},
+		} {
+			time.Sleep(c.took)
+			began := time.Now()
+			if p.read(t.Context(), c.bytes); time.Since(began) != c.rests {
+				t.Errorf("after %d bytes in %v it rests for %v, want %v", c.bytes, c.took, time.Since(began), c.rests)
+			}
+		}
+	})
+}
+
 // TestScrubState damages the state table of a node with many more blocks than that. It is found while the blocks are still being read.
 func TestScrubState(t *testing.T) {
 	dir := t.TempDir()

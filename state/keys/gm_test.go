@@ -99,7 +99,7 @@ func TestSM2(t *testing.T) {
 	}
 	r, s := splitSignature(fromHex(t, `f5a03b0648d2c4630eeac513e1bb81a15944da3827d5b74143ac7eaceee720b3
 		b1b6aa29df212fd8763182bc0d421ca1bb9038fd1f7f42d4840b69c485bbc1aa`))
-	if !sm2.Verify(key.point, e[:], r, s) {
+	if !sm2.Verify(&key.point, e[:], r, s) {
 		t.Error("the standard's signature is refused")
 	}
 }
@@ -202,7 +202,7 @@ func ordinate(raw []byte) *big.Int {
 // second reports what the second implementation says of a signature.
 func second(key PublicKey, d Digest, signature []byte) bool {
 	r, s := splitSignature(signature)
-	point := key.(*sm2Key).point
+	point := &key.(*sm2Key).point
 	return tjsm2.Sm2Verify(&tjsm2.PublicKey{Curve: tjsm2.P256Sm2(), X: point.X, Y: point.Y}, d[:], []byte(userID), r, s) //nolint:staticcheck // the form that it takes
 }
 
@@ -440,7 +440,7 @@ func TestOpenSSL(t *testing.T) {
 func spki(t *testing.T, key PublicKey) []byte {
 	t.Helper()
 	type algorithm struct{ Algorithm, Curve asn1.ObjectIdentifier }
-	point := key.(*sm2Key).point
+	point := &key.(*sm2Key).point
 	encoded := elliptic.Marshal(point.Curve, point.X, point.Y) //nolint:staticcheck // SM2 has no crypto/ecdh
 	der, err := asn1.Marshal(struct {
 		Algorithm algorithm

@@ -17,8 +17,8 @@ const sm2KeySize = 33
 // sm2Key is a point of the curve of GM/T 0003.5.
 type sm2Key struct {
 	bytes [sm2KeySize]byte
-	point *ecdsa.PublicKey
-	z     Digest // of GM/T 0003.2 §5.5: user id, curve and key
+	point ecdsa.PublicKey // in here: what sm2.Verify keeps of a key it finds faster the fewer keys share a page
+	z     Digest          // of GM/T 0003.2 §5.5: user id, curve and key
 }
 
 // parseSM2 reads a compressed point (GM/T 0003.1 §4.2.9). There is no compressed form of the point at infinity.
@@ -40,7 +40,7 @@ func newSM2Key(uncompressed []byte) (*sm2Key, error) {
 		return nil, fmt.Errorf("%w: sm2 key: %w", ErrKey, err)
 	}
 	var joined [256]byte
-	k := &sm2Key{point: point, z: sm3.Sum(append(append(joined[:0], sm2Domain()...), uncompressed[1:]...))}
+	k := &sm2Key{point: *point, z: sm3.Sum(append(append(joined[:0], sm2Domain()...), uncompressed[1:]...))}
 	copy(k.bytes[:], uncompressed)
 	k.bytes[0] = 2 + uncompressed[len(uncompressed)-1]&1
 	return k, nil
@@ -80,7 +80,7 @@ func (k *sm2Key) Verify(d Digest, signature []byte) error {
 		return ErrSignature
 	}
 	r, s := splitSignature(signature)
-	if !sm2.Verify(k.point, k.message(d), r, s) {
+	if !sm2.Verify(&k.point, k.message(d), r, s) {
 		return ErrSignature
 	}
 	return nil
