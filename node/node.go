@@ -275,10 +275,13 @@ func (n *Node) openState(ctx context.Context) error {
 		return fmt.Errorf("make the data folder %s: %w", dir, err)
 	}
 	var err error
+	began := time.Now()
+	n.log.Info().Str("folder", dir).Msg("opening the data: the state is checked")
 	n.store, err = state.Open(dir, n.suite, &state.Options{Archive: n.config.Archive, Room: n.room, SetAside: true, Notice: func(text string) { n.log.Warn().Msg(text) }})
 	if err != nil {
 		return fmt.Errorf("open the data of group %s: %w", n.config.Genesis.Group, err)
 	}
+	n.log.Info().Dur("took", time.Since(began)).Msg("the data is open")
 	shadow, err := n.secret("shadow.key")
 	if err != nil {
 		return err
