@@ -15,11 +15,11 @@ import (
 const (
 	scrubAfter = time.Minute // a pass begins so long after the node started
 	scrubEvery = time.Hour   // and so long after the one before ended
-	scrubRate  = 2 << 20     // most bytes a second, as many of the state table, and as many of the archive
-	scrubShare = 50          // of the time each of the three reads at most one part in so many, so that it makes room where the machine has none to spare
-	scrubRest  = 5 * time.Second
-	scrubChunk = 64 << 10 // bytes between two rests
-	scrubTells = 20       // damaged blocks of a pass that are logged one by one
+	scrubRate  = 2 << 20     // bytes a second, as many of the state table, and as many of the archive, where reading them takes less than one part in scrubShare of the time
+	scrubShare = 50
+	scrubLeast = scrubRate / 8 // bytes a second where it takes more, as it does while other work keeps the processors or the disk busy: 100 GB take four and a half days
+	scrubChunk = 64 << 10      // bytes between two rests
+	scrubTells = 20            // damaged blocks of a pass that are logged one by one
 )
 
 // scrub reads what is stored again and again, until ctx ends. What it finds is logged. Damaged blocks the group fetches from other
@@ -167,7 +167,7 @@ func (n *Node) checkDisk() error {
 	return nil
 }
 
-// pace spreads what a pass reads over time. Where the processors are busy a chunk takes longer, and the rest after it too.
+// pace spreads what a pass reads over time. Where the processors or the disk are busy a chunk takes longer, and the rest after it too.
 type pace struct {
 	bytes int // since the last rest
 	since time.Time
@@ -178,7 +178,8 @@ func newPace() *pace { return &pace{since: time.Now()} }
 // read notes what was read, and rests after enough of it, or until ctx ends.
 func (p *pace) read(ctx context.Context, bytes int) {
 	if p.bytes += bytes; p.bytes >= scrubChunk {
-		rest(ctx, min(scrubRest, max(time.Duration(p.bytes)*time.Second/scrubRate, (scrubShare-1)*time.Since(p.since))))
+		at := func(rate int) time.Duration { return time.Duration(p.bytes) * time.Second / time.Duration(rate) }
+		rest(ctx, max(at(scrubRate), min(at(scrubLeast), (scrubShare-1)*time.Since(p.since))))
 		*p = pace{since: time.Now()}
 	}
 }

@@ -96,9 +96,12 @@ func TestPace(t *testing.T) {
 			{scrubChunk, 0, time.Second / 32},
 			{2 * scrubChunk, time.Microsecond, time.Second / 16},
 			{scrubChunk - 1, time.Hour, 0},
-			{1, 0, scrubRest},
+			{1, 0, time.Second / 4},
 			{scrubChunk, 4 * time.Millisecond, 196 * time.Millisecond},
-			{scrubChunk, time.Minute, scrubRest},
+			{scrubChunk, time.Minute, time.Second / 4},
+			{32 << 20, 0, 16 * time.Second}, // a block may be so large
+			{32 << 20, time.Second, 49 * time.Second},
+			{32 << 20, time.Minute, 128 * time.Second},
 		} {
 			time.Sleep(c.took)
 			began := time.Now()
