@@ -162,10 +162,11 @@ func rotate(ts *testscript.TestScript, args []string) {
 }
 
 // forge writes the log of reads of a stopped node in a folder anew, without the oldest read that it has and with some more of what was read last, so that it is as
-// long as before and longer. LOG, COUNT and DIGEST are then what anchors it.
+// long as before and longer; with "gone", without all that it has and one read more. LOG, COUNT and DIGEST are then what anchors it.
 func forge(ts *testscript.TestScript, args []string) {
-	if len(args) != 2 {
-		ts.Fatalf("want: forge SUITE FOLDER")
+	gone := len(args) == 3 && args[2] == "gone"
+	if len(args) != 2 && !gone {
+		ts.Fatalf("want: forge SUITE FOLDER [gone]")
 	}
 	suite, err := keys.SuiteByName(args[0])
 	ts.Check(err)
@@ -176,13 +177,16 @@ func forge(ts *testscript.TestScript, args []string) {
 		return nil
 	})
 	ts.Check(err)
+	last := kept[len(kept)-1]
+	if gone {
+		report.Gone, report.Base, kept = report.Count+1, keys.Digest{1}, kept[:1]
+	}
 	ts.Check(os.RemoveAll(dir))
 	log, err := audit.OpenReads(audit.ReadsConfig{
 		LogConfig: audit.LogConfig{Suite: suite, Chain: report.Chain, Group: "main", Node: report.Node, FS: state.OS(), Dir: dir, Size: audit.DefaultReadsSize},
 		Anchored:  func() (uint64, keys.Digest, error) { return report.Gone, report.Base, nil },
 	})
 	ts.Check(err)
-	last := kept[len(kept)-1]
 	for _, r := range append(kept[1:], last, last, last) {
 		ts.Check(log.Append(r))
 	}

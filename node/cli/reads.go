@@ -88,30 +88,36 @@ func auditLogCommand() *cli.Command {
 			{Name: "show", Usage: "print the reads that the log of the node in -d has, oldest first", Flags: local, Action: showReads},
 			{
 				Name: "verify", Usage: "check the log of the node in -d, who signed what, and its anchor on chain; exit code 6 when it does not hold",
-				Description: "The log is read from the folder, and compared with all anchors of it, as far as its files reach back. They are asked for at the node, or at the one that --api names:\n" +
-					"ask one of another institution.\n" +
+				Description: "The log is read from the folder, and compared with all its anchors of reads in these files. They are asked for at the node, or at the one that --api names:\n" +
+					"ask one of another institution. Of reads before these files, and of anchors up to there, it shows nothing, and says so: it cannot tell whether a file was there\n" +
+					"when the reads behind it were anchored.\n" +
 					"A node has room for 1 GiB of the log. It then deletes the oldest files of data/GROUP/reads, but none with a read that is not anchored: it\n" +
 					"answers no regulator, no auditor and gives no backup until the log is anchored (fondaco_reads_full tells how far that is). Keep copies of the files:\n" +
-					"without the file that has the anchored read, the log is not tied to the chain, and that is exit code 6.",
+					"a log that lacks reads before its first file which are not anchored is not tied to the chain, and that is exit code 6.",
 				Flags: remoteFlags(
 					&cli.BoolFlag{Name: "offline", Usage: "do not ask for the anchor"},
-					&cli.StringFlag{Name: "older", Usage: "`FOLDER` with copies of files of the log that the node has deleted since"},
+					olderFlag(),
 				),
 				Action: verifyReads,
 			},
 			{
 				Name: "anchor", Usage: "put the end of the log of the node in -d on chain", Description: "By an operator, auditor or institution-admin of the node's institution. Nothing is sent when there is nothing new, and none that is not\n" +
-					"what was anchored last and more: exit code 6.",
-				Flags: signingFlags(), Action: anchorReads,
+					"what was anchored last and more, as where reads before its first file are missing and not anchored: exit code 6.",
+				Flags: signingFlags(olderFlag()), Action: anchorReads,
 			},
 		},
 	}
 }
 
+func olderFlag() cli.Flag {
+	return &cli.StringFlag{Name: "older", Usage: "`FOLDER` with copies of files of the log that are not in the node's folder any more"}
+}
+
 // readsVerdict is what audit log verify found.
 type readsVerdict struct {
 	Node        string `json:"node"`
-	First       uint64 `json:"first"` // number of the first read that is kept; 0: none is
+	First       uint64 `json:"first"`          // number of the first read that is kept; 0: none is
+	Gone        uint64 `json:"gone,omitempty"` // up to here reads are in no file: neither they nor anchors of fewer were compared
 	Count       uint64 `json:"count"`
 	Digest      string `json:"digest"`
 	Signed      uint64 `json:"signed"`       // reads whose signed query holds
@@ -172,7 +178,7 @@ func walkReads(c *cli.Context, visit func(r *audit.Read, digest keys.Digest) err
 	if err == nil && report.Count > 0 && report.Chain != chain {
 		err = withCode(ExitInvalid, fmt.Errorf("the log is of chain %s, and the genesis in the folder of %s", report.Chain, chain))
 	}
-	v.Node, v.First, v.Count, v.Digest, v.Torn = report.Node.String(), report.First, report.Count, report.Last.String(), report.Torn
+	v.Node, v.First, v.Gone, v.Count, v.Digest, v.Torn = report.Node.String(), report.First, report.Gone, report.Count, report.Last.String(), report.Torn
 	return &report, v, err
 }
 
@@ -299,16 +305,14 @@ func (r *remote) compareAnchor(report *audit.ReadsReport, v *readsVerdict, diges
 		return "", err
 	case anchor == nil && report.Count == 0:
 		return "nothing to anchor", nil
+	case anchoredReads(anchor) < report.Gone:
+		return "", errUntied(anchor, report)
 	case anchor == nil:
 		return "none: run `fondaco audit log anchor`", nil
 	case anchor.Count > report.Count:
 		return "", withCode(ExitInvalid, fmt.Errorf("block %d anchors %d reads, and the log has %d: its end was cut off", anchor.Height, anchor.Count, report.Count))
 	}
-	switch digest, kept := digests[anchor.Count]; {
-	case !kept:
-		return "", withCode(ExitInvalid, fmt.Errorf("block %d anchors the log up to read %d, and the files begin with read %d: those before were deleted, so nothing shows that these are what followed. "+
-			"Name the folder with copies of the older files by --older; if there are none, run `fondaco audit log anchor`, and from then on copy the files before the node deletes them", anchor.Height, anchor.Count, report.Gone+1))
-	case digest != anchor.Digest:
+	if digests[anchor.Count] != anchor.Digest {
 		return "", errRewritten(anchor.Height, anchor.Count)
 	}
 	_, suite, err := trustedGenesis(filepath.Join(r.c.String("dir"), GenesisFile))
@@ -324,14 +328,33 @@ func (r *remote) compareAnchor(report *audit.ReadsReport, v *readsVerdict, diges
 	if unseen > 0 {
 		told += fmt.Sprintf("; the anchor of block %d and those before it are not compared, as the node no longer has what that block held: ask one that was not pruned, by --api", unseen)
 	}
+	if report.Gone > 0 {
+		told += fmt.Sprintf("; reads up to %d are in no file here, so nothing shows what they were, nor that anchors of fewer are of this log: name the folder with copies of these files by --older", report.Gone)
+	}
 	return told, nil
+}
+
+// anchoredReads returns how many reads an anchor is of, if there is one.
+func anchoredReads(anchor *precompiles.Anchor) uint64 {
+	if anchor == nil {
+		return 0
+	}
+	return anchor.Count
+}
+
+// errUntied refuses a log of which more reads are gone than are anchored: its files begin with what somebody says that came before. A node deletes none of them,
+// and a log that is begun anew follows the newest anchor.
+func errUntied(anchor *precompiles.Anchor, report *audit.ReadsReport) error {
+	until := anchoredReads(anchor)
+	return withCode(ExitInvalid, fmt.Errorf("the chain anchors the log up to read %d, and the files begin with read %d: no node deletes those between, and nothing shows that these are what followed. "+
+		"If the node that was asked lacks blocks (`fondaco status`), ask another one by --api. Name the folder with copies of the older files by --older. If there are none, keep this log for the inquiry, and move it away for the node to go on after read %d", until, report.Gone+1, until))
 }
 
 func errRewritten(h ledger.Height, count uint64) error {
 	return withCode(ExitInvalid, fmt.Errorf("block %d anchors another log up to read %d: one of the reads up to there was changed", h, count))
 }
 
-// compareAnchors compares a log with all its anchors, from the newest back to the first of no more reads than are gone: who changes reads that are anchored can
+// compareAnchors compares a log with its anchors, from the newest back to the first of no more reads than are gone: who changes reads that are anchored can
 // anchor what he made of them as soon as it has more reads. unseen is the block of an anchor whose transaction the node no longer has, with which the comparison
 // ended, as it may be of fewer reads than are gone; 0: there was none.
 func (r *remote) compareAnchors(suite keys.Suite, report *audit.ReadsReport, institution string, digests map[uint64]keys.Digest) (unseen ledger.Height, err error) {
@@ -412,10 +435,11 @@ func anchorReads(c *cli.Context) error {
 		if last != nil && last.Count > report.Count {
 			return withCode(ExitInvalid, fmt.Errorf("block %d anchors %d reads, and the log has %d: its end was cut off, or the node began another before it knew of the anchor; keep it for the inquiry, and move it away for the node to go on after read %d", last.Height, last.Count, report.Count, last.Count))
 		}
-		if last != nil {
-			if digest, kept := digests[last.Count]; kept && digest != last.Digest {
-				return withCode(ExitInvalid, fmt.Errorf("block %d anchors another log up to read %d: keep this one for the inquiry, and move it away for the node to go on after read %d", last.Height, last.Count, last.Count))
-			}
+		if anchoredReads(last) < report.Gone {
+			return errUntied(last, report)
+		}
+		if last != nil && digests[last.Count] != last.Digest {
+			return withCode(ExitInvalid, fmt.Errorf("block %d anchors another log up to read %d: keep this one for the inquiry, and move it away for the node to go on after read %d", last.Height, last.Count, last.Count))
 		}
 		if last != nil && last.Count == report.Count {
 			note(c, "All %d reads are anchored since block %d.", last.Count, last.Height)
