@@ -185,21 +185,29 @@ func OpenReads(c ReadsConfig) (*Reads, error) {
 
 // firstOf returns the number of the first read of a segment, from its head.
 func (l *Reads) firstOf(index uint64) (uint64, error) {
-	path := segmentPath(l.config.Dir, index)
-	file, err := l.config.FS.Open(path, false)
+	head, err := readHead(l.config.FS, segmentPath(l.config.Dir, index))
 	if err != nil {
 		return 0, err
 	}
+	return head.First, nil
+}
+
+// readHead returns the head of a segment.
+func readHead(files state.FS, path string) (*ReadHead, error) {
+	file, err := files.Open(path, false)
+	if err != nil {
+		return nil, err
+	}
 	defer file.Close() //nolint:errcheck // it was only read
-	var head ReadHead
+	head := new(ReadHead)
 	_, body, err := (&segmentReader{file: file, path: path}).next()
 	if err == nil {
-		err = ledger.Unmarshal(body, &head)
+		err = ledger.Unmarshal(body, head)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("%w: the head of %s: %w", ErrLog, path, err)
+		return nil, fmt.Errorf("%w: the head of %s: %w", ErrLog, path, err)
 	}
-	return head.First, nil
+	return head, nil
 }
 
 // Append writes a read and syncs it; Number is filled in, and what is too long of URI cut off. After an error but ErrReadsFull and ErrReadsEarly nothing is taken any more, so that nothing is answered that
@@ -413,15 +421,9 @@ type ReadsReport struct {
 // are in the folders: a node deletes the oldest, and copies of them may be in another. Of a segment that is in several, that in the first of these counts. What
 // does not hold is an error that matches ErrLog, and names the place.
 func WalkReads(s keys.Suite, files state.FS, dirs []string, visit func(r *Read, digest keys.Digest) error) (report ReadsReport, err error) {
-	paths := map[uint64]string{}
-	for _, dir := range slices.Backward(dirs) {
-		indexes, err := segments(files, dir)
-		if err != nil {
-			return report, err
-		}
-		for _, index := range indexes {
-			paths[index] = segmentPath(dir, index)
-		}
+	paths, err := readPaths(files, dirs)
+	if err != nil {
+		return report, err
 	}
 	indexes := slices.Sorted(maps.Keys(paths))
 	for i, index := range indexes {
@@ -436,6 +438,34 @@ func WalkReads(s keys.Suite, files state.FS, dirs []string, visit func(r *Read, 
 		}
 	}
 	return report, nil
+}
+
+// FirstReadHead returns the head of the first segment of a log in folders, as for WalkReads, which tells whose log it is before all of it is read; nil: there is none yet.
+func FirstReadHead(files state.FS, dirs []string) (*ReadHead, error) {
+	paths, err := readPaths(files, dirs)
+	if err != nil || len(paths) == 0 {
+		return nil, err
+	}
+	head, err := readHead(files, paths[slices.Min(slices.Collect(maps.Keys(paths)))])
+	if errors.Is(err, errEnd) { // a crash left a segment without one
+		return nil, nil
+	}
+	return head, err
+}
+
+// readPaths returns where the segments of a log in folders are, by their numbers.
+func readPaths(files state.FS, dirs []string) (map[uint64]string, error) {
+	paths := map[uint64]string{}
+	for _, dir := range slices.Backward(dirs) {
+		indexes, err := segments(files, dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, index := range indexes {
+			paths[index] = segmentPath(dir, index)
+		}
+	}
+	return paths, nil
 }
 
 func (p *ReadsReport) walk(s keys.Suite, files state.FS, path string, index uint64, first bool, visit func(r *Read, digest keys.Digest) error) error {

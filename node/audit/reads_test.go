@@ -57,6 +57,9 @@ func TestReads(t *testing.T) {
 		return report, seen, err
 	}
 	dir := t.TempDir()
+	if head, err := FirstReadHead(state.OS(), []string{dir}); head != nil || err != nil {
+		t.Errorf("FirstReadHead of no log = %+v, %v", head, err)
+	}
 	write(dir, 1, 10, 5_000) // some 240 bytes each, 1,250 in a segment, 4 segments
 	report, early, err := walk(dir)
 	if err != nil || report.First != 1 || report.Count != 10 || report.Torn || len(early) != 10 || report.Last != early[10] {
@@ -74,6 +77,21 @@ func TestReads(t *testing.T) {
 	report, late, err := walk(dir)
 	if err != nil || report.Count != 40 || report.First <= 1 || len(late) != int(41-report.First) {
 		t.Fatalf("after rotation: %+v with %d reads, %v", report, len(late), err)
+	}
+	for what, c := range map[string]struct {
+		dirs  []string
+		first uint64
+	}{"the files that are left": {[]string{dir}, report.First}, "with copies of the others": {[]string{dir, older}, 1}} {
+		if head, err := FirstReadHead(state.OS(), c.dirs); err != nil || head.First != c.first || head.Node != report.Node {
+			t.Errorf("FirstReadHead of %s = %+v, %v; want read %d", what, head, err, c.first)
+		}
+	}
+	torn := t.TempDir() // a crash left the first file without its head
+	if err := os.WriteFile(segmentPath(torn, 0), []byte(logMark), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if head, err := FirstReadHead(state.OS(), []string{torn}); head != nil || err != nil {
+		t.Errorf("FirstReadHead of a file without one = %+v, %v", head, err)
 	}
 	if report.Gone != report.First-1 || report.Base.IsZero() {
 		t.Errorf("before read %d there were %d, with digest %s", report.First, report.Gone, report.Base)

@@ -129,25 +129,52 @@ type readsVerdict struct {
 	Torn        bool   `json:"torn"`
 }
 
-// walkReads checks the log of the node in -d and visits its reads.
-func walkReads(c *cli.Context, visit func(r *audit.Read, digest keys.Digest) error) (*audit.ReadsReport, *readsVerdict, error) {
+// readsFolder is where the log of a node is.
+type readsFolder struct {
+	suite keys.Suite
+	chain keys.Digest
+	group ledger.GroupID
+	dirs  []string        // also that with older files
+	node  identity.NodeID // as the first file says
+	begun bool            // there is one
+}
+
+// findReads finds the log of the node in -d, and whose it is.
+func findReads(c *cli.Context) (*readsFolder, error) {
 	genesis, suite, err := trustedGenesis(filepath.Join(c.String("dir"), GenesisFile))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	l := &readsFolder{suite: suite, chain: genesis.Hash(suite), group: genesis.Group}
 	dir := filepath.Join(c.String("dir"), "data", string(genesis.Group), node.ReadsDir)
 	if _, err := os.Stat(dir); err != nil {
-		return nil, nil, withCode(ExitNotFound, fmt.Errorf("the node in %s has no log of reads: it makes one when it first runs with an API", c.String("dir")))
+		return nil, withCode(ExitNotFound, fmt.Errorf("the node in %s has no log of reads: it makes one when it first runs with an API", c.String("dir")))
 	}
-	v, chain := &readsVerdict{}, genesis.Hash(suite)
-	dirs := []string{dir}
+	l.dirs = []string{dir}
 	if older := c.String("older"); older != "" {
 		if _, err := os.Stat(older); err != nil {
-			return nil, nil, withCode(ExitNotFound, fmt.Errorf("--older: %w", err))
+			return nil, withCode(ExitNotFound, fmt.Errorf("--older: %w", err))
 		}
-		dirs = append(dirs, older)
+		l.dirs = append(l.dirs, older)
 	}
-	report, err := audit.WalkReads(suite, state.OS(), dirs, func(one *audit.Read, digest keys.Digest) error {
+	head, err := audit.FirstReadHead(state.OS(), l.dirs)
+	switch {
+	case errors.Is(err, audit.ErrLog):
+		return nil, withCode(ExitInvalid, err)
+	case err != nil:
+		return nil, err
+	case head != nil && head.Chain != l.chain:
+		return nil, withCode(ExitInvalid, fmt.Errorf("the log is of chain %s, and the genesis in the folder of %s", head.Chain, l.chain))
+	case head != nil:
+		l.node, l.begun = head.Node, true
+	}
+	return l, nil
+}
+
+// walk checks the log and visits its reads.
+func (l *readsFolder) walk(visit func(r *audit.Read, digest keys.Digest) error) (*audit.ReadsReport, *readsVerdict, error) {
+	v := &readsVerdict{}
+	report, err := audit.WalkReads(l.suite, state.OS(), l.dirs, func(one *audit.Read, digest keys.Digest) error {
 		switch {
 		case len(one.Query) == 0 && (slices.Contains(one.Roles, string(identity.Regulator)) || slices.Contains(one.Roles, string(identity.Auditor))):
 			v.Certificate++
@@ -157,9 +184,9 @@ func walkReads(c *cli.Context, visit func(r *audit.Read, digest keys.Digest) err
 			q := new(client.Query)
 			err := ledger.Unmarshal(one.Query, q)
 			if err == nil {
-				err = q.Verify(suite, chain, genesis.Group, one.Method, one.Whole)
+				err = q.Verify(l.suite, l.chain, l.group, one.Method, one.Whole)
 			}
-			if whole := client.QueryURI(suite, one.URI); err == nil && len(one.URI) < audit.MaxURI-utf8.UTFMax && whole != one.Whole { // nothing was cut off
+			if whole := client.QueryURI(l.suite, one.URI); err == nil && len(one.URI) < audit.MaxURI-utf8.UTFMax && whole != one.Whole { // nothing was cut off
 				err = errors.New("the digest of its path is another")
 			}
 			if err == nil && (q.Account.String() != one.Name || q.Body != one.Body) {
@@ -175,26 +202,18 @@ func walkReads(c *cli.Context, visit func(r *audit.Read, digest keys.Digest) err
 	if errors.Is(err, audit.ErrLog) {
 		err = withCode(ExitInvalid, err)
 	}
-	if err == nil && report.Count > 0 && report.Chain != chain {
-		err = withCode(ExitInvalid, fmt.Errorf("the log is of chain %s, and the genesis in the folder of %s", report.Chain, chain))
-	}
 	v.Node, v.First, v.Gone, v.Count, v.Digest, v.Torn = report.Node.String(), report.First, report.Gone, report.Count, report.Last.String(), report.Torn
 	return &report, v, err
 }
 
-// digestReads checks the log of the node in -d, and returns which digest stands for everything up to a read, by its number: for each read that is there, and
-// for those before them.
-func digestReads(c *cli.Context) (*audit.ReadsReport, *readsVerdict, map[uint64]keys.Digest, error) {
-	digests := map[uint64]keys.Digest{}
-	report, v, err := walkReads(c, func(one *audit.Read, d keys.Digest) error {
-		digests[one.Number] = d
-		return nil
-	})
-	if err == nil {
-		digests[report.Gone] = report.Base
-	}
-	return report, v, digests, err
+// anchorArgs returns the digest by which audit records tell of an anchor of the log.
+func (l *readsFolder) anchorArgs(count uint64, digest keys.Digest) (keys.Digest, error) {
+	args, err := ledger.Marshal(&precompiles.AnchorArgs{Log: audit.ReadsName(l.node), Count: count, Digest: digest})
+	return precompiles.AuditArgs(l.suite, args), err
 }
+
+// knownReads are the anchors that a log would have of each read that is there, and of those before them: up to which read, by the digest of their arguments.
+type knownReads map[keys.Digest]uint64
 
 // readDoc is a read in the output of audit log show.
 type readDoc struct {
@@ -218,8 +237,12 @@ func showReads(c *cli.Context) error {
 	if err := checkOutput(c); err != nil {
 		return err
 	}
+	l, err := findReads(c)
+	if err != nil {
+		return err
+	}
 	docs := []readDoc{}
-	_, _, err := walkReads(c, func(r *audit.Read, _ keys.Digest) error {
+	_, _, err = l.walk(func(r *audit.Read, _ keys.Digest) error {
 		docs = append(docs, readDoc{Number: r.Number, Time: r.UnixMilli, Height: r.Head, Name: r.Name, Institution: r.Institution, Means: r.Means, Roles: r.Roles, Request: r.Method + " " + r.URI, Digest: r.Whole, Body: r.Body, Signed: len(r.Query) > 0})
 		return nil
 	})
@@ -234,17 +257,40 @@ func showReads(c *cli.Context) error {
 	})
 }
 
-// readsOwner returns the institution of the node whose log it is, as the chain says.
-func (r *remote) readsOwner(report *audit.ReadsReport) (string, error) {
+// anchoredLog is what the chain says of a log of reads.
+type anchoredLog struct {
+	institution string              // of the node
+	anchor      *precompiles.Anchor // the newest; nil: there is none
+}
+
+// count returns up to which read the log is anchored.
+func (a *anchoredLog) count() uint64 {
+	if a.anchor == nil {
+		return 0
+	}
+	return a.anchor.Count
+}
+
+// anchoredLog asks for the newest anchor of a log, before the log is read: what is anchored while it is read may be of reads that were not seen.
+func (r *remote) anchoredLog(l *readsFolder) (*anchoredLog, error) {
+	if !l.begun { // there may have been files
+		cards, err := readCards(l.suite, []string{filepath.Join(r.c.String("dir"), MemberFile)})
+		if err != nil {
+			return nil, err
+		}
+		l.node = cards[0].Node
+	}
 	nodes, err := members.Nodes(r.ctx, r.Client)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	i := slices.IndexFunc(nodes, func(n precompiles.ListedNode) bool { return n.Node == report.Node })
+	i := slices.IndexFunc(nodes, func(n precompiles.ListedNode) bool { return n.Node == l.node })
 	if i < 0 {
-		return "", withCode(ExitNotFound, fmt.Errorf("the chain knows no node %s", report.Node))
+		return nil, withCode(ExitNotFound, fmt.Errorf("the chain knows no node %s", l.node))
 	}
-	return nodes[i].Row.Institution, nil
+	on := &anchoredLog{institution: nodes[i].Row.Institution}
+	on.anchor, err = members.Anchored(r.ctx, r.Client, on.institution, audit.ReadsName(l.node))
+	return on, err
 }
 
 func verifyReads(c *cli.Context) error {
@@ -254,25 +300,39 @@ func verifyReads(c *cli.Context) error {
 	if err := checkOutput(c); err != nil {
 		return err
 	}
-	report, v, digests, err := digestReads(c)
+	l, err := findReads(c)
 	if err != nil {
 		return err
 	}
-	told := "not asked for"
-	if !c.Bool("offline") {
-		if report.Count == 0 { // no file says whose log it is, and there may have been some
-			_, suite, err := trustedGenesis(filepath.Join(c.String("dir"), GenesisFile))
-			if err != nil {
-				return err
-			}
-			cards, err := readCards(suite, []string{filepath.Join(c.String("dir"), MemberFile)})
-			if err != nil {
-				return err
-			}
-			report.Node = cards[0].Node
+	var on *anchoredLog
+	known, told := knownReads{}, "not asked for"
+	know := func(count uint64, digest keys.Digest) error {
+		if c.Bool("offline") {
+			return nil
 		}
+		args, err := l.anchorArgs(count, digest)
+		known[args] = count
+		return err
+	}
+	if !c.Bool("offline") {
 		err = talk(c, func(r *remote) error {
-			told, err = r.compareAnchor(report, v, digests)
+			on, err = r.anchoredLog(l)
+			return err
+		})
+	}
+	if err != nil {
+		return err
+	}
+	report, v, err := l.walk(func(one *audit.Read, digest keys.Digest) error { return know(one.Number, digest) })
+	if err == nil {
+		err = know(report.Gone, report.Base)
+	}
+	if err != nil {
+		return err
+	}
+	if !c.Bool("offline") {
+		err = talk(c, func(r *remote) error {
+			told, err = r.compareAnchor(l, report, v, on, known)
 			return err
 		})
 	}
@@ -293,38 +353,32 @@ func verifyReads(c *cli.Context) error {
 	})
 }
 
-// compareAnchor compares a log with its anchor on chain, and says in words what came of it.
-func (r *remote) compareAnchor(report *audit.ReadsReport, v *readsVerdict, digests map[uint64]keys.Digest) (string, error) {
-	institution, err := r.readsOwner(report)
-	if err != nil {
-		return "", err
-	}
-	anchor, err := members.Anchored(r.ctx, r.Client, institution, audit.ReadsName(report.Node))
+// compareAnchor compares a log with its anchors on chain, and says in words what came of it.
+func (r *remote) compareAnchor(l *readsFolder, report *audit.ReadsReport, v *readsVerdict, on *anchoredLog, known knownReads) (string, error) {
+	anchor := on.anchor
 	switch {
-	case err != nil:
-		return "", err
 	case anchor == nil && report.Count == 0:
 		return "nothing to anchor", nil
-	case anchoredReads(anchor) < report.Gone:
-		return "", errUntied(anchor, report)
+	case on.count() < report.Gone:
+		return "", r.untied(l, report, on)
 	case anchor == nil:
 		return "none: run `fondaco audit log anchor`", nil
 	case anchor.Count > report.Count:
-		return "", withCode(ExitInvalid, fmt.Errorf("block %d anchors %d reads, and the log has %d: its end was cut off", anchor.Height, anchor.Count, report.Count))
+		return "", errCutOff(anchor.Height, anchor.Count, report)
 	}
-	if digests[anchor.Count] != anchor.Digest {
-		return "", errRewritten(anchor.Height, anchor.Count)
-	}
-	_, suite, err := trustedGenesis(filepath.Join(r.c.String("dir"), GenesisFile))
+	args, err := l.anchorArgs(anchor.Count, anchor.Digest)
 	if err != nil {
 		return "", err
 	}
-	unseen, err := r.compareAnchors(suite, report, institution, digests)
+	if _, holds := known[args]; !holds {
+		return "", errRewritten(anchor.Height, anchor.Count)
+	}
+	unseen, err := r.compareAnchors(l, report, on, known)
 	if err != nil {
 		return "", err
 	}
 	v.Anchored, v.AnchorBlock, v.Unseen = anchor.Count, uint64(anchor.Height), uint64(unseen)
-	told := fmt.Sprintf("holds up to read %d, by block %d of %s", anchor.Count, anchor.Height, institution)
+	told := fmt.Sprintf("holds up to read %d, by block %d of %s", anchor.Count, anchor.Height, on.institution)
 	if unseen > 0 {
 		told += fmt.Sprintf("; the anchor of block %d and those before it are not compared, as the node no longer has what that block held: ask one that was not pruned, by --api", unseen)
 	}
@@ -334,41 +388,34 @@ func (r *remote) compareAnchor(report *audit.ReadsReport, v *readsVerdict, diges
 	return told, nil
 }
 
-// anchoredReads returns how many reads an anchor is of, if there is one.
-func anchoredReads(anchor *precompiles.Anchor) uint64 {
-	if anchor == nil {
-		return 0
+// untied refuses a log of which more reads are gone than are anchored: its files begin with what somebody says that came before. A node deletes none of them,
+// and a log that is begun anew follows the newest anchor.
+func (r *remote) untied(l *readsFolder, report *audit.ReadsReport, on *anchoredLog) error {
+	now, err := r.anchoredLog(l)
+	if err != nil {
+		return err
 	}
-	return anchor.Count
+	if now.count() >= report.Gone {
+		return errors.New("while the log was read somebody anchored it, and the node deleted files: run the command again")
+	}
+	return withCode(ExitInvalid, fmt.Errorf("the chain anchors the log up to read %d, and the files begin with read %d: no node deletes those between, and nothing shows that these are what followed. "+
+		"If the node that was asked lacks blocks (`fondaco status`), ask another one by --api. Name the folder with copies of the older files by --older. If there are none, keep this log for the inquiry, and move it away for the node to go on after read %d", on.count(), report.Gone+1, on.count()))
 }
 
-// errUntied refuses a log of which more reads are gone than are anchored: its files begin with what somebody says that came before. A node deletes none of them,
-// and a log that is begun anew follows the newest anchor.
-func errUntied(anchor *precompiles.Anchor, report *audit.ReadsReport) error {
-	until := anchoredReads(anchor)
-	return withCode(ExitInvalid, fmt.Errorf("the chain anchors the log up to read %d, and the files begin with read %d: no node deletes those between, and nothing shows that these are what followed. "+
-		"If the node that was asked lacks blocks (`fondaco status`), ask another one by --api. Name the folder with copies of the older files by --older. If there are none, keep this log for the inquiry, and move it away for the node to go on after read %d", until, report.Gone+1, until))
+func errCutOff(h ledger.Height, count uint64, report *audit.ReadsReport) error {
+	return withCode(ExitInvalid, fmt.Errorf("block %d anchors %d reads, and the log has %d: its end was cut off", h, count, report.Count))
 }
 
 func errRewritten(h ledger.Height, count uint64) error {
 	return withCode(ExitInvalid, fmt.Errorf("block %d anchors another log up to read %d: one of the reads up to there was changed", h, count))
 }
 
-// compareAnchors compares a log with its anchors, from the newest back to the first of no more reads than are gone: who changes reads that are anchored can
-// anchor what he made of them as soon as it has more reads. unseen is the block of an anchor whose transaction the node no longer has, with which the comparison
-// ended, as it may be of fewer reads than are gone; 0: there was none.
-func (r *remote) compareAnchors(suite keys.Suite, report *audit.ReadsReport, institution string, digests map[uint64]keys.Digest) (unseen ledger.Height, err error) {
-	name := audit.ReadsName(report.Node)
-	counts := map[keys.Digest]uint64{} // by the digest of the arguments of anchor, which audit records have
-	for count, digest := range digests {
-		args, err := ledger.Marshal(&precompiles.AnchorArgs{Log: name, Count: count, Digest: digest})
-		if err != nil {
-			return 0, err
-		}
-		counts[precompiles.AuditArgs(suite, args)] = count
-	}
+// compareAnchors compares a log with its anchors, from that which was the newest before it was read back to the first of no more reads than are gone: who changes
+// reads that are anchored can anchor what he made of them as soon as it has more reads. unseen is the block of an anchor whose transaction the node no longer has,
+// with which the comparison ended, as it may be of fewer reads than are gone; 0: there was none.
+func (r *remote) compareAnchors(l *readsFolder, report *audit.ReadsReport, on *anchoredLog, known knownReads) (unseen ledger.Height, err error) {
 	contract := precompiles.AuditAddress
-	q := client.AuditQuery{Contract: &contract, Method: "anchor", Institution: institution, Object: name, Limit: 100}
+	q := client.AuditQuery{Contract: &contract, Method: "anchor", Institution: on.institution, Object: audit.ReadsName(l.node), To: on.anchor.Height, Limit: 100}
 	for {
 		page, err := r.Audit(r.ctx, q)
 		if err != nil {
@@ -379,7 +426,7 @@ func (r *remote) compareAnchors(suite keys.Suite, report *audit.ReadsReport, ins
 			if one.Status != ledger.OK.String() || one.Undone {
 				continue
 			}
-			count, holds := counts[one.Args]
+			count, holds := known[one.Args]
 			if !holds {
 				tx, err := r.Lookup(r.ctx, one.Tx, 0, false)
 				var args precompiles.AnchorArgs
@@ -395,7 +442,10 @@ func (r *remote) compareAnchors(suite keys.Suite, report *audit.ReadsReport, ins
 				if err := ledger.Unmarshal(tx.Args, &args); err != nil {
 					return 0, fmt.Errorf("the arguments of transaction %s: %w", one.Tx, err)
 				}
-				if count = args.Count; digests[count] != args.Digest && count >= report.Gone {
+				switch count = args.Count; {
+				case count > report.Count:
+					return 0, errCutOff(one.Height, count, report)
+				case count >= report.Gone:
 					return 0, errRewritten(one.Height, count)
 				}
 			}
@@ -414,37 +464,52 @@ func anchorReads(c *cli.Context) error {
 	if _, err := arguments(c, 0, 0, ""); err != nil {
 		return err
 	}
-	report, _, digests, err := digestReads(c)
+	l, err := findReads(c)
 	if err != nil {
 		return err
 	}
-	if report.Count == 0 {
+	nothing := func() error {
 		note(c, "Nobody to whom nothing is private has asked this node anything, and nobody took a backup, so there is nothing to anchor.")
 		return nil
 	}
+	if !l.begun {
+		return nothing()
+	}
+	var on *anchoredLog
+	if err := talk(c, func(r *remote) error {
+		on, err = r.anchoredLog(l)
+		return err
+	}); err != nil {
+		return err
+	}
+	last := on.anchor
+	var there, end keys.Digest // stand for what is anchored, and for all
+	report, _, err := l.walk(func(one *audit.Read, digest keys.Digest) error {
+		if end = digest; one.Number == on.count() {
+			there = digest
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case report.Count == 0 && last == nil:
+		return nothing()
+	case on.count() == report.Gone:
+		there = report.Base
+	}
 	return talk(c, func(r *remote) error {
-		institution, err := r.readsOwner(report)
-		if err != nil {
-			return err
-		}
-		name := audit.ReadsName(report.Node)
-		last, err := members.Anchored(r.ctx, r.Client, institution, name)
-		if err != nil {
-			return err
-		}
-		if last != nil && last.Count > report.Count {
+		switch {
+		case on.count() < report.Gone:
+			return r.untied(l, report, on)
+		case on.count() > report.Count:
 			return withCode(ExitInvalid, fmt.Errorf("block %d anchors %d reads, and the log has %d: its end was cut off, or the node began another before it knew of the anchor; keep it for the inquiry, and move it away for the node to go on after read %d", last.Height, last.Count, report.Count, last.Count))
-		}
-		if anchoredReads(last) < report.Gone {
-			return errUntied(last, report)
-		}
-		if last != nil && digests[last.Count] != last.Digest {
+		case last != nil && there != last.Digest:
 			return withCode(ExitInvalid, fmt.Errorf("block %d anchors another log up to read %d: keep this one for the inquiry, and move it away for the node to go on after read %d", last.Height, last.Count, last.Count))
-		}
-		if last != nil && last.Count == report.Count {
+		case on.count() == report.Count:
 			note(c, "All %d reads are anchored since block %d.", last.Count, last.Height)
 			return nil
 		}
-		return r.transact(precompiles.AuditAddress, "anchor", &precompiles.AnchorArgs{Log: name, Count: report.Count, Digest: digests[report.Count]}, nil)
+		return r.transact(precompiles.AuditAddress, "anchor", &precompiles.AnchorArgs{Log: audit.ReadsName(l.node), Count: report.Count, Digest: end}, nil)
 	})
 }

@@ -2,9 +2,11 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,7 +23,8 @@ import (
 // digests alone of the transactions in block 1.
 func TestCompareAnchors(t *testing.T) {
 	suite := keystest.Suite()
-	report := &audit.ReadsReport{Node: identity.NodeID{7}, Gone: 10, Base: keys.Digest{10}, First: 11, Count: 20}
+	l := &readsFolder{suite: suite, node: identity.NodeID{7}}
+	report := &audit.ReadsReport{Node: l.node, Gone: 10, Base: keys.Digest{10}, First: 11, Count: 20}
 	digests := map[uint64]keys.Digest{}
 	for n := report.Gone; n <= report.Count; n++ {
 		digests[n] = keys.Digest{byte(n)}
@@ -40,11 +43,14 @@ func TestCompareAnchors(t *testing.T) {
 		imported bool // it has not even the digests
 		whole    bool // no read is gone
 		failed   int  // the anchor that had no effect; -1: none
+		while    int  // so many of the anchors are from while the log was read
 		unseen   ledger.Height
 		word     string // of the error
 	}{
 		"all are of this log":                                {anchors: []precompiles.AnchorArgs{right(12), right(15), right(20)}, failed: -1},
-		"none was made":                                      {failed: -1},
+		"one is from while the log was read":                 {anchors: []precompiles.AnchorArgs{right(12), right(20), right(30)}, while: 1, failed: -1},
+		"what changed is from before the log was read":       {anchors: []precompiles.AnchorArgs{other(15), right(20), right(30)}, while: 1, failed: -1, word: "block 1 anchors another log up to read 15"},
+		"one is of more reads than there are":                {anchors: []precompiles.AnchorArgs{right(12), right(30), right(20)}, failed: -1, word: "block 2 anchors 30 reads, and the log has 20: its end was cut off"},
 		"one was of another log":                             {anchors: []precompiles.AnchorArgs{right(12), other(15), right(20)}, failed: -1, word: "block 2 anchors another log up to read 15"},
 		"one of another log was refused":                     {anchors: []precompiles.AnchorArgs{right(12), other(15), right(20)}, failed: 1},
 		"one is of the last read that is gone":               {anchors: []precompiles.AnchorArgs{other(9), right(10), right(20)}, failed: -1},
@@ -78,7 +84,11 @@ func TestCompareAnchors(t *testing.T) {
 						t.Errorf("it asks for the records of %s", r.URL.RawQuery)
 					}
 					page := client.AuditRecords{}
-					at := len(records) - 1 - len(query.Get("before"))
+					to, err := strconv.Atoi(query.Get("to"))
+					if err != nil {
+						t.Errorf("it asks for the records up to %q", query.Get("to"))
+					}
+					at := to - 1 - len(query.Get("before"))
 					if at >= 0 {
 						page = client.AuditRecords{Records: records[at : at+1], More: at > 0, Before: query.Get("before") + "x"}
 					}
@@ -110,9 +120,67 @@ func TestCompareAnchors(t *testing.T) {
 					digests[n] = keys.Digest{byte(n)}
 				}
 			}
-			unseen, err := (&remote{Client: api, ctx: t.Context()}).compareAnchors(suite, &report, "bank-a", digests)
+			known := knownReads{}
+			for n, digest := range digests {
+				args, err := l.anchorArgs(n, digest)
+				if err != nil {
+					t.Fatal(err)
+				}
+				known[args] = n
+			}
+			on := &anchoredLog{institution: "bank-a", anchor: &precompiles.Anchor{Count: 20, Height: ledger.Height(len(c.anchors) - c.while)}}
+			unseen, err := (&remote{Client: api, ctx: t.Context()}).compareAnchors(l, &report, on, known)
 			if unseen != c.unseen || (err != nil) != (c.word != "") || err != nil && !strings.Contains(err.Error(), c.word) {
 				t.Errorf("compareAnchors = %d, %v; want %d and %q", unseen, err, c.unseen, c.word)
+			}
+		})
+	}
+}
+
+// TestUntiedReads: of a log more reads are gone than were anchored before it was read. A node that had it anchored meanwhile may have deleted them, and else somebody else did.
+func TestUntiedReads(t *testing.T) {
+	l := &readsFolder{suite: keystest.Suite(), node: identity.NodeID{7}, begun: true}
+	report := &audit.ReadsReport{Node: l.node, Gone: 10, First: 11, Count: 20}
+	for what, c := range map[string]struct {
+		now  *precompiles.Anchor
+		code int
+		word string
+	}{
+		"it was anchored meanwhile":       {now: &precompiles.Anchor{Count: 12}, code: ExitError, word: "run the command again"},
+		"what is gone never was anchored": {now: &precompiles.Anchor{Count: 9}, code: ExitInvalid, word: "the chain anchors the log up to read 9, and the files begin with read 11"},
+		"nothing ever was anchored":       {code: ExitInvalid, word: "the chain anchors the log up to read 0, and the files begin with read 11"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			answers := map[string][]any{"nodes": {[]precompiles.ListedNode{{Node: l.node, Row: precompiles.Node{Institution: "bank-a"}}}, []precompiles.ListedNode{}}, "anchored": {c.now}}
+			node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				var call client.Call
+				if err := json.NewDecoder(r.Body).Decode(&call); err != nil || len(answers[call.Method]) == 0 {
+					t.Errorf("it calls %s: %v", call.Method, err)
+					return
+				}
+				data, err := ledger.Marshal(answers[call.Method][0])
+				if err != nil {
+					t.Error(err)
+				}
+				answers[call.Method] = answers[call.Method][1:]
+				json.NewEncoder(w).Encode(client.CallResult{Status: ledger.OK.String(), Data: data}) //nolint:errcheck // the client tells
+			}))
+			defer node.Close()
+			api, err := client.New(node.URL, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := &anchoredLog{institution: "bank-a", anchor: c.now}
+			if c.code == ExitError {
+				before.anchor = &precompiles.Anchor{Count: 9}
+			}
+			_, err = (&remote{Client: api, ctx: t.Context()}).compareAnchor(l, report, &readsVerdict{}, before, knownReads{})
+			code := ExitError
+			if e, ok := errors.AsType[*exitError](err); ok {
+				code = e.code
+			}
+			if err == nil || !strings.Contains(err.Error(), c.word) || code != c.code {
+				t.Errorf("compareAnchor = %v; want %q and exit code %d", err, c.word, c.code)
 			}
 		})
 	}
