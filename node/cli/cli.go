@@ -71,7 +71,7 @@ func Run(ctx context.Context, args []string, plugins Plugins, in io.Reader, out,
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(diagnostics, "fondaco: %v\n", err)
+	fmt.Fprintln(diagnostics, "fondaco: "+plain(err.Error(), prose))
 	if coded, ok := errors.AsType[*exitError](err); ok {
 		return coded.code
 	}

@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bytes"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -321,5 +322,30 @@ func TestInvitedLists(t *testing.T) {
 	}
 	if got, err := os.ReadFile(kept); err != nil || !bytes.Equal(got, list) {
 		t.Errorf("the node keeps %q, %v, want the list of the invitation", got, err)
+	}
+}
+
+// TestInvitedForger has the server of a list answer with what would clear the line at which a person compares fingerprints, and write another.
+func TestInvitedForger(t *testing.T) {
+	g := newGuest(t)
+	const line = "\r\x1b[2K\x9b2Je: the root is right"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, out, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, err = out.WriteString("HTTP/1.1 404 " + line + "\r\nContent-Length: 0\r\n\r\n")
+		if err = errors.Join(err, out.Flush(), conn.Close()); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	code, out := g.invited(func(i *join.Invitation) {
+		i.CA.Settings = []byte(strings.Replace(string(settings("")), "2-list.pem", server.URL+"/bank-e.crl", 1))
+		i.CA.Files = i.CA.Files[:1]
+	})
+	if want := "it answered 404 ��[2K?2Je: the root is right\n"; code == 0 || !strings.Contains(out, want) || strings.ContainsAny(out, "\r\x1b") {
+		t.Errorf("exit code %d, %q, want %q in it and neither CR nor ESC", code, out, want)
 	}
 }

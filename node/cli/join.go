@@ -627,7 +627,7 @@ func (p *printed) tell(c *cli.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, line := range p.lines {
-		note(c, "%s", line)
+		note(c, "%s", plain(line, ""))
 	}
 }
 

@@ -48,24 +48,32 @@ func show(c *cli.Context, v any, table func(w io.Writer)) error {
 	return w.Flush()
 }
 
-// row writes the cells of a line of a table. Text comes from strangers too: control characters in it, which could forge lines, are shown as
-// replacement characters.
+// plain returns text with replacement characters in the place of its control characters, but for those to keep. Text comes from strangers too, and
+// these could forge lines and command the terminal.
+func plain(text, keep string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && !strings.ContainsRune(keep, r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}
+
+// row writes the cells of a line of a table.
 func row(w io.Writer, cells ...any) {
 	texts := make([]string, len(cells))
 	for i, cell := range cells {
-		texts[i] = strings.Map(func(r rune) rune {
-			if unicode.IsControl(r) {
-				return unicode.ReplacementChar
-			}
-			return r
-		}, fmt.Sprint(cell))
+		texts[i] = plain(fmt.Sprint(cell), "")
 	}
 	fmt.Fprintln(w, strings.TrimRight(strings.Join(texts, "\t"), "\t"))
 }
 
+// prose is what a sentence for a person has of control characters: it may have several lines.
+const prose = "\n\t"
+
 // note tells a person at the terminal something that is no result.
 func note(c *cli.Context, format string, args ...any) {
-	fmt.Fprintf(c.App.ErrWriter, format+"\n", args...)
+	fmt.Fprintln(c.App.ErrWriter, plain(fmt.Sprintf(format, args...), prose))
 }
 
 // timeText shows Unix milliseconds.

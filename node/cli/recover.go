@@ -308,7 +308,7 @@ func confirm(c *cli.Context, question string, args ...any) error {
 	if c.Bool("yes") {
 		return nil
 	}
-	fmt.Fprintf(c.App.ErrWriter, question+" Type yes: ", args...)
+	fmt.Fprint(c.App.ErrWriter, plain(fmt.Sprintf(question, args...), prose)+" Type yes: ")
 	line, err := bufio.NewReader(c.App.Reader).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
