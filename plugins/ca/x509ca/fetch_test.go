@@ -376,6 +376,33 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
+// forge returns a list whose signature is another.
+func forge(list []byte) []byte {
+	block, _ := pem.Decode(list)
+	block.Bytes[len(block.Bytes)-1] ^= 1
+	return pem.EncodeToMemory(block)
+}
+
+// counting counts the lists whose signatures are looked at.
+type counting struct {
+	library
+	checked *atomic.Int64
+}
+
+func (c counting) checkList(l *list, issuer *certificate) error {
+	c.checked.Add(1)
+	return c.library.checkList(l, issuer)
+}
+
+// checks returns what tells how often the provider has looked at a list's signature from now on.
+func checks(p *Provider) func() int64 {
+	r, checked := p.trusts[0].revocation, new(atomic.Int64)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lib = counting{r.lib, checked}
+	return checked.Load
+}
+
 // TestTwoSources has a file and a server for one list. What goes wrong at either is told, though the other one has the list.
 func TestTwoSources(t *testing.T) {
 	pub := newPublisher(t, keys.Std())
@@ -406,14 +433,30 @@ func TestTwoSources(t *testing.T) {
 		}
 		return serialText(f.good.number)
 	}
-	// comes has the server asked anew, and verdicts look at what it sends.
-	comes := func(what string, is func() bool) {
+	asked := func() {
 		t.Helper()
-		pub.eventually("the server was asked before", func() bool {
+		pub.eventually("the server was asked", func() bool {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			return !f.busy
 		})
+	}
+	// once wants a list that goes on being sent to be checked no more.
+	once := func() {
+		t.Helper()
+		asked()
+		checked := checks(p)
+		for range 3 {
+			says(t, pub.verdict(p), "Bank of Corfu")
+		}
+		if n := checked(); n > 0 {
+			t.Errorf("three verdicts looked at signatures of a list that had been looked at %d times", n)
+		}
+	}
+	// comes has the server asked anew, and verdicts look at what it sends.
+	comes := func(what string, is func() bool) {
+		t.Helper()
+		asked()
 		pub.later()
 		pub.eventually(what, func() bool { says(t, pub.verdict(p), "Bank of Corfu"); return is() })
 	}
@@ -440,6 +483,14 @@ func TestTwoSources(t *testing.T) {
 	if !pub.wasWarned(rolled) {
 		t.Errorf("the log has %q", pub.warned)
 	}
+	pub.publishes(forge(first))
+	comes("it has one that is older and that the authority did not sign", func() bool {
+		return faulty("did not sign it")() && !faulty("bring the newer one back")()
+	})
+	once()
+	pub.publishes(first)
+	comes("it has the first list once more", faulty(rolled, ", and had list number 02 of "))
+	once()
 	place([]byte("half a li"))
 	comes("both are told of", faulty(rolled, pub.file+": "))
 	place(second)
@@ -450,10 +501,9 @@ func TestTwoSources(t *testing.T) {
 	place(issue())
 	comes("the file is ahead", func() bool { return pub.list(p).Number == "04" })
 	comes("the server still has no list", faulty("it answered 404"))
-	forged, _ := pem.Decode(third)
-	forged.Bytes[len(forged.Bytes)-1] ^= 1 // of its signature
-	pub.publishes(pem.EncodeToMemory(forged))
+	pub.publishes(forge(third))
 	comes("it has one that the authority did not sign", faulty("did not sign it"))
+	once()
 	pub.publishes(third)
 	comes("the server has one that is older than the file's, and newer than its own before", func() bool { return number() == "03" && faulty()() })
 	pub.publishes(second)

@@ -28,8 +28,16 @@ type revocation struct {
 	sources   []source
 	responder *responder // nil: none
 
-	mu   sync.Mutex                     // guards kept
-	kept map[[sha256.Size]byte]keptList // by authority
+	mu     sync.Mutex                     // guards what follows
+	kept   map[[sha256.Size]byte]keptList // by authority
+	judged map[source]judgement           // of the list of each whose signature was looked at last, while the source has it
+}
+
+// judgement says why an authority did not sign a list; nil: it did.
+type judgement struct {
+	*list
+	by  [sha256.Size]byte
+	why error
 }
 
 // source is where the lists of an authority come from: a file or a URL.
@@ -38,7 +46,7 @@ type source interface {
 	current() ([]*list, error)  // those that may count, the newest last, and why a newer one is not among them
 	counts(l *list)             // is told that one of them is signed by its authority, and that it had none that is newer,
 	refused(l *list, why error) // or that this is not so
-	fault() string              // what keeps a newer list from coming; empty: nothing that is known
+	fault() string              // what is wrong with the source, whether or not another one has the newest list; empty: nothing that is known
 }
 
 // keptList is the newest list of an authority, and the newest of each source that had one: that one, or one that is older.
@@ -53,7 +61,7 @@ const (
 )
 
 func newRevocation(lib library, t Trust, fetching fetching, warn func(string)) (*revocation, error) {
-	r := &revocation{lib: lib, kept: map[[sha256.Size]byte]keptList{}}
+	r := &revocation{lib: lib, kept: map[[sha256.Size]byte]keptList{}, judged: map[source]judgement{}}
 	if t.MaxAge != "" {
 		var err error
 		if r.maxAge, err = time.ParseDuration(t.MaxAge); err != nil {
@@ -145,6 +153,9 @@ func (r *revocation) newest(issuer *certificate, at time.Time) (found *list, unu
 	known := r.kept[id]
 	for _, from := range r.sources {
 		lists, err := from.current()
+		if !slices.Contains(lists, r.judged[from].list) {
+			delete(r.judged, from)
+		}
 		if len(lists) == 0 {
 			unusable = err
 		}
@@ -160,11 +171,15 @@ func (r *revocation) newest(issuer *certificate, at time.Time) (found *list, unu
 			case l == had:
 				continue
 			case had != nil && l.before(had):
-				unusable = fmt.Errorf("%s: it has %s, and had %s: bring the newer one back", from.name(), l.text(), had.text())
+				why := r.usable(from, l, issuer, at)
+				if why == nil {
+					why = fmt.Errorf("it has %s, and had %s: bring the newer one back", l.text(), had.text())
+				}
+				unusable = fmt.Errorf("%s: %w", from.name(), why)
 				from.refused(l, unusable)
 				continue
 			case known.list != nil && l.before(known.list): // another source is ahead
-				if err := r.usable(l, issuer, at); err != nil {
+				if err := r.usable(from, l, issuer, at); err != nil {
 					from.refused(l, fmt.Errorf("%s: %w", from.name(), err))
 					continue
 				}
@@ -173,7 +188,7 @@ func (r *revocation) newest(issuer *certificate, at time.Time) (found *list, unu
 				continue
 			}
 			if known.list == nil || !bytes.Equal(l.raw, known.raw) {
-				if err := r.usable(l, issuer, at); err != nil {
+				if err := r.usable(from, l, issuer, at); err != nil {
 					unusable = fmt.Errorf("%s: %w", from.name(), err)
 					from.refused(l, unusable)
 					continue
@@ -194,18 +209,25 @@ func (r *revocation) newest(issuer *certificate, at time.Time) (found *list, unu
 	return known.list, unusable
 }
 
-// usable says why a list that names the issuer does not count, or returns nil.
-func (r *revocation) usable(l *list, issuer *certificate, at time.Time) error {
+// usable says why a list of a source that names the issuer does not count, or returns nil. One that goes on being sent is checked once, and not for
+// each verdict.
+func (r *revocation) usable(from source, l *list, issuer *certificate, at time.Time) error {
 	if l.flaw != nil {
 		return l.flaw
 	}
 	if l.issued.After(at.Add(maxSkew)) {
 		return fmt.Errorf("it is of %s, and it is %s: check the clocks", timeText(l.issued), timeText(at))
 	}
-	if err := r.lib.checkList(l, issuer); err != nil {
-		return fmt.Errorf("%s did not sign it: %w", issuer.name(), err)
+	id := issuer.authorityID()
+	if was, ok := r.judged[from]; ok && was.list == l && was.by == id {
+		return was.why
 	}
-	return nil
+	why := r.lib.checkList(l, issuer)
+	if why != nil {
+		why = fmt.Errorf("%s did not sign it: %w", issuer.name(), why)
+	}
+	r.judged[from] = judgement{l, id, why}
+	return why
 }
 
 // follow looks for the lists of the authorities of a way from a root, as far as none of them was revoked.
