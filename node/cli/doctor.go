@@ -782,11 +782,11 @@ func (d *doctor) lists(ctx context.Context, provider ca.Provider) {
 			holds = fmt.Sprintf(", with %d certificates", len(l.Revoked))
 		}
 		if l.Fault != "" {
-			late, fault = "mend what keeps a newer one from coming", "; no newer one comes, "+strings.ToValidUTF8(l.Fault, "?")
+			late, fault = "mend that, or look why its authority issues none", "; something is wrong: "+strings.ToValidUTF8(l.Fault, "?")
 		}
 		switch {
 		case l.Fault != "" && (l.NextUpdate == 0 || left >= list.Lead()):
-			d.warn(check, late, "of %s, of %s%s", l.Issuer, timeText(l.Issued), fault)
+			d.warn(check, "mend that before the list ends", "of %s, of %s%s", l.Issuer, timeText(l.Issued), fault)
 		case l.NextUpdate == 0:
 			d.ok(check, "of %s, of %s%s; it does not say when the next is due", l.Issuer, timeText(l.Issued), holds)
 		case left < 0:

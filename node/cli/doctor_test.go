@@ -67,7 +67,7 @@ func TestDoctorLists(t *testing.T) {
 				t.Fatalf("findings %+v", d.findings)
 			}
 			for i, f := range d.findings {
-				if got := f.State + " " + f.Saw; !strings.HasPrefix(got, c.want[i]) || (f.State != "ok") != (f.Do != "") || strings.Contains(f.Saw, "Bank E") != strings.HasSuffix(f.Saw, "; no newer one comes, since noon: http://e/crl: it answered 404 Not Found") {
+				if got := f.State + " " + f.Saw; !strings.HasPrefix(got, c.want[i]) || (f.State != "ok") != (f.Do != "") || strings.Contains(f.Saw, "Bank E") != strings.HasSuffix(f.Saw, "; something is wrong: since noon: http://e/crl: it answered 404 Not Found") {
 					t.Errorf("finding %+v, want %s", f, c.want[i])
 				}
 			}

@@ -120,7 +120,7 @@ func newMetrics(own prometheus.Registerer, process prometheus.Registerer, config
 			config:  config,
 			left:    prometheus.NewDesc("fondaco_certificate_ends_seconds", "Seconds until the node's own certificate ends; below 0 it has.", nil, nil),
 			list:    prometheus.NewDesc("fondaco_revocation_list_ends_seconds", "Seconds until the next revocation list of an authority is due, and the present one does not count any more; below 0 it does not.", []string{"issuer"}, nil),
-			fault:   prometheus.NewDesc("fondaco_revocation_list_fault", "1 while something keeps a newer revocation list of an authority from coming: its file or URL cannot be read, or has one that does not count; else 0.", []string{"issuer"}, nil),
+			fault:   prometheus.NewDesc("fondaco_revocation_list_fault", "1 while something is wrong at a source of an authority's revocation lists: a file or URL cannot be read, or has one that does not count; the newest may come by another one. Else 0.", []string{"issuer"}, nil),
 			vouched: prometheus.NewDesc("fondaco_vouched_nodes", "Chains of nodes that count, by what the CA provider said when it was last asked: confirmed, or doubted when it could not tell.", []string{"verdict"}, nil),
 		})
 	}

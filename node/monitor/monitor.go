@@ -115,7 +115,7 @@ type List struct {
 	Issuer string    // UTF-8
 	Issued time.Time // by the authority
 	Next   time.Time // when the authority will have issued the next; the list does not count then any more
-	Fault  string    // what keeps a newer one from coming, as the provider has it; empty: nothing that it knows of
+	Fault  string    // what is wrong at a source of it, as the provider has it; empty: nothing that it knows of
 }
 
 // Lead is how long before its end a list is told to be late: a third of its time or a day, whichever is longer, but never in the first half.

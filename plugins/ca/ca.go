@@ -514,13 +514,23 @@ type List struct {
 	NextUpdate int64    // Unix milliseconds: when the authority will have issued the next; zero: it does not say
 	Revoked    []Entry  // in the order of the list; see Signed
 	Signed     []byte   // the list as its authority signed it, DER for X.509. Empty: it has no such form, or was left out for its size, and Revoked with it (see Fit)
-	Fault      string   // what keeps a newer list from coming, in words; at most MaxReason bytes; empty: nothing that the provider knows of
+	Fault      string   // what is wrong at a source of the list (it may be the newest all the same, by another one) or with the answer (see Fit), in words; at most MaxReason bytes; empty: nothing that the provider knows of
 }
 
-// Fit returns lists as an answer may hold them: MaxLists at most, the first ones, without Revoked and Signed of the largest where all together are beyond
-// MaxListed or MaxListBytes. So whoever publishes a large list keeps nobody from being told of the others, and of its own dates.
+// Fit returns lists as an answer may hold them: MaxLists at most, the first ones, of which the last has a Fault that says how many are left out; without
+// Revoked and Signed of the largest where all together are beyond MaxListed or MaxListBytes. So whoever publishes a large list keeps nobody from being told
+// of the others, and of its own dates.
 func Fit(lists []List) []List {
+	out := len(lists) - MaxLists
 	lists = slices.Clone(lists[:min(len(lists), MaxLists)])
+	if out > 0 {
+		last := &lists[MaxLists-1]
+		text := fmt.Sprintf("%d more lists count and are not shown, and their ends not watched, since an answer has at most %d: have fewer authorities in one provider", out, MaxLists)
+		if last.Fault != "" {
+			text += "; " + last.Fault
+		}
+		last.Fault = wire.Truncate(text, MaxReason-len("…"))
+	}
 	for {
 		listed, size, longest, largest := 0, 0, 0, 0
 		for i, l := range lists {

@@ -194,7 +194,7 @@ func TestFingerprints(t *testing.T) {
 // TestFit leaves the largest lists out, and no more than that takes.
 func TestFit(t *testing.T) {
 	many := func(n, signed int) List {
-		l := List{Issuer: "large", Issued: 7, Signed: make([]byte, signed)}
+		l := List{Issuer: "large", Issued: 7, Signed: make([]byte, signed), Fault: "its own"}
 		for range n {
 			l.Revoked = append(l.Revoked, Entry{Serial: "1"})
 		}
@@ -225,7 +225,10 @@ func TestFit(t *testing.T) {
 				if left := len(l.Signed)+len(l.Revoked) == 0; l.Issued != 7 || was != c.whole[i] || left == c.whole[i] {
 					t.Errorf("list %d has %d certificates and %d bytes, want it whole: %v", i, len(l.Revoked), len(l.Signed), c.whole[i])
 				}
-				if len(c.lists[i].Signed) != len(before[i].Signed) {
+				if told, last := strings.HasPrefix(l.Fault, "1 more lists count and are not shown"), i == MaxLists-1; told != last || !strings.HasSuffix(l.Fault, "its own") {
+					t.Errorf("list %d has the fault %q, want its own, and in that of the last how many are left out", i, l.Fault)
+				}
+				if len(c.lists[i].Signed) != len(before[i].Signed) || c.lists[i].Fault != before[i].Fault {
 					t.Errorf("list %d of the caller was changed", i)
 				}
 			}

@@ -235,18 +235,18 @@ func TestRevoked(t *testing.T) {
 // shows is a provider with one list.
 type shows struct {
 	Asked
-	list ca.List
+	lists []ca.List
 }
 
 func (s shows) Revoked(context.Context, ca.RevokedRequest) (ca.RevokedResponse, error) {
-	return ca.RevokedResponse{Lists: []ca.List{s.list}}, nil
+	return ca.RevokedResponse{Lists: s.lists}, nil
 }
 
 // TestLargeLists has members show lists that are too large for one answer: the largest is left out of it, but for its dates.
 func TestLargeLists(t *testing.T) {
 	var members []Member
 	for name, size := range map[string]int{"corfu": 5 << 20, "zante": 6 << 20} {
-		members = append(members, Member{name, shows{list: ca.List{Issuer: name, Issued: 1, Signed: make([]byte, size), Revoked: []ca.Entry{{Serial: "1"}}}}})
+		members = append(members, Member{name, shows{lists: []ca.List{{Issuer: name, Issued: 1, Signed: make([]byte, size), Revoked: []ca.Entry{{Serial: "1"}}}}}})
 	}
 	p, err := New(Config{K: 2, Members: members})
 	if err != nil {
@@ -260,6 +260,22 @@ func TestLargeLists(t *testing.T) {
 		if whole := len(l.Signed) == 5<<20 && len(l.Revoked) == 1; l.Issued != 1 || whole != (l.Issuer == "corfu") || !whole && len(l.Signed)+len(l.Revoked) > 0 {
 			t.Errorf("the list of %s has %d bytes and %d certificates", l.Issuer, len(l.Signed), len(l.Revoked))
 		}
+	}
+}
+
+// TestManyLists has members show more lists than an answer has: it says how many it lacks.
+func TestManyLists(t *testing.T) {
+	var members []Member
+	for _, name := range []string{"corfu", "zante"} {
+		members = append(members, Member{name, shows{lists: slices.Repeat([]ca.List{{Issuer: name}}, 20)}})
+	}
+	p, err := New(Config{K: 2, Members: members})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := p.Revoked(t.Context(), ca.RevokedRequest{})
+	if err != nil || len(got.Lists) != ca.MaxLists || !strings.HasPrefix(got.Lists[ca.MaxLists-1].Fault, "8 more lists count and are not shown") {
+		t.Errorf("Revoked = %+v, %v", got, err)
 	}
 }
 
