@@ -1069,12 +1069,9 @@ func (g *Group) signatures(all []consensus.Sign) ([][]byte, error) {
 // takeSigned tells the engine of votes with the signatures that were made of the first statements, and asks again later if the
 // signer is away.
 func (g *Group) takeSigned(signatures [][]byte, err error) error {
-	if len(signatures) > 0 && g.signerAway != nil {
-		g.signerAway = nil
+	if len(signatures) > 0 && (g.signerAway != nil || g.signerGone != nil) {
+		g.signerAway, g.signerGone = nil, nil
 		g.log.Info().Msg("the signer answers again: this member votes")
-	}
-	if len(signatures) > 0 {
-		g.signerGone = nil
 	}
 	done := g.unsigned[:len(signatures)]
 	g.unsigned = g.unsigned[len(signatures):]

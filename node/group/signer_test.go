@@ -1,9 +1,14 @@
 package group
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
+
+	"github.com/rs/zerolog"
 
 	"github.com/fondaco/fondaco/node/doublesign"
 	"github.com/fondaco/fondaco/state/keys"
@@ -125,4 +130,69 @@ func TestSignerElsewhere(t *testing.T) {
 			t.Errorf("it is stopped with %v, want what the signer said", err)
 		}
 	})
+}
+
+// TestNoteSigner tells of looks at whether the signer answers. Whatever the log says of one that does not has its end there, and the status says which it is.
+func TestNoteSigner(t *testing.T) {
+	const (
+		gone  = "the signer does not answer: this member cannot vote on the next block"
+		mute  = "this member does not vote until its signer answers"
+		back  = "the signer answers again"
+		votes = "the signer answers again: this member votes"
+	)
+	away := fmt.Errorf("dial: %w", keys.ErrAway)
+	for _, c := range []struct {
+		story string
+		tell  func(w *world, n *testNode, signer *faraway)
+		logs  []string
+	}{
+		{"it is gone, and a look finds it again", func(_ *world, n *testNode, _ *faraway) {
+			n.group.NoteSigner(away)
+			n.group.NoteSigner(away)
+			if err := n.group.Status().Muted; !errors.Is(err, keys.ErrAway) {
+				t.Errorf("while it is gone the member is muted with %v", err)
+			}
+			n.group.NoteSigner(nil)
+			n.group.NoteSigner(nil)
+		}, []string{gone, back}},
+		{"it is gone, and signs a vote before the next look", func(w *world, n *testNode, _ *faraway) {
+			n.group.NoteSigner(away)
+			w.reach(w.height() + 5)
+			n.group.NoteSigner(nil)
+		}, []string{gone, votes}},
+		{"votes find that it is gone before a look does", func(w *world, n *testNode, signer *faraway) {
+			signer.err = away
+			w.reach(w.height() + 20)
+			n.group.NoteSigner(away)
+			signer.err = nil
+			w.nodes[3].crash() // now no quorum is without it
+			w.reach(w.height() + 5)
+			n.group.NoteSigner(nil)
+		}, []string{mute, votes}},
+	} {
+		t.Run(c.story, func(t *testing.T) {
+			w := newWorld(t, 4)
+			signer := w.nodes[0].remote()
+			w.start(0, 1, 2, 3)
+			w.trickle(60_000)
+			w.reach(3)
+			n := w.nodes[0]
+			var lines bytes.Buffer
+			n.group.log = zerolog.New(&lines)
+			c.tell(w, n, signer)
+			var logs []string
+			for line := range strings.Lines(lines.String()) {
+				if strings.Contains(line, "signer") {
+					_, text, _ := strings.Cut(line, `"message":"`)
+					logs = append(logs, strings.TrimSuffix(text, "\"}\n"))
+				}
+			}
+			if !slices.Equal(logs, c.logs) {
+				t.Errorf("it logs %q, want %q", logs, c.logs)
+			}
+			if err := n.group.Status().Muted; err != nil {
+				t.Errorf("in the end the member is muted with %v", err)
+			}
+		})
+	}
 }
