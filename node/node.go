@@ -757,7 +757,7 @@ const signerLook = 5 * time.Second
 
 // watchSigner tells the group whether a signer that is elsewhere answers: of an idle chain, which has nothing signed, nobody would know.
 func (n *Node) watchSigner(ctx context.Context) error {
-	away, ok := n.config.Signer.(interface{ Present() error })
+	away, ok := n.config.Signer.(interface{ Present() (bool, error) })
 	if !ok {
 		return nil
 	}
@@ -769,7 +769,10 @@ func (n *Node) watchSigner(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		err := away.Present()
+		known, err := away.Present()
+		if !known {
+			continue
+		}
 		n.loop.Post(func() { n.group.NoteSigner(err) })
 	}
 }

@@ -34,6 +34,9 @@ const (
 	maxOthers = 8 // all else
 )
 
+// errBusy says that a request found no place, which tells nothing of the signer. It is a keys.ErrAway.
+var errBusy = fmt.Errorf("%w", keys.ErrAway)
+
 // lane is a share of a signer's connections.
 type lane struct {
 	places chan struct{} // holds one for each request that is under way
@@ -96,13 +99,17 @@ func (e *unsignedError) Unwrap() error { return e.error }
 
 func (*unsignedError) Is(target error) bool { return target == keys.ErrAway }
 
-// Present asks the signer nothing but whether it answers with its key, and fails as SignMessage does if it does not.
-func (c *Client) Present() error {
+// Present asks the signer nothing but whether it answers with its key, and fails as SignMessage does if it does not. known is false where requests that
+// are no votes left no room to ask, which says nothing of votes.
+func (c *Client) Present() (known bool, err error) {
 	a, err := c.ask(&request{Version: version})
+	if errors.Is(err, errBusy) {
+		return false, err
+	}
 	if err == nil && (a.Algorithm != c.public.Algorithm() || !bytes.Equal(a.Data, c.public.Bytes())) {
 		err = fmt.Errorf("%w with the key %s:0x%x: the signer at %s has another one", keys.ErrAway, c.public.Algorithm(), c.public.Bytes(), c.path)
 	}
-	return err
+	return true, err
 }
 
 // Close closes the connections that are kept. The client can be used after it.
@@ -117,7 +124,7 @@ func (c *Client) ask(r *request) (*reply, error) {
 		l = &c.votes
 	}
 	if !l.enter() {
-		return nil, fmt.Errorf("%w at %s: other requests took all %d places for %v: it is slow, or its device is", keys.ErrAway, c.path, cap(l.places), patience)
+		return nil, fmt.Errorf("%w at %s: other requests took all %d places for %v: it is slow, or its device is", errBusy, c.path, cap(l.places), patience)
 	}
 	defer l.leave()
 	var a reply

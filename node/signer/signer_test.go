@@ -690,6 +690,36 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
+// TestPresent tells what a look says of the signer: that it answers, that it does not, or nothing, where other requests leave no room to ask and votes are
+// signed all the same.
+func TestPresent(t *testing.T) {
+	s := serve(t, Config{Key: newKey(t, keys.Ed25519), Journal: filepath.Join(t.TempDir(), "j"), Begin: true, Log: zerolog.Nop()})
+	c := s.dial()
+	look := func(story string, known, away bool) {
+		t.Helper()
+		if got, err := c.Present(); got != known || errors.Is(err, keys.ErrAway) != away || (err == nil) == away {
+			t.Errorf("%s: Present = %v, %v", story, got, err)
+		}
+	}
+	look("it answers", true, false)
+	for range maxOthers {
+		c.others.places <- struct{}{}
+	}
+	look("others took all places", false, true)
+	if _, err := prepare(0, 1, 1).Sign(keys.Std(), c, chainA, "main"); err != nil {
+		t.Errorf("meanwhile it does not vote: %v", err)
+	}
+	for range maxOthers {
+		<-c.others.places
+	}
+	look("there is room again", true, false)
+	s.stop()
+	look("it is gone", true, true)
+	s.Key, s.Journal = newKey(t, keys.Ed25519), filepath.Join(t.TempDir(), "j")
+	s.start()
+	look("one with another key is in its place", true, true)
+}
+
 func FuzzRequest(f *testing.F) {
 	key := newKey(f, keys.Ed25519)
 	for _, r := range []request{{Version: version}, {Version: version, Thing: "tx", Message: []byte{1}}, {Version: version, Thing: ledger.StatementThing, Message: slicesOf(prepare(0, 1, 1))}} {
