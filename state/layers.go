@@ -140,7 +140,7 @@ func (l *Layers) write(c *cell, key string, v *version) {
 func (l *Layers) Changes() []ledger.Change {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	slices.SortFunc(l.written, func(a, b *cell) int { return strings.Compare(a.key, b.key) })
+	l.written = sortedCells(l.written)
 	size := 0
 	for _, c := range l.written {
 		size += len(c.key)
@@ -152,6 +152,29 @@ func (l *Layers) Changes() []ledger.Change {
 		changes[i] = ledger.Change{Key: keys[len(keys)-len(c.key) : len(keys) : len(keys)], Value: v.value, Deleted: !v.found}
 	}
 	return changes
+}
+
+// sortedCells sorts cells by key, the halves of many side by side: nothing else of the block is left to do then.
+func sortedCells(cells []*cell) []*cell {
+	byKey := func(a, b *cell) int { return strings.Compare(a.key, b.key) }
+	if len(cells) < 256 {
+		slices.SortFunc(cells, byKey)
+		return cells
+	}
+	left, right := cells[:len(cells)/2], cells[len(cells)/2:]
+	var wg sync.WaitGroup
+	wg.Go(func() { slices.SortFunc(left, byKey) })
+	slices.SortFunc(right, byKey)
+	wg.Wait()
+	merged := make([]*cell, 0, len(cells))
+	for len(left) > 0 && len(right) > 0 {
+		if byKey(left[0], right[0]) < 0 {
+			merged, left = append(merged, left[0]), left[1:]
+		} else {
+			merged, right = append(merged, right[0]), right[1:]
+		}
+	}
+	return append(append(merged, left...), right...)
 }
 
 func (l *Layers) shard(hash uint64) *shard { return &l.shards[hash%uint64(len(l.shards))] }

@@ -306,3 +306,23 @@ func TestConflicts(t *testing.T) {
 		})
 	}
 }
+
+// TestLayersSort has blocks of few and of many writes, whose keys the changes bring into order.
+func TestLayersSort(t *testing.T) {
+	base := state.Empty(suite)
+	for _, writes := range []int{0, 1, 255, 256, 257, 5_000} {
+		layers := state.NewLayers(base, writes)
+		o, want := layers.Overlay(), state.NewOverlay(base)
+		for _, key := range rand.New(rand.NewPCG(1, uint64(writes))).Perm(writes) {
+			for _, to := range []*state.Overlay{o, want} {
+				to.Put(fmt.Appendf(nil, "key %d", key), []byte{1})
+			}
+		}
+		if !layers.Commit(o) {
+			t.Fatal("the writes do not hold")
+		}
+		if got, want := layers.Changes(), want.Changes(); !sameChanges(got, want) || len(got) != writes {
+			t.Errorf("%d writes: %d changes, want %d, or in another order", writes, len(got), len(want))
+		}
+	}
+}
