@@ -477,7 +477,7 @@ func (r *remote) invite(path string, request *join.Request, suite keys.Suite) (*
 	}
 	at := slices.IndexFunc(nodes, func(n precompiles.ListedNode) bool { return n.Node == id })
 	if at < 0 {
-		return nil, withCode(ExitNotFound, fmt.Errorf("the group has not admitted node %s of %s: `fondaco member propose --observe %s`, then approve and activate the motion, and invite then", id.Short(), request.Institution, path))
+		return nil, withCode(ExitNotFound, fmt.Errorf("the group has not admitted node %s of %s: `fondaco member propose --observe %s`, then have it voted for (`fondaco motion vote`) and executed (`fondaco motion execute`), and invite then", id.Short(), request.Institution, path))
 	}
 	row := &nodes[at].Row
 	switch {
